@@ -1,0 +1,48 @@
+# Bare `make` prints this help. `make demo` and `make test` set everything up first.
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint types protos check wheel clean
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+help: ## Print this help
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## Create .venv and install the project with its development tools
+
+$(STAMP): pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+demo: $(STAMP) ## Start a kernel and a plugin host, run the demo's jobs live, show the result
+	@$(BIN)/python plugins/demo/run_demo.py
+
+test: $(STAMP) ## Run the whole test suite
+	@$(BIN)/python -m pytest
+
+lint: $(STAMP) ## ruff, import-linter, buf
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/lint-imports
+	@$(BIN)/buf lint
+	@$(BIN)/buf format --diff --exit-code
+
+types: $(STAMP) ## mypy --strict
+	@$(BIN)/mypy
+
+check: lint types test ## What CI runs
+
+protos: $(STAMP) ## Generate the stubs beside the .proto files
+	@$(BIN)/buf format --write
+	@cd protos && ../$(BIN)/python -m grpc_tools.protoc -I. --plugin=protoc-gen-mypy=../$(BIN)/protoc-gen-mypy \
+	  --python_out=. --mypy_out=quiet:. nomaflow_api/v1/*.proto
+	@cd protos && ../$(BIN)/python -m grpc_tools.protoc -I. --plugin=protoc-gen-mypy_grpc=../$(BIN)/protoc-gen-mypy_grpc \
+	  --grpc_python_out=. --mypy_grpc_out=quiet:. nomaflow_api/v1/*_service.proto
+
+wheel: $(STAMP) ## Build the wheel into dist/
+	@$(BIN)/python -m build --wheel --outdir dist
+
+clean: ## Remove the virtual environment and what was built
+	@rm -rf $(VENV) dist build

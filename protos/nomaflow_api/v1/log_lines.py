@@ -1,0 +1,176 @@
+"""The lines of a log as they travel: one encoder and one decoder for every process.
+
+A line is a JSON array ``[level, at_us, logger, message]``, or with a fifth element ``flags``, in ASCII, ended by a line
+feed. Bytes that are not UTF-8 are lone surrogates (``surrogateescape``), which JSON's escapes keep. A chunk is many
+lines, compressed in zlib's format where that makes it smaller.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from dataclasses import dataclass
+from json.encoder import encode_basestring_ascii
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+__all__ = [
+    "CONTINUED",
+    "MAX_LINE_BYTES",
+    "MAX_UNPACKED_BYTES",
+    "SHARED",
+    "LogChunkError",
+    "LogLine",
+    "PackedLines",
+    "decode_line",
+    "decode_lines",
+    "encode_line",
+    "pack_lines",
+    "split_message",
+]
+
+CONTINUED = 1
+"""Flag: the line goes on in the next one."""
+SHARED = 2
+"""Flag: the line came from a shared worker's own output while several attempts ran in it."""
+MAX_LINE_BYTES = 64 * 1024
+"""The longest message of one line, in bytes of UTF-8; longer ones are cut into pieces."""
+MAX_UNPACKED_BYTES = 2 * 1024 * 1024
+"""The largest chunk, unpacked."""
+
+_WORTH_COMPRESSING = 256
+
+
+class LogChunkError(ValueError):
+    """Raised when the body of a chunk is not what this module makes."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LogLine:
+    """One line, decoded.
+
+    :param at_us: microseconds since the epoch
+    :param message: text; lone surrogates stand for bytes that are not UTF-8
+    """
+
+    level: int
+    at_us: int
+    logger: str
+    message: str
+    flags: int = 0
+
+    @property
+    def message_bytes(self) -> bytes:
+        """The message as the program wrote it."""
+        try:
+            return self.message.encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError:  # a surrogate that stands for no byte, from the text of a str
+            return self.message.encode("utf-8", "surrogatepass")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PackedLines:
+    """Consecutive lines, ready to travel.
+
+    :param levels: bit n is set where a line has level 10·n up to 10·n+9; 60 and more set bit 6
+    """
+
+    body: bytes
+    compressed: bool
+    line_count: int
+    first_at_us: int
+    last_at_us: int
+    levels: int
+
+
+def encode_line(level: int, at_us: int, logger: str, message: str, flags: int = 0) -> bytes:
+    """Return one line with its line feed. The message should be at most `MAX_LINE_BYTES` (see `split_message`)."""
+    tail = f",{flags}]\n" if flags else "]\n"
+    head = f"[{level},{at_us},{encode_basestring_ascii(logger)},{encode_basestring_ascii(message)}"
+    return (head + tail).encode("ascii")
+
+
+def split_message(message: str) -> list[str]:
+    """Return *message* in pieces of at most `MAX_LINE_BYTES`, cut between characters; a short one is one piece."""
+    if len(message) * 4 <= MAX_LINE_BYTES:
+        return [message]
+    raw = message.encode("utf-8", "surrogatepass")
+    pieces, start = [], 0
+    while start < len(raw):
+        end = min(start + MAX_LINE_BYTES, len(raw))
+        while end < len(raw) and raw[end] & 0xC0 == 0x80:
+            end -= 1
+        pieces.append(raw[start:end].decode("utf-8", "surrogatepass"))
+        start = end
+    return pieces
+
+
+def pack_lines(lines: Sequence[bytes]) -> PackedLines:
+    """Return encoded *lines* as one chunk.
+
+    :param lines: at least one, each as `encode_line` made it, with or without its line feed
+    """
+    body = b"\n".join([line.rstrip(b"\n") for line in lines]) + b"\n"
+    small = zlib.compress(body, 1) if len(body) >= _WORTH_COMPRESSING else body
+    compressed = len(small) < len(body)
+    return PackedLines(
+        body=small if compressed else body,
+        compressed=compressed,
+        line_count=len(lines),
+        first_at_us=_time_of(lines[0]),
+        last_at_us=_time_of(lines[-1]),
+        levels=_levels_of(lines),
+    )
+
+
+def decode_lines(body: bytes, *, compressed: bool) -> Iterator[LogLine]:
+    """Yield the lines of a chunk.
+
+    :raises LogChunkError: if it is not compressed as said, larger than `MAX_UNPACKED_BYTES`, or not lines
+    """
+    for line in (_unpack(body) if compressed else body).splitlines():
+        yield decode_line(line)
+
+
+def decode_line(line: bytes) -> LogLine:
+    """Return one line decoded.
+
+    :raises LogChunkError: if it is not a line
+    """
+    try:
+        level, at_us, logger, message, *flags = json.loads(line)
+        return LogLine(
+            level=int(level),
+            at_us=int(at_us),
+            logger=str(logger),
+            message=str(message),
+            flags=int(flags[0]) if flags else 0,
+        )
+    except (ValueError, TypeError) as error:
+        shown = line[:80]
+        raise LogChunkError(f"expected a log line [level, at_us, logger, message], got {shown!r}") from error
+
+
+def _unpack(body: bytes) -> bytes:
+    unpacker = zlib.decompressobj()
+    try:
+        lines = unpacker.decompress(body, MAX_UNPACKED_BYTES)
+    except zlib.error as error:
+        raise LogChunkError(f"expected a body in zlib's format: {error}") from error
+    if unpacker.unconsumed_tail:
+        raise LogChunkError(f"a chunk of more than {MAX_UNPACKED_BYTES} bytes unpacked (send smaller chunks)")
+    return lines
+
+
+def _time_of(line: bytes) -> int:
+    return int(line.split(b",", 2)[1])
+
+
+def _levels_of(lines: Sequence[bytes]) -> int:
+    """Look at each distinct beginning once: most chunks have one or two."""
+    found = 0
+    for start in {line[: line.index(b",")] for line in lines}:
+        found |= 1 << max(0, min(6, int(start[1:]) // 10))
+    return found
