@@ -1,0 +1,24 @@
+"""The one error of cron expressions and zones."""
+
+from __future__ import annotations
+
+__all__ = ["CronError"]
+
+_SHOWN = 60
+
+
+class CronError(ValueError):
+    """Raised when a cron expression or a zone name cannot be used.
+
+    :ivar subject: the text that was refused, as given
+    :ivar problem: what is wrong with it and what was expected, one sentence
+    :ivar fix: the way out; may be empty
+    """
+
+    def __init__(self, kind: str, subject: str, problem: str, *, fix: str = "") -> None:
+        """Build the message from the kind of text (``cron expression``, ``timezone``), the text and the problem."""
+        shown = subject if len(subject) <= _SHOWN else subject[:_SHOWN] + "…"
+        super().__init__(f"{kind} {shown!r}: {problem}" + (f"; {fix}" if fix else ""))
+        self.subject = subject
+        self.problem = problem
+        self.fix = fix

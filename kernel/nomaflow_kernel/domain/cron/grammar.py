@@ -1,0 +1,231 @@
+"""From the text of an expression to the sets of values that it matches.
+
+croniter expands the fields. What it accepts and crontab does not (or reads otherwise) is refused or rewritten here
+first, so that no text means something silently: random and hashed fields, a year, wrapping ranges with a step,
+``10-10`` for the whole field, a day of the month beside ``#``.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+
+from croniter import croniter
+
+from nomaflow_kernel.domain.cron.errors import CronError
+
+__all__ = ["LAST", "CronFields", "parse_fields"]
+
+LAST = -1
+"""Stands for the last day of the month, or the last such weekday of it."""
+
+_MAX_LENGTH = 512
+_ALIASES = {
+    "@yearly": "0 0 1 1 *",
+    "@annually": "0 0 1 1 *",
+    "@monthly": "0 0 1 * *",
+    "@weekly": "0 0 * * 0",
+    "@daily": "0 0 * * *",
+    "@midnight": "0 0 * * *",
+    "@hourly": "0 * * * *",
+}
+_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
+_ITEM = re.compile(r"(?P<first>\*|[a-z]+|\d{1,4})(?:-(?P<last>[a-z]+|\d{1,4}))?(?:/(?P<step>\d{1,4}))?")
+_NTH_ITEM = re.compile(r"(?P<weekday>[a-z]+|\d{1,4})#(?P<nth>\d{1,4})|l(?P<last_weekday>\d)")
+
+
+@dataclass(frozen=True, slots=True)
+class _Field:
+    name: str
+    low: int
+    high: int
+    names: tuple[str, ...] = ()
+    first_name: int = 0
+
+
+_MINUTE = _Field("minute", 0, 59)
+_HOUR = _Field("hour", 0, 23)
+_DAY = _Field("day of month", 1, 31)
+_MONTH = _Field("month", 1, 12, _MONTHS, 1)
+_WEEKDAY = _Field("day of week", 0, 7, _WEEKDAYS, 0)
+_SECOND = _Field("second", 0, 59)
+_LAYOUT = (_MINUTE, _HOUR, _DAY, _MONTH, _WEEKDAY, _SECOND)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CronFields:
+    """What an expression matches, expanded. Weekdays count from Sunday, 0.
+
+    :param days: days of the month; `LAST` among them is the last day
+    :param nth_weekdays: (weekday, n) pairs for ``5#3`` and ``L5`` (n is `LAST`); where any, ``weekdays`` is not read
+    :param both_days: True where day of month and weekday must both match, False where either does
+    :param wildcard: True where minute or hour begin with ``*``: the job follows real time instead of the wall clock
+    """
+
+    text: str
+    seconds: tuple[int, ...]
+    minutes: tuple[int, ...]
+    hours: tuple[int, ...]
+    days: tuple[int, ...]
+    months: tuple[int, ...]
+    weekdays: tuple[int, ...]
+    nth_weekdays: tuple[tuple[int, int], ...]
+    both_days: bool
+    wildcard: bool
+
+
+def parse_fields(text: str) -> CronFields:
+    """Return the expanded fields of an expression.
+
+    :raises CronError: where the text is not a crontab expression; says which part, and the way out
+    """
+    parts = _split(text)
+    rewritten = [_rewrite(text, field, part) for field, part in zip(_LAYOUT, parts, strict=False)]
+    if "#" in parts[4] or "l" in re.split(r"[^a-z]+", parts[4]):
+        _refuse_day_beside_nth(text, parts[2])
+    try:
+        expanded, nth = croniter.expand(" ".join(rewritten))
+    except ValueError as error:  # every error of croniter is one
+        raise _error(text, f"it cannot be read ({error})") from error
+    values = [_values(field, column) for field, column in zip(_LAYOUT, expanded, strict=False)]
+    return CronFields(
+        text=" ".join(parts),
+        seconds=values[5] if len(values) == len(_LAYOUT) else (0,),
+        minutes=values[0],
+        hours=values[1],
+        days=values[2],
+        months=values[3],
+        weekdays=values[4],
+        nth_weekdays=tuple(
+            sorted((weekday, LAST if n == "l" else int(n)) for weekday, each in nth.items() for n in each)
+        ),
+        both_days=parts[2].startswith(("*", "?")) or parts[4].startswith(("*", "?")),
+        wildcard=parts[0].startswith("*") or parts[1].startswith("*"),
+    )
+
+
+def _split(text: str) -> list[str]:
+    """Return the five or six fields in lower case, aliases resolved."""
+    if len(text) > _MAX_LENGTH:
+        raise _error(text, f"it has {len(text)} characters, at most {_MAX_LENGTH} are allowed")
+    if not text.isascii():
+        raise _error(
+            text, "it has characters that are not ASCII", fix="retype it with plain digits, letters and blanks"
+        )
+    stripped = text.strip(" \t\r\n").lower()
+    if not stripped:
+        raise _error(text, "it is empty", fix="leave the schedule out for a job that is only started by hand")
+    if stripped.startswith("@"):
+        if stripped not in _ALIASES:
+            raise _error(text, "no such alias", fix="the aliases are " + ", ".join(sorted(_ALIASES)))
+        stripped = _ALIASES[stripped]
+    parts = re.split(r"[ \t]+", stripped)
+    if len(parts) not in (5, 6):
+        advice = "minute hour day-of-month month day-of-week, and seconds last where needed"
+        if len(parts) == 7:
+            advice += "; a year cannot be given"
+        raise _error(text, f"it has {len(parts)} fields, expected 5 or 6", fix=advice)
+    return parts
+
+
+def _rewrite(text: str, field: _Field, part: str) -> str:
+    """Return one field as croniter reads it rightly, refusing what crontab does not have."""
+    return ",".join(_rewrite_item(text, field, item) for item in part.split(","))
+
+
+def _rewrite_item(text: str, field: _Field, item: str) -> str:
+    if item == "?" and field in (_DAY, _WEEKDAY):
+        return "*"
+    if item == "l" and field is _DAY:
+        return item
+    if field is _WEEKDAY and (nth := _NTH_ITEM.fullmatch(item)):
+        return _rewrite_nth(text, nth)
+    match = _ITEM.fullmatch(item)
+    if match is None:
+        raise _error(text, f"{item!r} is not valid in the {field.name} field", fix=_advice(field))
+    step = match["step"]
+    if step is not None and int(step) == 0:
+        raise _error(text, f"the step of {item!r} in the {field.name} field is 0", fix="give a step of 1 or more")
+    if match["first"] == "*":
+        if match["last"] is not None:
+            raise _error(text, f"{item!r} is not valid in the {field.name} field", fix=_advice(field))
+        return item
+    first = _number(text, field, match["first"])
+    if match["last"] is None:
+        return str(first) if step is None else f"{first % 7 if field is _WEEKDAY else first}/{int(step)}"
+    last = _number(text, field, match["last"])
+    return _rewrite_range(text, field, item, first, last, step)
+
+
+def _rewrite_range(text: str, field: _Field, item: str, first: int, last: int, step: str | None) -> str:
+    if field is _WEEKDAY and first == 7:
+        # As the start of a range 7 is the Sunday that the week begins with; as its end, the one after Saturday.
+        first, last = 0, last % 7
+    if first == last:
+        return str(first)  # croniter takes it for the whole field
+    if step is None:
+        return f"{first}-{last}"
+    if first > last:
+        raise _error(
+            text,
+            f"{item!r} in the {field.name} field wraps round and has a step, so where it counts from is not clear",
+            fix="list the values",
+        )
+    return f"{first}-{last}/{int(step)}"
+
+
+def _rewrite_nth(text: str, match: re.Match[str]) -> str:
+    if match["last_weekday"] is not None:
+        return f"l{_number(text, _WEEKDAY, match['last_weekday']) % 7}"
+    nth = int(match["nth"])
+    if not 1 <= nth <= 5:
+        raise _error(text, f"{match.group()!r} asks for weekday number {nth} of a month", fix="# takes 1 to 5")
+    return f"{_number(text, _WEEKDAY, match['weekday']) % 7}#{nth}"
+
+
+def _number(text: str, field: _Field, token: str) -> int:
+    if token.isdigit():
+        value = int(token)
+        if not field.low <= value <= field.high:
+            raise _error(text, f"{token} is out of range for the {field.name} field", fix=_advice(field))
+        return value
+    if token in field.names:
+        return field.names.index(token) + field.first_name
+    raise _error(text, f"{token!r} is not valid in the {field.name} field", fix=_advice(field))
+
+
+def _refuse_day_beside_nth(text: str, day_part: str) -> None:
+    if day_part not in ("*", "?"):
+        raise _error(
+            text,
+            f"day of month {day_part!r} cannot stand beside # or L in the day of week field",
+            fix="make the day of month *",
+        )
+
+
+def _values(field: _Field, column: list[int | str]) -> tuple[int, ...]:
+    """Return one expanded column as sorted numbers."""
+    if "*" in column:
+        return _everything(field.low, 6 if field is _WEEKDAY else field.high)
+    numbers = {LAST if value == "l" else int(value) for value in column}
+    return tuple(sorted(value for value in numbers if value <= field.high))
+
+
+@lru_cache(maxsize=16)
+def _everything(low: int, high: int) -> tuple[int, ...]:
+    """Return one shared tuple for the many fields that match all of their range."""
+    return tuple(range(low, high + 1))
+
+
+def _advice(field: _Field) -> str:
+    names = f" or {field.names[0]} to {field.names[-1]}" if field.names else ""
+    extra = {"day of month": ", L for the last day", "day of week": ", 5#3 or L5"}.get(field.name, "")
+    return (
+        f"it takes {field.low} to {field.high}{names}, *, lists, ranges and steps such as */{2 + field.low * 3}{extra}"
+    )
+
+
+def _error(text: str, problem: str, *, fix: str = "") -> CronError:
+    return CronError("cron expression", text, problem, fix=fix)

@@ -1,0 +1,41 @@
+"""Time zones by their IANA names."""
+
+from __future__ import annotations
+
+import difflib
+from functools import lru_cache
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
+
+from nomaflow_kernel.domain.cron.errors import CronError
+
+__all__ = ["zone"]
+
+# What these name depends on the machine, or counts leap seconds: a schedule must mean the same everywhere.
+_REFUSED = ("right/", "posix/", "localtime", "posixrules", "Factory")
+
+
+@lru_cache(maxsize=1024)
+def zone(name: str) -> ZoneInfo:
+    """Return the zone of an IANA name such as ``Europe/Paris``.
+
+    :raises CronError: where no such zone is known; names the nearest ones
+    """
+    if not name.startswith(_REFUSED):
+        try:
+            return ZoneInfo(name)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            # OSError: the name is that of a folder of the zone files, such as "America".
+            pass
+    raise CronError("timezone", name, "no zone of this name is known", fix=_advice(name))
+
+
+def _advice(name: str) -> str:
+    known = sorted(each for each in available_timezones() if not each.startswith(_REFUSED))
+    folded = {candidate.casefold(): candidate for candidate in known}
+    wanted = name.strip().replace(" ", "_").casefold()
+    near = [folded[wanted]] if wanted in folded else []
+    near = near or [candidate for candidate in known if candidate.casefold().endswith("/" + wanted)][:3]
+    near = near or [folded[match] for match in difflib.get_close_matches(wanted[:64], folded, n=3)]
+    if near:
+        return "did you mean " + " or ".join(repr(candidate) for candidate in near) + "?"
+    return "give an IANA name such as 'Europe/Paris' or 'UTC'"

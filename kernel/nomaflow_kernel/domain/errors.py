@@ -1,0 +1,128 @@
+"""The kernel's exceptions: one tree. Each has a stable reason, which one table turns into a gRPC status."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+__all__ = [
+    "BadRequest",
+    "JobUnavailable",
+    "KernelError",
+    "KernelStopping",
+    "QuotaExceeded",
+    "RequestIdReused",
+    "RunNotTerminal",
+    "StaleSession",
+    "UnknownHost",
+    "UnknownJob",
+    "UnknownRun",
+]
+
+
+class KernelError(Exception):
+    """The root of the kernel's errors.
+
+    :param message: for a person: lower case, what was wrong, what was expected, the way out
+    """
+
+    reason = "INTERNAL"
+
+    def __init__(self, message: str) -> None:
+        self.message = message
+        super().__init__(message)
+
+
+class BadRequest(KernelError):
+    """Raised when a request breaks a rule; ``field`` names the field."""
+
+    reason = "BAD_REQUEST"
+
+    def __init__(self, message: str, *, field: str) -> None:
+        self.field = field
+        super().__init__(message)
+
+
+class UnknownRun(KernelError):
+    """Raised when no run has the id."""
+
+    reason = "RUN_NOT_FOUND"
+
+    def __init__(self, run_id: str) -> None:
+        self.run_id = run_id
+        super().__init__(f"no run has the id {run_id[:64]!r}; `nomaflow runs` lists them")
+
+
+class UnknownJob(KernelError):
+    """Raised when no job has the id; ``near`` are ids that look like it."""
+
+    reason = "JOB_NOT_FOUND"
+
+    def __init__(self, job_id: str, near: Sequence[str] = ()) -> None:
+        self.job_id = job_id
+        self.near = tuple(near)
+        hint = f"did you mean {' or '.join(repr(name) for name in near)}?" if near else "`nomaflow jobs` lists them"
+        super().__init__(f"no job has the id {job_id[:64]!r}; {hint}")
+
+
+class UnknownHost(KernelError):
+    """Raised when no host has the name."""
+
+    reason = "HOST_NOT_FOUND"
+
+    def __init__(self, host: str, known: Sequence[str] = ()) -> None:
+        self.host = host
+        names = ", ".join(repr(name) for name in known) or "none"
+        super().__init__(f"no host has the name {host[:64]!r}; known hosts: {names}")
+
+
+class JobUnavailable(KernelError):
+    """Raised when a job cannot be run: malformed, switched off by its author, or no longer brought by its host."""
+
+    reason = "JOB_DISABLED"
+
+    def __init__(self, job_id: str, why: str) -> None:
+        self.job_id = job_id
+        super().__init__(f"job {job_id!r} cannot be run: {why}; `nomaflow job {job_id}` says more")
+
+
+class RequestIdReused(KernelError):
+    """Raised when a request id comes again with another request."""
+
+    reason = "IDEMPOTENCY_KEY_REUSED"
+
+    def __init__(self, request_id: str, run_id: str) -> None:
+        self.run_id = run_id
+        super().__init__(
+            f"request_id {request_id!r} was used for run {run_id} with another request; "
+            "send the same request again, or take a new request_id"
+        )
+
+
+class RunNotTerminal(KernelError):
+    """Raised when something needs a finished run and the run is not."""
+
+    reason = "RUN_NOT_TERMINAL"
+
+    def __init__(self, run_id: str, state: str) -> None:
+        super().__init__(f"run {run_id} is {state}, and only a finished run can be replayed; wait for it or cancel it")
+
+
+class QuotaExceeded(KernelError):
+    """Raised when a bound of the kernel is reached; a later try may succeed."""
+
+    reason = "QUOTA"
+
+
+class StaleSession(KernelError):
+    """Raised when a host speaks under an epoch or session that is over."""
+
+    reason = "STALE_EPOCH"
+
+
+class KernelStopping(KernelError):
+    """Raised when the kernel is shutting down."""
+
+    reason = "KERNEL_STOPPING"
+
+    def __init__(self) -> None:
+        super().__init__("the kernel is stopping; try again when it is back")

@@ -1,0 +1,81 @@
+"""Identifiers: runs sort by time, attempt keys name run, step and try."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Callable
+from typing import NewType
+
+__all__ = ["AttemptKey", "RunId", "RunIds", "attempt_key", "is_job_id", "is_run_id", "split_attempt_key"]
+
+RunId = NewType("RunId", str)
+"""``run_`` and 26 characters: 48 bits of milliseconds, then 80 random bits, in Crockford's base 32 (a ULID)."""
+
+AttemptKey = NewType("AttemptKey", str)
+"""``run/step/attempt``: the fencing token of an attempt, and the author's idempotency token."""
+
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+_RUN_ID = re.compile(rf"run_[0-7][{_ALPHABET}]{{25}}")
+_JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
+_RANDOM_BITS = 80
+
+
+class RunIds:
+    """A source of run ids that rise strictly within one kernel.
+
+    :param now_ms: returns milliseconds since the epoch
+    """
+
+    def __init__(self, *, now_ms: Callable[[], int], random_bits: Callable[[int], int] = secrets.randbits) -> None:
+        self._now_ms = now_ms
+        self._random_bits = random_bits
+        self._last = 0
+
+    def new(self) -> RunId:
+        """Return a new id, greater than every id returned before, also where the clock went back."""
+        value = (self._now_ms() << _RANDOM_BITS) | self._random_bits(_RANDOM_BITS)
+        if value <= self._last:
+            value = self._last + 1
+        self._last = value
+        return RunId("run_" + _encode(value))
+
+
+def first_run_id(at_ms: int) -> RunId:
+    """Return the lowest id that a run of that millisecond, since the epoch, can have; for comparing, not for a run."""
+    return RunId("run_" + _encode(max(at_ms, 0) << _RANDOM_BITS))
+
+
+def _encode(value: int) -> str:
+    digits = []
+    for _ in range(26):
+        digits.append(_ALPHABET[value & 31])
+        value >>= 5
+    return "".join(reversed(digits))
+
+
+def is_run_id(text: str) -> bool:
+    """Return True where ``text`` has the form of a run id."""
+    return _RUN_ID.fullmatch(text) is not None
+
+
+def is_job_id(text: str) -> bool:
+    """Return True where ``text`` has the form of a job id."""
+    return _JOB_ID.fullmatch(text) is not None
+
+
+def attempt_key(run_id: str, step: str, attempt: int) -> AttemptKey:
+    """Return the key of try ``attempt`` (from 1) at ``step``."""
+    return AttemptKey(f"{run_id}/{step}/{attempt}")
+
+
+def split_attempt_key(key: str) -> tuple[RunId, str, int]:
+    """Return run id, step name and number of a key.
+
+    :raises ValueError: where ``key`` is not an attempt key
+    """
+    run_id, _, rest = key.partition("/")
+    step, _, number = rest.rpartition("/")
+    if not (is_run_id(run_id) and step and number.isascii() and number.isdigit()):
+        raise ValueError(f"not an attempt key: {key[:120]!r}, expected 'run/step/attempt'")
+    return RunId(run_id), step, int(number)

@@ -1,0 +1,379 @@
+"""What a job is: the definitions a run takes its snapshot of.
+
+Params and op_kwargs are JSON-ready trees in the encoding of ``nomaflow_api.v1.values``; the kernel looks at their keys
+and never at their values. A definition turns into JSON and back without loss, and reads what a newer version wrote by
+passing over keys it does not know.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields
+from functools import cached_property
+from typing import Any, Self
+
+__all__ = [
+    "CALL_JOB_STEP",
+    "PYTHON_STEP",
+    "AlertPolicy",
+    "Backoff",
+    "IsolationChoice",
+    "JobDefinition",
+    "Misfire",
+    "Overlap",
+    "PresetDefinition",
+    "RetentionPolicy",
+    "RetryPolicy",
+    "Schedule",
+    "StepDefinition",
+]
+
+PYTHON_STEP = "python"
+CALL_JOB_STEP = "call_job"
+
+
+class Overlap(enum.StrEnum):
+    """What happens to a run of a job of which another is still going."""
+
+    SKIP = "skip"
+    QUEUE = "queue"
+    ALLOW = "allow"
+    CANCEL_RUNNING = "cancel_running"
+
+
+class Misfire(enum.StrEnum):
+    """Which of the fires that could not happen in time still happen, within the misfire window."""
+
+    SKIP = "skip"
+    LATEST = "latest"
+    ALL = "all"
+    """At most the last 100."""
+
+
+class Backoff(enum.StrEnum):
+    """How the delay between attempts grows."""
+
+    FIXED = "fixed"
+    EXPONENTIAL = "exponential"
+
+
+class IsolationChoice(enum.StrEnum):
+    """Which kind of worker a step gets."""
+
+    BY_KIND = "by_kind"
+    """Shared for asynchronous callables, exclusive for synchronous ones."""
+    SHARED = "shared"
+    EXCLUSIVE = "exclusive"
+
+
+class _Definition:
+    """What all definitions share: JSON there and back."""
+
+    __slots__ = ()
+
+    def to_json(self, *, compact: bool = False) -> dict[str, Any]:
+        """Return the definition as a JSON-ready dict, keys in order of declaration.
+
+        :param compact: leave out what has its default, so that a field added by a later version changes no digest
+        """
+        result = {}
+        for each in fields(self):  # type: ignore[arg-type]  # every subclass is a dataclass
+            value = getattr(self, each.name)
+            if compact and value == _default(each):
+                continue
+            result[each.name] = _plain(value, compact=compact)
+        return result
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RetryPolicy(_Definition):
+    """When a failed attempt is followed by another, and after how long.
+
+    :param attempts: all tries, the first one included
+    :param base_seconds: delay after the first failure
+    :param max_seconds: no delay is longer
+    :param jitter: a delay is lengthened by up to this fraction, at random
+    :param retry_on: names of exceptions, qualified or bare; empty means any failure
+    :param no_retry_on: names of exceptions that are never retried; wins over ``retry_on``
+    """
+
+    attempts: int = 1
+    backoff: Backoff = Backoff.FIXED
+    base_seconds: float = 60.0
+    max_seconds: float = 3600.0
+    jitter: float = 0.1
+    retry_on: tuple[str, ...] = ()
+    no_retry_on: tuple[str, ...] = ()
+
+    def delay_seconds(self, failed_attempts: int, random: float) -> float:
+        """Return the seconds to wait after a number of failed attempts (1 or more).
+
+        :param random: a number from 0 to 1 that chooses the jitter
+        """
+        if failed_attempts < 1:
+            msg = f"failed_attempts must be 1 or more, got {failed_attempts}"
+            raise ValueError(msg)
+        delay = self.base_seconds
+        if self.backoff is Backoff.EXPONENTIAL:
+            delay *= 2.0 ** min(failed_attempts - 1, 60)
+        # Capped below the maximum, so that runs which failed together stay spread out at the cap too.
+        delay = min(delay, self.max_seconds / (1 + self.jitter))
+        return delay * (1 + self.jitter * random)
+
+    def retries(self, exception_types: Sequence[str]) -> bool:
+        """Return whether a failure of these exception types is one to try again.
+
+        :param exception_types: qualified names of the exception's classes, most derived first; empty for a failure
+            without an exception, such as a dead worker, which only an empty ``retry_on`` covers
+        """
+        names = {*exception_types, *(name.rpartition(".")[2] for name in exception_types)}
+        if names.intersection(self.no_retry_on):
+            return False
+        return not self.retry_on or bool(names.intersection(self.retry_on))
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Return the policy that `to_json` wrote."""
+        return cls(**_known(cls, data, backoff=Backoff, retry_on=tuple, no_retry_on=tuple))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AlertPolicy(_Definition):
+    """Which events of a job call for attention.
+
+    :param on_long_run_minutes: minutes after which a run that goes on is one; None for never
+    :param recipients: names or addresses, for whatever delivers alerts
+    """
+
+    on_failure: bool = True
+    on_long_run_minutes: float | None = None
+    recipients: tuple[str, ...] = ()
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Return the policy that `to_json` wrote."""
+        return cls(**_known(cls, data, recipients=tuple))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RetentionPolicy(_Definition):
+    """How long the history of finished runs is kept: a run goes when either bound says so.
+
+    :param days: age in days; None for no bound
+    :param keep_last_per_job: newest finished runs kept of each job; None for no bound
+    """
+
+    enabled: bool = True
+    days: int | None = 90
+    keep_last_per_job: int | None = None
+    sweep_interval_minutes: int = 60
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Return the policy that `to_json` wrote."""
+        return cls(**_known(cls, data))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StepDefinition(_Definition):
+    """One step of a job.
+
+    :param type: ``python``, ``call_job``, or a type that a plugin contributes, which is then a call of ``callable``
+    :param callable: ``module:name``; empty for ``call_job``
+    :param target_job_id: the job that ``call_job`` runs; else empty
+    :param timeout_seconds: None for no limit
+    :param retry: the step's own policy; None for the job's
+    :param isolation: None for the job's choice
+    :param cancel_grace_seconds: None for the job's
+    """
+
+    name: str
+    type: str = PYTHON_STEP
+    enabled: bool = True
+    callable: str = ""
+    op_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    target_job_id: str = ""
+    timeout_seconds: float | None = None
+    retry: RetryPolicy | None = None
+    isolation: IsolationChoice | None = None
+    cancel_grace_seconds: float | None = None
+
+    @property
+    def calls_job(self) -> bool:
+        """Whether the step runs another job instead of a callable."""
+        return self.type == CALL_JOB_STEP
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Return the step that `to_json` wrote."""
+        return cls(**_known(cls, data, op_kwargs=dict, retry=RetryPolicy.from_json, isolation=IsolationChoice))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PresetDefinition(_Definition):
+    """A named set of overrides on a job, which may carry its own schedule.
+
+    :param schedule: a cron expression; empty for a preset that is only asked for
+    :param timezone: IANA name; empty for the job's
+    :param enabled: whether its schedule counts, whatever the job's own flag says
+    :param op_kwargs: step name to overrides
+    :param steps: step name to on or off
+    :param log_level: empty for the job's
+    """
+
+    name: str
+    description: str = ""
+    schedule: str = ""
+    timezone: str = ""
+    enabled: bool = True
+    params: Mapping[str, Any] = field(default_factory=dict)
+    op_kwargs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    steps: Mapping[str, bool] = field(default_factory=dict)
+    log_level: str = ""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Return the preset that `to_json` wrote."""
+        return cls(**_known(cls, data, params=dict, op_kwargs=dict, steps=dict))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Schedule:
+    """One cron schedule of a job: its own (``preset`` is empty) or a preset's."""
+
+    preset: str
+    expression: str
+    timezone: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobDefinition(_Definition):
+    """A job, complete and checked.
+
+    :param host: the name of the plugin host that runs its steps
+    :param schedule: a cron expression; empty for a job that is only started by hand or by others
+    :param timeout_seconds: limit of a whole run; None for none
+    :param max_queued: runs that may wait with ``overlap = "queue"``
+    :param misfire_window_seconds: fires older than this are never caught up with
+    :param retry_on_lost: whether an attempt whose outcome cannot be known may run again
+    :param lost_after_seconds: silence of the host after which attempts are LOST; None for the kernel's setting
+    :param cancel_grace_seconds: seconds between asking and forcing; None for the host's setting
+    :param max_parallel: runs of the job at once; None for no bound
+    :param priority: a higher one is dispatched first; may be negative
+    :param queue_timeout_seconds: a run that has waited longer fails; None for no limit
+    :param max_log_bytes: log bytes kept of one attempt; None for all
+    """
+
+    id: str
+    host: str = ""
+    description: str = ""
+    schedule: str = ""
+    timezone: str = "UTC"
+    enabled: bool = True
+    tags: tuple[str, ...] = ()
+    params: Mapping[str, Any] = field(default_factory=dict)
+    log_level: str = "INFO"
+    timeout_seconds: float | None = None
+    retry: RetryPolicy = RetryPolicy()
+    alerts: AlertPolicy | None = None
+    overlap: Overlap = Overlap.SKIP
+    max_queued: int = 100
+    misfire: Misfire = Misfire.LATEST
+    misfire_window_seconds: float = 3600.0
+    retry_on_lost: bool = False
+    lost_after_seconds: float | None = None
+    isolation: IsolationChoice = IsolationChoice.BY_KIND
+    cancel_grace_seconds: float | None = None
+    max_parallel: int | None = None
+    priority: int = 0
+    queue_timeout_seconds: float | None = None
+    max_log_bytes: int | None = None
+    presets: tuple[PresetDefinition, ...] = ()
+    steps: tuple[StepDefinition, ...] = ()
+
+    @cached_property
+    def digest(self) -> str:
+        """``sha256:`` and 64 hex digits over the canonical JSON; equal for equal definitions, across versions."""
+        text = json.dumps(
+            self.to_json(compact=True), sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
+        )
+        return "sha256:" + hashlib.sha256(text.encode("ascii")).hexdigest()
+
+    def step(self, name: str) -> StepDefinition | None:
+        """Return the step of a name, or None."""
+        return next((step for step in self.steps if step.name == name), None)
+
+    def preset(self, name: str) -> PresetDefinition | None:
+        """Return the preset of a name, or None."""
+        return next((preset for preset in self.presets if preset.name == name), None)
+
+    def retry_of(self, step: StepDefinition) -> RetryPolicy:
+        """Return the policy that holds for a step."""
+        return step.retry or self.retry
+
+    def isolation_of(self, step: StepDefinition) -> IsolationChoice:
+        """Return the choice that holds for a step."""
+        return step.isolation or self.isolation
+
+    def cancel_grace_of(self, step: StepDefinition) -> float | None:
+        """Return the seconds that hold for a step, or None for the host's setting."""
+        return self.cancel_grace_seconds if step.cancel_grace_seconds is None else step.cancel_grace_seconds
+
+    def schedules(self) -> Iterator[Schedule]:
+        """Yield what fires by cron: the job's own schedule if enabled, and each preset's by the preset's own flag."""
+        if self.enabled and self.schedule:
+            yield Schedule(preset="", expression=self.schedule, timezone=self.timezone)
+        for preset in self.presets:
+            if preset.enabled and preset.schedule:
+                yield Schedule(
+                    preset=preset.name, expression=preset.schedule, timezone=preset.timezone or self.timezone
+                )
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Return the definition that `to_json` wrote, by this version or another.
+
+        :raises KeyError: where ``id`` is missing
+        :raises ValueError: where an enumerated value is not known
+        """
+        readers = {
+            "tags": tuple,
+            "params": dict,
+            "retry": RetryPolicy.from_json,
+            "alerts": AlertPolicy.from_json,
+            "overlap": Overlap,
+            "misfire": Misfire,
+            "isolation": IsolationChoice,
+            "presets": lambda each: tuple(PresetDefinition.from_json(item) for item in each),
+            "steps": lambda each: tuple(StepDefinition.from_json(item) for item in each),
+        }
+        return cls(**_known(cls, data, **readers))
+
+
+def _known(cls: type, data: Mapping[str, Any], **readers: Any) -> dict[str, Any]:
+    """Return the fields of ``cls`` that ``data`` has, each read by its reader; None stays None."""
+    result = {}
+    for each in fields(cls):
+        if each.name in data:
+            value, read = data[each.name], readers.get(each.name)
+            result[each.name] = value if read is None or value is None else read(value)
+        elif each.default is MISSING and each.default_factory is MISSING:
+            raise KeyError(each.name)
+    return result
+
+
+def _default(each: Any) -> Any:
+    return each.default if each.default_factory is MISSING else each.default_factory()
+
+
+def _plain(value: Any, *, compact: bool) -> Any:
+    if isinstance(value, _Definition):
+        return value.to_json(compact=compact)
+    if isinstance(value, tuple):
+        return [_plain(item, compact=compact) for item in value]
+    if isinstance(value, enum.Enum):
+        return value.value
+    return value

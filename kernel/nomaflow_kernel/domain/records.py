@@ -1,0 +1,235 @@
+"""Runs, attempts and events as values: what the store keeps and gives back.
+
+Times are microseconds since the epoch (``…_us``); JSON columns are text in the encoding of ``nomaflow_api.v1.values``.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from nomaflow_kernel.domain.reasons import Reason
+from nomaflow_kernel.domain.states import AttemptState, RunState
+
+__all__ = [
+    "Ancestor",
+    "AttemptRecord",
+    "CancelRequest",
+    "EventRecord",
+    "Fold",
+    "LogChunkRecord",
+    "QueuedRun",
+    "RunRecord",
+    "RunRequest",
+    "RunTrigger",
+    "TriggerKind",
+]
+
+
+class TriggerKind(enum.StrEnum):
+    """What fired a run."""
+
+    CRON = "cron"
+    MANUAL = "manual"
+    API = "api"
+    CLI = "cli"
+    CALL_JOB = "call_job"
+    REPLAY = "replay"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunTrigger:
+    """What fired a run, who, and when (for a cron fire: the scheduled instant)."""
+
+    kind: TriggerKind
+    by: str = ""
+    at_us: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ancestor:
+    """One run in the chain of call_job steps that led to a run."""
+
+    job_id: str
+    run_id: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunRequest:
+    """The layers that one run lays over its job; kept whole, so that a replay can repeat it.
+
+    :param params: tagged JSON object laid over the job's and the preset's params
+    :param op_kwargs: step name → tagged JSON object, the last layer
+    :param switches: step name → switched on or off
+    :param preset: name of a preset of the job, or empty
+    :param log_level: empty for the job's own
+    :param reuse: step name → ``{"run_id", "rows_affected", "extras_json"}``: outputs that a replay from a later step takes
+        over instead of running the step
+    :param allow_overlap: start whatever the job's overlap policy says
+    """
+
+    params: Mapping[str, Any] = field(default_factory=dict)
+    op_kwargs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    switches: Mapping[str, bool] = field(default_factory=dict)
+    preset: str = ""
+    log_level: str = ""
+    reuse: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    allow_overlap: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the request as a JSON-ready dict, without what is empty."""
+        full = {
+            "params": dict(self.params),
+            "op_kwargs": {step: dict(values) for step, values in self.op_kwargs.items()},
+            "switches": dict(self.switches),
+            "preset": self.preset,
+            "log_level": self.log_level,
+            "reuse": {step: dict(output) for step, output in self.reuse.items()},
+            "allow_overlap": self.allow_overlap,
+        }
+        return {key: value for key, value in full.items() if value}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> RunRequest:
+        """Return the request that :meth:`to_json` gave; keys of a newer version are passed over."""
+        known = ("params", "op_kwargs", "switches", "preset", "log_level", "reuse", "allow_overlap")
+        return cls(**{key: data[key] for key in known if key in data})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CancelRequest:
+    """Who asked for a cancel, when and why."""
+
+    at_us: int
+    by: str
+    why: str
+    code: str = "canceled_by_user"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fold:
+    """The fires that one MISSED or SKIPPED row stands for."""
+
+    first_us: int
+    last_us: int
+    count: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunRecord:
+    """One row of history.
+
+    :param definition_digest: names the snapshot of the job it started with
+    :param request_id: the caller's idempotency key, or empty
+    :param request_hash: hash of the request that used it
+    :param slot: ``job/preset/instant`` of a cron fire, unique; or empty
+    :param log_lines: how many log lines are stored
+    :param last_event_seq: the newest event of this run
+    """
+
+    run_id: str
+    job_id: str
+    host: str
+    state: RunState
+    trigger: RunTrigger
+    definition_digest: str
+    request: RunRequest
+    queued_at_us: int
+    reason: Reason | None = None
+    error: str = ""
+    rows_affected: int | None = None
+    priority: int = 0
+    parent_chain: tuple[Ancestor, ...] = ()
+    started_at_us: int | None = None
+    finished_at_us: int | None = None
+    cancel: CancelRequest | None = None
+    fold: Fold | None = None
+    replay_of: str = ""
+    request_id: str = ""
+    request_hash: str = ""
+    slot: str = ""
+    log_lines: int = 0
+    last_event_seq: int = 0
+    current_step: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class QueuedRun:
+    """What the engine keeps in memory of a run that waits."""
+
+    run_id: str
+    job_id: str
+    host: str
+    priority: int
+    queued_at_us: int
+    allow_overlap: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AttemptRecord:
+    """One try at one step of one run.
+
+    :param report_seq: the highest contiguous event number of the host that is stored
+    :param not_before_us: when a PENDING attempt may be dispatched
+    :param child_run_id: the run that a call_job step started
+    """
+
+    run_id: str
+    step_index: int
+    step: str
+    attempt: int
+    state: AttemptState
+    reason: Reason | None = None
+    error: str = ""
+    host: str = ""
+    incarnation: str = ""
+    epoch: int = 0
+    rows_affected: int | None = None
+    extras_json: bytes = b""
+    has_result: bool = False
+    report_seq: int = 0
+    not_before_us: int | None = None
+    dispatched_at_us: int | None = None
+    started_at_us: int | None = None
+    finished_at_us: int | None = None
+    worker_pid: int = 0
+    generation: int = 0
+    progress_json: str = ""
+    child_run_id: str = ""
+    peak_rss_bytes: int = 0
+    cpu_seconds: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EventRecord:
+    """One committed transition or notice; ``seq`` is store-wide, in commit order."""
+
+    seq: int
+    at_us: int
+    kind: str
+    run_id: str = ""
+    job_id: str = ""
+    step: str = ""
+    attempt: int = 0
+    state: str = ""
+    reason: Reason | None = None
+    host: str = ""
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LogChunkRecord:
+    """A stored block of log lines; ``first_seq`` is the run-wide number of its first line."""
+
+    run_id: str
+    step: str
+    attempt: int
+    first_seq: int
+    line_count: int
+    first_at_us: int
+    last_at_us: int
+    levels: int
+    codec: int
+    body: bytes

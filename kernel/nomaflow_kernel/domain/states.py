@@ -1,0 +1,114 @@
+"""The states of runs and attempts, and which may follow which.
+
+Every change of state in the product is one of the pairs listed here; the store refuses any other.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+
+__all__ = [
+    "ATTEMPT_TERMINAL",
+    "ATTEMPT_TRANSITIONS",
+    "RUN_TERMINAL",
+    "RUN_TRANSITIONS",
+    "AttemptState",
+    "RunState",
+    "attempt_sources",
+    "run_sources",
+]
+
+
+class RunState(enum.StrEnum):
+    """Where a run stands."""
+
+    QUEUED = "QUEUED"
+    """Entered by an accepted trigger; left when the first step is dispatched, by a cancel, or by a queue timeout.
+    Lasts as long as host, slots, pauses and the overlap policy make it wait; its reason says which."""
+    RUNNING = "RUNNING"
+    """Entered with the first dispatch; left when the last step ends, a step fails for good, or a cancel has taken
+    effect. A cancel under way is RUNNING with ``cancel_requested_at`` set."""
+    SUCCEEDED = "SUCCEEDED"
+    """Terminal: every enabled step succeeded."""
+    FAILED = "FAILED"
+    """Terminal: a step failed for good or was LOST, the job's time ran out, or the run could not start in time."""
+    CANCELED = "CANCELED"
+    """Terminal: stopped on request, or a step raised StepCancelled. Its code has provably stopped."""
+    SKIPPED = "SKIPPED"
+    """Terminal from birth: the overlap policy did not let it start. Consecutive ones of a schedule fold together."""
+    MISSED = "MISSED"
+    """Terminal from birth: fires of a downtime that were not run, folded into one row."""
+
+
+class AttemptState(enum.StrEnum):
+    """Where one try at one step stands."""
+
+    PENDING = "PENDING"
+    """Entered when a step is due but has no slot, waits for a retry's back-off, or was refused by a host; left by a
+    dispatch or a cancel."""
+    DISPATCHED = "DISPATCHED"
+    """Entered by committing the assignment to an instance, before it is sent; left by the host's report."""
+    RUNNING = "RUNNING"
+    """Entered when the host reports that the callable was started; left by its outcome or by LOST."""
+    SUCCEEDED = "SUCCEEDED"
+    """Terminal: the callable returned an accepted value, or the child run of a call_job step succeeded."""
+    FAILED = "FAILED"
+    """Terminal: the callable, its worker, its host or its preparation failed. May be followed by a new attempt."""
+    CANCELED = "CANCELED"
+    """Terminal: the code has provably stopped after a cancel, or asked to be canceled. Never retried."""
+    SKIPPED = "SKIPPED"
+    """Terminal from birth: the step is disabled, or the run ended before it."""
+    LOST = "LOST"
+    """Terminal: the outcome cannot be known. Fails the run; only ``retry_on_lost`` tries again."""
+
+
+RUN_TERMINAL = frozenset({RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELED, RunState.SKIPPED, RunState.MISSED})
+
+ATTEMPT_TERMINAL = frozenset(
+    {
+        AttemptState.SUCCEEDED,
+        AttemptState.FAILED,
+        AttemptState.CANCELED,
+        AttemptState.SKIPPED,
+        AttemptState.LOST,
+    }
+)
+
+RUN_TRANSITIONS: Mapping[RunState, frozenset[RunState]] = {
+    RunState.QUEUED: frozenset({RunState.RUNNING, RunState.CANCELED, RunState.FAILED, RunState.SUCCEEDED}),
+    RunState.RUNNING: frozenset({RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELED}),
+    **{state: frozenset() for state in RUN_TERMINAL},
+}
+"""QUEUED may become SUCCEEDED at once: a run whose every step is disabled."""
+
+ATTEMPT_TRANSITIONS: Mapping[AttemptState, frozenset[AttemptState]] = {
+    AttemptState.PENDING: frozenset(
+        {AttemptState.DISPATCHED, AttemptState.RUNNING, AttemptState.CANCELED, AttemptState.FAILED}
+    ),
+    AttemptState.DISPATCHED: frozenset(
+        {
+            AttemptState.PENDING,
+            AttemptState.RUNNING,
+            AttemptState.SUCCEEDED,
+            AttemptState.FAILED,
+            AttemptState.CANCELED,
+            AttemptState.LOST,
+        }
+    ),
+    AttemptState.RUNNING: frozenset(
+        {AttemptState.SUCCEEDED, AttemptState.FAILED, AttemptState.CANCELED, AttemptState.LOST}
+    ),
+    **{state: frozenset() for state in ATTEMPT_TERMINAL},
+}
+"""PENDING becomes RUNNING without a dispatch in call_job steps, which the kernel runs itself."""
+
+
+def run_sources(target: RunState) -> tuple[RunState, ...]:
+    """Return the states from which a run may enter ``target``."""
+    return tuple(state for state, targets in RUN_TRANSITIONS.items() if target in targets)
+
+
+def attempt_sources(target: AttemptState) -> tuple[AttemptState, ...]:
+    """Return the states from which an attempt may enter ``target``."""
+    return tuple(state for state, targets in ATTEMPT_TRANSITIONS.items() if target in targets)

@@ -1,0 +1,232 @@
+"""What the kernel's inside needs from the outside. Docstrings state the invariants every implementation keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from nomaflow_kernel.domain.records import (
+    AttemptRecord,
+    EventRecord,
+    LogChunkRecord,
+    QueuedRun,
+    RunRecord,
+)
+from nomaflow_kernel.domain.states import RunState
+from nomaflow_kernel.domain.transitions import Transition
+
+__all__ = [
+    "ActiveRuns",
+    "ApplyResult",
+    "DuplicateRun",
+    "HostManifest",
+    "LogPage",
+    "PauseRecord",
+    "RunDetail",
+    "RunFilter",
+    "RunPage",
+    "ScheduleRow",
+    "Store",
+    "StoreInfo",
+]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoreInfo:
+    """What a store says of itself once open: its kind, this kernel's epoch, the newest event."""
+
+    kind: str
+    epoch: int
+    last_event_seq: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DuplicateRun:
+    """A QueueRun whose request_id or slot was taken: by which run, and whether by the same request."""
+
+    existing_run_id: str
+    same_request: bool
+    existing_state: RunState
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ApplyResult:
+    """What became of a batch.
+
+    :param duplicates: run id of a refused QueueRun → what it collided with
+    :param lost: indices of transitions whose state had moved on (and of those dropped with a duplicate)
+    :param events: the events appended, in order
+    """
+
+    duplicates: Mapping[str, DuplicateRun] = field(default_factory=dict)
+    lost: frozenset[int] = frozenset()
+    events: Sequence[EventRecord] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunDetail:
+    """A run with its attempts (by step, then number) and the snapshot of its job."""
+
+    run: RunRecord
+    attempts: Sequence[AttemptRecord]
+    definition: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ActiveRuns:
+    """What an engine is rebuilt from: RUNNING runs whole, QUEUED ones slim, in the order they were queued."""
+
+    running: Sequence[RunDetail]
+    queued: Sequence[QueuedRun]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunFilter:
+    """Which runs to list; empty fields keep all."""
+
+    job_id: str = ""
+    host: str = ""
+    states: tuple[RunState, ...] = ()
+    since_us: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunPage:
+    """One page, newest first; ``next_before`` is the run id to go on before, empty on the last page."""
+
+    runs: Sequence[RunRecord]
+    next_before: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LogPage:
+    """Chunks in order, and whether there may be more."""
+
+    chunks: Sequence[LogChunkRecord]
+    more: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HostManifest:
+    """A host's catalogue as kept: the manifest most recently introduced, and the job ids the host owns."""
+
+    host: str
+    digest: str
+    manifest: Mapping[str, Any]
+    introduced_at_us: int
+    owned_job_ids: frozenset[str]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ScheduleRow:
+    """The stored next fire of a schedule."""
+
+    job_id: str
+    preset: str
+    next_fire_us: int | None
+    fingerprint: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PauseRecord:
+    """A pause: of a job (``scope`` "job"), a host ("host") or everything ("all", name empty)."""
+
+    scope: str
+    name: str
+    by: str
+    why: str
+    since_us: int
+    until_us: int | None
+
+
+class Store(Protocol):
+    """Keeps history. Everything it has answered is durable: it survives the loss of power.
+
+    Writes of one kernel are applied in the order they were asked for. All operations that wait when the writer is free
+    share one transaction, and each gets its own result; one bad operation fails alone. No read transaction outlives one
+    call.
+
+    Every method may raise the errors of ``nomaflow_kernel.store.errors``: StoreFull, StoreBusy, StoreUnavailable,
+    StaleEpoch. After any of them nothing of that operation was applied.
+    """
+
+    async def open(self) -> StoreInfo:
+        """Migrate the schema, take the store for this kernel alone and raise the epoch.
+
+        :raises StoreInUse: where another kernel holds it
+        """
+
+    async def close(self) -> None:
+        """Finish what waits, and let go. Closing twice is legal."""
+
+    async def apply(self, transitions: Sequence[Transition], *, at_us: int) -> ApplyResult:
+        """Apply a batch in one transaction, guarded by this kernel's epoch.
+
+        :raises StaleEpoch: where a newer kernel has taken over; nothing was applied
+        """
+
+    async def active_runs(self) -> ActiveRuns:
+        """Return every run that is not terminal."""
+
+    async def run_details(self, run_ids: Sequence[str]) -> Sequence[RunDetail]:
+        """Return the runs that exist, in the order asked for."""
+
+    async def list_runs(self, filter: RunFilter, *, before: str, limit: int) -> RunPage:
+        """Return runs newest first, those with an id lower than ``before`` (empty: from the newest)."""
+
+    async def events_after(
+        self, seq: int, *, limit: int, run_id: str = "", kinds: Sequence[str] = ()
+    ) -> Sequence[EventRecord]:
+        """Return events with a greater sequence, in order; of one run, or of kinds equal to or starting with one."""
+
+    async def log_page(self, run_id: str, *, after_seq: int, limit: int, step: str = "", min_level: int = 0) -> LogPage:
+        """Return chunks that hold lines after ``after_seq``, in order, leaving out those that cannot match."""
+
+    async def last_runs(self, job_ids: Sequence[str]) -> Mapping[str, RunRecord]:
+        """Return the newest run of each job that has one."""
+
+    async def introduce_manifest(
+        self,
+        host: str,
+        *,
+        digest: str,
+        manifest: Mapping[str, Any],
+        job_ids: Sequence[str],
+        explicit: bool,
+        at_us: int,
+    ) -> bool:
+        """Keep a manifest and claim its job ids that nobody owns; return whether it is now the host's catalogue.
+
+        It becomes so where the host has not shown the digest before, or ``explicit`` is set.
+        """
+
+    async def knows_digest(self, host: str, digest: str) -> bool:
+        """Return whether the host has shown that manifest before."""
+
+    async def manifests(self) -> Sequence[HostManifest]:
+        """Return the current manifest of every host."""
+
+    async def forget_host(self, host: str) -> Sequence[str]:
+        """Remove a host's manifests and return the job ids it owned."""
+
+    async def schedules(self) -> Sequence[ScheduleRow]:
+        """Return every stored next fire."""
+
+    async def pauses(self) -> Sequence[PauseRecord]:
+        """Return every pause."""
+
+    async def set_pause(self, pause: PauseRecord) -> None:
+        """Keep a pause; it replaces one of the same scope and name."""
+
+    async def clear_pause(self, scope: str, name: str) -> bool:
+        """Remove a pause and return whether there was one."""
+
+    async def prune(self, *, job_id: str, keep_runs: int | None, before_us: int | None, limit: int) -> int:
+        """Delete up to ``limit`` terminal runs of a job (empty: of all) and return how many went.
+
+        Those beyond the newest ``keep_runs`` or finished before ``before_us`` go, with attempts, logs and events.
+        """
+
+    async def ping(self) -> None:
+        """Do nothing durably: shows that the store can be written."""

@@ -1,0 +1,167 @@
+"""A run in memory while it is RUNNING: its plan, where it stands, and the attempt in hand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from nomaflow_kernel.domain.ids import attempt_key
+from nomaflow_kernel.domain.jobs import JobDefinition
+from nomaflow_kernel.domain.reasons import Reason
+from nomaflow_kernel.domain.records import AttemptRecord, CancelRequest, RunRecord
+from nomaflow_kernel.domain.states import ATTEMPT_TERMINAL, AttemptState
+from nomaflow_kernel.runs.plan import PlannedStep, RunPlan
+
+__all__ = ["ActiveRun", "CurrentAttempt"]
+
+_PREVIOUS_STEPS_BYTES = 512 * 1024
+
+
+@dataclass(kw_only=True, slots=True)
+class CurrentAttempt:
+    """The attempt a run is at. There is at most one that is not terminal.
+
+    :param tries: attempts at this step that count for the retry policy, this one included
+    :param report_seq: highest contiguous event number taken in
+    :param not_before_us: when a PENDING attempt may be dispatched
+    :param exclusive: whether it uses, or will use, an exclusive slot
+    """
+
+    step: PlannedStep
+    number: int
+    key: str
+    state: AttemptState
+    tries: int
+    host: str = ""
+    incarnation: str = ""
+    epoch: int = 0
+    exclusive: bool = False
+    report_seq: int = 0
+    not_before_us: int = 0
+    child_run_id: str = ""
+
+
+@dataclass(kw_only=True, slots=True)
+class ActiveRun:
+    """One RUNNING run.
+
+    :param rows_affected: the sum so far; None where no step reported a count
+    :param prev_rows: that of the last step that ran
+    :param previous: JSON texts of the steps before, for ``ctx.previous_step``
+    :param log_lines: lines stored so far
+    :param timed_out: set where the job's time is up and a child run is being stopped for it
+    """
+
+    record: RunRecord
+    definition: JobDefinition
+    plan: RunPlan
+    index: int = 0
+    current: CurrentAttempt | None = None
+    cancel: CancelRequest | None = None
+    rows_affected: int | None = None
+    prev_rows: int | None = None
+    previous: list[str] = field(default_factory=list)
+    previous_bytes: int = 0
+    log_lines: int = 0
+    started_at_us: int = 0
+    timed_out: Reason | None = None
+
+    @property
+    def run_id(self) -> str:
+        """The run's id."""
+        return self.record.run_id
+
+    @property
+    def job_id(self) -> str:
+        """The job's id."""
+        return self.record.job_id
+
+    @property
+    def host(self) -> str:
+        """The host the job belongs to."""
+        return self.record.host
+
+    @property
+    def steps(self) -> tuple[PlannedStep, ...]:
+        """The planned steps."""
+        return self.plan.steps
+
+    def key_of(self, number: int) -> str:
+        """Return the key of try ``number`` at the step in hand."""
+        return attempt_key(self.run_id, self.steps[self.index].name, number)
+
+    def job_deadline_us(self) -> int | None:
+        """Return when the job's time is up, microseconds since the epoch."""
+        if self.definition.timeout_seconds is None:
+            return None
+        return self.started_at_us + int(self.definition.timeout_seconds * 1_000_000)
+
+    def note_result(self, step: str, state: AttemptState, rows: int | None, extras_json: bytes) -> None:
+        """Take a finished step into the sums and into what later steps may look at.
+
+        Extras that would make the whole larger than 512 KiB are left out, marked ``"extras_omitted"``.
+        """
+        if rows is not None:
+            self.rows_affected = (self.rows_affected or 0) + rows
+        self.prev_rows = rows
+        head = f'{{"name":{json.dumps(step)},"state":"{state}","rows_affected":{json.dumps(rows)},'
+        extras = extras_json.decode() if extras_json else "{}"
+        if self.previous_bytes + len(head) + len(extras) > _PREVIOUS_STEPS_BYTES:
+            text = head + '"extras":{},"extras_omitted":true}'
+        else:
+            text = f'{head}"extras":{extras}}}'
+        self.previous.append(text)
+        self.previous_bytes += len(text)
+
+    def previous_steps_json(self) -> str:
+        """Return the JSON array of the steps before."""
+        return f"[{','.join(self.previous)}]" if self.previous else "[]"
+
+    @classmethod
+    def new(cls, record: RunRecord, definition: JobDefinition, plan: RunPlan) -> ActiveRun:
+        """Return a run that is about to start."""
+        return cls(
+            record=record,
+            definition=definition,
+            plan=plan,
+            cancel=record.cancel,
+            log_lines=record.log_lines,
+        )
+
+    def restore(self, attempts: Sequence[AttemptRecord]) -> None:
+        """Take the position that the stored attempts of a RUNNING run show."""
+        self.started_at_us = self.record.started_at_us or self.record.queued_at_us
+        by_step: dict[int, list[AttemptRecord]] = {}
+        for attempt in sorted(attempts, key=lambda item: (item.step_index, item.attempt)):
+            by_step.setdefault(attempt.step_index, []).append(attempt)
+        for step in self.steps:
+            tries = by_step.get(step.index)
+            if not tries:
+                self.index = step.index
+                return
+            last = tries[-1]
+            self.index = step.index
+            if last.state not in ATTEMPT_TERMINAL:
+                self.current = _restore_attempt(step, last, tries)
+                return
+            if last.state is not AttemptState.SKIPPED:
+                self.note_result(step.name, last.state, last.rows_affected, last.extras_json)
+        self.index = len(self.steps)
+
+
+def _restore_attempt(step: PlannedStep, last: AttemptRecord, tries: Sequence[AttemptRecord]) -> CurrentAttempt:
+    uncounted = sum(1 for item in tries[:-1] if item.reason is not None and item.reason.code == "host_refused")
+    return CurrentAttempt(
+        step=step,
+        number=last.attempt,
+        key=attempt_key(last.run_id, step.name, last.attempt),
+        state=last.state,
+        tries=len(tries) - uncounted,
+        host=last.host,
+        incarnation=last.incarnation,
+        epoch=last.epoch,
+        report_seq=last.report_seq,
+        not_before_us=last.not_before_us or 0,
+        child_run_id=last.child_run_id,
+    )

@@ -1,0 +1,181 @@
+"""What goes into the engine and comes out: commands, outcomes, and what it must know of jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from nomaflow_kernel.domain.jobs import JobDefinition
+from nomaflow_kernel.domain.reasons import Reason
+from nomaflow_kernel.domain.records import Ancestor, Fold, RunRequest, TriggerKind
+from nomaflow_kernel.domain.states import RunState
+from nomaflow_kernel.domain.transitions import SetNextFire
+
+__all__ = [
+    "EngineSettings",
+    "FireCommand",
+    "JobSource",
+    "KnownJob",
+    "ReplayCommand",
+    "TriggerCommand",
+    "TriggerOutcome",
+    "UnrunCommand",
+]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EngineSettings:
+    """The engine's clocks and bounds; seconds where not said otherwise.
+
+    :param heartbeat_seconds: how often a host says that it is alive
+    :param lease_seconds: silence after which a host gets no new work
+    :param grace_seconds: silence after which, plus ``grace_margin_seconds``, attempts are LOST
+    :param max_waiting: how many runs may wait in all, before triggers are refused
+    """
+
+    heartbeat_seconds: float = 5.0
+    lease_seconds: float = 20.0
+    grace_seconds: float = 600.0
+    grace_margin_seconds: float = 30.0
+    max_waiting: int = 1_000_000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TriggerCommand:
+    """A wish for one run, already checked for form; whether it fits the job is the engine's to say.
+
+    :param params: tagged JSON object laid over the job's params
+    :param op_kwargs: step name → tagged JSON object
+    :param switches: step name → on or off
+    :param request_id: the caller's idempotency key, or empty
+    :param request_hash: names the request's content, to tell a repeat from a reuse
+    :param allow_overlap: start whatever the job's overlap policy says
+    :param at_us: the instant of the fire, microseconds since the epoch; 0 means now
+    :param slot: unique name of a cron fire, or empty
+    :param reuse: outputs that a replay takes over, as RunRequest keeps them
+    :param replay_of: the run that is replayed, or empty
+    """
+
+    job_id: str
+    kind: TriggerKind
+    params: Mapping[str, Any] = field(default_factory=dict)
+    op_kwargs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    switches: Mapping[str, bool] = field(default_factory=dict)
+    preset: str = ""
+    log_level: str = ""
+    by: str = ""
+    request_id: str = ""
+    request_hash: str = ""
+    allow_overlap: bool = False
+    at_us: int = 0
+    slot: str = ""
+    parent_chain: tuple[Ancestor, ...] = ()
+    reuse: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    replay_of: str = ""
+
+    def request(self) -> RunRequest:
+        """Return the layers of the command as the run keeps them."""
+        return RunRequest(
+            params=self.params,
+            op_kwargs=self.op_kwargs,
+            switches=self.switches,
+            preset=self.preset,
+            log_level=self.log_level,
+            allow_overlap=self.allow_overlap,
+            reuse=self.reuse,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UnrunCommand:
+    """Fires that will not run: one MISSED row, or wider bounds for the one before it.
+
+    :param reason: why they did not run
+    """
+
+    job_id: str
+    preset: str
+    fold: Fold
+    reason: Reason
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FireCommand:
+    """What the scheduler decided in one go: fires to run, fires to record, and the next fires to keep."""
+
+    triggers: tuple[TriggerCommand, ...] = ()
+    unrun: tuple[UnrunCommand, ...] = ()
+    next_fires: tuple[SetNextFire, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TriggerOutcome:
+    """The run that a trigger made or met.
+
+    :param deduplicated: True where the request id or slot was used before by the same request
+    :param reason: set for SKIPPED, and for QUEUED where something is known to hold it up
+    """
+
+    run_id: str
+    state: RunState
+    deduplicated: bool = False
+    reason: Reason | None = None
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReplayCommand:
+    """A wish to do a finished run again, from its snapshot.
+
+    :param from_step: start there and take over the outputs of the steps before; empty for the first
+    :param from_failed_step: start at the step that did not succeed
+    :param params: laid over the snapshot's run params
+    :param op_kwargs: laid over the snapshot's, by step
+    """
+
+    run_id: str
+    from_step: str = ""
+    from_failed_step: bool = False
+    params: Mapping[str, Any] = field(default_factory=dict)
+    op_kwargs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    by: str = ""
+    request_id: str = ""
+    request_hash: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KnownJob:
+    """A job of the catalogue as the engine needs it.
+
+    :param definition: None where the job is malformed
+    :param definition_json: canonical JSON of the definition, kept as the snapshot of its runs
+    :param enabled: False where its author switched its schedule off; it can still be run by hand
+    :param why_invalid: one sentence, where ``valid`` is False
+    """
+
+    job_id: str
+    host: str
+    definition: JobDefinition | None
+    digest: str
+    definition_json: str
+    valid: bool
+    removed: bool = False
+    enabled: bool = True
+    why_invalid: str = ""
+
+
+class JobSource(Protocol):
+    """What the engine asks of the catalogue. Answers come from memory and never block."""
+
+    def job(self, job_id: str) -> KnownJob | None:
+        """Return the job, also a malformed or removed one; None where the id is unknown."""
+
+    def near(self, job_id: str) -> Sequence[str]:
+        """Return ids that look like an unknown one."""
+
+    def kind_of(self, host: str, callable: str) -> str:
+        """Return ``"async"`` or ``"sync"``; ``"async"`` where the callable is unknown."""
+
+    def refuse_params(self, job: KnownJob, params: Collection[str], enabled_steps: Collection[str]) -> str | None:
+        """Return why a run param cannot be taken: no enabled step's callable takes it. None where all can be."""

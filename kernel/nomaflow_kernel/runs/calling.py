@@ -1,0 +1,132 @@
+"""call_job steps, which the kernel runs itself: a child run, and the parent's attempt that waits for it."""
+
+from __future__ import annotations
+
+from nomaflow_kernel.domain.errors import KernelError
+from nomaflow_kernel.domain.reasons import Reason
+from nomaflow_kernel.domain.records import Ancestor, AttemptRecord, TriggerKind
+from nomaflow_kernel.domain.states import AttemptState, RunState
+from nomaflow_kernel.domain.transitions import OpenAttempt, StartAttempt
+from nomaflow_kernel.runs import stepping, triggering
+from nomaflow_kernel.runs.active import ActiveRun, CurrentAttempt
+from nomaflow_kernel.runs.api import TriggerCommand
+from nomaflow_kernel.runs.outcome import Outcome
+from nomaflow_kernel.runs.state import Batch, EngineState
+
+__all__ = ["call_job", "call_job_again", "child_ended"]
+
+
+def call_job(state: EngineState, batch: Batch, run: ActiveRun, current: CurrentAttempt) -> None:
+    """Open a call_job attempt: RUNNING with its child, or FAILED where the child cannot be had."""
+    child = _trigger_child(state, batch, run, current)
+    failure = child if isinstance(child, Reason) else None
+    batch.add(
+        OpenAttempt(
+            job_id=run.job_id,
+            at_us=batch.now_us,
+            attempt=AttemptRecord(
+                run_id=run.run_id,
+                step_index=current.step.index,
+                step=current.step.name,
+                attempt=current.number,
+                state=AttemptState.FAILED if failure else AttemptState.RUNNING,
+                reason=failure,
+                error=failure.message if failure else "",
+                started_at_us=batch.now_us,
+                finished_at_us=batch.now_us if failure else None,
+                child_run_id="" if isinstance(child, Reason) else child,
+            ),
+        )
+    )
+    _wait_for(state, batch, run, current, child)
+
+
+def call_job_again(state: EngineState, batch: Batch, run: ActiveRun, current: CurrentAttempt) -> None:
+    """Take a PENDING call_job attempt, whose back-off is over, to RUNNING or FAILED."""
+    child = _trigger_child(state, batch, run, current)
+    if isinstance(child, Reason):
+        failed = Outcome(state=AttemptState.FAILED, reason=child, error=child.message)
+        batch.add(failed.transition(run, current, batch.now_us))
+    else:
+        batch.add(
+            StartAttempt(
+                run_id=run.run_id,
+                job_id=run.job_id,
+                step_index=current.step.index,
+                step=current.step.name,
+                attempt=current.number,
+                at_us=batch.now_us,
+                child_run_id=child,
+            )
+        )
+    _wait_for(state, batch, run, current, child)
+
+
+def _wait_for(state: EngineState, batch: Batch, run: ActiveRun, current: CurrentAttempt, child: str | Reason) -> None:
+    if isinstance(child, Reason):
+        failed = Outcome(state=AttemptState.FAILED, reason=child, error=child.message)
+        stepping.after_attempt(state, batch, run, failed)
+        return
+    current.state = AttemptState.RUNNING
+    current.child_run_id = child
+    state.parents[child] = run.run_id
+
+
+def _trigger_child(state: EngineState, batch: Batch, run: ActiveRun, current: CurrentAttempt) -> str | Reason:
+    """Trigger the child; return its run id, or why it cannot be had."""
+    chain = (*run.record.parent_chain, Ancestor(job_id=run.job_id, run_id=run.run_id))
+    target = current.step.target_job_id
+    if any(ancestor.job_id == target for ancestor in chain):
+        shown = " → ".join([*(ancestor.job_id for ancestor in chain), target])
+        return Reason("call_job_cycle", f"call_job leads back to a job of its own chain: {shown}")
+    command = TriggerCommand(
+        job_id=target,
+        kind=TriggerKind.CALL_JOB,
+        params=run.record.request.params,
+        op_kwargs={},
+        log_level=run.record.request.log_level,
+        by=f"{run.job_id}/{current.step.name}",
+        parent_chain=chain,
+    )
+    try:
+        outcome = triggering.trigger(state, batch, command)
+    except KernelError as error:
+        code = {"JOB_NOT_FOUND": "unknown_job", "JOB_DISABLED": "job_unavailable"}.get(error.reason, "child_not_run")
+        return Reason(code, error.message)
+    if outcome.state is RunState.SKIPPED:
+        why = outcome.reason.message if outcome.reason else "it was skipped"
+        return Reason("child_not_run", f"run {outcome.run_id} of job {target!r} did not run: {why}")
+    return outcome.run_id
+
+
+def child_ended(
+    state: EngineState,
+    batch: Batch,
+    child_run_id: str,
+    to: RunState,
+    rows_affected: int | None,
+    reason: Reason | None,
+    error: str,
+) -> None:
+    """Hand the outcome of a run on to the call_job step that waits for it, if one does."""
+    parent_id = state.parents.pop(child_run_id, None)
+    run = state.active.get(parent_id) if parent_id else None
+    if run is None or run.current is None or run.current.child_run_id != child_run_id:
+        return
+    why = f": {reason.message}" if reason else ""
+    if to is RunState.SUCCEEDED:
+        outcome = Outcome(state=AttemptState.SUCCEEDED, rows_affected=rows_affected, has_result=True)
+    elif to is RunState.CANCELED:
+        outcome = Outcome(
+            state=AttemptState.CANCELED,
+            reason=Reason("child_canceled", f"run {child_run_id} was canceled{why}"),
+            rows_affected=rows_affected,
+        )
+    else:
+        outcome = Outcome(
+            state=AttemptState.FAILED,
+            reason=Reason("child_failed", f"run {child_run_id} failed{why}"),
+            error=error,
+            rows_affected=rows_affected,
+        )
+    stepping.end_attempt(state, batch, run, outcome)

@@ -1,0 +1,264 @@
+"""The engine as the rest of the kernel sees it: what may be asked of it, each question a turn of its loop."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from nomaflow_kernel.domain.clock import Clock
+from nomaflow_kernel.domain.errors import KernelError, UnknownRun
+from nomaflow_kernel.domain.hosting import (
+    AttemptAck,
+    AttemptReport,
+    HeartbeatInfo,
+    InstanceHello,
+    InstanceLink,
+    InstanceStatus,
+    Verdict,
+)
+from nomaflow_kernel.domain.ids import RunIds
+from nomaflow_kernel.domain.reasons import Reason
+from nomaflow_kernel.domain.records import CancelRequest
+from nomaflow_kernel.feed import EventFeed
+from nomaflow_kernel.ports import ApplyResult, PauseRecord, Store, StoreInfo
+from nomaflow_kernel.runs import attaching, rebuilding, replaying, reporting, starting, stopping, triggering
+from nomaflow_kernel.runs.api import (
+    EngineSettings,
+    FireCommand,
+    JobSource,
+    ReplayCommand,
+    TriggerCommand,
+    TriggerOutcome,
+)
+from nomaflow_kernel.runs.loop import EngineLoop
+from nomaflow_kernel.runs.state import Batch, EngineState
+from nomaflow_kernel.runs.timers import Timer, TimerKind
+
+__all__ = ["Engine"]
+
+_LOG = logging.getLogger(__name__)
+
+_REBUILD_DELAYS = (0.1, 0.2, 0.5, 1.0, 2.0)
+
+
+class Engine:
+    """Decides what becomes of every run.
+
+    :param on_fenced: called once when a newer kernel has taken the store over; the process should then end
+    """
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        info: StoreInfo,
+        clock: Clock,
+        jobs: JobSource,
+        feed: EventFeed,
+        settings: EngineSettings,
+        on_fenced: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._state = EngineState(
+            settings=settings,
+            clock=clock,
+            jobs=jobs,
+            epoch=info.epoch,
+            ids=RunIds(now_ms=lambda: clock.now_us() // 1000),
+            rng=random.Random(),  # noqa: S311  # jitter of back-offs, nothing secret
+        )
+
+        self._loop = EngineLoop(state=self._state, store=store, feed=feed, on_fenced=on_fenced)
+
+    async def start(self) -> None:
+        """Rebuild the state from the store and start.
+
+        :raises StoreError: where the store cannot be read
+        """
+        await self._loop.start()
+
+    async def stop(self) -> None:
+        """Stop after the turn in hand; running attempts go on in their hosts. Stopping twice is legal."""
+        await self._loop.stop()
+
+    # What others ask of the engine.
+
+    async def trigger(self, request: TriggerCommand) -> TriggerOutcome:
+        """Start one run; answers once it is durable.
+
+        :raises KernelError: where it is refused, see ``triggering.trigger``
+        :raises StoreError: where it cannot be stored
+        """
+        outcome = (await self.trigger_many([request]))[0]
+        if isinstance(outcome, KernelError):
+            raise outcome
+        return outcome
+
+    async def trigger_many(self, requests: Sequence[TriggerCommand]) -> Sequence[TriggerOutcome | KernelError]:
+        """Start many runs in one commit; each request has its own outcome."""
+
+        def decide(batch: Batch) -> list[TriggerOutcome | KernelError]:
+            return [self._try_trigger(batch, request) for request in requests]
+
+        def settle(result: ApplyResult, outcomes: list[TriggerOutcome | KernelError]) -> None:
+            triggering.settle_duplicates(result, requests, outcomes)
+
+        return await self._loop.ask(decide, settle)
+
+    def _try_trigger(self, batch: Batch, request: TriggerCommand) -> TriggerOutcome | KernelError:
+        try:
+            return triggering.trigger(self._state, batch, request)
+        except KernelError as error:
+            return error
+
+    async def fire(self, command: FireCommand) -> None:
+        """Trigger due fires, record those that will not run, and keep the next ones, in one commit.
+
+        A job that refuses a fire does not hold up the others.
+
+        :raises StoreError: where they cannot be stored; nothing was applied
+        """
+
+        def decide(batch: Batch) -> None:
+            for kept in command.next_fires:
+                batch.add(kept)
+            for unrun in command.unrun:
+                triggering.record_unrun(self._state, batch, unrun)
+            for request in command.triggers:
+                outcome = self._try_trigger(batch, request)
+                if isinstance(outcome, KernelError):
+                    _LOG.warning("the fire %s was refused: %s", request.slot, outcome.message)
+
+        await self._loop.ask(decide)
+
+    def pause_of(self, job_id: str, host: str) -> PauseRecord | None:
+        """Return the pause that holds a job up, or None."""
+        return self._state.pause_of(job_id, host)
+
+    async def cancel(self, run_id: str, *, by: str, why: str) -> None:
+        """Ask for a run to stop; answers once the request is durable. A terminal run stays as it is.
+
+        :raises UnknownRun: where there is no such run
+        """
+
+        def decide(batch: Batch) -> bool:
+            request = CancelRequest(at_us=batch.now_us, by=by, why=why)
+            return stopping.request_cancel(self._state, batch, run_id, request)
+
+        if not await self._loop.ask(decide) and not await self._store.run_details([run_id]):
+            raise UnknownRun(run_id)
+
+    async def replay(self, request: ReplayCommand) -> str:
+        """Start a new run from the snapshot of a finished one and return its id.
+
+        :raises UnknownRun: where there is no such run
+        :raises RunNotTerminal: where it has not finished
+        :raises BadRequest: where the step to start from is not one of it
+        """
+        found = await self._store.run_details([request.run_id])
+        if not found:
+            raise UnknownRun(request.run_id)
+        command, job, plan = replaying.prepare(self._state, found[0], request)
+
+        def decide(batch: Batch) -> list[TriggerOutcome | KernelError]:
+            return [replaying.admit(self._state, batch, command, job, plan, request)]
+
+        def settle(result: ApplyResult, outcomes: list[TriggerOutcome | KernelError]) -> None:
+            triggering.settle_duplicates(result, [command], outcomes)
+
+        outcome = (await self._loop.ask(decide, settle))[0]
+        if isinstance(outcome, KernelError):
+            raise outcome
+        return outcome.run_id
+
+    async def attach(self, hello: InstanceHello, link: InstanceLink) -> Sequence[Verdict]:
+        """Take an instance in; answers with a verdict on each attempt of its inventory, once they are durable.
+
+        The orders that follow from it are sent on the link after this returns the verdicts' commit.
+        """
+        await rebuilding.recall_attempts(self._state, self._store, [item.attempt_key for item in hello.inventory])
+        return await self._loop.ask(lambda batch: attaching.attach(self._state, batch, hello, link))
+
+    def heartbeat(self, incarnation: str, info: HeartbeatInfo) -> None:
+        """Take note that an instance is alive, and how it is."""
+        instance = self._state.fleet.get(incarnation)
+        if instance is None:
+            return
+        served = instance.serves
+        workers = info.workers if info.workers is not None else instance.heartbeat.workers
+        instance.heartbeat = replace(info, workers=workers)
+        instance.last_heard, instance.last_heard_us = self._clock.monotonic(), self._clock.now_us()
+        instance.unreachable = False
+        if instance.serves and not served:
+            self._loop.touch(instance.host)
+
+    def detach(self, incarnation: str, link: InstanceLink) -> None:
+        """Take note that a session has ended; the instance's clocks run on."""
+        self._loop.tell(lambda batch: attaching.detach(self._state, batch, incarnation, link))
+
+    async def report(self, incarnation: str, reports: Sequence[AttemptReport]) -> Sequence[AttemptAck]:
+        """Take in events of attempts; the answers are true once this returns.
+
+        :raises StoreError: where they cannot be stored; nothing was taken in, the host sends them again
+        """
+        unknown = [told.attempt_key for told in reports if self._is_unknown(told.attempt_key)]
+        if unknown:
+            await rebuilding.recall_attempts(self._state, self._store, unknown)
+        return await self._loop.ask(
+            lambda batch: [reporting.report(self._state, batch, incarnation, told) for told in reports]
+        )
+
+    def _is_unknown(self, attempt_key: str) -> bool:
+        state = self._state
+        return reporting.find_attempt(state, attempt_key) is None and attempt_key not in state.ended
+
+    async def set_pause(self, pause: PauseRecord) -> None:
+        """Pause a job, a host or everything."""
+        await self._store.set_pause(pause)
+        self._state.pauses[(pause.scope, pause.name)] = pause
+        if pause.until_us is not None:
+            seconds = max(0.0, (pause.until_us - self._clock.now_us()) / 1_000_000)
+            self._state.timers.add(self._clock.monotonic() + seconds, Timer(kind=TimerKind.PAUSE_END))
+        self._loop.wake()
+
+    async def clear_pause(self, scope: str, name: str) -> bool:
+        """End a pause; return whether there was one."""
+        return await self._loop.clear_pause(scope, name)
+
+    def pauses(self) -> Sequence[PauseRecord]:
+        """Return every pause."""
+        return list(self._state.pauses.values())
+
+    def instances(self) -> Sequence[InstanceStatus]:
+        """Return every instance that has introduced itself."""
+        return self._state.fleet.statuses()
+
+    def queued_count(self, host: str) -> int:
+        """Return how many runs wait for a host."""
+        return self._state.waiting.count_of_host(host)
+
+    def running_count(self) -> int:
+        """Return how many runs are RUNNING."""
+        return len(self._state.active)
+
+    def waiting_reason(self, run_id: str) -> Reason | None:
+        """Return what holds a QUEUED run up, or None where nothing does or it does not wait."""
+        entry = self._state.waiting.get(run_id)
+        return starting.waiting_reason(self._state, entry) if entry is not None else None
+
+    def why_not_running(self, job_id: str) -> str:
+        """Return in one sentence why nothing of a job runs now; empty where something does or nothing hinders it."""
+        return starting.why_not_running(self._state, job_id)
+
+    def current_step(self, run_id: str) -> str:
+        """Return the name of the step a RUNNING run is at, or an empty string."""
+        run = self._state.active.get(run_id)
+        return run.current.step.name if run is not None and run.current is not None else ""
+
+    def jobs_changed(self) -> None:
+        """Look at the queue again: the catalogue, or a pause, has changed."""
+        for host in self._state.waiting.hosts():
+            self._loop.touch(host)

@@ -1,0 +1,113 @@
+"""What waits for the engine: turns, taken all at once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from nomaflow_kernel.domain.errors import KernelError
+from nomaflow_kernel.ports import ApplyResult
+from nomaflow_kernel.runs.state import Batch
+
+__all__ = ["Answer", "Inbox", "Turn"]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a turn decided, or the error that it refused with."""
+
+    value: Any = None
+    error: KernelError | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Turn:
+    """One caller's turn in a batch.
+
+    :param decide: changes the state and the batch; what it returns becomes the caller's answer after the commit
+    :param settle: corrects the answer by what the store said
+    :param future: where the caller waits; None where nobody does
+    """
+
+    decide: Callable[[Batch], Any]
+    settle: Callable[[ApplyResult, Any], None] | None
+    future: asyncio.Future[Any] | None
+
+    def decide_safely(self, batch: Batch) -> Answer:
+        """Decide; a refusal becomes the caller's answer and leaves the other turns alone."""
+        try:
+            return Answer(self.decide(batch))
+        except KernelError as error:
+            return Answer(error=error)
+
+    def answer(self, result: ApplyResult, answer: Answer) -> None:
+        """Give the caller its answer, now that it is durable."""
+        if answer.error is not None:
+            self.fail(answer.error)
+            return
+        if self.settle is not None:
+            self.settle(result, answer.value)
+        if self.future is not None and not self.future.done():
+            self.future.set_result(answer.value)
+
+    def fail(self, error: Exception) -> None:
+        """Tell the caller that nothing was done."""
+        if self.future is not None and not self.future.done():
+            self.future.set_exception(error)
+
+
+class Inbox:
+    """The queue in front of the engine's loop."""
+
+    def __init__(self) -> None:
+        self._turns: list[Turn] = []
+        self._wake = asyncio.Event()
+        self._closed = asyncio.Event()
+
+    @property
+    def closed(self) -> bool:
+        """Whether the engine is stopping."""
+        return self._closed.is_set()
+
+    def put(self, turn: Turn) -> bool:
+        """Add a turn; return False where the engine is stopping."""
+        if self.closed:
+            return False
+        self._turns.append(turn)
+        self._wake.set()
+        return True
+
+    def wake(self) -> None:
+        """Have the loop look at timers and dirty hosts, though there is no turn."""
+        self._wake.set()
+
+    def close(self) -> None:
+        """Refuse further turns and let the loop end."""
+        self._closed.set()
+        self._wake.set()
+
+    def take(self) -> list[Turn]:
+        """Take everything that waits."""
+        turns, self._turns = self._turns, []
+        return turns
+
+    async def wait(self, seconds: float | None) -> bool:
+        """Wait until there is something to do, or ``seconds``; return False where the engine is stopping."""
+        if not self._wake.is_set() and seconds != 0.0:
+            try:
+                async with asyncio.timeout(seconds):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass
+        self._wake.clear()
+        return not self.closed
+
+    async def pause(self, seconds: float) -> None:
+        """Wait for ``seconds``, or until the engine is stopping."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._closed.wait()
+        except TimeoutError:
+            pass

@@ -1,0 +1,60 @@
+"""What is sent to hosts: the attempt to run, and the request to stop it."""
+
+from __future__ import annotations
+
+from nomaflow_kernel.domain.hosting import CancelOrder, DispatchOrder, TimeoutKind
+from nomaflow_kernel.domain.jobs import IsolationChoice
+from nomaflow_kernel.domain.records import CancelRequest
+from nomaflow_kernel.runs.active import ActiveRun, CurrentAttempt
+from nomaflow_kernel.runs.plan import PlannedStep
+from nomaflow_kernel.runs.state import EngineState
+
+__all__ = ["cancel_order", "dispatch_order"]
+
+
+def dispatch_order(state: EngineState, run: ActiveRun, current: CurrentAttempt, now_us: int) -> DispatchOrder:
+    """Return the order for the attempt in hand; made anew, with the time that is left, where it is sent again."""
+    record, definition = run.record, run.definition
+    timeout_ms, timeout_kind = _time_limit(run, current.step, now_us)
+    return DispatchOrder(
+        attempt_key=current.key,
+        epoch=state.epoch,
+        run_id=run.run_id,
+        job_id=run.job_id,
+        step=current.step.name,
+        attempt=current.number,
+        callable=current.step.callable,
+        kwargs_json=current.step.kwargs_json,
+        strict_keys=current.step.strict_keys,
+        params_json=run.plan.params_json,
+        trigger=record.trigger,
+        prev_rows_affected=run.prev_rows,
+        parent_chain=record.parent_chain,
+        previous_steps_json=run.previous_steps_json(),
+        timeout_ms=timeout_ms,
+        timeout_kind=timeout_kind,
+        cancel_grace_ms=None
+        if current.step.cancel_grace_seconds is None
+        else int(current.step.cancel_grace_seconds * 1000),
+        isolation="" if current.step.isolation is IsolationChoice.BY_KIND else str(current.step.isolation),
+        log_level=run.plan.log_level,
+        retry_on_lost=definition.retry_on_lost,
+        grace_ms=int((definition.lost_after_seconds or 0) * 1000),
+        max_log_bytes=definition.max_log_bytes or 0,
+    )
+
+
+def _time_limit(run: ActiveRun, step: PlannedStep, now_us: int) -> tuple[int, TimeoutKind]:
+    step_ms = None if step.timeout_seconds is None else max(1, int(step.timeout_seconds * 1000))
+    deadline_us = run.job_deadline_us()
+    job_ms = None if deadline_us is None else max(1, (deadline_us - now_us) // 1000)
+    if job_ms is not None and (step_ms is None or job_ms < step_ms):
+        return job_ms, TimeoutKind.JOB
+    if step_ms is not None:
+        return step_ms, TimeoutKind.STEP
+    return 0, TimeoutKind.NONE
+
+
+def cancel_order(attempt_key: str, cancel: CancelRequest) -> CancelOrder:
+    """Return the order that carries a cancel to a host."""
+    return CancelOrder(attempt_key=attempt_key, by=cancel.by, why=cancel.why, reason_code=cancel.code)

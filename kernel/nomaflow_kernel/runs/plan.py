@@ -1,0 +1,123 @@
+"""The plan of one run: which steps, with which values, once every layer is laid on.
+
+Layers, lowest first: job.params, step.op_kwargs, preset (its params, then its op_kwargs), run params, run op_kwargs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from nomaflow_kernel.domain.jobs import (
+    CALL_JOB_STEP,
+    IsolationChoice,
+    JobDefinition,
+    PresetDefinition,
+    RetryPolicy,
+    StepDefinition,
+)
+from nomaflow_kernel.domain.records import RunRequest
+
+__all__ = ["PlannedStep", "RunPlan", "plan_run"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlannedStep:
+    """One step with its merged values.
+
+    :param kwargs_json: all layers merged
+    :param strict_keys: keys that came from op_kwargs, and which the callable must be able to take
+    :param reuse: the output to take over instead of running the step, as RunRequest keeps it
+    """
+
+    index: int
+    name: str
+    type: str
+    callable: str
+    target_job_id: str
+    enabled: bool
+    kwargs_json: str
+    strict_keys: tuple[str, ...]
+    retry: RetryPolicy
+    timeout_seconds: float | None
+    isolation: IsolationChoice
+    cancel_grace_seconds: float | None
+    reuse: Mapping[str, Any] | None = None
+
+    @property
+    def calls_job(self) -> bool:
+        """Whether the kernel runs the step itself."""
+        return self.type == CALL_JOB_STEP
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunPlan:
+    """What one run will do."""
+
+    steps: tuple[PlannedStep, ...]
+    params_json: str
+    log_level: str
+
+
+def plan_run(definition: JobDefinition, request: RunRequest) -> RunPlan:
+    """Return the plan of a run of ``definition`` with the layers of ``request``.
+
+    A preset that the definition does not have counts as none: triggers refuse it before.
+    """
+    preset = definition.preset(request.preset) if request.preset else None
+    preset_params: Mapping[str, Any] = preset.params if preset else {}
+    params = {**definition.params, **preset_params, **request.params}
+    level = request.log_level or (preset.log_level if preset else "") or definition.log_level
+    return RunPlan(
+        steps=tuple(
+            _plan_step(index, step, definition, preset, request) for index, step in enumerate(definition.steps)
+        ),
+        params_json=_dump(params),
+        log_level=level,
+    )
+
+
+def _plan_step(
+    index: int,
+    step: StepDefinition,
+    definition: JobDefinition,
+    preset: PresetDefinition | None,
+    request: RunRequest,
+) -> PlannedStep:
+    preset_params: Mapping[str, Any] = preset.params if preset else {}
+    preset_values: Mapping[str, Any] = preset.op_kwargs.get(step.name, {}) if preset else {}
+    run_values = request.op_kwargs.get(step.name, {})
+    kwargs = _merge(definition.params, step.op_kwargs, preset_params, preset_values, request.params, run_values)
+    enabled = step.enabled
+    if preset and step.name in preset.steps:
+        enabled = preset.steps[step.name]
+    return PlannedStep(
+        index=index,
+        name=step.name,
+        type=step.type,
+        callable=step.callable,
+        target_job_id=step.target_job_id,
+        enabled=request.switches.get(step.name, enabled),
+        kwargs_json=_dump(kwargs),
+        strict_keys=tuple(dict.fromkeys((*step.op_kwargs, *preset_values, *run_values))),
+        retry=definition.retry_of(step),
+        timeout_seconds=step.timeout_seconds,
+        isolation=definition.isolation_of(step),
+        cancel_grace_seconds=definition.cancel_grace_of(step),
+        reuse=request.reuse.get(step.name),
+    )
+
+
+def _merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        merged.update(layer)
+    return merged
+
+
+def _dump(values: Mapping[str, Any]) -> str:
+    if not values:
+        return "{}"
+    return json.dumps(values, ensure_ascii=False, separators=(",", ":"), allow_nan=False)

@@ -1,0 +1,193 @@
+"""Everything the engine knows, and the batch of decisions it is about to commit.
+
+The state is a function of the store: where a commit fails it is thrown away and rebuilt. So handlers may change it as
+they decide, and nothing leaves the kernel before the commit.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import OrderedDict, deque
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from nomaflow_kernel.domain.clock import Clock
+from nomaflow_kernel.domain.hosting import CancelOrder, DispatchOrder
+from nomaflow_kernel.domain.ids import RunIds
+from nomaflow_kernel.domain.jobs import IsolationChoice, JobDefinition
+from nomaflow_kernel.domain.records import RunRecord
+from nomaflow_kernel.domain.states import AttemptState, RunState
+from nomaflow_kernel.domain.transitions import Transition
+from nomaflow_kernel.ports import PauseRecord
+from nomaflow_kernel.runs.active import ActiveRun
+from nomaflow_kernel.runs.api import EngineSettings, JobSource
+from nomaflow_kernel.runs.fleet import Fleet
+from nomaflow_kernel.runs.plan import PlannedStep, RunPlan
+from nomaflow_kernel.runs.timers import Timers
+from nomaflow_kernel.runs.waiting import WaitingRuns
+
+NO_HOST = "*"
+"""The lane of waiting runs that need no host to start: their first step is a call_job, or none will run."""
+
+__all__ = ["NO_HOST", "Batch", "EndedAttempt", "EngineState", "LastFold", "RecentlyUsed", "RunSpec"]
+
+_K = TypeVar("_K", bound=Hashable)
+_V = TypeVar("_V")
+
+
+class RecentlyUsed(Generic[_K, _V]):
+    """A dict that forgets what was longest not asked for."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._items: OrderedDict[_K, _V] = OrderedDict()
+
+    def __contains__(self, key: _K) -> bool:
+        return key in self._items
+
+    def get(self, key: _K) -> _V | None:
+        """Return the value, or None."""
+        value = self._items.get(key)
+        if value is not None:
+            self._items.move_to_end(key)
+        return value
+
+    def put(self, key: _K, value: _V) -> None:
+        """Keep a value."""
+        self._items[key] = value
+        self._items.move_to_end(key)
+        if len(self._items) > self._size:
+            self._items.popitem(last=False)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._items.clear()
+
+    def pop(self, key: _K) -> _V | None:
+        """Take a value out, or return None."""
+        return self._items.pop(key, None)
+
+
+@dataclass(frozen=True, slots=True)
+class LastFold:
+    """The SKIPPED or MISSED row of a schedule's newest fires."""
+
+    run_id: str
+    state: RunState
+    code: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunSpec:
+    """What a waiting run needs to start."""
+
+    record: RunRecord
+    definition: JobDefinition
+    plan: RunPlan
+
+    @property
+    def first_step(self) -> PlannedStep | None:
+        """The first step that will run, or None where all are switched off."""
+        return next((step for step in self.plan.steps if step.enabled and step.reuse is None), None)
+
+    @property
+    def needs_host(self) -> bool:
+        """Whether the run needs a slot of its host to start."""
+        return self.first_step is not None and not self.first_step.calls_job
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EndedAttempt:
+    """What is remembered of an attempt that is terminal, to answer reports that come late or twice.
+
+    :param final_seq: the highest event number that is stored
+    :param exists: False for a key the store does not know
+    """
+
+    job_id: str
+    incarnation: str
+    state: AttemptState
+    final_seq: int
+    exists: bool = True
+    retry_on_lost: bool = False
+
+
+@dataclass(kw_only=True, slots=True)
+class Batch:
+    """What one turn of the engine decided.
+
+    :param now_us: wall time of the turn
+    :param now: monotonic time of the turn
+    :param orders: incarnation → orders to send after the commit
+    :param after: calls to make after the commit, in order
+    """
+
+    now_us: int
+    now: float
+    transitions: list[Transition] = field(default_factory=list)
+    orders: dict[str, list[DispatchOrder | CancelOrder]] = field(default_factory=dict)
+    after: list[Callable[[], None]] = field(default_factory=list)
+    logged_runs: set[str] = field(default_factory=set)
+
+    def add(self, transition: Transition) -> None:
+        """Decide a transition."""
+        self.transitions.append(transition)
+
+    def send(self, incarnation: str, order: DispatchOrder | CancelOrder) -> None:
+        """Have an order sent to an instance after the commit."""
+        self.orders.setdefault(incarnation, []).append(order)
+
+
+@dataclass(kw_only=True, slots=True)
+class EngineState:
+    """The engine's memory.
+
+    :param running: job id → ids of its RUNNING runs
+    :param continuing: host → RUNNING runs whose attempt is PENDING and due, in order
+    :param parents: child run id → the run whose call_job step waits for it
+    :param last_folds: (job, preset) → the row that the next fire that does not run for the same reason folds into
+    :param dirty_hosts: hosts for which something changed that may let a run start
+    :param wanted_specs: waiting runs whose turn has come and whose spec must be loaded first
+    """
+
+    settings: EngineSettings
+    clock: Clock
+    jobs: JobSource
+    epoch: int
+    ids: RunIds
+    rng: random.Random
+    active: dict[str, ActiveRun] = field(default_factory=dict)
+    waiting: WaitingRuns = field(default_factory=WaitingRuns)
+    fleet: Fleet = field(default_factory=Fleet)
+    timers: Timers = field(default_factory=Timers)
+    running: dict[str, set[str]] = field(default_factory=dict)
+    continuing: dict[str, deque[str]] = field(default_factory=dict)
+    parents: dict[str, str] = field(default_factory=dict)
+    pauses: dict[tuple[str, str], PauseRecord] = field(default_factory=dict)
+    last_folds: dict[tuple[str, str], LastFold] = field(default_factory=dict)
+    specs: RecentlyUsed[str, RunSpec] = field(default_factory=lambda: RecentlyUsed(4096))
+    ended: RecentlyUsed[str, EndedAttempt] = field(default_factory=lambda: RecentlyUsed(20_000))
+    request_ids: RecentlyUsed[tuple[str, str], tuple[str, str]] = field(default_factory=lambda: RecentlyUsed(20_000))
+    dirty_hosts: set[str] = field(default_factory=set)
+    wanted_specs: set[str] = field(default_factory=set)
+
+    def pause_of(self, job_id: str, host: str) -> PauseRecord | None:
+        """Return the pause that holds a job up, or None."""
+        if not self.pauses:
+            return None
+        for key in (("all", ""), ("host", host), ("job", job_id)):
+            pause = self.pauses.get(key)
+            if pause is not None:
+                return pause
+        return None
+
+    def is_active(self, job_id: str) -> bool:
+        """Return whether any run of the job is waiting or running."""
+        return bool(self.running.get(job_id)) or self.waiting.count_of_job(job_id) > 0
+
+    def uses_exclusive(self, host: str, step: PlannedStep) -> bool:
+        """Return whether a step uses an exclusive slot of its host."""
+        if step.isolation is IsolationChoice.EXCLUSIVE:
+            return True
+        return step.isolation is IsolationChoice.BY_KIND and self.jobs.kind_of(host, step.callable) == "sync"

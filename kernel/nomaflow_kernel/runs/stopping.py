@@ -1,0 +1,99 @@
+"""How runs are stopped: on request, by time, and by losing their host."""
+
+from __future__ import annotations
+
+from nomaflow_kernel.domain.reasons import Reason
+from nomaflow_kernel.domain.records import CancelRequest
+from nomaflow_kernel.domain.states import AttemptState, RunState
+from nomaflow_kernel.domain.transitions import FinishRun, RequestCancel
+from nomaflow_kernel.runs import calling, stepping
+from nomaflow_kernel.runs.active import ActiveRun
+from nomaflow_kernel.runs.orders import cancel_order
+from nomaflow_kernel.runs.outcome import Outcome
+from nomaflow_kernel.runs.state import Batch, EngineState
+
+__all__ = ["job_timed_out", "lose_attempt", "queue_timed_out", "request_cancel"]
+
+
+def request_cancel(state: EngineState, batch: Batch, run_id: str, cancel: CancelRequest) -> bool:
+    """Ask for a run to stop; return False where it is not waiting or running.
+
+    A run that waits ends at once. One whose code runs ends when the host has proved that the code stopped. A second
+    request changes nothing.
+    """
+    waiting = state.waiting.get(run_id)
+    if waiting is not None:
+        batch.add(RequestCancel(run_id=run_id, job_id=waiting.job_id, cancel=cancel))
+        _end_waiting(state, batch, run_id, RunState.CANCELED, stepping.cancel_reason(cancel))
+        return True
+    run = state.active.get(run_id)
+    if run is None:
+        return False
+    if run.cancel is None:
+        run.cancel = cancel
+        batch.add(RequestCancel(run_id=run_id, job_id=run.job_id, cancel=cancel))
+        _stop_attempt(state, batch, run, cancel)
+    return True
+
+
+def _end_waiting(state: EngineState, batch: Batch, run_id: str, to: RunState, reason: Reason) -> None:
+    waiting = state.waiting.remove(run_id)
+    if waiting is None:
+        return
+    state.specs.pop(run_id)
+    batch.add(FinishRun(run_id=run_id, job_id=waiting.job_id, state=to, at_us=batch.now_us, reason=reason))
+    calling.child_ended(state, batch, run_id, to, None, reason, "")
+
+
+def _stop_attempt(state: EngineState, batch: Batch, run: ActiveRun, cancel: CancelRequest) -> None:
+    current = run.current
+    if current is None:
+        return
+    if current.child_run_id:
+        by_parent = CancelRequest(
+            at_us=batch.now_us,
+            by=cancel.by,
+            why=f"run {run.run_id} that called it was canceled",
+            code="canceled_by_parent",
+        )
+        request_cancel(state, batch, current.child_run_id, by_parent)
+    elif current.state is AttemptState.PENDING:
+        canceled = Outcome(state=AttemptState.CANCELED, reason=stepping.cancel_reason(cancel))
+        stepping.end_attempt(state, batch, run, canceled)
+    else:
+        batch.send(current.incarnation, cancel_order(current.key, cancel))
+
+
+def queue_timed_out(state: EngineState, batch: Batch, run_id: str) -> None:
+    """Fail a run that has waited for longer than its queue_timeout_seconds; others are passed over."""
+    waiting = state.waiting.get(run_id)
+    if waiting is None:
+        return
+    waited = (batch.now_us - waiting.queued_at_us) / 1_000_000
+    reason = Reason("queue_timed_out", f"it waited {waited:.3g} s and never started")
+    _end_waiting(state, batch, run_id, RunState.FAILED, reason)
+
+
+def job_timed_out(state: EngineState, batch: Batch, run_id: str) -> None:
+    """Stop a run whose time is up and whose attempt is not with a host.
+
+    While an attempt is with a host, the host keeps the limit: it goes on counting when the kernel is away.
+    """
+    run = state.active.get(run_id)
+    deadline_us = run.job_deadline_us() if run else None
+    if run is None or deadline_us is None or run.current is None:
+        return
+    current = run.current
+    reason = Reason("job_timed_out", f"the run took longer than its timeout of {run.definition.timeout_seconds:g} s")
+    if current.child_run_id:
+        request = CancelRequest(at_us=batch.now_us, by="", why=reason.message, code="canceled_by_parent")
+        run.timed_out = reason
+        request_cancel(state, batch, current.child_run_id, request)
+    elif current.state is AttemptState.PENDING:
+        failed = Outcome(state=AttemptState.FAILED, reason=reason, error=reason.message)
+        stepping.end_attempt(state, batch, run, failed)
+
+
+def lose_attempt(state: EngineState, batch: Batch, run: ActiveRun, to: AttemptState, reason: Reason) -> None:
+    """End an attempt without word from its host: LOST, or FAILED where it is known that nothing of it is left."""
+    stepping.end_attempt(state, batch, run, Outcome(state=to, reason=reason, error=reason.message))

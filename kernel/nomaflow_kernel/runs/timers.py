@@ -1,0 +1,60 @@
+"""What the engine does when time has passed: a heap of monotonic due times."""
+
+from __future__ import annotations
+
+import enum
+import heapq
+import itertools
+from dataclasses import dataclass
+
+__all__ = ["Timer", "TimerKind", "Timers"]
+
+
+class TimerKind(enum.StrEnum):
+    """What a timer is for."""
+
+    ATTEMPT_DUE = "attempt_due"
+    """A PENDING attempt's back-off is over."""
+    QUEUE_TIMEOUT = "queue_timeout"
+    """A QUEUED run has waited for its queue_timeout_seconds."""
+    JOB_TIMEOUT = "job_timeout"
+    """A run's timeout_seconds are over; while an attempt is with a host, the host keeps this limit itself."""
+    HOST_CLOCKS = "host_clocks"
+    """Time to look at the leases of the hosts."""
+    PAUSE_END = "pause_end"
+    """A pause ends by itself."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Timer:
+    """One thing to do: its kind, and the run it is for (empty where it is for none)."""
+
+    kind: TimerKind
+    run_id: str = ""
+
+
+class Timers:
+    """The heap. A timer that no longer applies is recognised by its handler, never removed."""
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[float, int, Timer]] = []
+        self._counter = itertools.count()
+
+    def add(self, due: float, timer: Timer) -> None:
+        """Have ``timer`` come up at ``due``, monotonic seconds."""
+        heapq.heappush(self._heap, (due, next(self._counter), timer))
+
+    def take_due(self, now: float) -> list[Timer]:
+        """Take out what is due, earliest first."""
+        due = []
+        while self._heap and self._heap[0][0] <= now:
+            due.append(heapq.heappop(self._heap)[2])
+        return due
+
+    def next_due(self) -> float | None:
+        """Return when the next one is due, or None."""
+        return self._heap[0][0] if self._heap else None
+
+    def clear(self) -> None:
+        """Forget all of them."""
+        self._heap.clear()

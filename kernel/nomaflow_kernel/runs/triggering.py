@@ -1,0 +1,268 @@
+"""From a wish to a run: does the job exist, does the request fit it, and what does the overlap policy say."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from nomaflow_kernel.domain.errors import (
+    BadRequest,
+    JobUnavailable,
+    KernelError,
+    QuotaExceeded,
+    RequestIdReused,
+    UnknownJob,
+)
+from nomaflow_kernel.domain.jobs import JobDefinition, Overlap
+from nomaflow_kernel.domain.reasons import Reason
+from nomaflow_kernel.domain.records import CancelRequest, Fold, QueuedRun, RunRecord, RunTrigger, TriggerKind
+from nomaflow_kernel.domain.states import RunState
+from nomaflow_kernel.domain.transitions import FoldRun, QueueRun
+from nomaflow_kernel.ports import ApplyResult
+from nomaflow_kernel.runs import stopping
+from nomaflow_kernel.runs.api import KnownJob, TriggerCommand, TriggerOutcome, UnrunCommand
+from nomaflow_kernel.runs.plan import RunPlan, plan_run
+from nomaflow_kernel.runs.state import NO_HOST, Batch, EngineState, LastFold, RunSpec
+from nomaflow_kernel.runs.timers import Timer, TimerKind
+
+__all__ = ["admit", "canonical_json", "record_unrun", "settle_duplicates", "trigger"]
+
+
+def trigger(state: EngineState, batch: Batch, command: TriggerCommand) -> TriggerOutcome:
+    """Make a run of the command, QUEUED or SKIPPED.
+
+    :raises UnknownJob: where the catalogue has no such job
+    :raises JobUnavailable: where it is malformed, or its host no longer brings it
+    :raises BadRequest: where a name or a param of the request does not fit the job
+    :raises RequestIdReused: where the request id was used for another request
+    """
+    known = _repeated(state, command)
+    if known is not None:
+        return known
+    job, definition = _find_job(state, command.job_id)
+    plan = _check_request(state, job, definition, command)
+    return admit(state, batch, command, job, definition, plan)
+
+
+def _repeated(state: EngineState, command: TriggerCommand) -> TriggerOutcome | None:
+    if not command.request_id:
+        return None
+    used = state.request_ids.get((command.job_id, command.request_id))
+    if used is None:
+        return None
+    run_id, request_hash = used
+    if request_hash != command.request_hash:
+        raise RequestIdReused(command.request_id, run_id)
+    return TriggerOutcome(run_id=run_id, state=RunState.QUEUED, deduplicated=True)
+
+
+def _find_job(state: EngineState, job_id: str) -> tuple[KnownJob, JobDefinition]:
+    job = state.jobs.job(job_id)
+    if job is None:
+        raise UnknownJob(job_id, state.jobs.near(job_id))
+    if job.removed:
+        raise JobUnavailable(job_id, f"host {job.host!r} no longer brings it")
+    if not job.valid or job.definition is None:
+        raise JobUnavailable(job_id, job.why_invalid or "its definition is malformed")
+    return job, job.definition
+
+
+def _check_request(state: EngineState, job: KnownJob, definition: JobDefinition, command: TriggerCommand) -> RunPlan:
+    steps = [step.name for step in definition.steps]
+    if command.preset and definition.preset(command.preset) is None:
+        presets = [preset.name for preset in definition.presets]
+        raise BadRequest(_unknown("preset", command.preset, presets, job.job_id), field="preset")
+    for name in command.switches:
+        if name not in steps:
+            raise BadRequest(_unknown("step", name, steps, job.job_id), field="step_switches")
+    for name in command.op_kwargs:
+        if name not in steps:
+            raise BadRequest(_unknown("step", name, steps, job.job_id), field="step_values")
+    plan = plan_run(definition, command.request())
+    # A child inherits its parent's params, and takes from them what it can.
+    if command.params and command.kind is not TriggerKind.CALL_JOB:
+        enabled = [step.name for step in plan.steps if step.enabled]
+        refusal = state.jobs.refuse_params(job, command.params.keys(), enabled)
+        if refusal is not None:
+            raise BadRequest(refusal, field="params_json")
+    return plan
+
+
+def _unknown(noun: str, name: str, known: Collection[str], job_id: str) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(map(repr, known)) or 'none'}"
+    return f"job {job_id!r} has no {noun} {name[:64]!r}; {hint}"
+
+
+def admit(
+    state: EngineState,
+    batch: Batch,
+    command: TriggerCommand,
+    job: KnownJob,
+    definition: JobDefinition,
+    plan: RunPlan,
+) -> TriggerOutcome:
+    """Queue the run, or record it as SKIPPED, as the overlap policy says."""
+    if len(state.waiting) >= state.settings.max_waiting:
+        raise QuotaExceeded(f"{len(state.waiting)} runs wait already, which is the bound; try again when fewer wait")
+    overlap = Overlap.ALLOW if command.allow_overlap else definition.overlap
+    refusal = _overlap_refusal(state, job, definition, overlap)
+    if refusal is not None:
+        return _record_skip(state, batch, command, job, refusal)
+    if overlap is Overlap.CANCEL_RUNNING:
+        _cancel_others(state, batch, job.job_id, command)
+    return _queue(state, batch, command, job, definition, plan)
+
+
+def _overlap_refusal(state: EngineState, job: KnownJob, definition: JobDefinition, overlap: Overlap) -> Reason | None:
+    if overlap is Overlap.SKIP and state.is_active(job.job_id):
+        return Reason("overlap", f"another run of job {job.job_id!r} is active, and its overlap policy is skip")
+    if overlap is Overlap.QUEUE and state.waiting.count_of_job(job.job_id) >= definition.max_queued:
+        return Reason("overlap", f"{definition.max_queued} runs of job {job.job_id!r} wait already (max_queued)")
+    return None
+
+
+def _cancel_others(state: EngineState, batch: Batch, job_id: str, command: TriggerCommand) -> None:
+    cancel = CancelRequest(
+        at_us=batch.now_us,
+        by=command.by or str(command.kind),
+        why="a newer run replaces it",
+        code="canceled_by_overlap",
+    )
+    for run_id in [*state.waiting.of_job(job_id), *state.running.get(job_id, ())]:
+        stopping.request_cancel(state, batch, run_id, cancel)
+
+
+def _record(
+    state: EngineState, batch: Batch, command: TriggerCommand, job: KnownJob, run_state: RunState, reason: Reason | None
+) -> RunRecord:
+    priority = job.definition.priority if job.definition else 0
+    skipped = run_state is RunState.SKIPPED
+    at_us = command.at_us or batch.now_us
+    return RunRecord(
+        run_id=state.ids.new(),
+        job_id=job.job_id,
+        host=job.host,
+        state=run_state,
+        reason=reason,
+        trigger=RunTrigger(kind=command.kind, by=command.by, at_us=at_us),
+        definition_digest=job.digest,
+        request=command.request(),
+        priority=priority,
+        parent_chain=command.parent_chain,
+        queued_at_us=batch.now_us,
+        finished_at_us=batch.now_us if skipped else None,
+        fold=Fold(first_us=at_us, last_us=at_us, count=1) if skipped else None,
+        request_id=command.request_id,
+        request_hash=command.request_hash,
+        slot=command.slot,
+        replay_of=command.replay_of,
+    )
+
+
+def _record_skip(
+    state: EngineState, batch: Batch, command: TriggerCommand, job: KnownJob, reason: Reason
+) -> TriggerOutcome:
+    if command.kind is TriggerKind.CRON:
+        once = Fold(first_us=command.at_us, last_us=command.at_us, count=1)
+        run_id = _fold(state, batch, command, job, RunState.SKIPPED, reason, once)
+        return TriggerOutcome(run_id=run_id, state=RunState.SKIPPED, reason=reason)
+    record = _record(state, batch, command, job, RunState.SKIPPED, reason)
+    batch.add(QueueRun(run=record, definition_json=job.definition_json))
+    _remember_request(state, command, record.run_id)
+    return TriggerOutcome(run_id=record.run_id, state=RunState.SKIPPED, reason=reason)
+
+
+def _fold(
+    state: EngineState,
+    batch: Batch,
+    command: TriggerCommand,
+    job: KnownJob,
+    run_state: RunState,
+    reason: Reason,
+    fold: Fold,
+) -> str:
+    """Record fires that do not run: in the row of the ones just before them, if that is for the same reason."""
+    key = (job.job_id, command.preset)
+    last = state.last_folds.get(key)
+    if last is not None and (last.state, last.code) == (run_state, reason.code):
+        batch.add(FoldRun(run_id=last.run_id, last_us=fold.last_us, add_count=fold.count))
+        return last.run_id
+    record = replace(_record(state, batch, command, job, run_state, reason), fold=fold, finished_at_us=batch.now_us)
+    batch.add(QueueRun(run=record, definition_json=job.definition_json))
+    state.last_folds[key] = LastFold(record.run_id, run_state, reason.code)
+    return record.run_id
+
+
+def _queue(
+    state: EngineState,
+    batch: Batch,
+    command: TriggerCommand,
+    job: KnownJob,
+    definition: JobDefinition,
+    plan: RunPlan,
+) -> TriggerOutcome:
+    record = _record(state, batch, command, job, RunState.QUEUED, None)
+    batch.add(QueueRun(run=record, definition_json=job.definition_json))
+    spec = RunSpec(record, definition, plan)
+    lane = job.host if spec.needs_host else NO_HOST
+    state.waiting.add(
+        QueuedRun(
+            run_id=record.run_id,
+            job_id=job.job_id,
+            host=lane,
+            priority=record.priority,
+            queued_at_us=batch.now_us,
+            allow_overlap=command.allow_overlap,
+        )
+    )
+    state.specs.put(record.run_id, spec)
+    state.last_folds.pop((job.job_id, command.preset), None)
+    state.dirty_hosts.add(lane)
+    _remember_request(state, command, record.run_id)
+    if definition.queue_timeout_seconds is not None:
+        due = batch.now + definition.queue_timeout_seconds
+        state.timers.add(due, Timer(kind=TimerKind.QUEUE_TIMEOUT, run_id=record.run_id))
+    return TriggerOutcome(run_id=record.run_id, state=RunState.QUEUED)
+
+
+def _remember_request(state: EngineState, command: TriggerCommand, run_id: str) -> None:
+    if command.request_id:
+        state.request_ids.put((command.job_id, command.request_id), (run_id, command.request_hash))
+
+
+def record_unrun(state: EngineState, batch: Batch, command: UnrunCommand) -> str | None:
+    """Record fires that will not run as one MISSED row; return its id, or None where the job is unknown."""
+    job = state.jobs.job(command.job_id)
+    if job is None or job.definition is None:
+        return None
+    cron = TriggerCommand(
+        job_id=command.job_id, kind=TriggerKind.CRON, preset=command.preset, by="schedule", at_us=command.fold.first_us
+    )
+    return _fold(state, batch, cron, job, RunState.MISSED, command.reason, command.fold)
+
+
+def settle_duplicates(
+    result: ApplyResult, commands: Sequence[TriggerCommand], outcomes: list[TriggerOutcome | KernelError]
+) -> None:
+    """Replace the outcome of each run whose request id or slot turned out to be taken, in place."""
+    if not result.duplicates:
+        return
+    for index, (command, outcome) in enumerate(zip(commands, outcomes, strict=True)):
+        duplicate = result.duplicates.get(outcome.run_id) if isinstance(outcome, TriggerOutcome) else None
+        if duplicate is None:
+            continue
+        if duplicate.same_request:
+            outcomes[index] = TriggerOutcome(
+                run_id=duplicate.existing_run_id, state=duplicate.existing_state, deduplicated=True
+            )
+        else:
+            outcomes[index] = RequestIdReused(command.request_id, duplicate.existing_run_id)
+
+
+def canonical_json(definition: Mapping[str, Any]) -> str:
+    """Return the text under which a definition is kept."""
+    return json.dumps(definition, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)

@@ -1,0 +1,131 @@
+"""The schedules of the catalogue, and a heap of their next fires."""
+
+from __future__ import annotations
+
+import heapq
+import importlib.metadata
+import itertools
+import zoneinfo
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from nomaflow_kernel.domain.clock import from_us, to_us
+from nomaflow_kernel.domain.cron import CronError, CronExpression, zone
+from nomaflow_kernel.domain.jobs import JobDefinition, Misfire, Schedule
+
+__all__ = ["KnownSchedule", "NextFires", "fingerprint_of", "zone_data_version"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KnownSchedule:
+    """One cron schedule of a job or of one of its presets.
+
+    :param fingerprint: names expression, zone and zone data
+    """
+
+    job_id: str
+    host: str
+    preset: str
+    expression: str
+    timezone: str
+    misfire: Misfire
+    misfire_window_seconds: float
+    fingerprint: str
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What identifies it: the job and the preset."""
+        return self.job_id, self.preset
+
+    @classmethod
+    def of(cls, definition: JobDefinition, host: str, schedule: Schedule) -> KnownSchedule:
+        """Return the schedule of a definition."""
+        return cls(
+            job_id=definition.id,
+            host=host,
+            preset=schedule.preset,
+            expression=schedule.expression,
+            timezone=schedule.timezone,
+            misfire=definition.misfire,
+            misfire_window_seconds=definition.misfire_window_seconds,
+            fingerprint=fingerprint_of(schedule),
+        )
+
+    def next_after_us(self, after_us: int) -> int | None:
+        """Return the first fire after an instant, or None where there is none any more."""
+        try:
+            return to_us(CronExpression.parse(self.expression).next_after(from_us(after_us), zone(self.timezone)))
+        except CronError:
+            return None
+
+    def fires_us(self, first_us: int, until_us: int) -> Iterator[int]:
+        """Yield ``first_us`` and the fires after it, up to and including ``until_us``."""
+        at: int | None = first_us
+        while at is not None and at <= until_us:
+            yield at
+            at = self.next_after_us(at)
+
+
+def fingerprint_of(schedule: Schedule) -> str:
+    """Return the text that changes whenever the next fires might."""
+    return f"{schedule.expression}|{schedule.timezone}|{zone_data_version()}"
+
+
+@cache
+def zone_data_version() -> str:
+    """Return the version of the zone data in use, or "unknown"."""
+    for folder in zoneinfo.TZPATH:
+        for name in ("+VERSION", "tzdata.zi"):
+            path = Path(folder) / name
+            if path.is_file():
+                with path.open(encoding="utf-8") as file:
+                    return file.readline().strip().removeprefix("# version ")
+    try:
+        return importlib.metadata.version("tzdata")
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
+
+
+class NextFires:
+    """A heap of (instant, schedule). An entry that was replaced is recognised and passed over."""
+
+    def __init__(self) -> None:
+        self._current: dict[tuple[str, str], int] = {}
+        self._heap: list[tuple[int, int, tuple[str, str]]] = []
+        self._counter = itertools.count()
+
+    def __len__(self) -> int:
+        return len(self._current)
+
+    def put(self, key: tuple[str, str], at_us: int | None) -> None:
+        """Have a schedule fire next at an instant; None means never."""
+        if at_us is None:
+            self._current.pop(key, None)
+            return
+        self._current[key] = at_us
+        heapq.heappush(self._heap, (at_us, next(self._counter), key))
+
+    def get(self, key: tuple[str, str]) -> int | None:
+        """Return the next fire of a schedule, or None."""
+        return self._current.get(key)
+
+    def keys(self) -> set[tuple[str, str]]:
+        """Return every schedule that has a next fire."""
+        return set(self._current)
+
+    def next_us(self) -> int | None:
+        """Return the earliest instant, or None."""
+        while self._heap and self._current.get(self._heap[0][2]) != self._heap[0][0]:
+            heapq.heappop(self._heap)
+        return self._heap[0][0] if self._heap else None
+
+    def take_due(self, now_us: int) -> list[tuple[tuple[str, str], int]]:
+        """Take out what is due, earliest first; each schedule once, with its first due instant."""
+        due = []
+        while (at := self.next_us()) is not None and at <= now_us:
+            key = heapq.heappop(self._heap)[2]
+            del self._current[key]
+            due.append((key, at))
+        return due

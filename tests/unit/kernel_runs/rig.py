@@ -1,0 +1,288 @@
+"""An engine on a real SQLite store, with a clock that the test moves and hosts that the test plays."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nomaflow_kernel.domain.hosting import (
+    AckStatus,
+    AttemptAck,
+    AttemptReport,
+    CancelOrder,
+    DispatchOrder,
+    HeartbeatInfo,
+    HeldAttempt,
+    InstanceHello,
+    ReportedEvent,
+    ReportedFinished,
+    ReportedStarted,
+    Verdict,
+)
+from nomaflow_kernel.domain.jobs import JobDefinition, StepDefinition
+from nomaflow_kernel.domain.reasons import Reason
+from nomaflow_kernel.domain.records import EventRecord, TriggerKind
+from nomaflow_kernel.domain.states import AttemptState, RunState
+from nomaflow_kernel.feed import EventFeed
+from nomaflow_kernel.ports import RunDetail, Store
+from nomaflow_kernel.runs import Engine, EngineSettings, KnownJob, TriggerCommand, TriggerOutcome
+from nomaflow_kernel.runs.triggering import canonical_json
+from nomaflow_kernel.store import open_store
+
+START_US = 1_790_000_000_000_000
+
+
+class ManualClock:
+    """Both clocks, moved by the test."""
+
+    def __init__(self, start_us: int = START_US) -> None:
+        self.wall_us = start_us
+        self.mono = 1000.0
+
+    def now_us(self) -> int:
+        """Return wall time."""
+        return self.wall_us
+
+    def monotonic(self) -> float:
+        """Return monotonic time."""
+        return self.mono
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass on both clocks."""
+        self.wall_us += int(seconds * 1_000_000)
+        self.mono += seconds
+
+
+@dataclass
+class Jobs:
+    """A catalogue in a dict."""
+
+    definitions: dict[str, JobDefinition] = field(default_factory=dict)
+    sync_callables: set[str] = field(default_factory=set)
+    invalid: dict[str, str] = field(default_factory=dict)
+    removed: set[str] = field(default_factory=set)
+    refusal: str | None = None
+
+    def add(self, *definitions: JobDefinition) -> None:
+        """Put jobs into the catalogue."""
+        for definition in definitions:
+            self.definitions[definition.id] = definition
+
+    def job(self, job_id: str) -> KnownJob | None:
+        """Return the job."""
+        definition = self.definitions.get(job_id)
+        if definition is None:
+            return None
+        return KnownJob(
+            job_id=job_id,
+            host=definition.host,
+            definition=definition,
+            digest=definition.digest,
+            definition_json=canonical_json(definition.to_json()),
+            valid=job_id not in self.invalid,
+            removed=job_id in self.removed,
+            enabled=definition.enabled,
+            why_invalid=self.invalid.get(job_id, ""),
+        )
+
+    def jobs(self) -> list[KnownJob]:
+        """Return all jobs."""
+        found = [self.job(job_id) for job_id in self.definitions]
+        return [job for job in found if job is not None]
+
+    def near(self, job_id: str) -> Sequence[str]:
+        """Return ids that begin alike."""
+        return [known for known in self.definitions if known[:3] == job_id[:3]]
+
+    def kind_of(self, host: str, callable: str) -> str:
+        """Return the kind."""
+        return "sync" if callable in self.sync_callables else "async"
+
+    def refuse_params(self, job: KnownJob, params: Collection[str], enabled_steps: Collection[str]) -> str | None:
+        """Return the refusal the test has set."""
+        return self.refusal
+
+
+class PlayedHost:
+    """A host instance played by the test: it keeps the orders it is sent."""
+
+    _numbers = itertools.count(1)
+
+    def __init__(self, rig: Rig, *, host: str = "demo", max_async: int = 10, max_sync: int = 2) -> None:
+        self.rig = rig
+        self.host = host
+        self.incarnation = f"inc-{next(self._numbers)}"
+        self.max_async, self.max_sync = max_async, max_sync
+        self.orders: list[DispatchOrder | CancelOrder] = []
+        self.ended: list[str] = []
+        self.silent = False
+        rig.hosts.append(self)
+        self._arrived = asyncio.Event()
+
+    def send(self, orders: Sequence[DispatchOrder | CancelOrder]) -> None:
+        """Take orders."""
+        self.orders.extend(orders)
+        self._arrived.set()
+
+    def end(self, reason: str) -> None:
+        """Take note that the session was ended."""
+        self.ended.append(reason)
+
+    async def attach(self, *, inventory: Sequence[HeldAttempt] = (), ended: Sequence[str] = ()) -> Sequence[Verdict]:
+        """Introduce itself to the engine."""
+        hello = InstanceHello(
+            host=self.host,
+            incarnation=self.incarnation,
+            boot_id="boot",
+            machine="machine",
+            pid=4242,
+            version="0.1.0",
+            generation=1,
+            manifest_digest="sha256:0",
+            max_async=self.max_async,
+            max_sync=self.max_sync,
+            inventory=tuple(inventory),
+            ended_incarnations=tuple(ended),
+        )
+        return await self.rig.engine.attach(hello, self)
+
+    async def order(self, count: int = 1) -> DispatchOrder | CancelOrder:
+        """Wait for the ``count``-th order and return it."""
+        async with asyncio.timeout(10):
+            while len(self.orders) < count:
+                self._arrived.clear()
+                await self._arrived.wait()
+        return self.orders[count - 1]
+
+    async def dispatch(self, count: int = 1) -> DispatchOrder:
+        """Wait for the ``count``-th order, which must be a dispatch."""
+        order = await self.order(count)
+        assert isinstance(order, DispatchOrder), order
+        return order
+
+    async def report(self, key: str, *events: ReportedEvent, first_seq: int = 1) -> AttemptAck:
+        """Report events of one attempt."""
+        acks = await self.rig.engine.report(
+            self.incarnation, [AttemptReport(attempt_key=key, first_seq=first_seq, events=events)]
+        )
+        return acks[0]
+
+    async def start(self, key: str) -> AttemptAck:
+        """Report that the callable was started, as event 1."""
+        return await self.report(key, started(self.rig.clock.now_us()))
+
+    async def finish(self, key: str, event: ReportedFinished | None = None) -> AttemptAck:
+        """Report start and end, as events 1 and 2."""
+        now = self.rig.clock.now_us()
+        ack = await self.report(key, started(now), event or finished(now))
+        assert ack.status is AckStatus.OK, ack
+        return ack
+
+
+def started(at_us: int = START_US) -> ReportedStarted:
+    """Return a started event."""
+    return ReportedStarted(at_us=at_us, worker_pid=77, generation=1, exclusive=False)
+
+
+def finished(at_us: int = START_US, **fields: Any) -> ReportedFinished:
+    """Return a finished event, SUCCEEDED unless told otherwise."""
+    return ReportedFinished(at_us=at_us, **{"state": AttemptState.SUCCEEDED, "has_result": True} | fields)
+
+
+def failed(code: str = "step_failed", *types: str, error: str = "boom") -> ReportedFinished:
+    """Return a finished event of a failure."""
+    return finished(
+        state=AttemptState.FAILED,
+        reason=Reason(code, error),
+        error=error,
+        exception_types=types or ("builtins.ValueError", "builtins.Exception"),
+        has_result=False,
+    )
+
+
+def canceled(code: str = "canceled_by_user") -> ReportedFinished:
+    """Return a finished event of an attempt that was stopped."""
+    return finished(state=AttemptState.CANCELED, reason=Reason(code, "stopped"), has_result=False)
+
+
+def step(name: str, **fields: Any) -> StepDefinition:
+    """Return a python step."""
+    return StepDefinition(name=name, **{"callable": f"m:{name}"} | fields)
+
+
+def job(job_id: str, *steps: StepDefinition, **fields: Any) -> JobDefinition:
+    """Return a job of host demo, with one step unless told otherwise."""
+    return JobDefinition(id=job_id, steps=steps or (step("one"),), **{"host": "demo"} | fields)
+
+
+class Rig:
+    """The engine and what is around it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.clock = ManualClock()
+        self.jobs = Jobs()
+        self.settings = EngineSettings(heartbeat_seconds=0.5, lease_seconds=2, grace_seconds=10, grace_margin_seconds=1)
+        self.hosts: list[PlayedHost] = []
+        self.store: Store
+        self.feed: EventFeed
+        self.engine: Engine
+
+    async def open(self) -> None:
+        """Open the store and start an engine, as a kernel does."""
+        self.store = open_store(f"sqlite:///{self.path}")
+        info = await self.store.open()
+        self.feed = EventFeed(info.last_event_seq)
+        self.engine = Engine(
+            store=self.store, info=info, clock=self.clock, jobs=self.jobs, feed=self.feed, settings=self.settings
+        )
+        await self.engine.start()
+
+    async def close(self) -> None:
+        """Stop the engine and close the store."""
+        await self.engine.stop()
+        await self.store.close()
+
+    async def restart(self) -> None:
+        """Do what a kernel's end and new start do to the state."""
+        await self.close()
+        await self.open()
+
+    async def advance(self, seconds: float) -> None:
+        """Let time pass, hosts give a heartbeat unless they are silent, and the engine look at its timers."""
+        self.clock.advance(seconds)
+        for host in self.hosts:
+            if not host.silent:
+                self.engine.heartbeat(host.incarnation, HeartbeatInfo())
+        self.engine._loop.wake()
+        await self.settle()
+
+    async def settle(self) -> None:
+        """Wait until a turn has gone through after this call."""
+        await self.engine._loop.ask(lambda batch: None)
+
+    async def host(self, **fields: Any) -> PlayedHost:
+        """Return an attached host."""
+        played = PlayedHost(self, **fields)
+        await played.attach()
+        return played
+
+    async def trigger(self, job_id: str, **fields: Any) -> TriggerOutcome:
+        """Trigger a job."""
+        return await self.engine.trigger(TriggerCommand(job_id=job_id, **{"kind": TriggerKind.API} | fields))
+
+    async def detail(self, run_id: str) -> RunDetail:
+        """Return a run as stored."""
+        return (await self.store.run_details([run_id]))[0]
+
+    async def state(self, run_id: str) -> RunState:
+        """Return a run's state as stored."""
+        return (await self.detail(run_id)).run.state
+
+    async def events(self, run_id: str = "") -> Sequence[EventRecord]:
+        """Return the events as stored."""
+        return await self.store.events_after(0, limit=1000, run_id=run_id)

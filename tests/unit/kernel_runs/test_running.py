@@ -1,0 +1,321 @@
+"""Runs from trigger to end, one step after the other."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from rig import Rig, canceled, failed, finished, job, started, step
+
+from nomaflow_kernel.domain.errors import BadRequest, JobUnavailable, RequestIdReused, UnknownJob
+from nomaflow_kernel.domain.hosting import TimeoutKind
+from nomaflow_kernel.domain.jobs import Backoff, IsolationChoice, PresetDefinition, RetryPolicy
+from nomaflow_kernel.domain.states import AttemptState, RunState
+
+
+async def test_one_step_run_goes_all_the_way(rig: Rig) -> None:
+    """A trigger is dispatched, reported and ends SUCCEEDED with its rows, and every change left an event."""
+    rig.jobs.add(job("a"))
+    host = await rig.host()
+    outcome = await rig.trigger("a")
+    order = await host.dispatch()
+    assert order.attempt_key == f"{outcome.run_id}/one/1"
+    assert (await rig.detail(outcome.run_id)).attempts[0].state is AttemptState.DISPATCHED
+    await host.finish(order.attempt_key, finished(rows_affected=5, extras_json=b'{"a":1}'))
+    detail = await rig.detail(outcome.run_id)
+    assert (detail.run.state, detail.run.rows_affected) == (RunState.SUCCEEDED, 5)
+    assert (detail.attempts[0].extras_json, detail.attempts[0].worker_pid) == (b'{"a":1}', 77)
+    kinds = [event.kind for event in await rig.events(outcome.run_id)]
+    assert kinds == [
+        "run.queued",
+        "run.started",
+        "attempt.dispatched",
+        "attempt.started",
+        "attempt.finished",
+        "run.finished",
+    ]
+
+
+async def test_dispatch_is_committed_before_it_is_sent(rig: Rig) -> None:
+    """When an order arrives, the store already knows the attempt with instance and epoch."""
+    rig.jobs.add(job("a"))
+    host = await rig.host()
+    await rig.trigger("a")
+    order = await host.dispatch()
+    attempt = (await rig.detail(order.run_id)).attempts[0]
+    assert (attempt.incarnation, attempt.epoch) == (host.incarnation, order.epoch)
+
+
+async def test_steps_follow_each_other_and_see_what_came_before(rig: Rig) -> None:
+    """The second step is dispatched after the first, with its rows and extras, and rows are summed."""
+    rig.jobs.add(job("a", step("one"), step("two"), step("three")))
+    host = await rig.host()
+    run_id = (await rig.trigger("a")).run_id
+    await host.finish((await host.dispatch(1)).attempt_key, finished(rows_affected=2, extras_json=b'{"x":1}'))
+    second = await host.dispatch(2)
+    assert second.step == "two"
+    assert second.prev_rows_affected == 2
+    assert json.loads(second.previous_steps_json) == [
+        {"name": "one", "state": "SUCCEEDED", "rows_affected": 2, "extras": {"x": 1}}
+    ]
+    await host.finish(second.attempt_key, finished(rows_affected=3))
+    await host.finish((await host.dispatch(3)).attempt_key)
+    detail = await rig.detail(run_id)
+    assert (detail.run.state, detail.run.rows_affected) == (RunState.SUCCEEDED, 5)
+
+
+async def test_failure_skips_the_rest(rig: Rig) -> None:
+    """After a failure the remaining steps are SKIPPED with the reason and the run FAILED with the step's."""
+    rig.jobs.add(job("a", step("one"), step("two")))
+    host = await rig.host()
+    run_id = (await rig.trigger("a")).run_id
+    await host.finish((await host.dispatch()).attempt_key, failed(error="ValueError: no"))
+    detail = await rig.detail(run_id)
+    assert (detail.run.state, detail.run.error) == (RunState.FAILED, "ValueError: no")
+    assert detail.run.reason is not None
+    assert detail.run.reason.code == "step_failed"
+    skipped = detail.attempts[1]
+    assert skipped.state is AttemptState.SKIPPED
+    assert skipped.reason is not None
+    assert skipped.reason.code == "earlier_step_failed"
+
+
+async def test_step_cancelled_ends_the_run_canceled_without_a_retry(rig: Rig) -> None:
+    """StepCancelled ends attempt and run CANCELED, though a retry policy is there."""
+    rig.jobs.add(job("a", retry=RetryPolicy(attempts=3)))
+    host = await rig.host()
+    run_id = (await rig.trigger("a")).run_id
+    await host.finish((await host.dispatch()).attempt_key, canceled("step_cancelled"))
+    detail = await rig.detail(run_id)
+    assert (detail.run.state, len(detail.attempts)) == (RunState.CANCELED, 1)
+    assert detail.run.reason is not None
+    assert detail.run.reason.code == "step_cancelled"
+
+
+async def test_disabled_steps_are_skipped(rig: Rig) -> None:
+    """A step switched off in the job or for the run is SKIPPED "disabled"; all off is SUCCEEDED at once."""
+    rig.jobs.add(job("a", step("one", enabled=False), step("two"), step("three")))
+    host = await rig.host()
+    run_id = (await rig.trigger("a", switches={"three": False})).run_id
+    order = await host.dispatch()
+    assert order.step == "two"
+    await host.finish(order.attempt_key)
+    detail = await rig.detail(run_id)
+    assert [attempt.state for attempt in detail.attempts] == ["SKIPPED", "SUCCEEDED", "SKIPPED"]
+    assert detail.attempts[2].reason is not None
+    assert detail.attempts[2].reason.code == "disabled"
+    nothing = await rig.trigger("a", switches={"two": False, "three": False})
+    await rig.settle()
+    assert await rig.state(nothing.run_id) is RunState.SUCCEEDED
+
+
+async def test_retry_waits_its_delay_and_counts(rig: Rig) -> None:
+    """A failure opens a PENDING attempt that is dispatched after the back-off; the last failure fails the run."""
+    policy = RetryPolicy(attempts=2, backoff=Backoff.FIXED, base_seconds=30, jitter=0)
+    rig.jobs.add(job("a", retry=policy))
+    host = await rig.host()
+    run_id = (await rig.trigger("a")).run_id
+    await host.finish((await host.dispatch()).attempt_key, failed())
+    pending = (await rig.detail(run_id)).attempts[-1]
+    assert (pending.attempt, pending.state) == (2, AttemptState.PENDING)
+    await rig.advance(29)
+    assert len(host.orders) == 1
+    await rig.advance(2)
+    second = await host.dispatch(2)
+    assert second.attempt == 2
+    await host.finish(second.attempt_key, failed())
+    detail = await rig.detail(run_id)
+    assert (detail.run.state, len(detail.attempts)) == (RunState.FAILED, 2)
+
+
+async def test_retry_looks_at_the_exception(rig: Rig) -> None:
+    """An exception outside retry_on is not retried."""
+    rig.jobs.add(job("a", retry=RetryPolicy(attempts=5, retry_on=("ConnectionError",))))
+    host = await rig.host()
+    run_id = (await rig.trigger("a")).run_id
+    await host.finish((await host.dispatch()).attempt_key, failed("step_failed", "builtins.ValueError"))
+    assert await rig.state(run_id) is RunState.FAILED
+
+
+async def test_a_refused_dispatch_uses_up_no_attempt(rig: Rig) -> None:
+    """host_refused is not the code's failure: a new attempt follows though the policy allows one try."""
+    rig.jobs.add(job("a"))
+    host = await rig.host()
+    run_id = (await rig.trigger("a")).run_id
+    refused = failed("host_refused")
+    await host.report((await host.dispatch()).attempt_key, refused)
+    await rig.advance(1)
+    await host.finish((await host.dispatch(2)).attempt_key)
+    assert await rig.state(run_id) is RunState.SUCCEEDED
+
+
+async def test_layers_lie_in_their_order(rig: Rig) -> None:
+    """job.params < step.op_kwargs < preset < run params < run op_kwargs; op_kwargs keys are strict."""
+    preset = PresetDefinition(name="p", params={"c": "preset"}, op_kwargs={"one": {"d": "preset"}}, log_level="DEBUG")
+    rig.jobs.add(
+        job(
+            "a",
+            step("one", op_kwargs={"b": "step", "c": "step", "d": "step", "e": "step"}),
+            params={"a": "job", "b": "job"},
+            presets=(preset,),
+        )
+    )
+    host = await rig.host()
+    await rig.trigger("a", preset="p", params={"d": "run"}, op_kwargs={"one": {"e": "op"}})
+    order = await host.dispatch()
+    assert json.loads(order.kwargs_json) == {"a": "job", "b": "step", "c": "preset", "d": "run", "e": "op"}
+    assert set(order.strict_keys) == {"b", "c", "d", "e"}
+    assert json.loads(order.params_json) == {"a": "job", "b": "job", "c": "preset", "d": "run"}
+    assert order.log_level == "DEBUG"
+
+
+async def test_refusals_name_what_is_wrong(rig: Rig) -> None:
+    """Unknown job, preset and step, a malformed job and an unusable param are refused, with what is near."""
+    rig.jobs.add(job("alpha", step("load")))
+    with pytest.raises(UnknownJob, match="did you mean 'alpha'"):
+        await rig.trigger("alpah")
+    with pytest.raises(BadRequest, match="no preset 'x'"):
+        await rig.trigger("alpha", preset="x")
+    with pytest.raises(BadRequest, match="did you mean 'load'"):
+        await rig.trigger("alpha", op_kwargs={"laod": {}})
+    rig.jobs.invalid["alpha"] = "cron expression is wrong"
+    with pytest.raises(JobUnavailable, match="cron expression is wrong"):
+        await rig.trigger("alpha")
+    rig.jobs.invalid.clear()
+    rig.jobs.refusal = "no step takes 'q'"
+    with pytest.raises(BadRequest, match="no step takes 'q'"):
+        await rig.trigger("alpha", params={"q": 1})
+
+
+async def test_request_id_is_one_run(rig: Rig) -> None:
+    """The same request id answers with the same run, before and after a restart; another request is refused."""
+    rig.jobs.add(job("a", overlap="allow"))
+    first = await rig.trigger("a", request_id="r1", request_hash="h1")
+    again = await rig.trigger("a", request_id="r1", request_hash="h1")
+    assert (again.run_id, again.deduplicated) == (first.run_id, True)
+    with pytest.raises(RequestIdReused):
+        await rig.trigger("a", request_id="r1", request_hash="h2")
+    await rig.restart()
+    host = await rig.host()
+    again = await rig.trigger("a", request_id="r1", request_hash="h1")
+    assert (again.run_id, again.deduplicated) == (first.run_id, True)
+    with pytest.raises(RequestIdReused):
+        await rig.trigger("a", request_id="r1", request_hash="h2")
+    await host.finish((await host.dispatch()).attempt_key)
+    await rig.settle()
+    assert len(host.orders) == 1, "the refused duplicates must not be dispatched"
+    assert host.rig.engine._state.fleet.pick("demo", exclusive=False).free(exclusive=False) == 10
+
+
+async def test_slots_bound_what_is_dispatched(rig: Rig) -> None:
+    """Sync callables and exclusive steps use max_sync, async ones max_async; what is over waits QUEUED."""
+    rig.jobs.sync_callables.add("m:slow")
+    rig.jobs.add(job("a", step("slow"), overlap="allow"))
+    rig.jobs.add(job("b", step("quick", isolation=IsolationChoice.EXCLUSIVE), overlap="allow"))
+    rig.jobs.add(job("c", step("quick"), overlap="allow"))
+    host = await rig.host(max_async=1, max_sync=2)
+    runs = [(await rig.trigger(name)).run_id for name in ("a", "b", "a", "c", "c")]
+    await rig.settle()
+    assert [order.job_id for order in host.orders] == ["a", "b", "c"]
+    assert await rig.state(runs[2]) is RunState.QUEUED
+    reason = rig.engine.waiting_reason(runs[2])
+    assert reason is not None
+    assert reason.code == "waiting_for_slot"
+    await host.finish(host.orders[0].attempt_key)
+    await rig.settle()
+    assert host.orders[3].run_id == runs[2]
+
+
+async def test_runs_wait_for_their_host(rig: Rig) -> None:
+    """Without an instance a run is QUEUED with the reason, and starts when one attaches."""
+    rig.jobs.add(job("a"))
+    run_id = (await rig.trigger("a")).run_id
+    reason = rig.engine.waiting_reason(run_id)
+    assert reason is not None
+    assert reason.code == "waiting_for_host"
+    assert rig.engine.why_not_running("a") == "no instance of host 'demo' takes work"
+    host = await rig.host()
+    assert (await host.dispatch()).run_id == run_id
+
+
+async def test_jobs_take_turns_and_priority_goes_first(rig: Rig) -> None:
+    """Many runs of one job do not hold up another job, and a higher priority overtakes both."""
+    for name, priority in (("a", 0), ("b", 0), ("z", 5)):
+        rig.jobs.add(job(name, overlap="allow", priority=priority))
+    for name in ("a", "a", "a", "b", "z"):
+        await rig.trigger(name)
+    host = await rig.host(max_async=1)
+    seen = []
+    for count in range(1, 6):
+        order = await host.dispatch(count)
+        seen.append(order.job_id)
+        await host.finish(order.attempt_key)
+    assert seen == ["z", "a", "b", "a", "a"]
+
+
+async def test_max_parallel_bounds_a_job(rig: Rig) -> None:
+    """No more than max_parallel runs of a job run at once."""
+    rig.jobs.add(job("a", overlap="allow", max_parallel=2))
+    host = await rig.host()
+    for _ in range(3):
+        await rig.trigger("a")
+    await rig.settle()
+    assert len(host.orders) == 2
+    await host.finish(host.orders[0].attempt_key)
+    await host.dispatch(3)
+
+
+async def test_step_and_job_timeouts_reach_the_host(rig: Rig) -> None:
+    """The nearer of step timeout and what is left of the job's is the attempt's limit."""
+    rig.jobs.add(job("a", step("one", timeout_seconds=5), step("two", timeout_seconds=50), timeout_seconds=20))
+    host = await rig.host()
+    await rig.trigger("a")
+    first = await host.dispatch()
+    assert (first.timeout_ms, first.timeout_kind) == (5000, TimeoutKind.STEP)
+    await rig.advance(1.5)
+    await host.finish(first.attempt_key)
+    second = await host.dispatch(2)
+    assert (second.timeout_ms, second.timeout_kind) == (18_500, TimeoutKind.JOB)
+
+
+async def test_job_timeout_is_not_retried_and_ends_a_backoff(rig: Rig) -> None:
+    """A job timeout fails the run, whether the host reports it or it strikes during a back-off."""
+    policy = RetryPolicy(attempts=9, base_seconds=100, jitter=0)
+    rig.jobs.add(job("a", retry=policy, timeout_seconds=10, overlap="allow"))
+    host = await rig.host()
+    reported = (await rig.trigger("a")).run_id
+    await host.finish((await host.dispatch()).attempt_key, failed("job_timed_out"))
+    assert await rig.state(reported) is RunState.FAILED
+    waiting = (await rig.trigger("a")).run_id
+    await host.finish((await host.dispatch(2)).attempt_key, failed())
+    await rig.advance(11)
+    detail = await rig.detail(waiting)
+    assert detail.run.state is RunState.FAILED
+    assert detail.run.reason is not None
+    assert detail.run.reason.code == "job_timed_out"
+
+
+async def test_queue_timeout_fails_a_run_that_never_started(rig: Rig) -> None:
+    """A run that waits longer than queue_timeout_seconds is FAILED queue_timed_out."""
+    rig.jobs.add(job("a", queue_timeout_seconds=5))
+    run_id = (await rig.trigger("a")).run_id
+    await rig.advance(6)
+    detail = await rig.detail(run_id)
+    assert (detail.run.state, len(detail.attempts)) == (RunState.FAILED, 0)
+    assert detail.run.reason is not None
+    assert detail.run.reason.code == "queue_timed_out"
+
+
+async def test_progress_is_kept(rig: Rig) -> None:
+    """The newest progress is on the attempt and in an event."""
+    from nomaflow_kernel.domain.hosting import ReportedProgress
+
+    rig.jobs.add(job("a"))
+    host = await rig.host()
+    await rig.trigger("a")
+    order = await host.dispatch()
+    progress = ReportedProgress(at_us=1, done=1.0, total=2.0, message="half")
+    await host.report(order.attempt_key, started(), progress)
+    attempt = (await rig.detail(order.run_id)).attempts[0]
+    assert json.loads(attempt.progress_json)["message"] == "half"
+    assert "attempt.progress" in [event.kind for event in await rig.events(order.run_id)]
