@@ -1,0 +1,306 @@
+"""From the table of one job to its definition."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from nomaflow_kernel.catalogue.job_file import AlertsEntry, JobEntry, PresetEntry, RetryEntry, StepEntry
+from nomaflow_kernel.catalogue.problems import Place, Problem, did_you_mean
+from nomaflow_kernel.catalogue.references import last_part, reference_error
+from nomaflow_kernel.catalogue.step_types import StepType
+from nomaflow_kernel.catalogue.validation import validate
+from nomaflow_kernel.domain.jobs import (
+    CALL_JOB_STEP,
+    PYTHON_STEP,
+    AlertPolicy,
+    JobDefinition,
+    PresetDefinition,
+    RetryPolicy,
+    StepDefinition,
+)
+
+__all__ = ["build_job"]
+
+
+def build_job(
+    tree: Mapping[str, Any], place: Place, *, host: str, step_types: Mapping[str, StepType]
+) -> tuple[JobDefinition | None, list[Problem]]:
+    """Return the definition that a table of ``[[jobs]]`` describes, or None, and what is wrong with it."""
+    merged, defaulted = _with_step_defaults(tree)
+    entry, problems = validate(JobEntry, merged, place)
+    if entry is None:
+        problems += _step_problems(merged.get("steps"), place, step_types)
+        return None, [_blame_defaults(problem, place, defaulted) for problem in problems]
+    problems = [_blame_defaults(problem, place, defaulted) for problem in problems]
+    names = _step_names(entry.steps)
+    steps = []
+    for index, (step, name) in enumerate(zip(entry.steps, names, strict=True)):
+        at = place / "steps" / index
+        built, found = _build_step(step, name, at, entry.retry, step_types)
+        problems += [_blame_defaults(problem, place, defaulted) for problem in found]
+        steps.append(built)
+    problems += _duplicate_names(entry.steps, place)
+    problems += _check_presets(entry.presets, names, place)
+    problems += _check_job(entry, place)
+    return _definition(entry, steps, host), problems
+
+
+def _step_problems(steps: object, place: Place, step_types: Mapping[str, StepType]) -> list[Problem]:
+    """Return what is wrong with the readable steps of a job that is not, so that all is told at once."""
+    problems: list[Problem] = []
+    for index, tree in enumerate(steps if isinstance(steps, list) else ()):
+        at = place / "steps" / index
+        step, _ = validate(StepEntry, tree, at)
+        if step is not None:
+            problems += _build_step(step, "", at, RetryEntry(), step_types)[1]
+    return problems
+
+
+def _with_step_defaults(tree: Mapping[str, Any]) -> tuple[dict[str, Any], dict[int, set[str]]]:
+    """Return the table with its step_defaults merged into the steps, and the keys that each step has from there."""
+    merged, defaults, steps = dict(tree), tree.get("step_defaults"), tree.get("steps")
+    if not isinstance(defaults, Mapping) or not isinstance(steps, list):
+        return merged, {}
+    merged["steps"] = [_merge(defaults, step) if isinstance(step, Mapping) else step for step in steps]
+    given = [step.keys() if isinstance(step, Mapping) else defaults.keys() for step in steps]
+    return merged, {index: set(defaults.keys() - keys) for index, keys in enumerate(given)}
+
+
+def _merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(under)
+    for name, value in over.items():
+        base = merged.get(name)
+        both = isinstance(base, Mapping) and isinstance(value, Mapping)
+        merged[name] = _merge(base, value) if both and not _is_tagged(value) else value  # type: ignore[arg-type]  # both
+    return merged
+
+
+def _is_tagged(value: Mapping[str, Any]) -> bool:
+    return len(value) == 1 and next(iter(value)).startswith("$")
+
+
+def _blame_defaults(problem: Problem, place: Place, defaulted: Mapping[int, set[str]]) -> Problem:
+    """Return the problem at ``step_defaults`` where the key at fault came from there."""
+    for index, names in defaulted.items():
+        prefix = (place / "steps" / index).path + "."
+        if problem.path.startswith(prefix) and problem.path[len(prefix) :].partition(".")[0] in names:
+            moved = Place(problem.file, f"{place.path}.step_defaults.{problem.path[len(prefix) :]}", problem.job_id)
+            return moved.error(problem.code, problem.message, fix=problem.fix)
+    return problem
+
+
+def _step_names(steps: Sequence[StepEntry]) -> list[str]:
+    """Return the names of the steps; an unnamed one is called after what it calls, ``-2``, ``-3`` if that is taken."""
+    taken = {step.name for step in steps if step.name}
+    names = []
+    for step in steps:
+        name = step.name
+        if not name:
+            base = last_part(step.callable) or step.target_job_id or step.type
+            candidates = [base, *(f"{base}-{number}" for number in range(2, len(steps) + 2))]
+            name = next(candidate for candidate in candidates if candidate not in taken)
+            taken.add(name)
+        names.append(name)
+    return names
+
+
+def _build_step(
+    entry: StepEntry, name: str, place: Place, job_retry: RetryEntry, step_types: Mapping[str, StepType]
+) -> tuple[StepDefinition, list[Problem]]:
+    own = dict(entry.__pydantic_extra__ or {})
+    problems: list[Problem] = []
+    reference, op_kwargs = entry.callable, dict(entry.op_kwargs)
+    if entry.type in step_types:
+        contributed = step_types[entry.type]
+        reference, op_kwargs = contributed.callable, {**own, **op_kwargs}
+        problems += contributed.check(op_kwargs, place)
+    elif entry.type in (PYTHON_STEP, CALL_JOB_STEP):
+        problems += [
+            (place / key).error("unknown_key", f"unknown key {key!r}", fix=did_you_mean(key, StepEntry.model_fields))
+            for key in own
+        ]
+        problems += _check_builtin(entry, place)
+    else:
+        known = [PYTHON_STEP, CALL_JOB_STEP, *step_types]
+        problems.append(
+            (place / "type").error(
+                "unknown_step_type",
+                f"unknown step type {entry.type!r}, expected one of {', '.join(sorted(known))}",
+                fix=did_you_mean(entry.type, known, noun="type") + "; a plugin contributes others",
+            )
+        )
+    step = StepDefinition(
+        name=name,
+        type=entry.type,
+        enabled=entry.enabled,
+        callable="" if entry.type == CALL_JOB_STEP else reference,
+        op_kwargs=op_kwargs,
+        target_job_id=entry.target_job_id if entry.type == CALL_JOB_STEP else "",
+        timeout_seconds=entry.timeout_seconds,
+        retry=None if entry.retry is None else _retry(job_retry, entry.retry),
+        isolation=entry.isolation,
+        cancel_grace_seconds=entry.cancel_grace_seconds,
+    )
+    return step, problems
+
+
+def _check_builtin(entry: StepEntry, place: Place) -> list[Problem]:
+    if entry.type == CALL_JOB_STEP:
+        if not entry.target_job_id:
+            return [
+                (place / "target_job_id").error(
+                    "missing_key", "a call_job step needs the key 'target_job_id'", fix="name the job to run"
+                )
+            ]
+        if entry.op_kwargs or entry.callable:
+            return [place.warning("unused_key", "a call_job step calls a job: its callable and op_kwargs are not used")]
+        return []
+    if not entry.callable:
+        return [
+            (place / "callable").error(
+                "missing_key", "a python step needs the key 'callable'", fix="give 'package.module:function'"
+            )
+        ]
+    problem = reference_error(entry.callable)
+    if problem is None:
+        return []
+    return [
+        (place / "callable").error(
+            "bad_callable",
+            f"{entry.callable[:80]!r} does not name a callable: {problem}",
+            fix="give 'package.module:function', such as 'myapp.cleanup:purge_old_sessions'",
+        )
+    ]
+
+
+def _duplicate_names(steps: Sequence[StepEntry], place: Place) -> list[Problem]:
+    first: dict[str, int] = {}
+    problems = []
+    for index, step in enumerate(steps):
+        if step.name and first.setdefault(step.name, index) != index:
+            problems.append(
+                (place / "steps" / index / "name").error(
+                    "duplicate_step_name",
+                    f"the name {step.name!r} is that of steps[{first[step.name]}] too",
+                    fix="give each step a name of its own",
+                )
+            )
+    return problems
+
+
+def _check_presets(presets: Sequence[PresetEntry], step_names: Sequence[str], place: Place) -> list[Problem]:
+    problems, seen = [], set()
+    for index, preset in enumerate(presets):
+        at = place / "presets" / index
+        if preset.name in seen:
+            problems.append(
+                (at / "name").error(
+                    "duplicate_preset", f"another preset is called {preset.name!r} too", fix="rename one of them"
+                )
+            )
+        seen.add(preset.name)
+        tables: tuple[tuple[str, Mapping[str, Any]], ...] = (
+            ("op_kwargs", preset.op_kwargs),
+            ("steps", preset.steps),
+            ("step_enabled", preset.step_enabled),
+        )
+        problems += [
+            (at / table / name).error(
+                "unknown_step", f"the job has no step {name!r}", fix=did_you_mean(name, step_names, noun="step")
+            )
+            for table, entries in tables
+            for name in entries
+            if name not in step_names
+        ]
+    return problems
+
+
+def _check_job(entry: JobEntry, place: Place) -> list[Problem]:
+    problems = []
+    if entry.retry.attempts > 1 and entry.retry.base_seconds > entry.retry.max_seconds:
+        problems.append(
+            (place / "retry" / "max_seconds").warning(
+                "delay_capped",
+                f"no delay is longer than {entry.retry.max_seconds:g} s, though base_seconds is "
+                f"{entry.retry.base_seconds:g}",
+                fix="raise max_seconds",
+            )
+        )
+    if not entry.enabled:
+        problems += [
+            (place / "presets" / index / "enabled").warning(
+                "preset_still_fires",
+                f"the job is disabled and its preset {preset.name!r} still fires by its own schedule",
+                fix="set enabled = false in the preset too, if that is not meant",
+            )
+            for index, preset in enumerate(entry.presets)
+            if preset.schedule and preset.enabled
+        ]
+    return problems
+
+
+def _retry(job: RetryEntry, own: RetryEntry | None = None) -> RetryPolicy:
+    """Return the policy of a job, or of a step whose own keys override the job's."""
+    values = job.model_dump() | ({} if own is None else own.model_dump(include=own.model_fields_set))
+    return RetryPolicy.from_json(values)
+
+
+def _alerts(entry: AlertsEntry | None) -> AlertPolicy | None:
+    if entry is None:
+        return None
+    return AlertPolicy(
+        on_failure=entry.on_failure,
+        on_long_run_minutes=entry.on_long_run_minutes,
+        recipients=tuple(entry.recipients),
+    )
+
+
+def _preset(entry: PresetEntry) -> PresetDefinition:
+    return PresetDefinition(
+        name=entry.name,
+        description=entry.description,
+        schedule=entry.schedule,
+        timezone=entry.timezone,
+        enabled=entry.enabled,
+        params=entry.params,
+        op_kwargs=entry.op_kwargs,
+        steps={**entry.step_enabled, **entry.steps},
+        log_level=entry.log_level or "",
+    )
+
+
+_SAME = (
+    "id",
+    "description",
+    "schedule",
+    "enabled",
+    "params",
+    "log_level",
+    "timeout_seconds",
+    "overlap",
+    "max_queued",
+    "misfire",
+    "misfire_window_seconds",
+    "retry_on_lost",
+    "lost_after_seconds",
+    "isolation",
+    "cancel_grace_seconds",
+    "max_parallel",
+    "priority",
+    "queue_timeout_seconds",
+    "max_log_bytes",
+)
+
+
+def _definition(entry: JobEntry, steps: Sequence[StepDefinition], host: str) -> JobDefinition:
+    return JobDefinition(
+        **{name: getattr(entry, name) for name in _SAME},
+        host=entry.host or host,
+        timezone=entry.timezone or "UTC",
+        tags=tuple(entry.tags),
+        retry=_retry(entry.retry),
+        alerts=_alerts(entry.alerts),
+        presets=tuple(_preset(preset) for preset in entry.presets),
+        steps=tuple(steps),
+    )

@@ -1,0 +1,176 @@
+"""Whether the steps of a job fit the callables that a manifest offers, found before the first run."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+from nomaflow_kernel.catalogue.problems import Place, Problem, did_you_mean
+from nomaflow_kernel.domain.jobs import JobDefinition, PresetDefinition, StepDefinition
+
+__all__ = ["check_callables", "kind_of", "refuse_params", "signature"]
+
+_INJECTED = frozenset({"connectors", "ctx", "settings"})
+
+
+def check_callables(definition: JobDefinition, manifest: Mapping[str, Any], place: Place) -> Iterator[Problem]:
+    """Yield what cannot work: callables that are missing or in error, keys that they cannot take or that they lack."""
+    for index, step in enumerate(definition.steps):
+        if not step.calls_job and step.callable:
+            at = place / "steps" / index
+            for problem in _check_step(definition, step, manifest, at, place):
+                # A disabled step does no harm until a run switches it on.
+                yield problem if step.enabled else _softened(problem)
+    yield from _check_params(definition, manifest, place / "params")
+
+
+def kind_of(manifest: Mapping[str, Any], reference: str) -> str:
+    """Return ``async`` or ``sync``; ``async`` for a callable that the manifest does not have."""
+    return "sync" if _callables(manifest).get(reference, {}).get("kind") == "sync" else "async"
+
+
+def refuse_params(
+    definition: JobDefinition, manifest: Mapping[str, Any], params: Collection[str], enabled_steps: Collection[str]
+) -> str | None:
+    """Return why run params cannot be taken: no enabled step's callable takes one of them. None where all can be."""
+    steps = [step for step in definition.steps if step.name in enabled_steps]
+    takeable = _takeable(steps, manifest)
+    if takeable is None:
+        return None
+    refused = sorted(name for name in params if name not in takeable and name not in definition.params)
+    if not refused:
+        return None
+    return f"no enabled step takes the param {refused[0]!r}; {did_you_mean(refused[0], takeable, noun='param')}"
+
+
+def signature(reference: str, entry: Mapping[str, Any]) -> str:
+    """Return the signature of a callable of a manifest, for a message."""
+    parts = []
+    for parameter in entry.get("parameters") or ():
+        text = ("*" if parameter["kind"] == "var_positional" else "") + parameter["name"]
+        if parameter.get("annotation"):
+            text += f": {parameter['annotation']}"
+        if parameter.get("default"):
+            text += f" = {parameter['default']}"
+        parts.append(text)
+    if entry.get("accepts_any_keyword"):
+        parts.append("**kwargs")
+    return f"{reference.rpartition(':')[2]}({', '.join(parts)})"
+
+
+def _check_step(
+    definition: JobDefinition, step: StepDefinition, manifest: Mapping[str, Any], at: Place, job: Place
+) -> Iterator[Problem]:
+    entry = _callables(manifest).get(step.callable)
+    if entry is None or entry.get("error"):
+        yield _unusable(step.callable, entry, manifest, at / "callable")
+        return
+    takes = _keywords(entry)
+    shown = signature(step.callable, entry)
+    for parameter in entry.get("parameters") or ():
+        if parameter["kind"] == "positional_only" and parameter["required"]:
+            yield (at / "callable").error(
+                "positional_only",
+                f"{step.callable!r} takes {parameter['name']!r} by position only, and steps are called with keywords",
+                fix="put *, before its parameters",
+            )
+    if not entry.get("accepts_any_keyword"):
+        sources = [(at / "op_kwargs", step.op_kwargs)] + [
+            (job / "presets" / index / "op_kwargs" / step.name, preset.op_kwargs.get(step.name, {}))
+            for index, preset in enumerate(definition.presets)
+        ]
+        for source, keys in sources:
+            for name in keys:
+                if name not in takes:
+                    yield (source / name).error(
+                        "unknown_op_kwarg",
+                        f"{shown} takes no {name!r}",
+                        fix=did_you_mean(name, takes, noun="parameter"),
+                    )
+    yield from _check_required(definition, step, manifest, at, shown)
+
+
+def _check_required(
+    definition: JobDefinition, step: StepDefinition, manifest: Mapping[str, Any], at: Place, shown: str
+) -> Iterator[Problem]:
+    """Yield the required parameters that nothing gives: errors where a schedule would run into them."""
+    injected = _INJECTED.union(manifest.get("injections") or ())  # plugins may contribute further ones
+    given = definition.params.keys() | step.op_kwargs.keys() | injected
+    required = [
+        parameter["name"]
+        for parameter in _callables(manifest)[step.callable].get("parameters") or ()
+        if parameter["kind"] == "keyword" and parameter["required"] and parameter["name"] not in given
+    ]
+    for name in required:
+        fires = [schedule.preset for schedule in definition.schedules()]
+        lacking = [preset for preset in fires if not _preset_gives(definition.preset(preset), step, name)]
+        message = f"{shown} needs {name!r} and nothing gives it"
+        fix = f"add {name} to op_kwargs or to the job's params"
+        if lacking:
+            by = f"the preset {lacking[0]!r}" if lacking[0] else "the job's schedule"
+            yield (at / "op_kwargs").error("missing_op_kwarg", f"{message} when {by} fires", fix=fix)
+        else:
+            yield (at / "op_kwargs").warning(
+                "missing_op_kwarg", f"{message}, unless a run does", fix=f"{fix}, or run with --param {name}=…"
+            )
+
+
+def _preset_gives(preset: PresetDefinition | None, step: StepDefinition, name: str) -> bool:
+    if preset is None:
+        return False
+    off = preset.steps.get(step.name) is False
+    return off or name in preset.params or name in preset.op_kwargs.get(step.name, {})
+
+
+def _check_params(definition: JobDefinition, manifest: Mapping[str, Any], at: Place) -> Iterator[Problem]:
+    takeable = _takeable(definition.steps, manifest)
+    if takeable is None:
+        return
+    for name in definition.params:
+        if name not in takeable:
+            yield (at / name).warning(
+                "unused_param",
+                f"no step's callable takes the param {name!r}; it is only in ctx.params",
+                fix=did_you_mean(name, takeable, noun="parameter"),
+            )
+
+
+def _takeable(steps: Collection[StepDefinition], manifest: Mapping[str, Any]) -> set[str] | None:
+    """Return the names that the steps take between them; None where one takes any, or it cannot be known."""
+    names: set[str] = set()
+    for step in steps:
+        entry = _callables(manifest).get(step.callable)
+        if step.calls_job or entry is None or entry.get("error") or entry.get("accepts_any_keyword"):
+            return None
+        names |= _keywords(entry)
+    return names - _INJECTED
+
+
+def _unusable(reference: str, entry: Mapping[str, Any] | None, manifest: Mapping[str, Any], at: Place) -> Problem:
+    module = reference.partition(":")[0]
+    modules = manifest.get("modules") or {}
+    import_error = (modules.get(module) or {}).get("error")
+    usable = [name for name, each in _callables(manifest).items() if not each.get("error")]
+    if entry is not None:
+        near = "" if import_error else did_you_mean(reference, usable, noun="callable")
+        return at.error("callable_error", f"{reference!r} cannot be called: {entry['error']}", fix=near)
+    if import_error:
+        return at.error("callable_error", f"{reference!r} cannot be called: its module fails: {import_error}")
+    return at.error(
+        "unknown_callable",
+        f"the host offers no callable {reference!r}",
+        fix=did_you_mean(reference, usable, noun="callable"),
+    )
+
+
+def _softened(problem: Problem) -> Problem:
+    place = Place(problem.file, problem.path, problem.job_id)
+    return place.warning(problem.code, f"{problem.message} (the step is disabled)", fix=problem.fix)
+
+
+def _callables(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
+    return manifest.get("callables") or {}
+
+
+def _keywords(entry: Mapping[str, Any]) -> set[str]:
+    return {each["name"] for each in entry.get("parameters") or () if each["kind"] == "keyword"}

@@ -1,0 +1,75 @@
+"""Which jobs call which: targets that do not exist, and circles."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+
+from nomaflow_kernel.catalogue.problems import Place, Problem, did_you_mean
+from nomaflow_kernel.domain.jobs import JobDefinition
+
+__all__ = ["check_calls"]
+
+
+def check_calls(definitions: Mapping[str, JobDefinition], places: Mapping[str, Place]) -> Iterator[tuple[str, Problem]]:
+    """Yield (job id, problem) for calls of unknown jobs, and for jobs that call themselves round a circle."""
+    calls = {
+        job_id: [step.target_job_id for step in definition.steps if step.calls_job and step.enabled]
+        for job_id, definition in definitions.items()
+    }
+    for job_id, definition in definitions.items():
+        for index, step in enumerate(definition.steps):
+            if step.calls_job and step.target_job_id and step.target_job_id not in definitions:
+                at = places[job_id] / "steps" / index / "target_job_id"
+                yield (
+                    job_id,
+                    at.warning(
+                        "unknown_target",
+                        f"these files have no job {step.target_job_id!r}, which the step fails without",
+                        fix=did_you_mean(step.target_job_id, definitions, noun="job"),
+                    ),
+                )
+    for job_id in _in_circles(calls):
+        chain = _chain_back(job_id, calls)
+        if chain:
+            shown = " → ".join(chain)
+            yield (
+                job_id,
+                (places[job_id] / "steps").error(
+                    "call_cycle", f"the job calls itself: {shown}", fix="take one of the calls out"
+                ),
+            )
+
+
+def _in_circles(calls: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return the jobs left when all that call nobody, or that nobody calls, are taken away again and again."""
+    left = {job_id: {target for target in targets if target in calls} for job_id, targets in calls.items() if targets}
+    while True:
+        called = {target for targets in left.values() for target in targets}
+        remaining = {
+            job_id: kept
+            for job_id, targets in left.items()
+            if job_id in called and (kept := {target for target in targets if target in left})
+        }
+        if remaining == left:
+            return list(left)
+        left = remaining
+
+
+def _chain_back(start: str, calls: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return the shortest chain of calls from a job to itself, or nothing."""
+    came_from: dict[str, str] = {}
+    waiting = deque([start])
+    while waiting:
+        caller = waiting.popleft()
+        for target in calls.get(caller, ()):
+            if target == start:
+                chain = [start]
+                while caller != start:
+                    chain.insert(0, caller)
+                    caller = came_from[caller]
+                return [start, *chain]
+            if target not in came_from:
+                came_from[target] = caller
+                waiting.append(target)
+    return []

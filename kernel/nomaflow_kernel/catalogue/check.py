@@ -1,0 +1,101 @@
+"""Checking a project's folder, without a kernel and without importing its code."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nomaflow_kernel.catalogue.connectors_check import check_connectors
+from nomaflow_kernel.catalogue.files import JobFile, read_project
+from nomaflow_kernel.catalogue.load import LoadedJob, load_job_files, told_problems
+from nomaflow_kernel.catalogue.problems import Place, Problem
+from nomaflow_kernel.catalogue.settings_file import SettingsFile
+from nomaflow_kernel.catalogue.step_types import StepType
+from nomaflow_kernel.catalogue.validation import validate
+
+__all__ = ["CheckReport", "check_project"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CheckReport:
+    """What ``nomaflow check`` found.
+
+    :param files: the files read, relative to the folder
+    :param jobs: every job, with its problems
+    :param problems: problems of the files themselves
+    """
+
+    root: str
+    files: tuple[str, ...]
+    jobs: tuple[LoadedJob, ...]
+    problems: tuple[Problem, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether no job would be disabled and no file has an error."""
+        return all(job.valid for job in self.jobs) and not any(problem.is_error for problem in self.problems)
+
+    def all_problems(self) -> tuple[Problem, ...]:
+        """Return the problems of the files and of all jobs, errors first."""
+        found = [*self.problems, *(problem for job in self.jobs for problem in job.problems)]
+        return tuple(sorted(found, key=lambda problem: not problem.is_error))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as ``check -o json`` shows it."""
+        return {
+            "ok": self.ok,
+            "root": self.root,
+            "files": list(self.files),
+            "jobs": [job.to_json() for job in self.jobs],
+            "problems": [problem.to_json() for problem in self.problems],
+        }
+
+
+def check_project(
+    root: Path, *, manifest: Mapping[str, Any] | None = None, environ: Mapping[str, str] | None = None
+) -> CheckReport:
+    """Return everything that is wrong with a project.
+
+    :param manifest: what its host offers, to check callables against; None checks everything else
+    :param environ: variables to resolve references with; None means the process's own
+    """
+    if not root.is_dir():
+        what = "is not a folder" if root.exists() else "there is no such folder"
+        missing = Place(str(root)).error("missing_file", what, fix="name a project's folder; `nomaflow init` makes one")
+        return CheckReport(root=str(root), files=(), jobs=(), problems=(missing,))
+    project = read_project(root, environ=environ)
+    problems: list[Problem] = []
+    host = ""
+    if project.settings is not None:
+        host, found = _check_settings(project.settings)
+        problems += found
+    if project.connectors is not None and manifest is None:  # a host tells itself what it found in the file
+        problems += check_connectors(project.connectors)
+    types = [StepType.from_manifest(each) for each in (manifest or {}).get("step_types") or ()]
+    name = str((manifest or {}).get("host") or host or root.resolve().name)
+    load = load_job_files(project.job_files, host=name, manifest=manifest, step_types=types)
+    read = [file for file in (project.settings, *project.job_files, project.connectors) if file is not None]
+    return CheckReport(
+        root=str(root),
+        files=tuple(file.path for file in read if file.tree is not None),
+        jobs=load.jobs,
+        problems=(*problems, *map(_with_advice, load.problems), *told_problems(manifest or {}, load)),
+    )
+
+
+def _check_settings(file: JobFile) -> tuple[str, list[Problem]]:
+    unread = file.problem()
+    if unread is not None:
+        return "", [unread]
+    settings, problems = validate(SettingsFile, file.tree, Place(file.path))
+    return ("" if settings is None else settings.host.name), problems
+
+
+def _with_advice(problem: Problem) -> Problem:
+    if problem.code != "missing_file" or problem.fix:
+        return problem
+    return Place(problem.file).error(
+        problem.code, problem.message, fix="write one; `nomaflow init DIR` makes a project with an example"
+    )

@@ -1,0 +1,78 @@
+"""The prose of docs/configuration.md that no model holds."""
+
+from __future__ import annotations
+
+__all__ = ["INTRODUCTION", "PROBLEM_CODES", "SCHEDULES"]
+
+INTRODUCTION = """\
+# Configuration
+
+Every key of the three files of a project. This page and the JSON Schemas in `schemas/` are made from the models that
+check the files; a test fails where they differ. `nomaflow check` reports what is wrong in a folder, each problem with
+file, place, what was expected and the way out.
+
+`${NAME}` and `${NAME:-default}` stand for environment variables in any text. Below `params` and `op_kwargs` they are
+resolved in the host at each attempt, elsewhere when the file is read. Texts of numbers and of true/false are read as
+such, so that a reference can give them.
+
+A malformed job disables that job, visibly; the other jobs go on. Files have at most 1 MiB; the `jobs.toml` of each
+folder of `plugins/` is read too.
+"""
+
+SCHEDULES = """\
+### Schedules
+
+Crontab's five fields (minute, hour, day of month, month, day of week), six with seconds last, or one of `@yearly`,
+`@annually`, `@monthly`, `@weekly`, `@daily`, `@midnight`, `@hourly`. Fields take `*`, lists, ranges, steps and names in
+any case; 0 and 7 are Sunday; ranges may wrap (`fri-mon`); `5/15` counts from 5; `L` is the last day of the month, `L5`
+its last Friday, `5#3` its third. In the day fields `?` is `*`.
+
+- **Days.** Where day of month or day of week begins with `*` (also `*/2`) both must match; else either does.
+- **Fixed times** (neither minute nor hour begins with `*`) fire once each: where clocks are put forward over them at
+  the end of the gap, where clocks are put back at the first pass. Times that fall on one instant are one fire.
+- **The others** follow real time: each instant whose wall clock matches, in both passes where clocks are put back.
+- Refused: what never matches (`0 0 30 2 *`), seven fields, `@reboot`, `R`, `H`, `W`, ranges that wrap and have a step,
+  a day of month beside `#` or `L5`.
+
+`nomaflow cron EXPR --tz ZONE` prints the next fires.
+"""
+
+PROBLEM_CODES = {
+    "bad_callable": "A callable is not named as `package.module:function`.",
+    "bad_choice": "A value is not one of those allowed.",
+    "bad_exception_name": "A name in `retry_on` or `no_retry_on` is not that of a class.",
+    "bad_host_name": "A host name has other characters than lower-case letters, digits, `-` and `_`.",
+    "bad_job_id": "A job id has other characters than letters, digits, `-`, `_` and `.`.",
+    "bad_name": "The name of a step or preset is empty, too long or has characters it may not have.",
+    "bad_schedule": "A cron expression is not valid, or never matches.",
+    "bad_toml": "A file is not TOML; the message has line and column.",
+    "bad_value": "A value cannot be kept exactly, such as `inf`, or is nested too deeply.",
+    "call_cycle": "A job calls itself, directly or through others; the message has the chain.",
+    "callable_error": "A callable cannot be called, or its module cannot be imported.",
+    "delay_capped": "Warning: `retry.max_seconds` is lower than `retry.base_seconds`.",
+    "duplicate_job_id": "Two jobs have one id; the second is disabled.",
+    "duplicate_preset": "Two presets of a job have one name.",
+    "duplicate_step_name": "Two steps of a job have one name.",
+    "empty": "A list needs an entry.",
+    "id_of_another_host": "The job's id belongs to another host.",
+    "missing_file": "A file that is named, or needed, is not there.",
+    "missing_key": "A required key is missing.",
+    "missing_op_kwarg": "A callable needs a parameter that nothing gives; a warning where no schedule runs into it.",
+    "out_of_range": "A number or a list is too small or too large.",
+    "positional_only": "A callable takes a required parameter by position only.",
+    "preset_still_fires": "Warning: the job is disabled and a preset of it still fires.",
+    "second_retention": "Warning: two files have a `[meta.retention]`; the first one holds.",
+    "unknown_callable": "The host does not offer the callable.",
+    "unknown_key": "A key is not known; the near match is named.",
+    "unknown_op_kwarg": "A callable does not take a key of `op_kwargs`; its signature is shown.",
+    "unknown_pool": "A connector names a pool that connectors.toml does not have.",
+    "unknown_step": "A preset names a step that the job does not have.",
+    "unknown_step_type": "No plugin of the host contributes the step type.",
+    "unknown_target": "Warning: a `call_job` step names a job that is not in these files.",
+    "unknown_timezone": "A zone is not known; near names are given.",
+    "unreadable_file": "A file cannot be read, or is too large.",
+    "unset_variable": "An environment variable without default is not set.",
+    "unused_key": "Warning: a key has no effect where it stands.",
+    "unused_param": "Warning: no step takes a param of the job.",
+    "wrong_type": "A value is of another type than expected.",
+}

@@ -1,0 +1,222 @@
+"""Loading the jobs of a host: every job on its own, so that a malformed one disables nothing but itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+from nomaflow_kernel.catalogue.build import build_job
+from nomaflow_kernel.catalogue.callables import check_callables
+from nomaflow_kernel.catalogue.calls import check_calls
+from nomaflow_kernel.catalogue.files import JobFile
+from nomaflow_kernel.catalogue.job_file import JobsFile, MetaEntry
+from nomaflow_kernel.catalogue.problems import Place, Problem, did_you_mean, shown
+from nomaflow_kernel.catalogue.step_types import StepType
+from nomaflow_kernel.catalogue.validation import validate
+from nomaflow_kernel.domain.jobs import JobDefinition, RetentionPolicy
+
+__all__ = ["CatalogueLoad", "LoadedJob", "load_job_files", "load_manifest", "told_problems"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LoadedJob:
+    """A job as loaded, valid or not.
+
+    :param job_id: where the file gives none that is valid, the job's place in the file instead
+    :param definition: None where the table cannot be read as a job
+    :param problems: errors first
+    :param enabled: whether its author left its schedule on
+    """
+
+    job_id: str
+    host: str
+    definition: JobDefinition | None
+    problems: tuple[Problem, ...] = ()
+    enabled: bool = True
+    file: str = ""
+    path: str = ""
+
+    @property
+    def valid(self) -> bool:
+        """Whether it can run."""
+        return self.definition is not None and not any(problem.is_error for problem in self.problems)
+
+    def with_problem(self, problem: Problem) -> Self:
+        """Return the job with one problem more."""
+        return replace(self, problems=_errors_first([*self.problems, problem]))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the job as a JSON-ready dict, as ``check -o json`` shows it."""
+        return {
+            "job_id": self.job_id,
+            "host": self.host,
+            "valid": self.valid,
+            "enabled": self.enabled,
+            "file": self.file,
+            "path": self.path,
+            "problems": [problem.to_json() for problem in self.problems],
+        }
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CatalogueLoad:
+    """What the files of a host hold.
+
+    :param problems: problems of the files themselves; those of a job are with the job
+    :param retention: what ``[meta.retention]`` says; None where no file says anything
+    """
+
+    jobs: tuple[LoadedJob, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    retention: RetentionPolicy | None = None
+
+    def all_problems(self) -> tuple[Problem, ...]:
+        """Return the problems of the files and of all jobs."""
+        return (*self.problems, *(problem for job in self.jobs for problem in job.problems))
+
+
+def load_manifest(manifest: Mapping[str, Any]) -> CatalogueLoad:
+    """Return the jobs that a host's manifest brings, checked against its callables."""
+    files = [JobFile.from_manifest(each) for each in manifest.get("job_files") or ()]
+    types = [StepType.from_manifest(each) for each in manifest.get("step_types") or ()]
+    load = load_job_files(files, host=str(manifest.get("host", "")), manifest=manifest, step_types=types)
+    return replace(load, problems=(*load.problems, *told_problems(manifest, load)))
+
+
+def told_problems(manifest: Mapping[str, Any], load: CatalogueLoad) -> list[Problem]:
+    """Return the problems that a host told of itself, without those that the load of its jobs found too."""
+    found = {(problem.code, problem.file, problem.path) for problem in load.all_problems()}
+    told = [Problem.from_json(each) for each in manifest.get("problems") or ()]
+    return [problem for problem in told if (problem.code, problem.file, problem.path) not in found]
+
+
+def load_job_files(
+    files: Sequence[JobFile],
+    *,
+    host: str,
+    manifest: Mapping[str, Any] | None = None,
+    step_types: Iterable[StepType] = (),
+) -> CatalogueLoad:
+    """Return the jobs of some files, each with its problems.
+
+    :param host: the name of the host that brings them
+    :param manifest: what the host offers, to check callables against; None checks everything else
+    :param step_types: what plugins contribute besides ``python`` and ``call_job``
+    """
+    types = {each.name: each for each in step_types}
+    jobs: list[LoadedJob] = []
+    problems: list[Problem] = []
+    retention: RetentionPolicy | None = None
+    for file in files:
+        unread = file.problem()
+        if unread is not None:
+            problems.append(unread)
+            continue
+        tree = file.tree or {}
+        place = Place(file.path)
+        found, said = _check_top(tree, place)
+        problems += found
+        if said is not None and retention is not None and said != retention:
+            problems.append((place / "meta" / "retention").warning("second_retention", "an earlier file's holds"))
+        retention = retention or said
+        tables = tree.get("jobs")
+        for index, table in enumerate(tables if isinstance(tables, list) else ()):
+            jobs.append(_load_job(table, place / "jobs" / index, host=host, step_types=types))
+    jobs = _check_duplicates(jobs)
+    jobs = _check_together(jobs, manifest)
+    return CatalogueLoad(jobs=tuple(jobs), problems=_errors_first(problems), retention=retention)
+
+
+def _check_top(tree: Mapping[str, Any], place: Place) -> tuple[list[Problem], RetentionPolicy | None]:
+    problems = [
+        (place / name).error("unknown_key", f"unknown key {name!r}", fix=did_you_mean(name, JobsFile.model_fields))
+        for name in tree
+        if name not in JobsFile.model_fields
+    ]
+    if not isinstance(tree.get("jobs", []), list):
+        problems.append(
+            (place / "jobs").error("wrong_type", "expected [[jobs]] tables, got a single table", fix="write [[jobs]]")
+        )
+    meta, found = validate(MetaEntry, tree.get("meta", {}), place / "meta")
+    problems += found
+    if meta is None or meta.retention is None:
+        return problems, None
+    return problems, RetentionPolicy(**meta.retention.model_dump())
+
+
+def _load_job(table: object, place: Place, *, host: str, step_types: Mapping[str, StepType]) -> LoadedJob:
+    if not isinstance(table, Mapping):
+        wrong = place.error("wrong_type", f"expected a [[jobs]] table, got {shown(table)}")
+        return LoadedJob(job_id=f"{place.file}:{place.path}", host=host, definition=None, problems=(wrong,))
+    given = table.get("id")
+    named = Place(place.file, place.path, given if isinstance(given, str) else "")
+    definition, problems = _build(table, named, host=host, step_types=step_types)
+    bad_id = any(problem.path == f"{place.path}.id" for problem in problems)
+    return LoadedJob(
+        job_id=f"{place.file}:{place.path}" if bad_id or not isinstance(given, str) else given,
+        host=host,
+        definition=definition,
+        problems=_errors_first(problems),
+        enabled=table.get("enabled") is not False if definition is None else definition.enabled,
+        file=place.file,
+        path=place.path,
+    )
+
+
+def _build(
+    table: Mapping[str, Any], place: Place, *, host: str, step_types: Mapping[str, StepType]
+) -> tuple[JobDefinition | None, list[Problem]]:
+    unencodable = table.get("$error")
+    if not isinstance(unencodable, Mapping):
+        return build_job(table, place, host=host, step_types=step_types)
+    inner = str(unencodable.get("path", ""))
+    at = replace(place, path=f"{place.path}.{inner}" if inner else place.path)
+    return None, [at.error("bad_value", str(unencodable.get("message", "")), fix="give another value")]
+
+
+def _check_duplicates(jobs: Sequence[LoadedJob]) -> list[LoadedJob]:
+    """Return the jobs with every later one of an id disabled; the first one stands."""
+    first: dict[str, LoadedJob] = {}
+    checked = []
+    for job in jobs:
+        earlier = first.setdefault(job.job_id, job)
+        if earlier is not job:
+            at = Place(job.file, job.path, job.job_id) / "id"
+            job = job.with_problem(
+                at.error(
+                    "duplicate_job_id",
+                    f"the id {job.job_id!r} is taken by {earlier.path} of {earlier.file}",
+                    fix="give each job an id of its own",
+                )
+            )
+        checked.append(job)
+    return checked
+
+
+def _check_together(jobs: Sequence[LoadedJob], manifest: Mapping[str, Any] | None) -> list[LoadedJob]:
+    """Return the jobs with the problems that only show beside other jobs and the host's callables."""
+    found: dict[int, list[Problem]] = {}
+    index_of: dict[str, int] = {}
+    for index, job in enumerate(jobs):
+        index_of.setdefault(job.job_id, index)
+    definitions = {name: each for name, index in index_of.items() if (each := jobs[index].definition) is not None}
+    places = {name: _place(jobs[index]) for name, index in index_of.items()}
+    for job_id, problem in check_calls(definitions, places):
+        found.setdefault(index_of[job_id], []).append(problem)
+    if manifest is not None:
+        for index, job in enumerate(jobs):
+            if job.definition is not None and job.definition.host == job.host:
+                found.setdefault(index, []).extend(check_callables(job.definition, manifest, _place(job)))
+    return [
+        replace(job, problems=_errors_first([*job.problems, *found[index]])) if found.get(index) else job
+        for index, job in enumerate(jobs)
+    ]
+
+
+def _place(job: LoadedJob) -> Place:
+    return Place(job.file, job.path, job.job_id)
+
+
+def _errors_first(problems: Iterable[Problem]) -> tuple[Problem, ...]:
+    return tuple(sorted(problems, key=lambda problem: not problem.is_error))

@@ -1,0 +1,209 @@
+"""Coming fires: for ``nomaflow schedule`` and ``nomaflow cron``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from itertools import groupby, islice, takewhile
+from typing import Any
+
+from nomaflow_kernel.domain.cron import CronError, CronExpression, zone
+from nomaflow_kernel.domain.jobs import JobDefinition, Schedule
+
+__all__ = ["FrequentSchedule", "PlannedFire", "ScheduleTable", "cron_batch", "cron_fires", "schedule_table"]
+
+MAX_FIRES = 10_000
+_FREQUENT_PER_DAY = 48
+_MAX_DAYS = 366
+_MAX_NAMED = 10
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlannedFire:
+    """One coming fire.
+
+    :param at: UTC
+    :param local: the same instant as the wall clock of the schedule's zone shows it
+    :param at_once: fires at the same instant, this one included; above 1 it collides
+    :param collides_with: the others, as ``job`` or ``job (preset)``; the first ten of them where there are more
+    """
+
+    at: datetime
+    local: datetime
+    job_id: str
+    preset: str
+    at_once: int = 1
+    collides_with: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FrequentSchedule:
+    """A schedule that fires too often to be listed fire by fire.
+
+    :param first: its first fire, UTC
+    """
+
+    job_id: str
+    preset: str
+    expression: str
+    timezone: str
+    first: datetime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ScheduleTable:
+    """The coming fires of some jobs, earliest first."""
+
+    start: datetime
+    end: datetime
+    fires: tuple[PlannedFire, ...]
+    frequent: tuple[FrequentSchedule, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the table as ``schedule -o json`` shows it."""
+        return {
+            "start": _text(self.start),
+            "end": _text(self.end),
+            "fires": [
+                {
+                    "at": _text(fire.at),
+                    "local": fire.local.isoformat(),
+                    "job_id": fire.job_id,
+                    "preset": fire.preset,
+                    "at_once": fire.at_once,
+                    "collides_with": list(fire.collides_with),
+                }
+                for fire in self.fires
+            ],
+            "frequent": [
+                {
+                    "job_id": each.job_id,
+                    "preset": each.preset,
+                    "schedule": each.expression,
+                    "timezone": each.timezone,
+                    "first": _text(each.first),
+                }
+                for each in self.frequent
+            ],
+        }
+
+
+def schedule_table(definitions: Iterable[JobDefinition], start: datetime, days: int) -> ScheduleTable:
+    """Return the fires of the days after ``start``; schedules of more than 48 fires a day are summed up.
+
+    :param start: an aware time
+    :raises ValueError: where ``days`` is not from 1 to 366
+    """
+    if not 1 <= days <= _MAX_DAYS:
+        msg = f"days must be from 1 to {_MAX_DAYS}, got {days}"
+        raise ValueError(msg)
+    end = start + timedelta(days=days)
+    fires: list[PlannedFire] = []
+    frequent: list[FrequentSchedule] = []
+    for definition in definitions:
+        for schedule in definition.schedules():
+            listed = _plan(definition.id, schedule, start, end, limit=_FREQUENT_PER_DAY * days)
+            if isinstance(listed, FrequentSchedule):
+                frequent.append(listed)
+            else:
+                fires += listed
+    marked = _mark_collisions(sorted(fires, key=lambda fire: (fire.at, fire.job_id, fire.preset)))
+    return ScheduleTable(start=start, end=end, fires=tuple(marked), frequent=tuple(frequent))
+
+
+def _plan(
+    job_id: str, schedule: Schedule, start: datetime, end: datetime, *, limit: int
+) -> list[PlannedFire] | FrequentSchedule:
+    tz = zone(schedule.timezone)
+    instants = CronExpression.parse(schedule.expression).iter_after(start, tz)
+    within = list(islice(takewhile(lambda at: at <= end, instants), limit + 1))
+    if len(within) > limit:
+        return FrequentSchedule(
+            job_id=job_id,
+            preset=schedule.preset,
+            expression=schedule.expression,
+            timezone=schedule.timezone,
+            first=within[0],
+        )
+    return [PlannedFire(at=at, local=at.astimezone(tz), job_id=job_id, preset=schedule.preset) for at in within]
+
+
+def cron_fires(expression: str, tz: str, start: datetime, count: int) -> list[str]:
+    """Return the next fires after ``start`` as ISO texts in UTC; fewer where the calendar ends first.
+
+    :raises CronError: where the expression or the zone is not valid
+    :raises ValueError: where ``count`` is not from 1 to 10,000
+    """
+    if not 1 <= count <= MAX_FIRES:
+        msg = f"n must be from 1 to {MAX_FIRES}, got {count}"
+        raise ValueError(msg)
+    fires = CronExpression.parse(expression).iter_after(start, zone(tz))
+    return [_text(fire) for fire in islice(fires, count)]
+
+
+def cron_batch(lines: Iterable[str], *, now: Callable[[], datetime]) -> Iterator[str]:
+    """Answer each JSON line ``{"expr", "tz", "from", "n"}`` with one: ``{"fires": […]}`` or ``{"error": "…"}``.
+
+    Absent, ``tz`` is UTC, ``from`` is now and ``n`` is 1. A time without an offset is UTC. Empty lines are passed over.
+
+    :param now: the clock
+    """
+    for line in lines:
+        if line.strip():
+            yield json.dumps(_answer(line, now))
+
+
+def _answer(line: str, now: Callable[[], datetime]) -> dict[str, Any]:
+    try:
+        asked = json.loads(line)
+        if not isinstance(asked, dict):
+            return {"error": f"expected a JSON object, got {type(asked).__name__}"}
+        expression, tz, start = (_text_of(asked, name) for name in ("expr", "tz", "from"))
+        count = asked.get("n", 1)
+        if not isinstance(count, int) or isinstance(count, bool):
+            return {"error": f"'n' must be a whole number, got {count!r}"}
+        return {"fires": cron_fires(expression, tz or "UTC", _instant(start) if start else now(), count)}
+    except RecursionError:
+        return {"error": "the line is nested too deeply"}
+    except json.JSONDecodeError as error:
+        return {"error": f"the line is not JSON: {error}"}
+    except (CronError, ValueError) as error:
+        return {"error": str(error)}
+
+
+def _text_of(asked: dict[str, Any], name: str) -> str:
+    value = asked.get(name)
+    if value is None and name != "expr":
+        return ""
+    if not isinstance(value, str):
+        raise _BadLineError(f"{name!r} must be a text, got {value!r}")
+    return value
+
+
+class _BadLineError(ValueError):
+    """Raised when a key of a line has a value of another kind."""
+
+
+def _instant(text: str) -> datetime:
+    """Return the time of an ISO text; one without an offset is UTC."""
+    moment = datetime.fromisoformat(text)
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+
+
+def _mark_collisions(fires: list[PlannedFire]) -> Iterator[PlannedFire]:
+    for _, group in groupby(fires, key=lambda fire: fire.at):
+        together = list(group)
+        names = [_name(fire) for fire in together]
+        for index, fire in enumerate(together):
+            others = (names[:index] + names[index + 1 :]) if len(names) <= _MAX_NAMED else names[:_MAX_NAMED]
+            yield replace(fire, at_once=len(together), collides_with=tuple(others))
+
+
+def _name(fire: PlannedFire) -> str:
+    return f"{fire.job_id} ({fire.preset})" if fire.preset else fire.job_id
+
+
+def _text(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -1,0 +1,134 @@
+"""Problems: what is wrong in a file, said so that its author can mend it."""
+
+from __future__ import annotations
+
+import difflib
+import enum
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Self
+
+__all__ = ["Place", "Problem", "Severity", "did_you_mean", "shown"]
+
+_PART = re.compile(r'"(?:[^"\\]|\\.)*"(?:\[\d+\])*|[^."]+')
+_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
+_SHOWN = 80
+
+
+class Severity(enum.StrEnum):
+    """What a problem does: an error disables the job it is about, a warning does not."""
+
+    ERROR = "error"
+    WARNING = "warning"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Problem:
+    """Something wrong, where, and the way out. ``str()`` is the form for a terminal.
+
+    :param code: stable, listed in docs/configuration.md
+    :param file: path as whoever read the file knows it; may be empty
+    :param path: place in the file, such as ``jobs[2].steps[0].callable``; may be empty
+    :param message: what is wrong and what was expected
+    :param fix: the way out; may be empty
+    :param job_id: the job it is about; empty where it is about the file
+    """
+
+    severity: Severity
+    code: str
+    file: str
+    path: str
+    message: str
+    fix: str = ""
+    job_id: str = ""
+
+    @property
+    def is_error(self) -> bool:
+        """Whether it disables its job."""
+        return self.severity is Severity.ERROR
+
+    def __str__(self) -> str:
+        head = f"{self.severity}: {self.file or 'jobs'}"
+        if self.path:
+            parts = _PART.findall(self.path)
+            if self.job_id:
+                parts[0] += f' "{self.job_id}"'
+            head += ": " + " › ".join(parts)
+        lines = [head, f"  {self.message}"]
+        if self.fix:
+            lines.append(f"  way out: {self.fix}")
+        return "\n".join(lines)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the problem as a JSON-ready dict."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Return the problem that `to_json` wrote, or one of a manifest."""
+        texts = {name: str(data.get(name, "")) for name in ("code", "file", "path", "message", "fix", "job_id")}
+        severity = Severity.WARNING if data.get("severity") == "warning" else Severity.ERROR
+        return cls(severity=severity, **texts)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where in which file; ``place / "steps" / 0`` goes deeper."""
+
+    file: str
+    path: str = ""
+    job_id: str = ""
+
+    def __truediv__(self, part: str | int) -> Place:
+        if isinstance(part, int):
+            return replace(self, path=f"{self.path}[{part}]")
+        key = part if _BARE_KEY.fullmatch(part) else '"' + part.replace("\\", "\\\\").replace('"', '\\"') + '"'
+        return replace(self, path=f"{self.path}.{key}" if self.path else key)
+
+    def error(self, code: str, message: str, *, fix: str = "") -> Problem:
+        """Return an error at this place."""
+        return self._problem(Severity.ERROR, code, message, fix)
+
+    def warning(self, code: str, message: str, *, fix: str = "") -> Problem:
+        """Return a warning at this place."""
+        return self._problem(Severity.WARNING, code, message, fix)
+
+    def _problem(self, severity: Severity, code: str, message: str, fix: str) -> Problem:
+        return Problem(
+            severity=severity,
+            code=code,
+            file=self.file,
+            path=self.path,
+            message=message,
+            fix=fix,
+            job_id=self.job_id,
+        )
+
+
+def did_you_mean(name: str, known: Iterable[str], *, noun: str = "key") -> str:
+    """Return the way out of a misspelt name: the near match, or what is known."""
+    candidates = sorted(known)
+    folded = {candidate.casefold(): candidate for candidate in candidates}
+    match = difflib.get_close_matches(name.casefold()[:128], folded, n=1, cutoff=0.6)
+    if match:
+        return f"did you mean {folded[match[0]]!r}?"
+    if not candidates:
+        return f"there is no {noun} that could be named here"
+    listed = ", ".join(candidates[:20]) + (" …" if len(candidates) > 20 else "")
+    return f"the known {noun}s are {listed}"
+
+
+def shown(value: object) -> str:
+    """Return a value as it may stand in a message: short, and in the words of TOML."""
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case dict() if len(value) == 1 and next(iter(value)) in ("$date", "$time", "$datetime"):
+            return f"the date or time {next(iter(value.values()))}"
+        case dict():
+            return "a table"
+        case list():
+            return "an array"
+    text = repr(value)
+    return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"

@@ -1,0 +1,35 @@
+"""The grammar of callable references, checked before anything is imported."""
+
+from __future__ import annotations
+
+import re
+
+__all__ = ["last_part", "reference_error"]
+
+_MAX_LENGTH = 255
+_DOTTED = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*")
+
+
+def reference_error(reference: str) -> str | None:
+    """Return what is wrong with a reference ``package.module:function``, or None."""
+    if len(reference) > _MAX_LENGTH:
+        return f"it has {len(reference)} characters, at most {_MAX_LENGTH} are allowed"
+    if "/" in reference or "\\" in reference or reference.endswith(".py"):
+        return "it is a file path, expected a module name with dots"
+    if reference.count(":") != 1:
+        return f"it has {reference.count(':')} colons, expected one between module and function"
+    module, _, name = reference.partition(":")
+    for what, part in (("module", module), ("function", name)):
+        if not part:
+            return f"the {what} before or after the colon is missing"
+        if not _DOTTED.fullmatch(part):
+            return f"the {what} {part[:60]!r} is not a dotted name of ASCII letters, digits and '_'"
+    for segment in re.split(r"[.:]", reference):
+        if segment.startswith("__") and segment.endswith("__"):
+            return f"{segment!r} is a name with two underscores on both sides, which no step may name"
+    return None
+
+
+def last_part(reference: str) -> str:
+    """Return the last name of a reference, which an unnamed step is called after."""
+    return re.split(r"[.:]", reference)[-1]

@@ -1,0 +1,94 @@
+"""The keys of nomaflow.toml."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator
+from pydantic_core import PydanticCustomError
+
+from nomaflow_kernel.catalogue.entries import Entry, key, seconds
+from nomaflow_kernel.catalogue.job_file import LogLevel, RetentionEntry
+
+__all__ = ["HostSection", "KernelSection", "PathSection", "SettingsFile"]
+
+_HOST_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+
+
+def _host_name(value: str) -> str:
+    if value and not _HOST_NAME.fullmatch(value):
+        raise PydanticCustomError(
+            "bad_host_name",
+            "{got} is not a host name; expected at most 64 lower-case letters, digits, '-' or '_'",
+            {"got": repr(value[:80]), "fix": "give a name such as 'billing'"},
+        )
+    return value
+
+
+HostName = Annotated[str, AfterValidator(_host_name)]
+
+
+class KernelSection(Entry):
+    """The kernel."""
+
+    listen: str = key("", "Address: `unix:PATH` or `HOST:PORT`. Empty: a Unix socket in `.nomaflow/`.")
+    token_file: str = key("", "File with the token that TCP clients and hosts must show. TCP needs one.")
+    store: str = key(
+        "", "URL of the history, `sqlite:///PATH` or `postgresql+asyncpg://…`. Empty: SQLite in `.nomaflow/`."
+    )
+    jobs_file: str = key("", "A jobs.toml that the kernel itself reads. Empty: jobs come from hosts only.")
+    heartbeat_seconds: float = seconds(5.0, "How often hosts show that they are alive.")
+    lease_seconds: float = seconds(20.0, "Silence after which a host gets no new work.")
+    lost_after_seconds: float = seconds(
+        600.0, "Silence after which attempts of a host are LOST; jobs may say otherwise."
+    )
+    drain_seconds: float = seconds(10.0, "Time to finish open calls when stopping.", zero=True)
+    metrics: str = key("", "Address of Prometheus metrics, `HOST:PORT`. Empty: off.")
+    log_level: LogLevel = key("INFO", "Lowest level of the kernel's own log.")
+    log_format: Literal["text", "json"] = key("text", "The kernel's own log: for people, or one JSON object a line.")
+    retention: RetentionEntry = key(RetentionEntry, "Retention of runs whose jobs.toml says nothing of it.")
+
+
+class HostSection(Entry):
+    """The plugin host."""
+
+    name: HostName = key("", "The host's name, a team's. Empty: the name of the project's folder.")
+    kernel: str = key("", "Address of the kernel, several separated by commas. Empty: that of the project's kernel.")
+    token_file: str = key("", "File with the token that the kernel asks for on TCP.")
+    max_async: int = key(200, "Steps in shared workers at once.", ge=1, le=100_000)
+    max_sync: int | None = key(None, "Steps in exclusive workers at once. Default: 8 times the cores.", ge=1, le=10_000)
+    shared_workers: int | None = key(None, "Shared worker processes. Default: one per core.", ge=1, le=1024)
+    cancel_grace_seconds: float = seconds(
+        5.0, "Time a step has to stop by itself before it is forced.", zero=True, most=86_400
+    )
+    max_extras_bytes: int = key(1_048_576, "Largest extras of a result.", unit="bytes", ge=1024, le=1_900_000)
+    memory_mb: int | None = key(
+        None, "Memory of one worker's process tree. Default: no limit.", unit="MiB", ge=16, le=1 << 24
+    )
+    max_processes: int | None = key(None, "Processes of one worker's tree. Default: no limit.", ge=1, le=1 << 22)
+    nice: int | None = key(None, "Niceness of workers. Default: the host's own.", ge=-20, le=19)
+    pass_env: list[str] = key(list, "Variables that workers get although they hold secrets.")
+    recycle_after_steps: int | None = key(
+        None, "A worker is replaced after so many steps. Default: never.", ge=1, le=1 << 31
+    )
+    drain_seconds: float = seconds(30.0, "Time for running steps to end when the host stops.", zero=True, most=604_800)
+    log_level: LogLevel = key("INFO", "Lowest level of the host's own log.")
+    log_format: Literal["text", "json"] = key("text", "The host's own log: for people, or one JSON object a line.")
+
+
+class PathSection(Entry):
+    """Where another file is."""
+
+    config_path: str = key("", "Path, relative to the project's folder. Empty: the file of the usual name there.")
+
+
+class SettingsFile(Entry):
+    """nomaflow.toml: optional settings of a project."""
+
+    app: dict[str, Any] = key(dict, "Free-form; `settings.app` in a callable.")
+    kernel: KernelSection = key(KernelSection, "The kernel.")
+    host: HostSection = key(HostSection, "The plugin host.")
+    jobs: PathSection = key(PathSection, "Where the jobs are: `jobs.toml`.")
+    console: dict[str, Any] = key(dict, "The web console's own settings.")
+    connectors: PathSection = key(PathSection, "Where the connectors are: `connectors.toml`.")

@@ -1,0 +1,74 @@
+"""Step types that plugins contribute: a name, the callable that they call, and a JSON Schema of their keys."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from nomaflow_kernel.catalogue.problems import Place, Problem, did_you_mean, shown
+
+__all__ = ["StepType"]
+
+_TYPES: dict[str, tuple[type, ...]] = {
+    "string": (str,),
+    "integer": (int,),
+    "number": (int, float),
+    "boolean": (bool,),
+    "array": (list,),
+    "object": (dict,),
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StepType:
+    """A type of step beyond ``python`` and ``call_job``.
+
+    :param schema: JSON Schema of an object; ``required``, ``properties`` with ``type`` and ``enum``, and
+        ``additionalProperties`` are checked here, all else by the callable itself
+    """
+
+    name: str
+    callable: str
+    schema: Mapping[str, Any] = field(default_factory=dict)
+    doc: str = ""
+
+    @classmethod
+    def from_manifest(cls, data: Mapping[str, Any]) -> Self:
+        """Return one of the ``step_types`` of a manifest."""
+        return cls(
+            name=str(data["name"]),
+            callable=str(data["callable"]),
+            schema=data.get("schema") or {},
+            doc=str(data.get("doc", "")),
+        )
+
+    def check(self, keys: Mapping[str, Any], place: Place) -> Iterator[Problem]:
+        """Yield what is wrong with the keys of a step of this type."""
+        properties = self.schema.get("properties") or {}
+        if self.schema.get("additionalProperties", True) is False:
+            for name in keys.keys() - properties.keys():
+                yield (place / name).error(
+                    "unknown_key",
+                    f"unknown key {name!r} of a step of type {self.name!r}",
+                    fix=did_you_mean(name, properties),
+                )
+        for name in self.schema.get("required") or ():
+            if name not in keys:
+                yield (place / str(name)).error(
+                    "missing_key", f"a step of type {self.name!r} needs the key {name!r}", fix="add it"
+                )
+        for name, value in keys.items():
+            yield from self._check_value(properties.get(name) or {}, value, place / name)
+
+    def _check_value(self, schema: Mapping[str, Any], value: Any, place: Place) -> Iterator[Problem]:
+        if isinstance(value, str) and "${" in value:
+            return  # known only at each attempt
+        wanted = schema.get("type", ())
+        names = [wanted] if isinstance(wanted, str) else list(wanted)
+        kinds = tuple(kind for name in names for kind in _TYPES.get(name, ()))
+        if kinds and (not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds)):
+            yield place.error("wrong_type", f"expected {' or '.join(names)}, got {shown(value)}")
+        elif "enum" in schema and value not in schema["enum"]:
+            listed = ", ".join(shown(choice) for choice in schema["enum"])
+            yield place.error("bad_choice", f"{shown(value)} is not one of {listed}")

@@ -1,0 +1,142 @@
+"""From a parsed table to a checked entry, or to problems in plain words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeVar, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from nomaflow_kernel.catalogue.problems import Place, Problem, did_you_mean, shown
+
+__all__ = ["UNSET_VARIABLE", "unresolved_references", "validate"]
+
+UNSET_VARIABLE = "unset_variable"
+"""The code of a reference without value."""
+
+E = TypeVar("E", bound=BaseModel)
+
+_EXPECTED = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "string": "a text in quotes",
+    "list": "an array",
+    "tuple": "an array",
+    "dict": "a table",
+    "model": "a table",
+}
+_SECRET = re.compile(r"password|secret|token|api_key|^url$")
+_REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-[^}]*)?\}")
+_UNRESOLVED_TABLES = frozenset({"params", "op_kwargs"})
+
+
+def validate(model: type[E], tree: object, place: Place) -> tuple[E | None, list[Problem]]:
+    """Return the entry that a table describes, or None and what is wrong with the table."""
+    problems = list(unresolved_references(tree, place))
+    try:
+        return model.model_validate(tree), problems
+    except ValidationError as error:
+        told = {problem.path for problem in problems}
+        found = [_problem(model, tree, place, each) for each in error.errors(include_url=False)]
+        return None, problems + [problem for problem in found if problem.path not in told]
+
+
+def unresolved_references(tree: object, place: Place) -> Iterator[Problem]:
+    """Yield a problem for each ``${NAME}`` that whoever read the file found no value for."""
+    if isinstance(tree, dict):
+        for name, value in tree.items():
+            if name not in _UNRESOLVED_TABLES:
+                yield from unresolved_references(value, place / str(name))
+    elif isinstance(tree, list):
+        for index, value in enumerate(tree):
+            yield from unresolved_references(value, place / index)
+    elif isinstance(tree, str) and (match := _REFERENCE.search(tree)):
+        yield place.error(
+            UNSET_VARIABLE,
+            f"the environment variable {match[1]!r} is not set",
+            fix=f"set it where the project is read, or give a default: ${{{match[1]}:-default}}",
+        )
+
+
+def _problem(model: type[BaseModel], tree: object, place: Place, error: Mapping[str, Any]) -> Problem:
+    location = _in_tree(tree, error["loc"])
+    for part in location:
+        place = place / part
+    kind, context = error["type"], error.get("ctx", {})
+    if kind == "extra_forbidden":
+        known = _keys_at(model, location[:-1])
+        return place.error("unknown_key", f"unknown key {location[-1]!r}", fix=did_you_mean(str(location[-1]), known))
+    if kind == "missing":
+        return place.error("missing_key", f"the key {location[-1]!r} is required and missing", fix="add it")
+    if "fix" in context or kind == "wrong_type":
+        return place.error(kind, error["msg"], fix=context.get("fix", ""))
+    secret = bool(location) and bool(_SECRET.search(str(location[-1])))
+    got = "another value" if secret else shown(error["input"])
+    return _builtin(place, kind, context, got, error)
+
+
+def _builtin(place: Place, kind: str, context: Mapping[str, Any], got: str, error: Mapping[str, Any]) -> Problem:
+    """Return the problem of one of pydantic's own errors."""
+    for code, words in (("greater_than_equal", "at least"), ("greater_than", "more than")):
+        if kind == code:
+            bound = context["ge" if "ge" in context else "gt"]
+            return place.error("out_of_range", f"{got} is too small, expected {words} {bound:,.10g}")
+    for code, words in (("less_than_equal", "at most"), ("less_than", "less than")):
+        if kind == code:
+            bound = context["le" if "le" in context else "lt"]
+            return place.error("out_of_range", f"{got} is too large, expected {words} {bound:,.10g}")
+    if kind in ("enum", "literal_error"):
+        choices = re.findall(r"'([^']*)'", context["expected"])
+        fix = did_you_mean(error["input"], choices, noun="value") if isinstance(error["input"], str) else ""
+        return place.error("bad_choice", f"{got} is not one of {', '.join(choices)}", fix=fix)
+    if kind == "too_short":
+        return place.error("empty", f"is empty, expected at least {context['min_length']} entry", fix="add one")
+    if kind == "too_long":
+        return place.error("out_of_range", f"has too many entries, expected at most {context['max_length']}")
+    if kind == "finite_number":
+        return place.error("out_of_range", f"{got} is not a finite number")
+    if kind.startswith("union_tag"):
+        return place.error("bad_choice", f"the type is {got}, expected {context.get('expected_tags', 'a known one')}")
+    expected = _EXPECTED.get(kind.partition("_")[0], "another type")
+    return place.error("wrong_type", f"expected {expected}, got {got}")
+
+
+def _in_tree(tree: object, location: tuple[int | str, ...]) -> list[int | str]:
+    """Return the parts of a location that are in the file: not the tags that pydantic adds for a union."""
+    parts: list[int | str] = []
+    for index, part in enumerate(location):
+        deeper = _child(tree, part)
+        if deeper is not None:
+            tree = deeper
+        elif index < len(location) - 1:
+            continue
+        parts.append(part)
+    return parts
+
+
+def _child(tree: object, part: int | str) -> object:
+    if isinstance(tree, dict):
+        return tree.get(part)
+    if isinstance(tree, list) and isinstance(part, int) and part < len(tree):
+        return tree[part]
+    return None
+
+
+def _keys_at(model: type[BaseModel], location: list[int | str]) -> set[str]:
+    """Return the keys that a table at a location may have."""
+    candidates = [model]
+    for part in location:
+        deeper: list[type[BaseModel]] = []
+        for candidate in candidates:
+            if isinstance(part, str) and part in candidate.model_fields:
+                deeper += _models_in(candidate.model_fields[part].annotation)
+        candidates = deeper or candidates
+    return {name for candidate in candidates for name in candidate.model_fields}
+
+
+def _models_in(annotation: object) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for argument in get_args(annotation) for model in _models_in(argument)]

@@ -1,0 +1,114 @@
+"""The catalogue: who brought which job, what changed, what is gone."""
+
+from __future__ import annotations
+
+from nomaflow_kernel.catalogue import Catalogue, CatalogueLoad, JobFile, load_job_files
+
+
+def _load(host: str, *job_ids: str, callable: str = "m:f") -> CatalogueLoad:
+    jobs = [{"id": job_id, "steps": [{"callable": callable}]} for job_id in job_ids]
+    return load_job_files([JobFile(path="jobs.toml", tree={"jobs": jobs})], host=host)
+
+
+def test_an_introduction_says_what_changed() -> None:
+    """Added, changed and removed ids; the same again changes nothing."""
+    catalogue = Catalogue()
+    assert catalogue.introduce("a", _load("a", "x", "y")).added == ("x", "y")
+    assert not catalogue.introduce("a", _load("a", "x", "y"))
+    change = catalogue.introduce("a", _load("a", "y", "z", callable="m:g"))
+    assert (change.added, change.changed, change.removed) == (("z",), ("y",), ("x",))
+
+
+def test_a_vanished_job_stays_as_removed_and_can_come_back() -> None:
+    """It does not run and is not told of twice."""
+    catalogue = Catalogue()
+    catalogue.introduce("a", _load("a", "x"))
+    assert catalogue.introduce("a", _load("a")).removed == ("x",)
+    entry = catalogue.job("x")
+    assert entry is not None
+    assert entry.removed
+    assert not entry.runnable
+    assert not catalogue.introduce("a", _load("a"))
+    assert catalogue.introduce("a", _load("a", "x")).changed == ("x",)
+    entry = catalogue.job("x")
+    assert entry is not None
+    assert entry.runnable
+
+
+def test_a_job_id_belongs_to_the_host_that_first_brought_it() -> None:
+    """A foreign id disables that one job, visibly; the rest of the introduction serves."""
+    catalogue = Catalogue()
+    catalogue.introduce("a", _load("a", "x"))
+    change = catalogue.introduce("b", _load("b", "x", "mine"))
+    assert (change.added, change.disabled) == (("mine",), ("x",))
+    entry = catalogue.job("x")
+    assert entry is not None
+    assert entry.host == "a"
+    assert entry.runnable
+    foreign = [entry for entry in catalogue.jobs() if entry.foreign]
+    assert [(entry.job_id, entry.host, entry.runnable) for entry in foreign] == [("x", "b", False)]
+    problem = foreign[0].loaded.problems[0]
+    assert (problem.code, problem.is_error) == ("id_of_another_host", True)
+    assert "'a'" in problem.message
+    assert "hosts forget a" in problem.fix
+
+
+def test_a_removed_job_still_belongs_to_its_host() -> None:
+    """Only forgetting the host releases the id."""
+    catalogue = Catalogue()
+    catalogue.introduce("a", _load("a", "x"))
+    catalogue.introduce("a", _load("a"))
+    assert catalogue.introduce("b", _load("b", "x")).disabled == ("x",)
+
+
+def test_forgetting_a_host_releases_its_ids() -> None:
+    """A job that waited for the id takes it, without the problem; the others are gone."""
+    catalogue = Catalogue()
+    catalogue.introduce("a", _load("a", "x", "y"))
+    catalogue.introduce("b", _load("b", "x", callable="m:g"))
+    change = catalogue.forget("a")
+    assert (change.changed, change.removed) == (("x",), ("y",))
+    entry = catalogue.job("x")
+    assert entry is not None
+    assert entry.host == "b"
+    assert entry.runnable
+    assert entry.loaded.problems == ()
+    assert catalogue.job("y") is None
+    assert catalogue.owner("y") is None
+    assert not catalogue.forget("never seen")
+
+
+def test_the_next_owner_is_named_to_those_who_still_wait() -> None:
+    """Of two hosts waiting for an id, the first gets it and the other is told of the new owner."""
+    catalogue = Catalogue()
+    for host in ("a", "b", "c"):
+        catalogue.introduce(host, _load(host, "x"))
+    catalogue.forget("a")
+    waiting = [entry for entry in catalogue.jobs() if entry.foreign]
+    assert [entry.host for entry in waiting] == ["c"]
+    assert ["'b'" in problem.message for problem in waiting[0].loaded.problems] == [True]
+
+
+def test_ownership_known_from_earlier_holds() -> None:
+    """After a restart a host that comes first does not take another's ids."""
+    catalogue = Catalogue(owners=[("x", "a")])
+    assert catalogue.introduce("b", _load("b", "x")).disabled == ("x",)
+    assert catalogue.job("x") is None
+    assert catalogue.introduce("a", _load("a", "x")).added == ("x",)
+
+
+def test_malformed_jobs_are_in_the_catalogue_and_do_not_run() -> None:
+    """They are shown with their problems; they own their id too."""
+    catalogue = Catalogue()
+    change = catalogue.introduce("a", _load("a", "x", callable="bad"))
+    assert (change.added, change.disabled) == (("x",), ("x",))
+    entry = catalogue.job("x")
+    assert entry is not None
+    assert not entry.runnable
+
+
+def test_near_ids_are_found() -> None:
+    """For the answer to a misspelt one."""
+    catalogue = Catalogue()
+    catalogue.introduce("a", _load("a", "nightly-sync", "other"))
+    assert catalogue.near("nightly-snyc") == ["nightly-sync"]

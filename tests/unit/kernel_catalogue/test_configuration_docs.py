@@ -1,0 +1,80 @@
+"""docs/configuration.md and docs/schemas/ are what the models say."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+import nomaflow_kernel.catalogue
+from nomaflow_host.connectors import schema
+from nomaflow_host.settings import HostSettings
+from nomaflow_kernel.catalogue.connectors_file import (
+    ApiConnectorEntry,
+    AuthEntry,
+    EndpointEntry,
+    PoolEntry,
+    SqlConnectorEntry,
+)
+from nomaflow_kernel.catalogue.document import documented_files, main
+from nomaflow_kernel.catalogue.document_text import PROBLEM_CODES
+from nomaflow_kernel.catalogue.settings_file import HostSection
+
+_DOCS = Path(__file__).parents[3] / "docs"
+
+
+@pytest.mark.parametrize("name", sorted(documented_files()))
+def test_generated_files_are_up_to_date(name: str) -> None:
+    """Run ``python -m nomaflow_kernel.catalogue.document docs`` where this fails."""
+    assert (_DOCS / name).read_text(encoding="utf-8") == documented_files()[name]
+
+
+def test_the_generator_writes_what_it_says(tmp_path: Path) -> None:
+    """Into the folder named, and nowhere without one."""
+    assert main([str(tmp_path)]) == 0
+    written = {str(path.relative_to(tmp_path)): path.read_text() for path in tmp_path.rglob("*") if path.is_file()}
+    assert written == documented_files()
+    assert main([]) == 2
+
+
+def test_every_key_has_a_row() -> None:
+    """One row per key of the three files, each with type, version and meaning."""
+    rows = re.findall(
+        r"^\| `\w+` \| .+ \| .* \| .* \| (\d\.\d\.\d) \| .+ \|$", documented_files()["configuration.md"], re.M
+    )
+    assert len(rows) > 100
+
+
+def test_every_problem_code_is_documented() -> None:
+    """Each code in the source of the catalogue is in the table, and the other way round."""
+    folder = Path(nomaflow_kernel.catalogue.__file__).parent
+    source = "\n".join(path.read_text() for path in folder.glob("*.py") if path.name != "document_text.py")
+    calls = r"""(?:\.(?:error|warning)|PydanticCustomError|_custom|_failed)\(\s*(?:\w+,\s*)?"([a-z_]+)","""
+    pattern = calls + r"""|(?:_OWNED|UNSET_VARIABLE) = "([a-z_]+)\""""
+    used = {first or second for first, second in re.findall(pattern, source)}
+    assert used == set(PROBLEM_CODES)
+
+
+def test_the_documented_host_keys_are_those_that_the_host_reads() -> None:
+    """``[host]`` is read by the host with a reader of its own: names and defaults must not part."""
+    documented = HostSection().model_dump()
+    read = {each.name: each.default for each in fields(HostSettings)}
+    assert documented == read | {"pass_env": []}
+
+
+@pytest.mark.parametrize(
+    ("model", "read"),
+    [
+        (PoolEntry, schema._POOL_KEYS),
+        (SqlConnectorEntry, schema._SQL_KEYS),
+        (ApiConnectorEntry, schema._API_KEYS),
+        (EndpointEntry, schema._ENDPOINT_KEYS),
+        (AuthEntry, {"type": str} | {key: str for keys in schema._AUTH_KEYS.values() for part in keys for key in part}),
+    ],
+)
+def test_the_documented_connector_keys_are_the_host_s(model: type[BaseModel], read: dict[str, type]) -> None:
+    """The same for connectors.toml, whose reader is the host's."""
+    assert {info.alias or name for name, info in model.model_fields.items()} == set(read)

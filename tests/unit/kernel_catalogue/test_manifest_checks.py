@@ -1,0 +1,208 @@
+"""Jobs against what a host offers: callables, op_kwargs, params, before the first run."""
+
+from __future__ import annotations
+
+import tomllib
+from typing import Any
+
+import pytest
+
+from nomaflow_kernel.catalogue import LoadedJob, kind_of, load_manifest, refuse_params
+from nomaflow_kernel.catalogue.files import encode_file
+
+
+def _parameter(name: str, *, required: bool = True, annotation: str = "", **more: Any) -> dict[str, Any]:
+    return {"name": name, "kind": "keyword", "required": required, "annotation": annotation, "default": ""} | more
+
+
+def _callable(*parameters: dict[str, Any], any_keyword: bool = False, **more: Any) -> dict[str, Any]:
+    base = {"kind": "async", "doc": "", "file": "a.py", "line": 1, "error": None}
+    return base | {"parameters": list(parameters), "accepts_any_keyword": any_keyword} | more
+
+
+CALLABLES = {
+    "app.clean:purge": _callable(
+        _parameter("connectors"),
+        _parameter("apps_id", annotation="int"),
+        _parameter("max_age_days", required=False, annotation="int", default="30"),
+        any_keyword=True,
+    ),
+    "app.clean:strict": _callable(_parameter("table", annotation="str"), _parameter("ctx"), kind="sync"),
+    "app.clean:plain": _callable(),
+    "app.clean:positional": _callable(_parameter("x", kind="positional_only")),
+    "app.clean:gone": _callable(error="module 'app.clean' has no attribute 'gone'"),
+    "app.broken:run": _callable(error="ImportError: no module named 'nope'"),
+}
+
+
+def _load(text: str) -> list[LoadedJob]:
+    manifest = {
+        "manifest_version": 1,
+        "host": "team",
+        "callables": CALLABLES,
+        "modules": {"app.clean": {"error": None}, "app.broken": {"error": "no module named 'nope'"}},
+        "step_types": [{"name": "plain", "callable": "app.clean:plain", "schema": {}, "doc": ""}],
+        "job_files": [{"path": "jobs.toml", "tree": encode_file(tomllib.loads(text)), "error": None}],
+        "problems": [],
+    }
+    return list(load_manifest(manifest).jobs)
+
+
+def _job(step: str, more: str = "") -> LoadedJob:
+    return _load(f'[[jobs]]\nid = "x"\n{more}\n[[jobs.steps]]\n{step}\n')[0]
+
+
+def test_a_step_that_fits_has_no_problem() -> None:
+    """Injected parameters are given, op_kwargs and params are counted, ``**`` takes anything."""
+    assert _job('callable = "app.clean:purge"\nop_kwargs = { apps_id = 1, else = 2 }').problems == ()
+    assert _job('callable = "app.clean:strict"', 'params = { table = "t" }').problems == ()
+    assert _job('type = "plain"').problems == ()
+
+
+@pytest.mark.parametrize(
+    ("step", "code", "path", "says", "fix"),
+    [
+        (
+            'callable = "app.clean:purg"',
+            "unknown_callable",
+            "callable",
+            "no callable 'app.clean:purg'",
+            "app.clean:purge",
+        ),
+        ('callable = "app.clean:gone"', "callable_error", "callable", "has no attribute 'gone'", ""),
+        ('callable = "app.broken:run"', "callable_error", "callable", "no module named 'nope'", ""),
+        ('callable = "app.broken:other"', "callable_error", "callable", "its module fails", ""),
+        (
+            'callable = "app.clean:strict"\nop_kwargs = { table = "t", tabel = "t" }',
+            "unknown_op_kwarg",
+            "op_kwargs.tabel",
+            "strict(table: str, ctx) takes no 'tabel'",
+            "did you mean 'table'?",
+        ),
+        ('callable = "app.clean:positional"', "positional_only", "callable", "by position only", "*,"),
+        ('type = "plain"\nextra = 1', "unknown_op_kwarg", "op_kwargs.extra", "plain() takes no 'extra'", ""),
+    ],
+)
+def test_a_step_that_cannot_work_disables_its_job(step: str, code: str, path: str, says: str, fix: str) -> None:
+    """The problem names the callable, its signature and the near match."""
+    job = _job(step)
+    assert not job.valid
+    problem = job.problems[0]
+    assert (problem.code, problem.path) == (code, f"jobs[0].steps[0].{path}")
+    assert says in problem.message
+    assert fix in problem.fix
+
+
+def test_a_missing_parameter_disables_a_job_that_fires_by_itself() -> None:
+    """A schedule would run into it; the signature is shown."""
+    job = _job('callable = "app.clean:purge"', 'schedule = "@daily"')
+    assert not job.valid
+    assert job.problems[0].code == "missing_op_kwarg"
+    assert job.problems[0].message == (
+        "purge(connectors, apps_id: int, max_age_days: int = 30, **kwargs) needs 'apps_id' and nothing gives it when "
+        "the job's schedule fires"
+    )
+
+
+def test_a_missing_parameter_of_a_job_without_schedule_is_a_warning() -> None:
+    """A person can give it with ``run --param``."""
+    job = _job('callable = "app.clean:purge"')
+    assert job.valid
+    assert (job.problems[0].severity, job.problems[0].code) == ("warning", "missing_op_kwarg")
+    assert "--param apps_id=" in job.problems[0].fix
+
+
+def test_a_preset_can_give_what_its_schedule_needs() -> None:
+    """Only a preset that fires and lacks the parameter is an error."""
+    presets = 'presets = [{ name = "a", schedule = "@daily", params = { apps_id = 1 } }%s]'
+    assert _job('callable = "app.clean:purge"', presets % "").valid
+    lacking = _job('callable = "app.clean:purge"', presets % ', { name = "b", schedule = "@daily" }')
+    assert not lacking.valid
+    assert "the preset 'b'" in lacking.problems[0].message
+    off = ', { name = "b", schedule = "@daily", steps = { purge = false } }'
+    assert _job('callable = "app.clean:purge"', presets % off).valid
+
+
+def test_op_kwargs_of_a_preset_are_checked_too() -> None:
+    """They come in on the same terms as the step's own."""
+    job = _job(
+        'callable = "app.clean:strict"\nop_kwargs = { table = "t" }',
+        'presets = [{ name = "a", op_kwargs = { strict = { tabel = "u" } } }]',
+    )
+    assert [problem.path for problem in job.problems] == ["jobs[0].presets[0].op_kwargs.strict.tabel"]
+
+
+def test_what_is_wrong_with_a_disabled_step_is_a_warning() -> None:
+    """It harms nothing until a run switches the step on."""
+    job = _job('callable = "app.clean:gone"\nenabled = false')
+    assert job.valid
+    assert job.problems[0].severity == "warning"
+
+
+def test_a_param_that_no_step_takes_is_a_warning() -> None:
+    """With the near match; not where a step takes anything."""
+    job = _job('callable = "app.clean:strict"\nop_kwargs = { table = "t" }', "params = { tabel = 1 }")
+    assert job.valid
+    assert (job.problems[0].code, job.problems[0].path) == ("unused_param", "jobs[0].params.tabel")
+    assert _job('callable = "app.clean:purge"\nop_kwargs = { apps_id = 1 }', "params = { whatever = 1 }").problems == ()
+
+
+def test_jobs_for_another_host_are_not_checked_against_this_one() -> None:
+    """Its callables are not in this manifest."""
+    assert _job('callable = "elsewhere:run"', 'host = "other"').problems == ()
+
+
+def test_one_broken_callable_leaves_the_other_jobs_alone() -> None:
+    """The job that names it is disabled, its neighbour is not."""
+    jobs = _load(
+        '[[jobs]]\nid = "a"\nsteps = [{ callable = "app.broken:run" }]\n'
+        '[[jobs]]\nid = "b"\nsteps = [{ callable = "app.clean:plain" }]\n'
+    )
+    assert [job.valid for job in jobs] == [False, True]
+
+
+def test_run_params_that_no_enabled_step_takes_are_refused() -> None:
+    """As at trigger: by the callables of the enabled steps only."""
+    job = _job('callable = "app.clean:strict"\nop_kwargs = { table = "t" }')
+    assert job.definition is not None
+    manifest = {"callables": CALLABLES}
+    assert refuse_params(job.definition, manifest, ["table"], ["strict"]) is None
+    refused = refuse_params(job.definition, manifest, ["tabel"], ["strict"])
+    assert refused == "no enabled step takes the param 'tabel'; did you mean 'table'?"
+    assert refuse_params(job.definition, manifest, ["table"], []) is not None
+    assert refuse_params(job.definition, {}, ["tabel"], ["strict"]) is None
+
+
+def test_kinds_are_read_from_the_manifest() -> None:
+    """Unknown ones count as asynchronous."""
+    manifest = {"callables": CALLABLES}
+    assert kind_of(manifest, "app.clean:strict") == "sync"
+    assert kind_of(manifest, "app.clean:purge") == kind_of(manifest, "no.such:thing") == "async"
+
+
+def test_a_problem_that_host_and_kernel_both_found_is_told_once() -> None:
+    """An unset variable is with its job, and not with the files as well."""
+    told = {"severity": "error", "code": "unset_variable", "file": "jobs.toml", "path": "jobs[0].timezone"}
+    other = {"severity": "error", "code": "connectors_unusable", "file": "connectors.toml", "path": ""}
+    tree = {"jobs": [{"id": "x", "timezone": "${NO}", "steps": [{"callable": "app.clean:plain"}]}]}
+    manifest = {
+        "host": "team",
+        "callables": CALLABLES,
+        "job_files": [{"path": "jobs.toml", "tree": tree, "error": None}],
+        "problems": [told, other],
+    }
+    load = load_manifest(manifest)
+    assert [problem.code for problem in load.problems] == ["connectors_unusable"]
+    assert [problem.code for problem in load.jobs[0].problems] == ["unset_variable"]
+
+
+def test_injections_that_plugins_contribute_count_as_given() -> None:
+    """The manifest names them."""
+    tree = {"jobs": [{"id": "x", "schedule": "@daily", "steps": [{"callable": "a:b"}]}]}
+    manifest: dict[str, Any] = {
+        "host": "team",
+        "callables": {"a:b": _callable(_parameter("mailer"))},
+        "job_files": [{"path": "jobs.toml", "tree": tree, "error": None}],
+    }
+    assert not load_manifest(manifest).jobs[0].valid
+    assert load_manifest(manifest | {"injections": ["mailer"]}).jobs[0].valid

@@ -1,0 +1,233 @@
+"""Reading a project's folder, and checking it whole."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from nomaflow_kernel.catalogue import check_project, parse_toml_file, read_project
+
+JOB = '[[jobs]]\nid = "%s"\n[[jobs.steps]]\ncallable = "m:f"\n'
+
+
+def _write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("body", "says", "line"),
+    [
+        (b'a = 1\nb = "x\n', "illegal character", 2),
+        (b"a = \n", "invalid value", 1),
+        (b"a = 1\na = 2\n", "cannot overwrite a value", 2),
+        (b"[t", "expected", 1),
+        (b"a = 1\n\xff\xfe\n", "not UTF-8", 2),
+        (b"d = 2026-02-31\n", "invalid date", 1),
+        (b"i = " + b"9" * 5000, "digits", 0),
+    ],
+)
+def test_what_is_not_toml_is_told_with_its_line(tmp_path: Path, body: bytes, says: str, line: int) -> None:
+    """One sentence in lower case, the line where the parser knows it, no exception."""
+    path = tmp_path / "jobs.toml"
+    path.write_bytes(body)
+    file = parse_toml_file(path)
+    assert file.error is not None
+    assert says in file.error.message
+    assert line in (0, file.error.line)
+    problem = file.problem()
+    assert problem is not None
+    assert (problem.code, problem.file) == ("bad_toml", str(path))
+
+
+def test_deep_nesting_is_refused(tmp_path: Path) -> None:
+    """A bomb of brackets is an error of the file, not of the reader."""
+    file = parse_toml_file(_write(tmp_path / "a.toml", "a = " + "[" * 100_000 + "]" * 100_000))
+    assert file.error is not None
+    deep = parse_toml_file(_write(tmp_path / "b.toml", "a = " + "[" * 90 + "]" * 90))
+    assert deep.error is not None
+
+
+def test_files_that_cannot_be_read_are_told(tmp_path: Path) -> None:
+    """Missing, a folder, too large."""
+    missing = parse_toml_file(tmp_path / "no.toml")
+    assert missing.error is not None
+    assert missing.error.code == "missing_file"
+    folder = parse_toml_file(tmp_path)
+    assert folder.error is not None
+    assert "directory" in folder.error.message
+    large = parse_toml_file(_write(tmp_path / "large.toml", "#" * (1024 * 1024 + 1)))
+    assert large.error is not None
+    assert "larger than 1048576 bytes" in large.error.message
+
+
+def test_references_are_resolved_but_below_params_and_op_kwargs(tmp_path: Path) -> None:
+    """Set, defaulted and unset ones; an unset one stays, for the loader to name."""
+    path = _write(
+        tmp_path / "a.toml",
+        'a = "${SET} and ${UNSET:-fallback}"\nb = "${UNSET}"\nc = "${EMPTY:-e}"\nd = ["${SET}"]\nf = "${UNSET:-}"\n'
+        '[params]\np = "${SET}"\n[x.op_kwargs]\nq = "${SET:-1}"\n',
+    )
+    file = parse_toml_file(path, environ={"SET": "here", "EMPTY": ""})
+    assert file.tree == {
+        "a": "here and fallback",
+        "b": "${UNSET}",
+        "c": "e",
+        "d": ["here"],
+        "f": "",
+        "params": {"p": "${SET}"},
+        "x": {"op_kwargs": {"q": "${SET:-1}"}},
+    }
+
+
+def test_the_files_of_a_project_are_found(tmp_path: Path) -> None:
+    """jobs.toml first, then those of the plugins by name; settings and connectors are optional."""
+    _write(tmp_path / "jobs.toml", JOB % "main")
+    _write(tmp_path / "plugins/b/jobs.toml", JOB % "b")
+    _write(tmp_path / "plugins/a/jobs.toml", JOB % "a")
+    project = read_project(tmp_path, environ={})
+    assert [file.path for file in project.job_files] == ["jobs.toml", "plugins/a/jobs.toml", "plugins/b/jobs.toml"]
+    assert project.settings is project.connectors is None
+
+
+def test_other_places_can_be_configured(tmp_path: Path) -> None:
+    """Relative to the folder; one that is named must be there."""
+    _write(
+        tmp_path / "nomaflow.toml", '[jobs]\nconfig_path = "conf/j.toml"\n[connectors]\nconfig_path = "conf/c.toml"\n'
+    )
+    _write(tmp_path / "conf/j.toml", JOB % "main")
+    report = check_project(tmp_path, environ={})
+    assert report.files == ("nomaflow.toml", "conf/j.toml")
+    assert [job.job_id for job in report.jobs] == ["main"]
+    assert [(each.code, each.file) for each in report.problems] == [("missing_file", "conf/c.toml")]
+
+
+def test_a_project_in_order_is_ok(tmp_path: Path) -> None:
+    """No problem, and the report is plain JSON."""
+    _write(tmp_path / "jobs.toml", JOB % "main")
+    _write(
+        tmp_path / "nomaflow.toml", '[app]\nanything = [1, { a = 2026-01-01 }]\n[host]\nname = "team"\nmax_async = 5\n'
+    )
+    report = check_project(tmp_path, environ={})
+    assert report.ok
+    assert report.jobs[0].host == "team"
+    assert json.loads(json.dumps(report.to_json()))["ok"] is True
+
+
+def test_a_folder_without_jobs_says_so(tmp_path: Path) -> None:
+    """With the way out; plugins that bring jobs are enough."""
+    report = check_project(tmp_path, environ={})
+    assert not report.ok
+    assert (report.problems[0].code, report.problems[0].file) == ("missing_file", "jobs.toml")
+    assert "nomaflow init" in report.problems[0].fix
+    _write(tmp_path / "plugins/a/jobs.toml", JOB % "a")
+    assert check_project(tmp_path, environ={}).ok
+    assert not check_project(tmp_path / "nowhere", environ={}).ok
+
+
+def test_a_malformed_file_leaves_the_others_alone(tmp_path: Path) -> None:
+    """The jobs of the other file load."""
+    _write(tmp_path / "jobs.toml", "[[jobs]\n")
+    _write(tmp_path / "plugins/a/jobs.toml", JOB % "a")
+    report = check_project(tmp_path, environ={})
+    assert not report.ok
+    assert [(job.job_id, job.valid) for job in report.jobs] == [("a", True)]
+    assert "line 1, column" in report.problems[0].message
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "path"),
+    [
+        ("[hots]\n", "unknown_key", "hots"),
+        ('[host]\nname = "Team A"\n', "bad_host_name", "host.name"),
+        ("[host]\nmax_async = 0\n", "out_of_range", "host.max_async"),
+        ("[host]\nmemory_mb = true\n", "wrong_type", "host.memory_mb"),
+        ("[kernel]\nheartbeat_secs = 5\n", "unknown_key", "kernel.heartbeat_secs"),
+        ('[kernel]\nlog_format = "xml"\n', "bad_choice", "kernel.log_format"),
+        ("[kernel.retention]\ndays = -1\n", "out_of_range", "kernel.retention.days"),
+        ("kernel = 5\n", "wrong_type", "kernel"),
+        ('[host]\nname = "${NO_SUCH}"\n', "unset_variable", "host.name"),
+    ],
+)
+def test_nomaflow_toml_is_checked(tmp_path: Path, text: str, code: str, path: str) -> None:
+    """Unknown keys, types, bounds and choices, each at its place."""
+    _write(tmp_path / "jobs.toml", JOB % "main")
+    _write(tmp_path / "nomaflow.toml", text)
+    report = check_project(tmp_path, environ={})
+    assert [(each.code, each.path, each.file) for each in report.problems] == [(code, path, "nomaflow.toml")]
+    assert not report.ok
+
+
+def test_a_manifest_adds_its_own_problems_and_types(tmp_path: Path) -> None:
+    """What the host found while it loaded the code is part of the report."""
+    _write(tmp_path / "jobs.toml", '[[jobs]]\nid = "x"\nsteps = [{ type = "http", url = "u" }]\n')
+    told = {"severity": "warning", "code": "NF001", "file": "a.py", "path": "", "message": "loops", "fix": "await"}
+    manifest = {
+        "host": "team",
+        "callables": {"p:call": {"kind": "sync", "parameters": [], "accepts_any_keyword": True, "error": None}},
+        "step_types": [{"name": "http", "callable": "p:call"}],
+        "problems": [told],
+    }
+    report = check_project(tmp_path, manifest=manifest, environ={})
+    assert report.ok
+    assert [each.code for each in report.problems] == ["NF001"]
+    assert report.jobs[0].valid
+
+
+def test_a_value_without_exact_form_disables_its_job_only(tmp_path: Path) -> None:
+    """``inf`` and deep nesting have no encoding; the job beside it loads."""
+    deep = "[" * 70 + "]" * 70
+    _write(
+        tmp_path / "jobs.toml",
+        f'[[jobs]]\nid = "a"\nparams = {{ x = inf }}\n[[jobs]]\nid = "b"\nparams = {{ x = {deep} }}\n' + JOB % "good",
+    )
+    report = check_project(tmp_path, environ={})
+    assert [(job.job_id, job.valid) for job in report.jobs] == [("a", False), ("b", False), ("good", True)]
+    assert [job.problems[0].code for job in report.jobs[:2]] == ["bad_value", "bad_value"]
+    assert report.jobs[0].problems[0].path == "jobs[0].params.x"
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "path", "severity"),
+    [
+        ("[pool.a]\n", "unknown_key", "pool", "error"),
+        ('[pools.a]\nurl = "sqlite:///x"\npool_sise = 5\n', "unknown_key", "pools.a.pool_sise", "error"),
+        ("[pools.a]\npool_size = 5\n", "missing_key", "pools.a.url", "error"),
+        ('[pools.a]\nurl = "sqlite:///x"\npool_size = "many"\n', "wrong_type", "pools.a.pool_size", "error"),
+        ("pools = 5\n", "wrong_type", "pools", "error"),
+        ("[connectors]\nc = 5\n", "wrong_type", "connectors.c", "error"),
+        ("[connectors.c]\n", "missing_key", "connectors.c.type", "error"),
+        ('[connectors.c]\ntype = "sql"\npool = "a"\n', "unknown_pool", "connectors.c.pool", "error"),
+        ('[connectors.c]\ntype = "api"\n', "missing_key", "connectors.c.base_url", "error"),
+        (
+            '[connectors.c]\ntype = "api"\nbase_url = "http://x"\nauth = { type = "basik" }\n',
+            "bad_choice",
+            "connectors.c.auth.type",
+            "error",
+        ),
+        ('[pools.a]\nurl = "sqlite:///x"\npassword = "${NO}"\n', "unset_variable", "pools.a.password", "warning"),
+        ("[pools.a\n", "bad_toml", "", "error"),
+    ],
+)
+def test_connectors_toml_is_checked(tmp_path: Path, text: str, code: str, path: str, severity: str) -> None:
+    """Without the host, as far as that goes; a secret that is only set where the host runs is a warning."""
+    _write(tmp_path / "jobs.toml", JOB % "main")
+    _write(tmp_path / "connectors.toml", text)
+    report = check_project(tmp_path, environ={})
+    assert [(each.code, each.path, each.severity) for each in report.problems] == [(code, path, severity)]
+    assert report.ok is (severity == "warning")
+
+
+def test_values_of_secret_keys_are_never_shown(tmp_path: Path) -> None:
+    """A password of a wrong type is told without the password; a type that a plugin brings is not judged."""
+    _write(tmp_path / "jobs.toml", JOB % "main")
+    _write(
+        tmp_path / "connectors.toml",
+        '[pools.a]\nurl = "sqlite:///x"\npassword = 12345678\n[connectors.c]\ntype = "ldap"\nhost = "x"\n',
+    )
+    (problem,) = check_project(tmp_path, environ={}).problems
+    assert problem.code == "wrong_type"
+    assert "12345678" not in str(problem)
