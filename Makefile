@@ -1,6 +1,6 @@
 # Bare `make` prints this help. `make demo` and `make test` set everything up first.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types protos check wheel clean
+.PHONY: help setup demo test lint types protos docs check wheel clean
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -40,6 +40,9 @@ protos: $(STAMP) ## Generate the stubs beside the .proto files
 	  --python_out=. --mypy_out=quiet:. nomaflow_api/v1/*.proto
 	@cd protos && ../$(BIN)/python -m grpc_tools.protoc -I. --plugin=protoc-gen-mypy_grpc=../$(BIN)/protoc-gen-mypy_grpc \
 	  --grpc_python_out=. --mypy_grpc_out=quiet:. nomaflow_api/v1/*_service.proto
+
+docs: $(STAMP) ## Generate the pages of docs/ that are made from the code
+	@$(BIN)/python -m nomaflow_kernel.catalogue.document docs
 
 wheel: $(STAMP) ## Build the wheel into dist/
 	@$(BIN)/python -m build --wheel --outdir dist

@@ -148,7 +148,8 @@ class Store(Protocol):
     call.
 
     Every method may raise the errors of ``nomaflow_kernel.store.errors``: StoreFull, StoreBusy, StoreUnavailable,
-    StaleEpoch. After any of them nothing of that operation was applied.
+    StaleEpoch. After any of them nothing of that operation was applied, but for a StoreUnavailable with
+    ``outcome_unknown``: then the caller reads again what has become of it.
     """
 
     async def open(self) -> StoreInfo:
@@ -230,3 +231,9 @@ class Store(Protocol):
 
     async def ping(self) -> None:
         """Do nothing durably: shows that the store can be written."""
+
+    async def backup(self, path: str) -> None:
+        """Write a consistent copy of the store to a new file, while writing goes on.
+
+        :raises BackupRefused: where the file exists or cannot be made, or the database has its own tools
+        """

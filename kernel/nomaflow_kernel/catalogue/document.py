@@ -1,4 +1,4 @@
-"""docs/configuration.md and docs/schemas/, made from the models of the files.
+"""docs/configuration.md, docs/schemas/ and docs/reason_codes.md, made from the models and tables they describe.
 
 ``python -m nomaflow_kernel.catalogue.document docs`` writes them; a test fails where they differ.
 """
@@ -20,6 +20,7 @@ from nomaflow_kernel.catalogue.connectors_file import ConnectorsFile
 from nomaflow_kernel.catalogue.document_text import INTRODUCTION, PROBLEM_CODES, SCHEDULES
 from nomaflow_kernel.catalogue.job_file import JobsFile
 from nomaflow_kernel.catalogue.settings_file import SettingsFile
+from nomaflow_kernel.domain.reasons import reason_codes_markdown
 
 __all__ = ["configuration_markdown", "documented_files", "main", "schema"]
 
@@ -33,7 +34,7 @@ _KINDS = {str: "text", int: "whole number", float: "number", bool: "true/false"}
 
 def documented_files() -> dict[str, str]:
     """Return the content of every generated file, by its path below docs/."""
-    files = {"configuration.md": configuration_markdown()}
+    files = {"configuration.md": configuration_markdown(), "reason_codes.md": reason_codes_markdown()}
     for name, model in _FILES:
         text = json.dumps(schema(name, model), indent=2, ensure_ascii=False)
         files[f"schemas/{name.removesuffix('.toml')}.schema.json"] = text + "\n"

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-__all__ = ["REASONS", "Reason", "ReasonInfo"]
+__all__ = ["REASONS", "Reason", "ReasonInfo", "reason_codes_markdown"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ REASONS: Mapping[str, ReasonInfo] = {
         "The callable raised CancelledError though nobody had asked for a cancel.",
         "Look for a task that the code itself cancels.",
     ),
-    "result_refused": ReasonInfo(
+    "return_invalid": ReasonInfo(
         "The return value is not one of None, int, dict and StepResult, or holds a value JSON cannot keep.",
         "The error names the path of the value; return plain numbers, strings, lists and dicts.",
     ),
@@ -69,24 +69,42 @@ REASONS: Mapping[str, ReasonInfo] = {
         "The extras are over max_extras_bytes.",
         "Store the data yourself and return a row count and a key.",
     ),
-    "bad_reference": ReasonInfo("The callable's reference is malformed.", "Write it as package.module:function."),
+    # Before the call.
+    "reference_invalid": ReasonInfo(
+        "The callable's reference is not of the form module.name:attribute.",
+        "Correct callable in jobs.toml.",
+    ),
+    "callable_not_found": ReasonInfo(
+        "The reference's module, or the attribute in it, does not exist.",
+        "Correct callable in jobs.toml, or deploy the module; the error names what is near.",
+    ),
     "import_failed": ReasonInfo(
-        "The callable's module cannot be imported.", "The error says why; nomaflow check shows it too."
+        "The callable's module raised while it was imported.",
+        "Correct the module; the error names its line, and nomaflow check shows it too.",
     ),
-    "not_found": ReasonInfo(
-        "The module has no such function.", "The error names what is near; nomaflow check shows it too."
+    "callable_unsupported": ReasonInfo(
+        "What the reference names cannot be a step: a class, a generator, not callable, or positional-only.",
+        "Name a function whose parameters can be given by keyword.",
     ),
-    "not_callable": ReasonInfo(
-        "The reference names a class, a generator or something that cannot be called.",
-        "Name a function, or an object with __call__.",
+    "key_unknown": ReasonInfo(
+        "An op_kwargs key that the callable does not take.",
+        "Correct the key, or give the callable **_.",
     ),
-    "bad_arguments": ReasonInfo(
-        "The callable cannot take the keys or values it was given.",
-        "The error names the parameter; correct op_kwargs or the signature.",
+    "argument_missing": ReasonInfo(
+        "A required parameter that neither op_kwargs, params nor the injections give.",
+        "Add the key to op_kwargs or params, or give the parameter a default.",
     ),
-    "unset_variable": ReasonInfo(
-        "A ${NAME} in params or op_kwargs has no value and no default.",
-        "Set the variable in the host's environment, or write ${NAME:-default}.",
+    "value_invalid": ReasonInfo(
+        "A value does not fit its parameter's annotation, or is not a value of the wire format.",
+        "Correct the value, or the annotation.",
+    ),
+    "environment_missing": ReasonInfo(
+        "A value refers to an environment variable that the worker does not have.",
+        "Set it for the host, write ${NAME:-default}, or list it in [host] pass_env.",
+    ),
+    "hook_failed": ReasonInfo(
+        "A plugin's hook raised before the call.",
+        "Correct the plugin; NOMAFLOW_TRACE_HOOKS=1 shows every hook call.",
     ),
     # Stopping.
     "canceled_by_user": ReasonInfo("A person or a client asked for a cancel.", "Nothing."),
@@ -174,3 +192,15 @@ REASONS: Mapping[str, ReasonInfo] = {
     ),
 }
 """Every code with its meaning and the way out."""
+
+
+def reason_codes_markdown() -> str:
+    """Return docs/reason_codes.md."""
+    rows = "\n".join(f"| `{code}` | {info.meaning} | {info.advice} |" for code, info in REASONS.items())
+    return (
+        "# Reason codes\n\n"
+        "Every state of a run or an attempt other than SUCCEEDED carries a reason: one of these codes, and a sentence\n"
+        "with the particulars. Codes are stable; sentences may change. This page is generated (`make docs`) from\n"
+        "`nomaflow_kernel.domain.reasons`.\n\n"
+        f"| code | meaning | what to do |\n|---|---|---|\n{rows}\n"
+    )

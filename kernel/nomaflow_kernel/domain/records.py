@@ -65,8 +65,8 @@ class RunRequest:
     :param switches: step name → switched on or off
     :param preset: name of a preset of the job, or empty
     :param log_level: empty for the job's own
-    :param reuse: step name → ``{"run_id", "rows_affected", "extras_json"}``: outputs that a replay from a later step takes
-        over instead of running the step
+    :param reuse: step name → ``{"run_id", "rows_affected", "extras_json"}``: outputs that a replay from a later step
+        takes over instead of running the step
     :param allow_overlap: start whatever the job's overlap policy says
     """
 

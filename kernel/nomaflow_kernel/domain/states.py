@@ -45,8 +45,8 @@ class AttemptState(enum.StrEnum):
     """Where one try at one step stands."""
 
     PENDING = "PENDING"
-    """Entered when a step is due but has no slot, waits for a retry's back-off, or was refused by a host; left by a
-    dispatch or a cancel."""
+    """Entered when a step is due but has no slot, or waits for a retry's back-off; left by a dispatch, a cancel or the
+    job's timeout."""
     DISPATCHED = "DISPATCHED"
     """Entered by committing the assignment to an instance, before it is sent; left by the host's report."""
     RUNNING = "RUNNING"
@@ -88,7 +88,6 @@ ATTEMPT_TRANSITIONS: Mapping[AttemptState, frozenset[AttemptState]] = {
     ),
     AttemptState.DISPATCHED: frozenset(
         {
-            AttemptState.PENDING,
             AttemptState.RUNNING,
             AttemptState.SUCCEEDED,
             AttemptState.FAILED,

@@ -34,12 +34,10 @@ __all__ = [
     "QueueRun",
     "RecordReport",
     "RequestCancel",
-    "ReturnAttempt",
     "SetNextFire",
     "StartAttempt",
     "StartRun",
     "Transition",
-    "WaitRun",
 ]
 
 
@@ -64,14 +62,6 @@ class FoldRun:
     run_id: str
     last_us: int
     add_count: int
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class WaitRun:
-    """Set what a QUEUED run waits for. No event."""
-
-    run_id: str
-    reason: Reason
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -116,20 +106,6 @@ class DispatchAttempt:
     host: str
     incarnation: str
     epoch: int
-    at_us: int
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ReturnAttempt:
-    """DISPATCHED back to PENDING: the host refused it and never started it. Event ``attempt.pending``."""
-
-    run_id: str
-    job_id: str
-    step_index: int
-    step: str
-    attempt: int
-    reason: Reason
-    not_before_us: int
     at_us: int
 
 
@@ -242,12 +218,10 @@ class SetNextFire:
 Transition = (
     QueueRun
     | FoldRun
-    | WaitRun
     | StartRun
     | RequestCancel
     | OpenAttempt
     | DispatchAttempt
-    | ReturnAttempt
     | StartAttempt
     | RecordReport
     | AppendLog
@@ -261,11 +235,9 @@ PHASES: tuple[type[Any], ...] = (
     SetNextFire,
     QueueRun,
     FoldRun,
-    WaitRun,
     RequestCancel,
     StartRun,
     OpenAttempt,
-    ReturnAttempt,
     DispatchAttempt,
     StartAttempt,
     AppendLog,
@@ -277,6 +249,6 @@ PHASES: tuple[type[Any], ...] = (
 """The order in which one batch is applied, so that equal statements can be executed together.
 
 Within one run of one batch it is the order in which the changes build on each other: a run is queued, started, gets an
-attempt, which is dispatched, started, reported on and finished, and the run ends. Where one attempt ends and the next is
-opened in one batch, they are different rows.
+attempt, which is dispatched, started, reported on and finished, and the run ends. Where one attempt ends and the next
+is opened in one batch, they are different rows.
 """

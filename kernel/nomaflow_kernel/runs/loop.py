@@ -204,6 +204,7 @@ class EngineLoop:
 
     async def _rebuild(self) -> None:
         await rebuilding.rebuild(self._state, self._store, self._clock)
+        rebuilding.send_again(self._state, self._clock.now_us())
         self._add_clock_timer()
 
     async def _rebuild_until_it_works(self) -> None:

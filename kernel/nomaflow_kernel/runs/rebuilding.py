@@ -16,13 +16,14 @@ from nomaflow_kernel.domain.states import ATTEMPT_TERMINAL, AttemptState, RunSta
 from nomaflow_kernel.ports import RunDetail, Store
 from nomaflow_kernel.runs import attaching
 from nomaflow_kernel.runs.active import ActiveRun
+from nomaflow_kernel.runs.orders import cancel_order, dispatch_order
 from nomaflow_kernel.runs.plan import plan_run
 from nomaflow_kernel.runs.reporting import find_attempt
 from nomaflow_kernel.runs.state import NO_HOST, EndedAttempt, EngineState, RunSpec
 from nomaflow_kernel.runs.timers import Timer, TimerKind
 from nomaflow_kernel.runs.waiting import WaitingRuns
 
-__all__ = ["discard", "load_specs", "rebuild", "recall_attempts"]
+__all__ = ["discard", "load_specs", "rebuild", "recall_attempts", "send_again"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -97,6 +98,22 @@ def _requeue(state: EngineState, entry: QueuedRun, now: float, now_us: int) -> N
     if limit is not None:
         left = limit - (now_us - entry.queued_at_us) / 1_000_000
         state.timers.add(now + max(0.0, left), Timer(kind=TimerKind.QUEUE_TIMEOUT, run_id=entry.run_id))
+
+
+def send_again(state: EngineState, now_us: int) -> None:
+    """Send what attached hosts may not have been told, since the commit that it belonged to was in doubt.
+
+    The key makes a repeated dispatch harmless, and a repeated cancel changes nothing.
+    """
+    for run in state.active.values():
+        current = run.current
+        instance = state.fleet.get(current.incarnation) if current is not None and current.incarnation else None
+        if current is None or instance is None or instance.link is None:
+            continue
+        if current.state is AttemptState.DISPATCHED:
+            instance.link.send([dispatch_order(state, run, current, now_us)])
+        if run.cancel is not None:
+            instance.link.send([cancel_order(current.key, run.cancel)])
 
 
 async def load_specs(state: EngineState, store: Store, run_ids: Sequence[str]) -> set[str]:

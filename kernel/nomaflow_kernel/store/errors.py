@@ -1,0 +1,127 @@
+"""The store's errors: one tree, under the kernel's own.
+
+Unless an error says otherwise, nothing of the failed operation was applied.
+"""
+
+from __future__ import annotations
+
+from nomaflow_kernel.domain.errors import KernelError
+
+__all__ = [
+    "BackupRefused",
+    "SchemaTooNew",
+    "StaleEpoch",
+    "StoreBusy",
+    "StoreError",
+    "StoreFull",
+    "StoreInUse",
+    "StoreUnavailable",
+    "UnsupportedStore",
+]
+
+
+class StoreError(KernelError):
+    """The root of the store's errors."""
+
+    reason = "STORE_ERROR"
+
+
+class StoreFull(StoreError):
+    """Raised when the disk, or a limit on the store's size, leaves no room to write. Heals when there is room."""
+
+    reason = "STORE_FULL"
+
+    def __init__(self, detail: str) -> None:
+        self.detail = detail
+        super().__init__(
+            f"the history store cannot grow: {detail}; free disk space, the kernel goes on by itself once there is room"
+        )
+
+
+class StoreBusy(StoreError):
+    """Raised when another process held the store's lock for longer than the kernel waits (5 s)."""
+
+    reason = "STORE_BUSY"
+
+    def __init__(self, detail: str) -> None:
+        self.detail = detail
+        super().__init__(f"the history store is locked by another process: {detail}; end what holds it, then try again")
+
+
+class StoreUnavailable(StoreError):
+    """Raised when the store cannot be reached or read.
+
+    :param outcome_unknown: True where the connection was lost during a commit and could not be had again: the operation
+        may or may not be applied, and the caller must read before it goes on
+    """
+
+    reason = "STORE_UNAVAILABLE"
+
+    def __init__(self, detail: str, *, outcome_unknown: bool = False) -> None:
+        self.detail = detail
+        self.outcome_unknown = outcome_unknown
+        doubt = "; whether the last change was kept is not known yet" if outcome_unknown else ""
+        super().__init__(f"the history store cannot be reached: {detail}{doubt}; check the database and its disk")
+
+
+class StoreInUse(StoreError):
+    """Raised when another kernel holds the SQLite store; ``pid`` is that process, 0 where it is not known."""
+
+    reason = "STORE_IN_USE"
+
+    def __init__(self, path: str, pid: int) -> None:
+        self.path = path
+        self.pid = pid
+        who = f"the kernel with pid {pid}" if pid else "another kernel"
+        super().__init__(
+            f"the history store {path!r} is in use by {who}; stop that one first, "
+            "or give this kernel a store of its own"
+        )
+
+
+class StaleEpoch(StoreError):
+    """Raised when a newer kernel has taken the store over; this one must stop scheduling at once."""
+
+    reason = "STALE_EPOCH"
+
+    def __init__(self, *, own: int, found: int) -> None:
+        self.own = own
+        self.found = found
+        super().__init__(
+            f"a newer kernel has taken over the history store: own epoch {own}, found {found}; "
+            "this kernel writes no more, look at the other one"
+        )
+
+
+class SchemaTooNew(StoreError):
+    """Raised when the store was written by a newer version; it was not touched."""
+
+    reason = "SCHEMA_TOO_NEW"
+
+    def __init__(self, *, found: str, newest_known: str) -> None:
+        self.found = found
+        self.newest_known = newest_known
+        super().__init__(
+            f"the history store has schema revision {found!r}, this version knows up to {newest_known!r}; "
+            "install the version that wrote it, or restore a backup"
+        )
+
+
+class UnsupportedStore(StoreError):
+    """Raised when a store URL names no database that the kernel can use."""
+
+    reason = "UNSUPPORTED_STORE"
+
+    def __init__(self, url: str, why: str) -> None:
+        self.url = url
+        super().__init__(f"cannot use the store {url!r}: {why}; expected 'sqlite:///PATH' or 'postgresql+asyncpg://…'")
+
+
+class BackupRefused(StoreError):
+    """Raised when a backup cannot be written where it was asked for."""
+
+    reason = "BACKUP_REFUSED"
+
+    def __init__(self, path: str, why: str) -> None:
+        self.path = path
+        super().__init__(f"cannot back up to {path!r}: {why}")

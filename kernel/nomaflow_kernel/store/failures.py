@@ -1,0 +1,104 @@
+"""From what the drivers raise to the store's errors."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator
+
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from nomaflow_kernel.store.errors import StoreBusy, StoreError, StoreFull, StoreUnavailable
+
+__all__ = ["mapped_errors", "store_error"]
+
+_WRITE_FAILED = frozenset(
+    {
+        sqlite3.SQLITE_IOERR_WRITE,
+        sqlite3.SQLITE_IOERR_FSYNC,
+        sqlite3.SQLITE_IOERR_DIR_FSYNC,
+        sqlite3.SQLITE_IOERR_TRUNCATE,
+        sqlite3.SQLITE_IOERR_SHMSIZE,
+    }
+)
+_BROKEN = frozenset(
+    {
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_NOTADB,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_PROTOCOL,
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_AUTH,
+    }
+)
+_SQLSTATES_FULL = ("53100",)
+_SQLSTATES_BUSY = ("55P03", "57014", "40P01", "40001")
+_SQLSTATES_UNAVAILABLE = ("08", "57P", "53", "58", "XX", "25006", "28", "3D")
+
+
+def store_error(error: BaseException) -> StoreError | None:
+    """Return the store's error for what a driver raised, or None where it is of the operation itself."""
+    if isinstance(error, StoreError):
+        return error
+    cause: BaseException = error
+    if isinstance(error, DBAPIError) and error.orig is not None:
+        cause = error.orig
+    if isinstance(cause, sqlite3.Error):
+        return _from_sqlite(cause)
+    if isinstance(error, PoolTimeout):
+        return StoreBusy("all its connections are in use")
+    state = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
+    if isinstance(state, str):
+        return _from_sqlstate(state, cause)
+    if isinstance(error, DBAPIError) and error.connection_invalidated:
+        return StoreUnavailable(_first_line(cause))
+    if isinstance(cause, (OSError, EOFError)) or type(cause).__name__ in _LOST_CONNECTION:
+        return StoreUnavailable(_first_line(cause))
+    return None
+
+
+_LOST_CONNECTION = frozenset({"InterfaceError", "InternalClientError", "ConnectionDoesNotExistError"})
+"""By name, since asyncpg is an extra and need not be there."""
+
+
+def _from_sqlite(error: sqlite3.Error) -> StoreError | None:
+    code = getattr(error, "sqlite_errorcode", None)
+    if code is None:
+        return StoreUnavailable(_first_line(error)) if isinstance(error, sqlite3.ProgrammingError) else None
+    if code == sqlite3.SQLITE_FULL or code in _WRITE_FAILED:
+        return StoreFull(_first_line(error))
+    if code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return StoreBusy(_first_line(error))
+    if code & 0xFF in _BROKEN:
+        return StoreUnavailable(_first_line(error))
+    return None
+
+
+def _from_sqlstate(state: str, error: BaseException) -> StoreError | None:
+    if state.startswith(_SQLSTATES_FULL):
+        return StoreFull(_first_line(error))
+    if state.startswith(_SQLSTATES_BUSY):
+        return StoreBusy(_first_line(error))
+    if state.startswith(_SQLSTATES_UNAVAILABLE):
+        return StoreUnavailable(_first_line(error))
+    return None
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip().partition("\n")[0]
+    return text or type(error).__name__
+
+
+@contextlib.contextmanager
+def mapped_errors() -> Iterator[None]:
+    """Raise the store's error instead of the driver's."""
+    try:
+        yield
+    except Exception as error:
+        mapped = store_error(error)
+        if mapped is None or mapped is error:
+            raise
+        raise mapped from error

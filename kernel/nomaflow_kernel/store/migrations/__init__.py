@@ -1,0 +1,8 @@
+"""The schema's revisions, oldest first. Alembic is imported only where a store is not at the head."""
+
+from __future__ import annotations
+
+__all__ = ["HEAD", "REVISIONS"]
+
+REVISIONS = ("0001",)
+HEAD = REVISIONS[-1]

@@ -1,0 +1,50 @@
+"""From a URL to a store."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+from sqlalchemy import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+from nomaflow_kernel.store.errors import UnsupportedStore
+from nomaflow_kernel.store.sql_store import Database, SqlStore
+
+__all__ = ["open_store"]
+
+
+def open_store(url: str, *, holder: str = "", lock_wait_seconds: float = 5.0) -> SqlStore:
+    """Return the store that ``url`` names, not yet opened.
+
+    :param url: ``sqlite:///PATH`` (four slashes for an absolute path), or ``postgresql+asyncpg://USER:PASSWORD@HOST/NAME``
+    :param holder: who this kernel is, kept in the store; by default host name and process id
+    :param lock_wait_seconds: how long a write waits for another process's lock before StoreBusy
+    :raises UnsupportedStore: where it names nothing of that kind
+    """
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise UnsupportedStore(url.partition("@")[0][:40], "not a database URL") from None
+    holder = holder or f"{socket.gethostname()}:{os.getpid()}"
+    return SqlStore(database=_database(parsed, holder=holder, lock_wait_seconds=lock_wait_seconds))
+
+
+def _database(url: URL, *, holder: str, lock_wait_seconds: float) -> Database:
+    shown = url.render_as_string(hide_password=True)
+    if url.drivername in ("sqlite", "sqlite+aiosqlite"):
+        if not url.database or url.database == ":memory:":
+            raise UnsupportedStore(shown, "history must be kept in a file")
+        from nomaflow_kernel.store.sqlite import SqliteDatabase
+
+        return SqliteDatabase(path=url.database, holder=holder, lock_wait_seconds=lock_wait_seconds)
+    if url.drivername in ("postgresql", "postgresql+asyncpg"):
+        # Imported here: a kernel on SQLite need not have asyncpg.
+        from nomaflow_kernel.store.postgres import PostgresDatabase
+
+        full = url.set(drivername="postgresql+asyncpg").render_as_string(hide_password=False)
+        try:
+            return PostgresDatabase(url=full, holder=holder, lock_wait_seconds=lock_wait_seconds)
+        except ModuleNotFoundError as error:
+            raise UnsupportedStore(shown, f"{error.name} is not installed; pip install 'nomaflow[postgres]'") from None
+    raise UnsupportedStore(shown, f"unknown kind of database {url.drivername!r}")

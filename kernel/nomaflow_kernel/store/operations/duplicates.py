@@ -1,0 +1,35 @@
+"""Finding the run that a new one collides with: by id, by the caller's request id, or by the slot of a cron fire."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, and_, or_, select, text
+
+from nomaflow_kernel.domain.records import RunRecord
+from nomaflow_kernel.domain.states import RunState
+from nomaflow_kernel.ports import DuplicateRun
+from nomaflow_kernel.store.schema import runs
+
+__all__ = ["find_duplicate"]
+
+# Literal, as in the partial indexes: SQLite uses those only where it sees their very condition.
+_HAS_REQUEST_ID = text("runs.request_id <> ''")
+_HAS_SLOT = text("runs.slot <> ''")
+
+
+def find_duplicate(connection: Connection, run: RunRecord) -> DuplicateRun | None:
+    """Return what stands where ``run`` would go, or None. The same slot is the same request by definition."""
+    clashes = [runs.c.run_id == run.run_id]
+    if run.request_id:
+        clashes.append(and_(runs.c.job_id == run.job_id, runs.c.request_id == run.request_id, _HAS_REQUEST_ID))
+    if run.slot:
+        clashes.append(and_(runs.c.slot == run.slot, _HAS_SLOT))
+    columns = (runs.c.run_id, runs.c.state, runs.c.request_hash, runs.c.slot)
+    found = connection.execute(select(*columns).where(or_(*clashes)).order_by(runs.c.run_id).limit(1)).one_or_none()
+    if found is None:
+        return None
+    same_slot = bool(run.slot) and found.slot == run.slot
+    return DuplicateRun(
+        existing_run_id=found.run_id,
+        same_request=same_slot or found.request_hash == run.request_hash,
+        existing_state=RunState(found.state),
+    )

@@ -1,0 +1,84 @@
+"""Hosts' manifests and the job ids they own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, delete, exists, select
+
+from nomaflow_kernel.ports import HostManifest
+from nomaflow_kernel.store.bulk import BulkStatement, bulk_insert
+from nomaflow_kernel.store.rows import dump_json
+from nomaflow_kernel.store.schema import host_digests, host_manifests, job_owners, schedules
+
+__all__ = ["forget_host", "introduce_manifest", "knows_digest", "manifests"]
+
+_SHOW_DIGEST = bulk_insert(host_digests)
+_CLAIM_JOB = bulk_insert(job_owners)
+_REPLACE_MANIFEST: BulkStatement = bulk_insert(
+    host_manifests,
+    on_conflict="(host) DO UPDATE SET digest = excluded.digest, manifest = excluded.manifest,"
+    " introduced_at_us = excluded.introduced_at_us",
+)
+
+
+def introduce_manifest(
+    connection: Connection,
+    host: str,
+    *,
+    digest: str,
+    manifest: Mapping[str, Any],
+    job_ids: Sequence[str],
+    explicit: bool,
+    at_us: int,
+) -> bool:
+    """Keep a manifest as the host's catalogue where its digest is new or ``explicit`` is set.
+
+    Return whether it is the catalogue now. Only a manifest that becomes the catalogue claims job ids.
+    """
+    is_new = _SHOW_DIGEST.execute(connection, [(host, digest, at_us)]) == 1
+    if not (is_new or explicit):
+        current = select(host_manifests.c.digest).where(host_manifests.c.host == host)
+        return connection.execute(current).scalar_one_or_none() == digest
+    _REPLACE_MANIFEST.execute(connection, [(host, digest, dump_json(dict(manifest)), at_us)])
+    _CLAIM_JOB.execute(connection, [(job_id, host) for job_id in dict.fromkeys(job_ids)])
+    return True
+
+
+def knows_digest(connection: Connection, host: str, digest: str) -> bool:
+    """Return whether the host has shown that manifest before."""
+    shown = exists().where(host_digests.c.host == host, host_digests.c.digest == digest)
+    return bool(connection.execute(select(shown)).scalar_one())
+
+
+def manifests(connection: Connection) -> list[HostManifest]:
+    """Return the current manifest of every host, by name."""
+    owned: dict[str, set[str]] = {}
+    for job_id, host in connection.execute(select(job_owners.c.job_id, job_owners.c.host)):
+        owned.setdefault(host, set()).add(job_id)
+    return [
+        HostManifest(
+            host=row.host,
+            digest=row.digest,
+            manifest=json.loads(row.manifest),
+            introduced_at_us=row.introduced_at_us,
+            owned_job_ids=frozenset(owned.get(row.host, ())),
+        )
+        for row in connection.execute(select(host_manifests).order_by(host_manifests.c.host))
+    ]
+
+
+def forget_host(connection: Connection, host: str) -> list[str]:
+    """Remove a host's manifests, its claims and the next fires of its jobs; return the job ids it owned."""
+    owned = list(
+        connection.execute(
+            select(job_owners.c.job_id).where(job_owners.c.host == host).order_by(job_owners.c.job_id)
+        ).scalars()
+    )
+    of_host = select(job_owners.c.job_id).where(job_owners.c.host == host)
+    connection.execute(delete(schedules).where(schedules.c.job_id.in_(of_host)))
+    for table in (job_owners, host_manifests, host_digests):
+        connection.execute(delete(table).where(table.c.host == host))
+    return owned

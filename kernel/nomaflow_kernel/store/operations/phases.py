@@ -1,0 +1,188 @@
+"""How each kind of transition changes its row: one compare-and-set statement and the values for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from nomaflow_kernel.domain.states import AttemptState, RunState, attempt_sources, run_sources
+from nomaflow_kernel.domain.transitions import (
+    AppendLog,
+    DispatchAttempt,
+    FinishAttempt,
+    FinishRun,
+    FoldRun,
+    OpenAttempt,
+    QueueRun,
+    RecordReport,
+    RequestCancel,
+    SetNextFire,
+    StartAttempt,
+    StartRun,
+)
+from nomaflow_kernel.store import schema
+from nomaflow_kernel.store.bulk import BulkStatement, bulk_insert
+from nomaflow_kernel.store.rows import attempt_row, cancel_row, chunk_row, clean, reason_pair, run_row
+
+__all__ = ["CHANGES", "Change", "Row"]
+
+Row = tuple[Any, ...]
+
+_RUN = "run_id = {text}"
+_ATTEMPT = "run_id = {text} AND step_index = {integer} AND attempt = {integer}"
+_CLEAR_REASON = "reason_code = '', reason_message = ''"
+_SET_REASON = "reason_code = {text}, reason_message = {text}"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """The statement for a transition, and its row of values. The statement changes exactly one row, or none where the
+    state had moved on."""
+
+    statement: Callable[[Any], BulkStatement]
+    row: Callable[[Any], Row]
+
+
+def _update(table: str, assignments: str, *, key: str, sources: Iterable[str]) -> BulkStatement:
+    """Return the compare-and-set: changes the row of ``key`` only where its state is one of ``sources``."""
+    states = ", ".join(f"'{state}'" for state in sorted(sources)) or "''"
+    return BulkStatement.parse(
+        f"UPDATE {table} SET {assignments} WHERE {key} AND state IN ({states})"  # noqa: S608 - constants of this module
+    )
+
+
+def _always(statement: BulkStatement) -> Callable[[Any], BulkStatement]:
+    return lambda _: statement
+
+
+_OUTCOME = "state = {text}, " + _SET_REASON + ", error = {text}, rows_affected = {bigint}, finished_at_us = {bigint}"
+_FINISH_RUN = {
+    state: _update("runs", _OUTCOME + ", current_step = ''", key=_RUN, sources=run_sources(state)) for state in RunState
+}
+_FINISH_ATTEMPT = {
+    state: _update(
+        "attempts",
+        _OUTCOME + ", extras_json = {bytea}, has_result = {boolean}, peak_rss_bytes = {bigint}, cpu_seconds = {float8}",
+        key=_ATTEMPT,
+        sources=attempt_sources(state),
+    )
+    for state in AttemptState
+}
+_START = (
+    "state = 'RUNNING', " + _CLEAR_REASON + ", started_at_us = {bigint},"
+    " worker_pid = {bigint}, generation = {bigint}, child_run_id = {text}"
+)
+_START_DISPATCHED = _update("attempts", _START, key=_ATTEMPT, sources={AttemptState.DISPATCHED})
+_START_CALL_JOB = _update("attempts", _START, key=_ATTEMPT, sources=attempt_sources(AttemptState.RUNNING))
+
+_RAISE_REPORT = "report_seq = CASE WHEN report_seq < {bigint} THEN {bigint} ELSE report_seq END"
+_REPORT = _update("attempts", _RAISE_REPORT, key=_ATTEMPT, sources=AttemptState)
+_REPORT_PROGRESS = _update("attempts", _RAISE_REPORT + ", progress_json = {text}", key=_ATTEMPT, sources=AttemptState)
+
+
+def _key(t: Any) -> Row:
+    return t.run_id, t.step_index, t.attempt
+
+
+def _finish_run_row(t: FinishRun) -> Row:
+    return (
+        t.state.value,
+        *reason_pair(t.reason),
+        clean(t.error),
+        t.rows_affected,
+        t.at_us,
+        t.run_id,
+    )
+
+
+def _finish_attempt_row(t: FinishAttempt) -> Row:
+    return (
+        t.state.value,
+        *reason_pair(t.reason),
+        clean(t.error),
+        t.rows_affected,
+        t.at_us,
+        t.extras_json,
+        t.has_result,
+        t.peak_rss_bytes,
+        t.cpu_seconds,
+        t.run_id,
+        t.step_index,
+        t.attempt,
+    )
+
+
+def _report_row(t: RecordReport) -> Row:
+    progress = (clean(t.progress_json),) if t.progress_json else ()
+    return t.report_seq, t.report_seq, *progress, *_key(t)
+
+
+CHANGES: Mapping[type[Any], Change] = {
+    SetNextFire: Change(
+        _always(
+            bulk_insert(
+                schema.schedules,
+                on_conflict="(job_id, preset) DO UPDATE"
+                " SET next_fire_us = excluded.next_fire_us, fingerprint = excluded.fingerprint",
+            )
+        ),
+        lambda t: (t.job_id, t.preset, t.next_fire_us, t.fingerprint),
+    ),
+    QueueRun: Change(_always(bulk_insert(schema.runs)), lambda t: run_row(t.run)),
+    FoldRun: Change(
+        _always(
+            _update(
+                "runs",
+                "fold_last_us = {bigint}, fold_count = fold_count + {bigint}",
+                key=_RUN + " AND fold_count IS NOT NULL",
+                sources={RunState.SKIPPED, RunState.MISSED},
+            )
+        ),
+        lambda t: (t.last_us, t.add_count, t.run_id),
+    ),
+    RequestCancel: Change(
+        _always(
+            _update(
+                "runs",
+                "cancel_at_us = {bigint}, cancel_by = {text}, cancel_why = {text}, cancel_code = {text}",
+                key=_RUN + " AND cancel_at_us IS NULL",
+                sources={RunState.QUEUED, RunState.RUNNING},
+            )
+        ),
+        lambda t: (*cancel_row(t.cancel), t.run_id),
+    ),
+    StartRun: Change(
+        _always(
+            _update(
+                "runs",
+                "state = 'RUNNING', started_at_us = {bigint}, " + _CLEAR_REASON,
+                key=_RUN,
+                sources=run_sources(RunState.RUNNING),
+            )
+        ),
+        lambda t: (t.at_us, t.run_id),
+    ),
+    StartAttempt: Change(
+        lambda t: _START_CALL_JOB if t.child_run_id else _START_DISPATCHED,
+        lambda t: (t.at_us, t.worker_pid, t.generation, t.child_run_id, *_key(t)),
+    ),
+    AppendLog: Change(_always(bulk_insert(schema.log_chunks)), lambda t: chunk_row(t.chunk)),
+    RecordReport: Change(lambda t: _REPORT_PROGRESS if t.progress_json else _REPORT, _report_row),
+    FinishAttempt: Change(lambda t: _FINISH_ATTEMPT[t.state], _finish_attempt_row),
+    OpenAttempt: Change(_always(bulk_insert(schema.attempts)), lambda t: attempt_row(t.attempt)),
+    DispatchAttempt: Change(
+        _always(
+            _update(
+                "attempts",
+                "state = 'DISPATCHED', " + _CLEAR_REASON + ", host = {text}, incarnation = {text},"
+                " epoch = {bigint}, dispatched_at_us = {bigint}",
+                key=_ATTEMPT,
+                sources=attempt_sources(AttemptState.DISPATCHED),
+            )
+        ),
+        lambda t: (t.host, t.incarnation, t.epoch, t.at_us, *_key(t)),
+    ),
+    FinishRun: Change(lambda t: _FINISH_RUN[t.state], _finish_run_row),
+}
+"""How each kind of transition changes its row; a Notice changes none."""

@@ -1,0 +1,88 @@
+"""Removing old history: candidates are found by reading, then removed in small transactions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from sqlalchemy import ColumnElement, Connection, delete, select
+
+from nomaflow_kernel.domain.ids import first_run_id
+from nomaflow_kernel.domain.states import RUN_TERMINAL
+from nomaflow_kernel.store.schema import attempts, events, log_chunks, runs
+
+__all__ = ["prunable_runs", "remove_notices", "remove_runs"]
+
+_TERMINAL = tuple(sorted(state.value for state in RUN_TERMINAL))
+
+
+def prunable_runs(
+    connection: Connection, *, job_id: str, keep_runs: int | None, before_us: int | None, limit: int
+) -> list[str]:
+    """Return up to ``limit`` terminal runs that are beyond the newest ``keep_runs`` of their job, or finished before
+    ``before_us``; oldest first within a job."""
+    found: dict[str, None] = {}
+    if before_us is not None:
+        found.update(dict.fromkeys(_finished_before(connection, job_id, before_us, limit)))
+    if keep_runs is not None:
+        jobs = [job_id] if job_id else _job_ids(connection)
+        for job in jobs:
+            if len(found) >= limit:
+                break
+            found.update(dict.fromkeys(_beyond(connection, job, keep_runs, limit)))
+    return list(found)[:limit]
+
+
+def _finished_before(connection: Connection, job_id: str, before_us: int, limit: int) -> Sequence[str]:
+    kept: list[ColumnElement[bool]] = [
+        runs.c.run_id < first_run_id(before_us // 1000 + 1),
+        runs.c.finished_at_us < before_us,
+        runs.c.state.in_(_TERMINAL),
+    ]
+    if job_id:
+        kept.append(runs.c.job_id == job_id)
+    query = select(runs.c.run_id).where(*kept).order_by(runs.c.run_id).limit(limit)
+    return connection.execute(query).scalars().all()
+
+
+def _beyond(connection: Connection, job_id: str, keep_runs: int, limit: int) -> Sequence[str]:
+    newest_first = select(runs.c.run_id).where(runs.c.job_id == job_id).order_by(runs.c.run_id.desc())
+    first_gone = connection.execute(newest_first.offset(keep_runs).limit(1)).scalar_one_or_none()
+    if first_gone is None:
+        return ()
+    query = (
+        select(runs.c.run_id)
+        .where(runs.c.job_id == job_id, runs.c.run_id <= first_gone, runs.c.state.in_(_TERMINAL))
+        .order_by(runs.c.run_id)
+        .limit(limit)
+    )
+    return connection.execute(query).scalars().all()
+
+
+def _job_ids(connection: Connection) -> Iterator[str]:
+    """Yield every job with a run: one step in the index per job, however many runs."""
+    job_id = ""
+    while True:
+        query = select(runs.c.job_id).where(runs.c.job_id > job_id).order_by(runs.c.job_id).limit(1)
+        following = connection.execute(query).scalar_one_or_none()
+        if following is None:
+            return
+        yield following
+        job_id = following
+
+
+def remove_runs(connection: Connection, run_ids: Sequence[str]) -> int:
+    """Delete the runs that are terminal, with all that belongs to them; return how many went."""
+    terminal = list(
+        connection.execute(
+            select(runs.c.run_id).where(runs.c.run_id.in_(run_ids), runs.c.state.in_(_TERMINAL))
+        ).scalars()
+    )
+    for table in (log_chunks, events, attempts, runs):
+        connection.execute(delete(table).where(table.c.run_id.in_(terminal)))
+    return len(terminal)
+
+
+def remove_notices(connection: Connection, *, before_us: int, limit: int) -> int:
+    """Delete up to ``limit`` events of no run that are older than ``before_us``; return how many went."""
+    old = select(events.c.seq).where(events.c.run_id == "", events.c.at_us < before_us)
+    return connection.execute(delete(events).where(events.c.seq.in_(old.order_by(events.c.seq).limit(limit)))).rowcount

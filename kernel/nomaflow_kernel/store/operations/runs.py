@@ -1,0 +1,151 @@
+"""Reading runs."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Select, func, literal, select, union_all
+
+from nomaflow_kernel.domain.ids import first_run_id
+from nomaflow_kernel.domain.records import AttemptRecord, QueuedRun, RunRecord
+from nomaflow_kernel.domain.states import RunState
+from nomaflow_kernel.ports import ActiveRuns, RunDetail, RunFilter, RunPage
+from nomaflow_kernel.store.rows import attempt_from_row, run_from_row
+from nomaflow_kernel.store.schema import attempts, definitions, runs
+
+__all__ = ["active_runs", "last_runs", "list_runs", "run_details"]
+
+_CHUNK = 500
+_SINCE_SLACK_MS = 60_000
+"""An id may be a little older than the run's own time."""
+
+
+def active_runs(connection: Connection) -> ActiveRuns:
+    """Return RUNNING runs whole and QUEUED ones slim, in the order they were queued."""
+    running = connection.execute(
+        select(runs.c.run_id).where(runs.c.state == RunState.RUNNING.value).order_by(runs.c.run_id)
+    ).scalars()
+    columns = (
+        runs.c.run_id,
+        runs.c.job_id,
+        runs.c.host,
+        runs.c.priority,
+        runs.c.queued_at_us,
+        runs.c.request,
+    )
+    queued = connection.execute(select(*columns).where(runs.c.state == RunState.QUEUED.value).order_by(runs.c.run_id))
+    return ActiveRuns(
+        running=run_details(connection, running.all()),
+        queued=[
+            QueuedRun(
+                run_id=row[0],
+                job_id=row[1],
+                host=row[2],
+                priority=row[3],
+                queued_at_us=row[4],
+                allow_overlap=row[5] != "{}" and json.loads(row[5]).get("allow_overlap", False),
+            )
+            for row in queued
+        ],
+    )
+
+
+def run_details(connection: Connection, run_ids: Sequence[str]) -> list[RunDetail]:
+    """Return the runs that exist, in the order asked for."""
+    found: dict[str, RunRecord] = {}
+    tries: dict[str, list[AttemptRecord]] = {}
+    for chunk in _chunks(run_ids):
+        for row in connection.execute(select(runs).where(runs.c.run_id.in_(chunk))):
+            run = run_from_row(row)
+            found[run.run_id] = run
+        for row in connection.execute(
+            select(attempts)
+            .where(attempts.c.run_id.in_(chunk))
+            .order_by(attempts.c.run_id, attempts.c.step_index, attempts.c.attempt)
+        ):
+            attempt = attempt_from_row(row)
+            tries.setdefault(attempt.run_id, []).append(attempt)
+    bodies = _definitions(connection, {run.definition_digest for run in found.values()})
+    return [
+        RunDetail(
+            run=found[run_id],
+            attempts=tries.get(run_id, []),
+            definition=bodies.get(found[run_id].definition_digest, {}),
+        )
+        for run_id in run_ids
+        if run_id in found
+    ]
+
+
+def _definitions(connection: Connection, digests: set[str]) -> dict[str, Mapping[str, Any]]:
+    bodies: dict[str, Mapping[str, Any]] = {}
+    for chunk in _chunks(sorted(digests)):
+        rows = connection.execute(
+            select(definitions.c.digest, definitions.c.body).where(definitions.c.digest.in_(chunk))
+        )
+        bodies.update((digest, json.loads(body)) for digest, body in rows)
+    return bodies
+
+
+def list_runs(connection: Connection, filter: RunFilter, *, before: str, limit: int) -> RunPage:
+    """Return one page, newest first.
+
+    One query per state wanted: each walks an index from its newest end and stops at the page's size, however long the
+    history.
+    """
+    kept = _conditions(filter, before)
+    newest_first = runs.c.run_id.desc()
+    if len(filter.states) > 1:
+        parts = [
+            select(_limited(kept, limit + 1, runs.c.state == state.value).subquery())
+            for state in sorted(set(filter.states))
+        ]
+        merged = union_all(*parts).subquery()
+        query = select(merged).order_by(merged.c.run_id.desc()).limit(limit + 1)
+    elif filter.states:
+        query = _limited(kept, limit + 1, runs.c.state == filter.states[0].value)
+    else:
+        query = select(runs).where(*kept).order_by(newest_first).limit(limit + 1)
+    found = [run_from_row(row) for row in connection.execute(query)]
+    page = found[:limit]
+    return RunPage(runs=page, next_before=page[-1].run_id if len(found) > limit and page else "")
+
+
+def _limited(kept: list[ColumnElement[bool]], limit: int, state: ColumnElement[bool]) -> Select[Any]:
+    return select(runs).where(*kept, state).order_by(runs.c.run_id.desc()).limit(limit)
+
+
+def _conditions(filter: RunFilter, before: str) -> list[ColumnElement[bool]]:
+    kept: list[ColumnElement[bool]] = []
+    if before:
+        kept.append(runs.c.run_id < before)
+    if filter.job_id:
+        kept.append(runs.c.job_id == filter.job_id)
+    if filter.host:
+        kept.append(runs.c.host == filter.host)
+    if filter.since_us is not None:
+        kept.append(runs.c.run_id >= first_run_id(filter.since_us // 1000 - _SINCE_SLACK_MS))
+        kept.append(runs.c.queued_at_us >= filter.since_us)
+    return kept
+
+
+def last_runs(connection: Connection, job_ids: Sequence[str]) -> dict[str, RunRecord]:
+    """Return the newest run of each job that has one."""
+    newest: dict[str, RunRecord] = {}
+    for chunk in _chunks(job_ids):
+        jobs = union_all(*(select(literal(job_id).label("job_id")) for job_id in chunk)).subquery()
+        latest = select(func.max(runs.c.run_id)).where(runs.c.job_id == jobs.c.job_id).correlate(jobs).scalar_subquery()
+        ids = [run_id for run_id in connection.execute(select(latest).select_from(jobs)).scalars() if run_id]
+        for row in connection.execute(select(runs).where(runs.c.run_id.in_(ids))):
+            run = run_from_row(row)
+            newest[run.job_id] = run
+    return newest
+
+
+def _chunks(values: Sequence[str]) -> Iterator[list[str]]:
+    iterator = iter(values)
+    while chunk := list(itertools.islice(iterator, _CHUNK)):
+        yield chunk

@@ -1,0 +1,266 @@
+"""The tables. The migrations make them; a test holds both equal.
+
+Texts that are absent are empty, numbers and times that are absent are NULL. Keys compare byte by byte on both
+databases.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Double,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    text,
+)
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.types import TypeEngine
+
+__all__ = [
+    "attempts",
+    "definitions",
+    "events",
+    "host_digests",
+    "host_manifests",
+    "job_owners",
+    "kernel",
+    "log_chunks",
+    "metadata",
+    "pauses",
+    "runs",
+    "schedules",
+]
+
+metadata = MetaData()
+
+_KEY: TypeEngine[str] = Text().with_variant(postgresql.TEXT(collation="C"), "postgresql")
+_SEQ: TypeEngine[int] = BigInteger().with_variant(Integer(), "sqlite")
+
+
+def _key(name: str) -> Column[str]:
+    return Column(name, _KEY, nullable=False)
+
+
+def _text(name: str) -> Column[str]:
+    return Column(name, Text(), nullable=False)
+
+
+def _number(name: str) -> Column[int]:
+    return Column(name, BigInteger(), nullable=False)
+
+
+def _maybe(name: str) -> Column[int]:
+    return Column(name, BigInteger(), nullable=True)
+
+
+kernel = Table(
+    "kernel",
+    metadata,
+    Column("id", Integer(), primary_key=True, autoincrement=False),
+    _number("epoch"),
+    _text("holder"),
+    _number("lease_until_us"),
+    _number("last_event_seq"),
+    _number("commits"),
+)
+"""One row: who may write (epoch, holder, lease), the newest event, and how many transactions were committed."""
+
+definitions = Table(
+    "definitions",
+    metadata,
+    _key("digest"),
+    _key("job_id"),
+    _text("body"),
+    PrimaryKeyConstraint("digest"),
+    sqlite_with_rowid=False,
+)
+"""Snapshots of jobs, stored once per digest."""
+
+runs = Table(
+    "runs",
+    metadata,
+    _key("run_id"),
+    _key("job_id"),
+    _key("host"),
+    _key("state"),
+    _text("reason_code"),
+    _text("reason_message"),
+    _text("error"),
+    _text("trigger_kind"),
+    _text("trigger_by"),
+    _number("trigger_at_us"),
+    _text("definition_digest"),
+    _text("request"),
+    Column("priority", Integer(), nullable=False),
+    _text("parent_chain"),
+    _number("queued_at_us"),
+    _maybe("started_at_us"),
+    _maybe("finished_at_us"),
+    _maybe("cancel_at_us"),
+    _text("cancel_by"),
+    _text("cancel_why"),
+    _text("cancel_code"),
+    _maybe("fold_first_us"),
+    _maybe("fold_last_us"),
+    _maybe("fold_count"),
+    _text("replay_of"),
+    _key("request_id"),
+    _text("request_hash"),
+    _key("slot"),
+    _maybe("rows_affected"),
+    _number("log_lines"),
+    _number("last_event_seq"),
+    _text("current_step"),
+    PrimaryKeyConstraint("run_id"),
+    sqlite_with_rowid=False,
+)
+
+Index("runs_by_job", runs.c.job_id, runs.c.run_id)
+Index("runs_by_host", runs.c.host, runs.c.run_id)
+Index("runs_by_state", runs.c.state, runs.c.run_id)
+Index(
+    "runs_by_request",
+    runs.c.job_id,
+    runs.c.request_id,
+    unique=True,
+    sqlite_where=text("request_id <> ''"),
+    postgresql_where=text("request_id <> ''"),
+)
+Index(
+    "runs_by_slot",
+    runs.c.slot,
+    unique=True,
+    sqlite_where=text("slot <> ''"),
+    postgresql_where=text("slot <> ''"),
+)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    _key("run_id"),
+    Column("step_index", Integer(), nullable=False),
+    Column("attempt", Integer(), nullable=False),
+    _text("step"),
+    _key("state"),
+    _text("reason_code"),
+    _text("reason_message"),
+    _text("error"),
+    _text("host"),
+    _text("incarnation"),
+    _number("epoch"),
+    _maybe("rows_affected"),
+    Column("extras_json", LargeBinary(), nullable=False),
+    Column("has_result", Boolean(), nullable=False),
+    _number("report_seq"),
+    _maybe("not_before_us"),
+    _maybe("dispatched_at_us"),
+    _maybe("started_at_us"),
+    _maybe("finished_at_us"),
+    _number("worker_pid"),
+    _number("generation"),
+    _text("progress_json"),
+    _text("child_run_id"),
+    _number("peak_rss_bytes"),
+    Column("cpu_seconds", Double(), nullable=False),
+    PrimaryKeyConstraint("run_id", "step_index", "attempt"),
+    sqlite_with_rowid=False,
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("seq", _SEQ, nullable=False, autoincrement=False),
+    _number("at_us"),
+    _text("kind"),
+    _key("run_id"),
+    _text("job_id"),
+    _text("step"),
+    Column("attempt", Integer(), nullable=False),
+    _text("state"),
+    _text("reason_code"),
+    _text("reason_message"),
+    _text("host"),
+    _text("data"),
+    PrimaryKeyConstraint("seq"),
+)
+
+Index("events_by_run", events.c.run_id, events.c.seq)
+
+log_chunks = Table(
+    "log_chunks",
+    metadata,
+    _key("run_id"),
+    _number("first_seq"),
+    Column("line_count", Integer(), nullable=False),
+    Column("attempt", Integer(), nullable=False),
+    Column("levels", Integer(), nullable=False),
+    Column("codec", Integer(), nullable=False),
+    _number("first_at_us"),
+    _number("last_at_us"),
+    _text("step"),
+    Column("body", LargeBinary(), nullable=False),
+    PrimaryKeyConstraint("run_id", "first_seq"),
+)
+"""The body comes last, so that a chunk that is left out is judged by its first page."""
+
+host_digests = Table(
+    "host_digests",
+    metadata,
+    _key("host"),
+    _key("digest"),
+    _number("first_seen_at_us"),
+    PrimaryKeyConstraint("host", "digest"),
+    sqlite_with_rowid=False,
+)
+"""Every manifest that a host has ever shown."""
+
+host_manifests = Table(
+    "host_manifests",
+    metadata,
+    _key("host"),
+    _key("digest"),
+    _text("manifest"),
+    _number("introduced_at_us"),
+    PrimaryKeyConstraint("host"),
+)
+"""The manifest that is a host's catalogue."""
+
+job_owners = Table(
+    "job_owners",
+    metadata,
+    _key("job_id"),
+    _key("host"),
+    PrimaryKeyConstraint("job_id"),
+    sqlite_with_rowid=False,
+)
+
+schedules = Table(
+    "schedules",
+    metadata,
+    _key("job_id"),
+    _key("preset"),
+    _maybe("next_fire_us"),
+    _text("fingerprint"),
+    PrimaryKeyConstraint("job_id", "preset"),
+    sqlite_with_rowid=False,
+)
+
+pauses = Table(
+    "pauses",
+    metadata,
+    _key("scope"),
+    _key("name"),
+    _text("by"),
+    _text("why"),
+    _number("since_us"),
+    _maybe("until_us"),
+    PrimaryKeyConstraint("scope", "name"),
+    sqlite_with_rowid=False,
+)

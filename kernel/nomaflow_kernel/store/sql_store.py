@@ -1,0 +1,201 @@
+"""The store port over a database that can read and write."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, Protocol, TypeVar
+
+from sqlalchemy import Connection
+
+from nomaflow_kernel.domain.records import EventRecord, RunRecord
+from nomaflow_kernel.domain.transitions import Transition
+from nomaflow_kernel.ports import (
+    ActiveRuns,
+    ApplyResult,
+    HostManifest,
+    LogPage,
+    PauseRecord,
+    RunDetail,
+    RunFilter,
+    RunPage,
+    ScheduleRow,
+    StoreInfo,
+)
+from nomaflow_kernel.store.operations import events, hosts, logs, prune, runs, scheduling
+from nomaflow_kernel.store.operations.apply import apply_transitions
+from nomaflow_kernel.store.session import WriteSession
+
+__all__ = ["Database", "SqlStore"]
+
+T = TypeVar("T")
+
+_PRUNED_TOGETHER = 50
+"""Runs removed in one transaction: few, so that no other write waits for long."""
+
+
+class Database(Protocol):
+    """Where the store's operations run."""
+
+    async def open(self) -> StoreInfo:
+        """Migrate, and take the store for this kernel alone."""
+
+    async def close(self) -> None:
+        """Finish what waits, and let go."""
+
+    async def read(self, query: Callable[[Connection], T]) -> T:
+        """Run a query in a read transaction of its own."""
+
+    async def write(self, operation: Callable[[WriteSession], T]) -> T:
+        """Run an operation, perhaps with others, in a transaction guarded by the epoch."""
+
+    async def backup(self, path: str) -> None:
+        """Write a consistent copy."""
+
+
+class SqlStore:
+    """Keeps history in an SQL database; see the port for what it promises.
+
+    :param database: SQLite or PostgreSQL
+    """
+
+    def __init__(self, *, database: Database) -> None:
+        self._database = database
+
+    async def open(self) -> StoreInfo:
+        """Migrate the schema, take the store for this kernel alone and raise the epoch."""
+        return await self._database.open()
+
+    async def close(self) -> None:
+        """Finish what waits, and let go. Closing twice is legal."""
+        await self._database.close()
+
+    async def apply(self, transitions: Sequence[Transition], *, at_us: int) -> ApplyResult:
+        """Apply a batch in one transaction, guarded by this kernel's epoch."""
+        return await self._database.write(partial(apply_transitions, transitions=tuple(transitions), at_us=at_us))
+
+    async def active_runs(self) -> ActiveRuns:
+        """Return every run that is not terminal."""
+        return await self._database.read(runs.active_runs)
+
+    async def run_details(self, run_ids: Sequence[str]) -> Sequence[RunDetail]:
+        """Return the runs that exist, in the order asked for."""
+        return await self._database.read(partial(runs.run_details, run_ids=tuple(run_ids)))
+
+    async def list_runs(self, filter: RunFilter, *, before: str, limit: int) -> RunPage:
+        """Return runs newest first, those with an id lower than ``before``."""
+        return await self._database.read(partial(runs.list_runs, filter=filter, before=before, limit=limit))
+
+    async def events_after(
+        self, seq: int, *, limit: int, run_id: str = "", kinds: Sequence[str] = ()
+    ) -> Sequence[EventRecord]:
+        """Return events with a greater sequence, in order."""
+        return await self._database.read(
+            partial(events.events_after, seq=seq, limit=limit, run_id=run_id, kinds=tuple(kinds))
+        )
+
+    async def log_page(self, run_id: str, *, after_seq: int, limit: int, step: str = "", min_level: int = 0) -> LogPage:
+        """Return chunks that hold lines after ``after_seq``, in order, leaving out those that cannot match."""
+        return await self._database.read(
+            partial(
+                logs.log_page,
+                run_id=run_id,
+                after_seq=after_seq,
+                limit=limit,
+                step=step,
+                min_level=min_level,
+            )
+        )
+
+    async def last_runs(self, job_ids: Sequence[str]) -> Mapping[str, RunRecord]:
+        """Return the newest run of each job that has one."""
+        return await self._database.read(partial(runs.last_runs, job_ids=tuple(job_ids)))
+
+    async def introduce_manifest(
+        self,
+        host: str,
+        *,
+        digest: str,
+        manifest: Mapping[str, Any],
+        job_ids: Sequence[str],
+        explicit: bool,
+        at_us: int,
+    ) -> bool:
+        """Keep a manifest and claim its job ids that nobody owns; return whether it is now the host's catalogue."""
+
+        def introduce(session: WriteSession) -> bool:
+            return hosts.introduce_manifest(
+                session.connection,
+                host,
+                digest=digest,
+                manifest=manifest,
+                job_ids=job_ids,
+                explicit=explicit,
+                at_us=at_us,
+            )
+
+        return await self._database.write(introduce)
+
+    async def knows_digest(self, host: str, digest: str) -> bool:
+        """Return whether the host has shown that manifest before."""
+        return await self._database.read(partial(hosts.knows_digest, host=host, digest=digest))
+
+    async def manifests(self) -> Sequence[HostManifest]:
+        """Return the current manifest of every host."""
+        return await self._database.read(hosts.manifests)
+
+    async def forget_host(self, host: str) -> Sequence[str]:
+        """Remove a host's manifests and return the job ids it owned."""
+        return await self._database.write(lambda session: hosts.forget_host(session.connection, host))
+
+    async def schedules(self) -> Sequence[ScheduleRow]:
+        """Return every stored next fire."""
+        return await self._database.read(scheduling.schedules)
+
+    async def pauses(self) -> Sequence[PauseRecord]:
+        """Return every pause."""
+        return await self._database.read(scheduling.pauses)
+
+    async def set_pause(self, pause: PauseRecord) -> None:
+        """Keep a pause; it replaces one of the same scope and name."""
+        await self._database.write(lambda session: scheduling.set_pause(session.connection, pause))
+
+    async def clear_pause(self, scope: str, name: str) -> bool:
+        """Remove a pause and return whether there was one."""
+        return await self._database.write(lambda session: scheduling.clear_pause(session.connection, scope, name))
+
+    async def prune(self, *, job_id: str, keep_runs: int | None, before_us: int | None, limit: int) -> int:
+        """Delete old terminal runs with all that belongs to them, a few at a time; return how many went."""
+        found = await self._database.read(
+            partial(prune.prunable_runs, job_id=job_id, keep_runs=keep_runs, before_us=before_us, limit=limit)
+        )
+        gone = 0
+        for start in range(0, len(found), _PRUNED_TOGETHER):
+            some = found[start : start + _PRUNED_TOGETHER]
+            gone += await self._database.write(partial(_remove_runs, run_ids=some))
+        if before_us is not None and not job_id:
+            await self._database.write(partial(_remove_notices, before_us=before_us, limit=limit))
+        return gone
+
+    async def ping(self) -> None:
+        """Do nothing durably: shows that the store can be written."""
+        await self._database.write(_do_nothing)
+
+    async def backup(self, path: str) -> None:
+        """Write a consistent copy of the store to a new file, while writing goes on.
+
+        :raises BackupRefused: where the file exists or cannot be made, or the database has its own tools
+        """
+        await self._database.backup(path)
+
+
+def _remove_runs(session: WriteSession, *, run_ids: Sequence[str]) -> int:
+    return prune.remove_runs(session.connection, run_ids)
+
+
+def _remove_notices(session: WriteSession, *, before_us: int, limit: int) -> int:
+    return prune.remove_notices(session.connection, before_us=before_us, limit=limit)
+
+
+def _do_nothing(_session: WriteSession) -> None:
+    """The transaction counts itself, so committing it writes."""

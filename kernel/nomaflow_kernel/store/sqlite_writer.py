@@ -1,0 +1,161 @@
+"""The thread that writes to SQLite: takes all that waits, commits it as one, hands back the outcomes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import queue
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError
+
+from nomaflow_kernel.store.errors import StoreUnavailable
+from nomaflow_kernel.store.failures import mapped_errors, store_error
+from nomaflow_kernel.store.migrate import migrate, take_over
+from nomaflow_kernel.store.session import KnownDigests
+from nomaflow_kernel.store.transaction import CommitInDoubt, Operation, Outcome, commit_batch
+from nomaflow_kernel.store.waiting import Waiting, deliver
+
+__all__ = ["SqliteWriter"]
+
+_log = logging.getLogger(__name__)
+
+
+class SqliteWriter:
+    """Owns the only connection that writes, from one thread.
+
+    :param make_engine: makes the engine of that connection; called in the thread
+    :param holder: who this kernel is, for the row of the store's holder
+    """
+
+    def __init__(self, *, make_engine: Callable[[], Engine], holder: str) -> None:
+        self._make_engine = make_engine
+        self._holder = holder
+        self._inbox: queue.SimpleQueue[Waiting | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._connection: Connection | None = None
+        self._known_digests = KnownDigests()
+        self._epoch = 0
+
+    async def start(self) -> tuple[int, int]:
+        """Start the thread, migrate, take the store over; return the epoch and the newest event."""
+        loop = asyncio.get_running_loop()
+        opened: asyncio.Future[tuple[int, int]] = loop.create_future()
+        self._ended = loop.create_future()
+        self._thread = threading.Thread(target=self._run, args=(loop, opened), name="nomaflow-store", daemon=True)
+        self._thread.start()
+        try:
+            return await asyncio.shield(opened)
+        except BaseException:
+            await self.stop()
+            raise
+
+    def submit(self, operation: Operation) -> asyncio.Future[Any]:
+        """Queue an operation; the future gets its outcome after the commit."""
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        if self._thread is None:
+            future.set_exception(StoreUnavailable("the store is closed"))
+        else:
+            self._inbox.put(Waiting(operation, future))
+        return future
+
+    async def stop(self) -> None:
+        """Let the thread finish what waits, and wait for its end. Doing it twice is legal."""
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            self._inbox.put(None)
+            await asyncio.shield(self._ended)
+            thread.join()
+
+    def _run(self, loop: asyncio.AbstractEventLoop, opened: asyncio.Future[tuple[int, int]]) -> None:
+        engine = self._make_engine()
+        try:
+            if self._open(engine, loop, opened):
+                self._serve(engine, loop)
+        finally:
+            self._drop_connection()
+            engine.dispose()
+            with contextlib.suppress(RuntimeError):  # the loop was closed without stopping the store
+                loop.call_soon_threadsafe(_finish, self._ended)
+
+    def _open(self, engine: Engine, loop: asyncio.AbstractEventLoop, opened: asyncio.Future[tuple[int, int]]) -> bool:
+        try:
+            with mapped_errors():
+                connection = self._connect(engine)
+                with connection.begin():
+                    migrate(connection)
+                    self._epoch, last_event_seq = take_over(connection, holder=self._holder)
+        except Exception as error:  # noqa: BLE001 - handed to who opens the store
+            loop.call_soon_threadsafe(_fail, opened, error)
+            return False
+        loop.call_soon_threadsafe(opened.set_result, (self._epoch, last_event_seq))
+        return True
+
+    def _serve(self, engine: Engine, loop: asyncio.AbstractEventLoop) -> None:
+        while True:
+            batch, last = self._take()
+            if batch:
+                outcomes = self._commit(engine, [waiting.operation for waiting in batch])
+                loop.call_soon_threadsafe(deliver, batch, outcomes)
+            if last:
+                return
+
+    def _take(self) -> tuple[list[Waiting], bool]:
+        """Wait for work; return all of it, and whether it is the last."""
+        batch: list[Waiting] = []
+        waiting = self._inbox.get()
+        while waiting is not None:
+            batch.append(waiting)
+            try:
+                waiting = self._inbox.get_nowait()
+            except queue.Empty:
+                return batch, False
+        return batch, True
+
+    def _commit(self, engine: Engine, operations: list[Operation]) -> list[Outcome]:
+        try:
+            connection = self._connect(engine)
+            outcomes = commit_batch(connection, operations, epoch=self._epoch, known_digests=self._known_digests)
+        except CommitInDoubt as doubt:
+            return self._settle(engine, doubt)
+        except Exception as error:  # noqa: BLE001 - every operation gets it
+            _log.exception("committing %d operations failed", len(operations))
+            failure = store_error(error) or StoreUnavailable(str(error))
+            outcomes = [Outcome(error=failure) for _ in operations]
+        if any(isinstance(outcome.error, StoreUnavailable) for outcome in outcomes):
+            self._drop_connection()
+        return outcomes
+
+    def _settle(self, engine: Engine, doubt: CommitInDoubt) -> list[Outcome]:
+        self._drop_connection()
+        try:
+            return doubt.settle(self._connect(engine))
+        except DBAPIError:
+            self._drop_connection()
+            return doubt.failed(outcome_unknown=True)
+
+    def _connect(self, engine: Engine) -> Connection:
+        if self._connection is None or self._connection.invalidated:
+            self._drop_connection()
+            self._connection = engine.connect()
+        return self._connection
+
+    def _drop_connection(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(DBAPIError):  # it is given up because it failed
+                connection.close()
+
+
+def _finish(ended: asyncio.Future[None]) -> None:
+    if not ended.done():
+        ended.set_result(None)
+
+
+def _fail(opened: asyncio.Future[tuple[int, int]], error: BaseException) -> None:
+    if not opened.done():
+        opened.set_exception(error)

@@ -1,0 +1,174 @@
+"""Group commit: all operations that wait share one transaction, and each gets its own outcome."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, RootTransaction
+from sqlalchemy.exc import DBAPIError
+
+from nomaflow_kernel.store.bulk import BulkStatement
+from nomaflow_kernel.store.errors import StaleEpoch, StoreUnavailable
+from nomaflow_kernel.store.failures import store_error
+from nomaflow_kernel.store.session import KnownDigests, WriteSession
+
+__all__ = ["CommitInDoubt", "Operation", "Outcome", "commit_batch"]
+
+Operation = Callable[[WriteSession], Any]
+
+_log = logging.getLogger(__name__)
+
+_GUARD = "SELECT epoch, last_event_seq, commits FROM kernel WHERE id = 1"
+_ADVANCE = BulkStatement.parse(
+    "UPDATE kernel SET last_event_seq = {bigint}, commits = {bigint} WHERE id = 1 AND epoch = {bigint}"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one operation returned, or raised."""
+
+    value: Any = None
+    error: BaseException | None = None
+
+
+class CommitInDoubt(Exception):
+    """Raised when the connection was lost during the commit.
+
+    :param outcomes: what the operations get if it succeeded
+    """
+
+    def __init__(
+        self, *, session: WriteSession, epoch: int, outcomes: Sequence[Outcome], cause: StoreUnavailable
+    ) -> None:
+        self.outcomes = list(outcomes)
+        self._epoch = epoch
+        self._expected_commits = session.commits + 1
+        self._detail = cause.detail
+        super().__init__(str(cause))
+
+    def settle(self, connection: Connection) -> list[Outcome]:
+        """Return the outcomes, now that there is a connection again: every transaction counts itself."""
+        with connection.begin():
+            # The lock waits for the lost session, should the server not have noticed its end yet.
+            epoch, _, commits = connection.exec_driver_sql(_guard(connection)).one()
+        if epoch != self._epoch:
+            return [Outcome(error=StaleEpoch(own=self._epoch, found=epoch)) for _ in self.outcomes]
+        return self.outcomes if commits == self._expected_commits else self.failed(outcome_unknown=False)
+
+    def failed(self, *, outcome_unknown: bool) -> list[Outcome]:
+        """Return a failure for every operation."""
+        failure = StoreUnavailable(self._detail, outcome_unknown=outcome_unknown)
+        return [Outcome(error=failure) for _ in self.outcomes]
+
+
+def commit_batch(
+    connection: Connection, operations: Sequence[Operation], *, epoch: int, known_digests: KnownDigests
+) -> list[Outcome]:
+    """Run the operations in one transaction guarded by ``epoch`` and commit it; return their outcomes in order.
+
+    An error of the store fails them all; any other error fails the operation that raised it, and the rest is done again
+    without it.
+
+    :raises CommitInDoubt: where the connection was lost during the commit
+    """
+    try:
+        return _attempt(connection, operations, epoch, known_digests, savepoints=False)
+    except CommitInDoubt:
+        raise
+    except Exception as error:  # noqa: BLE001 - every operation gets it, or is run again alone
+        failure = store_error(error)
+        if failure is not None:
+            return [Outcome(error=failure) for _ in operations]
+        if len(operations) == 1:
+            return [Outcome(error=error)]
+    _log.info("one of %d operations failed, running each under a savepoint", len(operations))
+    try:
+        return _attempt(connection, operations, epoch, known_digests, savepoints=True)
+    except CommitInDoubt:
+        raise
+    except Exception as error:  # noqa: BLE001 - every operation gets it
+        failure = store_error(error) or StoreUnavailable(str(error))
+        return [Outcome(error=failure) for _ in operations]
+
+
+def _attempt(
+    connection: Connection,
+    operations: Sequence[Operation],
+    epoch: int,
+    known_digests: KnownDigests,
+    *,
+    savepoints: bool,
+) -> list[Outcome]:
+    transaction = connection.begin()
+    try:
+        session = _guarded_session(connection, epoch, known_digests)
+        if savepoints:
+            outcomes = [_run_alone(session, operation) for operation in operations]
+        else:
+            outcomes = [Outcome(operation(session)) for operation in operations]
+        _advance(session, epoch)
+    except BaseException:
+        _roll_back(connection, transaction)
+        raise
+    try:
+        transaction.commit()
+    except Exception as error:
+        failure = store_error(error)
+        if isinstance(failure, StoreUnavailable):
+            raise CommitInDoubt(session=session, epoch=epoch, outcomes=outcomes, cause=failure) from error
+        _roll_back(connection, transaction)
+        raise
+    for digest in session.new_digests:
+        known_digests.add(digest)
+    return outcomes
+
+
+def _guard(connection: Connection) -> str:
+    return _GUARD + (" FOR UPDATE" if connection.dialect.name == "postgresql" else "")
+
+
+def _guarded_session(connection: Connection, epoch: int, known_digests: KnownDigests) -> WriteSession:
+    found, last_event_seq, commits = connection.exec_driver_sql(_guard(connection)).one()
+    if found != epoch:
+        raise StaleEpoch(own=epoch, found=found)
+    return WriteSession(
+        connection=connection,
+        known_digests=known_digests,
+        last_event_seq=last_event_seq,
+        commits=commits,
+    )
+
+
+def _advance(session: WriteSession, epoch: int) -> None:
+    row = (session.last_event_seq, session.commits + 1, epoch)
+    if _ADVANCE.execute(session.connection, [row]) != 1:
+        raise StaleEpoch(own=epoch, found=-1)
+
+
+def _run_alone(session: WriteSession, operation: Operation) -> Outcome:
+    connection = session.connection
+    last_event_seq, new_digests = session.last_event_seq, set(session.new_digests)
+    connection.exec_driver_sql("SAVEPOINT operation")
+    try:
+        outcome = Outcome(operation(session))
+    except Exception as error:
+        if store_error(error) is not None:
+            raise
+        connection.exec_driver_sql("ROLLBACK TO SAVEPOINT operation")
+        session.last_event_seq, session.new_digests = last_event_seq, new_digests
+        outcome = Outcome(error=error)
+    connection.exec_driver_sql("RELEASE SAVEPOINT operation")
+    return outcome
+
+
+def _roll_back(connection: Connection, transaction: RootTransaction) -> None:
+    """Roll back; where even that fails, give the connection up, which has the same effect."""
+    try:
+        transaction.rollback()
+    except DBAPIError as error:
+        _log.warning("rolling back failed, the connection is given up: %s", error)
+        connection.invalidate()

@@ -1,0 +1,103 @@
+"""Where a store under test is, and how to look at it past the store."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import asyncpg
+
+from postgres_server import SUPERUSER, PostgresServer
+
+
+async def eventually(holds: Callable[[], Awaitable[bool]], *, seconds: float = 10.0) -> None:
+    """Wait until a condition holds; fail when it does not in time."""
+    deadline = time.monotonic() + seconds
+    while not await holds():
+        assert time.monotonic() < deadline, "the condition did not come true in time"
+        await asyncio.sleep(0.01)
+
+
+class Place:
+    """Where a store is, and a way to look at it past the store."""
+
+    kind: str
+    url: str
+
+    async def sql(self, statement: str) -> list[tuple[object, ...]]:
+        """Execute a statement on a connection of its own and return its rows."""
+        raise AssertionError("each kind has its own")
+
+    async def leftovers(self) -> int:
+        """Return how many connections to the database this process has left open."""
+        raise AssertionError("each kind has its own")
+
+
+class SqlitePlace(Place):
+    """An SQLite file."""
+
+    kind = "sqlite"
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.url = f"sqlite:///{path}"
+
+    async def sql(self, statement: str) -> list[tuple[object, ...]]:
+        """Execute on a plain sqlite3 connection."""
+        import sqlite3
+
+        connection = sqlite3.connect(self.path, timeout=5)
+        try:
+            rows = connection.execute(statement).fetchall()
+            connection.commit()
+        finally:
+            connection.close()
+        return rows
+
+    async def leftovers(self) -> int:
+        """Return how many descriptors name the file or its companions."""
+        count = 0
+        for fd in os.listdir("/proc/self/fd"):
+            try:
+                count += os.readlink(f"/proc/self/fd/{fd}").startswith(str(self.path))
+            except FileNotFoundError:
+                continue
+        return count
+
+
+class PostgresPlace(Place):
+    """A database of the suite's server."""
+
+    kind = "postgresql"
+
+    def __init__(self, server: PostgresServer, name: str) -> None:
+        self.server = server
+        self.name = name
+        self.url = server.url(name)
+
+    async def sql(self, statement: str) -> list[tuple[object, ...]]:
+        """Execute on a connection of its own."""
+        return await self._sql(self.name, statement)
+
+    async def leftovers(self) -> int:
+        """Return how many sessions the database has."""
+        rows = await self._sql("postgres", f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{self.name}'")
+        return int(str(rows[0][0]))
+
+    async def create(self) -> None:
+        """Make the database."""
+        await self._sql("postgres", f"CREATE DATABASE {self.name}")
+
+    async def drop(self) -> None:
+        """Remove it."""
+        await self._sql("postgres", f"DROP DATABASE {self.name} WITH (FORCE)")
+
+    async def _sql(self, database: str, statement: str) -> list[tuple[object, ...]]:
+        connection = await asyncpg.connect(host=str(self.server.folder), user=SUPERUSER, database=database)
+        try:
+            return [tuple(row) for row in await connection.fetch(statement)]
+        finally:
+            await connection.close()

@@ -1,0 +1,98 @@
+"""Manifests, job owners, pauses and pruning."""
+
+from __future__ import annotations
+
+from store_histories import T0, Ids, finish, logged, opened, queue, start
+
+from nomaflow_kernel.domain.transitions import Notice, SetNextFire
+from nomaflow_kernel.ports import PauseRecord
+from nomaflow_kernel.store.sql_store import SqlStore
+
+
+async def introduce(store: SqlStore, host: str, digest: str, *job_ids: str, explicit: bool = False) -> bool:
+    return await store.introduce_manifest(
+        host, digest=digest, manifest={"d": digest, "ü": [1]}, job_ids=job_ids, explicit=explicit, at_us=T0
+    )
+
+
+async def test_a_manifest_is_the_catalogue_when_it_is_new_or_meant(store: SqlStore) -> None:
+    """A reconnect with an old digest changes nothing, an explicit reload of it does."""
+    assert not await store.knows_digest("demo", "m1")
+    assert await introduce(store, "demo", "m1", "a")
+    assert await store.knows_digest("demo", "m1")
+    assert not await store.knows_digest("other", "m1")
+    assert await introduce(store, "demo", "m1")
+    assert await introduce(store, "demo", "m2", "b", "b")
+    assert not await introduce(store, "demo", "m1", "c")
+    (found,) = await store.manifests()
+    assert (found.digest, found.manifest, found.owned_job_ids) == ("m2", {"d": "m2", "ü": [1]}, {"a", "b"})
+    assert await introduce(store, "demo", "m1", "c", explicit=True)
+    (found,) = await store.manifests()
+    assert (found.digest, found.owned_job_ids) == ("m1", {"a", "b", "c"})
+
+
+async def test_a_job_belongs_to_the_host_that_first_brought_it(store: SqlStore) -> None:
+    """A foreign id is not claimed; forgetting its host releases it and its next fire."""
+    await introduce(store, "demo", "m1", "a", "b")
+    await introduce(store, "other", "m9", "b", "c")
+    owned = {m.host: m.owned_job_ids for m in await store.manifests()}
+    assert owned == {"demo": {"a", "b"}, "other": {"c"}}
+    await store.apply([SetNextFire(job_id=j, preset="", next_fire_us=1, fingerprint="f") for j in ("a", "c")], at_us=T0)
+    assert list(await store.forget_host("demo")) == ["a", "b"]
+    assert list(await store.forget_host("demo")) == []
+    assert [s.job_id for s in await store.schedules()] == ["c"]
+    assert not await store.knows_digest("demo", "m1")
+    assert await introduce(store, "other", "m10", "b")
+    assert {m.host: m.owned_job_ids for m in await store.manifests()} == {"other": {"b", "c"}}
+
+
+async def test_pauses_are_kept_replaced_and_cleared(store: SqlStore) -> None:
+    """One pause per scope and name; clearing says whether there was one."""
+    pause = PauseRecord(scope="job", name="a", by="ann\x00", why="x", since_us=1, until_us=None)
+    await store.set_pause(pause)
+    await store.set_pause(PauseRecord(scope="job", name="a", by="bob", why="y", since_us=2, until_us=3))
+    everything = PauseRecord(scope="all", name="", by="bob", why="", since_us=2, until_us=None)
+    await store.set_pause(everything)
+    found = await store.pauses()
+    assert [(p.scope, p.by, p.until_us) for p in found] == [("all", "bob", None), ("job", "bob", 3)]
+    assert await store.clear_pause("job", "a")
+    assert not await store.clear_pause("job", "a")
+    assert list(await store.pauses()) == [everything]
+
+
+async def test_pruning_keeps_the_newest_and_all_that_is_not_terminal(store: SqlStore) -> None:
+    """Runs beyond the number kept go with their attempts, logs and events, oldest first, active ones never."""
+    ids = Ids()
+    runs = [ids.new() for _ in range(8)]
+    for i, r in enumerate(runs):
+        await store.apply([queue(r, job_id=f"j{i % 2}"), start(r), opened(r), logged(r, 1, 1)], at_us=T0)
+    ended = [r for r in runs if r != runs[0]]
+    await store.apply([finish(r) for r in ended], at_us=T0)
+    assert await store.prune(job_id="j0", keep_runs=1, before_us=None, limit=1) == 1
+    assert await store.prune(job_id="j0", keep_runs=1, before_us=None, limit=100) == 1
+    assert [d.run.run_id for d in await store.run_details(runs[::2])] == [runs[0], runs[6]]
+    assert await store.prune(job_id="", keep_runs=2, before_us=None, limit=100) == 2
+    left = [d.run.run_id for d in await store.run_details(runs)]
+    assert left == [runs[0], runs[5], runs[6], runs[7]]
+    for gone in set(runs) - set(left):
+        assert list(await store.events_after(0, limit=9, run_id=gone)) == []
+        assert (await store.log_page(gone, after_seq=0, limit=1)).chunks == []
+    assert await store.prune(job_id="", keep_runs=0, before_us=None, limit=100) == 3
+    assert [d.run.run_id for d in await store.run_details(runs)] == [runs[0]]
+
+
+async def test_pruning_by_age_takes_old_notices_too(store: SqlStore) -> None:
+    """Runs that finished before the time go, in one job or in all; so do old notices when all jobs are meant."""
+    ids = Ids()
+    old, other, young = ids.new(), ids.new(), ids.new()
+    await store.apply([queue(old), queue(other, job_id="o"), queue(young)], at_us=T0)
+    await store.apply([Notice(kind="host.attached", at_us=T0, host="demo")], at_us=T0)
+    hour = 3_600_000_000
+    await store.apply(
+        [finish(old, at_us=T0 + 1), finish(other, at_us=T0 + 1), finish(young, at_us=T0 + hour)], at_us=T0
+    )
+    assert await store.prune(job_id="nightly", keep_runs=None, before_us=T0 + hour, limit=10) == 1
+    assert await store.prune(job_id="", keep_runs=None, before_us=T0 + hour, limit=10) == 1
+    assert [d.run.run_id for d in await store.run_details([old, other, young])] == [young]
+    assert {e.run_id for e in await store.events_after(0, limit=50)} == {young}
+    assert await store.prune(job_id="", keep_runs=None, before_us=None, limit=10) == 0

@@ -1,0 +1,211 @@
+"""What only a server can do to a store: end connections, lose answers, run out of room, serve two kernels."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Self
+
+import pytest
+from store_histories import T0, Ids, queue, start
+from store_places import PostgresPlace
+
+from nomaflow_kernel.store import open_store
+from nomaflow_kernel.store.errors import BackupRefused, SchemaTooNew, StaleEpoch, StoreFull, StoreUnavailable
+from nomaflow_kernel.store.sql_store import SqlStore
+
+pytestmark = pytest.mark.postgres
+
+ids = Ids()
+
+
+@pytest.fixture
+async def store(postgres_place: PostgresPlace) -> AsyncIterator[SqlStore]:
+    """Open a store on PostgreSQL."""
+    opened = open_store(postgres_place.url, lock_wait_seconds=0.3)
+    await opened.open()
+    yield opened
+    await opened.close()
+
+
+class LossyProxy:
+    """Stands between kernel and server on a Unix socket; can swallow the answer to a commit, or refuse connections."""
+
+    def __init__(self, folder: Path, target: Path) -> None:
+        self.folder = folder
+        self._target = target
+        self._links: set[asyncio.Task[None]] = set()
+        self._writers: list[asyncio.StreamWriter] = []
+        self.swallow_after_commit = False
+        self.swallow_before_commit = False
+        self.refuse = False
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_unix_server(self._serve, self.folder / ".s.PGSQL.5432")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        for writer in self._writers:
+            writer.close()
+        await asyncio.gather(*self._links)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._links.add(task)
+        self._writers.append(writer)
+        if self.refuse:
+            writer.close()
+            return
+        up_reader, up_writer = await asyncio.open_unix_connection(self._target / ".s.PGSQL.5432")
+        answers = asyncio.create_task(self._pump(up_reader, writer))
+        with contextlib.suppress(ConnectionError):
+            await self._forward(reader, up_writer, answers=answers, up_reader=up_reader)
+        answers.cancel()
+        await asyncio.wait([answers])
+        for end in (up_writer, writer):
+            end.close()
+            with contextlib.suppress(ConnectionError):
+                await end.wait_closed()
+
+    async def _forward(
+        self,
+        reader: asyncio.StreamReader,
+        up_writer: asyncio.StreamWriter,
+        *,
+        answers: asyncio.Task[None],
+        up_reader: asyncio.StreamReader,
+    ) -> None:
+        while data := await reader.read(65536):
+            if b"COMMIT" in data and self.swallow_before_commit:
+                self.swallow_before_commit = False
+                return
+            if b"COMMIT" in data and self.swallow_after_commit:
+                self.swallow_after_commit = False
+                answers.cancel()
+                await asyncio.wait([answers])
+                up_writer.write(data)
+                await up_reader.read(65536)
+                return
+            up_writer.write(data)
+            await up_writer.drain()
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while data := await reader.read(65536):
+                writer.write(data)
+                await writer.drain()
+        writer.close()
+
+
+@pytest.fixture
+async def proxied(postgres_place: PostgresPlace, tmp_path: Path) -> AsyncIterator[tuple[SqlStore, LossyProxy]]:
+    """Open a store through a proxy."""
+    async with LossyProxy(tmp_path, postgres_place.server.folder) as proxy:
+        store = open_store(postgres_place.url.replace(str(postgres_place.server.folder), str(tmp_path)))
+        await store.open()
+        yield store, proxy
+        await store.close()
+
+
+async def test_a_lost_answer_to_a_commit_is_read_again(proxied: tuple[SqlStore, LossyProxy]) -> None:
+    """Commit done, answer lost: the calls succeed with their results, and nothing is written twice."""
+    store, proxy = proxied
+    proxy.swallow_after_commit = True
+    runs = [ids.new() for _ in range(3)]
+    results = await asyncio.gather(*(store.apply([queue(r), start(r)], at_us=T0) for r in runs))
+    assert not proxy.swallow_after_commit
+    assert [r.lost for r in results] == [frozenset()] * 3
+    assert [e.seq for e in await store.events_after(0, limit=50)] == [1, 2, 3, 4, 5, 6]
+
+
+async def test_a_commit_that_did_not_arrive_is_done_again(proxied: tuple[SqlStore, LossyProxy]) -> None:
+    """The connection breaks before the commit: it is done once, on a new one."""
+    store, proxy = proxied
+    proxy.swallow_before_commit = True
+    run_id = ids.new()
+    result = await store.apply([queue(run_id)], at_us=T0)
+    assert not proxy.swallow_before_commit
+    assert [e.seq for e in result.events] == [1]
+    assert [e.seq for e in await store.events_after(0, limit=50)] == [1]
+
+
+async def test_an_outcome_that_cannot_be_read_is_called_unknown(proxied: tuple[SqlStore, LossyProxy]) -> None:
+    """Commit done, answer lost and the server gone: the error says so; later the outcome can be read."""
+    store, proxy = proxied
+    proxy.swallow_after_commit = True
+    proxy.refuse = True
+    run_id = ids.new()
+    with pytest.raises(StoreUnavailable, match="not known") as caught:
+        await store.apply([queue(run_id)], at_us=T0)
+    assert caught.value.outcome_unknown
+    with pytest.raises(StoreUnavailable) as caught:
+        await store.ping()
+    assert not caught.value.outcome_unknown
+    proxy.refuse = False
+    again = await store.apply([queue(run_id)], at_us=T0)
+    assert again.duplicates[run_id].existing_run_id == run_id
+
+
+async def test_ended_sessions_are_replaced(store: SqlStore, postgres_place: PostgresPlace) -> None:
+    """When the server ends every session, the next write and the next read work on new ones."""
+    await store.pauses()
+    run_id = ids.new()
+    await store.apply([queue(run_id)], at_us=T0)
+    await postgres_place.sql(
+        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+    result = await store.apply([start(run_id)], at_us=T0)
+    assert (result.lost, [e.seq for e in result.events]) == (frozenset(), [2])
+    assert len(await store.run_details([run_id])) == 1
+
+
+async def test_no_room_on_the_server_is_a_full_store(store: SqlStore, postgres_place: PostgresPlace) -> None:
+    """SQLSTATE 53100 is StoreFull for all that waited, and heals."""
+    await postgres_place.sql(
+        "CREATE FUNCTION no_room() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN RAISE EXCEPTION 'could not extend file' USING ERRCODE = '53100'; END $$"
+    )
+    await postgres_place.sql("CREATE TRIGGER full_disk BEFORE INSERT ON events EXECUTE FUNCTION no_room()")
+    run_id = ids.new()
+    with pytest.raises(StoreFull, match="could not extend file"):
+        await store.apply([queue(run_id)], at_us=T0)
+    assert list(await store.run_details([run_id])) == []
+    await postgres_place.sql("DROP TRIGGER full_disk ON events")
+    assert (await store.apply([queue(run_id)], at_us=T0)).events[0].seq == 1
+
+
+async def test_a_second_kernel_fences_the_first(store: SqlStore, postgres_place: PostgresPlace) -> None:
+    """Whoever opens last has the higher epoch; the older one's first write fails, its reads go on."""
+    newer = open_store(postgres_place.url)
+    info = await newer.open()
+    assert info.epoch == 2
+    run_id = ids.new()
+    await newer.apply([queue(run_id)], at_us=T0)
+    with pytest.raises(StaleEpoch, match="own epoch 1, found 2"):
+        await store.apply([start(run_id)], at_us=T0)
+    assert (await store.run_details([run_id]))[0].run.state == "QUEUED"
+    await newer.close()
+
+
+async def test_what_cannot_be_opened_says_why_and_leaves_nothing(postgres_place: PostgresPlace) -> None:
+    """A missing database, an unreachable server and a newer schema are clear errors; backups are pg_dump's."""
+    threads = threading.active_count()
+    with pytest.raises(StoreUnavailable, match="does not exist"):
+        await open_store(postgres_place.url.replace(postgres_place.name, "nowhere")).open()
+    with pytest.raises(StoreUnavailable):
+        await open_store("postgresql+asyncpg://nomaflow@/x?host=/nonexistent").open()
+    store = open_store(postgres_place.url)
+    await store.open()
+    with pytest.raises(BackupRefused, match="pg_dump"):
+        await store.backup("x")
+    await store.close()
+    await postgres_place.sql("UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(SchemaTooNew, match="'9999'"):
+        await open_store(postgres_place.url).open()
+    assert threading.active_count() == threads

@@ -1,0 +1,231 @@
+"""What only a file can suffer: no room, locks, two kernels, sudden death, copies, foreign schemas."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from store_histories import T0, Ids, logged, queue, start
+from store_places import SqlitePlace
+
+from nomaflow_kernel.store import open_store
+from nomaflow_kernel.store.errors import (
+    BackupRefused,
+    SchemaTooNew,
+    StoreFull,
+    StoreInUse,
+    StoreUnavailable,
+    UnsupportedStore,
+)
+from nomaflow_kernel.store.session import WriteSession
+from nomaflow_kernel.store.sql_store import SqlStore
+
+CHILD = [sys.executable, str(Path(__file__).with_name("store_writing_child.py"))]
+ids = Ids()
+
+
+@pytest.fixture
+async def store(sqlite_place: SqlitePlace) -> AsyncIterator[SqlStore]:
+    """Open a store on SQLite."""
+    opened = open_store(sqlite_place.url, lock_wait_seconds=0.3)
+    await opened.open()
+    yield opened
+    await opened.close()
+
+
+async def set_page_limit(store: SqlStore, pages: int) -> None:
+    def limit(session: WriteSession) -> None:
+        session.connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
+
+    await store._database.write(limit)
+
+
+async def test_a_full_store_refuses_and_heals(store: SqlStore, sqlite_place: SqlitePlace) -> None:
+    """Without room a batch fails whole with StoreFull, reads go on; with room again the numbers go on without a gap."""
+    kept = ids.new()
+    await store.apply([queue(kept)], at_us=T0)
+    await set_page_limit(store, 1)
+    refused = ids.new()
+    calls = [store.apply([queue(refused), logged(refused, 1, 10_000)], at_us=T0), store.apply([start(kept)], at_us=T0)]
+    first, _ = await asyncio.gather(*calls, return_exceptions=True)
+    assert isinstance(first, StoreFull)
+    assert "free disk space" in str(first)
+    assert [d.run.run_id for d in await store.run_details([kept, refused])] == [kept]
+    await set_page_limit(store, 1_000_000)
+    result = await store.apply([queue(refused), logged(refused, 1, 10_000)], at_us=T0)
+    seqs = [e.seq for e in await store.events_after(0, limit=10)]
+    assert seqs == list(range(1, result.events[-1].seq + 1))
+    assert await sqlite_place.sql("PRAGMA integrity_check") == [("ok",)]
+
+
+def test_a_disk_that_refuses_a_write_is_a_full_store(sqlite_place: SqlitePlace) -> None:
+    """A write error of the system (here: a limit on file sizes) is StoreFull, and writing goes on once it is lifted."""
+    done = subprocess.run([*CHILD, "fill", sqlite_place.url], capture_output=True, text=True, timeout=40, check=False)
+    assert done.returncode == 0, done.stderr
+    full, kept = done.stdout.splitlines()
+    assert full.startswith("full the history store cannot grow")
+    _, acknowledged, events, last_seq = kept.split()
+    assert acknowledged == events == last_seq
+
+
+async def test_every_acknowledged_change_survives_kill_9(sqlite_place: SqlitePlace) -> None:
+    """A process killed while writing loses nothing that it was told is kept, and the file is whole."""
+    for _ in range(3):
+        child = subprocess.Popen([*CHILD, "write", sqlite_place.url], stdout=subprocess.PIPE)
+        assert child.stdout is not None
+        lines = [child.stdout.readline() for _ in range(500)]
+        child.kill()
+        lines += child.stdout.read().splitlines(keepends=True)
+        child.stdout.close()
+        child.wait()
+        said = [line.decode().split() for line in lines if line.endswith(b"\n")]
+        store = open_store(sqlite_place.url)
+        await store.open()
+        queued = {run_id for what, run_id in said if what == "queued"}
+        ended = {run_id for what, run_id in said if what == "finished"}
+        found = {d.run.run_id: d.run.state for d in await store.run_details(sorted(queued | ended))}
+        events = await store.events_after(0, limit=100_000)
+        await store.close()
+        assert found.keys() == queued | ended
+        assert {found[r] for r in ended} == {"SUCCEEDED"}
+        assert [e.seq for e in events] == list(range(1, len(events) + 1))
+        assert await sqlite_place.sql("PRAGMA integrity_check") == [("ok",)]
+
+
+async def test_a_second_kernel_is_told_who_has_the_store(sqlite_place: SqlitePlace) -> None:
+    """Opening a store that another process holds fails at once and names its pid; when that ends, it opens."""
+    child = subprocess.Popen([*CHILD, "hold", sqlite_place.url], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert child.stdin is not None
+    assert child.stdout is not None
+    assert child.stdout.readline() == b"open\n"
+    store = open_store(sqlite_place.url)
+    with pytest.raises(StoreInUse, match=f"pid {child.pid}") as caught:
+        await store.open()
+    assert caught.value.pid == child.pid
+    child.stdin.close()
+    child.wait(timeout=10)
+    child.stdout.close()
+    info = await store.open()
+    await store.close()
+    assert info.epoch == 2
+
+
+async def test_two_stores_of_one_process_exclude_each_other_too(store: SqlStore, sqlite_place: SqlitePlace) -> None:
+    """The lock holds within a process, also by another name of the file."""
+    link = sqlite_place.path.with_name("link.db")
+    link.symlink_to(sqlite_place.path)
+    with pytest.raises(StoreInUse, match=f"pid {os.getpid()}"):
+        await open_store(f"sqlite+aiosqlite:///{link}").open()
+    await store.ping()
+
+
+async def test_a_backup_taken_while_writing_is_a_store(store: SqlStore, tmp_path: Path) -> None:
+    """The copy holds a prefix of the history, all that was kept before included, and opens as a store."""
+    before = [ids.new() for _ in range(200)]
+    await store.apply([queue(r) for r in before], at_us=T0)
+    stop = asyncio.Event()
+
+    async def write() -> int:
+        count = 0
+        while not stop.is_set():
+            await store.apply([queue(ids.new())], at_us=T0)
+            count += 1
+        return count
+
+    writing = asyncio.create_task(write())
+    copies = [tmp_path / f"copy{n}.db" for n in range(5)]
+    for path in copies:
+        await store.backup(str(path))
+    stop.set()
+    assert await writing > 0
+    for path in copies:
+        assert path.stat().st_mode & 0o777 == 0o600
+        copy = open_store(f"sqlite:///{path}")
+        await copy.open()
+        seqs = [e.seq for e in await copy.events_after(0, limit=100_000)]
+        assert seqs == list(range(1, len(seqs) + 1))
+        assert len(await copy.run_details(before)) == 200
+        await copy.close()
+
+
+async def test_a_backup_overwrites_nothing(store: SqlStore, tmp_path: Path) -> None:
+    """An existing file, or a folder that is not there, is refused by name and leaves nothing behind."""
+    taken = tmp_path / "taken"
+    taken.write_text("mine")
+    with pytest.raises(BackupRefused, match="the file exists"):
+        await store.backup(str(taken))
+    assert taken.read_text() == "mine"
+    with pytest.raises(BackupRefused, match="No such file"):
+        await store.backup(str(tmp_path / "no" / "x.db"))
+    assert not list(tmp_path.glob("*.partial"))
+
+
+async def test_a_newer_schema_is_refused_untouched(sqlite_place: SqlitePlace) -> None:
+    """A store of a newer version is left byte for byte as it was, and the message names both revisions."""
+    store = open_store(sqlite_place.url)
+    await store.open()
+    await store.close()
+    await sqlite_place.sql("UPDATE alembic_version SET version_num = '9999'")
+    before = sqlite_place.path.read_bytes()
+    with pytest.raises(SchemaTooNew, match=r"'9999'.*'0001'"):
+        await store.open()
+    assert sqlite_place.path.read_bytes() == before
+
+
+async def test_what_is_not_a_store_is_refused(tmp_path: Path) -> None:
+    """A missing folder and a file of another kind give an error that names the trouble, and keep no lock."""
+    with pytest.raises(StoreUnavailable, match="No such file or directory"):
+        await open_store(f"sqlite:///{tmp_path}/no/history.db").open()
+    (tmp_path / "text.db").write_text("this is not a database, but a longer text" * 20)
+    store = open_store(f"sqlite:///{tmp_path}/text.db")
+    for _ in range(2):
+        with pytest.raises(StoreUnavailable, match="not a database"):
+            await store.open()
+
+
+def test_a_url_that_names_no_store_is_refused() -> None:
+    """The error shows the URL without its password and what would be right."""
+    for url, why in {
+        "sqlite://": "kept in a file",
+        "sqlite:///:memory:": "kept in a file",
+        "mysql://root:secret@db/x": "unknown kind of database 'mysql'",
+        "history.db": "not a database URL",
+    }.items():
+        with pytest.raises(UnsupportedStore, match=why) as caught:
+            open_store(url)
+        assert "secret" not in str(caught.value)
+        assert "sqlite:///PATH" in str(caught.value)
+
+
+async def test_the_file_is_for_its_owner_and_always_safe(store: SqlStore, sqlite_place: SqlitePlace) -> None:
+    """Mode 0600, WAL, synchronous FULL on the connection that writes, and readers that cannot write."""
+    assert {p.stat().st_mode & 0o777 for p in sqlite_place.path.parent.glob("history.db*")} == {0o600}
+
+    def pragmas(session: WriteSession) -> list[object]:
+        names = ("journal_mode", "synchronous")
+        return [session.connection.exec_driver_sql(f"PRAGMA {n}").scalar_one() for n in names]
+
+    assert await store._database.write(pragmas) == ["wal", 2]
+    with pytest.raises(Exception, match="readonly"):
+        await store._database.read(lambda c: c.exec_driver_sql("DELETE FROM kernel"))
+
+
+def test_the_lock_file_of_a_dead_kernel_does_not_matter(sqlite_place: SqlitePlace) -> None:
+    """A lock file left by a process that was killed, with a stale pid, keeps nobody out."""
+    Path(f"{sqlite_place.path}.lock").write_text("1\n")
+
+    async def open_and_close() -> None:
+        store = open_store(sqlite_place.url)
+        await store.open()
+        await store.close()
+
+    asyncio.run(open_and_close())
+    connection = sqlite3.connect(sqlite_place.path)
+    assert connection.execute("SELECT epoch FROM kernel").fetchall() == [(1,)]
+    connection.close()

@@ -1,0 +1,177 @@
+"""Reading: lists, events, logs, and what an engine is rebuilt from."""
+
+from __future__ import annotations
+
+from store_histories import T0, Ids, finish, finished, logged, opened, queue, start, started
+from store_places import Place
+
+from nomaflow_kernel.domain.records import RunRequest
+from nomaflow_kernel.domain.states import AttemptState, RunState
+from nomaflow_kernel.domain.transitions import Notice
+from nomaflow_kernel.ports import RunFilter
+from nomaflow_kernel.store.sql_store import SqlStore
+
+
+async def listed(store: SqlStore, *, before: str = "", limit: int = 50, **filter: object) -> list[str]:
+    page = await store.list_runs(RunFilter(**filter), before=before, limit=limit)  # type: ignore[arg-type] # passed on
+    return [run.run_id for run in page.runs]
+
+
+async def test_runs_are_listed_newest_first_in_pages(store: SqlStore) -> None:
+    """Pages join without gap or repeat, the last one says so, and filters combine."""
+    ids = Ids()
+    runs = [ids.new() for _ in range(7)]
+    jobs = {r: "odd" if i % 2 else "even" for i, r in enumerate(runs)}
+    await store.apply(
+        [queue(r, job_id=jobs[r], host="a" if i < 4 else "b", queued_at_us=T0 + i) for i, r in enumerate(runs)],
+        at_us=T0,
+    )
+    await store.apply(
+        [finish(runs[0], RunState.FAILED), finish(runs[1]), finish(runs[2], RunState.CANCELED), start(runs[3])],
+        at_us=T0,
+    )
+    newest_first = runs[::-1]
+    page = await store.list_runs(RunFilter(), before="", limit=3)
+    assert ([r.run_id for r in page.runs], page.next_before) == (newest_first[:3], newest_first[2])
+    page = await store.list_runs(RunFilter(), before=page.next_before, limit=3)
+    assert ([r.run_id for r in page.runs], page.next_before) == (newest_first[3:6], newest_first[5])
+    page = await store.list_runs(RunFilter(), before=page.next_before, limit=3)
+    assert ([r.run_id for r in page.runs], page.next_before) == (newest_first[6:], "")
+    assert await listed(store, job_id="odd") == [runs[5], runs[3], runs[1]]
+    assert await listed(store, host="a") == runs[3::-1]
+    assert await listed(store, states=(RunState.FAILED, RunState.CANCELED, RunState.FAILED)) == [runs[2], runs[0]]
+    assert await listed(store, states=(RunState.QUEUED,), limit=2) == [runs[6], runs[5]]
+    assert await listed(store, states=(RunState.QUEUED, RunState.RUNNING), host="a", job_id="odd") == [runs[3]]
+    assert await listed(store, since_us=T0 + 5) == [runs[6], runs[5]]
+    assert await listed(store, job_id="even' OR '1'='1") == []
+    assert await listed(store, before=runs[0]) == []
+
+
+async def test_long_lists_of_states_do_not_read_the_history(store: SqlStore, place: Place) -> None:
+    """Every list is answered from an index: no plan scans the table of runs."""
+    if place.kind != "sqlite":
+        ((plan,),) = await place.sql("SELECT count(*) FROM pg_indexes WHERE tablename = 'runs'")
+        assert int(str(plan)) == 6
+        return
+    for where in ("job_id = 'j'", "host = 'h'", "state = 'FAILED'", "run_id < 'run_x'"):
+        plan = await place.sql(f"EXPLAIN QUERY PLAN SELECT * FROM runs WHERE {where} ORDER BY run_id DESC LIMIT 51")
+        text = " ".join(str(row[3]) for row in plan)
+        assert "SEARCH runs USING" in text, (where, text)
+        assert "TEMP B-TREE" not in text, (where, text)
+    duplicate = (
+        (
+            "SELECT run_id FROM runs WHERE run_id = ?1 OR job_id = ?2 AND request_id = ?3 AND runs.request_id <> ''"
+            " OR slot = ?4 AND runs.slot <> ''"
+        )
+        .replace("?1", "'a'")
+        .replace("?2", "'b'")
+        .replace("?3", "'c'")
+        .replace("?4", "'d'")
+    )
+    text = " ".join(str(row[3]) for row in await place.sql("EXPLAIN QUERY PLAN " + duplicate))
+    assert "runs_by_request" in text, text
+    assert "runs_by_slot" in text, text
+    assert "SCAN" not in text, text
+
+
+async def test_active_runs_are_whole_when_running_and_slim_when_queued(store: SqlStore) -> None:
+    """An engine gets each run that is not terminal, in the order queued, with attempts by step and number."""
+    ids = Ids()
+    done, running, one, two = (ids.new() for _ in range(4))
+    await store.apply(
+        [
+            queue(done),
+            finish(done),
+            queue(running),
+            start(running),
+            opened(running, AttemptState.FAILED, attempt=1),
+            opened(running, attempt=2),
+            opened(running, AttemptState.PENDING, attempt=1, step_index=1, step="next"),
+            queue(one, priority=3),
+            queue(two, request=RunRequest(allow_overlap=True)),
+        ],
+        at_us=T0,
+    )
+    active = await store.active_runs()
+    assert [d.run.run_id for d in active.running] == [running]
+    assert [(a.step_index, a.attempt) for a in active.running[0].attempts] == [(0, 1), (0, 2), (1, 1)]
+    assert active.running[0].definition == {"id": "nightly"}
+    assert [(q.run_id, q.priority, q.host, q.allow_overlap) for q in active.queued] == [
+        (one, 3, "demo", False),
+        (two, 0, "demo", True),
+    ]
+
+
+async def test_events_can_be_kept_to_a_run_or_to_kinds(store: SqlStore) -> None:
+    """A kind stands for itself and what goes on after a dot, not for a longer word; wildcards are just letters."""
+    ids = Ids()
+    a, b = ids.new(), ids.new()
+    await store.apply(
+        [queue(a), queue(b), start(a), opened(a), Notice(kind="runner.odd", at_us=T0), Notice(kind="run", at_us=T0)],
+        at_us=T0,
+    )
+
+    async def kinds(**filter: object) -> list[str]:
+        return [e.kind for e in await store.events_after(0, limit=50, **filter)]  # type: ignore[arg-type] # passed on
+
+    assert await kinds(run_id=a) == ["run.queued", "run.started", "attempt.dispatched"]
+    assert await kinds(kinds=["run"]) == ["run.queued", "run.queued", "run.started", "run"]
+    assert await kinds(kinds=["run.started", "attempt."]) == ["run.started", "attempt.dispatched"]
+    assert await kinds(kinds=["%", "r_n"]) == []
+    assert [e.seq for e in await store.events_after(2, limit=2)] == [3, 4]
+
+
+async def test_a_log_is_read_from_any_line(store: SqlStore) -> None:
+    """The chunk that holds the next line comes first, then all after it; steps and levels leave chunks out."""
+    run_id = Ids().new()
+    await store.apply(
+        [
+            queue(run_id),
+            logged(run_id, 1, 10),
+            logged(run_id, 11, 5, step="report", levels=0b10000),
+            logged(run_id, 16, 1, levels=0b1000000, body=b"\x00\xff"),
+        ],
+        at_us=T0,
+    )
+
+    async def firsts(after_seq: int, limit: int = 10, **filter: object) -> tuple[list[int], bool]:
+        page = await store.log_page(run_id, after_seq=after_seq, limit=limit, **filter)  # type: ignore[arg-type] # same
+        return [c.first_seq for c in page.chunks], page.more
+
+    assert await firsts(0) == ([1, 11, 16], False)
+    assert await firsts(9) == ([1, 11, 16], False)
+    assert await firsts(10) == ([11, 16], False)
+    assert await firsts(14, limit=1) == ([11], True)
+    assert await firsts(15) == ([16], False)
+    assert await firsts(16) == ([], False)
+    assert await firsts(0, step="report") == ([11], False)
+    assert await firsts(0, min_level=30) == ([11, 16], False)
+    assert await firsts(0, min_level=41) == ([11, 16], False)
+    assert await firsts(0, min_level=50) == ([16], False)
+    assert await firsts(0, min_level=900) == ([16], False)
+    page = await store.log_page(run_id, after_seq=15, limit=1)
+    assert (page.chunks[0].body, page.chunks[0].levels, page.chunks[0].codec) == (b"\x00\xff", 64, 1)
+    assert await store.log_page("run_none", after_seq=0, limit=1) == type(page)(chunks=[], more=False)
+
+
+async def test_the_newest_run_of_each_job(store: SqlStore) -> None:
+    """Jobs without a run are left out, also among more jobs than one statement takes."""
+    ids = Ids()
+    runs = [ids.new() for _ in range(4)]
+    await store.apply([queue(r, job_id=f"j{i % 2}") for i, r in enumerate(runs)], at_us=T0)
+    found = await store.last_runs([f"j{i}" for i in range(700)])
+    assert {job: run.run_id for job, run in found.items()} == {"j0": runs[2], "j1": runs[3]}
+    assert await store.last_runs([]) == {}
+
+
+async def test_details_come_in_the_order_asked_for(store: SqlStore) -> None:
+    """Unknown ids are left out; more ids than one statement takes are no trouble."""
+    ids = Ids()
+    runs = [ids.new() for _ in range(600)]
+    await store.apply([queue(r) for r in runs], at_us=T0)
+    await store.apply([t for r in runs for t in (start(r), opened(r))], at_us=T0)
+    await store.apply([t for r in runs for t in (started(r), finished(r), finish(r))], at_us=T0)
+    asked = [*reversed(runs), "run_unknown"]
+    found = await store.run_details(asked)
+    assert [d.run.run_id for d in found] == asked[:-1]
+    assert all(len(d.attempts) == 1 for d in found)

@@ -1,0 +1,70 @@
+"""The tables in code and the tables that the migrations make are the same."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, create_engine
+from store_places import Place, SqlitePlace
+
+from nomaflow_kernel.store import migrations, schema
+from nomaflow_kernel.store.sql_store import SqlStore
+
+
+async def test_the_migrations_make_the_tables_of_the_code(store: SqlStore) -> None:
+    """Alembic finds no difference of tables, columns, types and indexes between a migrated store and the code."""
+
+    def differences(connection: Connection) -> list[object]:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        return list(compare_metadata(context, schema.metadata))
+
+    assert await store._database.read(differences) == []
+
+
+async def test_the_migrations_make_sqlite_tables_to_the_letter(store: SqlStore, place: Place, tmp_path: Path) -> None:
+    """On SQLite the very statements are equal: clustered tables and partial indexes, which no comparison sees."""
+    if not isinstance(place, SqlitePlace):
+        return
+    query = "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL AND name <> 'alembic_version' ORDER BY name"
+    migrated = await place.sql(query)
+    engine = create_engine(f"sqlite:///{tmp_path}/made.db")
+    schema.metadata.create_all(engine)
+    engine.dispose()
+    made = await SqlitePlace(tmp_path / "made.db").sql(query)
+    assert [_plain(row) for row in migrated] == [_plain(row) for row in made]
+
+
+def _plain(row: tuple[object, ...]) -> str:
+    return " ".join(str(row).replace("\\n", " ").replace("\\t", " ").split())
+
+
+def test_the_list_of_revisions_is_complete() -> None:
+    """The revisions that are known without alembic are those that alembic finds."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    script = ScriptDirectory.from_config(config)
+    assert script.get_heads() == [migrations.HEAD]
+    assert tuple(r.revision for r in reversed(list(script.walk_revisions()))) == migrations.REVISIONS
+
+
+def test_alembic_is_not_imported_at_the_head(tmp_path: Path) -> None:
+    """Only a fresh or old store pays for importing alembic."""
+    program = (
+        "import asyncio, sys\n"
+        "from nomaflow_kernel.store import open_store\n"
+        "async def main():\n"
+        "    store = open_store(sys.argv[1])\n"
+        "    await store.open()\n"
+        "    await store.close()\n"
+        "asyncio.run(main())\n"
+        "print('alembic' in sys.modules, 'asyncpg' in sys.modules, 'grpc' in sys.modules)\n"
+    )
+    command = [sys.executable, "-c", program, f"sqlite:///{tmp_path}/h.db"]
+    outputs = [subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() for _ in range(2)]
+    assert outputs == ["True False False", "False False False"]

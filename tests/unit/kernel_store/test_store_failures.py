@@ -1,0 +1,82 @@
+"""What drivers raise, in the store's words."""
+
+from __future__ import annotations
+
+import sqlite3
+
+import pytest
+from sqlalchemy.exc import DBAPIError, OperationalError
+
+from nomaflow_kernel.store.errors import StaleEpoch, StoreBusy, StoreError, StoreFull, StoreUnavailable
+from nomaflow_kernel.store.failures import mapped_errors, store_error
+
+
+def sqlite_error(code: int) -> OperationalError:
+    cause = sqlite3.OperationalError("trouble")
+    cause.sqlite_errorcode = code
+    return OperationalError("INSERT", {}, cause)
+
+
+class ServerError(Exception):
+    """Looks like an error of a PostgreSQL driver."""
+
+    def __init__(self, sqlstate: str) -> None:
+        self.sqlstate = sqlstate
+        super().__init__("first line\nsecond line")
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        (sqlite3.SQLITE_FULL, StoreFull),
+        (sqlite3.SQLITE_IOERR_WRITE, StoreFull),
+        (sqlite3.SQLITE_IOERR_FSYNC, StoreFull),
+        (sqlite3.SQLITE_BUSY, StoreBusy),
+        (sqlite3.SQLITE_BUSY_SNAPSHOT, StoreBusy),
+        (sqlite3.SQLITE_LOCKED, StoreBusy),
+        (sqlite3.SQLITE_IOERR_READ, StoreUnavailable),
+        (sqlite3.SQLITE_CANTOPEN, StoreUnavailable),
+        (sqlite3.SQLITE_CORRUPT, StoreUnavailable),
+        (sqlite3.SQLITE_READONLY, StoreUnavailable),
+        (sqlite3.SQLITE_CONSTRAINT, None),
+        (sqlite3.SQLITE_ERROR, None),
+    ],
+)
+def test_codes_of_sqlite(code: int, expected: type[StoreError] | None) -> None:
+    """Each family of codes has its error; those of a statement itself have none."""
+    found = store_error(sqlite_error(code))
+    assert (type(found) if found else None) is expected
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [
+        ("53100", StoreFull),
+        ("53300", StoreUnavailable),
+        ("55P03", StoreBusy),
+        ("57014", StoreBusy),
+        ("57P01", StoreUnavailable),
+        ("08006", StoreUnavailable),
+        ("3D000", StoreUnavailable),
+        ("25006", StoreUnavailable),
+        ("23505", None),
+        ("22P02", None),
+    ],
+)
+def test_states_of_postgresql(state: str, expected: type[StoreError] | None) -> None:
+    """Each class of SQLSTATE has its error, with the first line of the server's text."""
+    found = store_error(DBAPIError("INSERT", {}, ServerError(state)))
+    assert (type(found) if found else None) is expected
+    assert found is None or ("first line" in str(found) and "second line" not in str(found))
+
+
+def test_what_is_no_driver_error_passes_through() -> None:
+    """A mistake in an operation stays itself, the store's own errors too; a broken pipe is an unreachable store."""
+    assert store_error(ValueError("x")) is None
+    stale = StaleEpoch(own=1, found=2)
+    assert store_error(stale) is stale
+    assert isinstance(store_error(BrokenPipeError("gone")), StoreUnavailable)
+    with pytest.raises(ValueError, match="x"), mapped_errors():
+        raise ValueError("x")
+    with pytest.raises(StoreUnavailable, match="gone"), mapped_errors():
+        raise BrokenPipeError("gone")
