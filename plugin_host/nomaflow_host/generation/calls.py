@@ -1,0 +1,165 @@
+"""From an order to a call that is ready, and from what it returned to what is recorded."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import logging
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from nomaflow import ConnectorRegistry, RunContext, Settings, StepCancelled, StepFailed, StepResult
+from nomaflow.calls import Factory, StepCall, StepOutcome
+from nomaflow_host.injection import CallPlan, PreparationFailed
+from nomaflow_host.injection.plan import plan_for
+from nomaflow_host.injection.references import parse_reference
+from nomaflow_host.normalise import NormalisedResult, ReturnRefused, record_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping
+
+    from nomaflow_host.hooks import HookHost
+    from nomaflow_host.injection.kinds import Kind
+
+__all__ = ["CallMaker", "PreparedCall"]
+
+_log = logging.getLogger("nomaflow.host.hooks")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PreparedCall:
+    """A callable with its arguments.
+
+    :param kind: ``async``: `call` returns a coroutine to await on the loop; ``sync``: it is to be called in a thread
+    :param call: takes nothing
+    :param location: ``file:line``, empty where that is not known
+    :param info: the call as the hooks see it
+    """
+
+    kind: Kind
+    call: Callable[[], Any] = field(repr=False)
+    reference: str
+    location: str
+    info: StepCall = field(repr=False)
+
+
+class CallMaker:
+    """Makes calls with the hooks of one process. Each callable's signature is read once."""
+
+    def __init__(self, *, hooks: HookHost, max_extras_bytes: int) -> None:
+        """Take the hooks that resolve, inject and normalise."""
+        self._hooks = hooks
+        self._max_extras_bytes = max_extras_bytes
+        self._plans: dict[str, CallPlan] = {}
+
+    def plan(self, reference: str) -> CallPlan:
+        """Return how the callable that a reference names is called.
+
+        :raises PreparationFailed: if it cannot be loaded or cannot be a step
+        """
+        plan = self._plans.get(reference)
+        if plan is None:
+            parse_reference(reference)
+            target = self._guarded(lambda: self._hooks.call.nomaflow_resolve_callable(reference=reference), "resolve")
+            plan = self._plans[reference] = plan_for(target, reference=reference)
+        return plan
+
+    def prepare(
+        self,
+        plan: CallPlan,
+        *,
+        values: Mapping[str, Any],
+        strict: Collection[str],
+        ctx: RunContext,
+        connectors: ConnectorRegistry | None,
+        settings: Settings | None,
+        shown: Mapping[str, Any] | None = None,
+    ) -> PreparedCall:
+        """Return the call, with injections made and values coerced.
+
+        :param values: all layers merged
+        :param strict: the keys of op_kwargs
+        :param shown: what messages show in place of *values*
+        :raises PreparationFailed: as `CallPlan.bind`, or ``hook_failed``
+        """
+        info = StepCall(reference=plan.reference, kind=plan.kind, ctx=ctx, connectors=connectors, settings=settings)
+        injections = self._injections(plan, info, values)
+        arguments = plan.bind(values, strict=strict, injections=injections, shown=shown)
+        if plan.kind == "async":
+            call: Callable[[], Any] = functools.partial(plan.target, **arguments)
+        else:
+            call = functools.partial(_call_to_the_end, plan.target, arguments)
+        return PreparedCall(kind=plan.kind, call=call, reference=plan.reference, location=plan.location, info=info)
+
+    def normalise(self, value: Any, *, call: StepCall) -> NormalisedResult:
+        """Return what is recorded of a returned value.
+
+        :raises StepFailed: if it cannot be kept exactly; a ReturnRefused carries a reason code
+        """
+        try:
+            result = self._hooks.call.nomaflow_normalise_return(value=value, call=call)
+        except (StepFailed, StepCancelled):
+            raise
+        except Exception as error:
+            raise ReturnRefused(f"a plugin failed to normalise the returned value: {_said(error)}") from error
+        if not isinstance(result, StepResult):
+            problem = f"a plugin normalised the returned value to {type(result).__name__}, expected StepResult"
+            raise ReturnRefused(problem)
+        return record_of(result, max_extras_bytes=self._max_extras_bytes)
+
+    def observe_started(self, call: StepCall) -> None:
+        """Tell the plugins that a call is about to be made. Never raises."""
+        self._observe(lambda: self._hooks.call.nomaflow_attempt_started(call=call), "nomaflow_attempt_started")
+
+    def observe_finished(self, call: StepCall, outcome: StepOutcome) -> None:
+        """Tell the plugins how a call ended. Never raises."""
+        self._observe(
+            lambda: self._hooks.call.nomaflow_attempt_finished(call=call, outcome=outcome),
+            "nomaflow_attempt_finished",
+        )
+
+    def _injections(self, plan: CallPlan, info: StepCall, values: Mapping[str, Any]) -> dict[str, Any]:
+        if not plan.wants_injections():
+            return {}
+        given: dict[str, Any] = {}
+        results = self._guarded(lambda: self._hooks.call.nomaflow_contribute_injections(call=info), "inject")
+        for mapping in reversed(results):
+            given.update(mapping)
+        for name, value in given.items():
+            if isinstance(value, Factory):
+                needed = name not in values and plan.injectable(name)
+                given[name] = self._guarded(value.make, "inject") if needed else None
+        return given
+
+    def _guarded(self, action: Callable[[], Any], what: str) -> Any:
+        try:
+            return action()
+        except PreparationFailed:
+            raise
+        except Exception as error:
+            raise PreparationFailed("hook_failed", f"a plugin failed to {what}: {_said(error)}") from error
+
+    def _observe(self, action: Callable[[], Any], hook: str) -> None:
+        try:
+            action()
+        except Exception:  # noqa: BLE001 - an observer's mistake is logged and changes nothing
+            _log.exception("a plugin's %s raised; the attempt goes on", hook)
+
+
+def _call_to_the_end(target: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
+    """Call a sync callable; where it hands back a coroutine, as a plain wrapper does, run that as well."""
+    try:
+        value = target(**arguments)
+        return asyncio.run(value) if inspect.iscoroutine(value) else value
+    except StopIteration as error:
+        # No future can hold a StopIteration; Python itself does this to one that leaves a coroutine.
+        raise RuntimeError("the callable raised StopIteration") from error
+
+
+def _said(error: Exception) -> str:
+    frame = error.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    where = f" ({frame.tb_frame.f_code.co_filename}:{frame.tb_lineno})" if frame is not None else ""
+    return f"{type(error).__name__}: {error}{where}"

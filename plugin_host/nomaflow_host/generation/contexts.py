@@ -1,0 +1,111 @@
+"""From an order to ``ctx``."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import TYPE_CHECKING, Any
+
+from nomaflow import PreviousStep, RunContext, Trigger
+from nomaflow_api.v1.values import ValueCodecError, loads, loads_plain
+from nomaflow_host.injection import EnvironmentMissing, PreparationFailed, resolve_tree
+
+if TYPE_CHECKING:
+    import logging
+    from collections.abc import Callable, Mapping
+
+    from nomaflow_host.attempts import AttemptOrder
+
+__all__ = ["context_of", "resolved_values", "values_of"]
+
+
+def context_of(
+    order: AttemptOrder,
+    *,
+    environ: Mapping[str, str],
+    is_cancelled: Callable[[], bool],
+    progress: Callable[[float, float | None, str], None],
+    log: logging.Logger,
+    now: dt.datetime,
+) -> RunContext:
+    """Return the context of an attempt that is about to start.
+
+    :param environ: what ``${NAME}`` in params is looked up in
+    :param is_cancelled: called by ``ctx.is_cancelled()``
+    :param progress: called by ``ctx.progress()`` with done, total and message
+    :param now: with a time zone; the deadline counts from it
+    :raises PreparationFailed: if the params cannot be read
+    """
+    params = resolved_values(values_of(order.params_json, "params"), environ, lambda _: "params")
+    return RunContext(
+        run_id=order.run_id,
+        job_id=order.job_id,
+        trigger=Trigger(order.trigger_kind, by=order.trigger_by, at=_moment(order.trigger_at_us)),
+        prev_rows_affected=order.prev_rows_affected,
+        parent_chain=tuple((job, run) for job, run in order.parent_chain),
+        step_name=order.step,
+        attempt=order.attempt,
+        attempt_key=order.attempt_key,
+        params=params,
+        log_level=order.log_level,
+        deadline=now + dt.timedelta(milliseconds=order.timeout_ms) if order.timeout_ms else None,
+        log=log,
+        previous_steps=_previous_steps(order.previous_steps_json),
+        cancel_check=is_cancelled,
+        progress_sink=progress,
+    )
+
+
+def values_of(text: str, name: str) -> dict[str, Any]:
+    """Return the object that a JSON text of an order holds.
+
+    :param name: what to call it in errors
+    :raises PreparationFailed: ``value_invalid``
+    """
+    if text in ("", "{}"):
+        return {}
+    try:
+        values = loads(text, path=name)
+    except ValueCodecError as error:
+        raise PreparationFailed("value_invalid", f"the {name} cannot be read: {error}") from None
+    if not isinstance(values, dict):
+        problem = f"the {name} cannot be read: expected an object, got {type(values).__name__}"
+        raise PreparationFailed("value_invalid", problem)
+    return values
+
+
+def resolved_values(
+    values: dict[str, Any], environ: Mapping[str, str], layer_of: Callable[[str], str]
+) -> dict[str, Any]:
+    """Return the values with their ``${NAME}`` references resolved.
+
+    :param layer_of: names the layer that a key came from, for errors
+    :raises PreparationFailed: ``environment_missing``, naming the value's place and the variable
+    """
+    try:
+        return {key: resolve_tree(value, environ, path=f"{layer_of(key)}.{key}") for key, value in values.items()}
+    except EnvironmentMissing as error:
+        hint = "variables that connectors.toml names reach steps only where [host] pass_env lists them"
+        raise PreparationFailed("environment_missing", f"{error}; {hint}") from None
+
+
+def _previous_steps(text: str) -> tuple[PreviousStep, ...]:
+    if text in ("", "[]"):
+        return ()
+    try:
+        return tuple(
+            PreviousStep(
+                name=step["name"],
+                state=step["state"],
+                rows_affected=step.get("rows_affected"),
+                extras=step.get("extras") or {},
+            )
+            for step in loads_plain(text, path="previous_steps")
+        )
+    except (ValueCodecError, KeyError, TypeError, AttributeError) as error:
+        raise PreparationFailed("value_invalid", f"the previous steps cannot be read: {error}") from None
+
+
+def _moment(micros: int) -> dt.datetime | None:
+    if not micros:
+        return None
+    return dt.datetime(1970, 1, 1, tzinfo=dt.UTC) + dt.timedelta(microseconds=micros)

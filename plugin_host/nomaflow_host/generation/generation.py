@@ -1,0 +1,300 @@
+"""One load of a project's plugin code."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import importlib
+import importlib.metadata
+import inspect
+import logging
+import os
+import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TextIO
+
+from nomaflow import ConnectorRegistry, RunContext, Settings
+from nomaflow.calls import StepCall, StepOutcome, StepType
+from nomaflow_api.v1.values import ValueCodecError, plain_tree
+from nomaflow_host.connectors import HostConnectorRegistry, ResolvedConnectors
+from nomaflow_host.generation.calls import CallMaker, PreparedCall
+from nomaflow_host.generation.contexts import context_of, resolved_values, values_of
+from nomaflow_host.generation.discovery import extend_sys_path, find_modules
+from nomaflow_host.generation.imports import Imports
+from nomaflow_host.generation.manifest import build_manifest, manifest_bytes
+from nomaflow_host.generation.settings import SettingsSource
+from nomaflow_host.hooks import HookHost, Problem, build_hooks
+from nomaflow_host.injection import CallPlan, PreparationFailed
+from nomaflow_host.injection.annotations import evaluated
+from nomaflow_host.injection.coercion import coercion_for
+from nomaflow_host.injection.plan import BUILTIN_INJECTIONS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from types import ModuleType
+
+    from nomaflow_host.attempts import AttemptOrder
+    from nomaflow_host.generation.spec import ProjectSpec
+    from nomaflow_host.injection.kinds import Kind
+    from nomaflow_host.normalise import NormalisedResult
+
+__all__ = ["Generation", "load_generation"]
+
+_NO_CALL = StepCall(reference="", kind="sync", ctx=RunContext())
+
+
+def _never() -> bool:
+    return False
+
+
+def _ignore(done: float, total: float | None, message: str) -> None:
+    """Drop progress where nobody listens."""
+
+
+class Generation:
+    """The plugin code of a project, loaded in this process.
+
+    Made by `load_generation`, in a template and, after the fork, of use in each worker.
+    """
+
+    def __init__(
+        self,
+        *,
+        spec: ProjectSpec,
+        hooks: HookHost,
+        imports: Imports,
+        plans: Mapping[str, CallPlan | PreparationFailed],
+        calls: CallMaker,
+        step_types: tuple[StepType, ...],
+        problems: tuple[Problem, ...],
+    ) -> None:
+        """Take what `load_generation` loaded."""
+        self.spec = spec
+        self._hooks = hooks
+        self._imports = imports
+        self._plans = plans
+        self._calls = calls
+        self._step_types = step_types
+        self._problems = problems
+        self._settings = SettingsSource(
+            root=spec.root,
+            file=spec.settings_file,
+            first=spec.settings,
+            contributions=lambda: reversed(hooks.call.nomaflow_contribute_settings()),
+        )
+
+    @property
+    def timings(self) -> Mapping[str, float]:
+        """Seconds that the import of each module took."""
+        return dict(self._imports.timings)
+
+    def manifest(self) -> dict[str, Any]:
+        """Return what this generation offers; the same for the same code."""
+        return build_manifest(
+            spec=self.spec,
+            version=importlib.metadata.version("nomaflow"),
+            plans=self._plans,
+            imports=self._imports,
+            step_types=self._step_types,
+            problems=[*self._hooks.problems, *self._problems],
+        )
+
+    def manifest_bytes(self) -> bytes:
+        """Return the manifest encoded, as it is sent."""
+        return manifest_bytes(self.manifest())
+
+    def digest(self) -> str:
+        """Return the SHA-256 of `manifest_bytes`, in hex."""
+        return hashlib.sha256(self.manifest_bytes()).hexdigest()
+
+    def kind_of(self, reference: str) -> Kind | None:
+        """Return ``async`` or ``sync``, None for a callable of which nothing is known. Imports nothing."""
+        plan = self._plans.get(reference)
+        return plan.kind if isinstance(plan, CallPlan) else None
+
+    def registry(self, connectors: ResolvedConnectors) -> HostConnectorRegistry:
+        """Return the registry of a worker, with the types that plugins contribute."""
+        types: dict[str, Any] = {}
+        for contributed in reversed(self._hooks.call.nomaflow_contribute_connectors()):
+            types.update(contributed)
+        return HostConnectorRegistry(connectors, types=types)
+
+    def settings(self, environ: Mapping[str, str]) -> Settings:
+        """Return the settings as of now."""
+        return self._settings.current(environ)
+
+    def context(
+        self,
+        order: AttemptOrder,
+        *,
+        environ: Mapping[str, str],
+        is_cancelled: Callable[[], bool] = _never,
+        progress: Callable[[float, float | None, str], None] = _ignore,
+        log: logging.Logger | None = None,
+        now: dt.datetime | None = None,
+    ) -> RunContext:
+        """Return the context of an attempt; the parameters are those of `contexts.context_of`.
+
+        :raises PreparationFailed: if the order's params cannot be read
+        """
+        return context_of(
+            order,
+            environ=environ,
+            is_cancelled=is_cancelled,
+            progress=progress,
+            log=log or logging.getLogger("nomaflow.step"),
+            now=now or dt.datetime.now(dt.UTC),
+        )
+
+    def prepare(
+        self,
+        order: AttemptOrder,
+        *,
+        environ: Mapping[str, str],
+        ctx: RunContext | None = None,
+        connectors: ConnectorRegistry | None = None,
+        settings: Settings | None = None,
+    ) -> PreparedCall:
+        """Return the call that an order asks for.
+
+        :param environ: what ``${NAME}`` in its values is looked up in
+        :param ctx: made by `context` where it is not given
+        :param settings: those of now where they are not given
+        :raises PreparationFailed: with a reason code and a sentence; there is no traceback to show
+        """
+        known = self._plans.get(order.callable)
+        plan = known if isinstance(known, CallPlan) else self._calls.plan(order.callable)
+        strict = frozenset(order.strict_keys)
+        shown = values_of(order.kwargs_json, "arguments")
+        values = shown
+        if "$" in order.kwargs_json:
+            values = resolved_values(shown, environ, lambda key: "op_kwargs" if key in strict else "params")
+        return self._calls.prepare(
+            plan,
+            values=values,
+            strict=strict,
+            ctx=ctx or self.context(order, environ=environ),
+            connectors=connectors,
+            settings=settings or self.settings(environ),
+            shown=shown,
+        )
+
+    def normalise(self, value: Any, *, call: StepCall | None = None) -> NormalisedResult:
+        """Return what is recorded of a returned value.
+
+        :param call: the ``info`` of the PreparedCall that returned it
+        :raises StepFailed: if it cannot be kept exactly; a ReturnRefused carries a ``reason_code``
+        """
+        return self._calls.normalise(value, call=call or _NO_CALL)
+
+    def observe_started(self, call: StepCall) -> None:
+        """Tell the plugins that a call is about to be made. Never raises."""
+        self._calls.observe_started(call)
+
+    def observe_finished(self, call: StepCall, outcome: StepOutcome) -> None:
+        """Tell the plugins how a call ended. Never raises."""
+        self._calls.observe_finished(call, outcome)
+
+
+def load_generation(
+    spec: ProjectSpec,
+    *,
+    environ: Mapping[str, str] | None = None,
+    trace_stream: TextIO | None = None,
+    entry_points: Iterable[importlib.metadata.EntryPoint] | None = None,
+) -> Generation:
+    """Import a project's plugins and all that its jobs name, each module alone.
+
+    Runs in a fresh interpreter with one thread. What raises, exits or cannot be parsed is recorded and stops nothing
+    else; a module that never returns, or kills the process, is the business of whoever supervises it.
+
+    :param environ: where the switch for tracing hooks is looked up, in place of this process's
+    :param trace_stream: where traces of hooks go, in place of stderr
+    :param entry_points: in place of those of the installed distributions
+    """
+    importlib.invalidate_caches()
+    extend_sys_path(spec.sys_path)
+    imports = Imports()
+    for name in spec.preload:
+        imports.get(name)
+    imports.loaded.clear()
+    imports.failed.clear()
+    imports.add_found(find_modules(spec.plugin_dirs))
+    hooks = build_hooks(
+        environ=os.environ if environ is None else environ,
+        trace_stream=trace_stream or sys.stderr,
+        importer=imports.get,
+        entry_points=entry_points,
+    )
+    hooks.add_modules(imports.loaded)
+    step_types, problems = _step_types(hooks)
+    calls = CallMaker(hooks=hooks, max_extras_bytes=spec.max_extras_bytes)
+    offered = _public_functions(imports.loaded)
+    named = {*spec.named_callables, *(each.callable for each in step_types)}
+    plans = {
+        reference: plan
+        for reference in sorted({*offered, *named})
+        if isinstance(plan := _plan(calls, reference), CallPlan) or reference in named
+    }
+    _prepare_coercions(plans[reference] for reference in named)
+    return Generation(
+        spec=spec,
+        hooks=hooks,
+        imports=imports,
+        plans=plans,
+        calls=calls,
+        step_types=step_types,
+        problems=problems,
+    )
+
+
+def _step_types(hooks: HookHost) -> tuple[tuple[StepType, ...], tuple[Problem, ...]]:
+    """Return the contributed step types; one that cannot be used is a problem, as is a plugin that raises."""
+    try:
+        contributed = [each for types in hooks.call.nomaflow_step_types() for each in types]
+    except Exception as error:  # noqa: BLE001 - a plugin's mistake is a problem of the manifest, not of the load
+        return (), (_step_type_problem(f"a plugin's nomaflow_step_types raised {type(error).__name__}: {error}"),)
+    good: dict[str, StepType] = {}
+    problems: list[Problem] = []
+    for each in contributed:
+        try:
+            good[each.name] = replace(each, schema=plain_tree(dict(each.schema), path="schema"))
+        except (ValueCodecError, AttributeError, TypeError, ValueError) as error:
+            name = getattr(each, "name", type(each).__name__)
+            problems.append(_step_type_problem(f"the step type {name!r} of a plugin cannot be used: {error}"))
+    return tuple(good.values()), tuple(problems)
+
+
+def _step_type_problem(message: str) -> Problem:
+    return Problem(
+        severity="error", code="hook_failed", message=message, fix="correct the plugin, then reload the host"
+    )
+
+
+def _public_functions(modules: Mapping[str, ModuleType]) -> list[str]:
+    """Return the references of the functions that the plugin folders' modules define and do not hide."""
+    return [
+        f"{name}:{attribute}"
+        for name, module in modules.items()
+        for attribute, value in vars(module).items()
+        if inspect.isfunction(value)
+        and value.__module__ == name
+        and not attribute.startswith("_")
+        and not hasattr(value, "nomaflow_impl")
+    ]
+
+
+def _plan(calls: CallMaker, reference: str) -> CallPlan | PreparationFailed:
+    try:
+        return calls.plan(reference)
+    except PreparationFailed as error:
+        return error
+
+
+def _prepare_coercions(plans: Iterable[CallPlan | PreparationFailed]) -> None:
+    """Read the annotations of what jobs name here, so that workers share what that imports and builds."""
+    for plan in plans:
+        if isinstance(plan, CallPlan):
+            for name, parameter in plan.named.items():
+                if name not in BUILTIN_INJECTIONS:
+                    plan.coercions[name] = coercion_for(evaluated(parameter.annotation, function=plan.function))

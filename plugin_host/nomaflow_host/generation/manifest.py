@@ -1,0 +1,125 @@
+"""What a generation offers, as the kernel is told. The same code always gives the same bytes."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import platform
+from typing import TYPE_CHECKING, Any
+
+from nomaflow_host.injection import CallPlan, Parameter, PreparationFailed
+from nomaflow_host.injection.annotations import readable
+from nomaflow_host.injection.references import stable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from nomaflow.calls import StepType
+    from nomaflow_host.generation.imports import Imports
+    from nomaflow_host.generation.spec import ProjectSpec
+    from nomaflow_host.hooks import Problem
+
+__all__ = ["MANIFEST_VERSION", "build_manifest", "manifest_bytes"]
+
+MANIFEST_VERSION = 1
+
+_SIMPLE = (type(None), bool, int, float, str)
+_MAX_DEFAULT = 200
+
+
+def build_manifest(
+    *,
+    spec: ProjectSpec,
+    version: str,
+    plans: Mapping[str, CallPlan | PreparationFailed],
+    imports: Imports,
+    step_types: Iterable[StepType],
+    problems: Iterable[Problem],
+) -> dict[str, Any]:
+    """Return the manifest, in the form that the decision on processes and contracts gives."""
+    return {
+        "manifest_version": MANIFEST_VERSION,
+        "host": spec.host,
+        "nomaflow_version": version,
+        "python": platform.python_version(),
+        "project": spec.root,
+        "callables": {reference: _callable(plans[reference], spec.root) for reference in sorted(plans)},
+        "modules": _modules(imports),
+        "step_types": [
+            {"name": each.name, "callable": each.callable, "schema": dict(each.schema), "doc": each.doc}
+            for each in sorted(step_types, key=lambda each: each.name)
+        ],
+        "job_files": [dict(each) for each in spec.job_files],
+        "problems": [*map(dict, spec.problems), *(each.to_json() for each in problems)],
+    }
+
+
+def manifest_bytes(manifest: Mapping[str, Any]) -> bytes:
+    """Return the manifest's one encoding; its digest is their SHA-256."""
+    return json.dumps(manifest, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")
+
+
+def _modules(imports: Imports) -> dict[str, Any]:
+    return {
+        name: {
+            "error": imports.failed[name].message if name in imports.failed else None,
+            "traceback": imports.failed[name].traceback if name in imports.failed else "",
+        }
+        for name in sorted({*imports.loaded, *imports.failed})
+    }
+
+
+def _callable(plan: CallPlan | PreparationFailed, root: str) -> dict[str, Any]:
+    if isinstance(plan, PreparationFailed):
+        return {
+            "kind": "sync",
+            "doc": "",
+            "file": "",
+            "line": 0,
+            "parameters": [],
+            "accepts_any_keyword": False,
+            "error": stable(plan.message),
+        }
+    code = getattr(plan.function, "__code__", None)
+    return {
+        "kind": plan.kind,
+        "doc": _first_line(plan),
+        "file": _relative(code.co_filename, root) if code is not None else "",
+        "line": code.co_firstlineno if code is not None else 0,
+        "parameters": [_parameter(each) for each in plan.parameters],
+        "accepts_any_keyword": plan.accepts_any,
+        "error": None,
+    }
+
+
+def _first_line(plan: CallPlan) -> str:
+    doc = inspect.getdoc(plan.function)
+    return doc.strip().splitlines()[0] if doc and doc.strip() else ""
+
+
+def _parameter(parameter: Parameter) -> dict[str, Any]:
+    return {
+        "name": parameter.name,
+        "kind": parameter.kind,
+        "required": parameter.required,
+        "annotation": stable(readable(parameter.annotation)),
+        "default": "" if parameter.default is inspect.Parameter.empty else _default(parameter.default),
+    }
+
+
+def _default(value: Any) -> str:
+    """Return a default as text; of what has no stable one, only the type."""
+    plain = type(value) in _SIMPLE or (type(value) in (list, tuple) and all(type(item) in _SIMPLE for item in value))
+    if not plain:
+        return f"<{type(value).__name__}>"
+    try:
+        text = repr(value)
+    except ValueError:  # an int with more digits than Python prints
+        return f"<{type(value).__name__}>"
+    return text if len(text) <= _MAX_DEFAULT else text[: _MAX_DEFAULT - 3] + "..."
+
+
+def _relative(file: str, root: str) -> str:
+    inside = os.path.relpath(os.path.realpath(file), os.path.realpath(root))
+    return file if inside.startswith("..") else inside.replace(os.sep, "/")

@@ -1,0 +1,107 @@
+"""``settings`` of an attempt: read again when nomaflow.toml changed, the last good ones where it is malformed."""
+
+from __future__ import annotations
+
+import logging
+import os
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from nomaflow import Settings
+from nomaflow_host.injection.environment import EnvironmentMissing, resolve_tree
+
+__all__ = ["SettingsSource", "settings_tree"]
+
+_log = logging.getLogger("nomaflow.host.settings")
+_SECTIONS = {"connectors": "connectors.toml", "jobs": "jobs.toml"}
+
+
+def settings_tree(tree: Mapping[str, Any], *, root: str, environ: Mapping[str, str]) -> dict[str, Any]:
+    """Return the settings that a nomaflow.toml gives.
+
+    :param tree: the parsed file
+    :param root: the project's directory, which paths are relative to
+    :raises EnvironmentMissing: if ``[app]`` refers to a variable that is not set
+    :raises TypeError: if a section is not a table or a path not text
+    """
+    result: dict[str, Any] = {"app": resolve_tree(_table(tree, "app"), environ, path="app")}
+    for section, default in _SECTIONS.items():
+        path = _table(tree, section).get("config_path", default)
+        if not isinstance(path, str):
+            raise TypeError(f"{section}.config_path is {type(path).__name__}, expected str")
+        path = resolve_tree(path, environ, path=f"{section}.config_path")
+        result[section] = {"config_path": str(Path(root, path))}
+    return result
+
+
+class SettingsSource:
+    """The settings of one process.
+
+    :param file: nomaflow.toml; empty for a project without
+    :param first: the tree to use where the file cannot be read the first time
+    :param contributions: further trees, by plugins, called whenever the file is read; the file wins over them
+    """
+
+    def __init__(
+        self,
+        *,
+        root: str,
+        file: str,
+        first: Mapping[str, Any],
+        contributions: Callable[[], Iterable[Mapping[str, Any]]],
+    ) -> None:
+        """Read nothing yet."""
+        self._root = root
+        self._file = file
+        self._good: Mapping[str, Any] = first
+        self._contributions = contributions
+        self._stamp: tuple[int, ...] | None = None
+        self._current: Settings | None = None
+
+    def current(self, environ: Mapping[str, str]) -> Settings:
+        """Return the settings as of now; costs one stat where nothing changed."""
+        stamp = self._stamp_now()
+        if self._current is None or stamp != self._stamp:
+            self._stamp = stamp
+            self._good = self._read(environ)
+            merged: dict[str, Any] = {}
+            for tree in [*self._contributions(), self._good]:
+                merged = _merged(merged, tree)
+            self._current = Settings(merged)
+        return self._current
+
+    def _stamp_now(self) -> tuple[int, ...]:
+        try:
+            status = os.stat(self._file)
+        except OSError:
+            return ()
+        return (status.st_mtime_ns, status.st_size, status.st_ino)
+
+    def _read(self, environ: Mapping[str, str]) -> Mapping[str, Any]:
+        if not self._file:
+            return self._good or settings_tree({}, root=self._root, environ=environ)
+        try:
+            text = Path(self._file).read_text("utf-8")
+            return settings_tree(tomllib.loads(text), root=self._root, environ=environ)
+        except (OSError, ValueError, TypeError, EnvironmentMissing) as error:
+            _log.warning("settings: %s cannot be used, the last good ones stay: %s", self._file, error)
+            return self._good
+
+
+def _table(tree: Mapping[str, Any], section: str) -> Mapping[str, Any]:
+    value = tree.get(section, {})
+    if not isinstance(value, dict):
+        raise TypeError(f"{section} is {type(value).__name__}, expected a table")
+    return value
+
+
+def _merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Return *over* laid on *under*, table by table."""
+    result = dict(under)
+    for key, value in over.items():
+        below = result.get(key)
+        both = isinstance(below, Mapping) and isinstance(value, Mapping)
+        result[key] = _merged(below, value) if both else value  # type: ignore[arg-type]  # both are mappings then
+    return result

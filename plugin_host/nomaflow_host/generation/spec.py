@@ -1,0 +1,56 @@
+"""What a generation is loaded from: all that a template or a worker knows of its project."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields
+from typing import TYPE_CHECKING, Any
+
+from nomaflow_host.normalise import EXTRAS_LIMIT
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["ProjectSpec"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ProjectSpec:
+    """A project, as its host's main process read it. Everything in it is JSON-able.
+
+    :param host: the host's name
+    :param root: the project's directory, absolute
+    :param sys_path: directories that modules are imported from
+    :param plugin_dirs: those of them whose modules are all offered
+    :param named_callables: the references that jobs name
+    :param job_files: the manifest's ``job_files``
+    :param problems: further entries for the manifest's ``problems``
+    :param settings: the settings' tree as main read it, used where `settings_file` cannot be read
+    :param settings_file: nomaflow.toml, absolute; empty for none. Read again when it changed
+    :param preload: modules to import before the plugins, so that every worker shares their memory
+    :param max_extras_bytes: the limit of a result's encoded extras
+    """
+
+    host: str
+    root: str
+    sys_path: tuple[str, ...] = ()
+    plugin_dirs: tuple[str, ...] = ()
+    named_callables: tuple[str, ...] = ()
+    job_files: tuple[Mapping[str, Any], ...] = ()
+    problems: tuple[Mapping[str, Any], ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    settings_file: str = ""
+    preload: tuple[str, ...] = ()
+    max_extras_bytes: int = EXTRAS_LIMIT
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as a JSON-able dict."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, tree: Mapping[str, Any]) -> ProjectSpec:
+        """Return the spec that `to_json` made *tree* of; keys of a newer version are passed over."""
+        known = {each.name for each in fields(cls)}
+        given: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in tree.items() if key in known
+        }
+        return cls(**given)

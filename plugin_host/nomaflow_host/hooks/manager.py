@@ -1,0 +1,144 @@
+"""The plugin manager of one process: built-in plugins, entry points, and modules of the plugins folder."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from typing import TYPE_CHECKING, Any, TextIO
+
+import pluggy
+
+from nomaflow import hookspecs
+from nomaflow_host.hooks import builtin
+from nomaflow_host.hooks.problems import Problem
+from nomaflow_host.hooks.tracing import TRACE_VARIABLE, trace_hooks
+from nomaflow_host.injection.references import ImportReport, import_module, near
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from types import ModuleType
+
+__all__ = ["ENTRY_POINT_GROUP", "HookHost", "build_hooks", "defines_hooks"]
+
+ENTRY_POINT_GROUP = "nomaflow.plugins"
+"""The entry points of installed distributions that are plugins."""
+
+_MARK = f"{hookspecs.PROJECT_NAME}_impl"
+
+
+class HookHost:
+    """The hooks of a process.
+
+    A plugin that does not fit the hooks is dropped with a problem that says why; it never stops the others.
+
+    :ivar problems: what was dropped, in the order met
+    """
+
+    def __init__(self, manager: pluggy.PluginManager) -> None:
+        """Take a manager that knows the specs and the built-in plugins."""
+        self._manager = manager
+        self.problems: list[Problem] = []
+
+    @property
+    def call(self) -> Any:
+        """The hooks, to be called by name with keywords."""
+        return self._manager.hook
+
+    def names(self) -> tuple[str, ...]:
+        """Return the names of all plugins, in the order registered."""
+        return tuple(name for name, _ in self._manager.list_name_plugin())
+
+    def add(self, plugin: Any, *, name: str, file: str = "") -> bool:
+        """Register a plugin, or drop it with a problem.
+
+        :param name: what messages and traces call it
+        :param file: where it is, for the problem
+        :return: True where it is registered
+        """
+        try:
+            self._manager.register(plugin, name=name)
+            self._check_known(plugin)
+        except (pluggy.PluginValidationError, ValueError) as error:
+            if self._manager.is_registered(plugin):
+                self._manager.unregister(plugin)
+            self._drop(name, file, _one_line(error))
+            return False
+        except Exception as error:  # noqa: BLE001 - reading a plugin's attributes may run its code
+            self._drop(name, file, f"{type(error).__name__}: {_one_line(error)}")
+            return False
+        return True
+
+    def add_entry_points(self, entry_points: Iterable[importlib.metadata.EntryPoint]) -> None:
+        """Load and register plugins of installed distributions, whatever their import does."""
+        for point in sorted(entry_points, key=lambda each: each.name):
+            try:
+                plugin = point.load()
+            except BaseException as error:  # noqa: BLE001 - sys.exit() of a plugin's import is reported as well
+                self._drop(point.name, point.value, f"{type(error).__name__}: {_one_line(error)}")
+                continue
+            self.add(plugin, name=point.name, file=point.value)
+
+    def add_modules(self, modules: Mapping[str, ModuleType]) -> None:
+        """Register those modules that define hooks."""
+        for name, module in sorted(modules.items()):
+            if defines_hooks(module):
+                self.add(module, name=name, file=getattr(module, "__file__", None) or "")
+
+    def _check_known(self, plugin: Any) -> None:
+        """Refuse implementations of hooks that do not exist."""
+        known = {name for name in vars(hookspecs) if name.startswith(f"{hookspecs.PROJECT_NAME}_")}
+        for caller in self._manager.get_hookcallers(plugin) or []:
+            if caller.name not in known:
+                optional = all(impl.optionalhook for impl in caller.get_hookimpls() if impl.plugin is plugin)
+                if not optional:
+                    raise ValueError(f"there is no hook {caller.name!r}{near(caller.name, known)}")
+
+    def _drop(self, name: str, file: str, why: str) -> None:
+        self.problems.append(
+            Problem(
+                severity="error",
+                code="plugin_dropped",
+                file=file,
+                message=f"the plugin {name!r} is not used: {why}",
+                fix="correct it to match nomaflow.hookspecs, then reload the host",
+            )
+        )
+
+
+def build_hooks(
+    *,
+    environ: Mapping[str, str],
+    trace_stream: TextIO,
+    importer: Callable[[str], ModuleType | ImportReport] = import_module,
+    entry_points: Iterable[importlib.metadata.EntryPoint] | None = None,
+) -> HookHost:
+    """Return the hooks of this process, with the built-in plugins and those of installed distributions.
+
+    :param environ: where `TRACE_VARIABLE` is looked up
+    :param trace_stream: where traces go
+    :param importer: what the built-in resolver imports modules with
+    :param entry_points: in place of those of the installed distributions
+    """
+    manager = pluggy.PluginManager(hookspecs.PROJECT_NAME)
+    manager.add_hookspecs(hookspecs)
+    for plugin in (builtin.injecting, builtin.settings, builtin.connecting, builtin.normalising):
+        manager.register(plugin, name=plugin.__name__.removeprefix("nomaflow_host.hooks."))
+    manager.register(builtin.ImportResolver(importer), name="builtin.resolving")
+    manager.check_pending()
+    if environ.get(TRACE_VARIABLE, "") not in ("", "0"):
+        trace_hooks(manager, trace_stream)
+    hooks = HookHost(manager)
+    if entry_points is None:
+        entry_points = importlib.metadata.entry_points(group=ENTRY_POINT_GROUP)
+    hooks.add_entry_points(entry_points)
+    return hooks
+
+
+def defines_hooks(module: ModuleType) -> bool:
+    """Return True where a module has a function marked with ``nomaflow.hookimpl``."""
+    return any(
+        isinstance(getattr(value, _MARK, None), dict) for value in list(vars(module).values()) if callable(value)
+    )
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,30 @@
+"""Something wrong with a project that does not stop the rest of it from working."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+__all__ = ["Problem"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Problem:
+    """One entry of the manifest's ``problems``.
+
+    :param severity: ``error`` or ``warning``
+    :param code: stable and short, such as ``plugin_dropped``
+    :param file: relative to the project where it lies in it; empty where there is none
+    :param path: where in the file; may be empty
+    :param fix: the way out, may be empty
+    """
+
+    severity: str
+    code: str
+    message: str
+    file: str = ""
+    path: str = ""
+    fix: str = ""
+
+    def to_json(self) -> dict[str, str]:
+        """Return it as the manifest has it."""
+        return asdict(self)

@@ -1,0 +1,24 @@
+"""From a reference and a bag of values to a call that is ready to be made."""
+
+from __future__ import annotations
+
+from nomaflow_host.injection.environment import EnvironmentMissing, names_in, resolve_text, resolve_tree
+from nomaflow_host.injection.errors import PREPARATION_REASONS, PreparationFailed
+from nomaflow_host.injection.plan import BUILTIN_INJECTIONS, CallPlan, Parameter, plan_for
+from nomaflow_host.injection.references import Reference, parse_reference, resolve_reference
+
+__all__ = [
+    "BUILTIN_INJECTIONS",
+    "PREPARATION_REASONS",
+    "CallPlan",
+    "EnvironmentMissing",
+    "Parameter",
+    "PreparationFailed",
+    "Reference",
+    "names_in",
+    "parse_reference",
+    "plan_for",
+    "resolve_reference",
+    "resolve_text",
+    "resolve_tree",
+]

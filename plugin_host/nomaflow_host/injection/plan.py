@@ -1,0 +1,216 @@
+"""How to call one callable: its signature, read once, and the binding of keys, injections and values to it."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from nomaflow_host.injection.annotations import UNKNOWN, evaluated, readable, signature_of
+from nomaflow_host.injection.coercion import Coercion, coercion_for
+from nomaflow_host.injection.errors import PreparationFailed
+from nomaflow_host.injection.kinds import Kind, innermost, kind_of_callable
+from nomaflow_host.injection.references import near
+from nomaflow_host.injection.scalars import Misfit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping
+
+__all__ = ["BUILTIN_INJECTIONS", "CallPlan", "Parameter", "plan_for"]
+
+BUILTIN_INJECTIONS = ("connectors", "ctx", "settings")
+"""The names that are injected without any plugin."""
+
+_MAX_SHOWN = 80
+_CONTROL = {
+    inspect.Parameter.POSITIONAL_ONLY: "positional_only",
+    inspect.Parameter.VAR_POSITIONAL: "var_positional",
+    inspect.Parameter.POSITIONAL_OR_KEYWORD: "keyword",
+    inspect.Parameter.KEYWORD_ONLY: "keyword",
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Parameter:
+    """One parameter of a callable; ``**kwargs`` is not one.
+
+    :param kind: ``keyword``, ``positional_only`` or ``var_positional``
+    :param bound: True where a partial has given it a value already
+    """
+
+    name: str
+    kind: str
+    required: bool
+    annotation: Any = UNKNOWN
+    default: Any = inspect.Parameter.empty
+    bound: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CallPlan:
+    """How to call *target*.
+
+    :param accepts_any: it has ``**kwargs``
+    :param named: its parameters that can be given by name
+    :param coercions: made when a value for the parameter first comes
+    """
+
+    reference: str
+    target: Callable[..., Any]
+    function: Any
+    kind: Kind
+    parameters: tuple[Parameter, ...]
+    accepts_any: bool
+    named: Mapping[str, Parameter]
+    required: tuple[str, ...]
+    coercions: dict[str, Coercion | None]
+
+    @property
+    def location(self) -> str:
+        """``file:line`` of the function, empty where that is not known."""
+        code = getattr(self.function, "__code__", None)
+        return f"{code.co_filename}:{code.co_firstlineno}" if code is not None else ""
+
+    @property
+    def signature(self) -> str:
+        """The signature in short, for messages: ``(*, apps_id, max_age_days=…, **)``."""
+        parts = [
+            ("*" if each.kind == "var_positional" else "") + each.name + ("" if each.required else "=…")
+            for each in self.parameters
+        ]
+        return f"({', '.join([*parts, *(['**'] if self.accepts_any else [])])})"
+
+    def takes(self, name: str) -> bool:
+        """Return True where the key *name* can be handed over."""
+        return self.accepts_any or name in self.named
+
+    def wants_injections(self) -> bool:
+        """Return True where any injection at all could be given."""
+        return self.accepts_any or bool(self.named)
+
+    def injectable(self, name: str) -> bool:
+        """Return True where an injection of that name is given, unless a key of that name is."""
+        parameter = self.named.get(name)
+        return self.accepts_any if parameter is None else not parameter.bound
+
+    def bind(
+        self,
+        values: Mapping[str, Any],
+        *,
+        strict: Collection[str],
+        injections: Mapping[str, Any],
+        shown: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """Return the keyword arguments of the call.
+
+        :param values: all layers merged
+        :param strict: the keys that came from op_kwargs; the others are dropped where the callable does not
+            take them
+        :param injections: name to value
+        :param shown: what messages show in place of *values*, so that a resolved secret stays out of them
+        :raises PreparationFailed: for an unknown key, a missing argument or a value that does not fit
+        """
+        arguments: dict[str, Any] = {}
+        for key, value in values.items():
+            if key in self.named:
+                arguments[key] = value if key in injections else self._coerced(key, value, shown or values)
+            elif self.accepts_any:
+                arguments[key] = value
+            elif key in strict:
+                raise self._unknown_key(key)
+        for name, value in injections.items():
+            if name not in arguments and self.injectable(name):
+                arguments[name] = value
+        for name in self.required:
+            if name not in arguments:
+                raise self._missing([each for each in self.required if each not in arguments], values)
+        return arguments
+
+    def _coerced(self, key: str, value: Any, shown: Mapping[str, Any]) -> Any:
+        try:
+            coercion = self.coercions[key]
+        except KeyError:
+            annotation = evaluated(self.named[key].annotation, function=self.function)
+            coercion = self.coercions[key] = coercion_for(annotation)
+        if coercion is None or (value is None and self.named[key].default is None):
+            return value
+        try:
+            return coercion(value)
+        except Misfit as misfit:
+            problem = (
+                f"the callable {self.reference!r} cannot take {key} = {_short(shown.get(key))} "
+                f"({type(value).__name__}) for {key}: {readable(self.named[key].annotation)}: {misfit}"
+            )
+            raise PreparationFailed("value_invalid", problem) from None
+
+    def _unknown_key(self, key: str) -> PreparationFailed:
+        problem = (
+            f"the callable {self.reference!r} does not take the op_kwargs key {key!r}{near(key, self.named)}; "
+            f"its signature is {self.signature} (correct the key, or add **_ to the signature)"
+        )
+        return PreparationFailed("key_unknown", problem)
+
+    def _missing(self, names: list[str], values: Mapping[str, Any]) -> PreparationFailed:
+        spare = [key for key in values if key not in self.named]
+        hint = next((hint for name in names if (hint := near(name, spare))), "")
+        hint = hint.replace("did you mean", "they give").replace("?)", ")")
+        problem = (
+            f"the callable {self.reference!r} needs {', '.join(map(repr, names))}, which neither op_kwargs nor params "
+            f"give{hint} (add it to op_kwargs, or give it a default)"
+        )
+        return PreparationFailed("argument_missing", problem)
+
+
+def plan_for(target: Any, *, reference: str) -> CallPlan:
+    """Read the signature of *target*.
+
+    :raises PreparationFailed: ``callable_unsupported`` for what cannot be a step
+    """
+    kind = kind_of_callable(target, reference=reference)
+    try:
+        signature = signature_of(target)
+    except (ValueError, TypeError):
+        problem = f"the callable {reference!r} has no signature that can be read (wrap it in a function)"
+        raise PreparationFailed("callable_unsupported", problem) from None
+    bound = target.keywords if isinstance(target, functools.partial) else {}
+    parameters = tuple(
+        Parameter(
+            name=each.name,
+            kind=_CONTROL[each.kind],
+            required=each.default is each.empty and each.kind is not each.VAR_POSITIONAL,
+            annotation=each.annotation,
+            default=each.default,
+            bound=each.name in bound,
+        )
+        for each in signature.parameters.values()
+        if each.kind is not each.VAR_KEYWORD
+    )
+    _refuse_positional_only(parameters, reference)
+    named = {each.name: each for each in parameters if each.kind == "keyword"}
+    return CallPlan(
+        reference=reference,
+        target=target,
+        function=innermost(target),
+        kind=kind,
+        parameters=parameters,
+        accepts_any=any(each.kind is each.VAR_KEYWORD for each in signature.parameters.values()),
+        named=named,
+        required=tuple(each.name for each in named.values() if each.required),
+        coercions={},
+    )
+
+
+def _refuse_positional_only(parameters: tuple[Parameter, ...], reference: str) -> None:
+    names = [each.name for each in parameters if each.kind == "positional_only"]
+    if names:
+        problem = (
+            f"the callable {reference!r} has the positional-only parameter {names[0]!r}, and steps are called by name "
+            "(remove the '/' from its signature)"
+        )
+        raise PreparationFailed("callable_unsupported", problem)
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _MAX_SHOWN else text[: _MAX_SHOWN - 3] + "..."

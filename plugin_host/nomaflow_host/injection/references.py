@@ -1,0 +1,206 @@
+"""From a reference, ``package.module:attribute.attribute``, to what it names."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.util
+import inspect
+import re
+import sys
+import traceback
+from dataclasses import dataclass
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from nomaflow_host.injection.errors import PreparationFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+__all__ = ["ImportReport", "Reference", "import_module", "near", "parse_reference", "resolve_reference"]
+
+_MAX_LENGTH = 255
+_SEGMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+_ADDRESS = re.compile(r"0x[0-9a-fA-F]+")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reference:
+    """A reference whose grammar is right.
+
+    :param module: dotted
+    :param attribute: dotted
+    """
+
+    module: str
+    attribute: str
+
+    def __str__(self) -> str:
+        return f"{self.module}:{self.attribute}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImportReport:
+    """What an import that failed said.
+
+    :param code: a reason code, ``callable_not_found`` where there is no such module
+    :param message: one line
+    :param traceback: from the module's own frames; empty where there is nothing to show
+    """
+
+    code: str
+    message: str
+    traceback: str = ""
+
+
+def parse_reference(text: str) -> Reference:
+    """Return the parts of a reference. Nothing is imported.
+
+    :raises PreparationFailed: ``reference_invalid`` with what is wrong
+    """
+    shown = repr(text if len(text) <= 80 else text[:77] + "...")
+    if len(text) > _MAX_LENGTH:
+        problem = f"the callable {shown} has {len(text)} characters, expected at most {_MAX_LENGTH}"
+        raise PreparationFailed("reference_invalid", problem)
+    halves = text.split(":")
+    if len(halves) != 2 or not all(halves):
+        problem = f"the callable {shown} is not of the form 'package.module:function'"
+        raise PreparationFailed("reference_invalid", problem)
+    for half, name in zip(halves, ("module", "attribute"), strict=True):
+        for segment in half.split("."):
+            _check_segment(segment, shown, name)
+    return Reference(module=halves[0], attribute=halves[1])
+
+
+def _check_segment(segment: str, shown: str, half: str) -> None:
+    if not _SEGMENT.fullmatch(segment):
+        problem = (
+            f"the {half} of the callable {shown} has the part {segment!r}, "
+            "expected ASCII letters, digits and underscores, joined by dots"
+        )
+        raise PreparationFailed("reference_invalid", problem)
+    if segment.startswith("__"):
+        problem = f"the {half} of the callable {shown} has the part {segment!r}, which begins with two underscores"
+        raise PreparationFailed("reference_invalid", problem)
+
+
+def near(name: str, known: Iterable[str]) -> str:
+    """Return ``" (did you mean 'x'?)"``, or nothing where no known name is near."""
+    matches = difflib.get_close_matches(name, sorted(known), n=1)
+    return f" (did you mean {matches[0]!r}?)" if matches else ""
+
+
+def resolve_reference(
+    reference: Reference, *, importer: Callable[[str], ModuleType | ImportReport] | None = None
+) -> Any:
+    """Import the module and return the attribute.
+
+    :param importer: in place of `import_module`
+    :raises PreparationFailed: ``callable_not_found`` or ``import_failed``, saying which half failed and why
+    """
+    module = (importer or import_module)(reference.module)
+    if isinstance(module, ImportReport):
+        raise PreparationFailed(module.code, f"the callable {str(reference)!r} cannot be loaded: {module.message}")
+    value: Any = module
+    done = reference.module
+    for name in reference.attribute.split("."):
+        try:
+            found = inspect.getattr_static(value, name, None) if isinstance(value, type) else None
+            owner, value = value, getattr(value, name)
+        except AttributeError:
+            raise PreparationFailed("callable_not_found", _missing_attribute(reference, value, name, done)) from None
+        done = f"{done}.{name}" if ":" in done else f"{done}:{name}"
+    if isinstance(owner, type) and inspect.isfunction(found):
+        problem = (
+            f"the callable {str(reference)!r} is a method that needs an instance of {owner.__name__} "
+            "(make it a static or class method, or a function of the module)"
+        )
+        raise PreparationFailed("callable_unsupported", problem)
+    return value
+
+
+def _missing_attribute(reference: Reference, owner: Any, name: str, done: str) -> str:
+    if isinstance(owner, ModuleType):
+        known = [each for each in vars(owner) if not each.startswith("_")]
+        file = getattr(owner, "__file__", None)
+        where = f"the module {owner.__name__!r}" + (f" ({file})" if file else "")
+    else:
+        known = [each for each in dir(owner) if not each.startswith("_")]
+        where = repr(done)
+    return f"the callable {str(reference)!r} cannot be loaded: {where} has no attribute {name!r}{near(name, known)}"
+
+
+def import_module(name: str, *, known_modules: Iterable[str] = ()) -> ModuleType | ImportReport:
+    """Import a module, whatever it does: a report takes the place of every exception, SystemExit included."""
+    known = sys.modules.get(name)
+    if known is not None:
+        return known
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and (name == error.name or name.startswith(error.name + ".")):
+            return _missing_module(name, error.name, known_modules)
+        return _failed_import(name, error)
+    except BaseException as error:  # noqa: BLE001 - sys.exit() and KeyboardInterrupt of a module are reported as well
+        return _failed_import(name, error)
+
+
+def _missing_module(name: str, missing: str, known_modules: Iterable[str]) -> ImportReport:
+    part = "" if missing == name else f" (there is no {missing!r})"
+    parent = sys.modules.get(missing.rpartition(".")[0])
+    if parent is not None and not hasattr(parent, "__path__"):
+        part = f" ({parent.__name__!r} is a module, not a package)"
+    hint = near(name, known_modules)
+    return ImportReport(code="callable_not_found", message=f"there is no module {name!r}{part}{hint}")
+
+
+def _failed_import(name: str, error: BaseException) -> ImportReport:
+    frames = _own_frames(error)
+    where = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
+    if isinstance(error, SyntaxError) and error.filename:
+        where = f" ({error.filename}:{error.lineno})"
+    message = f"the module {name!r} cannot be imported: {_said(error)}{where}"
+    return ImportReport(code="import_failed", message=stable(message), traceback=_traceback(error, frames))
+
+
+def _said(error: BaseException) -> str:
+    if isinstance(error, SystemExit):
+        return f"it called sys.exit({error.code!r})"
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        return f"it imports {error.name!r}, which is not installed here"
+    text = error.msg if isinstance(error, SyntaxError) else _text_of(error)
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _text_of(error: BaseException) -> str:
+    try:
+        text = str(error)
+    except Exception as hostile:  # noqa: BLE001 - an exception whose str() raises must not hide the import's failure
+        return f"its text cannot be had, since str() raised {type(hostile).__name__}"
+    lines = text.strip().splitlines()
+    return (lines[0] if len(lines[0]) <= 300 else lines[0][:297] + "...") if lines else ""
+
+
+def _own_frames(error: BaseException) -> list[traceback.FrameSummary]:
+    frames = traceback.extract_tb(error.__traceback__)
+    return [
+        frame
+        for frame in frames
+        if not frame.filename.startswith("<frozen importlib") and frame.filename not in (__file__, importlib.__file__)
+    ]
+
+
+def _traceback(error: BaseException, frames: list[traceback.FrameSummary]) -> str:
+    shown = traceback.format_list(frames)
+    if isinstance(error, SyntaxError):
+        shown += traceback.format_exception_only(error)
+    else:
+        shown.append(_said(error) + "\n")
+    text = stable("".join(shown))
+    return text if len(text) <= 4096 else "...\n" + text[-4092:]
+
+
+def stable(text: str) -> str:
+    """Return *text* without memory addresses, so that the same code always says the same."""
+    return _ADDRESS.sub("0x…", text)

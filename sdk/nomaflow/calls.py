@@ -1,0 +1,76 @@
+"""What the hooks of `nomaflow.hookspecs` exchange."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from nomaflow.connectors import ConnectorRegistry
+
+if TYPE_CHECKING:
+    from nomaflow.context import RunContext
+    from nomaflow.settings import Settings
+
+__all__ = ["ConnectorFactory", "Factory", "StepCall", "StepOutcome", "StepType"]
+
+ConnectorFactory = Callable[[str, Mapping[str, Any], ConnectorRegistry], Any]
+"""Makes a connector of its name, its table of connectors.toml (secrets resolved) and the registry it is in."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StepCall:
+    """One call of a callable, as the hooks see it.
+
+    :param reference: the callable, such as ``myapp.cleanup:purge_old_sessions``
+    :param kind: ``async`` or ``sync``
+    :param connectors: None where the call has none
+    """
+
+    reference: str
+    kind: str
+    ctx: RunContext
+    connectors: ConnectorRegistry | None = field(default=None, repr=False)
+    settings: Settings | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StepOutcome:
+    """How a call ended.
+
+    :param state: ``SUCCEEDED``, ``FAILED`` or ``CANCELED``
+    :param error: the short error text, empty where there is none
+    :param seconds: how long the callable ran
+    """
+
+    state: str
+    rows_affected: int | None = None
+    error: str = ""
+    reason_code: str = ""
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Factory:
+    """Wraps an injection that is made only where the callable takes it.
+
+    :param make: called once for each such call, in the worker, before the callable
+    """
+
+    make: Callable[[], Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StepType:
+    """A step type that a plugin contributes: a call of *callable* with the step's fields as op_kwargs.
+
+    :param name: what ``type = "…"`` of a step says; lower-case letters, digits and ``_``
+    :param callable: the reference of the callable
+    :param schema: the JSON Schema of the fields; empty for any
+    :param doc: one line
+    """
+
+    name: str
+    callable: str
+    schema: Mapping[str, Any] = field(default_factory=dict)
+    doc: str = ""

@@ -1,0 +1,93 @@
+"""Registries for tests: a fake one of what the test brings, or the real one of a connectors.toml."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from nomaflow.connectors import ConnectorPools, ConnectorRegistry
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["FakeConnectors", "connectors_from"]
+
+
+class FakeConnectors(ConnectorRegistry):
+    """A registry of what a test brings.
+
+    ``FakeConnectors(engines={"default": engine})`` answers ``connectors.pools.engine("default")`` with that engine.
+
+    :param engines: async engines, or whatever stands for them
+    :param sync_engines: engines for plain functions
+    :param connectors: what `sql`, `api` and `connector` answer, by name
+    """
+
+    def __init__(
+        self,
+        *,
+        engines: Mapping[str, Any] | None = None,
+        sync_engines: Mapping[str, Any] | None = None,
+        connectors: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Take the things by name."""
+        self._pools = _FakePools(engines or {}, sync_engines or {})
+        self._connectors = connectors or {}
+
+    @property
+    def pools(self) -> ConnectorPools:
+        """The pools brought."""
+        return self._pools
+
+    def names(self) -> tuple[str, ...]:
+        """Return the names of the connectors brought."""
+        return tuple(sorted(self._connectors))
+
+    def sql(self, name: str) -> Any:
+        """Return the connector *name*."""
+        return _found("connector", name, self._connectors)
+
+    def api(self, name: str) -> Any:
+        """Return the connector *name*."""
+        return _found("connector", name, self._connectors)
+
+    def connector(self, name: str) -> Any:
+        """Return the connector *name*."""
+        return _found("connector", name, self._connectors)
+
+
+class _FakePools(ConnectorPools):
+    def __init__(self, engines: Mapping[str, Any], sync_engines: Mapping[str, Any]) -> None:
+        self._engines = engines
+        self._sync_engines = sync_engines
+
+    def names(self) -> tuple[str, ...]:
+        return tuple(sorted({*self._engines, *self._sync_engines}))
+
+    def engine(self, name: str) -> Any:
+        return _found("pool", name, self._engines)
+
+    def sync_engine(self, name: str) -> Any:
+        return _found("pool", name, self._sync_engines)
+
+
+def connectors_from(path: str | os.PathLike[str], environ: Mapping[str, str] | None = None) -> ConnectorRegistry:
+    """Return the real registry of a connectors.toml. Close it with ``await registry.aclose()``.
+
+    :param environ: what ``${NAME}`` is looked up in, in place of this process's environment
+    :raises RuntimeError: if the host's machinery is not installed
+    """
+    from nomaflow.testing.host_machinery import host_machinery
+
+    machinery = host_machinery()
+    resolved = machinery.read_connectors(path, os.environ if environ is None else environ, required=True)
+    registry: ConnectorRegistry = machinery.HostConnectorRegistry(resolved)
+    return registry
+
+
+def _found(what: str, name: str, things: Mapping[str, Any]) -> Any:
+    try:
+        return things[name]
+    except KeyError:
+        known = ", ".join(map(repr, sorted(things))) or "none"
+        raise LookupError(f"there is no {what} {name!r} in the test's registry (known: {known})") from None

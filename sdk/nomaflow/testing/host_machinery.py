@@ -1,0 +1,33 @@
+"""The one seam between the SDK and a plugin host: tests of callables use the host's own rules."""
+
+from __future__ import annotations
+
+import importlib
+from types import SimpleNamespace
+from typing import Any
+
+__all__ = ["host_machinery"]
+
+_NAMES = {
+    "nomaflow_host.connectors": ("HostConnectorRegistry", "ResolvedConnectors", "read_connectors"),
+    "nomaflow_host.generation": ("CallMaker", "PreparationFailed"),
+    "nomaflow_host.hooks": ("build_hooks",),
+    "nomaflow_host.injection": ("plan_for", "resolve_tree"),
+    "nomaflow_host.normalise": ("EXTRAS_LIMIT",),
+    "nomaflow_host.compat": ("install_liberty_aliases",),
+}
+
+
+def host_machinery() -> Any:
+    """Return the parts of the host that a test needs, by name.
+
+    :raises RuntimeError: if what they need is not installed, with the way out
+    """
+    try:
+        found = {
+            name: getattr(importlib.import_module(module), name) for module, names in _NAMES.items() for name in names
+        }
+    except ModuleNotFoundError as error:
+        problem = f"nomaflow.testing needs {error.name!r}, which is not installed (pip install 'nomaflow[host]')"
+        raise RuntimeError(problem) from error
+    return SimpleNamespace(**found)

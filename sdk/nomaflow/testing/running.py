@@ -1,0 +1,236 @@
+"""One callable, run here and now."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import sys
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from nomaflow.context import RunContext
+from nomaflow.errors import StepCancelled, StepFailed
+from nomaflow.settings import Settings
+from nomaflow.testing.host_machinery import host_machinery
+from nomaflow.testing.outcomes import CallableOutcome
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from nomaflow.connectors import ConnectorRegistry
+
+__all__ = ["run_callable", "run_callable_sync"]
+
+
+async def run_callable(
+    target: Callable[..., Any] | str,
+    *,
+    op_kwargs: Mapping[str, Any] | None = None,
+    params: Mapping[str, Any] | None = None,
+    ctx: RunContext | None = None,
+    connectors: ConnectorRegistry | None = None,
+    settings: Settings | None = None,
+    cancel_after: float | None = None,
+    timeout: float | None = None,  # noqa: ASYNC109 - the step's own limit, which is under test
+    environ: Mapping[str, str] | None = None,
+) -> CallableOutcome:
+    """Call a callable as a host would and return how it ended.
+
+    :param target: a function, or a reference such as ``"myapp.cleanup:purge_old_sessions"``
+    :param op_kwargs: the step's; a key that the callable cannot take fails
+    :param params: the job's and run's; handed over where the callable names them, and in ``ctx.params``
+    :param ctx: by default one of the run ``run_test``
+    :param connectors: by default a registry without pools
+    :param settings: by default empty ones
+    :param cancel_after: seconds after which the run is cancelled: ``ctx.is_cancelled()`` turns true, and a coroutine
+        gets CancelledError
+    :param timeout: seconds after which the step times out; stopped the same way, and FAILED
+    :param environ: what ``${NAME}`` in values is looked up in, in place of this process's environment
+    :raises RuntimeError: if the host's machinery is not installed
+    """
+    machinery = host_machinery()
+    trial = _Trial()
+    with _captured(trial.records):
+        ctx = trial.context(ctx, params or {})
+        try:
+            maker, call = _prepared(
+                machinery,
+                target,
+                op_kwargs=op_kwargs or {},
+                ctx=ctx,
+                connectors=connectors or machinery.HostConnectorRegistry(machinery.ResolvedConnectors()),
+                settings=settings or Settings(),
+                environ=os.environ if environ is None else environ,
+            )
+        except machinery.PreparationFailed as error:
+            return trial.outcome("FAILED", error=error.message, reason_code=error.reason_code)
+        return await trial.run(maker, call, cancel_after=cancel_after, timeout=timeout)
+
+
+def run_callable_sync(target: Callable[..., Any] | str, **options: Any) -> CallableOutcome:
+    """Do as `run_callable`, from a test that is a plain function.
+
+    :param options: those of `run_callable`
+    """
+    return asyncio.run(run_callable(target, **options))
+
+
+def _prepared(
+    machinery: Any,
+    target: Callable[..., Any] | str,
+    *,
+    op_kwargs: Mapping[str, Any],
+    ctx: RunContext,
+    connectors: ConnectorRegistry,
+    settings: Settings,
+    environ: Mapping[str, str],
+) -> tuple[Any, Any]:
+    machinery.install_liberty_aliases()
+    hooks = machinery.build_hooks(environ=environ, trace_stream=sys.stderr)
+    maker = machinery.CallMaker(hooks=hooks, max_extras_bytes=machinery.EXTRAS_LIMIT)
+    plan = maker.plan(target) if isinstance(target, str) else machinery.plan_for(target, reference=_name_of(target))
+    shown = {**ctx.params, **op_kwargs}
+    try:
+        values = machinery.resolve_tree(shown, environ)
+    except LookupError as error:
+        raise machinery.PreparationFailed("environment_missing", str(error)) from None
+    call = maker.prepare(
+        plan,
+        values=values,
+        strict=frozenset(op_kwargs),
+        ctx=ctx,
+        connectors=connectors,
+        settings=settings,
+        shown=shown,
+    )
+    return maker, call
+
+
+def _name_of(target: Any) -> str:
+    function = getattr(target, "func", target)
+    name = getattr(function, "__qualname__", type(function).__qualname__)
+    return f"{getattr(function, '__module__', '?')}:{name}"
+
+
+@dataclass(kw_only=True, slots=True)
+class _Trial:
+    """What is seen while one callable runs."""
+
+    records: list[logging.LogRecord] = field(default_factory=list)
+    progress: list[tuple[float, float | None, str]] = field(default_factory=list)
+    stop: threading.Event = field(default_factory=threading.Event)
+    reason_code: str = ""
+
+    def context(self, ctx: RunContext | None, params: Mapping[str, Any]) -> RunContext:
+        base = ctx or RunContext(run_id="run_test", job_id="test", step_name="test", attempt_key="run_test/test/1")
+        asked, told = base.cancel_check, base.progress_sink
+
+        def progress(done: float, total: float | None, message: str) -> None:
+            self.progress.append((done, total, message))
+            told(done, total, message)
+
+        return replace(
+            base,
+            params={**base.params, **params},
+            cancel_check=lambda: self.stop.is_set() or asked(),
+            progress_sink=progress,
+        )
+
+    def outcome(self, state: str, **rest: Any) -> CallableOutcome:
+        return CallableOutcome(state=state, progress=tuple(self.progress), records=tuple(self.records), **rest)
+
+    async def run(
+        self,
+        maker: Any,
+        call: Any,
+        *,
+        cancel_after: float | None,
+        timeout: float | None,  # noqa: ASYNC109 - see above
+    ) -> CallableOutcome:
+        maker.observe_started(call.info)
+        task = asyncio.ensure_future(_awaited(call))
+        loop = asyncio.get_running_loop()
+        alarms = [
+            loop.call_later(seconds, self._stop, task if call.kind == "async" else None, code)
+            for seconds, code in ((cancel_after, "canceled_by_user"), (timeout, "timed_out"))
+            if seconds is not None
+        ]
+        try:
+            value, error = await task
+        finally:
+            for alarm in alarms:
+                alarm.cancel()
+        if _cancelled_from_outside():
+            raise asyncio.CancelledError
+        if error is not None:
+            return self._raised(error)
+        try:
+            result = maker.normalise(value, call=call.info)
+        except (StepFailed, StepCancelled) as refusal:
+            return self._raised(refusal)
+        extras = json.loads(result.extras_json) if result.extras_json else {}
+        kept = {"rows_affected": result.rows_affected, "extras": extras, "warnings": result.warnings}
+        if self.reason_code:
+            return self.outcome(self._stopped_state(), reason_code=self.reason_code, **kept)
+        return self.outcome("SUCCEEDED", **kept)
+
+    def _stop(self, task: asyncio.Task[Any] | None, reason_code: str) -> None:
+        self.reason_code = self.reason_code or reason_code
+        self.stop.set()
+        if task is not None:
+            task.cancel()
+
+    def _stopped_state(self) -> str:
+        return "FAILED" if self.reason_code == "timed_out" else "CANCELED"
+
+    def _raised(self, error: BaseException) -> CallableOutcome:
+        said = str(error) if isinstance(error, (StepFailed, StepCancelled)) else f"{type(error).__name__}: {error}"
+        if self.reason_code:
+            return self.outcome(self._stopped_state(), error=said, exception=error, reason_code=self.reason_code)
+        if isinstance(error, StepCancelled):
+            return self.outcome("CANCELED", error=said, exception=error, reason_code="step_cancelled")
+        if isinstance(error, asyncio.CancelledError):
+            return self.outcome("CANCELED", error=said, exception=error, reason_code="raised_by_code")
+        code = getattr(error, "reason_code", "step_failed")
+        return self.outcome("FAILED", error=said, exception=error, reason_code=code)
+
+
+async def _awaited(call: Any) -> tuple[Any, BaseException | None]:
+    """Return the value or what was raised, since a task lets SystemExit out of the whole event loop."""
+    try:
+        return (await call.call() if call.kind == "async" else await asyncio.to_thread(call.call)), None
+    except BaseException as error:  # noqa: BLE001 - a host records whatever a callable raises
+        return None, error
+
+
+def _cancelled_from_outside() -> bool:
+    current = asyncio.current_task()
+    return current is not None and current.cancelling() > 0
+
+
+class _Keeper(logging.Handler):
+    def __init__(self, records: list[logging.LogRecord]) -> None:
+        super().__init__(logging.NOTSET)
+        self._records = records
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._records.append(record)
+
+
+@contextmanager
+def _captured(records: list[logging.LogRecord]) -> Iterator[None]:
+    """Keep what reaches the root logger, at INFO as in a run."""
+    root, keeper = logging.getLogger(), _Keeper(records)
+    level = root.level
+    root.addHandler(keeper)
+    if root.getEffectiveLevel() > logging.INFO:
+        root.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        root.removeHandler(keeper)
+        root.setLevel(level)

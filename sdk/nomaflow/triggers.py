@@ -1,0 +1,58 @@
+"""What fired a run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NoReturn, Self
+
+if TYPE_CHECKING:
+    import datetime as dt
+
+__all__ = ["Trigger"]
+
+
+class Trigger(str):
+    """What fired a run: its kind as text, with who and when.
+
+    ``ctx.trigger == "cron"`` works, as does anything else that text does: it can be a dict's key, matched,
+    logged and returned in a result. Two triggers of one kind are equal, whoever fired them.
+
+    :param kind: ``cron``, ``manual``, ``api``, ``cli``, ``call_job`` or ``replay``
+    :param by: who fired it; empty where nobody is known
+    :param at: when, with a time zone; None where that is not known
+    """
+
+    __slots__ = ("at", "by")
+
+    by: str
+    at: dt.datetime | None
+
+    def __new__(cls, kind: str = "manual", *, by: str = "", at: dt.datetime | None = None) -> Self:
+        """Make a trigger of *kind*."""
+        self = super().__new__(cls, kind)
+        object.__setattr__(self, "by", by)
+        object.__setattr__(self, "at", at)
+        return self
+
+    @property
+    def kind(self) -> str:
+        """The kind as plain text."""
+        return str.__str__(self)
+
+    def __str__(self) -> str:
+        return str.__str__(self)
+
+    def __repr__(self) -> str:
+        return f"Trigger({str.__repr__(self)}, by={self.by!r}, at={self.at!r})"
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError(f"a Trigger is read-only, so {name!r} cannot be set")
+
+    def __delattr__(self, name: str) -> NoReturn:
+        raise AttributeError(f"a Trigger is read-only, so {name!r} cannot be deleted")
+
+    def __getnewargs_ex__(self) -> tuple[tuple[str], dict[str, Any]]:
+        """Let copy and pickle make it anew."""
+        return (self.kind,), {"by": self.by, "at": self.at}
+
+    def __getstate__(self) -> None:
+        """Leave nothing for copy and pickle to set afterwards."""

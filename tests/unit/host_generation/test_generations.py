@@ -1,0 +1,448 @@
+"""One load of a project: what is found, what is offered, what is refused, and calls from orders."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nomaflow import RunContext, Settings, StepFailed
+from nomaflow_host.attempts import AttemptOrder
+from nomaflow_host.generation import Generation, PreparationFailed, ProjectSpec
+
+Project = Callable[..., Generation]
+
+
+def order_of(callable_: str, **rest: Any) -> AttemptOrder:
+    """Return an order for a callable."""
+    given = {
+        "attempt_key": "run_1/step/1",
+        "epoch": 1,
+        "run_id": "run_1",
+        "job_id": "job",
+        "step": "step",
+        "attempt": 1,
+    }
+    return AttemptOrder(**{**given, "callable": callable_, **rest})
+
+
+WORK = '''
+from __future__ import annotations
+async def purge(*, ctx, apps_id: int, max_age_days: int = 30, **_) -> dict:
+    """Purge sessions.
+
+    More.
+    """
+    return {"rows_affected": apps_id, "run": ctx.run_id}
+def export(*, path: str = "x"): return 3
+def _hidden(): ...
+def numbers(): yield 1
+class Thing: ...
+from os.path import join
+'''
+
+
+def test_manifest(project: Project, tmp_path: Path) -> None:
+    """The manifest has the decided form: public functions, what jobs name, modules with their errors."""
+    generation = project(
+        {
+            "myapp/cleanup.py": WORK,
+            "single.py": "def f(): ...",
+            "broken.py": "1/0",
+            "pkg/__init__.py": "",
+            "pkg/a/b.py": "",
+        },
+        "myapp.cleanup:purge",
+        "myapp.cleanup:numbers",
+        "nowhere:f",
+        "json:dumps",
+    )
+    manifest = generation.manifest()
+    assert list(manifest) == [
+        "manifest_version", "host", "nomaflow_version", "python", "project", "callables", "modules", "step_types",
+        "job_files", "problems",
+    ]  # fmt: skip
+    assert (manifest["manifest_version"], manifest["host"], manifest["project"]) == (1, "demo", str(tmp_path))
+    assert sorted(manifest["callables"]) == [
+        "json:dumps", "myapp.cleanup:export", "myapp.cleanup:numbers", "myapp.cleanup:purge", "nowhere:f", "single:f",
+    ]  # fmt: skip
+    assert manifest["callables"]["myapp.cleanup:purge"] == {
+        "kind": "async",
+        "doc": "Purge sessions.",
+        "file": "plugins/myapp/cleanup.py",
+        "line": 3,
+        "parameters": [
+            {"name": "ctx", "kind": "keyword", "required": True, "annotation": "", "default": ""},
+            {"name": "apps_id", "kind": "keyword", "required": True, "annotation": "int", "default": ""},
+            {"name": "max_age_days", "kind": "keyword", "required": False, "annotation": "int", "default": "30"},
+        ],
+        "accepts_any_keyword": True,
+        "error": None,
+    }
+    assert manifest["callables"]["myapp.cleanup:export"]["parameters"][0]["default"] == "'x'"
+    assert "is a generator" in manifest["callables"]["myapp.cleanup:numbers"]["error"]
+    assert "no module 'nowhere'" in manifest["callables"]["nowhere:f"]["error"]
+    modules = manifest["modules"]
+    assert sorted(modules) == ["broken", "json", "myapp.cleanup", "nowhere", "pkg", "pkg.a.b", "single"]
+    assert "ZeroDivisionError: division by zero" in modules["broken"]["error"]
+    assert "1/0" in modules["broken"]["traceback"]
+    assert modules["single"] == {"error": None, "traceback": ""}
+    assert set(generation.timings) == set(modules)
+    assert generation.kind_of("myapp.cleanup:purge") == "async"
+    assert generation.kind_of("myapp.cleanup:export") == "sync"
+    assert generation.kind_of("nowhere:f") is None
+    json.dumps(manifest)
+
+
+def test_each_import_is_alone(project: Project) -> None:
+    """Modules that raise, exit, interrupt or cannot be parsed are recorded; their neighbours are offered."""
+    generation = project(
+        {
+            "a_exit.py": "import sys; sys.exit(3)",
+            "b_syntax.py": "def f(:",
+            "c_interrupt.py": "raise KeyboardInterrupt",
+            "d_package/__init__.py": "raise RuntimeError('no')",
+            "d_package/inner.py": "def f(): ...",
+            "e_dependent.py": "import a_exit",
+            "f_nul.py": "x = '\0'",
+            "test_skipped.py": "1/0",
+            "conftest.py": "1/0",
+            "tests/t.py": "1/0",
+            "not-a-name.py": "1/0",
+            ".hidden/h.py": "1/0",
+            "g_good.py": "def f(): ...",
+        }
+    )
+    manifest = generation.manifest()
+    assert list(manifest["callables"]) == ["g_good:f"]
+    failed = {name for name, module in manifest["modules"].items() if module["error"]}
+    assert failed == {"a_exit", "b_syntax", "c_interrupt", "d_package", "d_package.inner", "e_dependent", "f_nul"}
+
+
+def test_hidden_modules(project: Project) -> None:
+    """A plugin named like a module of the standard library is told so, and hides nothing."""
+    generation = project({"json.py": "def f(): ...", "colorsys.py": "def f(): ..."})
+    modules = generation.manifest()["modules"]
+    for name in ("json", "colorsys"):
+        assert "is hidden by another of its name" in modules[name]["error"]
+    assert generation.manifest()["callables"] == {}
+
+
+def test_manifest_is_the_same_for_the_same_code(tmp_path: Path) -> None:
+    """Two interpreters with other hash seeds give the same bytes, whatever defaults and messages hold."""
+    plugins = tmp_path / "plugins"
+    plugins.mkdir()
+    (plugins / "m.py").write_text(
+        "o = object()\n"
+        "def f(*, a=o, b=frozenset({'x', 'y', 'z'}), c=[1, 'a'], d=len, e: 'set' = None, f=10**5000): ...\n"
+    )
+    (plugins / "n.py").write_text("raise ValueError(object())")
+    spec = ProjectSpec(host="h", root=str(tmp_path), sys_path=(str(plugins),), plugin_dirs=(str(plugins),))
+    code = (
+        "import json, sys; from nomaflow_host.generation import ProjectSpec, load_generation\n"
+        "g = load_generation(ProjectSpec.from_json(json.loads(sys.argv[1])))\n"
+        "sys.stdout.buffer.write(g.manifest_bytes())"
+    )
+    seen = {
+        subprocess.run(
+            [sys.executable, "-P", "-c", code, json.dumps(spec.to_json())],
+            capture_output=True,
+            check=True,
+            env={**os.environ, "PYTHONHASHSEED": seed},
+        ).stdout
+        for seed in ("1", "2", "3")
+    }
+    assert len(seen) == 1
+    defaults = {p["name"]: p["default"] for p in json.loads(seen.pop())["callables"]["m:f"]["parameters"]}
+    assert defaults["a"] == "<object>"
+    assert defaults["b"] == "<frozenset>"
+    assert defaults["c"] == "[1, 'a']"
+
+
+def test_template_stays_light(tmp_path: Path) -> None:
+    """Loading plugins that need nothing leaves one thread, and neither gRPC, pydantic, SQLAlchemy nor httpx."""
+    (tmp_path / "m.py").write_text("def f(*, n: int): ...")
+    code = (
+        "import os, sys; from nomaflow_host.generation import ProjectSpec, load_generation\n"
+        f"p = {str(tmp_path)!r}\n"
+        "load_generation(ProjectSpec(host='h', root=p, sys_path=(p,), plugin_dirs=(p,), named_callables=('m:f',)))\n"
+        "heavy = {'grpc', 'pydantic', 'sqlalchemy', 'httpx', 'google'} & set(sys.modules)\n"
+        "print(sorted(heavy), len(os.listdir('/proc/self/task')))"
+    )
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[] 1"
+
+
+def test_spec_survives_json() -> None:
+    """A spec comes back from JSON, keys of a newer version passed over."""
+    spec = ProjectSpec(
+        host="h", root="/r", sys_path=("/p",), named_callables=("m:f",), job_files=({"path": "j", "tree": {}},)
+    )
+    assert ProjectSpec.from_json({**json.loads(json.dumps(spec.to_json())), "newer": 1}) == spec
+
+
+async def test_order_to_result(project: Project) -> None:
+    """An order becomes a call with its values decoded, resolved and coerced, and its return a record."""
+    generation = project({"myapp/cleanup.py": WORK})
+    order = order_of(
+        "myapp.cleanup:purge",
+        kwargs_json='{"apps_id":" ${APPS} ","max_age_days":7,"when":{"$date":"2026-01-31"}}',
+        strict_keys=("apps_id",),
+    )
+    prepared = generation.prepare(order, environ={"APPS": "12"})
+    assert (prepared.kind, prepared.reference) == ("async", "myapp.cleanup:purge")
+    assert prepared.location.endswith("cleanup.py:3")
+    value = await prepared.call()
+    record = generation.normalise(value, call=prepared.info)
+    assert (record.rows_affected, record.extras_json) == (12, b'{"run":"run_1"}')
+
+
+def test_context_of_an_order(project: Project) -> None:
+    """ctx carries everything the order says."""
+    generation = project({})
+    now = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+    flag: list[bool] = []
+    ctx = generation.context(
+        order_of(
+            "m:f",
+            params_json='{"region":"${R:-eu}","day":{"$date":"2026-01-31"}}',
+            trigger_kind="cron",
+            trigger_by="scheduler",
+            trigger_at_us=1_767_225_600_000_001,
+            prev_rows_affected=4,
+            parent_chain=(("root", "run_0"),),
+            previous_steps_json='[{"name":"load","state":"SUCCEEDED","rows_affected":4,"extras":{"$date":"kept"}}]',
+            timeout_ms=1500,
+            log_level="DEBUG",
+        ),
+        environ={},
+        now=now,
+        is_cancelled=lambda: bool(flag),
+    )
+    assert (ctx.run_id, ctx.job_id, ctx.step_name, ctx.attempt, ctx.attempt_key) == (
+        "run_1",
+        "job",
+        "step",
+        1,
+        "run_1/step/1",
+    )
+    assert ctx.trigger == "cron"
+    assert ctx.trigger.by == "scheduler"
+    assert ctx.trigger.at == now + dt.timedelta(microseconds=1)
+    assert ctx.params == {"region": "eu", "day": dt.date(2026, 1, 31)}
+    assert (ctx.prev_rows_affected, ctx.parent_chain, ctx.log_level) == (4, (("root", "run_0"),), "DEBUG")
+    assert ctx.deadline == now + dt.timedelta(seconds=1.5)
+    step = ctx.previous_step("load")
+    assert step is not None
+    assert step.extras == {"$date": "kept"}
+    assert ctx.is_cancelled() is False
+    flag.append(True)
+    assert ctx.is_cancelled() is True
+
+
+@pytest.mark.parametrize(
+    ("rest", "code", "words"),
+    [
+        ({"callable": "myapp.cleanup:purgee"}, "callable_not_found", "did you mean 'purge'"),
+        ({"callable": "myapp.cleenup:purge"}, "callable_not_found", "did you mean 'myapp.cleanup'"),
+        ({"callable": "../x:f"}, "reference_invalid", "the module of the callable"),
+        ({"callable": "bad:f"}, "import_failed", "RuntimeError: at import"),
+        ({"callable": "myapp.cleanup:Thing"}, "callable_unsupported", "is a class"),
+        ({"kwargs_json": "{}"}, "argument_missing", "'apps_id'"),
+        ({"kwargs_json": "[1]"}, "value_invalid", "expected an object, got list"),
+        ({"kwargs_json": "{"}, "value_invalid", "not JSON"),
+        ({"kwargs_json": '{"apps_id":' + "[" * 100_000}, "value_invalid", "64 levels"),
+        ({"kwargs_json": '{"apps_id":1,"apps_id":2}'}, "value_invalid", "occurs twice"),
+        (
+            {"kwargs_json": '{"apps_id":"${NOPE}"}'},
+            "environment_missing",
+            "op_kwargs.apps_id: the environment variable 'NOPE'",
+        ),
+        ({"kwargs_json": '{"apps_id":"many"}'}, "value_invalid", "apps_id = 'many'"),
+        ({"params_json": '{"p":"${NOPE}"}'}, "environment_missing", "params.p: "),
+        ({"previous_steps_json": "[1]"}, "value_invalid", "previous steps"),
+    ],
+)
+def test_orders_that_cannot_start(project: Project, rest: dict[str, Any], code: str, words: str) -> None:
+    """Each mistake is answered before the call, by name, and is a known reason."""
+    generation = project({"myapp/cleanup.py": WORK, "bad.py": "raise RuntimeError('at import')"})
+    given = {"callable": "myapp.cleanup:purge", "kwargs_json": '{"apps_id":1}', "strict_keys": ("apps_id",), **rest}
+    with pytest.raises(PreparationFailed) as caught:
+        generation.prepare(order_of(given.pop("callable"), **given), environ={})
+    assert caught.value.reason_code == code
+    assert words in caught.value.message
+    assert "\n" not in caught.value.message
+
+
+def test_sync_wrapper_of_a_coroutine(project: Project) -> None:
+    """A plain wrapper of a coroutine function is sync, and the coroutine it hands back is run to its end."""
+    generation = project(
+        {
+            "w.py": "import functools\n"
+            "def deco(f):\n  @functools.wraps(f)\n  def wrapper(*a, **k): return f(*a, **k)\n  return wrapper\n"
+            "@deco\nasync def work(*, n: int): return n\n"
+            "def stops(): raise StopIteration\n"
+        }
+    )
+    prepared = generation.prepare(order_of("w:work", kwargs_json='{"n":"5"}'), environ={})
+    assert prepared.kind == "sync"
+    assert prepared.call() == 5
+    with pytest.raises(RuntimeError, match="raised StopIteration"):
+        generation.prepare(order_of("w:stops"), environ={}).call()
+
+
+def test_settings_follow_the_file(project: Project, tmp_path: Path) -> None:
+    """Settings are read again when nomaflow.toml changed, stay the last good ones while it is malformed."""
+    file = tmp_path / "nomaflow.toml"
+    main = {"app": {"region": "main"}, "connectors": {"config_path": "/c"}, "jobs": {"config_path": "/j"}}
+    generation = project({}, settings_file=str(file), settings=main)
+    first = generation.settings({})
+    assert first.to_dict() == main
+    assert first is generation.settings({})
+    file.write_text('[app]\nregion = "${REGION}"\n[connectors]\nconfig_path = "conf/c.toml"\n')
+    second = generation.settings({"REGION": "eu"})
+    assert second.app.region == "eu"
+    assert second.connectors.config_path == str(tmp_path / "conf/c.toml")
+    assert second.jobs.config_path == str(tmp_path / "jobs.toml")
+    for bad in ("[app", '[app]\nregion = "${NOPE}"\nx = 1', "app = 5", "[jobs]\nconfig_path = 5"):
+        file.write_text(bad)
+        assert generation.settings({}).app.region == "eu"
+    file.unlink()
+    assert generation.settings({}).app.region == "eu"
+    file.write_text('[app]\nregion = "us"')
+    assert generation.settings({}).app.region == "us"
+    without = project({}).settings({})
+    assert without.connectors.config_path == str(tmp_path / "connectors.toml")
+
+
+_IMPORTS = "from nomaflow import hookimpl\nfrom nomaflow.calls import Factory, StepType\n"
+PLUGIN = """
+from nomaflow import StepResult, hookimpl
+from nomaflow.calls import Factory, StepType
+seen, made = [], []
+@hookimpl
+def nomaflow_resolve_callable(reference):
+    if reference.startswith("virtual:"):
+        return lambda **kw: reference
+@hookimpl
+def nomaflow_contribute_injections(call):
+    return {"tenant": "t-" + call.ctx.run_id, "lazy": Factory(lambda: made.append(1) or "made")}
+@hookimpl
+def nomaflow_contribute_settings():
+    return {"extra": {"a": 1}, "app": {"region": "plugin", "only": "plugin"}}
+@hookimpl
+def nomaflow_contribute_connectors():
+    return {"ftp": lambda name, table, registry: name}
+@hookimpl
+def nomaflow_normalise_return(value, call):
+    if isinstance(value, range):
+        return StepResult(len(value))
+@hookimpl
+def nomaflow_attempt_started(call): seen.append(("started", call.reference))
+@hookimpl
+def nomaflow_attempt_finished(call, outcome): 1/0
+@hookimpl
+def nomaflow_step_types():
+    return [StepType(name="http", callable="acme:request", schema={"type": "object"}, doc="Call.")]
+def request(*, url: str): ...
+def wants(*, tenant, lazy): return range(4)
+def plain(*, n=1): return range(2)
+"""
+
+
+def test_plugin_on_every_hook(project: Project, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A module of the plugins folder takes part in every hook."""
+    (tmp_path / "nomaflow.toml").write_text('[app]\nregion = "file"')
+    generation = project({"acme.py": PLUGIN}, settings_file=str(tmp_path / "nomaflow.toml"))
+    acme = sys.modules["acme"]
+    manifest = generation.manifest()
+    assert manifest["step_types"] == [
+        {"name": "http", "callable": "acme:request", "schema": {"type": "object"}, "doc": "Call."}
+    ]
+    assert "acme:nomaflow_step_types" not in manifest["callables"]
+    settings = generation.settings({})
+    assert (settings.extra.a, settings.app.region, settings.app.only) == (1, "file", "plugin")
+    plain = generation.prepare(order_of("acme:plain"), environ={})
+    assert acme.made == []
+    wants = generation.prepare(order_of("acme:wants"), environ={})
+    assert acme.made == [1]
+    assert generation.normalise(wants.call(), call=wants.info).rows_affected == 4
+    assert generation.normalise(plain.call(), call=plain.info).rows_affected == 2
+    virtual = generation.prepare(order_of("virtual:anything"), environ={})
+    assert virtual.call() == "virtual:anything"
+    from nomaflow_host.connectors import ResolvedConnectors
+
+    registry = generation.registry(ResolvedConnectors(connectors={"f": {"type": "ftp"}}))
+    assert registry.connector("f") == "f"
+    from nomaflow.calls import StepOutcome
+
+    generation.observe_started(plain.info)
+    generation.observe_finished(plain.info, StepOutcome(state="SUCCEEDED"))
+    assert acme.seen == [("started", "acme:plain")]
+    assert "nomaflow_attempt_finished raised" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "raise ValueError('broken')",
+        "return 5",
+        "return [StepType(name='x', callable='m:f', schema={1: object()})]",
+        "return ['x']",
+    ],
+)
+def test_broken_step_types_are_problems(project: Project, body: str) -> None:
+    """A plugin whose step types cannot be used is a problem of the manifest, and stops nothing."""
+    hook = f"{_IMPORTS}@hookimpl\ndef nomaflow_step_types(): {body}\n"
+    manifest = project({"p.py": hook + "def f(): ..."}).manifest()
+    assert manifest["step_types"] == []
+    assert [problem["code"] for problem in manifest["problems"]] == ["hook_failed"]
+    assert list(manifest["callables"]) == ["p:f"]
+    json.dumps(manifest)
+
+
+@pytest.mark.parametrize(
+    ("hook", "code"),
+    [
+        ("def nomaflow_contribute_injections(call): raise ValueError('broken')", "hook_failed"),
+        ("def nomaflow_resolve_callable(reference): raise ValueError('broken')", "hook_failed"),
+        (
+            "def nomaflow_contribute_injections(): return {'x': Factory(lambda: 1/0)}",
+            "hook_failed",
+        ),
+    ],
+)
+def test_raising_hooks_fail_the_attempt(project: Project, hook: str, code: str) -> None:
+    """A hook that raises fails the attempt before the call, with its text and place."""
+    generation = project({"p.py": f"{_IMPORTS}@hookimpl\n{hook}\ndef f(**kw): ..."})
+    with pytest.raises(PreparationFailed) as caught:
+        generation.prepare(order_of("p:f"), environ={})
+    assert caught.value.reason_code == code
+    assert "p.py:" in caught.value.message
+
+
+def test_bad_normalisers_refuse_the_return(project: Project) -> None:
+    """A normaliser that raises or answers with something else is a StepFailed."""
+    for body, words in (("1/0", "ZeroDivisionError"), ("return 5", "to int, expected StepResult")):
+        name = f"n{len(words)}"
+        generation = project(
+            {f"{name}.py": f"from nomaflow import hookimpl\n@hookimpl\ndef nomaflow_normalise_return(): {body}"}
+        )
+        with pytest.raises(StepFailed, match=words):
+            generation.normalise(None)
+        (Path(generation.spec.root) / "plugins" / f"{name}.py").unlink()
+
+
+def test_given_context_and_settings_are_used(project: Project) -> None:
+    """A caller's ctx and settings are handed over as they are."""
+    generation = project({"k.py": "def f(*, ctx, settings, connectors): return [ctx, settings, connectors]"})
+    ctx, settings = RunContext(run_id="r"), Settings()
+    prepared = generation.prepare(order_of("k:f"), environ={}, ctx=ctx, settings=settings)
+    assert prepared.call() == [ctx, settings, None]
