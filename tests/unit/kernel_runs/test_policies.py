@@ -288,6 +288,6 @@ async def test_a_failed_commit_applies_nothing_and_heals(rig: Rig, monkeypatch: 
     assert await rig.state(run_id) is RunState.RUNNING
     await host.finish(order.attempt_key)
     assert await rig.state(run_id) is RunState.SUCCEEDED
-    # Whether the order in doubt had been sent cannot be known, so it is sent again: under its key, which starts nothing twice.
+    # Whether the order in doubt had been sent cannot be known: it is sent again, and its key starts nothing twice.
     assert {order.attempt_key for order in host.orders if isinstance(order, DispatchOrder)} == {order.attempt_key}
     assert (await rig.detail(run_id)).attempts[0].state is AttemptState.SUCCEEDED
