@@ -1,0 +1,229 @@
+"""Puts a host together and runs it: the only place that knows every part."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import os
+import platform
+import resource
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from nomaflow_host.attempts import Finished, LogChunk, Progress, Started
+from nomaflow_host.errors import HostError, ProjectError
+from nomaflow_host.generation import manifest_bytes
+from nomaflow_host.life import HostLife
+from nomaflow_host.outbox import Outbox, SpillStore
+from nomaflow_host.project import INCARNATION_VARIABLE, Instance, InstanceLock, ProcessIdentity, Project
+from nomaflow_host.runner import SupervisedRunner
+from nomaflow_host.session import AddressSource, HostIdentity, HostSession, encode_event
+from nomaflow_host.settings import HostSettings
+from nomaflow_host.supervisor import ProjectLoad, Supervisor, SupervisorSettings
+
+__all__ = ["HostOptions", "print_manifest", "serve"]
+
+_FILES = 65_536
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HostOptions:
+    """What the command line says.
+
+    :param kernel: addresses, separated by commas; empty means [host] kernel, then the project's own kernel
+    :param token_file: empty means [host] token_file, then the project's ``.nomaflow/token``
+    :param watch: reload whenever a file of the project is saved
+    """
+
+    project: Path
+    kernel: str = ""
+    token_file: str = ""
+    name: str = ""
+    watch: bool = False
+
+
+class ProjectReader:
+    """Reads the project at each load; the last one read is `current`."""
+
+    def __init__(self, *, options: HostOptions, environ: Mapping[str, str]) -> None:
+        self._options = options
+        self._environ = environ
+        self.current = self._open()
+
+    def __call__(self) -> ProjectLoad:
+        """Return the project as it is now.
+
+        :raises ProjectError: if it cannot be used
+        """
+        opened = self._open()
+        # A host keeps its name for life: another one in the file takes effect when it is started again.
+        self.current = opened = replace(opened, host=self.current.host, state_dir=self.current.state_dir)
+        return ProjectLoad(spec=opened.spec(), connectors=opened.connectors)
+
+    def _open(self) -> Project:
+        return Project.open(self._options.project, name=self._options.name or None, environ=self._environ)
+
+
+def supervisor_settings(settings: HostSettings, project: Project) -> SupervisorSettings:
+    """Return the supervisor's settings; what [host] leaves open stays the supervisor's own choice."""
+    chosen: dict[str, Any] = {
+        name: value
+        for name in (
+            "max_async",
+            "max_sync",
+            "shared_workers",
+            "cancel_grace_seconds",
+            "memory_mb",
+            "max_processes",
+            "nice",
+            "recycle_after_steps",
+        )
+        if (value := getattr(settings, name)) is not None
+    }
+    return SupervisorSettings(
+        **chosen,
+        state_dir=str(project.state_dir),
+        drop_env=project.drop_env,
+        pass_env=settings.pass_env,
+    )
+
+
+async def serve(options: HostOptions, *, environ: Mapping[str, str]) -> int:
+    """Run a host until it is told to stop; return the exit code.
+
+    :raises HostError: if it cannot start, or the kernel will never take it
+    """
+    reader = ProjectReader(options=options, environ=environ)
+    project = reader.current
+    _raise_file_limit()
+    lock = InstanceLock(state_dir=project.state_dir)
+    me = Instance.new()
+    me = replace(me, ended=lock.acquire(me))
+    async with contextlib.AsyncExitStack() as stack:
+        stack.callback(lock.release)
+        lock.record(me)
+        outbox = Outbox(store=SpillStore(directory=project.state_dir / "spill"), encode=encode_event)
+        stack.callback(outbox.close)
+        limits = supervisor_settings(project.settings, project)
+        supervisor = Supervisor(
+            settings=limits,
+            project=reader,
+            sink=outbox,
+            environ={**environ, INCARNATION_VARIABLE: me.incarnation},
+        )
+        outbox.when_room(supervisor.resume_reading)
+        stack.push_async_callback(supervisor.stop)
+        await supervisor.start()
+        runner = SupervisedRunner(
+            supervisor=supervisor,
+            drain_seconds=project.settings.drain_seconds,
+            on_reaper=lambda reaper: lock.record(replace(me, reaper=ProcessIdentity(*reaper))),
+        )
+        session = HostSession(
+            identity=_identity(me, project, limits),
+            addresses=_addresses(options, project),
+            token=_token_reader(options, project, environ),
+            runner=runner,
+            outbox=outbox,
+        )
+        life = HostLife(
+            runner=runner,
+            session=session,
+            watched=(project.root,) if options.watch else (),
+            drain_s=project.settings.drain_seconds,
+        )
+        await life.run()
+    return 0
+
+
+async def print_manifest(options: HostOptions, *, environ: Mapping[str, str]) -> int:
+    """Load the project once, print its manifest on stdout and return the exit code. No kernel is needed."""
+    reader = ProjectReader(options=options, environ=environ)
+    settings = replace(
+        supervisor_settings(reader.current.settings, reader.current), shared_workers=1, spare_exclusive=0
+    )
+    supervisor = Supervisor(
+        settings=replace(settings, state_dir=""), project=reader, sink=_NoAttempts(), environ=environ
+    )
+    try:
+        await supervisor.start()
+        outcome = await supervisor.load()
+    finally:
+        await supervisor.stop()
+    if outcome.manifest is None:
+        tail = f"\nlast output:\n{outcome.output_tail}" if outcome.output_tail else ""
+        raise HostError(f"the plugins cannot be loaded: {'; '.join(outcome.reasons)}{tail}")
+    sys.stdout.buffer.write(manifest_bytes(outcome.manifest) + b"\n")
+    sys.stdout.flush()
+    return 0
+
+
+class _NoAttempts:
+    """The sink of a supervisor that is given no attempts."""
+
+    def started(self, attempt_key: str, event: Started) -> None:
+        """Nothing is started."""
+
+    def log(self, attempt_key: str, event: LogChunk) -> None:
+        """Nothing is logged."""
+
+    def progress(self, attempt_key: str, event: Progress) -> None:
+        """Nothing goes on."""
+
+    def finished(self, attempt_key: str, event: Finished) -> None:
+        """Nothing ends."""
+
+    def may_read(self, *, exclusive: bool) -> bool:
+        """Return True: there is always room for nothing."""
+        return True
+
+
+def _identity(me: Instance, project: Project, limits: SupervisorSettings) -> HostIdentity:
+    return HostIdentity(
+        host=project.host,
+        incarnation=me.incarnation,
+        boot_id=me.boot_id,
+        machine=platform.node(),
+        pid=os.getpid(),
+        version=importlib.metadata.version("nomaflow"),
+        max_async=limits.max_async,
+        max_sync=limits.max_sync,
+        ended_incarnations=me.ended,
+    )
+
+
+def _addresses(options: HostOptions, project: Project) -> AddressSource:
+    given = options.kernel or project.settings.kernel
+    return AddressSource(given=given, file=project.root / ".nomaflow" / "address")
+
+
+def _token_reader(options: HostOptions, project: Project, environ: Mapping[str, str]) -> Callable[[], str]:
+    """Return what reads the token, anew each time, so that it can be replaced.
+
+    :raises ProjectError: if a token file was named and is not there
+    """
+    named = options.token_file or project.settings.token_file or environ.get("NOMAFLOW_TOKEN_FILE", "")
+    file = (project.root / named) if named else project.root / ".nomaflow" / "token"
+    if options.token_file:
+        file = Path(options.token_file).absolute()
+
+    def read() -> str:
+        try:
+            return file.read_text("utf-8").strip()
+        except (OSError, UnicodeDecodeError):
+            return ""
+
+    if named and not read():
+        raise ProjectError("there is no token in it", file=str(file), fix="name the file that holds the kernel's token")
+    return read
+
+
+def _raise_file_limit() -> None:
+    """Let this process open what workers, rings and spill files need."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES if hard == resource.RLIM_INFINITY else min(hard, _FILES)
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

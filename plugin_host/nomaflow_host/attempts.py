@@ -1,0 +1,194 @@
+"""The values that the parts of a host exchange about attempts.
+
+The session turns protobuf messages into these and back; the supervisor and the workers know nothing of gRPC.
+All times are microseconds since the epoch, by this machine's clock.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+__all__ = [
+    "AttemptOrder",
+    "AttemptSink",
+    "CancelOrder",
+    "Finished",
+    "FinishedState",
+    "Isolation",
+    "LogChunk",
+    "Progress",
+    "Started",
+    "TimeoutKind",
+]
+
+
+class Isolation(enum.StrEnum):
+    """Which kind of worker an attempt gets."""
+
+    BY_KIND = "by_kind"
+    """Shared for async callables, exclusive for sync ones."""
+    SHARED = "shared"
+    EXCLUSIVE = "exclusive"
+
+
+class TimeoutKind(enum.StrEnum):
+    """Whose time limit an attempt's deadline is."""
+
+    NONE = "none"
+    STEP = "step"
+    JOB = "job"
+
+
+class FinishedState(enum.StrEnum):
+    """How an attempt ended, as far as its host can know."""
+
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+    CANCELED = "CANCELED"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AttemptOrder:
+    """One attempt to run, as the kernel dispatched it. JSON texts are kept as text: only the worker reads them.
+
+    :param attempt_key: ``run/step/attempt``, the fencing and idempotency token
+    :param kwargs_json: JSON object of all layers merged, environment references unresolved
+    :param strict_keys: the keys of ``kwargs_json`` that came from op_kwargs
+    :param previous_steps_json: JSON array of ``{"name", "state", "rows_affected", "extras"}``
+    :param timeout_ms: milliseconds from the start of the callable; 0 means no limit
+    :param cancel_grace_ms: milliseconds between asking and forcing; None means the host's own setting
+    :param grace_ms: silence of the kernel, in milliseconds, after which an attempt with ``retry_on_lost`` is killed
+    """
+
+    attempt_key: str
+    epoch: int
+    run_id: str
+    job_id: str
+    step: str
+    attempt: int
+    callable: str
+    kwargs_json: str = "{}"
+    strict_keys: tuple[str, ...] = ()
+    params_json: str = "{}"
+    trigger_kind: str = "api"
+    trigger_by: str = ""
+    trigger_at_us: int = 0
+    prev_rows_affected: int | None = None
+    parent_chain: tuple[tuple[str, str], ...] = ()
+    previous_steps_json: str = "[]"
+    timeout_ms: int = 0
+    timeout_kind: TimeoutKind = TimeoutKind.NONE
+    cancel_grace_ms: int | None = None
+    isolation: Isolation = Isolation.BY_KIND
+    log_level: str = "INFO"
+    retry_on_lost: bool = False
+    grace_ms: int = 0
+    max_log_bytes: int = 0
+    traceparent: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the order as a JSON-ready dict, for the frame that takes it to a worker."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CancelOrder:
+    """A request to stop an attempt.
+
+    :param reason_code: becomes the attempt's reason, such as ``canceled_by_user``
+    :param by: who asked
+    :param why: the reason given, may be empty
+    """
+
+    attempt_key: str
+    reason_code: str
+    by: str = ""
+    why: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Started:
+    """The callable is about to be called."""
+
+    at_us: int
+    worker_pid: int
+    generation: int
+    exclusive: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LogChunk:
+    """A block of consecutive log lines, packed as ``nomaflow_api.v1.log_lines`` describes.
+
+    :param levels: bit n is set where the chunk holds a line of level 10·n up to 10·n+9
+    """
+
+    line_count: int
+    first_at_us: int
+    last_at_us: int
+    levels: int
+    compressed: bool
+    body: bytes
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Progress:
+    """What ``ctx.progress`` said last."""
+
+    at_us: int
+    done: float
+    total: float | None = None
+    message: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finished:
+    """How an attempt ended. Made only after its code has provably stopped.
+
+    :param extras_json: a JSON object in UTF-8, empty for none
+    :param exception_types: qualified names of the raised exception's classes, most derived first
+    :param not_started: True where it failed before the callable was called
+    """
+
+    at_us: int
+    state: FinishedState
+    rows_affected: int | None = None
+    extras_json: bytes = b""
+    has_result: bool = False
+    error: str = ""
+    reason_code: str = ""
+    reason: str = ""
+    exception_types: tuple[str, ...] = ()
+    peak_rss_bytes: int = 0
+    cpu_seconds: float = 0.0
+    warnings: tuple[str, ...] = ()
+    not_started: bool = False
+
+
+class AttemptSink(Protocol):
+    """Where the supervisor puts what happens to attempts. The session's outbox is one.
+
+    Calls come from the event loop's thread, in order within an attempt: ``started``, any number of ``log`` and
+    ``progress``, ``finished`` exactly once. ``started`` is left out where an attempt fails before its callable is
+    called.
+    """
+
+    def started(self, attempt_key: str, event: Started) -> None:
+        """Take note that the callable is about to be called."""
+
+    def log(self, attempt_key: str, event: LogChunk) -> None:
+        """Take lines of the attempt's log."""
+
+    def progress(self, attempt_key: str, event: Progress) -> None:
+        """Take the newest progress; only the last one before a report matters."""
+
+    def finished(self, attempt_key: str, event: Finished) -> None:
+        """Take the outcome."""
+
+    def may_read(self, *, exclusive: bool) -> bool:
+        """Return False while the spill file is at its cap: the supervisor then leaves lines in the rings and pipes.
+
+        Exclusive workers are held back first.
+        """

@@ -1,0 +1,71 @@
+"""The errors that end a host, each with the exit code of its process."""
+
+from __future__ import annotations
+
+__all__ = ["HostBusy", "HostError", "KernelRefused", "ProjectError", "ProtocolUnsupported"]
+
+EX_SOFTWARE = 70
+EX_TEMPFAIL = 75
+EX_PROTOCOL = 76
+EX_CONFIG = 78
+
+
+class HostError(Exception):
+    """Raised when a host cannot go on. Its text is made for the person who started it.
+
+    :ivar exit_code: what the process exits with
+    """
+
+    exit_code = EX_SOFTWARE
+
+
+class ProjectError(HostError):
+    """Raised when a project, or the command line that names it, cannot be used at all.
+
+    :ivar file: the file or directory it is about
+    :ivar line: counts from 1; None where there is none
+    :ivar fix: the way out
+    """
+
+    exit_code = EX_CONFIG
+
+    def __init__(self, problem: str, *, file: str, fix: str, line: int | None = None) -> None:
+        """Build the message from file, problem and way out."""
+        place = file if line is None else f"{file}:{line}"
+        super().__init__(f"{place}: {problem}\n  fix: {fix}")
+        self.file = file
+        self.line = line
+        self.problem = problem
+        self.fix = fix
+
+
+class HostBusy(HostError):
+    """Raised when another process is this host already, or one of its earlier life cannot be removed."""
+
+    exit_code = EX_TEMPFAIL
+
+
+class ProtocolUnsupported(HostError):
+    """Raised when kernel and host have no version of the protocol in common.
+
+    :ivar minimum: the lowest version the kernel speaks; empty where it did not say
+    :ivar maximum: the highest
+    """
+
+    exit_code = EX_PROTOCOL
+
+    def __init__(self, *, spoken: str, minimum: str, maximum: str, version: str) -> None:
+        """Say both ranges and which side to upgrade."""
+        wanted = f"{minimum} to {maximum}" if minimum or maximum else "another one"
+        super().__init__(
+            f"this host (nomaflow {version}) speaks protocol {spoken}, the kernel wants {wanted}\n"
+            "  fix: install the same nomaflow release for host and kernel"
+        )
+        self.minimum = minimum
+        self.maximum = maximum
+
+
+class KernelRefused(HostError):
+    """Raised when a kernel on TCP refuses a host that has no token to show."""
+
+    exit_code = EX_CONFIG

@@ -1,0 +1,149 @@
+"""The life of a host's main process, once it is put together: load, attach, reload, stop."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+
+from watchfiles import DefaultFilter, awatch
+
+from nomaflow_host.session import HostSession, Runner
+
+__all__ = ["HostLife"]
+
+_log = logging.getLogger(__name__)
+
+_FLUSH_SECONDS = 5.0
+_GOODBYE_SECONDS = 2.0
+
+
+class HostLife:
+    """Runs until SIGTERM or SIGINT, or until the session gives up for good.
+
+    The first signal lets steps finish for *drain_s* seconds, the second cancels them, the third leaves at once. SIGHUP
+    reloads the code.
+
+    :param watched: folders whose changes reload the code; empty for none
+    """
+
+    def __init__(self, *, runner: Runner, session: HostSession, watched: Sequence[Path], drain_s: float) -> None:
+        self._runner = runner
+        self._session = session
+        self._watched = tuple(watched)
+        self._drain_s = drain_s
+        self._signals = 0
+        self._stop = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._leave = asyncio.Event()
+        self._reload = asyncio.Event()
+
+    async def run(self) -> None:
+        """Live.
+
+        :raises HostError: if the session gives up for good
+        """
+        loop = asyncio.get_running_loop()
+        for each in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(each, self._asked_to_stop)
+        loop.add_signal_handler(signal.SIGHUP, self._reload.set)
+        try:
+            await self._load_first()
+            await self._live()
+        finally:
+            for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                loop.remove_signal_handler(each)
+
+    async def _load_first(self) -> None:
+        loading = asyncio.create_task(self._runner.reload(force=False))
+        await _either(loading, self._stop)
+        if loading.done() and not loading.result().accepted:
+            _log.error("the host serves no code until a reload succeeds: %s", loading.result().message)
+        # What is there now stays for life; the collector need not look at it again.
+        gc.collect()
+        gc.freeze()
+
+    async def _live(self) -> None:
+        tasks = [asyncio.create_task(self._session.run(), name="session"), asyncio.create_task(self._reloads())]
+        if self._watched:
+            tasks.append(asyncio.create_task(self._watch(), name="watch"))
+        stop = asyncio.create_task(self._stop.wait())
+        try:
+            await asyncio.wait([*tasks, stop], return_when=asyncio.FIRST_COMPLETED)
+            for task in tasks:
+                if task.done():
+                    task.result()
+            await self._finish(tasks[0])
+        finally:
+            for each in (*tasks, stop):
+                each.cancel()
+            await asyncio.gather(*tasks, stop, return_exceptions=True)
+
+    async def _finish(self, session: asyncio.Task[None]) -> None:
+        """Drain, deliver what is left to say, and take leave."""
+        await self._drain()
+        attached = self._session.attached.is_set()
+        flushed = await self._session.flush(_FLUSH_SECONDS if attached and not self._leave.is_set() else 0)
+        if not flushed:
+            _log.warning("the kernel has not taken everything that was to be reported; it will find out by itself")
+        await self._session.say_goodbye()
+        if attached:
+            await asyncio.wait([session], timeout=_GOODBYE_SECONDS)
+
+    async def _drain(self) -> None:
+        running = self._runner.status().running
+        _log.info("stopping%s", f"; {running} steps may finish within {self._drain_s:g} s" if running else "")
+        draining = asyncio.create_task(self._runner.drain(self._drain_s))
+        self._session.beat_soon()
+        if not await _either(draining, self._hurry):
+            _log.warning("asked again: the steps that run are cancelled")
+            draining.cancel()
+            draining = asyncio.create_task(self._runner.drain(0.001))
+            if not await _either(draining, self._leave):
+                _log.warning("asked a third time: leaving at once")
+                draining.cancel()
+        await asyncio.gather(draining, return_exceptions=True)
+
+    async def _reloads(self) -> None:
+        while True:
+            await self._reload.wait()
+            self._reload.clear()
+            _log.info("reloading")
+            outcome = await self._runner.reload(force=False)
+            if outcome.accepted:
+                self._session.introduce()
+            else:
+                _log.error("the reload is refused, what was loaded goes on serving: %s", outcome.message)
+
+    async def _watch(self) -> None:
+        only_sources = _SourceFilter()
+        async for _ in awatch(*self._watched, watch_filter=only_sources, stop_event=self._stop):
+            self._reload.set()
+
+    def _asked_to_stop(self) -> None:
+        self._signals += 1
+        for event in (self._stop, self._hurry, self._leave)[: self._signals]:
+            event.set()
+
+
+class _SourceFilter(DefaultFilter):
+    """Lets through what code and jobs are made of, and nothing that the host writes itself."""
+
+    ignore_dirs = (*DefaultFilter.ignore_dirs, ".nomaflow")
+
+    def __call__(self, change: object, path: str) -> bool:
+        """Return True for a change that calls for a reload."""
+        return path.endswith((".py", ".toml")) and super().__call__(change, path)  # type: ignore[arg-type]  # passed on
+
+
+async def _either(task: asyncio.Task[object], event: asyncio.Event) -> bool:
+    """Wait for a task or an event; return True where the task is done."""
+    waiter = asyncio.create_task(event.wait())
+    try:
+        await asyncio.wait([task, waiter], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        waiter.cancel()
+    return task.done()

@@ -1,0 +1,57 @@
+"""What became of the attempts whose outcome the kernel has: kept so that a repeated dispatch starts nothing."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from dataclasses import dataclass
+
+__all__ = ["Answer", "AnswerBook"]
+
+_RECENT = 10_000
+_KEPT_BYTES = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The acknowledged outcome of an attempt.
+
+    :param seq: the number of its last event; 0 where that is no longer known
+    :param event: that event, encoded; None where it is no longer held
+    """
+
+    seq: int
+    event: bytes | None
+
+
+class AnswerBook:
+    """Remembers every key for the life of the process, the outcomes of the last ten thousand.
+
+    Older keys cost about 65 bytes each: 64 bits of a hash, since a key that was acknowledged is practically never
+    asked for again, while a host may run for a year.
+    """
+
+    def __init__(self, *, recent: int = _RECENT) -> None:
+        self._limit = recent
+        self._recent: OrderedDict[str, Answer] = OrderedDict()
+        self._older: set[int] = set()
+
+    def remember(self, attempt_key: str, *, seq: int, event: bytes | None) -> None:
+        """Keep the outcome of an attempt; large ones without their event."""
+        kept = event if event is not None and len(event) <= _KEPT_BYTES else None
+        self._recent[attempt_key] = Answer(seq, kept)
+        self._recent.move_to_end(attempt_key)
+        if len(self._recent) > self._limit:
+            oldest, _ = self._recent.popitem(last=False)
+            self._older.add(_fingerprint(oldest))
+
+    def get(self, attempt_key: str) -> Answer | None:
+        """Return what is known of an attempt, None where its key was never here."""
+        answer = self._recent.get(attempt_key)
+        if answer is None and _fingerprint(attempt_key) in self._older:
+            return Answer(0, None)
+        return answer
+
+
+def _fingerprint(attempt_key: str) -> int:
+    return int.from_bytes(hashlib.blake2b(attempt_key.encode(), digest_size=8).digest(), "big")

@@ -1,0 +1,156 @@
+"""One attempt's events, numbered, from the first that the kernel has not acknowledged to the newest."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from nomaflow_host.attempts import Progress
+from nomaflow_host.outbox.batch import BatchGroup
+from nomaflow_host.outbox.spill import Block, MemoryBlock, Segment, SpillStore
+
+__all__ = ["Holding", "Lane"]
+
+LANE_MEMORY_BYTES = 8 << 20
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Holding:
+    """What the session must know of an accepted attempt.
+
+    :param retry_on_lost: the host may kill it when the kernel is silent for ``grace_ms``
+    :param grace_ms: 0 means what the kernel said in its welcome
+    """
+
+    attempt_key: str
+    epoch: int
+    retry_on_lost: bool = False
+    grace_ms: int = 0
+
+
+class Lane:
+    """The events of one attempt.
+
+    ``acked`` is the highest number the kernel has acknowledged, ``sent`` the highest in the batch under way,
+    ``next_seq`` the number of the next event. Events ``acked + 1`` to ``next_seq - 1`` are held, oldest first, in
+    blocks: memory up to a bound, files beyond.
+    """
+
+    def __init__(self, *, holding: Holding, store: SpillStore, memory_bytes: int = LANE_MEMORY_BYTES) -> None:
+        self.holding = holding
+        self.acked = 0
+        self.sent = 0
+        self.next_seq = 1
+        self.started: tuple[int, bytes] | None = None
+        self.finished: bytes | None = None
+        self.progress: Progress | None = None
+        self.progress_sent_at = float("-inf")
+        self.parked_until = float("-inf")
+        self.stalls = 0
+        self.muted = False
+        self.rejected = ""
+        self._store = store
+        self._memory_limit = memory_bytes
+        self._memory = 0
+        self._spilling = False
+        self._blocks: deque[Block] = deque()
+
+    @property
+    def last_seq(self) -> int:
+        """The number of the newest event, 0 before the first."""
+        return self.next_seq - 1
+
+    @property
+    def unsent(self) -> bool:
+        """True where an event has not been put into a batch since the last rewind."""
+        return self.sent < self.last_seq
+
+    @property
+    def done(self) -> bool:
+        """True once everything up to the outcome is acknowledged."""
+        return self.finished is not None and self.acked >= self.last_seq
+
+    def append(self, data: bytes) -> None:
+        """Number one encoded event and keep it. It never fails: where the disk does, the event stays in memory."""
+        if self._wants_disk():
+            self._append_to_disk(data)
+        else:
+            self._append_to_memory(data)
+        self.next_seq += 1
+
+    def pending(self) -> Iterator[tuple[int, Block]]:
+        """Yield number and block of each event after ``sent``, in order. Not to be used across changes."""
+        for block in self._blocks:
+            for seq in range(max(block.first_seq, self.sent + 1), block.next_seq):
+                yield seq, block
+
+    def acknowledge(self, seq: int) -> bool:
+        """Forget what is acknowledged and go back to what is not.
+
+        :returns: False where the kernel speaks of events that are gone or never were
+        """
+        sane = self.acked <= seq <= self.last_seq
+        if seq > self.acked:
+            self.acked = min(seq, self.last_seq)
+            self._drop_acknowledged()
+        self.sent = self.acked
+        return sane
+
+    def last_words(self) -> BatchGroup:
+        """Return what to repeat of an attempt that has nothing unacknowledged."""
+        key = self.holding.attempt_key
+        if self.started is None:
+            return BatchGroup(attempt_key=key, first_seq=self.next_seq)
+        seq, data = self.started
+        return BatchGroup(attempt_key=key, first_seq=seq, events=(data,))
+
+    def restart(self, acked: int) -> None:
+        """Throw away what is held, its memory and files, and number on from *acked*."""
+        self.acked = acked
+        for block in self._blocks:
+            block.close()
+        self._blocks.clear()
+        self._memory = 0
+        self.sent = self.acked
+        self.next_seq = self.acked + 1
+
+    def _wants_disk(self) -> bool:
+        limit = self._memory_limit // 2 if self._spilling else self._memory_limit
+        self._spilling = self._memory >= limit or self._store.memory_full
+        return self._spilling
+
+    def _append_to_disk(self, data: bytes) -> None:
+        last = self._blocks[-1] if self._blocks else None
+        try:
+            if not isinstance(last, Segment) or last.full:
+                last = self._store.open_segment(self.next_seq)
+                last.append(data)
+                self._blocks.append(last)
+            else:
+                last.append(data)
+        except OSError as error:
+            if isinstance(last, Segment) and last not in self._blocks:
+                last.close()
+            self._store.disk_failed(error)
+            self._append_to_memory(data)
+
+    def _append_to_memory(self, data: bytes) -> None:
+        last = self._blocks[-1] if self._blocks else None
+        if not isinstance(last, MemoryBlock):
+            last = MemoryBlock(store=self._store, first_seq=self.next_seq)
+            self._blocks.append(last)
+        last.append(data)
+        self._memory += len(data)
+
+    def _drop_acknowledged(self) -> None:
+        while self._blocks:
+            block = self._blocks[0]
+            before = block.held_bytes
+            block.drop_before(self.acked + 1)
+            if isinstance(block, MemoryBlock):
+                self._memory -= before - block.held_bytes
+            if block.first_seq < block.next_seq:
+                return
+            block.close()
+            self._blocks.popleft()

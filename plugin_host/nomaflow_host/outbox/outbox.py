@@ -1,0 +1,345 @@
+"""The outbox: takes what happens to attempts, hands it out in batches, forgets what the kernel has acknowledged.
+
+Within an attempt the order is that in which the supervisor said it; ``finished`` is always the last. Between attempts a
+batch is filled in turn, so that a chatty one does not hold up the others.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+from nomaflow_host.attempts import AttemptOrder, Finished, FinishedState, LogChunk, Progress, Started
+from nomaflow_host.outbox.answers import AnswerBook
+from nomaflow_host.outbox.batch import MAX_BATCH_BYTES, MAX_EVENT_BYTES, AckKind, Batch, BatchGroup, HeldState
+from nomaflow_host.outbox.lane import Holding, Lane
+from nomaflow_host.outbox.spill import SpillStore
+from nomaflow_host.outbox.turns import Filling, Turns
+
+__all__ = ["Outbox"]
+
+_log = logging.getLogger(__name__)
+
+Event = Started | LogChunk | Progress | Finished
+_REFUSED = "REFUSED"
+
+
+class Outbox:
+    """Keeps the events of every attempt until they are acknowledged. An :class:`~nomaflow_host.attempts.AttemptSink`.
+
+    All calls come from the event loop's thread. One batch is under way at a time.
+
+    :param encode: turns an event into the bytes that go on the wire, once
+    """
+
+    def __init__(
+        self,
+        *,
+        store: SpillStore,
+        encode: Callable[[Event], bytes],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._store = store
+        self._encode = encode
+        self._on_room: Callable[[], None] = lambda: None
+        self._lanes: dict[str, Lane] = {}
+        self._states: dict[str, str] = {}
+        self._says: dict[str, BatchGroup] = {}
+        self._answers = AnswerBook()
+        self._turns = Turns(encode=encode, clock=clock)
+        self._held_back = False
+
+    def when_room(self, callback: Callable[[], None]) -> None:
+        """Call *callback* whenever workers that were held back may be read again."""
+        self._on_room = callback
+
+    # What the session does with it.
+
+    def accept(self, order: AttemptOrder) -> bool:
+        """Take note of an order.
+
+        :returns: False where its key was accepted before: its current state is reported again, and nothing may start
+        """
+        key = order.attempt_key
+        if key in self._lanes or self._answers.get(key) is not None:
+            self.say(key)
+            return False
+        holding = Holding(
+            attempt_key=key, epoch=order.epoch, retry_on_lost=order.retry_on_lost, grace_ms=order.grace_ms
+        )
+        self._lanes[key] = Lane(holding=holding, store=self._store)
+        self._states[key] = "DISPATCHED"
+        return True
+
+    def say(self, attempt_key: str) -> None:
+        """Report an attempt's current state once more, or that its key is unknown."""
+        lane = self._lanes.get(attempt_key)
+        if lane is None:
+            self._says[attempt_key] = self._answer(attempt_key)
+        else:
+            lane.sent = lane.acked
+            self._turns.schedule(lane)
+            if not lane.unsent:
+                self._says[attempt_key] = lane.last_words()
+        self._turns.nudge()
+
+    def next_batch(self, limit: int = MAX_BATCH_BYTES) -> Batch | None:
+        """Return the next events to report, None where there are none now.
+
+        At most *limit* bytes encoded, 64 KiB of each attempt a round; larger only for a single event.
+        """
+        filling = Filling(limit=limit)
+        says, self._says = list(self._says.values()), {}
+        for group in says:
+            filling.add_group(group)
+        self._turns.fill(filling)
+        groups = (*says, *filling.groups())
+        return Batch(groups=groups, size=filling.size) if groups else None
+
+    async def wait(self) -> None:
+        """Return when `next_batch` has something to give."""
+        await self._turns.wait(lambda: bool(self._says))
+
+    def acknowledge(self, attempt_key: str, seq: int, kind: AckKind, detail: str = "") -> Holding | None:
+        """Act on the kernel's answer to one attempt of the batch.
+
+        :returns: the attempt where the kernel wants no more of it and its code may still run
+        """
+        lane = self._lanes.get(attempt_key)
+        if lane is None:
+            return None
+        if kind in (AckKind.FENCED, AckKind.CONFLICT):
+            _log.warning("kernel takes no more events (%s): %s", kind.value, detail, extra={"attempt": attempt_key})
+            return self.forget(attempt_key)
+        if kind is AckKind.INVALID:
+            return self._reject(lane, lane.acked, f"the kernel called a report invalid: {detail}", keep_outcome=False)
+        before = lane.acked
+        if not lane.acknowledge(seq):
+            problem = f"the kernel acknowledged event {seq}, where {before} to {lane.last_seq} were expected"
+            return self._reject(lane, seq, problem, keep_outcome=True)
+        self._settle(lane, moved=lane.acked > before)
+        return None
+
+    def unanswered(self, attempt_key: str) -> None:
+        """Send an attempt's events again a little later, since the kernel's answer passed over it."""
+        lane = self._lanes.get(attempt_key)
+        if lane is not None:
+            lane.acknowledge(lane.acked)
+            self._settle(lane, moved=False)
+
+    def rewind(self, attempt_key: str, acknowledged_seq: int) -> None:
+        """Send again whatever is not acknowledged, after a new session or a failed call."""
+        lane = self._lanes.get(attempt_key)
+        if lane is not None:
+            lane.acknowledge(max(acknowledged_seq, lane.acked))
+            self._settle(lane, moved=True)
+
+    def rewind_all(self) -> None:
+        """Send again whatever is not acknowledged, of all attempts."""
+        for key in list(self._lanes):
+            self.rewind(key, 0)
+
+    def forget(self, attempt_key: str) -> Holding | None:
+        """Report no more of an attempt, but remember its key.
+
+        :returns: the attempt where its code may still run
+        """
+        lane = self._lanes.get(attempt_key)
+        if lane is None:
+            return None
+        lane.restart(lane.acked)
+        lane.progress = None
+        lane.muted = True
+        self._turns.remove(attempt_key)
+        self._says.pop(attempt_key, None)
+        if lane.finished is not None:
+            self._retire(lane)
+            return None
+        return lane.holding
+
+    def refuse(self, attempt_key: str, reason: str, *, at_us: int) -> None:
+        """Report that an order accepted a moment ago cannot be started, so that the kernel queues it again.
+
+        The key is not remembered: the same attempt may come again, when there is room.
+        """
+        event = Finished(
+            at_us=at_us, state=FinishedState.FAILED, reason_code="host_refused", reason=reason, not_started=True
+        )
+        self.finished(attempt_key, event)
+        self._states[attempt_key] = _REFUSED
+
+    def inventory(self) -> list[HeldState]:
+        """Return every attempt that may still be reported on."""
+        return [
+            HeldState(
+                attempt_key=key,
+                state="FAILED" if self._states[key] == _REFUSED else self._states[key],
+                last_seq=lane.last_seq,
+                epoch=lane.holding.epoch,
+            )
+            for key, lane in self._lanes.items()
+            if not lane.muted
+        ]
+
+    def unfinished(self) -> Iterable[Holding]:
+        """Return the attempts whose code may run."""
+        return [lane.holding for lane in self._lanes.values() if lane.finished is None]
+
+    @property
+    def empty(self) -> bool:
+        """True where everything that was said is acknowledged."""
+        return not self._says and all(
+            lane.acked == lane.last_seq and lane.progress is None for lane in self._lanes.values()
+        )
+
+    @property
+    def spilled_bytes(self) -> int:
+        """How much of what is unacknowledged lies in files."""
+        return self._store.spilled_bytes
+
+    @property
+    def saturated(self) -> bool:
+        """True where no new work may start, since the files are at their cap or the disk is full."""
+        return not self._store.has_room(exclusive=False)
+
+    def close(self) -> None:
+        """Delete the files. What is not acknowledged is gone then."""
+        for key, lane in self._lanes.items():
+            lane.restart(lane.acked)
+            self._turns.remove(key)
+        self._lanes.clear()
+        self._states.clear()
+
+    # What the supervisor says: AttemptSink.
+
+    def started(self, attempt_key: str, event: Started) -> None:
+        """Take note that the callable is about to be called."""
+        lane = self._open_lane(attempt_key)
+        if lane is not None:
+            self._states[attempt_key] = "RUNNING"
+            data = self._encode(event)
+            lane.started = (lane.next_seq, data)
+            self._append(lane, data)
+
+    def log(self, attempt_key: str, event: LogChunk) -> None:
+        """Take lines of the attempt's log.
+
+        :raises ValueError: if the chunk is larger than the kernel takes
+        """
+        lane = self._open_lane(attempt_key)
+        if lane is not None:
+            data = self._encode(event)
+            if len(data) > MAX_EVENT_BYTES:
+                raise ValueError(f"a log chunk of {len(data)} bytes, expected at most {MAX_EVENT_BYTES}")
+            self._append(lane, data)
+
+    def progress(self, attempt_key: str, event: Progress) -> None:
+        """Take the newest progress; at most four a second are reported."""
+        lane = self._open_lane(attempt_key)
+        if lane is not None:
+            lane.progress = event
+            self._turns.schedule(lane)
+
+    def finished(self, attempt_key: str, event: Finished) -> None:
+        """Take the outcome."""
+        lane = self._lanes.get(attempt_key)
+        if lane is None or lane.finished is not None:
+            return
+        self._states[attempt_key] = event.state.value
+        if lane.muted:
+            lane.finished = self._encode(_without_result(event))
+            self._retire(lane)
+            return
+        if lane.rejected:
+            event = replace(event, warnings=(*event.warnings, lane.rejected))
+        self._turns.take_progress(lane)
+        lane.finished = self._encode_outcome(event)
+        self._append(lane, lane.finished)
+
+    def may_read(self, *, exclusive: bool) -> bool:
+        """Return False while files are at their cap: lines wait in the rings and pipes, exclusive workers first."""
+        room = self._store.has_room(exclusive=exclusive)
+        self._held_back = self._held_back or not room
+        return room
+
+    # Inside.
+
+    def _open_lane(self, attempt_key: str) -> Lane | None:
+        lane = self._lanes.get(attempt_key)
+        return None if lane is None or lane.muted or lane.finished is not None else lane
+
+    def _append(self, lane: Lane, data: bytes) -> None:
+        lane.append(data)
+        self._turns.schedule(lane)
+
+    def _settle(self, lane: Lane, *, moved: bool) -> None:
+        """Decide what happens to an attempt after an acknowledgement."""
+        if lane.done:
+            self._retire(lane)
+        elif moved or not lane.unsent:
+            lane.stalls = 0
+            lane.parked_until = float("-inf")
+            self._turns.schedule(lane)
+        else:
+            self._turns.stalled(lane)
+        if self._held_back and self._store.has_room(exclusive=True):
+            self._held_back = False
+            self._on_room()
+
+    def _retire(self, lane: Lane) -> None:
+        key = lane.holding.attempt_key
+        del self._lanes[key]
+        self._turns.remove(key)
+        if self._states.pop(key) != _REFUSED:
+            self._answers.remember(key, seq=lane.last_seq, event=lane.finished)
+        lane.restart(lane.acked)
+
+    def _reject(self, lane: Lane, acked: int, problem: str, *, keep_outcome: bool) -> Holding | None:
+        """Deal with a kernel that cannot take what is held: give the events up, but deliver the attempt's outcome."""
+        key = lane.holding.attempt_key
+        _log.error("events of an attempt are lost: %s", problem, extra={"attempt": key})
+        if lane.rejected:
+            return self.forget(key)
+        lane.rejected = f"events of this attempt are lost, since {problem}"
+        lane.restart(acked)
+        lane.started = None
+        self._turns.remove(key)
+        if lane.finished is not None:
+            if not keep_outcome:
+                at_us = time.time_ns() // 1000
+                lane.finished = self._encode(
+                    Finished(
+                        at_us=at_us,
+                        state=FinishedState.FAILED,
+                        error=lane.rejected,
+                        reason_code="return_invalid",
+                        reason=lane.rejected,
+                    )
+                )
+            self._append(lane, lane.finished)
+        return None
+
+    def _encode_outcome(self, event: Finished) -> bytes:
+        data = self._encode(event)
+        if len(data) <= MAX_EVENT_BYTES:
+            return data
+        reason = (
+            f"the result has {len(data)} bytes, expected at most {MAX_EVENT_BYTES}: "
+            "store the data yourself and return a row count and a key"
+        )
+        small = replace(_without_result(event), warnings=(), exception_types=(), error=reason, reason=reason)
+        return self._encode(replace(small, state=FinishedState.FAILED, reason_code="result_too_large"))
+
+    def _answer(self, attempt_key: str) -> BatchGroup:
+        answer = self._answers.get(attempt_key)
+        if answer is None:
+            return BatchGroup(attempt_key=attempt_key, first_seq=1, unknown=True)
+        if answer.event is None:
+            return BatchGroup(attempt_key=attempt_key, first_seq=answer.seq + 1)
+        return BatchGroup(attempt_key=attempt_key, first_seq=answer.seq, events=(answer.event,))
+
+
+def _without_result(event: Finished) -> Finished:
+    return replace(event, extras_json=b"", has_result=False)

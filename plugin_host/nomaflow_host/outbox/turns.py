@@ -1,0 +1,174 @@
+"""Whose turn it is: which attempts have something to report now, and which a little later."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from nomaflow_host.attempts import Progress
+from nomaflow_host.outbox.batch import BatchGroup
+from nomaflow_host.outbox.lane import Lane
+
+__all__ = ["Filling", "Turns"]
+
+_SHARE_BYTES = 64 << 10
+_PROGRESS_SECONDS = 0.25
+_EVENT_OVERHEAD = 6
+_GROUP_OVERHEAD = 32
+_FIRST_STALL_SECONDS = 0.05
+_MAX_STALL_SECONDS = 5.0
+
+
+@dataclass(kw_only=True, slots=True)
+class Filling:
+    """A batch while it is being filled.
+
+    :param limit: encoded bytes it may have, unless a single event is larger
+    """
+
+    limit: int
+    size: int = 0
+    _groups: dict[str, tuple[int, list[bytes]]] = field(default_factory=dict)
+
+    def add_group(self, group: BatchGroup) -> None:
+        """Count a group that is complete already."""
+        self.size += sum(map(len, group.events)) + len(group.attempt_key) + _GROUP_OVERHEAD
+
+    def takes(self, size: int) -> bool:
+        """Return True where an event of *size* bytes still fits, or would be alone."""
+        return self.size == 0 or self.size + size + _EVENT_OVERHEAD + _GROUP_OVERHEAD <= self.limit
+
+    def add(self, lane: Lane, seq: int, data: bytes) -> None:
+        """Add an event, the next of its attempt."""
+        key = lane.holding.attempt_key
+        if key not in self._groups:
+            self._groups[key] = (seq, [])
+            self.size += len(key) + _GROUP_OVERHEAD
+        self._groups[key][1].append(data)
+        self.size += len(data) + _EVENT_OVERHEAD
+        lane.sent = seq
+
+    def groups(self) -> list[BatchGroup]:
+        """Return what was added."""
+        return [
+            BatchGroup(attempt_key=key, first_seq=first, events=tuple(events))
+            for key, (first, events) in self._groups.items()
+        ]
+
+
+class Turns:
+    """Keeps the attempts that have something to report in a queue, and apart those whose time has not come.
+
+    An attempt waits where only its progress is unsent and the last one is younger than a quarter of a second, or where
+    the kernel has answered without taking anything.
+
+    :param encode: turns progress into the bytes that go on the wire
+    """
+
+    def __init__(self, *, encode: Callable[[Progress], bytes], clock: Callable[[], float]) -> None:
+        self._encode = encode
+        self._clock = clock
+        self._ready: dict[str, Lane] = {}
+        self._waiting: dict[str, Lane] = {}
+        self._changed = asyncio.Event()
+
+    def schedule(self, lane: Lane) -> None:
+        """Put an attempt into the queue where it has something to report."""
+        key = lane.holding.attempt_key
+        if key in self._ready:
+            return
+        now = self._clock()
+        if now >= lane.parked_until and (lane.unsent or self._progress_due(lane, now)):
+            self._waiting.pop(key, None)
+            self._ready[key] = lane
+            self.nudge()
+        elif (lane.unsent or lane.progress is not None) and key not in self._waiting:
+            self._waiting[key] = lane
+            self.nudge()
+
+    def remove(self, attempt_key: str) -> None:
+        """Take an attempt out."""
+        self._ready.pop(attempt_key, None)
+        self._waiting.pop(attempt_key, None)
+
+    def stalled(self, lane: Lane) -> None:
+        """Put an attempt aside for a moment, since the kernel answered without taking anything.
+
+        It must not be asked in a tight loop.
+        """
+        lane.stalls += 1
+        lane.parked_until = self._clock() + min(_FIRST_STALL_SECONDS * 2**lane.stalls, _MAX_STALL_SECONDS)
+        self.remove(lane.holding.attempt_key)
+        self.schedule(lane)
+
+    def nudge(self) -> None:
+        """Let `wait` look again."""
+        self._changed.set()
+
+    async def wait(self, ready: Callable[[], bool]) -> None:
+        """Return when an attempt's turn has come, or *ready* says that there is something else."""
+        while True:
+            self._changed.clear()
+            self._look_at_waiting()
+            if self._ready or ready():
+                return
+            pause = None
+            if self._waiting:
+                pause = max(0.0, min(map(_due_at, self._waiting.values())) - self._clock()) + 0.001
+            try:
+                await asyncio.wait_for(self._changed.wait(), pause)
+            except TimeoutError:
+                continue
+
+    def take_progress(self, lane: Lane) -> None:
+        """Make an event of the newest progress, if there is one."""
+        if lane.progress is not None:
+            lane.append(self._encode(lane.progress))
+            lane.progress = None
+            lane.progress_sent_at = self._clock()
+
+    def fill(self, filling: Filling) -> None:
+        """Fill a batch in turn, 64 KiB of each attempt a round."""
+        self._look_at_waiting()
+        while self._ready and filling.size < filling.limit:
+            served = False
+            for key, lane in list(self._ready.items()):
+                if self._progress_due(lane, self._clock()):
+                    self.take_progress(lane)
+                served = _take_share(filling, lane) or served
+                if not lane.unsent:
+                    del self._ready[key]
+                    self.schedule(lane)
+                elif filling.size >= filling.limit:
+                    # It goes to the end of the queue, so that the next batch begins with the others.
+                    self._ready[key] = self._ready.pop(key)
+                    return
+            if not served:
+                return
+
+    def _look_at_waiting(self) -> None:
+        now = self._clock()
+        for key, lane in [item for item in self._waiting.items() if _due_at(item[1]) <= now]:
+            del self._waiting[key]
+            self.schedule(lane)
+
+    def _progress_due(self, lane: Lane, now: float) -> bool:
+        return lane.progress is not None and now >= lane.progress_sent_at + _PROGRESS_SECONDS
+
+
+def _take_share(filling: Filling, lane: Lane) -> bool:
+    share = 0
+    for seq, block in lane.pending():
+        size = block.size(seq)
+        if not filling.takes(size) or (share and share + size > _SHARE_BYTES):
+            break
+        filling.add(lane, seq, block.read(seq))
+        share += size
+    return share > 0
+
+
+def _due_at(lane: Lane) -> float:
+    if lane.unsent:
+        return lane.parked_until
+    return max(lane.parked_until, lane.progress_sent_at + _PROGRESS_SECONDS)

@@ -1,0 +1,20 @@
+"""Reading a project's folder, and owning a host's state directory."""
+
+from __future__ import annotations
+
+from nomaflow_host.project.instance import INCARNATION_VARIABLE, Instance, InstanceLock, ProcessIdentity
+from nomaflow_host.project.jobs import JobFiles, read_job_files
+from nomaflow_host.project.project import Project
+from nomaflow_host.project.reading import FileProblem, read_toml
+
+__all__ = [
+    "INCARNATION_VARIABLE",
+    "FileProblem",
+    "Instance",
+    "InstanceLock",
+    "JobFiles",
+    "ProcessIdentity",
+    "Project",
+    "read_job_files",
+    "read_toml",
+]

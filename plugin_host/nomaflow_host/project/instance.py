@@ -1,0 +1,245 @@
+"""Who this process is, and proof that nothing is left of who it was before.
+
+A host's state directory belongs to one process at a time. ``instance.json`` in it says which, so that the next one can
+make sure that the processes of an earlier life are gone and tell the kernel so.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import secrets
+import select
+import signal
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from nomaflow_host.errors import HostBusy
+
+__all__ = ["INCARNATION_VARIABLE", "Instance", "InstanceLock", "ProcessIdentity", "machine_identity"]
+
+INCARNATION_VARIABLE = "NOMAFLOW_HOST_INCARNATION"
+"""Set in the environment of everything below a host, so that a later life finds what is left."""
+
+_FILE = "instance.json"
+_REAPER_SECONDS = 3.0
+_LEFTOVER_SECONDS = 3.0
+_REMEMBERED = 50
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessIdentity:
+    """A process that cannot be mistaken for a later one of the same pid.
+
+    :param start_ticks: clock ticks since boot, from /proc
+    """
+
+    pid: int
+    start_ticks: int
+
+    @classmethod
+    def of(cls, pid: int) -> ProcessIdentity | None:
+        """Return the identity of a living process, None where it is gone or a zombie."""
+        try:
+            stat = Path(f"/proc/{pid}/stat").read_text("ascii", "replace")
+        except OSError:
+            return None
+        rest = stat.rpartition(")")[2].split()
+        return None if rest[0] in ("Z", "X") else cls(pid, int(rest[19]))
+
+    @property
+    def alive(self) -> bool:
+        """True while this very process lives."""
+        return ProcessIdentity.of(self.pid) == self
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Instance:
+    """One life of a host.
+
+    :param boot_id: of the machine's running kernel
+    :param machine_id: of the machine; empty where it has none
+    :param pid_namespace: processes of another one cannot be looked for
+    :param ended: earlier incarnations that are provably over, newest last
+    """
+
+    incarnation: str
+    boot_id: str
+    machine_id: str
+    pid_namespace: str
+    main: ProcessIdentity
+    reaper: ProcessIdentity | None = None
+    ended: tuple[str, ...] = ()
+
+    @classmethod
+    def new(cls) -> Instance:
+        """Return this process's, with a random incarnation."""
+        boot_id, machine_id = machine_identity()
+        me = ProcessIdentity.of(os.getpid())
+        assert me is not None
+        return cls(
+            incarnation=secrets.token_hex(16),
+            boot_id=boot_id,
+            machine_id=machine_id,
+            pid_namespace=_pid_namespace(),
+            main=me,
+        )
+
+
+def machine_identity() -> tuple[str, str]:
+    """Return boot id and machine id; the latter may be empty."""
+    return (_text("/proc/sys/kernel/random/boot_id"), _text("/etc/machine-id"))
+
+
+class InstanceLock:
+    """Holds a state directory for this process, and knows which earlier lives are provably over.
+
+    :param state_dir: must exist
+    """
+
+    def __init__(self, *, state_dir: Path) -> None:
+        self._state_dir = state_dir
+        self._fd = -1
+
+    def acquire(self, me: Instance) -> tuple[str, ...]:
+        """Take the directory, remove what is left of the life before, and return the incarnations that are over.
+
+        :raises HostBusy: if another process holds it, or a leftover cannot be removed
+        """
+        self._fd = os.open(self._state_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self.release()
+            if error.errno not in (errno.EWOULDBLOCK, errno.EAGAIN):
+                raise
+            raise HostBusy(
+                f"another process is this host already: {self._holder()}holds {self._state_dir}\n"
+                "  fix: stop it first, or give this one another --name"
+            ) from None
+        ended: list[str] = []
+        for data in self._previous():
+            ended += [each for each in data.get("ended", ()) if isinstance(each, str)]
+            if self._over(data, me):
+                ended.append(data["incarnation"])
+        return tuple(ended[-_REMEMBERED:])
+
+    def record(self, me: Instance) -> None:
+        """Write down who holds the directory now."""
+        target = self._state_dir / _FILE
+        fresh = target.with_suffix(".new")
+        fresh.write_text(json.dumps(asdict(me)), "utf-8")
+        fresh.replace(target)
+
+    def release(self) -> None:
+        """Let go of the directory. Doing so twice is legal."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _holder(self) -> str:
+        for data in self._previous():
+            return f"process {data['main']['pid']} "
+        return ""
+
+    def _previous(self) -> list[dict[str, Any]]:
+        try:
+            data = json.loads((self._state_dir / _FILE).read_text("utf-8"))
+            return [data] if isinstance(data["incarnation"], str) and isinstance(data["main"]["pid"], int) else []
+        except (OSError, ValueError, KeyError, TypeError):
+            return []
+
+    def _over(self, data: dict[str, Any], me: Instance) -> bool:
+        """Return True where nothing of an earlier life can be running; where it might, remove it first.
+
+        :raises HostBusy: if something of it cannot be removed
+        """
+        if data.get("boot_id") != me.boot_id:
+            # The machine was started anew since, if it is the same machine.
+            return bool(me.machine_id) and data.get("machine_id") == me.machine_id
+        if data.get("pid_namespace") != me.pid_namespace:
+            return False
+        reaper = data.get("reaper")
+        if reaper:
+            _wait_or_kill(ProcessIdentity(reaper["pid"], reaper["start_ticks"]), _REAPER_SECONDS)
+        self._remove_leftovers(data["incarnation"])
+        return True
+
+    def _remove_leftovers(self, incarnation: str) -> None:
+        marker = f"{INCARNATION_VARIABLE}={incarnation}".encode()
+        deadline = time.monotonic() + _LEFTOVER_SECONDS
+        while left := list(_marked(marker)):
+            for process in left:
+                _kill(process)
+            if time.monotonic() > deadline:
+                pids = ", ".join(str(process.pid) for process in left)
+                raise HostBusy(
+                    f"processes of this host's earlier life are left and cannot be killed: {pids}\n"
+                    "  fix: end them by hand, then start the host again"
+                )
+            _wait_or_kill(left[0], 0.2)
+
+
+def _marked(marker: bytes) -> Iterable[ProcessIdentity]:
+    """Yield the processes, other than this one, that were started with a variable of that value."""
+    for entry in os.scandir("/proc"):
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        identity = ProcessIdentity.of(int(entry.name))
+        if identity is None:
+            continue
+        try:
+            environ = Path(entry.path, "environ").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if marker in environ:
+            yield identity
+
+
+def _wait_or_kill(process: ProcessIdentity, seconds: float) -> None:
+    """Wait until a process is gone, and kill it where that takes too long."""
+    try:
+        fd = os.pidfd_open(process.pid)
+    except OSError:
+        return
+    try:
+        if process.alive and not select.select([fd], [], [], seconds)[0]:
+            _kill(process)
+            select.select([fd], [], [], seconds)
+    finally:
+        os.close(fd)
+
+
+def _kill(process: ProcessIdentity) -> None:
+    try:
+        fd = os.pidfd_open(process.pid)
+    except OSError:
+        return
+    try:
+        # The descriptor was opened before the look at the start time, so it cannot be a stranger's.
+        if process.alive:
+            signal.pidfd_send_signal(fd, signal.SIGKILL)
+    except OSError as error:
+        if error.errno not in (errno.ESRCH, errno.EPERM):
+            raise
+    finally:
+        os.close(fd)
+
+
+def _pid_namespace() -> str:
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return ""
+
+
+def _text(path: str) -> str:
+    try:
+        return Path(path).read_text("ascii", "replace").strip()
+    except OSError:
+        return ""

@@ -1,0 +1,229 @@
+"""A project on disk, as its host's main process reads it."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nomaflow_host.connectors import ConnectorsError, ResolvedConnectors, read_connectors
+from nomaflow_host.errors import ProjectError
+from nomaflow_host.generation import ProjectSpec, settings_tree
+from nomaflow_host.injection.environment import EnvironmentMissing
+from nomaflow_host.project.jobs import JobFiles, read_job_files
+from nomaflow_host.project.reading import FileProblem, read_toml, shown_path
+from nomaflow_host.settings import HOST_NAME, HostSettings, SettingsInvalid
+
+__all__ = ["Project"]
+
+_log = logging.getLogger(__name__)
+
+SETTINGS_FILE = "nomaflow.toml"
+_TABLES = frozenset({"app", "kernel", "host", "jobs", "connectors", "console"})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Project:
+    """What is in a project's folder, read once. A reload opens it anew.
+
+    :param root: the folder, absolute
+    :param host: the host's name
+    :param state_dir: this host's own folder below ``.nomaflow``, 0700
+    :param app_settings: what ``settings`` shows to callables
+    :param problems: what is wrong but does not stop the host, for the manifest
+    """
+
+    root: Path
+    host: str
+    state_dir: Path
+    plugin_dirs: tuple[Path, ...]
+    settings: HostSettings
+    settings_file: Path | None
+    app_settings: Mapping[str, Any]
+    jobs: JobFiles
+    connectors: ResolvedConnectors = field(repr=False)
+    problems: tuple[Mapping[str, Any], ...] = ()
+
+    @classmethod
+    def open(cls, directory: Path, *, name: str | None = None, environ: Mapping[str, str]) -> Project:
+        """Read a project.
+
+        :param name: the host's name where the command line gives one
+        :raises ProjectError: if the folder or nomaflow.toml cannot be used
+        """
+        root = _folder(directory)
+        settings_path = root / SETTINGS_FILE
+        tree, problems = _settings_file(settings_path)
+        settings = _host_settings(tree, settings_path)
+        app_settings = _app_settings(tree, root, environ)
+        host = _host_name(name or settings.name, root)
+        jobs = read_job_files(
+            root=root,
+            main=Path(app_settings["jobs"]["config_path"]),
+            required=_names_path(tree, "jobs"),
+            environ=environ,
+        )
+        connectors, connector_problems = _connectors(root, tree, app_settings, environ)
+        plugins = root / "plugins"
+        return cls(
+            root=root,
+            host=host,
+            state_dir=_state_dir(root, host),
+            plugin_dirs=(plugins,) if plugins.is_dir() else (),
+            settings=settings,
+            settings_file=settings_path if settings_path.exists() else None,
+            app_settings=app_settings,
+            jobs=jobs,
+            connectors=connectors,
+            problems=(*problems, *jobs.problems, *connector_problems),
+        )
+
+    def spec(self) -> ProjectSpec:
+        """Return what templates and workers need to know of it."""
+        return ProjectSpec(
+            host=self.host,
+            root=str(self.root),
+            sys_path=tuple(map(str, self.plugin_dirs)),
+            plugin_dirs=tuple(map(str, self.plugin_dirs)),
+            named_callables=self.jobs.callables,
+            job_files=self.jobs.files,
+            problems=self.problems,
+            settings=self.app_settings,
+            settings_file=str(self.settings_file or ""),
+            preload=self.connectors.modules(),
+            max_extras_bytes=self.settings.max_extras_bytes,
+        )
+
+    @property
+    def drop_env(self) -> tuple[str, ...]:
+        """The variables that workers must not inherit, since connectors.toml takes credentials from them."""
+        return self.connectors.secret_env_names
+
+
+def _folder(directory: Path) -> Path:
+    try:
+        root = directory.resolve(strict=True)
+        if not root.is_dir():
+            raise NotADirectoryError
+        next(iter(root.iterdir()), None)
+    except FileNotFoundError:
+        raise ProjectError(
+            "there is no such folder", file=str(directory), fix="name a project's folder; `nomaflow init DIR` makes one"
+        ) from None
+    except NotADirectoryError:
+        raise ProjectError("it is not a folder", file=str(directory), fix="name the project's folder") from None
+    except OSError as error:
+        reason = (error.strerror or type(error).__name__).lower()
+        raise ProjectError(f"it cannot be read: {reason}", file=str(directory), fix="correct its permissions") from None
+    return root
+
+
+def _settings_file(path: Path) -> tuple[dict[str, Any], list[Mapping[str, Any]]]:
+    if not path.exists():
+        return {}, []
+    tree = read_toml(path)
+    if isinstance(tree, FileProblem):
+        raise ProjectError(tree.message, file=str(path), line=tree.line or None, fix=tree.fix)
+    unknown = [key for key in tree if key not in _TABLES]
+    problems = [
+        {
+            "severity": "warning",
+            "code": "unknown_key",
+            "file": SETTINGS_FILE,
+            "path": key,
+            "message": f"unknown table {key!r}; it is passed over",
+            "fix": f"the known ones are {', '.join(sorted(_TABLES))}; your own settings go below [app]",
+        }
+        for key in unknown
+    ]
+    return tree, list(problems)
+
+
+def _host_settings(tree: Mapping[str, Any], path: Path) -> HostSettings:
+    try:
+        return HostSettings.from_table(tree.get("host", {}))
+    except SettingsInvalid as error:
+        raise ProjectError(f"{error.path}: {error.problem}", file=str(path), fix=error.fix) from None
+
+
+def _app_settings(tree: Mapping[str, Any], root: Path, environ: Mapping[str, str]) -> dict[str, Any]:
+    try:
+        return settings_tree(tree, root=str(root), environ=environ)
+    except EnvironmentMissing as error:
+        fix = f"set it for the host, or write ${{{error.name}:-default}}"
+        problem = f"{error.path}: the environment variable {error.name!r} is not set"
+        raise ProjectError(problem, file=str(root / SETTINGS_FILE), fix=fix) from None
+    except TypeError as error:
+        raise ProjectError(str(error), file=str(root / SETTINGS_FILE), fix="correct its type") from None
+
+
+def _host_name(given: str, root: Path) -> str:
+    """Return the name given, or the folder's made valid.
+
+    :raises ProjectError: if the given one is not valid
+    """
+    if given:
+        if not HOST_NAME.fullmatch(given):
+            problem = f"{given!r} is no host name"
+            fix = "expected at most 64 lower-case letters, digits, '-' and '_', such as 'billing'"
+            raise ProjectError(problem, file=str(root), fix=fix)
+        return given
+    made = re.sub(r"[^a-z0-9_-]+", "-", root.name.lower()).strip("-_")[:64]
+    return made or "host"
+
+
+def _names_path(tree: Mapping[str, Any], section: str) -> bool:
+    return bool(tree.get(section, {}).get("config_path"))
+
+
+def _connectors(
+    root: Path, tree: Mapping[str, Any], app_settings: Mapping[str, Any], environ: Mapping[str, str]
+) -> tuple[ResolvedConnectors, list[Mapping[str, Any]]]:
+    """Read connectors.toml; where that fails the host goes on without, so that other jobs work."""
+    path = Path(app_settings["connectors"]["config_path"])
+    try:
+        found = read_connectors(path, environ, root=root, required=_names_path(tree, "connectors"))
+    except ConnectorsError as error:
+        _log.error("connectors: %s", error)
+        problem = {
+            "severity": "error",
+            "code": "connectors_unusable",
+            "file": shown_path(path, root),
+            "path": error.path,
+            "message": error.problem,
+            "fix": "correct it and reload the host; until then every pool and connector is missing",
+        }
+        return ResolvedConnectors(root=str(root), file=str(path)), [problem]
+    warnings = [
+        {
+            "severity": "warning",
+            "code": "connectors",
+            "file": shown_path(path, root),
+            "path": "",
+            "message": warning,
+            "fix": "",
+        }
+        for warning in found.warnings
+    ]
+    return found, list(warnings)
+
+
+def _state_dir(root: Path, host: str) -> Path:
+    """Make the host's folder, for its owner only.
+
+    :raises ProjectError: if it cannot be made
+    """
+    state = root / ".nomaflow" / f"host-{host}"
+    try:
+        state.parent.mkdir(mode=0o700, exist_ok=True)
+        state.mkdir(mode=0o700, exist_ok=True)
+        state.chmod(0o700)
+    except OSError as error:
+        reason = (error.strerror or type(error).__name__).lower()
+        raise ProjectError(
+            f"it cannot be made: {reason}", file=str(state), fix="the host needs a folder of its own to write to"
+        ) from None
+    return state

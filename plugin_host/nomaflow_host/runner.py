@@ -1,0 +1,121 @@
+"""Joins the session to the supervisor: each speaks of the other only through `Runner`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from nomaflow_host.attempts import AttemptOrder, CancelOrder
+from nomaflow_host.errors import ProjectError
+from nomaflow_host.generation import manifest_bytes
+from nomaflow_host.session.ports import HostStatus, Manifest, OrderRefused, ReloadOutcome, WorkerLine
+from nomaflow_host.supervisor import LoadOutcome, Refused, Supervisor
+
+__all__ = ["SupervisedRunner"]
+
+_log = logging.getLogger(__name__)
+
+
+class SupervisedRunner:
+    """A :class:`~nomaflow_host.session.ports.Runner` on top of a supervisor.
+
+    :param drain_seconds: used where a drain gives no deadline
+    :param on_reaper: told the pid and start time of the reaper whenever it is another
+    """
+
+    def __init__(
+        self, *, supervisor: Supervisor, drain_seconds: float, on_reaper: Callable[[tuple[int, int]], None]
+    ) -> None:
+        self._supervisor = supervisor
+        self._drain_seconds = drain_seconds
+        self._on_reaper = on_reaper
+        self._reaper = (0, 0)
+        self._draining = False
+        self._manifest: Manifest | None = None
+
+    def accept(self, order: AttemptOrder) -> None:
+        """Start an attempt.
+
+        :raises OrderRefused: if there is no room, or the host is stopping
+        """
+        try:
+            self._supervisor.accept(order)
+        except Refused as refused:
+            raise OrderRefused(refused.reason) from None
+
+    def cancel(self, order: CancelOrder) -> None:
+        """Stop an attempt."""
+        self._supervisor.cancel(order)
+
+    def kill(self, attempt_key: str, reason_code: str, reason: str) -> None:
+        """Stop an attempt at once."""
+        self._supervisor.kill(attempt_key, reason_code, reason)
+
+    def status(self) -> HostStatus:
+        """Return how the host is."""
+        reaper = self._supervisor.reaper_identity
+        if reaper not in (self._reaper, (0, 0)):
+            self._reaper = reaper
+            self._on_reaper(reaper)
+        generation = self._supervisor.generation
+        workers = tuple(
+            WorkerLine(pid=each.pid, exclusive=each.exclusive, generation=each.generation, running=each.running)
+            for each in self._supervisor.workers()
+        )
+        return HostStatus(
+            running=self._supervisor.running,
+            workers=workers,
+            generation=generation.number if generation else 0,
+            manifest_digest=generation.digest if generation else "",
+            loaded_at_us=generation.loaded_at_us if generation else 0,
+            code_newer=self._supervisor.code_newer(),
+            draining=self._draining,
+            isolation_mechanism=self._supervisor.mechanism,
+        )
+
+    def manifest(self) -> Manifest | None:
+        """Return what the generation that serves offers."""
+        generation, tree = self._supervisor.generation, self._supervisor.manifest
+        if generation is None or tree is None:
+            return None
+        if self._manifest is None or self._manifest.digest != generation.digest:
+            self._manifest = Manifest(digest=generation.digest, body=manifest_bytes(tree))
+        return self._manifest
+
+    async def reload(self, *, force: bool) -> ReloadOutcome:
+        """Load the project's code anew, beside what serves. A project that cannot be read is refused like bad code."""
+        try:
+            outcome = await self._supervisor.load(force=force)
+        except ProjectError as error:
+            generation = self._supervisor.generation
+            _log.error("the reload is refused, what was loaded goes on serving: %s", error)
+            return ReloadOutcome(
+                accepted=False,
+                generation=generation.number if generation else 0,
+                digest=generation.digest if generation else "",
+                message=str(error),
+            )
+        if outcome.accepted:
+            _log.info("generation %d serves, loaded in %.2f s", outcome.generation, outcome.seconds)
+        return ReloadOutcome(
+            accepted=outcome.accepted,
+            generation=outcome.generation,
+            digest=outcome.digest,
+            message=_message(outcome),
+            problems=tuple(map(dict, outcome.problems)),
+        )
+
+    async def drain(self, deadline_s: float) -> None:
+        """Take nothing new and return when nothing runs any more."""
+        self._draining = True
+        await self._supervisor.drain(deadline_s or self._drain_seconds)
+
+
+def _message(outcome: LoadOutcome) -> str:
+    said = "; ".join(outcome.reasons)
+    if outcome.output_tail and not outcome.accepted:
+        said = f"{said}\nlast output:\n{outcome.output_tail}"
+    if said:
+        return said
+    broken = sum(1 for each in outcome.problems if each.get("severity") == "error")
+    return f"generation {outcome.generation} serves" + (f", with {broken} problems" if broken else "")

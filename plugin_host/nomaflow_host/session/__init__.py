@@ -1,0 +1,30 @@
+"""The host's end of its session with the kernel. The only part of a host that imports gRPC."""
+
+from __future__ import annotations
+
+from nomaflow_host.session.addresses import AddressSource, is_unix
+from nomaflow_host.session.encoding import encode_event
+from nomaflow_host.session.ports import (
+    HostIdentity,
+    HostStatus,
+    Manifest,
+    OrderRefused,
+    ReloadOutcome,
+    Runner,
+    WorkerLine,
+)
+from nomaflow_host.session.session import HostSession
+
+__all__ = [
+    "AddressSource",
+    "HostIdentity",
+    "HostSession",
+    "HostStatus",
+    "Manifest",
+    "OrderRefused",
+    "ReloadOutcome",
+    "Runner",
+    "WorkerLine",
+    "encode_event",
+    "is_unix",
+]

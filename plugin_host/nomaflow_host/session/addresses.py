@@ -1,0 +1,71 @@
+"""Where the kernel is: an address given, or the file in which the project's kernel writes its own."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+
+__all__ = ["AddressSource", "is_unix"]
+
+_log = logging.getLogger(__name__)
+
+_LOOK_SECONDS = 0.2
+
+
+def is_unix(address: str) -> bool:
+    """Return True for the address of a Unix socket."""
+    return address.startswith(("unix:", "unix-abstract:"))
+
+
+class AddressSource:
+    """Gives the addresses to try. The file is read anew each time, since a kernel may come back with another address.
+
+    :param given: addresses separated by commas; empty means the file's
+    :param file: has one line, ``unix:/path/kernel.sock`` or ``host:port``
+    """
+
+    def __init__(self, *, given: str, file: Path) -> None:
+        self._given = tuple(each.strip() for each in given.split(",") if each.strip())
+        self._file = file
+        self._told = False
+
+    @property
+    def given(self) -> bool:
+        """True where the addresses were given, not read from the file."""
+        return bool(self._given)
+
+    def current(self) -> tuple[str, ...]:
+        """Return the addresses as of now, none where the file is not there yet."""
+        if self._given:
+            return self._given
+        try:
+            line = self._file.read_text("utf-8").strip()
+        except (OSError, UnicodeDecodeError):
+            return ()
+        return (line,) if line else ()
+
+    async def wait(self) -> tuple[str, ...]:
+        """Return the addresses; wait for the file where it is not there, saying so once."""
+        while not (found := self.current()):
+            if not self._told:
+                _log.warning("waiting for a kernel to write its address to %s", self._file)
+                self._told = True
+            await asyncio.sleep(_LOOK_SECONDS)
+        return found
+
+    async def changed(self, seconds: float) -> None:
+        """Return after *seconds*, or as soon as the file is another than now."""
+        loop = asyncio.get_running_loop()
+        before, until = self._stamp(), loop.time() + seconds
+        while (left := until - loop.time()) > 0:
+            await asyncio.sleep(left if self._given else min(left, _LOOK_SECONDS))
+            if not self._given and self._stamp() != before:
+                return
+
+    def _stamp(self) -> tuple[int, ...]:
+        try:
+            status = self._file.stat()
+        except OSError:
+            return ()
+        return (status.st_ino, status.st_mtime_ns, status.st_size)

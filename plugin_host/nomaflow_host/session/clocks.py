@@ -1,0 +1,107 @@
+"""Two clocks of a host: how long the kernel has been silent, and what follows from it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+
+from nomaflow_host.outbox import Outbox
+from nomaflow_host.session.failures import SessionDropped
+from nomaflow_host.session.ports import Runner
+
+__all__ = ["GraceGuard", "KernelClock", "boot_seconds"]
+
+_log = logging.getLogger(__name__)
+
+_LONGEST_NAP = 5.0
+
+
+def boot_seconds() -> float:
+    """Return seconds since boot, those of a suspended machine included: a lease runs out while it sleeps."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+class KernelClock:
+    """Remembers the send time of the last message the kernel has answered.
+
+    Send times, not arrival times: what the kernel counts from cannot be earlier.
+    """
+
+    def __init__(self, *, clock: Callable[[], float] = boot_seconds) -> None:
+        self._clock = clock
+        self._sent: dict[int, float] = {}
+        self.answered: float | None = None
+        self.lease_s = 20.0
+        self.grace_s = 600.0
+
+    def sent(self, sent_at_us: int) -> None:
+        """Take note of a heartbeat going out."""
+        self._sent[sent_at_us] = self._clock()
+
+    def heard(self, sent_at_us: int) -> None:
+        """Take note of an answer; one to a heartbeat of an earlier session counts for nothing."""
+        at = self._sent.get(sent_at_us)
+        if at is not None:
+            self.welcomed(at)
+            self._sent = {key: value for key, value in self._sent.items() if value > at}
+
+    def welcomed(self, sent_at: float) -> None:
+        """Take note that something sent at that time has been answered."""
+        self.answered = max(sent_at, self.answered or 0.0)
+
+    def forget_session(self) -> None:
+        """Forget heartbeats under way, at the end of a session."""
+        self._sent.clear()
+
+    @property
+    def silence(self) -> float:
+        """Seconds since the last answered message was sent; 0 before the first."""
+        return 0.0 if self.answered is None else self._clock() - self.answered
+
+    async def watch_lease(self) -> None:
+        """Wait until the kernel has been silent for the lease.
+
+        :raises SessionDropped: then
+        """
+        while (left := self.lease_s - self.silence) > 0:  # noqa: ASYNC110 - time itself is what it waits for
+            await asyncio.sleep(min(left, _LONGEST_NAP))
+        raise SessionDropped(f"no answer to a heartbeat for {self.silence:.1f} seconds")
+
+
+class GraceGuard:
+    """While there is no session: kills attempts with ``retry_on_lost`` when the kernel has been silent for their grace.
+
+    The kernel gives them to another host then; without ``retry_on_lost`` it does not, and they run on.
+    """
+
+    def __init__(self, *, clock: KernelClock, outbox: Outbox, runner: Runner) -> None:
+        self._clock = clock
+        self._outbox = outbox
+        self._runner = runner
+        self._killed: set[str] = set()
+
+    async def run(self) -> None:
+        """Watch until cancelled, or until nothing is left that could be killed."""
+        while (nap := self.check()) is not None:  # noqa: ASYNC110 - time itself is what it waits for
+            await asyncio.sleep(min(nap, _LONGEST_NAP))
+
+    def check(self) -> float | None:
+        """Kill what is due and return the seconds until the next may be, None where there is none."""
+        silence = self._clock.silence
+        waits: list[float] = []
+        held = {each.attempt_key: each for each in self._outbox.unfinished() if each.retry_on_lost}
+        self._killed &= held.keys()
+        for key, holding in held.items():
+            grace = holding.grace_ms / 1000 or self._clock.grace_s
+            if key in self._killed:
+                continue
+            if silence < grace:
+                waits.append(grace - silence)
+                continue
+            self._killed.add(key)
+            reason = f"no word from the kernel for {silence:.0f} seconds; retry_on_lost gives the step to another host"
+            _log.warning("killing an attempt: %s", reason, extra={"attempt": key})
+            self._runner.kill(key, "host_lost", reason)
+        return min(waits, default=None)

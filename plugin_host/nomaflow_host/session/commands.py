@@ -1,0 +1,143 @@
+"""Carries out what the kernel says on a session."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+from nomaflow_api.v1 import host_gateway_service_pb2 as pb
+from nomaflow_host.attempts import Finished, FinishedState
+from nomaflow_host.outbox import Outbox
+from nomaflow_host.session.encoding import cancel_from, order_from
+from nomaflow_host.session.ports import OrderRefused, ReloadOutcome, Runner
+
+__all__ = ["Commands"]
+
+_log = logging.getLogger(__name__)
+
+
+class Commands:
+    """Handles the commands of one session, in order. Those that take long go on beside it.
+
+    :param epoch: commands of a lower one are passed over
+    :param answer_reload: sends the outcome of a reload, introducing the new manifest first
+    """
+
+    def __init__(
+        self,
+        *,
+        runner: Runner,
+        outbox: Outbox,
+        epoch: int,
+        answer_reload: Callable[[int, ReloadOutcome], Awaitable[None]],
+    ) -> None:
+        self._runner = runner
+        self._outbox = outbox
+        self._epoch = epoch
+        self._answer_reload = answer_reload
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.handled = 0
+
+    def welcome(self, welcome: pb.Welcome) -> None:
+        """Do what the kernel says about each attempt of the inventory."""
+        self._outbox.rewind_all()
+        for verdict in welcome.verdicts:
+            key = verdict.attempt_key
+            if verdict.action == pb.VERDICT_ACTION_FORGET:
+                self._outbox.forget(key)
+                continue
+            self._outbox.rewind(key, verdict.acknowledged_seq)
+            if verdict.action == pb.VERDICT_ACTION_CANCEL:
+                self._runner.cancel(cancel_from(verdict.cancel, key))
+            elif verdict.action == pb.VERDICT_ACTION_KILL:
+                self._runner.kill(key, "host_lost", "the kernel gave this host up and took the attempt away")
+
+    def handle(self, batch: pb.CommandBatch) -> None:
+        """Carry out commands."""
+        for command in batch.commands:
+            self._one(command)
+            self.handled = max(self.handled, command.command_seq)
+
+    async def close(self) -> None:
+        """Stop waiting for what takes long; it goes on without an answer."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _one(self, command: pb.Command) -> None:
+        kind = command.WhichOneof("command")
+        if kind == "dispatch":
+            self._dispatch(command.dispatch)
+        elif kind == "cancel":
+            self._runner.cancel(cancel_from(command.cancel))
+        elif kind == "drain":
+            self._beside(self._runner.drain(command.drain.deadline_ms / 1000), "drain")
+        elif kind == "reload":
+            self._beside(self._reload(command.command_seq, force=command.reload.force), "reload")
+        elif kind == "query":
+            for key in command.query.attempt_keys:
+                self._outbox.say(key)
+        else:
+            _log.warning("the kernel sent a command this host does not know; install the same version on both")
+
+    def _dispatch(self, message: pb.DispatchCommand) -> None:
+        key = message.attempt_key
+        if message.epoch < self._epoch:
+            _log.warning("passing over a dispatch of epoch %d, now is %d", message.epoch, self._epoch)
+            return
+        try:
+            order = order_from(message)
+        except ValueError as error:
+            self._fail_unreadable(message, error)
+            return
+        if not self._outbox.accept(order):
+            _log.info("dispatched again, reporting its state", extra={"attempt": key})
+            return
+        try:
+            if self._outbox.saturated:
+                raise OrderRefused("the host's spill file is at its cap, or its disk is full")
+            self._runner.accept(order)
+        except OrderRefused as refusal:
+            _log.warning("refused: %s", refusal, extra={"attempt": key})
+            self._outbox.refuse(key, str(refusal), at_us=_now_us())
+
+    def _fail_unreadable(self, message: pb.DispatchCommand, error: ValueError) -> None:
+        """Fail an attempt whose order cannot be read: giving it to another host would not help."""
+        for field in ("kwargs_json", "params_json", "previous_steps_json"):
+            message.ClearField(field)
+        if self._outbox.accept(order_from(message)):
+            text = f"the values of the step are not UTF-8: {error}"
+            self._outbox.finished(
+                message.attempt_key,
+                Finished(
+                    at_us=_now_us(),
+                    state=FinishedState.FAILED,
+                    error=text,
+                    reason_code="value_invalid",
+                    reason=text,
+                    not_started=True,
+                ),
+            )
+
+    async def _reload(self, command_seq: int, *, force: bool) -> None:
+        # The load itself goes on where the session ends meanwhile: half a load would be worse.
+        outcome = await asyncio.shield(asyncio.ensure_future(self._runner.reload(force=force)))
+        await self._answer_reload(command_seq, outcome)
+
+    def _beside(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            _log.error("%s failed", task.get_name(), exc_info=task.exception())
+
+
+def _now_us() -> int:
+    return time.time_ns() // 1000

@@ -1,0 +1,190 @@
+"""One session with a kernel, from its welcome to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import Coroutine
+from typing import Any
+
+import grpc.aio
+
+from nomaflow_api.v1 import host_gateway_service_pb2 as pb
+from nomaflow_host.outbox import Outbox
+from nomaflow_host.session.clocks import KernelClock
+from nomaflow_host.session.commands import Commands
+from nomaflow_host.session.encoding import worker_messages
+from nomaflow_host.session.failures import SessionDropped
+from nomaflow_host.session.introducing import Introducer
+from nomaflow_host.session.link import AttachCall, Link
+from nomaflow_host.session.ports import HostIdentity, ReloadOutcome, Runner, WorkerLine
+from nomaflow_host.session.reporting import Reporter
+
+__all__ = ["Conversation"]
+
+_log = logging.getLogger(__name__)
+
+_INTRODUCE_SECONDS = 30.0
+_GOODBYE_SECONDS = 1.0
+
+
+class Conversation:
+    """Heartbeats, commands and reports of one session. The first thing that ends, ends them all.
+
+    :param report_deadline_s: of each report
+    """
+
+    def __init__(
+        self,
+        *,
+        link: Link,
+        call: AttachCall,
+        welcome: pb.Welcome,
+        identity: HostIdentity,
+        runner: Runner,
+        outbox: Outbox,
+        clock: KernelClock,
+        introducer: Introducer,
+        report_deadline_s: float,
+    ) -> None:
+        self._link = link
+        self._call = call
+        self._welcome = welcome
+        self._runner = runner
+        self._outbox = outbox
+        self._clock = clock
+        self._introducer = introducer
+        self._interval = max(welcome.heartbeat_interval_ms, 10) / 1000
+        self._writing = asyncio.Lock()
+        self._beat_now = asyncio.Event()
+        self._leaving = False
+        self._workers: tuple[WorkerLine, ...] | None = None
+        self._commands = Commands(runner=runner, outbox=outbox, epoch=welcome.epoch, answer_reload=self._answer_reload)
+        self._reporter = Reporter(
+            link=link,
+            outbox=outbox,
+            runner=runner,
+            incarnation=identity.incarnation,
+            epoch=welcome.epoch,
+            deadline_s=report_deadline_s,
+        )
+
+    async def hold(self) -> None:
+        """Hold the session until it ends.
+
+        :raises SessionDropped: when it has ended, saying why
+        :raises grpc.aio.AioRpcError: when the kernel ended it with an error
+        """
+        self._commands.welcome(self._welcome)
+        try:
+            await _first_of(
+                self._read(),
+                self._beat(),
+                self._clock.watch_lease(),
+                self._reporter.run(),
+                self._introducer.run(self._link),
+            )
+        finally:
+            await self._commands.close()
+
+    def beat_soon(self) -> None:
+        """Send a heartbeat now, since something in it has changed."""
+        self._beat_now.set()
+
+    async def say_goodbye(self) -> None:
+        """Close the host's side of the stream, so that the kernel knows that this is no accident."""
+        try:
+            async with asyncio.timeout(_GOODBYE_SECONDS), self._writing:
+                self._leaving = True
+                await self._call.done_writing()
+        except (TimeoutError, grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            _log.debug("the session ended without a goodbye")
+
+    async def _read(self) -> None:
+        while True:
+            message = await self._call.read()
+            if not isinstance(message, pb.AttachResponse):
+                raise SessionDropped("the kernel ended the session")
+            kind = message.WhichOneof("message")
+            if kind == "heartbeat_ack":
+                self._clock.heard(message.heartbeat_ack.sent_at_us)
+            elif kind == "commands":
+                self._commands.handle(message.commands)
+            elif kind == "welcome":
+                raise SessionDropped("the kernel sent a second welcome")
+
+    async def _beat(self) -> None:
+        while True:
+            self._beat_now.clear()
+            heartbeat = self._heartbeat()
+            self._clock.sent(heartbeat.sent_at_us)
+            await self._write(pb.AttachRequest(heartbeat=heartbeat))
+            try:
+                await asyncio.wait_for(self._beat_now.wait(), self._interval)
+            except TimeoutError:
+                continue
+
+    def _heartbeat(self) -> pb.Heartbeat:
+        status = self._runner.status()
+        unchanged = self._workers == status.workers
+        self._workers = status.workers
+        return pb.Heartbeat(
+            sent_at_us=time.time_ns() // 1000,
+            command_ack=self._commands.handled,
+            running=status.running,
+            spilled_bytes=self._outbox.spilled_bytes,
+            saturated=self._outbox.saturated,
+            code_newer=status.code_newer,
+            workers=[] if unchanged else worker_messages(status.workers),
+            workers_unchanged=unchanged,
+            generation=status.generation,
+            manifest_digest=status.manifest_digest,
+            draining=status.draining,
+            loaded_at_us=status.loaded_at_us,
+        )
+
+    async def _answer_reload(self, command_seq: int, outcome: ReloadOutcome) -> None:
+        message = outcome.message
+        if outcome.accepted:
+            self._introducer.want(explicit=True)
+            self.beat_soon()
+            if not await self._introducer.settled(_INTRODUCE_SECONDS):
+                message = f"{message}; the kernel has not taken the manifest yet"
+        result = pb.ReloadResult(
+            command_seq=command_seq,
+            accepted=outcome.accepted,
+            generation=outcome.generation,
+            manifest_digest=outcome.digest,
+            message=message,
+            problems_json=_problems_json(outcome),
+        )
+        await self._write(pb.AttachRequest(reload_result=result))
+
+    async def _write(self, message: pb.AttachRequest) -> None:
+        async with self._writing:
+            if self._leaving:
+                return
+            try:
+                await self._call.write(message)
+            except asyncio.InvalidStateError:
+                raise SessionDropped("the stream of the session is over") from None
+
+
+def _problems_json(outcome: ReloadOutcome) -> bytes:
+    # Small messages only on this stream: the manifest has them all.
+    return json.dumps(outcome.problems[:50]).encode()
+
+
+async def _first_of(*works: Coroutine[Any, Any, None]) -> None:
+    """Run several things until the first ends, stop the others, and raise what the first raised."""
+    tasks = [asyncio.ensure_future(work) for work in works]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    for task in done:
+        task.result()

@@ -1,0 +1,210 @@
+"""Between the host's values and the messages on the wire."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from nomaflow_api.v1 import host_gateway_service_pb2 as pb
+from nomaflow_api.v1 import run_pb2
+from nomaflow_host.attempts import (
+    AttemptOrder,
+    CancelOrder,
+    Finished,
+    Isolation,
+    LogChunk,
+    Progress,
+    Started,
+    TimeoutKind,
+)
+from nomaflow_host.outbox import Batch, HeldState
+from nomaflow_host.session.ports import HostIdentity, HostStatus, WorkerLine
+
+__all__ = [
+    "PROTOCOL_MAX",
+    "PROTOCOL_MIN",
+    "cancel_from",
+    "encode_event",
+    "hello_message",
+    "order_from",
+    "report_request",
+    "worker_messages",
+]
+
+PROTOCOL_MIN = 1
+PROTOCOL_MAX = 1
+
+_MAX_TEXT = 16 << 10
+_MAX_ITEMS = 100
+_STATES = {
+    "DISPATCHED": run_pb2.ATTEMPT_STATE_DISPATCHED,
+    "RUNNING": run_pb2.ATTEMPT_STATE_RUNNING,
+    "SUCCEEDED": run_pb2.ATTEMPT_STATE_SUCCEEDED,
+    "FAILED": run_pb2.ATTEMPT_STATE_FAILED,
+    "CANCELED": run_pb2.ATTEMPT_STATE_CANCELED,
+}
+_ISOLATION = {
+    pb.ISOLATION_SHARED: Isolation.SHARED,
+    pb.ISOLATION_EXCLUSIVE: Isolation.EXCLUSIVE,
+}
+_TIMEOUTS = {pb.TIMEOUT_KIND_STEP: TimeoutKind.STEP, pb.TIMEOUT_KIND_JOB: TimeoutKind.JOB}
+_TRIGGERS = {
+    run_pb2.TRIGGER_KIND_CRON: "cron",
+    run_pb2.TRIGGER_KIND_MANUAL: "manual",
+    run_pb2.TRIGGER_KIND_API: "api",
+    run_pb2.TRIGGER_KIND_CLI: "cli",
+    run_pb2.TRIGGER_KIND_CALL_JOB: "call_job",
+    run_pb2.TRIGGER_KIND_REPLAY: "replay",
+}
+
+
+def encode_event(event: Started | LogChunk | Progress | Finished) -> bytes:
+    """Return the bytes of an ``AttemptEvent``."""
+    if isinstance(event, LogChunk):
+        codec = pb.LOG_CODEC_JSONL_ZLIB if event.compressed else pb.LOG_CODEC_JSONL
+        log = pb.LogChunk(
+            line_count=event.line_count,
+            first_at_us=event.first_at_us,
+            last_at_us=event.last_at_us,
+            levels=event.levels,
+            codec=codec,
+            body=event.body,
+        )
+        return pb.AttemptEvent(log=log).SerializeToString()
+    if isinstance(event, Progress):
+        progress = run_pb2.Progress(done=event.done, total=event.total, message=_text(event.message))
+        return pb.AttemptEvent(progress=pb.AttemptProgress(at_us=event.at_us, progress=progress)).SerializeToString()
+    if isinstance(event, Started):
+        started = pb.AttemptStarted(
+            at_us=event.at_us,
+            worker_pid=event.worker_pid,
+            generation=event.generation,
+            exclusive=event.exclusive,
+        )
+        return pb.AttemptEvent(started=started).SerializeToString()
+    return pb.AttemptEvent(finished=_finished(event)).SerializeToString()
+
+
+def report_request(batch: Batch, *, incarnation: str, epoch: int) -> pb.ReportRequest:
+    """Return the message that carries a batch."""
+    request = pb.ReportRequest(incarnation=incarnation, epoch=epoch)
+    for group in batch.groups:
+        report = request.attempts.add(attempt_key=group.attempt_key, first_seq=group.first_seq, unknown=group.unknown)
+        for data in group.events:
+            report.events.add().MergeFromString(data)
+    return request
+
+
+def hello_message(
+    *, identity: HostIdentity, status: HostStatus, inventory: Iterable[HeldState], epoch_seen: int
+) -> pb.AttachRequest:
+    """Return the first message of a session."""
+    hello = pb.Hello(
+        protocol_min=PROTOCOL_MIN,
+        protocol_max=PROTOCOL_MAX,
+        host=identity.host,
+        incarnation=identity.incarnation,
+        boot_id=identity.boot_id,
+        machine=_text(identity.machine),
+        pid=identity.pid,
+        version=identity.version,
+        epoch_seen=epoch_seen,
+        generation=status.generation,
+        manifest_digest=status.manifest_digest,
+        max_async=identity.max_async,
+        max_sync=identity.max_sync,
+        ended_incarnations=identity.ended_incarnations,
+        loaded_at_us=status.loaded_at_us,
+        isolation_mechanism=status.isolation_mechanism,
+    )
+    for held in inventory:
+        hello.inventory.add(
+            attempt_key=held.attempt_key,
+            state=_STATES[held.state],
+            last_seq=held.last_seq,
+            epoch=held.epoch,
+        )
+    return pb.AttachRequest(hello=hello)
+
+
+def worker_messages(workers: Iterable[WorkerLine]) -> list[pb.HostWorker]:
+    """Return the lines of a heartbeat about worker processes."""
+    return [
+        pb.HostWorker(pid=each.pid, exclusive=each.exclusive, generation=each.generation, running=each.running)
+        for each in workers
+    ]
+
+
+def order_from(message: pb.DispatchCommand) -> AttemptOrder:
+    """Return the order that a dispatch holds.
+
+    :raises ValueError: if one of its JSON texts is not UTF-8
+    """
+    return AttemptOrder(
+        attempt_key=message.attempt_key,
+        epoch=message.epoch,
+        run_id=message.run_id,
+        job_id=message.job_id,
+        step=message.step,
+        attempt=message.attempt,
+        callable=message.callable,
+        kwargs_json=message.kwargs_json.decode() or "{}",
+        strict_keys=tuple(message.strict_keys),
+        params_json=message.params_json.decode() or "{}",
+        trigger_kind=_TRIGGERS.get(message.trigger.kind, "api"),
+        trigger_by=message.trigger.by,
+        trigger_at_us=message.trigger.at.ToMicroseconds(),
+        prev_rows_affected=message.prev_rows_affected if message.HasField("prev_rows_affected") else None,
+        parent_chain=tuple((each.job_id, each.run_id) for each in message.parent_chain),
+        previous_steps_json=message.previous_steps_json.decode() or "[]",
+        timeout_ms=message.timeout_ms,
+        timeout_kind=_TIMEOUTS.get(message.timeout_kind, TimeoutKind.NONE),
+        cancel_grace_ms=message.cancel_grace_ms if message.HasField("cancel_grace_ms") else None,
+        isolation=_ISOLATION.get(message.isolation, Isolation.BY_KIND),
+        log_level=message.log_level or "INFO",
+        retry_on_lost=message.retry_on_lost,
+        grace_ms=message.grace_ms,
+        max_log_bytes=message.max_log_bytes,
+        traceparent=message.traceparent,
+    )
+
+
+def cancel_from(message: pb.CancelCommand, attempt_key: str = "") -> CancelOrder:
+    """Return the request that a cancel holds.
+
+    :param attempt_key: used where the message itself has none
+    """
+    return CancelOrder(
+        attempt_key=message.attempt_key or attempt_key,
+        reason_code=message.reason_code or "canceled_by_user",
+        by=message.by,
+        why=message.why,
+    )
+
+
+def _finished(event: Finished) -> pb.AttemptFinished:
+    message = pb.AttemptFinished(
+        at_us=event.at_us,
+        state=_STATES[event.state.value],
+        error=_text(event.error),
+        exception_types=[_text(each) for each in event.exception_types[:_MAX_ITEMS]],
+        peak_rss_bytes=event.peak_rss_bytes,
+        cpu_seconds=event.cpu_seconds,
+        warnings=[_text(each) for each in event.warnings[:_MAX_ITEMS]],
+        not_started=event.not_started,
+    )
+    if event.has_result or event.extras_json or event.rows_affected is not None:
+        message.result.CopyFrom(run_pb2.StepResult(rows_affected=event.rows_affected, extras_json=event.extras_json))
+    if event.reason_code:
+        message.reason.CopyFrom(run_pb2.Reason(code=event.reason_code, message=_text(event.reason)))
+    return message
+
+
+def _text(value: str) -> str:
+    """Return a text that a protobuf string can hold: short, and without lone surrogates."""
+    if len(value) > _MAX_TEXT:
+        value = value[: _MAX_TEXT - 1] + "…"
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return value.encode("utf-8", "backslashreplace").decode()
+    return value

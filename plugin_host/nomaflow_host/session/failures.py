@@ -1,0 +1,104 @@
+"""What a failed call to the kernel means for the host."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import grpc
+import grpc.aio
+from google.protobuf.message import DecodeError
+from google.rpc import error_details_pb2, status_pb2
+
+__all__ = ["CallFailure", "FailureKind", "SessionDropped"]
+
+_DETAILS_KEY = "grpc-status-details-bin"
+
+
+class SessionDropped(Exception):
+    """Raised when a session ends and another is to be opened. Its text says why."""
+
+
+class FailureKind(enum.Enum):
+    """What to do about a failed call."""
+
+    TRY_AGAIN = "try again"
+    """The kernel is away, busy or full: the same once more, a little later."""
+    ATTACH_AGAIN = "attach again"
+    """The session is no longer the kernel's: open another."""
+    REFUSED = "refused"
+    """The kernel does not let this host in."""
+    WRONG_PROTOCOL = "wrong protocol"
+    """No version in common."""
+    NOT_LEADER = "not leader"
+    """Another kernel leads."""
+    MALFORMED = "malformed"
+    """The kernel could not take this very message."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CallFailure:
+    """A failed call, read once.
+
+    :param reason: the stable word of the error's details, upper case; empty where it has none
+    :param metadata: what the details carry beside it
+    """
+
+    kind: FailureKind
+    code: grpc.StatusCode
+    text: str
+    reason: str = ""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, error: grpc.aio.AioRpcError) -> CallFailure:
+        """Return what an error of a call means."""
+        reason, metadata = _details(error)
+        code = error.code()
+        return cls(
+            kind=_kind(code, reason),
+            code=code,
+            text=_shortened(error.details() or code.name.lower()),
+            reason=reason,
+            metadata=metadata,
+        )
+
+    def __str__(self) -> str:
+        return f"{self.reason or self.code.name}: {self.text}"
+
+
+def _shortened(text: str) -> str:
+    """Return the last part of what gRPC says of a connection that failed; it repeats the address three times."""
+    if not text.startswith("failed to connect"):
+        return text
+    return f"nothing answers there ({text.rpartition('error: ')[2].lower()})"
+
+
+def _kind(code: grpc.StatusCode, reason: str) -> FailureKind:
+    if reason == "PROTOCOL_UNSUPPORTED":
+        return FailureKind.WRONG_PROTOCOL
+    if reason == "NOT_LEADER":
+        return FailureKind.NOT_LEADER
+    if code in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED):
+        return FailureKind.REFUSED
+    if code in (grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.ABORTED, grpc.StatusCode.UNIMPLEMENTED):
+        return FailureKind.ATTACH_AGAIN
+    if code in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.INTERNAL, grpc.StatusCode.OUT_OF_RANGE):
+        return FailureKind.MALFORMED
+    return FailureKind.TRY_AGAIN
+
+
+def _details(error: grpc.aio.AioRpcError) -> tuple[str, Mapping[str, str]]:
+    for key, value in error.trailing_metadata() or ():
+        if key != _DETAILS_KEY or not isinstance(value, bytes):
+            continue
+        try:
+            status = status_pb2.Status.FromString(value)
+            for each in status.details:
+                info = error_details_pb2.ErrorInfo()
+                if each.Unpack(info):
+                    return info.reason.upper(), dict(info.metadata)
+        except DecodeError:
+            return "", {}
+    return "", {}

@@ -1,0 +1,88 @@
+"""Tells the kernel what the serving generation offers, when it does not know or a person asked for a reload."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import zlib
+
+import grpc.aio
+
+from nomaflow_api.v1 import host_gateway_service_pb2 as pb
+from nomaflow_host.session.backoff import Backoff
+from nomaflow_host.session.failures import CallFailure, FailureKind
+from nomaflow_host.session.link import Link
+from nomaflow_host.session.ports import Manifest, Runner
+
+__all__ = ["Introducer"]
+
+_log = logging.getLogger(__name__)
+
+_DEADLINE_SECONDS = 60.0
+_ZLIB_LEVEL = 6
+
+
+class Introducer:
+    """Introduces manifests, across sessions: what was asked for while the kernel was away is done when it is back."""
+
+    def __init__(self, *, runner: Runner, incarnation: str) -> None:
+        self._runner = runner
+        self._incarnation = incarnation
+        self._explicit = False
+        self._wanted = asyncio.Event()
+        self._done = asyncio.Event()
+
+    def want(self, *, explicit: bool) -> None:
+        """Ask for the serving manifest to be introduced.
+
+        :param explicit: True makes it the host's catalogue even if the kernel has seen it before
+        """
+        self._explicit = self._explicit or explicit
+        self._done.clear()
+        self._wanted.set()
+
+    async def settled(self, seconds: float) -> bool:
+        """Wait until what was asked for is done; False where that takes longer than *seconds*."""
+        try:
+            await asyncio.wait_for(self._done.wait(), seconds)
+        except TimeoutError:
+            return False
+        return True
+
+    async def run(self, link: Link) -> None:
+        """Introduce what is asked for, on one session, until cancelled."""
+        backoff = Backoff(first=0.5, most=10.0)
+        while True:
+            await self._wanted.wait()
+            manifest, explicit = self._runner.manifest(), self._explicit
+            if manifest is not None and not await self._introduce(link, manifest, explicit=explicit):
+                await asyncio.sleep(backoff.next())
+                continue
+            backoff.reset()
+            if self._runner.manifest() == manifest and self._explicit == explicit:
+                self._explicit = False
+                self._wanted.clear()
+                self._done.set()
+
+    async def _introduce(self, link: Link, manifest: Manifest, *, explicit: bool) -> bool:
+        """Return False where it has to be tried again."""
+        packed = await asyncio.to_thread(zlib.compress, manifest.body, _ZLIB_LEVEL)
+        request = pb.IntroduceManifestRequest(
+            incarnation=self._incarnation, digest=manifest.digest, manifest_json_zlib=packed, explicit=explicit
+        )
+        try:
+            response = await link.introduce(request, deadline_s=_DEADLINE_SECONDS)
+        except grpc.aio.AioRpcError as error:
+            failure = CallFailure.of(error)
+            gives_up = failure.kind is FailureKind.MALFORMED
+            _log.log(
+                logging.ERROR if gives_up else logging.WARNING,
+                "the kernel did not take the manifest%s: %s",
+                "" if gives_up else ", trying again",
+                failure,
+            )
+            return gives_up
+        _log.info("introduced manifest %s%s", manifest.digest[:19], "" if response.current else " (not current)")
+        for job_id in response.disabled_job_ids:
+            _log.warning("the kernel disabled job %r of this project; `nomaflow job %s` says why", job_id, job_id)
+        return True

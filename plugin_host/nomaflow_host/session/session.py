@@ -1,0 +1,235 @@
+"""The host's session: dials the kernel, again and again, for the life of the host."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+import grpc.aio
+
+from nomaflow_api.v1 import host_gateway_service_pb2 as pb
+from nomaflow_host.errors import KernelRefused, ProtocolUnsupported
+from nomaflow_host.outbox import Outbox
+from nomaflow_host.session.addresses import AddressSource, is_unix
+from nomaflow_host.session.backoff import Backoff
+from nomaflow_host.session.clocks import GraceGuard, KernelClock, boot_seconds
+from nomaflow_host.session.conversation import Conversation
+from nomaflow_host.session.encoding import PROTOCOL_MAX, PROTOCOL_MIN, hello_message
+from nomaflow_host.session.failures import CallFailure, FailureKind, SessionDropped
+from nomaflow_host.session.introducing import Introducer
+from nomaflow_host.session.link import AttachCall, Link
+from nomaflow_host.session.ports import HostIdentity, Runner
+
+__all__ = ["HostSession"]
+
+_log = logging.getLogger(__name__)
+
+_WELCOME_SECONDS = 10.0
+_REFUSED_SECONDS = 10.0
+
+
+class HostSession:
+    """Keeps the host attached to the kernel.
+
+    :param token: read anew at each try, so that it can be replaced; empty for none
+    :param report_deadline_s: of each report
+    """
+
+    def __init__(
+        self,
+        *,
+        identity: HostIdentity,
+        addresses: AddressSource,
+        token: Callable[[], str],
+        runner: Runner,
+        outbox: Outbox,
+        report_deadline_s: float = 10.0,
+        boot_clock: Callable[[], float] = boot_seconds,
+    ) -> None:
+        self._identity = identity
+        self._addresses = addresses
+        self._token = token
+        self._runner = runner
+        self._outbox = outbox
+        self._report_deadline = report_deadline_s
+        self._boot_clock = boot_clock
+        self._clock = KernelClock(clock=boot_clock)
+        self._introducer = Introducer(runner=runner, incarnation=identity.incarnation)
+        self._guard = GraceGuard(clock=self._clock, outbox=outbox, runner=runner)
+        self._backoff = Backoff(first=0.5, most=10.0)
+        self._conversation: Conversation | None = None
+        self._leader = ""
+        self._turn = 0
+        self._trouble = ""
+        self._welcomed_once = False
+        self._leaving = False
+        self._watch: asyncio.Task[None] | None = None
+        self.epoch_seen = 0
+        self.attached = asyncio.Event()
+
+    async def run(self) -> None:
+        """Stay attached until cancelled.
+
+        :raises ProtocolUnsupported: if host and kernel have no protocol in common
+        :raises KernelRefused: if a kernel on TCP wants a token and there is none
+        """
+        try:
+            while not self._leaving:
+                self._watch_grace()
+                address = await self._next_address()
+                pause = await self._try(address)
+                self._watch_grace()
+                if not self._leaving:
+                    await self._addresses.changed(pause)
+        finally:
+            self._stop_watching()
+
+    def introduce(self) -> None:
+        """Tell the kernel of the manifest that serves now, since a person asked for a reload."""
+        self._introducer.want(explicit=True)
+        self.beat_soon()
+
+    def beat_soon(self) -> None:
+        """Send a heartbeat now, if attached."""
+        if self._conversation is not None:
+            self._conversation.beat_soon()
+
+    async def flush(self, seconds: float) -> bool:
+        """Wait until the kernel has acknowledged everything; False where it has not within *seconds*."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + seconds
+        while not self._outbox.empty:
+            if loop.time() >= until:
+                return False
+            await asyncio.sleep(0.02)
+        return True
+
+    async def say_goodbye(self) -> None:
+        """End the session on purpose: `run` returns once the kernel has ended it too."""
+        self._leaving = True
+        if self._conversation is not None:
+            await self._conversation.say_goodbye()
+
+    async def _next_address(self) -> str:
+        if self._leader:
+            address, self._leader = self._leader, ""
+            return address
+        known = await self._addresses.wait()
+        address = known[self._turn % len(known)]
+        self._turn += 1
+        return address
+
+    async def _try(self, address: str) -> float:
+        """Hold one session and return the seconds to wait after it."""
+        try:
+            await self._one_session(address)
+        except SessionDropped as dropped:
+            self._lost(address, str(dropped))
+        except grpc.aio.AioRpcError as error:
+            return self._failed(address, CallFailure.of(error))
+        finally:
+            self.attached.clear()
+            self._conversation = None
+            self._clock.forget_session()
+            self._outbox.rewind_all()
+        return self._backoff.next()
+
+    async def _one_session(self, address: str) -> None:
+        async with Link(address=address, token=self._token()) as link:
+            call = link.attach()
+            try:
+                sent_at = self._boot_clock()
+                welcome = await self._welcome(call)
+                self._take(welcome, address, sent_at)
+                self._conversation = Conversation(
+                    link=link,
+                    call=call,
+                    welcome=welcome,
+                    identity=self._identity,
+                    runner=self._runner,
+                    outbox=self._outbox,
+                    clock=self._clock,
+                    introducer=self._introducer,
+                    report_deadline_s=self._report_deadline,
+                )
+                self.attached.set()
+                await self._conversation.hold()
+            finally:
+                call.cancel()
+
+    async def _welcome(self, call: AttachCall) -> pb.Welcome:
+        hello = hello_message(
+            identity=self._identity,
+            status=self._runner.status(),
+            inventory=self._outbox.inventory(),
+            epoch_seen=self.epoch_seen,
+        )
+        try:
+            async with asyncio.timeout(_WELCOME_SECONDS):
+                await call.write(hello)
+                first = await call.read()
+        except TimeoutError:
+            raise SessionDropped(f"no welcome within {_WELCOME_SECONDS:g} seconds") from None
+        except asyncio.InvalidStateError:
+            first = await call.read()
+        if not isinstance(first, pb.AttachResponse) or first.WhichOneof("message") != "welcome":
+            raise SessionDropped("the kernel's first message is no welcome")
+        return first.welcome
+
+    def _take(self, welcome: pb.Welcome, address: str, sent_at: float) -> None:
+        if welcome.epoch < self.epoch_seen:
+            raise SessionDropped(f"it is an older kernel: its epoch is {welcome.epoch}, {self.epoch_seen} was seen")
+        if not PROTOCOL_MIN <= welcome.protocol <= PROTOCOL_MAX:
+            raise self._unsupported(str(welcome.protocol), str(welcome.protocol))
+        self.epoch_seen = welcome.epoch
+        self._clock.lease_s = welcome.lease_ms / 1000 or self._clock.lease_s
+        self._clock.grace_s = welcome.grace_ms / 1000 or self._clock.grace_s
+        self._clock.welcomed(sent_at)
+        self._stop_watching()
+        self._backoff.reset()
+        self._trouble = ""
+        self._welcomed_once = True
+        if welcome.manifest_wanted:
+            self._introducer.want(explicit=False)
+        _log.info("attached to the kernel at %s, epoch %d", address, welcome.epoch)
+
+    def _watch_grace(self) -> None:
+        if self._watch is None or self._watch.done():
+            self._watch = asyncio.create_task(self._guard.run(), name="grace")
+
+    def _stop_watching(self) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
+
+    def _failed(self, address: str, failure: CallFailure) -> float:
+        """Return the seconds to wait after a failed session."""
+        if failure.kind is FailureKind.WRONG_PROTOCOL:
+            raise self._unsupported(failure.metadata.get("min", ""), failure.metadata.get("max", ""))
+        if failure.kind is FailureKind.NOT_LEADER and failure.metadata.get("leader"):
+            self._leader = failure.metadata["leader"]
+            self._lost(address, f"another kernel leads, at {self._leader}")
+            return self._backoff.next()
+        if failure.kind is FailureKind.REFUSED:
+            if not (self._welcomed_once or is_unix(address) or self._token()):
+                raise KernelRefused(
+                    f"the kernel at {address} refuses this host: {failure.text}\n"
+                    "  fix: give it the kernel's token with --token-file"
+                )
+            self._lost(address, f"the kernel refuses this host: {failure.text}")
+            return _REFUSED_SECONDS
+        self._lost(address, str(failure))
+        return self._backoff.next()
+
+    def _lost(self, address: str, why: str) -> None:
+        """Log why there is no session: the first time for people, then only where the reason is another."""
+        if self._leaving:
+            return
+        level = logging.DEBUG if self._trouble == why else logging.WARNING
+        self._trouble = why
+        _log.log(level, "no session with the kernel at %s, trying again: %s", address, why)
+
+    def _unsupported(self, minimum: str, maximum: str) -> ProtocolUnsupported:
+        spoken = f"{PROTOCOL_MIN}" if PROTOCOL_MIN == PROTOCOL_MAX else f"{PROTOCOL_MIN} to {PROTOCOL_MAX}"
+        return ProtocolUnsupported(spoken=spoken, minimum=minimum, maximum=maximum, version=self._identity.version)

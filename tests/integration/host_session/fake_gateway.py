@@ -1,0 +1,223 @@
+"""A scriptable kernel side of HostGatewayService: a real gRPC server on a Unix socket, its faults told by the test."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import zlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import grpc
+import grpc.aio
+from google.protobuf import any_pb2
+from google.rpc import error_details_pb2, status_pb2
+
+from nomaflow_api.v1 import host_gateway_service_pb2 as pb
+from nomaflow_api.v1.host_gateway_service_pb2_grpc import (
+    HostGatewayServiceServicer,
+    add_HostGatewayServiceServicer_to_server,
+)
+
+__all__ = ["FakeGateway", "Journal", "Session"]
+
+
+class Journal:
+    """What the kernel has committed: it outlives the server, as a store does."""
+
+    def __init__(self) -> None:
+        self.events: dict[str, list[pb.AttemptEvent]] = {}
+        self.duplicates = 0
+        self.unknown: list[str] = []
+        self.manifests: list[pb.IntroduceManifestRequest] = []
+        self.changed = asyncio.Condition()
+
+    def acked(self, key: str) -> int:
+        return len(self.events.get(key, []))
+
+    def kinds(self, key: str) -> list[str]:
+        return [str(event.WhichOneof("event")) for event in self.events.get(key, [])]
+
+    def log_bodies(self, key: str) -> list[bytes]:
+        return [event.log.body for event in self.events.get(key, []) if event.HasField("log")]
+
+    def commit(self, report: pb.AttemptReport) -> pb.AttemptAck:
+        """Commit what follows on without a gap, as the kernel does."""
+        mine = self.events.setdefault(report.attempt_key, [])
+        if report.unknown:
+            self.unknown.append(report.attempt_key)
+        elif report.first_seq > len(mine) + 1:
+            return pb.AttemptAck(
+                attempt_key=report.attempt_key, acknowledged_seq=len(mine), status=pb.ACK_STATUS_GAP, detail="gap"
+            )
+        else:
+            known = len(mine) + 1 - report.first_seq
+            self.duplicates += min(known, len(report.events))
+            mine.extend(list(report.events)[known:])
+        return pb.AttemptAck(attempt_key=report.attempt_key, acknowledged_seq=len(mine), status=pb.ACK_STATUS_OK)
+
+    async def until(self, predicate: Callable[[], bool], seconds: float = 15.0) -> None:
+        """Wait until something about the journal holds."""
+        async with asyncio.timeout(seconds), self.changed:
+            await self.changed.wait_for(predicate)
+
+    async def notify(self) -> None:
+        async with self.changed:
+            self.changed.notify_all()
+
+
+class Session:
+    """One Attach stream as the kernel sees it."""
+
+    def __init__(self, hello: pb.Hello) -> None:
+        self.hello = hello
+        self.heartbeats: list[pb.Heartbeat] = []
+        self.reload_results: list[pb.ReloadResult] = []
+        self.outgoing: asyncio.Queue[pb.AttachResponse | None] = asyncio.Queue()
+        self.seq = 0
+        self.host_left = False
+
+    def send(self, **command: Any) -> int:
+        """Send one command."""
+        self.seq += 1
+        batch = pb.CommandBatch(commands=[pb.Command(command_seq=self.seq, **command)])
+        self.outgoing.put_nowait(pb.AttachResponse(commands=batch))
+        return self.seq
+
+    def dispatch(self, key: str, *, epoch: int = 1, **fields: Any) -> int:
+        """Dispatch one attempt."""
+        run, step, attempt = key.split("/")
+        order = pb.DispatchCommand(
+            attempt_key=key, epoch=epoch, run_id=run, job_id="job", step=step, attempt=int(attempt),
+            **{"callable": "m:f", **fields},
+        )  # fmt: skip
+        return self.send(dispatch=order)
+
+    def end(self) -> None:
+        """End the stream from the kernel's side."""
+        self.outgoing.put_nowait(None)
+
+
+class FakeGateway(HostGatewayServiceServicer):
+    """A kernel that does what a test tells it.
+
+    :param journal: what it has committed; give the same one to its successor
+    """
+
+    def __init__(self, path: Path, *, journal: Journal | None = None, epoch: int = 1, **welcome: int) -> None:
+        self.path = path
+        self.journal = journal or Journal()
+        self.epoch = epoch
+        self.welcome = {"heartbeat_interval_ms": 100, "lease_ms": 2000, "grace_ms": 10_000, **welcome}
+        self.sessions: list[Session] = []
+        self.verdicts: Callable[[pb.HeldAttempt], pb.Verdict] = self._keep
+        self.on_report: Callable[[pb.ReportRequest, Any], Awaitable[pb.ReportResponse | None]] | None = None
+        self.on_attach: Callable[[pb.Hello, Any], Awaitable[None]] | None = None
+        self.answer_heartbeats = True
+        self.known_digests: set[str] = set()
+        self.metadata: list[dict[str, str]] = []
+        self.reports = 0
+        self._server: grpc.aio.Server | None = None
+
+    async def start(self, address: str = "") -> FakeGateway:
+        self._server = grpc.aio.server(options=(("grpc.so_reuseport", 0),))
+        add_HostGatewayServiceServicer_to_server(self, self._server)
+        self._server.add_insecure_port(address or f"unix:{self.path}")
+        await self._server.start()
+        return self
+
+    async def kill(self) -> None:
+        """Go away at once, with calls in flight."""
+        for session in self.sessions:
+            session.end()
+        if self._server is not None:
+            await self._server.stop(None)
+            self._server = None
+        self.path.unlink(missing_ok=True)
+
+    async def session(self, number: int = 1, seconds: float = 15.0) -> Session:
+        """Wait for the session of that number."""
+        await self.journal.until(lambda: len(self.sessions) >= number, seconds)
+        return self.sessions[number - 1]
+
+    async def Attach(  # type: ignore[override]  # noqa: N802 - the stub's name, for both kinds of server
+        self, request_iterator: AsyncIterator[pb.AttachRequest], context: Any
+    ) -> AsyncIterator[pb.AttachResponse]:
+        first = await anext(request_iterator)
+        self.metadata.append(dict(context.invocation_metadata()))
+        if self.on_attach is not None:
+            await self.on_attach(first.hello, context)
+        session = Session(first.hello)
+        yield pb.AttachResponse(
+            welcome=pb.Welcome(
+                protocol=1,
+                epoch=self.epoch,
+                manifest_wanted=bool(first.hello.manifest_digest)
+                and first.hello.manifest_digest not in self.known_digests,
+                verdicts=[self.verdicts(held) for held in first.hello.inventory],
+                **self.welcome,  # type: ignore[arg-type]  # numbers by name
+            )
+        )
+        self.sessions.append(session)
+        await self.journal.notify()
+        reader = asyncio.create_task(self._read(request_iterator, session))
+        try:
+            while (message := await session.outgoing.get()) is not None:
+                yield message
+        finally:
+            reader.cancel()
+            await asyncio.gather(reader, return_exceptions=True)
+
+    async def _read(self, requests: AsyncIterator[pb.AttachRequest], session: Session) -> None:
+        async for request in requests:
+            if request.HasField("heartbeat"):
+                session.heartbeats.append(request.heartbeat)
+                if self.answer_heartbeats:
+                    ack = pb.HeartbeatAck(sent_at_us=request.heartbeat.sent_at_us)
+                    session.outgoing.put_nowait(pb.AttachResponse(heartbeat_ack=ack))
+            elif request.HasField("reload_result"):
+                session.reload_results.append(request.reload_result)
+            await self.journal.notify()
+        session.host_left = True
+        session.end()
+        await self.journal.notify()
+
+    async def Report(self, request: pb.ReportRequest, context: Any) -> pb.ReportResponse:  # type: ignore[override]  # noqa: N802 - as above
+        self.reports += 1
+        assert request.ByteSize() <= 2 << 20
+        if self.on_report is not None:
+            answer = await self.on_report(request, context)
+            if answer is not None:
+                await self.journal.notify()
+                return answer
+        response = pb.ReportResponse(acks=[self.journal.commit(report) for report in request.attempts])
+        await self.journal.notify()
+        return response
+
+    async def IntroduceManifest(  # type: ignore[override]  # noqa: N802 - as above
+        self, request: pb.IntroduceManifestRequest, context: Any
+    ) -> pb.IntroduceManifestResponse:
+        body = zlib.decompress(request.manifest_json_zlib)
+        assert request.digest == "sha256:" + hashlib.sha256(body).hexdigest()
+        self.known_digests.add(request.digest)
+        self.journal.manifests.append(request)
+        await self.journal.notify()
+        return pb.IntroduceManifestResponse(current=True)
+
+    def _keep(self, held: pb.HeldAttempt) -> pb.Verdict:
+        return pb.Verdict(
+            attempt_key=held.attempt_key,
+            action=pb.VERDICT_ACTION_KEEP,
+            acknowledged_seq=self.journal.acked(held.attempt_key),
+        )
+
+
+async def abort_with(context: Any, code: grpc.StatusCode, reason: str, **metadata: str) -> None:
+    """End a call with an error in the form of the real kernel."""
+    info = error_details_pb2.ErrorInfo(reason=reason, domain="nomaflow", metadata=metadata)
+    detail = any_pb2.Any()
+    detail.Pack(info)
+    status = status_pb2.Status(code=code.value[0], message=reason.lower(), details=[detail])
+    trailing = (("grpc-status-details-bin", status.SerializeToString()),)
+    await context.abort(code, reason.lower(), trailing_metadata=trailing)

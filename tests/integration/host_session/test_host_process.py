@@ -1,0 +1,372 @@
+"""The host as a process: ``python -m nomaflow_host`` with real workers, against a scriptable gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+import zlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import psutil
+import pytest
+from fake_gateway import FakeGateway
+
+from nomaflow_api.v1 import host_gateway_service_pb2 as pb
+from nomaflow_api.v1 import run_pb2
+
+KEY = "run_1/one/1"
+WORK = """
+import asyncio
+import logging
+import time
+
+_log = logging.getLogger(__name__)
+
+
+async def quick(*, n: int = 1, **_):
+    _log.info("hello %d", n)
+    return {"rows_affected": n, "said": "hello"}
+
+
+def chatty(*, lines: int, **_):
+    for line in range(lines):
+        _log.info("line %06d", line)
+    return lines
+
+
+def slow(*, seconds: float, ctx, **_):
+    until = time.monotonic() + seconds
+    while time.monotonic() < until and not ctx.is_cancelled():
+        time.sleep(0.02)
+    return 1
+
+
+def stubborn(**_):
+    while True:
+        time.sleep(0.1)
+"""
+JOBS = '[[jobs]]\nid = "j"\n[[jobs.steps]]\ntype = "python"\ncallable = "myapp.work:quick"\n'
+
+Start = Callable[..., Awaitable["HostProcess"]]
+
+
+class HostProcess:
+    """One host under test and everything below it."""
+
+    def __init__(self, process: asyncio.subprocess.Process, log: Path) -> None:
+        self.process = process
+        self._log = log
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text()
+
+    def tree(self) -> list[psutil.Process]:
+        """Return every process below the host."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            return psutil.Process(self.process.pid).children(recursive=True)
+        return []
+
+    async def exit_code(self, seconds: float = 15.0) -> int:
+        return await asyncio.wait_for(self.process.wait(), seconds)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    root = tmp_path / "demo"
+    (root / "plugins" / "myapp").mkdir(parents=True)
+    (root / ".nomaflow").mkdir(mode=0o700)
+    (root / "plugins" / "myapp" / "work.py").write_text(WORK)
+    (root / "jobs.toml").write_text(JOBS)
+    (root / "nomaflow.toml").write_text("[host]\nshared_workers = 1\nmax_sync = 2\ncancel_grace_seconds = 0.3\n")
+    return root
+
+
+@pytest.fixture
+async def start(project: Path) -> AsyncIterator[Start]:
+    """Start hosts; at the end nothing of them may be left."""
+    made: list[HostProcess] = []
+
+    async def factory(*arguments: str) -> HostProcess:
+        log = project.parent / f"host{len(made)}.log"
+        with log.open("w") as stream:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "nomaflow_host", "--project", str(project), *arguments,
+                stdout=asyncio.subprocess.PIPE, stderr=stream,
+            )  # fmt: skip
+        made.append(HostProcess(process, log))
+        return made[-1]
+
+    yield factory
+    trees = [child for each in made for child in each.tree()]
+    for each in made:
+        if each.process.returncode is None:
+            each.process.kill()
+        await each.process.communicate()
+    psutil.wait_procs(trees, timeout=3)
+    assert not alive(trees)
+
+
+def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
+    """Return those that run: where nobody reaps orphans, a dead one stays a zombie."""
+    return [each for each in processes if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
+
+
+@pytest.fixture
+async def gateway(project: Path) -> AsyncIterator[Callable[..., Awaitable[FakeGateway]]]:
+    """Start gateways that write their address as the project's kernel does."""
+    made: list[FakeGateway] = []
+
+    async def factory(*, epoch: int = 1) -> FakeGateway:
+        path = project.parent / f"k{len(made)}.sock"
+        journal = made[0].journal if made else None
+        made.append(await FakeGateway(path, journal=journal, epoch=epoch).start())
+        (project / ".nomaflow" / "address").write_text(f"unix:{path}\n")
+        return made[-1]
+
+    yield factory
+    for each in made:
+        await each.kill()
+
+
+async def test_it_runs_a_real_callable_and_stops_cleanly(
+    gateway: Callable[..., Awaitable[FakeGateway]], start: Start, project: Path
+) -> None:
+    """Manifest introduced, log line and result reported; SIGTERM ends it with 0 and leaves no process."""
+    kernel = await gateway()
+    mine = await start()
+    session = await kernel.session()
+    assert session.hello.host == "demo"
+    await kernel.journal.until(lambda: bool(kernel.journal.manifests))
+    manifest = json.loads(zlib.decompress(kernel.journal.manifests[0].manifest_json_zlib))
+    assert manifest["callables"]["myapp.work:quick"]["kind"] == "async"
+    assert manifest["job_files"][0]["tree"]["jobs"][0]["id"] == "j"
+    session.dispatch(KEY, callable="myapp.work:quick", kwargs_json=b'{"n": 7}', strict_keys=["n"])
+    await kernel.journal.until(lambda: kernel.journal.kinds(KEY)[-1:] == ["finished"])
+    outcome = kernel.journal.events[KEY][-1].finished
+    assert outcome.state == run_pb2.ATTEMPT_STATE_SUCCEEDED
+    assert outcome.result.rows_affected == 7
+    assert json.loads(outcome.result.extras_json) == {"said": "hello"}
+    assert b"hello 7" in b"".join(map(unpacked, kernel.journal.events[KEY]))
+    below = mine.tree()
+    assert below
+    mine.process.send_signal(signal.SIGTERM)
+    assert await mine.exit_code() == 0
+    assert session.host_left
+    psutil.wait_procs(below, timeout=2)
+    assert not alive(below)
+    assert not list((project / ".nomaflow" / "host-demo" / "spill").glob("*"))
+
+
+def unpacked(event: pb.AttemptEvent) -> bytes:
+    if not event.HasField("log"):
+        return b""
+    body = event.log.body
+    return zlib.decompress(body) if event.log.codec == pb.LOG_CODEC_JSONL_ZLIB else body
+
+
+async def test_a_killed_kernel_does_not_touch_the_step(
+    gateway: Callable[..., Awaitable[FakeGateway]], start: Start
+) -> None:
+    """The same worker goes on; 100,000 lines, most of them logged during the outage, are all there in order."""
+    first = await gateway()
+    await start()
+    (await first.session()).dispatch(KEY, callable="myapp.work:chatty", kwargs_json=b'{"lines": 100000}')
+    await first.journal.until(lambda: first.journal.acked(KEY) >= 2)
+    await first.kill()
+    second = await gateway(epoch=2)
+    (held,) = (await second.session()).hello.inventory
+    assert held.attempt_key == KEY
+    await second.journal.until(lambda: second.journal.kinds(KEY)[-1:] == ["finished"], 30)
+    assert second.journal.kinds(KEY).count("started") == 1
+    lines = b"".join(map(unpacked, second.journal.events[KEY])).splitlines()
+    messages = [json.loads(line)[3] for line in lines]
+    assert messages == [f"line {number:06d}" for number in range(100_000)]
+
+
+async def test_a_killed_host_is_proved_gone_by_its_successor(
+    gateway: Callable[..., Awaitable[FakeGateway]], start: Start
+) -> None:
+    """kill -9 of the main process: the tree is gone, and the next life names the old incarnation in its hello."""
+    kernel = await gateway()
+    first = await start()
+    session = await kernel.session()
+    session.dispatch(KEY, callable="myapp.work:stubborn")
+    await kernel.journal.until(lambda: kernel.journal.kinds(KEY) == ["started"])
+    below = first.tree()
+    first.process.kill()
+    await first.process.wait()
+    await start()
+    second = await kernel.session(2)
+    assert list(second.hello.ended_incarnations) == [session.hello.incarnation]
+    assert second.hello.incarnation != session.hello.incarnation
+    assert second.hello.boot_id == session.hello.boot_id
+    assert not alive(below)
+
+
+async def test_leftovers_are_removed_where_the_reaper_was_killed_too(
+    gateway: Callable[..., Awaitable[FakeGateway]], start: Start
+) -> None:
+    """Main process and reaper both killed: a worker that is left is found and killed before the host attaches."""
+    kernel = await gateway()
+    first = await start()
+    (await kernel.session()).dispatch(KEY, callable="myapp.work:stubborn")
+    await kernel.journal.until(lambda: kernel.journal.kinds(KEY) == ["started"])
+    below = first.tree()
+    reaper = next(each for each in below if "nomaflow_host.reaper" in each.cmdline())
+    first.process.send_signal(signal.SIGSTOP)
+    reaper.kill()
+    first.process.kill()
+    await first.process.wait()
+    await start()
+    second = await kernel.session(2)
+    assert len(second.hello.ended_incarnations) == 1
+    assert not alive(below)
+
+
+async def test_a_second_host_on_the_same_folder_is_turned_away(
+    gateway: Callable[..., Awaitable[FakeGateway]], start: Start
+) -> None:
+    """Exit code 75 and who holds it; another name may run beside."""
+    kernel = await gateway()
+    first = await start()
+    await kernel.session()
+    second = await start()
+    assert await second.exit_code() == 75
+    assert f"process {first.process.pid} holds" in second.log
+    await start("--name", "other")
+    assert (await kernel.session(2)).hello.host == "other"
+
+
+async def test_a_reload_serves_new_code_and_a_bad_one_is_refused(
+    gateway: Callable[..., Awaitable[FakeGateway]], start: Start, project: Path
+) -> None:
+    """By SIGHUP: a new generation is introduced explicitly; a broken one leaves the last good one serving."""
+    kernel = await gateway()
+    mine = await start()
+    session = await kernel.session()
+    await kernel.journal.until(lambda: len(kernel.journal.manifests) == 1)
+    module = project / "plugins" / "myapp" / "work.py"
+    module.write_text(WORK + "\n\nasync def more(**_):\n    return 5\n")
+    mine.process.send_signal(signal.SIGHUP)
+    await kernel.journal.until(lambda: len(kernel.journal.manifests) == 2)
+    assert kernel.journal.manifests[1].explicit
+    session.dispatch(KEY, callable="myapp.work:more")
+    await kernel.journal.until(lambda: kernel.journal.kinds(KEY)[-1:] == ["finished"])
+    assert kernel.journal.events[KEY][-1].finished.result.rows_affected == 5
+    module.write_text("def broken(:\n")
+    session.send(reload=pb.ReloadCommand())
+    await kernel.journal.until(lambda: bool(session.reload_results), 20)
+    (result,) = session.reload_results
+    assert not result.accepted
+    assert "myapp.work" in result.message
+    assert result.generation == 2
+    session.dispatch("run_2/one/1", callable="myapp.work:quick")
+    await kernel.journal.until(lambda: kernel.journal.kinds("run_2/one/1")[-1:] == ["finished"])
+    assert len(kernel.journal.manifests) == 2
+    await kernel.journal.until(lambda: session.heartbeats[-1].code_newer)
+
+
+async def test_saving_a_file_reloads_with_watch(
+    gateway: Callable[..., Awaitable[FakeGateway]], start: Start, project: Path
+) -> None:
+    """No command is needed, also for a job file."""
+    kernel = await gateway()
+    await start("--watch")
+    await kernel.session()
+    await kernel.journal.until(lambda: len(kernel.journal.manifests) == 1)
+    (project / "jobs.toml").write_text(JOBS + 'schedule = "oops"\n')
+    await kernel.journal.until(lambda: len(kernel.journal.manifests) == 2, 10)
+
+
+async def test_stopping_lets_steps_finish_and_a_second_signal_cancels_them(
+    gateway: Callable[..., Awaitable[FakeGateway]], start: Start
+) -> None:
+    """The first SIGTERM drains and refuses new work, the second stops what runs; the outcome is still reported."""
+    kernel = await gateway()
+    mine = await start()
+    session = await kernel.session()
+    session.dispatch(KEY, callable="myapp.work:slow", kwargs_json=b'{"seconds": 60}')
+    await kernel.journal.until(lambda: kernel.journal.kinds(KEY) == ["started"])
+    mine.process.send_signal(signal.SIGTERM)
+    await kernel.journal.until(lambda: session.heartbeats[-1].draining)
+    session.dispatch("run_2/new/1", callable="myapp.work:quick")
+    await kernel.journal.until(lambda: kernel.journal.kinds("run_2/new/1") == ["finished"])
+    assert kernel.journal.events["run_2/new/1"][0].finished.reason.code == "host_refused"
+    assert mine.process.returncode is None
+    mine.process.send_signal(signal.SIGTERM)
+    assert await mine.exit_code() == 0
+    outcome = kernel.journal.events[KEY][-1].finished
+    assert outcome.reason.code == "host_draining"
+
+
+async def test_it_attaches_when_the_kernel_comes_later(
+    gateway: Callable[..., Awaitable[FakeGateway]], start: Start
+) -> None:
+    """Started first, it waits for the address without giving up."""
+    mine = await start()
+    async with asyncio.timeout(10):
+        while "waiting for a kernel" not in mine.log:  # noqa: ASYNC110 - a file has no event to wait on
+            await asyncio.sleep(0.05)
+    kernel = await gateway()
+    await kernel.session()
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "expected"),
+    [
+        ("nomaflow.toml", "[host]\nmax_sinc = 1\n", ["nomaflow.toml", "did you mean 'max_sync'?"]),
+        ("nomaflow.toml", "[host\n", ["nomaflow.toml:1"]),
+    ],
+)
+async def test_an_unusable_project_is_one_screen_and_78(
+    start: Start, project: Path, file: str, text: str, expected: list[str]
+) -> None:
+    """File, line, problem and the way out; no traceback."""
+    (project / file).write_text(text)
+    mine = await start()
+    assert await mine.exit_code() == 78
+    assert "Traceback" not in mine.log
+    assert len(mine.log.splitlines()) < 10
+    for part in expected:
+        assert part in mine.log
+
+
+async def test_the_manifest_is_printed(start: Start, project: Path) -> None:
+    """With a module that does not import and a malformed job file: both are told, the rest is there, exit code 0."""
+    (project / "plugins" / "myapp" / "bad.py").write_text("import nothing_of_that_name\n")
+    (project / "plugins" / "myapp" / "jobs.toml").write_text("x = \n")
+    mine = await start("--manifest")
+    out, _ = await mine.process.communicate()
+    manifest = json.loads(out)
+    assert mine.process.returncode == 0
+    assert "nothing_of_that_name" in manifest["modules"]["myapp.bad"]["error"]
+    assert manifest["job_files"][1]["error"]["line"] == 1
+    assert manifest["callables"]["myapp.work:slow"]["kind"] == "sync"
+    assert not os.path.exists(project / ".nomaflow" / "host-demo" / "lock")
+
+
+async def test_a_frozen_host_attaches_again_and_reports_once(
+    gateway: Callable[..., Awaitable[FakeGateway]], start: Start
+) -> None:
+    """SIGSTOP for longer than the lease: a new session of the same incarnation, the step goes on, one outcome."""
+    kernel = await gateway()
+    mine = await start()
+    session = await kernel.session()
+    session.dispatch(KEY, callable="myapp.work:slow", kwargs_json=b'{"seconds": 4}')
+    await kernel.journal.until(lambda: kernel.journal.kinds(KEY) == ["started"])
+    mine.process.send_signal(signal.SIGSTOP)
+    with pytest.raises(TimeoutError):
+        await kernel.session(2, seconds=2.5)
+    mine.process.send_signal(signal.SIGCONT)
+    second = await kernel.session(2)
+    assert second.hello.incarnation == session.hello.incarnation
+    assert [held.attempt_key for held in second.hello.inventory] == [KEY]
+    await kernel.journal.until(lambda: kernel.journal.kinds(KEY)[-1:] == ["finished"])
+    assert kernel.journal.kinds(KEY) == ["started", "finished"]
+    assert kernel.journal.events[KEY][-1].finished.state == run_pb2.ATTEMPT_STATE_SUCCEEDED

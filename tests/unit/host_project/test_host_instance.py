@@ -1,0 +1,124 @@
+"""One process per state directory, and proof that earlier lives are over."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+
+from nomaflow_host.errors import HostBusy
+from nomaflow_host.project import INCARNATION_VARIABLE, Instance, InstanceLock, ProcessIdentity
+
+
+@pytest.fixture
+def sleeper() -> Iterator[subprocess.Popen[bytes]]:
+    """Start a process that carries the incarnation `old` and ignores SIGTERM."""
+    code = "import signal,time; signal.signal(15, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        env={**os.environ, INCARNATION_VARIABLE: "old"},
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"up\n"
+    yield process
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+
+def previous(**changes: object) -> Instance:
+    return replace(Instance.new(), incarnation="old", main=ProcessIdentity(1 << 22, 5), **changes)  # type: ignore[arg-type]  # fields by name
+
+
+def write(state_dir: Path, instance: Instance) -> None:
+    (state_dir / "instance.json").write_text(json.dumps(asdict(instance)))
+
+
+def test_a_second_process_is_turned_away(tmp_path: Path) -> None:
+    """It is told who holds the directory, with the exit code for that; after a release it may have it."""
+    first, second = InstanceLock(state_dir=tmp_path), InstanceLock(state_dir=tmp_path)
+    me = Instance.new()
+    assert first.acquire(me) == ()
+    first.record(me)
+    with pytest.raises(HostBusy, match=f"process {os.getpid()} holds") as raised:
+        second.acquire(Instance.new())
+    assert raised.value.exit_code == 75
+    first.release()
+    first.release()
+    assert second.acquire(Instance.new()) == (me.incarnation,)
+    second.release()
+
+
+def test_an_earlier_life_of_this_boot_is_over_when_nothing_is_left(tmp_path: Path) -> None:
+    """Its incarnation is listed, and so are those it had proof of itself."""
+    write(tmp_path, previous(reaper=ProcessIdentity(os.getpid(), 1), ended=("older",)))
+    lock = InstanceLock(state_dir=tmp_path)
+    assert lock.acquire(Instance.new()) == ("older", "old")
+    lock.release()
+
+
+def test_leftovers_of_an_earlier_life_are_killed(tmp_path: Path, sleeper: subprocess.Popen[bytes]) -> None:
+    """A worker whose reaper was killed too is found by its environment."""
+    write(tmp_path, previous())
+    lock = InstanceLock(state_dir=tmp_path)
+    assert lock.acquire(Instance.new()) == ("old",)
+    assert sleeper.wait(5) == -signal.SIGKILL
+    lock.release()
+
+
+def test_a_reaper_that_does_not_end_is_killed(
+    tmp_path: Path, sleeper: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It gets its time to clear up, not more."""
+    monkeypatch.setattr("nomaflow_host.project.instance._REAPER_SECONDS", 0.2)
+    identity = ProcessIdentity.of(sleeper.pid)
+    assert identity is not None
+    write(tmp_path, previous(reaper=identity))
+    lock = InstanceLock(state_dir=tmp_path)
+    assert lock.acquire(Instance.new()) == ("old",)
+    assert sleeper.wait(5) == -signal.SIGKILL
+    lock.release()
+
+
+def test_a_stranger_with_the_same_pid_is_never_touched(tmp_path: Path, sleeper: subprocess.Popen[bytes]) -> None:
+    """The start time tells them apart."""
+    stranger = ProcessIdentity(sleeper.pid, 1)
+    write(tmp_path, replace(previous(reaper=stranger), incarnation="another"))
+    lock = InstanceLock(state_dir=tmp_path)
+    assert lock.acquire(Instance.new()) == ("another",)
+    assert sleeper.poll() is None
+    lock.release()
+
+
+@pytest.mark.parametrize(
+    ("changes", "over"),
+    [
+        ({"boot_id": "before", "machine_id": "m"}, True),
+        ({"boot_id": "before", "machine_id": "other"}, False),
+        ({"pid_namespace": "pid:[1]"}, False),
+    ],
+)
+def test_what_cannot_be_proved_is_not_said(tmp_path: Path, changes: dict[str, str], *, over: bool) -> None:
+    """A reboot of the same machine is proof, another machine or another container is not."""
+    write(tmp_path, previous(**changes))
+    lock = InstanceLock(state_dir=tmp_path)
+    assert bool(lock.acquire(replace(Instance.new(), machine_id="m"))) is over
+    lock.release()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"incarnation": 3}', '{"incarnation": "x", "main": {}}'])
+def test_a_damaged_record_proves_nothing(tmp_path: Path, text: str) -> None:
+    """The host starts, and claims nothing about earlier lives."""
+    (tmp_path / "instance.json").write_text(text)
+    lock = InstanceLock(state_dir=tmp_path)
+    assert lock.acquire(Instance.new()) == ()
+    lock.release()

@@ -1,0 +1,212 @@
+"""Reading a project: what stops a host, what becomes a problem, what is resolved."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nomaflow_host.errors import ProjectError
+from nomaflow_host.project import Project
+
+JOBS = """
+[[jobs]]
+id = "nightly"
+description = "for ${TEAM}"
+schedule = "${WHEN:-0 2 * * *}"
+params = { since = 2026-01-31, keep = "${KEEP}" }
+
+[[jobs.steps]]
+type = "python"
+callable = "myapp.cleanup:purge"
+op_kwargs = { apps_id = 10, url = "${URL}" }
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    root = tmp_path / "My Team"
+    (root / "plugins" / "myapp").mkdir(parents=True)
+    (root / "jobs.toml").write_text(JOBS)
+    return root
+
+
+def open_project(root: Path, name: str | None = None, **environ: str) -> Project:
+    return Project.open(root, name=name, environ=environ)
+
+
+def test_a_project_without_settings_uses_the_defaults(project: Path) -> None:
+    """nomaflow.toml is optional; the host is named after the folder, its state is for the owner only."""
+    opened = open_project(project, TEAM="ops")
+    assert opened.host == "my-team"
+    assert opened.state_dir == project / ".nomaflow" / "host-my-team"
+    assert opened.state_dir.stat().st_mode & 0o777 == 0o700
+    assert opened.settings.max_async == 200
+    assert opened.app_settings["jobs"] == {"config_path": str(project / "jobs.toml")}
+    assert opened.spec().sys_path == (str(project / "plugins"),)
+    assert not opened.problems
+
+
+def test_references_are_resolved_except_below_params_and_op_kwargs(project: Path) -> None:
+    """Those two are resolved at each attempt, since their secrets must not reach the kernel."""
+    job = open_project(project, TEAM="ops").jobs.files[0]["tree"]["jobs"][0]
+    assert job["description"] == "for ops"
+    assert job["schedule"] == "0 2 * * *"
+    assert job["params"] == {"since": {"$date": "2026-01-31"}, "keep": "${KEEP}"}
+    assert job["steps"][0]["op_kwargs"] == {"apps_id": 10, "url": "${URL}"}
+
+
+def test_a_variable_that_is_not_set_is_a_problem_of_its_place(project: Path) -> None:
+    """The problem names file, path, job and variable; the text stays as it is."""
+    opened = open_project(project)
+    (problem,) = opened.problems
+    assert problem["file"] == "jobs.toml"
+    assert problem["path"] == "jobs[0].description"
+    assert problem["job_id"] == "nightly"
+    assert "'TEAM'" in problem["message"]
+    assert opened.jobs.files[0]["tree"]["jobs"][0]["description"] == "for ${TEAM}"
+
+
+def test_every_callable_that_a_job_names_is_listed(project: Path) -> None:
+    """Also those of the plugins' own job files."""
+    other = project / "plugins" / "reports"
+    other.mkdir()
+    (other / "jobs.toml").write_text('[[jobs]]\nid="b"\n[[jobs.steps]]\ntype="python"\ncallable="reports.m:run"\n')
+    opened = open_project(project, TEAM="ops")
+    assert opened.jobs.callables == ("myapp.cleanup:purge", "reports.m:run")
+    assert [each["path"] for each in opened.jobs.files] == ["jobs.toml", "plugins/reports/jobs.toml"]
+
+
+def test_a_malformed_job_file_does_not_stop_the_host(project: Path) -> None:
+    """It is an entry of the manifest with line and column; the other files are read."""
+    other = project / "plugins" / "reports"
+    other.mkdir()
+    (other / "jobs.toml").write_text('[[jobs]]\nid = "b"\n')
+    (project / "jobs.toml").write_text('[[jobs]]\nid = "a"\nschedule = oops\n')
+    bad, good = open_project(project).jobs.files
+    assert bad["tree"] is None
+    assert bad["error"]["line"] == 3
+    assert bad["error"]["code"] == "bad_toml"
+    assert good["tree"]["jobs"][0]["id"] == "b"
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b"\xff\xfe", "not UTF-8"),
+        (b"x = 1" + b"0" * 5000, "digits"),
+        (b"x = nan", "nan"),
+        (b"x = " + b"[" * 200 + b"]" * 200, "nested"),
+        (b"#" * (1 << 21), "larger than"),
+    ],
+)
+def test_hostile_job_files_are_entries_too(project: Path, body: bytes, message: str) -> None:
+    """Whatever the bytes are, the host comes up and says what is wrong."""
+    (project / "jobs.toml").write_bytes(body)
+    (entry,) = open_project(project).jobs.files
+    assert message in entry["error"]["message"]
+    assert entry["error"]["fix"]
+
+
+def test_a_missing_job_file_is_said(project: Path) -> None:
+    """With no job file anywhere, or one that a setting names, the missing one is named."""
+    (project / "jobs.toml").unlink()
+    (entry,) = open_project(project).jobs.files
+    assert entry["error"]["code"] == "missing_file"
+    (project / "plugins" / "myapp" / "jobs.toml").write_text("")
+    assert [each["path"] for each in open_project(project).jobs.files] == ["plugins/myapp/jobs.toml"]
+    (project / "nomaflow.toml").write_text('[jobs]\nconfig_path = "other.toml"\n')
+    assert open_project(project).jobs.files[0]["path"] == "other.toml"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("[host]\nname = 'x'\nmax_sinc = 3\n", ["nomaflow.toml", "max_sinc", "max_sync"]),
+        ("[host]\nmax_sync = '3'\n", ["host.max_sync", "whole number", "without quotes"]),
+        ("[host]\nmax_sync = true\n", ["host.max_sync", "whole number"]),
+        ("[host]\nmax_sync = 0\n", ["out of bounds", "expected 1"]),
+        ("[host]\nname = 'No Way'\n", ["host.name", "'No Way'"]),
+        ("[host]\npass_env = 'A'\n", ["host.pass_env", "list"]),
+        ("host = 3\n", ["expected a table"]),
+        ("[host]\nlog_format = 'xml'\n", ["text, json"]),
+        ("a = \n", ["nomaflow.toml:1", "invalid value"]),
+        ("[app]\nkey = '${MISSING}'\n", ["app.key", "'MISSING'", ":-default"]),
+        ("[jobs]\nconfig_path = 3\n", ["jobs.config_path"]),
+    ],
+)
+def test_unusable_settings_stop_the_host(project: Path, text: str, expected: list[str]) -> None:
+    """The message names file, key, what is wrong and the way out, and the exit code is that of a bad configuration."""
+    (project / "nomaflow.toml").write_text(text)
+    with pytest.raises(ProjectError) as raised:
+        open_project(project)
+    assert raised.value.exit_code == 78
+    for part in [*expected, "fix:"]:
+        assert part in str(raised.value)
+
+
+def test_a_folder_that_is_none_stops_the_host(tmp_path: Path) -> None:
+    """A missing folder and a file are both named."""
+    with pytest.raises(ProjectError, match="no such folder"):
+        open_project(tmp_path / "missing")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ProjectError, match="not a folder"):
+        open_project(tmp_path / "file")
+
+
+def test_names_come_from_the_command_line_first(project: Path) -> None:
+    """Then from [host] name, then from the folder."""
+    (project / "nomaflow.toml").write_text('[host]\nname = "billing"\n')
+    assert open_project(project, "other").host == "other"
+    assert open_project(project).host == "billing"
+    with pytest.raises(ProjectError, match="no host name"):
+        open_project(project, "../evil")
+
+
+def test_an_unusable_connectors_file_is_a_problem_without_its_values(project: Path) -> None:
+    """The host goes on without connectors, so that other jobs work, and no secret is in the message."""
+    file = project / "connectors.toml"
+    file.write_text('[pools.default]\nurl = "postgresql://u:hunter2@h/d"\n')
+    file.chmod(0o644)
+    opened = open_project(project, TEAM="ops")
+    (problem,) = opened.problems
+    assert problem["code"] == "connectors_unusable"
+    assert "hunter2" not in str(problem)
+    assert not opened.connectors.pools
+
+
+def test_connectors_are_resolved_and_their_variables_kept_from_workers(project: Path) -> None:
+    """The credentials are not shown by repr."""
+    (project / "connectors.toml").write_text('[pools.default]\nurl = "postgresql://u:${DB_PASSWORD}@h/d"\n')
+    opened = open_project(project, TEAM="ops", DB_PASSWORD="hunter2")
+    assert "hunter2" in opened.connectors.pools["default"].url
+    assert opened.drop_env == ("DB_PASSWORD",)
+    assert "hunter2" not in repr(opened)
+    assert "hunter2" not in str(opened.spec().to_json())
+
+
+def test_unknown_tables_are_warnings(project: Path) -> None:
+    """A table of a newer version, or a slip, is said but does not stop anything."""
+    (project / "nomaflow.toml").write_text("[hosts]\nname = 'x'\n[app]\nlimit = 3\n")
+    opened = open_project(project, TEAM="ops")
+    assert [(each["severity"], each["path"]) for each in opened.problems] == [("warning", "hosts")]
+    assert opened.app_settings["app"] == {"limit": 3}
+
+
+def test_settings_hold_every_limit(project: Path) -> None:
+    """What [host] says arrives."""
+    (project / "nomaflow.toml").write_text(
+        "[host]\nmax_async = 5\nmax_sync = 2\ncancel_grace_seconds = 0.5\nnice = 3\n"
+        'pass_env = ["A"]\ndrain_seconds = 2\n'
+    )
+    settings: Any = open_project(project).settings
+    assert (settings.max_async, settings.max_sync, settings.cancel_grace_seconds) == (5, 2, 0.5)
+    assert (settings.nice, settings.pass_env, settings.drain_seconds) == (3, ("A",), 2)
+
+
+def test_a_state_directory_that_cannot_be_made_stops_the_host(project: Path) -> None:
+    """A file in its place is named."""
+    (project / ".nomaflow").write_text("")
+    with pytest.raises(ProjectError, match=r"\.nomaflow"):
+        open_project(project)
