@@ -1,0 +1,317 @@
+"""The kernel process: reads its settings, puts the parts together, serves, and stops."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from importlib.metadata import version
+
+import grpc.aio
+
+from nomaflow_kernel.catalogue_service import CatalogueService
+from nomaflow_kernel.domain.clock import Clock, SystemClock
+from nomaflow_kernel.domain.errors import KernelError
+from nomaflow_kernel.feed import EventFeed
+from nomaflow_kernel.hosts import GatewaySettings, HostGateway, SessionRegistry
+from nomaflow_kernel.listening import (
+    AddressInUse,
+    AddressRefused,
+    check_address,
+    claim_socket,
+    default_socket,
+    forget_address,
+    is_tcp,
+    private_directory,
+    publish_address,
+)
+from nomaflow_kernel.ports import Store, StoreInfo
+from nomaflow_kernel.process_log import set_up_logging
+from nomaflow_kernel.rpc import (
+    SERVICES,
+    AccessControl,
+    AddressTaken,
+    CatalogueCalls,
+    Health,
+    KernelIdentity,
+    KernelService,
+    TokenFileError,
+    Tokens,
+    build_server,
+    listen,
+)
+from nomaflow_kernel.runs import Engine, EngineSettings
+from nomaflow_kernel.scheduler import Scheduler
+from nomaflow_kernel.settings import KernelSettings, SettingsError, read_settings
+from nomaflow_kernel.store import open_store
+from nomaflow_kernel.store.errors import SchemaTooNew, StoreError, StoreInUse, UnsupportedStore
+
+__all__ = ["Kernel", "main"]
+
+_LOG = logging.getLogger("nomaflow.kernel")
+_EX_TEMPFAIL = 75
+_EX_CONFIG = 78
+_STORE_CLOSE_SECONDS = 3.0
+_STOP_SECONDS = 9.0
+_CALLS_SECONDS = 2.0
+
+
+class Kernel:
+    """One kernel: every part, in the order in which they start and stop.
+
+    :param addresses: checked, and claimed where they are Unix sockets
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: KernelSettings,
+        addresses: Sequence[str],
+        store: Store,
+        info: StoreInfo,
+        access: AccessControl,
+        clock: Clock,
+        on_fenced: Callable[[], None],
+    ) -> None:
+        self._settings = settings
+        self._addresses = addresses
+        self._store = store
+        self._feed = EventFeed(info.last_event_seq)
+        self._sessions = SessionRegistry()
+        self._catalogue = CatalogueService(store=store, clock=clock, feed=self._feed, jobs_file=settings.jobs_file)
+        self._engine = Engine(
+            store=store,
+            info=info,
+            clock=clock,
+            jobs=self._catalogue,
+            feed=self._feed,
+            settings=engine_settings(settings),
+            on_fenced=on_fenced,
+        )
+        self._scheduler = Scheduler(store=store, clock=clock, jobs=self._catalogue, engine=self._engine)
+        self._health = Health(services=SERVICES, store=store)
+        self._server = self._build_server(info, access, clock)
+        self._served: list[str] = []
+
+    def _build_server(self, info: StoreInfo, access: AccessControl, clock: Clock) -> grpc.aio.Server:
+        gateway = HostGateway(
+            engine=self._engine,
+            manifests=self._catalogue,
+            sessions=self._sessions,
+            settings=GatewaySettings(
+                epoch=info.epoch,
+                heartbeat_seconds=self._settings.heartbeat_seconds,
+                lease_seconds=self._settings.lease_seconds,
+                grace_seconds=self._settings.lost_after_seconds,
+            ),
+        )
+        service = KernelService(
+            engine=self._engine,
+            store=self._store,
+            feed=self._feed,
+            clock=clock,
+            catalogue_calls=CatalogueCalls(
+                engine=self._engine,
+                catalogue=self._catalogue,
+                sessions=self._sessions,
+                store=self._store,
+                clock=clock,
+            ),
+            identity=KernelIdentity(
+                version=version("nomaflow"),
+                epoch=info.epoch,
+                store=info.kind,
+                started_at_us=clock.now_us(),
+                project=str(self._settings.project),
+            ),
+        )
+        return build_server(
+            service=service,
+            gateway=gateway,
+            health=self._health,
+            access=access,
+            reflection=self._settings.reflection,
+        )
+
+    async def start(self) -> None:
+        """Start every part; the address is told to others last, once calls are answered.
+
+        :raises StoreError: where the store cannot be read
+        :raises AddressTaken: where an address cannot be listened on
+        """
+        await self._catalogue.start()
+        await self._engine.start()
+        await self._scheduler.start()
+        self._catalogue.subscribe(self._engine.jobs_changed)
+        self._catalogue.subscribe(self._scheduler.jobs_changed)
+        self._served = [listen(self._server, address) for address in self._addresses]
+        await self._server.start()
+        self._health.set_ready()
+        publish_address(self._settings.state_dir / "address", self._served[0])
+        _LOG.info("serving on %s, store %s", ", ".join(self._served), self._store_name())
+
+    async def reload(self) -> None:
+        """Read the kernel's own jobs file again."""
+        await self._catalogue.reload_jobs_file()
+
+    async def stop(self, *, fast: asyncio.Event) -> None:
+        """Stop every part, without waiting for steps: they go on in their hosts.
+
+        :param fast: set it to give open calls no more time
+        """
+        if self._served:
+            forget_address(self._settings.state_dir / "address", self._served[0])
+        await self._health.stop()
+        await self._scheduler.stop()
+        self._sessions.stop()
+        self._feed.close()
+        stopping = asyncio.create_task(self._server.stop(min(_CALLS_SECONDS, self._settings.drain_seconds)))
+        hurried = asyncio.create_task(fast.wait())
+        await asyncio.wait((stopping, hurried), return_when=asyncio.FIRST_COMPLETED)
+        hurried.cancel()
+        if not stopping.done():
+            await self._server.stop(None)
+        await stopping
+        await self._engine.stop()
+
+    def _store_name(self) -> str:
+        return "of its own" if not self._settings.store_url else self._settings.store_url.partition(":")[0]
+
+
+def engine_settings(settings: KernelSettings) -> EngineSettings:
+    """Return the engine's clocks. The margin over the grace is 30 s, less where the grace itself is short."""
+    return EngineSettings(
+        heartbeat_seconds=settings.heartbeat_seconds,
+        lease_seconds=settings.lease_seconds,
+        grace_seconds=settings.lost_after_seconds,
+        grace_margin_seconds=min(30.0, max(5.0, settings.lost_after_seconds / 20)),
+    )
+
+
+async def run(settings: KernelSettings) -> int:
+    """Serve until a signal says to stop; return the process's exit code.
+
+    :raises AddressRefused: where an address must not be used
+    :raises AddressInUse: where another kernel has it
+    :raises StoreError: where the store cannot be used
+    """
+    private_directory(settings.state_dir)
+    addresses = settings.addresses or (default_socket(settings.project, os.environ),)
+    for address in addresses:
+        check_address(address)
+    tokens = Tokens.load(settings.state_dir, client_file=settings.token_file) if any(map(is_tcp, addresses)) else None
+    store = open_store(settings.store)
+    info = await store.open()
+    signals = _Signals()
+    try:
+        # After the store: who holds it is the only one to look after a dead kernel's socket.
+        for address in addresses:
+            if not is_tcp(address):
+                claim_socket(address)
+        kernel = Kernel(
+            settings=settings,
+            addresses=addresses,
+            store=store,
+            info=info,
+            access=AccessControl(tokens=tokens),
+            clock=SystemClock(),
+            on_fenced=signals.fence,
+        )
+        return await _serve(kernel, signals)
+    finally:
+        await _within(_STORE_CLOSE_SECONDS, store.close(), "closing the store")
+
+
+async def _serve(kernel: Kernel, signals: _Signals) -> int:
+    signals.install()
+    try:
+        await kernel.start()
+        _calm_collector()
+        while not await signals.next():
+            await kernel.reload()
+        _LOG.info("stopping: %s", signals.why)
+    finally:
+        await _within(_STOP_SECONDS, kernel.stop(fast=signals.hurry), "stopping")
+    _LOG.info("stopped")
+    return _EX_TEMPFAIL if signals.fenced else 0
+
+
+async def _within(seconds: float, work: Awaitable[None], what: str) -> None:
+    """Wait for a piece of the stop; what takes too long is left to the end of the process."""
+    try:
+        async with asyncio.timeout(seconds):
+            await work
+    except TimeoutError:
+        _LOG.error("%s took more than %s seconds; not waiting any longer", what, seconds)
+
+
+class _Signals:
+    """What was asked of the process: to stop, to stop faster, to read its jobs file again."""
+
+    def __init__(self) -> None:
+        self.hurry = asyncio.Event()
+        self.why = ""
+        self.fenced = False
+        self._wake = asyncio.Event()
+
+    def install(self) -> None:
+        """Take over SIGTERM, SIGINT and SIGHUP."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop, number)
+        loop.add_signal_handler(signal.SIGHUP, self._ask_reload)
+
+    def fence(self) -> None:
+        """Stop, since a newer kernel has taken over the store."""
+        self.fenced = True
+        self.why = self.why or "a newer kernel has taken over the store"
+        self._wake.set()
+
+    async def next(self) -> bool:
+        """Wait for something; return True for a stop, False for a reload."""
+        await self._wake.wait()
+        self._wake.clear()
+        return bool(self.why)
+
+    def _stop(self, number: signal.Signals) -> None:
+        if self.why:
+            self.hurry.set()
+        self.why = self.why or f"got {number.name}"
+        self._wake.set()
+
+    def _ask_reload(self) -> None:
+        self._wake.set()
+
+
+def _calm_collector() -> None:
+    """Keep what was made so far out of collections, and collect less often: halves the slowest answers under load."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a kernel; return the exit code: 0 stopped, 1 failed, 75 another kernel is there, 78 bad settings."""
+    try:
+        settings = read_settings(sys.argv[1:] if argv is None else argv, os.environ)
+    except SettingsError as error:
+        return _fail(error, _EX_CONFIG)
+    set_up_logging(level=settings.log_level, form=settings.log_format)
+    try:
+        return asyncio.run(run(settings))
+    except (AddressRefused, TokenFileError, UnsupportedStore, SchemaTooNew) as error:
+        return _fail(error, _EX_CONFIG)
+    except (AddressInUse, AddressTaken, StoreInUse) as error:
+        return _fail(error, _EX_TEMPFAIL)
+    except StoreError as error:
+        return _fail(error, 1)
+
+
+def _fail(error: Exception, code: int) -> int:
+    text = error.message if isinstance(error, KernelError) else str(error)
+    sys.stderr.write(f"nomaflow kernel: {text}\n")
+    return code

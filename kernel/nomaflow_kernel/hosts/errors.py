@@ -1,0 +1,80 @@
+"""What can go wrong between the kernel and a host, beside the errors of the domain."""
+
+from __future__ import annotations
+
+from nomaflow_kernel.domain.errors import KernelError
+
+__all__ = [
+    "HostAttached",
+    "HostNotAttached",
+    "OperationInProgress",
+    "ProtocolUnsupported",
+    "ReloadUnanswered",
+    "SessionSuperseded",
+]
+
+
+class ProtocolUnsupported(KernelError):
+    """Raised when a host speaks no protocol that this kernel does."""
+
+    reason = "PROTOCOL_UNSUPPORTED"
+
+    def __init__(self, *, offered_min: int, offered_max: int, kernel_min: int, kernel_max: int) -> None:
+        self.kernel_min = kernel_min
+        self.kernel_max = kernel_max
+        super().__init__(
+            f"the host speaks protocol {offered_min} to {offered_max}, this kernel {kernel_min} to {kernel_max}; "
+            "install the same nomaflow version on both"
+        )
+
+
+class SessionSuperseded(KernelError):
+    """Raised on a session when a newer one of the same instance has taken over."""
+
+    reason = "SUPERSEDED"
+
+    def __init__(self) -> None:
+        super().__init__("a newer session of this host instance has taken over")
+
+
+class HostNotAttached(KernelError):
+    """Raised when something needs an instance of a host and none is attached."""
+
+    reason = "HOST_NOT_ATTACHED"
+
+    def __init__(self, host: str) -> None:
+        self.host = host
+        super().__init__(f"no instance of host {host!r} is attached; start it with `nomaflow host DIR`")
+
+
+class HostAttached(KernelError):
+    """Raised when something needs a host to be gone and it is attached."""
+
+    reason = "HOST_ATTACHED"
+
+    def __init__(self, host: str) -> None:
+        self.host = host
+        super().__init__(f"host {host!r} is attached, and only a host that is gone can be forgotten; stop it first")
+
+
+class OperationInProgress(KernelError):
+    """Raised when the same thing is already being done to a host."""
+
+    reason = "OPERATION_IN_PROGRESS"
+
+    def __init__(self, host: str) -> None:
+        self.host = host
+        super().__init__(f"host {host!r} is being reloaded already; wait for that reload, then ask again")
+
+
+class ReloadUnanswered(KernelError):
+    """Raised when a host did not answer a reload in time."""
+
+    reason = "RELOAD_UNANSWERED"
+
+    def __init__(self, host: str, seconds: float) -> None:
+        self.host = host
+        super().__init__(
+            f"host {host!r} has not answered the reload within {seconds:g} seconds; "
+            "`nomaflow hosts` shows what it serves now, its log says more"
+        )

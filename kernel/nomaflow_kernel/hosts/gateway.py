@@ -1,0 +1,232 @@
+"""HostGatewayService: what hosts call, on top of the engine and the catalogue."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
+from nomaflow_kernel.domain.errors import BadRequest, KernelError, KernelStopping, StaleSession
+from nomaflow_kernel.domain.hosting import (
+    AckStatus,
+    AttemptAck,
+    AttemptReport,
+    HeartbeatInfo,
+    InstanceHello,
+    InstanceLink,
+    Verdict,
+)
+from nomaflow_kernel.hosts.incoming import (
+    PROTOCOL_MAX,
+    InvalidReport,
+    check_incarnation,
+    read_heartbeat,
+    read_hello,
+    read_report,
+)
+from nomaflow_kernel.hosts.manifest import open_manifest
+from nomaflow_kernel.hosts.outgoing import ack_messages, verdict_message
+from nomaflow_kernel.hosts.registry import SessionRegistry
+from nomaflow_kernel.hosts.session import Session
+
+__all__ = ["AttemptEngine", "GatewaySettings", "HostGateway", "ManifestKeeper"]
+
+_LOG = logging.getLogger(__name__)
+_HELLO_SECONDS = 10.0
+
+
+class AttemptEngine(Protocol):
+    """What the gateway needs of the engine."""
+
+    async def attach(self, hello: InstanceHello, link: InstanceLink) -> Sequence[Verdict]:
+        """Welcome an instance and return a verdict for each attempt of its inventory, durably."""
+
+    def heartbeat(self, incarnation: str, info: HeartbeatInfo) -> None:
+        """Take note that an instance is alive, and how it is."""
+
+    def detach(self, incarnation: str, link: InstanceLink) -> None:
+        """Take note that a session is over."""
+
+    async def report(self, incarnation: str, reports: Sequence[AttemptReport]) -> Sequence[AttemptAck]:
+        """Take in events and answer each attempt, once that is durable."""
+
+
+class ManifestKeeper(Protocol):
+    """What the gateway needs of the catalogue."""
+
+    async def knows_manifest(self, host: str, digest: str) -> bool:
+        """Return whether the host has shown that manifest before."""
+
+    async def introduce(
+        self, host: str, *, digest: str, manifest: Mapping[str, Any], explicit: bool
+    ) -> tuple[bool, Sequence[str]]:
+        """Keep a manifest; return whether it is now the host's catalogue, and the jobs of it that are disabled."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GatewaySettings:
+    """What a host is told at its welcome; seconds."""
+
+    epoch: int
+    heartbeat_seconds: float = 5.0
+    lease_seconds: float = 20.0
+    grace_seconds: float = 600.0
+
+
+class HostGateway:
+    """The hosts' side of the kernel: sessions, reports, manifests."""
+
+    def __init__(
+        self,
+        *,
+        engine: AttemptEngine,
+        manifests: ManifestKeeper,
+        sessions: SessionRegistry,
+        settings: GatewaySettings,
+    ) -> None:
+        self._engine = engine
+        self._manifests = manifests
+        self._sessions = sessions
+        self._settings = settings
+
+    async def attach(self, requests: AsyncIterator[gateway.AttachRequest]) -> AsyncIterator[gateway.AttachResponse]:
+        """Hold one session: welcome the instance, then say what there is to say until either side ends it.
+
+        :raises KernelError: where the instance is not welcome, or the kernel ends the session
+        """
+        hello = await self._read_hello(requests)
+        session = Session(hello=hello)
+        wanted = bool(hello.manifest_digest) and not await self._manifests.knows_manifest(
+            hello.host, hello.manifest_digest
+        )
+        verdicts = await self._attach(hello, session)
+        self._sessions.add(session)
+        reader = asyncio.create_task(self._read(requests, session), name=f"host {hello.host} reader")
+        _LOG.info(
+            "host %s attached: instance %s, pid %s on %s, %s attempts held",
+            hello.host, hello.incarnation, hello.pid, hello.machine, len(hello.inventory),
+        )  # fmt: skip
+        try:
+            yield gateway.AttachResponse(welcome=self._welcome(verdicts, manifest_wanted=wanted))
+            async for message in session.messages():
+                yield message
+            await reader  # ended by itself: raise what it found wrong
+        finally:
+            session.leave()
+            self._sessions.remove(session)
+            self._engine.detach(hello.incarnation, session)
+            _LOG.info("host %s detached: instance %s", hello.host, hello.incarnation)
+            await _cancelled(reader)
+
+    async def _attach(self, hello: InstanceHello, session: Session) -> Sequence[Verdict]:
+        """Attach to the engine; where the stream breaks meanwhile, detach once the engine has done it."""
+        attaching = asyncio.ensure_future(self._engine.attach(hello, session))
+        try:
+            return await asyncio.shield(attaching)
+        except asyncio.CancelledError:
+            session.leave()
+            attaching.add_done_callback(lambda done: self._abandon(hello, session, done))
+            raise
+
+    def _abandon(self, hello: InstanceHello, session: Session, attached: asyncio.Future[Sequence[Verdict]]) -> None:
+        if not attached.cancelled() and attached.exception() is None:
+            self._engine.detach(hello.incarnation, session)
+
+    async def _read_hello(self, requests: AsyncIterator[gateway.AttachRequest]) -> InstanceHello:
+        if self._sessions.stopped:
+            raise KernelStopping
+        try:
+            first = await asyncio.wait_for(anext(requests), _HELLO_SECONDS)
+        except TimeoutError:
+            raise BadRequest(f"no hello within {_HELLO_SECONDS:g} seconds; send it first", field="hello") from None
+        except StopAsyncIteration:
+            raise BadRequest("the stream ended before a hello; send it first", field="hello") from None
+        if first.WhichOneof("message") != "hello":
+            raise BadRequest("the first message is not a hello; send it first", field="hello")
+        hello = read_hello(first.hello)
+        if first.hello.epoch_seen > self._settings.epoch:
+            raise StaleSession(
+                f"this kernel's epoch is {self._settings.epoch} and the host has seen {first.hello.epoch_seen}: "
+                "a newer kernel has taken over, connect to that one"
+            )
+        return hello
+
+    def _welcome(self, verdicts: Sequence[Verdict], *, manifest_wanted: bool) -> gateway.Welcome:
+        return gateway.Welcome(
+            protocol=PROTOCOL_MAX,
+            epoch=self._settings.epoch,
+            heartbeat_interval_ms=round(self._settings.heartbeat_seconds * 1000),
+            lease_ms=round(self._settings.lease_seconds * 1000),
+            grace_ms=round(self._settings.grace_seconds * 1000),
+            manifest_wanted=manifest_wanted,
+            verdicts=[verdict_message(verdict) for verdict in verdicts],
+        )
+
+    async def _read(self, requests: AsyncIterator[gateway.AttachRequest], session: Session) -> None:
+        """Take in what the host says until its side ends."""
+        try:
+            async for request in requests:
+                kind = request.WhichOneof("message")
+                if kind == "heartbeat":
+                    self._engine.heartbeat(session.hello.incarnation, read_heartbeat(request.heartbeat))
+                    session.acknowledge_heartbeat(request.heartbeat.sent_at_us)
+                elif kind == "reload_result":
+                    session.take_reload_result(request.reload_result)
+                elif kind == "hello":
+                    raise BadRequest("a second hello on one session; open a new session", field="hello")
+                # Anything else is of a newer protocol: a host that speaks ours does not need an answer to it.
+        finally:
+            session.leave()
+
+    async def report(self, request: gateway.ReportRequest) -> gateway.ReportResponse:
+        """Take in events of many attempts and answer each one.
+
+        :raises StaleSession: where the report is of another epoch than this kernel's
+        """
+        check_incarnation(request.incarnation)
+        if request.epoch != self._settings.epoch:
+            raise StaleSession(
+                f"the report is of epoch {request.epoch}, this kernel's is {self._settings.epoch}; attach again"
+            )
+        reports: list[AttemptReport] = []
+        answers: list[AttemptAck | None] = []
+        for message in request.attempts:
+            try:
+                reports.append(read_report(message))
+                answers.append(None)
+            except InvalidReport as error:
+                _LOG.warning("instance %s sent an invalid report: %s", request.incarnation, error)
+                answers.append(_invalid(message.attempt_key, str(error)))
+        acks = iter(await self._engine.report(request.incarnation, reports) if reports else ())
+        return gateway.ReportResponse(acks=ack_messages([answer or next(acks) for answer in answers]))
+
+    async def introduce_manifest(self, request: gateway.IntroduceManifestRequest) -> gateway.IntroduceManifestResponse:
+        """Take in what a generation of an attached instance offers.
+
+        :raises StaleSession: where the instance is not attached
+        """
+        check_incarnation(request.incarnation)
+        host = self._sessions.host_of(request.incarnation)
+        if host is None:
+            raise StaleSession(f"instance {request.incarnation!r} is not attached; attach first")
+        # Off the loop: a large manifest takes a while to parse.
+        manifest = await asyncio.to_thread(open_manifest, request.manifest_json_zlib, digest=request.digest, host=host)
+        current, disabled = await self._manifests.introduce(
+            host, digest=request.digest, manifest=manifest, explicit=request.explicit
+        )
+        return gateway.IntroduceManifestResponse(current=current, disabled_job_ids=disabled)
+
+
+def _invalid(attempt_key: str, detail: str) -> AttemptAck:
+    return AttemptAck(attempt_key=attempt_key[:512], acknowledged_seq=0, status=AckStatus.INVALID, detail=detail[:500])
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    """Cancel a task and wait for it, whatever it ends with."""
+    task.cancel()
+    (outcome,) = await asyncio.gather(task, return_exceptions=True)
+    if isinstance(outcome, Exception) and not isinstance(outcome, KernelError):
+        _LOG.error("the reader of a host session failed", exc_info=outcome)

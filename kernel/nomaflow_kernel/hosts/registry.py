@@ -1,0 +1,86 @@
+"""The sessions that are open now, by instance."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+
+from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
+from nomaflow_kernel.hosts.errors import HostNotAttached, OperationInProgress, ReloadUnanswered
+from nomaflow_kernel.hosts.session import Session
+
+__all__ = ["SessionRegistry"]
+
+_LOG = logging.getLogger(__name__)
+
+
+class SessionRegistry:
+    """Finds the session of an instance, and the sessions of a host.
+
+    :param reload_seconds: how long a host may take to answer a reload
+    """
+
+    def __init__(self, *, reload_seconds: float = 60.0) -> None:
+        self._reload_seconds = reload_seconds
+        self._sessions: dict[str, Session] = {}
+        self._reloading: set[str] = set()
+        self._stopped = False
+
+    @property
+    def stopped(self) -> bool:
+        """True once the kernel is stopping: no new session is welcome."""
+        return self._stopped
+
+    def add(self, session: Session) -> None:
+        """Take in a session; it takes the place of an older one of the same instance."""
+        self._sessions[session.hello.incarnation] = session
+
+    def remove(self, session: Session) -> None:
+        """Forget a session, unless a newer one of the same instance has its place."""
+        if self._sessions.get(session.hello.incarnation) is session:
+            del self._sessions[session.hello.incarnation]
+
+    def host_of(self, incarnation: str) -> str | None:
+        """Return the name of the host that an attached instance belongs to; None where it is not attached."""
+        session = self._sessions.get(incarnation)
+        return None if session is None else session.hello.host
+
+    def of_host(self, host: str) -> Sequence[Session]:
+        """Return the open sessions of a host."""
+        return [session for session in self._sessions.values() if session.hello.host == host and session.open]
+
+    def hosts(self) -> Sequence[str]:
+        """Return the names of the hosts that have an open session, sorted."""
+        return sorted({session.hello.host for session in self._sessions.values() if session.open})
+
+    async def reload(self, host: str, *, force: bool) -> Sequence[tuple[str, gateway.ReloadResult]]:
+        """Ask every instance of a host to load its code anew; return incarnation and answer of each.
+
+        :raises HostNotAttached: where none is attached, or one leaves before it has answered
+        :raises OperationInProgress: where a reload of that host is under way
+        :raises ReloadUnanswered: where an answer takes too long
+        """
+        sessions = self.of_host(host)
+        if not sessions:
+            raise HostNotAttached(host)
+        if host in self._reloading:
+            raise OperationInProgress(host)
+        self._reloading.add(host)
+        answers = [asyncio.create_task(session.reload(force=force)) for session in sessions]
+        try:
+            async with asyncio.timeout(self._reload_seconds):
+                results = await asyncio.gather(*answers)
+        except TimeoutError:
+            raise ReloadUnanswered(host, self._reload_seconds) from None
+        finally:
+            self._reloading.discard(host)
+            for answer in answers:
+                answer.cancel()
+        return [(session.hello.incarnation, result) for session, result in zip(sessions, results, strict=True)]
+
+    def stop(self) -> None:
+        """End every session: the kernel is stopping."""
+        self._stopped = True
+        for session in list(self._sessions.values()):
+            session.stop()

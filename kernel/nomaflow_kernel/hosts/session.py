@@ -1,0 +1,143 @@
+"""The kernel's end of one host session: what it has to say, queued, coalesced and never blocking whoever says it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+
+from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
+from nomaflow_kernel.domain.errors import KernelError, KernelStopping
+from nomaflow_kernel.domain.hosting import CancelOrder, DispatchOrder, InstanceHello
+from nomaflow_kernel.hosts.errors import HostNotAttached, SessionSuperseded
+from nomaflow_kernel.hosts.outgoing import cancel_message, dispatch_message
+
+__all__ = ["Session"]
+
+_LOG = logging.getLogger(__name__)
+_BATCH_BYTES = 1024 * 1024
+
+
+class Session:
+    """One Attach stream of one instance; an ``InstanceLink`` for the engine.
+
+    Everything that is ready when the stream can take a message goes into one. Commands are numbered from 1 in the
+    order in which they were given.
+    """
+
+    def __init__(self, *, hello: InstanceHello) -> None:
+        self.hello = hello
+        self._commands: deque[gateway.Command] = deque()
+        self._last_command = 0
+        self._heartbeat_ack: int | None = None
+        self._ready = asyncio.Event()
+        self._ended: KernelError | None = None
+        self._host_left = False
+        self._reloads: dict[int, asyncio.Future[gateway.ReloadResult]] = {}
+
+    @property
+    def open(self) -> bool:
+        """Whether commands may still reach the host."""
+        return self._ended is None and not self._host_left
+
+    def send(self, orders: Sequence[DispatchOrder | CancelOrder]) -> None:
+        """Queue orders, in order. On a session that is over they are dropped: the reattach settles them."""
+        if not self.open:
+            return
+        for order in orders:
+            if isinstance(order, DispatchOrder):
+                self._queue(gateway.Command(dispatch=dispatch_message(order)))
+            else:
+                self._queue(gateway.Command(cancel=cancel_message(order)))
+
+    def end(self, reason: str) -> None:
+        """End the session from the kernel's side; what is queued is dropped. Ending twice is legal."""
+        if self._ended is None:
+            _LOG.info("session of host %s instance %s ends: %s", self.hello.host, self.hello.incarnation, reason)
+            self._ended = SessionSuperseded()
+            self._fail_reloads()
+            self._ready.set()
+
+    def stop(self) -> None:
+        """End the session since the kernel stops."""
+        if self._ended is None:
+            self._ended = KernelStopping()
+            self._fail_reloads()
+            self._ready.set()
+
+    def leave(self) -> None:
+        """Take note that the host closed its side, or that the connection is gone."""
+        self._host_left = True
+        self._fail_reloads()
+        self._ready.set()
+
+    def drain(self, deadline_ms: int = 0) -> None:
+        """Ask the host to finish what runs and to take nothing new."""
+        self._queue(gateway.Command(drain=gateway.DrainCommand(deadline_ms=deadline_ms)))
+
+    def acknowledge_heartbeat(self, sent_at_us: int) -> None:
+        """Queue the answer to a heartbeat; only the newest is kept."""
+        self._heartbeat_ack = sent_at_us
+        self._ready.set()
+
+    async def reload(self, *, force: bool) -> gateway.ReloadResult:
+        """Ask the host to load its code anew and return what it says.
+
+        :raises HostNotAttached: where the session ends before it has answered
+        """
+        if not self.open:
+            raise HostNotAttached(self.hello.host)
+        seq = self._queue(gateway.Command(reload=gateway.ReloadCommand(force=force)))
+        answer: asyncio.Future[gateway.ReloadResult] = asyncio.get_running_loop().create_future()
+        self._reloads[seq] = answer
+        try:
+            return await answer
+        finally:
+            self._reloads.pop(seq, None)
+
+    def take_reload_result(self, result: gateway.ReloadResult) -> None:
+        """Give an answer to the reload that waits for it; an answer nobody waits for is passed over."""
+        waiting = self._reloads.get(result.command_seq)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(result)
+
+    async def messages(self) -> AsyncIterator[gateway.AttachResponse]:
+        """Yield messages as they become ready, until the host leaves.
+
+        :raises KernelError: where the kernel ends the session
+        """
+        while True:
+            await self._ready.wait()
+            self._ready.clear()
+            if self._ended is not None:
+                raise self._ended
+            if self._host_left:
+                return
+            if self._heartbeat_ack is not None:
+                ack, self._heartbeat_ack = self._heartbeat_ack, None
+                yield gateway.AttachResponse(heartbeat_ack=gateway.HeartbeatAck(sent_at_us=ack))
+            while self._commands and self.open:
+                yield gateway.AttachResponse(commands=self._next_batch())
+
+    def _next_batch(self) -> gateway.CommandBatch:
+        batch = [self._commands.popleft()]
+        size = batch[0].ByteSize()
+        while self._commands:
+            size += self._commands[0].ByteSize() + 8
+            if size > _BATCH_BYTES:
+                break
+            batch.append(self._commands.popleft())
+        return gateway.CommandBatch(commands=batch)
+
+    def _queue(self, command: gateway.Command) -> int:
+        self._last_command += 1
+        command.command_seq = self._last_command
+        self._commands.append(command)
+        self._ready.set()
+        return self._last_command
+
+    def _fail_reloads(self) -> None:
+        for waiting in self._reloads.values():
+            if not waiting.done():
+                waiting.set_exception(HostNotAttached(self.hello.host))

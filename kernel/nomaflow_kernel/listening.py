@@ -1,0 +1,163 @@
+"""Where a kernel listens: private directories for sockets, stale sockets, the file that tells others the address."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import ipaddress
+import os
+import socket
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+
+__all__ = [
+    "AddressInUse",
+    "AddressRefused",
+    "check_address",
+    "claim_socket",
+    "default_socket",
+    "forget_address",
+    "is_tcp",
+    "private_directory",
+    "publish_address",
+]
+
+_SOCKET_PATH_BYTES = 107
+_PROBE_SECONDS = 2.0
+
+
+class AddressRefused(Exception):
+    """Raised when an address or a directory must not be used; the text says why and the way out."""
+
+
+class AddressInUse(Exception):
+    """Raised when somebody answers on an address already."""
+
+
+def is_tcp(address: str) -> bool:
+    """Return whether an address is one of TCP."""
+    return not address.startswith("unix:")
+
+
+def check_address(address: str) -> None:
+    """Accept an address that may be listened on.
+
+    :raises AddressRefused: where it is malformed, or can be reached from other machines
+    """
+    if not is_tcp(address):
+        path = address.removeprefix("unix:")
+        if not path.startswith("/"):
+            raise AddressRefused(f"the address {address!r} has no absolute path; write unix:/path/to/kernel.sock")
+        if len(os.fsencode(path)) > _SOCKET_PATH_BYTES:
+            raise AddressRefused(
+                f"the socket path {path!r} has {len(os.fsencode(path))} bytes, "
+                f"and the system takes at most {_SOCKET_PATH_BYTES}; choose a shorter one"
+            )
+        return
+    host, colon, port = address.rpartition(":")
+    if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > 65_535:
+        raise AddressRefused(f"the address {address!r} is neither unix:PATH nor HOST:PORT; write 127.0.0.1:7433, say")
+    if not _is_loopback(host):
+        raise AddressRefused(
+            f"the address {address!r} can be reached from other machines, and this kernel has no TLS; "
+            f"listen on 127.0.0.1:{port} and forward it through ssh or a TLS proxy"
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def default_socket(project: Path, environ: Mapping[str, str]) -> str:
+    """Return the address of a project's own Unix socket, its 0700 directory made.
+
+    Where the path in the project is too long for a socket, it lies in a private directory of the user.
+
+    :raises AddressRefused: where that directory is not the user's alone
+    """
+    own = project / ".nomaflow" / "run" / "kernel.sock"
+    if len(os.fsencode(own)) <= _SOCKET_PATH_BYTES:
+        private_directory(own.parent)
+        return f"unix:{own}"
+    runtime = environ.get("XDG_RUNTIME_DIR")
+    directory = Path(runtime) / "nomaflow" if runtime else Path(f"/tmp/nomaflow-{os.geteuid()}")  # noqa: S108  # its owner and mode are checked
+    private_directory(directory)
+    name = hashlib.sha256(os.fsencode(project)).hexdigest()[:16]
+    return f"unix:{directory / name}.sock"
+
+
+def private_directory(path: Path) -> None:
+    """Make a directory that only this user can enter, or see to it that it is one.
+
+    :raises AddressRefused: where it is somebody else's, or no directory
+    """
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = path.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+            raise AddressRefused(f"{str(path)!r} is not a directory of this user; remove it, or choose another address")
+        if stat.S_IMODE(found.st_mode) & 0o077:
+            path.chmod(0o700)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise AddressRefused(f"cannot make the directory {str(path)!r}: {reason.lower()}") from None
+
+
+def claim_socket(address: str) -> None:
+    """See to it that a Unix socket can be bound: what a dead kernel left behind is removed.
+
+    :raises AddressInUse: where somebody answers on it
+    :raises AddressRefused: where something else than a socket is there, or its directory is open to others
+    """
+    path = Path(address.removeprefix("unix:"))
+    _check_private(path.parent)
+    if not path.exists() and not path.is_symlink():
+        return
+    if not path.is_socket() or path.is_symlink():
+        raise AddressRefused(f"{str(path)!r} is there and is not a socket; remove it, or choose another address")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(_PROBE_SECONDS)
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink(missing_ok=True)
+            return
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise AddressInUse(f"cannot tell whether a kernel listens on {address!r}: {error}") from None
+    raise AddressInUse(f"another kernel listens on {address!r} already; stop that one first")
+
+
+def _check_private(directory: Path) -> None:
+    """The directory is the only guard of a Unix socket: gRPC makes the socket itself open to all."""
+    try:
+        found = directory.stat()
+    except OSError as error:
+        reason = (error.strerror or type(error).__name__).lower()
+        raise AddressRefused(f"cannot use the directory {str(directory)!r} for a socket: {reason}") from None
+    if found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o077:
+        raise AddressRefused(
+            f"the directory {str(directory)!r} can be entered by others, and a socket in it used by them; "
+            f"run `chmod 700 {directory}`, or choose another address"
+        )
+
+
+def publish_address(file: Path, address: str) -> None:
+    """Write the file that tells clients and hosts the address, whole or not at all."""
+    draft = file.with_name(f".{file.name}.{os.getpid()}")
+    draft.write_text(address + "\n", encoding="utf-8")
+    draft.replace(file)
+
+
+def forget_address(file: Path, address: str) -> None:
+    """Remove the file, unless it tells of another kernel by now."""
+    with contextlib.suppress(OSError):
+        if file.read_text(encoding="utf-8").strip() == address:
+            file.unlink()

@@ -1,0 +1,166 @@
+"""Who may call what: tokens, roles and the policy table.
+
+On a Unix socket the 0700 directory around it is the guard, and every caller is the project's owner. On TCP a token says
+who calls; clients and hosts have one each.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import hmac
+import os
+import secrets
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from nomaflow_kernel.rpc.errors import NotAuthenticated, NotPermitted
+
+__all__ = ["POLICY", "AccessControl", "Caller", "Role", "TokenFileError", "Tokens"]
+
+_CLIENT_METHODS = (
+    "GetKernel", "TriggerRun", "TriggerRuns", "CancelRun", "ReplayRun", "GetRun", "ListRuns", "WatchRun",
+    "WatchEvents", "ReadLogs", "ListJobs", "GetJob", "ListHosts", "ReloadHost", "ForgetHost", "Pause", "Resume",
+)  # fmt: skip
+_HOST_METHODS = ("Attach", "Report", "IntroduceManifest")
+
+
+class Role(enum.StrEnum):
+    """What a caller is."""
+
+    OWNER = "owner"
+    """Reached the Unix socket, or is asked for no token: may call everything."""
+    CLIENT = "client"
+    HOST = "host"
+    ANYONE = "anyone"
+    """Has shown nothing."""
+
+
+_CLIENTS = frozenset({Role.OWNER, Role.CLIENT})
+_HOSTS = frozenset({Role.OWNER, Role.HOST})
+_KNOWN = frozenset({Role.OWNER, Role.CLIENT, Role.HOST})
+
+POLICY: Mapping[str, frozenset[Role]] = {
+    **{f"/nomaflow_api.v1.KernelService/{name}": _CLIENTS for name in _CLIENT_METHODS},
+    **{f"/nomaflow_api.v1.HostGatewayService/{name}": _HOSTS for name in _HOST_METHODS},
+    "/grpc.health.v1.Health/Check": frozenset(Role),
+    "/grpc.health.v1.Health/Watch": _KNOWN,
+    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": _CLIENTS,
+}
+"""Every method the kernel serves → who may call it. A method that is not here is served to nobody."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Caller:
+    """Who makes a call: role, the name to put into records, and the peer's address."""
+
+    role: Role
+    name: str
+    peer: str
+
+
+class TokenFileError(Exception):
+    """Raised when a token file cannot be used; the text says which and why."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, repr=False)
+class Tokens:
+    """The SHA-256 of the two tokens."""
+
+    client: bytes
+    host: bytes
+
+    @classmethod
+    def load(cls, state_dir: Path, *, client_file: Path | None = None) -> Tokens:
+        """Read the two token files, making each where it is absent.
+
+        :param client_file: file of the clients' token; by default ``token`` beside ``host-token``
+        :raises TokenFileError: where a file is readable by others, empty or not readable at all
+        """
+        client, host = _read_token(client_file or state_dir / "token"), _read_token(state_dir / "host-token")
+        return cls(client=_digest(client), host=_digest(host))
+
+
+class AccessControl:
+    """Decides who calls, and whether that caller may.
+
+    :param tokens: None where no TCP address is served: then a TCP peer is nobody
+    """
+
+    def __init__(self, *, tokens: Tokens | None) -> None:
+        self._tokens = tokens
+
+    def identify(self, peer: str, authorization: str | bytes | None) -> Caller:
+        """Return who calls. A token is looked at only where the peer needs one."""
+        if peer.startswith("unix:"):
+            return Caller(role=Role.OWNER, name="local", peer=peer)
+        return Caller(role=self._role(authorization), name="client", peer=peer)
+
+    def admit(self, method: str, caller: Caller) -> None:
+        """Let a caller through to a method.
+
+        :raises NotAuthenticated: where it has shown nothing
+        :raises NotPermitted: where it is somebody, and not one who may
+        """
+        if caller.role in POLICY.get(method, frozenset()):
+            return
+        if caller.role is Role.ANYONE:
+            raise NotAuthenticated
+        raise NotPermitted(method.rpartition("/")[2])
+
+    def _role(self, authorization: str | bytes | None) -> Role:
+        if self._tokens is None:
+            return Role.ANYONE
+        text = authorization.decode("ascii", "replace") if isinstance(authorization, bytes) else authorization or ""
+        scheme, _, token = text.partition(" ")
+        # Digests of equal length, both compared always: the time says nothing about how near a guess was.
+        shown = _digest(token)
+        is_client = hmac.compare_digest(shown, self._tokens.client)
+        is_host = hmac.compare_digest(shown, self._tokens.host)
+        if scheme.lower() != "bearer":
+            return Role.ANYONE
+        return Role.CLIENT if is_client else Role.HOST if is_host else Role.ANYONE
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode("utf-8", "replace")).digest()
+
+
+def _read_token(path: Path) -> str:
+    try:
+        _create_token(path)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        raise TokenFileError(f"cannot use the token file {str(path)!r}: {error.strerror}") from None
+    with open(descriptor, encoding="ascii", errors="replace") as file:
+        found = os.fstat(file.fileno())
+        if found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o077:
+            raise TokenFileError(
+                f"the token file {str(path)!r} can be read by others; run `chmod 600 {path}`, or remove it"
+            )
+        token = file.read(4096).strip()
+    if len(token) < 32:
+        raise TokenFileError(
+            f"the token file {str(path)!r} holds {len(token)} characters, expected at least 32; remove it for a new one"
+        )
+    return token
+
+
+def _create_token(path: Path) -> None:
+    """Write a new token where there is no file; a file that is there, or appears meanwhile, stays."""
+    if path.exists():
+        return
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with open(descriptor, "w", encoding="ascii") as file:
+        file.write(secrets.token_urlsafe(32) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    try:
+        os.link(draft, path)
+    except FileExistsError:
+        pass
+    finally:
+        draft.unlink()

@@ -1,0 +1,213 @@
+"""The calls of KernelService that are about jobs and hosts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
+from nomaflow_api.v1 import job_pb2
+from nomaflow_api.v1 import kernel_service_pb2 as kernel
+from nomaflow_api.v1.values import ValueCodecError, loads_plain
+from nomaflow_kernel.catalogue import CatalogueEntry
+from nomaflow_kernel.catalogue_service import CatalogueService
+from nomaflow_kernel.domain.clock import Clock
+from nomaflow_kernel.domain.errors import BadRequest, UnknownHost, UnknownJob
+from nomaflow_kernel.domain.hosting import InstanceStatus
+from nomaflow_kernel.hosts import HostAttached, SessionRegistry
+from nomaflow_kernel.ports import PauseRecord, Store
+from nomaflow_kernel.rpc.access import Caller
+from nomaflow_kernel.rpc.job_messages import (
+    Pauses,
+    host_message,
+    job_message,
+    pause_message,
+    problem_message,
+    problem_messages_of_json,
+)
+from nomaflow_kernel.rpc.requests import check_host, check_job_id
+from nomaflow_kernel.rpc.run_messages import run_message
+
+__all__ = ["CatalogueCalls", "FleetView"]
+
+_FIRES = 10
+_FIRES_IN_LISTS = 1
+_JOBS_PER_TURN = 25
+
+
+class FleetView(Protocol):
+    """What these calls need of the engine."""
+
+    def pauses(self) -> Sequence[PauseRecord]:
+        """Return the pauses that hold now."""
+
+    def instances(self) -> Sequence[InstanceStatus]:
+        """Return every known instance."""
+
+    def queued_count(self, host: str) -> int:
+        """Return how many runs wait for a host."""
+
+    def why_not_running(self, job_id: str) -> str:
+        """Return why nothing of a job runs now; empty where something does, or nothing hinders it."""
+
+
+class CatalogueCalls:
+    """Serves the calls about jobs and hosts."""
+
+    def __init__(
+        self,
+        *,
+        engine: FleetView,
+        catalogue: CatalogueService,
+        sessions: SessionRegistry,
+        store: Store,
+        clock: Clock,
+    ) -> None:
+        self._engine = engine
+        self._catalogue = catalogue
+        self._sessions = sessions
+        self._store = store
+        self._clock = clock
+
+    def methods(self) -> Mapping[str, Callable[..., Any]]:
+        """Return what serves each of these rpcs."""
+        return {
+            "ListJobs": self.list_jobs,
+            "GetJob": self.get_job,
+            "ListHosts": self.list_hosts,
+            "ReloadHost": self.reload_host,
+            "ForgetHost": self.forget_host,
+        }
+
+    def check_known(self, scope: str, name: str) -> None:
+        """Accept what a pause names.
+
+        :raises UnknownJob: where there is no such job
+        :raises UnknownHost: where there is no such host
+        """
+        if scope == "job" and self._catalogue.job(name) is None:
+            raise UnknownJob(name, self._catalogue.near(name))
+        if scope == "host" and name not in self._host_names():
+            raise UnknownHost(name, sorted(self._host_names()))
+
+    async def list_jobs(self, request: kernel.ListJobsRequest, _caller: Caller) -> kernel.ListJobsResponse:
+        """Return the catalogue."""
+        if request.host:
+            check_host(request.host)
+        chosen = [entry for entry in self._catalogue.entries() if _chosen(entry, request)]
+        last_runs = await self._store.last_runs([entry.job_id for entry in chosen])
+        pauses = Pauses(self._engine.pauses())
+        jobs = []
+        for index, entry in enumerate(chosen):
+            if index % _JOBS_PER_TURN == _JOBS_PER_TURN - 1:
+                await asyncio.sleep(0)  # working out fires takes time that others are owed a share of
+            message = self._job(entry, pauses, fires=_FIRES_IN_LISTS)
+            if entry.job_id in last_runs and not entry.foreign:
+                message.last_run.CopyFrom(run_message(last_runs[entry.job_id]))
+            jobs.append(message)
+        problems = [problem_message(problem) for problem in self._catalogue.file_problems()]
+        return kernel.ListJobsResponse(jobs=jobs, problems=problems)
+
+    async def get_job(self, request: kernel.GetJobRequest, _caller: Caller) -> kernel.GetJobResponse:
+        """Return one job with its definition."""
+        check_job_id(request.job_id)
+        entry = self._catalogue.entry(request.job_id)
+        known = self._catalogue.job(request.job_id)
+        if entry is None or known is None:
+            raise UnknownJob(request.job_id, self._catalogue.near(request.job_id))
+        message = self._job(entry, Pauses(self._engine.pauses()), fires=_FIRES)
+        message.definition_json = known.definition_json.encode("utf-8", "surrogatepass")
+        last_runs = await self._store.last_runs([request.job_id])
+        if request.job_id in last_runs:
+            message.last_run.CopyFrom(run_message(last_runs[request.job_id]))
+        return kernel.GetJobResponse(job=message)
+
+    async def list_hosts(self, _request: kernel.ListHostsRequest, _caller: Caller) -> kernel.ListHostsResponse:
+        """Return the known hosts and their instances."""
+        known = {each.host: each for each in self._catalogue.hosts()}
+        pauses = Pauses(self._engine.pauses())
+        instances: dict[str, list[InstanceStatus]] = {}
+        for status in self._engine.instances():
+            instances.setdefault(status.hello.host, []).append(status)
+        hosts = [
+            host_message(
+                name,
+                known=known.get(name),
+                instances=instances.get(name, ()),
+                queued=self._engine.queued_count(name),
+                pause=pauses.of_host(name),
+            )
+            for name in sorted(self._host_names())
+        ]
+        return kernel.ListHostsResponse(hosts=hosts)
+
+    async def reload_host(self, request: kernel.ReloadHostRequest, _caller: Caller) -> kernel.ReloadHostResponse:
+        """Have a host load its code anew, and return what each instance did."""
+        results = await self._sessions.reload(self._the_host(request.host), force=request.force)
+        return kernel.ReloadHostResponse(
+            instances=[
+                kernel.ReloadOutcome(
+                    incarnation=incarnation,
+                    accepted=result.accepted,
+                    generation=result.generation,
+                    message=result.message,
+                    problems=_problems(result),
+                )
+                for incarnation, result in results
+            ]
+        )
+
+    async def forget_host(self, request: kernel.ForgetHostRequest, _caller: Caller) -> kernel.ForgetHostResponse:
+        """Remove a host that is gone, and release its job ids."""
+        check_host(request.host)
+        if request.host not in self._host_names():
+            raise UnknownHost(request.host, sorted(self._host_names()))
+        if self._sessions.of_host(request.host):
+            raise HostAttached(request.host)
+        return kernel.ForgetHostResponse(released_job_ids=await self._catalogue.forget(request.host))
+
+    def _the_host(self, name: str) -> str:
+        """Return the host of a name; of none, the only one there is."""
+        names = sorted(self._host_names())
+        if name:
+            check_host(name)
+            if name not in names:
+                raise UnknownHost(name, names)
+            return name
+        candidates = self._sessions.hosts() or names
+        if len(candidates) != 1:
+            shown = ", ".join(map(repr, candidates)) or "none"
+            raise BadRequest(f"host is empty, and not exactly one is known: {shown}; name one", field="host")
+        return candidates[0]
+
+    def _host_names(self) -> set[str]:
+        introduced = {each.host for each in self._catalogue.hosts() if each.host}
+        return introduced | {status.hello.host for status in self._engine.instances()} | set(self._sessions.hosts())
+
+    def _job(self, entry: CatalogueEntry, pauses: Pauses, *, fires: int) -> job_pb2.Job:
+        message = job_message(entry, now_us=self._clock.now_us(), fires=fires)
+        pause = pause_message(pauses.of_job(entry.job_id, message.host))
+        if pause is not None:
+            message.pause.CopyFrom(pause)
+        if not entry.foreign:
+            message.why_not_running = self._engine.why_not_running(entry.job_id)
+        return message
+
+
+def _chosen(entry: CatalogueEntry, request: kernel.ListJobsRequest) -> bool:
+    definition = entry.definition
+    if entry.removed and not request.include_removed:
+        return False
+    if request.host and request.host not in (entry.host, definition.host if definition else ""):
+        return False
+    return not request.tag or (definition is not None and request.tag in definition.tags)
+
+
+def _problems(result: gateway.ReloadResult) -> list[job_pb2.Problem]:
+    if not result.problems_json:
+        return []
+    try:
+        return problem_messages_of_json(loads_plain(result.problems_json.decode("utf-8"), path="problems"))
+    except (UnicodeDecodeError, ValueCodecError) as error:
+        return [job_pb2.Problem(severity="warning", code="unreadable_problems", message=f"from the host: {error}")]

@@ -1,0 +1,179 @@
+"""Between gRPC and the services: decoding, admission, time limits and errors, the same for every method.
+
+A service is an object with one plain method for each rpc: it takes the decoded request and a :class:`Caller`, returns
+or yields responses and raises exceptions. Nothing of gRPC reaches it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import grpc.aio
+from google.protobuf import message_factory
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.message import DecodeError, Message
+
+from nomaflow_kernel.domain.errors import BadRequest, KernelError
+from nomaflow_kernel.rpc.access import AccessControl, Caller
+from nomaflow_kernel.rpc.errors import CallStatus, deadline_status, internal_status, status_of
+
+__all__ = ["Endpoints", "service_handler"]
+
+_LOG = logging.getLogger(__name__)
+_Context = grpc.aio.ServicerContext[Any, Any]
+_Wrapped = Callable[[Any, _Context], Awaitable[Any]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Endpoints:
+    """What every method of every service shares.
+
+    :param access: who may call what
+    :param deadline_seconds: how long a unary call may take; ``deadlines`` has the exceptions, by method name
+    :param on_error: told of every error of the kernel that ends a call
+    """
+
+    access: AccessControl
+    on_error: Callable[[KernelError], None]
+    deadline_seconds: float = 15.0
+    deadlines: Mapping[str, float]
+
+    def unary(self, method: str, call: Callable[[Any, Caller], Awaitable[Message]], request: type[Message]) -> _Wrapped:
+        """Return the gRPC behaviour of a method with one request and one response."""
+        seconds = self.deadlines.get(method.rpartition("/")[2], self.deadline_seconds)
+
+        async def behaviour(raw: bytes, context: _Context) -> bytes:
+            try:
+                caller = self._admitted(method, context)
+                async with asyncio.timeout(seconds) as limit:
+                    response = await call(_decoded(request, raw), caller)
+                return response.SerializeToString()
+            except TimeoutError as error:
+                status = deadline_status(method.rpartition("/")[2], seconds) if limit.expired() else None
+                return await _refused(context, status or self._status(method, error))
+            except Exception as error:  # noqa: BLE001  # every error becomes a status; none is dropped
+                return await _refused(context, self._status(method, error))
+
+        return behaviour
+
+    def server_stream(
+        self, method: str, call: Callable[[Any, Caller], AsyncIterator[Message]], request: type[Message]
+    ) -> _Wrapped:
+        """Return the gRPC behaviour of a method with one request and many responses."""
+
+        async def behaviour(raw: bytes, context: _Context) -> None:
+            try:
+                caller = self._admitted(method, context)
+                await _send_all(call(_decoded(request, raw), caller), context)
+            except Exception as error:  # noqa: BLE001  # every error becomes a status; none is dropped
+                await _end(context, self._status(method, error))
+
+        return behaviour
+
+    def stream(
+        self,
+        method: str,
+        call: Callable[[AsyncIterator[Any], Caller], AsyncIterator[Message]],
+        request: type[Message],
+    ) -> _Wrapped:
+        """Return the gRPC behaviour of a method with many requests and many responses."""
+
+        async def behaviour(raws: AsyncIterator[bytes], context: _Context) -> None:
+            try:
+                caller = self._admitted(method, context)
+                await _send_all(call(_decoded_all(request, raws), caller), context)
+            except Exception as error:  # noqa: BLE001  # every error becomes a status; none is dropped
+                await _end(context, self._status(method, error))
+
+        return behaviour
+
+    def _admitted(self, method: str, context: _Context) -> Caller:
+        authorization = None
+        for key, value in context.invocation_metadata() or ():
+            if key == "authorization":
+                authorization = value
+        caller = self.access.identify(context.peer(), authorization)
+        self.access.admit(method, caller)
+        return caller
+
+    def _status(self, method: str, error: Exception) -> CallStatus:
+        if isinstance(error, grpc.aio.AbortError):
+            raise error
+        if isinstance(error, KernelError):
+            status = status_of(error)
+            self.on_error(error)
+            if status.code is not grpc.StatusCode.INTERNAL:
+                _LOG.debug("%s ends with %s: %s", method, status.reason, status.message)
+                return status
+        error_id = secrets.token_hex(8)
+        _LOG.error("error id %s in %s", error_id, method, exc_info=error)
+        return internal_status(error_id)
+
+
+def service_handler(
+    descriptor: ServiceDescriptor, methods: Mapping[str, Callable[..., Any]], endpoints: Endpoints
+) -> grpc.GenericRpcHandler:
+    """Return the handler of a whole service.
+
+    :param methods: name of each rpc of the descriptor → what serves it
+    :raises ValueError: where they do not match, name by name
+    """
+    wanted = {method.name for method in descriptor.methods}
+    if wanted != methods.keys():
+        raise ValueError(f"{descriptor.full_name} has {sorted(wanted)}, served are {sorted(methods)}")
+    handlers = {
+        method.name: _method_handler(method, f"/{descriptor.full_name}/{method.name}", methods[method.name], endpoints)
+        for method in descriptor.methods
+    }
+    return grpc.method_handlers_generic_handler(descriptor.full_name, handlers)
+
+
+def _method_handler(
+    method: MethodDescriptor, path: str, call: Callable[..., Any], endpoints: Endpoints
+) -> grpc.RpcMethodHandler[Any, Any]:
+    # Requests come undecoded, so that a malformed one gets an answer that says so.
+    request = message_factory.GetMessageClass(method.input_type)
+    if method.client_streaming:
+        return grpc.stream_stream_rpc_method_handler(endpoints.stream(path, call, request))
+    if method.server_streaming:
+        return grpc.unary_stream_rpc_method_handler(endpoints.server_stream(path, call, request))
+    return grpc.unary_unary_rpc_method_handler(endpoints.unary(path, call, request))
+
+
+async def _send_all(responses: AsyncIterator[Message], context: _Context) -> None:
+    # Closed here and not by the collector, so that a client that leaves is let go at once.
+    async with aclosing(responses) as open_responses:  # type: ignore[type-var]  # services yield: these are generators
+        async for response in open_responses:
+            await context.write(response.SerializeToString())
+
+
+async def _end(context: _Context, status: CallStatus) -> None:
+    await context.abort(status.code, status.message, status.trailing)
+
+
+async def _refused(context: _Context, status: CallStatus) -> bytes:
+    await _end(context, status)
+    return b""  # never reached: abort raises
+
+
+def _decoded(request: type[Message], raw: bytes) -> Message:
+    try:
+        return request.FromString(raw)
+    except DecodeError:
+        raise BadRequest(
+            f"the request cannot be decoded as {request.DESCRIPTOR.full_name}; "
+            "use stubs of the same version of the .proto files",
+            field="request",
+        ) from None
+
+
+async def _decoded_all(request: type[Message], raws: AsyncIterator[bytes]) -> AsyncIterator[Message]:
+    async for raw in raws:
+        yield _decoded(request, raw)

@@ -1,0 +1,118 @@
+"""The health service: NOT_SERVING before the kernel stops, and while its store cannot be written."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any
+
+from grpc_health.v1 import health_pb2
+
+from nomaflow_kernel.domain.errors import KernelError, KernelStopping
+from nomaflow_kernel.ports import Store
+from nomaflow_kernel.rpc.access import Caller
+from nomaflow_kernel.rpc.errors import UnknownService
+from nomaflow_kernel.store.errors import StaleEpoch, StoreError
+
+__all__ = ["Health"]
+
+_LOG = logging.getLogger(__name__)
+_PING_SECONDS = 1.0
+_Status = health_pb2.HealthCheckResponse
+
+
+class Health:
+    """Knows whether the kernel can do its work, and tells those who ask or watch.
+
+    :param services: names of the services that have a health; the empty name is always known
+    :param store: pinged, after trouble, until it can be written again
+    """
+
+    def __init__(self, *, services: tuple[str, ...], store: Store, ping_seconds: float = _PING_SECONDS) -> None:
+        self._services = frozenset(("", *services))
+        self._store = store
+        self._ping_seconds = ping_seconds
+        self._ready = False
+        self._stopping = False
+        self._trouble: StoreError | None = None
+        self._healing: asyncio.Task[None] | None = None
+        self._changed = asyncio.Event()
+
+    @property
+    def serving(self) -> bool:
+        """Whether calls can be expected to work."""
+        return self._ready and not self._stopping and self._trouble is None
+
+    def methods(self) -> Mapping[str, Callable[..., Any]]:
+        """Return what serves each rpc of the service."""
+        return {"Check": self.check, "Watch": self.watch}
+
+    def set_ready(self) -> None:
+        """Say SERVING from now on, while nothing is wrong."""
+        self._ready = True
+        self._tell()
+
+    def note(self, error: KernelError) -> None:
+        """Take note of an error that ended a call: trouble of the store is looked after until it has passed."""
+        if not isinstance(error, StoreError) or self._stopping or self._trouble is not None:
+            return
+        self._trouble = error
+        _LOG.error("not serving: %s", error)
+        self._tell()
+        if not isinstance(error, StaleEpoch):  # that one does not pass
+            self._healing = asyncio.create_task(self._heal(), name="store health")
+
+    async def stop(self) -> None:
+        """Say NOT_SERVING from now on. Stopping twice is legal."""
+        self._stopping = True
+        self._tell()
+        if self._healing is not None:
+            self._healing.cancel()
+            await asyncio.gather(self._healing, return_exceptions=True)
+
+    async def check(self, request: health_pb2.HealthCheckRequest, _caller: Caller) -> health_pb2.HealthCheckResponse:
+        """Return the health of a service.
+
+        :raises UnknownService: where there is none of that name
+        """
+        if request.service not in self._services:
+            raise UnknownService(request.service)
+        return self._response()
+
+    async def watch(
+        self, request: health_pb2.HealthCheckRequest, _caller: Caller
+    ) -> AsyncIterator[health_pb2.HealthCheckResponse]:
+        """Yield the health of a service now, and whenever it changes."""
+        if request.service not in self._services:
+            yield _Status(status=_Status.SERVICE_UNKNOWN)
+            return
+        told: bool | None = None
+        while True:
+            changed = self._changed
+            if self.serving is not told:
+                told = self.serving
+                yield self._response()
+            if self._stopping:
+                raise KernelStopping
+            await changed.wait()
+
+    def _response(self) -> health_pb2.HealthCheckResponse:
+        return _Status(status=_Status.SERVING if self.serving else _Status.NOT_SERVING)
+
+    def _tell(self) -> None:
+        # Each change has an event of its own: a watcher that is busy misses none.
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def _heal(self) -> None:
+        while self._trouble is not None:
+            await asyncio.sleep(self._ping_seconds)
+            try:
+                await self._store.ping()
+            except StoreError as error:
+                _LOG.debug("the store is still in trouble: %s", error)
+            else:
+                self._trouble = None
+                _LOG.warning("serving again: the store can be written")
+                self._tell()

@@ -1,0 +1,276 @@
+"""KernelService: what clients call, on top of the engine, the catalogue and the store."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from nomaflow_api.v1 import kernel_service_pb2 as kernel
+from nomaflow_kernel.domain.clock import Clock
+from nomaflow_kernel.domain.errors import BadRequest, KernelError, UnknownRun
+from nomaflow_kernel.domain.hosting import InstanceStatus
+from nomaflow_kernel.feed import EventFeed
+from nomaflow_kernel.ports import PauseRecord, Store
+from nomaflow_kernel.rpc.access import Caller
+from nomaflow_kernel.rpc.catalogue_calls import CatalogueCalls
+from nomaflow_kernel.rpc.errors import error_row
+from nomaflow_kernel.rpc.job_messages import pause_message
+from nomaflow_kernel.rpc.log_reading import LogQuery, LogReading
+from nomaflow_kernel.rpc.requests import (
+    MAX_BATCH,
+    check_run_id,
+    pause_record,
+    pause_scope,
+    person,
+    read_page_token,
+    replay_command,
+    run_filter,
+    sentence,
+    trigger_command,
+    write_page_token,
+)
+from nomaflow_kernel.rpc.run_messages import (
+    reason_message,
+    run_detail_message,
+    run_message,
+    run_state_number,
+    timestamp,
+)
+from nomaflow_kernel.rpc.watching import Watching
+from nomaflow_kernel.runs.api import ReplayCommand, TriggerCommand, TriggerOutcome
+
+__all__ = ["KernelIdentity", "KernelService", "RunEngine"]
+
+_PAGE_SIZE = 50
+_MAX_PAGE_SIZE = 500
+_MAX_TAIL = 10_000
+_MAX_SEQ = 2**53
+
+
+class RunEngine(Protocol):
+    """What the service needs of the engine."""
+
+    async def trigger(self, request: TriggerCommand) -> TriggerOutcome:
+        """Start a run, durably."""
+
+    async def trigger_many(self, requests: Sequence[TriggerCommand]) -> Sequence[TriggerOutcome | KernelError]:
+        """Start many runs, each with its own outcome."""
+
+    async def cancel(self, run_id: str, *, by: str, why: str) -> None:
+        """Ask for a run to stop, durably; a terminal run is left as it is."""
+
+    async def replay(self, request: ReplayCommand) -> str:
+        """Start a run from the snapshot of another and return its id."""
+
+    async def set_pause(self, pause: PauseRecord) -> None:
+        """Keep a pause."""
+
+    async def clear_pause(self, scope: str, name: str) -> bool:
+        """End a pause; return whether there was one."""
+
+    def pauses(self) -> Sequence[PauseRecord]:
+        """Return the pauses that hold now."""
+
+    def instances(self) -> Sequence[InstanceStatus]:
+        """Return every known instance."""
+
+    def queued_count(self, host: str) -> int:
+        """Return how many runs wait for a host."""
+
+    def why_not_running(self, job_id: str) -> str:
+        """Return why nothing of a job runs now; empty where something does, or nothing hinders it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KernelIdentity:
+    """What a kernel says of itself.
+
+    :param store: ``sqlite`` or ``postgresql``
+    :param project: the directory it was started with
+    """
+
+    version: str
+    epoch: int
+    store: str
+    started_at_us: int
+    project: str = ""
+
+
+class KernelService:
+    """The clients' side of the kernel."""
+
+    def __init__(
+        self,
+        *,
+        engine: RunEngine,
+        store: Store,
+        feed: EventFeed,
+        clock: Clock,
+        catalogue_calls: CatalogueCalls,
+        identity: KernelIdentity,
+    ) -> None:
+        self._engine = engine
+        self._store = store
+        self._feed = feed
+        self._clock = clock
+        self._catalogue_calls = catalogue_calls
+        self._identity = identity
+        self._watching = Watching(store=store, feed=feed)
+        self._logs = LogReading(store=store, feed=feed)
+
+    def methods(self) -> Mapping[str, Callable[..., Any]]:
+        """Return what serves each rpc of the service."""
+        return {
+            "GetKernel": self.get_kernel,
+            "TriggerRun": self.trigger_run,
+            "TriggerRuns": self.trigger_runs,
+            "CancelRun": self.cancel_run,
+            "ReplayRun": self.replay_run,
+            "GetRun": self.get_run,
+            "ListRuns": self.list_runs,
+            "WatchRun": self.watch_run,
+            "WatchEvents": self.watch_events,
+            "ReadLogs": self.read_logs,
+            "Pause": self.pause,
+            "Resume": self.resume,
+            **self._catalogue_calls.methods(),
+        }
+
+    async def get_kernel(self, _request: kernel.GetKernelRequest, _caller: Caller) -> kernel.GetKernelResponse:
+        """Tell what kernel this is."""
+        return kernel.GetKernelResponse(
+            version=self._identity.version,
+            epoch=self._identity.epoch,
+            pid=os.getpid(),
+            store=self._identity.store,
+            started_at=timestamp(self._identity.started_at_us),
+            project=self._identity.project,
+            last_event_seq=self._feed.last_seq,
+        )
+
+    async def trigger_run(self, request: kernel.TriggerRunRequest, caller: Caller) -> kernel.TriggerRunResponse:
+        """Start one run."""
+        return _outcome_message(await self._engine.trigger(trigger_command(request, caller)))
+
+    async def trigger_runs(self, request: kernel.TriggerRunsRequest, caller: Caller) -> kernel.TriggerRunsResponse:
+        """Start many runs, each item with its own outcome."""
+        if len(request.requests) > MAX_BATCH:
+            raise BadRequest(
+                f"requests has {len(request.requests)} items, expected at most {MAX_BATCH}; send several batches",
+                field="requests",
+            )
+        commands: list[TriggerCommand] = []
+        outcomes: list[KernelError | None] = []
+        for item in request.requests:
+            try:
+                commands.append(trigger_command(item, caller))
+                outcomes.append(None)
+            except BadRequest as error:
+                outcomes.append(error)
+        accepted = iter(await self._engine.trigger_many(commands) if commands else ())
+        return kernel.TriggerRunsResponse(items=[_item_message(each or next(accepted)) for each in outcomes])
+
+    async def cancel_run(self, request: kernel.CancelRunRequest, caller: Caller) -> kernel.CancelRunResponse:
+        """Ask for a run to stop, and return it as it is."""
+        check_run_id(request.run_id)
+        await self._engine.cancel(request.run_id, by=person(request.by, caller), why=sentence(request.why, "why"))
+        return kernel.CancelRunResponse(run=await self._run(request.run_id))
+
+    async def replay_run(self, request: kernel.ReplayRunRequest, caller: Caller) -> kernel.ReplayRunResponse:
+        """Start a run from the snapshot of a finished one."""
+        return kernel.ReplayRunResponse(run_id=await self._engine.replay(replay_command(request, caller)))
+
+    async def get_run(self, request: kernel.GetRunRequest, _caller: Caller) -> kernel.GetRunResponse:
+        """Return one run with its steps and attempts."""
+        check_run_id(request.run_id)
+        return kernel.GetRunResponse(run=await self._run(request.run_id))
+
+    async def list_runs(self, request: kernel.ListRunsRequest, _caller: Caller) -> kernel.ListRunsResponse:
+        """Return one page of runs, newest first."""
+        if request.page_size > _MAX_PAGE_SIZE:
+            raise BadRequest(f"page_size is {request.page_size}, expected at most {_MAX_PAGE_SIZE}", field="page_size")
+        page = await self._store.list_runs(
+            run_filter(request),
+            before=read_page_token(request.page_token),
+            limit=request.page_size or _PAGE_SIZE,
+        )
+        return kernel.ListRunsResponse(
+            runs=[run_message(run) for run in page.runs], next_page_token=write_page_token(page.next_before)
+        )
+
+    def watch_run(self, request: kernel.WatchRunRequest, _caller: Caller) -> AsyncIterator[kernel.WatchRunResponse]:
+        """Yield the run as it is, then its events until it is terminal."""
+        check_run_id(request.run_id)
+        return self._watching.run(request.run_id, _seq(request.after_seq))
+
+    def watch_events(
+        self, request: kernel.WatchEventsRequest, _caller: Caller
+    ) -> AsyncIterator[kernel.WatchEventsResponse]:
+        """Yield all events, without end."""
+        if request.from_start and request.after_seq:
+            raise BadRequest("from_start and after_seq are both set, expected one of them", field="from_start")
+        if len(request.kinds) > 64 or any(len(kind) > 64 for kind in request.kinds):
+            raise BadRequest("kinds has more than 64 items, or one of more than 64 characters", field="kinds")
+        after = _seq(request.after_seq) if request.after_seq or request.from_start else None
+        return self._watching.events(after, tuple(request.kinds))
+
+    def read_logs(self, request: kernel.ReadLogsRequest, _caller: Caller) -> AsyncIterator[kernel.ReadLogsResponse]:
+        """Yield the lines of a run's log."""
+        check_run_id(request.run_id)
+        if request.tail > _MAX_TAIL:
+            raise BadRequest(f"tail is {request.tail}, expected at most {_MAX_TAIL}", field="tail")
+        return self._logs.read(
+            LogQuery(
+                run_id=request.run_id,
+                after_seq=_seq(request.after_seq),
+                step=request.step,
+                min_level=request.min_level,
+                follow=request.follow,
+                tail=request.tail,
+            )
+        )
+
+    async def pause(self, request: kernel.PauseRequest, caller: Caller) -> kernel.PauseResponse:
+        """Stop fires and starts of a job, a host or everything."""
+        pause = pause_record(request, caller, now_us=self._clock.now_us())
+        self._catalogue_calls.check_known(pause.scope, pause.name)
+        await self._engine.set_pause(pause)
+        return kernel.PauseResponse(pause=pause_message(pause))
+
+    async def resume(self, request: kernel.ResumeRequest, _caller: Caller) -> kernel.ResumeResponse:
+        """End a pause."""
+        scope, name = pause_scope(request.job_id, request.host)
+        was_paused = await self._engine.clear_pause(scope, name)
+        if not was_paused:
+            self._catalogue_calls.check_known(scope, name)
+        return kernel.ResumeResponse(was_paused=was_paused)
+
+    async def _run(self, run_id: str) -> Any:
+        found = await self._store.run_details([run_id])
+        if not found:
+            raise UnknownRun(run_id)
+        return run_detail_message(found[0])
+
+
+def _outcome_message(outcome: TriggerOutcome) -> kernel.TriggerRunResponse:
+    return kernel.TriggerRunResponse(
+        run_id=outcome.run_id,
+        deduplicated=outcome.deduplicated,
+        state=run_state_number(outcome.state),
+        reason=reason_message(outcome.reason),
+        warnings=outcome.warnings,
+    )
+
+
+def _item_message(outcome: TriggerOutcome | KernelError) -> kernel.TriggerRunsItem:
+    if isinstance(outcome, TriggerOutcome):
+        return kernel.TriggerRunsItem(response=_outcome_message(outcome))
+    row = error_row(outcome)
+    code, _ = row.code.value
+    return kernel.TriggerRunsItem(error=kernel.CallError(code=code, reason=row.reason, message=outcome.message))
+
+
+def _seq(value: int) -> int:
+    return min(value, _MAX_SEQ)

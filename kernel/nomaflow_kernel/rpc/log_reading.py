@@ -1,0 +1,170 @@
+"""Reading logs: stored chunks unpacked, filtered and sent in blocks; with follow, until the run is over."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+
+from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
+from nomaflow_api.v1 import kernel_service_pb2 as kernel
+from nomaflow_api.v1 import log_pb2
+from nomaflow_api.v1.log_lines import CONTINUED, SHARED, decode_lines
+from nomaflow_kernel.domain.errors import KernelStopping, UnknownRun
+from nomaflow_kernel.domain.records import LogChunkRecord
+from nomaflow_kernel.domain.states import RUN_TERMINAL
+from nomaflow_kernel.feed import EventFeed, RunSubscription
+from nomaflow_kernel.ports import RunDetail, Store
+
+__all__ = ["LogQuery", "LogReading"]
+
+_CHUNKS = 4
+_BLOCK_LINES = 512
+_BLOCK_BYTES = 256 * 1024
+_ERROR_LEVEL = 40
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LogQuery:
+    """What to read of a run's log; the fields of ReadLogsRequest."""
+
+    run_id: str
+    after_seq: int = 0
+    step: str = ""
+    min_level: int = 0
+    follow: bool = False
+    tail: int = 0
+
+
+class LogReading:
+    """Serves ReadLogs.
+
+    :param recheck_seconds: how long a follower waits for a wake-up before it looks for itself
+    """
+
+    def __init__(self, *, store: Store, feed: EventFeed, recheck_seconds: float = 10.0) -> None:
+        self._store = store
+        self._feed = feed
+        self._recheck_seconds = recheck_seconds
+
+    async def read(self, query: LogQuery) -> AsyncIterator[kernel.ReadLogsResponse]:
+        """Yield blocks of lines in order; with ``follow``, until the run is terminal and all is sent.
+
+        :raises UnknownRun: where no run has the id
+        :raises KernelStopping: where the kernel stops while the log is followed
+        """
+        with self._feed.subscribe(query.run_id) as subscription:
+            detail = await self._read_run(query.run_id)
+            cursor = query.after_seq
+            if query.tail:
+                lines, cursor = await self._tail(query, detail)
+                for block in _blocks(lines):
+                    yield block
+            finished = detail.run.state in RUN_TERMINAL or not query.follow
+            while True:
+                async for block, seq in self._stored(query, cursor):
+                    cursor = seq
+                    if block.lines:
+                        yield block
+                if finished:
+                    return
+                finished = await self._wait(subscription, query.run_id)
+
+    async def _wait(self, subscription: RunSubscription, run_id: str) -> bool:
+        """Wait for more; return True once the run is terminal, so that what is stored now is all there will be."""
+        heard = await subscription.wait(self._recheck_seconds)
+        if self._feed.closed:
+            raise KernelStopping
+        events = subscription.take()
+        if heard and events is not None:
+            return any(event.kind == "run.finished" for event in events)
+        detail = await self._read_run(run_id)
+        return detail.run.state in RUN_TERMINAL
+
+    async def _tail(self, query: LogQuery, detail: RunDetail) -> tuple[list[log_pb2.LogLine], int]:
+        """Return the last lines of what is stored now, and the number of the last line looked at."""
+        start = query.after_seq
+        if not query.step and not query.min_level:
+            start = max(start, detail.run.log_lines - query.tail)
+        kept: deque[log_pb2.LogLine] = deque(maxlen=query.tail)
+        cursor = start
+        async for block, seq in self._stored(query, start):
+            cursor = seq
+            kept.extend(block.lines)
+        return list(kept), cursor
+
+    async def _stored(self, query: LogQuery, after: int) -> AsyncIterator[tuple[kernel.ReadLogsResponse, int]]:
+        """Yield blocks of matching lines after a number, each with the number of the last line it looked at."""
+        while True:
+            page = await self._store.log_page(
+                query.run_id, after_seq=after, limit=_CHUNKS, step=query.step, min_level=query.min_level
+            )
+            for chunk in page.chunks:
+                last = chunk.first_seq + chunk.line_count - 1
+                for block in _blocks(_matching(chunk, query, after)):
+                    yield block, block.lines[-1].seq
+                after = max(after, last)
+                yield kernel.ReadLogsResponse(), after
+            if not (page.more and page.chunks):
+                return
+
+    async def _read_run(self, run_id: str) -> RunDetail:
+        found = await self._store.run_details([run_id])
+        if not found:
+            raise UnknownRun(run_id)
+        return found[0]
+
+
+def _blocks(lines: Iterator[log_pb2.LogLine] | list[log_pb2.LogLine]) -> Iterator[kernel.ReadLogsResponse]:
+    block: list[log_pb2.LogLine] = []
+    size = 0
+    for line in lines:
+        block.append(line)
+        size += len(line.message) + len(line.logger) + len(line.step) + 32
+        if len(block) >= _BLOCK_LINES or size >= _BLOCK_BYTES:
+            yield kernel.ReadLogsResponse(lines=block)
+            block, size = [], 0
+    if block:
+        yield kernel.ReadLogsResponse(lines=block)
+
+
+def _matching(chunk: LogChunkRecord, query: LogQuery, after: int) -> Iterator[log_pb2.LogLine]:
+    if query.step and chunk.step != query.step:
+        return
+    for line in _lines(chunk):
+        if line.seq > after and line.level >= query.min_level:
+            yield line
+
+
+def _lines(chunk: LogChunkRecord) -> Iterator[log_pb2.LogLine]:
+    """Yield the lines of a chunk. What cannot be read stands as one line that says so; the log goes on after it."""
+    seq, end = chunk.first_seq, chunk.first_seq + chunk.line_count
+    trouble = "the chunk ends early"
+    try:
+        for line in decode_lines(chunk.body, compressed=chunk.codec == gateway.LOG_CODEC_JSONL_ZLIB):
+            if seq == end:
+                return
+            yield log_pb2.LogLine(
+                seq=seq,
+                at_us=line.at_us,
+                level=max(0, min(line.level, 2**32 - 1)),
+                logger=line.logger.encode("utf-8", "replace").decode(),
+                step=chunk.step,
+                attempt=chunk.attempt,
+                message=line.message_bytes,
+                continued=bool(line.flags & CONTINUED),
+                shared=bool(line.flags & SHARED),
+            )
+            seq += 1
+    except ValueError as error:  # LogChunkError, or a number that no line of ours has
+        trouble = str(error)
+    if seq < end:
+        yield log_pb2.LogLine(
+            seq=seq,
+            at_us=chunk.last_at_us,
+            level=_ERROR_LEVEL,
+            logger="nomaflow.kernel",
+            step=chunk.step,
+            attempt=chunk.attempt,
+            message=f"{end - seq} lines cannot be read: {trouble}".encode("utf-8", "replace"),
+        )

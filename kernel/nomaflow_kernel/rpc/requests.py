@@ -1,0 +1,309 @@
+"""From what clients ask to commands: every form is checked here, so that the engine sees only well-formed wishes."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from nomaflow_api.v1 import kernel_service_pb2 as kernel
+from nomaflow_api.v1 import run_pb2
+from nomaflow_api.v1.values import ValueCodecError, decode_tree, loads_plain
+from nomaflow_kernel.domain.errors import BadRequest
+from nomaflow_kernel.domain.ids import is_job_id, is_run_id
+from nomaflow_kernel.domain.records import TriggerKind
+from nomaflow_kernel.ports import PauseRecord, RunFilter
+from nomaflow_kernel.rpc.access import Caller
+from nomaflow_kernel.rpc.run_messages import RUN_STATES
+from nomaflow_kernel.runs.api import ReplayCommand, TriggerCommand
+
+__all__ = [
+    "MAX_BATCH",
+    "check_host",
+    "check_job_id",
+    "check_run_id",
+    "pause_record",
+    "pause_scope",
+    "person",
+    "read_page_token",
+    "replay_command",
+    "run_filter",
+    "sentence",
+    "trigger_command",
+    "write_page_token",
+]
+
+MAX_BATCH = 1000
+"""The most runs that one call may trigger."""
+
+_PARAMS_BYTES = 256 * 1024
+_NAME_LENGTH = 128
+_WHY_LENGTH = 1000
+_STEPS = 1000
+_LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+_TRIGGER_KINDS = {
+    run_pb2.TRIGGER_KIND_UNSPECIFIED: TriggerKind.API,
+    run_pb2.TRIGGER_KIND_API: TriggerKind.API,
+    run_pb2.TRIGGER_KIND_CLI: TriggerKind.CLI,
+    run_pb2.TRIGGER_KIND_MANUAL: TriggerKind.MANUAL,
+}
+_LAST_SECOND = 253_402_300_799
+_PAGE_FORMAT = "1"
+
+
+def trigger_command(request: kernel.TriggerRunRequest, caller: Caller) -> TriggerCommand:
+    """Return the wish for one run.
+
+    :raises BadRequest: where a field breaks a rule
+    """
+    check_job_id(request.job_id)
+    kind = _TRIGGER_KINDS.get(request.trigger_kind)
+    if kind is None:
+        raise BadRequest(
+            f"trigger_kind is number {request.trigger_kind}, expected API, CLI or MANUAL", field="trigger_kind"
+        )
+    if request.log_level and request.log_level not in _LOG_LEVELS:
+        raise BadRequest(
+            f"log_level is {request.log_level[:32]!r}, expected one of {', '.join(_LOG_LEVELS)}", field="log_level"
+        )
+    switches: dict[str, bool] = {}
+    if len(request.step_switches) > _STEPS:
+        raise BadRequest(f"step_switches has more than {_STEPS} steps", field="step_switches")
+    for switch in request.step_switches:
+        _add(switches, _name(switch.step, "step_switches"), switch.enabled, "step_switches")
+    return TriggerCommand(
+        job_id=request.job_id,
+        kind=kind,
+        params=_object(request.params_json, "params_json"),
+        op_kwargs=_step_values(request.step_values),
+        switches=switches,
+        preset=_name(request.preset, "preset") if request.preset else "",
+        log_level=request.log_level,
+        by=person(request.by, caller),
+        request_id=_request_id(request.request_id),
+        request_hash=_content_hash(request, kernel.TriggerRunRequest()) if request.request_id else "",
+        allow_overlap=request.allow_overlap,
+    )
+
+
+def replay_command(request: kernel.ReplayRunRequest, caller: Caller) -> ReplayCommand:
+    """Return the wish to do a run again.
+
+    :raises BadRequest: where a field breaks a rule
+    """
+    check_run_id(request.run_id)
+    if request.from_step and request.from_failed_step:
+        raise BadRequest("from_step and from_failed_step are both set, expected one of them", field="from_step")
+    return ReplayCommand(
+        run_id=request.run_id,
+        from_step=_name(request.from_step, "from_step") if request.from_step else "",
+        from_failed_step=request.from_failed_step,
+        params=_object(request.params_json, "params_json"),
+        op_kwargs=_step_values(request.step_values),
+        by=person(request.by, caller),
+        request_id=_request_id(request.request_id),
+        request_hash=_content_hash(request, kernel.ReplayRunRequest()) if request.request_id else "",
+    )
+
+
+def run_filter(request: kernel.ListRunsRequest) -> RunFilter:
+    """Return which runs to list.
+
+    :raises BadRequest: where a field breaks a rule
+    """
+    if request.job_id:
+        check_job_id(request.job_id)
+    if request.host:
+        check_host(request.host)
+    states = []
+    for number in request.states[:64]:
+        if number not in RUN_STATES:
+            raise BadRequest(f"states has the number {number}, expected run states", field="states")
+        states.append(RUN_STATES[number])
+    since = _microseconds(request.since.seconds, request.since.nanos, "since") if request.HasField("since") else None
+    return RunFilter(job_id=request.job_id, host=request.host, states=tuple(states), since_us=since)
+
+
+def pause_record(request: kernel.PauseRequest, caller: Caller, *, now_us: int) -> PauseRecord:
+    """Return the pause that is asked for.
+
+    :raises BadRequest: where a field breaks a rule
+    """
+    scope, name = pause_scope(request.job_id, request.host)
+    until = _microseconds(request.until.seconds, request.until.nanos, "until") if request.HasField("until") else None
+    if until is not None and until <= now_us:
+        raise BadRequest("until lies in the past, expected a time to come, or none for no end", field="until")
+    return PauseRecord(
+        scope=scope,
+        name=name,
+        by=person(request.by, caller),
+        why=sentence(request.why, "why"),
+        since_us=now_us,
+        until_us=until,
+    )
+
+
+def pause_scope(job_id: str, host: str) -> tuple[str, str]:
+    """Return scope and name of a pause.
+
+    :raises BadRequest: where both are given, or one is malformed
+    """
+    if job_id and host:
+        raise BadRequest("job_id and host are both set, expected at most one of them", field="job_id")
+    if job_id:
+        check_job_id(job_id)
+        return "job", job_id
+    if host:
+        check_host(host)
+        return "host", host
+    return "all", ""
+
+
+def check_run_id(run_id: str) -> None:
+    """Accept the form of a run id.
+
+    :raises BadRequest: where it has another
+    """
+    if not is_run_id(run_id):
+        raise BadRequest(f"run_id is {run_id[:64]!r}, expected 'run_' and 26 characters", field="run_id")
+
+
+def check_job_id(job_id: str) -> None:
+    """Accept the form of a job id.
+
+    :raises BadRequest: where it has another
+    """
+    if not is_job_id(job_id):
+        raise BadRequest(
+            f"job_id is {job_id[:64]!r}, expected 1 to 128 letters, digits, '.', '_' and '-', "
+            "beginning with a letter or digit",
+            field="job_id",
+        )
+
+
+def check_host(host: str) -> None:
+    """Accept a name that a host could have.
+
+    :raises BadRequest: where it could not
+    """
+    if not (1 <= len(host) <= 64 and host.isascii() and host.isprintable()):
+        raise BadRequest(f"host is {host[:80]!r}, expected the name of a host", field="host")
+
+
+def person(by: str, caller: Caller) -> str:
+    """Return who asks, for the record: what the request says, else the caller's own name.
+
+    :raises BadRequest: where it is too long, or would not print
+    """
+    if len(by) > _NAME_LENGTH or not by.isprintable():
+        raise BadRequest(
+            f"by is {by[:_NAME_LENGTH]!r}, expected at most {_NAME_LENGTH} printable characters", field="by"
+        )
+    return by or caller.name
+
+
+def sentence(text: str, field: str) -> str:
+    """Return a text for the record.
+
+    :raises BadRequest: where it is too long
+    """
+    if len(text) > _WHY_LENGTH:
+        raise BadRequest(f"{field} has {len(text)} characters, expected at most {_WHY_LENGTH}", field=field)
+    return text
+
+
+def write_page_token(before: str) -> str:
+    """Return the token of the page that goes on before a run; empty for none."""
+    return base64.urlsafe_b64encode((_PAGE_FORMAT + before).encode()).decode().rstrip("=") if before else ""
+
+
+def read_page_token(token: str) -> str:
+    """Return the run that a token goes on before; empty for the first page.
+
+    :raises BadRequest: where it is no token of ours
+    """
+    if not token:
+        return ""
+    try:
+        text = base64.b64decode(token.encode() + b"=" * (-len(token) % 4), altchars=b"-_", validate=True).decode(
+            "ascii"
+        )
+    except (ValueError, binascii.Error):
+        text = ""
+    if not text.startswith(_PAGE_FORMAT) or not is_run_id(text[1:]):
+        raise BadRequest(
+            "page_token is not one that a list gave, expected next_page_token of the page before", field="page_token"
+        )
+    return text[1:]
+
+
+def _request_id(text: str) -> str:
+    if len(text) > _NAME_LENGTH or not text.isascii() or not text.isprintable():
+        raise BadRequest(
+            f"request_id is {text[:_NAME_LENGTH]!r}, expected at most {_NAME_LENGTH} printable ASCII characters",
+            field="request_id",
+        )
+    return text
+
+
+def _name(text: str, field: str) -> str:
+    if not 1 <= len(text) <= _NAME_LENGTH or not text.isprintable():
+        raise BadRequest(
+            f"{field} has the name {text[:_NAME_LENGTH]!r}, expected 1 to {_NAME_LENGTH} printable characters",
+            field=field,
+        )
+    return text
+
+
+def _step_values(items: Iterable[kernel.StepValues]) -> Mapping[str, Mapping[str, Any]]:
+    values: dict[str, Mapping[str, Any]] = {}
+    for item in items:
+        if len(values) >= _STEPS:
+            raise BadRequest(f"step_values has more than {_STEPS} steps", field="step_values")
+        step = _name(item.step, "step_values")
+        _add(values, step, _object(item.op_kwargs_json, f"step_values.{step}.op_kwargs_json"), "step_values")
+    return values
+
+
+def _add(into: dict[str, Any], step: str, value: Any, field: str) -> None:
+    if step in into:
+        raise BadRequest(f"{field} has the step {step!r} twice, expected it once", field=field)
+    into[step] = value
+
+
+def _object(body: bytes, field: str) -> Mapping[str, Any]:
+    """Return a JSON object as a tagged tree."""
+    if not body:
+        return {}
+    if len(body) > _PARAMS_BYTES:
+        raise BadRequest(f"{field} has {len(body)} bytes, expected at most {_PARAMS_BYTES}", field=field)
+    try:
+        tree = loads_plain(body.decode("utf-8"), path="")
+        decode_tree(tree)  # a malformed tag is refused here, and not hours later in a host
+    except UnicodeDecodeError:
+        raise BadRequest(f"{field} is not UTF-8 text, expected a JSON object", field=field) from None
+    except ValueCodecError as error:
+        raise BadRequest(
+            f"{field} cannot be used: {error}", field=f"{field}.{error.path}" if error.path else field
+        ) from None
+    if not isinstance(tree, dict):
+        raise BadRequest(f"{field} is a JSON {type(tree).__name__}, expected an object", field=field)
+    return tree
+
+
+def _content_hash(
+    request: kernel.TriggerRunRequest | kernel.ReplayRunRequest,
+    copy: kernel.TriggerRunRequest | kernel.ReplayRunRequest,
+) -> str:
+    """Return a name for everything a request says but its id."""
+    copy.MergeFrom(request)  # type: ignore[arg-type]  # both are of one type, which the union cannot say
+    copy.ClearField("request_id")
+    return hashlib.sha256(copy.SerializeToString(deterministic=True)).hexdigest()
+
+
+def _microseconds(seconds: int, nanos: int, field: str) -> int:
+    if not 0 <= seconds <= _LAST_SECOND:
+        raise BadRequest(f"{field} is {seconds} seconds after 1970, expected a time from 1970 to 9999", field=field)
+    return seconds * 1_000_000 + nanos // 1000

@@ -1,0 +1,111 @@
+"""The gRPC server: its options, its services, its addresses."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import grpc
+import grpc.aio
+from grpc_health.v1 import health_pb2
+
+from nomaflow_api.v1 import host_gateway_service_pb2, kernel_service_pb2
+from nomaflow_kernel.hosts import HostGateway
+from nomaflow_kernel.rpc.access import AccessControl, Caller
+from nomaflow_kernel.rpc.endpoints import Endpoints, service_handler
+from nomaflow_kernel.rpc.health import Health
+from nomaflow_kernel.rpc.kernel_service import KernelService
+
+__all__ = ["SERVICES", "AddressTaken", "build_server", "listen"]
+
+_LOG = logging.getLogger(__name__)
+_KERNEL = kernel_service_pb2.DESCRIPTOR.services_by_name["KernelService"]
+_GATEWAY = host_gateway_service_pb2.DESCRIPTOR.services_by_name["HostGatewayService"]
+_HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"]
+
+SERVICES: tuple[str, ...] = (_KERNEL.full_name, _GATEWAY.full_name)
+"""The services that have a health of their own."""
+
+_DEADLINES: Mapping[str, float] = {"ReloadHost": 75.0, "IntroduceManifest": 30.0, "TriggerRuns": 30.0}
+_MESSAGE_BYTES = 4 * 1024 * 1024
+_CONCURRENT_CALLS = 5000
+_STREAMS_PER_CONNECTION = 1000
+# design §7; both sides have them. so_reuseport 0: else two kernels bind one port silently.
+_OPTIONS: Sequence[tuple[str, int]] = (
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.http2.ping_timeout_ms", 5_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.so_reuseport", 0),
+    ("grpc.max_receive_message_length", _MESSAGE_BYTES),
+    ("grpc.max_send_message_length", 2 * _MESSAGE_BYTES),
+    ("grpc.max_concurrent_streams", _STREAMS_PER_CONNECTION),
+    ("grpc.max_metadata_size", 16_384),
+)
+
+
+class AddressTaken(Exception):
+    """Raised when an address cannot be listened on; the text says which and why."""
+
+
+def build_server(
+    *, service: KernelService, gateway: HostGateway, health: Health, access: AccessControl, reflection: bool = False
+) -> grpc.aio.Server:
+    """Return a server of all services, not yet listening.
+
+    :param reflection: also serve the schema to clients
+    """
+    endpoints = Endpoints(access=access, on_error=health.note, deadlines=_DEADLINES)
+    server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=_CONCURRENT_CALLS)
+    handlers = [
+        service_handler(_KERNEL, service.methods(), endpoints),
+        service_handler(_GATEWAY, _gateway_methods(gateway), endpoints),
+        service_handler(_HEALTH, health.methods(), endpoints),
+    ]
+    if reflection:
+        handlers.append(_reflection_handler(endpoints))
+    server.add_generic_rpc_handlers(tuple(handlers))
+    return server
+
+
+def listen(server: grpc.aio.Server, address: str) -> str:
+    """Have a server listen on ``unix:PATH`` or ``HOST:PORT`` and return the address, with the port where it was 0.
+
+    :raises AddressTaken: where that is not possible
+    """
+    try:
+        port = server.add_insecure_port(address)
+    except RuntimeError:
+        raise AddressTaken(
+            f"cannot listen on {address!r}: the port is taken, or the address is not this machine's; "
+            "stop what listens there, or choose another"
+        ) from None
+    if address.startswith("unix:"):
+        return address
+    return f"{address.rpartition(':')[0]}:{port}"
+
+
+def _gateway_methods(gateway: HostGateway) -> Mapping[str, Callable[..., Any]]:
+    def attach(requests: Any, _caller: Caller) -> Any:
+        return gateway.attach(requests)
+
+    async def report(request: Any, _caller: Caller) -> Any:
+        return await gateway.report(request)
+
+    async def introduce_manifest(request: Any, _caller: Caller) -> Any:
+        return await gateway.introduce_manifest(request)
+
+    return {"Attach": attach, "Report": report, "IntroduceManifest": introduce_manifest}
+
+
+def _reflection_handler(endpoints: Endpoints) -> grpc.GenericRpcHandler:
+    # Imported here: few kernels serve their schema.
+    from grpc_reflection.v1alpha import reflection_pb2
+    from grpc_reflection.v1alpha.reflection import aio
+
+    descriptor = reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"]
+    servicer = aio.ReflectionServicer((*SERVICES, _HEALTH.full_name, descriptor.full_name))
+    return service_handler(descriptor, {"ServerReflectionInfo": servicer.ServerReflectionInfo}, endpoints)

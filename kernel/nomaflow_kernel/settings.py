@@ -1,0 +1,142 @@
+"""A kernel's settings: ``[kernel]`` of nomaflow.toml, over that NOMAFLOW_KERNEL_* variables, over those flags."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nomaflow_kernel.catalogue import Problem, parse_toml_file
+from nomaflow_kernel.catalogue.problems import Place
+from nomaflow_kernel.catalogue.settings_file import KernelSection
+from nomaflow_kernel.catalogue.validation import validate
+
+__all__ = ["KernelSettings", "SettingsError", "read_settings"]
+
+_FLAGS: Sequence[tuple[str, str, str]] = (
+    ("--address", "listen", "unix:PATH or HOST:PORT; several separated by commas"),
+    ("--store", "store", "sqlite:///PATH or postgresql+asyncpg://…"),
+    ("--jobs", "jobs_file", "a jobs.toml that the kernel itself reads"),
+    ("--token-file", "token_file", "file with the token of TCP clients"),
+    ("--heartbeat-seconds", "heartbeat_seconds", "how often hosts show that they are alive"),
+    ("--lease-seconds", "lease_seconds", "silence after which a host gets no new work"),
+    ("--lost-after-seconds", "lost_after_seconds", "silence after which attempts of a host are LOST"),
+    ("--drain-seconds", "drain_seconds", "time to finish open calls when stopping"),
+    ("--log-level", "log_level", "lowest level of the kernel's own log"),
+    ("--log-format", "log_format", "text or json"),
+)
+"""Flag, key of [kernel], help. The variable is NOMAFLOW_KERNEL_ and the flag's name."""
+
+
+class SettingsError(Exception):
+    """Raised when the settings cannot be used; the text is for a terminal."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KernelSettings:
+    """Everything a kernel is told at its start. Paths are absolute; times in seconds.
+
+    :param addresses: where to listen; empty means the project's Unix socket
+    :param store_url: empty means SQLite in the state directory
+    :param token_file: file of the clients' token; None means the one in the state directory
+    """
+
+    project: Path
+    addresses: tuple[str, ...] = ()
+    store_url: str = ""
+    jobs_file: Path | None = None
+    token_file: Path | None = None
+    heartbeat_seconds: float = 5.0
+    lease_seconds: float = 20.0
+    lost_after_seconds: float = 600.0
+    drain_seconds: float = 10.0
+    log_level: str = "INFO"
+    log_format: str = "text"
+    reflection: bool = False
+
+    @property
+    def state_dir(self) -> Path:
+        """The directory of everything the kernel keeps."""
+        return self.project / ".nomaflow"
+
+    @property
+    def store(self) -> str:
+        """The store's URL."""
+        return self.store_url or f"sqlite:///{self.state_dir / 'kernel.db'}"
+
+
+def read_settings(argv: Sequence[str], environ: Mapping[str, str]) -> KernelSettings:
+    """Return the settings that a command line, an environment and the project's nomaflow.toml make together.
+
+    :raises SettingsError: where the project or a setting cannot be used
+    """
+    flags = _parser().parse_args(argv)
+    project = Path(flags.project or environ.get("NOMAFLOW_KERNEL_PROJECT") or ".").absolute()
+    if not project.is_dir():
+        raise SettingsError(f"the project {str(project)!r} is not a directory; give one with --project DIR")
+    variables = {key: environ[_variable(flag)] for flag, key, _ in _FLAGS if environ.get(_variable(flag))}
+    given = {key: getattr(flags, key) for _, key, _ in _FLAGS if getattr(flags, key) is not None}
+    section = _section(project, environ)
+    for layer, place in ((variables, "NOMAFLOW_KERNEL_* variables"), (given, "command line")):
+        over = _checked(KernelSection, layer, Place(place))
+        section = section.model_copy(update={name: getattr(over, name) for name in over.model_fields_set})
+    if section.lease_seconds <= section.heartbeat_seconds:
+        raise SettingsError(
+            f"lease_seconds is {section.lease_seconds:g} and heartbeat_seconds {section.heartbeat_seconds:g}; "
+            "the lease must be longer, best four times as long"
+        )
+    return KernelSettings(
+        project=project,
+        addresses=tuple(each.strip() for each in section.listen.split(",") if each.strip()),
+        store_url=section.store,
+        jobs_file=project / section.jobs_file if section.jobs_file else None,
+        token_file=project / section.token_file if section.token_file else None,
+        heartbeat_seconds=section.heartbeat_seconds,
+        lease_seconds=section.lease_seconds,
+        lost_after_seconds=section.lost_after_seconds,
+        drain_seconds=section.drain_seconds,
+        log_level=section.log_level,
+        log_format=section.log_format,
+        reflection=flags.reflection or environ.get("NOMAFLOW_REFLECTION") == "1",
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="nomaflow kernel",
+        description="Run the kernel of a project: scheduling, history and cancellation, over gRPC.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--project", metavar="DIR", help="the project's directory; by default the working directory")
+    for flag, key, text in _FLAGS:
+        parser.add_argument(flag, dest=key, help=f"{text} [{_variable(flag)}]")
+    parser.add_argument(
+        "--reflection", action="store_true", help="serve the gRPC schema to clients [NOMAFLOW_REFLECTION=1]"
+    )
+    return parser
+
+
+def _variable(flag: str) -> str:
+    return "NOMAFLOW_KERNEL_" + flag.removeprefix("--").replace("-", "_").upper()
+
+
+def _section(project: Path, environ: Mapping[str, str]) -> KernelSection:
+    path = project / "nomaflow.toml"
+    if not path.exists():
+        return KernelSection()
+    file = parse_toml_file(path, name="nomaflow.toml", environ=environ)
+    unread = file.problem()
+    if unread is not None:
+        raise SettingsError(str(unread))
+    # Only the kernel's part: what is wrong in another is not for the kernel to refuse.
+    tree = (file.tree or {}).get("kernel", {})
+    return _checked(KernelSection, tree, Place("nomaflow.toml") / "kernel")
+
+
+def _checked(model: type[KernelSection], tree: object, place: Place) -> KernelSection:
+    section, problems = validate(model, tree, place)
+    errors: list[Problem] = [problem for problem in problems if problem.is_error]
+    if section is None or errors:
+        raise SettingsError("\n".join(str(problem) for problem in errors))
+    return section

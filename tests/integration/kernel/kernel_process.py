@@ -1,0 +1,311 @@
+"""A real kernel process, and a host that says exactly what a test wants it to say."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import os
+import signal
+import sys
+import uuid
+import zlib
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import grpc.aio
+
+from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
+from nomaflow_api.v1 import kernel_service_pb2 as kernel
+from nomaflow_api.v1 import run_pb2
+from nomaflow_api.v1.host_gateway_service_pb2_grpc import HostGatewayServiceStub
+from nomaflow_api.v1.kernel_service_pb2_grpc import KernelServiceStub
+from nomaflow_api.v1.log_lines import encode_line, pack_lines
+
+DEADLINE = 20.0
+PATIENCE = 30.0
+
+JOBS: dict[str, Any] = {
+    "jobs": [
+        {"id": "one", "overlap": "allow", "steps": [{"type": "python", "callable": "team.code:work"}]},
+        {
+            "id": "two",
+            "overlap": "allow",
+            "params": {"apps_id": 10},
+            "steps": [
+                {"type": "python", "name": "first", "callable": "team.code:work", "op_kwargs": {"day": 3}},
+                {"type": "python", "name": "second", "callable": "team.code:work"},
+            ],
+        },
+        {"id": "broken", "steps": [{"type": "python", "callable": "no reference"}]},
+    ]
+}
+
+
+def manifest(host: str = "team", jobs: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Return a manifest that offers one callable and some jobs."""
+    return {
+        "manifest_version": 1,
+        "host": host,
+        "callables": {
+            "team.code:work": {"kind": "async", "parameters": [], "accepts_any_keyword": True, "error": None}
+        },
+        "modules": {},
+        "step_types": [],
+        "job_files": [{"path": "jobs.toml", "tree": JOBS if jobs is None else jobs, "error": None}],
+        "problems": [],
+    }
+
+
+async def eventually(question: Callable[[], Any], *, seconds: float = PATIENCE) -> Any:
+    """Return the first true answer to a question; asynchronous ones are awaited."""
+    async with asyncio.timeout(seconds):
+        while True:
+            answer = question()
+            if asyncio.iscoroutine(answer):
+                answer = await answer
+            if answer:
+                return answer
+            await asyncio.sleep(0.01)
+
+
+@dataclass(kw_only=True)
+class KernelProcess:
+    """A kernel process on a project, started again as often as a test wants."""
+
+    project: Path
+    flags: Sequence[str] = ()
+    environ: dict[str, str] = field(default_factory=dict)
+    process: asyncio.subprocess.Process | None = None
+    channels: list[grpc.aio.Channel] = field(default_factory=list)
+
+    async def start(self) -> KernelProcess:
+        """Start it and wait until it serves."""
+        assert self.process is None
+        self.address_file.unlink(missing_ok=True)
+        log = (self.project / "kernel.log").open("ab")
+        with log:
+            self.process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "nomaflow_kernel", "--project", str(self.project), *self.flags,
+                stderr=log, env={**os.environ, **self.environ},
+            )  # fmt: skip
+        await eventually(self._serving)
+        return self
+
+    def _serving(self) -> bool:
+        assert self.process is not None
+        if self.process.returncode is not None:
+            raise AssertionError(f"the kernel ended with {self.process.returncode}: {self.log}")
+        return self.address_file.exists()
+
+    @property
+    def address_file(self) -> Path:
+        """Where the kernel tells its address."""
+        return self.project / ".nomaflow" / "address"
+
+    @property
+    def address(self) -> str:
+        """The address it tells."""
+        return self.address_file.read_text().strip()
+
+    @property
+    def log(self) -> str:
+        """What it has written so far."""
+        return (self.project / "kernel.log").read_text()
+
+    async def kill(self) -> None:
+        """Kill it the hard way, and let go of what was connected to it."""
+        assert self.process is not None
+        self.process.kill()
+        await self.process.wait()
+        self.process = None
+
+    async def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Ask it to stop and return its exit code."""
+        process, self.process = self.process, None
+        assert process is not None
+        process.send_signal(number)
+        async with asyncio.timeout(PATIENCE):
+            return await process.wait()
+
+    def channel(self) -> grpc.aio.Channel:
+        """Return a new channel to it."""
+        options = (("grpc.use_local_subchannel_pool", 1),)
+        channel = grpc.aio.insecure_channel(self.address, options=options)
+        self.channels.append(channel)
+        return channel
+
+    def client(self) -> Any:
+        """Return a client of KernelService."""
+        return KernelServiceStub(self.channel())
+
+    async def close(self) -> None:
+        """Leave nothing behind."""
+        for channel in self.channels:
+            await channel.close()
+        if self.process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self.process.kill()
+            await self.process.wait()
+
+
+class ScriptedHost:
+    """A host instance that does what the test says. It keeps its incarnation over many sessions."""
+
+    def __init__(self, *, name: str = "team", incarnation: str = "", metadata: Sequence[tuple[str, str]] = ()) -> None:
+        self.name = name
+        self.incarnation = incarnation or uuid.uuid4().hex
+        self.metadata = tuple(metadata)
+        self.epoch = 0
+        self.welcome: gateway.Welcome | None = None
+        self.commands: asyncio.Queue[gateway.Command] = asyncio.Queue()
+        self.acks: asyncio.Queue[int] = asyncio.Queue()
+        self._outgoing: asyncio.Queue[gateway.AttachRequest | None] = asyncio.Queue()
+        self._reader: asyncio.Task[None] | None = None
+        self._stub: Any = None
+        self._call: Any = None
+
+    async def attach(
+        self, channel: grpc.aio.Channel, *, inventory: Sequence[gateway.HeldAttempt] = (), **hello: Any
+    ) -> gateway.Welcome:
+        """Open a session and return the welcome; introduce the manifest where it is wanted."""
+        self._stub = HostGatewayServiceStub(channel)
+        self._outgoing = asyncio.Queue()
+        self._call = self._stub.Attach(self._requests(self._outgoing), metadata=self.metadata)
+        told: dict[str, Any] = {
+            "protocol_min": 1, "protocol_max": 1, "host": self.name, "incarnation": self.incarnation,
+            "boot_id": "boot", "machine": "here", "pid": os.getpid(), "version": "0", "epoch_seen": self.epoch,
+            "generation": 1, "manifest_digest": digest_of(manifest(self.name)), "max_async": 50, "max_sync": 5,
+        }  # fmt: skip
+        told.update(hello)
+        await self.say(gateway.AttachRequest(hello=gateway.Hello(**told, inventory=inventory)))
+        first = await self._call.read()
+        if first is grpc.aio.EOF:
+            await self._call
+            raise AssertionError(f"no welcome: {await self._call.code()} {await self._call.details()}")
+        self.welcome = first.welcome
+        self.epoch = first.welcome.epoch
+        self._reader = asyncio.create_task(self._read())
+        if first.welcome.manifest_wanted:
+            await self.introduce(manifest(self.name))
+        return first.welcome
+
+    @staticmethod
+    async def _requests(queue: asyncio.Queue[gateway.AttachRequest | None]) -> AsyncIterator[gateway.AttachRequest]:
+        while (request := await queue.get()) is not None:
+            yield request
+
+    async def say(self, request: gateway.AttachRequest) -> None:
+        """Send one message on the session."""
+        await self._outgoing.put(request)
+
+    async def _read(self) -> None:
+        with contextlib.suppress(grpc.aio.AioRpcError, asyncio.CancelledError):
+            while (message := await self._call.read()) is not grpc.aio.EOF:
+                for command in message.commands.commands:
+                    await self.commands.put(command)
+                if message.HasField("heartbeat_ack"):
+                    await self.acks.put(message.heartbeat_ack.sent_at_us)
+
+    async def ended(self) -> tuple[grpc.StatusCode, str]:
+        """Wait for the session to end and return its status."""
+        async with asyncio.timeout(PATIENCE):
+            assert self._reader is not None
+            await self._reader
+            return await self._call.code(), await self._call.details()
+
+    async def dispatched(self) -> gateway.DispatchCommand:
+        """Return the next dispatch."""
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                command = await self.commands.get()
+                if command.HasField("dispatch"):
+                    return command.dispatch
+
+    async def introduce(self, body: dict[str, Any], *, explicit: bool = False) -> gateway.IntroduceManifestResponse:
+        """Introduce a manifest."""
+        raw = json.dumps(body, sort_keys=True).encode()
+        return await self._stub.IntroduceManifest(
+            gateway.IntroduceManifestRequest(
+                incarnation=self.incarnation,
+                digest=digest_of(body),
+                manifest_json_zlib=zlib.compress(raw),
+                explicit=explicit,
+            ),
+            metadata=self.metadata,
+            timeout=DEADLINE,
+        )
+
+    async def report(
+        self, key: str, first_seq: int, *events: gateway.AttemptEvent, epoch: int | None = None
+    ) -> gateway.AttemptAck:
+        """Report events of one attempt and return the answer."""
+        request = gateway.ReportRequest(
+            incarnation=self.incarnation,
+            epoch=self.epoch if epoch is None else epoch,
+            attempts=[gateway.AttemptReport(attempt_key=key, first_seq=first_seq, events=events)],
+        )
+        response = await self._stub.Report(request, metadata=self.metadata, timeout=DEADLINE)
+        return response.acks[0]
+
+    async def leave(self) -> None:
+        """End the session from the host's side."""
+        await self._outgoing.put(None)
+        if self._call is not None:
+            self._call.cancel()
+        if self._reader is not None:
+            self._reader.cancel()
+            await asyncio.gather(self._reader, return_exceptions=True)
+
+
+def digest_of(body: dict[str, Any]) -> str:
+    """Return the digest of a manifest."""
+    return "sha256:" + hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+
+
+def started(pid: int = 4711) -> gateway.AttemptEvent:
+    """Return the event that the callable is about to be called."""
+    return gateway.AttemptEvent(started=gateway.AttemptStarted(at_us=1, worker_pid=pid, generation=1))
+
+
+def log(*texts: str, level: int = 20) -> gateway.AttemptEvent:
+    """Return a chunk of log lines."""
+    packed = pack_lines([encode_line(level, 1_000_000, "team", text) for text in texts])
+    return gateway.AttemptEvent(
+        log=gateway.LogChunk(
+            line_count=packed.line_count,
+            first_at_us=packed.first_at_us,
+            last_at_us=packed.last_at_us,
+            levels=packed.levels,
+            codec=gateway.LOG_CODEC_JSONL_ZLIB if packed.compressed else gateway.LOG_CODEC_JSONL,
+            body=packed.body,
+        )
+    )
+
+
+def finished(rows: int | None = 7, extras: str = "") -> gateway.AttemptEvent:
+    """Return the event that the callable has returned."""
+    result = run_pb2.StepResult(rows_affected=rows, extras_json=extras.encode())
+    return gateway.AttemptEvent(
+        finished=gateway.AttemptFinished(at_us=2, state=run_pb2.ATTEMPT_STATE_SUCCEEDED, result=result)
+    )
+
+
+async def terminal(client: Any, run_id: str) -> run_pb2.Run:
+    """Wait until a run is terminal and return it."""
+
+    async def look() -> run_pb2.Run | None:
+        run = (await client.GetRun(kernel.GetRunRequest(run_id=run_id), timeout=DEADLINE)).run
+        return run if run.state > run_pb2.RUN_STATE_RUNNING else None
+
+    found: run_pb2.Run = await eventually(look)
+    return found
+
+
+async def lines_of(client: Any, run_id: str, **query: Any) -> list[tuple[int, str]]:
+    """Return number and text of every line of a run's log."""
+    call = client.ReadLogs(kernel.ReadLogsRequest(run_id=run_id, **query), timeout=DEADLINE)
+    return [(line.seq, line.message.decode()) async for block in call for line in block.lines]

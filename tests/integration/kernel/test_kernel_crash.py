@@ -1,0 +1,192 @@
+"""kill -9 of the kernel at the moments where something could be lost or done twice."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import grpc
+import pytest
+from kernel_process import (
+    DEADLINE,
+    KernelProcess,
+    ScriptedHost,
+    eventually,
+    finished,
+    lines_of,
+    log,
+    started,
+    terminal,
+)
+
+from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
+from nomaflow_api.v1 import kernel_service_pb2 as kernel
+from nomaflow_api.v1 import run_pb2
+
+
+async def restart(process: KernelProcess) -> None:
+    """Kill the kernel and start it on the same project."""
+    await process.kill()
+    await process.start()
+
+
+async def trigger(process: KernelProcess, request_id: str = "") -> str:
+    """Trigger job ``one`` and return the run's id."""
+    request = kernel.TriggerRunRequest(job_id="one", request_id=request_id)
+    return str((await process.client().TriggerRun(request, timeout=DEADLINE)).run_id)
+
+
+def held(key: str, last_seq: int, state: int = run_pb2.ATTEMPT_STATE_RUNNING) -> Sequence[gateway.HeldAttempt]:
+    """Return an inventory of one attempt."""
+    return [gateway.HeldAttempt(attempt_key=key, state=state, last_seq=last_seq, epoch=1)]
+
+
+async def test_a_trigger_acknowledged_before_the_kill_is_exactly_one_run(
+    process: KernelProcess, host: ScriptedHost
+) -> None:
+    """The run is there after the restart, and the same request asks for the same run; another is refused."""
+    await host.attach(process.channel())
+    run_id = await trigger(process, "key-1")
+    await restart(process)
+    assert await trigger(process, "key-1") == run_id
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await process.client().TriggerRun(
+            kernel.TriggerRunRequest(job_id="one", request_id="key-1", by="somebody else"), timeout=DEADLINE
+        )
+    assert caught.value.code() is grpc.StatusCode.ALREADY_EXISTS
+    runs = (await process.client().ListRuns(kernel.ListRunsRequest(), timeout=DEADLINE)).runs
+    assert [run.run_id for run in runs] == [run_id]
+
+
+async def test_a_dispatch_the_host_never_got_is_sent_again_under_the_same_key(
+    process: KernelProcess, host: ScriptedHost
+) -> None:
+    """An attempt that is committed and unknown to its instance was never started."""
+    await host.attach(process.channel())
+    run_id = await trigger(process)
+    lost = await host.dispatched()
+    await restart(process)
+    await host.attach(process.channel(), inventory=())
+    again = await host.dispatched()
+    assert again.attempt_key == lost.attempt_key
+    assert again.epoch > lost.epoch
+    await host.report(again.attempt_key, 1, started(), finished())
+    run = await terminal(process.client(), run_id)
+    assert (run.state, len(run.steps[0].attempts)) == (run_pb2.RUN_STATE_SUCCEEDED, 1)
+
+
+async def test_a_running_attempt_goes_on_and_no_line_is_lost_or_doubled(
+    process: KernelProcess, host: ScriptedHost
+) -> None:
+    """What was acknowledged stays; the host resumes after it, the worker's pid is the same."""
+    await host.attach(process.channel())
+    run_id = await trigger(process)
+    key = (await host.dispatched()).attempt_key
+    ack = await host.report(key, 1, started(4242), log("1", "2"))
+    await restart(process)
+    welcome = await host.attach(process.channel(), inventory=held(key, 4))
+    (verdict,) = welcome.verdicts
+    assert (verdict.action, verdict.acknowledged_seq) == (gateway.VERDICT_ACTION_KEEP, ack.acknowledged_seq)
+    await host.report(key, verdict.acknowledged_seq + 1, log("3"), log("4", "5"), finished())
+    run = await terminal(process.client(), run_id)
+    assert run.steps[0].attempts[0].worker_pid == 4242
+    expected = [(number, str(number)) for number in range(1, 6)]
+    assert await lines_of(process.client(), run_id) == expected
+    assert host.commands.empty()
+
+
+async def test_a_report_whose_answer_was_lost_is_taken_in_once(process: KernelProcess, host: ScriptedHost) -> None:
+    """The host repeats what it does not know to be committed, whether it was or not."""
+    await host.attach(process.channel())
+    run_id = await trigger(process)
+    key = (await host.dispatched()).attempt_key
+    await host.report(key, 1, started(), log("1"))
+    unanswered = asyncio.ensure_future(host.report(key, 3, log("2"), finished(5)))
+    await asyncio.sleep(0)
+    await process.kill()
+    await asyncio.gather(unanswered, return_exceptions=True)
+    await process.start()
+    state = run_pb2.ATTEMPT_STATE_SUCCEEDED
+    welcome = await host.attach(process.channel(), inventory=held(key, 4, state))
+    if welcome.verdicts[0].action == gateway.VERDICT_ACTION_KEEP:
+        ack = await host.report(key, 3, log("2"), finished(5))
+        assert (ack.status, ack.acknowledged_seq) == (gateway.ACK_STATUS_OK, 4)
+    run = await terminal(process.client(), run_id)
+    assert (run.state, run.rows_affected) == (run_pb2.RUN_STATE_SUCCEEDED, 5)
+    assert await lines_of(process.client(), run_id) == [(1, "1"), (2, "2")]
+
+
+async def test_a_finished_attempt_is_acknowledged_again_after_a_restart(
+    process: KernelProcess, host: ScriptedHost
+) -> None:
+    """A host that missed the last acknowledgement may forget the attempt; its state does not change."""
+    await host.attach(process.channel())
+    run_id = await trigger(process)
+    key = (await host.dispatched()).attempt_key
+    await host.report(key, 1, started(), finished(5))
+    await restart(process)
+    welcome = await host.attach(process.channel(), inventory=held(key, 2, run_pb2.ATTEMPT_STATE_SUCCEEDED))
+    assert welcome.verdicts[0].action == gateway.VERDICT_ACTION_FORGET
+    again = await host.report(key, 1, started(), finished(5))
+    assert (again.status, again.acknowledged_seq) == (gateway.ACK_STATUS_OK, 2)
+    assert (await terminal(process.client(), run_id)).rows_affected == 5
+
+
+async def test_a_watch_goes_on_after_the_kill_where_it_was(process: KernelProcess, host: ScriptedHost) -> None:
+    """The watcher sees UNAVAILABLE, resumes by sequence, and has every event once."""
+    await host.attach(process.channel())
+    run_id = await trigger(process)
+    key = (await host.dispatched()).attempt_key
+    await host.report(key, 1, started())
+    seen: list[tuple[int, str]] = []
+    live = process.client().WatchRun(kernel.WatchRunRequest(run_id=run_id))
+
+    async def watch_until_it_breaks() -> None:
+        async for message in live:
+            if message.HasField("event"):
+                seen.append((message.event.seq, message.event.kind))
+                if message.event.kind == "attempt.started":
+                    await process.kill()
+
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await watch_until_it_breaks()
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+    await process.start()
+    await host.attach(process.channel(), inventory=held(key, 1))
+    resumed = process.client().WatchRun(kernel.WatchRunRequest(run_id=run_id, after_seq=seen[-1][0]))
+    await host.report(key, 2, finished())
+    seen += [(message.event.seq, message.event.kind) async for message in resumed if message.HasField("event")]
+    whole = process.client().WatchRun(kernel.WatchRunRequest(run_id=run_id))
+    assert seen == [(message.event.seq, message.event.kind) async for message in whole if message.HasField("event")]
+    assert seen[-1][1] == "run.finished"
+
+
+async def test_many_triggers_under_kills_are_each_exactly_one_run(process: KernelProcess, host: ScriptedHost) -> None:
+    """Callers that repeat their request until it is answered end up with one run per key, whenever the kernel dies."""
+    await host.attach(process.channel())
+    answers: dict[str, str] = {}
+
+    async def insist(request_id: str) -> None:
+        while request_id not in answers:
+            try:
+                answers[request_id] = await trigger(process, request_id)
+            except (grpc.aio.AioRpcError, OSError):
+                await asyncio.sleep(0.05)
+
+    for round_ in range(3):
+        callers = [asyncio.create_task(insist(f"{round_}-{number}")) for number in range(20)]
+        await eventually(lambda: len(answers) > round_ * 20 + 3)  # noqa: B023  # awaited within the round
+        await restart(process)
+        await asyncio.gather(*callers)
+    runs = (await process.client().ListRuns(kernel.ListRunsRequest(page_size=500), timeout=DEADLINE)).runs
+    assert sorted(run.run_id for run in runs) == sorted(answers.values())
+    assert len(set(answers.values())) == 60
+
+
+async def test_the_catalogue_outlives_the_kernel(process: KernelProcess, host: ScriptedHost) -> None:
+    """After a restart the jobs are there without the host, and its manifest is not asked for again."""
+    await host.attach(process.channel())
+    await restart(process)
+    jobs = (await process.client().ListJobs(kernel.ListJobsRequest(), timeout=DEADLINE)).jobs
+    assert [job.job_id for job in jobs] == ["broken", "one", "two"]
+    assert not (await host.attach(process.channel())).manifest_wanted

@@ -1,0 +1,283 @@
+"""The kernel as a process: where it listens, whom it lets in, how it stops."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import stat
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from kernel_process import DEADLINE, KernelProcess, ScriptedHost, eventually
+
+from nomaflow_api.v1 import kernel_service_pb2 as kernel
+from nomaflow_api.v1.host_gateway_service_pb2_grpc import HostGatewayServiceStub
+from nomaflow_api.v1.kernel_service_pb2_grpc import KernelServiceStub
+
+
+async def ended(*flags: str, environ: dict[str, str] | None = None) -> tuple[int, str]:
+    """Run a kernel that is expected to end by itself; return its exit code and what it wrote to stderr."""
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "nomaflow_kernel", *flags,
+        stderr=asyncio.subprocess.PIPE, env={**os.environ, **(environ or {})},
+    )  # fmt: skip
+    async with asyncio.timeout(DEADLINE):
+        _, errors = await child.communicate()
+    return child.returncode or 0, errors.decode()
+
+
+async def health_of(process: KernelProcess, service: str = "") -> int:
+    """Return the serving status of a service."""
+    stub: Any = health_pb2_grpc.HealthStub(process.channel())
+    request = health_pb2.HealthCheckRequest(service=service)
+    return int((await stub.Check(request, timeout=DEADLINE)).status)
+
+
+async def test_only_the_owner_can_reach_the_socket_of_a_kernel_started_without_configuration(
+    process: KernelProcess,
+) -> None:
+    """The socket lies in a directory with mode 0700, and so does everything the kernel keeps."""
+    path = Path(process.address.removeprefix("unix:"))
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    assert stat.S_IMODE((process.project / ".nomaflow").stat().st_mode) == 0o700
+    assert await health_of(process) == health_pb2.HealthCheckResponse.SERVING
+
+
+async def test_a_second_kernel_on_the_same_store_ends_at_once(process: KernelProcess) -> None:
+    """Exit 75 with a sentence that names the other process; the first goes on serving."""
+    code, text = await ended("--project", str(process.project))
+    assert code == 75
+    assert process.process is not None
+    assert str(process.process.pid) in text
+    assert text.count("\n") == 1
+    assert await health_of(process) == health_pb2.HealthCheckResponse.SERVING
+
+
+async def test_a_socket_that_answers_is_never_taken_over(process: KernelProcess, project: Path) -> None:
+    """Another store does not make it another address: exit 75, and the first kernel keeps its socket."""
+    code, text = await ended("--project", str(project), "--store", f"sqlite:///{project}/other.db")
+    assert code == 75
+    assert "listens on" in text
+    assert await health_of(process) == health_pb2.HealthCheckResponse.SERVING
+
+
+async def test_a_socket_left_behind_by_a_killed_kernel_is_replaced(process: KernelProcess) -> None:
+    """A kernel killed the hard way does not keep the next one from starting."""
+    await process.kill()
+    assert Path(process.address.removeprefix("unix:")).exists()
+    await process.start()
+    assert await health_of(process) == health_pb2.HealthCheckResponse.SERVING
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0:0", "[::]:0", "192.0.2.1:0", "example.org:80"])
+async def test_an_address_that_others_can_reach_is_refused(project: Path, address: str) -> None:
+    """Exit 78 before anything listens, with the fix on the same line."""
+    code, text = await ended("--project", str(project), "--address", address)
+    assert (code, text.count("\n")) == (78, 1)
+    assert "127.0.0.1" in text
+    assert not (project / ".nomaflow" / "kernel.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--address", "unix:relative.sock"], "no absolute path"),
+        (["--address", "nonsense"], "neither unix:PATH nor HOST:PORT"),
+        (["--store", "mysql://x/y"], "unknown kind of database"),
+        (["--heartbeat-seconds", "soon"], "heartbeat_seconds"),
+        (["--lease-seconds", "1"], "the lease must be longer"),
+    ],
+)
+async def test_a_setting_that_cannot_be_used_is_named(project: Path, flags: Sequence[str], said: str) -> None:
+    """Exit 78 and one sentence, never a traceback."""
+    code, text = await ended("--project", str(project), *flags)
+    assert code == 78
+    assert said in text
+    assert "Traceback" not in text
+
+
+async def test_a_malformed_nomaflow_toml_is_named_with_its_line(project: Path) -> None:
+    """The file, the line and the key are in the message."""
+    (project / "nomaflow.toml").write_text("[kernel]\nheartbeat_second = 3\n")
+    code, text = await ended("--project", str(project))
+    assert code == 78
+    assert "nomaflow.toml" in text
+    assert "heartbeat_seconds" in text
+    (project / "nomaflow.toml").write_text("[kernel\n")
+    code, text = await ended("--project", str(project))
+    assert code == 78
+    assert "line 1" in text
+
+
+async def test_a_path_too_long_for_a_socket_moves_to_the_runtime_directory(project: Path) -> None:
+    """The project works all the same; the directory there is private, and one open to others is mended."""
+    deep = project / ("d" * 100)
+    deep.mkdir()
+    runtime = project / "rt"
+    (runtime / "nomaflow").mkdir(parents=True, mode=0o755)
+    process = KernelProcess(project=deep, environ={"XDG_RUNTIME_DIR": str(runtime)})
+    try:
+        await process.start()
+        assert process.address.startswith(f"unix:{runtime}/nomaflow/")
+        assert stat.S_IMODE((runtime / "nomaflow").stat().st_mode) == 0o700
+        assert await health_of(process) == health_pb2.HealthCheckResponse.SERVING
+    finally:
+        await process.close()
+
+
+async def test_a_stop_waits_for_nobody(process: KernelProcess, host: ScriptedHost) -> None:
+    """With a host attached and a watch open it ends in seconds, code 0, watchers told, the address gone."""
+    await host.attach(process.channel())
+    client = process.client()
+    run_id = (await client.TriggerRun(kernel.TriggerRunRequest(job_id="one"), timeout=DEADLINE)).run_id
+    watch = aiter(client.WatchRun(kernel.WatchRunRequest(run_id=run_id)))
+    await anext(watch)
+    begun = time.monotonic()
+    assert await process.stop() == 0
+    assert time.monotonic() - begun < 10
+    code, _ = await host.ended()
+    assert code is grpc.StatusCode.UNAVAILABLE
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        _ = [message async for message in watch]
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert not process.address_file.exists()
+
+
+async def test_sighup_reads_the_kernels_own_jobs_file_again(project: Path) -> None:
+    """A job that is written later is there; where the file is broken the last good jobs stay, and the problem shows."""
+    file = project / "central.toml"
+    text = '[[jobs]]\nid = "a"\nhost = "team"\n[[jobs.steps]]\ntype = "python"\ncallable = "m:f"\n'
+    file.write_text(text)
+    process = KernelProcess(project=project, flags=["--jobs", str(file)])
+    try:
+        await process.start()
+        client = process.client()
+
+        async def ids() -> list[str]:
+            answer = await client.ListJobs(kernel.ListJobsRequest(), timeout=DEADLINE)
+            return [job.job_id for job in answer.jobs] + [problem.code for problem in answer.problems]
+
+        async def becomes(wanted: list[str]) -> bool:
+            return await ids() == wanted
+
+        assert await ids() == ["a"]
+        assert process.process is not None
+        file.write_text(text + text.replace('"a"', '"b"'))
+        process.process.send_signal(signal.SIGHUP)
+        await eventually(lambda: becomes(["a", "b"]))
+        file.write_text("[[jobs")
+        process.process.send_signal(signal.SIGHUP)
+        await eventually(lambda: becomes(["a", "b", "bad_toml"]))
+    finally:
+        await process.close()
+
+
+class TestOnTcp:
+    """Loopback TCP needs a token."""
+
+    @pytest.fixture
+    async def process(self, project: Path) -> Any:
+        """Start a kernel on a free loopback port."""
+        kernel = KernelProcess(project=project, flags=["--address", "127.0.0.1:0"])
+        try:
+            yield await kernel.start()
+        finally:
+            await kernel.close()
+
+    def token(self, process: KernelProcess, name: str) -> tuple[tuple[str, str], ...]:
+        """Return the metadata with the token of a file."""
+        path = process.project / ".nomaflow" / name
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        return (("authorization", f"Bearer {path.read_text().strip()}"),)
+
+    async def test_no_token_and_a_wrong_one_are_answered_alike(self, process: KernelProcess) -> None:
+        """UNAUTHENTICATED with one text whatever was wrong; health alone is open."""
+        client: Any = KernelServiceStub(process.channel())
+        told = set()
+        for metadata in ((), (("authorization", "Bearer wrong"),), (("authorization", "Basic x"),),
+                         (("authorization", ""),)):  # fmt: skip
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await client.GetKernel(kernel.GetKernelRequest(), metadata=metadata, timeout=DEADLINE)
+            assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+            told.add(caught.value.details())
+        assert len(told) == 1
+        assert await health_of(process) == health_pb2.HealthCheckResponse.SERVING
+
+    async def test_each_token_opens_its_own_service_only(self, process: KernelProcess) -> None:
+        """The clients' token is no host's, nor the other way round."""
+        client: Any = KernelServiceStub(process.channel())
+        answer = await client.GetKernel(
+            kernel.GetKernelRequest(), metadata=self.token(process, "token"), timeout=DEADLINE
+        )
+        assert answer.epoch == 1
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await client.GetKernel(
+                kernel.GetKernelRequest(), metadata=self.token(process, "host-token"), timeout=DEADLINE
+            )
+        assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
+        host = ScriptedHost(metadata=self.token(process, "token"))
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await host.attach(process.channel())
+        assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
+        right = ScriptedHost(metadata=self.token(process, "host-token"))
+        await right.attach(process.channel())
+        await right.leave()
+
+    async def test_a_token_file_open_to_others_keeps_the_kernel_from_starting(self, process: KernelProcess) -> None:
+        """Exit 78 naming the file and the fix, never the token."""
+        path = process.project / ".nomaflow" / "token"
+        await process.stop()
+        path.chmod(0o644)
+        code, text = await ended("--project", str(process.project), "--address", "127.0.0.1:0")
+        assert code == 78
+        assert "chmod 600" in text
+        assert path.read_text().strip() not in text
+
+    async def test_two_kernels_never_share_a_port(self, process: KernelProcess, project: Path) -> None:
+        """The second one ends with 75: its port is taken."""
+        other = project / "other"
+        other.mkdir()
+        code, text = await ended("--project", str(other), "--address", process.address)
+        assert code == 75
+        assert "cannot listen" in text
+        assert len(text.splitlines()) == 1
+
+    async def test_bytes_that_are_no_grpc_do_no_harm(self, process: KernelProcess) -> None:
+        """Garbage on the port is dropped; other callers are served."""
+        host, _, port = process.address.rpartition(":")
+        with socket.create_connection((host, int(port)), timeout=DEADLINE) as raw:
+            raw.sendall(b"GET / HTTP/1.1\r\n\r\n" + os.urandom(4096))
+            assert await health_of(process) == health_pb2.HealthCheckResponse.SERVING
+
+    async def test_a_frozen_peer_is_noticed_in_time(self, process: KernelProcess) -> None:
+        """A host that is stopped dead keeps its connection open; its session ends within 15 seconds all the same."""
+        token = (process.project / ".nomaflow" / "host-token").read_text().strip()
+        child = await asyncio.create_subprocess_exec(
+            sys.executable, str(Path(__file__).with_name("frozen_host.py")), process.address, token,
+            stdout=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        try:
+            assert child.stdout is not None
+            assert await child.stdout.readline() == b"attached\n"
+            begun = time.monotonic()
+            child.send_signal(signal.SIGSTOP)
+            await eventually(lambda: "detached" in process.log)
+            assert time.monotonic() - begun < 20  # 15 s, and room for a busy machine
+        finally:
+            child.kill()
+            await child.wait()
+
+    async def test_a_host_without_a_token_gets_no_session(self, process: KernelProcess) -> None:
+        """Nothing of the session is read before the caller is known."""
+        stub: Any = HostGatewayServiceStub(process.channel())
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stub.Attach(iter(()), timeout=DEADLINE).read()
+        assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED

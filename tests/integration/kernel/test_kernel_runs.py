@@ -1,0 +1,234 @@
+"""Runs through a real kernel process, with a scripted host, over a real socket."""
+
+from __future__ import annotations
+
+import json
+
+import grpc
+import pytest
+from kernel_process import (
+    DEADLINE,
+    KernelProcess,
+    ScriptedHost,
+    eventually,
+    finished,
+    lines_of,
+    log,
+    started,
+    terminal,
+)
+
+from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
+from nomaflow_api.v1 import kernel_service_pb2 as kernel
+from nomaflow_api.v1 import run_pb2
+
+
+async def test_a_trigger_becomes_a_dispatch_a_report_and_a_finished_run(
+    process: KernelProcess, host: ScriptedHost
+) -> None:
+    """A two-step job runs to its end, with rows, extras, merged params and numbered lines all there."""
+    await host.attach(process.channel())
+    client = process.client()
+    triggered = await client.TriggerRun(
+        kernel.TriggerRunRequest(job_id="two", params_json=b'{"apps_id": 11}', by="ann"), timeout=DEADLINE
+    )
+
+    first = await host.dispatched()
+    assert json.loads(first.kwargs_json) == {"apps_id": 11, "day": 3}
+    assert list(first.strict_keys) == ["day"]
+    assert first.attempt_key == f"{triggered.run_id}/first/1"
+    assert first.trigger.by == "ann"
+    ack = await host.report(first.attempt_key, 1, started(), log("one", "two"), finished(3, '{"k": [1]}'))
+    assert (ack.status, ack.acknowledged_seq) == (gateway.ACK_STATUS_OK, 3)
+
+    second = await host.dispatched()
+    assert second.prev_rows_affected == 3
+    assert json.loads(second.previous_steps_json)[0]["extras"] == {"k": [1]}
+    await host.report(second.attempt_key, 1, started(), log("three"), finished(4))
+
+    run = await terminal(client, triggered.run_id)
+    assert run.state == run_pb2.RUN_STATE_SUCCEEDED
+    assert run.rows_affected == 7
+    assert json.loads(run.params_json) == {"apps_id": 11}
+    assert [step.name for step in run.steps] == ["first", "second"]
+    assert run.steps[0].attempts[0].worker_pid == 4711
+    assert json.loads(run.steps[0].attempts[0].result.extras_json) == {"k": [1]}
+    assert await lines_of(client, triggered.run_id) == [(1, "one"), (2, "two"), (3, "three")]
+    assert await lines_of(client, triggered.run_id, step="second") == [(3, "three")]
+    assert await lines_of(client, triggered.run_id, tail=1) == [(3, "three")]
+
+
+async def test_a_watch_is_gapless_and_resumes_at_any_event(process: KernelProcess, host: ScriptedHost) -> None:
+    """A watch from the start and watches resumed after each event together tell one story, once."""
+    await host.attach(process.channel())
+    client = process.client()
+    run_id = (await client.TriggerRun(kernel.TriggerRunRequest(job_id="one"), timeout=DEADLINE)).run_id
+    live = aiter(client.WatchRun(kernel.WatchRunRequest(run_id=run_id)))
+    assert (await anext(live)).snapshot.run_id == run_id
+    dispatch = await host.dispatched()
+    await host.report(dispatch.attempt_key, 1, started())
+    await host.report(dispatch.attempt_key, 2, finished())
+    story = [message.event async for message in live if message.HasField("event")]
+
+    kinds = [event.kind for event in story]
+    assert kinds[:3] == ["run.queued", "run.started", "attempt.dispatched"]
+    assert kinds[-2:] == ["attempt.finished", "run.finished"]
+    assert [event.seq for event in story] == sorted({event.seq for event in story})
+    for index, event in enumerate(story[:-1]):
+        resumed = client.WatchRun(kernel.WatchRunRequest(run_id=run_id, after_seq=event.seq), timeout=DEADLINE)
+        rest = [message.event.seq async for message in resumed if message.HasField("event")]
+        assert rest == [each.seq for each in story[index + 1 :]]
+
+
+async def test_followed_logs_end_with_the_run(process: KernelProcess, host: ScriptedHost) -> None:
+    """A follower gets lines as they are committed, and its call ends by itself."""
+    await host.attach(process.channel())
+    client = process.client()
+    run_id = (await client.TriggerRun(kernel.TriggerRunRequest(job_id="one"), timeout=DEADLINE)).run_id
+    follower = aiter(client.ReadLogs(kernel.ReadLogsRequest(run_id=run_id, follow=True)))
+    dispatch = await host.dispatched()
+    await host.report(dispatch.attempt_key, 1, started(), log("early"))
+    assert [line.message for line in (await anext(follower)).lines] == [b"early"]
+    await host.report(dispatch.attempt_key, 3, log("late"), finished())
+    rest = [line.message async for block in follower for line in block.lines]
+    assert rest == [b"late"]
+
+
+async def test_reports_that_come_twice_late_or_wrong_change_nothing(process: KernelProcess, host: ScriptedHost) -> None:
+    """Duplicates are passed over, gaps are named, contradictions refused; the log has each line once."""
+    await host.attach(process.channel())
+    client = process.client()
+    run_id = (await client.TriggerRun(kernel.TriggerRunRequest(job_id="one"), timeout=DEADLINE)).run_id
+    key = (await host.dispatched()).attempt_key
+
+    gap = await host.report(key, 5, log("far ahead"))
+    assert (gap.status, gap.acknowledged_seq) == (gateway.ACK_STATUS_GAP, 0)
+    await host.report(key, 1, started(), log("a"))
+    again = await host.report(key, 1, started(), log("a"), log("b"))
+    assert (again.status, again.acknowledged_seq) == (gateway.ACK_STATUS_OK, 3)
+    unknown = await host.report(key, 4, gateway.AttemptEvent())
+    assert unknown.status == gateway.ACK_STATUS_INVALID
+    assert (await host.report("../etc/passwd", 1, started())).status == gateway.ACK_STATUS_INVALID
+    await host.report(key, 4, finished(1))
+    assert (await host.report(key, 4, finished(1))).status == gateway.ACK_STATUS_OK
+
+    run = await terminal(client, run_id)
+    assert (run.state, run.rows_affected) == (run_pb2.RUN_STATE_SUCCEEDED, 1)
+    assert await lines_of(client, run_id) == [(1, "a"), (2, "b")]
+
+
+async def test_a_report_of_another_epoch_is_refused(process: KernelProcess, host: ScriptedHost) -> None:
+    """What was said to another kernel is not taken in by this one."""
+    await host.attach(process.channel())
+    client = process.client()
+    await client.TriggerRun(kernel.TriggerRunRequest(job_id="one"), timeout=DEADLINE)
+    key = (await host.dispatched()).attempt_key
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await host.report(key, 1, started(), epoch=host.epoch + 1)
+    assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+
+
+async def test_a_newer_session_of_an_instance_ends_the_older(process: KernelProcess, host: ScriptedHost) -> None:
+    """The older session ends with ABORTED, and the attempt goes on with the newer one."""
+    await host.attach(process.channel())
+    client = process.client()
+    run_id = (await client.TriggerRun(kernel.TriggerRunRequest(job_id="one"), timeout=DEADLINE)).run_id
+    key = (await host.dispatched()).attempt_key
+    newer = ScriptedHost(incarnation=host.incarnation)
+    held = gateway.HeldAttempt(attempt_key=key, state=run_pb2.ATTEMPT_STATE_DISPATCHED)
+    welcome = await newer.attach(process.channel(), inventory=[held])
+    assert [verdict.action for verdict in welcome.verdicts] == [gateway.VERDICT_ACTION_KEEP]
+    code, _ = await host.ended()
+    assert code is grpc.StatusCode.ABORTED
+    await newer.report(key, 1, started(), finished())
+    assert (await terminal(client, run_id)).state == run_pb2.RUN_STATE_SUCCEEDED
+    await newer.leave()
+
+
+async def test_a_cancel_reaches_the_host_and_the_run_is_canceled_when_its_code_has_stopped(
+    process: KernelProcess, host: ScriptedHost
+) -> None:
+    """The request is recorded at once, the state changes with the host's word; a second cancel changes nothing."""
+    await host.attach(process.channel())
+    client = process.client()
+    run_id = (await client.TriggerRun(kernel.TriggerRunRequest(job_id="one"), timeout=DEADLINE)).run_id
+    key = (await host.dispatched()).attempt_key
+    await host.report(key, 1, started())
+    answer = await client.CancelRun(kernel.CancelRunRequest(run_id=run_id, by="bob", why="wrong day"), timeout=DEADLINE)
+    assert answer.run.state == run_pb2.RUN_STATE_RUNNING
+    assert (answer.run.cancel.by, answer.run.cancel.why) == ("bob", "wrong day")
+    await client.CancelRun(kernel.CancelRunRequest(run_id=run_id, by="eve"), timeout=DEADLINE)
+    command = await eventually(lambda: None if host.commands.empty() else host.commands.get_nowait())
+    assert (command.cancel.attempt_key, command.cancel.by) == (key, "bob")
+    stopped = gateway.AttemptFinished(
+        at_us=3,
+        state=run_pb2.ATTEMPT_STATE_CANCELED,
+        reason=run_pb2.Reason(code="canceled_by_user", message="stopped"),
+    )
+    await host.report(key, 2, gateway.AttemptEvent(finished=stopped))
+    run = await terminal(client, run_id)
+    assert (run.state, run.cancel.by) == (run_pb2.RUN_STATE_CANCELED, "bob")
+
+
+async def test_a_thousand_triggers_in_one_call_have_their_own_outcomes(
+    process: KernelProcess, host: ScriptedHost
+) -> None:
+    """Good ones become runs, bad ones say why, in order; one more than the bound is refused whole."""
+    await host.attach(process.channel())
+    client = process.client()
+    requests = [kernel.TriggerRunRequest(job_id="one", request_id=f"r{index}") for index in range(996)]
+    requests += [
+        kernel.TriggerRunRequest(job_id="absent"),
+        kernel.TriggerRunRequest(job_id="broken"),
+        kernel.TriggerRunRequest(job_id="one", params_json=b"[NaN]"),
+        kernel.TriggerRunRequest(job_id="one", request_id="r0"),
+    ]
+    answer = await client.TriggerRuns(kernel.TriggerRunsRequest(requests=requests), timeout=DEADLINE)
+    assert len({item.response.run_id for item in answer.items[:996]}) == 996
+    assert [item.error.reason for item in answer.items[996:999]] == ["JOB_NOT_FOUND", "JOB_DISABLED", "BAD_REQUEST"]
+    assert answer.items[999].response.run_id == answer.items[0].response.run_id
+    assert answer.items[999].response.deduplicated
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await client.TriggerRuns(
+            kernel.TriggerRunsRequest(requests=[kernel.TriggerRunRequest(job_id="one")] * 1001), timeout=DEADLINE
+        )
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_pages_of_runs_hang_together(process: KernelProcess, host: ScriptedHost) -> None:
+    """Pages are newest first, without overlap; a token of somebody's own making is refused."""
+    await host.attach(process.channel())
+    client = process.client()
+    requests = [kernel.TriggerRunRequest(job_id="one")] * 7
+    made = await client.TriggerRuns(kernel.TriggerRunsRequest(requests=requests), timeout=DEADLINE)
+    seen: list[str] = []
+    token = ""
+    while True:
+        page = await client.ListRuns(kernel.ListRunsRequest(page_size=3, page_token=token), timeout=DEADLINE)
+        seen += [run.run_id for run in page.runs]
+        token = page.next_page_token
+        if not token:
+            break
+    assert seen == sorted((item.response.run_id for item in made.items), reverse=True)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await client.ListRuns(kernel.ListRunsRequest(page_token="bm9uZQ"), timeout=DEADLINE)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_jobs_and_hosts_are_shown_with_what_hinders_them(process: KernelProcess, host: ScriptedHost) -> None:
+    """The catalogue has the broken job with its problem, the host its instance; a pause shows on both."""
+    await host.attach(process.channel())
+    client = process.client()
+    jobs = {job.job_id: job for job in (await client.ListJobs(kernel.ListJobsRequest(), timeout=DEADLINE)).jobs}
+    assert set(jobs) == {"one", "two", "broken"}
+    assert not jobs["broken"].valid
+    assert jobs["broken"].problems[0].severity == "error"
+    await client.Pause(kernel.PauseRequest(host="team", why="deploy", by="ann"), timeout=DEADLINE)
+    job = (await client.GetJob(kernel.GetJobRequest(job_id="one"), timeout=DEADLINE)).job
+    assert (job.pause.host, job.pause.why) == ("team", "deploy")
+    assert json.loads(job.definition_json)["id"] == "one"
+    hosts = (await client.ListHosts(kernel.ListHostsRequest(), timeout=DEADLINE)).hosts
+    assert [(each.name, each.job_count, each.callable_count) for each in hosts] == [("team", 3, 1)]
+    assert hosts[0].instances[0].incarnation == host.incarnation
+    assert (await client.Resume(kernel.ResumeRequest(host="team"), timeout=DEADLINE)).was_paused
+    assert not (await client.Resume(kernel.ResumeRequest(host="team"), timeout=DEADLINE)).was_paused

@@ -1,0 +1,101 @@
+"""The feed: a ring that is bounded, says when it cannot tell, and wakes only whom it concerns."""
+
+from __future__ import annotations
+
+import asyncio
+
+from nomaflow_kernel.domain.records import EventRecord
+from nomaflow_kernel.feed import EventFeed
+
+
+def event(seq: int, run_id: str = "r") -> EventRecord:
+    """Return an event."""
+    return EventRecord(seq=seq, at_us=0, kind="k", run_id=run_id)
+
+
+def seqs(events: object) -> list[int]:
+    """Return the sequences of events."""
+    assert isinstance(events, list)
+    return [each.seq for each in events]
+
+
+async def test_a_tail_is_whole_or_none() -> None:
+    """What lies before the feed began, was dropped or is missing must be read from the store."""
+    feed = EventFeed(10, capacity=5)
+    assert feed.tail_after(10) == []
+    assert feed.tail_after(9) is None
+    feed.publish([event(11), event(12)])
+    assert seqs(feed.tail_after(10)) == [11, 12]
+    feed.publish([event(14)])
+    assert feed.tail_after(12) is None
+    assert seqs(feed.tail_after(13)) == [14]
+    feed.publish([event(13), event(13)])
+    assert seqs(feed.tail_after(10)) == [11, 12, 13, 14]
+    feed.publish([event(seq) for seq in range(15, 40)])
+    assert feed.tail_after(10) is None
+    assert seqs(feed.tail_after(36)) == [37, 38, 39]
+
+
+async def test_the_ring_is_bounded() -> None:
+    """However much is published, no more than twice the capacity is held."""
+    feed = EventFeed(0, capacity=100)
+    for seq in range(1, 5001):
+        feed.publish([event(seq)])
+    assert len(feed._ring) <= 200
+    assert seqs(feed.tail_after(4900)) == list(range(4901, 5001))
+
+
+async def test_waiters_wake_for_news_and_time_out_without() -> None:
+    """Neither a waiter that gave up nor one that was woken stays behind."""
+    feed = EventFeed(0)
+    assert not await feed.wait_after(0, 0.01)
+    waiting = [asyncio.create_task(feed.wait_after(0, 10)) for _ in range(50)]
+    gone = asyncio.create_task(feed.wait_after(0, 10))
+    await asyncio.sleep(0)
+    gone.cancel()
+    await asyncio.gather(gone, return_exceptions=True)
+    feed.publish([event(1)])
+    assert await asyncio.gather(*waiting) == [True] * 50
+    assert await feed.wait_after(0, 10)
+    assert feed.watcher_count == 0
+
+
+async def test_a_subscription_hears_of_its_run_only() -> None:
+    """Others' events do not even wake it; a touch of its log does."""
+    feed = EventFeed(0)
+    with feed.subscribe("mine") as mine:
+        feed.publish([event(1, "other")])
+        feed.touch_log("other")
+        assert not await mine.wait(0.01)
+        feed.publish([event(2, "mine")])
+        assert await mine.wait(10)
+        assert [each.seq for each in mine.take() or ()] == [2]
+        feed.touch_log("mine")
+        assert await mine.wait(10)
+        assert not mine.take()
+    assert feed.watcher_count == 0
+    feed.unsubscribe(mine)
+
+
+async def test_a_subscription_that_is_not_read_says_that_it_lost_events_once() -> None:
+    """Its memory is bounded, and afterwards it goes on."""
+    feed = EventFeed(0)
+    with feed.subscribe("r") as slow:
+        feed.publish([event(seq) for seq in range(1, 5000)])
+        assert slow.take() is None
+        feed.publish([event(5000)])
+        assert [each.seq for each in slow.take() or ()] == [5000]
+
+
+async def test_a_closed_feed_keeps_nobody_waiting() -> None:
+    """Those who wait are woken, and those who come later do not wait."""
+    feed = EventFeed(0)
+    with feed.subscribe("r") as subscription:
+        waiting = asyncio.create_task(subscription.wait(10))
+        everything = asyncio.create_task(feed.wait_after(0, 10))
+        await asyncio.sleep(0)
+        feed.close()
+        assert await waiting
+        assert await everything
+    with feed.subscribe("r") as late:
+        assert await late.wait(10)

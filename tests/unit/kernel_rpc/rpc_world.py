@@ -1,0 +1,237 @@
+"""A kernel's gRPC side in this process: a real server and store, and an engine that does what the test says."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import grpc.aio
+
+from nomaflow_api.v1.host_gateway_service_pb2_grpc import HostGatewayServiceStub
+from nomaflow_api.v1.kernel_service_pb2_grpc import KernelServiceStub
+from nomaflow_kernel.catalogue_service import CatalogueService
+from nomaflow_kernel.domain.clock import SystemClock
+from nomaflow_kernel.domain.hosting import (
+    AttemptAck,
+    AttemptReport,
+    HeartbeatInfo,
+    InstanceHello,
+    InstanceLink,
+    InstanceStatus,
+    Verdict,
+    VerdictAction,
+)
+from nomaflow_kernel.domain.records import RunRecord, RunRequest, RunTrigger, TriggerKind
+from nomaflow_kernel.domain.states import RunState
+from nomaflow_kernel.domain.transitions import QueueRun, Transition
+from nomaflow_kernel.feed import EventFeed
+from nomaflow_kernel.hosts import GatewaySettings, HostGateway, SessionRegistry
+from nomaflow_kernel.ports import PauseRecord, Store, StoreInfo
+from nomaflow_kernel.rpc import (
+    SERVICES,
+    AccessControl,
+    CatalogueCalls,
+    Health,
+    KernelIdentity,
+    KernelService,
+    build_server,
+    listen,
+)
+from nomaflow_kernel.runs import ReplayCommand, TriggerCommand, TriggerOutcome
+from nomaflow_kernel.store import open_store
+
+PATIENCE = 20.0
+RUN_ID = "run_" + "0" * 26
+
+
+async def eventually(question: Callable[[], Any]) -> None:
+    """Wait until the answer to a question is true."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            if question():
+                return
+            await asyncio.sleep(0.005)
+
+
+class ScriptedEngine:
+    """An engine that records what it is asked, and answers or raises what the test sets."""
+
+    def __init__(self) -> None:
+        self.triggers: list[TriggerCommand] = []
+        self.cancels: list[tuple[str, str, str]] = []
+        self.reports: list[AttemptReport] = []
+        self.heartbeats: list[HeartbeatInfo] = []
+        self.links: list[InstanceLink] = []
+        self.detached: list[InstanceLink] = []
+        self.paused: dict[tuple[str, str], PauseRecord] = {}
+        self.trouble: Exception | None = None
+        self.hold: asyncio.Event | None = None
+
+    async def _answer(self) -> None:
+        if self.hold is not None:
+            await self.hold.wait()
+        if self.trouble is not None:
+            raise self.trouble
+
+    async def trigger(self, request: TriggerCommand) -> TriggerOutcome:
+        """Record a trigger."""
+        await self._answer()
+        self.triggers.append(request)
+        return TriggerOutcome(run_id=RUN_ID, state=RunState.QUEUED)
+
+    async def trigger_many(self, requests: Sequence[TriggerCommand]) -> Sequence[TriggerOutcome]:
+        """Record triggers."""
+        return [await self.trigger(request) for request in requests]
+
+    async def cancel(self, run_id: str, *, by: str, why: str) -> None:
+        """Record a cancel."""
+        await self._answer()
+        self.cancels.append((run_id, by, why))
+
+    async def replay(self, request: ReplayCommand) -> str:
+        """Answer a replay."""
+        await self._answer()
+        return request.run_id
+
+    async def attach(self, hello: InstanceHello, link: InstanceLink) -> Sequence[Verdict]:
+        """Welcome an instance and keep its attempts."""
+        await self._answer()
+        self.links.append(link)
+        return [Verdict(attempt_key=held.attempt_key, action=VerdictAction.KEEP) for held in hello.inventory]
+
+    def heartbeat(self, incarnation: str, info: HeartbeatInfo) -> None:
+        """Record a heartbeat."""
+        self.heartbeats.append(info)
+
+    def detach(self, incarnation: str, link: InstanceLink) -> None:
+        """Record the end of a session."""
+        self.detached.append(link)
+
+    async def report(self, incarnation: str, reports: Sequence[AttemptReport]) -> Sequence[AttemptAck]:
+        """Record reports and acknowledge them."""
+        await self._answer()
+        self.reports.extend(reports)
+        return [
+            AttemptAck(attempt_key=told.attempt_key, acknowledged_seq=told.first_seq + len(told.events) - 1)
+            for told in reports
+        ]
+
+    async def set_pause(self, pause: PauseRecord) -> None:
+        """Keep a pause."""
+        self.paused[pause.scope, pause.name] = pause
+
+    async def clear_pause(self, scope: str, name: str) -> bool:
+        """End a pause."""
+        return self.paused.pop((scope, name), None) is not None
+
+    def pauses(self) -> Sequence[PauseRecord]:
+        """Return the pauses."""
+        return list(self.paused.values())
+
+    def instances(self) -> Sequence[InstanceStatus]:
+        """Return nobody."""
+        return []
+
+    def queued_count(self, host: str) -> int:
+        """Return nothing."""
+        return 0
+
+    def why_not_running(self, job_id: str) -> str:
+        """Return nothing."""
+        return ""
+
+
+@dataclass(kw_only=True)
+class World:
+    """Everything of one test."""
+
+    directory: Path
+    engine: ScriptedEngine = field(default_factory=ScriptedEngine)
+    sessions: SessionRegistry = field(default_factory=lambda: SessionRegistry(reload_seconds=0.3))
+    store: Store = field(init=False)
+    info: StoreInfo = field(init=False)
+    feed: EventFeed = field(init=False)
+    catalogue: CatalogueService = field(init=False)
+    health: Health = field(init=False)
+    server: grpc.aio.Server = field(init=False)
+    channel: grpc.aio.Channel = field(init=False)
+    client: Any = field(init=False)
+    gateway: Any = field(init=False)
+
+    async def start(self) -> World:
+        """Put everything together and serve on a Unix socket."""
+        clock = SystemClock()
+        self.store = open_store(f"sqlite:///{self.directory}/kernel.db")
+        self.info = await self.store.open()
+        self.feed = EventFeed(self.info.last_event_seq)
+        self.catalogue = CatalogueService(store=self.store, clock=clock, feed=self.feed)
+        await self.catalogue.start()
+        self.health = Health(services=SERVICES, store=self.store, ping_seconds=0.02)
+        calls = CatalogueCalls(
+            engine=self.engine, catalogue=self.catalogue, sessions=self.sessions, store=self.store, clock=clock
+        )
+        service = KernelService(
+            engine=self.engine,
+            store=self.store,
+            feed=self.feed,
+            clock=clock,
+            catalogue_calls=calls,
+            identity=KernelIdentity(version="0", epoch=self.info.epoch, store="sqlite", started_at_us=0),
+        )
+        gateway = HostGateway(
+            engine=self.engine,
+            manifests=self.catalogue,
+            sessions=self.sessions,
+            settings=GatewaySettings(epoch=self.info.epoch),
+        )
+        self.server = build_server(
+            service=service, gateway=gateway, health=self.health, access=AccessControl(tokens=None)
+        )
+        self.address = listen(self.server, f"unix:{self.directory}/k.sock")
+        await self.server.start()
+        self.health.set_ready()
+        self.channel = grpc.aio.insecure_channel(self.address, options=(("grpc.use_local_subchannel_pool", 1),))
+        self.client = KernelServiceStub(self.channel)
+        self.gateway = HostGatewayServiceStub(self.channel)
+        return self
+
+    async def close(self) -> None:
+        """Take everything apart; nobody may still be watching."""
+        await self.channel.close()
+        await eventually(lambda: self.feed.watcher_count == 0)
+        await self.health.stop()
+        await self.server.stop(None)
+        await self.store.close()
+
+    async def apply(self, *transitions: Transition) -> None:
+        """Commit transitions and tell the feed."""
+        result = await self.store.apply(transitions, at_us=1)
+        self.feed.publish(result.events)
+
+    async def queue_run(self, run_id: str = RUN_ID) -> None:
+        """Commit a queued run."""
+        await self.apply(queue_run(run_id))
+
+
+def queue_run(run_id: str = RUN_ID) -> QueueRun:
+    """Return the transition that makes a queued run of a job without steps."""
+    record = RunRecord(
+        run_id=run_id,
+        job_id="job",
+        host="team",
+        state=RunState.QUEUED,
+        trigger=RunTrigger(kind=TriggerKind.API, at_us=1),
+        definition_digest="sha256:0",
+        request=RunRequest(),
+        queued_at_us=1,
+    )
+    return QueueRun(run=record, definition_json='{"id":"job","steps":[{"name":"a","callable":"m:f"}]}')
+
+
+def short_directory() -> tempfile.TemporaryDirectory[str]:
+    """Return a temporary directory whose path is short enough for a socket."""
+    return tempfile.TemporaryDirectory(prefix="nr-")

@@ -1,0 +1,182 @@
+"""What clients may send: every form is checked, and the field that breaks it is named."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2, status_pb2
+from rpc_world import RUN_ID, World
+
+from nomaflow_api.v1 import kernel_service_pb2 as kernel
+from nomaflow_api.v1 import run_pb2
+from nomaflow_kernel.domain.errors import BadRequest
+from nomaflow_kernel.domain.records import TriggerKind
+from nomaflow_kernel.rpc.access import Caller, Role
+from nomaflow_kernel.rpc.requests import read_page_token, replay_command, trigger_command, write_page_token
+
+CALLER = Caller(role=Role.OWNER, name="local", peer="unix:")
+Trigger = kernel.TriggerRunRequest
+Values = kernel.StepValues
+
+
+def deep(levels: int) -> bytes:
+    """Return an object nested that deeply."""
+    return b'{"a":' * levels + b"1" + b"}" * levels
+
+
+@pytest.mark.parametrize(
+    ("request_", "field"),
+    [
+        (Trigger(job_id=""), "job_id"),
+        (Trigger(job_id="../../etc/passwd"), "job_id"),
+        (Trigger(job_id="a\u200b"), "job_id"),
+        (Trigger(job_id="a\x00b"), "job_id"),
+        (Trigger(job_id="a" * 129), "job_id"),
+        (Trigger(job_id="'; DROP TABLE runs"), "job_id"),
+        (Trigger(job_id="a", params_json=b"[1]"), "params_json"),
+        (Trigger(job_id="a", params_json=b"{"), "params_json"),
+        (Trigger(job_id="a", params_json=b"\xff"), "params_json"),
+        (Trigger(job_id="a", params_json=b'{"x": NaN}'), "params_json.x"),
+        (Trigger(job_id="a", params_json=b'{"x": 1e999}'), "params_json.x"),
+        (Trigger(job_id="a", params_json=b'{"x": ' + b"9" * 5000 + b"}"), "params_json.x"),
+        (Trigger(job_id="a", params_json=b'{"x": 1, "x": 2}'), "params_json"),
+        (Trigger(job_id="a", params_json=deep(65)), "params_json"),
+        (Trigger(job_id="a", params_json=deep(20_000)), "params_json"),
+        (Trigger(job_id="a", params_json=b'{"x": {"$date": "soon"}}'), "params_json.x"),
+        (Trigger(job_id="a", params_json=b'{"x": "' + b"y" * 262_144 + b'"}'), "params_json"),
+        (Trigger(job_id="a", step_values=[Values(step="s", op_kwargs_json=b"1")]), "step_values.s.op_kwargs_json"),
+        (Trigger(job_id="a", step_values=[Values(step="s"), Values(step="s")]), "step_values"),
+        (Trigger(job_id="a", step_switches=[kernel.StepSwitch(step="")]), "step_switches"),
+        (Trigger(job_id="a", preset="x" * 200), "preset"),
+        (Trigger(job_id="a", log_level="LOUD"), "log_level"),
+        (Trigger(job_id="a", trigger_kind=run_pb2.TRIGGER_KIND_CRON), "trigger_kind"),
+        (Trigger(job_id="a", trigger_kind=77), "trigger_kind"),  # type: ignore[arg-type]  # a newer client's
+        (Trigger(job_id="a", by="\x1b[2J"), "by"),
+        (Trigger(job_id="a", request_id="é"), "request_id"),
+        (Trigger(job_id="a", request_id="x" * 129), "request_id"),
+        (Trigger(job_id="a", request_id="a\nb"), "request_id"),
+    ],
+)
+def test_a_trigger_that_breaks_a_rule_names_the_field(request_: kernel.TriggerRunRequest, field: str) -> None:
+    """Nothing malformed comes as far as the engine."""
+    with pytest.raises(BadRequest) as caught:
+        trigger_command(request_, CALLER)
+    assert caught.value.field.startswith(field)
+    assert "expected" in caught.value.message or "cannot be used" in caught.value.message
+
+
+def test_a_good_trigger_becomes_a_command_with_everything_it_says() -> None:
+    """Dates keep their tags, the caller's name fills in for a missing one."""
+    command = trigger_command(
+        Trigger(
+            job_id="a",
+            params_json=b'{"day": {"$date": "2026-01-31"}}',
+            step_values=[Values(step="s", op_kwargs_json=b'{"n": 1}')],
+            step_switches=[kernel.StepSwitch(step="t", enabled=False)],
+            preset="p",
+            log_level="DEBUG",
+            trigger_kind=run_pb2.TRIGGER_KIND_CLI,
+            allow_overlap=True,
+            request_id="k",
+        ),
+        CALLER,
+    )
+    assert command.params == {"day": {"$date": "2026-01-31"}}
+    assert command.op_kwargs == {"s": {"n": 1}}
+    assert command.switches == {"t": False}
+    assert (command.kind, command.by, command.allow_overlap) == (TriggerKind.CLI, "local", True)
+
+
+def test_the_hash_of_a_request_says_everything_but_its_id() -> None:
+    """The same wish has one hash under any id; any other wish has another."""
+
+    def hash_of(**fields: object) -> str:
+        return trigger_command(Trigger(job_id="a", **{"request_id": "k", **fields}), CALLER).request_hash  # type: ignore[arg-type]  # fields of many types
+
+    assert hash_of() == hash_of(request_id="other")
+    others = {hash_of(params_json=b"{}"), hash_of(by="x"), hash_of(allow_overlap=True), hash_of(preset="p")}
+    assert len(others | {hash_of()}) == 5
+
+
+def test_a_replay_starts_from_one_place() -> None:
+    """A step and the failed step cannot both be asked for."""
+    request = kernel.ReplayRunRequest(run_id=RUN_ID, from_step="s", from_failed_step=True)
+    with pytest.raises(BadRequest, match="both set"):
+        replay_command(request, CALLER)
+
+
+@pytest.mark.parametrize("token", ["x", "====", "MXJ1bl8", write_page_token("run_" + "0" * 25), "\u2603", "M" * 10_000])
+def test_a_page_token_of_ones_own_making_is_refused(token: str) -> None:
+    """Tokens are opaque, and only ours are taken."""
+    with pytest.raises(BadRequest, match="page_token"):
+        read_page_token(token)
+
+
+def test_a_page_token_goes_there_and_back() -> None:
+    """What a list gave names the run to go on before."""
+    assert read_page_token(write_page_token(RUN_ID)) == RUN_ID
+    assert read_page_token(write_page_token("")) == ""
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda client, bad: client.GetRun(kernel.GetRunRequest(run_id=bad), timeout=10),
+        lambda client, bad: client.CancelRun(kernel.CancelRunRequest(run_id=bad), timeout=10),
+        lambda client, bad: client.ReplayRun(kernel.ReplayRunRequest(run_id=bad), timeout=10),
+        lambda client, bad: client.WatchRun(kernel.WatchRunRequest(run_id=bad), timeout=10).read(),
+        lambda client, bad: client.ReadLogs(kernel.ReadLogsRequest(run_id=bad), timeout=10).read(),
+    ],
+)
+async def test_a_run_id_of_another_form_is_refused_everywhere(world: World, call: Callable[..., object]) -> None:
+    """Paths, SQL, wildcards and novels are no run ids; the answer carries the field."""
+    for bad in ("../../etc/passwd", "'; DROP TABLE runs; --", "run_%", "x" * 10_000, "a\x00b"):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call(world.client, bad)  # type: ignore[misc]  # each lambda returns an awaitable
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        raw = dict(caught.value.trailing_metadata())["grpc-status-details-bin"]
+        violation = error_details_pb2.BadRequest()
+        assert status_pb2.Status.FromString(raw).details[1].Unpack(violation)
+        assert violation.field_violations[0].field == "run_id"
+
+
+async def test_runs_that_do_not_exist_are_not_found(world: World) -> None:
+    """A well-formed id of nobody is NOT_FOUND, for calls and streams alike."""
+    for awaitable in (
+        world.client.GetRun(kernel.GetRunRequest(run_id=RUN_ID), timeout=10),
+        world.client.WatchRun(kernel.WatchRunRequest(run_id=RUN_ID), timeout=10).read(),
+        world.client.ReadLogs(kernel.ReadLogsRequest(run_id=RUN_ID, follow=True), timeout=10).read(),
+    ):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await awaitable
+        assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+async def test_a_pause_names_something_that_exists(world: World) -> None:
+    """Unknown jobs and hosts, both at once, and a time gone by are refused; everything may always be paused."""
+    for request, code in (
+        (kernel.PauseRequest(job_id="absent"), grpc.StatusCode.NOT_FOUND),
+        (kernel.PauseRequest(host="absent"), grpc.StatusCode.NOT_FOUND),
+        (kernel.PauseRequest(job_id="a", host="b"), grpc.StatusCode.INVALID_ARGUMENT),
+    ):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await world.client.Pause(request, timeout=10)
+        assert caught.value.code() is code
+    past = kernel.PauseRequest()
+    past.until.seconds = 1
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await world.client.Pause(past, timeout=10)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert (await world.client.Pause(kernel.PauseRequest(why="x"), timeout=10)).pause.by == "local"
+
+
+async def test_a_run_shows_the_params_that_its_layers_make(world: World) -> None:
+    """GetRun merges job, preset and run; lists leave params and steps out."""
+    await world.queue_run()
+    run = (await world.client.GetRun(kernel.GetRunRequest(run_id=RUN_ID), timeout=10)).run
+    assert (json.loads(run.params_json), run.log_level, run.steps[0].callable) == ({}, "INFO", "m:f")
+    (listed,) = (await world.client.ListRuns(kernel.ListRunsRequest(), timeout=10)).runs
+    assert (listed.run_id, len(listed.steps), listed.params_json) == (RUN_ID, 0, b"")

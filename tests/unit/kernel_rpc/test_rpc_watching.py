@@ -1,0 +1,237 @@
+"""Watches and logs: ordered, gapless, resumable, and let go when the watcher leaves."""
+
+from __future__ import annotations
+
+import asyncio
+
+import grpc
+import pytest
+from rpc_world import RUN_ID, World, eventually, queue_run
+
+from nomaflow_api.v1 import kernel_service_pb2 as kernel
+from nomaflow_api.v1.log_lines import encode_line, pack_lines
+from nomaflow_kernel.domain.records import AttemptRecord, LogChunkRecord
+from nomaflow_kernel.domain.states import AttemptState, RunState
+from nomaflow_kernel.domain.transitions import AppendLog, FinishRun, Notice, OpenAttempt, StartRun
+from nomaflow_kernel.rpc.watching import Watching
+
+OTHER = "run_" + "1" * 26
+
+
+def finish(run_id: str = RUN_ID) -> FinishRun:
+    """Return the end of a run."""
+    return FinishRun(run_id=run_id, job_id="job", state=RunState.SUCCEEDED, at_us=2)
+
+
+def chunk(first: int, *texts: str, level: int = 20, broken: bool = False) -> AppendLog:
+    """Return a chunk of lines of the run's only step."""
+    packed = pack_lines([encode_line(level, 1, "l", text) for text in texts])
+    record = LogChunkRecord(
+        run_id=RUN_ID, step="a", attempt=1, first_seq=first, line_count=len(texts), first_at_us=1, last_at_us=1,
+        levels=packed.levels, codec=2 if packed.compressed else 1, body=b"garbage" if broken else packed.body,
+    )  # fmt: skip
+    return AppendLog(step_index=0, chunk=record)
+
+
+async def begin(world: World) -> None:
+    """Commit a running run with an attempt that may log."""
+    await world.apply(
+        queue_run(),
+        StartRun(run_id=RUN_ID, job_id="job", at_us=1),
+        OpenAttempt(
+            job_id="job",
+            at_us=1,
+            attempt=AttemptRecord(run_id=RUN_ID, step_index=0, step="a", attempt=1, state=AttemptState.PENDING),
+        ),
+    )
+
+
+async def texts(world: World, **query: object) -> list[str]:
+    """Return the text of every line that a query gives."""
+    call = world.client.ReadLogs(kernel.ReadLogsRequest(run_id=RUN_ID, **query), timeout=10)
+    return [line.message.decode() async for block in call for line in block.lines]
+
+
+async def test_a_watcher_that_leaves_is_let_go_within_a_second(world: World) -> None:
+    """The handler's subscription is gone although nothing happened in the run."""
+    await world.queue_run()
+    watch = world.client.WatchRun(kernel.WatchRunRequest(run_id=RUN_ID))
+    await watch.read()
+    follower = world.client.ReadLogs(kernel.ReadLogsRequest(run_id=RUN_ID, follow=True))
+    everything = world.client.WatchEvents(kernel.WatchEventsRequest())
+    await everything.read()
+    await eventually(lambda: world.feed.watcher_count == 3)
+    for call in (watch, follower, everything):
+        call.cancel()
+    async with asyncio.timeout(1):
+        await eventually(lambda: world.feed.watcher_count == 0)
+
+
+async def test_a_slow_watcher_reads_what_it_missed_from_the_store(world: World) -> None:
+    """Thousands of events while nobody reads: all come, once, in order, and the kernel kept no queue of them."""
+    await begin(world)
+    watching = Watching(store=world.store, feed=world.feed)
+    stream = watching.run(RUN_ID, 0)
+    assert (await anext(stream)).HasField("snapshot")
+    first = (await anext(stream)).event.seq
+    for _ in range(30):
+        await world.apply(*[Notice(kind="attempt.progress", at_us=1, run_id=RUN_ID, job_id="job") for _ in range(100)])
+    await world.apply(finish())
+    rest = [item.event.seq async for item in stream]
+    assert [first, *rest] == list(range(first, first + 3 + 3000 + 1))
+
+
+async def test_an_event_that_comes_by_the_feed_and_from_the_store_is_sent_once(world: World) -> None:
+    """What is committed while the watch begins reaches it both ways."""
+    await world.queue_run()
+    stream = Watching(store=world.store, feed=world.feed).run(RUN_ID, 0)
+    await anext(stream)
+    await world.apply(StartRun(run_id=RUN_ID, job_id="job", at_us=1))
+    kinds = [(await anext(stream)).event.kind for _ in range(2)]
+    await world.apply(finish())
+    kinds += [item.event.kind async for item in stream]
+    assert kinds == ["run.queued", "run.started", "run.finished"]
+
+
+async def test_a_watch_of_one_run_hears_nothing_of_others(world: World) -> None:
+    """Events of another run are not sent, nor do they end the watch."""
+    await begin(world)
+    await world.apply(queue_run(OTHER))
+    watch = aiter(world.client.WatchRun(kernel.WatchRunRequest(run_id=RUN_ID), timeout=10))
+    await anext(watch)
+    await world.apply(finish(OTHER))
+    await world.apply(finish())
+    events = [item.event async for item in watch if item.HasField("event")]
+    assert {event.run_id for event in events} == {RUN_ID}
+    assert events[-1].kind == "run.finished"
+
+
+async def test_a_watch_of_a_finished_run_ends_by_itself(world: World) -> None:
+    """Also where it resumes after the last event, when only the snapshot is left to send."""
+    await begin(world)
+    await world.apply(finish())
+    last = world.feed.last_seq
+    for after in (0, last, last + 1000, 2**64 - 1):
+        watch = world.client.WatchRun(kernel.WatchRunRequest(run_id=RUN_ID, after_seq=after), timeout=10)
+        items = [item.WhichOneof("item") async for item in watch]
+        assert items[0] == "snapshot"
+        assert len(items) == (5 if after == 0 else 1)
+
+
+async def test_silence_brings_a_bookmark(world: World) -> None:
+    """A watcher learns from where to resume, and that the kernel is there."""
+    await world.queue_run()
+    watching = Watching(store=world.store, feed=world.feed, bookmark_seconds=0.01)
+    run, everything = watching.run(RUN_ID, 0), watching.events(0, ())
+    assert [(await anext(run)).WhichOneof("item") for _ in range(3)] == ["snapshot", "event", "bookmark_seq"]
+    items = [await anext(everything) for _ in range(2)]
+    assert items[0].event.kind == "run.queued"
+    assert items[1].bookmark_seq == items[0].event.seq
+    await run.aclose()
+    await everything.aclose()
+
+
+async def test_all_events_can_be_had_from_the_start_from_anywhere_and_by_kind(world: World) -> None:
+    """Resumed anywhere, the sequences follow each other; a kind takes in what comes after its dot."""
+    await begin(world)
+    await world.apply(Notice(kind="host.attached", at_us=1, host="team"))
+    await world.apply(Notice(kind="hostage.taken", at_us=1))
+    last = world.feed.last_seq
+
+    async def seqs(count: int, **query: object) -> list[int]:
+        call = world.client.WatchEvents(kernel.WatchEventsRequest(**query), timeout=10)
+        found = []
+        async for item in call:
+            if item.HasField("event"):
+                found.append(item.event.seq)
+                if len(found) == count:
+                    call.cancel()
+                    return found
+        return found
+
+    assert await seqs(last, from_start=True) == list(range(1, last + 1))
+    assert await seqs(last - 2, after_seq=2) == list(range(3, last + 1))
+    assert await seqs(1, from_start=True, kinds=["host"]) == [last - 1]
+
+
+async def test_events_that_two_publishers_tell_out_of_order_come_in_order(world: World) -> None:
+    """A hole in the feed is filled from the store."""
+    watching = Watching(store=world.store, feed=world.feed)
+    stream = watching.events(0, ())
+    first = await world.store.apply([Notice(kind="a.b", at_us=1)], at_us=1)
+    second = await world.store.apply([Notice(kind="c.d", at_us=1)], at_us=1)
+    world.feed.publish(second.events)
+    assert [(await anext(stream)).event.kind for _ in range(2)] == ["a.b", "c.d"]
+    world.feed.publish(first.events)
+    third = await world.store.apply([Notice(kind="e.f", at_us=1)], at_us=1)
+    world.feed.publish(third.events)
+    assert (await anext(stream)).event.kind == "e.f"
+    await stream.aclose()
+
+
+async def test_a_stopping_kernel_ends_watches_so_that_they_resume(world: World) -> None:
+    """UNAVAILABLE, for every kind of stream."""
+    await world.queue_run()
+    calls = [
+        world.client.WatchRun(kernel.WatchRunRequest(run_id=RUN_ID)),
+        world.client.WatchEvents(kernel.WatchEventsRequest()),
+        world.client.ReadLogs(kernel.ReadLogsRequest(run_id=RUN_ID, follow=True)),
+    ]
+    await eventually(lambda: world.feed.watcher_count == 3)
+    world.feed.close()
+    for call in calls:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            _ = [item async for item in call]
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
+async def test_logs_are_filtered_and_come_in_bounded_blocks(world: World) -> None:
+    """After a line, by level, the last ones; never more than 512 lines a message."""
+    await begin(world)
+    await world.apply(chunk(1, *[f"l{number}" for number in range(1, 1201)]))
+    await world.apply(chunk(1201, "warned", level=30), chunk(1202, "end"))
+    call = world.client.ReadLogs(kernel.ReadLogsRequest(run_id=RUN_ID), timeout=10)
+    blocks = [[line.seq for line in block.lines] async for block in call]
+    assert [seq for block in blocks for seq in block] == list(range(1, 1203))
+    assert max(map(len, blocks)) == 512
+    assert await texts(world, after_seq=1199) == ["l1200", "warned", "end"]
+    assert await texts(world, min_level=30) == ["warned"]
+    assert await texts(world, tail=2) == ["warned", "end"]
+    assert await texts(world, tail=5, min_level=30) == ["warned"]
+    assert await texts(world, step="b") == []
+
+
+async def test_large_lines_do_not_make_large_messages(world: World) -> None:
+    """A block ends at 256 KiB whatever the number of its lines."""
+    await begin(world)
+    await world.apply(chunk(1, *["x" * 60_000] * 30))
+    call = world.client.ReadLogs(kernel.ReadLogsRequest(run_id=RUN_ID), timeout=10)
+    sizes = [block.ByteSize() async for block in call]
+    assert max(sizes) < 400_000
+    assert sum(sizes) > 1_800_000
+
+
+async def test_a_chunk_that_cannot_be_read_is_told_and_passed_over(world: World) -> None:
+    """One line says how many are missing; the log goes on after them with its own numbers."""
+    await begin(world)
+    await world.apply(chunk(1, "a"), chunk(2, "b", "c", broken=True), chunk(4, "d"))
+    call = world.client.ReadLogs(kernel.ReadLogsRequest(run_id=RUN_ID), timeout=10)
+    lines = [(line.seq, line.message.decode()) async for block in call for line in block.lines]
+    assert lines[0] == (1, "a")
+    assert lines[1][0] == 2
+    assert "2 lines cannot be read" in lines[1][1]
+    assert lines[2:] == [(4, "d")]
+
+
+async def test_a_follower_is_woken_by_lines_that_have_no_event(world: World) -> None:
+    """The engine touches the log after its commit; nobody waits for the next look."""
+    await begin(world)
+    follower = aiter(world.client.ReadLogs(kernel.ReadLogsRequest(run_id=RUN_ID, follow=True)))
+    await eventually(lambda: world.feed.watcher_count == 1)
+    for number in range(1, 4):
+        await world.apply(chunk(number, f"l{number}"))
+        world.feed.touch_log(RUN_ID)
+        async with asyncio.timeout(2):
+            assert [line.seq for line in (await anext(follower)).lines] == [number]
+    await world.apply(chunk(4, "last"), finish())
+    assert [line.seq async for block in follower for line in block.lines] == [4]
