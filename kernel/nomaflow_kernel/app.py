@@ -31,6 +31,7 @@ from nomaflow_kernel.listening import (
 )
 from nomaflow_kernel.ports import Store, StoreInfo
 from nomaflow_kernel.process_log import set_up_logging
+from nomaflow_kernel.retention import RetentionSweeper
 from nomaflow_kernel.rpc import (
     SERVICES,
     AccessControl,
@@ -93,6 +94,9 @@ class Kernel:
             on_fenced=on_fenced,
         )
         self._scheduler = Scheduler(store=store, clock=clock, jobs=self._catalogue, engine=self._engine)
+        self._retention = RetentionSweeper(
+            store=store, clock=clock, catalogue=self._catalogue, default=settings.retention
+        )
         self._health = Health(services=SERVICES, store=store)
         self._server = self._build_server(info, access, clock)
         self._served: list[str] = []
@@ -146,6 +150,7 @@ class Kernel:
         await self._catalogue.start()
         await self._engine.start()
         await self._scheduler.start()
+        await self._retention.start()
         self._catalogue.subscribe(self._engine.jobs_changed)
         self._catalogue.subscribe(self._scheduler.jobs_changed)
         self._served = [listen(self._server, address) for address in self._addresses]
@@ -166,6 +171,7 @@ class Kernel:
         if self._served:
             forget_address(self._settings.state_dir / "address", self._served[0])
         await self._health.stop()
+        await self._retention.stop()
         await self._scheduler.stop()
         self._sessions.stop()
         self._feed.close()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from nomaflow_kernel.catalogue import Problem, parse_toml_file
 from nomaflow_kernel.catalogue.problems import Place
 from nomaflow_kernel.catalogue.settings_file import KernelSection
 from nomaflow_kernel.catalogue.validation import validate
+from nomaflow_kernel.domain.jobs import RetentionPolicy
 
 __all__ = ["KernelSettings", "SettingsError", "read_settings"]
 
@@ -54,6 +55,7 @@ class KernelSettings:
     log_level: str = "INFO"
     log_format: str = "text"
     reflection: bool = False
+    retention: RetentionPolicy = field(default_factory=RetentionPolicy)
 
     @property
     def state_dir(self) -> Path:
@@ -98,6 +100,7 @@ def read_settings(argv: Sequence[str], environ: Mapping[str, str]) -> KernelSett
         drain_seconds=section.drain_seconds,
         log_level=section.log_level,
         log_format=section.log_format,
+        retention=RetentionPolicy(**section.retention.model_dump()),
         reflection=flags.reflection or environ.get("NOMAFLOW_REFLECTION") == "1",
     )
 

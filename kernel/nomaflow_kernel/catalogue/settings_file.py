@@ -44,7 +44,6 @@ class KernelSection(Entry):
         600.0, "Silence after which attempts of a host are LOST; jobs may say otherwise."
     )
     drain_seconds: float = seconds(10.0, "Time to finish open calls when stopping.", zero=True)
-    metrics: str = key("", "Address of Prometheus metrics, `HOST:PORT`. Empty: off.")
     log_level: LogLevel = key("INFO", "Lowest level of the kernel's own log.")
     log_format: Literal["text", "json"] = key("text", "The kernel's own log: for people, or one JSON object a line.")
     retention: RetentionEntry = key(RetentionEntry, "Retention of runs whose jobs.toml says nothing of it.")

@@ -1,0 +1,93 @@
+"""What retention lets go, on a real store."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "kernel_runs"))
+
+from rig import Rig, job
+
+from nomaflow_kernel.catalogue import CatalogueLoad, load_job_files, parse_toml_file
+from nomaflow_kernel.catalogue_service import HostCatalogue
+from nomaflow_kernel.domain.jobs import RetentionPolicy
+from nomaflow_kernel.ports import RunFilter
+from nomaflow_kernel.retention import RetentionSweeper
+
+
+@pytest.fixture
+async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
+    """An engine whose jobs finish at once, since their only step is off."""
+    built = Rig(tmp_path / "kernel.db")
+    await built.open()
+    from rig import step
+
+    for name in ("a", "b"):
+        built.jobs.add(job(name, step("off", enabled=False), overlap="allow"))
+    yield built
+    await built.close()
+
+
+class Hosts:
+    """A catalogue of one host."""
+
+    def __init__(self, load: CatalogueLoad) -> None:
+        self.load = load
+
+    def hosts(self) -> list[HostCatalogue]:
+        """Return it."""
+        return [HostCatalogue(host="demo", load=self.load)]
+
+
+def load(tmp_path: Path, meta: str) -> CatalogueLoad:
+    """Return what a jobs.toml with jobs a and b brings."""
+    path = tmp_path / "jobs.toml"
+    steps = 'steps = [{type = "python", callable = "m:f"}]'
+    path.write_text(f'{meta}\n[[jobs]]\nid = "a"\n{steps}\n[[jobs]]\nid = "b"\n{steps}\n', encoding="utf-8")
+    return load_job_files([parse_toml_file(path, environ={})], host="demo")
+
+
+async def counts(rig: Rig) -> dict[str, int]:
+    """Return how many runs each job has."""
+    found: dict[str, int] = {}
+    for run in (await rig.store.list_runs(RunFilter(), before="", limit=500)).runs:
+        found[run.job_id] = found.get(run.job_id, 0) + 1
+    return found
+
+
+async def test_age_and_count_let_runs_go(rig: Rig, tmp_path: Path) -> None:
+    """A run goes when it is older than the days, or beyond the newest ones kept of its job; active runs stay."""
+    for _ in range(3):
+        await rig.trigger("a")
+    await rig.settle()
+    await rig.advance(3 * 86_400)
+    for name in ("a", "a", "b"):
+        await rig.trigger(name)
+    await rig.settle()
+    policy = RetentionPolicy(days=2, keep_last_per_job=None)
+    sweeper = RetentionSweeper(store=rig.store, clock=rig.clock, catalogue=Hosts(load(tmp_path, "")), default=policy)
+    assert await sweeper.sweep() == 3
+    assert await counts(rig) == {"a": 2, "b": 1}
+    policy = RetentionPolicy(days=None, keep_last_per_job=1)
+    sweeper = RetentionSweeper(store=rig.store, clock=rig.clock, catalogue=Hosts(load(tmp_path, "")), default=policy)
+    assert await sweeper.sweep() == 1
+    assert await counts(rig) == {"a": 1, "b": 1}
+
+
+async def test_a_file_s_own_policy_wins_and_may_be_off(rig: Rig, tmp_path: Path) -> None:
+    """[meta.retention] is for the jobs of its file; switched off it keeps everything."""
+    for _ in range(3):
+        await rig.trigger("a")
+    await rig.settle()
+    eager = RetentionPolicy(days=None, keep_last_per_job=1)
+    kept = load(tmp_path, "[meta.retention]\nenabled = false")
+    sweeper = RetentionSweeper(store=rig.store, clock=rig.clock, catalogue=Hosts(kept), default=eager)
+    assert await sweeper.sweep() == 0
+    two = load(tmp_path, "[meta.retention]\nkeep_last_per_job = 2")
+    sweeper = RetentionSweeper(store=rig.store, clock=rig.clock, catalogue=Hosts(two), default=eager)
+    assert await sweeper.sweep() == 1
+    assert await counts(rig) == {"a": 2}
