@@ -1,0 +1,196 @@
+"""Frames between the processes of a host: JSON objects over a socket pair, file descriptors beside them.
+
+A frame is four bytes of length, big-endian, and a JSON object in ASCII. Descriptors ride along by SCM_RIGHTS with the
+first byte of their frame. Sockets are never waited on here: what cannot be written yet stays queued, for `flush`.
+"""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import json
+import os
+import select
+import socket
+import struct
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+__all__ = ["Frame", "FrameError", "FrameSocket", "frame_pair"]
+
+MAX_FRAME_BYTES = 64 * 1024 * 1024
+MAX_FDS = 16
+_LENGTH = struct.Struct("!I")
+_READ_BYTES = 256 * 1024
+
+
+class FrameError(Exception):
+    """Raised when the other side sends what is not a frame. The connection is of no further use."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Frame:
+    """One message received. Who takes it owns its descriptors."""
+
+    message: dict[str, Any]
+    fds: tuple[int, ...] = ()
+
+    @property
+    def kind(self) -> str:
+        """What the message is, its ``"is"``."""
+        return str(self.message.get("is", ""))
+
+    def close(self) -> None:
+        """Close the descriptors of a frame that nobody wants."""
+        for fd in self.fds:
+            os.close(fd)
+
+
+class FrameSocket:
+    """One end of a connection. Not for use by several threads.
+
+    :param sock: a connected Unix stream socket; owned from now on, made non-blocking
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        sock.settimeout(0)
+        self._sock = sock
+        self._out: deque[tuple[memoryview, tuple[int, ...]]] = deque()
+        self._in = bytearray()
+        self._fds: deque[int] = deque()
+        self.ended = False
+
+    def fileno(self) -> int:
+        """Return the socket's descriptor, -1 once closed."""
+        return self._sock.fileno()
+
+    @property
+    def pending(self) -> bool:
+        """Whether something waits to be written."""
+        return bool(self._out)
+
+    def send(self, message: Mapping[str, Any], fds: Sequence[int] = ()) -> None:
+        """Queue a frame and write what can be written now.
+
+        The descriptors are duplicated, so the caller keeps its own. Nothing is raised if the other side is gone:
+        `ended` becomes True.
+        """
+        payload = {**message, "fds": len(fds)} if fds else message
+        body = json.dumps(payload, separators=(",", ":")).encode("ascii")
+        kept = tuple(os.dup(fd) for fd in fds)
+        self._out.append((memoryview(_LENGTH.pack(len(body)) + body), kept))
+        self.flush()
+
+    def flush(self) -> bool:
+        """Write what can be written now; return True once nothing waits."""
+        while self._out and not self.ended:
+            data, fds = self._out[0]
+            try:
+                sent = self._write(data, fds)
+            except BlockingIOError:
+                return False
+            except OSError:
+                self.ended = True
+                break
+            for fd in fds:
+                os.close(fd)
+            if sent < len(data):
+                self._out[0] = (data[sent:], ())
+            else:
+                self._out.popleft()
+        if self.ended:
+            self._drop_queue()
+        return True
+
+    def flush_all(self) -> None:
+        """Write everything, waiting for the other side. For processes that have nothing else to do."""
+        while not self.flush():
+            select.select([], [self._sock], [])
+
+    def receive(self) -> list[Frame]:
+        """Return the frames that have come, without waiting; sets `ended` at the end of the stream.
+
+        :raises FrameError: if the bytes are not frames
+        """
+        self._read()
+        frames = []
+        while (frame := self._next_frame()) is not None:
+            frames.append(frame)
+        return frames
+
+    def close(self) -> None:
+        """Close the connection and every descriptor still on its way. May be called twice."""
+        self._drop_queue()
+        while self._fds:
+            os.close(self._fds.popleft())
+        self._sock.close()
+        self.ended = True
+
+    def _write(self, data: memoryview, fds: tuple[int, ...]) -> int:
+        if not fds:
+            return self._sock.send(data)
+        rights = array.array("i", fds)
+        return self._sock.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
+
+    def _read(self) -> None:
+        if self.ended:
+            return
+        try:
+            data, ancillary, _, _ = self._sock.recvmsg(
+                _READ_BYTES, socket.CMSG_SPACE(MAX_FDS * 4), socket.MSG_CMSG_CLOEXEC
+            )
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            self.ended = True
+            return
+        for level, kind, rights in ancillary:
+            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                fds = array.array("i")
+                fds.frombytes(rights[: len(rights) - len(rights) % fds.itemsize])
+                self._fds.extend(fds)
+        if data:
+            self._in += data
+        else:
+            self.ended = True
+
+    def _next_frame(self) -> Frame | None:
+        if len(self._in) < _LENGTH.size:
+            return None
+        (length,) = _LENGTH.unpack_from(self._in)
+        if length > MAX_FRAME_BYTES:
+            raise FrameError(f"a frame of {length} bytes, at most {MAX_FRAME_BYTES} are allowed")
+        end = _LENGTH.size + length
+        if len(self._in) < end:
+            return None
+        body = bytes(self._in[_LENGTH.size : end])
+        del self._in[:end]
+        try:
+            message = json.loads(body)
+        except ValueError as error:
+            raise FrameError(f"expected a JSON object, got {body[:80]!r}") from error
+        if not isinstance(message, dict):
+            raise FrameError(f"expected a JSON object, got {body[:80]!r}")
+        return Frame(message=message, fds=self._take_fds(message.pop("fds", 0)))
+
+    def _take_fds(self, count: object) -> tuple[int, ...]:
+        if not isinstance(count, int) or count > len(self._fds):
+            raise FrameError(f"a frame with {count!r} descriptors, of which {len(self._fds)} came")
+        return tuple(self._fds.popleft() for _ in range(count))
+
+    def _drop_queue(self) -> None:
+        for _, fds in self._out:
+            for fd in fds:
+                with contextlib.suppress(OSError):
+                    os.close(fd)
+        self._out.clear()
+
+
+def frame_pair() -> tuple[FrameSocket, socket.socket]:
+    """Return one end of a new connection as a `FrameSocket`, and the other as a socket to hand to a child."""
+    here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    return FrameSocket(here), there

@@ -1,0 +1,9 @@
+"""``python -P -m nomaflow_host.reaper FD``: the descriptor named is the connection to the host's main process."""
+
+from __future__ import annotations
+
+import sys
+
+from nomaflow_host.reaper.loop import main
+
+sys.exit(main(int(sys.argv[1])))

@@ -1,0 +1,81 @@
+"""What the reaper knows of each process it is parent of."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from nomaflow_host.reaper.trees import Tree
+
+if TYPE_CHECKING:
+    from nomaflow_host.frames import FrameSocket
+    from nomaflow_host.reaper.limits import CgroupTree
+
+__all__ = ["Exit", "Template", "Worker"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Exit:
+    """How a process ended, from wait4.
+
+    :param code: its exit code, None where a signal ended it
+    :param signal: that signal, None where it exited
+    """
+
+    code: int | None
+    signal: int | None
+    peak_rss_bytes: int
+    cpu_seconds: float
+
+    @classmethod
+    def from_wait(cls, status: int, usage: Any) -> Exit:
+        """Read what `os.wait4` returned."""
+        signalled = os.WIFSIGNALED(status)
+        return cls(
+            code=None if signalled else os.waitstatus_to_exitcode(status),
+            signal=os.WTERMSIG(status) if signalled else None,
+            peak_rss_bytes=usage.ru_maxrss * 1024,
+            cpu_seconds=usage.ru_utime + usage.ru_stime,
+        )
+
+
+@dataclass(kw_only=True, slots=True)
+class Worker:
+    """A worker, from the request to start it until its exit is reported.
+
+    :param template: the template that forks it, None for a fresh interpreter
+    :param cause: the reason code of the limit that it broke
+    """
+
+    number: int
+    template: int | None
+    pid: int = 0
+    start_time: int = 0
+    killed: bool = False
+    cause: str | None = None
+    exit: Exit | None = None
+    cgroup: CgroupTree | None = None
+
+    @property
+    def tree(self) -> Tree:
+        """Its process tree."""
+        return Tree(pid=self.pid, start_time=self.start_time)
+
+
+@dataclass(kw_only=True, slots=True)
+class Template:
+    """A template and the workers it was asked for and has not answered yet."""
+
+    number: int
+    pid: int
+    start_time: int
+    link: FrameSocket
+    forking: set[int] = field(default_factory=set)
+    killed: bool = False
+    exit: Exit | None = None
+
+    @property
+    def tree(self) -> Tree:
+        """Its process tree."""
+        return Tree(pid=self.pid, start_time=self.start_time)

@@ -1,0 +1,132 @@
+"""Limits of a worker's whole tree, held by sampling /proc or by a delegated cgroup."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nomaflow_host.reaper.proc import processes
+from nomaflow_host.reaper.trees import descendants
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+__all__ = ["CgroupTree", "Limits", "delegated_cgroup", "over_limits"]
+
+_NEEDED = frozenset({"memory", "pids"})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """What each worker's tree may use; None for no limit.
+
+    :param memory_bytes: resident memory of all its processes together
+    :param max_processes: how many processes it may have, the worker included
+    """
+
+    memory_bytes: int | None = None
+    max_processes: int | None = None
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Limits:
+        """Return the limits of a bootstrap message."""
+        return cls(memory_bytes=values.get("memory_bytes"), max_processes=values.get("max_processes"))
+
+    @property
+    def any(self) -> bool:
+        """Whether there is anything to hold."""
+        return self.memory_bytes is not None or self.max_processes is not None
+
+
+def over_limits(limits: Limits, pids: Iterable[int]) -> dict[int, str]:
+    """Return the workers among *pids* whose tree is over a limit, with the reason code of which."""
+    snapshot = processes()
+    over: dict[int, str] = {}
+    for pid in pids:
+        if (root := snapshot.get(pid)) is None:
+            continue
+        tree = [root, *descendants([pid], snapshot)]
+        if limits.max_processes is not None and len(tree) > limits.max_processes:
+            over[pid] = "process_limit"
+        elif limits.memory_bytes is not None and sum(info.rss_bytes for info in tree) > limits.memory_bytes:
+            over[pid] = "memory_limit"
+    return over
+
+
+class CgroupTree:
+    """The cgroup (version 2) of one worker's tree.
+
+    :param path: its directory; made here
+    :raises OSError: if it cannot be made or limited
+    """
+
+    def __init__(self, path: Path, limits: Limits) -> None:
+        self._path = path
+        path.mkdir()
+        if limits.memory_bytes is not None:
+            (path / "memory.max").write_text(str(limits.memory_bytes))
+        if limits.max_processes is not None:
+            (path / "pids.max").write_text(str(limits.max_processes))
+
+    def add(self, pid: int) -> None:
+        """Move a process in; what it forks from now on is in as well."""
+        (self._path / "cgroup.procs").write_text(str(pid))
+
+    def cause(self) -> str | None:
+        """Return the reason code of the limit that was hit, None for none."""
+        if _counter(self._path / "memory.events", "oom_kill"):
+            return "memory_limit"
+        return "process_limit" if _counter(self._path / "pids.events", "max") else None
+
+    def kill(self) -> None:
+        """Kill every process in it."""
+        (self._path / "cgroup.kill").write_text("1")
+
+    def remove(self) -> None:
+        """Remove it once it is empty."""
+        try:
+            self._path.rmdir()
+        except OSError:
+            self.kill()
+
+
+def delegated_cgroup() -> Path | None:
+    """Return a cgroup directory in which this process may make limited children, None where there is none.
+
+    The processes in it, this one among them, are moved to a child called ``nomaflow-main``, since a cgroup with
+    processes cannot limit its children.
+    """
+    path = _own_cgroup()
+    if path is None or not (set(_words(path / "cgroup.controllers")) >= _NEEDED):
+        return None
+    main = path / "nomaflow-main"
+    try:
+        main.mkdir(exist_ok=True)
+        for pid in _words(path / "cgroup.procs"):
+            (main / "cgroup.procs").write_text(pid)
+        (path / "cgroup.subtree_control").write_text("+memory +pids")
+    except OSError:
+        return None
+    return path
+
+
+def _own_cgroup() -> Path | None:
+    mount = next((line.split()[1] for line in _lines(Path("/proc/self/mounts")) if line.split()[2] == "cgroup2"), None)
+    own = next((line[3:] for line in _lines(Path("/proc/self/cgroup")) if line.startswith("0::")), None)
+    return None if mount is None or own is None else Path(mount + own)
+
+
+def _counter(path: Path, name: str) -> int:
+    return next((int(line.split()[1]) for line in _lines(path) if line.split()[0] == name), 0)
+
+
+def _words(path: Path) -> list[str]:
+    return [word for line in _lines(path) for word in line.split()]
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text().splitlines()
+    except OSError:
+        return []

@@ -1,0 +1,378 @@
+"""The reaper's loop."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import time
+from typing import TYPE_CHECKING, Any
+
+from nomaflow_host.frames import Frame, FrameError, FrameSocket, frame_pair
+from nomaflow_host.reaper.children import Exit, Template, Worker
+from nomaflow_host.reaper.limits import CgroupTree, Limits, delegated_cgroup, over_limits
+from nomaflow_host.reaper.proc import become_subreaper, identity, own_children, processes
+from nomaflow_host.reaper.spawning import spawn_module
+from nomaflow_host.reaper.trees import Tree, descendants, kill_trees, signal_process
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["Reaper", "main"]
+
+_SAMPLE_SECONDS = 0.5
+_SWEEP_SECONDS = 0.02
+_FORK_SECONDS = 10.0
+_IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE)
+
+
+class Reaper:
+    """Parent of every template and worker of one host.
+
+    :param link: the connection to the host's main process
+    :param wakeup: a non-blocking descriptor that becomes readable on SIGCHLD
+    """
+
+    def __init__(self, *, link: FrameSocket, wakeup: int) -> None:
+        self._link = link
+        self._wakeup = wakeup
+        self._workers: dict[int, Worker] = {}
+        self._templates: dict[int, Template] = {}
+        self._unclaimed: dict[int, Exit] = {}
+        self._waiting: list[Frame] = []
+        self._limits = Limits()
+        self._cgroups: Path | None = None
+        self._forking_since = 0.0
+        self._next_sample = 0.0
+
+    def run(self) -> None:
+        """Serve until the host's main process is gone, then kill everything below and return."""
+        try:
+            while not self._link.ended:
+                self._turn(self._timeout())
+        finally:
+            self._kill_everything()
+
+    def _turn(self, timeout: float | None) -> None:
+        links = {self._link.fileno(): self._link, **{t.link.fileno(): t.link for t in self._templates.values()}}
+        poll = select.poll()
+        poll.register(self._wakeup, select.POLLIN)
+        for fd, link in links.items():
+            poll.register(fd, select.POLLIN | (select.POLLOUT if link.pending else 0))
+        ready = dict(poll.poll(None if timeout is None else timeout * 1000))
+        if self._wakeup in ready:
+            _empty(self._wakeup)
+        for link in links.values():
+            link.flush()
+        self._read_templates(ready)
+        self._collect()
+        if self._link.fileno() in ready:
+            for frame in self._link.receive():
+                self._take(frame)
+        self._sample()
+        self._check_forks()
+        self._report_exits()
+
+    def _timeout(self) -> float | None:
+        if self._sweeping:
+            return _SWEEP_SECONDS
+        if self._limits.any and self._cgroups is None and self._workers:
+            return _SAMPLE_SECONDS
+        return _FORK_SECONDS if self._forking else None
+
+    # --- what main asks -------------------------------------------------------------------------------------------
+
+    def _take(self, frame: Frame) -> None:
+        """Do what main asks; starting waits where the dead are being swept, or a newborn would pass for a stray."""
+        message = frame.message
+        match frame.kind:
+            case "bootstrap":
+                self._bootstrap(message)
+            case _ if self._must_wait(frame):
+                self._waiting.append(frame)
+            case "spawn":
+                self._spawn(frame)
+            case "start_template":
+                self._start_template(frame)
+            case "stop_template":
+                self._stop_template(message["template"])
+            case "signal":
+                self._signal(message["worker"], message["signum"])
+            case "signal_children":
+                self._signal_children(message["worker"], message["signum"])
+            case "kill_tree":
+                self._kill_worker(message["worker"])
+            case unknown:
+                frame.close()
+                raise FrameError(f"the reaper has no command {unknown!r}")
+
+    def _must_wait(self, frame: Frame) -> bool:
+        """Whether a command starts something while the dead are swept, or is about something that waits so."""
+        names = [frame.message.get("worker"), frame.message.get("template") if frame.kind == "stop_template" else None]
+        queued = {each.message.get("worker") for each in self._waiting} - {None}
+        starting = {each.message["template"] for each in self._waiting if each.kind == "start_template"}
+        if names[0] in queued or names[1] in starting:
+            return True
+        return frame.kind in ("spawn", "start_template") and self._sweeping
+
+    def _bootstrap(self, message: dict[str, Any]) -> None:
+        self._limits = Limits.from_json(message["limits"])
+        if self._limits.any:
+            self._cgroups = delegated_cgroup()
+        mechanism = "cgroup" if self._cgroups is not None else "sampling"
+        self._link.send({"is": "ready", "version": 1, "pid": os.getpid(), "mechanism": mechanism})
+
+    def _start_template(self, frame: Frame) -> None:
+        number, (control, out, err) = frame.message["template"], frame.fds
+        link, there = frame_pair()
+        try:
+            with there:
+                pid = spawn_module(
+                    "nomaflow_host.template", out=out, err=err, fds=(control, there.fileno()), environ=os.environ
+                )
+        except OSError as error:
+            link.close()
+            self._link.send({"is": "template_exited", "template": number, "error": str(error)})
+            return
+        finally:
+            frame.close()
+        _, start_time = identity(pid) or (pid, 0)
+        self._templates[number] = Template(number=number, pid=pid, start_time=start_time, link=link)
+        self._link.send({"is": "template_started", "template": number, "pid": pid, "start_time": start_time})
+
+    def _stop_template(self, number: int) -> None:
+        template = self._templates.get(number)
+        if template is not None and template.exit is None:
+            template.killed = True
+            kill_trees([template.tree])
+
+    def _spawn(self, frame: Frame) -> None:
+        worker = Worker(number=frame.message["worker"], template=frame.message["template"])
+        self._workers[worker.number] = worker
+        if worker.template is not None:
+            self._fork(worker, frame)
+            return
+        out, err, *fds = frame.fds
+        try:
+            pid = spawn_module("nomaflow_host.worker", out=out, err=err, fds=fds, environ=os.environ)
+        except OSError as error:
+            self._spawn_failed(worker.number, str(error))
+            return
+        finally:
+            frame.close()
+        self._spawned(worker, pid)
+
+    def _fork(self, worker: Worker, frame: Frame) -> None:
+        template = self._templates.get(worker.template or 0)
+        if template is None or template.exit is not None:
+            self._spawn_failed(worker.number, "its template has ended")
+        else:
+            if not self._forking:
+                self._forking_since = time.monotonic()
+            template.forking.add(worker.number)
+            template.link.send({"is": "fork", "worker": worker.number}, frame.fds)
+        frame.close()
+
+    def _signal(self, number: int, signum: int) -> None:
+        worker = self._workers.get(number)
+        if worker is not None and worker.pid and worker.exit is None:
+            signal_process(worker.pid, worker.start_time, signum)
+
+    def _signal_children(self, number: int, signum: int) -> None:
+        worker = self._workers.get(number)
+        if worker is None or not worker.pid or worker.exit is not None:
+            return
+        for info in descendants([worker.pid], processes()):
+            signal_process(info.pid, info.start_time, signum)
+
+    def _kill_worker(self, number: int) -> None:
+        worker = self._workers.get(number)
+        if worker is None or worker.exit is not None:
+            return
+        worker.killed = True
+        if worker.pid:
+            kill_trees([worker.tree])
+
+    # --- what templates answer ------------------------------------------------------------------------------------
+
+    @property
+    def _forking(self) -> bool:
+        return any(template.forking for template in self._templates.values())
+
+    def _read_templates(self, ready: dict[int, int]) -> None:
+        for template in list(self._templates.values()):
+            if template.link.fileno() not in ready:
+                continue
+            try:
+                frames = template.link.receive()
+            except FrameError:  # plugin code has written to the socket
+                self._stop_template(template.number)
+                continue
+            for frame in frames:
+                self._forked(template, frame.message)
+            if template.link.ended:
+                self._stop_template(template.number)
+
+    def _forked(self, template: Template, message: dict[str, Any]) -> None:
+        number = message["worker"]
+        template.forking.discard(number)
+        self._forking_since = time.monotonic()
+        worker = self._workers.get(number)
+        if worker is None:
+            return
+        if "error" in message:
+            self._spawn_failed(number, message["error"])
+        else:
+            self._spawned(worker, message["pid"])
+
+    def _spawned(self, worker: Worker, pid: int) -> None:
+        worker.pid = pid
+        worker.exit = self._unclaimed.pop(pid, None)
+        _, worker.start_time = identity(pid) or (pid, 0)
+        if self._cgroups is not None and worker.exit is None:
+            try:
+                worker.cgroup = CgroupTree(
+                    self._cgroups / f"nomaflow-worker-{os.getpid()}-{worker.number}", self._limits
+                )
+                worker.cgroup.add(pid)
+            except OSError:
+                worker.killed = True  # an unlimited worker is none
+        if worker.killed and worker.exit is None:
+            kill_trees([worker.tree])
+        self._link.send({"is": "spawned", "worker": worker.number, "pid": pid, "start_time": worker.start_time})
+
+    def _spawn_failed(self, number: int, error: str) -> None:
+        self._workers.pop(number, None)
+        self._link.send({"is": "spawn_failed", "worker": number, "error": error})
+
+    def _check_forks(self) -> None:
+        if not self._forking or time.monotonic() - self._forking_since < _FORK_SECONDS:
+            return
+        for template in self._templates.values():
+            if template.forking:
+                self._stop_template(template.number)
+
+    @property
+    def _children(self) -> list[Worker | Template]:
+        return [*self._workers.values(), *self._templates.values()]
+
+    # --- the dead -------------------------------------------------------------------------------------------------
+
+    @property
+    def _sweeping(self) -> bool:
+        return any(child.exit for child in self._children)
+
+    def _collect(self) -> None:
+        """Wait for all who ended."""
+        by_pid: dict[int, Worker | Template] = {w.pid: w for w in self._workers.values() if w.pid}
+        by_pid.update({t.pid: t for t in self._templates.values()})
+        while True:
+            try:
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            child = by_pid.get(pid)
+            ended = Exit.from_wait(status, usage)
+            if child is not None:
+                child.exit = ended
+            elif self._forking:
+                self._unclaimed[pid] = ended
+
+    def _report_exits(self) -> None:
+        """Report who ended once nothing is left of what they started: their orphans are this process's children now."""
+        for template in list(self._templates.values()):
+            if template.exit is not None:
+                self._give_up_forks(template)
+        if not self._sweeping or self._forking:
+            return
+        if strays := self._strays():
+            kill_trees(strays)
+            return
+        self._unclaimed.clear()
+        for worker in [w for w in self._workers.values() if w.exit is not None]:
+            del self._workers[worker.number]
+            self._report_worker(worker)
+        for template in [t for t in self._templates.values() if t.exit is not None]:
+            del self._templates[template.number]
+            template.link.close()
+            self._link.send({"is": "template_exited", "template": template.number, **_exit_json(template)})
+        waiting, self._waiting = self._waiting, []
+        for frame in waiting:
+            self._take(frame)
+
+    def _give_up_forks(self, template: Template) -> None:
+        forking, template.forking = template.forking, set()
+        for number in forking:
+            self._spawn_failed(number, "its template ended while it was forking")
+
+    def _strays(self) -> list[Tree]:
+        known = {child.pid for child in self._children}
+        strays = [identity(pid) for pid in own_children() if pid not in known]
+        return [Tree(pid=pid, start_time=start) for pid, start in filter(None, strays)]
+
+    def _report_worker(self, worker: Worker) -> None:
+        cause = worker.cause
+        if worker.cgroup is not None:
+            cause = cause or worker.cgroup.cause()
+            worker.cgroup.remove()
+        self._link.send({"is": "exited", "worker": worker.number, "cause": cause, **_exit_json(worker)})
+
+    def _sample(self) -> None:
+        now = time.monotonic()
+        if not self._limits.any or self._cgroups is not None or now < self._next_sample:
+            return
+        self._next_sample = now + _SAMPLE_SECONDS
+        alive = {w.pid: w for w in self._workers.values() if w.pid and w.exit is None and not w.killed}
+        for pid, cause in over_limits(self._limits, alive).items():
+            alive[pid].cause = cause
+            self._kill_worker(alive[pid].number)
+
+    def _kill_everything(self) -> None:
+        """Kill all children and what they leave, until there is none."""
+        while pids := own_children():
+            known = [identity(pid) for pid in pids]
+            kill_trees([Tree(pid=pid, start_time=start) for pid, start in filter(None, known)])
+            select.select([self._wakeup], [], [], _SWEEP_SECONDS)
+            _empty(self._wakeup)
+            self._collect()
+        for worker in self._workers.values():
+            if worker.cgroup is not None:
+                worker.cgroup.remove()
+
+
+def _exit_json(child: Worker | Template) -> dict[str, Any]:
+    ended = child.exit
+    assert ended is not None
+    return {
+        "pid": child.pid,
+        "code": ended.code,
+        "signal": ended.signal,
+        "killed": child.killed,
+        "peak_rss_bytes": ended.peak_rss_bytes,
+        "cpu_seconds": ended.cpu_seconds,
+    }
+
+
+def _empty(fd: int) -> None:
+    try:
+        while len(os.read(fd, 4096)) == 4096:
+            pass
+    except BlockingIOError:
+        return
+
+
+def main(control: int) -> int:
+    """Run a reaper on the descriptor *control* and return its exit code."""
+    for signum in _IGNORED:
+        signal.signal(signum, signal.SIG_IGN)
+    wakeup, waker = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda _signum, _frame: None)
+    become_subreaper()
+    link = FrameSocket(socket.socket(fileno=control))
+    os.set_inheritable(control, False)  # noqa: FBT003  # the standard library's own signature
+    Reaper(link=link, wakeup=wakeup).run()
+    return 0

@@ -1,0 +1,129 @@
+"""What /proc tells of processes."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import time
+from dataclasses import dataclass
+
+__all__ = [
+    "ProcessInfo",
+    "become_subreaper",
+    "child_processes",
+    "die_with_parent",
+    "identity",
+    "own_children",
+    "processes",
+    "read_process",
+    "ticks_now",
+]
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ProcessInfo:
+    """One process at one moment.
+
+    :param start_time: clock ticks since boot; with the pid it names a process for good
+    :param state: one letter, Z for a zombie
+    """
+
+    pid: int
+    parent: int
+    session: int
+    state: str
+    start_time: int
+    rss_bytes: int
+
+
+def identity(pid: int) -> tuple[int, int] | None:
+    """Return (pid, start time) of a process, None if there is none."""
+    info = read_process(pid)
+    return None if info is None else (info.pid, info.start_time)
+
+
+def read_process(pid: int) -> ProcessInfo | None:
+    """Return what /proc says of *pid*, None if there is no such process."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            stat = file.read()
+    except OSError:
+        return None
+    # The name may hold spaces and parentheses, so count from the last one on.
+    fields = stat[stat.rindex(b")") + 2 :].split()
+    return ProcessInfo(
+        pid=pid,
+        state=fields[0].decode("ascii"),
+        parent=int(fields[1]),
+        session=int(fields[3]),
+        start_time=int(fields[19]),
+        rss_bytes=int(fields[21]) * _PAGE_BYTES,
+    )
+
+
+def processes() -> dict[int, ProcessInfo]:
+    """Return every process that there is."""
+    found = {}
+    for name in os.listdir("/proc"):
+        if name.isdecimal() and (info := read_process(int(name))) is not None:
+            found[info.pid] = info
+    return found
+
+
+def own_children() -> list[int]:
+    """Return the children of this process, zombies included.
+
+    Exact, since this process has one thread and no child leaves the list before it is waited for.
+    """
+    pid = os.getpid()
+    try:
+        with open(f"/proc/self/task/{pid}/children", "rb") as file:
+            return [int(child) for child in file.read().split()]
+    except OSError:  # a system built without that file
+        return [info.pid for info in processes().values() if info.parent == pid]
+
+
+def child_processes() -> list[ProcessInfo]:
+    """Return the children of this process, whichever of its threads they are counted with."""
+    found = []
+    for thread in os.listdir("/proc/self/task"):
+        try:
+            with open(f"/proc/self/task/{thread}/children", "rb") as file:
+                pids = [int(child) for child in file.read().split()]
+        except OSError:  # a thread that has just ended
+            continue
+        found += [info for info in map(read_process, pids) if info is not None]
+    return found
+
+
+def ticks_now() -> int:
+    """Return the clock ticks since boot, in which the start of a process is given."""
+    return int(time.clock_gettime(time.CLOCK_BOOTTIME) * _TICKS)
+
+
+def become_subreaper(*, on: bool = True) -> None:
+    """Make this process the parent of every orphan among its descendants.
+
+    :raises OSError: if the system refuses
+    """
+    _prctl(_PR_SET_CHILD_SUBREAPER, int(on))
+
+
+def die_with_parent(signum: int) -> None:
+    """Have the system send *signum* to this process when its parent dies.
+
+    :raises OSError: if the system refuses
+    """
+    _prctl(_PR_SET_PDEATHSIG, signum)
+
+
+def _prctl(option: int, value: int) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(option, value, 0, 0, 0) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))

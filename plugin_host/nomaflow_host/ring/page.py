@@ -1,0 +1,117 @@
+"""The layout of a ring: a header page, then the data.
+
+The worker owns the tail, the host the head; both only grow, and ``position % size`` is where a byte lies. The data
+between head and tail is always whole records. A record is three digits of slot and one encoded line.
+
+====== ===== =======================================================================================================
+offset bytes what
+====== ===== =======================================================================================================
+0      8     magic
+8      8     tail: how many bytes the worker has written
+16     8     head: how many bytes the host has read
+24     8     armed: not 0 while the host sleeps and wants the doorbell rung at the next record
+32     8     starved: not 0 while the worker waits for room
+40     8     beat: when the worker's event loop last turned, monotonic nanoseconds; 0 while it may sleep
+48     8     blocker: 1 + the slot whose code was found on the blocked event loop; 0 for none
+1024   1000  cancel bytes, one for each slot
+====== ===== =======================================================================================================
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+
+__all__ = ["ARMED", "DATA_BYTES", "HEAD", "MAX_SLOTS", "TAIL", "RingPage", "create_ring_memory"]
+
+DATA_BYTES = 1024 * 1024
+MAX_SLOTS = 1000
+_PAGE = 4096
+_MAGIC = 0x6E6F6D615F726731
+TAIL, HEAD, ARMED, _STARVED, _BEAT, _BLOCKER = 1, 2, 3, 4, 5, 6
+_CANCEL_AT = 1024
+
+
+def create_ring_memory() -> int:
+    """Return a descriptor of new shared memory for one ring. Pages are only taken once they are written."""
+    fd = os.memfd_create("nomaflow-ring", os.MFD_CLOEXEC)
+    os.ftruncate(fd, _PAGE + DATA_BYTES)
+    os.pwrite(fd, _MAGIC.to_bytes(8, "little"), 0)
+    return fd
+
+
+class RingPage:
+    """The mapped memory of one ring, for either side. Words are written whole, so that no reader sees half of one.
+
+    :param fd: what `create_ring_memory` returned, perhaps in another process; not kept
+    :raises ValueError: if it is not a ring
+    """
+
+    def __init__(self, fd: int) -> None:
+        self._map = mmap.mmap(fd, _PAGE + DATA_BYTES)
+        self._bytes = memoryview(self._map)
+        self.words = self._bytes[:_CANCEL_AT].cast("Q")
+        self.cancelled = self._bytes[_CANCEL_AT : _CANCEL_AT + MAX_SLOTS]
+        self.data = self._bytes[_PAGE:]
+        if self.words[0] != _MAGIC:
+            raise ValueError(f"expected a log ring, got memory that begins with {self.words[0]:#x}")
+
+    @property
+    def tail(self) -> int:
+        """How many bytes were written."""
+        return self.words[TAIL]
+
+    @tail.setter
+    def tail(self, value: int) -> None:
+        self.words[TAIL] = value
+
+    @property
+    def head(self) -> int:
+        """How many bytes were read."""
+        return self.words[HEAD]
+
+    @head.setter
+    def head(self, value: int) -> None:
+        self.words[HEAD] = value
+
+    @property
+    def armed(self) -> bool:
+        """Whether the host wants the doorbell."""
+        return self.words[ARMED] != 0
+
+    @armed.setter
+    def armed(self, value: bool) -> None:
+        self.words[ARMED] = int(value)
+
+    @property
+    def starved(self) -> bool:
+        """Whether the worker waits for room."""
+        return self.words[_STARVED] != 0
+
+    @starved.setter
+    def starved(self, value: bool) -> None:
+        self.words[_STARVED] = int(value)
+
+    @property
+    def beat_ns(self) -> int:
+        """When the worker's loop last turned, monotonic; 0 while it may sleep."""
+        return self.words[_BEAT]
+
+    @beat_ns.setter
+    def beat_ns(self, value: int) -> None:
+        self.words[_BEAT] = value
+
+    @property
+    def blocker(self) -> int | None:
+        """The slot whose code was found on the blocked loop."""
+        return self.words[_BLOCKER] - 1 if self.words[_BLOCKER] else None
+
+    @blocker.setter
+    def blocker(self, slot: int | None) -> None:
+        self.words[_BLOCKER] = 0 if slot is None else slot + 1
+
+    def close(self) -> None:
+        """Unmap the memory. May be called twice."""
+        for view in (self.words, self.cancelled, self.data, self._bytes):
+            view.release()
+        self._map.close()

@@ -1,0 +1,26 @@
+"""What the host's main process does with orders: workers, their logs, their limits, and the stop ladder."""
+
+from __future__ import annotations
+
+from nomaflow_host.supervisor.settings import SupervisorSettings, worker_environment
+from nomaflow_host.supervisor.supervisor import Supervisor
+from nomaflow_host.supervisor.values import (
+    GenerationInfo,
+    LoadOutcome,
+    ProjectLoad,
+    ProjectSource,
+    Refused,
+    WorkerStatus,
+)
+
+__all__ = [
+    "GenerationInfo",
+    "LoadOutcome",
+    "ProjectLoad",
+    "ProjectSource",
+    "Refused",
+    "Supervisor",
+    "SupervisorSettings",
+    "WorkerStatus",
+    "worker_environment",
+]

@@ -1,0 +1,100 @@
+"""One attempt's log on its way to the sink, in chunks."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from nomaflow_api.v1.log_lines import encode_line, pack_lines
+from nomaflow_host.attempts import LogChunk
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Sequence
+
+__all__ = ["HOST_LOGGER", "AttemptLog"]
+
+HOST_LOGGER = "nomaflow.host"
+_CHUNK_LINES = 500
+_CHUNK_BYTES = 256 * 1024
+_FLUSH_SECONDS = 0.04
+
+
+class AttemptLog:
+    """Gathers encoded lines into chunks; what is there goes out after a moment at the latest.
+
+    :param put: takes a chunk
+    :param max_bytes: how many bytes of encoded lines are kept; 0 for all
+    """
+
+    def __init__(self, *, loop: asyncio.AbstractEventLoop, put: Callable[[LogChunk], None], max_bytes: int = 0) -> None:
+        self._loop = loop
+        self._put = put
+        self._max_bytes = max_bytes
+        self._lines: list[bytes] = []
+        self._bytes = 0
+        self._kept_bytes = 0
+        self._dropped_lines = 0
+        self._dropped_bytes = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, lines: Sequence[bytes]) -> None:
+        """Take lines of the attempt, without their line feeds."""
+        for line in self._within_bounds(lines) if self._max_bytes else lines:
+            self._lines.append(line)
+            self._bytes += len(line)
+            if len(self._lines) >= _CHUNK_LINES or self._bytes >= _CHUNK_BYTES:
+                self.flush()
+        if self._lines and self._timer is None:
+            self._timer = self._loop.call_later(_FLUSH_SECONDS, self.flush)
+
+    def host_line(self, level: int, text: str) -> None:
+        """Add a line of the host's own. These are kept whatever the bound."""
+        line = encode_line(level, time.time_ns() // 1000, HOST_LOGGER, text).rstrip(b"\n")
+        self._lines.append(line)
+        self._bytes += len(line)
+        if self._timer is None:
+            self._timer = self._loop.call_later(_FLUSH_SECONDS, self.flush)
+
+    def flush(self) -> None:
+        """Send what is there."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if not self._lines:
+            return
+        packed = pack_lines(self._lines)
+        self._lines = []
+        self._bytes = 0
+        self._put(
+            LogChunk(
+                line_count=packed.line_count,
+                first_at_us=packed.first_at_us,
+                last_at_us=packed.last_at_us,
+                levels=packed.levels,
+                compressed=packed.compressed,
+                body=packed.body,
+            )
+        )
+
+    def close(self) -> None:
+        """Send what is there, with the exact count of what was dropped."""
+        if self._dropped_lines:
+            self.host_line(
+                30,
+                f"max_log_bytes of {self._max_bytes} reached: {self._dropped_lines} lines of "
+                f"{self._dropped_bytes} bytes were dropped",
+            )
+        self.flush()
+
+    def _within_bounds(self, lines: Sequence[bytes]) -> list[bytes]:
+        kept = []
+        for line in lines:
+            size = len(line) + 1
+            if self._dropped_lines or self._kept_bytes + size > self._max_bytes:
+                self._dropped_lines += 1
+                self._dropped_bytes += size
+            else:
+                self._kept_bytes += size
+                kept.append(line)
+        return kept

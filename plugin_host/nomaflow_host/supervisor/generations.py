@@ -1,0 +1,77 @@
+"""Generations of plugin code, as the host's main process sees them: it holds manifests, never code."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from nomaflow_host.supervisor.disk_stamp import DiskStamp
+    from nomaflow_host.supervisor.values import ProjectLoad
+
+__all__ = ["ServingGeneration", "broken_since"]
+
+
+@dataclass(kw_only=True, slots=True)
+class ServingGeneration:
+    """One generation and its template.
+
+    :param template: its number with the reaper; None once it was stopped
+    :param demoted: callables that run exclusively from now on, since they did not stop in a shared worker
+    :param stamp: what the project's files were like when it was loaded
+    :param forking: how many workers its template was asked for and has not answered
+    """
+
+    number: int
+    project: ProjectLoad
+    manifest: Mapping[str, Any]
+    digest: str
+    loaded_at_us: int
+    forkable: bool
+    unforkable_reason: str
+    stamp: DiskStamp
+    template: int | None
+    sources: Mapping[str, str] | None
+    demoted: set[str] = field(default_factory=set)
+    retired: bool = False
+    forking: int = 0
+
+    def is_async(self, reference: str) -> bool:
+        """Whether a callable is known to be asynchronous; what is not known runs alone."""
+        known = self.manifest["callables"].get(reference)
+        return known is not None and known.get("kind") == "async" and not known.get("error")
+
+    @property
+    def has_kind(self) -> tuple[bool, bool]:
+        """Whether it offers (asynchronous, synchronous) callables."""
+        kinds = {each.get("kind") for each in self.manifest["callables"].values()}
+        return "async" in kinds, "sync" in kinds
+
+
+def digest_of(manifest_bytes: bytes) -> str:
+    """Return a manifest's digest as it is written everywhere."""
+    return f"sha256:{hashlib.sha256(manifest_bytes).hexdigest()}"
+
+
+def broken_since(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what worked in *old* and no longer does in *new*, in sentences; what was broken before does not count."""
+    if old is None:
+        return ()
+    reasons = [
+        f"the module {name!r} no longer imports: {module['error']}"
+        for name, module in new["modules"].items()
+        if module.get("error") and _works(old["modules"].get(name))
+    ]
+    reasons += [
+        f"the callable {reference!r}, which a job names, can no longer be called: {entry['error']}"
+        for reference, entry in new["callables"].items()
+        if entry.get("error") and _works(old["callables"].get(reference))
+    ]
+    return tuple(reasons)
+
+
+def _works(entry: Mapping[str, Any] | None) -> bool:
+    return entry is not None and not entry.get("error")

@@ -1,0 +1,95 @@
+"""The one ladder by which every attempt is stopped: cancel, timeouts, and what a step has left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["LadderTimes", "StopTarget", "climb"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LadderTimes:
+    """How long each rung waits, in seconds.
+
+    :param grace: after asking
+    :param term: after the exception
+    :param kill: after SIGTERM
+    """
+
+    grace: float
+    term: float
+    kill: float
+
+
+class StopTarget(Protocol):
+    """An attempt to be stopped."""
+
+    @property
+    def exclusive(self) -> bool:
+        """Whether its worker is its own."""
+
+    @property
+    def gone(self) -> asyncio.Event:
+        """Set once none of its code runs."""
+
+    def ask(self) -> None:
+        """Turn ``is_cancelled()`` true and cancel its task."""
+
+    def interrupt(self) -> None:
+        """Send SIGTERM to its child processes and raise an exception in its threads."""
+
+    def terminate(self) -> None:
+        """Send SIGTERM to its worker."""
+
+    def kill(self, why: str) -> None:
+        """Kill its worker's process tree."""
+
+    def rung(self, number: int, text: str) -> None:
+        """Note a rung taken, in the attempt's log and the host's."""
+
+
+async def climb(
+    target: StopTarget, *, why: str, times: LadderTimes, clock: Callable[[], float] = time.monotonic
+) -> None:
+    """Stop *target*, rung by rung, until it is gone.
+
+    :param why: what made it necessary, for the log
+    """
+    began = clock()
+
+    def note(number: int, text: str) -> None:
+        target.rung(number, f"{why}: rung {number} after {clock() - began:.2f} s, {text}")
+
+    note(1, f"asked to stop, {times.grace:g} s of grace")
+    target.ask()
+    if await _gone_within(target, times.grace):
+        return
+    if not target.exclusive:
+        note(4, "its shared worker is killed")
+        target.kill(f"{why} and outlived its grace of {times.grace:g} s")
+        return
+    note(2, "its child processes get SIGTERM and its threads an exception")
+    target.interrupt()
+    if await _gone_within(target, times.term):
+        return
+    note(3, "its worker gets SIGTERM")
+    target.terminate()
+    if await _gone_within(target, times.kill):
+        return
+    note(4, "its worker's process tree is killed")
+    target.kill(why)
+
+
+async def _gone_within(target: StopTarget, seconds: float) -> bool:
+    try:
+        async with asyncio.timeout(seconds):
+            await target.gone.wait()
+    except TimeoutError:
+        return False
+    return True

@@ -1,0 +1,152 @@
+"""Which generation serves: loading one beside another, and refusing what is worse."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+from nomaflow_host.generation import manifest_bytes
+from nomaflow_host.supervisor.disk_stamp import disk_stamp
+from nomaflow_host.supervisor.generations import ServingGeneration, broken_since, digest_of
+from nomaflow_host.supervisor.loading import LoadFailed, TemplateHandle
+from nomaflow_host.supervisor.values import LoadOutcome
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from nomaflow_host.supervisor.loading import Loaded
+    from nomaflow_host.supervisor.settings import SupervisorSettings
+    from nomaflow_host.supervisor.values import ProjectLoad, ProjectSource
+
+__all__ = ["GenerationLoader"]
+
+_log = logging.getLogger("nomaflow.host")
+
+
+class GenerationLoader:
+    """Loads generations, one at a time.
+
+    :param project: reads the project from disk
+    :param tell_reaper: sends the reaper a command
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: SupervisorSettings,
+        project: ProjectSource,
+        tell_reaper: Callable[[Mapping[str, Any], Sequence[int]], None],
+    ) -> None:
+        self._settings = settings
+        self._project = project
+        self._tell_reaper = tell_reaper
+        self._templates: dict[int, TemplateHandle] = {}
+        self._number = 0
+        self._one_at_a_time = asyncio.Lock()
+        self.serving: ServingGeneration | None = None
+
+    async def load(self, *, force: bool) -> tuple[LoadOutcome, ServingGeneration | None]:
+        """Load the project as it is now; return what became of it, and the generation it replaces."""
+        async with self._one_at_a_time:
+            began = time.monotonic()
+            self._number += 1
+            project = self._project()
+            stamp = disk_stamp(project.spec)
+            template = TemplateHandle(
+                number=self._number, loop=asyncio.get_running_loop(), tell_reaper=self._tell_reaper
+            )
+            self._templates[template.number] = template
+            template.start(project.spec, spawn_only=self._settings.spawn_only, load_seconds=self._settings.load_seconds)
+            try:
+                loaded = await template.loaded(self._settings.load_seconds)
+            except LoadFailed as error:
+                template.stop()
+                await template.exited.wait()
+                return self._refused((str(error),), template, began, ()), None
+            old = self.serving
+            broken = broken_since(None if old is None else old.manifest, loaded.manifest)
+            if broken and not force:
+                template.stop()
+                return self._refused(broken, template, began, loaded.manifest["problems"]), None
+            self.serving = self._generation(template, loaded, project, stamp)
+            return self._outcome(template, began, accepted=True, reasons=broken), old
+
+    def stop_template_if_idle(self, generation: ServingGeneration) -> None:
+        """Stop the template of a generation that is no longer served, once it has forked what it was asked for."""
+        if generation.retired and generation.forking <= 0 and generation.template is not None:
+            number, generation.template = generation.template, None
+            self._tell_reaper({"is": "stop_template", "template": number}, ())
+
+    def template_exited(self, message: Mapping[str, Any]) -> None:
+        """Take note that a template has ended; if it still serves, its workers are spawned from now on."""
+        template = self._templates.pop(message["template"], None)
+        if template is not None:
+            template.ended(message)
+            template.close()
+        serving = self.serving
+        if serving is not None and serving.template == message["template"]:
+            serving.template = None
+            serving.unforkable_reason = "its template has died"
+            _log.error("the template of generation %d has died; its workers are spawned from now on", serving.number)
+
+    def reaper_ended(self) -> None:
+        """Take note that every template has ended."""
+        for number in list(self._templates):
+            self.template_exited({"template": number, "error": "the host's reaper process has died"})
+
+    def close(self) -> None:
+        """Close every template's connection. May be called twice."""
+        for template in self._templates.values():
+            template.ended({"error": "the host is stopping"})
+            template.close()
+        self._templates.clear()
+
+    def _generation(
+        self, template: TemplateHandle, loaded: Loaded, project: ProjectLoad, stamp: Mapping[str, tuple[int, int]]
+    ) -> ServingGeneration:
+        if loaded.unforkable_reason:
+            _log.info("workers are spawned, not forked: %s", loaded.unforkable_reason)
+        return ServingGeneration(
+            number=template.number,
+            project=project,
+            manifest=loaded.manifest,
+            digest=digest_of(manifest_bytes(loaded.manifest)),
+            loaded_at_us=time.time_ns() // 1000,
+            forkable=loaded.forkable,
+            unforkable_reason=loaded.unforkable_reason,
+            stamp=stamp,
+            template=template.number,
+            sources=loaded.sources,
+        )
+
+    def _refused(
+        self, reasons: tuple[str, ...], template: TemplateHandle, began: float, problems: Sequence[Mapping[str, Any]]
+    ) -> LoadOutcome:
+        for reason in reasons:
+            _log.error("generation %d is refused: %s", template.number, reason)
+        return self._outcome(template, began, accepted=False, reasons=reasons, problems=problems)
+
+    def _outcome(
+        self,
+        template: TemplateHandle,
+        began: float,
+        *,
+        accepted: bool,
+        reasons: tuple[str, ...],
+        problems: Sequence[Mapping[str, Any]] | None = None,
+    ) -> LoadOutcome:
+        serving = self.serving
+        manifest = None if serving is None else serving.manifest
+        given = problems if problems is not None else (manifest or {}).get("problems", ())
+        return LoadOutcome(
+            accepted=accepted,
+            generation=0 if serving is None else serving.number,
+            digest="" if serving is None else serving.digest,
+            reasons=reasons,
+            problems=tuple(given),
+            manifest=manifest,
+            output_tail=template.output_tail,
+            seconds=time.monotonic() - began,
+        )

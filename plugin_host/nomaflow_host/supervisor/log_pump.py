@@ -1,0 +1,138 @@
+"""Moving what a worker has written to where its attempts' logs are gathered, a bounded amount at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING
+
+from nomaflow_host.ring import DATA_BYTES, RingReader
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from nomaflow_host.ring import RingPage
+    from nomaflow_host.supervisor.output_pipe import OutputPipe
+
+__all__ = ["LogPump"]
+
+_BUSY_SECONDS = 0.01
+_HELD_BACK_SECONDS = 0.05
+_TURN_BYTES = 256 * 1024
+
+
+class LogPump:
+    """Reads one worker's ring and pipes.
+
+    :param doorbell: the eventfd by which the worker wakes this process; owned from now on
+    :param room: the eventfd on which a worker with a full ring waits; owned from now on
+    :param take: gets ring records, each three digits of slot and one line
+    :param may_read: returns False while nothing more may be taken in
+    """
+
+    def __init__(
+        self,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        page: RingPage,
+        doorbell: int,
+        room: int,
+        pipes: tuple[OutputPipe, ...],
+        take: Callable[[list[bytes]], None],
+        may_read: Callable[[], bool],
+    ) -> None:
+        self._loop = loop
+        self._page = page
+        self._reader = RingReader(page=page, room=room)
+        self._doorbell = doorbell
+        self._room = room
+        self._pipes = pipes
+        self._take = take
+        self._may_read = may_read
+        self._timer: asyncio.TimerHandle | None = None
+        self._watched: set[int] = set()
+        self._closed = False
+
+    def start(self) -> None:
+        """Begin to listen."""
+        self._reader.arm()
+        self._loop.add_reader(self._doorbell, self._rung)
+        self._watch_pipes()
+
+    def catch_up(self) -> bool:
+        """Take all that was written until now; return False if it may not be read yet.
+
+        Bounded, since the ring and the pipes are: their size, once.
+        """
+        if self._closed:
+            return True
+        if not self._may_read():
+            self._poll_later(_HELD_BACK_SECONDS)
+            return False
+        for pipe in self._pipes:
+            self._drain(pipe)
+            pipe.finish_line()
+        until = self._reader.tail
+        for _ in range(2 * DATA_BYTES // _TURN_BYTES):
+            if self._reader.position >= until:
+                break
+            self._take(self._reader.read(_TURN_BYTES))
+        return True
+
+    def close(self) -> None:
+        """Stop listening and close every descriptor and the mapping."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        self._loop.remove_reader(self._doorbell)
+        for fd in self._watched:
+            self._loop.remove_reader(fd)
+        for pipe in self._pipes:
+            pipe.close()
+        os.close(self._doorbell)
+        os.close(self._room)
+        self._page.close()
+
+    def _rung(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._doorbell, 8)
+        self._poll_later(_BUSY_SECONDS)
+
+    def _poll_later(self, seconds: float) -> None:
+        if self._timer is None and not self._closed:
+            self._timer = self._loop.call_later(seconds, self._poll)
+
+    def _poll(self) -> None:
+        self._timer = None
+        if not self._may_read():
+            self._poll_later(_HELD_BACK_SECONDS)
+            return
+        self._watch_pipes()
+        records = self._reader.read(_TURN_BYTES)
+        if records:
+            self._take(records)
+        if records or not self._reader.arm():
+            self._poll_later(_BUSY_SECONDS)
+
+    def _watch_pipes(self) -> None:
+        for pipe in self._pipes:
+            if not pipe.ended and pipe.fd not in self._watched:
+                self._watched.add(pipe.fd)
+                self._loop.add_reader(pipe.fd, self._pipe_ready, pipe)
+
+    def _pipe_ready(self, pipe: OutputPipe) -> None:
+        if self._may_read():
+            pipe.read()
+        if pipe.ended or not self._may_read():
+            self._watched.discard(pipe.fd)
+            self._loop.remove_reader(pipe.fd)
+            self._poll_later(_HELD_BACK_SECONDS)
+
+    def _drain(self, pipe: OutputPipe) -> None:
+        """Read what a pipe holds; more than its own size means that its writer is still at it."""
+        for _ in range(4):
+            if not pipe.read():
+                return

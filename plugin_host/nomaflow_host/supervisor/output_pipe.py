@@ -1,0 +1,119 @@
+"""Lines from a pipe that is a process's standard output or error."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING
+
+from nomaflow_api.v1.log_lines import CONTINUED, MAX_LINE_BYTES, encode_line
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["OutputPipe", "TailPipe"]
+
+_READ_BYTES = 64 * 1024
+_TAIL_BYTES = 4 * 1024
+
+
+class OutputPipe:
+    """The reading end of a worker's output.
+
+    :param fd: non-blocking; owned from now on
+    :param name: the logger's name of its lines, ``stdout`` or ``stderr``
+    :param take: is called with encoded lines and the flags they are still to get
+    """
+
+    def __init__(
+        self, *, fd: int, name: str, level: int, take: Callable[[list[tuple[str, int]], OutputPipe], None]
+    ) -> None:
+        self.fd = fd
+        self._name = name
+        self._level = level
+        self._take = take
+        self._rest = b""
+        self.ended = False
+
+    def read(self) -> bool:
+        """Take what has come, at most 64 KiB; return whether there was anything."""
+        if self.ended:
+            return False
+        try:
+            data = os.read(self.fd, _READ_BYTES)
+        except BlockingIOError:
+            return False
+        if not data:
+            self.ended = True
+            return False
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        pieces = [piece for line in lines for piece in _pieces(line)]
+        while len(self._rest) > MAX_LINE_BYTES:
+            pieces.append((_text(self._rest[:MAX_LINE_BYTES]), CONTINUED))
+            self._rest = self._rest[MAX_LINE_BYTES:]
+        if pieces:
+            self._take(pieces, self)
+        return True
+
+    def finish_line(self) -> None:
+        """Take what came without a line feed at its end."""
+        rest, self._rest = self._rest, b""
+        if rest:
+            self._take(_pieces(rest), self)
+
+    def encode(self, pieces: list[tuple[str, int]], flags: int) -> list[bytes]:
+        """Return pieces as encoded lines, without their line feeds."""
+        at_us = time.time_ns() // 1000
+        return [encode_line(self._level, at_us, self._name, text, own | flags).rstrip(b"\n") for text, own in pieces]
+
+    def close(self) -> None:
+        """Close the descriptor. May be called twice."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+        self.ended = True
+
+
+class TailPipe:
+    """The reading end of a template's output, of which only the last 4 KiB are of interest.
+
+    :param fd: non-blocking; owned from now on
+    """
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self._tail = b""
+        self.ended = False
+
+    def read(self) -> bool:
+        """Take what has come, at most 64 KiB; return whether there was anything."""
+        try:
+            data = b"" if self.ended else os.read(self.fd, _READ_BYTES)
+        except BlockingIOError:
+            return False
+        if not data:
+            self.ended = True
+            return False
+        self._tail = (self._tail + data)[-_TAIL_BYTES:]
+        return True
+
+    @property
+    def text(self) -> str:
+        """The last output, bytes that are not UTF-8 replaced."""
+        return self._tail.decode("utf-8", "replace")
+
+    def close(self) -> None:
+        """Close the descriptor. May be called twice."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+        self.ended = True
+
+
+def _pieces(line: bytes) -> list[tuple[str, int]]:
+    starts = range(0, max(len(line), 1), MAX_LINE_BYTES)
+    return [(_text(line[at : at + MAX_LINE_BYTES]), 0 if at == starts[-1] else CONTINUED) for at in starts]
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "surrogateescape")

@@ -1,0 +1,125 @@
+"""Which worker an attempt gets: made ahead of need, kept while clean, replaced when old."""
+
+from __future__ import annotations
+
+import enum
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from nomaflow_host.supervisor.generations import ServingGeneration
+    from nomaflow_host.supervisor.settings import SupervisorSettings
+    from nomaflow_host.supervisor.worker_handle import WorkerHandle
+
+__all__ = ["WorkerKind", "WorkerPool"]
+
+_IDLE_SECONDS = 30.0
+
+
+class WorkerKind(enum.Enum):
+    """How many attempts a worker runs at a time."""
+
+    SHARED = "shared"
+    EXCLUSIVE = "exclusive"
+
+
+class WorkerPool:
+    """The workers of all generations.
+
+    :param start: starts a worker of a generation
+    :param shut_down: ends an idle worker, in its own time
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: SupervisorSettings,
+        start: Callable[[ServingGeneration, WorkerKind], WorkerHandle],
+        shut_down: Callable[[WorkerHandle], None],
+    ) -> None:
+        self._settings = settings
+        self._start = start
+        self._shut_down = shut_down
+        self._workers: dict[int, WorkerHandle] = {}
+
+    def __iter__(self) -> Iterator[WorkerHandle]:
+        return iter(list(self._workers.values()))
+
+    def get(self, number: int) -> WorkerHandle | None:
+        """Return the worker of that number, None if it is gone."""
+        return self._workers.get(number)
+
+    def take(self, generation: ServingGeneration, *, exclusive: bool) -> WorkerHandle:
+        """Return a worker for one more attempt, a new one if need be. It may still be starting: orders wait for it."""
+        if exclusive:
+            idle = self._idle(generation)
+            return (
+                max(idle, key=lambda worker: (worker.ready, worker.steps))
+                if idle
+                else self._add(generation, WorkerKind.EXCLUSIVE)
+            )
+        shared = [w for w in self._of(generation) if not w.exclusive]
+        least = min(shared, key=lambda worker: len(worker.attempts), default=None)
+        if least is None or (least.attempts and len(shared) < self._settings.shared_workers):
+            return self._add(generation, WorkerKind.SHARED)
+        return least
+
+    def prepare(self, generation: ServingGeneration) -> None:
+        """Have as many workers ready as are wanted ahead of need."""
+        if generation.retired:
+            return
+        has_async, has_sync = generation.has_kind
+        if has_sync:
+            wanted = min(self._settings.spare_exclusive, self._settings.max_sync)
+            for _ in range(wanted - len(self._idle(generation))):
+                self._add(generation, WorkerKind.EXCLUSIVE)
+        if has_async and not any(not w.exclusive for w in self._of(generation)):
+            self._add(generation, WorkerKind.SHARED)
+
+    def released(self, worker: WorkerHandle) -> None:
+        """Take a worker back after an attempt of it has ended: keep it, replace it, or end it."""
+        if self._is_old(worker):
+            worker.closed = True
+        if worker.closed and not worker.attempts and worker.kill_note is None:
+            self._shut_down(worker)
+
+    def retire(self, generation: ServingGeneration) -> None:
+        """End a generation's idle workers; the others take nothing new and end when their attempts do."""
+        generation.retired = True
+        for worker in self._of(generation):
+            worker.closed = True
+            self.released(worker)
+
+    def trim(self) -> None:
+        """End exclusive workers that nothing has needed for long."""
+        now = time.monotonic()
+        for generation in {id(w.generation): w.generation for w in self._workers.values()}.values():
+            idle = sorted(self._idle(generation), key=lambda worker: worker.idle_since)
+            for worker in idle[: max(0, len(idle) - self._settings.spare_exclusive)]:
+                if now - worker.idle_since > _IDLE_SECONDS:
+                    worker.closed = True
+                    self.released(worker)
+
+    def remove(self, worker: WorkerHandle) -> None:
+        """Forget a worker that has ended."""
+        self._workers.pop(worker.number, None)
+
+    def _add(self, generation: ServingGeneration, kind: WorkerKind) -> WorkerHandle:
+        worker = self._start(generation, kind)
+        self._workers[worker.number] = worker
+        return worker
+
+    def _of(self, generation: ServingGeneration) -> list[WorkerHandle]:
+        return [w for w in self._workers.values() if w.generation is generation and not w.closed]
+
+    def _idle(self, generation: ServingGeneration) -> list[WorkerHandle]:
+        return [w for w in self._of(generation) if w.exclusive and not w.attempts]
+
+    def _is_old(self, worker: WorkerHandle) -> bool:
+        settings = self._settings
+        if settings.recycle_after_steps is not None and worker.steps >= settings.recycle_after_steps:
+            return True
+        growth = settings.recycle_growth_mb
+        return growth is not None and worker.first_rss > 0 and worker.last_rss - worker.first_rss > growth * 1024 * 1024

@@ -1,0 +1,124 @@
+"""The host's one child, its reaper, and the connection to it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+from nomaflow_host.frames import FrameError, frame_pair
+from nomaflow_host.reaper import Tree, identity, kill_trees
+from nomaflow_host.reaper.proc import become_subreaper, own_children
+from nomaflow_host.supervisor.links import AsyncLink
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+__all__ = ["ReaperLink"]
+
+_START_SECONDS = 20.0
+_STOP_SECONDS = 10.0
+
+
+class ReaperLink:
+    """Starts the reaper by exec, never by a fork that runs Python, and talks to it.
+
+    :param on_message: gets each of its messages
+    :param on_end: called when it has ended though nobody wanted it to
+    """
+
+    def __init__(
+        self,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        environ: Mapping[str, str],
+        limits: Mapping[str, Any],
+        on_message: Callable[[dict[str, Any]], None],
+        on_end: Callable[[], None],
+    ) -> None:
+        self._loop = loop
+        self._environ = environ
+        self._limits = limits
+        self._on_message = on_message
+        self._on_end = on_end
+        self._ready: asyncio.Future[str] = loop.create_future()
+        self._before = set(own_children())
+        self._stopping = False
+        self.identity: tuple[int, int] = (0, 0)
+
+    async def start(self) -> str:
+        """Start it and return how limits are held, ``cgroup`` or ``sampling``.
+
+        :raises OSError: if it cannot be started
+        :raises TimeoutError: if it does not answer
+        """
+        become_subreaper()  # should the reaper die, what it leaves must be found
+        here, there = frame_pair()
+        with there:
+            command = [sys.executable, "-P", "-m", "nomaflow_host.reaper", str(there.fileno())]
+            # Popen's own fork runs no Python and, being a vfork, none of gRPC's handlers.
+            self._process = subprocess.Popen(  # noqa: ASYNC220  # a vfork and exec, a millisecond once in a life
+                command,
+                stdin=subprocess.DEVNULL,
+                pass_fds=[there.fileno()],
+                env=dict(self._environ),
+                start_new_session=True,
+            )
+        self.identity = identity(self._process.pid) or (self._process.pid, 0)
+        self._link = AsyncLink(link=here, loop=self._loop, on_message=self._take, on_end=self._ended)
+        self.send({"is": "bootstrap", "version": 1, "limits": self._limits})
+        return await asyncio.wait_for(asyncio.shield(self._ready), _START_SECONDS)
+
+    def send(self, message: Mapping[str, Any], fds: Sequence[int] = ()) -> None:
+        """Send it a command."""
+        self._link.send(message, fds)
+
+    async def stop(self) -> None:
+        """End the connection, upon which it kills everything below and exits; wait for that."""
+        self._stopping = True
+        self._link.close()
+        await self._wait()
+        become_subreaper(on=False)
+
+    def bury(self) -> list[int]:
+        """After it died by itself: kill what it has left, which are children of this process now; return their pids."""
+        self._link.close()
+        self._process.wait()
+        buried: list[int] = []
+        while pids := [pid for pid in own_children() if pid not in self._before]:
+            known = [identity(pid) for pid in pids]
+            kill_trees([Tree(pid=pid, start_time=start) for pid, start in filter(None, known)])
+            for pid in pids:
+                os.waitpid(pid, 0)
+            buried += pids
+        return buried
+
+    async def _wait(self) -> None:
+        ended = asyncio.Event()
+        handle = os.pidfd_open(self._process.pid)
+        self._loop.add_reader(handle, ended.set)
+        try:
+            async with asyncio.timeout(_STOP_SECONDS):
+                await ended.wait()
+        except TimeoutError:
+            self._process.kill()
+            await ended.wait()
+        finally:
+            self._loop.remove_reader(handle)
+            os.close(handle)
+        self._process.wait()
+
+    def _take(self, message: dict[str, Any]) -> None:
+        if message["is"] == "ready":
+            if not self._ready.done():
+                self._ready.set_result(message["mechanism"])
+        else:
+            self._on_message(message)
+
+    def _ended(self, error: FrameError | None) -> None:
+        if not self._ready.done():
+            self._ready.set_exception(error or OSError("the reaper ended before it was ready"))
+        elif not self._stopping:
+            self._on_end()

@@ -1,0 +1,381 @@
+"""The supervisor: what the host's main process does with orders."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+from nomaflow_host.attempts import CancelOrder, FinishedState, Isolation
+from nomaflow_host.supervisor.attempts import AttemptTable
+from nomaflow_host.supervisor.disk_stamp import DiskWatch
+from nomaflow_host.supervisor.loader import GenerationLoader
+from nomaflow_host.supervisor.pool import WorkerKind, WorkerPool
+from nomaflow_host.supervisor.reaper_link import ReaperLink
+from nomaflow_host.supervisor.settings import SupervisorSettings, worker_environment
+from nomaflow_host.supervisor.values import GenerationInfo, LoadOutcome, Refused, StopRequest, WorkerStatus
+from nomaflow_host.supervisor.watchdog import LoopWatchdog
+from nomaflow_host.supervisor.worker_handle import KillNote, WorkerHandle
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from nomaflow_host.attempts import AttemptOrder, AttemptSink
+    from nomaflow_host.frames import FrameError
+    from nomaflow_host.supervisor.generations import ServingGeneration
+    from nomaflow_host.supervisor.values import ProjectSource
+
+__all__ = ["Supervisor"]
+
+_log = logging.getLogger("nomaflow.host")
+_TICK_SECONDS = 0.5
+_SHUTDOWN_SECONDS = 3.0
+
+
+class Supervisor:
+    """Runs attempts in worker processes and stops them for good. Everything happens on one event loop; nothing waits.
+
+    :param project: reads the project, at each load
+    :param sink: is told what happens to attempts
+    :param environ: what workers inherit, less secrets; this process's own by default
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: SupervisorSettings,
+        project: ProjectSource,
+        sink: AttemptSink,
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
+        self._settings = settings
+        self._sink = sink
+        self._environ = worker_environment(os.environ if environ is None else environ, settings)
+        self._disk = DiskWatch()
+        self._pool = WorkerPool(settings=settings, start=self._start_worker, shut_down=self._shut_down)
+        self._loader = GenerationLoader(settings=settings, project=project, tell_reaper=self._tell_reaper)
+        self._attempts = AttemptTable(settings=settings, sink=sink, pool=self._pool, tell_reaper=self._tell_reaper)
+        self._watchdog = LoopWatchdog(blocked_seconds=settings.blocked_seconds, tell_reaper=self._tell_reaper)
+        self._accepted: set[str] = set()
+        self._next_worker = 1
+        self._draining = False
+        self._reaper: ReaperLink | None = None
+        self._tick_timer: asyncio.TimerHandle | None = None
+        self._shutdowns: dict[int, asyncio.TimerHandle] = {}
+        self._revival: asyncio.Task[None] | None = None
+        self.mechanism = "sampling"
+        """How limits of worker trees are held: ``cgroup`` or ``sampling``."""
+
+    # --- life -----------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Start the reaper.
+
+        :raises OSError: if it cannot be started
+        """
+        self._loop = asyncio.get_running_loop()
+        await self._start_reaper()
+        self._tick()
+
+    async def load(self, *, force: bool = False) -> LoadOutcome:
+        """Load a new generation beside the old one; serve it unless something that worked no longer does.
+
+        :param force: serve it even so
+        :raises Refused: if the host is stopping, or its reaper is being replaced
+        """
+        if self._reaper is None:
+            raise Refused("host_draining", "the host is not running, so it loads nothing")
+        outcome, retired = await self._loader.load(force=force)
+        if retired is not None:
+            self._pool.retire(retired)
+            self._loader.stop_template_if_idle(retired)
+        if outcome.accepted and (serving := self._loader.serving) is not None:
+            self._pool.prepare(serving)
+        return outcome
+
+    async def drain(self, deadline_s: float) -> None:
+        """Take nothing new, let what runs finish within *deadline_s*, then stop it."""
+        self._draining = True
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(deadline_s):
+                await self._attempts.empty.wait()
+        for key in self._attempts.held_keys():
+            self._attempts.stop(key, _DRAINING)
+        await self._attempts.empty.wait()
+
+    async def stop(self) -> None:
+        """Kill what runs and end every process. May be called twice, and before `start`."""
+        self._draining = True
+        reaper = self._reaper
+        if reaper is None:
+            return
+        for key in self._attempts.held_keys():
+            self._attempts.kill(key, _DRAINING)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(2 * _SHUTDOWN_SECONDS):
+                await self._attempts.empty.wait()
+        self._reaper = None
+        if self._revival is not None:
+            self._revival.cancel()
+        if self._tick_timer is not None:
+            self._tick_timer.cancel()
+        for timer in self._shutdowns.values():
+            timer.cancel()
+        await reaper.stop()
+        for worker in self._pool:
+            worker.close()
+            self._pool.remove(worker)
+        self._loader.close()
+
+    # --- orders ---------------------------------------------------------------------------------------------------
+
+    def accept(self, order: AttemptOrder) -> None:
+        """Start an attempt. A key that was accepted before starts nothing.
+
+        :raises Refused: if this host takes nothing new, or not so much
+        """
+        if order.attempt_key in self._accepted:
+            return
+        generation = self._loader.serving
+        if self._draining or self._reaper is None:
+            raise Refused("host_draining", "the host is stopping and takes nothing new")
+        if generation is None:
+            raise Refused("host_has_no_code", "the host has not loaded its plugins")
+        shared = order.isolation is Isolation.SHARED or (
+            order.isolation is Isolation.BY_KIND and generation.is_async(order.callable)
+        )
+        self._check_room(shared=shared)
+        self._accepted.add(order.attempt_key)
+        exclusive = not shared or order.callable in generation.demoted
+        self._attempts.begin(order, self._pool.take(generation, exclusive=exclusive), counts_as_sync=not shared)
+        if exclusive:
+            self._loop.call_soon(self._pool.prepare, generation)
+
+    def cancel(self, order: CancelOrder) -> None:
+        """Stop an attempt by the ladder. A second time, or for an unknown key, nothing happens."""
+        by = f" by {order.by}" if order.by else ""
+        why = f": {order.why}" if order.why else ""
+        stop = StopRequest(
+            state=FinishedState.CANCELED, reason_code=order.reason_code, reason=f"cancel requested{by}{why}"
+        )
+        self._attempts.stop(order.attempt_key, stop)
+
+    def kill(self, attempt_key: str, reason_code: str, reason: str) -> None:
+        """Kill an attempt's worker at once. For an unknown key nothing happens."""
+        stop = StopRequest(state=FinishedState.FAILED, reason_code=reason_code, reason=reason)
+        self._attempts.kill(attempt_key, stop)
+
+    def resume_reading(self) -> None:
+        """Read workers again that were held back; call it when the sink's ``may_read`` turns True."""
+        self._attempts.settle_waiting()
+
+    # --- what there is --------------------------------------------------------------------------------------------
+
+    def workers(self) -> list[WorkerStatus]:
+        """Return the workers there are."""
+        return [
+            WorkerStatus(
+                pid=worker.pid,
+                exclusive=worker.exclusive,
+                generation=worker.generation.number,
+                running=len(worker.attempts),
+            )
+            for worker in self._pool
+            if worker.pid
+        ]
+
+    @property
+    def running(self) -> int:
+        """How many attempts it holds."""
+        return len(self._attempts)
+
+    @property
+    def generation(self) -> GenerationInfo | None:
+        """The generation that new attempts go to, None before the first was loaded."""
+        serving = self._loader.serving
+        if serving is None:
+            return None
+        return GenerationInfo(
+            number=serving.number,
+            digest=serving.digest,
+            loaded_at_us=serving.loaded_at_us,
+            forkable=serving.forkable,
+            unforkable_reason=serving.unforkable_reason,
+        )
+
+    @property
+    def manifest(self) -> Mapping[str, Any] | None:
+        """What that generation offers."""
+        return None if self._loader.serving is None else self._loader.serving.manifest
+
+    @property
+    def reaper_identity(self) -> tuple[int, int]:
+        """The reaper's pid and start time. Once that process is gone, so is every process below it."""
+        return (0, 0) if self._reaper is None else self._reaper.identity
+
+    def code_newer(self) -> bool:
+        """Return whether files on disk are newer than what is loaded."""
+        serving = self._loader.serving
+        return serving is not None and self._disk.newer_than(serving.stamp, serving.project.spec)
+
+    # --- workers --------------------------------------------------------------------------------------------------
+
+    def _check_room(self, *, shared: bool) -> None:
+        limit, name = (self._settings.max_async, "max_async") if shared else (self._settings.max_sync, "max_sync")
+        held = self._attempts.count(sync=not shared)
+        if held >= limit:
+            raise Refused("host_full", f"the host runs {held} such steps, and {name} is {limit}")
+
+    def _start_worker(self, generation: ServingGeneration, kind: WorkerKind) -> WorkerHandle:
+        exclusive = kind is WorkerKind.EXCLUSIVE
+        number, self._next_worker = self._next_worker, self._next_worker + 1
+        worker = WorkerHandle(
+            number=number,
+            generation=generation,
+            exclusive=exclusive,
+            loop=self._loop,
+            may_read=lambda: self._sink.may_read(exclusive=exclusive),
+            on_message=self._attempts.heard,
+            on_nonsense=self._nonsense,
+            on_host_output=_host_output,
+        )
+        forked = generation.forkable and generation.template is not None
+        generation.forking += 1
+        message = {"is": "spawn", "worker": number, "template": generation.template if forked else None}
+        self._tell_reaper(message, worker.child_fds)
+        worker.handed_over()
+        worker.link.send(
+            {
+                "is": "bootstrap",
+                "version": 1,
+                "exclusive": exclusive,
+                "nice": self._settings.nice or 0,
+                "connectors": generation.project.connectors.to_json(),
+                "spec": None if forked else generation.project.spec.to_json(),
+                "sources": None if forked else generation.sources,
+            }
+        )
+        return worker
+
+    def _shut_down(self, worker: WorkerHandle) -> None:
+        """End an idle worker: let it close its connections, then kill what is left of its tree."""
+        if worker.number in self._shutdowns or worker.kill_note is not None:
+            return
+        worker.link.send({"is": "shutdown"})
+        self._shutdowns[worker.number] = self._loop.call_later(
+            _SHUTDOWN_SECONDS, self._tell_reaper, {"is": "kill_tree", "worker": worker.number}, ()
+        )
+
+    def _nonsense(self, worker: WorkerHandle, error: FrameError | None) -> None:
+        """A worker's connection has ended. Either it is dying, or plugin code has done something to it."""
+        if worker.number in self._shutdowns:
+            return
+        worker.closed = True
+        if error is not None and worker.kill_note is None:
+            worker.kill_note = KillNote(culprit=None, why=f"it wrote nonsense to its host: {error}")
+        self._tell_reaper({"is": "kill_tree", "worker": worker.number}, ())
+
+    # --- the reaper -----------------------------------------------------------------------------------------------
+
+    async def _start_reaper(self) -> None:
+        megabyte = 1024 * 1024
+        limits = {
+            "memory_bytes": None if self._settings.memory_mb is None else self._settings.memory_mb * megabyte,
+            "max_processes": self._settings.max_processes,
+        }
+        self._reaper = ReaperLink(
+            loop=self._loop,
+            environ=self._environ,
+            limits=limits,
+            on_message=self._reaper_said,
+            on_end=self._reaper_ended,
+        )
+        self.mechanism = await self._reaper.start()
+
+    def _tell_reaper(self, message: Mapping[str, Any], fds: Sequence[int] = ()) -> None:
+        if self._reaper is not None:
+            self._reaper.send(message, fds)
+
+    def _reaper_said(self, message: dict[str, Any]) -> None:
+        match message["is"]:
+            case "spawned":
+                self._spawned(message)
+            case "spawn_failed":
+                self._exited(message, {"cause": None, "error": message["error"]})
+            case "exited":
+                self._exited(message, message)
+            case "template_started":
+                _log.info("template %d is process %d", message["template"], message["pid"])
+            case "template_exited":
+                self._loader.template_exited(message)
+
+    def _spawned(self, message: dict[str, Any]) -> None:
+        worker = self._pool.get(message["worker"])
+        if worker is not None:
+            worker.pid = message["pid"]
+            self._fork_answered(worker)
+
+    def _fork_answered(self, worker: WorkerHandle) -> None:
+        worker.generation.forking -= 1
+        self._loader.stop_template_if_idle(worker.generation)
+
+    def _exited(self, message: dict[str, Any], exited: Mapping[str, Any]) -> None:
+        """Conclude the attempts of a worker of which nothing is left."""
+        worker = self._pool.get(message["worker"])
+        if worker is None:
+            return
+        if not worker.pid:
+            self._fork_answered(worker)
+        if (timer := self._shutdowns.pop(worker.number, None)) is not None:
+            timer.cancel()
+        worker.closed = True
+        worker.link.read()
+        self._attempts.worker_ended(worker, exited)
+
+    def _reaper_ended(self) -> None:
+        """The reaper was killed, by whomever: kill what it left, fail what ran, and start another."""
+        reaper, self._reaper = self._reaper, None
+        assert reaper is not None
+        _log.error("the reaper has died; every worker is killed, and a new reaper started")
+        reaper.bury()
+        for worker in self._pool:
+            worker.closed = True
+            worker.link.read()
+            if worker.kill_note is None:
+                worker.kill_note = KillNote(culprit=None, why="the host's reaper process has died")
+            self._attempts.worker_ended(worker, {"cause": None})
+        self._loader.reaper_ended()
+        self._revival = self._loop.create_task(self._revive())
+
+    async def _revive(self) -> None:
+        await self._start_reaper()
+        outcome = await self.load(force=True)
+        if not outcome.accepted:
+            _log.error("no generation could be loaded after the reaper died: %s", "; ".join(outcome.reasons))
+
+    def _end_slow_starters(self) -> None:
+        """Kill workers that have not become ready in the time a load may take."""
+        limit = self._settings.load_seconds
+        for worker in self._pool:
+            if not worker.ready and worker.kill_note is None and time.monotonic() - worker.made > limit:
+                worker.closed = True
+                worker.kill_note = KillNote(culprit=None, why=f"it did not become ready within {limit:g} s")
+                self._tell_reaper({"is": "kill_tree", "worker": worker.number}, ())
+
+    def _tick(self) -> None:
+        self._watchdog.look(self._pool)
+        self._end_slow_starters()
+        self._pool.trim()
+        self._tick_timer = self._loop.call_later(_TICK_SECONDS, self._tick)
+
+
+_DRAINING = StopRequest(
+    state=FinishedState.FAILED, reason_code="host_draining", reason="the host is stopping and the step had not finished"
+)
+
+
+def _host_output(worker: WorkerHandle, text: str) -> None:
+    _log.info("worker %d, outside any step: %s", worker.pid, text[:1000])

@@ -1,0 +1,100 @@
+"""The values a supervisor gives and takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from nomaflow_host.attempts import FinishedState
+    from nomaflow_host.connectors import ResolvedConnectors
+    from nomaflow_host.generation import ProjectSpec
+
+__all__ = ["GenerationInfo", "LoadOutcome", "ProjectLoad", "ProjectSource", "Refused", "StopRequest", "WorkerStatus"]
+
+
+class Refused(Exception):
+    """Raised when an order is not taken.
+
+    :ivar reason_code: ``host_draining``, ``host_full`` or ``host_has_no_code``
+    :ivar reason: one sentence
+    """
+
+    def __init__(self, reason_code: str, reason: str) -> None:
+        """Name the reason and say it in a sentence."""
+        super().__init__(reason)
+        self.reason_code = reason_code
+        self.reason = reason
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ProjectLoad:
+    """What one generation is loaded from."""
+
+    spec: ProjectSpec
+    connectors: ResolvedConnectors
+
+
+class ProjectSource(Protocol):
+    """Reads the project from disk, at each load."""
+
+    def __call__(self) -> ProjectLoad:
+        """Return the project as it is now."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LoadOutcome:
+    """What became of a load.
+
+    :param generation: the one that serves now, 0 for none
+    :param digest: its manifest's digest, ``sha256:…``; empty for none
+    :param reasons: why it was refused, or what was overridden
+    :param problems: those of the new manifest
+    :param manifest: the one that serves now
+    :param output_tail: the last 4 KiB that the imports have printed
+    :param seconds: how long it took
+    """
+
+    accepted: bool
+    generation: int
+    digest: str
+    reasons: tuple[str, ...] = ()
+    problems: tuple[Mapping[str, Any], ...] = ()
+    manifest: Mapping[str, Any] | None = None
+    output_tail: str = ""
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GenerationInfo:
+    """The generation that new attempts go to.
+
+    :param forkable: whether its workers are forked; otherwise `unforkable_reason` says why each is a new interpreter
+    """
+
+    number: int
+    digest: str
+    loaded_at_us: int
+    forkable: bool
+    unforkable_reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WorkerStatus:
+    """One worker."""
+
+    pid: int
+    exclusive: bool
+    generation: int
+    running: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StopRequest:
+    """Why an attempt is being stopped, and what that makes of it."""
+
+    state: FinishedState
+    reason_code: str
+    reason: str

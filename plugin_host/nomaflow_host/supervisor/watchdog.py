@@ -1,0 +1,108 @@
+"""Finding the step that blocks a shared worker's event loop."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import time
+from typing import TYPE_CHECKING, Any
+
+from nomaflow_host.worker.signals import DUMP
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from nomaflow_host.supervisor.held import HeldAttempt
+    from nomaflow_host.supervisor.worker_handle import WorkerHandle
+
+__all__ = ["LoopWatchdog"]
+
+_log = logging.getLogger("nomaflow.host.watchdog")
+_MAX_STACK = 64 * 1024
+_MAX_FRAMES = 40
+
+
+class LoopWatchdog:
+    """Looks at the beats of shared workers; asks a silent one for its stacks, and logs whose code stands there.
+
+    :param blocked_seconds: how long a loop may stand still
+    :param tell_reaper: sends the reaper a command
+    """
+
+    def __init__(self, *, blocked_seconds: float, tell_reaper: Callable[[Mapping[str, Any]], None]) -> None:
+        self._blocked_ns = int(blocked_seconds * 1e9)
+        self._tell_reaper = tell_reaper
+
+    def look(self, workers: Iterable[WorkerHandle]) -> None:
+        """Look at every shared worker once. Called a few times a second."""
+        now = time.monotonic_ns()
+        for worker in workers:
+            if worker.exclusive or not worker.ready:
+                continue
+            beat = worker.page.beat_ns
+            if not beat or not worker.attempts or now - beat < self._blocked_ns:
+                worker.blocked_since = worker.next_dump = 0.0
+                worker.dump_asked = False
+            elif worker.dump_asked:
+                worker.dump_asked = False
+                self._report(worker)
+            elif time.monotonic() >= worker.next_dump:
+                self._ask(worker, beat)
+
+    def _ask(self, worker: WorkerHandle, beat_ns: int) -> None:
+        """Have the worker write its stacks; a handler in C does so, whatever holds the interpreter."""
+        first = worker.blocked_since == 0.0
+        worker.blocked_since = beat_ns / 1e9
+        blocked_for = time.monotonic() - worker.blocked_since
+        worker.next_dump = time.monotonic() + (5.0 if first else blocked_for)
+        worker.page.blocker = None
+        os.ftruncate(worker.dump_fd, 0)
+        os.lseek(worker.dump_fd, 0, os.SEEK_SET)
+        worker.dump_asked = True
+        self._tell_reaper({"is": "signal", "worker": worker.number, "signum": int(DUMP)})
+
+    def _report(self, worker: WorkerHandle) -> None:
+        stack = _main_stack(os.pread(worker.dump_fd, _MAX_STACK, 0).decode("utf-8", "replace"))
+        blocker = _blocker(worker, stack)
+        if blocker is not None:
+            worker.page.blocker = blocker.slot
+        seconds = time.monotonic() - worker.blocked_since
+        since = time.strftime("%H:%M:%S", time.gmtime(time.time() - seconds))
+        who = "a step" if blocker is None else f"step {blocker.order.step!r} ({blocker.order.callable})"
+        text = (
+            f"{who} blocks the event loop of shared worker {worker.pid} since {since} UTC ({seconds:.1f} s); the other "
+            f'steps in it wait (use await, asyncio.to_thread or isolation = "exclusive")\n{stack}'
+        )
+        for attempt in [blocker] if blocker is not None else list(worker.attempts.values()):
+            attempt.log.host_line(logging.WARNING, text)
+        fields = {} if blocker is None else {"run_id": blocker.order.run_id, "step": blocker.order.step}
+        _log.warning("%s", text, extra=fields)
+
+
+def _blocker(worker: WorkerHandle, stack: str) -> HeldAttempt | None:
+    """Return whose code is on the loop: as the worker has noted it, else the only one, else by the stack."""
+    noted = worker.page.blocker
+    if noted is not None:
+        return worker.attempts.get(noted)
+    if len(worker.attempts) == 1:
+        return next(iter(worker.attempts.values()))
+    found = [attempt for attempt in worker.attempts.values() if _is_in(attempt, stack)]
+    return found[0] if len(found) == 1 else None
+
+
+def _is_in(attempt: HeldAttempt, stack: str) -> bool:
+    file = attempt.location.rpartition(":")[0]
+    name = attempt.order.callable.rpartition(":")[2].rpartition(".")[2]
+    return (
+        bool(file)
+        and re.search(rf'{re.escape(file)}", line \d+ in {re.escape(name)}$', stack, re.MULTILINE) is not None
+    )
+
+
+def _main_stack(dump: str) -> str:
+    """Return the main thread's part of what faulthandler wrote: the last one, without the worker's own frames."""
+    threads = re.split(r"(?m)^(?:Current thread|Thread) 0x[0-9a-f]+.*\n", dump)
+    lines = [line for line in threads[-1].splitlines() if line.strip()]
+    ours = next((at for at, line in enumerate(lines) if "nomaflow_host" in line or "asyncio/events.py" in line), None)
+    return "\n".join(lines[:ours][:_MAX_FRAMES]) if ours else "\n".join(lines[:_MAX_FRAMES])

@@ -1,0 +1,169 @@
+"""A worker as its host's main process sees it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from nomaflow_api.v1.log_lines import SHARED
+from nomaflow_host.frames import FrameSocket
+from nomaflow_host.ring import MAX_SLOTS, RingPage, create_ring_memory
+from nomaflow_host.supervisor.links import AsyncLink
+from nomaflow_host.supervisor.log_pump import LogPump
+from nomaflow_host.supervisor.output_pipe import OutputPipe
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from nomaflow_host.frames import FrameError
+    from nomaflow_host.supervisor.generations import ServingGeneration
+    from nomaflow_host.supervisor.held import HeldAttempt
+
+__all__ = ["KillNote", "WorkerHandle"]
+
+_STDOUT_LEVEL = 20
+_STDERR_LEVEL = 30
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KillNote:
+    """Why this host kills a worker.
+
+    :param culprit: the attempt that made it necessary, None where none did
+    :param why: for its neighbours
+    """
+
+    culprit: HeldAttempt | None
+    why: str
+
+
+class WorkerHandle:
+    """One worker: its connection, its ring and pipes, and the attempts in it.
+
+    :param exclusive: whether it runs one attempt at a time
+    :param on_message: gets each message of it
+    :param on_nonsense: called when it has closed its connection or broken the protocol
+    """
+
+    def __init__(
+        self,
+        *,
+        number: int,
+        generation: ServingGeneration,
+        exclusive: bool,
+        loop: asyncio.AbstractEventLoop,
+        may_read: Callable[[], bool],
+        on_message: Callable[[WorkerHandle, dict[str, Any]], None],
+        on_nonsense: Callable[[WorkerHandle, FrameError | None], None],
+        on_host_output: Callable[[WorkerHandle, str], None],
+    ) -> None:
+        self.number = number
+        self.generation = generation
+        self.exclusive = exclusive
+        self.pid = 0
+        self.attempts: dict[int, HeldAttempt] = {}
+        self.ready = False
+        self.closed = False
+        self.tainted = False
+        self.kill_note: KillNote | None = None
+        self.steps = 0
+        self.first_rss = 0
+        self.last_rss = 0
+        self.made = self.idle_since = time.monotonic()
+        self.blocked_since = 0.0
+        self.dump_asked = False
+        self.next_dump = 0.0
+        self._next_slot = 0
+        self._on_host_output = on_host_output
+        self._open(loop, may_read, on_message, on_nonsense)
+
+    def _open(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        may_read: Callable[[], bool],
+        on_message: Callable[[WorkerHandle, dict[str, Any]], None],
+        on_nonsense: Callable[[WorkerHandle, FrameError | None], None],
+    ) -> None:
+        """Make all that connects it; the worker's ends wait in `child_fds`."""
+        here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        ring = create_ring_memory()
+        self.page = RingPage(ring)
+        flags = os.EFD_NONBLOCK | os.EFD_CLOEXEC
+        doorbell, room = os.eventfd(0, flags), os.eventfd(0, flags)
+        out_read, out_write = os.pipe()
+        err_read, err_write = os.pipe()
+        for fd in (out_read, err_read):
+            os.set_blocking(fd, False)  # the standard library's own signature
+        self.dump_fd = os.memfd_create("nomaflow-stacks", os.MFD_CLOEXEC)
+        theirs = (there.detach(), ring, os.dup(doorbell), os.dup(room), os.dup(self.dump_fd))
+        self.child_fds: tuple[int, ...] = (out_write, err_write, *theirs)
+        pipes = (
+            OutputPipe(fd=out_read, name="stdout", level=_STDOUT_LEVEL, take=self._printed),
+            OutputPipe(fd=err_read, name="stderr", level=_STDERR_LEVEL, take=self._printed),
+        )
+        self.pump = LogPump(
+            loop=loop, page=self.page, doorbell=doorbell, room=room, pipes=pipes, take=self._records, may_read=may_read
+        )
+        self.pump.start()
+        self.link = AsyncLink(
+            link=FrameSocket(here),
+            loop=loop,
+            on_message=lambda message: on_message(self, message),
+            on_end=lambda error: on_nonsense(self, error),
+        )
+
+    def handed_over(self) -> None:
+        """Close this process's copies of the worker's ends."""
+        for fd in self.child_fds:
+            os.close(fd)
+        self.child_fds = ()
+
+    def put_in(self, attempt: HeldAttempt) -> int:
+        """Give an attempt a slot and return it."""
+        while self._next_slot in self.attempts:
+            self._next_slot = (self._next_slot + 1) % MAX_SLOTS
+        slot = self._next_slot
+        self._next_slot = (slot + 1) % MAX_SLOTS
+        self.attempts[slot] = attempt
+        self.page.cancelled[slot] = 0
+        self.steps += 1
+        return slot
+
+    def take_out(self, slot: int) -> None:
+        """Free an attempt's slot."""
+        self.attempts.pop(slot, None)
+        self.idle_since = time.monotonic()
+
+    def close(self) -> None:
+        """Close everything. May be called twice."""
+        self.link.close()
+        self.pump.close()
+        self.handed_over()
+        if self.dump_fd >= 0:
+            os.close(self.dump_fd)
+            self.dump_fd = -1
+
+    def _records(self, records: list[bytes]) -> None:
+        """Deal ring records out to the attempts whose slots they name."""
+        by_slot: dict[bytes, list[bytes]] = {}
+        for record in records:
+            by_slot.setdefault(record[:3], []).append(record[3:])
+        for digits, lines in by_slot.items():
+            attempt = self.attempts.get(int(digits)) if digits.isdigit() else None
+            if attempt is not None:
+                attempt.log.add(lines)
+
+    def _printed(self, pieces: list[tuple[str, int]], pipe: OutputPipe) -> None:
+        """Give what came through a pipe to the only attempt there is, or to each of them, marked."""
+        attempts = list(self.attempts.values())
+        if not attempts:
+            for text, _ in pieces:
+                self._on_host_output(self, text)
+            return
+        lines = pipe.encode(pieces, SHARED if len(attempts) > 1 else 0)
+        for attempt in attempts:
+            attempt.log.add(lines)

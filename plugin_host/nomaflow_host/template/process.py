@@ -1,0 +1,124 @@
+"""The template's process. One thread, no event loop, never gRPC."""
+
+from __future__ import annotations
+
+import faulthandler
+import gc
+import os
+import select
+import socket
+import sys
+from typing import TYPE_CHECKING, NoReturn
+
+from nomaflow_host.compat import install_liberty_aliases
+from nomaflow_host.frames import Frame, FrameSocket
+from nomaflow_host.generation import Generation, ProjectSpec, load_generation
+from nomaflow_host.reaper.proc import die_with_parent
+from nomaflow_host.reaper.spawning import FIRST_FD
+from nomaflow_host.template.forking import fork_to_reaper, unforkable
+from nomaflow_host.worker import WorkerChannels, install_log_capture, install_tracking, run_worker
+from nomaflow_host.worker.sources import read_sources
+
+if TYPE_CHECKING:
+    from typing import Any
+
+__all__ = ["Template", "main"]
+
+_SIGKILL = 9
+
+
+class Template:
+    """One generation, loaded, and the connections of its process.
+
+    :param control: the connection to the host's main process
+    :param reaper: the connection to the parent of this process
+    """
+
+    def __init__(self, *, control: FrameSocket, reaper: FrameSocket) -> None:
+        self._control = control
+        self._reaper = reaper
+        self._generation: Generation | None = None
+
+    def run(self) -> None:
+        """Load what main names, then fork workers until either connection ends."""
+        self._load(_next_frame(self._control).message)
+        while not self._reaper.ended and not self._control.ended:
+            select.select([self._reaper, self._control], [], [])
+            self._control.receive()
+            for frame in self._reaper.receive():
+                self._fork(frame)
+
+    def _load(self, bootstrap: dict[str, Any]) -> None:
+        spec = ProjectSpec.from_json(bootstrap["spec"])
+        # Shows where an endless import stands, shortly before its time is up.
+        faulthandler.enable()
+        faulthandler.dump_traceback_later(max(0.1, bootstrap["load_seconds"] * 0.75))
+        self._generation = load_generation(spec, environ=os.environ, trace_stream=sys.stderr)
+        faulthandler.cancel_dump_traceback_later()
+        reason = unforkable() or ("asked to spawn" if bootstrap["spawn_only"] else "")
+        sys.stdout.flush()
+        gc.collect()
+        gc.freeze()
+        self._control.send(
+            {
+                "is": "ready",
+                "version": 1,
+                "manifest": self._generation.manifest(),
+                "forkable": not reason,
+                "unforkable_reason": reason,
+                "timings": dict(self._generation.timings),
+                "sources": read_sources(spec.plugin_dirs),
+            }
+        )
+        self._control.flush_all()
+
+    def _fork(self, frame: Frame) -> None:
+        out, err, *channels = frame.fds
+        try:
+            pid = fork_to_reaper(keep=(out, err))
+        except OSError as error:
+            self._reaper.send({"is": "forked", "worker": frame.message["worker"], "error": str(error)})
+            frame.close()
+            return
+        if pid == 0:
+            self._become_worker(channels)
+        frame.close()
+        self._reaper.send({"is": "forked", "worker": frame.message["worker"], "pid": pid})
+        self._reaper.flush_all()
+
+    def _become_worker(self, channels: list[int]) -> NoReturn:
+        try:
+            self._control.close()
+            self._reaper.close()
+            control, ring, doorbell, room, dump = channels
+            run_worker(
+                WorkerChannels(control=control, ring=ring, doorbell=doorbell, room=room, dump=dump),
+                generation=self._generation,
+            )
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
+            raise
+        finally:
+            os._exit(1)
+
+
+def _next_frame(link: FrameSocket) -> Frame:
+    while not link.ended:
+        select.select([link], [], [])
+        if frames := link.receive():
+            return frames[0]
+    sys.exit(0)
+
+
+def main() -> int:
+    """Be a template on descriptors 3 and 4; return its exit code."""
+    die_with_parent(_SIGKILL)
+    control, reaper = (FrameSocket(socket.socket(fileno=fd)) for fd in (FIRST_FD, FIRST_FD + 1))
+    for fd in (FIRST_FD, FIRST_FD + 1):
+        os.set_inheritable(fd, False)  # noqa: FBT003  # the standard library's own signature
+    os.umask(0o077)
+    install_log_capture()
+    install_tracking()
+    install_liberty_aliases()
+    Template(control=control, reaper=reaper).run()
+    return 0

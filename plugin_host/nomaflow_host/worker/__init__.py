@@ -1,0 +1,9 @@
+"""A worker: the process that runs callables. Forked from a template, or started as ``-m nomaflow_host.worker``."""
+
+from __future__ import annotations
+
+from nomaflow_host.worker.capture import install_log_capture
+from nomaflow_host.worker.process import WorkerChannels, run_worker
+from nomaflow_host.worker.tracking import install_tracking
+
+__all__ = ["WorkerChannels", "install_log_capture", "install_tracking", "run_worker"]

@@ -1,0 +1,59 @@
+"""Where the lines of a worker go: the ring, or, in a process that a callable forked, the output it shares."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING
+
+from nomaflow_api.v1.log_lines import CONTINUED, encode_line, split_message
+
+if TYPE_CHECKING:
+    from nomaflow_host.ring import RingWriter
+
+__all__ = ["Emitter", "write_all"]
+
+_SHORT = 16 * 1024
+
+
+class Emitter:
+    """Writes lines to the ring of this process.
+
+    :param writer: the worker's end of its ring
+    """
+
+    def __init__(self, *, writer: RingWriter) -> None:
+        self._writer = writer
+        self._detached = False
+        os.register_at_fork(after_in_child=self._detach)
+
+    def line(self, prefix: bytes, level: int, at_us: int, logger: str, message: str, flags: int = 0) -> None:
+        """Write one line, in marked pieces if it is long.
+
+        :param prefix: three digits, the slot of the attempt
+        """
+        if self._detached:
+            write_all(2, f"{logger}: {message}\n".encode("utf-8", "surrogateescape"))
+        elif len(message) <= _SHORT:
+            self._writer.write(prefix + encode_line(level, at_us, logger, message, flags))
+        else:
+            *pieces, last = split_message(message)
+            for piece in pieces:
+                self._writer.write(prefix + encode_line(level, at_us, logger, piece, flags | CONTINUED))
+            self._writer.write(prefix + encode_line(level, at_us, logger, last, flags))
+
+    @property
+    def detached(self) -> bool:
+        """Whether this is a process that the worker's code forked: the ring has one writer only."""
+        return self._detached
+
+    def _detach(self) -> None:
+        self._detached = True
+
+
+def write_all(fd: int, data: bytes) -> None:
+    """Write *data* to a blocking descriptor; what it cannot take, since its reader is gone, is dropped."""
+    view = memoryview(data)
+    with contextlib.suppress(OSError):
+        while view:
+            view = view[os.write(fd, view) :]

@@ -1,0 +1,56 @@
+"""What a step has left running when it returns."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from nomaflow_host.worker.tracking import adopted_daemon, has_children, is_library_thread, is_running
+
+if TYPE_CHECKING:
+    import asyncio
+    from typing import Any
+
+    from nomaflow_host.worker.scope import AttemptScope
+
+__all__ = ["describe_leftovers", "has_library_threads", "left_tasks", "left_threads"]
+
+
+def describe_leftovers(scope: AttemptScope, *, alone: bool) -> str:
+    """Return in words what still runs of a step, empty for nothing.
+
+    :param alone: whether no other step runs in this process, so that every child process is this one's
+    """
+    counts = {
+        "task": len(left_tasks(scope)),
+        "thread": sum(thread.is_alive() for thread in list(scope.threads)),
+        "piece of work in an executor": len(scope.working),
+        "process": sum(is_running(process) for process in scope.processes),
+    }
+    if not counts["process"] and (has_children() if alone else adopted_daemon(scope.began)):
+        counts["process"] = 1
+    return " and ".join(_counted(count, noun) for noun, count in counts.items() if count)
+
+
+def left_tasks(scope: AttemptScope) -> list[asyncio.Task[Any]]:
+    """Return its tasks that are not done."""
+    return [task for task in list(scope.tasks) if not task.done()]
+
+
+def left_threads(scope: AttemptScope) -> list[int]:
+    """Return the idents of threads in which its code runs."""
+    idents = [thread.ident for thread in list(scope.threads) if thread.is_alive()]
+    return [ident for ident in (*idents, *list(scope.working.values())) if ident]
+
+
+def has_library_threads() -> bool:
+    """Whether a library's thread runs on in this process, other than an idle one of an executor."""
+    return any(
+        is_library_thread(thread) and not thread.name.startswith(("ThreadPoolExecutor", "asyncio_"))
+        for thread in threading.enumerate()
+    )
+
+
+def _counted(count: int, noun: str) -> str:
+    plural = {"process": "processes", "piece of work in an executor": "pieces of work in executors"}
+    return f"{count} {noun if count == 1 else plural.get(noun, noun + 's')}"

@@ -1,0 +1,116 @@
+"""What an attempt came to, in the worker's eyes, and how exceptions are told."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import traceback
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from nomaflow import StepCancelled, StepFailed
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+__all__ = ["Outcome", "author_traceback", "error_text", "exception_types", "outcome_of_exception"]
+
+_MAX_ERROR = 2000
+_NOBODY_ASKED = "the code raised CancelledError though nobody had asked it to stop"
+_MAX_TRACEBACK = 256 * 1024
+_OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outcome:
+    """How the callable ended, before it is known whether somebody asked it to stop.
+
+    :param extras_json: JSON text, empty for none
+    :param cancelled_error: whether it ended by a CancelledError
+    """
+
+    state: str
+    reason_code: str = ""
+    reason: str = ""
+    error: str = ""
+    exception_types: tuple[str, ...] = ()
+    rows_affected: int | None = None
+    extras_json: str = ""
+    has_result: bool = False
+    warnings: tuple[str, ...] = ()
+    cancelled_error: bool = False
+    not_started: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it for the frame to the host's main process."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Outcome:
+        """Read what `to_json` made."""
+        lists = {name: tuple(values[name]) for name in ("exception_types", "warnings")}
+        return cls(**{**values, **lists})
+
+
+def outcome_of_exception(error: BaseException) -> Outcome:
+    """Return the outcome of a callable that raised *error*, asked for by nobody."""
+    text = error_text(error)
+    state, code, reason = "FAILED", "step_failed", text
+    if isinstance(error, asyncio.CancelledError):
+        state, code, reason = "CANCELED", "raised_by_code", _NOBODY_ASKED
+    elif isinstance(error, StepCancelled):
+        state, code = "CANCELED", "step_cancelled"
+    return Outcome(
+        state=state,
+        reason_code=code,
+        reason=reason,
+        error=text,
+        exception_types=exception_types(error),
+        cancelled_error=isinstance(error, asyncio.CancelledError),
+    )
+
+
+def error_text(error: BaseException) -> str:
+    """Return one short text, ``ValueError: message``; the message alone where the author chose it for readers."""
+    name = type(error).__name__
+    text = _text_of(error)
+    if isinstance(error, (StepFailed, StepCancelled)) and text:
+        return _short(text)
+    if isinstance(error, BaseExceptionGroup):
+        inner = "; ".join(error_text(each) for each in error.exceptions[:5])
+        more = f"; and {len(error.exceptions) - 5} more" if len(error.exceptions) > 5 else ""
+        return _short(f"{name}: {text}: {inner}{more}")
+    return _short(f"{name}: {text}" if text else name)
+
+
+def exception_types(error: BaseException) -> tuple[str, ...]:
+    """Return the qualified names of the exception's classes, most derived first."""
+    return tuple(f"{kind.__module__}.{kind.__qualname__}" for kind in type(error).__mro__ if kind is not object)
+
+
+def author_traceback(error: BaseException) -> str:
+    """Return the traceback from the author's own frames on, causes included."""
+    trace = error.__traceback__
+    while trace is not None and _is_ours(trace):
+        trace = trace.tb_next
+    try:
+        parts = traceback.TracebackException(type(error), error, trace, compact=True).format()
+        text = "".join(parts).rstrip("\n")
+    except Exception:  # noqa: BLE001  # hostile __str__, __cause__ or source files
+        text = "".join(traceback.format_tb(trace)) + error_text(error)
+    return text if len(text) <= _MAX_TRACEBACK else f"{text[:_MAX_TRACEBACK]}\n(cut: {len(text)} characters)"
+
+
+def _is_ours(trace: TracebackType) -> bool:
+    return trace.tb_frame.f_code.co_filename.startswith(_OURS)
+
+
+def _text_of(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as failure:  # noqa: BLE001  # the author's __str__ may raise anything
+        return f"(its text cannot be shown: {type(failure).__name__} in __str__)"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _MAX_ERROR else f"{text[:_MAX_ERROR]}… ({len(text)} characters)"

@@ -1,0 +1,248 @@
+"""The worker's process: its setting up, its event loop and its connection to the host's main process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import os
+import random
+import select
+import signal
+import socket
+import sys
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from nomaflow_host.attempts import AttemptOrder, Isolation, TimeoutKind
+from nomaflow_host.connectors import ResolvedConnectors
+from nomaflow_host.frames import Frame, FrameError, FrameSocket
+from nomaflow_host.generation import Generation, ProjectSpec, load_generation
+from nomaflow_host.reaper.proc import become_subreaper, die_with_parent
+from nomaflow_host.reaper.spawning import FIRST_FD
+from nomaflow_host.ring import RingPage, RingWriter
+from nomaflow_host.worker.capture import set_log_level, show_warnings_again
+from nomaflow_host.worker.emitter import Emitter
+from nomaflow_host.worker.running import AttemptRun
+from nomaflow_host.worker.scope import CURRENT
+from nomaflow_host.worker.services import WorkerServices
+from nomaflow_host.worker.signals import install_signals
+from nomaflow_host.worker.sources import serve_sources
+from nomaflow_host.worker.streams import install_streams
+from nomaflow_host.worker.usage import resident_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+__all__ = ["WorkerChannels", "run_worker"]
+
+_BEAT_SECONDS = 0.25
+_INFO = 20
+_OOM_SCORE = "500"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WorkerChannels:
+    """The descriptors that connect a worker to its host's main process; 1 and 2 are pipes to it as well."""
+
+    control: int
+    ring: int
+    doorbell: int
+    room: int
+    dump: int
+
+    @classmethod
+    def inherited(cls) -> WorkerChannels:
+        """Return those of a fresh interpreter."""
+        control, ring, doorbell, room, dump = range(FIRST_FD, FIRST_FD + 5)
+        for fd in (control, ring, doorbell, room, dump):
+            os.set_inheritable(fd, False)  # noqa: FBT003  # the standard library's own signature
+        return cls(control=control, ring=ring, doorbell=doorbell, room=room, dump=dump)
+
+
+class _Worker:
+    """Takes orders from the control connection and runs them on this thread's event loop."""
+
+    def __init__(self, *, link: FrameSocket, loop: asyncio.AbstractEventLoop, services: WorkerServices) -> None:
+        self._link = link
+        self._loop = loop
+        self._services = services
+        self._runs: dict[int, AttemptRun] = {}
+        self._keep: set[asyncio.Task[None]] = set()
+        self._beating = False
+
+    def take(self, frames: list[Frame]) -> None:
+        """Do what the frames say."""
+        for frame in frames:
+            message = frame.message
+            match frame.kind:
+                case "run":
+                    self._run(message)
+                case "cancel":
+                    if (run := self._runs.get(message["slot"])) is not None:
+                        run.ask_to_stop()
+                case "shutdown":
+                    self._spawn(self._shut_down())
+                case unknown:
+                    raise FrameError(f"a worker has no command {unknown!r}")
+
+    def read(self) -> None:
+        """Take what has come; end this process where its host is gone."""
+        self.take(self._link.receive())
+        if self._link.ended:
+            os._exit(0)
+
+    def interrupt(self) -> None:
+        """Second rung of the ladder, from the signal's handler, which may have interrupted the loop itself."""
+        for run in list(self._runs.values()):
+            run.interrupt()
+            self._loop.call_soon_threadsafe(run.ask_to_stop)
+
+    def _run(self, message: dict[str, Any]) -> None:
+        slot = message["slot"]
+        run = AttemptRun(
+            order=_order_of(message["order"]), slot=slot, services=self._services, is_alone=lambda: len(self._runs) == 1
+        )
+        self._runs[slot] = run
+        self._levels_changed()
+        show_warnings_again()
+        if not self._beating:
+            self._beating = True
+            self._beat()
+        self._spawn(self._run_to_the_end(slot, run))
+
+    async def _run_to_the_end(self, slot: int, run: AttemptRun) -> None:
+        try:
+            await run.run()
+        finally:
+            del self._runs[slot]
+            self._levels_changed()
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
+        self._keep.add(task)
+        task.add_done_callback(self._keep.discard)
+
+    def _levels_changed(self) -> None:
+        set_log_level(min((run.scope.level for run in self._runs.values()), default=_INFO))
+
+    def _beat(self) -> None:
+        """Show the host that the loop turns, while anything runs."""
+        if self._runs:
+            self._services.page.beat_ns = time.monotonic_ns()
+            self._loop.call_later(_BEAT_SECONDS, self._beat)
+        else:
+            self._beating = False
+            self._services.page.beat_ns = 0
+
+    async def _shut_down(self) -> None:
+        with contextlib.suppress(Exception):  # a connection that does not close goes with the process
+            await self._services.connectors.aclose()
+        os._exit(0)
+
+
+def run_worker(channels: WorkerChannels, *, generation: Generation | None) -> NoReturn:
+    """Be a worker until the host has had enough of it.
+
+    :param generation: the plugin code that this process has loaded; None to load what the bootstrap message names
+    """
+    _become_worker()
+    page = RingPage(channels.ring)
+    emitter = Emitter(writer=RingWriter(page=page, doorbell=channels.doorbell, room=channels.room))
+    install_streams(lambda: emitter.detached)
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    loop.set_task_factory(_tracked_task)  # type: ignore[arg-type]  # typeshed wants a generic protocol
+    link = FrameSocket(socket.socket(fileno=channels.control))
+    bootstrap, early = _bootstrap(link)
+    if bootstrap["nice"]:
+        os.nice(bootstrap["nice"])
+    if generation is None:
+        spec = ProjectSpec.from_json(bootstrap["spec"])
+        if bootstrap["sources"] is not None:
+            serve_sources(bootstrap["sources"], spec.plugin_dirs)
+        generation = load_generation(spec, environ=os.environ, trace_stream=sys.__stderr__ or sys.stderr)
+        gc.freeze()
+
+    def send(message: Any) -> None:
+        link.send(message)
+        if link.pending:
+            loop.add_writer(link, flush)
+
+    def flush() -> None:
+        if link.flush():
+            loop.remove_writer(link)
+
+    services = WorkerServices(
+        loop=loop,
+        send=send,
+        page=page,
+        emitter=emitter,
+        generation=generation,
+        connectors=generation.registry(ResolvedConnectors.from_json(bootstrap["connectors"])),
+        environ=os.environ,
+        exclusive=bootstrap["exclusive"],
+    )
+    worker = _Worker(link=link, loop=loop, services=services)
+    install_signals(page=page, dump_fd=channels.dump, interrupt=worker.interrupt)
+    send({"is": "ready", "version": 1, "rss_bytes": resident_bytes()})
+    loop.call_soon(worker.take, early)
+    loop.add_reader(link, worker.read)
+    _serve(loop)
+
+
+def _serve(loop: asyncio.AbstractEventLoop) -> NoReturn:
+    while True:
+        # A task of the author's that raises SystemExit or KeyboardInterrupt ends run_forever, not this worker.
+        with contextlib.suppress(SystemExit, KeyboardInterrupt, asyncio.CancelledError):
+            loop.run_forever()
+
+
+def _become_worker() -> None:
+    with contextlib.suppress(PermissionError):  # a fresh interpreter has its own session already
+        os.setsid()
+    become_subreaper()
+    die_with_parent(signal.SIGKILL)
+    os.umask(0o077)
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+        file.write(_OOM_SCORE)
+    random.seed()
+    numpy = sys.modules.get("numpy")
+    if numpy is not None:
+        numpy.random.seed()
+
+
+def _bootstrap(link: FrameSocket) -> tuple[dict[str, Any], list[Frame]]:
+    """Wait for the first frame; return it and those that came with it."""
+    frames: list[Frame] = []
+    while not frames:
+        select.select([link], [], [])
+        frames = link.receive()
+        if link.ended and not frames:
+            os._exit(0)
+    return frames[0].message, frames[1:]
+
+
+def _tracked_task(loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, Any], **options: Any) -> asyncio.Task[Any]:
+    """Make a task, noting it with the attempt in whose context it will run."""
+    task: asyncio.Task[Any] = asyncio.Task(coro, loop=loop, **options)
+    context = options.get("context")
+    scope = CURRENT.get() if context is None else context.get(CURRENT)
+    if scope is not None and not scope.closed:
+        scope.tasks.add(task)
+        task.add_done_callback(scope.tasks.discard)
+    return task
+
+
+def _order_of(values: dict[str, Any]) -> AttemptOrder:
+    """Read what `AttemptOrder.to_json` made."""
+    return AttemptOrder(
+        **{
+            **values,
+            "strict_keys": tuple(values["strict_keys"]),
+            "parent_chain": tuple((job, run) for job, run in values["parent_chain"]),
+            "isolation": Isolation(values["isolation"]),
+            "timeout_kind": TimeoutKind(values["timeout_kind"]),
+        }
+    )

@@ -1,0 +1,54 @@
+"""``ctx.progress``: the newest value, a few times a second."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Mapping
+
+__all__ = ["ProgressReporter"]
+
+_INTERVAL_SECONDS = 0.1
+
+
+class ProgressReporter:
+    """Called by the step from any thread; sends from the loop's.
+
+    :param send: sends a frame
+    """
+
+    def __init__(
+        self, *, loop: asyncio.AbstractEventLoop, send: Callable[[Mapping[str, Any]], None], slot: int
+    ) -> None:
+        self._loop = loop
+        self._send = send
+        self._slot = slot
+        self._newest: dict[str, Any] | None = None
+        self._scheduled = False
+
+    def __call__(self, done: float, total: float | None, message: str) -> None:
+        """Take the newest progress.
+
+        :raises TypeError: if *done* or *total* is not a number
+        """
+        self._newest = {
+            "is": "progress",
+            "slot": self._slot,
+            "at_us": time.time_ns() // 1000,
+            "done": float(done),
+            "total": None if total is None else float(total),
+            "message": str(message),
+        }
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon_threadsafe(self._loop.call_later, _INTERVAL_SECONDS, self.flush)
+
+    def flush(self) -> None:
+        """Send the newest progress if it was not sent yet."""
+        self._scheduled = False
+        newest, self._newest = self._newest, None
+        if newest is not None:
+            self._send(newest)

@@ -1,0 +1,251 @@
+"""Running one attempt."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import threading
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from nomaflow import StepFailed
+from nomaflow.calls import StepOutcome
+from nomaflow_host.generation import PreparationFailed, PreparedCall
+from nomaflow_host.worker.leftovers import describe_leftovers, has_library_threads, left_tasks, left_threads
+from nomaflow_host.worker.outcome import Outcome, author_traceback, error_text, outcome_of_exception
+from nomaflow_host.worker.progress import ProgressReporter
+from nomaflow_host.worker.scope import CURRENT, AttemptScope
+from nomaflow_host.worker.signals import interrupt_thread
+from nomaflow_host.worker.usage import Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from nomaflow_host.attempts import AttemptOrder
+    from nomaflow_host.worker.services import WorkerServices
+
+__all__ = ["AttemptRun"]
+
+_SETTLE_SECONDS = 0.01
+_RECHECK_SECONDS = 0.02
+_STEP_LOGGER = "nomaflow.step"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Ending:
+    """How the author's code came to its end."""
+
+    value: Any = None
+    error: BaseException | None = None
+
+
+class AttemptRun:
+    """One attempt from its order to its finished frame.
+
+    :param slot: its number in the ring, and in frames
+    :param is_alone: says whether no other attempt runs in this worker
+    """
+
+    def __init__(
+        self, *, order: AttemptOrder, slot: int, services: WorkerServices, is_alone: Callable[[], bool]
+    ) -> None:
+        self._order = order
+        self._slot = slot
+        self._services = services
+        self._is_alone = is_alone
+        self._asked = False
+        self._inner: asyncio.Task[_Ending] | None = None
+        self._thread: threading.Thread | None = None
+        level = logging.getLevelNamesMapping().get(order.log_level.upper(), logging.INFO)
+        self.scope = AttemptScope(order=order, slot=slot, level=level, emitter=services.emitter)
+        self._context = contextvars.copy_context()
+        self._context.run(CURRENT.set, self.scope)
+        self._progress = ProgressReporter(loop=services.loop, send=services.send, slot=slot)
+
+    async def run(self) -> None:
+        """Run it. Never raises; the last thing sent is the finished frame, once nothing of its code runs."""
+        usage = Usage.begin(exclusive=self._services.exclusive)
+        prepared = None
+        try:
+            prepared = self._context.run(self._prepare)
+        except PreparationFailed as error:
+            outcome = Outcome(
+                state="FAILED",
+                reason_code=error.reason_code,
+                reason=error.message,
+                error=error.message,
+                not_started=True,
+            )
+        except BaseException as error:  # noqa: BLE001  # whatever a plugin's hook raises fails this attempt only
+            outcome = replace(self._outcome_of(error), not_started=True)
+        if prepared is not None:
+            outcome = await self._call(prepared, usage)
+        clean = await self._settle(outcome)
+        self._finish(outcome, usage, clean=clean)
+
+    def ask_to_stop(self) -> None:
+        """First rung of the stop ladder: cancel the task. ``is_cancelled()`` is True already, by the ring."""
+        self._asked = True
+        if self._inner is not None:
+            self._inner.cancel()
+
+    def interrupt(self) -> None:
+        """Second rung: raise in the step's threads. In the main thread the signal's handler does so.
+
+        Called by that handler, so it must not touch the loop.
+        """
+        thread = self._thread
+        idents = left_threads(self.scope)
+        if thread is not None and thread.is_alive() and thread.ident is not None:
+            idents.append(thread.ident)
+        interrupt_thread(idents)
+
+    @property
+    def _is_asked(self) -> bool:
+        return self._asked or self._services.page.cancelled[self._slot] != 0
+
+    def _prepare(self) -> PreparedCall:
+        services = self._services
+        cancelled, slot = services.page.cancelled, self._slot
+        ctx = services.generation.context(
+            self._order,
+            environ=services.environ,
+            is_cancelled=lambda: cancelled[slot] != 0,
+            progress=self._progress,
+        )
+        return services.generation.prepare(
+            self._order,
+            environ=services.environ,
+            ctx=ctx,
+            connectors=services.connectors,
+            settings=services.generation.settings(services.environ),
+        )
+
+    async def _call(self, prepared: PreparedCall, usage: Usage) -> Outcome:
+        if self._is_asked:
+            return Outcome(state="CANCELED", cancelled_error=True, not_started=True)
+        services, started = self._services, time.monotonic()
+        services.send(
+            {
+                "is": "started",
+                "slot": self._slot,
+                "at_us": time.time_ns() // 1000,
+                "location": prepared.location,
+                "cpu_seconds": usage.cpu_seconds,
+            }
+        )
+        self._context.run(services.generation.observe_started, prepared.info)
+        ending = await (self._await(prepared) if prepared.kind == "async" else self._in_thread(prepared))
+        outcome = self._context.run(self._outcome, ending, prepared)
+        observed = StepOutcome(
+            state=outcome.state,
+            rows_affected=outcome.rows_affected,
+            error=outcome.error,
+            reason_code=outcome.reason_code,
+            seconds=time.monotonic() - started,
+        )
+        self._context.run(services.generation.observe_finished, prepared.info, observed)
+        return outcome
+
+    async def _await(self, prepared: PreparedCall) -> _Ending:
+        async def guarded() -> _Ending:
+            try:
+                return _Ending(value=await prepared.call())
+            except BaseException as error:  # noqa: BLE001  # SystemExit must not end the loop, nor anything else
+                return _Ending(error=error)
+
+        self._inner = self._services.loop.create_task(guarded(), context=self._context)
+        if self._asked:
+            self._inner.cancel()
+        await asyncio.wait({self._inner})
+        if self._inner.cancelled():  # before its first step
+            return _Ending(error=asyncio.CancelledError())
+        return self._inner.result()
+
+    async def _in_thread(self, prepared: PreparedCall) -> _Ending:
+        loop = self._services.loop
+        done: asyncio.Future[_Ending] = loop.create_future()
+
+        def body() -> None:
+            try:
+                ending = _Ending(value=prepared.call())
+            except BaseException as error:  # noqa: BLE001  # told as the attempt's outcome
+                ending = _Ending(error=error)
+            loop.call_soon_threadsafe(done.set_result, ending)
+
+        self._thread = threading.Thread(
+            target=self._context.copy().run, args=(body,), name=self._order.step, daemon=True
+        )
+        self._thread.start()
+        return await done
+
+    def _outcome(self, ending: _Ending, prepared: PreparedCall) -> Outcome:
+        if ending.error is not None:
+            return self._outcome_of(ending.error)
+        try:
+            result = self._services.generation.normalise(ending.value, call=prepared.info)
+        except StepFailed as error:
+            outcome = outcome_of_exception(error)
+            return replace(outcome, reason_code=getattr(error, "reason_code", outcome.reason_code))
+        except BaseException as error:  # noqa: BLE001  # a value's own methods may raise anything
+            return self._outcome_of(error)
+        return Outcome(
+            state="SUCCEEDED",
+            rows_affected=result.rows_affected,
+            extras_json=result.extras_json.decode("utf-8"),
+            has_result=result.has_result,
+            warnings=tuple(result.warnings),
+        )
+
+    def _outcome_of(self, error: BaseException) -> Outcome:
+        """Return the outcome of an exception, after its traceback went to the log."""
+        outcome = outcome_of_exception(error)
+        if outcome.state == "FAILED":
+            self.scope.emit(logging.ERROR, time.time_ns() // 1000, _STEP_LOGGER, author_traceback(error))
+        elif outcome.cancelled_error and self._is_asked:
+            self.scope.emit(
+                logging.INFO, time.time_ns() // 1000, _STEP_LOGGER, f"stopped as asked ({error_text(error)})"
+            )
+        return outcome
+
+    async def _settle(self, outcome: Outcome) -> bool:
+        """Wait until nothing the step has started still runs; return whether this worker is fit for another step."""
+        left = await self._left_after_a_moment()
+        if left:
+            self._services.send({"is": "returned", "slot": self._slot, "outcome": outcome.to_json(), "left": left})
+            self._services.page.cancelled[self._slot] = 1
+            asked: set[asyncio.Task[Any]] = set()
+            while self._left():  # child processes that were adopted announce nothing to wait on
+                for task in set(left_tasks(self.scope)) - asked:
+                    task.cancel()
+                    asked.add(task)
+                await asyncio.sleep(_RECHECK_SECONDS)
+        return not (self._services.exclusive and has_library_threads())
+
+    async def _left_after_a_moment(self) -> str:
+        """Let what is about to end do so: threads of executors, tasks that were just cancelled."""
+        until = time.monotonic() + _SETTLE_SECONDS
+        while (left := self._left()) and time.monotonic() < until:  # noqa: ASYNC110  # as above
+            # Nobody announces that a thread or process is about to end.
+            await asyncio.sleep(_SETTLE_SECONDS / 10)
+        return left
+
+    def _left(self) -> str:
+        return describe_leftovers(self.scope, alone=self._is_alone())
+
+    def _finish(self, outcome: Outcome, usage: Usage, *, clean: bool) -> None:
+        self._progress.flush()
+        self.scope.flush_printed(logging.INFO)
+        self.scope.closed = True
+        self._services.send(
+            {
+                "is": "finished",
+                "slot": self._slot,
+                "at_us": time.time_ns() // 1000,
+                "outcome": outcome.to_json(),
+                "clean": clean,
+                **usage.spent(),
+            }
+        )

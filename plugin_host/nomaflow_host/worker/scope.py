@@ -1,0 +1,96 @@
+"""The attempt that a piece of running code belongs to, found by a ContextVar that threads and executors carry."""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+from nomaflow_host.reaper.proc import ticks_now
+
+if TYPE_CHECKING:
+    import asyncio
+    import logging
+    import subprocess
+
+    from nomaflow_host.attempts import AttemptOrder
+    from nomaflow_host.worker.emitter import Emitter
+
+__all__ = ["CURRENT", "AttemptScope", "current_scope"]
+
+CURRENT: ContextVar[AttemptScope | None] = ContextVar("nomaflow_attempt", default=None)
+
+
+class AttemptScope:
+    """One attempt while its code runs: whose lines these are, and what it has started.
+
+    :param slot: its number in the ring
+    :param level: the lowest level of its log
+    """
+
+    def __init__(self, *, order: AttemptOrder, slot: int, level: int, emitter: Emitter) -> None:
+        self.run_id = order.run_id
+        self.step = order.step
+        self.attempt = order.attempt
+        self.slot = slot
+        self.level = level
+        self.closed = False
+        self.began = ticks_now() - 1
+        self.tasks: set[asyncio.Task[Any]] = set()
+        self.threads: set[threading.Thread] = set()
+        self.working: dict[int, int] = {}
+        """How many pieces of work it has in executors, by an id for each, with the ident of the thread once it runs."""
+        self.processes: list[subprocess.Popen[Any]] = []
+        self.partial: dict[str, list[str]] = {}
+        self._lock = threading.RLock()
+        self._emitter = emitter
+        self._prefix = b"%03d" % slot
+
+    def emit(self, level: int, at_us: int, logger: str, message: str) -> None:
+        """Write one line of its log."""
+        self._emitter.line(self._prefix, level, at_us, logger, message)
+
+    def emit_record(self, record: logging.LogRecord, text: str) -> None:
+        """Write one log record, already formatted."""
+        self._emitter.line(self._prefix, record.levelno, int(record.created * 1_000_000), record.name, text)
+
+    def printed(self, stream: str, level: int, text: str) -> None:
+        """Take what was printed; whole lines go out, the rest waits for its line feed."""
+        with self._lock:
+            waiting = self.partial.setdefault(stream, [])
+            *lines, rest = text.split("\n")
+            if lines:
+                lines[0] = "".join([*waiting, lines[0]])
+                waiting.clear()
+            if rest:
+                waiting.append(rest)
+        at_us = time.time_ns() // 1000
+        for line in lines:
+            self.emit(level, at_us, stream, line)
+
+    def flush_printed(self, level: int) -> None:
+        """Write what was printed without a line feed at its end."""
+        with self._lock:
+            rests = {stream: "".join(waiting) for stream, waiting in self.partial.items() if waiting}
+            self.partial.clear()
+        for stream, rest in rests.items():
+            self.emit(level, time.time_ns() // 1000, stream, rest)
+
+    def begin_work(self) -> int:
+        """Note a piece of work given to an executor and return its id."""
+        with self._lock:
+            number = max(self.working, default=0) + 1
+            self.working[number] = 0
+            return number
+
+    def end_work(self, number: int) -> None:
+        """Note that it is done, or was cancelled before it began."""
+        with self._lock:
+            self.working.pop(number, None)
+
+
+def current_scope() -> AttemptScope | None:
+    """Return the attempt that the running code belongs to, None outside any or after its attempt has finished."""
+    scope = CURRENT.get()
+    return None if scope is None or scope.closed else scope

@@ -1,0 +1,35 @@
+"""What every attempt of a worker shares."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Mapping
+
+    from nomaflow_host.connectors import HostConnectorRegistry
+    from nomaflow_host.generation import Generation
+    from nomaflow_host.ring import RingPage
+    from nomaflow_host.worker.emitter import Emitter
+
+__all__ = ["WorkerServices"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WorkerServices:
+    """The collaborators of an attempt.
+
+    :param send: sends a frame to the host's main process; on the loop's thread only
+    :param exclusive: whether this worker runs one attempt at a time
+    """
+
+    loop: asyncio.AbstractEventLoop
+    send: Callable[[Mapping[str, Any]], None]
+    page: RingPage
+    emitter: Emitter
+    generation: Generation
+    connectors: HostConnectorRegistry
+    environ: Mapping[str, str]
+    exclusive: bool

@@ -1,0 +1,87 @@
+"""``print`` in a worker: lines of the attempt that prints, whichever thread or task it does so from."""
+
+from __future__ import annotations
+
+import io
+import sys
+from typing import TYPE_CHECKING
+
+from nomaflow_host.worker.emitter import write_all
+from nomaflow_host.worker.scope import current_scope
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from typing_extensions import Buffer
+
+__all__ = ["install_streams"]
+
+
+class _Bytes(io.RawIOBase):
+    """The ``.buffer`` of a stream."""
+
+    def __init__(self, write: Callable[[str], int], fd: int) -> None:
+        self._write = write
+        self._fd = fd
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def write(self, data: Buffer, /) -> int:
+        raw = bytes(data)
+        self._write(raw.decode("utf-8", "surrogateescape"))
+        return len(raw)
+
+
+class _AttributedStream(io.TextIOBase):
+    """A text stream that writes to the current attempt's log, and to the descriptor outside any attempt.
+
+    :param name: the logger's name of its lines, ``stdout`` or ``stderr``
+    """
+
+    def __init__(self, *, name: str, fd: int, level: int, is_detached: Callable[[], bool]) -> None:
+        self._name = name
+        self._fd = fd
+        self._level = level
+        self._is_detached = is_detached
+        self.buffer = _Bytes(self.write, fd)
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]  # typeshed has a plain attribute
+        return "utf-8"
+
+    @property
+    def errors(self) -> str:  # type: ignore[override]  # typeshed has a plain attribute
+        return "surrogateescape"
+
+    @property
+    def name(self) -> str:
+        return f"<{self._name}>"
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def write(self, text: str, /) -> int:
+        if not isinstance(text, str):
+            raise TypeError(f"write() argument must be str, not {type(text).__name__}")
+        scope = current_scope()
+        if scope is None or self._is_detached():
+            write_all(self._fd, text.encode("utf-8", "surrogateescape"))
+        else:
+            scope.printed(self._name, self._level, text)
+        return len(text)
+
+
+def install_streams(is_detached: Callable[[], bool]) -> None:
+    """Put attributed streams in the place of ``sys.stdout`` and ``sys.stderr``.
+
+    :param is_detached: says whether this is a process that a callable forked, which prints to the descriptors
+    """
+    sys.stdout = _AttributedStream(name="stdout", fd=1, level=20, is_detached=is_detached)
+    sys.stderr = _AttributedStream(name="stderr", fd=2, level=30, is_detached=is_detached)

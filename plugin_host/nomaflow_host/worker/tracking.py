@@ -1,0 +1,158 @@
+"""Carrying the attempt into threads and executors, and noting what each attempt has started.
+
+A ContextVar does not reach plain threads or executors, so ``Thread.start``, ``ThreadPoolExecutor.submit`` and
+``subprocess.Popen`` are wrapped, once per process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import subprocess
+import threading
+import weakref
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from nomaflow_host.reaper.proc import child_processes
+from nomaflow_host.worker.scope import CURRENT, current_scope
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import Future
+
+    from nomaflow_host.worker.scope import AttemptScope
+
+__all__ = [
+    "adopted_daemon",
+    "has_children",
+    "install_tracking",
+    "is_library_thread",
+    "is_running",
+]
+
+_MARK = "_nomaflow_wrapped"
+_LIBRARIES = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
+_STANDARD = ("concurrent.futures", "asyncio", "multiprocessing", "logging.handlers")
+_plain_start = threading.Thread.start
+_plain_submit = ThreadPoolExecutor.submit
+_plain_popen = subprocess.Popen.__init__
+_popens: weakref.WeakSet[subprocess.Popen[Any]] = weakref.WeakSet()
+
+
+def install_tracking() -> None:
+    """Wrap threads, executors and subprocesses of this process. Calling it again changes nothing."""
+    if getattr(threading.Thread.start, _MARK, False):
+        return
+    setattr(_start, _MARK, True)
+    threading.Thread.start = _start  # type: ignore[method-assign]  # the purpose of this module
+    ThreadPoolExecutor.submit = _submit  # type: ignore[method-assign, assignment]  # the purpose of this module
+    subprocess.Popen.__init__ = _popen  # type: ignore[method-assign]  # the purpose of this module
+
+
+def is_library_thread(thread: threading.Thread) -> bool:
+    """Whether a thread runs an installed library's own loop, such as that of a connection in a pool.
+
+    Those may outlive a step: they are how libraries work, not work that the step has left.
+    """
+    target: Any = getattr(thread, "_target", None) or type(thread).run
+    while isinstance(target, functools.partial):
+        target = target.func
+    target = getattr(target, "__func__", target)
+    code = getattr(target, "__code__", None)
+    if code is None:
+        return False
+    module = str(getattr(target, "__module__", ""))
+    return module.startswith(_STANDARD) or any(part in code.co_filename for part in _LIBRARIES)
+
+
+def is_running(process: subprocess.Popen[Any]) -> bool:
+    """Whether a child still runs. Does not wait for it: that is its owner's."""
+    if process.returncode is not None:
+        return False
+    try:
+        return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+    except ChildProcessError:
+        return False
+
+
+def has_children() -> bool:
+    """Whether any process descends from this one that has not ended; orphans below are this process's children."""
+    while True:
+        try:
+            ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return False
+        if ended is None:
+            return True
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(ended.si_pid, os.WNOHANG)
+
+
+def adopted_daemon(since: int) -> bool:
+    """Whether an orphan in a session of its own has become this process's child that started after *since*.
+
+    Waits for nobody, so it may be asked while other steps run: their own children are known, or in this session.
+
+    :param since: clock ticks since boot, as `ticks_now` gives them
+    """
+    known = {process.pid for process in list(_popens)}
+    return any(
+        info.pid not in known and info.state not in "ZX" and info.session != info.parent and info.start_time >= since
+        for info in child_processes()
+    )
+
+
+def _start(self: threading.Thread) -> None:
+    scope = current_scope()
+    if scope is not None and not is_library_thread(self):
+        _bind(self, scope)
+    _plain_start(self)
+
+
+def _bind(thread: threading.Thread, scope: AttemptScope) -> None:
+    run = thread.run
+
+    def carried() -> None:
+        CURRENT.set(scope)
+        try:
+            run()
+        finally:
+            thread.__dict__.pop("run", None)
+            scope.threads.discard(thread)
+
+    scope.threads.add(thread)
+    thread.run = carried  # type: ignore[method-assign]  # only this thread's
+
+
+def _submit(self: ThreadPoolExecutor, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+    scope = current_scope()
+    if scope is None:
+        return _plain_submit(self, fn, *args, **kwargs)
+    number = scope.begin_work()
+
+    def carried(*args: Any, **kwargs: Any) -> Any:
+        scope.working[number] = threading.get_ident()
+        token = CURRENT.set(scope)
+        try:
+            return fn(*args, **kwargs)
+        finally:
+            CURRENT.reset(token)
+
+    try:
+        future = _plain_submit(self, carried, *args, **kwargs)
+    except BaseException:
+        scope.end_work(number)
+        raise
+    future.add_done_callback(lambda _future: scope.end_work(number))
+    return future
+
+
+def _popen(self: subprocess.Popen[Any], *args: Any, **kwargs: Any) -> None:
+    _plain_popen(self, *args, **kwargs)
+    _popens.add(self)
+    scope = current_scope()
+    if scope is not None:
+        scope.processes = [process for process in scope.processes if process.returncode is None]
+        scope.processes.append(self)

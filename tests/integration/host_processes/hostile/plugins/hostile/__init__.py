@@ -1,0 +1,1 @@
+"""Callables that do what no callable should."""

@@ -1,0 +1,212 @@
+"""Steps that behave, each showing one thing."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import logging.config
+import os
+import random
+import subprocess
+import sys
+import threading
+import time
+import warnings
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from pathlib import Path
+
+from nomaflow import StepCancelled, StepFailed
+
+_log = logging.getLogger(__name__)
+_quiet = logging.getLogger("quiet")
+_quiet.propagate = False
+
+
+def noop(**_: object) -> None:
+    """Return at once."""
+
+
+async def anoop(**_: object) -> None:
+    """Return at once."""
+
+
+def whoami(**_: object) -> dict[str, object]:
+    return {"pid": os.getpid(), "ppid": os.getppid(), "random": random.random(), "threads": threading.active_count()}
+
+
+async def awhoami(**_: object) -> dict[str, object]:
+    return whoami()
+
+
+async def waits(*, marker: str, **_: object) -> None:
+    Path(marker).write_text(str(os.getpid()))
+    await asyncio.sleep(600)
+
+
+async def waits_for(*, marker: str, **_: object) -> int:
+    """Run until the file is there."""
+    Path(f"{marker}.running").write_text(str(os.getpid()))
+    while not Path(marker).exists():  # noqa: ASYNC110  # a file says it
+        await asyncio.sleep(0.005)
+    return 11
+
+
+async def has_children_until(*, marker: str, **_: object) -> int:
+    """Have a child of each usual kind while it runs."""
+    loop = asyncio.get_running_loop()
+    with ProcessPoolExecutor(1) as pool, subprocess.Popen(["sleep", "600"], start_new_session=True) as child:
+        await loop.run_in_executor(pool, os.getpid)
+        await waits_for(marker=marker)
+        child.kill()
+    return 2
+
+
+def polls(*, ctx: object, marker: str, **_: object) -> int:
+    Path(marker).write_text(str(os.getpid()))
+    while not ctx.is_cancelled():
+        time.sleep(0.005)
+    return 42
+
+
+def raises(*, what: str, **_: object) -> None:
+    class Hostile(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("no text")
+
+    errors = {
+        "value": ValueError("a bad value"),
+        "failed": StepFailed("said so"),
+        "cancelled": StepCancelled("enough"),
+        "asyncio": asyncio.CancelledError(),
+        "exit": SystemExit(3),
+        "keyboard": KeyboardInterrupt(),
+        "group": ExceptionGroup("both", [ValueError("one"), KeyError("two")]),
+        "hostile": Hostile(),
+        "base": BaseException("bare"),
+    }
+    raise errors[what]
+
+
+async def araises(*, what: str, **_: object) -> None:
+    raises(what=what)
+
+
+async def exit_in_a_task(**_: object) -> int:
+    async def leave() -> None:
+        raise SystemExit(9)
+
+    await asyncio.gather(asyncio.create_task(leave()), return_exceptions=True)
+    return 2
+
+
+def returns_nonsense(**_: object) -> object:
+    return object()
+
+
+async def logs_everywhere(*, tag: str, **_: object) -> None:
+    """Log in every way there is."""
+    _log.debug("%s debug", tag)
+    _log.info("%s info", tag)
+    _quiet.warning("%s quiet", tag)
+    print(f"{tag} printed")
+    print(f"{tag} on stderr", file=sys.stderr)
+    warnings.warn(f"{tag} warned", stacklevel=1)
+    thread = threading.Thread(target=_log.info, args=(f"{tag} thread",))
+    thread.start()
+    thread.join()
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(_log.info, f"{tag} executor").result()
+    await asyncio.to_thread(_log.info, f"{tag} to_thread")
+    await asyncio.create_task(_log_later(tag))
+    try:
+        raise LookupError(f"{tag} lost")
+    except LookupError:
+        _log.exception("%s caught", tag)
+    _log.info("%s %d", tag, "not a number")
+    print(f"{tag} no newline", end="")
+
+
+async def _log_later(tag: str) -> None:
+    await asyncio.sleep(0)
+    _log.info("%s task", tag)
+
+
+def configures(**_: object) -> None:
+    logging.config.dictConfig(
+        {
+            "version": 1,
+            "root": {"level": "ERROR", "handlers": []},
+            "handlers": {"own": {"class": "logging.StreamHandler", "stream": "ext://sys.stderr"}},
+            "loggers": {"own": {"handlers": ["own"], "propagate": False, "level": "INFO"}},
+        }
+    )
+    _log.info("after dictConfig")
+    logging.getLogger("own").info("own logger")
+
+
+def attributes(**_: object) -> dict[str, object]:
+    seen = {}
+
+    class Look(logging.Filter):
+        def filter(self, record: logging.LogRecord) -> bool:
+            seen.update(run_id=record.run_id, step=record.step, attempt=record.attempt)
+            return True
+
+    logger = logging.getLogger("attributes")
+    logger.addFilter(Look())
+    logger.info("look")
+    return seen
+
+
+def floods(*, count: int, **_: object) -> int:
+    for number in range(count):
+        _log.info("line %07d %s", number, "x" * 60)
+    return count
+
+
+def writes_bytes(**_: object) -> None:
+    os.write(1, b"raw \xff\xfe bytes\n")
+    sys.stdout.buffer.write(b"buffered \xe9\n")
+    _log.info("surrogate \udcff and \ud800")
+    _log.info("y" * 200_000)
+    subprocess.run(["sh", "-c", "echo from a child; echo child error >&2"], check=True)
+
+
+async def child_in_shared(**_: object) -> None:
+    process = await asyncio.create_subprocess_exec("sh", "-c", "echo from an async child")
+    await process.wait()
+
+
+def progresses(*, ctx: object, **_: object) -> None:
+    for number in range(1000):
+        ctx.progress(number, 999, f"at {number}")
+
+
+def forks_and_logs(**_: object) -> None:
+    pid = os.fork()
+    if pid == 0:
+        _log.info("from a forked child")
+        print("printed by a forked child")
+        os._exit(0)
+    os.waitpid(pid, 0)
+    _log.info("parent goes on")
+
+
+def environment(*, name: str, **_: object) -> dict[str, object]:
+    return {"value": os.environ.get(name)}
+
+
+def nice(**_: object) -> int:
+    return os.nice(0)
+
+
+def burns(*, seconds: float, **_: object) -> None:
+    until = time.process_time() + seconds
+    hoard = bytearray(64 * 1024 * 1024)
+    while time.process_time() < until:
+        hoard[0] = 1
+
+
+async def speaks_and_waits(*, marker: str, **_: object) -> None:
+    print("speaking")
+    await waits_for(marker=marker)

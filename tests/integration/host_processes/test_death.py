@@ -1,0 +1,181 @@
+"""Whoever dies, and however: the rest is told why, and nothing is left."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from harness import is_alive, pids_below, wait_until
+
+from conftest import StartHost
+from nomaflow_host.attempts import FinishedState, Isolation
+
+DEATHS = [
+    ("exits", "exit code 3", "the last line before os._exit"),
+    ("segfaults", "segmentation fault (signal 11, SIGSEGV)", "the last line before the fault"),
+    ("killed", "killed by the system, probably out of memory", "the last line before the kill"),
+]
+
+
+@pytest.mark.parametrize(("name", "cause", "last"), DEATHS)
+async def test_a_dead_worker_is_told_in_plain_words(
+    start_host: StartHost, name: str, cause: str, last: str, spawn_only: bool
+) -> None:
+    """A worker's death fails its attempt with the cause, and its last lines are kept."""
+    host = await start_host(spawn_only=spawn_only)
+    key = host.run(f"hostile.deadly:{name}")
+    end = await host.sink.end_of(key)
+    assert (end.state, end.reason_code) == (FinishedState.FAILED, "worker_died")
+    assert cause in end.reason
+    assert last in host.sink.text(key)
+    assert (await host.result("polite:noop")).state is FinishedState.SUCCEEDED
+
+
+async def test_segfault_leaves_its_stack_in_the_log(start_host: StartHost) -> None:
+    """faulthandler's stack reaches the attempt's log through the pipe."""
+    host = await start_host()
+    key = host.run("hostile.deadly:segfaults")
+    await host.sink.end_of(key)
+    assert "in segfaults" in host.sink.text(key)
+
+
+async def test_death_of_a_shared_worker_fails_all_in_it(start_host: StartHost, marker: Path) -> None:
+    """os._exit in an async step fails its neighbours with the cause; its callable shares no worker again."""
+    host = await start_host(shared_workers=1)
+    neighbour = host.run("polite:waits", {"marker": str(marker)})
+    await host.started_in(marker)
+    culprit = host.run("hostile.deadly:exits_async")
+    for key in (neighbour, culprit):
+        assert (await host.sink.end_of(key)).reason_code == "worker_died"
+    again = host.run("hostile.deadly:exits_async")
+    await host.sink.end_of(again)
+    assert host.sink.starts[again].exclusive
+
+
+async def test_daemon_of_a_dead_worker_is_gone_first(start_host: StartHost, marker: Path) -> None:
+    """A daemon whose worker died by itself is dead when the attempt is said to have failed."""
+    host = await start_host()
+    end = await host.result("hostile.deadly:leaves_daemon_and_dies", {"marker": str(marker)})
+    assert end.reason_code == "worker_died"
+    assert not is_alive(int(Path(f"{marker}.child").read_text()))
+
+
+async def test_a_killed_reaper_is_replaced(start_host: StartHost) -> None:
+    """When plugin code kills the reaper every worker dies, attempts are FAILED, and the host serves again."""
+    host = await start_host()
+    reaper, _ = host.supervisor.reaper_identity
+    below = pids_below(reaper)
+    end = await host.result("hostile.deadly:kills_the_reaper")
+    assert (end.state, end.reason_code) == (FinishedState.FAILED, "worker_killed")
+    assert "reaper" in end.reason
+    assert not any(is_alive(pid) for pid in below)
+    await wait_until(lambda: (info := host.supervisor.generation) is not None and info.number == 2)
+    assert (await host.result("polite:noop")).state is FinishedState.SUCCEEDED
+    assert host.supervisor.reaper_identity[0] != reaper
+
+
+async def test_a_killed_template_is_survived(start_host: StartHost) -> None:
+    """When its template is killed a generation goes on with spawned workers."""
+    host = await start_host(spare_exclusive=0)
+    reaper, _ = host.supervisor.reaper_identity
+    workers = {status.pid for status in host.supervisor.workers()}
+    (template,) = [pid for pid in pids_below(reaper) if pid not in workers]
+    os.kill(template, signal.SIGKILL)
+    await wait_until(lambda: not is_alive(template))
+    ends = [await host.result("polite:noop") for _ in range(3)]
+    assert FinishedState.SUCCEEDED in [end.state for end in ends]
+    assert ends[-1].state is FinishedState.SUCCEEDED
+
+
+def test_killed_main_leaves_nothing(tmp_path: Path) -> None:
+    """kill -9 of the main process: reaper, template, workers, a daemon in its own session are gone in a second."""
+    script = Path(__file__).with_name("main_process.py")
+    with subprocess.Popen([sys.executable, str(script), str(tmp_path)], stdout=subprocess.PIPE, text=True) as main:
+        try:
+            assert main.stdout is not None
+            pids = [int(pid) for pid in main.stdout.readline().split()]
+            assert len(pids) >= 5
+            assert all(is_alive(pid) for pid in pids)
+        finally:
+            main.kill()
+    deadline = time.monotonic() + 1.0
+    while any(is_alive(pid) for pid in pids) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert [pid for pid in pids if is_alive(pid)] == []
+
+
+async def test_stop_kills_what_runs(start_host: StartHost, marker: Path) -> None:
+    """stop() fails what runs with host_draining and leaves no process."""
+    host = await start_host()
+    key = host.run("hostile.stubborn:daemonises_and_stays", {"marker": str(marker)})
+    pid = await host.started_in(marker)
+    await host.supervisor.stop()
+    assert host.sink.ends[key].reason_code == "host_draining"
+    assert not is_alive(pid)
+    assert not is_alive(int(Path(f"{marker}.child").read_text()))
+
+
+async def test_memory_limit(start_host: StartHost) -> None:
+    """A tree over memory_mb is killed with the reason memory_limit."""
+    host = await start_host(memory_mb=200)
+    end = await host.result("hostile.deadly:eats_memory")
+    assert (end.state, end.reason_code) == (FinishedState.FAILED, "memory_limit")
+    assert host.supervisor.mechanism in ("sampling", "cgroup")
+
+
+async def test_process_limit(start_host: StartHost) -> None:
+    """A tree with more than max_processes is killed with the reason process_limit."""
+    host = await start_host(max_processes=10)
+    end = await host.result("hostile.deadly:has_many_processes")
+    assert (end.state, end.reason_code) == (FinishedState.FAILED, "process_limit")
+
+
+async def test_workers_are_what_they_should_be(start_host: StartHost, spawn_only: bool) -> None:
+    """A worker is the reaper's child in its own session, nice, with its own random numbers, and never has a secret."""
+    environ = {**os.environ, "NOMAFLOW_HOST_TOKEN": "s3cret", "DB_PASSWORD": "x", "KEPT": "y"}
+    host = await start_host(
+        spawn_only=spawn_only, nice=3, environ=environ, drop_env=("DB_PASSWORD", "KEPT"), pass_env=("KEPT",)
+    )
+    first, second = [await host.result("polite:awhoami", isolation=Isolation.EXCLUSIVE) for _ in range(2)]
+    assert first.extras_json != second.extras_json
+    reaper, _ = host.supervisor.reaper_identity
+    seen = json.loads(first.extras_json)
+    assert seen["ppid"] == reaper
+    assert os.getsid(seen["pid"]) == seen["pid"]
+    assert Path(f"/proc/{seen['pid']}/oom_score_adj").read_text().strip() == "500"
+    assert (await host.result("polite:nice")).rows_affected == os.nice(0) + 3
+    for name, seen in (("NOMAFLOW_HOST_TOKEN", b"null"), ("DB_PASSWORD", b"null"), ("KEPT", b'"y"')):
+        end = await host.result("polite:environment", {"name": name})
+        assert end.extras_json == b'{"value":' + seen + b"}"
+
+
+async def test_use_is_measured(start_host: StartHost) -> None:
+    """Peak resident memory and processor time are those of the attempt, in a worker used before."""
+    host = await start_host(spare_exclusive=1)
+    end = await host.result("polite:burns", {"seconds": 0.2})
+    assert 0.15 < end.cpu_seconds < 1.5
+    assert end.peak_rss_bytes > 64 * 1024 * 1024
+    after = await host.result("polite:noop")
+    assert after.cpu_seconds < 0.1
+    assert after.peak_rss_bytes < end.peak_rss_bytes
+
+
+async def test_workers_are_recycled(start_host: StartHost) -> None:
+    """A worker that has run its steps is replaced."""
+    host = await start_host(recycle_after_steps=3, spare_exclusive=1, shared_workers=1)
+    for kind in ("whoami", "awhoami"):
+        pids = [(await host.result(f"polite:{kind}")).extras_json.split(b",")[0] for _ in range(7)]
+        assert len(set(pids)) >= 3
+
+
+async def test_a_clean_worker_is_used_again(start_host: StartHost) -> None:
+    """Sync steps that end cleanly reuse their worker."""
+    host = await start_host()
+    pids = {(await host.result("polite:whoami")).extras_json.split(b",")[0] for _ in range(10)}
+    assert len(pids) <= 2

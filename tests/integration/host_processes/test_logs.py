@@ -1,0 +1,168 @@
+"""Every line that a step writes, in whatever way, is in its log, in order, and in no other's."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+from conftest import StartHost
+from nomaflow_api.v1.log_lines import CONTINUED, SHARED
+from nomaflow_host.attempts import FinishedState, Isolation
+
+WAYS = (
+    "info",
+    "quiet",
+    "printed",
+    "on stderr",
+    "warned",
+    "thread",
+    "executor",
+    "to_thread",
+    "task",
+    "caught",
+    "LookupError",
+    "not formatted",
+    "no newline",
+)
+
+
+async def test_every_way_of_logging(start_host: StartHost, spawn_only: bool) -> None:
+    """Loggers, print, stderr, warnings, threads, executors, tasks: all there, twenty runs at once never mixed."""
+    host = await start_host(spawn_only=spawn_only, shared_workers=1)
+    keys = {f"tag{n:02d}": host.run("polite:logs_everywhere", {"tag": f"tag{n:02d}"}) for n in range(20)}
+    for tag, key in keys.items():
+        await host.sink.end_of(key)
+        text = host.sink.text(key)
+        for way in WAYS:
+            assert way in text, (way, text)
+        assert f"{tag} debug" not in text
+        assert not any(other in text for other in keys if other != tag)
+
+
+async def test_log_level_of_the_run(start_host: StartHost) -> None:
+    """An attempt's log level decides, also where others of another level share its worker."""
+    host = await start_host(shared_workers=1)
+    debug = host.run("polite:logs_everywhere", {"tag": "d"}, log_level="DEBUG")
+    error = host.run("polite:logs_everywhere", {"tag": "e"}, log_level="ERROR")
+    await host.sink.end_of(debug)
+    await host.sink.end_of(error)
+    assert "d debug" in host.sink.text(debug)
+    assert "e info" not in host.sink.text(error)
+    assert "e caught" in host.sink.text(error)
+    assert "e printed" in host.sink.text(error)
+
+
+async def test_a_plugins_own_configuration_loses_nothing(start_host: StartHost) -> None:
+    """After dictConfig, with a root level and existing loggers disabled, every line is there, once."""
+    host = await start_host()
+    key = host.run("polite:configures")
+    await host.sink.end_of(key)
+    lines = [line.message for line in host.sink.lines(key)]
+    assert lines == ["after dictConfig", "own logger"]
+
+
+async def test_records_carry_the_attempt(start_host: StartHost) -> None:
+    """record.run_id, .step and .attempt are set before filters see a record."""
+    host = await start_host()
+    end = await host.result("polite:attributes", run_id="run_7", attempt=3)
+    assert json.loads(end.extras_json) == {"run_id": "run_7", "step": "step", "attempt": 3}
+
+
+async def test_a_hundred_thousand_lines_in_order(start_host: StartHost) -> None:
+    """100,000 lines of one step are all there, in order, in chunks within their bounds."""
+    host = await start_host()
+    key = host.run("polite:floods", {"count": 100_000})
+    await host.sink.end_of(key)
+    numbers = [int(line.message.split()[1]) for line in host.sink.lines(key)]
+    assert numbers == list(range(100_000))
+    assert max(chunk.line_count for chunk in host.sink.chunks[key]) <= 500
+    assert {chunk.levels for chunk in host.sink.chunks[key]} == {1 << 2}
+
+
+async def test_any_bytes_and_long_lines(start_host: StartHost) -> None:
+    """Bytes that are not UTF-8 survive, long lines come in marked pieces, children's output is there."""
+    host = await start_host()
+    key = host.run("polite:writes_bytes")
+    await host.sink.end_of(key)
+    lines = host.sink.lines(key)
+    raw = [line.message_bytes for line in lines]
+    assert b"raw \xff\xfe bytes" in raw
+    assert b"buffered \xe9" in raw
+    assert {"from a child", "child error", "surrogate \udcff and \ud800"} <= {line.message for line in lines}
+    pieces = [line for line in lines if line.message.startswith("y")]
+    assert [piece.flags & CONTINUED for piece in pieces] == [CONTINUED] * 3 + [0]
+    assert "".join(piece.message for piece in pieces) == "y" * 200_000
+
+
+async def test_output_of_children_in_a_shared_worker_is_marked(start_host: StartHost, marker: Path) -> None:
+    """A child's output belongs to the only attempt running; among several it goes to each of them, marked."""
+    host = await start_host(shared_workers=1)
+    alone = host.run("polite:child_in_shared")
+    await host.sink.end_of(alone)
+    assert [line.flags for line in host.sink.lines(alone) if "async child" in line.message] == [0]
+    other = host.run("polite:waits_for", {"marker": str(marker)})
+    await host.started_in(Path(f"{marker}.running"))
+    crowded = host.run("polite:child_in_shared")
+    await host.sink.end_of(crowded)
+    marker.touch()
+    await host.sink.end_of(other)
+    for key in (crowded, other):
+        assert [line.flags for line in host.sink.lines(key) if "async child" in line.message] == [SHARED]
+
+
+async def test_a_forked_child_may_log(start_host: StartHost) -> None:
+    """What a step forks logs through the pipe, and the ring keeps one writer."""
+    host = await start_host()
+    key = host.run("polite:forks_and_logs")
+    assert (await host.sink.end_of(key)).state is FinishedState.SUCCEEDED
+    text = host.sink.text(key)
+    assert "from a forked child" in text
+    assert "printed by a forked child" in text
+    assert "parent goes on" in text
+
+
+async def test_a_closed_sink_holds_the_worker_back(start_host: StartHost) -> None:
+    """While may_read is False nothing is read and nothing lost; the step waits and then ends with every line."""
+    host = await start_host()
+    host.sink.open = False
+    key = host.run("polite:floods", {"count": 60_000})
+    await host.sink.until(lambda: key in host.sink.starts)
+    await asyncio.sleep(0.3)
+    assert key not in host.sink.chunks
+    assert key not in host.sink.ends
+    host.sink.open = True
+    host.supervisor.resume_reading()
+    await host.sink.end_of(key)
+    assert len(host.sink.lines(key)) == 60_000
+
+
+async def test_max_log_bytes_drops_with_exact_counts(start_host: StartHost) -> None:
+    """Over max_log_bytes lines are dropped, and one line says how many."""
+    host = await start_host()
+    key = host.run("polite:floods", {"count": 5000}, max_log_bytes=100_000)
+    await host.sink.end_of(key)
+    *kept, marker = host.sink.lines(key)
+    assert marker.logger == "nomaflow.host"
+    assert f"{5000 - len(kept)} lines of" in marker.message
+    assert sum("max_log_bytes" in line.message for line in host.sink.lines(key)) == 1
+
+
+async def test_progress_comes_coalesced(start_host: StartHost) -> None:
+    """Of a thousand progress calls few are sent, the last one among them, before finished."""
+    host = await start_host()
+    key = host.run("polite:progresses")
+    await host.sink.end_of(key)
+    said = host.sink.said[key]
+    assert len(said) < 20
+    assert (said[-1].done, said[-1].total, said[-1].message) == (999.0, 999.0, "at 999")
+
+
+async def test_lines_come_while_the_step_runs(start_host: StartHost, marker: Path) -> None:
+    """A line of a step that goes on is in the sink within a moment, also from an exclusive worker's print."""
+    host = await start_host()
+    key = host.run("polite:speaks_and_waits", {"marker": str(marker)}, isolation=Isolation.EXCLUSIVE)
+    await host.sink.until(lambda: "speaking" in host.sink.text(key), 2)
+    assert key not in host.sink.ends
+    marker.touch()
+    await host.sink.end_of(key)

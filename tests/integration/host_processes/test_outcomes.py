@@ -1,0 +1,127 @@
+"""What an attempt comes to: results, errors, refusals, room."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from harness import Host
+
+from conftest import StartHost
+from nomaflow_host.attempts import FinishedState
+from nomaflow_host.supervisor import Refused
+
+FAILED, CANCELED = FinishedState.FAILED, FinishedState.CANCELED
+RAISED = [
+    ("value", FAILED, "step_failed", "ValueError: a bad value"),
+    ("failed", FAILED, "step_failed", "said so"),
+    ("cancelled", CANCELED, "step_cancelled", "enough"),
+    ("asyncio", CANCELED, "raised_by_code", "CancelledError"),
+    ("exit", FAILED, "step_failed", "SystemExit: 3"),
+    ("keyboard", FAILED, "step_failed", "KeyboardInterrupt"),
+    ("group", FAILED, "step_failed", "ValueError: one; KeyError: 'two'"),
+    ("hostile", FAILED, "step_failed", "cannot be shown"),
+    ("base", FAILED, "step_failed", "BaseException: bare"),
+]
+
+
+async def test_every_exception_is_told(start_host: StartHost, spawn_only: bool) -> None:
+    """Each exception of a sync and of an async step becomes its state, reason and short text; workers live on."""
+    host = await start_host(spawn_only=spawn_only, spare_exclusive=1, shared_workers=1)
+    for prefix in ("", "a"):
+        for what, state, code, text in RAISED:
+            key = host.run(f"polite:{prefix}raises", {"what": what})
+            end = await host.sink.end_of(key)
+            assert (end.state, end.reason_code) == (state, code), what
+            assert text in end.error
+            if state is FAILED:
+                assert 'polite.py", line' in host.sink.text(key)
+                assert "running.py" not in host.sink.text(key)
+    assert len({start.worker_pid for start in host.sink.starts.values()}) == 2
+
+
+async def test_exception_types_are_the_mro(start_host: StartHost) -> None:
+    """The qualified names of an exception's classes are given, most derived first."""
+    host = await start_host()
+    end = await host.result("polite:raises", {"what": "value"})
+    assert end.exception_types == ("builtins.ValueError", "builtins.Exception", "builtins.BaseException")
+
+
+async def test_system_exit_in_a_task_ends_no_worker(start_host: StartHost) -> None:
+    """A task of the author's that raises SystemExit leaves the worker's loop running."""
+    host = await start_host(shared_workers=1)
+    assert (await host.result("polite:exit_in_a_task")).rows_affected == 2
+    assert (await host.result("polite:anoop")).state is FinishedState.SUCCEEDED
+
+
+async def test_a_refused_return_fails(start_host: StartHost) -> None:
+    """A value that cannot be kept fails the step, with the reason of the normaliser."""
+    host = await start_host()
+    end = await host.result("polite:returns_nonsense")
+    assert (end.state, end.reason_code, end.not_started) == (FAILED, "return_invalid", False)
+
+
+@pytest.mark.parametrize(
+    ("callable_", "kwargs", "code"),
+    [
+        ("polite:nobody", {}, "callable_not_found"),
+        ("nowhere:nobody", {}, "callable_not_found"),
+        ("polite:waits", {}, "argument_missing"),
+    ],
+)
+async def test_what_cannot_start_fails_before_the_call(
+    start_host: StartHost, callable_: str, kwargs: dict[str, object], code: str
+) -> None:
+    """A preparation that fails is told with its reason code; nothing started, no traceback."""
+    host = await start_host()
+    key = host.run(callable_, kwargs)
+    end = await host.sink.end_of(key)
+    assert (end.state, end.reason_code, end.not_started) == (FAILED, code, True)
+    assert key not in host.sink.starts
+    assert "Traceback" not in host.sink.text(key)
+
+
+async def test_room_is_refused_not_queued(start_host: StartHost, marker: Path) -> None:
+    """Over max_async or max_sync an order is refused with the limit's name, and its key is free for another try."""
+    host = await start_host(max_async=1, max_sync=1)
+    host.run("polite:waits", {"marker": str(marker)})
+    with pytest.raises(Refused, match="max_async is 1") as refused:
+        host.run("polite:anoop", attempt_key="again")
+    assert refused.value.reason_code == "host_full"
+    host.run("polite:polls", {"marker": str(marker)})
+    with pytest.raises(Refused, match="max_sync is 1"):
+        host.run("polite:noop")
+    await host.supervisor.drain(0)
+    with pytest.raises(Refused, match="stopping"):
+        host.run("polite:noop")
+
+
+async def test_a_key_accepted_before_starts_nothing(start_host: StartHost) -> None:
+    """A repeated order starts nothing, while it runs and after it has ended."""
+    host = await start_host()
+    key = host.run("polite:noop", attempt_key="run_1/step/1")
+    host.run("polite:noop", attempt_key="run_1/step/1")
+    await host.sink.end_of(key)
+    host.run("polite:noop", attempt_key="run_1/step/1")
+    await host.result("polite:noop")
+    assert host.supervisor.running == 0
+    assert len(host.sink.starts) == 2
+
+
+async def test_nothing_is_accepted_before_a_generation(start_host: StartHost) -> None:
+    """Without a generation an order is refused; the supervisor can be asked about itself all the same."""
+    host = await start_host(load=False)
+    with pytest.raises(Refused, match="not loaded"):
+        host.run("polite:noop")
+    assert host.supervisor.generation is None
+    assert host.supervisor.workers() == []
+
+
+async def test_stop_before_start_is_legal() -> None:
+    """A supervisor that never started can be stopped and asked."""
+    from harness import HOSTILE
+
+    host = Host(HOSTILE)
+    assert host.supervisor.generation is None
+    assert not host.supervisor.code_newer()
+    await host.supervisor.stop()

@@ -1,0 +1,180 @@
+"""Generations: loaded beside one another, refused when worse, contained when poisonous."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+from harness import is_alive, wait_until
+
+from conftest import StartHost
+from nomaflow_host.attempts import FinishedState
+
+GOOD = "def step(**_):\n    return {version}\n\n\nasync def astep(**_):\n    return {version}\n"
+WAITS = """
+import asyncio
+from pathlib import Path
+
+async def waits(*, marker, **_):
+    Path(f"{marker}.running").touch()
+    while not Path(marker).exists():
+        await asyncio.sleep(0.005)
+    return VERSION
+
+VERSION = 1
+"""
+
+
+@pytest.fixture
+def team(tmp_path: Path) -> Path:
+    """A project of one module."""
+    plugins = tmp_path / "team" / "plugins"
+    plugins.mkdir(parents=True)
+    (plugins / "work.py").write_text(GOOD.format(version=1))
+    return plugins.parent
+
+
+async def test_new_code_serves_and_old_steps_finish(start_host: StartHost, team: Path, marker: Path) -> None:
+    """New attempts run the new code, one in flight ends on its own, and then the old generation is gone."""
+    (team / "plugins" / "slow.py").write_text(WAITS)
+    host = await start_host(team)
+    old = host.run("slow:waits", {"marker": str(marker)})
+    await wait_until(Path(f"{marker}.running").exists)
+    assert not host.supervisor.code_newer()
+    old_pids = {status.pid for status in host.supervisor.workers()}
+    (team / "plugins" / "work.py").write_text(GOOD.format(version=22))
+    (team / "plugins" / "slow.py").write_text(WAITS.replace("VERSION = 1", "VERSION = 22"))
+    await wait_until(host.supervisor.code_newer)
+    outcome = await host.supervisor.load()
+    assert (outcome.accepted, outcome.generation) == (True, 2)
+    assert not host.supervisor.code_newer()
+    assert (await host.result("work:step")).rows_affected == 22
+    assert (await host.result("work:astep")).rows_affected == 22
+    marker.touch()
+    assert (await host.sink.end_of(old)).rows_affected == 1
+    await wait_until(lambda: not any(is_alive(pid) for pid in old_pids))
+    await wait_until(lambda: {status.generation for status in host.supervisor.workers()} == {2})
+
+
+async def test_unchanged_code_has_the_same_digest(start_host: StartHost, team: Path) -> None:
+    """A load of the same code gives the same digest."""
+    host = await start_host(team)
+    first = host.supervisor.generation
+    second = await host.supervisor.load()
+    assert first is not None
+    assert second.digest == first.digest
+    assert first.digest.startswith("sha256:")
+
+
+async def test_a_worse_generation_is_refused(start_host: StartHost, team: Path) -> None:
+    """A module that no longer imports refuses the load, unless forced; what was broken before does not block."""
+    (team / "plugins" / "broken.py").write_text("import nowhere_to_be_found\n")
+    host = await start_host(team)
+    (team / "plugins" / "work.py").write_text("def step(:\n")
+    outcome = await host.supervisor.load()
+    assert (outcome.accepted, outcome.generation) == (False, 1)
+    assert any("'work'" in reason for reason in outcome.reasons)
+    assert not any("broken" in reason for reason in outcome.reasons)
+    assert (await host.result("work:step")).rows_affected == 1
+    forced = await host.supervisor.load(force=True)
+    assert (forced.accepted, forced.generation) == (True, 3)
+    assert (await host.result("work:step")).state is FinishedState.FAILED
+
+
+async def test_a_callable_that_a_job_needs_and_that_is_gone(start_host: StartHost, team: Path) -> None:
+    """A callable named by a job that vanishes refuses the load; one that was never there does not."""
+    host = await start_host(team, load=False)
+    host.named = ("work:step", "work:never")
+    assert (await host.supervisor.load()).accepted
+    (team / "plugins" / "work.py").write_text("async def astep(**_):\n    return 3\n")
+    outcome = await host.supervisor.load()
+    assert not outcome.accepted
+    assert any("'work:step'" in reason for reason in outcome.reasons)
+    assert not any("work:never" in reason for reason in outcome.reasons)
+
+
+POISON = {
+    "exit": ("import os\nprint('about to leave')\nimport sys; sys.stdout.flush()\nos._exit(9)\n", "exit code 9"),
+    "fault": ("import ctypes\nctypes.string_at(0)\n", "segmentation fault"),
+    "loop": ("while True:\n    pass\n", "did not finish within 2 s"),
+    "noise": ("import os\nwhile True:\n    os.write(1, b'noise ' * 10000)\n", "did not finish within 2 s"),
+}
+
+
+@pytest.mark.parametrize("name", list(POISON))
+async def test_poisoned_imports_are_contained(start_host: StartHost, team: Path, name: str) -> None:
+    """An import that kills, hangs or floods is refused with its cause and last output; the old code goes on."""
+    host = await start_host(team, load_seconds=2)
+    code, cause = POISON[name]
+    (team / "plugins" / "poison.py").write_text(code)
+    outcome = await host.supervisor.load(force=True)
+    assert (outcome.accepted, outcome.generation) == (False, 1)
+    assert cause in outcome.reasons[0]
+    assert len(outcome.output_tail) <= 4096
+    if name == "loop":
+        assert "poison.py" in outcome.output_tail
+    assert (await host.result("work:step")).rows_affected == 1
+
+
+async def test_a_poisoned_cold_start(start_host: StartHost, team: Path) -> None:
+    """A host whose first load dies has no generation, says why, and serves once the code is mended."""
+    (team / "plugins" / "poison.py").write_text(POISON["exit"][0])
+    host = await start_host(team, load=False)
+    outcome = await host.supervisor.load()
+    assert (outcome.accepted, outcome.generation) == (False, 0)
+    assert "about to leave" in outcome.output_tail
+    (team / "plugins" / "poison.py").unlink()
+    assert (await host.supervisor.load()).accepted
+    assert (await host.result("work:step")).rows_affected == 1
+
+
+async def test_threads_at_import_make_workers_spawn(start_host: StartHost, team: Path) -> None:
+    """A module that starts a thread on import is not forked, its workers are new interpreters, and steps run."""
+    (team / "plugins" / "threads.py").write_text(
+        "import threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()\n"
+    )
+    host = await start_host(team)
+    info = host.supervisor.generation
+    assert info is not None
+    assert not info.forkable
+    assert "thread" in info.unforkable_reason
+    assert (await host.result("work:step")).rows_affected == 1
+
+
+async def test_grpc_at_import_makes_workers_spawn(start_host: StartHost, team: Path) -> None:
+    """A module that imports grpc is not forked."""
+    (team / "plugins" / "calls.py").write_text("import grpc\n")
+    host = await start_host(team)
+    info = host.supervisor.generation
+    assert info is not None
+    assert not info.forkable
+    assert (await host.result("work:astep")).rows_affected == 1
+
+
+async def test_main_is_not_blocked_by_anything(start_host: StartHost, marker: Path) -> None:
+    """While steps hold the GIL, block loops and flood, the main process's loop never stands still for long."""
+    import asyncio
+
+    host = await start_host()
+    host.run("hostile.stubborn:holds_the_gil", {"marker": str(marker.with_name("gil"))})
+    host.run("hostile.stubborn:async_tight_loop", {"marker": str(marker)})
+    flood = host.run("polite:floods", {"count": 50_000})
+    worst = 0.0
+    while flood not in host.sink.ends:
+        began = time.monotonic()
+        await asyncio.sleep(0.005)
+        worst = max(worst, time.monotonic() - began)
+    assert worst < 0.5
+    assert os.getpid() not in {status.pid for status in host.supervisor.workers()}
+
+
+async def test_spawned_workers_run_the_code_that_was_loaded(start_host: StartHost, team: Path) -> None:
+    """A worker that is a fresh interpreter does not pick up what was saved, added or broken since the load."""
+    host = await start_host(team, spawn_only=True, spare_exclusive=0, recycle_after_steps=1)
+    (team / "plugins" / "work.py").write_text(GOOD.format(version=22))
+    (team / "plugins" / "poison.py").write_text("import os\nos._exit(1)\n")
+    for _ in range(2):
+        assert (await host.result("work:step")).rows_affected == 1
+    assert (await host.result("poison:anything")).reason_code == "import_failed"

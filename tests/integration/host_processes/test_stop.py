@@ -1,0 +1,310 @@
+"""When an attempt is said to have stopped, its code has stopped, whatever it was doing; the system is the witness."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+from harness import is_alive
+
+from conftest import StartHost
+from nomaflow_host.attempts import CancelOrder, FinishedState, Isolation, TimeoutKind
+
+BUDGET_SECONDS = 4.0
+"""Grace, the two rungs after it, and room for a slow machine."""
+
+STUBBORN = [
+    "tight_loop",
+    "swallows_everything",
+    "runs_sleep",
+    "holds_the_gil",
+    "daemonises_and_stays",
+    "deaf_to_sigterm",
+]
+STUBBORN_ASYNC = [
+    "async_tight_loop",
+    "sleeps_in_async",
+    "swallows_cancel",
+    "holds_the_gil_async",
+    "to_thread_outlives",
+    "deaf_worker",
+]
+
+
+def cancel(key: str, by: str = "ann") -> CancelOrder:
+    return CancelOrder(attempt_key=key, reason_code="canceled_by_user", by=by, why="enough")
+
+
+@pytest.mark.parametrize("name", STUBBORN)
+async def test_cancel_stops_sync_code(start_host: StartHost, marker: Path, name: str, spawn_only: bool) -> None:
+    """A sync step that will not stop is dead, with all it started, when CANCELED is said."""
+    host = await start_host(spawn_only=spawn_only)
+    key = host.run(f"hostile.stubborn:{name}", {"marker": str(marker)})
+    pid = await host.started_in(marker)
+    host.supervisor.cancel(cancel(key))
+    end = await host.sink.end_of(key)
+    child = Path(f"{marker}.child")
+    assert not is_alive(pid)
+    assert not child.exists() or not is_alive(int(child.read_text()))
+    assert (end.state, end.reason_code) == (FinishedState.CANCELED, "canceled_by_user")
+    assert "ann" in end.reason
+    assert "enough" in end.reason
+
+
+@pytest.mark.parametrize("name", STUBBORN_ASYNC)
+@pytest.mark.parametrize("isolation", [Isolation.SHARED, Isolation.EXCLUSIVE])
+async def test_cancel_stops_async_code(start_host: StartHost, marker: Path, name: str, isolation: Isolation) -> None:
+    """An async step that will not stop is dead when CANCELED is said, in a shared and in an exclusive worker."""
+    host = await start_host()
+    key = host.run(f"hostile.stubborn:{name}", {"marker": str(marker)}, isolation=isolation)
+    pid = await host.started_in(marker)
+    began = time.monotonic()
+    host.supervisor.cancel(cancel(key))
+    end = await host.sink.end_of(key)
+    assert end.state is FinishedState.CANCELED
+    assert not is_alive(pid)
+    assert time.monotonic() - began < BUDGET_SECONDS
+    assert "rung 1" in host.sink.text(key)
+
+
+async def test_a_worker_that_speaks_nonsense_is_killed(start_host: StartHost, marker: Path) -> None:
+    """A step that writes rubbish to every descriptor it finds loses its worker, and harms nothing else."""
+    host = await start_host()
+    end = await host.result("hostile.stubborn:poisons_its_own_socket", {"marker": str(marker)})
+    assert (end.state, end.reason_code) == (FinishedState.FAILED, "worker_killed")
+    assert "nonsense" in end.reason
+    assert not is_alive(int(marker.read_text()))
+    assert (await host.result("polite:noop")).state is FinishedState.SUCCEEDED
+
+
+async def test_cooperative_async_stops_at_once(start_host: StartHost, marker: Path, spawn_only: bool) -> None:
+    """A step waiting in an await is cancelled within 100 ms, and its worker lives on."""
+    host = await start_host(spawn_only=spawn_only)
+    key = host.run("polite:waits", {"marker": str(marker)})
+    pid = await host.started_in(marker)
+    began = time.monotonic()
+    host.supervisor.cancel(cancel(key))
+    end = await host.sink.end_of(key)
+    assert time.monotonic() - began < 0.1
+    assert end.state is FinishedState.CANCELED
+    assert is_alive(pid)
+    assert "rung 2" not in host.sink.text(key)
+
+
+async def test_polling_sync_step_keeps_its_result(start_host: StartHost, marker: Path) -> None:
+    """A sync step that asks is_cancelled() and returns is CANCELED, with its result kept."""
+    host = await start_host()
+    key = host.run("polite:polls", {"marker": str(marker)})
+    pid = await host.started_in(marker)
+    host.supervisor.cancel(cancel(key))
+    end = await host.sink.end_of(key)
+    assert (end.state, end.rows_affected, end.has_result) == (FinishedState.CANCELED, 42, True)
+    assert is_alive(pid)
+
+
+@pytest.mark.parametrize(("kind", "code"), [(TimeoutKind.STEP, "timed_out"), (TimeoutKind.JOB, "job_timed_out")])
+async def test_timeouts_use_the_same_ladder(start_host: StartHost, marker: Path, kind: TimeoutKind, code: str) -> None:
+    """A timed-out step is FAILED with the reason of whose time it was, and dead."""
+    host = await start_host()
+    key = host.run("hostile.stubborn:tight_loop", {"marker": str(marker)}, timeout_ms=200, timeout_kind=kind)
+    end = await host.sink.end_of(key)
+    assert (end.state, end.reason_code) == (FinishedState.FAILED, code)
+    assert not is_alive(int(marker.read_text()))
+    assert "rung 1" in host.sink.text(key)
+    assert "rung 2" in host.sink.text(key)
+
+
+async def test_timeout_keeps_a_normal_return(start_host: StartHost, marker: Path) -> None:
+    """A step that returns after its timeout reached it is FAILED timed_out with its result."""
+    host = await start_host()
+    key = host.run("polite:polls", {"marker": str(marker)}, timeout_ms=100, timeout_kind=TimeoutKind.STEP)
+    end = await host.sink.end_of(key)
+    assert (end.state, end.reason_code, end.rows_affected) == (FinishedState.FAILED, "timed_out", 42)
+
+
+@pytest.mark.parametrize("name", ["leaves_a_thread", "leaves_executor_work"])
+@pytest.mark.parametrize("isolation", [Isolation.SHARED, Isolation.EXCLUSIVE])
+async def test_what_outlives_a_return_is_stopped(
+    start_host: StartHost, marker: Path, name: str, isolation: Isolation
+) -> None:
+    """A thread or work that a step leaves behind is its code: SUCCEEDED is said when it is dead, and says so."""
+    host = await start_host()
+    end = await host.result(f"hostile.stubborn:{name}", {"marker": str(marker)}, isolation=isolation)
+    assert end.state is FinishedState.SUCCEEDED
+    assert end.rows_affected in (3, 7)
+    assert any("running when it returned" in warning for warning in end.warnings)
+    if isolation is Isolation.SHARED:
+        assert not is_alive(int(marker.read_text()))
+
+
+async def test_polite_leftovers_keep_their_worker(start_host: StartHost, marker: Path) -> None:
+    """A left thread that asks is_cancelled(), and a left task, are ended without killing their worker."""
+    host = await start_host(cancel_grace_seconds=5)
+    for name in ("leaves_polite_thread", "leaves_a_task"):
+        file = marker.with_name(name)
+        end = await host.result(f"hostile.stubborn:{name}", {"marker": str(file)})
+        assert end.state is FinishedState.SUCCEEDED
+        assert Path(f"{file}.end").exists()
+        assert is_alive(int(file.read_text()))
+
+
+async def test_daemon_left_by_a_return_is_killed(start_host: StartHost, marker: Path, spawn_only: bool) -> None:
+    """A double-forked daemon with an empty environment is dead when its step is said to have succeeded."""
+    host = await start_host(spawn_only=spawn_only)
+    end = await host.result("hostile.stubborn:daemonises", {"marker": str(marker)})
+    assert end.state is FinishedState.SUCCEEDED
+    assert not is_alive(int(Path(f"{marker}.child").read_text()))
+
+
+async def test_daemon_of_an_async_step_among_neighbours(start_host: StartHost, marker: Path) -> None:
+    """A daemon left in a shared worker is dead when its step is said to have succeeded, though others ran beside it."""
+    host = await start_host(shared_workers=1)
+    host.run("polite:waits", {"marker": str(marker.with_name("neighbour"))})
+    await host.started_in(marker.with_name("neighbour"))
+    end = await host.result("hostile.stubborn:daemonises_async", {"marker": str(marker)})
+    assert end.state is FinishedState.SUCCEEDED
+    assert not is_alive(int(Path(f"{marker}.child").read_text()))
+
+
+async def test_children_of_neighbours_are_let_be(start_host: StartHost, marker: Path) -> None:
+    """A step that ends is not blamed for the child processes of those that run on beside it."""
+    host = await start_host(shared_workers=1)
+    other = host.run("polite:has_children_until", {"marker": str(marker)})
+    await host.started_in(Path(f"{marker}.running"))
+    assert (await host.result("polite:anoop")).warnings == ()
+    marker.touch()
+    assert (await host.sink.end_of(other)).rows_affected == 2
+
+
+async def test_shared_kill_names_the_culprit(start_host: StartHost, marker: Path) -> None:
+    """Killing a shared worker fails its neighbours by name of the culprit, which runs exclusively from then on."""
+    host = await start_host(shared_workers=1)
+    neighbour = host.run("polite:waits", {"marker": str(marker.with_name("neighbour"))})
+    culprit = host.run("hostile.stubborn:swallows_cancel", {"marker": str(marker)})
+    pid = await host.started_in(marker)
+    host.supervisor.cancel(cancel(culprit))
+    end = await host.sink.end_of(neighbour)
+    assert (end.state, end.reason_code) == (FinishedState.FAILED, "worker_killed")
+    assert "hostile.stubborn:swallows_cancel" in end.reason
+    assert (await host.sink.end_of(culprit)).state is FinishedState.CANCELED
+    assert not is_alive(pid)
+    second = marker.with_name("second")
+    again = host.run("hostile.stubborn:swallows_cancel", {"marker": str(second)})
+    await host.started_in(second)
+    await host.sink.until(lambda: again in host.sink.starts)
+    assert host.sink.starts[again].exclusive
+
+
+async def test_exclusive_kill_has_no_collateral(start_host: StartHost, marker: Path) -> None:
+    """Killing an exclusive worker touches no other step."""
+    host = await start_host()
+    others = [marker.with_name(f"other{n}") for n in range(3)]
+    keys = [host.run("polite:waits_for", {"marker": str(each)}) for each in others]
+    keys += [host.run("polite:polls", {"marker": str(marker.with_name("sync"))})]
+    culprit = host.run("hostile.stubborn:tight_loop", {"marker": str(marker)})
+    await host.started_in(marker)
+    host.supervisor.cancel(cancel(culprit))
+    await host.sink.end_of(culprit)
+    assert not any(key in host.sink.ends for key in keys)
+    for each in others:
+        each.touch()
+    for key in keys[:3]:
+        assert (await host.sink.end_of(key)).rows_affected == 11
+
+
+async def test_second_cancel_and_unknown_key_are_no_ops(start_host: StartHost, marker: Path) -> None:
+    """The first cancel's reason stays; cancelling what is not there, or has ended, does nothing."""
+    host = await start_host()
+    key = host.run("hostile.stubborn:tight_loop", {"marker": str(marker)})
+    await host.started_in(marker)
+    host.supervisor.cancel(cancel(key))
+    host.supervisor.cancel(cancel(key, by="bob"))
+    host.supervisor.cancel(cancel("run_x/nothing/1"))
+    end = await host.sink.end_of(key)
+    host.supervisor.cancel(cancel(key, by="carol"))
+    assert "ann" in end.reason
+    assert "bob" not in end.reason
+
+
+async def test_cancel_before_the_start(start_host: StartHost, marker: Path) -> None:
+    """An attempt cancelled in the moment of its dispatch is CANCELED, and its code never ran."""
+    host = await start_host(spawn_only=True, spare_exclusive=0)
+    key = host.run("hostile.stubborn:tight_loop", {"marker": str(marker)}, cancel_grace_ms=10_000)
+    host.supervisor.cancel(cancel(key))
+    end = await host.sink.end_of(key)
+    assert (end.state, end.not_started) == (FinishedState.CANCELED, True)
+    assert not marker.exists()
+
+
+async def test_kill_has_no_grace(start_host: StartHost, marker: Path) -> None:
+    """kill() ends an attempt at once with the reason given."""
+    host = await start_host(cancel_grace_seconds=60)
+    key = host.run("hostile.stubborn:tight_loop", {"marker": str(marker)})
+    pid = await host.started_in(marker)
+    host.supervisor.kill(key, "kernel_silent", "the kernel was silent for too long")
+    end = await host.sink.end_of(key, 3)
+    assert (end.state, end.reason_code) == (FinishedState.FAILED, "kernel_silent")
+    assert not is_alive(pid)
+
+
+async def test_watchdog_names_the_step_that_blocks(start_host: StartHost, marker: Path) -> None:
+    """A blocked loop is found: which step, since when, with its stack; and that step is the culprit of a kill."""
+    host = await start_host(shared_workers=1, blocked_seconds=0.3)
+    victim = host.run("polite:waits", {"marker": str(marker.with_name("victim"))})
+    await host.started_in(marker.with_name("victim"))
+    culprit = host.run("hostile.stubborn:sleeps_in_async", {"marker": str(marker)})
+    await host.started_in(marker)
+    await host.sink.until(lambda: "blocks the event loop" in host.sink.text(culprit))
+    text = host.sink.text(culprit)
+    assert "sleeps_in_async" in text
+    assert "stubborn.py" in text
+    assert "blocks the event loop" not in host.sink.text(victim)
+    host.supervisor.cancel(cancel(victim))
+    end = await host.sink.end_of(culprit)
+    assert (end.state, end.reason_code) == (FinishedState.FAILED, "worker_killed")
+    assert (await host.sink.end_of(victim)).state is FinishedState.CANCELED
+
+
+async def test_watchdog_sees_through_a_held_gil(start_host: StartHost, marker: Path) -> None:
+    """The stack comes from a handler in C, so code that holds the interpreter lock is named too."""
+    host = await start_host(shared_workers=1, blocked_seconds=0.3)
+    host.run("polite:waits", {"marker": str(marker.with_name("victim"))})
+    culprit = host.run("hostile.stubborn:holds_the_gil_async", {"marker": str(marker)})
+    await host.started_in(marker)
+    await host.sink.until(lambda: "holds_the_gil_async" in host.sink.text(culprit))
+
+
+async def test_killed_worker_is_replaced(start_host: StartHost, marker: Path) -> None:
+    """After its workers were killed a host runs on."""
+    host = await start_host(shared_workers=1)
+    key = host.run("hostile.stubborn:swallows_cancel", {"marker": str(marker)})
+    await host.started_in(marker)
+    host.supervisor.cancel(cancel(key))
+    await host.sink.end_of(key)
+    assert (await host.result("polite:anoop")).state is FinishedState.SUCCEEDED
+    assert (await host.result("polite:noop")).state is FinishedState.SUCCEEDED
+
+
+async def test_drain_lets_finish_then_stops(start_host: StartHost, marker: Path) -> None:
+    """A drain waits for what ends in time and stops the rest, with the reason host_draining."""
+    host = await start_host()
+    ends = host.run("polite:waits_for", {"marker": str(marker.with_name("go"))})
+    stays = host.run("polite:waits", {"marker": str(marker)})
+    await host.started_in(marker)
+    marker.with_name("go").touch()
+    await host.supervisor.drain(0.3)
+    assert host.sink.ends[ends].state is FinishedState.SUCCEEDED
+    assert host.sink.ends[stays].reason_code == "host_draining"
+    assert host.supervisor.running == 0
+
+
+async def test_every_rung_is_logged_with_its_time(start_host: StartHost, marker: Path) -> None:
+    """The attempt's log tells each rung from the logger nomaflow.host."""
+    host = await start_host()
+    key = host.run("hostile.stubborn:deaf_worker", {"marker": str(marker)}, isolation=Isolation.EXCLUSIVE)
+    await host.started_in(marker)
+    host.supervisor.cancel(cancel(key))
+    await host.sink.end_of(key)
+    rungs = [line.message for line in host.sink.lines(key) if line.logger == "nomaflow.host"]
+    assert [f"rung {number} after" in text for number, text in zip((1, 2, 3, 4), rungs, strict=False)] == [True] * 4

@@ -1,0 +1,84 @@
+"""Frames over socket pairs."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+import pytest
+
+from nomaflow_host.frames import FrameError, FrameSocket
+
+
+@pytest.fixture
+def pair() -> tuple[FrameSocket, FrameSocket]:
+    """Two ends of one connection."""
+    here, there = socket.socketpair()
+    ends = FrameSocket(here), FrameSocket(there)
+    yield ends
+    for end in ends:
+        end.close()
+
+
+def test_frames_arrive_in_order(pair: tuple[FrameSocket, FrameSocket]) -> None:
+    """Frames come whole and in order, whatever text they hold."""
+    for number in range(100):
+        pair[0].send({"is": "n", "number": number, "text": "é\udcff\n" * 10})
+    frames = pair[1].receive()
+    assert [frame.message["number"] for frame in frames] == list(range(100))
+    assert frames[0].message["text"] == "é\udcff\n" * 10
+
+
+def test_a_frame_larger_than_the_socket_waits(pair: tuple[FrameSocket, FrameSocket]) -> None:
+    """What the socket cannot take is kept, and sent as it is read."""
+    pair[0].send({"is": "big", "body": "x" * 3_000_000})
+    assert pair[0].pending
+    frames: list[object] = []
+    while not frames:
+        frames = list(pair[1].receive())
+        pair[0].flush()
+    assert not pair[0].pending
+
+
+def test_descriptors_ride_with_their_frame(pair: tuple[FrameSocket, FrameSocket]) -> None:
+    """Each frame gets its own descriptors, the sender keeps its own, and an unwanted frame closes them."""
+    reading, writing = os.pipe()
+    before = len(os.listdir("/proc/self/fd"))
+    pair[0].send({"is": "none"})
+    pair[0].send({"is": "two"}, [reading, writing])
+    pair[0].send({"is": "one"}, [writing])
+    frames = []
+    while len(frames) < 3:
+        frames += pair[1].receive()
+    assert [len(frame.fds) for frame in frames] == [0, 2, 1]
+    os.write(frames[2].fds[0], b"hello")
+    assert os.read(frames[1].fds[0], 5) == b"hello"
+    assert not os.get_inheritable(frames[1].fds[0])
+    for frame in frames:
+        frame.close()
+    assert len(os.listdir("/proc/self/fd")) == before
+    os.close(reading)
+    os.close(writing)
+
+
+@pytest.mark.parametrize(
+    "rubbish", [b"\xff\xff\xff\xff", b"\0\0\0\x02{]", b"\0\0\0\x01[", b"\0\0\0\x02[]", b'\0\0\0\x0b{"fds": 99}']
+)
+def test_rubbish_is_refused(rubbish: bytes) -> None:
+    """A length beyond the bound, broken JSON, no object, and descriptors that never came are errors."""
+    here, there = socket.socketpair()
+    link = FrameSocket(there)
+    with here:
+        here.sendall(rubbish)
+        with pytest.raises(FrameError):
+            link.receive()
+    link.close()
+
+
+def test_the_end_is_noticed(pair: tuple[FrameSocket, FrameSocket]) -> None:
+    """After the other side has closed, reading says so and sending does nothing."""
+    pair[0].close()
+    assert pair[1].receive() == []
+    assert pair[1].ended
+    pair[1].send({"is": "into the void"})
+    assert not pair[1].pending

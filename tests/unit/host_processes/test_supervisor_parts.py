@@ -1,0 +1,194 @@
+"""The parts of the supervisor that need no process."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+
+import pytest
+
+from nomaflow_api.v1.log_lines import CONTINUED, decode_lines, encode_line
+from nomaflow_host.attempts import LogChunk
+from nomaflow_host.supervisor import SupervisorSettings, worker_environment
+from nomaflow_host.supervisor.attempt_log import AttemptLog
+from nomaflow_host.supervisor.causes import death_of
+from nomaflow_host.supervisor.generations import broken_since
+from nomaflow_host.supervisor.ladder import LadderTimes, climb
+from nomaflow_host.supervisor.output_pipe import OutputPipe, TailPipe
+from nomaflow_host.worker.tracking import is_library_thread
+
+
+class Target:
+    """A stop target that goes at a rung of choice."""
+
+    def __init__(self, *, exclusive: bool, goes_at: int) -> None:
+        self.exclusive = exclusive
+        self.gone = asyncio.Event()
+        self.goes_at = goes_at
+        self.taken: list[str] = []
+        self.rungs: list[int] = []
+
+    def _take(self, name: str, number: int) -> None:
+        self.taken.append(name)
+        if number >= self.goes_at:
+            self.gone.set()
+
+    def ask(self) -> None:
+        self._take("ask", 1)
+
+    def interrupt(self) -> None:
+        self._take("interrupt", 2)
+
+    def terminate(self) -> None:
+        self._take("terminate", 3)
+
+    def kill(self, why: str) -> None:
+        self._take("kill", 4)
+
+    def rung(self, number: int, text: str) -> None:
+        assert f"rung {number} after" in text
+        self.rungs.append(number)
+
+
+@pytest.mark.parametrize(
+    ("exclusive", "goes_at", "taken"),
+    [
+        (True, 1, ["ask"]),
+        (True, 2, ["ask", "interrupt"]),
+        (True, 3, ["ask", "interrupt", "terminate"]),
+        (True, 4, ["ask", "interrupt", "terminate", "kill"]),
+        (False, 1, ["ask"]),
+        (False, 4, ["ask", "kill"]),
+    ],
+)
+async def test_the_ladder_ends_where_the_code_does(*, exclusive: bool, goes_at: int, taken: list[str]) -> None:
+    """Each rung is taken only after the one before has failed, and each is noted."""
+    target = Target(exclusive=exclusive, goes_at=goes_at)
+    await climb(target, why="cancelled", times=LadderTimes(grace=0.01, term=0.01, kill=0.01))
+    assert target.taken == taken
+    assert len(target.rungs) == len(taken)
+
+
+@pytest.mark.parametrize(
+    ("exited", "code", "words"),
+    [
+        ({"signal": 9, "code": None}, "worker_died", "probably out of memory"),
+        ({"signal": 11, "code": None}, "worker_died", "segmentation fault (signal 11, SIGSEGV)"),
+        ({"signal": 15, "code": None}, "worker_died", "signal 15 (SIGTERM)"),
+        ({"signal": 40, "code": None}, "worker_died", "signal 40"),
+        ({"signal": None, "code": 3}, "worker_died", "exit code 3"),
+        ({"signal": 9, "code": None, "cause": "memory_limit"}, "memory_limit", "memory_mb"),
+        ({"signal": 9, "code": None, "cause": "process_limit"}, "process_limit", "max_processes"),
+        ({"cause": None, "error": "no more processes"}, "worker_died", "could not be started: no more processes"),
+    ],
+)
+def test_deaths_are_told_in_words(exited: dict[str, object], code: str, words: str) -> None:
+    """Every way to die has its reason code and sentence."""
+    assert death_of(exited)[0] == code
+    assert words in death_of(exited)[1]
+
+
+def test_workers_inherit_no_secret() -> None:
+    """Our secrets and dropped names stay behind; pass_env brings them back, and nothing else is lost."""
+    environ = {"NOMAFLOW_TOKEN": "1", "NOMAFLOW_TRACE_HOOKS": "1", "DB": "2", "PATH": "3", "NOMAFLOW_API_KEY": "4"}
+    settings = SupervisorSettings(drop_env=("DB",))
+    assert worker_environment(environ, settings) == {"NOMAFLOW_TRACE_HOOKS": "1", "PATH": "3"}
+    settings = SupervisorSettings(drop_env=("DB",), pass_env=("DB", "NOMAFLOW_TOKEN"))
+    assert set(worker_environment(environ, settings)) == {"NOMAFLOW_TRACE_HOOKS", "PATH", "DB", "NOMAFLOW_TOKEN"}
+
+
+def test_what_makes_a_generation_worse() -> None:
+    """What worked and no longer does counts; new things, removed files and old faults do not."""
+    fine: dict[str, object] = {"error": None}
+    bad: dict[str, object] = {"error": "no"}
+    old = {"modules": {"a": fine, "b": bad, "gone": fine}, "callables": {"a:f": fine, "b:f": bad}}
+    same = {"modules": {"a": fine, "b": bad, "new": bad}, "callables": {"a:f": fine, "b:f": bad, "new:f": bad}}
+    assert broken_since(old, same) == ()
+    assert broken_since(None, same) == ()
+    worse = {"modules": {"a": bad}, "callables": {"a:f": bad}}
+    assert [("module" in reason, "callable" in reason) for reason in broken_since(old, worse)] == [
+        (True, False),
+        (False, True),
+    ]
+
+
+def _lines(chunks: list[LogChunk]) -> list[str]:
+    return [line.message for c in chunks for line in decode_lines(c.body, compressed=c.compressed)]
+
+
+async def test_a_log_goes_out_in_chunks_and_after_a_moment() -> None:
+    """500 lines make a chunk; what is left goes out soon after, without a further call."""
+    chunks: list[LogChunk] = []
+    some = asyncio.Event()
+    log = AttemptLog(loop=asyncio.get_running_loop(), put=lambda c: (chunks.append(c), some.set()))
+    log.add([encode_line(20, 1, "a", str(n)).rstrip() for n in range(1001)])
+    assert [chunk.line_count for chunk in chunks] == [500, 500]
+    some.clear()
+    await asyncio.wait_for(some.wait(), 0.5)
+    assert _lines(chunks) == [str(n) for n in range(1001)]
+
+
+async def test_a_bounded_log_counts_what_it_drops() -> None:
+    """Once a line does not fit, it and all after it are dropped and counted; the host's own lines stay."""
+    chunks: list[LogChunk] = []
+    log = AttemptLog(loop=asyncio.get_running_loop(), put=chunks.append, max_bytes=200)
+    line = encode_line(20, 1, "a", "x" * 50).rstrip()
+    log.add([line] * 10)
+    log.host_line(20, "of the host")
+    log.close()
+    kept = 200 // (len(line) + 1)
+    *_, host, marker = _lines(chunks)
+    assert _lines(chunks)[:-2] == ["x" * 50] * kept
+    assert host == "of the host"
+    assert f"{10 - kept} lines of {(10 - kept) * (len(line) + 1)} bytes were dropped" in marker
+
+
+def test_a_pipe_gives_lines_in_pieces() -> None:
+    """Lines over the bound come in pieces as they are read; the last one without a line feed comes when asked for."""
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    got: list[tuple[str, int]] = []
+    pipe = OutputPipe(fd=reading, name="stdout", level=20, take=lambda pieces, _: got.extend(pieces))
+    writer = threading.Thread(target=os.write, args=(writing, b"one\n" + b"z" * 150_000 + b"\n\nend"))
+    writer.start()
+    while len(got) < 5:
+        pipe.read()
+    writer.join()
+    while pipe.read():
+        pass
+    pipe.finish_line()
+    os.close(writing)
+    assert not pipe.read()
+    assert pipe.ended
+    pipe.close()
+    assert got[0] == ("one", 0)
+    assert got[-2:] == [("", 0), ("end", 0)]
+    assert "".join(text for text, _ in got[1:-2]) == "z" * 150_000
+    assert [flags for _, flags in got[1:-2]] == [CONTINUED, CONTINUED, 0]
+
+
+def test_a_tail_is_bounded() -> None:
+    """Only the last 4 KiB of a template's output are kept."""
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    pipe = TailPipe(reading)
+    for _ in range(10):
+        os.write(writing, b"noise" * 1000)
+        while pipe.read():
+            pass
+    os.write(writing, b"the end")
+    pipe.read()
+    os.close(writing)
+    pipe.close()
+    assert pipe.text.endswith("the end")
+    assert len(pipe.text) == 4096
+
+
+def test_whose_thread_it_is() -> None:
+    """A thread that runs an author's function counts as the step's code, one of a library's loop does not."""
+    from aiosqlite.core import _connection_worker_thread
+
+    assert not is_library_thread(threading.Thread(target=test_whose_thread_it_is))
+    assert not is_library_thread(threading.Timer(1, test_whose_thread_it_is))
+    assert is_library_thread(threading.Thread(target=_connection_worker_thread))

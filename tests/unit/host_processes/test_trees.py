@@ -1,0 +1,66 @@
+"""Process trees, with real processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from nomaflow_host.reaper import Tree, identity, kill_trees
+from nomaflow_host.reaper.limits import Limits, over_limits
+from nomaflow_host.reaper.proc import processes, read_process
+from nomaflow_host.reaper.trees import descendants, signal_process
+
+
+@pytest.fixture
+def family() -> Iterator[tuple[Tree, list[int]]]:
+    """A shell with two children and a grandchild."""
+    script = "sleep 600 & (sleep 600 & echo; wait) & echo; wait"
+    with subprocess.Popen(["sh", "-c", script], stdout=subprocess.PIPE) as shell:
+        assert shell.stdout is not None
+        shell.stdout.readline()
+        shell.stdout.readline()
+        pid, start_time = identity(shell.pid) or (0, 0)
+        below = [info.pid for info in descendants([pid], processes())]
+        yield Tree(pid=pid, start_time=start_time), below
+        for each in [*below, pid]:
+            if (info := read_process(each)) is not None:
+                signal_process(each, info.start_time, signal.SIGKILL)
+
+
+def _state(pid: int) -> str:
+    info = read_process(pid)
+    return "" if info is None else info.state
+
+
+def test_a_whole_tree_is_killed(family: tuple[Tree, list[int]]) -> None:
+    """The root and everything below it die, and are counted."""
+    tree, below = family
+    assert len(below) == 3
+    assert kill_trees([tree]) == 4
+    deadline = time.monotonic() + 2
+    while any(_state(pid) not in "Z" for pid in below) and time.monotonic() < deadline:
+        pass
+    assert {_state(pid) for pid in below} <= {"", "Z"}
+    assert os.waitpid(tree.pid, 0)[1] == signal.SIGKILL
+
+
+def test_a_stranger_with_the_same_pid_is_not_signalled(family: tuple[Tree, list[int]]) -> None:
+    """A process of another start time is left alone."""
+    tree, below = family
+    assert not signal_process(tree.pid, tree.start_time + 1, signal.SIGKILL)
+    assert kill_trees([Tree(pid=tree.pid, start_time=tree.start_time + 1)]) == 0
+    assert {_state(pid) for pid in [tree.pid, *below]} == {"S"}
+
+
+def test_limits_see_the_whole_tree(family: tuple[Tree, list[int]]) -> None:
+    """Processes and memory are those of root and descendants together."""
+    tree, _ = family
+    assert over_limits(Limits(max_processes=4, memory_bytes=10**12), [tree.pid]) == {}
+    assert over_limits(Limits(max_processes=3), [tree.pid]) == {tree.pid: "process_limit"}
+    assert over_limits(Limits(memory_bytes=1), [tree.pid]) == {tree.pid: "memory_limit"}
+    assert over_limits(Limits(max_processes=1), [2**22 + 1]) == {}
