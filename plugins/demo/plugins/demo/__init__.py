@@ -1,0 +1,1 @@
+"""The demo's own callables: data to work on, and steps to watch."""

@@ -1,0 +1,63 @@
+"""``nomaflow jobs`` and ``job``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nomaflow.cli.invocation import Invocation, remote_command
+from nomaflow.cli.kernel_access import talk
+from nomaflow.cli.output import console, print_json
+
+if TYPE_CHECKING:
+    from nomaflow.client import KernelClient
+    from nomaflow.client.values import JobView, RunView
+
+__all__ = ["register"]
+
+_RECENT = 5
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("jobs")(remote_command(jobs))
+    app.command("job")(remote_command(job))
+
+
+def jobs(
+    *,
+    invocation: Invocation,
+    host: Annotated[str, typer.Option("--host", help="Only jobs of this host.")] = "",
+    tag: Annotated[str, typer.Option("--tag", help="Only jobs with this tag.")] = "",
+    all_: Annotated[bool, typer.Option("--all", help="Also jobs that their host no longer brings.")] = False,
+) -> None:
+    """List all known jobs, valid or not, with the next fire and the last run."""
+    found = talk(invocation, lambda kernel: kernel.list_jobs(host=host, tag=tag, include_removed=all_))
+    if invocation.as_json:
+        print_json(found.to_json())
+        return
+    from nomaflow.cli.pages.tables import jobs_page
+
+    console().print(jobs_page(found))
+
+
+def job(*, invocation: Invocation, job: Annotated[str, typer.Argument(help="The job's id.")]) -> None:
+    """Show one job: its steps, coming fires, recent runs, problems, and why it is not running."""
+
+    async def ask(kernel: KernelClient) -> tuple[JobView, list[RunView]]:
+        view = await kernel.get_job(job)
+        recent: list[RunView] = []
+        async for run in kernel.list_runs(job_id=job, page_size=_RECENT):
+            recent.append(run)  # stops early
+            if len(recent) == _RECENT:
+                break
+        return view, recent
+
+    view, recent = talk(invocation, ask)
+    if invocation.as_json:
+        print_json({**view.to_json(), "recent_runs": [run.to_json() for run in recent]})
+        return
+    from nomaflow.cli.pages.job_page import job_page
+
+    console().print(job_page(view, recent))

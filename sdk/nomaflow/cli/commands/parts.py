@@ -1,0 +1,167 @@
+"""``nomaflow up``, ``kernel`` and ``host``."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import os
+import signal
+import sys
+import tomllib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from nomaflow.cli.errors import CliError, ExitCode
+from nomaflow.cli.invocation import Invocation, local_command
+from nomaflow.cli.output import console
+from nomaflow.cli.project import require_project
+
+if TYPE_CHECKING:
+    from nomaflow.cli.up import PartFailed
+
+__all__ = ["register", "require_extra"]
+
+_DRAIN_SECONDS = 30.0
+_DRAIN_MARGIN = 10.0
+_EXTRAS = {"kernel": ("sqlalchemy", "croniter", "pydantic"), "host": ("sqlalchemy", "pydantic")}
+
+_Directory = Annotated[Path | None, typer.Argument(help="The project's directory; else found from where you are.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    passing = {"allow_extra_args": True, "ignore_unknown_options": True}
+    app.command("up")(local_command(up))
+    app.command("kernel", context_settings=passing)(kernel)
+    app.command("host", context_settings=passing)(host)
+
+
+def require_extra(name: str) -> None:
+    """Return where the dependencies of a part are installed.
+
+    :raises CliError: where one is missing
+    """
+    missing = [module for module in _EXTRAS[name] if importlib.util.find_spec(module) is None]
+    if missing:
+        raise CliError(
+            f"the {name} is not installed: {', '.join(missing)} cannot be imported",
+            reason="EXTRA_MISSING",
+            fix=f"pip install 'nomaflow[{name}]'",
+            exit_code=ExitCode.USAGE,
+        )
+
+
+def up(
+    *,
+    invocation: Invocation,
+    directory: _Directory = None,
+    address: Annotated[str, typer.Option("--address", help="Where the kernel listens; default a Unix socket.")] = "",
+    store: Annotated[str, typer.Option("--store", help="The kernel's store; default SQLite in .nomaflow/.")] = "",
+    name: Annotated[str, typer.Option("--name", help="The host's name; default that of nomaflow.toml.")] = "",
+    watch: Annotated[bool, typer.Option("--watch", help="Reload the host's code whenever a file is saved.")] = False,
+) -> None:
+    """Run a project's kernel and host in the foreground; Ctrl-C drains and stops them."""
+    require_extra("kernel")
+    require_extra("host")
+    project = require_project(directory or invocation.project)
+    kernel_options = [*_given("--address", address), *_given("--store", store)]
+    host_options = [*_given("--name", name), *(["--watch"] if watch else [])]
+    asyncio.run(_up(project, kernel_options, host_options, as_json=invocation.as_json))
+
+
+def _given(option: str, value: str) -> list[str]:
+    return [option, value] if value else []
+
+
+async def _up(project: Path, kernel_options: Sequence[str], host_options: Sequence[str], *, as_json: bool) -> None:
+    from nomaflow.cli.up import JsonReporter, PartFailed, ProjectSupervisor, TextReporter
+
+    reporter = JsonReporter() if as_json else TextReporter(console=console())
+    signals: asyncio.Queue[signal.Signals] = asyncio.Queue()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, signals.put_nowait, number)
+    if sys.stdout.isatty():
+        loop.add_signal_handler(signal.SIGHUP, _hung_up, signals)
+    supervisor = ProjectSupervisor(
+        project=project,
+        reporter=reporter,
+        kernel_options=tuple(kernel_options),
+        host_options=tuple(host_options),
+        drain_seconds=_drain_seconds(project) + _DRAIN_MARGIN,
+    )
+    try:
+        if await _started(supervisor.start(), signals):
+            await supervisor.run_until(signals)
+    except PartFailed as error:
+        raise _as_cli_error(error) from None
+    finally:
+        try:
+            reporter.stopping()
+        finally:
+            await supervisor.stop(signals)
+
+
+def _hung_up(signals: asyncio.Queue[signal.Signals]) -> None:
+    """Stop, since the terminal is gone, and stop writing to it; without a terminal SIGHUP means reload."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):
+        os.dup2(nowhere, stream)
+    os.close(nowhere)
+    signals.put_nowait(signal.SIGTERM)
+
+
+async def _started(start: Iterable[object] | object, signals: asyncio.Queue[signal.Signals]) -> bool:
+    """Return True once everything is up, False where a signal came first."""
+    starting = asyncio.ensure_future(start)  # type: ignore[call-overload]  # a coroutine of the supervisor
+    asked = asyncio.create_task(signals.get())
+    await asyncio.wait({starting, asked}, return_when=asyncio.FIRST_COMPLETED)
+    if starting.done():
+        asked.cancel()
+        await starting
+        return True
+    starting.cancel()
+    await asyncio.wait({starting})
+    return False
+
+
+def _drain_seconds(project: Path) -> float:
+    """Return the host's own limit, so that it is not killed before it."""
+    try:
+        host = tomllib.loads((project / "nomaflow.toml").read_text(encoding="utf-8")).get("host", {})
+        return float(host.get("drain_seconds", _DRAIN_SECONDS))
+    except (OSError, ValueError, TypeError, AttributeError):
+        return _DRAIN_SECONDS  # A malformed file is the parts' own error to report.
+
+
+def _as_cli_error(error: PartFailed) -> CliError:
+    words = "\n".join(error.tail)
+    return CliError(
+        f"{error}\n{words}" if words else str(error),
+        reason="PART_FAILED",
+        fix=f"its log is {error.log}",
+        exit_code=ExitCode.FAILED,
+    )
+
+
+def kernel(context: typer.Context, directory: _Directory = None) -> None:
+    """Run a project's kernel alone; further options, such as --address and --store, go to it."""
+    require_extra("kernel")
+    from nomaflow.cli.up import kernel_command
+
+    _become(kernel_command(require_project(directory), *context.args))
+
+
+def host(context: typer.Context, directory: _Directory = None) -> None:
+    """Run a project's host alone; further options, such as --kernel ADDRESS and --watch, go to it."""
+    require_extra("host")
+    from nomaflow.cli.up import host_command
+
+    _become(host_command(require_project(directory), *context.args))
+
+
+def _become(command: Sequence[str]) -> NoReturn:
+    os.execv(command[0], list(command))  # noqa: S606  # no shell is wanted

@@ -1,0 +1,50 @@
+"""Exit codes, and the one error that a command ends with."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+
+__all__ = ["RUN_EXIT_CODES", "CliError", "ExitCode"]
+
+
+class ExitCode(enum.IntEnum):
+    """What the command's exit code says; docs/cli.md has the table."""
+
+    SUCCEEDED = 0
+    FAILED = 1
+    USAGE = 2
+    CANCELED = 3
+    SKIPPED = 4
+    UNREACHABLE = 5
+    INTERRUPTED = 130
+
+
+RUN_EXIT_CODES: Mapping[str, ExitCode] = {
+    "SUCCEEDED": ExitCode.SUCCEEDED,
+    "FAILED": ExitCode.FAILED,
+    "CANCELED": ExitCode.CANCELED,
+    "SKIPPED": ExitCode.SKIPPED,
+    "MISSED": ExitCode.SKIPPED,
+    "QUEUED": ExitCode.SUCCEEDED,
+    "RUNNING": ExitCode.SUCCEEDED,
+}
+"""The exit code of a command that ends with a run in that state; of an open one where nobody waited for it."""
+
+
+class CliError(Exception):
+    """Raised by a command that cannot do what was asked; shown as one screen, never with a traceback.
+
+    :param message: what is wrong
+    :param reason: stable, for programs
+    :param fix: the way out, may be empty
+    """
+
+    def __init__(
+        self, message: str, *, reason: str = "USAGE", fix: str = "", exit_code: ExitCode = ExitCode.USAGE
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.reason = reason
+        self.fix = fix
+        self.exit_code = exit_code

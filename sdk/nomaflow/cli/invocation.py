@@ -1,0 +1,110 @@
+"""The options that many commands share: added to a command by a decorator, handed to it as one value."""
+
+from __future__ import annotations
+
+import enum
+import inspect
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+__all__ = ["Invocation", "Output", "local_command", "remote_command"]
+
+
+class Output(enum.StrEnum):
+    """For whom to print."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Invocation:
+    """What the shared options say.
+
+    :param address: of the kernel; None means the project's
+    :param token: given by name; None means none or the project's
+    """
+
+    output: Output = Output.TEXT
+    project: Path | None = None
+    address: str | None = None
+    token: str | None = None
+    token_file: Path | None = None
+
+    @property
+    def as_json(self) -> bool:
+        """True where a program reads what is printed."""
+        return self.output is Output.JSON
+
+
+_OUTPUT = Annotated[
+    Output, typer.Option("--output", "-o", envvar="NOMAFLOW_OUTPUT", help="For whom to print: text or json.")
+]
+_PROJECT = Annotated[
+    Path | None,
+    typer.Option(
+        "--project", envvar="NOMAFLOW_PROJECT", help="The project's directory; else found from the working directory."
+    ),
+]
+_ADDRESS = Annotated[
+    str | None,
+    typer.Option(
+        "--address", envvar="NOMAFLOW_ADDRESS", help="The kernel: unix:/path or host:port; else the project's."
+    ),
+]
+_TOKEN = Annotated[
+    str | None,
+    typer.Option("--token", envvar="NOMAFLOW_TOKEN", help="The token for a kernel on TCP.", show_default=False),
+]
+_TOKEN_FILE = Annotated[
+    Path | None, typer.Option("--token-file", envvar="NOMAFLOW_TOKEN_FILE", help="A file that holds the token.")
+]
+
+_LOCAL: dict[str, Any] = {"output": (_OUTPUT, Output.TEXT), "project": (_PROJECT, None)}
+_REMOTE: dict[str, Any] = {
+    **_LOCAL,
+    "address": (_ADDRESS, None),
+    "token": (_TOKEN, None),
+    "token_file": (_TOKEN_FILE, None),
+}
+
+Command = Callable[..., None]
+
+
+def local_command(function: Command) -> Command:
+    """Return a command with ``--output`` and ``--project``; its parameter ``invocation`` gets their values."""
+    return _with_options(function, _LOCAL)
+
+
+def remote_command(function: Command) -> Command:
+    """Return a command with the options of :func:`local_command` and those that lead to a kernel."""
+    return _with_options(function, _REMOTE)
+
+
+def _with_options(function: Command, options: dict[str, Any]) -> Command:
+    signature = inspect.signature(function, eval_str=True)
+    own = [one for name, one in signature.parameters.items() if name != "invocation"]
+    shared = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+        for name, (annotation, default) in options.items()
+    ]
+
+    def command(**given: Any) -> None:
+        invocation = Invocation(**{name: given.pop(name) for name in options})
+        function(invocation=invocation, **given)
+
+    _describe(command, function, [*own, *shared])
+    return command
+
+
+def _describe(command: Command, function: Command, parameters: Iterable[inspect.Parameter]) -> None:
+    parameters = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in parameters]
+    command.__name__ = function.__name__
+    command.__doc__ = function.__doc__
+    command.__module__ = function.__module__
+    command.__annotations__ = {one.name: one.annotation for one in parameters}
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # functions take attributes

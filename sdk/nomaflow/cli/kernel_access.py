@@ -1,0 +1,136 @@
+"""From a command's options to a conversation with a kernel, and from the client's errors to the command's."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import getpass
+import os
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from nomaflow.cli.errors import CliError, ExitCode
+from nomaflow.cli.project import find_project, require_project
+from nomaflow.client import (
+    AddressSource,
+    ClientError,
+    FixedAddress,
+    KernelFailed,
+    KernelUnreachable,
+    ProjectAddress,
+    read_token,
+)
+
+if TYPE_CHECKING:
+    from nomaflow.cli.invocation import Invocation
+    from nomaflow.client import KernelClient
+
+__all__ = ["address_source", "as_cli_error", "caller_name", "quiet_grpc", "talk"]
+
+R = TypeVar("R")
+
+
+def caller_name() -> str:
+    """Return the name of the person at the terminal, for the record."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # no entry for this uid
+        return f"uid {os.getuid()}"
+
+
+def address_source(invocation: Invocation) -> AddressSource:
+    """Return where the kernel is, as the options say.
+
+    :raises CliError: where nothing says it, or the address has no known form
+    """
+    token = invocation.token or ""
+    if not token and invocation.token_file is not None:
+        token = read_token(invocation.token_file)
+    if invocation.address is None:
+        return ProjectAddress(project=require_project(invocation.project), secret=token)
+    address = _checked(invocation.address)
+    if not token and not address.startswith("unix:"):
+        token = _project_token(invocation)
+    return FixedAddress(address=address, secret=token)
+
+
+def _checked(address: str) -> str:
+    host, _, port = address.rpartition(":")
+    path = address.removeprefix("unix:")
+    if (address.startswith("unix:") and path) or (host and port.isascii() and port.isdigit() and int(port) < 65536):
+        return address
+    raise CliError(
+        f"the address {address!r} has no known form",
+        fix="write unix:/path/kernel.sock or host:port, as in --address 127.0.0.1:7070",
+    )
+
+
+def _project_token(invocation: Invocation) -> str:
+    project = invocation.project or find_project(Path.cwd())
+    path = project / ".nomaflow" / "token" if project else None
+    return read_token(path) if path is not None and path.exists() else ""
+
+
+def talk(
+    invocation: Invocation,
+    conversation: Callable[[KernelClient], Awaitable[R]],
+    *,
+    patience: float = 0.5,
+    retry_seconds: float = 10.0,
+    on_connected: Callable[[bool], None] | None = None,
+) -> R:
+    """Hold a conversation with the kernel and return its result.
+
+    :param patience: seconds to try for a first answer; a kernel that does not run should be said so at once
+    :param retry_seconds: how long to wait for a kernel that answered and then went away
+    :raises CliError: with the message, the reason and the exit code of what went wrong
+    """
+    try:
+        return asyncio.run(_talk(invocation, conversation, patience, retry_seconds, on_connected))
+    except ClientError as error:
+        raise as_cli_error(error) from None
+
+
+async def _talk(
+    invocation: Invocation,
+    conversation: Callable[[KernelClient], Awaitable[R]],
+    patience: float,
+    retry_seconds: float,
+    on_connected: Callable[[bool], None] | None,
+) -> R:
+    with quiet_grpc():
+        from nomaflow.client import KernelClient
+
+    client = KernelClient(
+        address_source(invocation),
+        by=caller_name(),
+        connect_seconds=patience,
+        retry_seconds=retry_seconds,
+        on_connected=on_connected,
+    )
+    async with client:
+        return await conversation(client)
+
+
+@contextlib.contextmanager
+def quiet_grpc() -> Iterator[None]:
+    """Keep gRPC's own chatter off the terminal; it reads the variable while it is loaded, and children need not."""
+    given = os.environ.get("GRPC_VERBOSITY")
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    try:
+        yield
+    finally:
+        if given is None:
+            del os.environ["GRPC_VERBOSITY"]
+
+
+def as_cli_error(error: ClientError) -> CliError:
+    """Return the command's error for one of the client's."""
+    away = isinstance(error, KernelUnreachable | KernelFailed)
+    return CliError(
+        error.message,
+        reason=error.reason,
+        fix=error.fix,
+        exit_code=ExitCode.UNREACHABLE if away else ExitCode.USAGE,
+    )

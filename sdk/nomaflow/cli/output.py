@@ -1,0 +1,61 @@
+"""How the command prints: JSON for programs, rich text for people, errors on stderr."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+from nomaflow.cli.wording import printable
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from nomaflow.cli.errors import CliError
+
+__all__ = ["console", "is_terminal", "print_error", "print_json", "print_json_line"]
+
+_PIPE_WIDTH = 160
+
+
+def print_json(value: Any) -> None:
+    """Print one object, indented. Only ASCII, so that bytes which are no UTF-8 stay what they are."""
+    print(json.dumps(value, indent=2, allow_nan=False))
+
+
+def print_json_line(value: Any) -> None:
+    """Print one object on one line, at once."""
+    print(json.dumps(value, allow_nan=False, separators=(",", ":")), flush=True)
+
+
+def is_terminal() -> bool:
+    """Return True where a person sees what is printed."""
+    return sys.stdout.isatty() and os.environ.get("TERM", "") != "dumb"
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Return a console: of the terminal's width, or wide and without any escape sequence where there is none."""
+    from rich.console import Console
+
+    if is_terminal() if not stderr else sys.stderr.isatty():
+        return Console(stderr=stderr, highlight=False, markup=False, emoji=False)
+    width = int(os.environ["COLUMNS"]) if os.environ.get("COLUMNS", "").isdigit() else _PIPE_WIDTH
+    return Console(
+        stderr=stderr, highlight=False, markup=False, emoji=False, no_color=True, force_terminal=False, width=width
+    )
+
+
+def print_error(error: CliError, *, as_json: bool) -> None:
+    """Print what is wrong and the way out on stderr."""
+    if as_json:
+        shape = {"error": {"reason": error.reason, "message": error.message, "fix": error.fix or None}}
+        print(json.dumps(shape), file=sys.stderr)
+        return
+    red, dim, off = ("\x1b[31m", "\x1b[2m", "\x1b[0m") if sys.stderr.isatty() else ("", "", "")
+    lines = [printable(line) for line in error.message.splitlines()] or [error.reason]
+    print(f"{red}✘{off} {lines[0]}", file=sys.stderr)
+    for line in lines[1:]:
+        print(f"  {line}", file=sys.stderr)
+    for line in error.fix.splitlines():
+        print(f"  {dim}→{off} {printable(line)}", file=sys.stderr)

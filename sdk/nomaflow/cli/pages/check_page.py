@@ -1,0 +1,56 @@
+"""What ``nomaflow check`` shows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.text import Text
+
+from nomaflow.cli.pages.cells import problem_lines
+from nomaflow.cli.wording import count
+from nomaflow.client.values import ProblemView
+
+if TYPE_CHECKING:
+    from nomaflow_kernel.catalogue import CheckReport, Problem
+
+__all__ = ["check_page"]
+
+
+def check_page(report: CheckReport) -> RenderableType:
+    """Return each job with its verdict, then every problem with file, path and the way out."""
+    lines: list[RenderableType] = []
+    for job in report.jobs:
+        errors = sum(problem.is_error for problem in job.problems)
+        warnings = len(job.problems) - errors
+        if not job.valid:
+            verdict = Text.assemble(("✘ ", "red"), job.job_id, ("  would be disabled", "red"))
+        elif warnings:
+            verdict = Text.assemble(("! ", "yellow"), job.job_id, (f"  {count(warnings, 'warning')}", "yellow"))
+        else:
+            verdict = Text.assemble(("✔ ", "green"), job.job_id)
+        lines.append(verdict)
+    problems = report.all_problems()
+    lines += [Padding(problem_lines(_view(problem)), (1, 0, 0, 0)) for problem in problems]
+    return Group(*lines, Text(f"\n{_verdict(report)}", style="green" if report.ok else "red"))
+
+
+def _view(problem: Problem) -> ProblemView:
+    place = f"{problem.job_id}: {problem.path}" if problem.job_id and problem.path else problem.path
+    return ProblemView(
+        severity=problem.severity.value,
+        code=problem.code,
+        message=problem.message,
+        file=problem.file,
+        path=place,
+        fix=problem.fix,
+    )
+
+
+def _verdict(report: CheckReport) -> str:
+    files = f"{count(len(report.files), 'file')} read" + (f": {', '.join(report.files)}" if report.files else "")
+    disabled = sum(not job.valid for job in report.jobs)
+    if report.ok:
+        return f"{count(len(report.jobs), 'job')} in order; {files}"
+    return f"{disabled} of {count(len(report.jobs), 'job')} would be disabled; {files}"

@@ -1,0 +1,192 @@
+"""What ``nomaflow up`` prints: a start screen, then one line for each event that a person would want to know of."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Protocol
+
+from rich.console import Console
+from rich.text import Text
+
+from nomaflow.cli.output import print_json_line
+from nomaflow.cli.pages.cells import problem_lines
+from nomaflow.cli.up.parts import PartNotice, PartState
+from nomaflow.cli.versions import installed_version
+from nomaflow.cli.wording import GLYPHS, STYLES, age, clock_time, count, duration, printable
+from nomaflow.client.values import RUN_TERMINAL, EventView
+
+if TYPE_CHECKING:
+    from nomaflow.cli.up.supervising import Ready
+
+__all__ = ["JsonReporter", "Reporter", "TextReporter"]
+
+_REMEMBERED_RUNS = 1_000
+
+
+class Reporter(Protocol):
+    """Tells somebody what the parts do."""
+
+    def ready(self, ready: Ready) -> None:
+        """Say that everything is up."""
+
+    def part(self, notice: PartNotice, *, tail: Sequence[str]) -> None:
+        """Say what happened to a part; ``tail`` holds its last words after a crash."""
+
+    def event(self, event: EventView) -> None:
+        """Say what happened in the kernel."""
+
+    def stopping(self) -> None:
+        """Say that everything is being stopped."""
+
+    def hurried(self) -> None:
+        """Say that it is done faster now."""
+
+
+class JsonReporter:
+    """One JSON object a line: ``{"type": "ready"|"part"|"event"|"stopping", …}``."""
+
+    def ready(self, ready: Ready) -> None:
+        """Print addresses, pids and jobs."""
+        shape = {
+            "type": "ready",
+            "project": str(ready.project),
+            "address": ready.address,
+            "kernel": ready.kernel.to_json(),
+            "host": ready.host.to_json() if ready.host else None,
+            "jobs": [job.job_id for job in ready.catalogue.jobs],
+        }
+        print_json_line(shape)
+
+    def part(self, notice: PartNotice, *, tail: Sequence[str]) -> None:
+        """Print the notice."""
+        shape: Mapping[str, Any] = {
+            "type": "part",
+            "name": notice.name,
+            "state": notice.state.value,
+            "pid": notice.pid,
+            "exit": notice.exit or None,
+            "again_in": notice.again_in,
+            "tail": list(tail),
+        }
+        print_json_line(shape)
+
+    def event(self, event: EventView) -> None:
+        """Print the event."""
+        print_json_line({"type": "event", **event.to_json()})
+
+    def stopping(self) -> None:
+        """Print it."""
+        print_json_line({"type": "stopping", "hurried": False})
+
+    def hurried(self) -> None:
+        """Print it."""
+        print_json_line({"type": "stopping", "hurried": True})
+
+
+class TextReporter:
+    """Calm lines for a person."""
+
+    def __init__(self, *, console: Console) -> None:
+        self._console = console
+        self._started: OrderedDict[str, datetime | None] = OrderedDict()
+        self._said = ("", "")
+
+    def ready(self, ready: Ready) -> None:
+        """Print the start screen."""
+        name = ready.host.name if ready.host else ready.project.name
+        out = self._console.print
+        out(Text.assemble(("nomaflow", "bold"), f" {installed_version()}", (f"  ·  {name}", "dim")))
+        out()
+        out(_part_line("kernel", ready.kernel.pid, f"{ready.address}  {ready.kernel.store}", ready.kernel_seconds))
+        if ready.host is not None:
+            counts = f"{count(ready.host.job_count, 'job')}, {count(ready.host.callable_count, 'callable')}"
+            pid = ready.host.instances[0].pid
+            out(_part_line("host", pid, f"{ready.host.name}: {counts}", ready.host_seconds))
+        else:
+            out(Text("  … host     has not attached yet; its log says why", style="yellow"))
+        out()
+        self._hints(ready)
+
+    def _hints(self, ready: Ready) -> None:
+        jobs = ready.catalogue.jobs
+        fires = sorted((job.next_fires[0].at, job.job_id) for job in jobs if job.next_fires and job.next_fires[0].at)
+        valid = [job.job_id for job in jobs if job.valid]
+        hint = f"{fires[0][1]} {age(fires[0][0])}" if fires else "nothing is scheduled"
+        for title, text in (
+            ("next", hint),
+            ("try", f"nomaflow run {valid[0] if valid else 'JOB'} --follow   in another terminal"),
+            ("logs", f"{ready.project}/.nomaflow/kernel.log and host.log"),
+            ("stop", "Ctrl-C"),
+        ):
+            self._console.print(Text.assemble((f"  {title:<7}", "dim"), printable(text)), soft_wrap=True)
+        problems = [problem for job in jobs for problem in job.problems] + list(ready.catalogue.problems)
+        for problem in problems:
+            self._console.print()
+            self._console.print(problem_lines(problem))
+        self._console.print()
+
+    def part(self, notice: PartNotice, *, tail: Sequence[str]) -> None:
+        """Print what happened to a part."""
+        match notice.state:
+            case PartState.STARTED:
+                self._line("●", "cyan", notice.name, f"started again as pid {notice.pid}")
+            case PartState.CRASHED:
+                again = f"; starting it again in {notice.again_in:.0f} s" if notice.again_in is not None else ""
+                self._line("✘", "red", notice.name, f"pid {notice.pid} ended: {notice.exit}{again}")
+                for line in tail[-5:] if notice.exit != "killed by SIGKILL" else []:
+                    self._console.print(Text(f"            {printable(line)}", style="dim"), soft_wrap=True)
+            case PartState.KILLED:
+                self._line("✘", "yellow", notice.name, "did not stop in time and was killed")
+            case PartState.STOPPED:
+                self._line("✔", "dim", notice.name, f"stopped, {notice.exit}")
+
+    def event(self, event: EventView) -> None:
+        """Print events of runs, failed attempts and hosts; the rest is for ``nomaflow show``."""
+        if event.kind.startswith("run."):
+            self._run(event)
+        elif event.attempt_state in ("FAILED", "LOST"):
+            why = event.reason.message if event.reason else event.attempt_state
+            what = f"{event.job_id} › {event.step}"
+            self._said = (event.run_id, why)
+            self._line(GLYPHS[event.attempt_state], STYLES[event.attempt_state], what, why, event.at)
+        elif event.kind.startswith("host."):
+            self._line("·", "dim", f"host {event.host}", event.kind.removeprefix("host.").replace("_", " "), event.at)
+
+    def _run(self, event: EventView) -> None:
+        if event.run_state in RUN_TERMINAL:
+            started = self._started.pop(event.run_id, None)
+            facts = [event.run_state]
+            if started is not None and event.at is not None:
+                facts[0] += f" in {duration((event.at - started).total_seconds())}"
+            rows = event.data.get("rows_affected")
+            facts += [count(rows, "row")] if isinstance(rows, int) else []
+            why = event.reason.message if event.reason else ""
+            facts += [why] if why and self._said != (event.run_id, why) else []
+            self._line(GLYPHS[event.run_state], STYLES[event.run_state], event.job_id, " · ".join(facts), event.at)
+        elif event.run_state == "RUNNING" and event.run_id not in self._started:
+            self._started[event.run_id] = event.at
+            if len(self._started) > _REMEMBERED_RUNS:
+                self._started.popitem(last=False)
+            self._line(GLYPHS["RUNNING"], "cyan", event.job_id, f"started  {event.run_id}", event.at)
+
+    def _line(self, sign: str, style: str, what: str, text: str, at: datetime | None = None) -> None:
+        stamp = clock_time(at or datetime.now().astimezone())
+        line = Text.assemble((stamp, "dim"), "  ", (sign, style), f" {printable(what):<18} ", printable(text))
+        self._console.print(line, soft_wrap=True)
+
+    def stopping(self) -> None:
+        """Print how to make it faster."""
+        self._console.print()
+        self._line("·", "dim", "up", "stopping: steps that run may finish; Ctrl-C again is faster")
+
+    def hurried(self) -> None:
+        """Print it."""
+        self._line("·", "yellow", "up", "stopping now")
+
+
+def _part_line(name: str, pid: int, text: str, seconds: float) -> Text:
+    return Text.assemble(
+        ("  ✔ ", "green"), f"{name:<8} ", (f"pid {pid:<8} ", "dim"), printable(text), (f"  {duration(seconds)}", "dim")
+    )

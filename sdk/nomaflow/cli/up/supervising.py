@@ -1,0 +1,209 @@
+"""A project's kernel and host together: started in order, watched, drained in order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import time
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nomaflow.cli.kernel_access import quiet_grpc
+from nomaflow.cli.up.parts import Part, PartFailed, PartState, host_command, kernel_command
+from nomaflow.client import ClientError, ProjectAddress
+from nomaflow.client.values import CatalogueView, HostView, KernelView
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from nomaflow.cli.up.parts import PartNotice
+    from nomaflow.cli.up.reporting import Reporter
+    from nomaflow.client import KernelClient
+
+__all__ = ["ProjectSupervisor", "Ready"]
+
+_POLL = 0.05
+_READY_SECONDS = 30.0
+_KERNEL_STOP_SECONDS = 10.0
+_HURRIED_SECONDS = 3.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ready:
+    """What runs once everything is up. ``host`` is None where it has not attached in time.
+
+    :param kernel_seconds: from the start of the kernel until it answered
+    :param host_seconds: from the start of the host until it was attached
+    """
+
+    project: Path
+    address: str
+    kernel: KernelView
+    host: HostView | None
+    catalogue: CatalogueView
+    kernel_seconds: float
+    host_seconds: float
+
+
+class ProjectSupervisor:
+    """Runs a project's kernel and host as children.
+
+    Use as an async context manager: entering starts the parts, leaving stops them.
+
+    :param drain_seconds: how long the host has to end after a stop was asked for
+    :param restart_delay: seconds before the first new start after a crash; doubles up to 30
+    """
+
+    def __init__(
+        self,
+        *,
+        project: Path,
+        reporter: Reporter,
+        kernel_options: tuple[str, ...] = (),
+        host_options: tuple[str, ...] = (),
+        drain_seconds: float = 40.0,
+        restart_delay: float = 1.0,
+    ) -> None:
+        self._project = project
+        self._reporter = reporter
+        self._drain_seconds = drain_seconds
+        self._hurry = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        self.failed = asyncio.get_running_loop().create_future()
+        self.address = ProjectAddress(project=project)
+        state = project / ".nomaflow"
+        self.kernel, self.host = (
+            Part(name=name, command=command, log=state / f"{name}.log", notify=self._notify, first_delay=restart_delay)
+            for name, command in (
+                ("kernel", kernel_command(project, *kernel_options)),
+                ("host", host_command(project, *host_options)),
+            )
+        )
+
+    def client(self, *, by: str = "up", on_connected: Callable[[bool], None] | None = None) -> KernelClient:
+        """Return a client that waits for the project's kernel, also while it is started again."""
+        with quiet_grpc():
+            from nomaflow.client import KernelClient
+
+        return KernelClient(
+            self.address,
+            by=by,
+            connect_seconds=_READY_SECONDS,
+            retry_seconds=float("inf"),
+            on_connected=on_connected,
+        )
+
+    async def start(self) -> Ready:
+        """Start both parts and return once the kernel answers and the host is attached.
+
+        :raises PartFailed: when one of them ends before that
+        """
+        begun = time.monotonic()
+        self._spawn(self.kernel.keep_running())
+        async with self.client() as client:
+            kernel = await self._or_failure(self._kernel_ready(client))
+            kernel_seconds = time.monotonic() - begun
+            begun = time.monotonic()
+            self._spawn(self.host.keep_running())
+            host = await self._or_failure(self._host_ready(client))
+            ready = Ready(
+                project=self._project,
+                address=self.address.current(),
+                kernel=kernel,
+                host=host,
+                catalogue=await client.list_jobs(),
+                kernel_seconds=kernel_seconds,
+                host_seconds=time.monotonic() - begun,
+            )
+        self._reporter.ready(ready)
+        return ready
+
+    async def run_until(self, stop: asyncio.Queue[signal.Signals]) -> None:
+        """Show events until a signal comes or a part fails; SIGHUP reloads the host.
+
+        :raises PartFailed: when a part ends and starting it again would not help
+        """
+        self._spawn(self._show_events())
+        while True:
+            asked = asyncio.create_task(stop.get())
+            await asyncio.wait({asked, self.failed}, return_when=asyncio.FIRST_COMPLETED)
+            if self.failed.done():
+                asked.cancel()
+                await self.failed
+            if asked.result() is not signal.SIGHUP:
+                return
+            self.host.signal(signal.SIGHUP)
+
+    async def stop(self, again: asyncio.Queue[signal.Signals] | None = None) -> None:
+        """Drain the host, then stop the kernel; a signal in ``again`` makes it faster. Stopping twice is legal."""
+        listener = asyncio.create_task(self._listen(again)) if again is not None else None
+        kill = {"hurry": self._hurry, "hurried_deadline": _HURRIED_SECONDS}
+        await self.host.stop(deadline=self._drain_seconds, **kill)  # type: ignore[arg-type]  # exactly these keywords
+        await self.kernel.stop(deadline=_KERNEL_STOP_SECONDS, **kill)  # type: ignore[arg-type]  # exactly these keywords
+        for task in [*self._tasks, *([listener] if listener else [])]:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError, PartFailed, ClientError):
+                await task
+        self._tasks.clear()
+        if self.failed.done():
+            self.failed.exception()  # Seen: a part that fails while all is stopped is no news.
+
+    async def _listen(self, again: asyncio.Queue[signal.Signals]) -> None:
+        await again.get()
+        self._reporter.hurried()
+        self._hurry.set()
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.append(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and task.exception() is not None and not self.failed.done():
+            self.failed.set_exception(task.exception() or AssertionError("a task failed without an error"))
+
+    async def _or_failure(self, work: Coroutine[Any, Any, Any]) -> Any:
+        task = asyncio.create_task(work)
+        await asyncio.wait({task, self.failed}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError, ClientError):
+                await task
+            await self.failed
+        return await task
+
+    async def _kernel_ready(self, client: KernelClient) -> KernelView:
+        # An older kernel may still answer at the address that the file names: only ours counts.
+        while True:
+            kernel: KernelView = await client.get_kernel()
+            if kernel.pid == self.kernel.pid:
+                self.kernel.proven = True
+                return kernel
+            await asyncio.sleep(_POLL)
+
+    async def _host_ready(self, client: KernelClient) -> HostView | None:
+        deadline = time.monotonic() + _READY_SECONDS
+        while time.monotonic() < deadline:
+            for host in await client.list_hosts():
+                attached = any(one.pid == self.host.pid and one.state == "ATTACHED" for one in host.instances)
+                # It attaches first and brings its jobs as soon as the plugins are imported.
+                if attached and host.manifest_digest:
+                    self.host.proven = True
+                    return host
+            await asyncio.sleep(_POLL)
+        self.host.proven = True
+        return None
+
+    async def _show_events(self) -> None:
+        async with self.client() as client:
+            async for event in client.watch_events():
+                self._reporter.event(event)
+
+    def _notify(self, notice: PartNotice) -> None:
+        part = self.kernel if notice.name == "kernel" else self.host
+        if notice.state is PartState.STARTED and not part.proven:
+            return  # The screen of the first start says it.
+        self._reporter.part(notice, tail=part.tail() if notice.state is PartState.CRASHED else [])

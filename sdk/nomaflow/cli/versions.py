@@ -1,0 +1,15 @@
+"""Which nomaflow this is."""
+
+from __future__ import annotations
+
+from importlib import metadata
+
+__all__ = ["installed_version"]
+
+
+def installed_version() -> str:
+    """Return the version of the installed distribution; ``unknown`` where it runs without being installed."""
+    try:
+        return metadata.version("nomaflow")
+    except metadata.PackageNotFoundError:
+        return "unknown"

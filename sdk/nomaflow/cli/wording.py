@@ -1,0 +1,148 @@
+"""Words, glyphs and numbers as people read them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+__all__ = [
+    "GLYPHS",
+    "STYLES",
+    "age",
+    "amount",
+    "clock_time",
+    "count",
+    "duration",
+    "elapsed",
+    "extras_text",
+    "moment",
+    "printable",
+]
+
+GLYPHS: Mapping[str, str] = {
+    "QUEUED": "◌",
+    "PENDING": "○",
+    "DISPATCHED": "◔",
+    "RUNNING": "●",
+    "SUCCEEDED": "✔",
+    "FAILED": "✘",
+    "CANCELED": "⊘",
+    "SKIPPED": "↷",
+    "MISSED": "◇",
+    "LOST": "?",
+}
+"""One sign for each state of runs and attempts."""
+
+STYLES: Mapping[str, str] = {
+    "QUEUED": "dim",
+    "PENDING": "dim",
+    "DISPATCHED": "cyan",
+    "RUNNING": "cyan",
+    "SUCCEEDED": "green",
+    "FAILED": "red",
+    "CANCELED": "yellow",
+    "SKIPPED": "dim",
+    "MISSED": "yellow",
+    "LOST": "magenta",
+    "ATTACHED": "green",
+    "UNREACHABLE": "red",
+    "DRAINING": "yellow",
+    "DETACHED": "dim",
+}
+"""One rich style for each state of runs, attempts and hosts."""
+
+_UNSAFE = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    """Return text that cannot steer a terminal: control characters, bidi overrides and stray bytes are spelled out."""
+    return _UNSAFE.sub(_spelled, text)
+
+
+def _spelled(match: re.Match[str]) -> str:
+    number = ord(match.group())
+    if 0xDC80 <= number <= 0xDCFF:  # a byte that is no UTF-8, kept by surrogateescape
+        return f"\\x{number - 0xDC00:02x}"
+    return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}"
+
+
+def duration(seconds: float) -> str:
+    """Return a time span: ``0.42 s``, ``12.3 s``, ``3 min 05 s``, ``2 h 07 min``, ``3 d 4 h``."""
+    if seconds < 10:
+        return f"{max(seconds, 0):.2f} s"
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    whole = int(seconds)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    if whole < 86400:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return f"{whole // 86400} d {whole % 86400 // 3600} h"
+
+
+def elapsed(start: datetime | None, end: datetime | None, *, now: datetime | None = None) -> str:
+    """Return the time from start to end, or to now where there is no end; empty where it has not begun."""
+    if start is None:
+        return ""
+    return duration(((end or now or datetime.now(UTC)) - start).total_seconds())
+
+
+def age(instant: datetime | None, *, now: datetime | None = None) -> str:
+    """Return how long ago, or in how long: ``3 min ago``, ``in 2 h``, ``now``; empty for None."""
+    if instant is None:
+        return ""
+    seconds = ((now or datetime.now(UTC)) - instant).total_seconds()
+    span = abs(seconds)
+    if span < 1:
+        return "now"
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min"), (1, "s")):
+        if span >= size:
+            return f"{int(span // size)} {unit} ago" if seconds > 0 else f"in {int(span // size)} {unit}"
+    return "now"
+
+
+def clock_time(instant: datetime | None, *, millis: bool = False) -> str:
+    """Return the local time of day, ``14:03:22`` or ``14:03:22.101``; empty for None."""
+    if instant is None:
+        return ""
+    return instant.astimezone().strftime("%H:%M:%S.%f")[: 12 if millis else 8]
+
+
+def moment(instant: datetime | None, *, now: datetime | None = None) -> str:
+    """Return a local date and time, as short as it can be understood now; empty for None."""
+    if instant is None:
+        return ""
+    local, today = instant.astimezone(), (now or datetime.now(UTC)).astimezone()
+    if local.date() == today.date():
+        return local.strftime("%H:%M:%S")
+    if abs(today - local) < timedelta(days=300):
+        return local.strftime("%d %b %H:%M")
+    return local.strftime("%Y-%m-%d %H:%M")
+
+
+def amount(number: float | None) -> str:
+    """Return a number with thousands separated; empty for None."""
+    if number is None:
+        return ""
+    return f"{number:,.0f}" if float(number).is_integer() else f"{number:,.2f}"
+
+
+def count(number: int, noun: str) -> str:
+    """Return ``1 row``, ``2 rows``."""
+    return f"{amount(number)} {noun}" if number == 1 else f"{amount(number)} {noun}s"
+
+
+def extras_text(extras: Mapping[str, Any]) -> str:
+    """Return extras on one line: ``period 2026-10 · tenant 10``."""
+    return " · ".join(f"{printable(str(key))} {_short(value)}" for key, value in extras.items())
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: "–"}[value]
+    if isinstance(value, list | dict):
+        return f"[{len(value)}]" if isinstance(value, list) else "{" + str(len(value)) + "}"
+    text = printable(str(value))
+    return text if len(text) <= 60 else text[:57] + "…"

@@ -1,0 +1,66 @@
+"""The gRPC client of a kernel.
+
+.. code-block:: python
+
+    async with KernelClient("unix:/srv/team/.nomaflow/kernel.sock") as kernel:
+        started = await kernel.trigger("nightly-cleanup")
+        run = await kernel.wait(started.run_id)
+        print(run.state, run.rows_affected)
+
+:class:`KernelClient` and :class:`SyncKernelClient` load gRPC when first named; the errors, the values and the
+addresses do not.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from nomaflow.client.address import AddressSource, FixedAddress, ProjectAddress, read_token
+from nomaflow.client.errors import (
+    ClientError,
+    InvalidRequest,
+    KernelFailed,
+    KernelUnreachable,
+    NotFound,
+    PermissionDenied,
+    Refused,
+    ReplyTimeout,
+    Unauthenticated,
+)
+
+if TYPE_CHECKING:
+    from nomaflow.client.kernel_client import KernelClient
+    from nomaflow.client.requests import TriggerOrder
+    from nomaflow.client.sync_client import SyncKernelClient
+
+__all__ = [
+    "AddressSource",
+    "ClientError",
+    "FixedAddress",
+    "InvalidRequest",
+    "KernelClient",
+    "KernelFailed",
+    "KernelUnreachable",
+    "NotFound",
+    "PermissionDenied",
+    "ProjectAddress",
+    "Refused",
+    "ReplyTimeout",
+    "SyncKernelClient",
+    "TriggerOrder",
+    "Unauthenticated",
+    "read_token",
+]
+
+_LAZY = {
+    "KernelClient": "nomaflow.client.kernel_client",
+    "SyncKernelClient": "nomaflow.client.sync_client",
+    "TriggerOrder": "nomaflow.client.requests",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_LAZY[name]), name)

@@ -1,0 +1,95 @@
+"""Where a project's kernel is: its address and the token for it. Loads no gRPC."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from nomaflow.client.errors import KernelUnreachable, Unauthenticated
+
+__all__ = ["AddressSource", "FixedAddress", "ProjectAddress", "read_token"]
+
+
+class AddressSource(Protocol):
+    """Says where the kernel is now. Asked again at every reconnect, since a kernel may come back elsewhere."""
+
+    def current(self) -> str:
+        """Return ``unix:/path/kernel.sock`` or ``host:port``.
+
+        :raises KernelUnreachable: where there is no address
+        """
+
+    def token(self) -> str:
+        """Return the token to send, empty for none.
+
+        :raises Unauthenticated: where a token file cannot be read
+        """
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FixedAddress:
+    """An address given by name, with the token for it."""
+
+    address: str
+    secret: str = ""
+
+    def current(self) -> str:
+        """Return the address."""
+        return self.address
+
+    def token(self) -> str:
+        """Return the token."""
+        return self.secret
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ProjectAddress:
+    """The kernel of a project directory, which writes its address into ``.nomaflow/address``.
+
+    :param secret: a token given by name; else the one in ``.nomaflow/token`` is sent, on TCP only
+    """
+
+    project: Path
+    secret: str = ""
+
+    @property
+    def file(self) -> Path:
+        """The file with the address."""
+        return self.project / ".nomaflow" / "address"
+
+    def current(self) -> str:
+        """Return what the file says now.
+
+        :raises KernelUnreachable: where the file is missing or empty
+        """
+        try:
+            text = self.file.read_text(encoding="utf-8").strip()
+        except OSError:
+            text = ""
+        if not text:
+            raise KernelUnreachable(
+                f"no kernel has run in {str(self.project)!r}: there is no .nomaflow/address",
+                fix=f"start one with: nomaflow up {self.project}",
+            )
+        return text.splitlines()[0]
+
+    def token(self) -> str:
+        """Return the given token, or on TCP the one of the project's token file."""
+        path = self.project / ".nomaflow" / "token"
+        if self.secret or self.current().startswith("unix:") or not path.exists():
+            return self.secret
+        return read_token(path)
+
+
+def read_token(path: Path) -> str:
+    """Return the token in a file.
+
+    :raises Unauthenticated: where the file cannot be read
+    """
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise Unauthenticated(
+            f"cannot read the token file {str(path)!r}: {error}", fix="name a readable file with the token in it"
+        ) from error

@@ -1,0 +1,182 @@
+"""One channel to a kernel: calls with deadlines, retries, and streams that survive a kernel's restart."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import grpc
+
+from nomaflow.client.backoff import Backoff
+from nomaflow.client.errors import ClientError, KernelUnreachable
+from nomaflow.client.failures import client_error, retryable
+from nomaflow_api.v1 import kernel_service_pb2_grpc
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
+
+    from nomaflow.client.address import AddressSource
+
+__all__ = ["CHANNEL_OPTIONS", "Connection"]
+
+CHANNEL_OPTIONS: Final[tuple[tuple[str, int], ...]] = (
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.http2.ping_timeout_ms", 5_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+    ("grpc.use_local_subchannel_pool", 1),
+    # A run with many attempts, each with its extras, may be larger than gRPC's own limit of 4 MiB.
+    ("grpc.max_receive_message_length", 64 * 1024 * 1024),
+    ("grpc.enable_retries", 0),
+)
+"""Without the ping timeout a frozen peer is noticed only after 70 s. Retries are made here, not by gRPC."""
+
+_ANSWERS = frozenset({"STORE_BUSY", "STORE_ERROR", "STORE_UNAVAILABLE"})
+"""Reasons of a kernel that is there and cannot do it just now."""
+
+
+class Connection:
+    """Calls a kernel and hides its restarts for as long as it was told to.
+
+    :param source: says where the kernel is; asked again at every try
+    :param connect_seconds: how long to try for a first answer
+    :param retry_seconds: how long to try for an answer once the kernel has answered
+    :param on_connected: called with False when an answering kernel goes away and with True when it is back
+    """
+
+    def __init__(
+        self,
+        *,
+        source: AddressSource,
+        connect_seconds: float,
+        retry_seconds: float,
+        on_connected: Callable[[bool], None] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._source = source
+        self._connect_seconds = connect_seconds
+        self._retry_seconds = retry_seconds
+        self._on_connected = on_connected
+        self._clock = clock
+        self._answered = False
+        self._away = False
+        self._address = ""
+        self._channel: grpc.aio.Channel | None = None
+        self._stub: Any = None
+
+    async def close(self) -> None:
+        """Close the channel. Closing twice is legal."""
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            await channel.close()
+
+    async def call(self, method: str, request: Message, *, timeout: float) -> Any:  # noqa: ASYNC109  # gRPC's own deadline
+        """Send one request and return the reply; the request must be one that may be sent again.
+
+        :param timeout: seconds for each try
+        :raises ClientError: when the kernel refuses, fails, or does not answer after the retries
+        """
+        trial = _Trial(self)
+        while True:
+            try:
+                stub, metadata = await self._ready()
+                reply = await getattr(stub, method)(request, timeout=timeout, metadata=metadata)
+            except (grpc.aio.AioRpcError, KernelUnreachable) as error:
+                await trial.failed(error)
+            else:
+                self.note_answer()
+                return reply
+
+    async def stream(self, method: str, request: Callable[[], Message]) -> AsyncIterator[Any]:
+        """Yield the messages of a stream; where the kernel goes away, ask again with a new ``request()``.
+
+        :raises ClientError: when the kernel refuses, fails, or stays away for too long
+        """
+        trial = _Trial(self)
+        while True:
+            call: Any = None
+            try:
+                stub, metadata = await self._ready()
+                call = getattr(stub, method)(request(), metadata=metadata)
+                async for message in call:
+                    self.note_answer()
+                    trial = _Trial(self)
+                    yield message
+                self.note_answer()
+                return
+            except (grpc.aio.AioRpcError, KernelUnreachable) as error:
+                await trial.failed(error)
+            finally:
+                if call is not None:
+                    call.cancel()
+
+    async def _ready(self) -> tuple[Any, tuple[tuple[str, str], ...]]:
+        address = self._source.current()
+        if self._channel is None or address != self._address:
+            await self.close()
+            self._address = address
+            self._channel = grpc.aio.insecure_channel(address, options=list(CHANNEL_OPTIONS))
+            # The generated file has one stub class; that its calls are awaitable follows from the channel.
+            self._stub = cast("Any", kernel_service_pb2_grpc.KernelServiceStub(self._channel))
+        token = self._source.token()
+        return self._stub, (("authorization", f"Bearer {token}"),) if token else ()
+
+    def note_answer(self) -> None:
+        """Remember that the kernel has answered, and say so where it had been away."""
+        self._answered = True
+        if self._away:
+            self._away = False
+            if self._on_connected is not None:
+                self._on_connected(True)  # noqa: FBT003  # the callback's one argument
+
+    def note_away(self) -> None:
+        """Say that a kernel that had answered does not any more."""
+        if self._answered and not self._away:
+            self._away = True
+            if self._on_connected is not None:
+                self._on_connected(False)  # noqa: FBT003  # the callback's one argument
+
+    def give_up_after(self) -> float:
+        """Return how many seconds to go on trying."""
+        return self._retry_seconds if self._answered else self._connect_seconds
+
+    def now(self) -> float:
+        """Return the monotonic time."""
+        return self._clock()
+
+    def translate(self, error: grpc.aio.AioRpcError | KernelUnreachable) -> ClientError:
+        """Return the client's error for ``error``."""
+        return client_error(error, address=self._address) if isinstance(error, grpc.aio.AioRpcError) else error
+
+
+class _Trial:
+    """The tries of one call, since its first failure."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._first_failure: float | None = None
+        self._backoff = Backoff()
+
+    async def failed(self, error: grpc.aio.AioRpcError | KernelUnreachable) -> None:
+        """Wait before the next try, or raise where there is none.
+
+        :raises ClientError: what the last try came to
+        """
+        if isinstance(error, grpc.aio.AioRpcError) and not retryable(error):
+            raise self._connection.translate(error) from None
+        translated = self._connection.translate(error)
+        if isinstance(translated, KernelUnreachable) and translated.reason not in _ANSWERS:
+            self._connection.note_away()
+        delay = max(self._backoff.delay(), translated.retry_after or 0)
+        now = self._connection.now()
+        # Counted from here, not from the last message: a stream may have been idle for long before it broke.
+        self._first_failure = now if self._first_failure is None else self._first_failure
+        if now + delay - self._first_failure > self._connection.give_up_after():
+            raise translated from None
+        await asyncio.sleep(delay)

@@ -1,0 +1,333 @@
+"""The asynchronous client of a kernel."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from datetime import datetime
+from types import TracebackType
+from typing import Any, Self
+
+from nomaflow.client import decoding, values
+from nomaflow.client.address import AddressSource, FixedAddress
+from nomaflow.client.connection import Connection
+from nomaflow.client.requests import (
+    TriggerOrder,
+    new_request_id,
+    run_state_number,
+    step_values,
+    timestamp,
+    to_json_bytes,
+)
+from nomaflow_api.v1 import kernel_service_pb2 as service
+
+__all__ = ["KernelClient"]
+
+_READ_SECONDS = 5.0
+_WRITE_SECONDS = 10.0
+_RELOAD_SECONDS = 60.0
+
+
+class KernelClient:
+    """Triggers, watches and cancels runs, and looks at jobs and hosts.
+
+    Every call has a deadline and is sent again while the kernel is away, which is safe: triggers always carry a
+    request id. Streams go on after the last thing they yielded, so a restart of the kernel leaves no gap.
+    Every method may raise the errors of :mod:`nomaflow.client.errors`.
+
+    :param address: ``unix:/path/kernel.sock``, ``host:port``, or a source that is asked at every try
+    :param token: sent as a bearer token; empty for none
+    :param by: names the caller in triggers, cancels and pauses, for the record
+    :param connect_seconds: how long to try for a first answer
+    :param retry_seconds: how long to try for an answer once the kernel has answered
+    :param on_connected: called with False when the kernel goes away and with True when it is back
+    """
+
+    def __init__(
+        self,
+        address: str | AddressSource,
+        *,
+        token: str = "",
+        by: str = "",
+        connect_seconds: float = 5.0,
+        retry_seconds: float = 60.0,
+        on_connected: Callable[[bool], None] | None = None,
+    ) -> None:
+        source = FixedAddress(address=address, secret=token) if isinstance(address, str) else address
+        self._by = by
+        self._connection = Connection(
+            source=source,
+            connect_seconds=connect_seconds,
+            retry_seconds=retry_seconds,
+            on_connected=on_connected,
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the channel. Closing twice is legal."""
+        await self._connection.close()
+
+    async def get_kernel(self) -> values.KernelView:
+        """Return what kernel this is."""
+        return decoding.kernel(await self._read("GetKernel", service.GetKernelRequest()))
+
+    async def trigger(self, order: TriggerOrder | str) -> values.Triggered:
+        """Start one run, of a job's id or as an order says. Returns once the run is durable."""
+        order = TriggerOrder(job_id=order) if isinstance(order, str) else order
+        return decoding.triggered(await self._write("TriggerRun", order.to_request(default_by=self._by)))
+
+    async def trigger_many(self, orders: Iterable[TriggerOrder]) -> list[values.Triggered | values.TriggerRefusal]:
+        """Start at most 1,000 runs in one call; the answers are in the order of the orders."""
+        request = service.TriggerRunsRequest(requests=[order.to_request(default_by=self._by) for order in orders])
+        reply: service.TriggerRunsResponse = await self._write("TriggerRuns", request)
+        return [_item(item) for item in reply.items]
+
+    async def cancel(self, run_id: str, *, why: str = "") -> values.RunView:
+        """Ask for a run to stop; returns the run as it is. It becomes CANCELED when its code has stopped."""
+        request = service.CancelRunRequest(run_id=run_id, by=self._by, why=why)
+        return decoding.run((await self._write("CancelRun", request)).run)
+
+    async def replay(
+        self,
+        run_id: str,
+        *,
+        from_step: str = "",
+        from_failed_step: bool = False,
+        params: Mapping[str, Any] | None = None,
+        op_kwargs: Mapping[str, Mapping[str, Any]] | None = None,
+        request_id: str = "",
+    ) -> str:
+        """Start a new run from the snapshot of a finished one and return its id."""
+        request = service.ReplayRunRequest(
+            run_id=run_id,
+            from_step=from_step,
+            from_failed_step=from_failed_step,
+            params_json=to_json_bytes(params or {}, name="params"),
+            step_values=step_values(op_kwargs or {}),
+            request_id=request_id or new_request_id(),
+            by=self._by,
+        )
+        reply: service.ReplayRunResponse = await self._write("ReplayRun", request)
+        return reply.run_id
+
+    async def get_run(self, run_id: str) -> values.RunView:
+        """Return one run with its steps and attempts."""
+        return decoding.run((await self._read("GetRun", service.GetRunRequest(run_id=run_id))).run)
+
+    async def list_runs(
+        self,
+        *,
+        job_id: str = "",
+        states: Iterable[str] = (),
+        host: str = "",
+        since: datetime | None = None,
+        page_size: int = 50,
+    ) -> AsyncIterator[values.RunView]:
+        """Yield runs, newest first and without steps, asking for one page at a time."""
+        request = service.ListRunsRequest(
+            job_id=job_id,
+            states=[run_state_number(state) for state in states],
+            host=host,
+            page_size=page_size,
+            since=timestamp(since),
+        )
+        while True:
+            reply: service.ListRunsResponse = await self._read("ListRuns", request)
+            for message in reply.runs:
+                yield decoding.run(message)
+            if not reply.next_page_token:
+                return
+            request.page_token = reply.next_page_token
+
+    async def watch_run(self, run_id: str, *, after_seq: int = 0) -> AsyncIterator[values.RunView | values.EventView]:
+        """Yield the run as it is, then its events, and end when it is terminal.
+
+        After a restart of the kernel the run as it then is comes once more; no event comes twice.
+        """
+        seen, terminal = after_seq, False
+
+        def request() -> service.WatchRunRequest:
+            return service.WatchRunRequest(run_id=run_id, after_seq=seen)
+
+        while not terminal:
+            async for message in self._connection.stream("WatchRun", request):
+                item = _watched(message)
+                if isinstance(item, values.EventView):
+                    if item.seq <= seen:
+                        continue
+                    seen = item.seq
+                    terminal = terminal or item.run_state in values.RUN_TERMINAL
+                elif isinstance(item, int):
+                    seen = max(seen, item)
+                    continue
+                else:
+                    terminal = terminal or item.terminal
+                yield item
+
+    async def wait(self, run_id: str) -> values.RunView:
+        """Return the run with its steps once it is terminal."""
+        async for _ in self.watch_run(run_id):
+            continue
+        return await self.get_run(run_id)
+
+    async def watch_events(
+        self, *, after_seq: int = 0, from_start: bool = False, kinds: Iterable[str] = ()
+    ) -> AsyncIterator[values.EventView]:
+        """Yield every event the caller may read, in order, without end.
+
+        :param after_seq: the last event already seen; 0 means only events from now on
+        :param kinds: keeps events whose kind is, or starts with one of these and a dot
+        """
+        if not after_seq and not from_start:
+            # Else an outage before the first event would lose what happened during it.
+            after_seq = (await self.get_kernel()).last_event_seq
+        seen, kinds = after_seq, list(kinds)
+
+        def request() -> service.WatchEventsRequest:
+            return service.WatchEventsRequest(after_seq=seen, from_start=not seen, kinds=kinds)
+
+        while True:
+            async for message in self._connection.stream("WatchEvents", request):
+                if message.WhichOneof("item") == "event":
+                    if message.event.seq > seen:
+                        seen = message.event.seq
+                        yield decoding.event(message.event)
+                else:
+                    seen = max(seen, message.bookmark_seq)
+
+    async def read_log_blocks(
+        self,
+        run_id: str,
+        *,
+        follow: bool = False,
+        after_seq: int = 0,
+        step: str = "",
+        min_level: int = 0,
+        tail: int = 0,
+    ) -> AsyncIterator[list[values.LogLine]]:
+        """Yield the log lines of a run in blocks as they arrive; see :meth:`read_logs`."""
+        seen, done = after_seq, False
+
+        def request() -> service.ReadLogsRequest:
+            return service.ReadLogsRequest(
+                run_id=run_id,
+                after_seq=seen,
+                step=step,
+                min_level=min_level,
+                follow=follow,
+                tail=tail if seen == after_seq else 0,
+            )
+
+        while not done:
+            # A stream may also end because it is old. Asked before the stream, so that a run that was over then
+            # had all its lines stored.
+            done = not follow or (await self.get_run(run_id)).terminal
+            async for message in self._connection.stream("ReadLogs", request):
+                lines = [decoding.log_line(line) for line in message.lines if line.seq > seen]
+                if lines:
+                    seen = lines[-1].seq
+                    yield lines
+            done = done or (await self.get_run(run_id)).terminal
+
+    async def read_logs(
+        self,
+        run_id: str,
+        *,
+        follow: bool = False,
+        after_seq: int = 0,
+        step: str = "",
+        min_level: int = 0,
+        tail: int = 0,
+    ) -> AsyncIterator[values.LogLine]:
+        """Yield the log lines of a run in order.
+
+        :param follow: wait for more until the run is terminal and all is sent
+        :param min_level: keeps lines of at least that level number
+        :param tail: keeps only the last lines of what is stored now
+        """
+        blocks = self.read_log_blocks(
+            run_id, follow=follow, after_seq=after_seq, step=step, min_level=min_level, tail=tail
+        )
+        async for block in blocks:
+            for line in block:
+                yield line
+
+    async def list_jobs(self, *, host: str = "", tag: str = "", include_removed: bool = False) -> values.CatalogueView:
+        """Return all known jobs, valid or not, and the problems of whole files."""
+        request = service.ListJobsRequest(host=host, tag=tag, include_removed=include_removed)
+        reply: service.ListJobsResponse = await self._read("ListJobs", request)
+        return values.CatalogueView(
+            jobs=tuple(decoding.job(one) for one in reply.jobs),
+            problems=tuple(decoding.problem(one) for one in reply.problems),
+        )
+
+    async def get_job(self, job_id: str) -> values.JobView:
+        """Return one job with its definition."""
+        return decoding.job((await self._read("GetJob", service.GetJobRequest(job_id=job_id))).job)
+
+    async def list_hosts(self) -> list[values.HostView]:
+        """Return the known hosts and their instances."""
+        reply: service.ListHostsResponse = await self._read("ListHosts", service.ListHostsRequest())
+        return [decoding.host(one) for one in reply.hosts]
+
+    async def reload_host(self, host: str = "", *, force: bool = False) -> list[values.ReloadView]:
+        """Load a new generation of a host's code; returns when it serves or is refused."""
+        request = service.ReloadHostRequest(host=host, force=force)
+        reply: service.ReloadHostResponse = await self._connection.call("ReloadHost", request, timeout=_RELOAD_SECONDS)
+        return [
+            values.ReloadView(
+                incarnation=one.incarnation,
+                accepted=one.accepted,
+                generation=one.generation,
+                message=one.message,
+                problems=tuple(decoding.problem(found) for found in one.problems),
+            )
+            for one in reply.instances
+        ]
+
+    async def forget_host(self, host: str) -> tuple[str, ...]:
+        """Remove a host that is not attached; returns the ids of the jobs that are free now."""
+        reply: service.ForgetHostResponse = await self._write("ForgetHost", service.ForgetHostRequest(host=host))
+        return tuple(reply.released_job_ids)
+
+    async def pause(
+        self, *, job_id: str = "", host: str = "", why: str = "", until: datetime | None = None
+    ) -> values.PauseView:
+        """Stop fires and starts of a job, of a host, or (neither given) of everything."""
+        request = service.PauseRequest(job_id=job_id, host=host, why=why, until=timestamp(until), by=self._by)
+        return decoding.pause((await self._write("Pause", request)).pause)
+
+    async def resume(self, *, job_id: str = "", host: str = "") -> bool:
+        """End a pause; returns False where nothing was paused."""
+        request = service.ResumeRequest(job_id=job_id, host=host, by=self._by)
+        reply: service.ResumeResponse = await self._write("Resume", request)
+        return reply.was_paused
+
+    async def _read(self, method: str, request: Any) -> Any:
+        return await self._connection.call(method, request, timeout=_READ_SECONDS)
+
+    async def _write(self, method: str, request: Any) -> Any:
+        return await self._connection.call(method, request, timeout=_WRITE_SECONDS)
+
+
+def _item(item: service.TriggerRunsItem) -> values.Triggered | values.TriggerRefusal:
+    if item.WhichOneof("outcome") == "error":
+        error = item.error
+        return values.TriggerRefusal(code=error.code, reason=error.reason, message=error.message)
+    return decoding.triggered(item.response)
+
+
+def _watched(message: service.WatchRunResponse) -> values.RunView | values.EventView | int:
+    match message.WhichOneof("item"):
+        case "snapshot":
+            return decoding.run(message.snapshot)
+        case "event":
+            return decoding.event(message.event)
+        case _:
+            return message.bookmark_seq

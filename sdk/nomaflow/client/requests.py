@@ -1,0 +1,110 @@
+"""From Python values to the requests of KernelService."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from nomaflow.client.errors import InvalidRequest
+from nomaflow_api.v1 import kernel_service_pb2 as service
+from nomaflow_api.v1 import run_pb2
+
+__all__ = ["TriggerOrder", "new_request_id", "run_state_number", "step_values", "timestamp", "to_json_bytes"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TriggerOrder:
+    """One run to start.
+
+    :param params: laid over the job's params
+    :param op_kwargs: by step name, laid over every other layer
+    :param steps: by step name, on or off for this run
+    :param request_id: the idempotency key; a new one where empty, so that the client may always ask again
+    :param kind: ``api``, ``cli`` or ``manual``
+    :param by: who triggers; the client's own ``by`` where empty
+    :param allow_overlap: start whatever the job's overlap policy says
+    """
+
+    job_id: str
+    params: Mapping[str, Any] = field(default_factory=dict)
+    op_kwargs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    steps: Mapping[str, bool] = field(default_factory=dict)
+    preset: str = ""
+    log_level: str = ""
+    request_id: str = ""
+    kind: str = "api"
+    by: str = ""
+    allow_overlap: bool = False
+
+    def to_request(self, *, default_by: str) -> service.TriggerRunRequest:
+        """Return the message.
+
+        :raises InvalidRequest: where a value is no JSON
+        """
+        return service.TriggerRunRequest(
+            job_id=self.job_id,
+            request_id=self.request_id or new_request_id(),
+            params_json=to_json_bytes(self.params, name="params"),
+            step_values=step_values(self.op_kwargs),
+            step_switches=[service.StepSwitch(step=step, enabled=on) for step, on in self.steps.items()],
+            preset=self.preset,
+            log_level=self.log_level,
+            trigger_kind=run_pb2.TriggerKind.Value(f"TRIGGER_KIND_{self.kind.upper()}"),
+            by=self.by or default_by,
+            allow_overlap=self.allow_overlap,
+        )
+
+
+def new_request_id() -> str:
+    """Return a key that no other request has."""
+    return uuid.uuid4().hex
+
+
+def to_json_bytes(value: Mapping[str, Any], *, name: str) -> bytes:
+    """Return a mapping as JSON, empty for an empty one.
+
+    :raises InvalidRequest: where a value has no JSON form
+    """
+    if not value:
+        return b""
+    try:
+        return json.dumps(value, allow_nan=False, separators=(",", ":")).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidRequest(
+            f"{name} cannot be sent as JSON: {error}", fix="give numbers, strings, booleans, None, lists and dicts"
+        ) from error
+
+
+def step_values(op_kwargs: Mapping[str, Mapping[str, Any]]) -> Iterable[service.StepValues]:
+    """Return op_kwargs by step as messages."""
+    return [
+        service.StepValues(step=step, op_kwargs_json=to_json_bytes(kwargs, name=f"op_kwargs of step {step!r}"))
+        for step, kwargs in op_kwargs.items()
+        if kwargs
+    ]
+
+
+def run_state_number(name: str) -> run_pb2.RunState.ValueType:
+    """Return the number of a run state's name.
+
+    :raises InvalidRequest: where there is no such state
+    """
+    known = [state.removeprefix("RUN_STATE_") for state in run_pb2.RunState.keys()[1:]]
+    if name.upper() not in known:
+        raise InvalidRequest(f"unknown run state {name!r}", fix=f"use one of {', '.join(known)}")
+    return run_pb2.RunState.Value(f"RUN_STATE_{name.upper()}")
+
+
+def timestamp(instant: datetime | None) -> Timestamp | None:
+    """Return an aware instant as a protobuf timestamp, None for None."""
+    if instant is None:
+        return None
+    stamp = Timestamp()
+    stamp.FromDatetime(instant.astimezone(UTC))
+    return stamp

@@ -1,0 +1,129 @@
+"""The synchronous face of the client: the same calls, made on a loop in a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from types import TracebackType
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+
+from nomaflow.client.address import AddressSource
+from nomaflow.client.kernel_client import KernelClient
+
+__all__ = ["SyncKernelClient"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _call(
+    method: Callable[Concatenate[KernelClient, P], Coroutine[Any, Any, R]],
+) -> Callable[Concatenate[SyncKernelClient, P], R]:
+    """Return the method as one that blocks until it has its result."""
+
+    @functools.wraps(method)
+    def blocking(self: SyncKernelClient, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        return self.run(method(self.client, *args, **kwargs))
+
+    return blocking
+
+
+def _stream(
+    method: Callable[Concatenate[KernelClient, P], AsyncIterator[R]],
+) -> Callable[Concatenate[SyncKernelClient, P], Iterator[R]]:
+    """Return the method as one that gives a blocking iterator."""
+
+    @functools.wraps(method)
+    def blocking(self: SyncKernelClient, /, *args: P.args, **kwargs: P.kwargs) -> Iterator[R]:
+        items = method(self.client, *args, **kwargs)
+        end = object()
+
+        async def following() -> R | object:
+            return await anext(items, end)
+
+        async def closing() -> None:
+            close = getattr(items, "aclose", None)
+            if close is not None:
+                await close()
+
+        try:
+            while (item := self.run(following())) is not end:
+                yield item  # type: ignore[misc]  # only `end` is no R, and it has just been told apart
+        finally:
+            self.run(closing())
+
+    return blocking
+
+
+class SyncKernelClient:
+    """A :class:`KernelClient` for code without an event loop. Use it as a context manager, or call ``close``.
+
+    The parameters are those of :class:`KernelClient`; so are the methods, their results and their errors.
+    """
+
+    def __init__(
+        self,
+        address: str | AddressSource,
+        *,
+        token: str = "",
+        by: str = "",
+        connect_seconds: float = 5.0,
+        retry_seconds: float = 60.0,
+    ) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="nomaflow-client", daemon=True)
+        self._thread.start()
+
+        async def build() -> KernelClient:
+            return KernelClient(
+                address, token=token, by=by, connect_seconds=connect_seconds, retry_seconds=retry_seconds
+            )
+
+        self.client = self.run(build())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def run(self, coroutine: Coroutine[Any, Any, R]) -> R:
+        """Run a coroutine on the client's loop and return its result."""
+        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    def close(self) -> None:
+        """Close the channel and end the thread. Closing twice is legal."""
+        if self._loop.is_closed():
+            return
+        self.run(self.client.close())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    cancel = _call(KernelClient.cancel)
+    forget_host = _call(KernelClient.forget_host)
+    get_job = _call(KernelClient.get_job)
+    get_kernel = _call(KernelClient.get_kernel)
+    get_run = _call(KernelClient.get_run)
+    list_hosts = _call(KernelClient.list_hosts)
+    list_jobs = _call(KernelClient.list_jobs)
+    list_runs = _stream(KernelClient.list_runs)
+    pause = _call(KernelClient.pause)
+    read_logs = _stream(KernelClient.read_logs)
+    reload_host = _call(KernelClient.reload_host)
+    replay = _call(KernelClient.replay)
+    resume = _call(KernelClient.resume)
+    trigger = _call(KernelClient.trigger)
+    trigger_many = _call(KernelClient.trigger_many)
+    wait = _call(KernelClient.wait)
+    watch_events = _stream(KernelClient.watch_events)
+    watch_run = _stream(KernelClient.watch_run)

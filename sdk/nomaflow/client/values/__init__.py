@@ -1,0 +1,59 @@
+"""What the client returns: frozen values with a ``to_json`` in the shapes of docs/cli.md. Loads no gRPC."""
+
+from __future__ import annotations
+
+from nomaflow.client.values.catalogue import (
+    CatalogueView,
+    FireView,
+    HostView,
+    InstanceView,
+    JobView,
+    PauseView,
+    ProblemView,
+    ReloadView,
+    WorkerView,
+)
+from nomaflow.client.values.events import EventView, KernelView, LogLine, Triggered, TriggerRefusal
+from nomaflow.client.values.runs import (
+    RUN_TERMINAL,
+    AncestorView,
+    AttemptView,
+    CancelView,
+    FoldView,
+    ProgressView,
+    ReasonView,
+    RunView,
+    StepView,
+    TriggerView,
+)
+from nomaflow.client.values.times import from_micros, iso, iso_micros
+
+__all__ = [
+    "RUN_TERMINAL",
+    "AncestorView",
+    "AttemptView",
+    "CancelView",
+    "CatalogueView",
+    "EventView",
+    "FireView",
+    "FoldView",
+    "HostView",
+    "InstanceView",
+    "JobView",
+    "KernelView",
+    "LogLine",
+    "PauseView",
+    "ProblemView",
+    "ProgressView",
+    "ReasonView",
+    "ReloadView",
+    "RunView",
+    "StepView",
+    "TriggerRefusal",
+    "TriggerView",
+    "Triggered",
+    "WorkerView",
+    "from_micros",
+    "iso",
+    "iso_micros",
+]

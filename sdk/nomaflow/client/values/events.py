@@ -1,0 +1,145 @@
+"""Events, log lines, the kernel itself, and the answers to triggers."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from nomaflow.client.values.runs import ReasonView
+from nomaflow.client.values.times import iso, iso_micros
+
+__all__ = ["EventView", "KernelView", "LogLine", "TriggerRefusal", "Triggered"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EventView:
+    """One committed transition or notice; ``kind`` is one of docs/events.md.
+
+    :param seq: store-wide, rising in commit order; a watch resumes after any
+    :param run_state: the run's state after a ``run.*`` event, else empty
+    :param attempt_state: the attempt's state after an ``attempt.*`` event, else empty
+    """
+
+    seq: int
+    at: datetime | None
+    kind: str
+    run_id: str = ""
+    job_id: str = ""
+    step: str = ""
+    attempt: int = 0
+    run_state: str = ""
+    attempt_state: str = ""
+    reason: ReasonView | None = None
+    host: str = ""
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the event in the shape of docs/cli.md."""
+        return {
+            "seq": self.seq,
+            "at": iso(self.at),
+            "kind": self.kind,
+            "run_id": self.run_id or None,
+            "job_id": self.job_id or None,
+            "step": self.step or None,
+            "attempt": self.attempt or None,
+            "run_state": self.run_state or None,
+            "attempt_state": self.attempt_state or None,
+            "reason": self.reason.code if self.reason else None,
+            "reason_message": self.reason.message if self.reason else None,
+            "host": self.host or None,
+            "data": dict(self.data),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """One line of a run's log.
+
+    :param seq: counts from 1 within the run, without gaps
+    :param at_us: microseconds since the epoch, by the host's clock
+    :param level: the number of the standard levels
+    :param message: text; bytes that are no UTF-8 are lone surrogates (Python's ``surrogateescape``)
+    :param continued: the line goes on in the next one
+    :param shared: from a shared worker's own output while several attempts ran in it
+    """
+
+    seq: int
+    at_us: int
+    level: int
+    logger: str
+    step: str
+    attempt: int
+    message: str
+    continued: bool = False
+    shared: bool = False
+
+    @property
+    def level_name(self) -> str:
+        """The name of the level, such as ``INFO``."""
+        return logging.getLevelName(self.level)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the line in the shape of docs/cli.md; ``continued`` and ``shared`` are there only where true."""
+        shape: dict[str, Any] = {
+            "seq": self.seq,
+            "ts": iso_micros(self.at_us),
+            "level": self.level_name,
+            "logger": self.logger,
+            "step": self.step,
+            "attempt": self.attempt,
+            "message": self.message,
+        }
+        if self.continued:
+            shape["continued"] = True
+        if self.shared:
+            shape["shared"] = True
+        return shape
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KernelView:
+    """What kernel this is; ``store`` is ``sqlite`` or ``postgresql``."""
+
+    version: str
+    epoch: int
+    pid: int
+    store: str
+    started_at: datetime | None = None
+    project: str = ""
+    last_event_seq: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the kernel in the shape of docs/cli.md."""
+        return {
+            "version": self.version,
+            "epoch": self.epoch,
+            "pid": self.pid,
+            "store": self.store,
+            "started_at": iso(self.started_at),
+            "project": self.project,
+            "last_event_seq": self.last_event_seq,
+        }
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Triggered:
+    """The answer to an accepted trigger; ``state`` is QUEUED, or SKIPPED where the overlap policy said so."""
+
+    run_id: str
+    deduplicated: bool = False
+    state: str = "QUEUED"
+    reason: ReasonView | None = None
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TriggerRefusal:
+    """The answer to one refused trigger of a batch; ``code`` is the number of the gRPC status."""
+
+    code: int
+    reason: str
+    message: str

@@ -1,0 +1,79 @@
+"""The rules: one for each mistake that authors of callables are known to make."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+__all__ = ["RULES", "Rule"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rule:
+    """One mistake.
+
+    :param mistake: what is done, as a title
+    :param symptom: what its author will see
+    :param fix: the way out
+    """
+
+    code: str
+    mistake: str
+    symptom: str
+    fix: str
+
+
+_RULES = (
+    Rule(
+        code="NF101",
+        mistake="positional parameters",
+        symptom="arguments come by name, so an order of parameters means nothing; a `/` fails the attempt",
+        fix="put *, before the first parameter",
+    ),
+    Rule(
+        code="NF102",
+        mistake="no `**`, and an injection that is not named",
+        symptom="the function never gets that injection, and a key of op_kwargs it does not name fails the attempt",
+        fix="name what you need, or swallow the rest with **_",
+    ),
+    Rule(
+        code="NF103",
+        mistake="a loop that never asks whether it is to stop",
+        symptom="a cancel waits for the grace period and then ends the code wherever it is",
+        fix="ask ctx.is_cancelled() in the loop and raise StepCancelled, or await in it",
+    ),
+    Rule(
+        code="NF104",
+        mistake="every exception is swallowed",
+        symptom="the step always succeeds; failures are invisible",
+        fix="let the exception out, raise again after logging, or catch only what you expect",
+    ),
+    Rule(
+        code="NF105",
+        mistake="a cancellation is swallowed",
+        symptom="the code goes on after a cancel until its worker is killed",
+        fix="do not catch it, or raise again after cleaning up",
+    ),
+    Rule(
+        code="NF106",
+        mistake="rows are returned",
+        symptom="the run history bloats; beyond max_extras_bytes the step fails",
+        fix="write the rows to a table or a file, and return their count and its key",
+    ),
+    Rule(
+        code="NF107",
+        mistake="a value is returned that JSON cannot hold",
+        symptom="the step fails after its work is done",
+        fix="return None, an int, or a dict of text, numbers, bools, lists and dicts; dates as .isoformat()",
+    ),
+    Rule(
+        code="NF108",
+        mistake="a blocking call in a coroutine",
+        symptom="every step in the same worker stands still, and a cancel does too",
+        fix="await the async variant, or wrap the call in await asyncio.to_thread(...)",
+    ),
+)
+
+RULES: Mapping[str, Rule] = MappingProxyType({rule.code: rule for rule in _RULES})
+"""Code to rule."""

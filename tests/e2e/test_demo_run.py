@@ -1,0 +1,44 @@
+"""The demo is a promise: it runs, proves what it says, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_demo_keeps_its_promises() -> None:
+    """``make demo`` exits 0 with all its proofs, in plain text where there is no terminal, and leaves no process."""
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "plugins" / "demo" / "run_demo.py")],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        env={**os.environ, "COLUMNS": "160"},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr == ""
+    assert "\x1b" not in done.stdout
+    for proof in (
+        r"✔ the step was running in pid \d+ before the kill, and went on there: one attempt",
+        r"✔ its log has every line once: \d+ lines, batches 1 to 30",
+        r"✘ monthly-summary  no invoices to aggregate for \d{4}-\d{2} apps_id=99",
+        r"heartbeat +✔ SUCCEEDED +cron",
+        r"purge +✔ SUCCEEDED +\S+ s +866 +tenant 10",
+        r"✔ nothing is left running",
+    ):
+        assert re.search(proof, done.stdout), proof
+    left = [
+        one.pid for one in psutil.process_iter(["cmdline"]) if "nomaflow-demo-" in " ".join(one.info["cmdline"] or [])
+    ]
+    assert left == []

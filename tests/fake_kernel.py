@@ -1,0 +1,261 @@
+"""A KernelService whose answers a test writes: real gRPC over a real Unix socket."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.rpc import error_details_pb2, status_pb2
+
+from nomaflow_api.v1 import event_pb2, kernel_service_pb2, kernel_service_pb2_grpc, log_pb2, run_pb2
+
+__all__ = ["FakeKernel", "Refusal", "make_run"]
+
+pb = kernel_service_pb2
+
+
+class Refusal(Exception):
+    """Raised by an answer to end a call with a status and details."""
+
+    def __init__(self, code: grpc.StatusCode, message: str = "no", **info: Any) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.reason = info.pop("reason", "")
+        self.retry_after = info.pop("retry_after", None)
+        self.fields = info.pop("fields", {})
+        self.metadata = info
+
+    def trailing(self) -> tuple[tuple[str, bytes], ...]:
+        """Return the details as a kernel sends them."""
+        details: list[Any] = []
+        if self.reason:
+            details.append(error_details_pb2.ErrorInfo(reason=self.reason, domain="nomaflow", metadata=self.metadata))
+        if self.fields:
+            violations = [
+                error_details_pb2.BadRequest.FieldViolation(field=name, description=text)
+                for name, text in self.fields.items()
+            ]
+            details.append(error_details_pb2.BadRequest(field_violations=violations))
+        if self.retry_after is not None:
+            retry = error_details_pb2.RetryInfo()
+            retry.retry_delay.FromMilliseconds(int(self.retry_after * 1000))
+            details.append(retry)
+        packed = []
+        for detail in details:
+            one = AnyMessage()
+            one.Pack(detail)
+            packed.append(one)
+        status = status_pb2.Status(code=self.code.value[0], message=self.message, details=packed)
+        return (("grpc-status-details-bin", status.SerializeToString()),)
+
+
+def make_run(run_id: str = "run_1", state: str = "RUNNING", **rest: Any) -> run_pb2.Run:
+    """Return a run message."""
+    number = run_pb2.RunState.Value(f"RUN_STATE_{state}")
+    return run_pb2.Run(run_id=run_id, job_id=rest.pop("job_id", "nightly"), state=number, **rest)
+
+
+class FakeKernel(kernel_service_pb2_grpc.KernelServiceServicer):
+    """Answers from what the test put in; remembers every request by method."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.address = f"unix:{path}"
+        self.requests: dict[str, list[Any]] = defaultdict(list)
+        self.metadata: list[dict[str, str]] = []
+        self.refusals: dict[str, list[Refusal]] = defaultdict(list)
+        self.replies: dict[str, Any] = {}
+        self.runs: dict[str, run_pb2.Run] = {}
+        self.triggered: dict[str, str] = {}
+        self.events: list[event_pb2.Event] = []
+        self.lines: list[log_pb2.LogLine] = []
+        self.break_stream_after: int | None = None
+        self.changed = asyncio.Condition()
+        self.version = 0
+        self._server: grpc.aio.Server | None = None
+
+    async def start(self) -> None:
+        """Serve; a stopped fake may be started again, with all it remembers."""
+        self._server = grpc.aio.server()
+        kernel_service_pb2_grpc.add_KernelServiceServicer_to_server(self, self._server)
+        self._server.add_insecure_port(self.address)
+        await self._server.start()
+
+    async def stop(self) -> None:
+        """Go away at once, as a killed kernel does."""
+        server, self._server = self._server, None
+        if server is not None:
+            await server.stop(None)
+
+    async def finish(self, run_id: str, state: str = "SUCCEEDED") -> None:
+        """Make a run terminal, with its event."""
+        number = run_pb2.RunState.Value(f"RUN_STATE_{state}")
+        async with self.changed:
+            self.runs[run_id].state = number
+            seq = len(self.events) + 1
+            self.events.append(event_pb2.Event(seq=seq, kind="run.finished", run_id=run_id, run_state=number))
+            self.version += 1
+            self.changed.notify_all()
+
+    async def say(self, text: bytes, *, level: int = 20, step: str = "one") -> None:
+        """Append a log line."""
+        async with self.changed:
+            number = len(self.lines) + 1
+            line = log_pb2.LogLine(
+                seq=number, at_us=number, level=level, logger="app", step=step, attempt=1, message=text
+            )
+            self.lines.append(line)
+            self.version += 1
+            self.changed.notify_all()
+
+    async def _change_after(self, version: int) -> None:
+        async with self.changed:
+            await self.changed.wait_for(lambda: self.version != version)
+
+    async def requested(self, method: str) -> None:
+        """Wait until a method has been called."""
+        async with self.changed:
+            await self.changed.wait_for(lambda: bool(self.requests[method]))
+
+    async def _note(self, method: str, request: Any, context: Any) -> None:
+        async with self.changed:
+            self.requests[method].append(request)
+            self.changed.notify_all()
+        self.metadata.append(dict(context.invocation_metadata()))
+        if self.refusals[method]:
+            refusal = self.refusals[method].pop(0)
+            context.set_trailing_metadata(refusal.trailing())
+            await context.abort(refusal.code, refusal.message)
+
+    async def _run(self, run_id: str, context: Any) -> run_pb2.Run:
+        if run_id not in self.runs:
+            refusal = Refusal(grpc.StatusCode.NOT_FOUND, f"no run {run_id!r}", reason="RUN_NOT_FOUND")
+            context.set_trailing_metadata(refusal.trailing())
+            await context.abort(refusal.code, refusal.message)
+        return self.runs[run_id]
+
+    async def GetKernel(self, request: Any, context: Any) -> Any:  # noqa: N802
+        await self._note("GetKernel", request, context)
+        return pb.GetKernelResponse(version="9", epoch=1, pid=1, store="sqlite", last_event_seq=len(self.events))
+
+    async def TriggerRun(self, request: Any, context: Any) -> Any:  # noqa: N802
+        await self._note("TriggerRun", request, context)
+        known = self.triggered.get(request.request_id)
+        run_id = known or f"run_{len(self.triggered) + 1}"
+        self.triggered[request.request_id] = run_id
+        self.runs.setdefault(run_id, make_run(run_id, "QUEUED", job_id=request.job_id))
+        if self.refusals["TriggerRun after"]:  # it was done, and the answer is lost
+            await context.abort(self.refusals["TriggerRun after"].pop(0).code, "gone")
+        return pb.TriggerRunResponse(
+            run_id=run_id, deduplicated=known is not None, state=run_pb2.RunState.RUN_STATE_QUEUED
+        )
+
+    async def TriggerRuns(self, request: Any, context: Any) -> Any:  # noqa: N802
+        await self._note("TriggerRuns", request, context)
+        return self.replies["TriggerRuns"]
+
+    async def CancelRun(self, request: Any, context: Any) -> Any:  # noqa: N802
+        await self._note("CancelRun", request, context)
+        run = await self._run(request.run_id, context)
+        run.cancel.by = request.by
+        return pb.CancelRunResponse(run=run)
+
+    async def GetRun(self, request: Any, context: Any) -> Any:  # noqa: N802
+        await self._note("GetRun", request, context)
+        return pb.GetRunResponse(run=await self._run(request.run_id, context))
+
+    async def ListRuns(self, request: Any, context: Any) -> Any:  # noqa: N802
+        await self._note("ListRuns", request, context)
+        start = int(request.page_token or 0)
+        size = request.page_size or 50
+        found = list(self.runs.values())
+        more = str(start + size) if start + size < len(found) else ""
+        return pb.ListRunsResponse(runs=found[start : start + size], next_page_token=more)
+
+    async def WatchRun(self, request: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802
+        await self._note("WatchRun", request, context)
+        run = await self._run(request.run_id, context)
+        yield pb.WatchRunResponse(snapshot=run)
+        sent, seen = 0, request.after_seq
+        while True:
+            version = self.version
+            for event in [one for one in self.events if one.seq > seen and one.run_id == request.run_id]:
+                yield pb.WatchRunResponse(event=event)
+                seen, sent = event.seq, sent + 1
+                await self._break(sent, context)
+            if run.state >= run_pb2.RunState.RUN_STATE_SUCCEEDED:
+                return
+            await self._change_after(version)
+
+    async def WatchEvents(self, request: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802
+        await self._note("WatchEvents", request, context)
+        sent, seen = 0, request.after_seq
+        while True:
+            version = self.version
+            for event in [one for one in self.events if one.seq > seen]:
+                yield pb.WatchEventsResponse(event=event)
+                seen, sent = event.seq, sent + 1
+                await self._break(sent, context)
+            await self._change_after(version)
+
+    async def ReadLogs(self, request: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802
+        await self._note("ReadLogs", request, context)
+        run = await self._run(request.run_id, context)
+        sent, seen = 0, request.after_seq
+        while True:
+            version = self.version
+            over = run.state >= run_pb2.RunState.RUN_STATE_SUCCEEDED
+            wanted = [line for line in self.lines if line.seq > seen and line.level >= request.min_level]
+            for line in wanted[-request.tail :]:
+                yield pb.ReadLogsResponse(lines=[line])
+                seen, sent = line.seq, sent + 1
+                await self._break(sent, context)
+            if over or not request.follow:
+                return
+            await self._change_after(version)
+
+    async def _break(self, sent: int, context: Any) -> None:
+        if self.break_stream_after is not None and sent >= self.break_stream_after:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "broken by the test")
+
+    async def ListJobs(self, request: Any, context: Any) -> Any:  # noqa: N802
+        await self._note("ListJobs", request, context)
+        return self.replies["ListJobs"]
+
+    async def GetJob(self, request: Any, context: Any) -> Any:  # noqa: N802
+        await self._note("GetJob", request, context)
+        return self.replies["GetJob"]
+
+    async def ListHosts(self, request: Any, context: Any) -> Any:  # noqa: N802
+        await self._note("ListHosts", request, context)
+        return self.replies["ListHosts"]
+
+    async def ReloadHost(self, request: Any, context: Any) -> Any:  # noqa: N802
+        await self._note("ReloadHost", request, context)
+        return self.replies["ReloadHost"]
+
+    async def ReplayRun(self, request: Any, context: Any) -> Any:  # noqa: N802
+        await self._note("ReplayRun", request, context)
+        self.runs.setdefault("run_replayed", make_run("run_replayed", "SUCCEEDED"))
+        return pb.ReplayRunResponse(run_id="run_replayed")
+
+    async def ForgetHost(self, request: Any, context: Any) -> Any:  # noqa: N802
+        await self._note("ForgetHost", request, context)
+        return pb.ForgetHostResponse(released_job_ids=["a", "b"])
+
+    async def Pause(self, request: Any, context: Any) -> Any:  # noqa: N802
+        await self._note("Pause", request, context)
+        reply = pb.PauseResponse()
+        reply.pause.job_id, reply.pause.by, reply.pause.why = request.job_id, request.by, request.why
+        reply.pause.until.CopyFrom(request.until)
+        return reply
+
+    async def Resume(self, request: Any, context: Any) -> Any:  # noqa: N802
+        await self._note("Resume", request, context)
+        return pb.ResumeResponse(was_paused=True)

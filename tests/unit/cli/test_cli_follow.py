@@ -1,0 +1,165 @@
+"""Following a run: on a terminal, into a pipe, across a restart of the kernel, and Ctrl-C."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pty
+import re
+import signal
+import sys
+from collections.abc import AsyncIterator
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from fake_kernel import FakeKernel, make_run
+from nomaflow.cli.live import Connected, PlainScreen
+from nomaflow.cli.live.following import _Follower
+from nomaflow.cli.output import console
+from nomaflow_api.v1 import run_pb2
+
+PATIENCE = 20.0
+
+
+class Terminal:
+    """A ``nomaflow run --follow`` on a real pseudo-terminal."""
+
+    def __init__(self, process: asyncio.subprocess.Process, master: int) -> None:
+        self.process = process
+        self.master = master
+        self.shown = ""
+        self._grown = asyncio.Event()
+        asyncio.get_running_loop().add_reader(master, self._read)
+
+    def _read(self) -> None:
+        try:
+            self.shown += os.read(self.master, 65536).decode("utf-8", "replace")
+        except OSError:  # the other end is closed
+            asyncio.get_running_loop().remove_reader(self.master)
+        self._grown.set()
+
+    async def until(self, text: str) -> None:
+        """Wait until the terminal has shown a text."""
+        async with asyncio.timeout(PATIENCE):
+            while text not in re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", self.shown):
+                self._grown.clear()
+                await self._grown.wait()
+
+    def type(self, text: str) -> None:
+        """Type something."""
+        os.write(self.master, text.encode())
+
+    async def end(self) -> int:
+        """Return the exit code once the command has ended."""
+        async with asyncio.timeout(PATIENCE):
+            return await self.process.wait()
+
+
+@pytest.fixture
+async def terminal(kernel: FakeKernel) -> AsyncIterator[Terminal]:
+    """Follow a run of the fake kernel on a terminal."""
+    kernel.triggered["k"] = "run_1"
+    run = make_run("run_1")
+    attempt = run.steps.add(name="load").attempts.add(attempt=1, state=run_pb2.ATTEMPT_STATE_RUNNING)
+    attempt.progress.done, attempt.progress.total, attempt.progress.message = 5, 20, "page \x1b[2J"
+    kernel.runs["run_1"] = run
+    master, slave = pty.openpty()
+    command = (sys.executable, "-m", "nomaflow.cli", "run", "nightly", "--key", "k", "-f", "--address", kernel.address)
+    process = await asyncio.create_subprocess_exec(
+        *command, stdin=slave, stdout=slave, stderr=slave, env={**os.environ, "TERM": "xterm-256color"}
+    )
+    os.close(slave)
+    shown = Terminal(process, master)
+    yield shown
+    asyncio.get_running_loop().remove_reader(master)
+    if process.returncode is None:
+        process.kill()
+    await process.wait()
+    os.close(master)
+
+
+async def test_a_terminal_shows_the_run_live(kernel: FakeKernel, terminal: Terminal) -> None:
+    """Progress is a bar, log lines scroll above, what would steer the terminal is spelled out, a summary ends it."""
+    await terminal.until("25%")
+    await terminal.until(r"page \x1b[2J")
+    await kernel.say(b"working \x1b]0;owned\x07 hard", level=30)
+    await terminal.until(r"working \x1b]0;owned\x07 hard")
+    await kernel.finish("run_1", "FAILED")
+    await terminal.until("nightly FAILED")
+    assert await terminal.end() == 1
+    assert "\x1b]0;owned" not in terminal.shown
+
+
+async def test_a_terminal_says_that_the_kernel_is_away(kernel: FakeKernel, terminal: Terminal) -> None:
+    """An outage is told, and what was logged meanwhile is shown after it."""
+    await kernel.say(b"early")
+    await terminal.until("early")
+    await kernel.stop()
+    await terminal.until("the kernel is away")
+    await kernel.say(b"meanwhile")
+    await kernel.start()
+    await terminal.until("the kernel is back")
+    await terminal.until("meanwhile")
+    await kernel.finish("run_1")
+    assert await terminal.end() == 0
+    assert "chttp2" not in terminal.shown
+
+
+@pytest.mark.parametrize(("answer", "code", "canceled"), [("d\n", 130, False), ("c\n", 3, True), ("\n", 0, False)])
+async def test_ctrl_c_asks(kernel: FakeKernel, terminal: Terminal, answer: str, code: int, canceled: bool) -> None:
+    """The person may detach, cancel, or go on watching."""
+    await terminal.until("25%")
+    terminal.process.send_signal(signal.SIGINT)
+    await terminal.until("[d]etach and leave it running, [c]ancel it")
+    terminal.type(answer)
+    if canceled:
+        await kernel.requested("CancelRun")
+        await kernel.finish("run_1", "CANCELED")
+    elif code == 0:
+        await kernel.finish("run_1")
+    assert await terminal.end() == code
+    assert bool(kernel.requests["CancelRun"]) is canceled
+
+
+async def test_a_second_ctrl_c_detaches(kernel: FakeKernel, terminal: Terminal) -> None:
+    """Whoever presses Ctrl-C twice gets the terminal back; the run is left alone."""
+    await terminal.until("25%")
+    terminal.process.send_signal(signal.SIGINT)
+    await terminal.until("[c]ancel it")
+    terminal.process.send_signal(signal.SIGINT)
+    assert await terminal.end() == 130
+    assert "nomaflow logs run_1 --follow" in terminal.shown
+    assert not kernel.requests["CancelRun"]
+
+
+def test_a_listener_that_comes_late_is_told() -> None:
+    """A kernel that went away before the screen was there is away on the screen, too."""
+    connected, heard = Connected(), []
+    connected(False)
+    connected.listen(heard.append)
+    connected(True)
+    connected.listen(None)
+    connected(False)
+    assert heard == [False, True]
+
+
+async def test_the_refresh_ends_when_told_to_in_the_moment_of_an_event() -> None:
+    """A cancel that comes together with an event is not lost: the view ends when the run does."""
+    run = SimpleNamespace(run_id="run_1", job_id="j", state="RUNNING", steps=())
+
+    async def get_run(run_id: str) -> Any:
+        return run
+
+    kernel = cast("Any", SimpleNamespace(get_run=get_run))
+    follower = _Follower(kernel=kernel, run_id="run_1", screen=PlainScreen(console=console()))
+    for _ in range(3):
+        refresh = asyncio.create_task(follower._refresh())
+        for _ in range(5):
+            await asyncio.sleep(0)
+        follower._changed.set()
+        await asyncio.sleep(0)
+        refresh.cancel()
+        done, _pending = await asyncio.wait({refresh}, timeout=5)
+        assert done == {refresh}

@@ -1,0 +1,138 @@
+"""A part of ``up`` as a real process: started again, given up, stopped by the ladder, never orphaned."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import select
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from nomaflow.cli.up import Part, PartFailed, PartNotice
+
+PATIENCE = 15.0
+READY = "import sys, time; print('ready', flush=True); "
+WAITS = READY + "time.sleep(600)"
+DEAF = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); " + WAITS
+SECOND_TIME = (
+    "import signal, sys, time\n"
+    "asked = []\n"
+    "signal.signal(signal.SIGTERM, lambda *_: (asked.append(1), print('ready', flush=True)))\n"
+    "print('ready', flush=True)\n"
+    "while len(asked) < 2: time.sleep(0.01)\n"
+)
+
+
+class _Watched:
+    """A part, and what was said about it."""
+
+    def __init__(self, folder: Path, code: str) -> None:
+        self.notices: asyncio.Queue[PartNotice] = asyncio.Queue()
+        self.part = Part(
+            name="kernel",
+            command=(sys.executable, "-c", code),
+            log=folder / "state" / "kernel.log",
+            notify=self.notices.put_nowait,
+            first_delay=0.05,
+        )
+        self.running = asyncio.create_task(self.part.keep_running())
+
+    async def notice(self) -> PartNotice:
+        async with asyncio.timeout(PATIENCE):
+            return await self.notices.get()
+
+    async def printed(self, times: int = 1) -> None:
+        """Wait until the process has printed ``ready``."""
+        async with asyncio.timeout(PATIENCE):
+            while self.part.log.read_text().count("ready") < times:  # noqa: ASYNC110  # a file cannot be awaited
+                await asyncio.sleep(0.01)
+
+    async def stop(self, deadline: float = PATIENCE, hurry: asyncio.Event | None = None) -> PartNotice:
+        await self.part.stop(deadline=deadline, hurry=hurry or asyncio.Event(), hurried_deadline=PATIENCE)
+        await self.running
+        return await self.notice()
+
+
+async def test_a_crashed_part_is_started_again(tmp_path: Path) -> None:
+    """A part that was killed is started again, and said so with the cause and the wait."""
+    watched = _Watched(tmp_path, WAITS)
+    first = await watched.notice()
+    await watched.printed()
+    watched.part.proven = True
+    watched.part.signal(signal.SIGKILL)
+    crashed = await watched.notice()
+    second = await watched.notice()
+    await watched.printed(2)
+    assert (crashed.state, crashed.exit, crashed.again_in) == ("crashed", "killed by SIGKILL", 0.05)
+    assert second.state == "started"
+    assert second.pid not in (0, first.pid)
+    assert (await watched.stop()).state == "stopped"
+
+
+async def test_a_part_that_never_was_ready_is_given_up(tmp_path: Path) -> None:
+    """A first start that fails is an error with the last lines of the log."""
+    watched = _Watched(tmp_path, "print('no such store'); raise SystemExit(1)")
+    with pytest.raises(PartFailed, match="the kernel did not stay up: exit code 1") as caught:
+        await watched.running
+    assert caught.value.tail == ("no such store",)
+
+
+async def test_an_exit_code_that_says_useless_is_believed(tmp_path: Path) -> None:
+    """A part that says that its configuration is wrong is not started again, however long it ran before."""
+    watched = _Watched(tmp_path, "raise SystemExit(78)")
+    watched.part.proven = True
+    with pytest.raises(PartFailed, match="exit code 78"):
+        await watched.running
+
+
+async def test_a_deaf_part_is_killed_after_the_deadline(tmp_path: Path) -> None:
+    """A part that ignores SIGTERM is killed when its time is over, and stopping twice is legal."""
+    watched = _Watched(tmp_path, DEAF)
+    pid = (await watched.notice()).pid
+    await watched.printed()
+    assert (await watched.stop(deadline=0.2)).state == "killed"
+    await watched.part.stop(deadline=0.1, hurry=asyncio.Event(), hurried_deadline=0.1)
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+async def test_hurrying_asks_again(tmp_path: Path) -> None:
+    """A second request of the person is passed on to the part."""
+    watched = _Watched(tmp_path, SECOND_TIME)
+    await watched.notice()
+    await watched.printed()
+    hurry = asyncio.Event()
+    stopping = asyncio.create_task(watched.stop(hurry=hurry))
+    await watched.printed(2)  # it has heard the first request: two signals at once would be one
+    hurry.set()
+    stopped = await stopping
+    assert (stopped.state, stopped.exit) == ("stopped", "exit code 0")
+
+
+def test_a_part_does_not_outlive_whoever_started_it(tmp_path: Path) -> None:
+    """Where ``up`` itself is killed with SIGKILL, its parts get SIGTERM from the system."""
+    starter = (
+        "import asyncio, sys\nfrom pathlib import Path\nfrom nomaflow.cli.up import Part\n"
+        "async def main():\n"
+        f"    part = Part(name='host', command=(sys.executable, '-c', {WAITS!r}), log=Path({str(tmp_path / 'l')!r}),\n"
+        "                notify=lambda notice: print(notice.pid, flush=True))\n"
+        "    await part.keep_running()\n"
+        "asyncio.run(main())\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", starter], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        pid = int(process.stdout.readline())
+        watch = os.pidfd_open(pid)
+        while "ready" not in (tmp_path / "l").read_text():
+            os.sched_yield()
+        process.kill()
+    try:
+        with open(watch, "rb", buffering=0) as descriptor:
+            ended, _, _ = select.select([descriptor], [], [], PATIENCE)
+        assert ended
+    finally:
+        subprocess.run(["kill", "-9", str(pid)], check=False, capture_output=True)

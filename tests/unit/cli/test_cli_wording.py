@@ -1,0 +1,131 @@
+"""Words and numbers for people, and values as they are typed."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from nomaflow.cli.errors import CliError
+from nomaflow.cli.pages.log_lines import LogPrinter, log_text
+from nomaflow.cli.project import find_project, require_project
+from nomaflow.cli.values import level_number, parse_op_kwargs, parse_params, parse_span, parse_switches
+from nomaflow.cli.wording import age, count, duration, extras_text, printable
+from nomaflow.client.values import LogLine
+
+HOSTILE = "\x1b[2J\x1b]0;owned\x07 \x9b31m \u202egnp.exe \u2066 a\rb \x7f \udcff end"
+
+
+def test_nothing_that_steers_a_terminal_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    """Escape sequences, C1 codes, bidi overrides, carriage returns and stray bytes are spelled out."""
+    line = LogLine(1, 0, 20, HOSTILE, HOSTILE, 1, HOSTILE)
+    text = log_text(line, with_step=True).plain
+    LogPrinter(console=Console(force_terminal=False)).print([line])
+    for shown in (printable(HOSTILE), text, capsys.readouterr().out.rstrip("\n")):
+        assert not any(ord(character) < 0x20 or 0x7F <= ord(character) < 0xA0 for character in shown)
+        assert "\u202e" not in shown
+        assert "\u2066" not in shown
+        assert r"\x1b[2J" in shown
+        assert r"\xff end" in shown
+        assert shown.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (-1, "0.00 s"),
+        (0.426, "0.43 s"),
+        (12.34, "12.3 s"),
+        (185, "3 min 05 s"),
+        (7620, "2 h 07 min"),
+        (277200, "3 d 5 h"),
+    ],
+)
+def test_durations_are_short(seconds: float, text: str) -> None:
+    """A time span has two significant parts at most."""
+    assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.2, "now"), (5, "5 s ago"), (-5, "in 5 s"), (200, "3 min ago"), (-7300, "in 2 h"), (200_000, "2 d ago")],
+)
+def test_ages_are_relative(seconds: float, text: str) -> None:
+    """An instant is told by how long ago it is, or in how long it will be."""
+    now = datetime.now(UTC)
+    assert age(now - timedelta(seconds=seconds), now=now) == text
+
+
+def test_extras_stay_on_one_line() -> None:
+    """Extras of any kind become one harmless line."""
+    text = extras_text({"a": 1, "b": [1, 2], "c": {"x": 1}, "d": None, "e": True, "f": "x\ny" * 50})
+    assert text.startswith("a 1 · b [2] · c {1} · d – · e yes · f x\\x0ayx")
+    assert "\n" not in text
+    assert count(1, "row") == "1 row"
+    assert count(2000, "row") == "2,000 rows"
+
+
+def test_parameters_are_json_or_plain_text() -> None:
+    """A value that is JSON is that value, other text is text, and the first = ends the key."""
+    given = ["a=1", "b=[1, 2]", "c=plain text", 'd="quoted"', "e=null", "f=x=y", "g=", "h=NaN", "i=1e400"]
+    values = parse_params(given)
+    assert values["i"] == float("inf") or values["i"] == "1e400"
+    del values["i"]
+    assert values == {
+        "a": 1, "b": [1, 2], "c": "plain text", "d": "quoted", "e": None, "f": "x=y", "g": "", "h": "NaN",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("text", ["{broken", "[1, 2", '"open'])
+def test_what_looks_like_broken_json_is_refused(text: str) -> None:
+    """A typing error in an object, a list or a string does not silently become text."""
+    with pytest.raises(CliError, match="not valid JSON"):
+        parse_params([f"a={text}"])
+
+
+@pytest.mark.parametrize("text", ["a", "=1", ""])
+def test_a_parameter_needs_key_and_value(text: str) -> None:
+    """A text without = or without a key says what to write."""
+    with pytest.raises(CliError, match="has no value"):
+        parse_params([text])
+
+
+def test_op_kwargs_belong_to_steps() -> None:
+    """The last dot before the = ends the step's name."""
+    assert parse_op_kwargs(["purge.days=3", "a.b.c=1", "purge.x=y.z"]) == {
+        "purge": {"days": 3, "x": "y.z"},
+        "a.b": {"c": 1},
+    }
+    with pytest.raises(CliError, match="names no step"):
+        parse_op_kwargs(["days=3"])
+
+
+def test_switches_are_on_or_off() -> None:
+    """A step is switched on or off, nothing else."""
+    assert parse_switches(["a=on", "b=off"]) == {"a": True, "b": False}
+    with pytest.raises(CliError, match="expected on or off, got 'yes'"):
+        parse_switches(["a=yes"])
+
+
+def test_levels_and_spans() -> None:
+    """Levels by name or number, spans with a unit; all else is refused by name."""
+    assert (level_number("warning"), level_number("35")) == (30, 35)
+    assert parse_span("1.5h") == timedelta(minutes=90)
+    with pytest.raises(CliError, match="unknown level 'loud'"):
+        level_number("loud")
+    with pytest.raises(CliError, match="not a time span: '5'"):
+        parse_span("5")
+
+
+def test_the_project_is_found_from_below(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The nearest directory upwards with one of the project's files is the project."""
+    deep = tmp_path / "team" / "plugins" / "myapp"
+    deep.mkdir(parents=True)
+    (tmp_path / "team" / "jobs.toml").touch()
+    assert find_project(deep) == tmp_path / "team"
+    monkeypatch.chdir(deep)
+    assert require_project(None) == tmp_path / "team"
+    with pytest.raises(CliError, match="no such directory"):
+        require_project(tmp_path / "none")

@@ -1,0 +1,224 @@
+"""Unary calls: retries, deadlines, errors, what is sent."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from pathlib import Path
+
+import grpc
+import pytest
+from fake_kernel import FakeKernel, Refusal, make_run
+
+from nomaflow.client import (
+    InvalidRequest,
+    KernelClient,
+    KernelUnreachable,
+    NotFound,
+    ProjectAddress,
+    Refused,
+    SyncKernelClient,
+    TriggerOrder,
+    Unauthenticated,
+)
+from nomaflow.client.failures import STATUS_ERRORS
+from nomaflow.client.values import Triggered, TriggerRefusal
+from nomaflow_api.v1 import kernel_service_pb2 as pb
+
+
+async def test_a_trigger_is_sent_again_under_the_same_key(kernel: FakeKernel, client: KernelClient) -> None:
+    """A trigger whose answer was lost is sent again, and is still one run."""
+    kernel.refusals["TriggerRun"] = [Refusal(grpc.StatusCode.UNAVAILABLE)]
+    kernel.refusals["TriggerRun after"] = [Refusal(grpc.StatusCode.UNAVAILABLE)]
+    started = await client.trigger("nightly")
+    keys = {request.request_id for request in kernel.requests["TriggerRun"]}
+    assert len(kernel.requests["TriggerRun"]) == 3
+    assert len(keys) == 1
+    assert all(keys)
+    assert started == Triggered(run_id="run_1", deduplicated=True)
+    assert len(kernel.runs) == 1
+
+
+async def test_two_triggers_have_two_keys(kernel: FakeKernel, client: KernelClient) -> None:
+    """Each trigger without a key of its own gets a new one."""
+    await client.trigger("nightly")
+    await client.trigger("nightly")
+    assert len({request.request_id for request in kernel.requests["TriggerRun"]}) == 2
+
+
+async def test_a_trigger_carries_everything_it_was_given(kernel: FakeKernel, client: KernelClient) -> None:
+    """Params, op_kwargs, switches and the rest arrive as they were given, integers exactly."""
+    order = TriggerOrder(
+        job_id="nightly",
+        params={"big": 2**70},
+        op_kwargs={"purge": {"apps_id": 10}, "empty": {}},
+        steps={"load": False},
+        preset="small",
+        log_level="DEBUG",
+        request_id="k1",
+        kind="cli",
+        allow_overlap=True,
+    )
+    await client.trigger(order)
+    sent = kernel.requests["TriggerRun"][0]
+    assert sent.params_json == b'{"big":1180591620717411303424}'
+    assert [(one.step, one.op_kwargs_json) for one in sent.step_values] == [("purge", b'{"apps_id":10}')]
+    assert [(one.step, one.enabled) for one in sent.step_switches] == [("load", False)]
+    assert (sent.preset, sent.log_level, sent.request_id, sent.by) == ("small", "DEBUG", "k1", "tester")
+    assert sent.allow_overlap
+
+
+@pytest.mark.parametrize("value", [float("nan"), object(), {1, 2}])
+async def test_values_that_are_no_json_are_refused_before_the_call(
+    kernel: FakeKernel, client: KernelClient, value: object
+) -> None:
+    """What JSON cannot keep is refused by name and never sent."""
+    with pytest.raises(InvalidRequest, match="params cannot be sent as JSON"):
+        await client.trigger(TriggerOrder(job_id="nightly", params={"x": value}))
+    assert not kernel.requests["TriggerRun"]
+
+
+def test_every_status_code_has_an_error() -> None:
+    """The table from status codes to errors is complete."""
+    assert set(STATUS_ERRORS) == set(grpc.StatusCode) - {grpc.StatusCode.OK}
+
+
+async def test_an_error_carries_reason_fix_and_fields(kernel: FakeKernel, client: KernelClient) -> None:
+    """The details of a status become attributes of the error."""
+    kernel.refusals["GetRun"] = [
+        Refusal(
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "bad request",
+            reason="BAD_REQUEST",
+            fix="give an id",
+            fields={"run_id": "is empty"},
+        )
+    ]
+    with pytest.raises(InvalidRequest) as caught:
+        await client.get_run("")
+    assert caught.value.reason == "BAD_REQUEST"
+    assert caught.value.fix == "give an id"
+    assert caught.value.fields == {"run_id": "is empty"}
+    assert str(caught.value) == "bad request; run_id: is empty"
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        (grpc.StatusCode.NOT_FOUND, NotFound),
+        (grpc.StatusCode.FAILED_PRECONDITION, Refused),
+        (grpc.StatusCode.ALREADY_EXISTS, Refused),
+        (grpc.StatusCode.UNAUTHENTICATED, Unauthenticated),
+    ],
+)
+async def test_refusals_are_not_tried_again(
+    kernel: FakeKernel, client: KernelClient, code: grpc.StatusCode, kind: type[Exception]
+) -> None:
+    """What would be refused again is asked once."""
+    kernel.refusals["GetRun"] = [Refusal(code, reason="WHY"), Refusal(code)]
+    with pytest.raises(kind):
+        await client.get_run("run_1")
+    assert len(kernel.requests["GetRun"]) == 1
+
+
+async def test_exhausted_is_tried_again_only_when_told_when(kernel: FakeKernel, client: KernelClient) -> None:
+    """RESOURCE_EXHAUSTED is retried after the time the kernel named, and not without one."""
+    kernel.runs["run_1"] = make_run()
+    kernel.refusals["GetRun"] = [Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, reason="QUOTA", retry_after=0.05)]
+    assert (await client.get_run("run_1")).run_id == "run_1"
+    kernel.refusals["GetRun"] = [Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, reason="QUOTA")]
+    with pytest.raises(Refused):
+        await client.get_run("run_1")
+
+
+async def test_a_kernel_that_is_not_there_is_named(tmp_path: Path) -> None:
+    """A missing kernel is an error that names the address and the way out, soon."""
+    async with KernelClient(f"unix:{tmp_path}/none.sock", connect_seconds=0.3) as client:
+        with pytest.raises(KernelUnreachable, match=r"no kernel answers at unix:.*none\.sock") as caught:
+            await client.get_kernel()
+    assert "nomaflow up" in caught.value.fix
+
+
+async def test_a_project_without_an_address_is_named(tmp_path: Path) -> None:
+    """A project whose kernel never ran says so."""
+    async with KernelClient(ProjectAddress(project=tmp_path), connect_seconds=0.1) as client:
+        with pytest.raises(KernelUnreachable, match="no kernel has run"):
+            await client.get_kernel()
+
+
+async def test_a_kernel_that_comes_back_elsewhere_is_found(kernel: FakeKernel, tmp_path: Path) -> None:
+    """The address file is read again at every try, so a restart may change the address."""
+    address = tmp_path / ".nomaflow" / "address"
+    address.parent.mkdir()
+    address.write_text(f"unix:{tmp_path}/gone.sock\n")
+    async with KernelClient(ProjectAddress(project=tmp_path), connect_seconds=10) as client:
+        asking = asyncio.create_task(client.get_kernel())
+        address.write_text(kernel.address + "\n")
+        assert (await asking).version == "9"
+
+
+async def test_a_token_is_sent_as_a_bearer(kernel: FakeKernel) -> None:
+    """A token given by name travels with every call."""
+    async with KernelClient(kernel.address, token="s3cret") as client:
+        await client.get_kernel()
+    assert kernel.metadata[-1]["authorization"] == "Bearer s3cret"
+
+
+def test_a_project_token_is_read_for_tcp_only(tmp_path: Path) -> None:
+    """The token file of a project is used on TCP; on a Unix socket nothing is sent."""
+    state = tmp_path / ".nomaflow"
+    state.mkdir()
+    (state / "token").write_text("abc\n")
+    (state / "address").write_text("127.0.0.1:7070\n")
+    assert ProjectAddress(project=tmp_path).token() == "abc"
+    (state / "address").write_text("unix:/x.sock\n")
+    assert ProjectAddress(project=tmp_path).token() == ""
+
+
+async def test_pages_are_asked_for_one_by_one(kernel: FakeKernel, client: KernelClient) -> None:
+    """A list of runs goes on to the next page only where it is wanted."""
+    kernel.runs = {f"run_{number}": make_run(f"run_{number}", "SUCCEEDED") for number in range(7)}
+    assert [run.run_id async for run in client.list_runs(page_size=3)] == list(kernel.runs)
+    assert len(kernel.requests["ListRuns"]) == 3
+    with pytest.raises(InvalidRequest, match="unknown run state 'DONE'"):
+        _ = [run async for run in client.list_runs(states=["DONE"])]
+
+
+async def test_a_batch_answers_item_by_item(kernel: FakeKernel, client: KernelClient) -> None:
+    """Each order of a batch has its own outcome."""
+    kernel.replies["TriggerRuns"] = pb.TriggerRunsResponse(
+        items=[
+            pb.TriggerRunsItem(response=pb.TriggerRunResponse(run_id="run_1", state=1)),
+            pb.TriggerRunsItem(error=pb.CallError(code=5, reason="JOB_NOT_FOUND", message="no job 'x'")),
+        ]
+    )
+    answers = await client.trigger_many([TriggerOrder(job_id="a"), TriggerOrder(job_id="x")])
+    assert answers == [
+        Triggered(run_id="run_1"),
+        TriggerRefusal(code=5, reason="JOB_NOT_FOUND", message="no job 'x'"),
+    ]
+
+
+async def test_the_sync_client_does_the_same(kernel: FakeKernel) -> None:
+    """The synchronous facade triggers, lists and streams from a thread without a loop."""
+    kernel.runs["run_1"] = make_run("run_1", "SUCCEEDED")
+    await kernel.say(b"hello")
+
+    def work() -> tuple[str, list[str], list[str]]:
+        with SyncKernelClient(kernel.address) as client:
+            started = client.trigger("nightly")
+            lines = [line.message for line in client.read_logs("run_1", follow=True)]
+            runs = [run.run_id for run in client.list_runs()]
+            with pytest.raises(NotFound):
+                client.get_run("run_none")
+        client.close()
+        return started.run_id, lines, runs
+
+    assert await asyncio.to_thread(work) == ("run_1", ["hello"], ["run_1"])
+
+
+def test_importing_the_client_package_loads_no_grpc() -> None:
+    """Errors, values and addresses are there without gRPC."""
+    code = "import sys, nomaflow.client, nomaflow.client.values; sys.exit('grpc' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,124 @@
+"""Streams: nothing is lost or doubled where a kernel goes away in the middle."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from fake_kernel import FakeKernel, make_run
+
+from nomaflow.client import FixedAddress, KernelClient, NotFound
+from nomaflow.client.connection import Connection
+from nomaflow.client.values import EventView, LogLine, RunView
+from nomaflow_api.v1 import event_pb2
+from nomaflow_api.v1 import kernel_service_pb2 as pb
+
+
+def _events(count: int) -> list[event_pb2.Event]:
+    return [event_pb2.Event(seq=seq, kind="attempt.started", run_id="run_1") for seq in range(1, count + 1)]
+
+
+async def test_a_watch_goes_on_after_every_break(kernel: FakeKernel, client: KernelClient) -> None:
+    """A stream that breaks after each two events still gives each event once, in order."""
+    kernel.runs["run_1"] = make_run()
+    kernel.events = _events(5)
+    await kernel.finish("run_1")
+    kernel.break_stream_after = 2
+    items = [item async for item in client.watch_run("run_1")]
+    assert [item.seq for item in items if isinstance(item, EventView)] == [1, 2, 3, 4, 5, 6]
+    assert isinstance(items[0], RunView)
+    assert [request.after_seq for request in kernel.requests["WatchRun"]] == [0, 2, 4, 6]
+
+
+async def test_a_log_is_followed_across_a_restart(kernel: FakeKernel) -> None:
+    """Lines written before, during and after an outage come once each, and the client says when it was away."""
+    heard: list[bool] = []
+    kernel.runs["run_1"] = make_run()
+    await kernel.say(b"before")
+    seen: asyncio.Queue[LogLine] = asyncio.Queue()
+    async with KernelClient(kernel.address, retry_seconds=20, on_connected=heard.append) as client:
+
+        async def follow() -> None:
+            async for line in client.read_logs("run_1", follow=True):
+                seen.put_nowait(line)
+
+        following = asyncio.create_task(follow())
+        assert (await seen.get()).message == "before"
+        await kernel.stop()
+        await kernel.say(b"during")
+        await kernel.start()
+        assert (await seen.get()).message == "during"
+        await kernel.say(b"after")
+        assert (await seen.get()).message == "after"
+        await kernel.finish("run_1")
+        await following
+    assert seen.empty()
+    assert heard == [False, True]
+
+
+async def test_a_stream_that_ends_early_is_opened_again(kernel: FakeKernel, client: KernelClient) -> None:
+    """A follow ends with the run, not with the stream: streams may also end because they are old."""
+    kernel.runs["run_1"] = make_run()
+    await kernel.say(b"one")
+    following = client.read_logs("run_1", follow=True)
+    assert (await anext(following)).seq == 1
+    await kernel.say(b"two")
+    assert (await anext(following)).seq == 2
+    await kernel.finish("run_1")
+    with pytest.raises(StopAsyncIteration):
+        await anext(following)
+
+
+async def test_a_stream_that_breaks_after_a_long_silence_is_tried_again(kernel: FakeKernel) -> None:
+    """The time to go on trying counts from the break, not from the last message before it."""
+    now = 0.0
+    kernel.runs["run_1"] = make_run()
+    connection = Connection(
+        source=FixedAddress(address=kernel.address), connect_seconds=5, retry_seconds=5, clock=lambda: now
+    )
+    stream = connection.stream("WatchRun", lambda: pb.WatchRunRequest(run_id="run_1"))
+    await anext(stream)
+    following = asyncio.ensure_future(anext(stream))
+    now = 1000.0
+    await kernel.stop()
+    await kernel.start()
+    assert (await following).snapshot.run_id == "run_1"
+    await stream.aclose()
+    await connection.close()
+
+
+async def test_any_bytes_of_a_line_survive(kernel: FakeKernel, client: KernelClient) -> None:
+    """Bytes that are no UTF-8 come as lone surrogates, from which they can be had again."""
+    kernel.runs["run_1"] = make_run(state="SUCCEEDED")
+    await kernel.say(b"caf\xc3\xa9 \xff\x00\x1b[31m")
+    [line] = [line async for line in client.read_logs("run_1")]
+    assert line.message.encode("utf-8", "surrogateescape") == b"caf\xc3\xa9 \xff\x00\x1b[31m"
+
+
+async def test_wait_returns_the_outcome(kernel: FakeKernel, client: KernelClient) -> None:
+    """Waiting ends when the run is terminal, with the run as it then is."""
+    kernel.runs["run_1"] = make_run()
+    waiting = asyncio.create_task(client.wait("run_1"))
+    await kernel.requested("WatchRun")
+    await kernel.finish("run_1", "FAILED")
+    assert (await waiting).state == "FAILED"
+
+
+async def test_watching_what_is_not_there_is_an_error(client: KernelClient) -> None:
+    """An unknown run ends the watch at once."""
+    with pytest.raises(NotFound, match="no run 'run_x'"):
+        await client.wait("run_x")
+
+
+async def test_events_from_now_on_lose_none(kernel: FakeKernel, client: KernelClient) -> None:
+    """A watch from now on starts after the newest event, and goes on there after an outage before the first one."""
+    kernel.runs["run_1"] = make_run()
+    kernel.events = _events(3)
+    watching = client.watch_events()
+    first = asyncio.ensure_future(anext(watching))
+    await kernel.requested("WatchEvents")
+    await kernel.stop()
+    await kernel.finish("run_1")
+    await kernel.start()
+    assert (await first).seq == 4
+    await watching.aclose()

@@ -1,0 +1,211 @@
+"""NF101, NF102, where references lead, what silences, and what is never said."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import author_page
+from nomaflow.lint import RULES, Finding, lint_project
+
+Codes = Callable[..., list[str]]
+Lint = Callable[..., list[Finding]]
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.mark.parametrize(
+    ("signature", "expected"),
+    [
+        ("ctx, apps_id, **_", ["NF101"]),
+        ("connectors, **_", ["NF101"]),
+        ("a, /, **_", ["NF101"]),
+        ("*args, **_", ["NF101"]),
+        ("apps_id=1", ["NF101", "NF102"]),
+        ("*, apps_id", ["NF102"]),
+        ("*, connectors", ["NF102"]),
+        ("*, connectors, ctx, settings", []),
+        ("", ["NF102"]),
+        ("**kwargs", []),
+        ("*, ctx, apps_id=1, **_", []),
+    ],
+)
+def test_signatures(codes: Codes, signature: str, expected: list[str]) -> None:
+    """Positional parameters, and a signature that rejects an injection, are found."""
+    assert sorted(codes(f"def step({signature}): ...")) == expected
+
+
+def test_a_finding_has_place_and_fix(lint: Lint) -> None:
+    """File relative to the project, line and column in characters from 1, names, the way out, and JSON."""
+    (found,) = lint('"""é"""\nasync def step(*, é="ü", n, **_): return {"é": "ü", "at": {n, 1}}\n')
+    assert (found.code, found.severity, found.file, found.line) == ("NF107", "warning", "plugins/mod.py", 2)
+    line = 'async def step(*, é="ü", n, **_): return {"é": "ü", "at": {n, 1}}'
+    assert found.column == line.index("{n") + 1
+    assert found.message == "'step' returns a set under 'at', which JSON cannot hold"
+    assert found.fix == RULES["NF107"].fix
+    assert found.to_json() == {
+        "code": "NF107", "file": "plugins/mod.py", "line": 2, "column": found.column, "message": found.message,
+        "fix": found.fix, "severity": "warning",
+    }  # fmt: skip
+    assert str(found).startswith(f"plugins/mod.py:2:{found.column}: NF107 'step' returns a set")
+
+
+def test_rejected_injections_are_named(lint: Lint) -> None:
+    """The message says which injections do not arrive."""
+    messages = [each.message for each in lint("def step(*, ctx): ...\ndef all(): ...", "mod:step", "mod:all")]
+    assert messages == [
+        "'step' has no ** and does not name connectors and settings, so it never gets them",
+        "'all' has no ** and does not name connectors, ctx and settings, so it never gets them",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("def step(a, **_): ...  # noqa: NF101", []),
+        ("def step(a, **_): ...  # noqa", []),
+        ("def step(a, **_): ...  #NOQA:nf101", []),
+        ("def step(a): ...  # noqa: NF101", ["NF102"]),
+        ("def step(a): ...  # noqa: E501, NF101 NF102 - the caller is old", []),
+        ("def step(a, **_): ...  # noqa: E501", ["NF101"]),
+        ("def step(a, **_): return '# noqa'", ["NF101", "NF107"]),
+        ("def step(  # noqa: NF101\n    a,\n    **_,\n): ...", []),
+        ("def step(\n    a,\n    **_,\n):  # noqa: NF101\n    ...", []),
+        ("def step(\n    a,\n    **_,\n):\n    ...  # noqa: NF101", ["NF101"]),
+        ("def step(**_):\n    try: x()\n    except Exception:  # noqa: NF104\n        pass", []),
+        ("def step(**_):\n    try: x()\n    except Exception:\n        pass  # noqa: NF104", ["NF104"]),
+        ("def step(**_):\n    while True:  # noqa: NF103\n        pass", []),
+        ("def step(**_):\n    return {\n        'ids': {1},  # noqa: NF107\n    }", []),
+        ("# noqa\ndef step(a, **_): ...", ["NF101"]),
+    ],
+)
+def test_silencing(codes: Codes, source: str, expected: list[str]) -> None:
+    """A comment on the lines of a statement silences the codes it names, or all; text that looks like one does not."""
+    assert codes(source) == expected
+
+
+@pytest.mark.parametrize(
+    ("source", "reference", "expected"),
+    [
+        ("class Tools:\n    @staticmethod\n    def run(a, **_): ...", "mod:Tools.run", ["NF101"]),
+        ("class Tools:\n    @classmethod\n    def run(cls, *, a, **_): ...", "mod:Tools.run", []),
+        ("class Tools:\n    @classmethod\n    def run(cls, a, **_): ...", "mod:Tools.run", ["NF101"]),
+        ("class A:\n    class B:\n        @staticmethod\n        def run(a, **_): ...", "mod:A.B.run", ["NF101"]),
+        ("class Tool:\n    def __call__(self, a, **_): ...\nstep = Tool()", "mod:step", ["NF101"]),
+        ("def one(a, **_): ...\nstep = one", "mod:step", ["NF101"]),
+        ("from functools import partial\ndef one(a): return {1}\nstep = partial(one, 1)", "mod:step", ["NF107"]),
+        ("import functools\n@functools.cache\ndef step(a, **_): ...", "mod:step", ["NF101"]),
+        ("if True:\n    def step(a, **_): ...", "mod:step", ["NF101"]),
+        ("def step(a, **_): ...\ndef step(**_): ...", "mod:step", []),
+        ("from other import step", "mod:step", ["NF101"]),
+        ("from other import step as mine", "mod:mine", ["NF101"]),
+        ("from pkg.deep import step", "mod:step", ["NF101"]),
+        ("import pkg.deep\nstep = pkg.deep.step", "mod:step", ["NF101"]),
+        ("", "pkg:again", ["NF101"]),
+        ("", "pkg.deep:step", ["NF101"]),
+        ("step = step", "mod:step", []),
+        ("a = b\nb = a", "mod:a", []),
+        ("class Tools: ...", "mod:Tools", []),
+        ("def made(): ...\nstep = made()", "mod:step", []),
+    ],
+)
+def test_where_references_lead(codes: Codes, source: str, reference: str, expected: list[str]) -> None:
+    """Static and class methods, objects, aliases, partials and re-exports are followed; nothing is guessed."""
+    deep = "def step(a, **_): ..."
+    others = {"other": deep, "pkg.deep": deep, "pkg.__init__": "from .deep import step as again"}
+    assert codes(source, reference, **others) == expected
+
+
+def test_the_file_is_the_one_of_the_function(lint: Lint) -> None:
+    """A function that another module only re-exports is reported where it is written, and once."""
+    found = lint("from other import step", "mod:step", "other:step", other="\n\ndef step(a, **_): ...")
+    assert [(each.file, each.line) for each in found] == [("plugins/other.py", 3)]
+
+
+@pytest.mark.parametrize(
+    "reference",
+    ["", "mod", "mod:", ":step", "mod:gone", "gone:step", "json:dumps", "../mod:step", "mod:step.x", "a..b:c", "é:é"],
+)
+def test_references_that_lead_nowhere(codes: Codes, reference: str) -> None:
+    """What cannot be found is for the check of the manifest to report; the lint says nothing."""
+    assert codes("def step(a, **_): ...", reference) == []
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"def step(a:",
+        b"\xff\xfe\x00",
+        b"# coding: nonsense\ndef step(a): ...",
+        b"def step(a):\n\treturn '\x00'",
+        b"x = " + b"(" * 500 + b")" * 500,
+        b"x = " + b"-" * 100_000 + b"1",
+    ],
+)
+def test_files_that_do_not_parse(tmp_path: Path, content: bytes) -> None:
+    """A file that Python would not take is passed over."""
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "mod.py").write_bytes(content)
+    assert lint_project(tmp_path, ["mod:step"]) == ()
+
+
+def test_long_expressions(codes: Codes) -> None:
+    """Thousands of terms in one expression are no trouble."""
+    terms = " * ".join(["2"] * 900)
+    assert codes(f"def step(**_):\n    for i in range({terms}):\n        print(i)\n    return {{'n': {terms}}}") == []
+
+
+def test_other_encodings(tmp_path: Path) -> None:
+    """A byte order mark, a coding line and Windows line ends are read as Python reads them."""
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "bom.py").write_bytes(b"\xef\xbb\xbfdef step(a, **_): ...\r\n")
+    (tmp_path / "plugins" / "latin.py").write_bytes(b"# coding: latin-1\r\ns = '\xe9'\r\ndef step(a, **_): ...\r\n")
+    found = lint_project(tmp_path, ["bom:step", "latin:step"])
+    assert [(each.file, each.line, each.column) for each in found] == [
+        ("plugins/bom.py", 1, 10),
+        ("plugins/latin.py", 3, 10),
+    ]
+
+
+def test_no_project(tmp_path: Path) -> None:
+    """Without a plugins folder there is nothing to say."""
+    assert lint_project(tmp_path, ["mod:step"]) == ()
+
+
+def test_the_author_page_is_clean(lint: Lint) -> None:
+    """The page's own examples raise no alarm."""
+    names = {
+        "CLEANUP": ("purge_old_sessions", "by_name"), "LOOP": ("long_loop",), "ERRORS": ("maybe_fail", "explicit"),
+        "LOGGING": ("my_function",), "MONTHLY": ("generate_monthly_summary",),
+    }  # fmt: skip
+    sources = {name.lower(): getattr(author_page, name) for name in names}
+    references = [f"{name.lower()}:{function}" for name, functions in names.items() for function in functions]
+    assert len(references) == 7
+    assert lint("", *references, **sources) == []
+    assert lint("", "spoilt:my_function", spoilt=sources["logging"].replace("*, ", "")) != []
+
+
+@pytest.mark.parametrize("project", ["plugins/demo", "sdk/nomaflow/cli/scaffold"])
+def test_our_own_projects_are_clean(project: str) -> None:
+    """The demo and what ``nomaflow init`` writes raise no alarm."""
+    root = ROOT / project
+    jobs = tomllib.loads((root / "jobs.toml").read_text(encoding="utf-8"))["jobs"]
+    references = [step["callable"] for job in jobs for step in job["steps"]]
+    assert len(references) > 1
+    assert lint_project(root, references) == ()
+
+
+def test_the_lint_is_light() -> None:
+    """It imports neither plugins nor anything that is not in the standard library, but for our own names."""
+    code = (
+        "import sys; before = set(sys.modules); import nomaflow; names = set(sys.modules); import nomaflow.lint; "
+        "new = {n.split('.')[0] for n in set(sys.modules) - names}; "
+        "print(sorted(new - set(sys.stdlib_module_names) - {'nomaflow'}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
