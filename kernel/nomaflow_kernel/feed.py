@@ -74,7 +74,8 @@ class EventFeed:
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters.add(waiter)
         try:
-            await asyncio.wait_for(waiter, timeout)
+            async with asyncio.timeout(timeout):
+                await waiter
         except TimeoutError:
             return False
         finally:
@@ -176,7 +177,8 @@ class RunSubscription:
         """Wait for something new; return False after ``timeout`` seconds without it."""
         if not self._changed.is_set():
             try:
-                await asyncio.wait_for(self._changed.wait(), timeout)
+                async with asyncio.timeout(timeout):
+                    await self._changed.wait()
             except TimeoutError:
                 return False
         self._changed.clear()

@@ -139,7 +139,8 @@ class HostGateway:
         if self._sessions.stopped:
             raise KernelStopping
         try:
-            first = await asyncio.wait_for(anext(requests), _HELLO_SECONDS)
+            async with asyncio.timeout(_HELLO_SECONDS):
+                first = await anext(requests)
         except TimeoutError:
             raise BadRequest(f"no hello within {_HELLO_SECONDS:g} seconds; send it first", field="hello") from None
         except StopAsyncIteration:

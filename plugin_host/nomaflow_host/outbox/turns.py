@@ -117,7 +117,8 @@ class Turns:
             if self._waiting:
                 pause = max(0.0, min(map(_due_at, self._waiting.values())) - self._clock()) + 0.001
             try:
-                await asyncio.wait_for(self._changed.wait(), pause)
+                async with asyncio.timeout(pause):
+                    await self._changed.wait()
             except TimeoutError:
                 continue
 

@@ -122,7 +122,8 @@ class Conversation:
             self._clock.sent(heartbeat.sent_at_us)
             await self._write(pb.AttachRequest(heartbeat=heartbeat))
             try:
-                await asyncio.wait_for(self._beat_now.wait(), self._interval)
+                async with asyncio.timeout(self._interval):
+                    await self._beat_now.wait()
             except TimeoutError:
                 continue
 

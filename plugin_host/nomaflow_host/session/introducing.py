@@ -44,7 +44,8 @@ class Introducer:
     async def settled(self, seconds: float) -> bool:
         """Wait until what was asked for is done; False where that takes longer than *seconds*."""
         try:
-            await asyncio.wait_for(self._done.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._done.wait()
         except TimeoutError:
             return False
         return True
