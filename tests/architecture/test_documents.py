@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+
 from nomaflow_host.injection.errors import PREPARATION_REASONS
 from nomaflow_kernel.domain.reasons import REASONS, reason_codes_markdown
 from nomaflow_kernel.domain.states import ATTEMPT_TRANSITIONS, RUN_TRANSITIONS, AttemptState, RunState

@@ -1,0 +1,3 @@
+"""Version 1: the .proto files, the stubs made from them, and the codecs of values and log lines."""
+
+from __future__ import annotations

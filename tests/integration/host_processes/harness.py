@@ -79,9 +79,19 @@ class Sink:
 class Host:
     """A supervisor on a project, with what tests ask of it."""
 
-    def __init__(self, root: Path, *, environ: dict[str, str] | None = None, **settings: Any) -> None:
+    def __init__(
+        self,
+        root: Path,
+        *,
+        environ: dict[str, str] | None = None,
+        connectors: ResolvedConnectors | None = None,
+        secret_names: tuple[str, ...] = (),
+        on_reaper: Callable[[tuple[int, int]], None] | None = None,
+        **settings: Any,
+    ) -> None:
         self.root = root
         self.named: tuple[str, ...] = ()
+        self.connectors = connectors or ResolvedConnectors(root=str(root), secret_env_names=secret_names)
         self.sink = Sink()
         defaults: dict[str, Any] = {"cancel_grace_seconds": 0.3, "term_seconds": 0.3, "kill_seconds": 0.3}
         spawn_only = bool(os.environ.get("NOMAFLOW_TEST_SPAWN"))
@@ -90,6 +100,7 @@ class Host:
             project=self.project,
             sink=self.sink,
             environ=environ,
+            on_reaper=on_reaper,
         )
         self._number = 0
 
@@ -98,7 +109,7 @@ class Host:
         spec = ProjectSpec(
             host="test", root=str(self.root), sys_path=(plugins,), plugin_dirs=(plugins,), named_callables=self.named
         )
-        return ProjectLoad(spec=spec, connectors=ResolvedConnectors(root=str(self.root)))
+        return ProjectLoad(spec=spec, connectors=self.connectors)
 
     def run(self, callable_: str, kwargs: dict[str, Any] | None = None, **order: Any) -> str:
         self._number += 1
@@ -128,7 +139,7 @@ class Host:
 
 async def wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:
     async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110  # what other processes do sets no event here
+        while not condition():  # what other processes do sets no event here
             await asyncio.sleep(0.005)
 
 

@@ -311,7 +311,7 @@ async def test_it_attaches_when_the_kernel_comes_later(
     """Started first, it waits for the address without giving up."""
     mine = await start()
     async with asyncio.timeout(10):
-        while "waiting for a kernel" not in mine.log:  # noqa: ASYNC110 - a file has no event to wait on
+        while "waiting for a kernel" not in mine.log:
             await asyncio.sleep(0.05)
     kernel = await gateway()
     await kernel.session()

@@ -623,7 +623,7 @@ async def test_it_waits_for_the_address_and_says_so_once(
     with caplog.at_level(logging.WARNING):
         mine = host()
         async with asyncio.timeout(5):
-            while "waiting for a kernel" not in caplog.text:  # noqa: ASYNC110 - a log has no event to wait on
+            while "waiting for a kernel" not in caplog.text:
                 await asyncio.sleep(0.01)
         kernel = await gateway()
         await kernel.session()

@@ -48,7 +48,7 @@ class _Watched:
     async def printed(self, times: int = 1) -> None:
         """Wait until the process has printed ``ready``."""
         async with asyncio.timeout(PATIENCE):
-            while self.part.log.read_text().count("ready") < times:  # noqa: ASYNC110  # a file cannot be awaited
+            while self.part.log.read_text().count("ready") < times:  # a file cannot be awaited
                 await asyncio.sleep(0.01)
 
     async def stop(self, deadline: float = PATIENCE, hurry: asyncio.Event | None = None) -> PartNotice:

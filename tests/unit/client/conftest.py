@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from fake_kernel import FakeKernel
 
+from fake_kernel import FakeKernel
 from nomaflow.client import KernelClient
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import grpc
 import pytest
-from fake_kernel import FakeKernel, Refusal, make_run
 
+from fake_kernel import FakeKernel, Refusal, make_run
 from nomaflow.client import (
     InvalidRequest,
     KernelClient,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from fake_kernel import FakeKernel, make_run
 
+from fake_kernel import FakeKernel, make_run
 from nomaflow.client import FixedAddress, KernelClient, NotFound
 from nomaflow.client.connection import Connection
 from nomaflow.client.values import EventView, LogLine, RunView

@@ -10,7 +10,8 @@ import pytest
 
 from nomaflow_api.v1.log_lines import CONTINUED, decode_lines, encode_line
 from nomaflow_host.attempts import LogChunk
-from nomaflow_host.supervisor import SupervisorSettings, worker_environment
+from nomaflow_host.masking import Masker
+from nomaflow_host.supervisor import SupervisorSettings, reaper_environment, worker_environment
 from nomaflow_host.supervisor.attempt_log import AttemptLog
 from nomaflow_host.supervisor.causes import death_of
 from nomaflow_host.supervisor.generations import broken_since
@@ -92,10 +93,12 @@ def test_deaths_are_told_in_words(exited: dict[str, object], code: str, words: s
 def test_workers_inherit_no_secret() -> None:
     """Our secrets and dropped names stay behind; pass_env brings them back, and nothing else is lost."""
     environ = {"NOMAFLOW_TOKEN": "1", "NOMAFLOW_TRACE_HOOKS": "1", "DB": "2", "PATH": "3", "NOMAFLOW_API_KEY": "4"}
-    settings = SupervisorSettings(drop_env=("DB",))
-    assert worker_environment(environ, settings) == {"NOMAFLOW_TRACE_HOOKS": "1", "PATH": "3"}
-    settings = SupervisorSettings(drop_env=("DB",), pass_env=("DB", "NOMAFLOW_TOKEN"))
-    assert set(worker_environment(environ, settings)) == {"NOMAFLOW_TRACE_HOOKS", "PATH", "DB", "NOMAFLOW_TOKEN"}
+    settings = SupervisorSettings()
+    assert worker_environment(environ, drop=("DB",), settings=settings) == {"NOMAFLOW_TRACE_HOOKS": "1", "PATH": "3"}
+    settings = SupervisorSettings(pass_env=("DB", "NOMAFLOW_TOKEN"))
+    kept = {"NOMAFLOW_TRACE_HOOKS", "PATH", "DB", "NOMAFLOW_TOKEN"}
+    assert set(worker_environment(environ, drop=("DB",), settings=settings)) == kept
+    assert reaper_environment(environ, keep=("NOMAFLOW_TRACE_HOOKS",)) == {"NOMAFLOW_TRACE_HOOKS": "1", "PATH": "3"}
 
 
 def test_what_makes_a_generation_worse() -> None:
@@ -149,7 +152,7 @@ def test_a_pipe_gives_lines_in_pieces() -> None:
     reading, writing = os.pipe()
     os.set_blocking(reading, False)
     got: list[tuple[str, int]] = []
-    pipe = OutputPipe(fd=reading, name="stdout", level=20, take=lambda pieces, _: got.extend(pieces))
+    pipe = OutputPipe(fd=reading, name="stdout", level=20, take=lambda pieces, _: got.extend(pieces), masker=Masker(()))
     writer = threading.Thread(target=os.write, args=(writing, b"one\n" + b"z" * 150_000 + b"\n\nend"))
     writer.start()
     while len(got) < 5:

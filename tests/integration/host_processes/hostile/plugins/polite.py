@@ -46,7 +46,7 @@ async def waits(*, marker: str, **_: object) -> None:
 async def waits_for(*, marker: str, **_: object) -> int:
     """Run until the file is there."""
     Path(f"{marker}.running").write_text(str(os.getpid()))
-    while not Path(marker).exists():  # noqa: ASYNC110  # a file says it
+    while not Path(marker).exists():  # a file says it
         await asyncio.sleep(0.005)
     return 11
 
@@ -210,3 +210,30 @@ def burns(*, seconds: float, **_: object) -> None:
 async def speaks_and_waits(*, marker: str, **_: object) -> None:
     print("speaking")
     await waits_for(marker=marker)
+
+
+def tells(*, secret: str, ctx: object, **_: object) -> None:
+    """Tell a credential in every way there is, then fail with it."""
+    import base64
+    from urllib.parse import quote
+
+    _log.info("record %s", secret)
+    print("printed in", secret[:4], end="", sep="")
+    print(secret[4:])
+    print("encoded", base64.b64encode(f"user:{secret}".encode()).decode(), quote(secret, safe=""))
+    os.write(1, b"raw " + secret[:3].encode())
+    os.write(1, secret[3:].encode() + b"\n")
+    os.write(2, b"x" * 65_530 + secret.encode() + b"\n")
+    subprocess.run([sys.executable, "-c", "import sys; print('child', sys.argv[1])", secret], check=True)
+    if os.fork() == 0:
+        _log.warning("forked %s", secret)
+        os._exit(0)
+    os.wait()
+    ctx.progress(1, 2, f"progress {secret}")
+    raise ValueError(f"cannot log in with {secret}")
+
+
+def grows(*, megabytes: int, **_: object) -> dict[str, int]:
+    """Keep memory for good, as a library that leaks does."""
+    grows.__dict__.setdefault("kept", []).append(b"x" * (megabytes << 20))
+    return {"pid": os.getpid()}

@@ -117,7 +117,7 @@ async def holds_the_gil_async(*, marker: str, **_: object) -> None:
 
 async def leaves_a_thread(*, marker: str, **_: object) -> int:
     threading.Thread(target=tight_loop, kwargs={"marker": marker}).start()
-    while not Path(marker).exists():  # noqa: ASYNC110  # a file says it
+    while not Path(marker).exists():  # a file says it
         await asyncio.sleep(0.005)
     return 7
 
@@ -135,7 +135,7 @@ async def leaves_polite_thread(*, ctx: object, marker: str, **_: object) -> int:
 
 async def leaves_executor_work(*, marker: str, **_: object) -> int:
     _pool.submit(tight_loop, marker=marker)
-    while not Path(marker).exists():  # noqa: ASYNC110  # a file says it
+    while not Path(marker).exists():  # a file says it
         await asyncio.sleep(0.005)
     return 3
 
