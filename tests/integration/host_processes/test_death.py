@@ -15,6 +15,7 @@ from harness import is_alive, pids_below, wait_until
 
 from conftest import StartHost
 from nomaflow_host.attempts import FinishedState, Isolation
+from nomaflow_host.connectors import ResolvedConnectors
 
 DEATHS = [
     ("exits", "exit code 3", "the last line before os._exit"),
@@ -68,7 +69,8 @@ async def test_daemon_of_a_dead_worker_is_gone_first(start_host: StartHost, mark
 
 async def test_a_killed_reaper_is_replaced(start_host: StartHost) -> None:
     """When plugin code kills the reaper every worker dies, attempts are FAILED, and the host serves again."""
-    host = await start_host()
+    reapers: list[tuple[int, int]] = []
+    host = await start_host(on_reaper=reapers.append)
     reaper, _ = host.supervisor.reaper_identity
     below = pids_below(reaper)
     end = await host.result("hostile.deadly:kills_the_reaper")
@@ -78,6 +80,24 @@ async def test_a_killed_reaper_is_replaced(start_host: StartHost) -> None:
     await wait_until(lambda: (info := host.supervisor.generation) is not None and info.number == 2)
     assert (await host.result("polite:noop")).state is FinishedState.SUCCEEDED
     assert host.supervisor.reaper_identity[0] != reaper
+    assert reapers[0][0] == reaper
+    assert reapers[1:] == [host.supervisor.reaper_identity]
+
+
+async def test_a_killed_reaper_brings_no_worse_code(start_host: StartHost, tmp_path: Path) -> None:
+    """Where the code on disk is worse than what was loaded, the old code goes on under the new reaper."""
+    plugins = tmp_path / "team" / "plugins"
+    plugins.mkdir(parents=True)
+    (plugins / "work.py").write_text("def step(**_):\n    return 1\n")
+    host = await start_host(plugins.parent)
+    reaper, _ = host.supervisor.reaper_identity
+    (plugins / "work.py").write_text("def step(:\n")
+    os.kill(reaper, signal.SIGKILL)
+    await wait_until(lambda: host.supervisor.reaper_identity[0] not in (0, reaper))
+    assert (await host.result("work:step")).rows_affected == 1
+    info = host.supervisor.generation
+    assert info is not None
+    assert info.number == 1
 
 
 async def test_a_killed_template_is_survived(start_host: StartHost) -> None:
@@ -139,9 +159,8 @@ async def test_process_limit(start_host: StartHost) -> None:
 async def test_workers_are_what_they_should_be(start_host: StartHost, spawn_only: bool) -> None:
     """A worker is the reaper's child in its own session, nice, with its own random numbers, and never has a secret."""
     environ = {**os.environ, "NOMAFLOW_HOST_TOKEN": "s3cret", "DB_PASSWORD": "x", "KEPT": "y"}
-    host = await start_host(
-        spawn_only=spawn_only, nice=3, environ=environ, drop_env=("DB_PASSWORD", "KEPT"), pass_env=("KEPT",)
-    )
+    named = ("DB_PASSWORD", "KEPT")
+    host = await start_host(spawn_only=spawn_only, nice=3, environ=environ, secret_names=named, pass_env=("KEPT",))
     first, second = [await host.result("polite:awhoami", isolation=Isolation.EXCLUSIVE) for _ in range(2)]
     assert first.extras_json != second.extras_json
     reaper, _ = host.supervisor.reaper_identity
@@ -172,6 +191,29 @@ async def test_workers_are_recycled(start_host: StartHost) -> None:
     for kind in ("whoami", "awhoami"):
         pids = [(await host.result(f"polite:{kind}")).extras_json.split(b",")[0] for _ in range(7)]
         assert len(set(pids)) >= 3
+
+
+async def test_workers_that_grow_are_recycled(start_host: StartHost) -> None:
+    """A worker that has grown by more than recycle_growth_mb is replaced once idle; one that grows less is kept."""
+    host = await start_host(recycle_growth_mb=64, spare_exclusive=1)
+    for megabytes, workers in ((8, 1), (100, 4)):
+        ends = [await host.result("polite:grows", {"megabytes": megabytes}) for _ in range(4)]
+        assert len({end.extras_json for end in ends}) == workers
+
+
+async def test_a_load_decides_what_its_processes_inherit(start_host: StartHost, spawn_only: bool) -> None:
+    """What connectors.toml names is kept from workers from the next load on; the reaper never has it."""
+    host = await start_host(spawn_only=spawn_only, environ={**os.environ, "DB_PASSWORD": "hunter2"})
+
+    async def seen() -> bytes:
+        return (await host.result("polite:environment", {"name": "DB_PASSWORD"})).extras_json
+
+    assert await seen() == b'{"value":"hunter2"}'
+    host.connectors = ResolvedConnectors(secret_env_names=("DB_PASSWORD",))
+    assert (await host.supervisor.load()).accepted
+    assert await seen() == b'{"value":null}'
+    reaper, _ = host.supervisor.reaper_identity
+    assert b"hunter2" not in Path(f"/proc/{reaper}/environ").read_bytes()
 
 
 async def test_a_clean_worker_is_used_again(start_host: StartHost) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from conftest import StartHost
 from nomaflow_api.v1.log_lines import CONTINUED, SHARED
 from nomaflow_host.attempts import FinishedState, Isolation
+from nomaflow_host.connectors import PoolConfig, ResolvedConnectors
 
 WAYS = (
     "info",
@@ -166,3 +167,20 @@ async def test_lines_come_while_the_step_runs(start_host: StartHost, marker: Pat
     assert key not in host.sink.ends
     marker.touch()
     await host.sink.end_of(key)
+
+
+async def test_credentials_are_masked(start_host: StartHost, spawn_only: bool) -> None:
+    """A password of connectors.toml is in no line, error, reason or progress, however the step tells it."""
+    secret = "hunter2/+geheim"
+    pools = {"main": PoolConfig(url="postgresql://u@h/d", password=secret)}
+    host = await start_host(spawn_only=spawn_only, connectors=ResolvedConnectors(pools=pools))
+    key = host.run("polite:tells", {"secret": secret})
+    end = await host.sink.end_of(key)
+    text = host.sink.text(key)
+    shown = [text, end.error, end.reason, *(each.message for each in host.sink.said[key])]
+    for form in (secret, "aHVudGVyMi8rZ2VoZWlt", "cjpodW50ZXIyLytnZWhlaW", "hunter2%2F%2Bgeheim", "geheim"):
+        assert not any(form in each for each in shown), form
+    assert end.error == "ValueError: cannot log in with ***"
+    for line in ("record ***", "printed in***", "raw ***", "child ***", "forked ***"):
+        assert line in text, line
+    assert [each.message for each in host.sink.said[key]] == ["progress ***"]
