@@ -47,6 +47,7 @@ class Lane:
         self.progress: Progress | None = None
         self.progress_sent_at = float("-inf")
         self.parked_until = float("-inf")
+        self.lingers = False
         self.stalls = 0
         self.muted = False
         self.rejected = ""

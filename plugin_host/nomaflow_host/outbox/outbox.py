@@ -221,7 +221,8 @@ class Outbox:
             self._states[attempt_key] = "RUNNING"
             data = self._encode(event)
             lane.started = (lane.next_seq, data)
-            self._append(lane, data)
+            lane.append(data)
+            self._turns.linger(lane)
 
     def log(self, attempt_key: str, event: LogChunk) -> None:
         """Take lines of the attempt's log.

@@ -18,6 +18,7 @@ _EVENT_OVERHEAD = 6
 _GROUP_OVERHEAD = 32
 _FIRST_STALL_SECONDS = 0.05
 _MAX_STALL_SECONDS = 5.0
+_LINGER_SECONDS = 0.002
 
 
 @dataclass(kw_only=True, slots=True)
@@ -61,7 +62,7 @@ class Turns:
     """Keeps the attempts that have something to report in a queue, and apart those whose time has not come.
 
     An attempt waits where only its progress is unsent and the last one is younger than a quarter of a second, or where
-    the kernel has answered without taking anything.
+    the kernel has answered without taking anything, and for a moment where it has only just started.
 
     :param encode: turns progress into the bytes that go on the wire
     """
@@ -78,6 +79,8 @@ class Turns:
         key = lane.holding.attempt_key
         if key in self._ready:
             return
+        if lane.lingers and lane.last_seq > 1:
+            lane.lingers, lane.parked_until = False, float("-inf")
         now = self._clock()
         if now >= lane.parked_until and (lane.unsent or self._progress_due(lane, now)):
             self._waiting.pop(key, None)
@@ -91,6 +94,15 @@ class Turns:
         """Take an attempt out."""
         self._ready.pop(attempt_key, None)
         self._waiting.pop(attempt_key, None)
+
+    def linger(self, lane: Lane) -> None:
+        """Put an attempt that has only just started aside for a moment.
+
+        A short step has then both its start and its end in one report, and the kernel one commit instead of two.
+        """
+        lane.lingers = True
+        lane.parked_until = self._clock() + _LINGER_SECONDS
+        self.schedule(lane)
 
     def stalled(self, lane: Lane) -> None:
         """Put an attempt aside for a moment, since the kernel answered without taking anything.

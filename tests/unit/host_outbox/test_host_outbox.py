@@ -182,11 +182,12 @@ def test_a_fenced_attempt_is_forgotten_and_its_key_remembered(make: Callable[...
     assert not outbox.accept(order())
 
 
-def test_an_invalid_report_still_delivers_the_outcome(make: Callable[..., Outbox]) -> None:
+def test_an_invalid_report_still_delivers_the_outcome(make: Callable[..., Outbox], clock: Clock) -> None:
     """Events that the kernel calls invalid are given up; what comes after is numbered on, and the outcome arrives."""
     outbox = make()
     outbox.accept(order())
     outbox.started(KEY, started())
+    clock.now += 1
     acknowledge(outbox, outbox.next_batch())
     outbox.log(KEY, chunk(b"bad"))
     outbox.next_batch()
@@ -225,11 +226,12 @@ def test_a_kernel_that_is_behind_what_it_confirmed_still_gets_the_outcome(make: 
     assert (batch.groups[0].first_seq, len(batch.groups[0].events)) == (2, 1)
 
 
-def test_a_repeated_dispatch_reports_the_state_again(make: Callable[..., Outbox]) -> None:
+def test_a_repeated_dispatch_reports_the_state_again(make: Callable[..., Outbox], clock: Clock) -> None:
     """Running, finished or long acknowledged: the key starts nothing and its state is said once more."""
     outbox = make()
     outbox.accept(order())
     outbox.started(KEY, started())
+    clock.now += 1
     acknowledge(outbox, outbox.next_batch())
     assert not outbox.accept(order())
     assert texts(outbox.next_batch()) == {KEY: [b"started 7"]}
@@ -474,3 +476,18 @@ def test_a_truncated_spill_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="truncated"):
         segment.read(1)
     segment.close()
+
+
+def test_a_start_waits_a_moment_for_what_follows(make: Callable[..., Outbox], clock: Clock) -> None:
+    """A step that ends at once has its start and its end in one report; a longer one reports its start by itself."""
+    outbox = make()
+    outbox.accept(order())
+    outbox.started(KEY, started())
+    assert outbox.next_batch() is None
+    outbox.finished(KEY, finished())
+    assert texts(outbox.next_batch()) == {KEY: [b"started 7", b"finished SUCCEEDED  "]}
+    outbox.acknowledge(KEY, 2, AckKind.OK)
+    outbox.accept(order("run_2/one/1"))
+    outbox.started("run_2/one/1", started())
+    clock.now += 0.01
+    assert texts(outbox.next_batch()) == {"run_2/one/1": [b"started 7"]}
