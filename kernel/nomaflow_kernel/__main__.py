@@ -8,6 +8,12 @@ import sys
 if __name__ == "__main__":
     # Read when gRPC is loaded: its C core would write lines of its own between ours.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    from nomaflow_kernel.app import main
+    try:
+        from nomaflow_kernel.app import main
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("nomaflow"):
+            raise
+        sys.stderr.write(f"nomaflow kernel: {error.name!r} is not installed; pip install 'nomaflow[kernel]'\n")
+        sys.exit(78)
 
     sys.exit(main())

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import heapq
 import json
 import logging
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
@@ -19,11 +20,14 @@ from nomaflow_kernel.catalogue import (
     CatalogueChange,
     CatalogueEntry,
     CatalogueLoad,
+    JobFile,
     Problem,
+    keep_load,
     kind_of,
     load_job_files,
     load_manifest,
     parse_toml_file,
+    read_kept_load,
     refuse_params,
 )
 from nomaflow_kernel.domain.clock import Clock, from_us
@@ -32,7 +36,7 @@ from nomaflow_kernel.domain.ids import is_job_id
 from nomaflow_kernel.domain.jobs import JobDefinition
 from nomaflow_kernel.domain.transitions import Notice
 from nomaflow_kernel.feed import EventFeed
-from nomaflow_kernel.ports import Store
+from nomaflow_kernel.ports import HostManifest, Store
 from nomaflow_kernel.runs.api import KnownJob
 from nomaflow_kernel.store.errors import StoreError
 
@@ -41,6 +45,8 @@ __all__ = ["CatalogueService", "HostCatalogue", "next_fires"]
 _LOG = logging.getLogger(__name__)
 _OWN_FILE = ""
 """The host name under which jobs of the kernel's own file are known."""
+_KEPT_LOAD = "kept_load"
+"""The key under which a manifest in the store carries what became of its jobs."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,21 +82,47 @@ class CatalogueService:
         self._listeners.append(listener)
 
     async def start(self) -> None:
-        """Read what hosts have introduced before, then the kernel's own file."""
+        """Read what was introduced before, then the kernel's own file."""
         kept = await self._store.manifests()
+        if self._jobs_file is None and any(item.host == _OWN_FILE for item in kept):
+            # Started without the file it once had: its jobs are gone, and their ids free.
+            await self._store.forget_host(_OWN_FILE)
+            kept = [item for item in kept if item.host != _OWN_FILE]
         self._catalogue = Catalogue(owners=[(job_id, item.host) for item in kept for job_id in item.owned_job_ids])
         for item in kept:
-            load = await asyncio.to_thread(load_manifest, item.manifest)
-            self._catalogue.introduce(item.host, load)
-            self._hosts[item.host] = HostCatalogue(
-                host=item.host,
-                digest=item.digest,
-                introduced_at_us=item.introduced_at_us,
-                manifest=item.manifest,
-                load=load,
-            )
+            known = await self._read(item)
+            self._catalogue.introduce(item.host, known.load)
+            self._hosts[item.host] = known
         await self.reload_jobs_file()
         self._announce()
+
+    async def _read(self, item: HostManifest) -> HostCatalogue:
+        """Return what was kept of a host; it is checked anew, and kept so, where other code than this checked it."""
+        manifest, load = dict(item.manifest), read_kept_load(item.manifest.get(_KEPT_LOAD))
+        manifest.pop(_KEPT_LOAD, None)
+        if load is None:
+            load = await asyncio.to_thread(_load, item.host, manifest)
+            await self._keep(item.host, item.digest, manifest, load, explicit=True, at_us=item.introduced_at_us)
+        return HostCatalogue(
+            host=item.host, digest=item.digest, introduced_at_us=item.introduced_at_us, manifest=manifest, load=load
+        )
+
+    async def _keep(
+        self, host: str, digest: str, manifest: Mapping[str, Any], load: CatalogueLoad, *, explicit: bool, at_us: int
+    ) -> bool:
+        return await self._store.introduce_manifest(
+            host,
+            digest=digest,
+            manifest={**manifest, _KEPT_LOAD: keep_load(load)},
+            job_ids=[job.job_id for job in load.jobs if is_job_id(job.job_id)],
+            explicit=explicit,
+            at_us=at_us,
+        )
+
+    @property
+    def jobs_file(self) -> Path | None:
+        """The jobs.toml that the kernel itself reads, or None."""
+        return self._jobs_file
 
     async def reload_jobs_file(self) -> None:
         """Read the kernel's own file, where one was named to it."""
@@ -98,16 +130,33 @@ class CatalogueService:
             return
         file = await asyncio.to_thread(parse_toml_file, self._jobs_file, environ=os.environ)
         async with self._changing:
-            load = await asyncio.to_thread(load_job_files, [file], host=_OWN_FILE)
             before = self._hosts.get(_OWN_FILE)
-            if file.error is not None and before is not None:
+            if file.error is not None:
+                load = load_job_files([file], host=_OWN_FILE)
                 # The last good jobs stay; only the problem is new.
-                self._hosts[_OWN_FILE] = HostCatalogue(host=_OWN_FILE, load=_with_problems(before.load, load))
+                good = before if before is not None else HostCatalogue(host=_OWN_FILE)
+                self._hosts[_OWN_FILE] = replace(good, load=replace(good.load, problems=load.problems))
             else:
-                self._hosts[_OWN_FILE] = HostCatalogue(host=_OWN_FILE, load=load)
-                await self._changed(_OWN_FILE, self._catalogue.introduce(_OWN_FILE, load))
+                load = await self._take_in_own(file, before)
         for problem in load.all_problems():
             _LOG.log(logging.ERROR if problem.is_error else logging.WARNING, "%s", problem)
+
+    async def _take_in_own(self, file: JobFile, before: HostCatalogue | None) -> CatalogueLoad:
+        """Make the jobs of the kernel's own file known, and keep them, where they are others than before."""
+        manifest = {"host": _OWN_FILE, "job_files": [{"path": file.path, "tree": file.tree, "error": None}]}
+        text = json.dumps(manifest, sort_keys=True, separators=(",", ":"))
+        digest = "sha256:" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+        same = before is not None and before.digest == digest
+        load = await asyncio.to_thread(_load, _OWN_FILE, manifest)
+        now = self._clock.now_us()
+        if not same:
+            await self._keep(_OWN_FILE, digest, manifest, load, explicit=True, at_us=now)
+        at_us = before.introduced_at_us if same and before is not None else now
+        self._hosts[_OWN_FILE] = HostCatalogue(
+            host=_OWN_FILE, digest=digest, introduced_at_us=at_us, manifest=manifest, load=load
+        )
+        await self._changed(_OWN_FILE, self._catalogue.introduce(_OWN_FILE, load))
+        return load
 
     async def knows_manifest(self, host: str, digest: str) -> bool:
         """Return whether the host has shown that manifest before."""
@@ -118,18 +167,10 @@ class CatalogueService:
         self, host: str, *, digest: str, manifest: Mapping[str, Any], explicit: bool
     ) -> tuple[bool, Sequence[str]]:
         """Keep a manifest; return whether it is now the host's catalogue, and the jobs of it that are disabled."""
-        load = await asyncio.to_thread(load_manifest, manifest)
+        load = await asyncio.to_thread(_load, host, manifest)
         async with self._changing:
             now = self._clock.now_us()
-            current = await self._store.introduce_manifest(
-                host,
-                digest=digest,
-                manifest=manifest,
-                job_ids=[job.job_id for job in load.jobs if is_job_id(job.job_id)],
-                explicit=explicit,
-                at_us=now,
-            )
-            if not current:
+            if not await self._keep(host, digest, manifest, load, explicit=explicit, at_us=now):
                 return False, [job.job_id for job in load.jobs if not job.valid]
             change = self._catalogue.introduce(host, load)
             self._hosts[host] = HostCatalogue(
@@ -189,6 +230,12 @@ class CatalogueService:
         known = self._hosts.get(host)
         return "async" if known is None else kind_of(known.manifest, callable)
 
+    def max_parallel(self, host: str) -> int | None:
+        """Return how many steps a host runs at once, over all its instances; None for no bound of that kind."""
+        known = self._hosts.get(host)
+        bound = known.manifest.get("max_parallel") if known is not None else None
+        return bound if isinstance(bound, int) and not isinstance(bound, bool) and bound > 0 else None
+
     def refuse_params(self, job: KnownJob, params: Collection[str], enabled_steps: Collection[str]) -> str | None:
         """Return why run params cannot be taken; None where all can be, or where nothing is known of the callables."""
         known = self._hosts.get(job.host)
@@ -246,8 +293,6 @@ def _known_job(entry: CatalogueEntry) -> KnownJob:
         job_id=entry.job_id,
         host=(definition.host if definition is not None else "") or entry.host,
         definition=definition,
-        digest=definition.digest if definition is not None else "",
-        definition_json=_canonical(definition) if definition is not None else "",
         valid=entry.loaded.valid and not entry.foreign,
         removed=entry.removed,
         enabled=entry.loaded.enabled,
@@ -255,9 +300,8 @@ def _known_job(entry: CatalogueEntry) -> KnownJob:
     )
 
 
-def _canonical(definition: JobDefinition) -> str:
-    return json.dumps(definition.to_json(), sort_keys=True, separators=(",", ":"), allow_nan=False)
-
-
-def _with_problems(good: CatalogueLoad, failed: CatalogueLoad) -> CatalogueLoad:
-    return CatalogueLoad(jobs=good.jobs, problems=failed.problems, retention=good.retention)
+def _load(host: str, manifest: Mapping[str, Any]) -> CatalogueLoad:
+    """Return the jobs of a manifest; those of the kernel's own file have no callables to be checked against."""
+    if host == _OWN_FILE:
+        return load_job_files([JobFile.from_manifest(each) for each in manifest["job_files"]], host=_OWN_FILE)
+    return load_manifest(manifest)

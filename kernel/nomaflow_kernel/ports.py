@@ -25,6 +25,7 @@ __all__ = [
     "PauseRecord",
     "RunDetail",
     "RunFilter",
+    "RunOfRequest",
     "RunPage",
     "ScheduleRow",
     "Store",
@@ -48,6 +49,15 @@ class DuplicateRun:
     existing_run_id: str
     same_request: bool
     existing_state: RunState
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunOfRequest:
+    """The run that a request id stands for."""
+
+    run_id: str
+    request_hash: str
+    state: RunState
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -139,6 +149,10 @@ class PauseRecord:
     since_us: int
     until_us: int | None
 
+    def holds_at(self, at_us: int) -> bool:
+        """Return whether it holds at an instant."""
+        return self.since_us <= at_us and (self.until_us is None or at_us < self.until_us)
+
 
 class Store(Protocol):
     """Keeps history. Everything it has answered is durable: it survives the loss of power.
@@ -186,6 +200,15 @@ class Store(Protocol):
 
     async def last_runs(self, job_ids: Sequence[str]) -> Mapping[str, RunRecord]:
         """Return the newest run of each job that has one."""
+
+    async def run_of_request(self, job_id: str, request_id: str) -> RunOfRequest | None:
+        """Return the run of a job that a request id was used for, or None."""
+
+    async def slots_taken(self, slots: Sequence[str]) -> frozenset[str]:
+        """Return those of some slots that have a run."""
+
+    async def job_ids(self) -> Sequence[str]:
+        """Return every job id that has a run, sorted."""
 
     async def introduce_manifest(
         self,

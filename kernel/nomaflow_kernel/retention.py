@@ -95,13 +95,9 @@ class RetentionSweeper:
             elif not special:
                 gone += await self._prune("", policy)
             else:
-                for job_id in self._other_jobs(special):
+                for job_id in sorted(set(await self._store.job_ids()) - special):
                     gone += await self._prune(job_id, policy)
         return gone
-
-    def _other_jobs(self, special: set[str]) -> Sequence[str]:
-        brought = {job.job_id for known in self._catalogue.hosts() for job in known.load.jobs}
-        return sorted(brought - special)
 
     async def _prune(self, job_id: str, policy: RetentionPolicy) -> int:
         before_us = None if policy.days is None else self._clock.now_us() - policy.days * _DAY_US

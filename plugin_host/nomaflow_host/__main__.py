@@ -20,7 +20,13 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     # gRPC's core would write its own lines to stderr whenever a kernel goes away; it reads this when it is imported.
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
-    from nomaflow_host.app import HostOptions, print_manifest, serve
+    try:
+        from nomaflow_host.app import HostOptions, print_manifest, serve
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("nomaflow"):
+            raise
+        sys.stderr.write(f"nomaflow host: {error.name!r} is not installed; pip install 'nomaflow[host]'\n")
+        return 78
 
     chosen = HostOptions(
         project=options.project,

@@ -80,13 +80,13 @@ def supervisor_settings(settings: HostSettings, project: Project) -> SupervisorS
             "max_processes",
             "nice",
             "recycle_after_steps",
+            "recycle_growth_mb",
         )
         if (value := getattr(settings, name)) is not None
     }
     return SupervisorSettings(
         **chosen,
         state_dir=str(project.state_dir),
-        drop_env=project.drop_env,
         pass_env=settings.pass_env,
     )
 
@@ -113,15 +113,13 @@ async def serve(options: HostOptions, *, environ: Mapping[str, str]) -> int:
             project=reader,
             sink=outbox,
             environ={**environ, INCARNATION_VARIABLE: me.incarnation},
+            keep_env=(INCARNATION_VARIABLE,),
+            on_reaper=lambda reaper: lock.record(replace(me, reaper=ProcessIdentity(*reaper))),
         )
         outbox.when_room(supervisor.resume_reading)
         stack.push_async_callback(supervisor.stop)
         await supervisor.start()
-        runner = SupervisedRunner(
-            supervisor=supervisor,
-            drain_seconds=project.settings.drain_seconds,
-            on_reaper=lambda reaper: lock.record(replace(me, reaper=ProcessIdentity(*reaper))),
-        )
+        runner = SupervisedRunner(supervisor=supervisor, drain_seconds=project.settings.drain_seconds)
         session = HostSession(
             identity=_identity(me, project, limits),
             addresses=_addresses(options, project),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 
 from nomaflow_host.attempts import AttemptOrder, CancelOrder
 from nomaflow_host.errors import ProjectError
@@ -20,16 +19,11 @@ class SupervisedRunner:
     """A :class:`~nomaflow_host.session.ports.Runner` on top of a supervisor.
 
     :param drain_seconds: used where a drain gives no deadline
-    :param on_reaper: told the pid and start time of the reaper whenever it is another
     """
 
-    def __init__(
-        self, *, supervisor: Supervisor, drain_seconds: float, on_reaper: Callable[[tuple[int, int]], None]
-    ) -> None:
+    def __init__(self, *, supervisor: Supervisor, drain_seconds: float) -> None:
         self._supervisor = supervisor
         self._drain_seconds = drain_seconds
-        self._on_reaper = on_reaper
-        self._reaper = (0, 0)
         self._draining = False
         self._manifest: Manifest | None = None
 
@@ -53,10 +47,6 @@ class SupervisedRunner:
 
     def status(self) -> HostStatus:
         """Return how the host is."""
-        reaper = self._supervisor.reaper_identity
-        if reaper not in (self._reaper, (0, 0)):
-            self._reaper = reaper
-            self._on_reaper(reaper)
         generation = self._supervisor.generation
         workers = tuple(
             WorkerLine(pid=each.pid, exclusive=each.exclusive, generation=each.generation, running=each.running)
@@ -86,7 +76,7 @@ class SupervisedRunner:
         """Load the project's code anew, beside what serves. A project that cannot be read is refused like bad code."""
         try:
             outcome = await self._supervisor.load(force=force)
-        except ProjectError as error:
+        except (ProjectError, Refused) as error:
             generation = self._supervisor.generation
             _log.error("the reload is refused, what was loaded goes on serving: %s", error)
             return ReloadOutcome(

@@ -46,6 +46,7 @@ class HostSettings:
     token_file: str = ""
     max_async: int = 200
     max_sync: int | None = None
+    max_parallel: int | None = None
     shared_workers: int | None = None
     cancel_grace_seconds: float = 5.0
     max_extras_bytes: int = 1 << 20
@@ -54,6 +55,7 @@ class HostSettings:
     nice: int | None = None
     pass_env: tuple[str, ...] = ()
     recycle_after_steps: int | None = None
+    recycle_growth_mb: int | None = None
     drain_seconds: float = 30.0
     log_level: str = "INFO"
     log_format: str = "text"
@@ -78,6 +80,7 @@ class HostSettings:
 _BOUNDS: Mapping[str, tuple[float, float]] = {
     "max_async": (1, 100_000),
     "max_sync": (1, 10_000),
+    "max_parallel": (1, 1_000_000),
     "shared_workers": (1, 1024),
     "cancel_grace_seconds": (0, 86_400),
     "max_extras_bytes": (1024, 1_900_000),
@@ -85,6 +88,7 @@ _BOUNDS: Mapping[str, tuple[float, float]] = {
     "max_processes": (1, 1 << 22),
     "nice": (-20, 19),
     "recycle_after_steps": (1, 1 << 31),
+    "recycle_growth_mb": (1, 1 << 24),
     "drain_seconds": (0, 604_800),
 }
 _FRACTIONS = frozenset({"cancel_grace_seconds", "drain_seconds"})

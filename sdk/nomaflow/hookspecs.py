@@ -57,9 +57,10 @@ def nomaflow_resolve_callable(reference: str) -> Callable[..., Any] | None:
 def nomaflow_contribute_injections(call: StepCall) -> Mapping[str, Any] | None:
     """Give callables further keyword arguments.
 
-    Called in a worker before each call whose callable could take any. A name is given where the callable
-    names it or has ``**kwargs``; op_kwargs of that name win. Of two plugins with one name the one registered
-    last wins, over ``connectors``, ``ctx`` and ``settings`` of the built-in one too.
+    Called in a worker before each call whose callable could take any, and once in the template with the call of no
+    run, whose context is empty and whose registry has no pools: to know the names before the first run. A name is given
+    where the callable names it or has ``**kwargs``; op_kwargs of that name win. Of two plugins with one name the one
+    registered last wins, over ``connectors``, ``ctx`` and ``settings`` of the built-in one too.
 
     :param call: the call about to be made
     :return: name to value, or to a `nomaflow.calls.Factory` that makes it on demand; None for nothing

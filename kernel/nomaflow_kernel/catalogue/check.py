@@ -9,7 +9,7 @@ from typing import Any
 
 from nomaflow_kernel.catalogue.connectors_check import check_connectors
 from nomaflow_kernel.catalogue.files import JobFile, read_project
-from nomaflow_kernel.catalogue.load import LoadedJob, load_job_files, told_problems
+from nomaflow_kernel.catalogue.load import LoadedJob, load_job_files, with_told_problems
 from nomaflow_kernel.catalogue.problems import Place, Problem
 from nomaflow_kernel.catalogue.settings_file import SettingsFile
 from nomaflow_kernel.catalogue.step_types import StepType
@@ -76,12 +76,13 @@ def check_project(
     types = [StepType.from_manifest(each) for each in (manifest or {}).get("step_types") or ()]
     name = str((manifest or {}).get("host") or host or root.resolve().name)
     load = load_job_files(project.job_files, host=name, manifest=manifest, step_types=types)
+    load = with_told_problems(load, manifest or {})
     read = [file for file in (project.settings, *project.job_files, project.connectors) if file is not None]
     return CheckReport(
         root=str(root),
         files=tuple(file.path for file in read if file.tree is not None),
         jobs=load.jobs,
-        problems=(*problems, *map(_with_advice, load.problems), *told_problems(manifest or {}, load)),
+        problems=(*problems, *map(_with_advice, load.problems)),
     )
 
 

@@ -16,7 +16,7 @@ from nomaflow_kernel.catalogue.step_types import StepType
 from nomaflow_kernel.catalogue.validation import validate
 from nomaflow_kernel.domain.jobs import JobDefinition, RetentionPolicy
 
-__all__ = ["CatalogueLoad", "LoadedJob", "load_job_files", "load_manifest", "told_problems"]
+__all__ = ["CatalogueLoad", "LoadedJob", "load_job_files", "load_manifest", "with_told_problems"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,14 +81,28 @@ def load_manifest(manifest: Mapping[str, Any]) -> CatalogueLoad:
     files = [JobFile.from_manifest(each) for each in manifest.get("job_files") or ()]
     types = [StepType.from_manifest(each) for each in manifest.get("step_types") or ()]
     load = load_job_files(files, host=str(manifest.get("host", "")), manifest=manifest, step_types=types)
-    return replace(load, problems=(*load.problems, *told_problems(manifest, load)))
+    return with_told_problems(load, manifest)
 
 
-def told_problems(manifest: Mapping[str, Any], load: CatalogueLoad) -> list[Problem]:
-    """Return the problems that a host told of itself, without those that the load of its jobs found too."""
+def with_told_problems(load: CatalogueLoad, manifest: Mapping[str, Any]) -> CatalogueLoad:
+    """Return the load with the problems that a host told, without those that the load of its jobs found too.
+
+    One that names a job is that job's, and disables it where it is an error.
+    """
     found = {(problem.code, problem.file, problem.path) for problem in load.all_problems()}
-    told = [Problem.from_json(each) for each in manifest.get("problems") or ()]
-    return [problem for problem in told if (problem.code, problem.file, problem.path) not in found]
+    of_files: list[Problem] = []
+    of_jobs: dict[tuple[str, str], list[Problem]] = {}
+    known = {(job.job_id, job.file) for job in load.jobs}
+    for problem in (Problem.from_json(each) for each in manifest.get("problems") or ()):
+        if (problem.code, problem.file, problem.path) in found:
+            continue
+        its_job = (problem.job_id, problem.file)
+        (of_jobs.setdefault(its_job, []) if its_job in known else of_files).append(problem)
+    jobs = tuple(
+        replace(job, problems=_errors_first([*job.problems, *of_jobs.get((job.job_id, job.file), ())]))
+        for job in load.jobs
+    )
+    return replace(load, jobs=jobs, problems=(*load.problems, *of_files))
 
 
 def load_job_files(
@@ -123,6 +137,7 @@ def load_job_files(
         tables = tree.get("jobs")
         for index, table in enumerate(tables if isinstance(tables, list) else ()):
             jobs.append(_load_job(table, place / "jobs" / index, host=host, step_types=types))
+    jobs = [_check_host(job) for job in jobs]
     jobs = _check_duplicates(jobs)
     jobs = _check_together(jobs, manifest)
     return CatalogueLoad(jobs=tuple(jobs), problems=_errors_first(problems), retention=retention)
@@ -173,6 +188,21 @@ def _build(
     inner = str(unencodable.get("path", ""))
     at = replace(place, path=f"{place.path}.{inner}" if inner else place.path)
     return None, [at.error("bad_value", str(unencodable.get("message", "")), fix="give another value")]
+
+
+def _check_host(job: LoadedJob) -> LoadedJob:
+    """Return the job, disabled where nobody would run its steps: in the kernel's own file a job must name a host."""
+    definition = job.definition
+    if definition is None or definition.host or all(step.calls_job for step in definition.steps):
+        return job
+    at = Place(job.file, job.path, job.job_id) / "host"
+    return job.with_problem(
+        at.error(
+            "missing_key",
+            "a job of the kernel's own file needs the key 'host': nothing else says who runs its steps",
+            fix="give the name of a host; `nomaflow hosts` lists them",
+        )
+    )
 
 
 def _check_duplicates(jobs: Sequence[LoadedJob]) -> list[LoadedJob]:

@@ -6,7 +6,7 @@ import difflib
 import enum
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 __all__ = ["Place", "Problem", "Severity", "did_you_mean", "shown"]
@@ -82,9 +82,9 @@ class Place:
 
     def __truediv__(self, part: str | int) -> Place:
         if isinstance(part, int):
-            return replace(self, path=f"{self.path}[{part}]")
+            return Place(self.file, f"{self.path}[{part}]", self.job_id)
         key = part if _BARE_KEY.fullmatch(part) else '"' + part.replace("\\", "\\\\").replace('"', '\\"') + '"'
-        return replace(self, path=f"{self.path}.{key}" if self.path else key)
+        return Place(self.file, f"{self.path}.{key}" if self.path else key, self.job_id)
 
     def error(self, code: str, message: str, *, fix: str = "") -> Problem:
         """Return an error at this place."""

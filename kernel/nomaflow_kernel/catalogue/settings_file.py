@@ -57,6 +57,9 @@ class HostSection(Entry):
     token_file: str = key("", "File with the token that the kernel asks for on TCP.")
     max_async: int = key(200, "Steps in shared workers at once.", ge=1, le=100_000)
     max_sync: int | None = key(None, "Steps in exclusive workers at once. Default: 8 times the cores.", ge=1, le=10_000)
+    max_parallel: int | None = key(
+        None, "Steps of either kind at once, over all instances of the host. Default: no bound.", ge=1, le=1_000_000
+    )
     shared_workers: int | None = key(None, "Shared worker processes. Default: one per core.", ge=1, le=1024)
     cancel_grace_seconds: float = seconds(
         5.0, "Time a step has to stop by itself before it is forced.", zero=True, most=86_400
@@ -70,6 +73,13 @@ class HostSection(Entry):
     pass_env: list[str] = key(list, "Variables that workers get although they hold secrets.")
     recycle_after_steps: int | None = key(
         None, "A worker is replaced after so many steps. Default: never.", ge=1, le=1 << 31
+    )
+    recycle_growth_mb: int | None = key(
+        None,
+        "A worker is replaced once its memory has grown by more. Default: never.",
+        unit="MiB",
+        ge=1,
+        le=1 << 24,
     )
     drain_seconds: float = seconds(30.0, "Time for running steps to end when the host stops.", zero=True, most=604_800)
     log_level: LogLevel = key("INFO", "Lowest level of the host's own log.")

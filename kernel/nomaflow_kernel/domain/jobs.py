@@ -12,7 +12,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, Self
 
 __all__ = [
@@ -80,11 +80,11 @@ class _Definition:
         :param compact: leave out what has its default, so that a field added by a later version changes no digest
         """
         result = {}
-        for each in fields(self):  # type: ignore[arg-type]  # every subclass is a dataclass
-            value = getattr(self, each.name)
-            if compact and value == _default(each):
+        for name, default in _defaults(type(self)).items():  # type: ignore[arg-type]  # a class is hashable
+            value = getattr(self, name)
+            if compact and value == default:
                 continue
-            result[each.name] = _plain(value, compact=compact)
+            result[name] = _plain(value, compact=compact)
         return result
 
 
@@ -302,6 +302,11 @@ class JobDefinition(_Definition):
         )
         return "sha256:" + hashlib.sha256(text.encode("ascii")).hexdigest()
 
+    @cached_property
+    def canonical_json(self) -> str:
+        """The whole definition as JSON: what is kept as the snapshot of its runs."""
+        return json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
     def step(self, name: str) -> StepDefinition | None:
         """Return the step of a name, or None."""
         return next((step for step in self.steps if step.name == name), None)
@@ -355,18 +360,32 @@ class JobDefinition(_Definition):
 
 def _known(cls: type, data: Mapping[str, Any], **readers: Any) -> dict[str, Any]:
     """Return the fields of ``cls`` that ``data`` has, each read by its reader; None stays None."""
-    result = {}
-    for each in fields(cls):
-        if each.name in data:
-            value, read = data[each.name], readers.get(each.name)
-            result[each.name] = value if read is None or value is None else read(value)
-        elif each.default is MISSING and each.default_factory is MISSING:
-            raise KeyError(each.name)
+    names, required = _names(cls)
+    result = {
+        name: value if value is None or (read := readers.get(name)) is None else read(value)
+        for name, value in data.items()
+        if name in names
+    }
+    for name in required:
+        if name not in result:
+            raise KeyError(name)
     return result
 
 
-def _default(each: Any) -> Any:
-    return each.default if each.default_factory is MISSING else each.default_factory()
+@cache
+def _names(cls: type) -> tuple[frozenset[str], frozenset[str]]:
+    """Return the names of the fields, and of those without a default."""
+    found = fields(cls)
+    required = {each.name for each in found if each.default is MISSING and each.default_factory is MISSING}
+    return frozenset(each.name for each in found), frozenset(required)
+
+
+@cache
+def _defaults(cls: type) -> Mapping[str, Any]:
+    """Return the default of each field; MISSING where it has none. They are compared with, never handed out."""
+    return {
+        each.name: each.default if each.default_factory is MISSING else each.default_factory() for each in fields(cls)
+    }
 
 
 def _plain(value: Any, *, compact: bool) -> Any:

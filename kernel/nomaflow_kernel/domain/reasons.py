@@ -164,6 +164,10 @@ REASONS: Mapping[str, ReasonInfo] = {
     # Runs.
     "disabled": ReasonInfo("The step is switched off in the job or for this run.", "Nothing."),
     "earlier_step_failed": ReasonInfo("An earlier step ended the run.", "Look at that step."),
+    "before_replay": ReasonInfo(
+        "A replay starts at a later step, and the run it replays has no output of this one.",
+        "Nothing; replay from this step on if it shall run.",
+    ),
     "reused": ReasonInfo("A replay took over the step's output from the run it replays.", "Nothing."),
     "run_canceled": ReasonInfo("The run was cancelled before this step.", "Nothing."),
     "overlap": ReasonInfo(
@@ -176,6 +180,14 @@ REASONS: Mapping[str, ReasonInfo] = {
     ),
     "paused": ReasonInfo("The fires fell into a pause.", "Nothing."),
     "clock_jumped": ReasonInfo("The clock was set forward over the fires.", "Check the machine's time service."),
+    "kernel_held_up": ReasonInfo(
+        "The kernel ran and could not act at the time of the fires: its store failed, or the process was suspended.",
+        "Read the kernel's log.",
+    ),
+    "fire_refused": ReasonInfo(
+        "The kernel could not accept the fire: too many runs wait, or the job had just become unavailable.",
+        "The message says which; nomaflow runs shows what waits.",
+    ),
     "misfire_window": ReasonInfo(
         "The fire was older than misfire_window_seconds when it could run.", "Raise misfire_window_seconds."
     ),

@@ -143,7 +143,10 @@ class CatalogueCalls:
         return kernel.ListHostsResponse(hosts=hosts)
 
     async def reload_host(self, request: kernel.ReloadHostRequest, _caller: Caller) -> kernel.ReloadHostResponse:
-        """Have a host load its code anew, and return what each instance did."""
+        """Have a host load its code anew, and return what each instance did; the kernel's own file is read too."""
+        await self._catalogue.reload_jobs_file()
+        if not request.host and self._catalogue.jobs_file is not None and not self._host_names():
+            return kernel.ReloadHostResponse()
         results = await self._sessions.reload(self._the_host(request.host), force=request.force)
         return kernel.ReloadHostResponse(
             instances=[

@@ -118,19 +118,25 @@ class Endpoints:
 
 
 def service_handler(
-    descriptor: ServiceDescriptor, methods: Mapping[str, Callable[..., Any]], endpoints: Endpoints
+    descriptor: ServiceDescriptor,
+    methods: Mapping[str, Callable[..., Any]],
+    endpoints: Endpoints,
+    *,
+    may_grow: bool = False,
 ) -> grpc.GenericRpcHandler:
     """Return the handler of a whole service.
 
     :param methods: name of each rpc of the descriptor → what serves it
+    :param may_grow: True for a service of somebody else's, which has more rpcs in a later release of its package:
+        those are answered UNIMPLEMENTED
     :raises ValueError: where they do not match, name by name
     """
-    wanted = {method.name for method in descriptor.methods}
-    if wanted != methods.keys():
-        raise ValueError(f"{descriptor.full_name} has {sorted(wanted)}, served are {sorted(methods)}")
+    known = {method.name: method for method in descriptor.methods}
+    if known.keys() != methods.keys() and not (may_grow and methods.keys() <= known.keys()):
+        raise ValueError(f"{descriptor.full_name} has {sorted(known)}, served are {sorted(methods)}")
     handlers = {
-        method.name: _method_handler(method, f"/{descriptor.full_name}/{method.name}", methods[method.name], endpoints)
-        for method in descriptor.methods
+        name: _method_handler(known[name], f"/{descriptor.full_name}/{name}", call, endpoints)
+        for name, call in methods.items()
     }
     return grpc.method_handlers_generic_handler(descriptor.full_name, handlers)
 

@@ -63,7 +63,7 @@ def build_server(
     handlers = [
         service_handler(_KERNEL, service.methods(), endpoints),
         service_handler(_GATEWAY, _gateway_methods(gateway), endpoints),
-        service_handler(_HEALTH, health.methods(), endpoints),
+        service_handler(_HEALTH, health.methods(), endpoints, may_grow=True),
     ]
     if reflection:
         handlers.append(_reflection_handler(endpoints))
@@ -108,4 +108,6 @@ def _reflection_handler(endpoints: Endpoints) -> grpc.GenericRpcHandler:
 
     descriptor = reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"]
     servicer = aio.ReflectionServicer((*SERVICES, _HEALTH.full_name, descriptor.full_name))
-    return service_handler(descriptor, {"ServerReflectionInfo": servicer.ServerReflectionInfo}, endpoints)
+    return service_handler(
+        descriptor, {"ServerReflectionInfo": servicer.ServerReflectionInfo}, endpoints, may_grow=True
+    )

@@ -26,6 +26,8 @@ class CurrentAttempt:
     :param report_seq: highest contiguous event number taken in
     :param not_before_us: when a PENDING attempt may be dispatched
     :param exclusive: whether it uses, or will use, an exclusive slot
+    :param started_at_us: when a call_job step began to wait for its child
+    :param timed_out: set where a call_job step's time is up and its child is being stopped for it
     """
 
     step: PlannedStep
@@ -40,6 +42,14 @@ class CurrentAttempt:
     report_seq: int = 0
     not_before_us: int = 0
     child_run_id: str = ""
+    started_at_us: int = 0
+    timed_out: Reason | None = None
+
+    def call_seconds_left(self, now_us: int) -> float | None:
+        """Return the seconds that a call_job step may still wait for its child; None where there is no limit."""
+        if not self.child_run_id or self.step.timeout_seconds is None:
+            return None
+        return self.step.timeout_seconds - (now_us - self.started_at_us) / 1_000_000
 
 
 @dataclass(kw_only=True, slots=True)
@@ -86,6 +96,11 @@ class ActiveRun:
     def steps(self) -> tuple[PlannedStep, ...]:
         """The planned steps."""
         return self.plan.steps
+
+    def asked_log_level(self) -> str:
+        """Return the level that was asked of this run, by the request or its preset; empty for the job's own."""
+        preset = self.definition.preset(self.record.request.preset)
+        return self.record.request.log_level or (preset.log_level if preset is not None else "")
 
     def key_of(self, number: int) -> str:
         """Return the key of try ``number`` at the step in hand."""
@@ -143,15 +158,18 @@ class ActiveRun:
             last = tries[-1]
             self.index = step.index
             if last.state not in ATTEMPT_TERMINAL:
-                self.current = _restore_attempt(step, last, tries)
+                self.current = _restore_attempt(step, last, tries, retry_on_lost=self.definition.retry_on_lost)
                 return
             if last.state is not AttemptState.SKIPPED:
                 self.note_result(step.name, last.state, last.rows_affected, last.extras_json)
         self.index = len(self.steps)
 
 
-def _restore_attempt(step: PlannedStep, last: AttemptRecord, tries: Sequence[AttemptRecord]) -> CurrentAttempt:
-    uncounted = sum(1 for item in tries[:-1] if item.reason is not None and item.reason.code == "host_refused")
+def _restore_attempt(
+    step: PlannedStep, last: AttemptRecord, tries: Sequence[AttemptRecord], *, retry_on_lost: bool
+) -> CurrentAttempt:
+    free = {"host_refused", "worker_killed"} if retry_on_lost else {"host_refused"}
+    uncounted = sum(1 for item in tries[:-1] if item.reason is not None and item.reason.code in free)
     return CurrentAttempt(
         step=step,
         number=last.attempt,
@@ -164,4 +182,5 @@ def _restore_attempt(step: PlannedStep, last: AttemptRecord, tries: Sequence[Att
         report_seq=last.report_seq,
         not_before_us=last.not_before_us or 0,
         child_run_id=last.child_run_id,
+        started_at_us=last.started_at_us or 0,
     )

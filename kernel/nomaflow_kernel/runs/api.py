@@ -149,20 +149,33 @@ class KnownJob:
     """A job of the catalogue as the engine needs it.
 
     :param definition: None where the job is malformed
-    :param definition_json: canonical JSON of the definition, kept as the snapshot of its runs
     :param enabled: False where its author switched its schedule off; it can still be run by hand
     :param why_invalid: one sentence, where ``valid`` is False
+    :param snapshot: digest and JSON of a stored snapshot, where the definition was read from one
     """
 
     job_id: str
     host: str
     definition: JobDefinition | None
-    digest: str
-    definition_json: str
     valid: bool
     removed: bool = False
     enabled: bool = True
     why_invalid: str = ""
+    snapshot: tuple[str, str] | None = None
+
+    @property
+    def digest(self) -> str:
+        """Names the definition; empty where there is none. Worked out when it is first asked for."""
+        if self.snapshot is not None:
+            return self.snapshot[0]
+        return self.definition.digest if self.definition is not None else ""
+
+    @property
+    def definition_json(self) -> str:
+        """The definition as it is kept as the snapshot of its runs; empty where there is none."""
+        if self.snapshot is not None:
+            return self.snapshot[1]
+        return self.definition.canonical_json if self.definition is not None else ""
 
 
 class JobSource(Protocol):
@@ -176,6 +189,9 @@ class JobSource(Protocol):
 
     def kind_of(self, host: str, callable: str) -> str:
         """Return ``"async"`` or ``"sync"``; ``"async"`` where the callable is unknown."""
+
+    def max_parallel(self, host: str) -> int | None:
+        """Return how many steps a host runs at once, over all its instances; None for no bound of that kind."""
 
     def refuse_params(self, job: KnownJob, params: Collection[str], enabled_steps: Collection[str]) -> str | None:
         """Return why a run param cannot be taken: no enabled step's callable takes it. None where all can be."""

@@ -12,6 +12,7 @@ from nomaflow_kernel.runs.active import ActiveRun, CurrentAttempt
 from nomaflow_kernel.runs.api import TriggerCommand
 from nomaflow_kernel.runs.outcome import Outcome
 from nomaflow_kernel.runs.state import Batch, EngineState
+from nomaflow_kernel.runs.timers import Timer, TimerKind
 
 __all__ = ["call_job", "call_job_again", "child_ended"]
 
@@ -69,7 +70,11 @@ def _wait_for(state: EngineState, batch: Batch, run: ActiveRun, current: Current
         return
     current.state = AttemptState.RUNNING
     current.child_run_id = child
+    current.started_at_us = batch.now_us
     state.parents[child] = run.run_id
+    if current.step.timeout_seconds is not None:
+        timer = Timer(kind=TimerKind.CALL_TIMEOUT, run_id=run.run_id)
+        state.timers.add(batch.now + current.step.timeout_seconds, timer)
 
 
 def _trigger_child(state: EngineState, batch: Batch, run: ActiveRun, current: CurrentAttempt) -> str | Reason:
@@ -84,7 +89,7 @@ def _trigger_child(state: EngineState, batch: Batch, run: ActiveRun, current: Cu
         kind=TriggerKind.CALL_JOB,
         params=run.record.request.params,
         op_kwargs={},
-        log_level=run.record.request.log_level,
+        log_level=run.asked_log_level(),
         by=f"{run.job_id}/{current.step.name}",
         parent_chain=chain,
     )
@@ -114,7 +119,12 @@ def child_ended(
     if run is None or run.current is None or run.current.child_run_id != child_run_id:
         return
     why = f": {reason.message}" if reason else ""
-    if to is RunState.SUCCEEDED:
+    if run.current.timed_out is not None:
+        timed_out = run.current.timed_out
+        outcome = Outcome(
+            state=AttemptState.FAILED, reason=timed_out, error=timed_out.message, rows_affected=rows_affected
+        )
+    elif to is RunState.SUCCEEDED:
         outcome = Outcome(state=AttemptState.SUCCEEDED, rows_affected=rows_affected, has_result=True)
     elif to is RunState.CANCELED:
         outcome = Outcome(

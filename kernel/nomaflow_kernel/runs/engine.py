@@ -20,7 +20,7 @@ from nomaflow_kernel.domain.hosting import (
 )
 from nomaflow_kernel.domain.ids import RunIds
 from nomaflow_kernel.domain.reasons import Reason
-from nomaflow_kernel.domain.records import CancelRequest
+from nomaflow_kernel.domain.records import CancelRequest, Fold
 from nomaflow_kernel.feed import EventFeed
 from nomaflow_kernel.ports import ApplyResult, PauseRecord, Store, StoreInfo
 from nomaflow_kernel.runs import attaching, rebuilding, replaying, reporting, starting, stopping, triggering
@@ -31,6 +31,7 @@ from nomaflow_kernel.runs.api import (
     ReplayCommand,
     TriggerCommand,
     TriggerOutcome,
+    UnrunCommand,
 )
 from nomaflow_kernel.runs.loop import EngineLoop
 from nomaflow_kernel.runs.state import Batch, EngineState
@@ -39,8 +40,6 @@ from nomaflow_kernel.runs.timers import Timer, TimerKind
 __all__ = ["Engine"]
 
 _LOG = logging.getLogger(__name__)
-
-_REBUILD_DELAYS = (0.1, 0.2, 0.5, 1.0, 2.0)
 
 
 class Engine:
@@ -106,7 +105,16 @@ class Engine:
         def settle(result: ApplyResult, outcomes: list[TriggerOutcome | KernelError]) -> None:
             triggering.settle_duplicates(result, requests, outcomes)
 
+        await self._look_up(requests)
         return await self._loop.ask(decide, settle)
+
+    async def _look_up(self, requests: Sequence[TriggerCommand]) -> None:
+        """Recall what repeated requests have started, where accepting them again would have effects."""
+        for request in requests:
+            if triggering.must_look_up(self._state, request):
+                found = await self._store.run_of_request(request.job_id, request.request_id)
+                if found is not None:
+                    self._state.request_ids.put((request.job_id, request.request_id), found)
 
     def _try_trigger(self, batch: Batch, request: TriggerCommand) -> TriggerOutcome | KernelError:
         try:
@@ -131,12 +139,13 @@ class Engine:
                 outcome = self._try_trigger(batch, request)
                 if isinstance(outcome, KernelError):
                     _LOG.warning("the fire %s was refused: %s", request.slot, outcome.message)
+                    triggering.record_unrun(self._state, batch, _refused(request, outcome))
 
         await self._loop.ask(decide)
 
-    def pause_of(self, job_id: str, host: str) -> PauseRecord | None:
-        """Return the pause that holds a job up, or None."""
-        return self._state.pause_of(job_id, host)
+    def pause_of(self, job_id: str, host: str, at_us: int | None = None) -> PauseRecord | None:
+        """Return the pause that holds a job up, now or at an instant, or None."""
+        return self._state.pause_of(job_id, host, at_us)
 
     async def cancel(self, run_id: str, *, by: str, why: str) -> None:
         """Ask for a run to stop; answers once the request is durable. A terminal run stays as it is.
@@ -169,6 +178,7 @@ class Engine:
         def settle(result: ApplyResult, outcomes: list[TriggerOutcome | KernelError]) -> None:
             triggering.settle_duplicates(result, [command], outcomes)
 
+        await self._look_up([command])
         outcome = (await self._loop.ask(decide, settle))[0]
         if isinstance(outcome, KernelError):
             raise outcome
@@ -229,8 +239,9 @@ class Engine:
         return await self._loop.clear_pause(scope, name)
 
     def pauses(self) -> Sequence[PauseRecord]:
-        """Return every pause."""
-        return list(self._state.pauses.values())
+        """Return every pause that holds now."""
+        now_us = self._clock.now_us()
+        return [pause for pause in self._state.pauses.values() if pause.holds_at(now_us)]
 
     def instances(self) -> Sequence[InstanceStatus]:
         """Return every instance that has introduced itself."""
@@ -262,3 +273,10 @@ class Engine:
         """Look at the queue again: the catalogue, or a pause, has changed."""
         for host in self._state.waiting.hosts():
             self._loop.touch(host)
+
+
+def _refused(request: TriggerCommand, error: KernelError) -> UnrunCommand:
+    once = Fold(first_us=request.at_us, last_us=request.at_us, count=1)
+    return UnrunCommand(
+        job_id=request.job_id, preset=request.preset, fold=once, reason=Reason("fire_refused", error.message)
+    )

@@ -105,6 +105,14 @@ class Fleet:
         """Return whether any instance of the host takes new work."""
         return any(instance.serves for instance in self.of_host(host))
 
+    def has_newer_code(self, host: str) -> bool:
+        """Return whether an instance of the host says that the code on disk is newer than what it has loaded."""
+        return any(instance.link is not None and instance.heartbeat.code_newer for instance in self.of_host(host))
+
+    def held(self, host: str) -> int:
+        """Return how many attempts all instances of a host hold."""
+        return sum(len(instance.attempts) for instance in self.of_host(host))
+
     def pick(self, host: str, *, exclusive: bool) -> Instance | None:
         """Return the instance of the host with the most free slots of that kind; None where none is free."""
         best: Instance | None = None

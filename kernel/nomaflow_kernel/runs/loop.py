@@ -142,11 +142,16 @@ class EngineLoop:
                     stopping.queue_timed_out(self._state, batch, timer.run_id)
                 case TimerKind.JOB_TIMEOUT:
                     stopping.job_timed_out(self._state, batch, timer.run_id)
+                case TimerKind.CALL_TIMEOUT:
+                    stopping.call_timed_out(self._state, batch, timer.run_id)
                 case TimerKind.HOST_CLOCKS:
                     attaching.check_clocks(self._state, batch)
                     self._add_clock_timer()
                 case TimerKind.PAUSE_END:
                     self._end_pauses(batch.now_us)
+
+    def _add_pause_timer(self, left_us: int) -> None:
+        self._state.timers.add(self._clock.monotonic() + left_us / 1_000_000, Timer(kind=TimerKind.PAUSE_END))
 
     def _add_clock_timer(self) -> None:
         interval = max(0.05, min(1.0, self._state.settings.lease_seconds / 4))
@@ -154,8 +159,13 @@ class EngineLoop:
 
     def _end_pauses(self, now_us: int) -> None:
         for (scope, name), pause in list(self._state.pauses.items()):
-            if pause.until_us is not None and pause.until_us <= now_us:
+            if pause.until_us is None:
+                continue
+            if pause.until_us <= now_us:
                 self.spawn(self._clear_ended(scope, name))
+            else:
+                # The two clocks part a little: the wall clock, in which the end was given, decides.
+                self._add_pause_timer(pause.until_us - now_us)
 
     async def _clear_ended(self, scope: str, name: str) -> None:
         try:

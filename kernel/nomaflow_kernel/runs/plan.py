@@ -120,4 +120,4 @@ def _merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
 def _dump(values: Mapping[str, Any]) -> str:
     if not values:
         return "{}"
-    return json.dumps(values, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return json.dumps(values, separators=(",", ":"), allow_nan=False)

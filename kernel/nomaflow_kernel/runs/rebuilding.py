@@ -27,6 +27,8 @@ __all__ = ["discard", "load_specs", "rebuild", "recall_attempts", "send_again"]
 
 _LOG = logging.getLogger(__name__)
 
+_ENDED_PAUSE_SECONDS = 60.0
+
 
 async def rebuild(state: EngineState, store: Store, clock: Clock) -> None:
     """Throw away what is known of runs and read it anew. Sessions of hosts, and their clocks, stay.
@@ -54,8 +56,9 @@ async def rebuild(state: EngineState, store: Store, clock: Clock) -> None:
         _requeue(state, entry, now, now_us)
     for pause in pauses:
         if pause.until_us is not None:
-            due = now + max(0.0, (pause.until_us - now_us) / 1_000_000)
-            state.timers.add(due, Timer(kind=TimerKind.PAUSE_END))
+            # One that ended while the kernel was down stays a while for the fires of its time, which are judged now.
+            left = (pause.until_us - now_us) / 1_000_000
+            state.timers.add(now + (left if left > 0 else _ENDED_PAUSE_SECONDS), Timer(kind=TimerKind.PAUSE_END))
     state.dirty_hosts.update(state.waiting.hosts())
     state.dirty_hosts.update(state.continuing)
 
@@ -75,6 +78,9 @@ def _restore(state: EngineState, detail: RunDetail, now: float, now_us: int) -> 
         return
     if current.child_run_id:
         state.parents[current.child_run_id] = run.run_id
+        left = current.call_seconds_left(now_us)
+        if left is not None:
+            state.timers.add(now + max(0.0, left), Timer(kind=TimerKind.CALL_TIMEOUT, run_id=run.run_id))
     elif current.state is AttemptState.PENDING:
         _await_turn(state, run, current.not_before_us, now, now_us)
     else:
@@ -189,4 +195,4 @@ def discard(state: EngineState, run_id: str) -> None:
     instance = state.fleet.get(current.incarnation) if current is not None and current.incarnation else None
     if instance is not None and current is not None:
         instance.release(current.key)
-    state.dirty_hosts.add(run.host)
+    state.touch_lanes_of(run.job_id, run.host)

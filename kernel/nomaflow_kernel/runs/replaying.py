@@ -51,9 +51,8 @@ def prepare(state: EngineState, detail: RunDetail, request: ReplayCommand) -> tu
         job_id=old.job_id,
         host=known.host if known is not None else old.host,
         definition=definition,
-        digest=old.definition_digest,
-        definition_json=triggering.canonical_json(detail.definition),
         valid=True,
+        snapshot=(old.definition_digest, triggering.canonical_json(detail.definition)),
     )
     return command, job, plan_run(definition, command.request())
 
@@ -83,7 +82,15 @@ def _reuse(definition: JobDefinition, detail: RunDetail, request: ReplayCommand)
                 "rows_affected": attempt.rows_affected,
                 "extras_json": attempt.extras_json.decode(),
             }
+        else:
+            outputs[name] = {"run_id": detail.run.run_id, "no_output": True}
     return outputs
+
+
+def _refuse_params(state: EngineState, job: KnownJob, plan: RunPlan, request: ReplayCommand) -> str | None:
+    """Return why the changed params cannot be taken; those of the replayed run were accepted before."""
+    enabled = [step.name for step in plan.steps if step.enabled]
+    return state.jobs.refuse_params(job, request.params.keys(), enabled) if request.params else None
 
 
 def _last_tries(attempts: Sequence[AttemptRecord]) -> dict[str, AttemptRecord]:
@@ -111,6 +118,12 @@ def admit(
     if unknown:
         return BadRequest(f"run {request.run_id} has no step {unknown[0][:64]!r}", field="step_values")
     try:
+        known = triggering.repeated(state, command)
+        if known is not None:
+            return known
+        refusal = _refuse_params(state, job, plan, request)
+        if refusal is not None:
+            return BadRequest(refusal, field="params_json")
         return triggering.admit(state, batch, command, job, definition, plan)
     except KernelError as error:
         return error

@@ -14,6 +14,8 @@ from nomaflow_kernel.runs.state import NO_HOST, Batch, EngineState
 
 __all__ = ["attempt_due", "start_due", "waiting_reason", "why_not_running"]
 
+_LOADED_TOGETHER = 100
+
 
 def start_due(state: EngineState, batch: Batch) -> None:
     """Dispatch what can be dispatched on the hosts for which something changed."""
@@ -48,8 +50,12 @@ def _start_runs(state: EngineState, batch: Batch, host: str) -> None:
             return
         spec = state.specs.pop(entry.run_id)
         if spec is None:
-            # Its turn has come, and what it needs is not in memory: it keeps its place while it is loaded.
+            # Its turn has come, and what it needs is not in memory: it keeps its place while it is loaded, and those
+            # that follow with it.
             state.waiting.add(entry, first=True)
+            state.wanted_specs.update(
+                run_id for run_id in state.waiting.next_ids(host, _LOADED_TOGETHER) if run_id not in state.specs
+            )
             state.wanted_specs.add(entry.run_id)
             return
         run = ActiveRun.new(spec.record, spec.definition, spec.plan)
@@ -79,11 +85,15 @@ def why_not_running(state: EngineState, job_id: str) -> str:
     if entry is None:
         entry = QueuedRun(run_id="", job_id=job_id, host=job.host, priority=0, queued_at_us=0)
     reason = waiting_reason(state, entry)
-    return reason.message if reason is not None else ""
+    if reason is not None:
+        return reason.message
+    if not waiting and job.definition is not None and not job.enabled and not any(job.definition.schedules()):
+        return "its schedule is switched off (enabled = false); it runs when it is started"
+    return ""
 
 
 def _has_room(state: EngineState, host: str) -> bool:
-    return host == NO_HOST or any(state.fleet.pick(host, exclusive=kind) is not None for kind in (False, True))
+    return host == NO_HOST or any(state.pick(host, exclusive=kind) is not None for kind in (False, True))
 
 
 def waiting_reason(state: EngineState, entry: QueuedRun) -> Reason | None:
@@ -112,4 +122,4 @@ def _waits_for_host(state: EngineState, entry: QueuedRun) -> Reason | None:
     if first is None or first.calls_job:
         return None if state.fleet.has_serving(entry.host) else stepping.waits(state, entry.host)
     exclusive = state.uses_exclusive(entry.host, first)
-    return None if state.fleet.pick(entry.host, exclusive=exclusive) else stepping.waits(state, entry.host)
+    return None if state.pick(entry.host, exclusive=exclusive) else stepping.waits(state, entry.host)

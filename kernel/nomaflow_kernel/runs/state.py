@@ -19,10 +19,10 @@ from nomaflow_kernel.domain.jobs import IsolationChoice, JobDefinition
 from nomaflow_kernel.domain.records import RunRecord
 from nomaflow_kernel.domain.states import AttemptState, RunState
 from nomaflow_kernel.domain.transitions import Transition
-from nomaflow_kernel.ports import PauseRecord
+from nomaflow_kernel.ports import PauseRecord, RunOfRequest
 from nomaflow_kernel.runs.active import ActiveRun
 from nomaflow_kernel.runs.api import EngineSettings, JobSource
-from nomaflow_kernel.runs.fleet import Fleet
+from nomaflow_kernel.runs.fleet import Fleet, Instance
 from nomaflow_kernel.runs.plan import PlannedStep, RunPlan
 from nomaflow_kernel.runs.timers import Timers
 from nomaflow_kernel.runs.waiting import WaitingRuns
@@ -168,19 +168,36 @@ class EngineState:
     last_folds: dict[tuple[str, str], LastFold] = field(default_factory=dict)
     specs: RecentlyUsed[str, RunSpec] = field(default_factory=lambda: RecentlyUsed(4096))
     ended: RecentlyUsed[str, EndedAttempt] = field(default_factory=lambda: RecentlyUsed(20_000))
-    request_ids: RecentlyUsed[tuple[str, str], tuple[str, str]] = field(default_factory=lambda: RecentlyUsed(20_000))
+    request_ids: RecentlyUsed[tuple[str, str], RunOfRequest] = field(default_factory=lambda: RecentlyUsed(20_000))
     dirty_hosts: set[str] = field(default_factory=set)
     wanted_specs: set[str] = field(default_factory=set)
 
-    def pause_of(self, job_id: str, host: str) -> PauseRecord | None:
-        """Return the pause that holds a job up, or None."""
+    def pause_of(self, job_id: str, host: str, at_us: int | None = None) -> PauseRecord | None:
+        """Return the pause that holds a job up, now or at an instant, or None.
+
+        One that has ended may still be here for a while: fires of its time may be judged later.
+        """
         if not self.pauses:
             return None
+        at_us = self.clock.now_us() if at_us is None else at_us
         for key in (("all", ""), ("host", host), ("job", job_id)):
             pause = self.pauses.get(key)
-            if pause is not None:
+            if pause is not None and pause.holds_at(at_us):
                 return pause
         return None
+
+    def pick(self, host: str, *, exclusive: bool) -> Instance | None:
+        """Return the instance of a host that takes a step of that kind; None where none does now."""
+        limit = self.jobs.max_parallel(host)
+        if limit is not None and self.fleet.held(host) >= limit:
+            return None
+        return self.fleet.pick(host, exclusive=exclusive)
+
+    def touch_lanes_of(self, job_id: str, host: str) -> None:
+        """Have looked at what may start now that a run of a job has ended."""
+        self.dirty_hosts.add(host)
+        if self.waiting.count_of_job(job_id):
+            self.dirty_hosts.add(NO_HOST)
 
     def is_active(self, job_id: str) -> bool:
         """Return whether any run of the job is waiting or running."""

@@ -57,13 +57,15 @@ def _go_on(state: EngineState, batch: Batch, run: ActiveRun) -> None:
     """Open the next step that has to run, skipping the disabled ones; end the run where none is left."""
     while run.index < len(run.steps):
         step = run.steps[run.index]
-        if step.enabled and step.reuse is None:
+        if not step.enabled:
+            _skip(batch, run, step, Reason("disabled", f"step {step.name!r} is switched off"))
+        elif step.reuse is None:
             _open_attempt(state, batch, run, number=1, tries=1, delay_seconds=0.0)
             return
-        if step.enabled and step.reuse is not None:
-            _reuse(batch, run, step, step.reuse)
+        elif step.reuse.get("no_output"):
+            _skip(batch, run, step, Reason("before_replay", "the replay starts after it, and it left no output"))
         else:
-            _skip(batch, run, step, Reason("disabled", f"step {step.name!r} is switched off"))
+            _reuse(batch, run, step, step.reuse)
         run.index += 1
     end_run(state, batch, run, RunState.SUCCEEDED, None)
 
@@ -117,7 +119,7 @@ def _assign_or_wait(state: EngineState, batch: Batch, run: ActiveRun) -> None:
 
 def _free_instance(state: EngineState, run: ActiveRun) -> Instance | None:
     # A continuing run keeps its place before new ones, but not before those that wait already.
-    return state.fleet.pick(run.host, exclusive=_current(run).exclusive)
+    return state.pick(run.host, exclusive=_current(run).exclusive)
 
 
 def _assign(state: EngineState, run: ActiveRun, instance: Instance) -> None:
@@ -131,6 +133,9 @@ def _assign(state: EngineState, run: ActiveRun, instance: Instance) -> None:
 def waits(state: EngineState, host: str) -> Reason:
     """Return the reason for which a due attempt waits."""
     if state.fleet.has_serving(host):
+        limit = state.jobs.max_parallel(host)
+        if limit is not None and state.fleet.held(host) >= limit:
+            return Reason("waiting_for_slot", f"host {host!r} runs {limit} steps already (its max_parallel)")
         return Reason("waiting_for_slot", f"host {host!r} has no free slot")
     return Reason("waiting_for_host", f"no instance of host {host!r} takes work")
 
@@ -280,7 +285,7 @@ def end_run(
         siblings.discard(run.run_id)
         if not siblings:
             del state.running[run.job_id]
-    state.dirty_hosts.add(run.host)
+    state.touch_lanes_of(run.job_id, run.host)
     calling.child_ended(state, batch, run.run_id, to, run.rows_affected, reason, error)
 
 

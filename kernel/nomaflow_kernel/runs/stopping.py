@@ -11,8 +11,9 @@ from nomaflow_kernel.runs.active import ActiveRun
 from nomaflow_kernel.runs.orders import cancel_order
 from nomaflow_kernel.runs.outcome import Outcome
 from nomaflow_kernel.runs.state import Batch, EngineState
+from nomaflow_kernel.runs.timers import Timer, TimerKind
 
-__all__ = ["job_timed_out", "lose_attempt", "queue_timed_out", "request_cancel"]
+__all__ = ["call_timed_out", "job_timed_out", "lose_attempt", "queue_timed_out", "request_cancel"]
 
 
 def request_cancel(state: EngineState, batch: Batch, run_id: str, cancel: CancelRequest) -> bool:
@@ -92,6 +93,23 @@ def job_timed_out(state: EngineState, batch: Batch, run_id: str) -> None:
     elif current.state is AttemptState.PENDING:
         failed = Outcome(state=AttemptState.FAILED, reason=reason, error=reason.message)
         stepping.end_attempt(state, batch, run, failed)
+
+
+def call_timed_out(state: EngineState, batch: Batch, run_id: str) -> None:
+    """Stop the child of a call_job step whose time is up; the step fails once the child has stopped."""
+    run = state.active.get(run_id)
+    current = run.current if run is not None else None
+    left = current.call_seconds_left(batch.now_us) if current is not None else None
+    if current is None or left is None:
+        return
+    if left > 0:
+        # The timer of an earlier try, or the wall clock went back.
+        state.timers.add(batch.now + left, Timer(kind=TimerKind.CALL_TIMEOUT, run_id=run_id))
+        return
+    seconds = current.step.timeout_seconds
+    current.timed_out = Reason("timed_out", f"run {current.child_run_id} took longer than the step's {seconds:g} s")
+    by_parent = CancelRequest(at_us=batch.now_us, by="", why=current.timed_out.message, code="canceled_by_parent")
+    request_cancel(state, batch, current.child_run_id, by_parent)
 
 
 def lose_attempt(state: EngineState, batch: Batch, run: ActiveRun, to: AttemptState, reason: Reason) -> None:

@@ -19,6 +19,8 @@ class TimerKind(enum.StrEnum):
     """A QUEUED run has waited for its queue_timeout_seconds."""
     JOB_TIMEOUT = "job_timeout"
     """A run's timeout_seconds are over; while an attempt is with a host, the host keeps this limit itself."""
+    CALL_TIMEOUT = "call_timeout"
+    """A call_job step's timeout_seconds are over."""
     HOST_CLOCKS = "host_clocks"
     """Time to look at the leases of the hosts."""
     PAUSE_END = "pause_end"

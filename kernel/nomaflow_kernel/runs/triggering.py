@@ -21,14 +21,14 @@ from nomaflow_kernel.domain.reasons import Reason
 from nomaflow_kernel.domain.records import CancelRequest, Fold, QueuedRun, RunRecord, RunTrigger, TriggerKind
 from nomaflow_kernel.domain.states import RunState
 from nomaflow_kernel.domain.transitions import FoldRun, QueueRun
-from nomaflow_kernel.ports import ApplyResult
+from nomaflow_kernel.ports import ApplyResult, RunOfRequest
 from nomaflow_kernel.runs import stopping
 from nomaflow_kernel.runs.api import KnownJob, TriggerCommand, TriggerOutcome, UnrunCommand
 from nomaflow_kernel.runs.plan import RunPlan, plan_run
 from nomaflow_kernel.runs.state import NO_HOST, Batch, EngineState, LastFold, RunSpec
 from nomaflow_kernel.runs.timers import Timer, TimerKind
 
-__all__ = ["admit", "canonical_json", "record_unrun", "settle_duplicates", "trigger"]
+__all__ = ["admit", "canonical_json", "must_look_up", "record_unrun", "repeated", "settle_duplicates", "trigger"]
 
 
 def trigger(state: EngineState, batch: Batch, command: TriggerCommand) -> TriggerOutcome:
@@ -39,7 +39,7 @@ def trigger(state: EngineState, batch: Batch, command: TriggerCommand) -> Trigge
     :raises BadRequest: where a name or a param of the request does not fit the job
     :raises RequestIdReused: where the request id was used for another request
     """
-    known = _repeated(state, command)
+    known = repeated(state, command)
     if known is not None:
         return known
     job, definition = _find_job(state, command.job_id)
@@ -47,16 +47,19 @@ def trigger(state: EngineState, batch: Batch, command: TriggerCommand) -> Trigge
     return admit(state, batch, command, job, definition, plan)
 
 
-def _repeated(state: EngineState, command: TriggerCommand) -> TriggerOutcome | None:
+def repeated(state: EngineState, command: TriggerCommand) -> TriggerOutcome | None:
+    """Return the outcome of the same request before, where it is remembered.
+
+    :raises RequestIdReused: where the request id was used for another request
+    """
     if not command.request_id:
         return None
     used = state.request_ids.get((command.job_id, command.request_id))
     if used is None:
         return None
-    run_id, request_hash = used
-    if request_hash != command.request_hash:
-        raise RequestIdReused(command.request_id, run_id)
-    return TriggerOutcome(run_id=run_id, state=RunState.QUEUED, deduplicated=True)
+    if used.request_hash != command.request_hash:
+        raise RequestIdReused(command.request_id, used.run_id)
+    return TriggerOutcome(run_id=used.run_id, state=used.state, deduplicated=True)
 
 
 def _find_job(state: EngineState, job_id: str) -> tuple[KnownJob, JobDefinition]:
@@ -108,8 +111,11 @@ def admit(
     """Queue the run, or record it as SKIPPED, as the overlap policy says."""
     if len(state.waiting) >= state.settings.max_waiting:
         raise QuotaExceeded(f"{len(state.waiting)} runs wait already, which is the bound; try again when fewer wait")
-    overlap = Overlap.ALLOW if command.allow_overlap else definition.overlap
-    refusal = _overlap_refusal(state, job, definition, overlap)
+    current = state.jobs.job(job.job_id)
+    # The policies are the job's of today, also for the replay of an older definition.
+    policy = current.definition if current is not None and current.definition is not None else definition
+    overlap = Overlap.ALLOW if command.allow_overlap else policy.overlap
+    refusal = _overlap_refusal(state, job, policy, overlap)
     if refusal is not None:
         return _record_skip(state, batch, command, job, refusal)
     if overlap is Overlap.CANCEL_RUNNING:
@@ -119,7 +125,9 @@ def admit(
 
 def _overlap_refusal(state: EngineState, job: KnownJob, definition: JobDefinition, overlap: Overlap) -> Reason | None:
     if overlap is Overlap.SKIP and state.is_active(job.job_id):
-        return Reason("overlap", f"another run of job {job.job_id!r} is active, and its overlap policy is skip")
+        running = next(iter(state.running.get(job.job_id, ())), "")
+        other = f"{running} is running" if running else f"{state.waiting.of_job(job.job_id)[0]} is waiting"
+        return Reason("overlap", f"run {other}, and the job's overlap policy is skip")
     if overlap is Overlap.QUEUE and state.waiting.count_of_job(job.job_id) >= definition.max_queued:
         return Reason("overlap", f"{definition.max_queued} runs of job {job.job_id!r} wait already (max_queued)")
     return None
@@ -172,7 +180,7 @@ def _record_skip(
         return TriggerOutcome(run_id=run_id, state=RunState.SKIPPED, reason=reason)
     record = _record(state, batch, command, job, RunState.SKIPPED, reason)
     batch.add(QueueRun(run=record, definition_json=job.definition_json))
-    _remember_request(state, command, record.run_id)
+    _remember_request(state, command, record)
     return TriggerOutcome(run_id=record.run_id, state=RunState.SKIPPED, reason=reason)
 
 
@@ -222,16 +230,32 @@ def _queue(
     state.specs.put(record.run_id, spec)
     state.last_folds.pop((job.job_id, command.preset), None)
     state.dirty_hosts.add(lane)
-    _remember_request(state, command, record.run_id)
+    _remember_request(state, command, record)
     if definition.queue_timeout_seconds is not None:
         due = batch.now + definition.queue_timeout_seconds
         state.timers.add(due, Timer(kind=TimerKind.QUEUE_TIMEOUT, run_id=record.run_id))
-    return TriggerOutcome(run_id=record.run_id, state=RunState.QUEUED)
+    return TriggerOutcome(run_id=record.run_id, state=RunState.QUEUED, warnings=_warnings(state, lane))
 
 
-def _remember_request(state: EngineState, command: TriggerCommand, run_id: str) -> None:
+def _warnings(state: EngineState, host: str) -> tuple[str, ...]:
+    """Return what the person who triggers should know."""
+    if not state.fleet.has_newer_code(host):
+        return ()
+    return (f"the code of host {host!r} on disk is newer than what it has loaded; to load it: nomaflow reload {host}",)
+
+
+def _remember_request(state: EngineState, command: TriggerCommand, run: RunRecord) -> None:
     if command.request_id:
-        state.request_ids.put((command.job_id, command.request_id), (run_id, command.request_hash))
+        known = RunOfRequest(run_id=run.run_id, request_hash=command.request_hash, state=run.state)
+        state.request_ids.put((command.job_id, command.request_id), known)
+
+
+def must_look_up(state: EngineState, command: TriggerCommand) -> bool:
+    """Return whether the store must be asked for the request first: the run would cancel others as it is accepted."""
+    if not command.request_id or (command.job_id, command.request_id) in state.request_ids:
+        return False
+    job = state.jobs.job(command.job_id)
+    return job is not None and job.definition is not None and job.definition.overlap is Overlap.CANCEL_RUNNING
 
 
 def record_unrun(state: EngineState, batch: Batch, command: UnrunCommand) -> str | None:

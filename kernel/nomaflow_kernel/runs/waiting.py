@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
+from itertools import islice
 
 from nomaflow_kernel.domain.records import QueuedRun
 
@@ -77,6 +78,18 @@ class WaitingRuns:
     def hosts(self) -> list[str]:
         """Return the hosts that have waiting runs."""
         return [host for host, count in self._host_counts.items() if count]
+
+    def next_ids(self, host: str, limit: int) -> list[str]:
+        """Return about as many ids of the runs of a host that come next."""
+        lanes = self._hosts.get(host, {})
+        in_order = (
+            run.run_id
+            for priority in sorted(lanes, reverse=True)
+            for turns in lanes[priority].values()
+            for run in turns
+            if self._entries.get(run.run_id) is run
+        )
+        return list(islice(in_order, limit))
 
     def take(self, host: str, may_start: Callable[[QueuedRun], bool]) -> QueuedRun | None:
         """Take the next run of a host out of the queue.

@@ -30,12 +30,12 @@ class Due:
 
 
 def sort_out(
-    fires_us: Sequence[int], *, skipped_before: int, now_us: int, misfire: Misfire, window_seconds: float, cause: Reason
+    fires_us: Sequence[int], *, older: Fold | None, now_us: int, misfire: Misfire, window_seconds: float, cause: Reason
 ) -> Due:
     """Decide about the fires of one schedule that are due.
 
     :param fires_us: due instants, earliest first; the newest ones where there are very many
-    :param skipped_before: how many fires before ``fires_us`` were left out of it, being far too old
+    :param older: the due fires before those, which never run; None where there are none
     :param cause: why fires are late at all, for those that the policy leaves out
     """
     window_us = int(window_seconds * 1_000_000)
@@ -49,16 +49,26 @@ def sort_out(
     elif misfire is Misfire.LATEST and not on_time:
         chosen = late[-1:]
     left_out = late[: len(late) - len(chosen)] if chosen else late
-    unrun = []
-    if too_old:
-        fold = Fold(first_us=too_old[0], last_us=too_old[-1], count=len(too_old) + skipped_before)
-        unrun.append((fold, _too_old_reason(cause, window_seconds)))
-    if left_out:
-        unrun.append((Fold(first_us=left_out[0], last_us=left_out[-1], count=len(left_out)), cause))
+    # Where even the newest fires reach back less far than the window, the older ones are late, and not too old.
+    unrun = [
+        (fold, reason)
+        for fold, reason in (
+            (_fold(older if too_old else None, too_old), _too_old_reason(cause, window_seconds)),
+            (_fold(None if too_old else older, left_out), cause),
+        )
+        if fold is not None
+    ]
     return Due(run_us=(*chosen, *on_time), unrun=tuple(unrun))
 
 
+def _fold(older: Fold | None, fires_us: Sequence[int]) -> Fold | None:
+    """Return what stands for some fires and those before them; None for none."""
+    if not fires_us:
+        return older
+    if older is None:
+        return Fold(first_us=fires_us[0], last_us=fires_us[-1], count=len(fires_us))
+    return Fold(first_us=older.first_us, last_us=fires_us[-1], count=older.count + len(fires_us))
+
+
 def _too_old_reason(cause: Reason, window_seconds: float) -> Reason:
-    if cause.code == "paused":
-        return cause
     return Reason("misfire_window", f"{cause.message}; older than the misfire window of {window_seconds:g} s")

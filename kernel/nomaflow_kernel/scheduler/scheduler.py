@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Protocol
 
-from nomaflow_kernel.domain.clock import Clock, from_us
+from nomaflow_kernel.domain.clock import Clock
+from nomaflow_kernel.domain.errors import KernelStopping
 from nomaflow_kernel.domain.reasons import Reason
-from nomaflow_kernel.domain.records import Fold, TriggerKind
 from nomaflow_kernel.domain.transitions import SetNextFire
 from nomaflow_kernel.ports import PauseRecord, Store
 from nomaflow_kernel.runs.api import FireCommand, KnownJob, TriggerCommand, UnrunCommand
-from nomaflow_kernel.scheduler.misfires import sort_out
-from nomaflow_kernel.scheduler.schedules import KnownSchedule, NextFires
+from nomaflow_kernel.scheduler.deciding import decide
+from nomaflow_kernel.scheduler.schedules import KnownSchedule, NextFires, same_schedule
 from nomaflow_kernel.store.errors import StoreError
 
 __all__ = ["FireSink", "ScheduleSource", "Scheduler"]
@@ -23,12 +23,15 @@ __all__ = ["FireSink", "ScheduleSource", "Scheduler"]
 _LOG = logging.getLogger(__name__)
 
 _LONGEST_SLEEP_SECONDS = 5.0
-"""A wall clock that is set forward is noticed this late."""
+"""A wall clock that is set to another time is noticed this late."""
 
 _JUMP_SECONDS = 2.0
 _RETRY_SECONDS = 1.0
-_MOST_FIRES = 2_000
-"""Of a schedule that was down for very long, only the newest fires are looked at one by one."""
+_SCHEDULES_PER_TURN = 500
+
+_KERNEL_DOWN = Reason("kernel_down", "the kernel did not run at that time")
+_CLOCK_JUMPED = Reason("clock_jumped", "the clock was set forward over it")
+_HELD_UP = Reason("kernel_held_up", "the kernel could not act at that time; its log says why")
 
 
 class ScheduleSource(Protocol):
@@ -44,15 +47,21 @@ class FireSink(Protocol):
     async def fire(self, command: FireCommand) -> None:
         """Trigger due fires, record unrun ones and keep the next fires, in one commit."""
 
-    def pause_of(self, job_id: str, host: str) -> PauseRecord | None:
-        """Return the pause that holds a job up, or None."""
+    def pause_of(self, job_id: str, host: str, at_us: int | None = None) -> PauseRecord | None:
+        """Return the pause that holds a job up, now or at an instant, or None."""
 
 
 class Scheduler:
-    """Fires schedules. Each fire has a slot ``job/preset/instant``, unique in the store, so nothing fires twice."""
+    """Fires schedules. Each fire has a slot ``job/preset/instant``, unique in the store, so nothing fires twice.
 
-    def __init__(self, *, store: Store, clock: Clock, jobs: ScheduleSource, engine: FireSink) -> None:
+    :param last_event_seq: the newest event of the store at the kernel's start
+    """
+
+    def __init__(
+        self, *, store: Store, clock: Clock, jobs: ScheduleSource, engine: FireSink, last_event_seq: int = 0
+    ) -> None:
         self._store = store
+        self._last_event_seq = last_event_seq
         self._clock = clock
         self._jobs = jobs
         self._engine = engine
@@ -66,15 +75,24 @@ class Scheduler:
         self._changed = True
         self._last_wall_us = 0
         self._last_monotonic = 0.0
+        self._cause = _KERNEL_DOWN
+        self._suspect_until_us = 0
 
     async def start(self) -> None:
-        """Read the stored next fires and begin.
+        """Read the stored next fires, take in the catalogue and begin.
 
         :raises StoreError: where they cannot be read
         """
         rows = await self._store.schedules()
         self._stored = {(row.job_id, row.preset): (row.next_fire_us, row.fingerprint) for row in rows}
         self._note_time()
+        for event in await self._store.events_after(self._last_event_seq - 1, limit=1) if self._last_event_seq else ():
+            # The clock may have been set back while the kernel was down.
+            self._last_wall_us = max(self._last_wall_us, event.at_us)
+        try:
+            await self._take_in_catalogue()
+        except StoreError as error:
+            _LOG.warning("could not keep the next fires, trying again: %s", error.message)
         self._task = asyncio.create_task(self._run(), name="scheduler")
 
     async def stop(self) -> None:
@@ -106,21 +124,24 @@ class Scheduler:
 
     async def _run(self) -> None:
         failed = False
-        cause = Reason("kernel_down", "the kernel did not run at that time")
         while not self._stopping:
             settling, self._settling = self._settling, []
             try:
+                await self._look_at_clock()
                 if self._changed:
                     await self._take_in_catalogue()
-                await self._fire_due(cause)
-                failed, cause = False, Reason("clock_jumped", "the clock was set forward over it")
+                await self._fire_due()
+                failed, self._cause = False, _HELD_UP
+            except KernelStopping:
+                self._stopping = True
             except StoreError as error:
                 failed = True
                 _LOG.warning("could not keep due fires, trying again: %s", error.message)
             for waiter in settling:
                 if not waiter.done():
                     waiter.set_result(None)
-            await self._sleep(_RETRY_SECONDS if failed else self._seconds_to_next())
+            if not self._stopping:
+                await self._sleep(_RETRY_SECONDS if failed else self._seconds_to_next())
 
     def _seconds_to_next(self) -> float:
         at = self._next.next_us()
@@ -149,9 +170,9 @@ class Scheduler:
             known = self._schedules.get(key)
             if known is not None and known.fingerprint == schedule.fingerprint:
                 continue
-            stored = self._stored.get(key)
-            if stored is not None and stored[1] == schedule.fingerprint and stored[0] is not None:
-                self._next.put(key, stored[0])
+            held = self._stored_next(schedule, now_us)
+            if held is not None:
+                self._next.put(key, held)
                 continue
             self._next.put(key, schedule.next_after_us(now_us))
             changes.append(self._keep(schedule))
@@ -163,6 +184,14 @@ class Scheduler:
                     changes.append(SetNextFire(job_id=key[0], preset=key[1], next_fire_us=None, fingerprint=stored[1]))
         self._schedules = found
         await self._commit(FireCommand(next_fires=tuple(changes)))
+
+    def _stored_next(self, schedule: KnownSchedule, now_us: int) -> int | None:
+        """Return the stored next fire where it still holds: the schedule is the same, or it is due already."""
+        at_us, fingerprint = self._stored.get(schedule.key, (None, ""))
+        if at_us is None or fingerprint == schedule.fingerprint:
+            return at_us
+        # Other zone data moves the fires to come, and not those that nobody has run yet.
+        return at_us if at_us <= now_us and same_schedule(fingerprint, schedule.fingerprint) else None
 
     def _keep(self, schedule: KnownSchedule) -> SetNextFire:
         return SetNextFire(
@@ -178,17 +207,43 @@ class Scheduler:
         try:
             await self._engine.fire(command)
         except StoreError:
-            # Nothing was applied: what was taken in or out of memory is read from the store again.
+            # Nothing was applied, or nobody knows: what was taken in or out of memory is read from the store again.
             self._schedules.clear()
             self._changed = True
+            self._suspect_until_us = max(self._suspect_until_us, self._clock.now_us())
             raise
         for kept in command.next_fires:
             self._stored[(kept.job_id, kept.preset)] = (kept.next_fire_us, kept.fingerprint)
 
-    async def _fire_due(self, cause: Reason) -> None:
-        now_us = self._clock.now_us()
-        late_by_jump = self._jumped(now_us)
+    async def _look_at_clock(self) -> None:
+        """Take note of a wall clock that was set to another time."""
+        now_us, before_us = self._clock.now_us(), self._last_wall_us
+        passed = self._clock.monotonic() - self._last_monotonic
+        ahead = (now_us - before_us) / 1_000_000 - passed
         self._note_time()
+        if ahead > _JUMP_SECONDS:
+            _LOG.warning("the wall clock was set forward by %.0f s", ahead)
+            self._cause = _CLOCK_JUMPED
+        elif ahead < -_JUMP_SECONDS:
+            _LOG.warning("the wall clock was set back by %.0f s", -ahead)
+            # It may have been set right after the last look.
+            await self._go_back(now_us - int(passed * 1_000_000), before_us)
+
+    async def _go_back(self, after_us: int, before_us: int) -> None:
+        """Work the next fires out anew: some instants come again. Those that have fired are known by their slots."""
+        self._suspect_until_us = max(self._suspect_until_us, before_us)
+        changes = []
+        for index, (key, schedule) in enumerate(list(self._schedules.items())):
+            if index % _SCHEDULES_PER_TURN == _SCHEDULES_PER_TURN - 1:
+                await asyncio.sleep(0)
+            known, again = self._next.get(key), schedule.next_after_us(after_us)
+            if known is not None and again is not None and again < known:
+                self._next.put(key, again)
+                changes.append(self._keep(schedule))
+        await self._commit(FireCommand(next_fires=tuple(changes)))
+
+    async def _fire_due(self) -> None:
+        now_us = self._clock.now_us()
         due = self._next.take_due(now_us)
         if not due:
             return
@@ -197,46 +252,26 @@ class Scheduler:
         next_fires: list[SetNextFire] = []
         for key, first_us in due:
             schedule = self._schedules[key]
-            self._decide(schedule, first_us, now_us, cause, triggers, unrun)
+            run, left_out = await decide(
+                schedule,
+                first_us,
+                now_us=now_us,
+                cause=self._cause,
+                pause_at=partial(self._engine.pause_of, schedule.job_id, schedule.host),
+            )
+            triggers += run
+            unrun += left_out
             self._next.put(key, schedule.next_after_us(now_us))
             next_fires.append(self._keep(schedule))
-        if late_by_jump:
-            _LOG.warning("the wall clock was set forward; %d schedules were due", len(due))
+        if due[0][1] <= self._suspect_until_us:
+            triggers = await self._without_taken(triggers)
         await self._commit(FireCommand(triggers=tuple(triggers), unrun=tuple(unrun), next_fires=tuple(next_fires)))
 
-    def _jumped(self, now_us: int) -> bool:
-        wall = (now_us - self._last_wall_us) / 1_000_000
-        return wall - (self._clock.monotonic() - self._last_monotonic) > _JUMP_SECONDS
-
-    def _decide(
-        self,
-        schedule: KnownSchedule,
-        first_us: int,
-        now_us: int,
-        cause: Reason,
-        triggers: list[TriggerCommand],
-        unrun: list[UnrunCommand],
-    ) -> None:
-        fires, older = _newest(schedule, first_us, now_us)
-        pause = self._engine.pause_of(schedule.job_id, schedule.host)
-        if pause is not None:
-            what = "everything was" if pause.scope == "all" else f"{pause.scope} {pause.name!r} was"
-            cause = Reason("paused", f"{what} paused")
-            unrun.append(_unrun(schedule, fires, older, cause))
-            return
-        sorted_out = sort_out(
-            fires,
-            skipped_before=older,
-            now_us=now_us,
-            misfire=schedule.misfire,
-            window_seconds=schedule.misfire_window_seconds,
-            cause=cause,
-        )
-        triggers.extend(_trigger(schedule, at_us) for at_us in sorted_out.run_us)
-        unrun.extend(
-            UnrunCommand(job_id=schedule.job_id, preset=schedule.preset, fold=fold, reason=reason)
-            for fold, reason in sorted_out.unrun
-        )
+    async def _without_taken(self, triggers: Sequence[TriggerCommand]) -> list[TriggerCommand]:
+        """Return the fires that have not run. The store would refuse the others too, after they had, say, cancelled
+        another run."""
+        taken = await self._store.slots_taken([trigger.slot for trigger in triggers])
+        return [trigger for trigger in triggers if trigger.slot not in taken]
 
 
 def _schedules_of(jobs: Iterable[KnownJob]) -> Iterable[KnownSchedule]:
@@ -244,30 +279,3 @@ def _schedules_of(jobs: Iterable[KnownJob]) -> Iterable[KnownSchedule]:
         if job.valid and not job.removed and job.definition is not None:
             for schedule in job.definition.schedules():
                 yield KnownSchedule.of(job.definition, job.host, schedule)
-
-
-def _newest(schedule: KnownSchedule, first_us: int, now_us: int) -> tuple[Sequence[int], int]:
-    """Return the newest due fires, and how many there were before them."""
-    newest: deque[int] = deque(maxlen=_MOST_FIRES)
-    count = 0
-    for at_us in schedule.fires_us(first_us, now_us):
-        newest.append(at_us)
-        count += 1
-    return list(newest), count - len(newest)
-
-
-def _trigger(schedule: KnownSchedule, at_us: int) -> TriggerCommand:
-    instant = from_us(at_us).strftime("%Y-%m-%dT%H:%M:%SZ")
-    return TriggerCommand(
-        job_id=schedule.job_id,
-        kind=TriggerKind.CRON,
-        preset=schedule.preset,
-        by=schedule.expression,
-        at_us=at_us,
-        slot=f"{schedule.job_id}/{schedule.preset}/{instant}",
-    )
-
-
-def _unrun(schedule: KnownSchedule, fires: Sequence[int], older: int, reason: Reason) -> UnrunCommand:
-    fold = Fold(first_us=fires[0], last_us=fires[-1], count=len(fires) + older)
-    return UnrunCommand(job_id=schedule.job_id, preset=schedule.preset, fold=fold, reason=reason)

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import heapq
-import importlib.metadata
 import itertools
-import zoneinfo
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 
+from nomaflow_kernel.catalogue import zone_data_version
 from nomaflow_kernel.domain.clock import from_us, to_us
 from nomaflow_kernel.domain.cron import CronError, CronExpression, zone
 from nomaflow_kernel.domain.jobs import JobDefinition, Misfire, Schedule
 
-__all__ = ["KnownSchedule", "NextFires", "fingerprint_of", "zone_data_version"]
+__all__ = ["KnownSchedule", "NextFires", "fingerprint_of", "same_schedule"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,19 +70,9 @@ def fingerprint_of(schedule: Schedule) -> str:
     return f"{schedule.expression}|{schedule.timezone}|{zone_data_version()}"
 
 
-@cache
-def zone_data_version() -> str:
-    """Return the version of the zone data in use, or "unknown"."""
-    for folder in zoneinfo.TZPATH:
-        for name in ("+VERSION", "tzdata.zi"):
-            path = Path(folder) / name
-            if path.is_file():
-                with path.open(encoding="utf-8") as file:
-                    return file.readline().strip().removeprefix("# version ")
-    try:
-        return importlib.metadata.version("tzdata")
-    except importlib.metadata.PackageNotFoundError:
-        return "unknown"
+def same_schedule(one: str, other: str) -> bool:
+    """Return whether two fingerprints differ by the zone data at most."""
+    return one.rpartition("|")[0] == other.rpartition("|")[0]
 
 
 class NextFires:

@@ -18,11 +18,12 @@ from nomaflow_kernel.ports import (
     PauseRecord,
     RunDetail,
     RunFilter,
+    RunOfRequest,
     RunPage,
     ScheduleRow,
     StoreInfo,
 )
-from nomaflow_kernel.store.operations import events, hosts, logs, prune, runs, scheduling
+from nomaflow_kernel.store.operations import duplicates, events, hosts, logs, prune, runs, scheduling
 from nomaflow_kernel.store.operations.apply import apply_transitions
 from nomaflow_kernel.store.session import WriteSession
 
@@ -110,6 +111,18 @@ class SqlStore:
     async def last_runs(self, job_ids: Sequence[str]) -> Mapping[str, RunRecord]:
         """Return the newest run of each job that has one."""
         return await self._database.read(partial(runs.last_runs, job_ids=tuple(job_ids)))
+
+    async def run_of_request(self, job_id: str, request_id: str) -> RunOfRequest | None:
+        """Return the run of a job that a request id was used for, or None."""
+        return await self._database.read(partial(duplicates.run_of_request, job_id=job_id, request_id=request_id))
+
+    async def slots_taken(self, slots: Sequence[str]) -> frozenset[str]:
+        """Return those of some slots that have a run."""
+        return await self._database.read(partial(duplicates.slots_taken, slots=tuple(slots)))
+
+    async def job_ids(self) -> Sequence[str]:
+        """Return every job id that has a run, sorted."""
+        return await self._database.read(runs.job_ids)
 
     async def introduce_manifest(
         self,

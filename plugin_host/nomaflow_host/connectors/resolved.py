@@ -119,7 +119,8 @@ def _table_secrets(table: Mapping[str, Any]) -> set[str]:
     found: set[str] = set()
     for key, value in table.items():
         if isinstance(value, Mapping) and key == "headers":
-            found.update(str(text) for name, text in value.items() if _SECRET_HEADER.search(name))
+            shown = [str(text) for name, text in value.items() if _SECRET_HEADER.search(name)]
+            found.update(part for text in shown for part in (text, text.rpartition(" ")[2]))  # "Bearer …" and its token
         elif isinstance(value, Mapping):
             found |= _table_secrets(value)
         elif isinstance(value, str) and key in _SECRET_KEYS:

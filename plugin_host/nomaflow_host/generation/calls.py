@@ -13,7 +13,7 @@ from nomaflow import ConnectorRegistry, RunContext, Settings, StepCancelled, Ste
 from nomaflow.calls import Factory, StepCall, StepOutcome
 from nomaflow_host.injection import CallPlan, PreparationFailed
 from nomaflow_host.injection.plan import plan_for
-from nomaflow_host.injection.references import parse_reference
+from nomaflow_host.injection.references import described, parse_reference
 from nomaflow_host.normalise import NormalisedResult, ReturnRefused, record_of
 
 if TYPE_CHECKING:
@@ -162,4 +162,4 @@ def _said(error: Exception) -> str:
     while frame is not None and frame.tb_next is not None:
         frame = frame.tb_next
     where = f" ({frame.tb_frame.f_code.co_filename}:{frame.tb_lineno})" if frame is not None else ""
-    return f"{type(error).__name__}: {error}{where}"
+    return described(error) + where

@@ -6,28 +6,27 @@ import datetime as dt
 import hashlib
 import importlib
 import importlib.metadata
-import inspect
 import logging
 import os
 import sys
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TextIO
 
 from nomaflow import ConnectorRegistry, RunContext, Settings
 from nomaflow.calls import StepCall, StepOutcome, StepType
-from nomaflow_api.v1.values import ValueCodecError, plain_tree
 from nomaflow_host.connectors import HostConnectorRegistry, ResolvedConnectors
 from nomaflow_host.generation.calls import CallMaker, PreparedCall
 from nomaflow_host.generation.contexts import context_of, resolved_values, values_of
+from nomaflow_host.generation.contributions import injection_names, step_types_of
 from nomaflow_host.generation.discovery import extend_sys_path, find_modules
 from nomaflow_host.generation.imports import Imports
+from nomaflow_host.generation.job_values import misfits
 from nomaflow_host.generation.manifest import build_manifest, manifest_bytes
+from nomaflow_host.generation.manners import kept_manners
 from nomaflow_host.generation.settings import SettingsSource
 from nomaflow_host.hooks import HookHost, Problem, build_hooks
 from nomaflow_host.injection import CallPlan, PreparationFailed
-from nomaflow_host.injection.annotations import evaluated
-from nomaflow_host.injection.coercion import coercion_for
 from nomaflow_host.injection.plan import BUILTIN_INJECTIONS
+from nomaflow_host.injection.references import functions_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -66,6 +65,7 @@ class Generation:
         plans: Mapping[str, CallPlan | PreparationFailed],
         calls: CallMaker,
         step_types: tuple[StepType, ...],
+        injections: tuple[str, ...],
         problems: tuple[Problem, ...],
     ) -> None:
         """Take what `load_generation` loaded."""
@@ -75,6 +75,7 @@ class Generation:
         self._plans = plans
         self._calls = calls
         self._step_types = step_types
+        self._injections = injections
         self._problems = problems
         self._settings = SettingsSource(
             root=spec.root,
@@ -96,6 +97,7 @@ class Generation:
             plans=self._plans,
             imports=self._imports,
             step_types=self._step_types,
+            injections=self._injections,
             problems=[*self._hooks.problems, *self._problems],
         )
 
@@ -212,6 +214,22 @@ def load_generation(
     :param trace_stream: where traces of hooks go, in place of stderr
     :param entry_points: in place of those of the installed distributions
     """
+    with kept_manners():
+        return _load(
+            spec,
+            environ=os.environ if environ is None else environ,
+            trace_stream=trace_stream or sys.stderr,
+            entry_points=entry_points,
+        )
+
+
+def _load(
+    spec: ProjectSpec,
+    *,
+    environ: Mapping[str, str],
+    trace_stream: TextIO,
+    entry_points: Iterable[importlib.metadata.EntryPoint] | None,
+) -> Generation:
     importlib.invalidate_caches()
     extend_sys_path(spec.sys_path)
     imports = Imports()
@@ -221,13 +239,14 @@ def load_generation(
     imports.failed.clear()
     imports.add_found(find_modules(spec.plugin_dirs))
     hooks = build_hooks(
-        environ=os.environ if environ is None else environ,
-        trace_stream=trace_stream or sys.stderr,
+        environ=environ,
+        trace_stream=trace_stream,
         importer=imports.get,
         entry_points=entry_points,
     )
     hooks.add_modules(imports.loaded)
-    step_types, problems = _step_types(hooks)
+    step_types, problems = step_types_of(hooks)
+    injections, unknown = injection_names(hooks, Settings(spec.settings))
     calls = CallMaker(hooks=hooks, max_extras_bytes=spec.max_extras_bytes)
     offered = _public_functions(imports.loaded)
     named = {*spec.named_callables, *(each.callable for each in step_types)}
@@ -244,30 +263,8 @@ def load_generation(
         plans=plans,
         calls=calls,
         step_types=step_types,
-        problems=problems,
-    )
-
-
-def _step_types(hooks: HookHost) -> tuple[tuple[StepType, ...], tuple[Problem, ...]]:
-    """Return the contributed step types; one that cannot be used is a problem, as is a plugin that raises."""
-    try:
-        contributed = [each for types in hooks.call.nomaflow_step_types() for each in types]
-    except Exception as error:  # noqa: BLE001 - a plugin's mistake is a problem of the manifest, not of the load
-        return (), (_step_type_problem(f"a plugin's nomaflow_step_types raised {type(error).__name__}: {error}"),)
-    good: dict[str, StepType] = {}
-    problems: list[Problem] = []
-    for each in contributed:
-        try:
-            good[each.name] = replace(each, schema=plain_tree(dict(each.schema), path="schema"))
-        except (ValueCodecError, AttributeError, TypeError, ValueError) as error:
-            name = getattr(each, "name", type(each).__name__)
-            problems.append(_step_type_problem(f"the step type {name!r} of a plugin cannot be used: {error}"))
-    return tuple(good.values()), tuple(problems)
-
-
-def _step_type_problem(message: str) -> Problem:
-    return Problem(
-        severity="error", code="hook_failed", message=message, fix="correct the plugin, then reload the host"
+        injections=injections,
+        problems=(*problems, *unknown, *misfits(spec.job_files, plans, as_given=injections)),
     )
 
 
@@ -276,11 +273,8 @@ def _public_functions(modules: Mapping[str, ModuleType]) -> list[str]:
     return [
         f"{name}:{attribute}"
         for name, module in modules.items()
-        for attribute, value in vars(module).items()
-        if inspect.isfunction(value)
-        and value.__module__ == name
-        and not attribute.startswith("_")
-        and not hasattr(value, "nomaflow_impl")
+        for attribute, value in functions_of(module)
+        if value.__module__ == name and not attribute.startswith("_") and not hasattr(value, "nomaflow_impl")
     ]
 
 
@@ -295,6 +289,6 @@ def _prepare_coercions(plans: Iterable[CallPlan | PreparationFailed]) -> None:
     """Read the annotations of what jobs name here, so that workers share what that imports and builds."""
     for plan in plans:
         if isinstance(plan, CallPlan):
-            for name, parameter in plan.named.items():
+            for name in plan.named:
                 if name not in BUILTIN_INJECTIONS:
-                    plan.coercions[name] = coercion_for(evaluated(parameter.annotation, function=plan.function))
+                    plan.read_coercion(name)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass, field
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from nomaflow_host.injection.references import ImportReport, import_module, stable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from types import ModuleType
 
     from nomaflow_host.generation.discovery import FoundModule
 
@@ -66,5 +66,7 @@ class Imports:
 
 
 def _is_from(module: ModuleType, file: str) -> bool:
+    if not issubclass(type(module), ModuleType):  # it put another object into its place, which may not like to be asked
+        return True
     actual = getattr(module, "__file__", None)
     return actual is not None and os.path.realpath(actual) == os.path.realpath(file)

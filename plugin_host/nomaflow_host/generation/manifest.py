@@ -35,6 +35,7 @@ def build_manifest(
     plans: Mapping[str, CallPlan | PreparationFailed],
     imports: Imports,
     step_types: Iterable[StepType],
+    injections: Iterable[str],
     problems: Iterable[Problem],
 ) -> dict[str, Any]:
     """Return the manifest, in the form that the decision on processes and contracts gives."""
@@ -44,12 +45,14 @@ def build_manifest(
         "nomaflow_version": version,
         "python": platform.python_version(),
         "project": spec.root,
+        "max_parallel": spec.max_parallel,
         "callables": {reference: _callable(plans[reference], spec.root) for reference in sorted(plans)},
         "modules": _modules(imports),
         "step_types": [
             {"name": each.name, "callable": each.callable, "schema": dict(each.schema), "doc": each.doc}
             for each in sorted(step_types, key=lambda each: each.name)
         ],
+        "injections": sorted(injections),
         "job_files": [dict(each) for each in spec.job_files],
         "problems": [*map(dict, spec.problems), *(each.to_json() for each in problems)],
     }
@@ -94,8 +97,9 @@ def _callable(plan: CallPlan | PreparationFailed, root: str) -> dict[str, Any]:
 
 
 def _first_line(plan: CallPlan) -> str:
-    doc = inspect.getdoc(plan.function)
-    return doc.strip().splitlines()[0] if doc and doc.strip() else ""
+    # inspect.getdoc() would look through the module and its classes, any of which may raise.
+    doc = plan.function.__doc__ if inspect.isroutine(plan.function) else None
+    return doc.strip().splitlines()[0].strip() if isinstance(doc, str) and doc.strip() else ""
 
 
 def _parameter(parameter: Parameter) -> dict[str, Any]:

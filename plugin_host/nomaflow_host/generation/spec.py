@@ -28,6 +28,7 @@ class ProjectSpec:
     :param settings_file: nomaflow.toml, absolute; empty for none. Read again when it changed
     :param preload: modules to import before the plugins, so that every worker shares their memory
     :param max_extras_bytes: the limit of a result's encoded extras
+    :param max_parallel: steps at once over all instances of the host, for the kernel to keep; None for no bound
     """
 
     host: str
@@ -41,6 +42,7 @@ class ProjectSpec:
     settings_file: str = ""
     preload: tuple[str, ...] = ()
     max_extras_bytes: int = EXTRAS_LIMIT
+    max_parallel: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return it as a JSON-able dict."""

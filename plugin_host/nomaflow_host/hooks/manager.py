@@ -11,7 +11,7 @@ from nomaflow import hookspecs
 from nomaflow_host.hooks import builtin
 from nomaflow_host.hooks.problems import Problem
 from nomaflow_host.hooks.tracing import TRACE_VARIABLE, trace_hooks
-from nomaflow_host.injection.references import ImportReport, import_module, near
+from nomaflow_host.injection.references import ImportReport, functions_of, import_module, near
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -134,10 +134,11 @@ def build_hooks(
 
 
 def defines_hooks(module: ModuleType) -> bool:
-    """Return True where a module has a function marked with ``nomaflow.hookimpl``."""
-    return any(
-        isinstance(getattr(value, _MARK, None), dict) for value in list(vars(module).values()) if callable(value)
-    )
+    """Return True where a module has a function marked with ``nomaflow.hookimpl``.
+
+    Asks only true functions: other things that a module holds, such as a lazy proxy, may raise when they are asked.
+    """
+    return any(isinstance(getattr(value, _MARK, None), dict) for _, value in functions_of(module))
 
 
 def _one_line(error: BaseException) -> str:

@@ -16,6 +16,7 @@ class Problem:
     :param file: relative to the project where it lies in it; empty where there is none
     :param path: where in the file; may be empty
     :param fix: the way out, may be empty
+    :param job_id: the job it is about, which an error disables; empty where it is about no single one
     """
 
     severity: str
@@ -24,6 +25,7 @@ class Problem:
     file: str = ""
     path: str = ""
     fix: str = ""
+    job_id: str = ""
 
     def to_json(self) -> dict[str, str]:
         """Return it as the manifest has it."""

@@ -45,7 +45,13 @@ def trace_hooks(manager: pluggy.PluginManager, stream: TextIO) -> None:
 def _result(outcome: pluggy.Result[Any], hook_name: str) -> str:
     if outcome.exception is not None:
         return f"raised {type(outcome.exception).__name__}: {_short(str(outcome.exception))}"
-    result = outcome.get_result()
+    try:
+        return _shown(outcome.get_result(), hook_name)
+    except Exception as error:  # noqa: BLE001 - a result that cannot even be asked for its class must not break the call
+        return f"<a result that raises {type(error).__name__} when it is looked at>"
+
+
+def _shown(result: Any, hook_name: str) -> str:
     if hook_name in _NAMES_ONLY and isinstance(result, list):
         return repr([sorted(each) if isinstance(each, Mapping) else type(each).__name__ for each in result])
     if isinstance(result, list) and any(isinstance(each, Mapping) for each in result):

@@ -71,4 +71,7 @@ def readable(annotation: Any) -> str:
         return annotation
     if annotation is type(None):
         return "None"
-    return inspect.formatannotation(annotation)
+    try:
+        return inspect.formatannotation(annotation)
+    except Exception:  # noqa: BLE001 - an annotation may be any object, one whose repr() raises as well
+        return f"<{type(annotation).__name__}>"

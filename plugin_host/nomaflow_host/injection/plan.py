@@ -11,7 +11,7 @@ from nomaflow_host.injection.annotations import UNKNOWN, evaluated, readable, si
 from nomaflow_host.injection.coercion import Coercion, coercion_for
 from nomaflow_host.injection.errors import PreparationFailed
 from nomaflow_host.injection.kinds import Kind, innermost, kind_of_callable
-from nomaflow_host.injection.references import near
+from nomaflow_host.injection.references import described, near, stable
 from nomaflow_host.injection.scalars import Misfit
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ class CallPlan:
         arguments: dict[str, Any] = {}
         for key, value in values.items():
             if key in self.named:
-                arguments[key] = value if key in injections else self._coerced(key, value, shown or values)
+                arguments[key] = value if key in injections else self.fit(key, value, shown or values)
             elif self.accepts_any:
                 arguments[key] = value
             elif key in strict:
@@ -127,19 +127,34 @@ class CallPlan:
                 raise self._missing([each for each in self.required if each not in arguments], values)
         return arguments
 
-    def _coerced(self, key: str, value: Any, shown: Mapping[str, Any]) -> Any:
+    def read_coercion(self, name: str) -> Coercion | None:
+        """Return what makes a value fit the parameter *name*, reading its annotation; None where values pass."""
+        try:
+            annotation = evaluated(self.named[name].annotation, function=self.function)
+            coercion = coercion_for(annotation)
+        except Exception:  # noqa: BLE001 - an annotation that cannot even be looked at says nothing
+            coercion = None
+        self.coercions[name] = coercion
+        return coercion
+
+    def fit(self, key: str, value: Any, shown: Mapping[str, Any] | None = None) -> Any:
+        """Return a value as the parameter *key* takes it.
+
+        :param shown: what the message shows in its place, by key
+        :raises PreparationFailed: ``value_invalid``
+        """
         try:
             coercion = self.coercions[key]
         except KeyError:
-            annotation = evaluated(self.named[key].annotation, function=self.function)
-            coercion = self.coercions[key] = coercion_for(annotation)
+            coercion = self.read_coercion(key)
         if coercion is None or (value is None and self.named[key].default is None):
             return value
         try:
             return coercion(value)
         except Misfit as misfit:
+            given = _short(value if shown is None else shown.get(key))
             problem = (
-                f"the callable {self.reference!r} cannot take {key} = {_short(shown.get(key))} "
+                f"the callable {self.reference!r} cannot take {key} = {given} "
                 f"({type(value).__name__}) for {key}: {readable(self.named[key].annotation)}: {misfit}"
             )
             raise PreparationFailed("value_invalid", problem) from None
@@ -167,6 +182,16 @@ def plan_for(target: Any, *, reference: str) -> CallPlan:
 
     :raises PreparationFailed: ``callable_unsupported`` for what cannot be a step
     """
+    try:
+        return _plan_of(target, reference)
+    except PreparationFailed:
+        raise
+    except Exception as error:  # noqa: BLE001 - an object of the author's may raise whatever it is asked
+        problem = f"the callable {reference!r} cannot be looked at: {described(error)} (wrap it in a function)"
+        raise PreparationFailed("callable_unsupported", stable(problem)) from None
+
+
+def _plan_of(target: Any, reference: str) -> CallPlan:
     kind = kind_of_callable(target, reference=reference)
     try:
         signature = signature_of(target)

@@ -10,15 +10,24 @@ import re
 import sys
 import traceback
 from dataclasses import dataclass
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from nomaflow_host.injection.errors import PreparationFailed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
-__all__ = ["ImportReport", "Reference", "import_module", "near", "parse_reference", "resolve_reference"]
+__all__ = [
+    "ImportReport",
+    "Reference",
+    "described",
+    "functions_of",
+    "import_module",
+    "near",
+    "parse_reference",
+    "resolve_reference",
+]
 
 _MAX_LENGTH = 255
 _SEGMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
@@ -110,14 +119,28 @@ def resolve_reference(
             owner, value = value, getattr(value, name)
         except AttributeError:
             raise PreparationFailed("callable_not_found", _missing_attribute(reference, value, name, done)) from None
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a property or a module's __getattr__ runs any code
+            problem = f"the callable {str(reference)!r} cannot be loaded: {done!r} gave no {name!r}: {described(error)}"
+            raise PreparationFailed("callable_not_found", stable(problem)) from None
         done = f"{done}.{name}" if ":" in done else f"{done}:{name}"
-    if isinstance(owner, type) and inspect.isfunction(found):
+    if issubclass(type(owner), type) and issubclass(type(found), FunctionType):
         problem = (
             f"the callable {str(reference)!r} is a method that needs an instance of {owner.__name__} "
             "(make it a static or class method, or a function of the module)"
         )
         raise PreparationFailed("callable_unsupported", problem)
     return value
+
+
+def functions_of(module: ModuleType) -> Iterator[tuple[str, FunctionType]]:
+    """Yield name and function of each function written in Python that a module holds.
+
+    Nothing else is asked anything, not even for its class: that may run any code.
+    """
+    if issubclass(type(module), ModuleType):
+        for name, value in list(vars(module).items()):
+            if issubclass(type(value), FunctionType):
+                yield name, value
 
 
 def _missing_attribute(reference: Reference, owner: Any, name: str, done: str) -> str:
@@ -160,11 +183,12 @@ def _failed_import(name: str, error: BaseException) -> ImportReport:
     where = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
     if isinstance(error, SyntaxError) and error.filename:
         where = f" ({error.filename}:{error.lineno})"
-    message = f"the module {name!r} cannot be imported: {_said(error)}{where}"
+    message = f"the module {name!r} cannot be imported: {described(error)}{where}"
     return ImportReport(code="import_failed", message=stable(message), traceback=_traceback(error, frames))
 
 
-def _said(error: BaseException) -> str:
+def described(error: BaseException) -> str:
+    """Return an exception in one line, whatever its own text does."""
     if isinstance(error, SystemExit):
         return f"it called sys.exit({error.code!r})"
     if isinstance(error, ModuleNotFoundError) and error.name:
@@ -196,7 +220,7 @@ def _traceback(error: BaseException, frames: list[traceback.FrameSummary]) -> st
     if isinstance(error, SyntaxError):
         shown += traceback.format_exception_only(error)
     else:
-        shown.append(_said(error) + "\n")
+        shown.append(described(error) + "\n")
     text = stable("".join(shown))
     return text if len(text) <= 4096 else "...\n" + text[-4092:]
 

@@ -95,12 +95,8 @@ class Project:
             settings_file=str(self.settings_file or ""),
             preload=self.connectors.modules(),
             max_extras_bytes=self.settings.max_extras_bytes,
+            max_parallel=self.settings.max_parallel,
         )
-
-    @property
-    def drop_env(self) -> tuple[str, ...]:
-        """The variables that workers must not inherit, since connectors.toml takes credentials from them."""
-        return self.connectors.secret_env_names
 
 
 def _folder(directory: Path) -> Path:

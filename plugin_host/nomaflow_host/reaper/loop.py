@@ -129,7 +129,11 @@ class Reaper:
         try:
             with there:
                 pid = spawn_module(
-                    "nomaflow_host.template", out=out, err=err, fds=(control, there.fileno()), environ=os.environ
+                    "nomaflow_host.template",
+                    out=out,
+                    err=err,
+                    fds=(control, there.fileno()),
+                    environ=frame.message["environ"],
                 )
         except OSError as error:
             link.close()
@@ -155,7 +159,8 @@ class Reaper:
             return
         out, err, *fds = frame.fds
         try:
-            pid = spawn_module("nomaflow_host.worker", out=out, err=err, fds=fds, environ=os.environ)
+            environ = frame.message["environ"]
+            pid = spawn_module("nomaflow_host.worker", out=out, err=err, fds=fds, environ=environ)
         except OSError as error:
             self._spawn_failed(worker.number, str(error))
             return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nomaflow_host.supervisor.settings import SupervisorSettings, worker_environment
+from nomaflow_host.supervisor.settings import SupervisorSettings, reaper_environment, worker_environment
 from nomaflow_host.supervisor.supervisor import Supervisor
 from nomaflow_host.supervisor.values import (
     GenerationInfo,
@@ -22,5 +22,6 @@ __all__ = [
     "Supervisor",
     "SupervisorSettings",
     "WorkerStatus",
+    "reaper_environment",
     "worker_environment",
 ]

@@ -189,7 +189,7 @@ class AttemptTable:
                 at_us=int(message["at_us"]),
                 done=float(message["done"]),
                 total=None if message["total"] is None else float(message["total"]),
-                message=str(message["message"]),
+                message=attempt.worker.generation.masker.text(str(message["message"])),
             ),
         )
 

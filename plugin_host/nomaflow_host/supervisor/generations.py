@@ -6,6 +6,8 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from nomaflow_host.masking import Masker
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -22,6 +24,8 @@ class ServingGeneration:
     :param template: its number with the reaper; None once it was stopped
     :param demoted: callables that run exclusively from now on, since they did not stop in a shared worker
     :param stamp: what the project's files were like when it was loaded
+    :param environ: what its processes inherit
+    :param masker: knows the credentials of its connectors
     :param forking: how many workers its template was asked for and has not answered
     """
 
@@ -35,6 +39,8 @@ class ServingGeneration:
     stamp: DiskStamp
     template: int | None
     sources: Mapping[str, str] | None
+    environ: Mapping[str, str] = field(default_factory=dict, repr=False)
+    masker: Masker = field(default_factory=lambda: Masker(()), repr=False)
     demoted: set[str] = field(default_factory=set)
     retired: bool = False
     forking: int = 0

@@ -8,9 +8,11 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from nomaflow_host.generation import manifest_bytes
+from nomaflow_host.masking import Masker
 from nomaflow_host.supervisor.disk_stamp import disk_stamp
 from nomaflow_host.supervisor.generations import ServingGeneration, broken_since, digest_of
 from nomaflow_host.supervisor.loading import LoadFailed, TemplateHandle
+from nomaflow_host.supervisor.settings import worker_environment
 from nomaflow_host.supervisor.values import LoadOutcome
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ class GenerationLoader:
     """Loads generations, one at a time.
 
     :param project: reads the project from disk
+    :param environ: of this host, from which each generation's processes inherit what its connectors.toml lets them
     :param tell_reaper: sends the reaper a command
     """
 
@@ -37,10 +40,12 @@ class GenerationLoader:
         *,
         settings: SupervisorSettings,
         project: ProjectSource,
+        environ: Mapping[str, str],
         tell_reaper: Callable[[Mapping[str, Any], Sequence[int]], None],
     ) -> None:
         self._settings = settings
         self._project = project
+        self._environ = environ
         self._tell_reaper = tell_reaper
         self._templates: dict[int, TemplateHandle] = {}
         self._number = 0
@@ -58,7 +63,12 @@ class GenerationLoader:
                 number=self._number, loop=asyncio.get_running_loop(), tell_reaper=self._tell_reaper
             )
             self._templates[template.number] = template
-            template.start(project.spec, spawn_only=self._settings.spawn_only, load_seconds=self._settings.load_seconds)
+            template.start(
+                project.spec,
+                environ=self._environment(project),
+                spawn_only=self._settings.spawn_only,
+                load_seconds=self._settings.load_seconds,
+            )
             try:
                 loaded = await template.loaded(self._settings.load_seconds)
             except LoadFailed as error:
@@ -119,7 +129,12 @@ class GenerationLoader:
             stamp=stamp,
             template=template.number,
             sources=loaded.sources,
+            environ=self._environment(project),
+            masker=Masker(project.connectors.secrets),
         )
+
+    def _environment(self, project: ProjectLoad) -> dict[str, str]:
+        return worker_environment(self._environ, drop=project.connectors.secret_env_names, settings=self._settings)
 
     def _refused(
         self, reasons: tuple[str, ...], template: TemplateHandle, began: float, problems: Sequence[Mapping[str, Any]]

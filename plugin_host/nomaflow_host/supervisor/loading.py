@@ -57,15 +57,16 @@ class TemplateHandle:
         self._tell_reaper = tell_reaper
         self._answer: asyncio.Future[Loaded] = loop.create_future()
 
-    def start(self, spec: ProjectSpec, *, spawn_only: bool, load_seconds: float) -> None:
-        """Have the reaper start it, and send it what to load."""
+    def start(self, spec: ProjectSpec, *, environ: Mapping[str, str], spawn_only: bool, load_seconds: float) -> None:
+        """Have the reaper start it with the variables of *environ*, and send it what to load."""
         here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         reading, writing = os.pipe()
         os.set_blocking(reading, False)  # the standard library's own signature
         self._output = TailPipe(reading)
         self._loop.add_reader(reading, self._read_output)
         self._link = AsyncLink(link=FrameSocket(here), loop=self._loop, on_message=self._take, on_end=self._ended)
-        self._tell_reaper({"is": "start_template", "template": self.number}, (there.fileno(), writing, writing))
+        message = {"is": "start_template", "template": self.number, "environ": dict(environ)}
+        self._tell_reaper(message, (there.fileno(), writing, writing))
         there.close()
         os.close(writing)
         self._link.send(

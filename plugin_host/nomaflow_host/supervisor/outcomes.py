@@ -27,6 +27,7 @@ def finished_of(attempt: HeldAttempt, exited: Mapping[str, Any] | None) -> Finis
     state, code, reason = _verdict(attempt, exited)
     usage = _usage(attempt, exited)
     kept = outcome is not None and outcome.state == "SUCCEEDED"
+    masked = attempt.worker.generation.masker.text
     silent = outcome is None or (attempt.stop is not None and outcome.cancelled_error)
     return Finished(
         at_us=time.time_ns() // 1000,
@@ -34,13 +35,13 @@ def finished_of(attempt: HeldAttempt, exited: Mapping[str, Any] | None) -> Finis
         rows_affected=outcome.rows_affected if outcome is not None and kept else None,
         extras_json=outcome.extras_json.encode("utf-8") if outcome is not None and kept else b"",
         has_result=outcome.has_result if outcome is not None and kept else False,
-        error="" if outcome is None or silent else outcome.error,
+        error="" if outcome is None or silent else masked(outcome.error),
         reason_code=code,
-        reason=reason,
+        reason=masked(reason),
         exception_types=() if outcome is None or silent else outcome.exception_types,
         peak_rss_bytes=int(usage["peak_rss_bytes"]),
         cpu_seconds=float(usage["cpu_seconds"]),
-        warnings=_warnings(attempt, outcome),
+        warnings=tuple(map(masked, _warnings(attempt, outcome))),
         not_started=outcome.not_started if outcome is not None else not attempt.started,
     )
 

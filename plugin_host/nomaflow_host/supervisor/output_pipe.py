@@ -11,6 +11,8 @@ from nomaflow_api.v1.log_lines import CONTINUED, MAX_LINE_BYTES, encode_line
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from nomaflow_host.masking import Masker
+
 __all__ = ["OutputPipe", "TailPipe"]
 
 _READ_BYTES = 64 * 1024
@@ -23,15 +25,23 @@ class OutputPipe:
     :param fd: non-blocking; owned from now on
     :param name: the logger's name of its lines, ``stdout`` or ``stderr``
     :param take: is called with encoded lines and the flags they are still to get
+    :param masker: masks each line before it is cut into pieces
     """
 
     def __init__(
-        self, *, fd: int, name: str, level: int, take: Callable[[list[tuple[str, int]], OutputPipe], None]
+        self,
+        *,
+        fd: int,
+        name: str,
+        level: int,
+        take: Callable[[list[tuple[str, int]], OutputPipe], None],
+        masker: Masker,
     ) -> None:
         self.fd = fd
         self._name = name
         self._level = level
         self._take = take
+        self._masker = masker
         self._rest = b""
         self.ended = False
 
@@ -47,8 +57,9 @@ class OutputPipe:
             self.ended = True
             return False
         *lines, self._rest = (self._rest + data).split(b"\n")
-        pieces = [piece for line in lines for piece in _pieces(line)]
+        pieces = [piece for line in lines for piece in _pieces(self._masker.line(line))]
         while len(self._rest) > MAX_LINE_BYTES:
+            self._rest = self._masker.line(self._rest)
             pieces.append((_text(self._rest[:MAX_LINE_BYTES]), CONTINUED))
             self._rest = self._rest[MAX_LINE_BYTES:]
         if pieces:
@@ -59,7 +70,7 @@ class OutputPipe:
         """Take what came without a line feed at its end."""
         rest, self._rest = self._rest, b""
         if rest:
-            self._take(_pieces(rest), self)
+            self._take(_pieces(self._masker.line(rest)), self)
 
     def encode(self, pieces: list[tuple[str, int]], flags: int) -> list[bytes]:
         """Return pieces as encoded lines, without their line feeds."""

@@ -6,6 +6,8 @@ import enum
 import time
 from typing import TYPE_CHECKING
 
+from nomaflow_host.supervisor.values import WorkerStatus
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -50,6 +52,24 @@ class WorkerPool:
     def get(self, number: int) -> WorkerHandle | None:
         """Return the worker of that number, None if it is gone."""
         return self._workers.get(number)
+
+    def statuses(self) -> list[WorkerStatus]:
+        """Return how each worker is that has started."""
+        return [
+            WorkerStatus(
+                pid=worker.pid,
+                exclusive=worker.exclusive,
+                generation=worker.generation.number,
+                running=len(worker.attempts),
+            )
+            for worker in self
+            if worker.pid
+        ]
+
+    def overdue(self, seconds: float) -> list[WorkerHandle]:
+        """Return the workers that have not become ready in as long, and that nobody kills yet."""
+        now = time.monotonic()
+        return [w for w in self if not w.ready and w.kill_note is None and now - w.made > seconds]
 
     def take(self, generation: ServingGeneration, *, exclusive: bool) -> WorkerHandle:
         """Return a worker for one more attempt, a new one if need be. It may still be starting: orders wait for it."""

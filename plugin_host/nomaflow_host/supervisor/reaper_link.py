@@ -48,9 +48,10 @@ class ReaperLink:
         self._stopping = False
         self.identity: tuple[int, int] = (0, 0)
 
-    async def start(self) -> str:
+    async def start(self, on_started: Callable[[tuple[int, int]], None] | None = None) -> str:
         """Start it and return how limits are held, ``cgroup`` or ``sampling``.
 
+        :param on_started: told its pid and start time before it starts anything
         :raises OSError: if it cannot be started
         :raises TimeoutError: if it does not answer
         """
@@ -67,6 +68,8 @@ class ReaperLink:
                 start_new_session=True,
             )
         self.identity = identity(self._process.pid) or (self._process.pid, 0)
+        if on_started is not None:
+            on_started(self.identity)
         self._link = AsyncLink(link=here, loop=self._loop, on_message=self._take, on_end=self._ended)
         self.send({"is": "bootstrap", "version": 1, "limits": self._limits})
         return await asyncio.wait_for(asyncio.shield(self._ready), _START_SECONDS)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
-__all__ = ["SupervisorSettings", "worker_environment"]
+__all__ = ["SupervisorSettings", "reaper_environment", "worker_environment"]
 
 _SECRET = re.compile(r"^NOMAFLOW_.*(TOKEN|SECRET|PASSWORD|PASSWD|KEY|CREDENTIAL)")
+_REAPER_NEEDS = re.compile(r"^(PATH|HOME|LANG|LC_\w+|TMPDIR|VIRTUAL_ENV|PYTHON\w*|LD_LIBRARY_PATH)$")
 _CORES = os.cpu_count() or 1
 
 
@@ -36,8 +37,7 @@ class SupervisorSettings:
     :param blocked_seconds: how long the loop of a shared worker may stand still before the watchdog says so
     :param spawn_only: start each worker as a fresh interpreter, also where forking would do
     :param state_dir: the instance's own directory; empty for none
-    :param drop_env: variables that workers do not inherit, such as those connectors.toml names
-    :param pass_env: variables that they inherit all the same
+    :param pass_env: variables that workers inherit although they hold secrets
     """
 
     max_async: int = 200
@@ -56,15 +56,25 @@ class SupervisorSettings:
     blocked_seconds: float = 2.0
     spawn_only: bool = False
     state_dir: str = ""
-    drop_env: tuple[str, ...] = field(default=(), repr=False)
     pass_env: tuple[str, ...] = ()
 
 
-def worker_environment(environ: Mapping[str, str], settings: SupervisorSettings) -> dict[str, str]:
-    """Return what reaper, templates and workers inherit of *environ*: all but our secrets and the dropped names."""
-    kept, dropped = set(settings.pass_env), set(settings.drop_env)
+def worker_environment(
+    environ: Mapping[str, str], *, drop: Iterable[str], settings: SupervisorSettings
+) -> dict[str, str]:
+    """Return what the processes of a generation inherit of *environ*: all but our secrets and the dropped names.
+
+    :param drop: the variables that the generation's connectors.toml takes credentials from
+    """
+    kept, dropped = set(settings.pass_env), set(drop)
     return {
         name: value
         for name, value in environ.items()
         if name in kept or (name not in dropped and not _SECRET.match(name))
     }
+
+
+def reaper_environment(environ: Mapping[str, str], *, keep: Iterable[str]) -> dict[str, str]:
+    """Return what the reaper needs of *environ* to start an interpreter: it outlives loads, so no load's secrets."""
+    kept = set(keep)
+    return {name: value for name, value in environ.items() if name in kept or _REAPER_NEEDS.match(name)}

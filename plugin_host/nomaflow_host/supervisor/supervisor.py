@@ -6,22 +6,22 @@ import asyncio
 import contextlib
 import logging
 import os
-import time
 from typing import TYPE_CHECKING, Any
 
 from nomaflow_host.attempts import CancelOrder, FinishedState, Isolation
+from nomaflow_host.errors import ProjectError
 from nomaflow_host.supervisor.attempts import AttemptTable
 from nomaflow_host.supervisor.disk_stamp import DiskWatch
 from nomaflow_host.supervisor.loader import GenerationLoader
 from nomaflow_host.supervisor.pool import WorkerKind, WorkerPool
 from nomaflow_host.supervisor.reaper_link import ReaperLink
-from nomaflow_host.supervisor.settings import SupervisorSettings, worker_environment
+from nomaflow_host.supervisor.settings import SupervisorSettings, reaper_environment
 from nomaflow_host.supervisor.values import GenerationInfo, LoadOutcome, Refused, StopRequest, WorkerStatus
 from nomaflow_host.supervisor.watchdog import LoopWatchdog
 from nomaflow_host.supervisor.worker_handle import KillNote, WorkerHandle
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from nomaflow_host.attempts import AttemptOrder, AttemptSink
     from nomaflow_host.frames import FrameError
@@ -33,6 +33,7 @@ __all__ = ["Supervisor"]
 _log = logging.getLogger("nomaflow.host")
 _TICK_SECONDS = 0.5
 _SHUTDOWN_SECONDS = 3.0
+_REVIVE_SECONDS = 1.0
 
 
 class Supervisor:
@@ -41,6 +42,8 @@ class Supervisor:
     :param project: reads the project, at each load
     :param sink: is told what happens to attempts
     :param environ: what workers inherit, less secrets; this process's own by default
+    :param keep_env: variables that the reaper inherits as well
+    :param on_reaper: told the pid and start time of the reaper as soon as it runs, and of each that replaces it
     """
 
     def __init__(
@@ -50,13 +53,19 @@ class Supervisor:
         project: ProjectSource,
         sink: AttemptSink,
         environ: Mapping[str, str] | None = None,
+        keep_env: Sequence[str] = (),
+        on_reaper: Callable[[tuple[int, int]], None] | None = None,
     ) -> None:
         self._settings = settings
         self._sink = sink
-        self._environ = worker_environment(os.environ if environ is None else environ, settings)
+        environ = os.environ if environ is None else environ
+        self._reaper_environ = reaper_environment(environ, keep=keep_env)
+        self._on_reaper = on_reaper
         self._disk = DiskWatch()
         self._pool = WorkerPool(settings=settings, start=self._start_worker, shut_down=self._shut_down)
-        self._loader = GenerationLoader(settings=settings, project=project, tell_reaper=self._tell_reaper)
+        self._loader = GenerationLoader(
+            settings=settings, project=project, environ=environ, tell_reaper=self._tell_reaper
+        )
         self._attempts = AttemptTable(settings=settings, sink=sink, pool=self._pool, tell_reaper=self._tell_reaper)
         self._watchdog = LoopWatchdog(blocked_seconds=settings.blocked_seconds, tell_reaper=self._tell_reaper)
         self._accepted: set[str] = set()
@@ -176,16 +185,7 @@ class Supervisor:
 
     def workers(self) -> list[WorkerStatus]:
         """Return the workers there are."""
-        return [
-            WorkerStatus(
-                pid=worker.pid,
-                exclusive=worker.exclusive,
-                generation=worker.generation.number,
-                running=len(worker.attempts),
-            )
-            for worker in self._pool
-            if worker.pid
-        ]
+        return self._pool.statuses()
 
     @property
     def running(self) -> int:
@@ -244,7 +244,12 @@ class Supervisor:
         )
         forked = generation.forkable and generation.template is not None
         generation.forking += 1
-        message = {"is": "spawn", "worker": number, "template": generation.template if forked else None}
+        message = {
+            "is": "spawn",
+            "worker": number,
+            "template": generation.template if forked else None,
+            "environ": {} if forked else dict(generation.environ),
+        }
         self._tell_reaper(message, worker.child_fds)
         worker.handed_over()
         worker.link.send(
@@ -288,12 +293,12 @@ class Supervisor:
         }
         self._reaper = ReaperLink(
             loop=self._loop,
-            environ=self._environ,
+            environ=self._reaper_environ,
             limits=limits,
             on_message=self._reaper_said,
             on_end=self._reaper_ended,
         )
-        self.mechanism = await self._reaper.start()
+        self.mechanism = await self._reaper.start(self._on_reaper)
 
     def _tell_reaper(self, message: Mapping[str, Any], fds: Sequence[int] = ()) -> None:
         if self._reaper is not None:
@@ -351,19 +356,30 @@ class Supervisor:
         self._revival = self._loop.create_task(self._revive())
 
     async def _revive(self) -> None:
-        await self._start_reaper()
-        outcome = await self.load(force=True)
-        if not outcome.accepted:
-            _log.error("no generation could be loaded after the reaper died: %s", "; ".join(outcome.reasons))
+        """Start another reaper and load the code; where that is refused, the old code goes on in spawned workers."""
+        while True:
+            try:
+                await self._start_reaper()
+                break
+            except (OSError, TimeoutError) as error:
+                self._reaper = None
+                _log.error("no new reaper can be started, trying again: %s", error)
+                await asyncio.sleep(_REVIVE_SECONDS)
+        try:
+            outcome = await self.load()
+        except ProjectError as error:
+            _log.error("the project cannot be read after the reaper died: %s", error)
+        else:
+            if not outcome.accepted:
+                _log.error("no new generation after the reaper died: %s", "; ".join(outcome.reasons))
 
     def _end_slow_starters(self) -> None:
         """Kill workers that have not become ready in the time a load may take."""
         limit = self._settings.load_seconds
-        for worker in self._pool:
-            if not worker.ready and worker.kill_note is None and time.monotonic() - worker.made > limit:
-                worker.closed = True
-                worker.kill_note = KillNote(culprit=None, why=f"it did not become ready within {limit:g} s")
-                self._tell_reaper({"is": "kill_tree", "worker": worker.number}, ())
+        for worker in self._pool.overdue(limit):
+            worker.closed = True
+            worker.kill_note = KillNote(culprit=None, why=f"it did not become ready within {limit:g} s")
+            self._tell_reaper({"is": "kill_tree", "worker": worker.number}, ())
 
     def _tick(self) -> None:
         self._watchdog.look(self._pool)

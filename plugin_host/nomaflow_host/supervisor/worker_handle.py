@@ -101,9 +101,10 @@ class WorkerHandle:
         self.dump_fd = os.memfd_create("nomaflow-stacks", os.MFD_CLOEXEC)
         theirs = (there.detach(), ring, os.dup(doorbell), os.dup(room), os.dup(self.dump_fd))
         self.child_fds: tuple[int, ...] = (out_write, err_write, *theirs)
+        masker, take = self.generation.masker, self._printed
         pipes = (
-            OutputPipe(fd=out_read, name="stdout", level=_STDOUT_LEVEL, take=self._printed),
-            OutputPipe(fd=err_read, name="stderr", level=_STDERR_LEVEL, take=self._printed),
+            OutputPipe(fd=out_read, name="stdout", level=_STDOUT_LEVEL, take=take, masker=masker),
+            OutputPipe(fd=err_read, name="stderr", level=_STDERR_LEVEL, take=take, masker=masker),
         )
         self.pump = LogPump(
             loop=loop, page=self.page, doorbell=doorbell, room=room, pipes=pipes, take=self._records, may_read=may_read

@@ -36,6 +36,8 @@ def install_log_capture() -> None:
     logging.Logger.callHandlers = _call_handlers  # type: ignore[method-assign]  # the purpose of this module
     # The level of the root logger is the run's log level; a plugin's dictConfig or basicConfig must not undo it.
     logging.RootLogger.setLevel = _ignore_level  # type: ignore[method-assign, assignment]  # the purpose of this module
+    # So does logging.disable(), which would silence every step of this process, for good.
+    logging.Manager.disable = property(_not_disabled, _ignore_level)  # type: ignore[assignment]  # the purpose of this module
     _keep_existing_loggers()
     _plain_set_level(logging.root, logging.INFO)
     logging.captureWarnings(capture=True)
@@ -117,8 +119,12 @@ def _is_console(handler: logging.Handler) -> bool:
     return stream is not None and stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__)
 
 
-def _ignore_level(_self: logging.Logger, _level: int | str) -> None:
-    """Leave the root logger's level alone."""
+def _ignore_level(_self: object, _level: int | str) -> None:
+    """Leave the level alone, that of the root logger or that of ``logging.disable``."""
+
+
+def _not_disabled(_self: logging.Manager) -> int:
+    return logging.NOTSET
 
 
 def _keep_existing_loggers() -> None:

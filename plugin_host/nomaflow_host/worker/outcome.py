@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import traceback
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nomaflow import StepCancelled, StepFailed
-
-if TYPE_CHECKING:
-    from types import TracebackType
 
 __all__ = ["Outcome", "author_traceback", "error_text", "exception_types", "outcome_of_exception"]
 
@@ -90,19 +88,28 @@ def exception_types(error: BaseException) -> tuple[str, ...]:
 
 def author_traceback(error: BaseException) -> str:
     """Return the traceback from the author's own frames on, causes included."""
-    trace = error.__traceback__
-    while trace is not None and _is_ours(trace):
-        trace = trace.tb_next
     try:
-        parts = traceback.TracebackException(type(error), error, trace, compact=True).format()
-        text = "".join(parts).rstrip("\n")
+        told = traceback.TracebackException(type(error), error, error.__traceback__, compact=True)
+        _begin_with_the_author(told)
+        text = "".join(told.format()).rstrip("\n")
     except Exception:  # noqa: BLE001  # hostile __str__, __cause__ or source files
-        text = "".join(traceback.format_tb(trace)) + error_text(error)
+        frames = _from_the_author(traceback.extract_tb(error.__traceback__))
+        text = "".join(traceback.format_list(frames)) + error_text(error)
     return text if len(text) <= _MAX_TRACEBACK else f"{text[:_MAX_TRACEBACK]}\n(cut: {len(text)} characters)"
 
 
-def _is_ours(trace: TracebackType) -> bool:
-    return trace.tb_frame.f_code.co_filename.startswith(_OURS)
+def _begin_with_the_author(told: traceback.TracebackException) -> None:
+    """Leave out the frames before the author's, in causes and groups as well."""
+    waiting = [told]
+    while waiting:
+        each = waiting.pop()
+        each.stack = traceback.StackSummary.from_list(_from_the_author(each.stack))
+        linked = (each.__cause__, each.__context__, *(getattr(each, "exceptions", None) or ()))
+        waiting.extend(other for other in linked if other is not None)
+
+
+def _from_the_author(frames: list[traceback.FrameSummary]) -> list[traceback.FrameSummary]:
+    return list(itertools.dropwhile(lambda frame: frame.filename.startswith(_OURS), frames))
 
 
 def _text_of(error: BaseException) -> str:

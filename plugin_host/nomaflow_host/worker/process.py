@@ -19,6 +19,7 @@ from nomaflow_host.attempts import AttemptOrder, Isolation, TimeoutKind
 from nomaflow_host.connectors import ResolvedConnectors
 from nomaflow_host.frames import Frame, FrameError, FrameSocket
 from nomaflow_host.generation import Generation, ProjectSpec, load_generation
+from nomaflow_host.masking import Masker
 from nomaflow_host.reaper.proc import become_subreaper, die_with_parent
 from nomaflow_host.reaper.spawning import FIRST_FD
 from nomaflow_host.ring import RingPage, RingWriter
@@ -29,7 +30,7 @@ from nomaflow_host.worker.scope import CURRENT
 from nomaflow_host.worker.services import WorkerServices
 from nomaflow_host.worker.signals import install_signals
 from nomaflow_host.worker.sources import serve_sources
-from nomaflow_host.worker.streams import install_streams
+from nomaflow_host.worker.streams import WorkerStreams
 from nomaflow_host.worker.usage import resident_bytes
 
 if TYPE_CHECKING:
@@ -150,7 +151,8 @@ def run_worker(channels: WorkerChannels, *, generation: Generation | None) -> No
     _become_worker()
     page = RingPage(channels.ring)
     emitter = Emitter(writer=RingWriter(page=page, doorbell=channels.doorbell, room=channels.room))
-    install_streams(lambda: emitter.detached)
+    streams = WorkerStreams(lambda: emitter.detached)
+    streams.install()
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     loop.set_task_factory(_tracked_task)  # type: ignore[arg-type]  # typeshed wants a generic protocol
@@ -174,13 +176,16 @@ def run_worker(channels: WorkerChannels, *, generation: Generation | None) -> No
         if link.flush():
             loop.remove_writer(link)
 
+    connectors = ResolvedConnectors.from_json(bootstrap["connectors"])
+    emitter.masker = Masker(connectors.secrets)
     services = WorkerServices(
         loop=loop,
         send=send,
         page=page,
         emitter=emitter,
+        streams=streams,
         generation=generation,
-        connectors=generation.registry(ResolvedConnectors.from_json(bootstrap["connectors"])),
+        connectors=generation.registry(connectors),
         environ=os.environ,
         exclusive=bootstrap["exclusive"],
     )

@@ -67,6 +67,8 @@ class AttemptRun:
     async def run(self) -> None:
         """Run it. Never raises; the last thing sent is the finished frame, once nothing of its code runs."""
         usage = Usage.begin(exclusive=self._services.exclusive)
+        if self._is_alone():
+            self._services.streams.install()
         prepared = None
         try:
             prepared = self._context.run(self._prepare)
@@ -191,6 +193,8 @@ class AttemptRun:
             return replace(outcome, reason_code=getattr(error, "reason_code", outcome.reason_code))
         except BaseException as error:  # noqa: BLE001  # a value's own methods may raise anything
             return self._outcome_of(error)
+        for warning in result.warnings:
+            self.scope.emit(logging.WARNING, time.time_ns() // 1000, _STEP_LOGGER, warning)
         return Outcome(
             state="SUCCEEDED",
             rows_affected=result.rows_affected,

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from nomaflow_host.generation import Generation
     from nomaflow_host.ring import RingPage
     from nomaflow_host.worker.emitter import Emitter
+    from nomaflow_host.worker.streams import WorkerStreams
 
 __all__ = ["WorkerServices"]
 
@@ -29,6 +30,7 @@ class WorkerServices:
     send: Callable[[Mapping[str, Any]], None]
     page: RingPage
     emitter: Emitter
+    streams: WorkerStreams
     generation: Generation
     connectors: HostConnectorRegistry
     environ: Mapping[str, str]

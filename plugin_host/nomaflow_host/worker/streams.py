@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
-__all__ = ["install_streams"]
+__all__ = ["WorkerStreams"]
 
 
 class _Bytes(io.RawIOBase):
@@ -34,6 +34,9 @@ class _Bytes(io.RawIOBase):
         raw = bytes(data)
         self._write(raw.decode("utf-8", "surrogateescape"))
         return len(raw)
+
+    def close(self) -> None:
+        """Stay open: the steps after this one print as well."""
 
 
 class _AttributedStream(io.TextIOBase):
@@ -77,11 +80,20 @@ class _AttributedStream(io.TextIOBase):
             scope.printed(self._name, self._level, text)
         return len(text)
 
+    def close(self) -> None:
+        """Stay open: the steps after this one print as well."""
 
-def install_streams(is_detached: Callable[[], bool]) -> None:
-    """Put attributed streams in the place of ``sys.stdout`` and ``sys.stderr``.
+
+class WorkerStreams:
+    """What is ``sys.stdout`` and ``sys.stderr`` in a worker.
 
     :param is_detached: says whether this is a process that a callable forked, which prints to the descriptors
     """
-    sys.stdout = _AttributedStream(name="stdout", fd=1, level=20, is_detached=is_detached)
-    sys.stderr = _AttributedStream(name="stderr", fd=2, level=30, is_detached=is_detached)
+
+    def __init__(self, is_detached: Callable[[], bool]) -> None:
+        self._out = _AttributedStream(name="stdout", fd=1, level=20, is_detached=is_detached)
+        self._err = _AttributedStream(name="stderr", fd=2, level=30, is_detached=is_detached)
+
+    def install(self) -> None:
+        """Put them in their place, also where a step has put others."""
+        sys.stdout, sys.stderr = self._out, self._err

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from nomaflow.cli.wording import printable
@@ -14,9 +16,10 @@ if TYPE_CHECKING:
 
     from nomaflow.cli.errors import CliError
 
-__all__ = ["console", "is_terminal", "print_error", "print_json", "print_json_line"]
+__all__ = ["console", "is_terminal", "print_error", "print_json", "print_json_line", "print_warnings"]
 
 _PIPE_WIDTH = 160
+_BLANKS = re.compile(r" +(?=\n)")
 
 
 def print_json(value: Any) -> None:
@@ -41,9 +44,33 @@ def console(*, stderr: bool = False) -> Console:
     if is_terminal() if not stderr else sys.stderr.isatty():
         return Console(stderr=stderr, highlight=False, markup=False, emoji=False)
     width = int(os.environ["COLUMNS"]) if os.environ.get("COLUMNS", "").isdigit() else _PIPE_WIDTH
-    return Console(
+    return _plain_console(stderr=stderr, width=width)
+
+
+def _plain_console(*, stderr: bool, width: int) -> Console:
+    from rich.console import Console
+
+    class PlainConsole(Console):
+        """Writes what a page is wide for and no wider: rich fills every line with blanks, which wrap in a terminal."""
+
+        def print(self, *objects: Any, **options: Any) -> None:
+            """Print without blanks at the ends of lines."""
+            with self.capture() as captured:
+                super().print(*objects, **options)
+            self.file.write(_BLANKS.sub("", captured.get()))
+
+    return PlainConsole(
         stderr=stderr, highlight=False, markup=False, emoji=False, no_color=True, force_terminal=False, width=width
     )
+
+
+def print_warnings(warnings: Iterable[str], *, as_json: bool) -> None:
+    """Print on stderr what should be known although nothing is wrong."""
+    for warning in warnings:
+        if as_json:
+            print(json.dumps({"warning": warning}), file=sys.stderr)
+        else:
+            console(stderr=True).print(f"! {printable(warning)}", style="yellow")
 
 
 def print_error(error: CliError, *, as_json: bool) -> None:
@@ -52,7 +79,8 @@ def print_error(error: CliError, *, as_json: bool) -> None:
         shape = {"error": {"reason": error.reason, "message": error.message, "fix": error.fix or None}}
         print(json.dumps(shape), file=sys.stderr)
         return
-    red, dim, off = ("\x1b[31m", "\x1b[2m", "\x1b[0m") if sys.stderr.isatty() else ("", "", "")
+    coloured = sys.stderr.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    red, dim, off = ("\x1b[31m", "\x1b[2m", "\x1b[0m") if coloured else ("", "", "")
     lines = [printable(line) for line in error.message.splitlines()] or [error.reason]
     print(f"{red}✘{off} {lines[0]}", file=sys.stderr)
     for line in lines[1:]:

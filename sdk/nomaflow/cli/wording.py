@@ -17,7 +17,9 @@ __all__ = [
     "duration",
     "elapsed",
     "extras_text",
+    "first_line",
     "moment",
+    "paragraph",
     "printable",
 ]
 
@@ -59,6 +61,21 @@ _UNSAFE = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u200e\u200f\u2028\u2029\u202a
 def printable(text: str) -> str:
     """Return text that cannot steer a terminal: control characters, bidi overrides and stray bytes are spelled out."""
     return _UNSAFE.sub(_spelled, text)
+
+
+def paragraph(text: str, *, indent: int) -> str:
+    """Return text as ``printable`` does, but for its line breaks: every further line is indented.
+
+    So a traceback can be read, and still no text can look like a line of ours.
+    """
+    first, *more = [printable(line) for line in text.replace("\r\n", "\n").rstrip("\n").split("\n")]
+    return "\n".join([first, *(" " * indent + line if line else "" for line in more)])
+
+
+def first_line(text: str) -> str:
+    """Return the first line of a text as ``printable`` does, with ``…`` where there are more."""
+    first, *more = text.splitlines() or [""]
+    return printable(first) + (" …" if any(more) else "")
 
 
 def _spelled(match: re.Match[str]) -> str:

@@ -102,7 +102,7 @@ async def test_following_as_json_ends_with_the_run(kernel: FakeKernel, command: 
 
 async def test_logs_are_one_object_a_line(kernel: FakeKernel, command: Command) -> None:
     """``logs -o json`` has the promised keys; filters go to the kernel; any byte survives."""
-    kernel.runs["run_1"] = make_run("run_1", "SUCCEEDED")
+    kernel.runs["run_1"] = make_run("run_1", "SUCCEEDED", steps=[run_pb2.Step(name="one")])
     await kernel.say(b"quiet", level=10)
     await kernel.say(b"loud \xff", level=40)
     done = await command(
@@ -214,6 +214,35 @@ async def test_other_commands_answer_in_json(kernel: FakeKernel, command: Comman
     assert forgotten == {"host": "old", "released_job_ids": ["a", "b"]}
     job = json.loads((await command("job", "nightly", *remote)).out)
     assert (job["definition"], job["recent_runs"][0]["run_id"]) == ({"id": "nightly"}, "run_1")
+
+
+async def test_a_typo_in_a_filter_is_no_empty_answer(kernel: FakeKernel, command: Command) -> None:
+    """``runs JOB`` of a job that does not exist and ``logs --step`` of a step that a run does not have are refused."""
+    kernel.refusals["GetJob"] = [
+        Refusal(grpc.StatusCode.NOT_FOUND, "no job has the id 'nighty'", reason="JOB_NOT_FOUND")
+    ]
+    done = await command("runs", "nighty", "--address", kernel.address)
+    assert (done.code, "no job has the id 'nighty'" in done.err) == (2, True)
+    kernel.runs["run_1"] = make_run("run_1", "SUCCEEDED")
+    done = await command("logs", "run_1", "--step", "nope", "--address", kernel.address)
+    assert (done.code, "run run_1 has no step 'nope'" in done.err) == (2, True)
+
+
+async def test_a_key_that_was_used_is_a_warning_for_programs_too(kernel: FakeKernel, command: Command) -> None:
+    """Standard error holds JSON where the output does."""
+    kernel.triggered["k"] = "run_1"
+    kernel.runs["run_1"] = make_run("run_1", "SUCCEEDED")
+    for _ in range(2):
+        done = await command("run", "nightly", "--key", "k", "--address", kernel.address, "-o", "json")
+    assert "the key was used before" in json.loads(done.err)["warning"]
+
+
+async def test_a_table_in_a_pipe_has_no_blanks_at_its_right(kernel: FakeKernel, command: Command) -> None:
+    """So it does not wrap in a terminal that is narrower than the pipe's width."""
+    kernel.runs["run_1"] = make_run("run_1", "SUCCEEDED")
+    done = await command("runs", "--address", kernel.address)
+    assert "run_1" in done.out
+    assert not any(line.endswith(" ") for line in done.out.splitlines())
 
 
 async def test_a_reader_that_goes_away_is_no_traceback(kernel: FakeKernel, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from fake_kernel import FakeKernel, make_run
 from nomaflow.cli.live import Connected, PlainScreen
 from nomaflow.cli.live.following import _Follower
 from nomaflow.cli.output import console
+from nomaflow.client import decoding
 from nomaflow_api.v1 import run_pb2
 
 PATIENCE = 20.0
@@ -145,9 +146,27 @@ def test_a_listener_that_comes_late_is_told() -> None:
     assert heard == [False, True]
 
 
+def test_in_a_pipe_the_end_of_the_run_is_said_last(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each state is printed once; a run ends after its steps."""
+    message = make_run("run_1", "RUNNING")
+    attempt = message.steps.add(name="one").attempts.add(attempt=1, state=run_pb2.ATTEMPT_STATE_DISPATCHED)
+    screen = PlainScreen(console=console())
+    screen.update(decoding.run(message))
+    message.state, attempt.state = run_pb2.RUN_STATE_SUCCEEDED, run_pb2.ATTEMPT_STATE_SUCCEEDED
+    screen.update(decoding.run(message))
+    screen.update(decoding.run(message))
+    said = [line.split("  ")[0] for line in capsys.readouterr().out.splitlines()]
+    assert said == [
+        "— nightly RUNNING",
+        "— step one DISPATCHED",
+        "— step one SUCCEEDED",
+        "— nightly SUCCEEDED",
+    ]
+
+
 async def test_the_refresh_ends_when_told_to_in_the_moment_of_an_event() -> None:
     """A cancel that comes together with an event is not lost: the view ends when the run does."""
-    run = SimpleNamespace(run_id="run_1", job_id="j", state="RUNNING", steps=())
+    run = SimpleNamespace(run_id="run_1", job_id="j", state="RUNNING", terminal=False, steps=())
 
     async def get_run(run_id: str) -> Any:
         return run

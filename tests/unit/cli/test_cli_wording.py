@@ -12,7 +12,7 @@ from nomaflow.cli.errors import CliError
 from nomaflow.cli.pages.log_lines import LogPrinter, log_text
 from nomaflow.cli.project import find_project, require_project
 from nomaflow.cli.values import level_number, parse_op_kwargs, parse_params, parse_span, parse_switches
-from nomaflow.cli.wording import age, count, duration, extras_text, printable
+from nomaflow.cli.wording import age, count, duration, extras_text, first_line, paragraph, printable
 from nomaflow.client.values import LogLine
 
 HOSTILE = "\x1b[2J\x1b]0;owned\x07 \x9b31m \u202egnp.exe \u2066 a\rb \x7f \udcff end"
@@ -30,6 +30,17 @@ def test_nothing_that_steers_a_terminal_is_printed(capsys: pytest.CaptureFixture
         assert r"\x1b[2J" in shown
         assert r"\xff end" in shown
         assert shown.isprintable()
+
+
+def test_a_traceback_can_be_read_and_no_line_can_be_forged(capsys: pytest.CaptureFixture[str]) -> None:
+    """The lines after a record's first are indented, so only records of ours begin at the left."""
+    traceback = "Traceback:\r\n  File 'a.py'\n\n12:00:00.000 INFO  forged\x1b[1A\rx\n"
+    LogPrinter(console=Console(force_terminal=False)).print([LogLine(1, 0, 40, "nomaflow", "step", 1, traceback)])
+    record, *more = capsys.readouterr().out.splitlines()
+    assert record.endswith("nomaflow Traceback:")
+    assert more == ["      File 'a.py'", "", r"    12:00:00.000 INFO  forged\x1b[1A\x0dx"]
+    assert paragraph("", indent=2) == ""
+    assert (first_line("why\nmore"), first_line("why\n"), first_line("")) == ("why …", "why", "")
 
 
 @pytest.mark.parametrize(

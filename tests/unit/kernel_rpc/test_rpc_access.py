@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import stat
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from google.protobuf.descriptor import ServiceDescriptor
@@ -14,11 +15,14 @@ import nomaflow_kernel
 from nomaflow_api.v1 import host_gateway_service_pb2, kernel_service_pb2
 from nomaflow_kernel.rpc import POLICY, AccessControl, TokenFileError, Tokens
 from nomaflow_kernel.rpc.access import Role
+from nomaflow_kernel.rpc.endpoints import Endpoints, service_handler
 from nomaflow_kernel.rpc.errors import NotAuthenticated, NotPermitted
 
-SERVED: list[ServiceDescriptor] = [
+OURS: list[ServiceDescriptor] = [
     kernel_service_pb2.DESCRIPTOR.services_by_name["KernelService"],
     host_gateway_service_pb2.DESCRIPTOR.services_by_name["HostGatewayService"],
+]
+THEIRS: list[ServiceDescriptor] = [
     health_pb2.DESCRIPTOR.services_by_name["Health"],
     reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"],
 ]
@@ -27,9 +31,30 @@ ATTACH = "/nomaflow_api.v1.HostGatewayService/Attach"
 
 
 def test_every_method_that_is_served_has_a_policy_and_no_other_has() -> None:
-    """A new rpc without a decision on who may call it fails here."""
-    methods = {f"/{service.full_name}/{method.name}" for service in SERVED for method in service.methods}
-    assert POLICY.keys() == methods
+    """A new rpc of ours without a decision on who may call it fails here; a later release of theirs may have more."""
+    assert POLICY.keys() - methods_of(THEIRS) == methods_of(OURS)
+
+
+def test_an_rpc_that_a_later_release_brings_is_not_served() -> None:
+    """A service of theirs may have rpcs that are not served; one of ours may not, and none may lack one."""
+    endpoints = Endpoints(access=AccessControl(tokens=None), on_error=lambda _: None, deadlines={})
+    health = THEIRS[0]
+
+    async def call(_request: object, _caller: object) -> None:
+        """Answer nothing."""
+
+    with pytest.raises(ValueError, match=r"has \['Check', .*'Watch'\], served are \['Check'\]"):
+        service_handler(health, {"Check": call}, endpoints)
+    with pytest.raises(ValueError, match="served are \\['Chekc'\\]"):
+        service_handler(health, {"Chekc": call}, endpoints, may_grow=True)
+    handler = service_handler(health, {"Check": call}, endpoints, may_grow=True)
+    served = [path for path in methods_of([health]) if handler.service(SimpleNamespace(method=path)) is not None]
+    assert served == ["/grpc.health.v1.Health/Check"]
+
+
+def methods_of(services: list[ServiceDescriptor]) -> set[str]:
+    """Return the paths of all rpcs."""
+    return {f"/{service.full_name}/{method.name}" for service in services for method in service.methods}
 
 
 def test_clients_and_hosts_have_nothing_in_common_but_health() -> None:
@@ -120,5 +145,5 @@ def test_no_repr_shows_a_token(tmp_path: Path) -> None:
 def test_the_documentation_names_every_method() -> None:
     """docs/grpc_api.md is not behind the .proto files."""
     text = (Path(nomaflow_kernel.__file__).parents[2] / "docs" / "grpc_api.md").read_text()
-    names = [method.name for service in SERVED[:2] for method in service.methods]
+    names = [method.name for service in OURS for method in service.methods]
     assert [name for name in names if f"`{name}`" not in text] == []

@@ -28,9 +28,8 @@ from nomaflow_kernel.domain.reasons import Reason
 from nomaflow_kernel.domain.records import EventRecord, TriggerKind
 from nomaflow_kernel.domain.states import AttemptState, RunState
 from nomaflow_kernel.feed import EventFeed
-from nomaflow_kernel.ports import RunDetail, Store
+from nomaflow_kernel.ports import RunDetail, Store, StoreInfo
 from nomaflow_kernel.runs import Engine, EngineSettings, KnownJob, TriggerCommand, TriggerOutcome
-from nomaflow_kernel.runs.triggering import canonical_json
 from nomaflow_kernel.store import open_store
 
 START_US = 1_790_000_000_000_000
@@ -66,6 +65,7 @@ class Jobs:
     invalid: dict[str, str] = field(default_factory=dict)
     removed: set[str] = field(default_factory=set)
     refusal: str | None = None
+    bounds: dict[str, int] = field(default_factory=dict)
 
     def add(self, *definitions: JobDefinition) -> None:
         """Put jobs into the catalogue."""
@@ -81,8 +81,6 @@ class Jobs:
             job_id=job_id,
             host=definition.host,
             definition=definition,
-            digest=definition.digest,
-            definition_json=canonical_json(definition.to_json()),
             valid=job_id not in self.invalid,
             removed=job_id in self.removed,
             enabled=definition.enabled,
@@ -101,6 +99,10 @@ class Jobs:
     def kind_of(self, host: str, callable: str) -> str:
         """Return the kind."""
         return "sync" if callable in self.sync_callables else "async"
+
+    def max_parallel(self, host: str) -> int | None:
+        """Return the bound the test has set."""
+        return self.bounds.get(host)
 
     def refuse_params(self, job: KnownJob, params: Collection[str], enabled_steps: Collection[str]) -> str | None:
         """Return the refusal the test has set."""
@@ -229,13 +231,14 @@ class Rig:
         self.settings = EngineSettings(heartbeat_seconds=0.5, lease_seconds=2, grace_seconds=10, grace_margin_seconds=1)
         self.hosts: list[PlayedHost] = []
         self.store: Store
+        self.info: StoreInfo
         self.feed: EventFeed
         self.engine: Engine
 
     async def open(self) -> None:
         """Open the store and start an engine, as a kernel does."""
         self.store = open_store(f"sqlite:///{self.path}")
-        info = await self.store.open()
+        self.info = info = await self.store.open()
         self.feed = EventFeed(info.last_event_seq)
         self.engine = Engine(
             store=self.store, info=info, clock=self.clock, jobs=self.jobs, feed=self.feed, settings=self.settings

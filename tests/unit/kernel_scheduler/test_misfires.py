@@ -6,6 +6,7 @@ import pytest
 
 from nomaflow_kernel.domain.jobs import Misfire
 from nomaflow_kernel.domain.reasons import Reason
+from nomaflow_kernel.domain.records import Fold
 from nomaflow_kernel.scheduler.misfires import sort_out
 
 MINUTE = 60_000_000
@@ -34,7 +35,7 @@ def fires(*minutes_ago: float) -> list[int]:
 )
 def test_policy(misfire: Misfire, due: list[int], run: int, unrun: list[tuple[str, int]]) -> None:
     """Each policy runs the fires it names, inside the window, and records the others with their count."""
-    result = sort_out(due, skipped_before=0, now_us=NOW, misfire=misfire, window_seconds=3600.0, cause=CAUSE)
+    result = sort_out(due, older=None, now_us=NOW, misfire=misfire, window_seconds=3600.0, cause=CAUSE)
     assert len(result.run_us) == run
     assert [(reason.code, fold.count) for fold, reason in result.unrun] == unrun
     assert list(result.run_us) == sorted(result.run_us)
@@ -43,15 +44,19 @@ def test_policy(misfire: Misfire, due: list[int], run: int, unrun: list[tuple[st
 def test_all_is_bounded_to_the_last_hundred() -> None:
     """With a window that takes all, at most the last 100 late fires run and the others are one row."""
     due = fires(*range(250, 0, -1))
-    result = sort_out(due, skipped_before=0, now_us=NOW, misfire=Misfire.ALL, window_seconds=1e6, cause=CAUSE)
+    result = sort_out(due, older=None, now_us=NOW, misfire=Misfire.ALL, window_seconds=1e6, cause=CAUSE)
     assert list(result.run_us) == due[-100:]
     fold, reason = result.unrun[0]
     assert (fold.first_us, fold.last_us, fold.count, reason.code) == (due[0], due[149], 150, "kernel_down")
 
 
-def test_very_old_fires_are_counted_too() -> None:
-    """Fires that were not even looked at one by one are part of the count."""
-    result = sort_out(
-        fires(120), skipped_before=5000, now_us=NOW, misfire=Misfire.LATEST, window_seconds=60, cause=CAUSE
-    )
-    assert result.unrun[0][0].count == 5001
+@pytest.mark.parametrize(("window", "code"), [(60.0, "misfire_window"), (36_000.0, "kernel_down")])
+def test_very_old_fires_are_counted_too(window: float, code: str) -> None:
+    """Fires that were not looked at one by one are in the row, with the first of all, whatever the window is."""
+    older = Fold(first_us=NOW - 500 * MINUTE, last_us=NOW - 121 * MINUTE, count=5000)
+    due = fires(120, 119)
+    result = sort_out(due, older=older, now_us=NOW, misfire=Misfire.LATEST, window_seconds=window, cause=CAUSE)
+    [(fold, reason)] = result.unrun
+    run = len(result.run_us)
+    assert (fold.first_us, fold.count, reason.code) == (older.first_us, 5002 - run, code)
+    assert fold.last_us == due[-1 - run]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,11 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "kernel_runs"))
 from rig import Rig, job
 
 from nomaflow_kernel.domain.clock import from_us
-from nomaflow_kernel.domain.jobs import PresetDefinition
+from nomaflow_kernel.domain.jobs import Overlap, PresetDefinition
 from nomaflow_kernel.domain.states import RunState
 from nomaflow_kernel.ports import PauseRecord, RunFilter
 from nomaflow_kernel.scheduler import Scheduler
+from nomaflow_kernel.store.errors import StoreBusy, StoreUnavailable
 
 
 class Bench(Rig):
@@ -27,7 +29,13 @@ class Bench(Rig):
     async def open(self) -> None:
         """Start store, engine and scheduler."""
         await super().open()
-        self.scheduler = Scheduler(store=self.store, clock=self.clock, jobs=self.jobs, engine=self.engine)
+        self.scheduler = Scheduler(
+            store=self.store,
+            clock=self.clock,
+            jobs=self.jobs,
+            engine=self.engine,
+            last_event_seq=self.info.last_event_seq,
+        )
         await self.scheduler.start()
 
     async def close(self) -> None:
@@ -101,18 +109,37 @@ async def test_downtime_is_one_row_and_the_latest_runs(bench: Bench) -> None:
     assert await bench.runs(RunState.QUEUED) == [("QUEUED", "14:23:00")]
 
 
-async def test_clock_set_back_fires_nothing_twice(bench: Bench) -> None:
-    """After the clock went back an hour, instants that fired do not fire again."""
-    bench.jobs.add(job("a", schedule="* * * * *", overlap="allow"))
+async def test_clock_set_back_fires_nothing_twice_and_goes_on_at_once(bench: Bench) -> None:
+    """After the clock went back, instants that fired do not fire again, also with a policy that would cancel; those
+    that come for the first time do."""
+    bench.jobs.add(job("a", schedule="* * * * *", overlap=Overlap.CANCEL_RUNNING))
     await bench.look()
-    await bench.tick(60)
-    bench.clock.wall_us -= 3_600_000_000
-    for _ in range(5):
+    for _ in range(3):
         await bench.tick(60)
-    assert await bench.runs() == [("QUEUED", "14:14:00")]
-    bench.clock.wall_us += 3_600_000_000
+    assert [at for _, at in await bench.runs()] == ["14:14:00", "14:15:00", "14:16:00"]
+    bench.clock.wall_us -= 4 * 60_000_000
+    await bench.tick(60)
+    await bench.tick(60)
+    assert await bench.runs(RunState.QUEUED) == [("QUEUED", "14:13:00")]
+    for _ in range(4):
+        await bench.tick(60)
+    fired = [at for _, at in await bench.runs()]
+    assert sorted(fired) == ["14:13:00", "14:14:00", "14:15:00", "14:16:00", "14:17:00", "14:18:00"]
+
+
+async def test_a_clock_that_was_ahead_in_an_earlier_life_holds_nothing_up(bench: Bench) -> None:
+    """A kernel that finds events of the future in its store does not wait for the fires it worked out back then."""
+    bench.jobs.add(job("a", schedule="0 14 * * *", overlap="allow"))
+    bench.clock.wall_us += 400 * 86_400_000_000
     await bench.look()
-    assert len(set(await bench.runs())) == len(await bench.runs())
+    await bench.host()
+    await bench.close()
+    bench.clock.wall_us -= 400 * 86_400_000_000
+    await bench.open()
+    await bench.look()
+    next_fire = bench.scheduler.next_fire_us("a")
+    assert next_fire is not None
+    assert from_us(next_fire).strftime("%Y-%m-%dT%H:%M") == "2026-09-22T14:00"
 
 
 async def test_clock_set_forward_is_a_misfire_with_its_reason(bench: Bench) -> None:
@@ -157,3 +184,146 @@ async def test_a_changed_schedule_counts_from_now(bench: Bench) -> None:
     await bench.look()
     assert bench.scheduler.next_fire_us("a") is None
     assert [row.next_fire_us for row in await bench.store.schedules()] == [None]
+
+
+async def missed(bench: Bench) -> list[tuple[str, int, str, str]]:
+    """Return (code, count, first, last) of the MISSED rows, oldest first."""
+    page = await bench.store.list_runs(RunFilter(states=(RunState.MISSED,)), before="", limit=50)
+    found = []
+    for run in reversed(page.runs):
+        assert run.reason is not None
+        assert run.fold is not None
+        first, last = (from_us(at).strftime("%H:%M:%S") for at in (run.fold.first_us, run.fold.last_us))
+        found.append((run.reason.code, run.fold.count, first, last))
+    return found
+
+
+async def test_a_pause_that_ended_while_the_kernel_was_down_covers_its_own_time_only(bench: Bench) -> None:
+    """Fires of the pause are MISSED paused with its reason; those after its end follow the misfire policy."""
+    bench.jobs.add(job("a", schedule="* * * * *", overlap="allow"))
+    await bench.look()
+    start = bench.clock.now_us()
+    pause = PauseRecord(scope="all", name="", by="", why="audit", since_us=start, until_us=start + 130_000_000)
+    await bench.engine.set_pause(pause)
+    await bench.close()
+    bench.clock.advance(300)
+    await bench.open()
+    await bench.look()
+    assert await missed(bench) == [
+        ("paused", 2, "14:14:00", "14:15:00"),
+        ("kernel_down", 2, "14:16:00", "14:17:00"),
+    ]
+    assert await bench.runs(RunState.QUEUED) == [("QUEUED", "14:18:00")]
+    assert bench.engine.pauses() == []
+
+
+async def test_a_fire_at_the_very_end_of_a_pause_runs(bench: Bench) -> None:
+    """A pause until an instant does not hold the fire of that instant."""
+    bench.jobs.add(job("a", schedule="* * * * *", overlap="allow"))
+    await bench.look()
+    now = bench.clock.now_us()
+    pause = PauseRecord(scope="job", name="a", by="", why="", since_us=now, until_us=now + 40_000_000)
+    await bench.engine.set_pause(pause)
+    await bench.tick(40)
+    assert await bench.runs() == [("QUEUED", "14:14:00")]
+
+
+async def test_fires_that_a_failing_store_held_up_say_so(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are late for no fault of the clock: the reason is kernel_held_up, each is there once, the latest runs."""
+    bench.jobs.add(job("a", schedule="* * * * *", overlap="allow"))
+    await bench.look()
+    real, working = bench.store.apply, [False]
+
+    async def apply(*args: object, **kwargs: object) -> object:
+        if not working[0]:
+            raise StoreBusy("locked")
+        return await real(*args, **kwargs)  # type: ignore[arg-type]  # handed through
+
+    monkeypatch.setattr(bench.store, "apply", apply)
+    for _ in range(4):
+        await bench.tick(60)
+    working[0] = True
+    await bench.look()
+    assert await missed(bench) == [("kernel_held_up", 3, "14:14:00", "14:16:00")]
+    assert await bench.runs(RunState.QUEUED) == [("QUEUED", "14:17:00")]
+
+
+async def test_a_commit_whose_answer_was_lost_fires_once(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fire that was stored all the same is not tried again: its successor would cancel it."""
+    bench.jobs.add(job("a", schedule="* * * * *", overlap=Overlap.CANCEL_RUNNING))
+    await bench.look()
+    real, lost = bench.store.apply, [False]
+
+    async def apply(*args: object, **kwargs: object) -> object:
+        result = await real(*args, **kwargs)  # type: ignore[arg-type]  # handed through
+        if not lost[0]:
+            lost[0] = True
+            raise StoreUnavailable("the answer is lost", outcome_unknown=True)
+        return result
+
+    monkeypatch.setattr(bench.store, "apply", apply)
+    await bench.tick(45)
+    await bench.look()
+    assert await bench.runs() == [("QUEUED", "14:14:00")]
+
+
+async def test_other_zone_data_loses_no_fire_that_was_due(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A zone update during a downtime works out coming fires anew, and those that were due are still judged."""
+    bench.jobs.add(job("a", schedule="* * * * *", overlap="allow"))
+    await bench.look()
+    await bench.close()
+    bench.clock.advance(120)
+    monkeypatch.setattr("nomaflow_kernel.scheduler.schedules.zone_data_version", lambda: "2099z")
+    await bench.open()
+    await bench.look()
+    assert await missed(bench) == [("kernel_down", 1, "14:14:00", "14:14:00")]
+    assert await bench.runs(RunState.QUEUED) == [("QUEUED", "14:15:00")]
+    [row] = await bench.store.schedules()
+    assert row.fingerprint.endswith("2099z")
+
+
+async def test_a_long_downtime_of_a_frequent_schedule_is_counted_exactly(bench: Bench) -> None:
+    """More fires than are looked at one by one are still in the row, from the very first."""
+    bench.jobs.add(job("a", schedule="* * * * * *", overlap="allow", misfire="skip"))
+    await bench.look()
+    await bench.close()
+    bench.clock.advance(3_000)
+    await bench.open()
+    await bench.look()
+    on_time = len(await bench.runs(RunState.QUEUED))
+    [(code, count, first, _)] = await missed(bench)
+    assert (code, first, count + on_time) == ("kernel_down", "14:13:21", 3_000)
+
+
+async def test_a_refused_fire_leaves_a_row(bench: Bench) -> None:
+    """A fire that the kernel cannot accept is MISSED with what refused it."""
+    bench.jobs.add(job("a", schedule="* * * * *", overlap="allow"))
+    await bench.look()
+    bench.engine._state.settings = replace(bench.engine._state.settings, max_waiting=0)
+    await bench.tick(45)
+    assert await missed(bench) == [("fire_refused", 1, "14:14:00", "14:14:00")]
+
+
+async def test_preset_flags_and_zones_are_their_own(bench: Bench) -> None:
+    """A preset fires where its job is disabled, in its own zone, and not where it is disabled itself."""
+    own = PresetDefinition(name="own", schedule="0 17 * * *", timezone="Asia/Kolkata", params={"p": 1})
+    off = PresetDefinition(name="off", schedule="* * * * *", enabled=False)
+    bench.jobs.add(job("a", schedule="* * * * *", enabled=False, presets=(own, off)))
+    await bench.look()
+    assert [bench.scheduler.next_fire_us("a", preset) is not None for preset in ("", "own", "off")] == [
+        False,
+        True,
+        False,
+    ]
+    next_fire = bench.scheduler.next_fire_us("a", "own")
+    assert next_fire is not None
+    assert from_us(next_fire).strftime("%H:%M") == "11:30"
+
+
+async def test_a_kernel_that_is_fenced_stops_firing_quietly(bench: Bench) -> None:
+    """Once the engine refuses, the scheduler ends by itself and can still be stopped."""
+    bench.jobs.add(job("a", schedule="* * * * *"))
+    await bench.look()
+    await bench.engine.stop()
+    await bench.tick(60)
+    await bench.scheduler.stop()

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import islice
+
 from sqlalchemy import Connection, and_, or_, select, text
 
 from nomaflow_kernel.domain.records import RunRecord
 from nomaflow_kernel.domain.states import RunState
-from nomaflow_kernel.ports import DuplicateRun
+from nomaflow_kernel.ports import DuplicateRun, RunOfRequest
 from nomaflow_kernel.store.schema import runs
 
-__all__ = ["find_duplicate"]
+__all__ = ["find_duplicate", "run_of_request", "slots_taken"]
+
+_CHUNK = 500
 
 # Literal, as in the partial indexes: SQLite uses those only where it sees their very condition.
 _HAS_REQUEST_ID = text("runs.request_id <> ''")
@@ -33,3 +38,22 @@ def find_duplicate(connection: Connection, run: RunRecord) -> DuplicateRun | Non
         same_request=same_slot or found.request_hash == run.request_hash,
         existing_state=RunState(found.state),
     )
+
+
+def run_of_request(connection: Connection, *, job_id: str, request_id: str) -> RunOfRequest | None:
+    """Return the run of a job that a request id was used for, or None."""
+    columns = (runs.c.run_id, runs.c.request_hash, runs.c.state)
+    query = select(*columns).where(runs.c.job_id == job_id, runs.c.request_id == request_id, _HAS_REQUEST_ID)
+    row = connection.execute(query).one_or_none()
+    if row is None:
+        return None
+    return RunOfRequest(run_id=row.run_id, request_hash=row.request_hash, state=RunState(row.state))
+
+
+def slots_taken(connection: Connection, *, slots: Sequence[str]) -> frozenset[str]:
+    """Return those of some slots that have a run."""
+    taken: set[str] = set()
+    left = iter(slots)
+    while chunk := list(islice(left, _CHUNK)):
+        taken.update(connection.execute(select(runs.c.slot).where(runs.c.slot.in_(chunk), _HAS_SLOT)).scalars())
+    return frozenset(taken)

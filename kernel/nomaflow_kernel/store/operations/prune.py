@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from sqlalchemy import ColumnElement, Connection, delete, select
 
 from nomaflow_kernel.domain.ids import first_run_id
 from nomaflow_kernel.domain.states import RUN_TERMINAL
+from nomaflow_kernel.store.operations.runs import job_ids
 from nomaflow_kernel.store.schema import attempts, events, log_chunks, runs
 
 __all__ = ["prunable_runs", "remove_notices", "remove_runs"]
@@ -24,7 +25,7 @@ def prunable_runs(
     if before_us is not None:
         found.update(dict.fromkeys(_finished_before(connection, job_id, before_us, limit)))
     if keep_runs is not None:
-        jobs = [job_id] if job_id else _job_ids(connection)
+        jobs = [job_id] if job_id else job_ids(connection)
         for job in jobs:
             if len(found) >= limit:
                 break
@@ -56,18 +57,6 @@ def _beyond(connection: Connection, job_id: str, keep_runs: int, limit: int) -> 
         .limit(limit)
     )
     return connection.execute(query).scalars().all()
-
-
-def _job_ids(connection: Connection) -> Iterator[str]:
-    """Yield every job with a run: one step in the index per job, however many runs."""
-    job_id = ""
-    while True:
-        query = select(runs.c.job_id).where(runs.c.job_id > job_id).order_by(runs.c.job_id).limit(1)
-        following = connection.execute(query).scalar_one_or_none()
-        if following is None:
-            return
-        yield following
-        job_id = following
 
 
 def remove_runs(connection: Connection, run_ids: Sequence[str]) -> int:

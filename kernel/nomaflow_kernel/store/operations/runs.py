@@ -16,7 +16,7 @@ from nomaflow_kernel.ports import ActiveRuns, RunDetail, RunFilter, RunPage
 from nomaflow_kernel.store.rows import attempt_from_row, run_from_row
 from nomaflow_kernel.store.schema import attempts, definitions, runs
 
-__all__ = ["active_runs", "last_runs", "list_runs", "run_details"]
+__all__ = ["active_runs", "job_ids", "last_runs", "list_runs", "run_details"]
 
 _CHUNK = 500
 _SINCE_SLACK_MS = 60_000
@@ -143,6 +143,17 @@ def last_runs(connection: Connection, job_ids: Sequence[str]) -> dict[str, RunRe
             run = run_from_row(row)
             newest[run.job_id] = run
     return newest
+
+
+def job_ids(connection: Connection) -> list[str]:
+    """Return every job with a run: one step in the index per job, however many runs."""
+    found = [""]
+    while True:
+        query = select(runs.c.job_id).where(runs.c.job_id > found[-1]).order_by(runs.c.job_id).limit(1)
+        following = connection.execute(query).scalar_one_or_none()
+        if following is None:
+            return found[1:]
+        found.append(following)
 
 
 def _chunks(values: Sequence[str]) -> Iterator[list[str]]:

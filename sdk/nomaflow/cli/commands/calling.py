@@ -16,7 +16,7 @@ from nomaflow.cli.invocation import Invocation, local_command
 from nomaflow.cli.output import print_json
 from nomaflow.cli.project import require_project
 from nomaflow.cli.values import level_number, parse_params
-from nomaflow.cli.wording import amount, extras_text, printable
+from nomaflow.cli.wording import amount, extras_text, paragraph
 
 __all__ = ["register"]
 
@@ -84,4 +84,4 @@ def _print(outcome: dict[str, Any]) -> None:
     if outcome["extras"]:
         print(f"  extras         {extras_text(outcome['extras'])}")
     if outcome["error"]:
-        print(f"  error          {printable(outcome['error'])}")
+        print(f"  error          {paragraph(outcome['error'], indent=17)}")

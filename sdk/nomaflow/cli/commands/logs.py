@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nomaflow.cli.errors import CliError
 from nomaflow.cli.invocation import Invocation, remote_command
 from nomaflow.cli.kernel_access import talk
 from nomaflow.cli.output import console, print_json_line
@@ -13,6 +14,7 @@ from nomaflow.cli.values import level_number
 
 if TYPE_CHECKING:
     from nomaflow.client import KernelClient
+    from nomaflow.client.values import RunView
 
 __all__ = ["register"]
 
@@ -35,6 +37,8 @@ def logs(
     lowest = level_number(level) if level else 0
 
     async def ask(kernel: KernelClient) -> None:
+        if step:
+            _check_step(await kernel.get_run(run), step)
         blocks = kernel.read_log_blocks(run, follow=follow, step=step, min_level=lowest, tail=tail)
         if invocation.as_json:
             async for block in blocks:
@@ -48,3 +52,11 @@ def logs(
             printer.print(block)
 
     talk(invocation, ask, retry_seconds=300)
+
+
+def _check_step(run: RunView, step: str) -> None:
+    names = [one.name for one in run.steps]
+    if step not in names:
+        raise CliError(
+            f"run {run.run_id} has no step {step!r}", fix=f"its steps are {', '.join(map(repr, names)) or 'none'}"
+        )

@@ -12,7 +12,7 @@ import typer
 from nomaflow.cli.errors import RUN_EXIT_CODES, CliError, ExitCode
 from nomaflow.cli.invocation import Invocation, remote_command
 from nomaflow.cli.kernel_access import talk
-from nomaflow.cli.output import console, print_json
+from nomaflow.cli.output import console, print_json, print_warnings
 from nomaflow.cli.values import level_number, parse_op_kwargs, parse_params, parse_switches
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ def _run(
         return started, found
 
     started, found = talk(invocation, ask, retry_seconds=300 if wait else 10)
-    _print_warnings(started)
+    print_warnings(started.warnings, as_json=invocation.as_json)
     if invocation.as_json:
         print_json(found.to_json())
     else:
@@ -155,15 +155,10 @@ def _follow(invocation: Invocation, start: Callable[[KernelClient], Awaitable[_S
 
     async def ask(kernel: KernelClient) -> ExitCode:
         started = await start(kernel)
-        _print_warnings(started)
+        print_warnings(started.warnings, as_json=invocation.as_json)
         return await follow_run(kernel=kernel, run_id=started.run_id, screen=screen, connected=connected)
 
     raise typer.Exit(talk(invocation, ask, retry_seconds=300, on_connected=connected))
-
-
-def _print_warnings(started: _Started) -> None:
-    for warning in started.warnings:
-        console(stderr=True).print(f"! {warning}", style="yellow")
 
 
 def _print_started(run: RunView) -> None:

@@ -43,7 +43,10 @@ def runs(
     after = parse_instant(since, option="--since") if since else None
 
     async def ask(kernel: KernelClient) -> list[RunView]:
-        return await _newest(kernel, job=job, states=state or [], host=host, since=after, limit=limit)
+        found = await _newest(kernel, job=job, states=state or [], host=host, since=after, limit=limit)
+        if job and not found:
+            await kernel.get_job(job)  # A typo is told from a job that has not run.
+        return found
 
     found = talk(invocation, ask)
     if invocation.as_json:
@@ -51,7 +54,9 @@ def runs(
         return
     from nomaflow.cli.pages.tables import runs_table
 
-    console().print(runs_table(found) if found else "no runs yet; start one with: nomaflow run JOB --follow")
+    narrowed = state or host or since
+    nothing = f"no runs yet; start one with: nomaflow run {job or 'JOB'} --follow" if not narrowed else "no such runs"
+    console().print(runs_table(found) if found else nothing)
 
 
 async def _newest(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -49,7 +50,8 @@ def init(
         return
     for name in sorted(files):
         print(f"  {directory / name}")
-    print(f"\nnow: nomaflow up {directory}\nand in another terminal: cd {directory} && nomaflow run cleanup --follow")
+    name = shlex.quote(str(directory))
+    print(f"\nnow: nomaflow up {name}\nand in another terminal: cd {name} && nomaflow run cleanup --follow")
 
 
 def _files() -> dict[str, str]:

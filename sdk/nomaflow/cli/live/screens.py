@@ -111,11 +111,17 @@ class PlainScreen:
 
     def update(self, run: RunView) -> None:
         """Print states that have not been printed yet."""
-        self._say("", run.state, f"{run.job_id} {run.state}  {run.run_id}")
+        if not run.terminal:
+            self._run(run)
         for step in run.steps:
             for attempt in step.attempts:
                 words = f"step {step.name} {attempt.state}{_facts(attempt)}"
                 self._say(f"{step.name}/{attempt.attempt}", attempt.state, words)
+        if run.terminal:
+            self._run(run)
+
+    def _run(self, run: RunView) -> None:
+        self._say("", run.state, f"{run.job_id} {run.state}  {run.run_id}")
 
     def _say(self, what: str, state: str, words: str) -> None:
         if (what, state) not in self._shown:

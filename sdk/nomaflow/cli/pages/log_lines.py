@@ -7,16 +7,17 @@ from collections.abc import Iterable
 from rich.console import Console
 from rich.text import Text
 
-from nomaflow.cli.wording import clock_time, printable
+from nomaflow.cli.wording import clock_time, paragraph, printable
 from nomaflow.client.values import LogLine, from_micros
 
 __all__ = ["LogPrinter", "log_text"]
 
+_INDENT = 4
 _LEVEL_STYLES = ((50, "bold white on red"), (40, "red"), (30, "yellow"), (20, "green"))
 
 
 def log_text(line: LogLine, *, with_step: bool) -> Text:
-    """Return one line; its control characters are spelled out."""
+    """Return one record; its control characters are spelled out, the lines after its first are indented."""
     text = Text(no_wrap=True)
     text.append(clock_time(from_micros(line.at_us), millis=True), style="dim")
     text.append(f" {line.level_name:<8}", style=_level_style(line.level))
@@ -24,7 +25,7 @@ def log_text(line: LogLine, *, with_step: bool) -> Text:
         text.append(f" {printable(line.step)}", style="dim cyan")
     text.append(f" {printable(line.logger)} ", style="dim")
     style = _level_style(line.level) if line.level >= 30 else ""
-    text.append(printable(line.message), style=style)
+    text.append(paragraph(line.message, indent=_INDENT), style=style)
     if line.continued:
         text.append(" ⏎ goes on", style="dim")
     if line.shared:

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nomaflow.cli.pages.cells import grid, run_state, state, table, took, when
-from nomaflow.cli.wording import GLYPHS, STYLES, amount, count, duration, elapsed, extras_text, printable
+from nomaflow.cli.wording import GLYPHS, STYLES, amount, count, duration, elapsed, extras_text, paragraph, printable
 from nomaflow.client.values import AttemptView, RunView, StepView
 
 __all__ = ["headline", "run_page", "started_line", "steps_table", "summary"]
@@ -121,14 +121,14 @@ def _trouble(run: RunView) -> Iterator[RenderableType]:
         text = last.error or (last.reason.message if last.reason else "")
         style = STYLES[last.state]
         line = Text.assemble((f"{GLYPHS[last.state]} ", style), (printable(step.name), "bold"), "  ")
-        line.append("\n  ".join(printable(part) for part in text.splitlines()))
+        line.append(paragraph(text, indent=2))
         yield line
         if last.reason is not None:
             codes.add(last.reason.code)
             sentence = f": {printable(last.reason.message)}" if last.reason.message not in ("", text) else ""
             yield Text(f"  {last.reason.code}{sentence}", style="dim")
     if run.reason is not None and run.reason.code not in codes:
-        yield Text(f"  {run.reason.code}: {printable(run.reason.message)}", style="dim")
+        yield Text(f"  {run.reason.code}: {paragraph(run.reason.message, indent=2)}", style="dim")
 
 
 def _facts(run: RunView) -> Table:

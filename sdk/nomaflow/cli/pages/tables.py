@@ -20,7 +20,7 @@ from nomaflow.cli.pages.cells import (
     table,
     took,
 )
-from nomaflow.cli.wording import age, amount, count, printable
+from nomaflow.cli.wording import age, amount, count, paragraph, printable
 from nomaflow.client.values import CatalogueView, HostView, InstanceView, JobView, ReloadView, RunView
 
 __all__ = ["hosts_page", "jobs_page", "reload_page", "runs_table"]
@@ -137,8 +137,12 @@ def reload_page(outcomes: Sequence[ReloadView]) -> RenderableType:
     lines: list[RenderableType] = []
     for outcome in outcomes:
         sign = ("✔ ", "green") if outcome.accepted else ("✘ ", "red")
-        verb = "serves" if outcome.accepted else "refused the new code and goes on with"
-        text = f"instance {outcome.incarnation[:8]} {verb} generation {outcome.generation}"
-        lines.append(Text.assemble(sign, text, (f"  {printable(outcome.message)}" if outcome.message else "", "dim")))
+        who, generation = f"instance {outcome.incarnation[:8]}", f"generation {outcome.generation}"
+        if outcome.accepted:
+            lines.append(Text.assemble(sign, f"{who}: {printable(outcome.message) or f'{generation} serves'}"))
+        else:
+            text = f"{who} refused the new code and goes on with {generation}"
+            why = f"\n  {paragraph(outcome.message, indent=2)}" if outcome.message else ""
+            lines.append(Text.assemble(sign, text, why))
         lines += [problem_lines(problem) for problem in outcome.problems]
     return Group(*lines)

@@ -14,7 +14,7 @@ from nomaflow.cli.output import print_json_line
 from nomaflow.cli.pages.cells import problem_lines
 from nomaflow.cli.up.parts import PartNotice, PartState
 from nomaflow.cli.versions import installed_version
-from nomaflow.cli.wording import GLYPHS, STYLES, age, clock_time, count, duration, printable
+from nomaflow.cli.wording import GLYPHS, STYLES, age, clock_time, count, duration, first_line, printable
 from nomaflow.client.values import RUN_TERMINAL, EventView
 
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ class TextReporter:
 
     def _line(self, sign: str, style: str, what: str, text: str, at: datetime | None = None) -> None:
         stamp = clock_time(at or datetime.now().astimezone())
-        line = Text.assemble((stamp, "dim"), "  ", (sign, style), f" {printable(what):<18} ", printable(text))
+        line = Text.assemble((stamp, "dim"), "  ", (sign, style), f" {printable(what):<18} ", first_line(text))
         self._console.print(line, soft_wrap=True)
 
     def stopping(self) -> None:

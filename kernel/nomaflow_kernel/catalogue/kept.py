@@ -1,0 +1,79 @@
+"""A load as it is kept in the store, so that a start need not check ten thousand jobs again.
+
+What is kept names the code that checked it: another version of the checks, or of the zone data, loads the manifest
+anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from nomaflow_kernel import domain
+from nomaflow_kernel.catalogue.load import CatalogueLoad, LoadedJob
+from nomaflow_kernel.catalogue.problems import Problem
+from nomaflow_kernel.catalogue.zone_data import zone_data_version
+from nomaflow_kernel.domain.jobs import JobDefinition, RetentionPolicy
+
+__all__ = ["keep_load", "read_kept_load"]
+
+
+def keep_load(load: CatalogueLoad) -> dict[str, Any]:
+    """Return the load as a JSON-ready dict."""
+    return {
+        "checked_by": _checks(),
+        "jobs": [_keep_job(job) for job in load.jobs],
+        "problems": [problem.to_json() for problem in load.problems],
+        "retention": None if load.retention is None else load.retention.to_json(),
+    }
+
+
+def read_kept_load(kept: Mapping[str, Any] | None) -> CatalogueLoad | None:
+    """Return the load that `keep_load` wrote; None where there is none, or other code than this checked it."""
+    if kept is None or kept.get("checked_by") != _checks():
+        return None
+    retention = kept["retention"]
+    return CatalogueLoad(
+        jobs=tuple(_read_job(job) for job in kept["jobs"]),
+        problems=tuple(map(Problem.from_json, kept["problems"])),
+        retention=None if retention is None else RetentionPolicy.from_json(retention),
+    )
+
+
+def _keep_job(job: LoadedJob) -> dict[str, Any]:
+    definition = job.definition
+    return {
+        "id": job.job_id,
+        "host": job.host,
+        "definition": None if definition is None else definition.to_json(compact=True),
+        "problems": [problem.to_json() for problem in job.problems],
+        "enabled": job.enabled,
+        "file": job.file,
+        "path": job.path,
+    }
+
+
+def _read_job(kept: Mapping[str, Any]) -> LoadedJob:
+    definition = kept["definition"]
+    return LoadedJob(
+        job_id=kept["id"],
+        host=kept["host"],
+        definition=None if definition is None else JobDefinition.from_json(definition),
+        problems=tuple(map(Problem.from_json, kept["problems"])),
+        enabled=kept["enabled"],
+        file=kept["file"],
+        path=kept["path"],
+    )
+
+
+@cache
+def _checks() -> str:
+    """Return what names the code and the zone data that checks depend on."""
+    digest = hashlib.sha256(zone_data_version().encode())
+    for package in (Path(__file__).parent, Path(domain.__file__).parent):
+        for path in sorted(package.rglob("*.py")):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()

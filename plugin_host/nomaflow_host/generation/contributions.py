@@ -1,0 +1,70 @@
+"""What the plugins of a generation contribute to its manifest: step types, and the names of injections."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from nomaflow import RunContext, Settings
+from nomaflow.calls import StepCall, StepType
+from nomaflow_api.v1.values import ValueCodecError, plain_tree
+from nomaflow_host.connectors import HostConnectorRegistry, ResolvedConnectors
+from nomaflow_host.hooks import HookHost, Problem
+from nomaflow_host.injection import BUILTIN_INJECTIONS
+from nomaflow_host.injection.references import described
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["injection_names", "step_types_of"]
+
+
+def step_types_of(hooks: HookHost) -> tuple[tuple[StepType, ...], tuple[Problem, ...]]:
+    """Return the contributed step types; one that cannot be used is a problem, as is a plugin that raises."""
+    try:
+        contributed = [each for types in hooks.call.nomaflow_step_types() for each in types]
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin's mistake is a problem, not the load's end
+        return (), (_problem(f"a plugin's nomaflow_step_types raised {described(error)}"),)
+    good: dict[str, StepType] = {}
+    problems: list[Problem] = []
+    for each in contributed:
+        try:
+            good[each.name] = replace(each, schema=plain_tree(dict(each.schema), path="schema"))
+        except (ValueCodecError, AttributeError, TypeError, ValueError) as error:
+            name = getattr(each, "name", type(each).__name__)
+            problems.append(_problem(f"the step type {name!r} of a plugin cannot be used: {error}"))
+    return tuple(good.values()), tuple(problems)
+
+
+def injection_names(hooks: HookHost, settings: Settings) -> tuple[tuple[str, ...], tuple[Problem, ...]]:
+    """Return the names that callables can be given without any op_kwarg, sorted.
+
+    Each plugin is asked with the call of no run. One that raises then keeps its names to itself, with a warning.
+    """
+    registry = HostConnectorRegistry(ResolvedConnectors())
+    call = StepCall(reference="", kind="async", ctx=RunContext(), connectors=registry, settings=settings)
+    names = set(BUILTIN_INJECTIONS)
+    problems: list[Problem] = []
+    for implementation in hooks.call.nomaflow_contribute_injections.get_hookimpls():
+        given: Mapping[str, Any] = {"call": call}
+        try:
+            answer = implementation.function(*(given[name] for name in implementation.argnames))
+            names.update(str(name) for name in answer or ())
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - as above
+            problems.append(_unknown_names(implementation.plugin_name, error))
+    return tuple(sorted(names)), tuple(problems)
+
+
+def _unknown_names(plugin: str, error: BaseException) -> Problem:
+    message = (
+        f"what the plugin {plugin!r} injects is not known before a run, "
+        f"since its nomaflow_contribute_injections raised {described(error)}"
+    )
+    fix = "let it return its names for an empty RunContext, too; values can be made on demand with a Factory"
+    return Problem(severity="warning", code="hook_failed", message=message, fix=fix)
+
+
+def _problem(message: str) -> Problem:
+    return Problem(
+        severity="error", code="hook_failed", message=message, fix="correct the plugin, then reload the host"
+    )

@@ -1,0 +1,62 @@
+"""What the import of a plugin may not change of the process it is imported into."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import signal
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from typing import Any
+
+__all__ = ["kept_manners"]
+
+_NAMES = ("stdout", "stderr", "excepthook", "displayhook")
+
+
+@contextlib.contextmanager
+def kept_manners() -> Iterator[None]:
+    """Put back afterwards what decides how steps run: signals, directory, umask, collector, streams and hooks.
+
+    An ignored SIGCHLD, for one, would hide the ends of all children from whoever waits for them. A process that an
+    import forked and that comes back here ends: one of the two is enough.
+    """
+    process, directory, collecting = os.getpid(), _directory(), gc.isenabled()
+    mask = os.umask(0o077)
+    os.umask(mask)
+    handlers = {number: signal.getsignal(number) for number in signal.valid_signals()}
+    names = {name: getattr(sys, name) for name in _NAMES}
+    try:
+        yield
+    finally:
+        if os.getpid() != process:
+            os._exit(0)
+        os.umask(mask)
+        if directory:
+            with contextlib.suppress(OSError):
+                os.chdir(directory)
+        (gc.enable if collecting else gc.disable)()
+        for name, value in names.items():
+            setattr(sys, name, value)
+        _restore(handlers)
+
+
+def _restore(handlers: Mapping[signal.Signals, Any]) -> None:
+    if threading.current_thread() is not threading.main_thread():
+        return  # no import of another thread can have set one
+    for number, handler in handlers.items():
+        if handler is not None and signal.getsignal(number) is not handler:  # None: set in C, by nobody's import
+            with contextlib.suppress(OSError, ValueError):
+                signal.signal(number, handler)  # type: ignore[arg-type]  # it came from getsignal
+
+
+def _directory() -> str:
+    try:
+        return os.getcwd()
+    except OSError:
+        return ""

@@ -1,0 +1,1 @@
+"""Steps that will not stop, and steps that say what they do."""

@@ -1,0 +1,227 @@
+"""New code beside the old: steps in flight finish on theirs, worse code is refused, poison is contained."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from stopping_system import System, alive, eventually, reason_of
+
+from nomaflow.client import SyncKernelClient
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(90)]
+
+CODE = """
+import asyncio, os, time
+from pathlib import Path
+
+VERSION = 1
+
+async def waits(*, told, **_):
+    Path(f"{told}.running").write_text(str(os.getpid()))
+    while not Path(told).exists():
+        await asyncio.sleep(0.005)
+    return VERSION
+
+def stays(*, told, **_):
+    Path(f"{told}.running").write_text(str(os.getpid()))
+    while True:
+        time.sleep(0.02)
+
+def quick(**_):
+    return VERSION
+"""
+JOBS = """
+[[jobs]]
+id = "waits"
+overlap = "allow"
+steps = [{ callable = "team:waits" }]
+
+[[jobs]]
+id = "stays"
+overlap = "allow"
+cancel_grace_seconds = 0.1
+steps = [{ callable = "team:stays" }]
+
+[[jobs]]
+id = "quick"
+overlap = "allow"
+steps = [{ callable = "team:quick" }]
+"""
+
+
+@pytest.fixture
+def system(tmp_path: Path) -> Iterator[System]:
+    """A kernel, no host yet."""
+    made = System(root=tmp_path)
+    made.start_kernel()
+    made.project("team", {"jobs.toml": JOBS, "plugins/team.py": CODE})
+    yield made
+    made.close()
+
+
+def _write(system: System, version: int) -> None:
+    # Lengths differ with the versions, so that a clock too coarse for the change cannot hide it.
+    text = CODE.replace("VERSION = 1", f"VERSION = {version}")
+    (system.root / "team" / "plugins" / "team.py").write_text(text)
+
+
+def _running(system: System, job: str, told: Path) -> tuple[str, int]:
+    """Start a step that waits to be told; return its run's id and its process."""
+    run_id = system.start(job, None, told=str(told))
+    marker = Path(f"{told}.running")
+    eventually(lambda: marker.exists() and marker.read_text() != "")
+    return run_id, int(marker.read_text())
+
+
+def _generation(system: System) -> int:
+    instance = system.instance("team")
+    return instance.generation if instance else 0
+
+
+def test_steps_in_flight_finish_on_their_generation(system: System, tmp_path: Path) -> None:
+    """``run`` and ``hosts`` say that code is newer; after ``reload`` new runs have it, old steps go on without."""
+    host = system.start_host("team")
+    told = tmp_path / "told"
+    old, pid = _running(system, "waits", told)
+    deaf, deaf_pid = _running(system, "stays", tmp_path / "never")
+    before = system.host_view("team")
+    _write(system, 22)
+    eventually(lambda: (one := system.instance("team")) is not None and one.code_newer)
+    assert "newer on disk" in system.command("hosts").stdout
+    done = system.command("run", "quick", "--wait")
+    assert "the code of host 'team' on disk is newer than what it has loaded" in done.stderr
+    reloaded = system.command("reload", "team")
+    assert (reloaded.returncode, "serves generation 2" in reloaded.stdout) == (0, True), reloaded
+    fresh = system.end(system.start("quick", None))
+    assert (fresh.rows_affected, fresh.steps[0].last.generation) == (22, 2)
+    assert alive(pid)
+    assert alive(deaf_pid)
+    system.clients[0].cancel(deaf)
+    assert system.end(deaf).state == "CANCELED"
+    assert not alive(deaf_pid)
+    told.touch()
+    run = system.end(old)
+    assert (run.state, run.rows_affected) == ("SUCCEEDED", 1)
+    assert (run.steps[0].last.generation, run.steps[0].last.worker_pid) == (1, pid)
+    eventually(lambda: not alive(pid))
+    after = system.instance("team")
+    assert before is not None
+    assert after is not None
+    assert not after.code_newer
+    assert after.loaded_at is not None
+    assert after.loaded_at > (before.instances[0].loaded_at or after.loaded_at)
+    assert after.pid == host.pid
+    assert "newer on disk" not in system.command("hosts").stdout
+    assert system.clients[0].trigger("quick").warnings == ()
+
+
+def test_sighup_reloads(system: System) -> None:
+    """SIGHUP to the host loads the code anew; worse code is refused in its log and the old goes on."""
+    host = system.start_host("team")
+    _write(system, 22)
+    os.kill(host.pid, signal.SIGHUP)
+    eventually(lambda: _generation(system) == 2)
+    assert system.end(system.start("quick", None)).rows_affected == 22
+    (host.project / "plugins" / "team.py").write_text("def quick(:\n")
+    os.kill(host.pid, signal.SIGHUP)
+    eventually(lambda: "the reload is refused, what was loaded goes on serving" in host.log)
+    assert "SyntaxError" in host.log
+    assert system.end(system.start("quick", None)).rows_affected == 22
+    (host.project / "nomaflow.toml").write_text("[host]\nmax_sync = 'many'\n")
+    os.kill(host.pid, signal.SIGHUP)
+    eventually(lambda: "host.max_sync" in host.log)
+    assert system.end(system.start("quick", None)).rows_affected == 22
+
+
+def test_watch_reloads_on_save(system: System) -> None:
+    """With ``--watch`` saving is enough; a save that breaks the code does no harm, the next one mends it."""
+    host = system.start_host("team", "--watch")
+    _write(system, 22)
+    eventually(lambda: _generation(system) == 2)
+    (host.project / "plugins" / "team.py").write_text("import os\nos._exit(3)\n")
+    eventually(lambda: "the reload is refused" in host.log)
+    assert system.end(system.start("quick", None)).rows_affected == 22
+    _write(system, 333)
+    eventually(lambda: _generation(system) > 2)
+    assert system.end(system.start("quick", None)).rows_affected == 333
+
+
+POISON = {
+    "exit": ("print('about to leave', flush=True)\nimport os\nos._exit(9)\n", "exit code 9", "about to leave"),
+    "fault": ("import ctypes\nctypes.string_at(0)\n", "segmentation fault", "poison.py"),
+    "raise": ("raise LookupError('no such table')\n", "no such table", ""),
+    "sys.exit": ("import sys\nsys.exit('bye')\n", "sys.exit", ""),
+}
+
+
+def test_poison_is_refused_and_contained(system: System) -> None:
+    """``reload`` of each poison exits with 1 and says why; the last good generation serves; ``--force`` overrides."""
+    host = system.start_host("team")
+    team = host.project / "plugins" / "team.py"
+    for code, cause, tail in POISON.values():
+        team.write_text(code)
+        done = system.command("reload", "team")
+        text = " ".join(done.stdout.split())
+        assert (done.returncode, cause in text, tail.replace("poison", "team") in text) == (1, True, True), text
+        run = system.end(system.start("quick", None))
+        assert (run.rows_affected, run.steps[0].last.generation) == (1, 1)
+    forced = system.command("reload", "team", "--force")
+    assert forced.returncode == 0, forced.stdout
+    failed = system.clients[0].get_job("quick")
+    assert not failed.valid
+    _write(system, 22)
+    assert system.command("reload", "team").returncode == 0
+    assert system.end(system.start("quick", None)).rows_affected == 22
+
+
+def test_a_flood_on_import_is_contained(system: System) -> None:
+    """A gigabyte printed by an import leaves no more than its tail: the host's memory stays as it was."""
+    host = system.start_host("team")
+    main = psutil.Process(host.pid)
+    before = main.memory_info().rss
+    flood = "import os\nblock = b'noise ' * 10_000\nfor _ in range(17_900):\n    os.write(1, block)\nos._exit(4)\n"
+    (host.project / "plugins" / "team.py").write_text(flood)
+    done = system.command("reload", "team")
+    assert done.returncode == 1
+    assert "exit code 4" in " ".join(done.stdout.split())
+    assert len(done.stdout) < 20_000
+    assert main.memory_info().rss - before < 32 << 20
+    assert system.end(system.start("quick", None)).rows_affected == 1
+
+
+def test_a_poisoned_cold_start(system: System) -> None:
+    """A host whose first load dies stays attached, says why, and serves as soon as the code is mended."""
+    team = system.root / "team" / "plugins" / "team.py"
+    team.write_text(POISON["exit"][0])
+    host = system.start_host("team", serves=False)
+    eventually(lambda: "the host serves no code until a reload succeeds" in host.log)
+    eventually(lambda: (view := system.host_view("team")) is not None and view.state == "ATTACHED")
+    _write(system, 22)
+    assert system.command("reload", "team").returncode == 0
+    assert system.end(system.start("quick", None)).rows_affected == 22
+
+
+def test_a_host_that_is_stopped_drains_with_a_deadline(system: System, tmp_path: Path) -> None:
+    """On SIGTERM a step may finish within drain_seconds; what has not is FAILED host_draining, and dead."""
+    host = system.start_host("team", settings=("drain_seconds = 1",))
+    told = tmp_path / "told"
+    polite, pid = _running(system, "waits", told)
+    deaf, deaf_pid = _running(system, "stays", tmp_path / "never")
+    os.kill(host.pid, signal.SIGTERM)
+    eventually(lambda: _state(system.clients[0], "team") == "DRAINING")
+    assert alive(pid)
+    told.touch()
+    assert system.end(polite).state == "SUCCEEDED"
+    run = system.end(deaf)
+    assert (run.state, reason_of(run)) == ("FAILED", "host_draining")
+    assert not alive(deaf_pid)
+    assert host.process.wait(10) == 0
+
+
+def _state(client: SyncKernelClient, name: str) -> str:
+    return next((one.state for one in client.list_hosts() if one.name == name), "")

@@ -1,0 +1,160 @@
+"""When a run says CANCELED its code has stopped, whatever it was doing; the system and the code are the witnesses."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+from stopping_system import Ledger, System, alive, reason_of
+
+from nomaflow.client.values import RunView
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(90)]
+
+GRACE = 0.2
+CEILING = GRACE + 3.0
+DEAF = (
+    "tight_loop",
+    "beats",
+    "swallows_everything",
+    "holds_the_gil",
+    "waits_for_a_child",
+    "deaf_child",
+    "daemonises_and_stays",
+    "daemonises_and_is_deaf",
+    "catches_and_goes_on",
+    "blocks_the_loop",
+    "async_tight_loop",
+    "deaf_worker",
+    "in_to_thread",
+    "in_executor",
+    "in_own_thread",
+    "in_deaf_task",
+)
+POLITE = ("awaits", "polls")
+LEAVING = ("daemonises", "leaves_a_thread", "leaves_work", "leaves_a_task")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stopped:
+    """A run that is over, and what was seen the moment it was said to be."""
+
+    run: RunView
+    ledger: Ledger
+    still_alive: tuple[int, ...]
+    seconds: float
+    log: str
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    """A kernel and a host with room for every hostile callable at once."""
+    made = System(root=tmp_path_factory.mktemp("ladder"))
+    made.start_kernel()
+    made.project("hostile")
+    made.start_host("hostile", settings=("max_sync = 40",))
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def canceled(system: System) -> dict[str, Stopped]:
+    """Run every callable at once, cancel each as soon as it runs, and note what the system says when it is over."""
+    ledgers = {job: system.ledger() for job in (*DEAF, *POLITE)}
+    runs = {job: system.start(job, ledger) for job, ledger in ledgers.items()}
+    began = {}
+    for job, run_id in runs.items():
+        ledgers[job].wait_for("start")
+        began[job] = time.monotonic()
+        system.clients[0].cancel(run_id, why="enough")
+    ended: dict[str, Stopped] = {}
+    while len(ended) < len(runs):
+        for job in [job for job in runs if job not in ended]:
+            run = system.run(runs[job])
+            if run.terminal:
+                ended[job] = _seen(system, run, ledgers[job], time.monotonic() - began[job])
+    return ended
+
+
+@pytest.fixture(scope="module")
+def returned(system: System) -> dict[str, Stopped]:
+    """Run every callable that leaves something behind when it returns."""
+    ledgers = {job: system.ledger() for job in LEAVING}
+    runs = {job: system.start(job, ledger) for job, ledger in ledgers.items()}
+    return {job: _seen(system, system.end(run_id), ledgers[job], 0.0) for job, run_id in runs.items()}
+
+
+def _seen(system: System, run: RunView, ledger: Ledger, seconds: float) -> Stopped:
+    named = {entry.get("child", entry["pid"]) for entry in ledger.entries()}
+    still = tuple(pid for pid in named if alive(pid))
+    return Stopped(run=run, ledger=ledger, still_alive=still, seconds=seconds, log=system.log(run.run_id))
+
+
+@pytest.mark.parametrize("job", DEAF)
+def test_deaf_code_is_dead_when_canceled_is_said(canceled: dict[str, Stopped], job: str) -> None:
+    """No process of it lives, and the ladder is in the log, rung by rung with its times."""
+    stopped = canceled[job]
+    attempt = stopped.run.steps[0].last
+    assert (stopped.run.state, attempt.state) == ("CANCELED", "CANCELED")
+    assert reason_of(attempt) == reason_of(stopped.run) == "canceled_by_user"
+    assert stopped.still_alive == ()
+    assert f"rung 1 after 0.00 s, asked to stop, {GRACE:g} s of grace" in stopped.log
+    assert "rung 2 after 0.2" in stopped.log
+    assert "stopped: none of its code runs any more" in stopped.log
+
+
+def test_the_deafest_needs_every_rung(canceled: dict[str, Stopped]) -> None:
+    """A worker that swallows every exception and ignores SIGTERM goes at the fourth rung, grace and two seconds on."""
+    for rung in ("rung 1 after 0.00", "rung 2 after 0.2", "rung 3 after 1.2", "rung 4 after 2.2"):
+        assert rung in canceled["deaf_worker"].log
+    assert "rung 4" not in canceled["tight_loop"].log
+
+
+def test_heartbeats_stand_still(canceled: dict[str, Stopped]) -> None:
+    """What showed life before shows none after: the ledgers do not grow any more."""
+    sizes = {job: one.ledger.file.stat().st_size for job, one in canceled.items()}
+    time.sleep(0.3)  # the absence of fifteen heartbeats cannot be waited for in another way
+    assert {job: one.ledger.file.stat().st_size for job, one in canceled.items()} == sizes
+
+
+def test_everything_is_dead_within_grace_and_three_seconds(canceled: dict[str, Stopped]) -> None:
+    """Though seventeen of them fight for the processors, each is over in its grace and the rungs after it."""
+    late = {job: one.seconds for job, one in canceled.items() if job in DEAF and one.seconds > CEILING + 1.0}
+    assert late == {}
+
+
+def test_polite_code_is_stopped_by_asking(canceled: dict[str, Stopped]) -> None:
+    """An await is cancelled, a polling step returns with its result kept; no second rung, and the worker lives on."""
+    for job in POLITE:
+        assert canceled[job].run.state == "CANCELED"
+        assert "rung 2" not in canceled[job].log
+        assert canceled[job].still_alive != ()
+    assert canceled["polls"].run.steps[0].last.rows_affected == 42
+
+
+@pytest.mark.parametrize("job", LEAVING)
+def test_what_outlives_a_return_is_dead_first(returned: dict[str, Stopped], job: str) -> None:
+    """SUCCEEDED is said once what the step left behind is gone, and a line says what that was."""
+    left = returned[job]
+    assert left.run.state == "SUCCEEDED"
+    assert left.run.rows_affected in (1, 7)
+    beating = {entry["pid"] for entry in left.ledger.entries("beat")}
+    assert not any(alive(pid) for pid in beating)
+    assert "running when it returned" in left.log
+
+
+def test_cancel_from_the_command_line(system: System) -> None:
+    """``nomaflow cancel`` by another client stops the run; who and why are recorded; later cancels change nothing."""
+    ledger = system.ledger()
+    run_id = system.start("beats", ledger)
+    pid = ledger.pid()
+    done = system.command("cancel", run_id, "--why", "too slow", "--wait")
+    assert done.returncode in (0, 3), done.stderr
+    assert not alive(pid)
+    run = system.run(run_id)
+    assert run.cancel is not None
+    assert run.cancel.why == "too slow"
+    again = system.client("bob").cancel(run_id, why="me too")
+    assert (again.state, again.cancel) == ("CANCELED", run.cancel)

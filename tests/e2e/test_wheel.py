@@ -1,0 +1,189 @@
+"""The built wheel: what is in it, and that each way to install it runs its part."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
+
+ROOT = Path(__file__).parents[2]
+EXTRAS = {"bare": "", "kernel": "[kernel]", "host": "[host]"}
+PATIENCE = 60.0
+ENVIRONMENT = {key: value for key, value in os.environ.items() if not key.startswith(("NOMAFLOW_", "PYTHON"))}
+ASK_KERNEL = """
+import sys
+from nomaflow.client import KernelClient, SyncKernelClient
+
+assert KernelClient
+with SyncKernelClient(sys.argv[1]) as client:
+    print(client.get_kernel().pid)
+"""
+SETTLED = """
+import importlib.util, nomaflow
+from nomaflow.client import KernelClient
+
+extra = "sqlalchemy aiosqlite alembic croniter watchfiles httpx grpc_health grpc_reflection pytest".split()
+print([name for name in extra if importlib.util.find_spec(name)], KernelClient.__name__, nomaflow.StepResult.__name__)
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Installation:
+    """A clean environment with the wheel in it, and a directory to work in."""
+
+    python: Path
+    folder: Path
+
+    def run(self, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+        """Run its Python with these arguments, check the exit code, and return what was printed."""
+        done = subprocess.run(
+            [self.python, *arguments],
+            cwd=self.folder,
+            env=ENVIRONMENT,
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+        )
+        assert done.returncode == code, done.stdout + done.stderr
+        return done
+
+    def nomaflow(self, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+        """Run the command that the wheel installed."""
+        return self.run(str(self.python.with_name("nomaflow")), *arguments, code=code)
+
+    @contextmanager
+    def running(self, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+        """Run a part in the background; stop it, and check that it ends in order."""
+        log = self.folder / f"{arguments[1]}.output"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [self.python, *arguments], cwd=self.folder, env=ENVIRONMENT, stdout=output, stderr=subprocess.STDOUT
+            )
+        try:
+            yield process
+        except BaseException:
+            print(log.read_text())
+            raise
+        finally:
+            process.send_signal(signal.SIGTERM)
+            code = process.wait(PATIENCE)
+        assert code == 0, log.read_text()
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the wheel from a copy of the tree, as a release does."""
+    tree = tmp_path_factory.mktemp("tree") / "nomaflow"
+    leave = shutil.ignore_patterns(".*", "__pycache__", "dist", "build", "*.egg-info")
+    shutil.copytree(ROOT, tree, ignore=leave)
+    built = tmp_path_factory.mktemp("dist")
+    command = [sys.executable, "-m", "build", "--wheel", "--outdir", str(built), str(tree)]
+    done = subprocess.run(command, env=ENVIRONMENT, check=False, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    [found] = built.glob("*.whl")
+    return found
+
+
+@pytest.fixture(scope="module")
+def installations(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Installation]:
+    """Install the wheel into a clean environment for each way; pip's own cache serves what they share."""
+    made = {}
+    for name, extra in EXTRAS.items():
+        folder = tmp_path_factory.mktemp(name)
+        python = folder / "venv" / "bin" / "python"
+        subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "venv"], check=True, timeout=PATIENCE)
+        options = ["--quiet", "--no-compile", "--disable-pip-version-check", "--no-input"]
+        command = [sys.executable, "-m", "pip", "--python", str(python), "install", *options, f"{wheel}{extra}"]
+        done = subprocess.run(command, env=ENVIRONMENT, check=False, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stdout + done.stderr
+        made[name] = Installation(python=python, folder=folder)
+    return made
+
+
+def test_the_wheel_holds_what_is_run_and_nothing_else(wheel: Path) -> None:
+    """Types, scaffold, migrations and protos are in the wheel; tests, plugins and caches are not."""
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+    tops = {name.split("/")[0] for name in names}
+    assert {top for top in tops if not top.endswith(".dist-info")} == {
+        "nomaflow",
+        "nomaflow_api",
+        "nomaflow_host",
+        "nomaflow_kernel",
+    }
+    for package in ("nomaflow", "nomaflow_api", "nomaflow_host", "nomaflow_kernel"):
+        assert f"{package}/py.typed" in names
+    source = {
+        f"{package}/{path.relative_to(folder / package)}"
+        for folder, package in (
+            (ROOT / "sdk", "nomaflow"),
+            (ROOT / "protos", "nomaflow_api"),
+            (ROOT / "plugin_host", "nomaflow_host"),
+            (ROOT / "kernel", "nomaflow_kernel"),
+        )
+        for path in (folder / package).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    assert {name for name in names if ".dist-info/" not in name} == source
+    assert "nomaflow/cli/scaffold/plugins/myapp/cleanup.py" in names
+    assert "nomaflow_kernel/store/migrations/env.py" in names
+    assert not [name for name in names if re.search(r"(^|/)(test_|tests/|conftest|\.nomaflow)", name)]
+
+
+def test_bare_gives_an_author_the_sdk_and_the_client(installations: Mapping[str, Installation]) -> None:
+    """Without extras: SDK, client and command line; what needs more says which extra, without a traceback."""
+    bare = installations["bare"]
+    assert bare.run("-c", SETTLED).stdout == "[] KernelClient StepResult\n"
+    assert re.fullmatch(r"nomaflow \d+\.\d+\.\d+\S*\n", bare.nomaflow("version").stdout)
+    project = str(bare.folder / "project")
+    bare.nomaflow("init", project)
+    for command in (("check", project), ("up", project), ("kernel", project), ("cron", "@daily")):
+        refused = bare.nomaflow(*command, code=2).stderr
+        assert "pip install 'nomaflow[kernel]'" in refused
+        assert "Traceback" not in refused
+    assert "pip install 'nomaflow[host]'" in bare.nomaflow("host", project, code=2).stderr
+    for part in ("kernel", "host"):
+        refused = bare.run("-m", f"nomaflow_{part}", "--project", project, code=78).stderr
+        assert refused.endswith(f"pip install 'nomaflow[{part}]'\n")
+        assert refused.count("\n") == 1
+    unreachable = bare.nomaflow("jobs", "--project", project, "-o", "json", code=5).stderr
+    assert json.loads(unreachable)["error"]["reason"] == "KERNEL_UNREACHABLE"
+
+
+def test_each_part_runs_in_its_own_environment(installations: Mapping[str, Installation], tmp_path: Path) -> None:
+    """A kernel from [kernel] and a host from [host] run a job that is triggered from the bare environment."""
+    bare, project = installations["bare"], tmp_path / "team"
+    bare.nomaflow("init", str(project))
+    address = project / ".nomaflow" / "address"
+    with installations["kernel"].running("-m", "nomaflow_kernel", "--project", str(project)) as kernel:
+        until(address.exists)
+        assert int(bare.run("-c", ASK_KERNEL, address.read_text().strip()).stdout) == kernel.pid
+        with installations["host"].running("-m", "nomaflow_host", "--project", str(project)):
+            until(lambda: "cleanup" in bare.nomaflow("jobs", "--project", str(project)).stdout)
+            run = json.loads(bare.nomaflow("run", "cleanup", "--wait", "-o", "json", "--project", str(project)).stdout)
+            assert run["state"] == "SUCCEEDED"
+            assert run["rows_affected"] > 0
+
+
+def until(true: object) -> None:
+    """Ask again until it is true."""
+    assert callable(true)
+    deadline = time.monotonic() + PATIENCE
+    while not true():
+        assert time.monotonic() < deadline, "it never came true"
+        time.sleep(0.05)

@@ -1,0 +1,159 @@
+"""What holds a run up: bounds per job and per host, pauses, and the sentence that says so."""
+
+from __future__ import annotations
+
+from rig import Rig, failed, job, step
+
+from nomaflow_kernel.domain.hosting import HeldAttempt
+from nomaflow_kernel.domain.jobs import Overlap, PresetDefinition, RetryPolicy
+from nomaflow_kernel.domain.records import TriggerKind
+from nomaflow_kernel.domain.states import AttemptState, RunState
+from nomaflow_kernel.ports import PauseRecord
+from nomaflow_kernel.runs import FireCommand, TriggerCommand
+
+
+async def test_max_parallel_of_a_host_bounds_all_its_instances(rig: Rig) -> None:
+    """Steps of both kinds on all instances count together; call_job holds none; other hosts are free."""
+    rig.jobs.bounds["demo"] = 2
+    rig.jobs.add(
+        job("a", overlap=Overlap.ALLOW),
+        job("parent", step("call", type="call_job", callable="", target_job_id="a")),
+        job("b", host="other"),
+    )
+    one, two, other = await rig.host(), await rig.host(), await rig.host(host="other")
+    await rig.trigger("parent")
+    await rig.trigger("a")
+    third = (await rig.trigger("a")).run_id
+    await rig.trigger("b")
+    await other.dispatch()
+    assert sorted([len(one.orders), len(two.orders)]) == [1, 1]
+    reason = rig.engine.waiting_reason(third)
+    assert reason is not None
+    assert (reason.code, reason.message) == ("waiting_for_slot", "host 'demo' runs 2 steps already (its max_parallel)")
+    await one.finish((await one.dispatch()).attempt_key)
+    await rig.settle()
+    assert await rig.state(third) is RunState.RUNNING
+
+
+async def test_a_step_that_follows_waits_for_the_host_s_bound_too(rig: Rig) -> None:
+    """The bound holds between the steps of a run, and runs that have begun go before those that wait."""
+    rig.jobs.bounds["demo"] = 1
+    rig.jobs.add(job("long", step("one"), step("two")), job("short", overlap=Overlap.ALLOW))
+    host = await rig.host()
+    long = (await rig.trigger("long")).run_id
+    await rig.trigger("short")
+    await host.finish((await host.dispatch()).attempt_key)
+    order = await host.dispatch(2)
+    assert (order.run_id, order.step) == (long, "two")
+    await host.finish(order.attempt_key)
+    assert (await host.dispatch(3)).job_id == "short"
+
+
+async def test_why_nothing_runs_is_said_in_one_sentence(rig: Rig) -> None:
+    """Each obstacle has its own sentence; where nothing hinders there is none."""
+    preset = PresetDefinition(name="p", schedule="* * * * *")
+    rig.jobs.add(
+        job("fine", schedule="0 0 * * *"),
+        job("off", schedule="0 0 * * *", enabled=False),
+        job("preset", enabled=False, presets=(preset,)),
+        job("away", host="nobody"),
+        job("bad"),
+        job("gone"),
+    )
+    rig.jobs.invalid["bad"] = "unknown key 'shedule'"
+    rig.jobs.removed.add("gone")
+    await rig.host()
+    assert {name: rig.engine.why_not_running(name) for name in rig.jobs.definitions} == {
+        "fine": "",
+        "off": "its schedule is switched off (enabled = false); it runs when it is started",
+        "preset": "",
+        "away": "no instance of host 'nobody' takes work",
+        "bad": "unknown key 'shedule'",
+        "gone": "host 'demo' no longer brings the job",
+    }
+    await rig.engine.set_pause(PauseRecord(scope="all", name="", by="", why="audit", since_us=0, until_us=None))
+    assert rig.engine.why_not_running("fine") == "everything is paused: audit"
+
+
+async def test_a_pause_ends_by_itself_and_lets_waiting_runs_go(rig: Rig) -> None:
+    """Also where the two clocks part: the wall clock, in which its end was given, decides."""
+    rig.jobs.add(job("a"))
+    host = await rig.host()
+    now = rig.clock.now_us()
+    pause = PauseRecord(scope="host", name="demo", by="", why="", since_us=now, until_us=now + 10_000_000)
+    await rig.engine.set_pause(pause)
+    run_id = (await rig.trigger("a")).run_id
+    await rig.advance(9)
+    assert await rig.state(run_id) is RunState.QUEUED
+    rig.clock.wall_us -= 500_000
+    await rig.advance(1.2)
+    assert host.orders == []
+    await rig.advance(0.5)
+    await host.dispatch()
+    assert rig.engine.pauses() == []
+    assert await rig.store.pauses() == []
+
+
+async def test_the_pauses_of_job_host_and_everything_are_each_their_own(rig: Rig) -> None:
+    """A run waits until the last of them is over."""
+    rig.jobs.add(job("a"))
+    host = await rig.host()
+    scopes = (("all", ""), ("host", "demo"), ("job", "a"))
+    for scope, name in scopes:
+        await rig.engine.set_pause(PauseRecord(scope=scope, name=name, by="", why="", since_us=0, until_us=None))
+    run_id = (await rig.trigger("a")).run_id
+    for scope, name in scopes:
+        assert await rig.state(run_id) is RunState.QUEUED
+        assert await rig.engine.clear_pause(scope, name)
+        await rig.settle()
+    await host.dispatch()
+
+
+async def test_overlap_binds_every_kind_of_trigger_and_names_the_other_run(rig: Rig) -> None:
+    """cron, manual, API, CLI and call_job runs are all held off by any active run; the row says by which."""
+    rig.jobs.add(job("a"), job("parent", step("call", type="call_job", callable="", target_job_id="a")))
+    active = (await rig.trigger("a", kind=TriggerKind.MANUAL)).run_id
+    for kind in (TriggerKind.API, TriggerKind.CLI, TriggerKind.MANUAL):
+        outcome = await rig.trigger("a", kind=kind)
+        assert outcome.reason is not None
+        assert (outcome.state, outcome.reason.code) == (RunState.SKIPPED, "overlap")
+        assert active in outcome.reason.message
+    slot = TriggerCommand(job_id="a", kind=TriggerKind.CRON, at_us=rig.clock.now_us(), slot="a//1")
+    await rig.engine.fire(FireCommand(triggers=(slot,)))
+    parent = (await rig.detail((await rig.trigger("parent")).run_id)).run
+    assert parent.reason is not None
+    assert (parent.state, parent.reason.code) == (RunState.FAILED, "child_not_run")
+    page = [event for event in await rig.events() if event.state == "SKIPPED"]
+    assert len(page) == 5
+
+
+async def test_many_runs_that_waited_over_a_restart_start_together(rig: Rig) -> None:
+    """What they need is loaded in bulk, in their order."""
+    rig.jobs.add(job("a", overlap=Overlap.ALLOW), job("b", overlap=Overlap.ALLOW, priority=5))
+    low = [(await rig.trigger("a")).run_id for _ in range(150)]
+    high = [(await rig.trigger("b")).run_id for _ in range(20)]
+    await rig.restart()
+    host = await rig.host(max_async=500)
+    await host.dispatch(170)
+    assert [order.run_id for order in host.orders] == [*high, *low]
+
+
+async def test_what_does_not_count_as_a_try_does_not_after_a_restart_either(rig: Rig) -> None:
+    """A refused dispatch uses up no attempt, whichever kernel counts."""
+    rig.jobs.add(job("a", retry=RetryPolicy(attempts=2, base_seconds=1, jitter=0), retry_on_lost=True))
+    host = await rig.host()
+    run_id = (await rig.trigger("a")).run_id
+    await host.finish((await host.dispatch()).attempt_key, failed("worker_killed"))
+    key = (await host.dispatch(2)).attempt_key
+    await host.start(key)
+    await rig.restart()
+    await host.attach(inventory=[HeldAttempt(attempt_key=key, state=AttemptState.RUNNING, last_seq=1, epoch=1)])
+    await host.report(key, failed(), first_seq=2)
+    await rig.advance(2)
+    await host.finish((await host.dispatch(3)).attempt_key)
+    detail = await rig.detail(run_id)
+    assert [each.state for each in detail.attempts] == [
+        AttemptState.FAILED,
+        AttemptState.FAILED,
+        AttemptState.SUCCEEDED,
+    ]

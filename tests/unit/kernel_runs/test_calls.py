@@ -1,0 +1,124 @@
+"""call_job: its time limit, what a child inherits, and lanes that no host wakes."""
+
+from __future__ import annotations
+
+import pytest
+from rig import Rig, canceled, failed, finished, job, step
+
+from nomaflow_kernel.domain.hosting import CancelOrder
+from nomaflow_kernel.domain.jobs import Overlap, PresetDefinition, RetryPolicy, StepDefinition
+from nomaflow_kernel.domain.states import AttemptState, RunState
+from nomaflow_kernel.ports import RunDetail
+
+
+def call(target: str, **fields: object) -> StepDefinition:
+    """Return a call_job step."""
+    return step("call", type="call_job", callable="", target_job_id=target, **fields)
+
+
+async def outcome(rig: Rig, run_id: str) -> tuple[RunState, str]:
+    """Return state and reason code of a run."""
+    run = (await rig.detail(run_id)).run
+    return run.state, run.reason.code if run.reason is not None else ""
+
+
+def tries(detail: RunDetail) -> list[tuple[AttemptState, str]]:
+    """Return state and reason code of every attempt."""
+    return [(each.state, each.reason.code if each.reason is not None else "") for each in detail.attempts]
+
+
+async def test_a_step_timeout_holds_for_call_job_too(rig: Rig) -> None:
+    """The child is stopped, and only then does the step fail timed_out."""
+    rig.jobs.add(job("parent", call("child", timeout_seconds=10)), job("child"))
+    host = await rig.host()
+    parent = (await rig.trigger("parent")).run_id
+    child = await host.dispatch()
+    await host.start(child.attempt_key)
+    await rig.advance(9)
+    assert len(host.orders) == 1
+    await rig.advance(2)
+    order = await host.order(2)
+    assert isinstance(order, CancelOrder)
+    assert await rig.state(parent) is RunState.RUNNING
+    await host.report(child.attempt_key, canceled("canceled_by_parent"), first_seq=2)
+    assert await outcome(rig, parent) == (RunState.FAILED, "timed_out")
+    assert await outcome(rig, child.run_id) == (RunState.CANCELED, "canceled_by_parent")
+
+
+async def test_the_timeout_of_a_call_outlives_the_kernel(rig: Rig) -> None:
+    """The limit counts on over a restart, from the moment the step began."""
+    rig.jobs.add(job("parent", call("child", timeout_seconds=10)), job("child"))
+    host = await rig.host()
+    parent = (await rig.trigger("parent")).run_id
+    child = await host.dispatch()
+    await host.start(child.attempt_key)
+    rig.clock.advance(6)
+    await rig.restart()
+    await host.attach()
+    await rig.advance(3)
+    assert not any(isinstance(order, CancelOrder) for order in host.orders)
+    await rig.advance(2)
+    await rig.settle()
+    assert isinstance(host.orders[-1], CancelOrder)
+    await host.report(child.attempt_key, canceled("canceled_by_parent"), first_seq=2)
+    assert await outcome(rig, parent) == (RunState.FAILED, "timed_out")
+
+
+async def test_a_call_that_timed_out_is_retried_like_any_failure(rig: Rig) -> None:
+    """The next try has a child of its own and its own time; a child that still waited ends at once."""
+    policy = RetryPolicy(attempts=2, base_seconds=5, jitter=0)
+    rig.jobs.add(job("parent", call("child", timeout_seconds=10, retry=policy)), job("child", host="away"))
+    host = await rig.host()
+    parent = (await rig.trigger("parent")).run_id
+    await rig.advance(10)
+    assert tries(await rig.detail(parent)) == [
+        (AttemptState.FAILED, "timed_out"),
+        (AttemptState.PENDING, "waiting_for_retry"),
+    ]
+    away = await rig.host(host="away")
+    await rig.advance(5)
+    child = await away.dispatch()
+    await rig.advance(6)
+    await away.finish(child.attempt_key, finished(rows_affected=2))
+    detail = await rig.detail(parent)
+    assert (detail.run.state, detail.run.rows_affected) == (RunState.SUCCEEDED, 2)
+    assert detail.attempts[0].child_run_id != detail.attempts[1].child_run_id
+    assert host.orders == []
+
+
+async def test_a_queued_run_whose_first_step_is_a_call_follows_the_one_before(rig: Rig) -> None:
+    """It waits in no host's lane, and starts all the same when the run before it has ended."""
+    rig.jobs.add(job("parent", call("child"), overlap=Overlap.QUEUE), job("child", overlap=Overlap.ALLOW))
+    host = await rig.host()
+    first = (await rig.trigger("parent")).run_id
+    second = (await rig.trigger("parent")).run_id
+    await host.finish((await host.dispatch()).attempt_key)
+    assert await rig.state(first) is RunState.SUCCEEDED
+    await host.finish((await host.dispatch(2)).attempt_key)
+    assert await rig.state(second) is RunState.SUCCEEDED
+
+
+@pytest.mark.parametrize(("asked", "expected"), [("", "DEBUG"), ("ERROR", "ERROR")])
+async def test_a_child_logs_at_the_level_asked_of_its_parent(rig: Rig, asked: str, expected: str) -> None:
+    """By the run, or else by the preset it was started with; down to grandchildren."""
+    preset = PresetDefinition(name="loud", log_level="DEBUG")
+    rig.jobs.add(job("top", call("middle"), presets=(preset,)), job("middle", call("leaf")), job("leaf"))
+    host = await rig.host()
+    await rig.trigger("top", preset="loud", log_level=asked)
+    order = await host.dispatch()
+    assert (order.job_id, order.log_level) == ("leaf", expected)
+    assert [each.job_id for each in order.parent_chain] == ["top", "middle"]
+
+
+async def test_a_child_s_failure_is_retried_with_a_new_child(rig: Rig) -> None:
+    """Each try of the step names the child it started."""
+    rig.jobs.add(job("parent", call("child", retry=RetryPolicy(attempts=2, base_seconds=0))), job("child"))
+    host = await rig.host()
+    parent = (await rig.trigger("parent")).run_id
+    first = await host.dispatch()
+    await host.finish(first.attempt_key, failed())
+    second = await host.dispatch(2)
+    await host.finish(second.attempt_key)
+    detail = await rig.detail(parent)
+    assert tries(detail) == [(AttemptState.FAILED, "child_failed"), (AttemptState.SUCCEEDED, "")]
+    assert [each.child_run_id for each in detail.attempts] == [first.run_id, second.run_id]

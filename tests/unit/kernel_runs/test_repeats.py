@@ -1,0 +1,130 @@
+"""The same request again, and replays."""
+
+from __future__ import annotations
+
+import pytest
+from rig import Rig, failed, finished, job, step
+
+from nomaflow_kernel.domain.errors import BadRequest, RequestIdReused
+from nomaflow_kernel.domain.hosting import CancelOrder
+from nomaflow_kernel.domain.jobs import Overlap
+from nomaflow_kernel.domain.states import AttemptState, RunState
+from nomaflow_kernel.runs import ReplayCommand
+
+
+async def test_a_repeated_request_cancels_nothing(rig: Rig) -> None:
+    """With cancel_running, a key that comes again, also after a restart, leaves the run it started alone."""
+    rig.jobs.add(job("a", overlap=Overlap.CANCEL_RUNNING))
+    host = await rig.host()
+    first = await rig.trigger("a", request_id="k", request_hash="h")
+    await host.start((await host.dispatch()).attempt_key)
+    await rig.restart()
+    await host.attach()
+    again = await rig.trigger("a", request_id="k", request_hash="h")
+    assert (again.run_id, again.deduplicated) == (first.run_id, True)
+    with pytest.raises(RequestIdReused):
+        await rig.trigger("a", request_id="k", request_hash="other")
+    assert not any(isinstance(order, CancelOrder) for order in host.orders)
+    assert (await rig.detail(first.run_id)).run.cancel is None
+
+
+async def test_a_repeated_replay_is_one_run(rig: Rig) -> None:
+    """A replay's key works as a trigger's, also with cancel_running."""
+    rig.jobs.add(job("a", overlap=Overlap.CANCEL_RUNNING))
+    host = await rig.host()
+    old = (await rig.trigger("a")).run_id
+    await host.finish((await host.dispatch()).attempt_key)
+    command = ReplayCommand(run_id=old, request_id="k", request_hash="h")
+    new = await rig.engine.replay(command)
+    await host.dispatch(2)
+    assert await rig.engine.replay(command) == new
+    await rig.restart()
+    await host.attach()
+    assert await rig.engine.replay(command) == new
+    assert (await rig.detail(new)).run.cancel is None
+    with pytest.raises(RequestIdReused):
+        await rig.engine.replay(ReplayCommand(run_id=old, request_id="k", request_hash="other"))
+
+
+async def test_a_repeated_request_that_was_skipped_is_told_so(rig: Rig) -> None:
+    """The answer is the one of the first time."""
+    rig.jobs.add(job("a"))
+    await rig.trigger("a")
+    first = await rig.trigger("a", request_id="k", request_hash="h")
+    again = await rig.trigger("a", request_id="k", request_hash="h")
+    assert (first.state, again.state, again.run_id) == (RunState.SKIPPED, RunState.SKIPPED, first.run_id)
+
+
+async def test_a_replay_never_runs_a_step_before_the_one_named(rig: Rig) -> None:
+    """Steps before it that left no output are SKIPPED with the reason, those that did are reused."""
+    rig.jobs.add(job("a", step("one"), step("two"), step("three")))
+    host = await rig.host()
+    old = (await rig.trigger("a")).run_id
+    await host.finish((await host.dispatch()).attempt_key, finished(rows_affected=3))
+    await host.finish((await host.dispatch(2)).attempt_key, failed())
+    new = await rig.engine.replay(ReplayCommand(run_id=old, from_step="three"))
+    order = await host.dispatch(3)
+    assert (order.step, order.prev_rows_affected) == ("three", 3)
+    await host.finish(order.attempt_key)
+    detail = await rig.detail(new)
+    assert [(each.step, each.state, each.reason.code if each.reason else "") for each in detail.attempts] == [
+        ("one", AttemptState.SUCCEEDED, "reused"),
+        ("two", AttemptState.SKIPPED, "before_replay"),
+        ("three", AttemptState.SUCCEEDED, ""),
+    ]
+    assert detail.run.state is RunState.SUCCEEDED
+
+
+async def test_a_replay_keeps_switches_preset_and_values_and_lays_changes_over(rig: Rig) -> None:
+    """The snapshot's layers are those of the first run; changed values win over them."""
+    rig.jobs.add(job("a", step("one", op_kwargs={"k": 0}), step("two"), params={"p": 0}))
+    host = await rig.host()
+    old = (
+        await rig.trigger(
+            "a", params={"p": 1, "q": 1}, op_kwargs={"one": {"k": 1}}, switches={"two": False}, log_level="DEBUG"
+        )
+    ).run_id
+    await host.finish((await host.dispatch()).attempt_key)
+    new = await rig.engine.replay(ReplayCommand(run_id=old, params={"q": 2}, op_kwargs={"one": {"k": 2}}, by="ann"))
+    order = await host.dispatch(2)
+    assert (order.params_json, order.kwargs_json) == ('{"p":1,"q":2}', '{"p":1,"k":2,"q":2}')
+    assert (order.log_level, str(order.trigger.kind), order.trigger.by) == ("DEBUG", "replay", "ann")
+    await host.finish(order.attempt_key)
+    assert [each.state for each in (await rig.detail(new)).attempts] == [AttemptState.SUCCEEDED, AttemptState.SKIPPED]
+
+
+async def test_a_replay_refuses_a_changed_param_that_no_step_takes(rig: Rig) -> None:
+    """As a trigger does."""
+    rig.jobs.add(job("a"))
+    host = await rig.host()
+    old = (await rig.trigger("a")).run_id
+    await host.finish((await host.dispatch()).attempt_key)
+    rig.jobs.refusal = "no enabled step takes the param 'x'"
+    with pytest.raises(BadRequest, match="takes the param 'x'"):
+        await rig.engine.replay(ReplayCommand(run_id=old, params={"x": 1}))
+    assert await rig.engine.replay(ReplayCommand(run_id=old))
+
+
+async def test_a_replay_goes_by_the_overlap_policy_of_today(rig: Rig) -> None:
+    """Not by the one in the snapshot; a job that is gone is replayed by its snapshot alone."""
+    rig.jobs.add(job("a", overlap=Overlap.ALLOW))
+    host = await rig.host()
+    old = (await rig.trigger("a")).run_id
+    await host.finish((await host.dispatch()).attempt_key)
+    rig.jobs.add(job("a", overlap=Overlap.SKIP))
+    await rig.trigger("a")
+    assert await rig.state(await rig.engine.replay(ReplayCommand(run_id=old))) is RunState.SKIPPED
+    del rig.jobs.definitions["a"]
+    assert await rig.state(await rig.engine.replay(ReplayCommand(run_id=old))) is RunState.RUNNING
+
+
+async def test_a_missed_fire_can_be_replayed(rig: Rig) -> None:
+    """A row that stands for a run that never was is a snapshot too."""
+    rig.jobs.add(job("a"))
+    host = await rig.host()
+    running = (await rig.trigger("a")).run_id
+    skipped = (await rig.trigger("a", params={"p": 1})).run_id
+    await host.finish((await host.dispatch()).attempt_key)
+    assert await rig.state(running) is RunState.SUCCEEDED
+    await rig.engine.replay(ReplayCommand(run_id=skipped, from_failed_step=True))
+    assert (await host.dispatch(2)).params_json == '{"p":1}'
