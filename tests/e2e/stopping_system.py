@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -102,7 +103,11 @@ class HostProcess:
             below = self.tree()
             os.kill(self.pid, signal.SIGCONT)
             os.kill(self.pid, signum)
-            self.process.wait(PATIENCE)
+            try:
+                self.process.wait(PATIENCE)
+            finally:
+                self.process.kill()  # where it has not ended; nothing of a failed test may be left
+                self.process.wait()
             eventually(lambda: not any(alive(pid) for pid in below), seconds=3)
 
 
@@ -237,11 +242,12 @@ class System:
         )
 
     def close(self) -> None:
-        """Stop everything; nothing may be left."""
-        for host in self.hosts.values():
-            host.stop()
-        for client in self.clients:
-            client.close()
-        if self.kernel is not None and self.kernel.poll() is None:
-            self.kernel.terminate()
-            self.kernel.wait(PATIENCE)
+        """Stop everything, whatever fails meanwhile; nothing may be left."""
+        with contextlib.ExitStack() as stack:
+            if self.kernel is not None:
+                stack.callback(self.kernel.wait)
+                stack.callback(self.kernel.kill)
+            for client in self.clients:
+                stack.callback(client.close)
+            for host in self.hosts.values():
+                stack.callback(host.stop)

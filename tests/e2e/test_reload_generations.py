@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -92,7 +94,10 @@ def test_steps_in_flight_finish_on_their_generation(system: System, tmp_path: Pa
     before = system.host_view("team")
     _write(system, 22)
     eventually(lambda: (one := system.instance("team")) is not None and one.code_newer)
-    assert "newer on disk" in system.command("hosts").stdout
+    page = system.command("hosts").stdout
+    assert "newer on disk" in page
+    assert before is not None
+    assert f"generation 1 {before.manifest_digest.rpartition(':')[2][:8]}, loaded" in page
     done = system.command("run", "quick", "--wait")
     assert "the code of host 'team' on disk is newer than what it has loaded" in done.stderr
     reloaded = system.command("reload", "team")
@@ -110,7 +115,6 @@ def test_steps_in_flight_finish_on_their_generation(system: System, tmp_path: Pa
     assert (run.steps[0].last.generation, run.steps[0].last.worker_pid) == (1, pid)
     eventually(lambda: not alive(pid))
     after = system.instance("team")
-    assert before is not None
     assert after is not None
     assert not after.code_newer
     assert after.loaded_at is not None
@@ -149,6 +153,24 @@ def test_watch_reloads_on_save(system: System) -> None:
     _write(system, 333)
     eventually(lambda: _generation(system) > 2)
     assert system.end(system.start("quick", None)).rows_affected == 333
+
+
+def test_up_watch_reloads_on_save(tmp_path: Path) -> None:
+    """``nomaflow up --watch`` hands the switch on to its host."""
+    system = System(root=tmp_path)
+    project = system.project("kernel", {"jobs.toml": JOBS, "plugins/team.py": CODE})
+    command = [sys.executable, "-m", "nomaflow.cli", "up", str(project), "--watch", "--name", "team"]
+    up = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        eventually((project / ".nomaflow" / "address").exists)
+        eventually(lambda: _generation(system) == 1)
+        (project / "plugins" / "team.py").write_text(CODE.replace("VERSION = 1", "VERSION = 22"))
+        eventually(lambda: _generation(system) == 2)
+        assert system.end(system.start("quick", None)).rows_affected == 22
+    finally:
+        up.terminate()
+        up.wait(30)
+        system.close()
 
 
 POISON = {

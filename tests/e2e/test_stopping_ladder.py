@@ -54,7 +54,7 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     made = System(root=tmp_path_factory.mktemp("ladder"))
     made.start_kernel()
     made.project("hostile")
-    made.start_host("hostile", settings=("max_sync = 40",))
+    made.start_host("hostile", settings=("max_sync = 40", f"cancel_grace_seconds = {GRACE}"))
     yield made
     made.close()
 
@@ -94,7 +94,7 @@ def _seen(system: System, run: RunView, ledger: Ledger, seconds: float) -> Stopp
 
 @pytest.mark.parametrize("job", DEAF)
 def test_deaf_code_is_dead_when_canceled_is_said(canceled: dict[str, Stopped], job: str) -> None:
-    """No process of it lives, and the ladder is in the log, rung by rung with its times."""
+    """No process of it lives; the ladder is in the log, with the grace of host, job or step and the time of each rung."""
     stopped = canceled[job]
     attempt = stopped.run.steps[0].last
     assert (stopped.run.state, attempt.state) == ("CANCELED", "CANCELED")

@@ -52,7 +52,7 @@ def _restore(handlers: Mapping[signal.Signals, Any]) -> None:
     for number, handler in handlers.items():
         if handler is not None and signal.getsignal(number) is not handler:  # None: set in C, by nobody's import
             with contextlib.suppress(OSError, ValueError):
-                signal.signal(number, handler)  # type: ignore[arg-type]  # it came from getsignal
+                signal.signal(number, handler)
 
 
 def _directory() -> str:

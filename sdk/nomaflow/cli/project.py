@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from nomaflow.cli.errors import CliError
@@ -31,7 +32,7 @@ def require_project(given: Path | None) -> Path:
             raise CliError(
                 f"no such directory: {str(given)!r}",
                 reason="NO_PROJECT",
-                fix=f"name a project's directory, or make one with: nomaflow init {given}",
+                fix=f"name a project's directory, or make one with: nomaflow init {shlex.quote(str(given))}",
             )
         return given.absolute()
     found = find_project(Path.cwd())

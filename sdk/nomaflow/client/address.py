@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -70,7 +71,7 @@ class ProjectAddress:
         if not text:
             raise KernelUnreachable(
                 f"no kernel has run in {str(self.project)!r}: there is no .nomaflow/address",
-                fix=f"start one with: nomaflow up {self.project}",
+                fix=f"start one with: nomaflow up {shlex.quote(str(self.project))}",
             )
         return text.splitlines()[0]
 

@@ -304,6 +304,35 @@ async def test_check_says_where_and_what_to_do(command: Command, tmp_path: Path)
     assert "did you mean 'schedule'?" in done.out
 
 
+async def test_check_names_every_error_of_the_files_though_no_host_could_start(
+    command: Command, tmp_path: Path
+) -> None:
+    """A typo in nomaflow.toml keeps the plugins from being imported; the files are checked all the same."""
+    (tmp_path / "nomaflow.toml").write_text('[host]\nnam = "x"\n')
+    (tmp_path / "connectors.toml").write_text("[pols.x]\n")
+    (tmp_path / "jobs.toml").write_text("[[jobs]]\nid=1")
+    done = await command("check", str(tmp_path))
+    assert done.code == 1
+    for words in ("nomaflow.toml › host.nam", "connectors.toml › pols", "jobs.toml", "callables were not checked"):
+        assert words in done.out
+    assert "errors; " in done.out
+    assert not done.out.startswith("\n")
+    (tmp_path / "jobs.toml").unlink()
+    done = await command("check", str(tmp_path), "--no-import")
+    assert "3 errors, and no job was found; 2 files read: nomaflow.toml, connectors.toml" in done.out
+
+
+async def test_ways_out_can_be_pasted_into_a_shell(command: Command, tmp_path: Path) -> None:
+    """A path with a blank is quoted in the commands that are proposed."""
+    project = tmp_path / "my team"
+    made = await command("init", str(project))
+    unreachable = await command("jobs", "--project", str(project))
+    for proposed in (made.out, unreachable.err):
+        assert f"nomaflow up '{project}'" in proposed
+    missing = await command("check", "no such")
+    assert "nomaflow init 'no such'" in missing.err
+
+
 def test_version_loads_neither_typer_nor_grpc() -> None:
     """The quickest answer stays quick: nothing heavy is imported for it."""
     code = (

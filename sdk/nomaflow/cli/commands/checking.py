@@ -45,10 +45,7 @@ def check(
     """Check the project's files and callables; exits 1 if any job would be disabled."""
     require_extra("kernel")
     project = require_project(directory or invocation.project)
-    manifest = None if no_import else _manifest(project)
-    from nomaflow_kernel.catalogue import check_project
-
-    report = _with_pitfalls(check_project(project, manifest=manifest), project)
+    report = _with_pitfalls(_report(project, importing=not no_import), project)
     if invocation.as_json:
         print_json(report.to_json())
     else:
@@ -57,6 +54,33 @@ def check(
         console().print(check_page(report))
     if not report.ok:
         raise typer.Exit(ExitCode.FAILED)
+
+
+def _report(project: Path, *, importing: bool) -> CheckReport:
+    """Return what is wrong with the files, and with the callables where the files let the plugins be imported.
+
+    :raises CliError: where the plugins cannot be imported although the files are in order
+    """
+    from nomaflow_kernel.catalogue import Problem, Severity, check_project
+
+    if not importing:
+        return check_project(project)
+    try:
+        manifest = _manifest(project)
+    except CliError:
+        report = check_project(project)
+        if report.ok:
+            raise
+        unseen = Problem(
+            severity=Severity.WARNING,
+            code="not_imported",
+            file="",
+            path="",
+            message="the plugins could not be imported, so the callables were not checked",
+            fix="mend the errors above, then check again",
+        )
+        return replace(report, problems=(*report.problems, unseen))
+    return check_project(project, manifest=manifest)
 
 
 def _with_pitfalls(report: CheckReport, project: Path) -> CheckReport:

@@ -31,8 +31,8 @@ def check_page(report: CheckReport) -> RenderableType:
         else:
             verdict = Text.assemble(("✔ ", "green"), job.job_id)
         lines.append(verdict)
-    problems = report.all_problems()
-    lines += [Padding(problem_lines(_view(problem)), (1, 0, 0, 0)) for problem in problems]
+    for problem in report.all_problems():
+        lines.append(Padding(problem_lines(_view(problem)), (1 if lines else 0, 0, 0, 0)))
     return Group(*lines, Text(f"\n{_verdict(report)}", style="green" if report.ok else "red"))
 
 
@@ -53,4 +53,7 @@ def _verdict(report: CheckReport) -> str:
     disabled = sum(not job.valid for job in report.jobs)
     if report.ok:
         return f"{count(len(report.jobs), 'job')} in order; {files}"
-    return f"{disabled} of {count(len(report.jobs), 'job')} would be disabled; {files}"
+    errors = count(sum(problem.is_error for problem in report.all_problems()), "error")
+    if not report.jobs:
+        return f"{errors}, and no job was found; {files}"
+    return f"{errors}; {disabled} of {count(len(report.jobs), 'job')} would be disabled; {files}"
