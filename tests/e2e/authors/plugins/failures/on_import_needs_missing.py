@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import no_such_library_here
+
 
 def work(**_):
-    return 1
+    return no_such_library_here
