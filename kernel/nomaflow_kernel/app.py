@@ -51,11 +51,12 @@ from nomaflow_kernel.runs import Engine, EngineSettings
 from nomaflow_kernel.scheduler import Scheduler
 from nomaflow_kernel.settings import KernelSettings, SettingsError, read_settings
 from nomaflow_kernel.store import open_store
-from nomaflow_kernel.store.errors import SchemaTooNew, StoreError, StoreInUse, UnsupportedStore
+from nomaflow_kernel.store.errors import SchemaTooNew, StaleEpoch, StoreError, StoreInUse, UnsupportedStore
 
 __all__ = ["Kernel", "main"]
 
 _LOG = logging.getLogger("nomaflow.kernel")
+_EX_SOFTWARE = 70
 _EX_TEMPFAIL = 75
 _EX_CONFIG = 78
 _STORE_CLOSE_SECONDS = 3.0
@@ -78,7 +79,7 @@ class Kernel:
         info: StoreInfo,
         access: AccessControl,
         clock: Clock,
-        on_fenced: Callable[[], None],
+        on_engine_end: Callable[[Exception], None],
     ) -> None:
         self._settings = settings
         self._addresses = addresses
@@ -93,7 +94,7 @@ class Kernel:
             jobs=self._catalogue,
             feed=self._feed,
             settings=engine_settings(settings),
-            on_fenced=on_fenced,
+            on_ended=on_engine_end,
         )
         self._scheduler = Scheduler(
             store=store,
@@ -240,7 +241,7 @@ async def run(settings: KernelSettings) -> int:
             info=info,
             access=AccessControl(tokens=tokens),
             clock=SystemClock(),
-            on_fenced=signals.fence,
+            on_engine_end=signals.engine_ended,
         )
         return await _serve(kernel, signals)
     finally:
@@ -260,7 +261,7 @@ async def _serve(kernel: Kernel, signals: _Signals) -> int:
     finally:
         await _within(_STOP_SECONDS, kernel.stop(fast=signals.hurry), "stopping")
     _LOG.info("stopped")
-    return _EX_TEMPFAIL if signals.fenced else 0
+    return signals.exit_code
 
 
 async def _within(seconds: float, work: Awaitable[None], what: str) -> None:
@@ -278,7 +279,7 @@ class _Signals:
     def __init__(self) -> None:
         self.hurry = asyncio.Event()
         self.why = ""
-        self.fenced = False
+        self.exit_code = 0
         self._wake = asyncio.Event()
 
     def install(self) -> None:
@@ -288,10 +289,11 @@ class _Signals:
             loop.add_signal_handler(number, self._stop, number)
         loop.add_signal_handler(signal.SIGHUP, self._ask_reload)
 
-    def fence(self) -> None:
-        """Stop, since a newer kernel has taken over the store."""
-        self.fenced = True
-        self.why = self.why or "a newer kernel has taken over the store"
+    def engine_ended(self, error: Exception) -> None:
+        """Stop, since a newer kernel has taken over the store, or the engine has failed."""
+        fenced = isinstance(error, StaleEpoch)
+        self.exit_code = _EX_TEMPFAIL if fenced else _EX_SOFTWARE
+        self.why = self.why or ("a newer kernel has taken over the store" if fenced else "the engine has failed")
         self._wake.set()
 
     async def next(self) -> bool:

@@ -102,7 +102,10 @@ class CatalogueService:
         manifest.pop(_KEPT_LOAD, None)
         if load is None:
             load = await asyncio.to_thread(_load, item.host, manifest)
-            await self._keep(item.host, item.digest, manifest, load, explicit=True, at_us=item.introduced_at_us)
+            try:
+                await self._keep(item.host, item.digest, manifest, load, explicit=True, at_us=item.introduced_at_us)
+            except StoreError as error:
+                _LOG.warning("the jobs of host %r will be checked again at the next start: %s", item.host, error)
         return HostCatalogue(
             host=item.host, digest=item.digest, introduced_at_us=item.introduced_at_us, manifest=manifest, load=load
         )
@@ -150,7 +153,11 @@ class CatalogueService:
         load = await asyncio.to_thread(_load, _OWN_FILE, manifest)
         now = self._clock.now_us()
         if not same:
-            await self._keep(_OWN_FILE, digest, manifest, load, explicit=True, at_us=now)
+            try:
+                await self._keep(_OWN_FILE, digest, manifest, load, explicit=True, at_us=now)
+            except StoreError as error:
+                _LOG.warning("the jobs of %s hold, and could not be kept: %s", file.path, error)
+                digest = ""
         at_us = before.introduced_at_us if same and before is not None else now
         self._hosts[_OWN_FILE] = HostCatalogue(
             host=_OWN_FILE, digest=digest, introduced_at_us=at_us, manifest=manifest, load=load

@@ -252,6 +252,9 @@ class Store(Protocol):
         Those beyond the newest ``keep_runs`` or finished before ``before_us`` go, with attempts, logs and events.
         """
 
+    async def prune_notices(self, *, before_us: int, limit: int) -> int:
+        """Delete up to ``limit`` events of no run that are older than ``before_us``; return how many went."""
+
     async def ping(self) -> None:
         """Do nothing durably: shows that the store can be written."""
 

@@ -97,6 +97,11 @@ class RetentionSweeper:
             else:
                 for job_id in sorted(set(await self._store.job_ids()) - special):
                     gone += await self._prune(job_id, policy)
+                if policy.days is not None:
+                    before_us = self._clock.now_us() - policy.days * _DAY_US
+                    while await self._store.prune_notices(before_us=before_us, limit=_PAGE_RUNS) == _PAGE_RUNS:
+                        if self._stopping.is_set():
+                            break
         return gone
 
     async def _prune(self, job_id: str, policy: RetentionPolicy) -> int:

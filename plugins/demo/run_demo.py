@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.rule import Rule
 from rich.text import Text
 
+from nomaflow.cli.errors import ExitCode
 from nomaflow.cli.live import Connected, choose_screen, follow_run
 from nomaflow.cli.output import console as make_console
 from nomaflow.cli.pages.run_page import summary
@@ -38,10 +39,15 @@ KILL_AT_BATCH = 8
 BATCH = re.compile(r"batch (\d+) of (\d+) ·")
 SEARCH_SECONDS = 15.0
 DEMO_SECONDS = 55.0
+STOPPED = (ExitCode.CANCELED, ExitCode.INTERRUPTED)
 
 
 class DemoFailed(Exception):
     """Raised when the demo sees something that the product promises not to happen."""
+
+
+class DemoStopped(Exception):
+    """Raised when whoever watches has had enough: Ctrl-C while a run was followed."""
 
 
 class Narrator:
@@ -98,14 +104,18 @@ async def demo(project: Path, narrator: Narrator) -> None:
     :raises TimeoutError: where something hangs
     """
     supervisor = ProjectSupervisor(project=project, reporter=narrator)
+    hurry: asyncio.Queue[signal.Signals] = asyncio.Queue()
     narrator.chapter("nomaflow up: a kernel and a plugin host, two processes")
     try:
         async with asyncio.timeout(DEMO_SECONDS):
             ready = await supervisor.start()
             await story(supervisor, narrator)
         narrator.chapter("Ctrl-C: the host drains, then the kernel stops")
+    except BaseException:
+        hurry.put_nowait(signal.SIGINT)  # Whoever stops a demo does not want to wait for its steps.
+        raise
     finally:
-        await supervisor.stop()
+        await supervisor.stop(hurry)
     leftovers = [pid for pid in (ready.kernel.pid, *(one.pid for one in instances(ready))) if alive(pid)]
     if leftovers:
         raise DemoFailed(f"processes are left: {leftovers}")
@@ -139,8 +149,13 @@ async def main_job(
     started = await client.trigger(TriggerOrder(job_id="month-end", kind="cli"))
     killer = asyncio.create_task(kill_kernel_during(client, started.run_id, supervisor, narrator))
     screen = choose_screen(as_json=False, console=narrator.console)
-    code = await follow_run(kernel=client, run_id=started.run_id, screen=screen, connected=connected)
-    worker = await killer
+    try:
+        code = await follow_run(kernel=client, run_id=started.run_id, screen=screen, connected=connected)
+        if code in STOPPED:
+            raise DemoStopped
+        worker = await killer
+    finally:
+        killer.cancel()
     run = await client.get_run(started.run_id)
     expect(run, "SUCCEEDED")
     step = next(step for step in run.steps if step.name == "score")
@@ -257,8 +272,8 @@ def main() -> int:
                         Text(f"{part}: " + "\n".join(log.read_text().splitlines()[-15:]), style="dim")
                     )
             return 1
-        except KeyboardInterrupt:
-            return 130
+        except (DemoStopped, KeyboardInterrupt):
+            return ExitCode.INTERRUPTED
     return 0
 
 

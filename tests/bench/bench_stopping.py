@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "e2e"))
 
 from stopping_system import Ledger, System
 
-from nomaflow.client import KernelClient, ProjectAddress, TriggerOrder
+from nomaflow.client import KernelClient, TriggerOrder
 from nomaflow.client.values import EventView
 
 _THREAD_ON_IMPORT = "import threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()\n"
@@ -75,18 +75,17 @@ async def start(client: KernelClient, job: str, ledger: Ledger) -> str:
     return triggered.run_id
 
 
-async def async_cancels(system: System, count: int) -> list[float]:
+async def async_cancels(system: System, client: KernelClient, count: int) -> list[float]:
     """Cancel waiting async steps, one after the other: from the call to the terminal event at the same client."""
     took = []
-    async with KernelClient(ProjectAddress(project=system.kernel_project)) as client:
-        for _ in range(count):
-            run_id = await start(client, "awaits", system.ledger())
-            watch = asyncio.create_task(event(client, run_id, run_state="CANCELED"))
-            await client.get_run(run_id)  # so that the watch is under way
-            began = time.perf_counter()
-            await client.cancel(run_id)
-            await watch
-            took.append((time.perf_counter() - began) * 1000)
+    for _ in range(count):
+        run_id = await start(client, "awaits", system.ledger())
+        watch = asyncio.create_task(event(client, run_id, run_state="CANCELED"))
+        await client.get_run(run_id)  # so that the watch is under way
+        began = time.perf_counter()
+        await client.cancel(run_id)
+        await watch
+        took.append((time.perf_counter() - began) * 1000)
     return took
 
 
@@ -125,11 +124,13 @@ def replacements(system: System, job: str, count: int) -> list[float]:
 
 def measure(system: System, options: argparse.Namespace) -> dict[str, Any]:
     """Return every figure."""
-    figures = {"async_cancel": figure(asyncio.run(async_cancels(system, options.cancels)))}
+    client = system.clients[0]
+    figures = {"async_cancel": figure(client.run(async_cancels(system, client.client, options.cancels)))}
     beside = [system.start("awaits", system.ledger()) for _ in range(options.beside)]
-    figures[f"async_cancel_beside_{options.beside}"] = figure(asyncio.run(async_cancels(system, options.cancels)))
+    took = client.run(async_cancels(system, client.client, options.cancels))
+    figures[f"async_cancel_beside_{options.beside}"] = figure(took)
     for run_id in beside:
-        system.clients[0].cancel(run_id)
+        client.cancel(run_id)
     for run_id in beside:
         system.end(run_id)
     figures["tight_loop_to_dead_grace_200_ms"] = figure(kills(system, "tight_loop", options.kills))
@@ -138,7 +139,7 @@ def measure(system: System, options: argparse.Namespace) -> dict[str, Any]:
     figures["exclusive_worker_replaced_by_fork"] = figure(replacements(system, "tight_loop", options.kills))
     host = system.hosts["hostile"]
     (host.project / "plugins" / "threaded.py").write_text(_THREAD_ON_IMPORT)
-    system.clients[0].reload_host("hostile")
+    client.reload_host("hostile")
     figures["shared_worker_replaced_by_new_interpreter"] = figure(replacements(system, "awaits", options.kills))
     return figures
 

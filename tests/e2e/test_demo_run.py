@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -38,7 +39,35 @@ def test_the_demo_keeps_its_promises() -> None:
         r"✔ nothing is left running",
     ):
         assert re.search(proof, done.stdout), proof
-    left = [
+    assert demo_processes() == []
+
+
+def test_ctrl_c_ends_the_demo_at_once(tmp_path: Path) -> None:
+    """Ctrl-C while the main job is followed: exit code 130, no complaint, no process and no directory left."""
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "plugins" / "demo" / "run_demo.py")],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "batch 2 of 30" in line:
+            break
+    process.send_signal(signal.SIGINT)
+    rest, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, rest
+    assert "✘" not in rest
+    assert "Traceback" not in rest
+    assert "the kernel is gone" not in rest
+    assert demo_processes() == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def demo_processes() -> list[int]:
+    """Return the processes of demos."""
+    return [
         one.pid for one in psutil.process_iter(["cmdline"]) if "nomaflow-demo-" in " ".join(one.info["cmdline"] or [])
     ]
-    assert left == []

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
+from nomaflow_api.v1 import run_pb2
 from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.domain.errors import BadRequest, KernelError, UnknownRun
 from nomaflow_kernel.domain.hosting import InstanceStatus
+from nomaflow_kernel.domain.reasons import Reason
 from nomaflow_kernel.feed import EventFeed
 from nomaflow_kernel.ports import PauseRecord, Store
 from nomaflow_kernel.rpc.access import Caller
@@ -70,6 +72,9 @@ class RunEngine(Protocol):
     async def clear_pause(self, scope: str, name: str) -> bool:
         """End a pause; return whether there was one."""
 
+    def waiting_reason(self, run_id: str) -> Reason | None:
+        """Return what holds a QUEUED run up, or None where nothing does or it does not wait."""
+
     def pauses(self) -> Sequence[PauseRecord]:
         """Return the pauses that hold now."""
 
@@ -117,7 +122,7 @@ class KernelService:
         self._clock = clock
         self._catalogue_calls = catalogue_calls
         self._identity = identity
-        self._watching = Watching(store=store, feed=feed)
+        self._watching = Watching(store=store, feed=feed, explain=self._explain)
         self._logs = LogReading(store=store, feed=feed)
 
     def methods(self) -> Mapping[str, Callable[..., Any]]:
@@ -197,7 +202,8 @@ class KernelService:
             limit=request.page_size or _PAGE_SIZE,
         )
         return kernel.ListRunsResponse(
-            runs=[run_message(run) for run in page.runs], next_page_token=write_page_token(page.next_before)
+            runs=[self._explain(run_message(run)) for run in page.runs],
+            next_page_token=write_page_token(page.next_before),
         )
 
     def watch_run(self, request: kernel.WatchRunRequest, _caller: Caller) -> AsyncIterator[kernel.WatchRunResponse]:
@@ -251,7 +257,15 @@ class KernelService:
         found = await self._store.run_details([run_id])
         if not found:
             raise UnknownRun(run_id)
-        return run_detail_message(found[0])
+        return self._explain(run_detail_message(found[0]))
+
+    def _explain(self, run: run_pb2.Run) -> run_pb2.Run:
+        """Return the run, with what it waits for where it is QUEUED: only the engine knows, and it changes."""
+        if run.state == run_pb2.RUN_STATE_QUEUED:
+            reason = self._engine.waiting_reason(run.run_id)
+            if reason is not None:
+                run.reason.CopyFrom(run_pb2.Reason(code=reason.code, message=reason.message))
+        return run
 
 
 def _outcome_message(outcome: TriggerOutcome) -> kernel.TriggerRunResponse:

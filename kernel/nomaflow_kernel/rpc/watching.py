@@ -6,9 +6,10 @@ reads the store.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
+from nomaflow_api.v1 import run_pb2
 from nomaflow_kernel.domain.errors import KernelStopping, UnknownRun
 from nomaflow_kernel.domain.records import EventRecord
 from nomaflow_kernel.domain.states import RUN_TERMINAL
@@ -26,11 +27,20 @@ _RUN_END = "run.finished"
 class Watching:
     """Serves WatchRun and WatchEvents.
 
+    :param explain: adds to a run what only the engine knows
     :param bookmark_seconds: silence after which a watcher is told from where to resume
     """
 
-    def __init__(self, *, store: Store, feed: EventFeed, bookmark_seconds: float = 10.0) -> None:
+    def __init__(
+        self,
+        *,
+        store: Store,
+        feed: EventFeed,
+        explain: Callable[[run_pb2.Run], run_pb2.Run] = lambda run: run,
+        bookmark_seconds: float = 10.0,
+    ) -> None:
         self._store = store
+        self._explain = explain
         self._feed = feed
         self._bookmark_seconds = bookmark_seconds
 
@@ -43,7 +53,7 @@ class Watching:
         # Subscribed before the run is read: an event is in what was read, or it comes by the feed.
         with self._feed.subscribe(run_id) as subscription:
             detail = await self._read_run(run_id)
-            yield kernel.WatchRunResponse(snapshot=run_detail_message(detail))
+            yield kernel.WatchRunResponse(snapshot=self._explain(run_detail_message(detail)))
             cursor = after_seq
             async for event in self._stored(cursor, run_id=run_id):
                 cursor = event.seq

@@ -45,7 +45,8 @@ _LOG = logging.getLogger(__name__)
 class Engine:
     """Decides what becomes of every run.
 
-    :param on_fenced: called once when a newer kernel has taken the store over; the process should then end
+    :param on_ended: called once where the engine ends by itself, with why: StaleEpoch, where a newer kernel has taken
+        the store over, or a defect; the process should then end
     """
 
     def __init__(
@@ -57,7 +58,7 @@ class Engine:
         jobs: JobSource,
         feed: EventFeed,
         settings: EngineSettings,
-        on_fenced: Callable[[], None] = lambda: None,
+        on_ended: Callable[[Exception], None] = lambda _: None,
     ) -> None:
         self._store = store
         self._clock = clock
@@ -70,7 +71,7 @@ class Engine:
             rng=random.Random(),  # noqa: S311  # jitter of back-offs, nothing secret
         )
 
-        self._loop = EngineLoop(state=self._state, store=store, feed=feed, on_fenced=on_fenced)
+        self._loop = EngineLoop(state=self._state, store=store, feed=feed, on_ended=on_ended)
 
     async def start(self) -> None:
         """Rebuild the state from the store and start.

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
-from nomaflow_kernel.domain.errors import KernelStopping
+from nomaflow_kernel.domain.errors import KernelError, KernelStopping
 from nomaflow_kernel.domain.hosting import DispatchOrder
 from nomaflow_kernel.feed import EventFeed
 from nomaflow_kernel.ports import ApplyResult, Store
@@ -30,15 +30,18 @@ _REBUILD_DELAYS = (0.1, 0.2, 0.5, 1.0, 2.0)
 class EngineLoop:
     """Turns inputs into commits, and commits into effects.
 
-    :param on_fenced: called once when a newer kernel has taken the store over
+    :param on_ended: called once where the loop ends by itself, with why: StaleEpoch, where a newer kernel has taken the
+        store over, or a defect
     """
 
-    def __init__(self, *, state: EngineState, store: Store, feed: EventFeed, on_fenced: Callable[[], None]) -> None:
+    def __init__(
+        self, *, state: EngineState, store: Store, feed: EventFeed, on_ended: Callable[[Exception], None]
+    ) -> None:
         self._state = state
         self._clock = state.clock
         self._store = store
         self._feed = feed
-        self._on_fenced = on_fenced
+        self._on_ended = on_ended
         self._inbox = Inbox()
         self._task: asyncio.Task[None] | None = None
         self._side_tasks: set[asyncio.Task[None]] = set()
@@ -98,20 +101,30 @@ class EngineLoop:
         task.add_done_callback(self._side_tasks.discard)
 
     async def _run(self) -> None:
-        while await self._inbox.wait(self._seconds_to_next_timer()):
-            turns = self._inbox.take()
-            try:
-                await self._turn(turns)
-            except StaleEpoch as error:
-                _fail(turns, error)
-                _LOG.error("another kernel has taken the store over, stopping: %s", error.message)
-                self._inbox.close()
-                self._on_fenced()
-            except StoreError as error:
-                _LOG.warning("could not commit, nothing was applied: %s", error.message)
-                _fail(turns, error)
-                await self._rebuild_until_it_works()
+        turns: Sequence[Turn] = ()
+        try:
+            while await self._inbox.wait(self._seconds_to_next_timer()):
+                turns = self._inbox.take()
+                await self._turn_or_rebuild(turns)
+        except Exception as error:  # noqa: BLE001  # a kernel without its loop would let every call wait in vain
+            self._inbox.close()
+            if isinstance(error, StaleEpoch):
+                _LOG.error("another kernel has taken the store over: %s", error.message)
+            else:
+                _LOG.exception("the engine has failed, and the kernel must end")
+            _fail(turns, error if isinstance(error, KernelError) else KernelStopping())
+            self._on_ended(error)
         _fail(self._inbox.take(), KernelStopping())
+
+    async def _turn_or_rebuild(self, turns: Sequence[Turn]) -> None:
+        try:
+            await self._turn(turns)
+        except StaleEpoch:
+            raise
+        except StoreError as error:
+            _LOG.warning("could not commit, nothing was applied: %s", error.message)
+            _fail(turns, error)
+            await self._rebuild_until_it_works()
 
     def _seconds_to_next_timer(self) -> float | None:
         due = self._state.timers.next_due()

@@ -11,8 +11,8 @@ from nomaflow_kernel.domain.records import Fold
 
 __all__ = ["ON_TIME_SECONDS", "Due", "sort_out"]
 
-ON_TIME_SECONDS = 30.0
-"""A fire that is run within this time of its instant is on time, whatever the misfire policy says."""
+ON_TIME_SECONDS = 5.0
+"""A fire that a running kernel comes to within this time is on time, whatever the misfire policy says."""
 
 _ALL_LIMIT = 100
 
@@ -39,7 +39,8 @@ def sort_out(
     :param cause: why fires are late at all, for those that the policy leaves out
     """
     window_us = int(window_seconds * 1_000_000)
-    on_time_us = int(ON_TIME_SECONDS * 1_000_000)
+    # What fell into a downtime was late from the start, however short it was.
+    on_time_us = -1 if cause.code == "kernel_down" else int(ON_TIME_SECONDS * 1_000_000)
     too_old = [at for at in fires_us if now_us - at > max(window_us, on_time_us)]
     late = [at for at in fires_us[len(too_old) :] if now_us - at > on_time_us]
     on_time = list(fires_us[len(too_old) + len(late) :])

@@ -190,6 +190,10 @@ class SqlStore:
             await self._database.write(partial(_remove_notices, before_us=before_us, limit=limit))
         return gone
 
+    async def prune_notices(self, *, before_us: int, limit: int) -> int:
+        """Delete up to ``limit`` events of no run that are older than ``before_us``; return how many went."""
+        return await self._database.write(partial(_remove_notices, before_us=before_us, limit=limit))
+
     async def ping(self) -> None:
         """Do nothing durably: shows that the store can be written."""
         await self._database.write(_do_nothing)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
+import threading
 import urllib.parse
+import weakref
 from typing import TYPE_CHECKING, Any
 
 from nomaflow import StepFailed
@@ -24,7 +26,9 @@ _MAX_WAIT_SECONDS = 30.0
 
 
 class HostApiConnector(ApiConnector):
-    """One client for each worker, made on first use.
+    """One client for each worker, made on first use, and one for each further event loop that a step brings.
+
+    Those keep no connection open, since nobody closes them when their loop ends.
 
     :param sleep: waits between tries, seconds
     """
@@ -42,7 +46,8 @@ class HostApiConnector(ApiConnector):
         self._table = table
         self._sleep = sleep
         self._jitter = jitter
-        self._client: httpx.AsyncClient | None = None
+        self._clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, httpx.AsyncClient]
+        self._clients = weakref.WeakKeyDictionary()
 
     def __repr__(self) -> str:
         return f"HostApiConnector({self._name!r})"
@@ -92,8 +97,8 @@ class HostApiConnector(ApiConnector):
         return response
 
     async def aclose(self) -> None:
-        """Close the client. Calling it again is legal."""
-        client, self._client = self._client, None
+        """Close the client of this loop. Calling it again is legal."""
+        client = self._clients.pop(asyncio.get_running_loop(), None)
         if client is not None:
             await client.aclose()
 
@@ -102,17 +107,21 @@ class HostApiConnector(ApiConnector):
 
         from nomaflow_host.connectors.auth import auth_for
 
-        if self._client is None:
+        loop = asyncio.get_running_loop()
+        client = self._clients.get(loop)
+        if client is None:
+            stays = threading.current_thread() is threading.main_thread()
             timeout = float(self._table.get("timeout_seconds", 30))
             connect = float(self._table.get("connect_timeout_seconds", min(timeout, 10) if timeout else 10))
-            self._client = httpx.AsyncClient(
+            client = self._clients[loop] = httpx.AsyncClient(
                 base_url=self._table["base_url"],
                 headers=self._table.get("headers", {}),
                 auth=auth_for(self._table.get("auth", {"type": "none"})),
                 timeout=httpx.Timeout(timeout or None, connect=connect),
                 verify=self._table.get("verify", True),
+                limits=httpx.Limits(max_connections=100, max_keepalive_connections=20 if stays else 0),
             )
-        return self._client
+        return client
 
     def _filled(self, endpoint: str, template: str, values: Mapping[str, Any]) -> str:
         quoted = {key: urllib.parse.quote(str(value), safe="") for key, value in values.items()}

@@ -26,7 +26,12 @@ _EXTRAS = {"asyncpg": "nomaflow[postgres]", "psycopg": "nomaflow[postgres]", "ai
 
 
 class HostPools(ConnectorPools):
-    """The pools of one worker. Safe to use from several threads."""
+    """The pools of one worker. Safe to use from several threads.
+
+    A pool's connections belong to the event loop they were opened on. That is the one of the main thread, on which
+    coroutines of steps run; a step that brings its own loop, in a thread, gets engines that open a connection for
+    each use.
+    """
 
     def __init__(self, configs: Mapping[str, PoolConfig], *, root: str) -> None:
         """Make nothing yet.
@@ -37,6 +42,7 @@ class HostPools(ConnectorPools):
         self._root = root
         self._lock = threading.Lock()
         self._async: dict[str, AsyncEngine] = {}
+        self._unpooled: dict[str, AsyncEngine] = {}
         self._sync: dict[str, Engine] = {}
 
     def __repr__(self) -> str:
@@ -50,11 +56,13 @@ class HostPools(ConnectorPools):
         """Return the async engine of the pool *name*."""
         config = self._config(name)
         with self._lock:
-            if name not in self._async:
+            pooled = threading.current_thread() is threading.main_thread() or _is_memory_url(config.url)
+            engines = self._async if pooled else self._unpooled
+            if name not in engines:
                 from sqlalchemy.ext.asyncio import create_async_engine  # only a worker that uses a pool pays for it
 
-                self._async[name] = self._made(name, config, create_async_engine, _ASYNC_DRIVERS)
-            return self._async[name]
+                engines[name] = self._made(name, config, create_async_engine, _ASYNC_DRIVERS, pooled=pooled)
+            return engines[name]
 
     def sync_engine(self, name: str) -> Engine:
         """Return the engine of the pool *name*, for plain functions."""
@@ -69,7 +77,8 @@ class HostPools(ConnectorPools):
     async def aclose(self) -> None:
         """Dispose of every engine. Calling it again is legal."""
         with self._lock:
-            asynchronous, self._async = list(self._async.values()), {}
+            asynchronous = [*self._async.values(), *self._unpooled.values()]
+            self._async, self._unpooled = {}, {}
             synchronous, self._sync = list(self._sync.values()), {}
         for engine in asynchronous:
             await engine.dispose()
@@ -82,12 +91,24 @@ class HostPools(ConnectorPools):
             raise ConnectorUnknown("pool", name, self._configs)
         return config
 
-    def _made(self, name: str, config: PoolConfig, make: Callable[..., Any], drivers: Mapping[str, str]) -> Any:
+    def _made(
+        self,
+        name: str,
+        config: PoolConfig,
+        make: Callable[..., Any],
+        drivers: Mapping[str, str],
+        *,
+        pooled: bool = True,
+    ) -> Any:
         path = f"pools.{name}"
         url = _url_of(config, path, drivers, self._root)
         options = config.options()
-        if url.get_backend_name() == "sqlite" and _is_memory(url.database):
+        if not pooled or (url.get_backend_name() == "sqlite" and _is_memory(url.database)):
             options = {key: value for key, value in options.items() if key not in ("pool_size", "max_overflow")}
+        if not pooled:
+            from sqlalchemy.pool import NullPool  # as above
+
+            options["poolclass"] = NullPool
         try:
             return make(url, **options)
         except ModuleNotFoundError as error:
@@ -122,6 +143,11 @@ def _url_of(config: PoolConfig, path: str, drivers: Mapping[str, str], root: str
         query["ssl"] = query.pop("sslmode")
         url = url.set(query=query)
     return url
+
+
+def _is_memory_url(url: str) -> bool:
+    scheme, _, database = url.partition(":")
+    return scheme.startswith("sqlite") and _is_memory(database.removeprefix("//").removeprefix("/").partition("?")[0])
 
 
 def _is_memory(database: str | None) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from nomaflow_host.generation.calls import CallMaker, PreparedCall
 from nomaflow_host.generation.generation import Generation, load_generation
+from nomaflow_host.generation.imports import import_plugins
 from nomaflow_host.generation.manifest import MANIFEST_VERSION, manifest_bytes
 from nomaflow_host.generation.settings import SettingsSource, settings_tree
 from nomaflow_host.generation.spec import ProjectSpec
@@ -21,6 +22,7 @@ __all__ = [
     "ProjectSpec",
     "ReturnRefused",
     "SettingsSource",
+    "import_plugins",
     "load_generation",
     "manifest_bytes",
     "settings_tree",

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from nomaflow_host.generation.discovery import find_modules
+from nomaflow_host.generation.manners import kept_manners
 from nomaflow_host.injection.references import ImportReport, import_module, stable
 
 if TYPE_CHECKING:
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
 
     from nomaflow_host.generation.discovery import FoundModule
 
-__all__ = ["Imports"]
+__all__ = ["Imports", "import_plugins"]
 
 
 @dataclass(kw_only=True, slots=True)
@@ -63,6 +65,14 @@ class Imports:
                 return result
             self.loaded[name] = result
         return self.loaded[name]
+
+
+def import_plugins(folder: str) -> dict[str, ModuleType]:
+    """Import the modules of a plugins folder that is on ``sys.path``; return those that import, by name."""
+    imports = Imports()
+    with kept_manners():
+        imports.add_found(find_modules([folder]))
+    return dict(imports.loaded)
 
 
 def _is_from(module: ModuleType, file: str) -> bool:

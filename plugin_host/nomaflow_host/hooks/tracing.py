@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import reprlib
 import time
 from collections.abc import Mapping, Sequence
@@ -34,10 +35,10 @@ def trace_hooks(manager: pluggy.PluginManager, stream: TextIO) -> None:
         micros = (time.perf_counter() - started.pop()) * 1e6
         given = ", ".join(f"{name}={_short(value)}" for name, value in kwargs.items())
         called = " ".join(impl.plugin_name for impl in reversed(hook_impls)) or "nobody"
-        stream.write(
-            f"nomaflow.hooks: {hook_name}({given}) -> {_result(outcome, hook_name)} [{micros:.0f} µs; {called}]\n"
-        )
-        stream.flush()
+        line = f"nomaflow.hooks: {hook_name}({given}) -> {_result(outcome, hook_name)} [{micros:.0f} µs; {called}]\n"
+        with contextlib.suppress(OSError, ValueError):  # a stream that a step has closed must not fail the call
+            stream.write(line)
+            stream.flush()
 
     manager.add_hookcall_monitoring(before, after)
 

@@ -67,11 +67,11 @@ def readable(annotation: Any) -> str:
     """Return an annotation as an author would write it."""
     if annotation is UNKNOWN:
         return ""
-    if isinstance(annotation, str):
-        return annotation
     if annotation is type(None):
         return "None"
     try:
+        if isinstance(annotation, str):
+            return annotation
         return inspect.formatannotation(annotation)
     except Exception:  # noqa: BLE001 - an annotation may be any object, one whose repr() raises as well
         return f"<{type(annotation).__name__}>"

@@ -25,8 +25,9 @@ from nomaflow_host.reaper.spawning import FIRST_FD
 from nomaflow_host.ring import RingPage, RingWriter
 from nomaflow_host.worker.capture import set_log_level, show_warnings_again
 from nomaflow_host.worker.emitter import Emitter
+from nomaflow_host.worker.neighbours import OwnTask, hide_other_tasks
 from nomaflow_host.worker.running import AttemptRun
-from nomaflow_host.worker.scope import CURRENT
+from nomaflow_host.worker.scope import CURRENT, AttemptScope
 from nomaflow_host.worker.services import WorkerServices
 from nomaflow_host.worker.signals import install_signals
 from nomaflow_host.worker.sources import serve_sources
@@ -94,6 +95,10 @@ class _Worker:
         if self._link.ended:
             os._exit(0)
 
+    def scopes(self) -> list[AttemptScope]:
+        """Return those of the attempts that run."""
+        return [run.scope for run in self._runs.values()]
+
     def interrupt(self) -> None:
         """Second rung of the ladder, from the signal's handler, which may have interrupted the loop itself."""
         for run in list(self._runs.values()):
@@ -102,6 +107,8 @@ class _Worker:
 
     def _run(self, message: dict[str, Any]) -> None:
         slot = message["slot"]
+        # Each time anew, since a step may have set another.
+        self._loop.set_task_factory(_tracked_task)  # type: ignore[arg-type]  # typeshed wants a generic protocol
         run = AttemptRun(
             order=_order_of(message["order"]), slot=slot, services=self._services, is_alone=lambda: len(self._runs) == 1
         )
@@ -121,7 +128,7 @@ class _Worker:
             self._levels_changed()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = self._loop.create_task(work)
+        task = OwnTask(work, loop=self._loop)
         self._keep.add(task)
         task.add_done_callback(self._keep.discard)
 
@@ -155,7 +162,6 @@ def run_worker(channels: WorkerChannels, *, generation: Generation | None) -> No
     streams.install()
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
-    loop.set_task_factory(_tracked_task)  # type: ignore[arg-type]  # typeshed wants a generic protocol
     link = FrameSocket(socket.socket(fileno=channels.control))
     bootstrap, early = _bootstrap(link)
     if bootstrap["nice"]:
@@ -190,6 +196,7 @@ def run_worker(channels: WorkerChannels, *, generation: Generation | None) -> No
         exclusive=bootstrap["exclusive"],
     )
     worker = _Worker(link=link, loop=loop, services=services)
+    hide_other_tasks(worker.scopes)
     install_signals(page=page, dump_fd=channels.dump, interrupt=worker.interrupt)
     send({"is": "ready", "version": 1, "rss_bytes": resident_bytes()})
     loop.call_soon(worker.take, early)

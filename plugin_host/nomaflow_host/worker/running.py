@@ -226,7 +226,7 @@ class AttemptRun:
                     task.cancel()
                     asked.add(task)
                 await asyncio.sleep(_RECHECK_SECONDS)
-        return not (self._services.exclusive and has_library_threads())
+        return self._services.streams.intact() and not (self._services.exclusive and has_library_threads())
 
     async def _left_after_a_moment(self) -> str:
         """Let what is about to end do so: threads of executors, tasks that were just cancelled."""

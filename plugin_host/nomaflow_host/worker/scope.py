@@ -7,7 +7,9 @@ import time
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
+from nomaflow_api.v1.log_lines import CONTINUED
 from nomaflow_host.reaper.proc import ticks_now
+from nomaflow_host.worker.unfinished import UnfinishedLine
 
 if TYPE_CHECKING:
     import asyncio
@@ -42,14 +44,14 @@ class AttemptScope:
         self.working: dict[int, int] = {}
         """How many pieces of work it has in executors, by an id for each, with the ident of the thread once it runs."""
         self.processes: list[subprocess.Popen[Any]] = []
-        self.partial: dict[str, list[str]] = {}
+        self._unfinished: dict[str, UnfinishedLine] = {}
         self._lock = threading.RLock()
         self._emitter = emitter
         self._prefix = b"%03d" % slot
 
-    def emit(self, level: int, at_us: int, logger: str, message: str) -> None:
+    def emit(self, level: int, at_us: int, logger: str, message: str, flags: int = 0) -> None:
         """Write one line of its log."""
-        self._emitter.line(self._prefix, level, at_us, logger, message)
+        self._emitter.line(self._prefix, level, at_us, logger, message, flags)
 
     def emit_record(self, record: logging.LogRecord, text: str) -> None:
         """Write one log record, already formatted."""
@@ -58,22 +60,18 @@ class AttemptScope:
     def printed(self, stream: str, level: int, text: str) -> None:
         """Take what was printed; whole lines go out, the rest waits for its line feed."""
         with self._lock:
-            waiting = self.partial.setdefault(stream, [])
-            *lines, rest = text.split("\n")
-            if lines:
-                lines[0] = "".join([*waiting, lines[0]])
-                waiting.clear()
-            if rest:
-                waiting.append(rest)
+            lines, piece = self._unfinished.setdefault(stream, UnfinishedLine()).add(text)
         at_us = time.time_ns() // 1000
         for line in lines:
             self.emit(level, at_us, stream, line)
+        if piece:
+            self.emit(level, at_us, stream, piece, CONTINUED)
 
     def flush_printed(self, level: int) -> None:
         """Write what was printed without a line feed at its end."""
         with self._lock:
-            rests = {stream: "".join(waiting) for stream, waiting in self.partial.items() if waiting}
-            self.partial.clear()
+            rests = {stream: line.end() for stream, line in self._unfinished.items() if line}
+            self._unfinished.clear()
         for stream, rest in rests.items():
             self.emit(level, time.time_ns() // 1000, stream, rest)
 

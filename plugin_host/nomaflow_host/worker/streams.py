@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -93,7 +94,23 @@ class WorkerStreams:
     def __init__(self, is_detached: Callable[[], bool]) -> None:
         self._out = _AttributedStream(name="stdout", fd=1, level=20, is_detached=is_detached)
         self._err = _AttributedStream(name="stderr", fd=2, level=30, is_detached=is_detached)
+        self._pipes = _identities()
 
     def install(self) -> None:
         """Put them in their place, also where a step has put others."""
         sys.stdout, sys.stderr = self._out, self._err
+
+    def intact(self) -> bool:
+        """Return False once a step has closed or replaced a descriptor that child processes print to."""
+        return _identities() == self._pipes
+
+
+def _identities() -> list[tuple[int, int]]:
+    found = []
+    for fd in (1, 2):
+        try:
+            status = os.fstat(fd)
+        except OSError:
+            return []
+        found.append((status.st_dev, status.st_ino))
+    return found

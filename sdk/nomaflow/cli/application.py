@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import sys
@@ -29,6 +30,7 @@ from nomaflow.cli.output import print_error
 
 __all__ = ["build", "run"]
 
+_CANNOT_WRITE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 _HELP = """Run, watch and cancel an organisation's operational jobs.
 
 Start with: nomaflow init DIR, then nomaflow up DIR, then nomaflow run JOB --follow.
@@ -60,6 +62,7 @@ _root.__doc__ = _HELP
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code."""
+    _fill_standard_streams()
     as_json = _wants_json(arguments)
     usage_error = cast("type[Exception]", typer.BadParameter.__base__)
     try:
@@ -75,9 +78,28 @@ def run(arguments: Sequence[str]) -> int:
         return ExitCode.INTERRUPTED
     except BrokenPipeError:
         # Whoever read our output has gone, as in `nomaflow logs RUN | head`. Python would complain once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
+        return ExitCode.FAILED
+    except OSError as error:
+        if error.errno not in _CANNOT_WRITE or error.filename is not None:
+            raise
+        _discard_output()
+        print_error(CliError(f"the output cannot be written: {error.strerror}", reason="UNWRITABLE"), as_json=as_json)
         return ExitCode.FAILED
     return answer if isinstance(answer, int) else 0
+
+
+def _fill_standard_streams() -> None:
+    """Lead a standard stream that was closed nowhere, so that no socket gets its number."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            mode = "r" if number == 0 else "w"
+            # The lowest free number is taken, and those below are open by now.
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode, encoding="utf-8"))
+
+
+def _discard_output() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _as_cli_error(error: Exception) -> CliError:

@@ -39,6 +39,7 @@ def main() -> None:
 
 async def _run(order: dict[str, Any], project: Path) -> dict[str, Any]:
     from nomaflow.testing import connectors_from, run_callable
+    from nomaflow.testing.host_machinery import host_machinery
 
     tree = _settings(project)
     config = tree["connectors"]["config_path"]
@@ -50,7 +51,11 @@ async def _run(order: dict[str, Any], project: Path) -> dict[str, Any]:
             return _shape("FAILED", error=str(error), reason="connectors_unusable")
     try:
         outcome = await run_callable(
-            order["reference"], op_kwargs=order["op_kwargs"], connectors=connectors, settings=Settings(tree)
+            order["reference"],
+            op_kwargs=order["op_kwargs"],
+            connectors=connectors,
+            settings=Settings(tree),
+            plugins=host_machinery().import_plugins(str(project / "plugins")),
         )
     finally:
         closing = getattr(connectors, "aclose", None)

@@ -19,6 +19,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         print(f"nomaflow {installed_version()}")
         return 0
-    from nomaflow.cli.application import run
+    try:
+        from nomaflow.cli.application import run
 
-    return run(given)
+        return run(given)
+    except KeyboardInterrupt:  # while the modules were loading
+        return 130

@@ -70,7 +70,7 @@ class ProjectAddress:
             text = ""
         if not text:
             raise KernelUnreachable(
-                f"no kernel has run in {str(self.project)!r}: there is no .nomaflow/address",
+                f"no kernel runs in {str(self.project)!r}: there is no .nomaflow/address",
                 fix=f"start one with: nomaflow up {shlex.quote(str(self.project))}",
             )
         return text.splitlines()[0]

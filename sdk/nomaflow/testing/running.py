@@ -37,6 +37,7 @@ async def run_callable(
     cancel_after: float | None = None,
     timeout: float | None = None,  # noqa: ASYNC109 - the step's own limit, which is under test
     environ: Mapping[str, str] | None = None,
+    plugins: Mapping[str, Any] | None = None,
 ) -> CallableOutcome:
     """Call a callable as a host would and return how it ended.
 
@@ -50,6 +51,7 @@ async def run_callable(
         gets CancelledError
     :param timeout: seconds after which the step times out; stopped the same way, and FAILED
     :param environ: what ``${NAME}`` in values is looked up in, in place of this process's environment
+    :param plugins: modules with hooks, by name, beside those of installed distributions
     :raises RuntimeError: if the host's machinery is not installed
     """
     machinery = host_machinery()
@@ -65,6 +67,7 @@ async def run_callable(
                 connectors=connectors or machinery.HostConnectorRegistry(machinery.ResolvedConnectors()),
                 settings=settings or Settings(),
                 environ=os.environ if environ is None else environ,
+                plugins=plugins or {},
             )
         except machinery.PreparationFailed as error:
             return trial.outcome("FAILED", error=error.message, reason_code=error.reason_code)
@@ -88,9 +91,11 @@ def _prepared(
     connectors: ConnectorRegistry,
     settings: Settings,
     environ: Mapping[str, str],
+    plugins: Mapping[str, Any],
 ) -> tuple[Any, Any]:
     machinery.install_liberty_aliases()
     hooks = machinery.build_hooks(environ=environ, trace_stream=sys.stderr)
+    hooks.add_modules(plugins)
     maker = machinery.CallMaker(hooks=hooks, max_extras_bytes=machinery.EXTRAS_LIMIT)
     plan = maker.plan(target) if isinstance(target, str) else machinery.plan_for(target, reference=_name_of(target))
     shown = {**ctx.params, **op_kwargs}

@@ -175,3 +175,25 @@ async def test_details_come_in_the_order_asked_for(store: SqlStore) -> None:
     found = await store.run_details(asked)
     assert [d.run.run_id for d in found] == asked[:-1]
     assert all(len(d.attempts) == 1 for d in found)
+
+
+async def test_requests_slots_and_job_ids_are_found(store: SqlStore) -> None:
+    """The run of a request by job and id; which of many slots have a run; every job with a run, once."""
+    ids = Ids()
+    keyed, slotted, plain = (ids.new() for _ in range(3))
+    await store.apply(
+        [
+            queue(keyed, job_id="b", request_id="k", request_hash="h"),
+            queue(slotted, job_id="a", slot="a//2026-01-01T00:00:00Z"),
+            queue(plain, job_id="b"),
+        ],
+        at_us=T0,
+    )
+    found = await store.run_of_request("b", "k")
+    assert found is not None
+    assert (found.run_id, found.request_hash, found.state) == (keyed, "h", RunState.QUEUED)
+    assert await store.run_of_request("a", "k") is None
+    assert await store.run_of_request("b", "") is None
+    others = [f"a//{number}" for number in range(1_200)]
+    assert await store.slots_taken([*others, "a//2026-01-01T00:00:00Z", ""]) == {"a//2026-01-01T00:00:00Z"}
+    assert await store.job_ids() == ["a", "b"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 import logging
 import sys
@@ -100,3 +101,30 @@ async def test_closing_leaves_no_connection(connectors_toml: Path, postgres_serv
             pytest.fail("a session of the closed pools is still there")
     finally:
         await watcher.close()
+
+
+async def test_loops_of_their_own(connectors_toml: Path) -> None:
+    """A sync step that runs coroutines on a loop of its own, again and again, shares no connection with others."""
+    registry = connectors_from(connectors_toml, {"PG_PASSWORD": "hunter2"})
+
+    async def one() -> int:
+        async with registry.pools.engine("reporting").connect() as connection:
+            return int((await connection.execute(sqlalchemy.text("SELECT 1"))).scalar_one())
+
+    def loops() -> int:
+        engine = registry.pools.engine("reporting")  # before any loop, as scripts do
+
+        async def early() -> None:
+            async with engine.connect() as connection:
+                await connection.execute(sqlalchemy.text("SELECT 1"))
+
+        asyncio.run(early())
+        return sum(asyncio.run(one()) for _ in range(3))
+
+    try:
+        assert await one() == 1
+        assert await asyncio.to_thread(loops) == 3
+        assert await asyncio.to_thread(loops) == 3
+        assert await one() == 1
+    finally:
+        await registry.aclose()

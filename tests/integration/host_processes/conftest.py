@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from harness import HOSTILE, Host, is_alive, pids_below  # after the path is set
-
-StartHost = Callable[..., Awaitable[Host]]
+from harness import HOSTILE, Host, StartHost, is_alive, pids_below  # after the path is set
 
 
 @pytest.fixture(params=["fork", "spawn"])

@@ -6,17 +6,15 @@ import asyncio
 import json
 import os
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nomaflow_api.v1.log_lines import LogLine, decode_lines
 from nomaflow_host.attempts import AttemptOrder, Finished, LogChunk, Progress, Started
 from nomaflow_host.connectors import ResolvedConnectors
 from nomaflow_host.generation import ProjectSpec
 from nomaflow_host.supervisor import ProjectLoad, Supervisor, SupervisorSettings
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 HOSTILE = Path(__file__).parent / "hostile"
 
@@ -135,6 +133,10 @@ class Host:
         """Wait until hostile code runs and return the pid it runs in."""
         await wait_until(lambda: marker.exists() and marker.read_text() != "")
         return int(marker.read_text())
+
+
+StartHost = Callable[..., Awaitable[Host]]
+"""What the fixture ``start_host`` gives."""
 
 
 async def wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:

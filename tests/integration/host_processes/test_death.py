@@ -11,9 +11,8 @@ import time
 from pathlib import Path
 
 import pytest
-from harness import is_alive, pids_below, wait_until
+from harness import StartHost, is_alive, pids_below, wait_until
 
-from conftest import StartHost
 from nomaflow_host.attempts import FinishedState, Isolation
 from nomaflow_host.connectors import ResolvedConnectors
 
@@ -104,8 +103,13 @@ async def test_a_killed_template_is_survived(start_host: StartHost) -> None:
     """When its template is killed a generation goes on with spawned workers."""
     host = await start_host(spare_exclusive=0)
     reaper, _ = host.supervisor.reaper_identity
-    workers = {status.pid for status in host.supervisor.workers()}
-    (template,) = [pid for pid in pids_below(reaper) if pid not in workers]
+
+    def templates() -> list[int]:
+        workers = {status.pid for status in host.supervisor.workers()}
+        return [pid for pid in pids_below(reaper) if pid not in workers]
+
+    await wait_until(lambda: len(templates()) == 1)  # a worker just forked is not known yet
+    (template,) = templates()
     os.kill(template, signal.SIGKILL)
     await wait_until(lambda: not is_alive(template))
     ends = [await host.result("polite:noop") for _ in range(3)]

@@ -6,7 +6,8 @@ import asyncio
 import json
 from pathlib import Path
 
-from conftest import StartHost
+from harness import StartHost
+
 from nomaflow_api.v1.log_lines import CONTINUED, SHARED
 from nomaflow_host.attempts import FinishedState, Isolation
 from nomaflow_host.connectors import PoolConfig, ResolvedConnectors

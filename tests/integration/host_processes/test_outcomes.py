@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from harness import Host
+from harness import Host, StartHost
 
-from conftest import StartHost
 from nomaflow_host.attempts import FinishedState
 from nomaflow_host.supervisor import Refused
 

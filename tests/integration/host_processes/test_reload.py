@@ -7,9 +7,8 @@ import time
 from pathlib import Path
 
 import pytest
-from harness import is_alive, wait_until
+from harness import StartHost, is_alive, wait_until
 
-from conftest import StartHost
 from nomaflow_host.attempts import FinishedState
 
 GOOD = "def step(**_):\n    return {version}\n\n\nasync def astep(**_):\n    return {version}\n"

@@ -6,9 +6,8 @@ import time
 from pathlib import Path
 
 import pytest
-from harness import is_alive
+from harness import StartHost, is_alive
 
-from conftest import StartHost
 from nomaflow_host.attempts import CancelOrder, FinishedState, Isolation, TimeoutKind
 
 BUDGET_SECONDS = 4.0

@@ -2,128 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 from fake_gateway import FakeGateway, Journal
-
-from nomaflow_host.attempts import AttemptOrder, CancelOrder, Finished, FinishedState, LogChunk, Started
-from nomaflow_host.outbox import Outbox, SpillStore
-from nomaflow_host.session import (
-    AddressSource,
-    HostIdentity,
-    HostSession,
-    HostStatus,
-    Manifest,
-    OrderRefused,
-    ReloadOutcome,
-    encode_event,
-)
-
-__all__ = ["Host", "ScriptedRunner"]
-
-
-@dataclass
-class ScriptedRunner:
-    """A runner that takes note of what it is told; the test says what happens to attempts."""
-
-    accepted: list[AttemptOrder] = field(default_factory=list)
-    cancelled: list[CancelOrder] = field(default_factory=list)
-    killed: list[tuple[str, str]] = field(default_factory=list)
-    drains: list[float] = field(default_factory=list)
-    refusal: str = ""
-    now: HostStatus = field(default_factory=lambda: HostStatus(isolation_mechanism="sampling"))
-    offered: Manifest | None = None
-    next_reload: ReloadOutcome | None = None
-    changed: asyncio.Condition = field(default_factory=asyncio.Condition)
-
-    def accept(self, order: AttemptOrder) -> None:
-        if self.refusal:
-            raise OrderRefused(self.refusal)
-        self.accepted.append(order)
-        self._tell()
-
-    def cancel(self, order: CancelOrder) -> None:
-        self.cancelled.append(order)
-        self._tell()
-
-    def kill(self, attempt_key: str, reason_code: str, reason: str) -> None:
-        self.killed.append((attempt_key, reason_code))
-        self._tell()
-
-    def status(self) -> HostStatus:
-        return self.now
-
-    def manifest(self) -> Manifest | None:
-        return self.offered
-
-    async def reload(self, *, force: bool) -> ReloadOutcome:
-        assert self.next_reload is not None
-        if self.next_reload.accepted and self.offered is not None:
-            self.now = replace(self.now, generation=self.next_reload.generation, manifest_digest=self.offered.digest)
-        return self.next_reload
-
-    async def drain(self, deadline_s: float) -> None:
-        self.drains.append(deadline_s)
-        self._tell()
-
-    async def until(self, predicate: Callable[[], bool], seconds: float = 15.0) -> None:
-        """Wait until the runner has been told something."""
-        async with asyncio.timeout(seconds), self.changed:
-            await self.changed.wait_for(predicate)
-
-    def _tell(self) -> None:
-        async def notify() -> None:
-            async with self.changed:
-                self.changed.notify_all()
-
-        self._notice = asyncio.ensure_future(notify())
-
-
-class Host:
-    """One host under test: session, outbox and scripted runner."""
-
-    def __init__(self, *, tmp_path: Path, given: str, token: str, report_deadline_s: float, **caps: int) -> None:
-        self.runner = ScriptedRunner()
-        self.outbox = Outbox(store=SpillStore(directory=tmp_path / "spill", **caps), encode=encode_event)
-        self.session = HostSession(
-            identity=HostIdentity(
-                host="demo",
-                incarnation="incarnation-1",
-                boot_id="boot",
-                machine="here",
-                pid=1,
-                version="0.1.0",
-                max_async=10,
-                max_sync=2,
-                ended_incarnations=("before-1",),
-            ),
-            addresses=AddressSource(given=given, file=tmp_path / "address"),
-            token=lambda: token,
-            runner=self.runner,
-            outbox=self.outbox,
-            report_deadline_s=report_deadline_s,
-        )
-        self.task = asyncio.create_task(self.session.run())
-
-    def start_attempt(self, key: str) -> None:
-        self.outbox.started(key, Started(at_us=1, worker_pid=42, generation=1, exclusive=False))
-
-    def log(self, key: str, body: bytes, lines: int = 1) -> None:
-        self.outbox.log(
-            key, LogChunk(line_count=lines, first_at_us=1, last_at_us=1, levels=4, compressed=False, body=body)
-        )
-
-    def finish(self, key: str) -> None:
-        self.outbox.finished(key, Finished(at_us=2, state=FinishedState.SUCCEEDED))
-
-    async def close(self) -> None:
-        self.task.cancel()
-        await asyncio.gather(self.task, return_exceptions=True)
-        self.outbox.close()
+from scripted_host import Host
 
 
 @pytest.fixture

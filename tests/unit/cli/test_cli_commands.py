@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -235,6 +236,34 @@ async def test_a_key_that_was_used_is_a_warning_for_programs_too(kernel: FakeKer
     for _ in range(2):
         done = await command("run", "nightly", "--key", "k", "--address", kernel.address, "-o", "json")
     assert "the key was used before" in json.loads(done.err)["warning"]
+
+
+@pytest.mark.parametrize("arguments", [("runs",), ("runs", "-o", "json"), ("logs", "run_1"), ("show", "run_1")])
+async def test_output_that_cannot_be_written_is_no_traceback(
+    kernel: FakeKernel, command: Command, arguments: tuple[str, ...]
+) -> None:
+    """A full disk is said in one line and exits 1; where standard output is closed nobody wants to know."""
+    kernel.runs["run_1"] = make_run("run_1", "SUCCEEDED")
+    await kernel.say(b"a line")
+    words = shlex.join((sys.executable, "-m", "nomaflow.cli", *arguments, "--address", kernel.address))
+    for redirection, code, err in (
+        (">/dev/full", 1, b"the output cannot be written: No space left on device"),
+        (">&-", 0, b""),
+        (">&- 2>&- <&-", 0, b""),
+    ):
+        process = await asyncio.create_subprocess_shell(f"{words} {redirection}", stderr=subprocess.PIPE)
+        _, said = await process.communicate()
+        assert (process.returncode, err in said, said.count(b"\n")) == (code, True, said.count(err) if err else 0)
+
+
+async def test_up_says_where_it_may_not_write(command: Command, tmp_path: Path) -> None:
+    """A project whose state folder cannot be made is refused before anything starts."""
+    (tmp_path / "jobs.toml").write_text("")
+    (tmp_path / ".nomaflow").write_text("a file where a directory should be")
+    done = await command("up", str(tmp_path))
+    assert done.code == 2
+    assert done.err.startswith(f"✘ cannot write to '{tmp_path}/.nomaflow': File exists\n")
+    assert done.out == ""
 
 
 async def test_a_table_in_a_pipe_has_no_blanks_at_its_right(kernel: FakeKernel, command: Command) -> None:

@@ -81,6 +81,14 @@ async def test_a_part_that_never_was_ready_is_given_up(tmp_path: Path) -> None:
     assert caught.value.tail == ("no such store",)
 
 
+async def test_a_log_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    """The part is given up with the reason, since nobody could read why it fails."""
+    (tmp_path / "state").write_text("a file where a directory should be")
+    watched = _Watched(tmp_path, WAITS)
+    with pytest.raises(PartFailed, match="its log cannot be written: File exists"):
+        await watched.running
+
+
 async def test_an_exit_code_that_says_useless_is_believed(tmp_path: Path) -> None:
     """A part that says that its configuration is wrong is not started again, however long it ran before."""
     watched = _Watched(tmp_path, "raise SystemExit(78)")

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from fake_kernel import make_run
 from nomaflow.cli.errors import CliError
 from nomaflow.cli.pages.log_lines import LogPrinter, log_text
+from nomaflow.cli.pages.tables import runs_table
 from nomaflow.cli.project import find_project, require_project
 from nomaflow.cli.values import level_number, parse_op_kwargs, parse_params, parse_span, parse_switches
 from nomaflow.cli.wording import age, count, duration, extras_text, first_line, paragraph, printable
+from nomaflow.client import decoding
 from nomaflow.client.values import LogLine
 
 HOSTILE = "\x1b[2J\x1b]0;owned\x07 \x9b31m \u202egnp.exe \u2066 a\rb \x7f \udcff end"
@@ -140,3 +144,25 @@ def test_the_project_is_found_from_below(tmp_path: Path, monkeypatch: pytest.Mon
     assert require_project(None) == tmp_path / "team"
     with pytest.raises(CliError, match="no such directory"):
         require_project(tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    ("width", "headers"),
+    [
+        (160, ["run", "job", "state", "started by", "took", "rows", "why"]),
+        (80, ["run", "job", "state", "started by", "why"]),
+        (60, ["run", "job", "state"]),
+        (40, ["run", "job", "st"]),
+    ],
+)
+def test_a_narrow_terminal_shows_what_is_needed_most(width: int, headers: list[str]) -> None:
+    """Columns are left out rather than all made unreadable; a run's id is always whole."""
+    run = make_run(f"run_{'x' * 26}", "FAILED", job_id="nightly")
+    run.reason.code, run.reason.message = "step_failed", "no rows"
+    console = Console(force_terminal=False, width=width)
+    with console.capture() as captured:
+        console.print(runs_table([decoding.run(run)]))
+    head, _rule, row = captured.get().splitlines()
+    assert re.split(r"\s{2,}", head.strip()) == headers, head
+    assert row.startswith(f"run_{'x' * 26} ")
+    assert ("no rows" in row) == ("why" in headers)

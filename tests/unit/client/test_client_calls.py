@@ -143,7 +143,7 @@ async def test_a_kernel_that_is_not_there_is_named(tmp_path: Path) -> None:
 async def test_a_project_without_an_address_is_named(tmp_path: Path) -> None:
     """A project whose kernel never ran says so."""
     async with KernelClient(ProjectAddress(project=tmp_path), connect_seconds=0.1) as client:
-        with pytest.raises(KernelUnreachable, match="no kernel has run"):
+        with pytest.raises(KernelUnreachable, match="no kernel runs"):
             await client.get_kernel()
 
 

@@ -149,8 +149,10 @@ Answer = Callable[[str, dict[str, str], bytes], tuple[int, dict[str, object]]]
 async def served(answer: Answer) -> AsyncIterator[tuple[str, list[tuple[str, dict[str, str], bytes]]]]:
     """Serve HTTP on a free port of the loopback; yield its address and the requests seen."""
     seen: list[tuple[str, dict[str, str], bytes]] = []
+    handlers: list[asyncio.Task[None] | None] = []
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        handlers.append(asyncio.current_task())
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
         line, *rest = head.strip().split("\r\n")
         headers = {name.lower(): value for name, value in (each.split(": ", 1) for each in rest)}
@@ -169,6 +171,8 @@ async def served(answer: Answer) -> AsyncIterator[tuple[str, list[tuple[str, dic
     server = await asyncio.start_server(handle, "127.0.0.1", 0)
     async with server:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", seen
+    # A connection that outlived the loop would be blamed on a later test.
+    await asyncio.gather(*filter(None, handlers), return_exceptions=True)
 
 
 def api_of(read: Read, address: str, rest: str = "") -> ResolvedConnectors:
@@ -297,3 +301,34 @@ async def test_plugin_types(read: Read) -> None:
         registry.connector("odd")
     await registry.aclose()
     assert closed == ["files"]
+
+
+async def test_an_api_on_loops_of_their_own(read: Read) -> None:
+    """A sync step that runs coroutines on loops of its own shares no connection with them, nor leaves one behind."""
+    connections: list[asyncio.Task[None] | None] = []
+
+    async def kept_alive(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.append(asyncio.current_task())
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while await reader.readuntil(b"\r\n\r\n"):
+                writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+
+    server = await asyncio.start_server(kept_alive, "127.0.0.1", 0)
+    address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with server, opened(api_of(read, address)) as registry:
+
+        async def twice() -> list[int]:
+            api = registry.api("crm")
+            return [(await api.request("GET", "a")).status_code for _ in range(2)]
+
+        def loops() -> list[list[int]]:
+            return [asyncio.run(twice()) for _ in range(3)]
+
+        assert await twice() == [200, 200]
+        assert await asyncio.to_thread(loops) == [[200, 200]] * 3
+        assert await twice() == [200, 200]
+        assert len(connections) == 7, "one is kept on the loop that stays, none on those that end"
+    await asyncio.gather(*filter(None, connections))

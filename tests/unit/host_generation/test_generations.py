@@ -7,31 +7,14 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from generation_orders import Project, order_of
 
-from nomaflow import RunContext, Settings, StepFailed
-from nomaflow_host.attempts import AttemptOrder
-from nomaflow_host.generation import Generation, PreparationFailed, ProjectSpec
-
-Project = Callable[..., Generation]
-
-
-def order_of(callable_: str, **rest: Any) -> AttemptOrder:
-    """Return an order for a callable."""
-    given = {
-        "attempt_key": "run_1/step/1",
-        "epoch": 1,
-        "run_id": "run_1",
-        "job_id": "job",
-        "step": "step",
-        "attempt": 1,
-    }
-    return AttemptOrder(**{**given, "callable": callable_, **rest})
-
+from nomaflow import RunContext, Settings
+from nomaflow_host.generation import PreparationFailed, ProjectSpec
 
 WORK = '''
 from __future__ import annotations
@@ -66,8 +49,8 @@ def test_manifest(project: Project, tmp_path: Path) -> None:
     )
     manifest = generation.manifest()
     assert list(manifest) == [
-        "manifest_version", "host", "nomaflow_version", "python", "project", "max_parallel", "callables", "modules", "step_types",
-        "injections", "job_files", "problems",
+        "manifest_version", "host", "nomaflow_version", "python", "project", "max_parallel", "callables", "modules",
+        "step_types", "injections", "job_files", "problems",
     ]  # fmt: skip
     assert (manifest["manifest_version"], manifest["host"], manifest["project"]) == (1, "demo", str(tmp_path))
     assert sorted(manifest["callables"]) == [
@@ -320,124 +303,6 @@ def test_settings_follow_the_file(project: Project, tmp_path: Path) -> None:
     assert generation.settings({}).app.region == "us"
     without = project({}).settings({})
     assert without.connectors.config_path == str(tmp_path / "connectors.toml")
-
-
-_IMPORTS = "from nomaflow import hookimpl\nfrom nomaflow.calls import Factory, StepType\n"
-PLUGIN = """
-from nomaflow import StepResult, hookimpl
-from nomaflow.calls import Factory, StepType
-seen, made = [], []
-@hookimpl
-def nomaflow_resolve_callable(reference):
-    if reference.startswith("virtual:"):
-        return lambda **kw: reference
-@hookimpl
-def nomaflow_contribute_injections(call):
-    return {"tenant": "t-" + call.ctx.run_id, "lazy": Factory(lambda: made.append(1) or "made")}
-@hookimpl
-def nomaflow_contribute_settings():
-    return {"extra": {"a": 1}, "app": {"region": "plugin", "only": "plugin"}}
-@hookimpl
-def nomaflow_contribute_connectors():
-    return {"ftp": lambda name, table, registry: name}
-@hookimpl
-def nomaflow_normalise_return(value, call):
-    if isinstance(value, range):
-        return StepResult(len(value))
-@hookimpl
-def nomaflow_attempt_started(call): seen.append(("started", call.reference))
-@hookimpl
-def nomaflow_attempt_finished(call, outcome): 1/0
-@hookimpl
-def nomaflow_step_types():
-    return [StepType(name="http", callable="acme:request", schema={"type": "object"}, doc="Call.")]
-def request(*, url: str): ...
-def wants(*, tenant, lazy): return range(4)
-def plain(*, n=1): return range(2)
-"""
-
-
-def test_plugin_on_every_hook(project: Project, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A module of the plugins folder takes part in every hook."""
-    (tmp_path / "nomaflow.toml").write_text('[app]\nregion = "file"')
-    generation = project({"acme.py": PLUGIN}, settings_file=str(tmp_path / "nomaflow.toml"))
-    acme = sys.modules["acme"]
-    manifest = generation.manifest()
-    assert manifest["step_types"] == [
-        {"name": "http", "callable": "acme:request", "schema": {"type": "object"}, "doc": "Call."}
-    ]
-    assert "acme:nomaflow_step_types" not in manifest["callables"]
-    settings = generation.settings({})
-    assert (settings.extra.a, settings.app.region, settings.app.only) == (1, "file", "plugin")
-    plain = generation.prepare(order_of("acme:plain"), environ={})
-    assert acme.made == []
-    wants = generation.prepare(order_of("acme:wants"), environ={})
-    assert acme.made == [1]
-    assert generation.normalise(wants.call(), call=wants.info).rows_affected == 4
-    assert generation.normalise(plain.call(), call=plain.info).rows_affected == 2
-    virtual = generation.prepare(order_of("virtual:anything"), environ={})
-    assert virtual.call() == "virtual:anything"
-    from nomaflow_host.connectors import ResolvedConnectors
-
-    registry = generation.registry(ResolvedConnectors(connectors={"f": {"type": "ftp"}}))
-    assert registry.connector("f") == "f"
-    from nomaflow.calls import StepOutcome
-
-    generation.observe_started(plain.info)
-    generation.observe_finished(plain.info, StepOutcome(state="SUCCEEDED"))
-    assert acme.seen == [("started", "acme:plain")]
-    assert "nomaflow_attempt_finished raised" in caplog.text
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        "raise ValueError('broken')",
-        "return 5",
-        "return [StepType(name='x', callable='m:f', schema={1: object()})]",
-        "return ['x']",
-    ],
-)
-def test_broken_step_types_are_problems(project: Project, body: str) -> None:
-    """A plugin whose step types cannot be used is a problem of the manifest, and stops nothing."""
-    hook = f"{_IMPORTS}@hookimpl\ndef nomaflow_step_types(): {body}\n"
-    manifest = project({"p.py": hook + "def f(): ..."}).manifest()
-    assert manifest["step_types"] == []
-    assert [problem["code"] for problem in manifest["problems"]] == ["hook_failed"]
-    assert list(manifest["callables"]) == ["p:f"]
-    json.dumps(manifest)
-
-
-@pytest.mark.parametrize(
-    ("hook", "code"),
-    [
-        ("def nomaflow_contribute_injections(call): raise ValueError('broken')", "hook_failed"),
-        ("def nomaflow_resolve_callable(reference): raise ValueError('broken')", "hook_failed"),
-        (
-            "def nomaflow_contribute_injections(): return {'x': Factory(lambda: 1/0)}",
-            "hook_failed",
-        ),
-    ],
-)
-def test_raising_hooks_fail_the_attempt(project: Project, hook: str, code: str) -> None:
-    """A hook that raises fails the attempt before the call, with its text and place."""
-    generation = project({"p.py": f"{_IMPORTS}@hookimpl\n{hook}\ndef f(**kw): ..."})
-    with pytest.raises(PreparationFailed) as caught:
-        generation.prepare(order_of("p:f"), environ={})
-    assert caught.value.reason_code == code
-    assert "p.py:" in caught.value.message
-
-
-def test_bad_normalisers_refuse_the_return(project: Project) -> None:
-    """A normaliser that raises or answers with something else is a StepFailed."""
-    for body, words in (("1/0", "ZeroDivisionError"), ("return 5", "to int, expected StepResult")):
-        name = f"n{len(words)}"
-        generation = project(
-            {f"{name}.py": f"from nomaflow import hookimpl\n@hookimpl\ndef nomaflow_normalise_return(): {body}"}
-        )
-        with pytest.raises(StepFailed, match=words):
-            generation.normalise(None)
-        (Path(generation.spec.root) / "plugins" / f"{name}.py").unlink()
 
 
 def test_given_context_and_settings_are_used(project: Project) -> None:

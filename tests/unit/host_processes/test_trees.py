@@ -54,7 +54,7 @@ def test_a_stranger_with_the_same_pid_is_not_signalled(family: tuple[Tree, list[
     tree, below = family
     assert not signal_process(tree.pid, tree.start_time + 1, signal.SIGKILL)
     assert kill_trees([Tree(pid=tree.pid, start_time=tree.start_time + 1)]) == 0
-    assert {_state(pid) for pid in [tree.pid, *below]} == {"S"}
+    assert {_state(pid) for pid in [tree.pid, *below]} <= {"S", "R", "D"}
 
 
 def test_limits_see_the_whole_tree(family: tuple[Tree, list[int]]) -> None:

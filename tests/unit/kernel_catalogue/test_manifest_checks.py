@@ -206,3 +206,23 @@ def test_injections_that_plugins_contribute_count_as_given() -> None:
     }
     assert not load_manifest(manifest).jobs[0].valid
     assert load_manifest(manifest | {"injections": ["mailer"]}).jobs[0].valid
+
+
+def test_a_problem_that_names_a_job_is_that_jobs() -> None:
+    """What a host found of one job disables it, and no other; a warning disables nothing."""
+    tree = {"jobs": [{"id": name, "steps": [{"callable": "app.clean:plain"}]} for name in ("a", "b", "c")]}
+    told = {"code": "value_invalid", "file": "jobs.toml", "message": "no int"}
+    manifest = {
+        "host": "team",
+        "callables": CALLABLES,
+        "job_files": [{"path": "jobs.toml", "tree": tree, "error": None}],
+        "problems": [
+            told | {"severity": "error", "path": "jobs[0].params.n", "job_id": "a"},
+            told | {"severity": "warning", "path": "jobs[1].params.n", "job_id": "b"},
+            told | {"severity": "error", "path": "", "job_id": "unknown"},
+        ],
+    }
+    load = load_manifest(manifest)
+    assert [job.valid for job in load.jobs] == [False, True, True]
+    assert [len(job.problems) for job in load.jobs] == [1, 1, 0]
+    assert [problem.job_id for problem in load.problems] == ["unknown"]

@@ -10,7 +10,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "kernel_runs"))
 
-from rig import Rig, job
+from rig import Rig, job, step
 
 from nomaflow_kernel.catalogue import CatalogueLoad, load_job_files, parse_toml_file
 from nomaflow_kernel.catalogue_service import HostCatalogue
@@ -24,8 +24,6 @@ async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
     """An engine whose jobs finish at once, since their only step is off."""
     built = Rig(tmp_path / "kernel.db")
     await built.open()
-    from rig import step
-
     for name in ("a", "b"):
         built.jobs.add(job(name, step("off", enabled=False), overlap="allow"))
     yield built
@@ -91,3 +89,20 @@ async def test_a_file_s_own_policy_wins_and_may_be_off(rig: Rig, tmp_path: Path)
     sweeper = RetentionSweeper(store=rig.store, clock=rig.clock, catalogue=Hosts(two), default=eager)
     assert await sweeper.sweep() == 1
     assert await counts(rig) == {"a": 2}
+
+
+async def test_what_nobody_brings_any_more_goes_too(rig: Rig, tmp_path: Path) -> None:
+    """Beside a file with a policy of its own, jobs that are gone and events of no run follow the default."""
+    await rig.trigger("a")
+    rig.jobs.add(job("gone", step("off", enabled=False)))
+    await rig.trigger("gone")
+    await rig.host()
+    await rig.settle()
+    await rig.advance(3 * 86_400)
+    own = load(tmp_path, "[meta.retention]\ndays = 30")
+    sweeper = RetentionSweeper(
+        store=rig.store, clock=rig.clock, catalogue=Hosts(own), default=RetentionPolicy(days=2, keep_last_per_job=None)
+    )
+    assert await sweeper.sweep() == 1
+    assert await counts(rig) == {"a": 1}
+    assert not [event for event in await rig.events() if event.kind == "host.attached"]

@@ -25,6 +25,7 @@ from nomaflow_kernel.domain.hosting import (
     Verdict,
     VerdictAction,
 )
+from nomaflow_kernel.domain.reasons import Reason
 from nomaflow_kernel.domain.records import RunRecord, RunRequest, RunTrigger, TriggerKind
 from nomaflow_kernel.domain.states import RunState
 from nomaflow_kernel.domain.transitions import QueueRun, Transition
@@ -139,6 +140,10 @@ class ScriptedEngine:
     def queued_count(self, host: str) -> int:
         """Return nothing."""
         return 0
+
+    def waiting_reason(self, run_id: str) -> Reason | None:
+        """Return nothing."""
+        return None
 
     def why_not_running(self, job_id: str) -> str:
         """Return nothing."""

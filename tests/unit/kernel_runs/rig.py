@@ -230,6 +230,7 @@ class Rig:
         self.jobs = Jobs()
         self.settings = EngineSettings(heartbeat_seconds=0.5, lease_seconds=2, grace_seconds=10, grace_margin_seconds=1)
         self.hosts: list[PlayedHost] = []
+        self.ended: list[Exception] = []
         self.store: Store
         self.info: StoreInfo
         self.feed: EventFeed
@@ -241,7 +242,13 @@ class Rig:
         self.info = info = await self.store.open()
         self.feed = EventFeed(info.last_event_seq)
         self.engine = Engine(
-            store=self.store, info=info, clock=self.clock, jobs=self.jobs, feed=self.feed, settings=self.settings
+            store=self.store,
+            info=info,
+            clock=self.clock,
+            jobs=self.jobs,
+            feed=self.feed,
+            settings=self.settings,
+            on_ended=self.ended.append,
         )
         await self.engine.start()
 

@@ -157,3 +157,17 @@ async def test_what_does_not_count_as_a_try_does_not_after_a_restart_either(rig:
         AttemptState.FAILED,
         AttemptState.SUCCEEDED,
     ]
+
+
+async def test_a_flood_on_one_host_holds_up_no_other(rig: Rig) -> None:
+    """Hosts have slots of their own; within a host the jobs take turns, so that one job's flood holds up no other."""
+    rig.jobs.add(job("flood", overlap=Overlap.ALLOW), job("calm", overlap=Overlap.ALLOW), job("b", host="other"))
+    busy, other = await rig.host(max_async=1), await rig.host(host="other", max_async=1)
+    for _ in range(50):
+        await rig.trigger("flood")
+    await rig.trigger("calm")
+    await rig.trigger("b")
+    await other.dispatch()
+    for count in (1, 2, 3):
+        await busy.finish((await busy.dispatch(count)).attempt_key)
+    assert "calm" in [order.job_id for order in busy.orders[:3]]

@@ -81,6 +81,7 @@ async def test_skipped_cron_fires_fold_into_one_row(rig: Rig) -> None:
     fold = page.runs[0].fold
     assert fold is not None
     assert (fold.first_us, fold.last_us, fold.count) == (START_US + 60_000_000, START_US + 180_000_000, 3)
+    assert page.runs[0].finished_at_us == fold.last_us
 
 
 async def test_a_slot_fires_once(rig: Rig) -> None:

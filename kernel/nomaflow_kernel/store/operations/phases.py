@@ -134,12 +134,13 @@ CHANGES: Mapping[type[Any], Change] = {
         _always(
             _update(
                 "runs",
-                "fold_last_us = {bigint}, fold_count = fold_count + {bigint}",
+                # Retention goes by the newest fire that the row stands for.
+                "fold_last_us = {bigint}, fold_count = fold_count + {bigint}, finished_at_us = {bigint}",
                 key=_RUN + " AND fold_count IS NOT NULL",
                 sources={RunState.SKIPPED, RunState.MISSED},
             )
         ),
-        lambda t: (t.last_us, t.add_count, t.run_id),
+        lambda t: (t.last_us, t.add_count, t.last_us, t.run_id),
     ),
     RequestCancel: Change(
         _always(

@@ -160,4 +160,4 @@ def _definitions(report: CheckReport, wanted: list[str]) -> list[Any]:
             f"no job {unknown[0]!r} in {report.root!r}", reason="JOB_NOT_FOUND", fix=f"there are: {', '.join(known)}"
         )
     jobs = [job for name, job in known.items() if not wanted or name in wanted]
-    return [job.definition for job in jobs if job.valid and job.enabled and job.definition is not None]
+    return [job.definition for job in jobs if job.valid and job.definition is not None]

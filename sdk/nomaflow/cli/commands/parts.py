@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import importlib.util
 import os
 import signal
@@ -67,9 +68,30 @@ def up(
     require_extra("kernel")
     require_extra("host")
     project = require_project(directory or invocation.project)
+    _require_state_folder(project)
     kernel_options = [*_given("--address", address), *_given("--store", store)]
     host_options = [*_given("--name", name), *(["--watch"] if watch else [])]
     asyncio.run(_up(project, kernel_options, host_options, as_json=invocation.as_json))
+
+
+def _require_state_folder(project: Path) -> None:
+    """Make the folder that kernel and host keep their state in, where it is not there.
+
+    :raises CliError: where this user may not
+    """
+    folder = project / ".nomaflow"
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        readable = os.access(folder, os.R_OK | os.W_OK | os.X_OK)
+        words = "" if readable else os.strerror(errno.EACCES)
+    except OSError as error:
+        words = error.strerror or str(error)
+    if words:
+        raise CliError(
+            f"cannot write to {str(folder)!r}: {words}",
+            reason="UNWRITABLE",
+            fix="run it as the user whom the project belongs to",
+        )
 
 
 def _given(option: str, value: str) -> list[str]:

@@ -2,23 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from rich import box
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 
 from nomaflow.cli.wording import GLYPHS, STYLES, age, elapsed, moment, printable
 from nomaflow.client.values import PauseView, ProblemView, ReasonView, RunView
 
-__all__ = ["grid", "pause_text", "problem_lines", "reason_text", "run_state", "since", "state", "table", "took", "when"]
+__all__ = [
+    "FittingTable",
+    "grid",
+    "pause_text",
+    "problem_lines",
+    "reason_text",
+    "run_state",
+    "since",
+    "state",
+    "table",
+    "took",
+    "when",
+]
+
+_RUN_ID_WIDTH = 30
 
 
 def table(*headers: str, right: tuple[str, ...] = (), loose: tuple[str, ...] = ()) -> Table:
     """Return an empty table in the house style: quiet headers, one rule, no frame.
 
     :param right: columns of numbers
-    :param loose: columns that give way where the terminal is narrow; the others keep their width
+    :param loose: columns that give way where the terminal is narrow; the others keep their width, a run's id always
     """
     shape = Table(
         box=box.SIMPLE_HEAD,
@@ -31,9 +48,35 @@ def table(*headers: str, right: tuple[str, ...] = (), loose: tuple[str, ...] = (
     )
     for header in headers:
         shape.add_column(
-            header, justify="right" if header in right else "left", no_wrap=header not in loose, overflow="ellipsis"
+            header,
+            justify="right" if header in right else "left",
+            no_wrap=header not in loose,
+            overflow="ellipsis",
+            min_width=_RUN_ID_WIDTH if header == "run" else None,
         )
     return shape
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FittingTable:
+    """A table in the house style that leaves columns out where the terminal is narrow, the least needed first.
+
+    :param rows: a cell for each header
+    :param spare: header → the width in characters below which its column is left out
+    """
+
+    headers: tuple[str, ...]
+    rows: tuple[tuple[RenderableType, ...], ...]
+    spare: Mapping[str, int]
+    right: tuple[str, ...] = ()
+    loose: tuple[str, ...] = ()
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        shown = [place for place, one in enumerate(self.headers) if options.max_width >= self.spare.get(one, 0)]
+        shape = table(*(self.headers[place] for place in shown), right=self.right, loose=self.loose)
+        for row in self.rows:
+            shape.add_row(*(row[place] for place in shown))
+        yield shape
 
 
 def grid() -> Table:

@@ -10,7 +10,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from nomaflow.cli.pages.cells import grid, run_state, state, table, took, when
+from nomaflow.cli.pages.cells import FittingTable, grid, run_state, state, table, took, when
 from nomaflow.cli.wording import GLYPHS, STYLES, amount, count, duration, elapsed, extras_text, paragraph, printable
 from nomaflow.client.values import AttemptView, RunView, StepView
 
@@ -62,19 +62,26 @@ def run_page(run: RunView) -> RenderableType:
     return Group(*parts)
 
 
-def steps_table(run: RunView) -> Table:
+def steps_table(run: RunView) -> RenderableType:
     """Return the steps with their last attempt."""
-    shape = table("step", "state", "took", "rows", "result", right=("took", "rows"), loose=("result",))
-    for step in run.steps:
-        last = step.last
-        shape.add_row(
-            Text(printable(step.name)) + Text(_tries(step), style="dim"),
-            state(last.state),
-            elapsed(last.started_at, last.finished_at),
-            amount(last.rows_affected),
-            _result(last),
-        )
-    return shape
+    return FittingTable(
+        headers=("step", "state", "took", "rows", "result"),
+        rows=tuple(_step_row(step) for step in run.steps),
+        spare={"took": 64, "rows": 50},
+        right=("took", "rows"),
+        loose=("result",),
+    )
+
+
+def _step_row(step: StepView) -> tuple[RenderableType, ...]:
+    last = step.last
+    return (
+        Text(printable(step.name)) + Text(_tries(step), style="dim"),
+        state(last.state),
+        elapsed(last.started_at, last.finished_at),
+        amount(last.rows_affected),
+        _result(last),
+    )
 
 
 def _tries(step: StepView) -> str:

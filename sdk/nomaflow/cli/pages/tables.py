@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nomaflow.cli.pages.cells import (
+    FittingTable,
     grid,
     pause_text,
     problem_lines,
@@ -17,7 +18,6 @@ from nomaflow.cli.pages.cells import (
     run_state,
     since,
     state,
-    table,
     took,
 )
 from nomaflow.cli.wording import age, amount, count, paragraph, printable
@@ -26,39 +26,53 @@ from nomaflow.client.values import CatalogueView, HostView, InstanceView, JobVie
 __all__ = ["hosts_page", "jobs_page", "reload_page", "runs_table"]
 
 
-def runs_table(runs: Sequence[RunView]) -> Table:
+def runs_table(runs: Sequence[RunView]) -> RenderableType:
     """Return runs as a table."""
-    shape = table("run", "job", "state", "started by", "took", "rows", "why", right=("took", "rows"), loose=("why",))
-    for run in runs:
-        count = f" ×{run.fold.count}" if run.fold and run.fold.count > 1 else ""
-        shape.add_row(
-            Text(run.run_id, no_wrap=True),
-            Text(printable(run.job_id)),
-            run_state(run) + Text(count, style="dim"),
-            since(run),
-            took(run),
-            amount(run.rows_affected),
-            reason_text(run.reason, run.error),
-        )
-    return shape
+    return FittingTable(
+        headers=("run", "job", "state", "started by", "took", "rows", "why"),
+        rows=tuple(_run_row(run) for run in runs),
+        spare={"rows": 90, "took": 90, "started by": 70, "why": 62},
+        right=("took", "rows"),
+        loose=("why",),
+    )
+
+
+def _run_row(run: RunView) -> tuple[RenderableType, ...]:
+    count = f" ×{run.fold.count}" if run.fold and run.fold.count > 1 else ""
+    return (
+        Text(run.run_id, no_wrap=True),
+        Text(printable(run.job_id)),
+        run_state(run) + Text(count, style="dim"),
+        since(run),
+        took(run),
+        amount(run.rows_affected),
+        reason_text(run.reason, run.error),
+    )
 
 
 def jobs_page(catalogue: CatalogueView) -> RenderableType:
     """Return the jobs as a table, with what is wrong below it."""
     if not catalogue.jobs and not catalogue.problems:
         return "no jobs yet: no host has brought any; nomaflow hosts shows who is there"
-    shape = table("job", "host", "schedule", "next", "last run", "now", loose=("now",))
-    for job in catalogue.jobs:
-        shape.add_row(
-            Text(printable(job.job_id), style="" if job.valid and job.enabled else "dim"),
-            Text(job.host),
-            _schedule(job),
-            Text(_next(job), no_wrap=True),
-            _last_run(job),
-            _now(job),
-        )
+    shape = FittingTable(
+        headers=("job", "host", "schedule", "next", "last run", "now"),
+        rows=tuple(_job_row(job) for job in catalogue.jobs),
+        spare={"host": 90, "schedule": 70, "last run": 56},
+        loose=("now",),
+    )
     problems = [problem for job in catalogue.jobs for problem in job.problems] + list(catalogue.problems)
     return Group(shape, *[Padding(problem_lines(problem), (0, 0, 1, 0)) for problem in problems])
+
+
+def _job_row(job: JobView) -> tuple[RenderableType, ...]:
+    return (
+        Text(printable(job.job_id), style="" if job.valid and job.enabled else "dim"),
+        Text(job.host),
+        _schedule(job),
+        Text(_next(job), no_wrap=True),
+        _last_run(job),
+        _now(job),
+    )
 
 
 def _schedule(job: JobView) -> Text:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from nomaflow.cli.up import tether
 
@@ -129,8 +130,7 @@ class Part:
             delay = min(delay * 2, _LONGEST_DELAY)
 
     async def _once(self) -> int:
-        self.log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with self.log.open("ab") as output:
+        with self._open_log() as output:
             self._log_start = output.tell()
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
@@ -145,6 +145,14 @@ class Part:
             )
         self._say(PartState.STARTED)
         return await self._process.wait()
+
+    def _open_log(self) -> BinaryIO:
+        try:
+            self.log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            return self.log.open("ab")
+        except OSError as error:
+            words = f"its log cannot be written: {error.strerror}"
+            raise PartFailed(self.name, exit_words=words, log=self.log, tail=()) from None
 
     def _say(self, state: PartState, *, exit_text: str = "", again_in: float | None = None) -> None:
         pid = self._process.pid if self._process is not None else 0

@@ -15,6 +15,15 @@ import threading
 _log = logging.getLogger(__name__)
 
 
+async def winds_down(**_):
+    """Cancel all other tasks, as many servers do at their end."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+    return {"others": len(others)}
+
+
 async def cancels_everything(**_):
     _log.info("cancelling")
     for task in asyncio.all_tasks():
@@ -164,7 +173,8 @@ def neighbour(**_):
     return 1
 
 
-async def neighbour_async(**_):
+async def neighbour_async(*, gate: str = "", **_):
     _log.info("well")
-    await asyncio.sleep(0.05)
+    while gate and not os.path.exists(gate):
+        await asyncio.sleep(0.01)
     return 1

@@ -1,0 +1,45 @@
+"""Keeping the tasks of other steps out of a step's sight.
+
+Code that winds down often cancels ``asyncio.all_tasks()``; in a shared worker these would be its neighbours' as well.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from nomaflow_host.worker.scope import current_scope
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from nomaflow_host.worker.scope import AttemptScope
+
+__all__ = ["OwnTask", "hide_other_tasks"]
+
+
+class OwnTask(asyncio.Task[None]):
+    """A task of the worker's own: no code of a step finds it, or can cancel it."""
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        """Do nothing."""
+        return False
+
+
+def hide_other_tasks(scopes: Callable[[], Iterable[AttemptScope]]) -> None:
+    """Have ``asyncio.all_tasks`` leave out, for a step, the tasks of others and the worker's own.
+
+    :param scopes: returns those of the attempts that run now
+    """
+    plain = asyncio.all_tasks
+
+    def all_tasks(loop: asyncio.AbstractEventLoop | None = None) -> set[asyncio.Task[Any]]:
+        """Return the tasks of *loop* that are not done."""
+        found, mine = plain(loop), current_scope()
+        if mine is None:
+            return found
+        others = {task for scope in scopes() if scope is not mine for task in scope.tasks}
+        return {task for task in found - others if not isinstance(task, OwnTask)}
+
+    asyncio.all_tasks = all_tasks
+    asyncio.tasks.all_tasks = all_tasks

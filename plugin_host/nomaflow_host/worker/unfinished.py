@@ -1,0 +1,46 @@
+"""What was printed and has no line feed yet."""
+
+from __future__ import annotations
+
+from nomaflow_api.v1.log_lines import MAX_LINE_BYTES
+
+__all__ = ["UnfinishedLine"]
+
+
+class UnfinishedLine:
+    """The end of a stream, up to a bound: what never ends its line must not fill the memory.
+
+    True where there is any.
+    """
+
+    def __init__(self) -> None:
+        self._parts: list[str] = []
+        self._size = 0
+        self._cut = False
+
+    def __bool__(self) -> bool:
+        return self._cut or self._size > 0
+
+    def add(self, text: str) -> tuple[list[str], str]:
+        """Take *text*; return the lines that it ended, and a piece of the one that has become too long to wait for."""
+        *lines, rest = text.split("\n")
+        if lines:
+            lines[0] = "".join([*self._parts, lines[0]])
+            self._parts, self._size, self._cut = [], 0, False
+        if rest:
+            self._parts.append(rest)
+            self._size += len(rest)
+        if self._size <= MAX_LINE_BYTES:
+            return lines, ""
+        self._cut = True
+        return lines, self._taken()
+
+    def end(self) -> str:
+        """Return what is left, taking it; it may be empty, where pieces of the line were taken before."""
+        self._cut = False
+        return self._taken()
+
+    def _taken(self) -> str:
+        piece = "".join(self._parts)
+        self._parts, self._size = [], 0
+        return piece

@@ -1,0 +1,146 @@
+"""The kernels that a session meets: old, silent, refusing, standing by."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from fake_gateway import FakeGateway, abort_with
+from session_steps import MakeGateway, MakeHost, running
+
+from nomaflow_api.v1 import host_gateway_service_pb2 as pb
+from nomaflow_host.errors import KernelRefused, ProtocolUnsupported
+
+
+async def test_an_older_kernel_is_refused(
+    gateway: MakeGateway, host: MakeHost, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A kernel of a lower epoch is left at once and its successor is taken."""
+    first = await gateway(epoch=7)
+    mine = host()
+    await first.session()
+    await first.kill()
+    with caplog.at_level(logging.WARNING):
+        second = await gateway(epoch=6)
+        stale = await second.session()
+        await second.journal.until(lambda: stale.host_left or len(second.sessions) > 1)
+        await second.kill()
+    assert "older kernel" in caplog.text
+    assert mine.session.epoch_seen == 7
+    third = await gateway(epoch=8)
+    await third.session()
+    await asyncio.wait_for(mine.session.attached.wait(), 5)
+    assert mine.session.epoch_seen == 8
+
+
+async def test_a_silent_kernel_is_left_within_the_lease(gateway: MakeGateway, host: MakeHost) -> None:
+    """Heartbeats without an answer end the session, and another one is opened."""
+    kernel = await gateway(heartbeat_interval_ms=50, lease_ms=500)
+    kernel.answer_heartbeats = False
+    host()
+    await kernel.session()
+    began = time.monotonic()
+    await kernel.session(2)
+    assert 0.4 < time.monotonic() - began < 3
+
+
+async def test_a_kernel_that_accepts_and_never_answers(
+    tmp_path: Path, host: MakeHost, gateway: MakeGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A listening socket that says nothing is given up, and the real kernel is found by its address file."""
+    monkeypatch.setattr("nomaflow_host.session.session._WELCOME_SECONDS", 0.5)
+    with socket.socket(socket.AF_UNIX) as blackhole:
+        blackhole.bind(str(tmp_path / "black.sock"))
+        blackhole.listen()
+        (tmp_path / "address").write_text(f"unix:{tmp_path / 'black.sock'}")
+        mine = host()
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(mine.session.attached.wait(), 1)
+        kernel = await gateway()
+        await kernel.session()
+
+
+async def test_after_the_grace_only_attempts_that_may_be_retried_are_killed(
+    gateway: MakeGateway, host: MakeHost
+) -> None:
+    """Counted from the last answered heartbeat; the others run on, and their results are delivered later."""
+    first = await gateway(grace_ms=1500)
+    mine = host()
+    await running(mine, first, "run_1/may/1", retry_on_lost=True)
+    await running(mine, first, "run_1/long/1", retry_on_lost=True, grace_ms=600_000)
+    await running(mine, first, "run_1/not/1")
+    began = time.monotonic()
+    await first.kill()
+    await mine.runner.until(lambda: bool(mine.runner.killed))
+    assert 1.0 < time.monotonic() - began < 5
+    assert mine.runner.killed == [("run_1/may/1", "host_lost")]
+    mine.finish("run_1/not/1")
+    second = await gateway(epoch=2)
+    await second.journal.until(lambda: second.journal.acked("run_1/not/1") == 2)
+
+
+async def test_an_unsupported_protocol_ends_the_host(gateway: MakeGateway, host: MakeHost) -> None:
+    """The message says both ranges, the exit code is 76."""
+    kernel = await gateway()
+
+    async def refuse(_: pb.Hello, context: Any) -> None:
+        await abort_with(context, grpc.StatusCode.FAILED_PRECONDITION, "PROTOCOL_UNSUPPORTED", min="3", max="4")
+
+    kernel.on_attach = refuse
+    mine = host()
+    with pytest.raises(ProtocolUnsupported, match="3 to 4") as raised:
+        await asyncio.wait_for(mine.task, 10)
+    assert raised.value.exit_code == 76
+    assert (raised.value.minimum, raised.value.maximum) == ("3", "4")
+
+
+async def test_a_refused_host_without_a_token_gives_up_on_tcp(gateway: MakeGateway, host: MakeHost) -> None:
+    """With one it keeps trying and shows it; on a Unix socket none is shown."""
+    kernel = await gateway()
+    await kernel.kill()
+    port = await start_on_port(kernel)
+
+    async def check(_: pb.Hello, context: Any) -> None:
+        if dict(context.invocation_metadata()).get("authorization") != "Bearer sesame":
+            await abort_with(context, grpc.StatusCode.UNAUTHENTICATED, "UNAUTHENTICATED")
+
+    kernel.on_attach = check
+    without = host(given=f"127.0.0.1:{port}")
+    with pytest.raises(KernelRefused, match="--token-file") as raised:
+        await asyncio.wait_for(without.task, 10)
+    assert raised.value.exit_code == 78
+    host(given=f"127.0.0.1:{port}", token="sesame")
+    await kernel.session()
+    other = await gateway()
+    host(token="sesame")
+    await other.session()
+    assert "authorization" not in other.metadata[-1]
+
+
+async def start_on_port(kernel: FakeGateway) -> int:
+    """Start a gateway on a free TCP port and return it."""
+    server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
+    port: int = server.sockets[0].getsockname()[1]
+    server.close()
+    await server.wait_closed()
+    await kernel.start(f"127.0.0.1:{port}")
+    return port
+
+
+async def test_a_standby_names_the_leader(gateway: MakeGateway, host: MakeHost) -> None:
+    """The host goes there next."""
+    leader = await gateway()
+    standby = await gateway()
+
+    async def refuse(_: pb.Hello, context: Any) -> None:
+        await abort_with(context, grpc.StatusCode.UNAVAILABLE, "not_leader", leader=f"unix:{leader.path}")
+
+    standby.on_attach = refuse
+    host(given=f"unix:{standby.path}")
+    await leader.session()

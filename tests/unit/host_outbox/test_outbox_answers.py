@@ -1,0 +1,154 @@
+"""What a kernel answers to reports, and what the outbox makes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from outbox_driver import KEY, Clock, acknowledge, chunk, finished, order, started, texts
+
+from nomaflow_host.outbox import AckKind, Outbox
+
+
+def test_what_is_not_acknowledged_is_sent_again(make: Callable[..., Outbox]) -> None:
+    """A rewind repeats exactly what the kernel has not confirmed."""
+    outbox = make()
+    outbox.accept(order())
+    for body in (b"1", b"2", b"3"):
+        outbox.log(KEY, chunk(body))
+    assert texts(outbox.next_batch()) == {KEY: [b"1", b"2", b"3"]}
+    assert outbox.next_batch() is None
+    outbox.acknowledge(KEY, 1, AckKind.OK)
+    again = outbox.next_batch()
+    assert again is not None
+    assert again.groups[0].first_seq == 2
+    outbox.rewind(KEY, 2)
+    assert texts(outbox.next_batch()) == {KEY: [b"3"]}
+    outbox.rewind_all()
+    assert texts(outbox.next_batch()) == {KEY: [b"3"]}
+
+
+def test_a_gap_sends_from_where_the_kernel_is(make: Callable[..., Outbox]) -> None:
+    """After GAP the events behind the acknowledged number come again."""
+    outbox = make()
+    outbox.accept(order())
+    outbox.log(KEY, chunk(b"1"))
+    outbox.log(KEY, chunk(b"2"))
+    outbox.next_batch()
+    outbox.acknowledge(KEY, 1, AckKind.GAP)
+    assert texts(outbox.next_batch()) == {KEY: [b"2"]}
+
+
+def test_an_answer_without_progress_is_not_repeated_in_a_tight_loop(make: Callable[..., Outbox], clock: Clock) -> None:
+    """A kernel that acknowledges nothing is asked again after growing pauses."""
+    outbox = make()
+    outbox.accept(order())
+    outbox.log(KEY, chunk(b"1"))
+    pauses = []
+    assert outbox.next_batch() is not None
+    for _ in range(8):
+        outbox.acknowledge(KEY, 0, AckKind.OK)
+        before = clock.now
+        while outbox.next_batch() is None:
+            clock.now += 0.01
+        pauses.append(clock.now - before)
+    assert pauses[0] >= 0.09
+    assert pauses[-1] > pauses[0]
+    assert max(pauses) < 6
+
+
+@pytest.mark.parametrize("kind", [AckKind.FENCED, AckKind.CONFLICT])
+def test_a_fenced_attempt_is_forgotten_and_its_key_remembered(make: Callable[..., Outbox], kind: AckKind) -> None:
+    """Nothing more is reported of it, its later events are swallowed, and a repeat starts nothing."""
+    outbox = make()
+    outbox.accept(order(retry_on_lost=True))
+    outbox.log(KEY, chunk(b"1"))
+    outbox.next_batch()
+    holding = outbox.acknowledge(KEY, 0, kind, "not yours")
+    assert holding is not None
+    assert holding.retry_on_lost
+    assert not outbox.inventory()
+    assert [each.attempt_key for each in outbox.unfinished()] == [KEY]
+    outbox.log(KEY, chunk(b"2"))
+    outbox.finished(KEY, finished())
+    assert outbox.next_batch() is None
+    assert not list(outbox.unfinished())
+    assert not outbox.accept(order())
+
+
+def test_an_invalid_report_still_delivers_the_outcome(make: Callable[..., Outbox], clock: Clock) -> None:
+    """Events that the kernel calls invalid are given up; what comes after is numbered on, and the outcome arrives."""
+    outbox = make()
+    outbox.accept(order())
+    outbox.started(KEY, started())
+    clock.now += 1
+    acknowledge(outbox, outbox.next_batch())
+    outbox.log(KEY, chunk(b"bad"))
+    outbox.next_batch()
+    assert outbox.acknowledge(KEY, 0, AckKind.INVALID, "nonsense") is None
+    outbox.finished(KEY, finished())
+    batch = outbox.next_batch()
+    assert batch is not None
+    assert batch.groups[0].first_seq == 2
+    assert batch.groups[0].events == (b"finished SUCCEEDED  ",)
+
+
+def test_an_invalid_outcome_becomes_a_failure(make: Callable[..., Outbox]) -> None:
+    """Where the outcome itself is what the kernel cannot take, the attempt fails instead of hanging for ever."""
+    outbox = make()
+    outbox.accept(order())
+    outbox.finished(KEY, finished())
+    outbox.next_batch()
+    outbox.acknowledge(KEY, 0, AckKind.INVALID, "nonsense")
+    assert texts(outbox.next_batch()) == {KEY: [b"finished FAILED return_invalid "]}
+    outbox.acknowledge(KEY, 0, AckKind.INVALID, "nonsense again")
+    assert outbox.empty
+
+
+def test_a_kernel_that_is_behind_what_it_confirmed_still_gets_the_outcome(make: Callable[..., Outbox]) -> None:
+    """A kernel with an older copy of its history gets the outcome under the number it expects."""
+    outbox = make()
+    outbox.accept(order())
+    for body in (b"1", b"2", b"3"):
+        outbox.log(KEY, chunk(body))
+    acknowledge(outbox, outbox.next_batch())
+    outbox.finished(KEY, finished())
+    outbox.next_batch()
+    outbox.acknowledge(KEY, 1, AckKind.GAP)
+    batch = outbox.next_batch()
+    assert batch is not None
+    assert (batch.groups[0].first_seq, len(batch.groups[0].events)) == (2, 1)
+
+
+def test_a_repeated_dispatch_reports_the_state_again(make: Callable[..., Outbox], clock: Clock) -> None:
+    """Running, finished or long acknowledged: the key starts nothing and its state is said once more."""
+    outbox = make()
+    outbox.accept(order())
+    outbox.started(KEY, started())
+    clock.now += 1
+    acknowledge(outbox, outbox.next_batch())
+    assert not outbox.accept(order())
+    assert texts(outbox.next_batch()) == {KEY: [b"started 7"]}
+    outbox.acknowledge(KEY, 1, AckKind.OK)
+    outbox.finished(KEY, finished())
+    acknowledge(outbox, outbox.next_batch())
+    assert not outbox.accept(order())
+    batch = outbox.next_batch()
+    assert batch is not None
+    assert batch.groups[0].first_seq == 2
+    assert batch.groups[0].events == (b"finished SUCCEEDED  ",)
+    outbox.say("run_9/never/1")
+    unknown = outbox.next_batch()
+    assert unknown is not None
+    assert unknown.groups[0].unknown
+
+
+def test_a_refused_order_may_come_again(make: Callable[..., Outbox]) -> None:
+    """The refusal is reported, and once it is acknowledged the same key is taken as new."""
+    outbox = make()
+    assert outbox.accept(order())
+    outbox.refuse(KEY, "full", at_us=1)
+    assert outbox.inventory()[0].state == "FAILED"
+    assert texts(outbox.next_batch()) == {KEY: [b"finished FAILED host_refused "]}
+    outbox.acknowledge(KEY, 1, AckKind.OK)
+    assert outbox.accept(order())

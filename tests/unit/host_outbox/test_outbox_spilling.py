@@ -1,0 +1,138 @@
+"""What does not fit into memory: spilled, capped, on a full disk, remembered."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from outbox_driver import KEY, Clock, acknowledge, chunk, deliver_all, finished, order
+
+from nomaflow_host.outbox import Outbox, SpillStore
+from nomaflow_host.outbox.spill import Segment
+
+
+def test_what_does_not_fit_into_memory_is_spilled_and_delivered_in_order(
+    make: Callable[..., Outbox], tmp_path: Path
+) -> None:
+    """With the kernel away memory stays bounded, and afterwards every event arrives once, in order; files go."""
+    outbox = make()
+    outbox.accept(order())
+    bodies = [f"{number:06d}".encode() + b"." * 50_000 for number in range(600)]
+    for body in bodies:
+        outbox.log(KEY, chunk(body))
+    store = outbox._store
+    assert store.memory_bytes <= (8 << 20) + 60_000
+    assert outbox.spilled_bytes >= 20 << 20
+    files = list((tmp_path / "spill").glob("*.events"))
+    assert files
+    assert all(file.stat().st_mode & 0o777 == 0o600 for file in files)
+    outbox.finished(KEY, finished())
+    assert deliver_all(outbox)[KEY] == [*bodies, b"finished SUCCEEDED  "]
+    assert not list((tmp_path / "spill").glob("*.events"))
+
+
+def test_deleting_the_spill_file_loses_nothing(make: Callable[..., Outbox], tmp_path: Path) -> None:
+    """Someone who cleans the folder does not hurt what is under way."""
+    outbox = make(memory_cap_bytes=0)
+    outbox.accept(order())
+    for number in range(10):
+        outbox.log(KEY, chunk(b"%d" % number))
+    for file in (tmp_path / "spill").glob("*"):
+        file.unlink()
+    assert deliver_all(outbox)[KEY] == [b"%d" % number for number in range(10)]
+
+
+def test_at_the_cap_workers_wait_exclusive_ones_first(make: Callable[..., Outbox]) -> None:
+    """Nothing is dropped at the cap: reading stops, and goes on when there is room."""
+    outbox = make(memory_cap_bytes=0, cap_bytes=1000)
+    freed = []
+    outbox.when_room(lambda: freed.append(True))
+    outbox.accept(order())
+    assert outbox.may_read(exclusive=True)
+    outbox.log(KEY, chunk(b"x" * 950))
+    assert not outbox.may_read(exclusive=True)
+    assert outbox.may_read(exclusive=False)
+    assert not outbox.saturated
+    outbox.log(KEY, chunk(b"x" * 100))
+    assert not outbox.may_read(exclusive=False)
+    assert outbox.saturated
+    acknowledge(outbox, outbox.next_batch())
+    assert freed == [True]
+    assert outbox.may_read(exclusive=True)
+    assert not outbox.saturated
+
+
+def test_a_full_disk_holds_workers_and_loses_nothing(
+    make: Callable[..., Outbox], clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While writing fails events stay in memory and reading stops; it recovers by itself."""
+    outbox = make(memory_cap_bytes=0)
+    outbox.accept(order())
+    outbox.log(KEY, chunk(b"1"))
+
+    def no_space(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", no_space)
+        patch.setattr(os, "posix_fallocate", no_space)
+        outbox.log(KEY, chunk(b"2"))
+        outbox.log(KEY, chunk(b"3"))
+        assert outbox.saturated
+        clock.now += 2
+        assert not outbox.may_read(exclusive=False)
+    clock.now += 2
+    assert outbox.may_read(exclusive=False)
+    outbox.log(KEY, chunk(b"4"))
+    assert deliver_all(outbox)[KEY] == [b"1", b"2", b"3", b"4"]
+
+
+def test_a_short_write_is_completed(make: Callable[..., Outbox], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that takes an event in pieces gets all of it."""
+    outbox = make(memory_cap_bytes=0)
+    outbox.accept(order())
+    whole = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda fd, data, offset: whole(fd, data[:3], offset))
+    outbox.log(KEY, chunk(b"0123456789"))
+    outbox.log(KEY, chunk(b"abcdefgh"))
+    assert deliver_all(outbox)[KEY] == [b"0123456789", b"abcdefgh"]
+
+
+def test_files_of_an_earlier_life_are_removed(tmp_path: Path) -> None:
+    """They cannot be read by anybody any more."""
+    (tmp_path / "1-1.events").write_bytes(b"old")
+    SpillStore(directory=tmp_path)
+    assert not list(tmp_path.glob("*.events"))
+
+
+def test_old_keys_are_remembered_without_their_outcomes(make: Callable[..., Outbox]) -> None:
+    """Beyond ten thousand only a fingerprint stays, and still nothing starts twice."""
+    outbox = make()
+    keys = [f"run_{number}/s/1" for number in range(10_050)]
+    for key in keys:
+        outbox.accept(order(key))
+        outbox.finished(key, finished())
+    delivered = deliver_all(outbox)
+    assert len(delivered) == len(keys)
+    assert not any(outbox.accept(order(key)) for key in keys)
+    groups = []
+    while (batch := outbox.next_batch()) is not None:
+        groups += batch.groups
+    assert len(groups) == len(keys)
+    assert sum(1 for group in groups if not group.events) == 50
+
+
+def test_a_truncated_spill_file_is_an_error(tmp_path: Path) -> None:
+    """Data that somebody else cut off is never delivered as if it were whole."""
+    store = SpillStore(directory=tmp_path)
+    segment = store.open_segment(1)
+    assert isinstance(segment, Segment)
+    segment.append(json.dumps("x").encode())
+    os.truncate(next(tmp_path.glob("*.events")), 1)
+    with pytest.raises(OSError, match="truncated"):
+        segment.read(1)
+    segment.close()

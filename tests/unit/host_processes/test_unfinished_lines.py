@@ -1,0 +1,29 @@
+"""What was printed and has no line feed yet."""
+
+from __future__ import annotations
+
+import pytest
+
+from nomaflow_host.worker.unfinished import UnfinishedLine
+
+
+def test_lines_come_whole() -> None:
+    """Text is kept until its line feed comes, whatever pieces it comes in."""
+    line = UnfinishedLine()
+    assert line.add("a") == ([], "")
+    assert line.add("b\nc\n\nd") == (["ab", "c", ""], "")
+    assert (bool(line), line.end(), bool(line)) == (True, "d", False)
+
+
+@pytest.mark.parametrize("size", [1, 1000, 70_000])
+def test_an_endless_line_comes_in_pieces(size: int) -> None:
+    """A line is not kept beyond a bound; its end is told, even where nothing is left of it."""
+    line, pieces = UnfinishedLine(), []
+    for _ in range(200_000 // size + 1):
+        lines, piece = line.add("x" * size)
+        assert lines == []
+        pieces.append(piece)
+    assert max(map(len, pieces)) <= 65_536 + size
+    assert bool(line)
+    assert sum(map(len, pieces)) + len(line.end()) == size * (200_000 // size + 1)
+    assert not line

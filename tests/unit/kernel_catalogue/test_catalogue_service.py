@@ -1,0 +1,168 @@
+"""The catalogue of a running kernel over starts, on a real store."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "kernel_runs"))
+
+from rig import ManualClock
+
+from nomaflow_kernel.catalogue import kept
+from nomaflow_kernel.catalogue_service import CatalogueService
+from nomaflow_kernel.feed import EventFeed
+from nomaflow_kernel.ports import Store
+from nomaflow_kernel.store import open_store
+
+JOBS: dict[str, Any] = {
+    "meta": {"retention": {"days": 7}},
+    "jobs": [
+        {"id": "good", "schedule": "0 1 * * *", "steps": [{"callable": "team.code:work"}]},
+        {"id": "warned", "params": {"unused": 1}, "steps": [{"callable": "team.code:none"}]},
+        {"id": "bad", "shedule": "0 1 * * *", "steps": [{"callable": "team.code:work"}]},
+    ],
+}
+
+
+def manifest(host: str = "team", **changes: Any) -> dict[str, Any]:
+    """Return a manifest with three jobs."""
+    callables = {
+        name: {"kind": "async", "parameters": [], "accepts_any_keyword": name == "work", "error": None}
+        for name in ("work", "none")
+    }
+    return {
+        "host": host,
+        "callables": {f"team.code:{name}": each for name, each in callables.items()},
+        "job_files": [{"path": "jobs.toml", "tree": JOBS, "error": None}],
+        **changes,
+    }
+
+
+class Stage:
+    """A store, and catalogues that are started on it one after the other."""
+
+    def __init__(self, store: Store, folder: Path) -> None:
+        self.store = store
+        self.file = folder / "central.toml"
+        self.clock = ManualClock()
+
+    async def start(self, *, with_file: bool = False) -> CatalogueService:
+        """Do what a kernel's start does."""
+        jobs_file = self.file if with_file else None
+        catalogue = CatalogueService(store=self.store, clock=self.clock, feed=EventFeed(0), jobs_file=jobs_file)
+        await catalogue.start()
+        return catalogue
+
+
+@pytest.fixture
+async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
+    """A new store."""
+    store = open_store(f"sqlite:///{tmp_path / 'kernel.db'}")
+    await store.open()
+    yield Stage(store, tmp_path)
+    await store.close()
+
+
+def shown(catalogue: CatalogueService) -> list[tuple[str, str, list[str]]]:
+    """Return (id, host, problem codes) of every job."""
+    return [
+        (entry.job_id, entry.host, [problem.code for problem in entry.loaded.problems]) for entry in catalogue.entries()
+    ]
+
+
+async def test_a_start_reads_what_was_checked_before(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Jobs, problems, retention and definitions are those of the introduction, without checking anything again."""
+    first = await stage.start()
+    await first.introduce("team", digest="m1", manifest=manifest(), explicit=False)
+    monkeypatch.setattr(
+        "nomaflow_kernel.catalogue_service.load_manifest", lambda manifest: pytest.fail("checked again")
+    )
+    second = await stage.start()
+    assert shown(second) == shown(first)
+    assert [problems for _, _, problems in shown(second)] == [["unknown_key"], [], ["unused_param"]]
+    assert [entry.definition for entry in second.entries()] == [entry.definition for entry in first.entries()]
+    [host] = second.hosts()
+    assert host.load == first.hosts()[0].load
+    assert "kept_load" not in host.manifest
+    assert second.kind_of("team", "team.code:work") == "async"
+
+
+async def test_other_checks_than_those_of_the_introduction_check_again(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A new version of the kernel trusts no other version's checks, and keeps its own."""
+    first = await stage.start()
+    await first.introduce("team", digest="m1", manifest=manifest(), explicit=False)
+    monkeypatch.setattr(kept, "_checks", lambda: "a later version")
+    assert shown(await stage.start()) == shown(first)
+    monkeypatch.setattr("nomaflow_kernel.catalogue_service.load_manifest", lambda manifest: pytest.fail("not kept"))
+    assert shown(await stage.start()) == shown(first)
+
+
+async def test_a_reload_after_a_start_tells_only_what_changed(stage: Stage) -> None:
+    """Jobs that were read from the store equal the same jobs freshly checked."""
+    first = await stage.start()
+    await first.introduce("team", digest="m1", manifest=manifest(), explicit=False)
+    second = await stage.start()
+    before = len(await stage.store.events_after(0, limit=100))
+    await second.introduce("team", digest="m2", manifest=manifest(extra=1), explicit=False)
+    events = (await stage.store.events_after(0, limit=100))[before:]
+    assert [event.kind for event in events] == ["host.manifest"]
+
+
+async def test_the_bound_of_a_host_comes_with_its_manifest(stage: Stage) -> None:
+    """An absent or senseless one is none."""
+    catalogue = await stage.start()
+    for bound, expected in ((3, 3), (None, None), (0, None), (True, None), ("4", None)):
+        body = manifest(max_parallel=bound)
+        await catalogue.introduce("team", digest=f"m{bound}", manifest=body, explicit=True)
+        assert catalogue.max_parallel("team") == expected
+    assert catalogue.max_parallel("nobody") is None
+
+
+CENTRAL = '[[jobs]]\nid = "{id}"\nhost = "team"\n[[jobs.steps]]\ncallable = "m:f"\n'
+
+
+async def test_the_kernel_s_own_file_keeps_its_ids_over_a_restart(stage: Stage) -> None:
+    """A host that brings the same id later does not get it by the next start; without the file it does."""
+    stage.file.write_text(CENTRAL.format(id="good"))
+    first = await stage.start(with_file=True)
+    await first.introduce("team", digest="m1", manifest=manifest(), explicit=False)
+    expected = [("good", "", []), ("good", "team", ["id_of_another_host"])]
+    assert [each for each in shown(first) if each[0] == "good"] == expected
+    again = await stage.start(with_file=True)
+    assert [each for each in shown(again) if each[0] == "good"] == expected
+    events = [event.job_id for event in await stage.store.events_after(0, limit=100, kinds=["job"])]
+    assert events.count("good") == 1
+    without = await stage.start()
+    assert [each for each in shown(without) if each[0] == "good"] == [("good", "team", [])]
+
+
+async def test_a_file_that_is_broken_at_the_start_leaves_the_last_good_jobs(stage: Stage) -> None:
+    """They were kept; the problem shows, and goes when the file is mended."""
+    stage.file.write_text(CENTRAL.format(id="a"))
+    await stage.start(with_file=True)
+    stage.file.write_text("[[jobs")
+    catalogue = await stage.start(with_file=True)
+    assert shown(catalogue) == [("a", "", [])]
+    assert [problem.code for problem in catalogue.file_problems()] == ["bad_toml"]
+    stage.file.write_text(CENTRAL.format(id="b"))
+    await catalogue.reload_jobs_file()
+    assert [(entry.job_id, entry.removed) for entry in catalogue.entries()] == [("a", True), ("b", False)]
+    assert catalogue.file_problems() == []
+
+
+async def test_a_job_of_the_own_file_needs_a_host(stage: Stage) -> None:
+    """Nothing else says who runs its steps; a job of calls only needs none."""
+    call = '[[jobs]]\nid = "calls"\n[[jobs.steps]]\ntype = "call_job"\ntarget_job_id = "b"\n'
+    stage.file.write_text(CENTRAL.format(id="a").replace('host = "team"\n', "") + CENTRAL.format(id="b") + call)
+    catalogue = await stage.start(with_file=True)
+    assert shown(catalogue) == [("a", "", ["missing_key"]), ("b", "", []), ("calls", "", [])]
+    job = catalogue.job("a")
+    assert job is not None
+    assert "needs the key 'host'" in job.why_invalid

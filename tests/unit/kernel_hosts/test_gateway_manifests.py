@@ -1,0 +1,119 @@
+"""Manifests of hosts: checked, kept, introduced once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zlib
+
+import grpc
+import pytest
+from gateway_session import INCARNATION, Session
+from rpc_world import World, eventually
+
+from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
+from nomaflow_api.v1 import kernel_service_pb2 as kernel
+
+
+def packed(body: bytes, *, digest: str = "", explicit: bool = False) -> gateway.IntroduceManifestRequest:
+    """Return the introduction of a manifest."""
+    return gateway.IntroduceManifestRequest(
+        incarnation=INCARNATION,
+        digest=digest or "sha256:" + hashlib.sha256(body).hexdigest(),
+        manifest_json_zlib=zlib.compress(body),
+        explicit=explicit,
+    )
+
+
+def manifest(*job_ids: str, host: str = "team") -> bytes:
+    """Return a manifest that brings jobs."""
+    jobs = [{"id": job_id, "steps": [{"type": "python", "callable": "m:f"}]} for job_id in job_ids]
+    callables = {"m:f": {"kind": "async", "parameters": [], "accepts_any_keyword": True, "error": None}}
+    file = {"path": "jobs.toml", "tree": {"jobs": jobs}, "error": None}
+    return json.dumps({"host": host, "callables": callables, "job_files": [file]}).encode()
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        packed(manifest(), digest="sha256:" + "0" * 64),
+        packed(manifest(), digest="md5:1"),
+        packed(b"not json"),
+        packed(b"[]"),
+        packed(b'{"a":' * 100_000),
+        packed(manifest(host="other")),
+        packed(b" " * (16 * 1024 * 1024 + 1)),
+        gateway.IntroduceManifestRequest(
+            incarnation=INCARNATION, digest="sha256:" + "0" * 64, manifest_json_zlib=b"not zlib"
+        ),
+        gateway.IntroduceManifestRequest(
+            incarnation=INCARNATION, digest="sha256:" + "0" * 64, manifest_json_zlib=zlib.compress(b"x" * 999)[:-6]
+        ),
+    ],
+    ids=["digest", "digest form", "no json", "no object", "deep", "other host", "bomb", "no zlib", "cut"],
+)
+async def test_a_manifest_that_is_not_what_it_says_is_refused(
+    world: World, request_: gateway.IntroduceManifestRequest
+) -> None:
+    """Digest, form, size and owner are checked before anything is kept."""
+    session = Session(world)
+    await session.attach()
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await world.gateway.IntroduceManifest(request_, timeout=20)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert list(world.catalogue.hosts()) == []
+    session.call.cancel()
+
+
+async def test_a_manifest_becomes_the_catalogue_once(world: World) -> None:
+    """A new digest or an explicit reload counts, a known one changes nothing; changes are told as events."""
+    session = Session(world)
+    await session.attach()
+    old, new = packed(manifest("a", "b")), packed(manifest("b", "c"))
+    assert (await world.gateway.IntroduceManifest(old, timeout=10)).current
+    assert (await world.gateway.IntroduceManifest(new, timeout=10)).current
+    assert [job.job_id for job in world.catalogue.jobs() if not job.removed] == ["b", "c"]
+    assert not (await world.gateway.IntroduceManifest(old, timeout=10)).current
+    assert (await world.gateway.IntroduceManifest(packed(manifest("a", "b"), explicit=True), timeout=10)).current
+    assert [job.job_id for job in world.catalogue.jobs() if not job.removed] == ["a", "b"]
+    events = world.feed.tail_after(0) or []
+    told = [(each.kind, each.job_id, each.data.get("change")) for each in events if each.kind == "job.changed"]
+    assert told[:2] == [("job.changed", "a", "added"), ("job.changed", "b", "added")]
+    assert ("job.changed", "a", "removed") in told
+    assert sum(each.kind == "host.manifest" for each in events) == 3
+    session.call.cancel()
+
+
+async def test_a_job_id_of_another_host_disables_that_one_job(world: World) -> None:
+    """The rest of the manifest serves; when the owner is forgotten its ids are free."""
+    first, second = Session(world), Session(world)
+    await first.attach()
+    await world.gateway.IntroduceManifest(packed(manifest("a")), timeout=10)
+    await second.attach(host="other", incarnation="incarnation-2")
+    request = packed(manifest("a", "z", host="other"))
+    request.incarnation = "incarnation-2"
+    assert list((await world.gateway.IntroduceManifest(request, timeout=10)).disabled_job_ids) == ["a"]
+    jobs = (await world.client.ListJobs(kernel.ListJobsRequest(), timeout=10)).jobs
+    assert [(job.job_id, job.host, job.valid) for job in jobs] == [
+        ("a", "team", True),
+        ("a", "other", False),
+        ("z", "other", True),
+    ]
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await world.client.ForgetHost(kernel.ForgetHostRequest(host="team"), timeout=10)
+    assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+    first.say(None)
+    await eventually(lambda: world.sessions.hosts() == ["other"])
+    released = (await world.client.ForgetHost(kernel.ForgetHostRequest(host="team"), timeout=10)).released_job_ids
+    assert list(released) == ["a"]
+    known = world.catalogue.job("a")
+    assert known is not None
+    assert (known.host, known.valid) == ("other", True)
+    second.call.cancel()
+
+
+async def test_a_manifest_of_an_instance_that_is_not_attached_is_refused(world: World) -> None:
+    """Nobody speaks for a host without a session."""
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await world.gateway.IntroduceManifest(packed(manifest("a")), timeout=10)
+    assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
