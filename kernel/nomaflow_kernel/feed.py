@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Self
 
 from nomaflow_kernel.domain.records import EventRecord
+from nomaflow_kernel.pacing import happens_within
 
 __all__ = ["EventFeed", "RunSubscription"]
 
@@ -175,12 +176,8 @@ class RunSubscription:
 
     async def wait(self, timeout: float) -> bool:  # noqa: ASYNC109  # part of the watch contract
         """Wait for something new; return False after ``timeout`` seconds without it."""
-        if not self._changed.is_set():
-            try:
-                async with asyncio.timeout(timeout):
-                    await self._changed.wait()
-            except TimeoutError:
-                return False
+        if not await happens_within(self._changed, timeout):
+            return False
         self._changed.clear()
         return True
 

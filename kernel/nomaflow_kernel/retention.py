@@ -10,6 +10,7 @@ from typing import Protocol
 from nomaflow_kernel.catalogue_service import HostCatalogue
 from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.domain.jobs import RetentionPolicy
+from nomaflow_kernel.pacing import happens_within
 from nomaflow_kernel.ports import Store
 from nomaflow_kernel.store.errors import StoreError
 
@@ -65,12 +66,7 @@ class RetentionSweeper:
     async def _pause(self) -> bool:
         """Wait for the shortest interval; return True where the kernel is stopping."""
         minutes = min(policy.sweep_interval_minutes for _, policy in self._policies())
-        try:
-            async with asyncio.timeout(minutes * 60):
-                await self._stopping.wait()
-        except TimeoutError:
-            return False
-        return True
+        return await happens_within(self._stopping, minutes * 60)
 
     def _policies(self) -> Iterator[tuple[Sequence[str], RetentionPolicy]]:
         """Yield policies with the jobs they are for; no jobs means every job, also those nobody brings any more."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from nomaflow_kernel.catalogue.entries import Entry, checked_cron, checked_zone, key, seconds
+from nomaflow_kernel.domain.ids import is_job_id
 from nomaflow_kernel.domain.jobs import Backoff, IsolationChoice, Misfire, Overlap
 
 __all__ = [
@@ -25,12 +25,11 @@ __all__ = [
 
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 
-_JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 _NAME_LENGTH = 128
 
 
 def _job_id(value: str) -> str:
-    if not _JOB_ID.fullmatch(value):
+    if not is_job_id(value):
         raise PydanticCustomError(
             "bad_job_id",
             "{got} is not a job id; expected 1 to 128 ASCII letters, digits, '-', '_' or '.', beginning with a letter "

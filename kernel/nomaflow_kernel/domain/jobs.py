@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import enum
 import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields
-from functools import cache, cached_property
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Self
+
+from nomaflow_kernel.domain.definition_json import Definition, canonical_json, known_fields
 
 __all__ = [
     "CALL_JOB_STEP",
@@ -69,27 +70,8 @@ class IsolationChoice(enum.StrEnum):
     EXCLUSIVE = "exclusive"
 
 
-class _Definition:
-    """What all definitions share: JSON there and back."""
-
-    __slots__ = ()
-
-    def to_json(self, *, compact: bool = False) -> dict[str, Any]:
-        """Return the definition as a JSON-ready dict, keys in order of declaration.
-
-        :param compact: leave out what has its default, so that a field added by a later version changes no digest
-        """
-        result = {}
-        for name, default in _defaults(type(self)).items():  # type: ignore[arg-type]  # a class is hashable
-            value = getattr(self, name)
-            if compact and value == default:
-                continue
-            result[name] = _plain(value, compact=compact)
-        return result
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
-class RetryPolicy(_Definition):
+class RetryPolicy(Definition):
     """When a failed attempt is followed by another, and after how long.
 
     :param attempts: all tries, the first one included
@@ -137,11 +119,11 @@ class RetryPolicy(_Definition):
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Return the policy that `to_json` wrote."""
-        return cls(**_known(cls, data, backoff=Backoff, retry_on=tuple, no_retry_on=tuple))
+        return cls(**known_fields(cls, data, backoff=Backoff, retry_on=tuple, no_retry_on=tuple))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class AlertPolicy(_Definition):
+class AlertPolicy(Definition):
     """Which events of a job call for attention.
 
     :param on_long_run_minutes: minutes after which a run that goes on is one; None for never
@@ -155,11 +137,11 @@ class AlertPolicy(_Definition):
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Return the policy that `to_json` wrote."""
-        return cls(**_known(cls, data, recipients=tuple))
+        return cls(**known_fields(cls, data, recipients=tuple))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class RetentionPolicy(_Definition):
+class RetentionPolicy(Definition):
     """How long the history of finished runs is kept: a run goes when either bound says so.
 
     :param days: age in days; None for no bound
@@ -174,11 +156,11 @@ class RetentionPolicy(_Definition):
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Return the policy that `to_json` wrote."""
-        return cls(**_known(cls, data))
+        return cls(**known_fields(cls, data))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class StepDefinition(_Definition):
+class StepDefinition(Definition):
     """One step of a job.
 
     :param type: ``python``, ``call_job``, or a type that a plugin contributes, which is then a call of ``callable``
@@ -209,11 +191,11 @@ class StepDefinition(_Definition):
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Return the step that `to_json` wrote."""
-        return cls(**_known(cls, data, op_kwargs=dict, retry=RetryPolicy.from_json, isolation=IsolationChoice))
+        return cls(**known_fields(cls, data, op_kwargs=dict, retry=RetryPolicy.from_json, isolation=IsolationChoice))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class PresetDefinition(_Definition):
+class PresetDefinition(Definition):
     """A named set of overrides on a job, which may carry its own schedule.
 
     :param schedule: a cron expression; empty for a preset that is only asked for
@@ -237,7 +219,7 @@ class PresetDefinition(_Definition):
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Return the preset that `to_json` wrote."""
-        return cls(**_known(cls, data, params=dict, op_kwargs=dict, steps=dict))
+        return cls(**known_fields(cls, data, params=dict, op_kwargs=dict, steps=dict))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -250,7 +232,7 @@ class Schedule:
 
 
 @dataclass(frozen=True, kw_only=True)
-class JobDefinition(_Definition):
+class JobDefinition(Definition):
     """A job, complete and checked.
 
     :param host: the name of the plugin host that runs its steps
@@ -297,15 +279,13 @@ class JobDefinition(_Definition):
     @cached_property
     def digest(self) -> str:
         """``sha256:`` and 64 hex digits over the canonical JSON; equal for equal definitions, across versions."""
-        text = json.dumps(
-            self.to_json(compact=True), sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
-        )
+        text = canonical_json(self.to_json(compact=True))
         return "sha256:" + hashlib.sha256(text.encode("ascii")).hexdigest()
 
     @cached_property
     def canonical_json(self) -> str:
         """The whole definition as JSON: what is kept as the snapshot of its runs."""
-        return json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+        return canonical_json(self.to_json())
 
     def step(self, name: str) -> StepDefinition | None:
         """Return the step of a name, or None."""
@@ -355,44 +335,4 @@ class JobDefinition(_Definition):
             "presets": lambda each: tuple(PresetDefinition.from_json(item) for item in each),
             "steps": lambda each: tuple(StepDefinition.from_json(item) for item in each),
         }
-        return cls(**_known(cls, data, **readers))
-
-
-def _known(cls: type, data: Mapping[str, Any], **readers: Any) -> dict[str, Any]:
-    """Return the fields of ``cls`` that ``data`` has, each read by its reader; None stays None."""
-    names, required = _names(cls)
-    result = {
-        name: value if value is None or (read := readers.get(name)) is None else read(value)
-        for name, value in data.items()
-        if name in names
-    }
-    for name in required:
-        if name not in result:
-            raise KeyError(name)
-    return result
-
-
-@cache
-def _names(cls: type) -> tuple[frozenset[str], frozenset[str]]:
-    """Return the names of the fields, and of those without a default."""
-    found = fields(cls)
-    required = {each.name for each in found if each.default is MISSING and each.default_factory is MISSING}
-    return frozenset(each.name for each in found), frozenset(required)
-
-
-@cache
-def _defaults(cls: type) -> Mapping[str, Any]:
-    """Return the default of each field; MISSING where it has none. They are compared with, never handed out."""
-    return {
-        each.name: each.default if each.default_factory is MISSING else each.default_factory() for each in fields(cls)
-    }
-
-
-def _plain(value: Any, *, compact: bool) -> Any:
-    if isinstance(value, _Definition):
-        return value.to_json(compact=compact)
-    if isinstance(value, tuple):
-        return [_plain(item, compact=compact) for item in value]
-    if isinstance(value, enum.Enum):
-        return value.value
-    return value
+        return cls(**known_fields(cls, data, **readers))

@@ -252,10 +252,6 @@ class Engine:
         """Return how many runs wait for a host."""
         return self._state.waiting.count_of_host(host)
 
-    def running_count(self) -> int:
-        """Return how many runs are RUNNING."""
-        return len(self._state.active)
-
     def waiting_reason(self, run_id: str) -> Reason | None:
         """Return what holds a QUEUED run up, or None where nothing does or it does not wait."""
         entry = self._state.waiting.get(run_id)

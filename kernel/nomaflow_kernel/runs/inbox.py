@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nomaflow_kernel.domain.errors import KernelError
+from nomaflow_kernel.pacing import happens_within
 from nomaflow_kernel.ports import ApplyResult
 from nomaflow_kernel.runs.state import Batch
 
@@ -96,18 +97,10 @@ class Inbox:
     async def wait(self, seconds: float | None) -> bool:
         """Wait until there is something to do, or ``seconds``; return False where the engine is stopping."""
         if not self._wake.is_set() and seconds != 0.0:
-            try:
-                async with asyncio.timeout(seconds):
-                    await self._wake.wait()
-            except TimeoutError:
-                pass
+            await happens_within(self._wake, seconds)
         self._wake.clear()
         return not self.closed
 
     async def pause(self, seconds: float) -> None:
         """Wait for ``seconds``, or until the engine is stopping."""
-        try:
-            async with asyncio.timeout(seconds):
-                await self._closed.wait()
-        except TimeoutError:
-            pass
+        await happens_within(self._closed, seconds)

@@ -184,15 +184,9 @@ def discard(state: EngineState, run_id: str) -> None:
     """Take a run out of memory that the store refused as a duplicate, and give back what it held."""
     state.waiting.remove(run_id)
     state.specs.pop(run_id)
-    run = state.active.pop(run_id, None)
+    run = state.active.get(run_id)
     if run is None:
         return
-    siblings = state.running.get(run.job_id, set())
-    siblings.discard(run_id)
-    if not siblings:
-        state.running.pop(run.job_id, None)
-    current = run.current
-    instance = state.fleet.get(current.incarnation) if current is not None and current.incarnation else None
-    if instance is not None and current is not None:
-        instance.release(current.key)
-    state.touch_lanes_of(run.job_id, run.host)
+    if run.current is not None:
+        state.release(run.current)
+    state.leave(run)

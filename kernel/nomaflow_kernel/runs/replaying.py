@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from nomaflow_kernel.domain.definition_json import canonical_json
 from nomaflow_kernel.domain.errors import BadRequest, KernelError, RunNotTerminal
 from nomaflow_kernel.domain.jobs import JobDefinition
 from nomaflow_kernel.domain.records import AttemptRecord, TriggerKind
@@ -52,7 +53,7 @@ def prepare(state: EngineState, detail: RunDetail, request: ReplayCommand) -> tu
         host=known.host if known is not None else old.host,
         definition=definition,
         valid=True,
-        snapshot=(old.definition_digest, triggering.canonical_json(detail.definition)),
+        snapshot=(old.definition_digest, canonical_json(detail.definition)),
     )
     return command, job, plan_run(definition, command.request())
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections import OrderedDict, deque
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -20,7 +20,7 @@ from nomaflow_kernel.domain.records import RunRecord
 from nomaflow_kernel.domain.states import AttemptState, RunState
 from nomaflow_kernel.domain.transitions import Transition
 from nomaflow_kernel.ports import PauseRecord, RunOfRequest
-from nomaflow_kernel.runs.active import ActiveRun
+from nomaflow_kernel.runs.active import ActiveRun, CurrentAttempt
 from nomaflow_kernel.runs.api import EngineSettings, JobSource
 from nomaflow_kernel.runs.fleet import Fleet, Instance
 from nomaflow_kernel.runs.plan import PlannedStep, RunPlan
@@ -120,14 +120,12 @@ class Batch:
     :param now_us: wall time of the turn
     :param now: monotonic time of the turn
     :param orders: incarnation → orders to send after the commit
-    :param after: calls to make after the commit, in order
     """
 
     now_us: int
     now: float
     transitions: list[Transition] = field(default_factory=list)
     orders: dict[str, list[DispatchOrder | CancelOrder]] = field(default_factory=dict)
-    after: list[Callable[[], None]] = field(default_factory=list)
     logged_runs: set[str] = field(default_factory=set)
 
     def add(self, transition: Transition) -> None:
@@ -192,6 +190,22 @@ class EngineState:
         if limit is not None and self.fleet.held(host) >= limit:
             return None
         return self.fleet.pick(host, exclusive=exclusive)
+
+    def leave(self, run: ActiveRun) -> None:
+        """Take a run out of those that are RUNNING, and have looked at what may start in its place."""
+        self.active.pop(run.run_id, None)
+        siblings = self.running.get(run.job_id, set())
+        siblings.discard(run.run_id)
+        if not siblings:
+            self.running.pop(run.job_id, None)
+        self.touch_lanes_of(run.job_id, run.host)
+
+    def release(self, current: CurrentAttempt) -> None:
+        """Give the slot that an attempt holds back."""
+        instance = self.fleet.get(current.incarnation) if current.incarnation else None
+        if instance is not None:
+            instance.release(current.key)
+            self.dirty_hosts.add(instance.host)
 
     def touch_lanes_of(self, job_id: str, host: str) -> None:
         """Have looked at what may start now that a run of a job has ended."""

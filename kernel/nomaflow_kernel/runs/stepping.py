@@ -26,7 +26,6 @@ __all__ = [
     "end_attempt",
     "end_canceled",
     "end_run",
-    "release",
     "start_run",
     "waits",
 ]
@@ -94,7 +93,7 @@ def _open_attempt(
 
 def _assign_or_wait(state: EngineState, batch: Batch, run: ActiveRun) -> None:
     current = _current(run)
-    instance = _free_instance(state, run)
+    instance = state.pick(run.host, exclusive=current.exclusive)
     if instance is None:
         _open_pending(batch, run, waits(state, run.host))
         state.continuing.setdefault(run.host, deque()).append(run.run_id)
@@ -115,11 +114,6 @@ def _assign_or_wait(state: EngineState, batch: Batch, run: ActiveRun) -> None:
     )
     batch.send(instance.incarnation, dispatch_order(state, run, current, batch.now_us))
     current.state = AttemptState.DISPATCHED
-
-
-def _free_instance(state: EngineState, run: ActiveRun) -> Instance | None:
-    # A continuing run keeps its place before new ones, but not before those that wait already.
-    return state.pick(run.host, exclusive=_current(run).exclusive)
 
 
 def _assign(state: EngineState, run: ActiveRun, instance: Instance) -> None:
@@ -158,7 +152,7 @@ def dispatch(state: EngineState, batch: Batch, run: ActiveRun) -> bool:
         calling.call_job_again(state, batch, run, current)
         return True
     current.exclusive = state.uses_exclusive(run.host, current.step)
-    instance = _free_instance(state, run)
+    instance = state.pick(run.host, exclusive=current.exclusive)
     if instance is None:
         return False
     _assign(state, run, instance)
@@ -183,7 +177,7 @@ def dispatch(state: EngineState, batch: Batch, run: ActiveRun) -> bool:
 def end_attempt(state: EngineState, batch: Batch, run: ActiveRun, outcome: Outcome) -> None:
     """Record how the attempt in hand ended, and decide what comes next."""
     current = _current(run)
-    release(state, run)
+    state.release(current)
     batch.add(outcome.transition(run, current, batch.now_us))
     after_attempt(state, batch, run, outcome)
 
@@ -279,23 +273,8 @@ def end_run(
             rows_affected=run.rows_affected,
         )
     )
-    state.active.pop(run.run_id, None)
-    siblings = state.running.get(run.job_id)
-    if siblings is not None:
-        siblings.discard(run.run_id)
-        if not siblings:
-            del state.running[run.job_id]
-    state.touch_lanes_of(run.job_id, run.host)
+    state.leave(run)
     calling.child_ended(state, batch, run.run_id, to, run.rows_affected, reason, error)
-
-
-def release(state: EngineState, run: ActiveRun) -> None:
-    """Give the slot of the attempt in hand back."""
-    current = _current(run)
-    instance = state.fleet.get(current.incarnation) if current.incarnation else None
-    if instance is not None:
-        instance.release(current.key)
-        state.dirty_hosts.add(run.host)
 
 
 def _skip(batch: Batch, run: ActiveRun, step: PlannedStep, reason: Reason) -> None:

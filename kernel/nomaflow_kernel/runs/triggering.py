@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import difflib
-import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
-from typing import Any
 
 from nomaflow_kernel.domain.errors import (
     BadRequest,
@@ -28,7 +26,7 @@ from nomaflow_kernel.runs.plan import RunPlan, plan_run
 from nomaflow_kernel.runs.state import NO_HOST, Batch, EngineState, LastFold, RunSpec
 from nomaflow_kernel.runs.timers import Timer, TimerKind
 
-__all__ = ["admit", "canonical_json", "must_look_up", "record_unrun", "repeated", "settle_duplicates", "trigger"]
+__all__ = ["admit", "must_look_up", "record_unrun", "repeated", "settle_duplicates", "trigger"]
 
 
 def trigger(state: EngineState, batch: Batch, command: TriggerCommand) -> TriggerOutcome:
@@ -285,8 +283,3 @@ def settle_duplicates(
             )
         else:
             outcomes[index] = RequestIdReused(command.request_id, duplicate.existing_run_id)
-
-
-def canonical_json(definition: Mapping[str, Any]) -> str:
-    """Return the text under which a definition is kept."""
-    return json.dumps(definition, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)

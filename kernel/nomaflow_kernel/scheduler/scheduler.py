@@ -12,6 +12,7 @@ from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.domain.errors import KernelStopping
 from nomaflow_kernel.domain.reasons import Reason
 from nomaflow_kernel.domain.transitions import SetNextFire
+from nomaflow_kernel.pacing import happens_within
 from nomaflow_kernel.ports import PauseRecord, Store
 from nomaflow_kernel.runs.api import FireCommand, KnownJob, TriggerCommand, UnrunCommand
 from nomaflow_kernel.scheduler.deciding import decide
@@ -150,11 +151,7 @@ class Scheduler:
         return min(_LONGEST_SLEEP_SECONDS, max(0.0, (at - self._clock.now_us()) / 1_000_000))
 
     async def _sleep(self, seconds: float) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._wake.wait()
-        except TimeoutError:
-            pass
+        await happens_within(self._wake, seconds)
         self._wake.clear()
 
     def _note_time(self) -> None:

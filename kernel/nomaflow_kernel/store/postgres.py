@@ -6,12 +6,12 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from sqlalchemy import Connection, NullPool
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from nomaflow_kernel.ports import StoreInfo
-from nomaflow_kernel.store.errors import BackupRefused, StoreUnavailable
-from nomaflow_kernel.store.failures import mapped_errors
+from nomaflow_kernel.store.errors import BackupRefused
 from nomaflow_kernel.store.postgres_writer import PostgresWriter
+from nomaflow_kernel.store.reading import Readers
 from nomaflow_kernel.store.session import WriteSession
 
 __all__ = ["PostgresDatabase"]
@@ -52,35 +52,31 @@ class PostgresDatabase:
             connect_args={"timeout": _CONNECT_SECONDS, "server_settings": settings},
         )
         self._writer = PostgresWriter(engine=writing, holder=holder)
-        self._readers: AsyncEngine | None = None
+        self._readers = Readers()
 
     async def open(self) -> StoreInfo:
         """Migrate, and take the store over from any older kernel."""
         epoch, last_event_seq = await self._writer.start()
-        self._readers = create_async_engine(
-            self._url,
-            pool_size=_READERS,
-            max_overflow=0,
-            pool_pre_ping=True,
-            isolation_level="REPEATABLE READ",
-            connect_args={"timeout": _CONNECT_SECONDS, "server_settings": _READER_SETTINGS},
+        self._readers.open(
+            create_async_engine(
+                self._url,
+                pool_size=_READERS,
+                max_overflow=0,
+                pool_pre_ping=True,
+                isolation_level="REPEATABLE READ",
+                connect_args={"timeout": _CONNECT_SECONDS, "server_settings": _READER_SETTINGS},
+            )
         )
         return StoreInfo(kind=self.kind, epoch=epoch, last_event_seq=last_event_seq)
 
     async def close(self) -> None:
         """Finish what waits and close every connection."""
         await self._writer.stop()
-        readers, self._readers = self._readers, None
-        if readers is not None:
-            await readers.dispose()
+        await self._readers.close()
 
     async def read(self, query: Callable[[Connection], T]) -> T:
         """Run a query in a read transaction of its own."""
-        if self._readers is None:
-            raise StoreUnavailable("the store is closed")
-        with mapped_errors():
-            async with self._readers.connect() as connection:
-                return await connection.run_sync(query)
+        return await self._readers.read(query)
 
     async def write(self, operation: Callable[[WriteSession], T]) -> T:
         """Run an operation with all others that wait, and return once it is durable."""

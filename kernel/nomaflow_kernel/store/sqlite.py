@@ -9,12 +9,12 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from sqlalchemy import Connection
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from nomaflow_kernel.ports import StoreInfo
-from nomaflow_kernel.store.errors import BackupRefused, StoreUnavailable
+from nomaflow_kernel.store.errors import BackupRefused
 from nomaflow_kernel.store.failures import mapped_errors
 from nomaflow_kernel.store.file_lock import FileLock
+from nomaflow_kernel.store.reading import Readers
 from nomaflow_kernel.store.session import WriteSession
 from nomaflow_kernel.store.sqlite_connections import create_database_file, reading_engine, writing_engine
 from nomaflow_kernel.store.sqlite_writer import SqliteWriter
@@ -40,7 +40,7 @@ class SqliteDatabase:
         self._writer = SqliteWriter(
             make_engine=lambda: writing_engine(path, lock_wait_seconds=lock_wait_seconds), holder=holder
         )
-        self._readers: AsyncEngine | None = None
+        self._readers = Readers()
 
     async def open(self) -> StoreInfo:
         """Take the lock, then the store."""
@@ -51,24 +51,18 @@ class SqliteDatabase:
         except BaseException:
             self._lock.release()
             raise
-        self._readers = reading_engine(self._path)
+        self._readers.open(reading_engine(self._path))
         return StoreInfo(kind=self.kind, epoch=epoch, last_event_seq=last_event_seq)
 
     async def close(self) -> None:
         """Finish what waits, close every connection, release the lock."""
         await self._writer.stop()
-        readers, self._readers = self._readers, None
-        if readers is not None:
-            await readers.dispose()
+        await self._readers.close()
         self._lock.release()
 
     async def read(self, query: Callable[[Connection], T]) -> T:
         """Run a query in a read transaction of its own."""
-        if self._readers is None:
-            raise StoreUnavailable("the store is closed")
-        with mapped_errors():
-            async with self._readers.connect() as connection:
-                return await connection.run_sync(query)
+        return await self._readers.read(query)
 
     async def write(self, operation: Callable[[WriteSession], T]) -> T:
         """Run an operation with all others that wait, and return once it is durable."""

@@ -2,103 +2,73 @@
 
 from __future__ import annotations
 
-import tomllib
-from typing import Any
-
 import pytest
+from job_texts import GOOD, load, load_one, the_problem
 
-from nomaflow_kernel.catalogue import CatalogueLoad, JobFile, LoadedJob, Problem, StepType, load_job_files
-from nomaflow_kernel.catalogue.files import encode_file
+from nomaflow_kernel.catalogue import Problem
 from nomaflow_kernel.domain.jobs import Backoff, IsolationChoice, Misfire, Overlap, RetentionPolicy
 
-GOOD = """
+EVERY_KEY = """
 [[jobs]]
-id = "good"
+id = "nightly"
+host = "other"
+description = "All of it"
+schedule = "30 2 * * *"
+timezone = "Europe/Paris"
+enabled = false
+tags = ["etl", "night"]
+params = { apps_id = 10, since = 2026-01-31, token = "${TOKEN}" }
+log_level = "DEBUG"
+timeout_seconds = 7200
+overlap = "queue"
+max_queued = 5
+misfire = "all"
+misfire_window_seconds = 60
+retry_on_lost = true
+lost_after_seconds = 120
+isolation = "exclusive"
+cancel_grace_seconds = 1.5
+max_parallel = 2
+priority = -3
+queue_timeout_seconds = 30
+max_log_bytes = 1000000
+[jobs.retry]
+attempts = 3
+backoff = "exponential"
+base_seconds = 10
+max_seconds = 100
+retry_on = ["ConnectionError", "httpx.HTTPError"]
+no_retry_on = ["ValueError"]
+[jobs.alerts]
+on_long_run_minutes = 60
+recipients = ["ops"]
+[[jobs.presets]]
+name = "eu"
+schedule = "@daily"
+enabled = false
+params = { apps_id = 2 }
+op_kwargs = { copy = { table = "b" } }
+steps = { copy = false }
+step_enabled = { run = true }
+log_level = "ERROR"
+[[jobs.steps]]
+type = "python"
+name = "copy"
+enabled = false
+callable = "app.copy:Copier.run"
+op_kwargs = { table = "a", at = 07:30:00 }
+timeout_seconds = 60
+isolation = "shared"
+cancel_grace_seconds = 0
+retry = { attempts = 5 }
 [[jobs.steps]]
 callable = "app.work:run"
 """
 
 
-def load(text: str, **more: Any) -> CatalogueLoad:
-    """Return what one file of that text holds."""
-    file = JobFile(path="jobs.toml", tree=encode_file(tomllib.loads(text)))
-    return load_job_files([file], host="team", **more)
-
-
-def load_one(text: str, **more: Any) -> LoadedJob:
-    """Return the first job of a text to which a good one is added, which must load."""
-    loaded = load(text + GOOD, **more)
-    assert loaded.jobs[-1].job_id == "good"
-    assert loaded.jobs[-1].valid
-    return loaded.jobs[0]
-
-
-def the_problem(job: LoadedJob) -> Problem:
-    """Return the only problem of a job."""
-    assert len(job.problems) == 1, [str(problem) for problem in job.problems]
-    return job.problems[0]
-
-
 def test_every_field_arrives_in_the_definition() -> None:
     """All keys of a job, of its presets, its retries and its steps are carried over, times as tagged values."""
-    job = load_one(
-        """
-        [[jobs]]
-        id = "nightly"
-        host = "other"
-        description = "All of it"
-        schedule = "30 2 * * *"
-        timezone = "Europe/Paris"
-        enabled = false
-        tags = ["etl", "night"]
-        params = { apps_id = 10, since = 2026-01-31, token = "${TOKEN}" }
-        log_level = "DEBUG"
-        timeout_seconds = 7200
-        overlap = "queue"
-        max_queued = 5
-        misfire = "all"
-        misfire_window_seconds = 60
-        retry_on_lost = true
-        lost_after_seconds = 120
-        isolation = "exclusive"
-        cancel_grace_seconds = 1.5
-        max_parallel = 2
-        priority = -3
-        queue_timeout_seconds = 30
-        max_log_bytes = 1000000
-        [jobs.retry]
-        attempts = 3
-        backoff = "exponential"
-        base_seconds = 10
-        max_seconds = 100
-        retry_on = ["ConnectionError", "httpx.HTTPError"]
-        no_retry_on = ["ValueError"]
-        [jobs.alerts]
-        on_long_run_minutes = 60
-        recipients = ["ops"]
-        [[jobs.presets]]
-        name = "eu"
-        schedule = "@daily"
-        enabled = false
-        params = { apps_id = 2 }
-        op_kwargs = { copy = { table = "b" } }
-        steps = { copy = false }
-        step_enabled = { run = true }
-        log_level = "ERROR"
-        [[jobs.steps]]
-        type = "python"
-        name = "copy"
-        enabled = false
-        callable = "app.copy:Copier.run"
-        op_kwargs = { table = "a", at = 07:30:00 }
-        timeout_seconds = 60
-        isolation = "shared"
-        cancel_grace_seconds = 0
-        retry = { attempts = 5 }
-        [[jobs.steps]]
-        callable = "app.work:run"
-        """
-    )
+    job = load_one(EVERY_KEY)
     definition = job.definition
     assert job.valid
     assert not job.enabled
@@ -354,97 +324,6 @@ def test_texts_from_the_environment_are_read_as_numbers_and_switches() -> None:
     )
     assert job.definition is not None
     assert (job.definition.enabled, job.definition.timeout_seconds, job.definition.priority) == (False, 60, 5)
-
-
-HTTP = StepType(
-    name="http",
-    callable="plug.http:call",
-    schema={
-        "type": "object",
-        "required": ["url"],
-        "additionalProperties": False,
-        "properties": {
-            "url": {"type": "string"},
-            "method": {"enum": ["GET", "POST"]},
-            "tries": {"type": "integer"},
-        },
-    },
-)
-
-
-def test_a_contributed_type_becomes_a_call_with_its_keys() -> None:
-    """The type is kept, its callable is called with the keys of the step."""
-    job = load_one(
-        '[[jobs]]\nid = "x"\nsteps = [{ type = "http", url = "u", timeout_seconds = 5 }]\n', step_types=[HTTP]
-    )
-    assert job.valid
-    assert job.definition is not None
-    step = job.definition.steps[0]
-    assert (step.type, step.callable, step.op_kwargs, step.name) == ("http", "plug.http:call", {"url": "u"}, "http")
-
-
-@pytest.mark.parametrize(
-    ("keys", "code", "path"),
-    [
-        ("", "missing_key", "url"),
-        ('url = "u", mehtod = "GET"', "unknown_key", "mehtod"),
-        ("url = 5", "wrong_type", "url"),
-        ('url = "u", method = "PUT"', "bad_choice", "method"),
-        ('url = "u", tries = true', "wrong_type", "tries"),
-    ],
-)
-def test_the_keys_of_a_contributed_type_are_checked(keys: str, code: str, path: str) -> None:
-    """The schema that the plugin gives holds for the step."""
-    step = 'type = "http"' + (f", {keys}" if keys else "")
-    problem = the_problem(load_one(f'[[jobs]]\nid = "x"\nsteps = [{{ {step} }}]\n', step_types=[HTTP]))
-    assert (problem.code, problem.path) == (code, f"jobs[0].steps[0].{path}")
-
-
-def test_an_unknown_type_names_the_known_ones() -> None:
-    """A misspelt contributed type is answered with the near match."""
-    problem = the_problem(load_one('[[jobs]]\nid = "x"\nsteps = [{ type = "htp" }]\n', step_types=[HTTP]))
-    assert problem.message == "unknown step type 'htp', expected one of call_job, http, python"
-    assert "did you mean 'http'?" in problem.fix
-
-
-def _calls(job_id: str, *targets: str, enabled: bool = True) -> str:
-    switch = "" if enabled else ", enabled = false"
-    steps = ", ".join(f'{{ type = "call_job", target_job_id = "{each}"{switch} }}' for each in targets)
-    return f'[[jobs]]\nid = "{job_id}"\nsteps = [{steps}]\n'
-
-
-def test_jobs_that_call_each_other_in_a_circle_are_disabled_with_the_chain() -> None:
-    """Those in the circle are disabled, each with its own chain; one that only calls into it is not."""
-    loaded = load(_calls("a", "b") + _calls("b", "good", "c") + _calls("c", "a") + _calls("outside", "a") + GOOD)
-    jobs = {job.job_id: job for job in loaded.jobs}
-    assert the_problem(jobs["a"]).message == "the job calls itself: a → b → c → a"
-    assert the_problem(jobs["c"]).message == "the job calls itself: c → a → b → c"
-    assert jobs["outside"].valid
-    assert jobs["good"].valid
-
-
-def test_a_job_that_calls_itself_is_disabled() -> None:
-    """The shortest circle there is."""
-    assert the_problem(load_one(_calls("a", "a"))).message == "the job calls itself: a → a"
-
-
-def test_a_circle_through_a_disabled_step_is_none() -> None:
-    """It would only close if a run switched the step on; the run then finds it."""
-    assert load_one(_calls("a", "a", enabled=False)).valid
-
-
-def test_a_call_of_an_unknown_job_is_a_warning() -> None:
-    """Another host may bring it; a misspelt id gets the near match."""
-    job = load_one(_calls("a", "goood"))
-    assert job.valid
-    assert (the_problem(job).severity, the_problem(job).code) == ("warning", "unknown_target")
-    assert the_problem(job).fix == "did you mean 'good'?"
-
-
-def test_a_long_chain_of_calls_is_checked_quickly() -> None:
-    """Three thousand jobs, each calling the next, hold no circle."""
-    text = "".join(_calls(f"j{number}", f"j{number + 1}") for number in range(3000)) + _calls("j3000", "good") + GOOD
-    assert all(job.valid for job in load(text).jobs)
 
 
 def test_retention_is_read() -> None:

@@ -1,0 +1,98 @@
+"""Steps that are no plain python: types that plugins contribute, and jobs that call jobs."""
+
+from __future__ import annotations
+
+import pytest
+from job_texts import GOOD, load, load_one, the_problem
+
+from nomaflow_kernel.catalogue import StepType
+
+HTTP = StepType(
+    name="http",
+    callable="plug.http:call",
+    schema={
+        "type": "object",
+        "required": ["url"],
+        "additionalProperties": False,
+        "properties": {
+            "url": {"type": "string"},
+            "method": {"enum": ["GET", "POST"]},
+            "tries": {"type": "integer"},
+        },
+    },
+)
+
+
+def test_a_contributed_type_becomes_a_call_with_its_keys() -> None:
+    """The type is kept, its callable is called with the keys of the step."""
+    job = load_one(
+        '[[jobs]]\nid = "x"\nsteps = [{ type = "http", url = "u", timeout_seconds = 5 }]\n', step_types=[HTTP]
+    )
+    assert job.valid
+    assert job.definition is not None
+    step = job.definition.steps[0]
+    assert (step.type, step.callable, step.op_kwargs, step.name) == ("http", "plug.http:call", {"url": "u"}, "http")
+
+
+@pytest.mark.parametrize(
+    ("keys", "code", "path"),
+    [
+        ("", "missing_key", "url"),
+        ('url = "u", mehtod = "GET"', "unknown_key", "mehtod"),
+        ("url = 5", "wrong_type", "url"),
+        ('url = "u", method = "PUT"', "bad_choice", "method"),
+        ('url = "u", tries = true', "wrong_type", "tries"),
+    ],
+)
+def test_the_keys_of_a_contributed_type_are_checked(keys: str, code: str, path: str) -> None:
+    """The schema that the plugin gives holds for the step."""
+    step = 'type = "http"' + (f", {keys}" if keys else "")
+    problem = the_problem(load_one(f'[[jobs]]\nid = "x"\nsteps = [{{ {step} }}]\n', step_types=[HTTP]))
+    assert (problem.code, problem.path) == (code, f"jobs[0].steps[0].{path}")
+
+
+def test_an_unknown_type_names_the_known_ones() -> None:
+    """A misspelt contributed type is answered with the near match."""
+    problem = the_problem(load_one('[[jobs]]\nid = "x"\nsteps = [{ type = "htp" }]\n', step_types=[HTTP]))
+    assert problem.message == "unknown step type 'htp', expected one of call_job, http, python"
+    assert "did you mean 'http'?" in problem.fix
+
+
+def _calls(job_id: str, *targets: str, enabled: bool = True) -> str:
+    switch = "" if enabled else ", enabled = false"
+    steps = ", ".join(f'{{ type = "call_job", target_job_id = "{each}"{switch} }}' for each in targets)
+    return f'[[jobs]]\nid = "{job_id}"\nsteps = [{steps}]\n'
+
+
+def test_jobs_that_call_each_other_in_a_circle_are_disabled_with_the_chain() -> None:
+    """Those in the circle are disabled, each with its own chain; one that only calls into it is not."""
+    loaded = load(_calls("a", "b") + _calls("b", "good", "c") + _calls("c", "a") + _calls("outside", "a") + GOOD)
+    jobs = {job.job_id: job for job in loaded.jobs}
+    assert the_problem(jobs["a"]).message == "the job calls itself: a → b → c → a"
+    assert the_problem(jobs["c"]).message == "the job calls itself: c → a → b → c"
+    assert jobs["outside"].valid
+    assert jobs["good"].valid
+
+
+def test_a_job_that_calls_itself_is_disabled() -> None:
+    """The shortest circle there is."""
+    assert the_problem(load_one(_calls("a", "a"))).message == "the job calls itself: a → a"
+
+
+def test_a_circle_through_a_disabled_step_is_none() -> None:
+    """It would only close if a run switched the step on; the run then finds it."""
+    assert load_one(_calls("a", "a", enabled=False)).valid
+
+
+def test_a_call_of_an_unknown_job_is_a_warning() -> None:
+    """Another host may bring it; a misspelt id gets the near match."""
+    job = load_one(_calls("a", "goood"))
+    assert job.valid
+    assert (the_problem(job).severity, the_problem(job).code) == ("warning", "unknown_target")
+    assert the_problem(job).fix == "did you mean 'good'?"
+
+
+def test_a_long_chain_of_calls_is_checked_quickly() -> None:
+    """Three thousand jobs, each calling the next, hold no circle."""
+    text = "".join(_calls(f"j{number}", f"j{number + 1}") for number in range(3000)) + _calls("j3000", "good") + GOOD
+    assert all(job.valid for job in load(text).jobs)
