@@ -102,8 +102,8 @@ class RetryPolicy(Definition):
         if self.backoff is Backoff.EXPONENTIAL:
             delay *= 2.0 ** min(failed_attempts - 1, 60)
         # Capped below the maximum, so that runs which failed together stay spread out at the cap too.
-        delay = min(delay, self.max_seconds / (1 + self.jitter))
-        return delay * (1 + self.jitter * random)
+        delay = min(delay, self.max_seconds / (1 + self.jitter)) * (1 + self.jitter * random)
+        return min(delay, self.max_seconds)  # the division may have rounded up
 
     def retries(self, exception_types: Sequence[str]) -> bool:
         """Return whether a failure of these exception types is one to try again.
