@@ -1,4 +1,4 @@
-"""The reading side that both databases share: a pool, and one short read transaction per query."""
+"""The reading side of PostgreSQL: a pool, and one short read transaction per query."""
 
 from __future__ import annotations
 

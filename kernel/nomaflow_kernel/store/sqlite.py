@@ -14,9 +14,9 @@ from nomaflow_kernel.ports import StoreInfo
 from nomaflow_kernel.store.errors import BackupRefused
 from nomaflow_kernel.store.failures import mapped_errors
 from nomaflow_kernel.store.file_lock import FileLock
-from nomaflow_kernel.store.reading import Readers
 from nomaflow_kernel.store.session import WriteSession
 from nomaflow_kernel.store.sqlite_connections import create_database_file, reading_engine, writing_engine
+from nomaflow_kernel.store.sqlite_readers import SqliteReaders
 from nomaflow_kernel.store.sqlite_writer import SqliteWriter
 
 __all__ = ["SqliteDatabase"]
@@ -40,7 +40,7 @@ class SqliteDatabase:
         self._writer = SqliteWriter(
             make_engine=lambda: writing_engine(path, lock_wait_seconds=lock_wait_seconds), holder=holder
         )
-        self._readers = Readers()
+        self._readers = SqliteReaders()
 
     async def open(self) -> StoreInfo:
         """Take the lock, then the store."""

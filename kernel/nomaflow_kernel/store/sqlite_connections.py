@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from typing import Any
 
-from sqlalchemy import URL, AsyncAdaptedQueuePool, Connection, Engine, NullPool, create_engine, event
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy import Connection, Engine, NullPool, QueuePool, create_engine, event
 
 from nomaflow_kernel.store.errors import StoreUnavailable
+from nomaflow_kernel.store.sqlite_readers import READERS
 
 __all__ = ["create_database_file", "reading_engine", "writing_engine"]
 
 _READER_WAIT_SECONDS = 5.0
-_READERS = 4
 _WRITER_PRAGMAS = (
     "PRAGMA journal_mode = WAL",
     "PRAGMA synchronous = FULL",
@@ -50,17 +48,22 @@ def writing_engine(path: str, *, lock_wait_seconds: float) -> Engine:
     return engine
 
 
-def reading_engine(path: str) -> AsyncEngine:
-    """Return the engine of the readers: a small pool of connections that cannot write."""
-    engine = create_async_engine(
-        URL.create("sqlite+aiosqlite", database=path),
-        connect_args={"timeout": _READER_WAIT_SECONDS},
-        poolclass=AsyncAdaptedQueuePool,
-        pool_size=_READERS,
-        max_overflow=0,
-    )
-    event.listen(engine.sync_engine, "connect", _make_reader)
-    event.listen(engine.sync_engine, "begin", _begin_reading)
+def reading_engine(path: str) -> Engine:
+    """Return the engine of the readers: a small pool of connections that cannot write, for any thread."""
+
+    def connect() -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            path, timeout=_READER_WAIT_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=256
+        )
+        try:
+            connection.execute("PRAGMA query_only = ON")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    engine = create_engine("sqlite://", creator=connect, poolclass=QueuePool, pool_size=READERS, max_overflow=0)
+    event.listen(engine, "begin", _begin_reading)
     return engine
 
 
@@ -70,10 +73,3 @@ def _begin_immediate(connection: Connection) -> None:
 
 def _begin_reading(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN")
-
-
-def _make_reader(driver_connection: Any, _record: Any) -> None:
-    driver_connection.isolation_level = None
-    cursor = driver_connection.cursor()
-    cursor.execute("PRAGMA query_only = ON")
-    cursor.close()

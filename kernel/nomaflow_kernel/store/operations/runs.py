@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, func, literal, select, union_all
+from sqlalchemy import ColumnElement, Connection, Select, bindparam, func, literal, select, union_all
 
 from nomaflow_kernel.domain.ids import first_run_id
 from nomaflow_kernel.domain.records import AttemptRecord, QueuedRun, RunRecord
@@ -19,6 +19,15 @@ from nomaflow_kernel.store.schema import attempts, definitions, runs
 __all__ = ["active_runs", "job_ids", "last_runs", "list_runs", "run_details"]
 
 _CHUNK = 500
+_RUNS = select(runs).where(runs.c.run_id.in_(bindparam("ids", expanding=True)))
+_ATTEMPTS = (
+    select(attempts)
+    .where(attempts.c.run_id.in_(bindparam("ids", expanding=True)))
+    .order_by(attempts.c.run_id, attempts.c.step_index, attempts.c.attempt)
+)
+_DEFINITIONS = select(definitions.c.digest, definitions.c.body).where(
+    definitions.c.digest.in_(bindparam("digests", expanding=True))
+)
 _SINCE_SLACK_MS = 60_000
 """An id may be a little older than the run's own time."""
 
@@ -58,14 +67,10 @@ def run_details(connection: Connection, run_ids: Sequence[str]) -> list[RunDetai
     found: dict[str, RunRecord] = {}
     tries: dict[str, list[AttemptRecord]] = {}
     for chunk in _chunks(run_ids):
-        for row in connection.execute(select(runs).where(runs.c.run_id.in_(chunk))):
+        for row in connection.execute(_RUNS, {"ids": chunk}):
             run = run_from_row(row)
             found[run.run_id] = run
-        for row in connection.execute(
-            select(attempts)
-            .where(attempts.c.run_id.in_(chunk))
-            .order_by(attempts.c.run_id, attempts.c.step_index, attempts.c.attempt)
-        ):
+        for row in connection.execute(_ATTEMPTS, {"ids": chunk}):
             attempt = attempt_from_row(row)
             tries.setdefault(attempt.run_id, []).append(attempt)
     bodies = _definitions(connection, {run.definition_digest for run in found.values()})
@@ -83,9 +88,7 @@ def run_details(connection: Connection, run_ids: Sequence[str]) -> list[RunDetai
 def _definitions(connection: Connection, digests: set[str]) -> dict[str, Mapping[str, Any]]:
     bodies: dict[str, Mapping[str, Any]] = {}
     for chunk in _chunks(sorted(digests)):
-        rows = connection.execute(
-            select(definitions.c.digest, definitions.c.body).where(definitions.c.digest.in_(chunk))
-        )
+        rows = connection.execute(_DEFINITIONS, {"digests": chunk})
         bodies.update((digest, json.loads(body)) for digest, body in rows)
     return bodies
 
