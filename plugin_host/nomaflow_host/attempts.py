@@ -7,7 +7,7 @@ All times are microseconds since the epoch, by this machine's clock.
 from __future__ import annotations
 
 import enum
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
 __all__ = [
@@ -90,7 +90,10 @@ class AttemptOrder:
 
     def to_json(self) -> dict[str, Any]:
         """Return the order as a JSON-ready dict, for the frame that takes it to a worker."""
-        return asdict(self)
+        return {name: getattr(self, name) for name in _ORDER_FIELDS}
+
+
+_ORDER_FIELDS = tuple(field.name for field in fields(AttemptOrder))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

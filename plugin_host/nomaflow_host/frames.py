@@ -26,6 +26,8 @@ MAX_FRAME_BYTES = 64 * 1024 * 1024
 MAX_FDS = 16
 _LENGTH = struct.Struct("!I")
 _READ_BYTES = 256 * 1024
+_JOINED_BYTES = 64 * 1024
+_encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 
 
 class FrameError(Exception):
@@ -80,15 +82,18 @@ class FrameSocket:
         `ended` becomes True.
         """
         payload = {**message, "fds": len(fds)} if fds else message
-        body = json.dumps(payload, separators=(",", ":")).encode("ascii")
         kept = tuple(os.dup(fd) for fd in fds)
-        self._out.append((memoryview(_LENGTH.pack(len(body)) + body), kept))
+        self._out.append((memoryview(_encoded(payload)), kept))
         self.flush()
+
+    def queue(self, message: Mapping[str, Any]) -> None:
+        """Queue a frame for the next `flush`, which writes all that waits at once."""
+        self._out.append((memoryview(_encoded(message)), ()))
 
     def flush(self) -> bool:
         """Write what can be written now; return True once nothing waits."""
         while self._out and not self.ended:
-            data, fds = self._out[0]
+            data, fds = self._next_block()
             try:
                 sent = self._write(data, fds)
             except BlockingIOError:
@@ -129,6 +134,20 @@ class FrameSocket:
             os.close(self._fds.popleft())
         self._sock.close()
         self.ended = True
+
+    def _next_block(self) -> tuple[memoryview, tuple[int, ...]]:
+        """Return what is to be written next: a frame with descriptors alone, others joined for one system call."""
+        data, fds = self._out[0]
+        if fds or len(self._out) == 1 or self._out[1][1]:
+            return data, fds
+        blocks: list[memoryview] = []
+        size = 0
+        while self._out and not self._out[0][1] and size < _JOINED_BYTES:
+            block, _ = self._out.popleft()
+            blocks.append(block)
+            size += len(block)
+        self._out.appendleft((memoryview(b"".join(blocks)), ()))
+        return self._out[0]
 
     def _write(self, data: memoryview, fds: tuple[int, ...]) -> int:
         if not fds:
@@ -188,6 +207,11 @@ class FrameSocket:
                 with contextlib.suppress(OSError):
                     os.close(fd)
         self._out.clear()
+
+
+def _encoded(message: Mapping[str, Any]) -> bytes:
+    body = _encode(message).encode("ascii")
+    return _LENGTH.pack(len(body)) + body
 
 
 def frame_pair() -> tuple[FrameSocket, socket.socket]:

@@ -10,7 +10,7 @@ from nomaflow.triggers import Trigger
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
 __all__ = ["PreviousStep", "RunContext"]
 
@@ -78,7 +78,7 @@ class RunContext:
     log_level: str = "INFO"
     deadline: dt.datetime | None = None
     log: logging.Logger = field(default_factory=_step_logger, repr=False, compare=False)
-    previous_steps: tuple[PreviousStep, ...] = field(default=(), repr=False)
+    previous_steps: Sequence[PreviousStep] = field(default=(), repr=False)
     cancel_check: Callable[[], bool] = field(default=_never, repr=False, compare=False)
     progress_sink: Callable[[float, float | None, str], None] = field(default=_ignore, repr=False, compare=False)
 

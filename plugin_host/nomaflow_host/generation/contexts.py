@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import TYPE_CHECKING, Any
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, overload
 
 from nomaflow import PreviousStep, RunContext, Trigger
-from nomaflow_api.v1.values import ValueCodecError, loads, loads_plain
+from nomaflow_api.v1.values import ValueCodecError, loads
 from nomaflow_host.injection import EnvironmentMissing, PreparationFailed, resolve_tree
 
 if TYPE_CHECKING:
     import logging
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from nomaflow_host.attempts import AttemptOrder
 
@@ -88,21 +90,53 @@ def resolved_values(
         raise PreparationFailed("environment_missing", f"{error}; {hint}") from None
 
 
-def _previous_steps(text: str) -> tuple[PreviousStep, ...]:
+class _PreviousSteps(Sequence[PreviousStep]):
+    """The steps before, made when they are first asked for: few steps ask, and each would make all before it."""
+
+    def __init__(self, told: Sequence[Mapping[str, Any]]) -> None:
+        self._told = told
+        self._made: tuple[PreviousStep, ...] | None = None
+
+    @overload
+    def __getitem__(self, index: int) -> PreviousStep: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> tuple[PreviousStep, ...]: ...
+
+    def __getitem__(self, index: int | slice) -> PreviousStep | tuple[PreviousStep, ...]:
+        return self._steps()[index]
+
+    def __len__(self) -> int:
+        return len(self._told)
+
+    def __repr__(self) -> str:
+        return repr(self._steps())
+
+    def _steps(self) -> tuple[PreviousStep, ...]:
+        if self._made is None:
+            self._made = tuple(
+                PreviousStep(
+                    name=step["name"],
+                    state=step["state"],
+                    rows_affected=step.get("rows_affected"),
+                    extras=step.get("extras") or {},
+                )
+                for step in self._told
+            )
+        return self._made
+
+
+def _previous_steps(text: str) -> Sequence[PreviousStep]:
     if text in ("", "[]"):
         return ()
     try:
-        return tuple(
-            PreviousStep(
-                name=step["name"],
-                state=step["state"],
-                rows_affected=step.get("rows_affected"),
-                extras=step.get("extras") or {},
-            )
-            for step in loads_plain(text, path="previous_steps")
-        )
-    except (ValueCodecError, KeyError, TypeError, AttributeError) as error:
+        # Plain JSON, of the kernel's own making: its depth was checked when each result was taken in.
+        told = json.loads(text)
+        if not isinstance(told, list) or not all("name" in step and "state" in step for step in told):
+            raise ValueError("expected an array of objects with a name and a state")
+    except (ValueError, TypeError, RecursionError) as error:
         raise PreparationFailed("value_invalid", f"the previous steps cannot be read: {error}") from None
+    return _PreviousSteps(told)
 
 
 def _moment(micros: int) -> dt.datetime | None:

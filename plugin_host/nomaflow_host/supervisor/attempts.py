@@ -82,7 +82,7 @@ class AttemptTable:
         self._held[key] = attempt
         self._counts[counts_as_sync] += 1
         self.empty.clear()
-        worker.link.send({"is": "run", "slot": attempt.slot, "order": order.to_json()})
+        worker.link.send_soon({"is": "run", "slot": attempt.slot, "order": order.to_json()})
         self._set_deadline(attempt)
 
     def stop(self, key: str, stop: StopRequest) -> None:

@@ -34,6 +34,7 @@ class AsyncLink:
         self._on_end = on_end
         self._open = True
         self._writing = False
+        self._flushing = False
         loop.add_reader(link.fileno(), self.read)
 
     def send(self, message: Mapping[str, Any], fds: Sequence[int] = ()) -> None:
@@ -41,9 +42,16 @@ class AsyncLink:
         if not self._open:
             return
         self._link.send(message, fds)
-        if self._link.pending and not self._writing:
-            self._writing = True
-            self._loop.add_writer(self._link.fileno(), self._flush)
+        self._write_later_if_full()
+
+    def send_soon(self, message: Mapping[str, Any]) -> None:
+        """Send a frame together with all others of this turn of the loop, in their order."""
+        if not self._open:
+            return
+        self._link.queue(message)
+        if not self._flushing:
+            self._flushing = True
+            self._loop.call_soon(self._flush_turn)
 
     def read(self) -> None:
         """Take what has come."""
@@ -70,6 +78,17 @@ class AsyncLink:
         self._loop.remove_reader(self._link.fileno())
         self._loop.remove_writer(self._link.fileno())
         self._link.close()
+
+    def _flush_turn(self) -> None:
+        self._flushing = False
+        if self._open:
+            self._link.flush()
+            self._write_later_if_full()
+
+    def _write_later_if_full(self) -> None:
+        if self._link.pending and not self._writing:
+            self._writing = True
+            self._loop.add_writer(self._link.fileno(), self._flush)
 
     def _flush(self) -> None:
         if self._link.flush():

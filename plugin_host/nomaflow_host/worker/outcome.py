@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import os
 import traceback
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from nomaflow import StepCancelled, StepFailed
@@ -41,13 +41,16 @@ class Outcome:
 
     def to_json(self) -> dict[str, Any]:
         """Return it for the frame to the host's main process."""
-        return asdict(self)
+        return {name: getattr(self, name) for name in _FIELDS}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Outcome:
         """Read what `to_json` made."""
         lists = {name: tuple(values[name]) for name in ("exception_types", "warnings")}
         return cls(**{**values, **lists})
+
+
+_FIELDS = tuple(field.name for field in fields(Outcome))
 
 
 def outcome_of_exception(error: BaseException) -> Outcome:

@@ -35,7 +35,7 @@ from nomaflow_host.worker.streams import WorkerStreams
 from nomaflow_host.worker.usage import resident_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Coroutine, Mapping
 
 __all__ = ["WorkerChannels", "run_worker"]
 
@@ -150,6 +150,40 @@ class _Worker:
         os._exit(0)
 
 
+class _ToHost:
+    """The frames on their way to the host's main process."""
+
+    def __init__(self, *, link: FrameSocket, loop: asyncio.AbstractEventLoop) -> None:
+        self._link = link
+        self._loop = loop
+        self._flushing = False
+
+    def send(self, message: Mapping[str, Any]) -> None:
+        """Send a frame now, or as soon as there is room."""
+        self._link.send(message)
+        self._write_later_if_full()
+
+    def send_soon(self, message: Mapping[str, Any]) -> None:
+        """Send a frame before anything that is put on the loop from now on, together with others like it."""
+        self._link.queue(message)
+        if not self._flushing:
+            self._flushing = True
+            self._loop.call_soon(self._flush_turn)
+
+    def _flush_turn(self) -> None:
+        self._flushing = False
+        self._link.flush()
+        self._write_later_if_full()
+
+    def _write_later_if_full(self) -> None:
+        if self._link.pending:
+            self._loop.add_writer(self._link, self._flush)
+
+    def _flush(self) -> None:
+        if self._link.flush():
+            self._loop.remove_writer(self._link)
+
+
 def run_worker(channels: WorkerChannels, *, generation: Generation | None) -> NoReturn:
     """Be a worker until the host has had enough of it.
 
@@ -173,20 +207,13 @@ def run_worker(channels: WorkerChannels, *, generation: Generation | None) -> No
         generation = load_generation(spec, environ=os.environ, trace_stream=sys.__stderr__ or sys.stderr)
         gc.freeze()
 
-    def send(message: Any) -> None:
-        link.send(message)
-        if link.pending:
-            loop.add_writer(link, flush)
-
-    def flush() -> None:
-        if link.flush():
-            loop.remove_writer(link)
-
+    to_host = _ToHost(link=link, loop=loop)
     connectors = ResolvedConnectors.from_json(bootstrap["connectors"])
     emitter.masker = Masker(connectors.secrets)
     services = WorkerServices(
         loop=loop,
-        send=send,
+        send=to_host.send,
+        send_soon=to_host.send_soon,
         page=page,
         emitter=emitter,
         streams=streams,
@@ -198,7 +225,7 @@ def run_worker(channels: WorkerChannels, *, generation: Generation | None) -> No
     worker = _Worker(link=link, loop=loop, services=services)
     hide_other_tasks(worker.scopes)
     install_signals(page=page, dump_fd=channels.dump, interrupt=worker.interrupt)
-    send({"is": "ready", "version": 1, "rss_bytes": resident_bytes()})
+    to_host.send({"is": "ready", "version": 1, "rss_bytes": resident_bytes()})
     loop.call_soon(worker.take, early)
     loop.add_reader(link, worker.read)
     _serve(loop)

@@ -129,7 +129,9 @@ class AttemptRun:
         if self._is_asked:
             return Outcome(state="CANCELED", cancelled_error=True, not_started=True)
         services, started = self._services, time.monotonic()
-        services.send(
+        # Before any of the author's code runs either way: what runs on the loop is put on it further down.
+        send = services.send_soon if prepared.kind == "async" and not services.exclusive else services.send
+        send(
             {
                 "is": "started",
                 "slot": self._slot,

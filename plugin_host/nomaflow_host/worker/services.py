@@ -23,11 +23,13 @@ class WorkerServices:
     """The collaborators of an attempt.
 
     :param send: sends a frame to the host's main process; on the loop's thread only
+    :param send_soon: sends one before anything that is put on the loop from then on, together with others like it
     :param exclusive: whether this worker runs one attempt at a time
     """
 
     loop: asyncio.AbstractEventLoop
     send: Callable[[Mapping[str, Any]], None]
+    send_soon: Callable[[Mapping[str, Any]], None]
     page: RingPage
     emitter: Emitter
     streams: WorkerStreams

@@ -11,7 +11,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from harness import HOSTILE, Host, StartHost, is_alive, pids_below  # after the path is set
+from harness import HOSTILE, Host, StartHost, is_alive, pids_below, process_name  # after the path is set
 
 
 @pytest.fixture(params=["fork", "spawn"])
@@ -25,8 +25,7 @@ async def start_host() -> AsyncIterator[StartHost]:
     """Start hosts; at the end stop them and assert that no process and no descriptor is left."""
     hosts: list[Host] = []
     before = set(os.listdir("/proc/self/fd"))
-    # The session's database server may be below this process already.
-    others = set(pids_below(os.getpid()))
+    others = _processes_of_tests()
 
     async def start(root: Path = HOSTILE, *, load: bool = True, **settings: object) -> Host:
         host = Host(root, **settings)
@@ -46,7 +45,12 @@ async def start_host() -> AsyncIterator[StartHost]:
         assert not is_alive(reaper) or reaper == 0
         assert [pid for pid in below if is_alive(pid)] == []
     assert set(os.listdir("/proc/self/fd")) <= before
-    assert set(pids_below(os.getpid())) <= others
+    assert _processes_of_tests() <= others
+
+
+def _processes_of_tests() -> set[int]:
+    """Return what runs below this process, but for the session's database server, which starts processes at will."""
+    return {pid for pid in pids_below(os.getpid()) if process_name(pid) not in ("postgres", "")}
 
 
 @pytest.fixture

@@ -154,6 +154,14 @@ def is_alive(pid: int) -> bool:
     return stat[stat.rindex(")") + 2] not in "ZX"
 
 
+def process_name(pid: int) -> str:
+    """Return the name of a process, empty where it has ended."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
+
+
 def pids_below(pid: int) -> list[int]:
     """Return every process that descends from *pid*."""
     found: list[int] = []
