@@ -20,7 +20,7 @@ demo: $(STAMP) ## Start a kernel and a plugin host, run the demo's jobs live, sh
 	@$(BIN)/python plugins/demo/run_demo.py
 
 test: $(STAMP) ## Run the whole test suite
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 3 --dist loadfile
 
 lint: $(STAMP) ## ruff, import-linter, buf
 	@$(BIN)/ruff check .
