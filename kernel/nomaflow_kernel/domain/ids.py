@@ -16,6 +16,7 @@ AttemptKey = NewType("AttemptKey", str)
 """``run/step/attempt``: the fencing token of an attempt, and the author's idempotency token."""
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+_PAIRS = tuple(high + low for high in _ALPHABET for low in _ALPHABET)
 _RUN_ID = re.compile(rf"run_[0-7][{_ALPHABET}]{{25}}")
 _JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 _RANDOM_BITS = 80
@@ -47,11 +48,12 @@ def first_run_id(at_ms: int) -> RunId:
 
 
 def _encode(value: int) -> str:
-    digits = []
-    for _ in range(26):
-        digits.append(_ALPHABET[value & 31])
-        value >>= 5
-    return "".join(reversed(digits))
+    pairs = []
+    for _ in range(13):
+        pairs.append(_PAIRS[value & 1023])
+        value >>= 10
+    pairs.reverse()
+    return "".join(pairs)
 
 
 def is_run_id(text: str) -> bool:

@@ -78,6 +78,11 @@ class RunRequest:
     reuse: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     allow_overlap: bool = False
 
+    @property
+    def changes_plan(self) -> bool:
+        """Whether a run with this request does anything else than its job says."""
+        return bool(self.params or self.op_kwargs or self.switches or self.preset or self.log_level or self.reuse)
+
     def to_json(self) -> dict[str, Any]:
         """Return the request as a JSON-ready dict, without what is empty."""
         full = {

@@ -54,9 +54,13 @@ class PlannedStep:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunPlan:
-    """What one run will do."""
+    """What one run will do.
+
+    :param first: the first step that will run, None where all are switched off
+    """
 
     steps: tuple[PlannedStep, ...]
+    first: PlannedStep | None
     params_json: str
     log_level: str
 
@@ -70,10 +74,10 @@ def plan_run(definition: JobDefinition, request: RunRequest) -> RunPlan:
     preset_params: Mapping[str, Any] = preset.params if preset else {}
     params = {**definition.params, **preset_params, **request.params}
     level = request.log_level or (preset.log_level if preset else "") or definition.log_level
+    steps = tuple(_plan_step(index, step, definition, preset, request) for index, step in enumerate(definition.steps))
     return RunPlan(
-        steps=tuple(
-            _plan_step(index, step, definition, preset, request) for index, step in enumerate(definition.steps)
-        ),
+        steps=steps,
+        first=next((step for step in steps if step.enabled and step.reuse is None), None),
         params_json=_dump(params),
         log_level=level,
     )

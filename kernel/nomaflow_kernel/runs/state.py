@@ -16,14 +16,14 @@ from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.domain.hosting import CancelOrder, DispatchOrder
 from nomaflow_kernel.domain.ids import RunIds
 from nomaflow_kernel.domain.jobs import IsolationChoice, JobDefinition
-from nomaflow_kernel.domain.records import RunRecord
+from nomaflow_kernel.domain.records import RunRecord, RunRequest
 from nomaflow_kernel.domain.states import AttemptState, RunState
 from nomaflow_kernel.domain.transitions import Transition
 from nomaflow_kernel.ports import PauseRecord, RunOfRequest
 from nomaflow_kernel.runs.active import ActiveRun, CurrentAttempt
 from nomaflow_kernel.runs.api import EngineSettings, JobSource
 from nomaflow_kernel.runs.fleet import Fleet, Instance
-from nomaflow_kernel.runs.plan import PlannedStep, RunPlan
+from nomaflow_kernel.runs.plan import PlannedStep, RunPlan, plan_run
 from nomaflow_kernel.runs.timers import Timers
 from nomaflow_kernel.runs.waiting import WaitingRuns
 
@@ -87,14 +87,9 @@ class RunSpec:
     plan: RunPlan
 
     @property
-    def first_step(self) -> PlannedStep | None:
-        """The first step that will run, or None where all are switched off."""
-        return next((step for step in self.plan.steps if step.enabled and step.reuse is None), None)
-
-    @property
     def needs_host(self) -> bool:
         """Whether the run needs a slot of its host to start."""
-        return self.first_step is not None and not self.first_step.calls_job
+        return self.plan.first is not None and not self.plan.first.calls_job
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -145,6 +140,7 @@ class EngineState:
     :param continuing: host → RUNNING runs whose attempt is PENDING and due, in order
     :param parents: child run id → the run whose call_job step waits for it
     :param last_folds: (job, preset) → the row that the next fire that does not run for the same reason folds into
+    :param plans: digest of a definition → the plan of its runs that ask for nothing of their own
     :param dirty_hosts: hosts for which something changed that may let a run start
     :param wanted_specs: waiting runs whose turn has come and whose spec must be loaded first
     """
@@ -165,6 +161,7 @@ class EngineState:
     pauses: dict[tuple[str, str], PauseRecord] = field(default_factory=dict)
     last_folds: dict[tuple[str, str], LastFold] = field(default_factory=dict)
     specs: RecentlyUsed[str, RunSpec] = field(default_factory=lambda: RecentlyUsed(4096))
+    plans: RecentlyUsed[str, RunPlan] = field(default_factory=lambda: RecentlyUsed(4096))
     ended: RecentlyUsed[str, EndedAttempt] = field(default_factory=lambda: RecentlyUsed(20_000))
     request_ids: RecentlyUsed[tuple[str, str], RunOfRequest] = field(default_factory=lambda: RecentlyUsed(20_000))
     dirty_hosts: set[str] = field(default_factory=set)
@@ -183,6 +180,19 @@ class EngineState:
             if pause is not None and pause.holds_at(at_us):
                 return pause
         return None
+
+    def plan(self, digest: str, definition: JobDefinition, request: RunRequest) -> RunPlan:
+        """Return the plan of a run; all runs of a definition that ask for nothing of their own share one.
+
+        :param digest: names the definition
+        """
+        if request.changes_plan:
+            return plan_run(definition, request)
+        plan = self.plans.get(digest)
+        if plan is None:
+            plan = plan_run(definition, request)
+            self.plans.put(digest, plan)
+        return plan
 
     def pick(self, host: str, *, exclusive: bool) -> Instance | None:
         """Return the instance of a host that takes a step of that kind; None where none does now."""
