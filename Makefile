@@ -1,13 +1,13 @@
 # Bare `make` prints this help. `make demo` and `make test` set everything up first.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types protos docs check wheel clean
+.PHONY: help setup demo test lint types protos docs check wheel clean bench bench-quick
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 help: ## Print this help
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## Create .venv and install the project with its development tools
 
@@ -43,6 +43,12 @@ protos: $(STAMP) ## Generate the stubs beside the .proto files
 
 docs: $(STAMP) ## Generate the pages of docs/ that are made from the code
 	@$(BIN)/python -m nomaflow_kernel.catalogue.document docs
+
+bench: $(STAMP) ## Take every measure (25 minutes, on an idle machine) and write docs/performance.md
+	@$(BIN)/python -m bench all
+
+bench-quick: $(STAMP) ## Compare ratios with the recorded floors (30 seconds)
+	@$(BIN)/python -m bench quick
 
 wheel: $(STAMP) ## Build the wheel into dist/
 	@$(BIN)/python -m build --wheel --outdir dist

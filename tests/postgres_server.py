@@ -9,6 +9,7 @@ import pwd
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -43,25 +44,33 @@ class PostgresServer:
         self._process: subprocess.Popen[bytes] | None = None
         self._run("initdb", "-D", "data", "-U", SUPERUSER, "--auth=trust", "-E", "UTF8", "--no-locale", "--no-sync")
 
-    def start(self) -> None:
-        """Start and wait until it answers."""
+    def start(self, *, durable: bool = False) -> None:
+        """Start and wait until it answers; tests do without durable commits, which cost time."""
+        synced = () if durable else ("-c", "fsync=off")
         with (self.folder / "server.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [
+                    *self._become_user(),
                     str(self._binaries / "postgres"),
-                    *("-D", "data", "-k", str(self.folder), "-c", "listen_addresses=", "-c", "fsync=off"),
+                    *("-D", "data", "-k", str(self.folder), "-c", "listen_addresses=", *synced),
                     *("-c", "max_connections=60", "-c", "shared_buffers=32MB"),
                 ],
                 cwd=self.folder,
                 stdout=log,
                 stderr=log,
-                **self._as_user(),
             )
         deadline = time.monotonic() + START_SECONDS
         while not self._answers():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError((self.folder / "server.log").read_text()[-2000:])
             time.sleep(0.02)
+
+    def restart(self, number: signal.Signals = signal.SIGINT) -> None:
+        """Stop the server, by default breaking off what its sessions do, and start it again on its data."""
+        assert self._process is not None
+        self._process.send_signal(number)
+        self._process.wait(timeout=20)
+        self.start()
 
     def stop(self) -> None:
         """Stop the server and remove everything."""
@@ -91,6 +100,18 @@ class PostgresServer:
         )
         if done.returncode:
             raise RuntimeError(f"{program} failed: {done.stderr.decode(errors='replace')}")
+
+    def _become_user(self) -> list[str]:
+        """Return what to put before a command that is to run as another user.
+
+        A command of its own, since a process that has threads in gRPC must not be forked, which ``Popen`` does for
+        another user.
+        """
+        if self._user is None:
+            return []
+        user, group = self._user
+        code = "import os, sys; os.setgroups([]); os.setgid(%d); os.setuid(%d); os.execv(sys.argv[1], sys.argv[1:])"
+        return [sys.executable, "-I", "-S", "-c", code % (group, user)]
 
     def _as_user(self) -> dict[str, object]:
         return {} if self._user is None else {"user": self._user[0], "group": self._user[1], "extra_groups": []}

@@ -6,7 +6,6 @@ import asyncio
 import gc
 import logging
 import os
-import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -20,6 +19,7 @@ from nomaflow_kernel.domain.errors import KernelError
 from nomaflow_kernel.feed import EventFeed
 from nomaflow_kernel.hosts import GatewaySettings, HostGateway, SessionRegistry
 from nomaflow_kernel.jobs_watch import JobsFileWatch
+from nomaflow_kernel.leadership import Sentry, take_lead
 from nomaflow_kernel.listening import (
     AddressInUse,
     AddressRefused,
@@ -50,14 +50,13 @@ from nomaflow_kernel.rpc import (
 from nomaflow_kernel.runs import Engine, EngineSettings
 from nomaflow_kernel.scheduler import Scheduler
 from nomaflow_kernel.settings import KernelSettings, SettingsError, read_settings
-from nomaflow_kernel.store import open_store
-from nomaflow_kernel.store.errors import SchemaTooNew, StaleEpoch, StoreError, StoreInUse, UnsupportedStore
+from nomaflow_kernel.stopping import EX_TEMPFAIL, Requests
+from nomaflow_kernel.store import LeasePolicy, open_store
+from nomaflow_kernel.store.errors import SchemaTooNew, StoreError, StoreInUse, UnsupportedStore
 
 __all__ = ["Kernel", "main"]
 
 _LOG = logging.getLogger("nomaflow.kernel")
-_EX_SOFTWARE = 70
-_EX_TEMPFAIL = 75
 _EX_CONFIG = 78
 _STORE_CLOSE_SECONDS = 3.0
 _STOP_SECONDS = 9.0
@@ -86,6 +85,7 @@ class Kernel:
         self._store = store
         self._feed = EventFeed(info.last_event_seq)
         self._sessions = SessionRegistry()
+        self._health = Health(services=SERVICES, store=store)
         self._catalogue = CatalogueService(store=store, clock=clock, feed=self._feed, jobs_file=settings.jobs_file)
         self._engine = Engine(
             store=store,
@@ -95,6 +95,7 @@ class Kernel:
             feed=self._feed,
             settings=engine_settings(settings),
             on_ended=on_engine_end,
+            on_trouble=self._health.note,
         )
         self._scheduler = Scheduler(
             store=store,
@@ -107,9 +108,9 @@ class Kernel:
         self._retention = RetentionSweeper(
             store=store, clock=clock, catalogue=self._catalogue, default=settings.retention
         )
-        self._health = Health(services=SERVICES, store=store)
         self._server = self._build_server(info, access, clock)
         self._served: list[str] = []
+        self._epoch = info.epoch
 
     def _build_server(self, info: StoreInfo, access: AccessControl, clock: Clock) -> grpc.aio.Server:
         gateway = HostGateway(
@@ -151,9 +152,10 @@ class Kernel:
             reflection=self._settings.reflection,
         )
 
-    async def start(self) -> None:
+    async def start(self) -> tuple[str, ...]:
         """Start every part; the address is told to others last, once calls are answered.
 
+        :return: the addresses, with the port where it was 0
         :raises StoreError: where the store cannot be read
         :raises AddressTaken: where an address cannot be listened on
         """
@@ -172,7 +174,8 @@ class Kernel:
         await self._server.start()
         self._health.set_ready()
         publish_address(self._settings.state_dir / "address", self._served[0])
-        _LOG.info("serving on %s, store %s", ", ".join(self._served), self._store_name())
+        _LOG.info("serving on %s, store %s, epoch %d", ", ".join(self._served), self._store_name(), self._epoch)
+        return tuple(self._served)
 
     async def reload(self) -> None:
         """Read the kernel's own jobs file again."""
@@ -215,7 +218,7 @@ def engine_settings(settings: KernelSettings) -> EngineSettings:
 
 
 async def run(settings: KernelSettings) -> int:
-    """Serve until a signal says to stop; return the process's exit code.
+    """Lead, or stand by while another kernel does, until a signal says to stop; return the process's exit code.
 
     :raises AddressRefused: where an address must not be used
     :raises AddressInUse: where another kernel has it
@@ -225,43 +228,80 @@ async def run(settings: KernelSettings) -> int:
     addresses = settings.addresses or (default_socket(settings.project, os.environ),)
     for address in addresses:
         check_address(address)
-    tokens = Tokens.load(settings.state_dir, client_file=settings.token_file) if any(map(is_tcp, addresses)) else None
-    store = open_store(settings.store)
-    info = await store.open()
-    signals = _Signals()
+    access = AccessControl(tokens=_tokens(settings) if any(map(is_tcp, addresses)) else None)
+    requests = Requests()
+    requests.install()
+    sentry = Sentry(addresses=addresses, access=access, address_file=settings.state_dir / "address")
+    exit_code = await _one_term(settings, sentry, access, requests, patient=False)
+    while exit_code is None:
+        exit_code = await _one_term(settings, sentry, access, requests, patient=True)
+    return exit_code
+
+
+async def _one_term(
+    settings: KernelSettings, sentry: Sentry, access: AccessControl, requests: Requests, *, patient: bool
+) -> int | None:
+    """Wait for the lead, and work until it is lost or the process shall stop; return the exit code, None to go on."""
+    lease = LeasePolicy(
+        ttl_seconds=settings.leader_ttl_seconds,
+        # A port that the system chooses is not known before it is listened on; the next renewal tells it.
+        addresses=lambda: settings.advertised or [each for each in sentry.addresses if not each.endswith(":0")],
+        on_lost=requests.lead_lost,
+    )
+    store = open_store(settings.store, lease=lease)
     try:
-        # After the store: who holds it is the only one to look after a dead kernel's socket.
-        for address in addresses:
-            if not is_tcp(address):
-                claim_socket(address)
-        kernel = Kernel(
-            settings=settings,
-            addresses=addresses,
-            store=store,
-            info=info,
-            access=AccessControl(tokens=tokens),
-            clock=SystemClock(),
-            on_engine_end=signals.engine_ended,
-        )
-        return await _serve(kernel, signals)
+        info = await take_lead(store, sentry=sentry, requests=requests, patient=patient)
+        if info is None:
+            _LOG.info("stopped: %s", requests.why)
+            return 0
+        await _lead(settings, sentry, access, requests, store, info)
     finally:
         await _within(_STORE_CLOSE_SECONDS, store.close(), "closing the store")
+    if requests.why or requests.lost is None:
+        return requests.exit_code
+    if info.kind == "sqlite":  # only a kernel that broke in can have taken it: nothing to stand by for
+        return EX_TEMPFAIL
+    requests.lead_again()
+    return None
 
 
-async def _serve(kernel: Kernel, signals: _Signals) -> int:
-    signals.install()
+async def _lead(
+    settings: KernelSettings,
+    sentry: Sentry,
+    access: AccessControl,
+    requests: Requests,
+    store: Store,
+    info: StoreInfo,
+) -> None:
+    # After the store: who holds it is the only one to look after a dead kernel's socket.
+    for address in sentry.addresses:
+        if not is_tcp(address):
+            claim_socket(address)
+    kernel = Kernel(
+        settings=settings,
+        addresses=sentry.addresses,
+        store=store,
+        info=info,
+        access=access,
+        clock=SystemClock(),
+        on_engine_end=requests.engine_ended,
+    )
     try:
-        # What is made at the start stays for life; looking for garbage in it takes a third of the start.
+        # What is made at the start stays for the term; looking for garbage in it takes a third of the start.
         gc.disable()
-        await kernel.start()
+        gc.unfreeze()
+        sentry.addresses = await kernel.start()
         _calm_collector()
-        while not await signals.next():
+        while not await requests.next():
             await kernel.reload()
-        _LOG.info("stopping: %s", signals.why)
+        _LOG.info("stopping: %s", requests.why or "the lead is lost")
     finally:
-        await _within(_STOP_SECONDS, kernel.stop(fast=signals.hurry), "stopping")
-    _LOG.info("stopped")
-    return signals.exit_code
+        await _within(_STOP_SECONDS, kernel.stop(fast=requests.hurry), "stopping")
+    _LOG.info("stopped" if requests.why else "standing by again")
+
+
+def _tokens(settings: KernelSettings) -> Tokens:
+    return Tokens.load(settings.state_dir, client_file=settings.token_file, host_file=settings.host_token_file)
 
 
 async def _within(seconds: float, work: Awaitable[None], what: str) -> None:
@@ -271,45 +311,6 @@ async def _within(seconds: float, work: Awaitable[None], what: str) -> None:
             await work
     except TimeoutError:
         _LOG.error("%s took more than %s seconds; not waiting any longer", what, seconds)
-
-
-class _Signals:
-    """What was asked of the process: to stop, to stop faster, to read its jobs file again."""
-
-    def __init__(self) -> None:
-        self.hurry = asyncio.Event()
-        self.why = ""
-        self.exit_code = 0
-        self._wake = asyncio.Event()
-
-    def install(self) -> None:
-        """Take over SIGTERM, SIGINT and SIGHUP."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop, number)
-        loop.add_signal_handler(signal.SIGHUP, self._ask_reload)
-
-    def engine_ended(self, error: Exception) -> None:
-        """Stop, since a newer kernel has taken over the store, or the engine has failed."""
-        fenced = isinstance(error, StaleEpoch)
-        self.exit_code = _EX_TEMPFAIL if fenced else _EX_SOFTWARE
-        self.why = self.why or ("a newer kernel has taken over the store" if fenced else "the engine has failed")
-        self._wake.set()
-
-    async def next(self) -> bool:
-        """Wait for something; return True for a stop, False for a reload."""
-        await self._wake.wait()
-        self._wake.clear()
-        return bool(self.why)
-
-    def _stop(self, number: signal.Signals) -> None:
-        if self.why:
-            self.hurry.set()
-        self.why = self.why or f"got {number.name}"
-        self._wake.set()
-
-    def _ask_reload(self) -> None:
-        self._wake.set()
 
 
 def _calm_collector() -> None:
@@ -332,7 +333,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (AddressRefused, TokenFileError, UnsupportedStore, SchemaTooNew) as error:
         return _fail(error, _EX_CONFIG)
     except (AddressInUse, AddressTaken, StoreInUse) as error:
-        return _fail(error, _EX_TEMPFAIL)
+        return _fail(error, EX_TEMPFAIL)
     except StoreError as error:
         return _fail(error, 1)
 

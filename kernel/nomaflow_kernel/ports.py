@@ -257,9 +257,3 @@ class Store(Protocol):
 
     async def ping(self) -> None:
         """Do nothing durably: shows that the store can be written."""
-
-    async def backup(self, path: str) -> None:
-        """Write a consistent copy of the store to a new file, while writing goes on.
-
-        :raises BackupRefused: where the file exists or cannot be made, or the database has its own tools
-        """

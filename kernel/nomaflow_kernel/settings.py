@@ -20,6 +20,9 @@ _FLAGS: Sequence[tuple[str, str, str]] = (
     ("--store", "store", "sqlite:///PATH or postgresql+asyncpg://…"),
     ("--jobs", "jobs_file", "a jobs.toml that the kernel itself reads"),
     ("--token-file", "token_file", "file with the token of TCP clients"),
+    ("--host-token-file", "host_token_file", "file with the token of TCP hosts"),
+    ("--advertise", "advertise", "where others reach this kernel; default where it listens"),
+    ("--leader-ttl-seconds", "leader_ttl_seconds", "silence after which another kernel on the same PostgreSQL leads"),
     ("--heartbeat-seconds", "heartbeat_seconds", "how often hosts show that they are alive"),
     ("--lease-seconds", "lease_seconds", "silence after which a host gets no new work"),
     ("--lost-after-seconds", "lost_after_seconds", "silence after which attempts of a host are LOST"),
@@ -41,6 +44,8 @@ class KernelSettings:
     :param addresses: where to listen; empty means the project's Unix socket
     :param store_url: empty means SQLite in the state directory
     :param token_file: file of the clients' token; None means the one in the state directory
+    :param host_token_file: file of the hosts' token; None means the one in the state directory
+    :param advertised: addresses told to those who ask a kernel that stands by; empty means where this one listens
     """
 
     project: Path
@@ -48,6 +53,9 @@ class KernelSettings:
     store_url: str = ""
     jobs_file: Path | None = None
     token_file: Path | None = None
+    host_token_file: Path | None = None
+    advertised: tuple[str, ...] = ()
+    leader_ttl_seconds: float = 15.0
     heartbeat_seconds: float = 5.0
     lease_seconds: float = 20.0
     lost_after_seconds: float = 600.0
@@ -90,10 +98,13 @@ def read_settings(argv: Sequence[str], environ: Mapping[str, str]) -> KernelSett
         )
     return KernelSettings(
         project=project,
-        addresses=tuple(each.strip() for each in section.listen.split(",") if each.strip()),
+        addresses=_listed(section.listen),
         store_url=section.store,
         jobs_file=project / section.jobs_file if section.jobs_file else None,
         token_file=project / section.token_file if section.token_file else None,
+        host_token_file=project / section.host_token_file if section.host_token_file else None,
+        advertised=_listed(section.advertise),
+        leader_ttl_seconds=section.leader_ttl_seconds,
         heartbeat_seconds=section.heartbeat_seconds,
         lease_seconds=section.lease_seconds,
         lost_after_seconds=section.lost_after_seconds,
@@ -103,6 +114,10 @@ def read_settings(argv: Sequence[str], environ: Mapping[str, str]) -> KernelSett
         retention=RetentionPolicy(**section.retention.model_dump()),
         reflection=flags.reflection or environ.get("NOMAFLOW_REFLECTION") == "1",
     )
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(each.strip() for each in text.split(",") if each.strip())
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -34,7 +34,7 @@ class HostOptions:
     """What the command line says.
 
     :param kernel: addresses, separated by commas; empty means [host] kernel, then the project's own kernel
-    :param token_file: empty means [host] token_file, then the project's ``.nomaflow/token``
+    :param token_file: empty means [host] token_file, then the project's ``.nomaflow/host-token``
     :param watch: reload whenever a file of the project is saved
     """
 
@@ -204,7 +204,7 @@ def _token_reader(options: HostOptions, project: Project, environ: Mapping[str, 
     :raises ProjectError: if a token file was named and is not there
     """
     named = options.token_file or project.settings.token_file or environ.get("NOMAFLOW_TOKEN_FILE", "")
-    file = (project.root / named) if named else project.root / ".nomaflow" / "token"
+    file = (project.root / named) if named else project.root / ".nomaflow" / "host-token"
     if options.token_file:
         file = Path(options.token_file).absolute()
 

@@ -84,14 +84,30 @@ class HostLife:
 
     async def _finish(self, session: asyncio.Task[None]) -> None:
         """Drain, deliver what is left to say, and take leave."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + self._drain_s
         await self._drain()
-        attached = self._session.attached.is_set()
-        flushed = await self._session.flush(_FLUSH_SECONDS if attached and not self._leave.is_set() else 0)
-        if not flushed:
+        if not await self._delivered(max(_FLUSH_SECONDS, until - loop.time())):
             _log.warning("the kernel has not taken everything that was to be reported; it will find out by itself")
+        attached = self._session.attached.is_set()
         await self._session.say_goodbye()
         if attached:
             await asyncio.wait([session], timeout=_GOODBYE_SECONDS)
+
+    async def _delivered(self, seconds: float) -> bool:
+        """Wait until the kernel has everything, also for a kernel that is away: what it is not told dies with this host.
+
+        A signal more cuts the wait short.
+        """
+        if not self._session.attached.is_set() and not self._session.idle:
+            _log.warning(
+                "no kernel: waiting %.0f s for one that takes what is to be reported; stop again to leave", seconds
+            )
+        delivering = asyncio.create_task(self._session.flush(seconds))
+        if not await _either(delivering, self._leave if self._hurry.is_set() else self._hurry):
+            delivering.cancel()
+            return self._session.idle
+        return delivering.result()
 
     async def _drain(self) -> None:
         running = self._runner.status().running

@@ -192,9 +192,10 @@ class System:
         return eventually(lambda: run if (run := self.run(run_id)).state in states else None)
 
 
-def open_system(folder: Path) -> Iterator[System]:
+def open_system(folder: Path, *, kind: type[System] = System) -> Iterator[System]:
     """Yield a system without processes; stop what the test has started, and leave nothing behind."""
-    system = System(project=folder)
+    folder.mkdir(exist_ok=True)
+    system = kind(project=folder)
     try:
         yield system
     finally:

@@ -33,7 +33,22 @@ class KernelSection(Entry):
     """The kernel."""
 
     listen: str = key("", "Address: `unix:PATH` or `HOST:PORT`. Empty: a Unix socket in `.nomaflow/`.")
-    token_file: str = key("", "File with the token that TCP clients and hosts must show. TCP needs one.")
+    token_file: str = key(
+        "", "File with the token that TCP clients must show. Empty: `.nomaflow/token`, made if absent."
+    )
+    host_token_file: str = key(
+        "", "File with the token that TCP hosts must show. Empty: `.nomaflow/host-token`, made if absent."
+    )
+    advertise: str = key(
+        "", "Addresses at which others reach this kernel, told by a kernel that stands by. Empty: as in `listen`."
+    )
+    leader_ttl_seconds: float = key(
+        15.0,
+        "Silence of the leading kernel after which another one on the same PostgreSQL takes over.",
+        unit="seconds",
+        ge=1,
+        le=3600,
+    )
     store: str = key(
         "", "URL of the history, `sqlite:///PATH` or `postgresql+asyncpg://…`. Empty: SQLite in `.nomaflow/`."
     )

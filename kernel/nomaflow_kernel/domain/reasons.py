@@ -161,6 +161,10 @@ REASONS: Mapping[str, ReasonInfo] = {
         "The host was silent for longer than the grace; whether the step ended cannot be known.",
         "Check the machine. Set retry_on_lost only for steps that may run twice.",
     ),
+    "outcome_lost": ReasonInfo(
+        "The history was restored from a backup made before the step ended, and the host no longer holds how it did.",
+        "Look at what the step has done; run the job again if that is needed.",
+    ),
     # Runs.
     "disabled": ReasonInfo("The step is switched off in the job or for this run.", "Nothing."),
     "earlier_step_failed": ReasonInfo("An earlier step ended the run.", "Look at that step."),

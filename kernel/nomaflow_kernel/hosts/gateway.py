@@ -19,6 +19,7 @@ from nomaflow_kernel.domain.hosting import (
     InstanceLink,
     Verdict,
 )
+from nomaflow_kernel.hosts.errors import ProtocolUnsupported
 from nomaflow_kernel.hosts.incoming import (
     PROTOCOL_MAX,
     InvalidReport,
@@ -97,7 +98,7 @@ class HostGateway:
 
         :raises KernelError: where the instance is not welcome, or the kernel ends the session
         """
-        hello = await self._read_hello(requests)
+        hello, protocol = await self._read_hello(requests)
         session = Session(hello=hello)
         wanted = bool(hello.manifest_digest) and not await self._manifests.knows_manifest(
             hello.host, hello.manifest_digest
@@ -110,7 +111,8 @@ class HostGateway:
             hello.host, hello.incarnation, hello.pid, hello.machine, len(hello.inventory),
         )  # fmt: skip
         try:
-            yield gateway.AttachResponse(welcome=self._welcome(verdicts, manifest_wanted=wanted))
+            welcome = self._welcome(verdicts, protocol=protocol, manifest_wanted=wanted)
+            yield gateway.AttachResponse(welcome=welcome)
             async for message in session.messages():
                 yield message
             await reader  # ended by itself: raise what it found wrong
@@ -135,7 +137,8 @@ class HostGateway:
         if not attached.cancelled() and attached.exception() is None:
             self._engine.detach(hello.incarnation, session)
 
-    async def _read_hello(self, requests: AsyncIterator[gateway.AttachRequest]) -> InstanceHello:
+    async def _read_hello(self, requests: AsyncIterator[gateway.AttachRequest]) -> tuple[InstanceHello, int]:
+        """Return how the instance introduces itself, and the highest protocol that both sides speak."""
         if self._sessions.stopped:
             raise KernelStopping
         try:
@@ -147,17 +150,22 @@ class HostGateway:
             raise BadRequest("the stream ended before a hello; send it first", field="hello") from None
         if first.WhichOneof("message") != "hello":
             raise BadRequest("the first message is not a hello; send it first", field="hello")
-        hello = read_hello(first.hello)
+        try:
+            hello = read_hello(first.hello)
+        except ProtocolUnsupported as error:
+            # Its runs stay QUEUED, for want of a host: whoever wonders why finds this.
+            _LOG.warning("host %s on %s is turned away: %s", first.hello.host[:64], first.hello.machine[:64], error)
+            raise
         if first.hello.epoch_seen > self._settings.epoch:
             raise StaleSession(
                 f"this kernel's epoch is {self._settings.epoch} and the host has seen {first.hello.epoch_seen}: "
                 "a newer kernel has taken over, connect to that one"
             )
-        return hello
+        return hello, min(PROTOCOL_MAX, first.hello.protocol_max)
 
-    def _welcome(self, verdicts: Sequence[Verdict], *, manifest_wanted: bool) -> gateway.Welcome:
+    def _welcome(self, verdicts: Sequence[Verdict], *, protocol: int, manifest_wanted: bool) -> gateway.Welcome:
         return gateway.Welcome(
-            protocol=PROTOCOL_MAX,
+            protocol=protocol,
             epoch=self._settings.epoch,
             heartbeat_interval_ms=round(self._settings.heartbeat_seconds * 1000),
             lease_ms=round(self._settings.lease_seconds * 1000),

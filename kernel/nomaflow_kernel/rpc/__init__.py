@@ -8,6 +8,7 @@ from nomaflow_kernel.rpc.errors import ERROR_TABLE
 from nomaflow_kernel.rpc.health import Health
 from nomaflow_kernel.rpc.kernel_service import KernelIdentity, KernelService
 from nomaflow_kernel.rpc.server import SERVICES, AddressTaken, build_server, listen
+from nomaflow_kernel.rpc.standby import StandbyServer
 
 __all__ = [
     "ERROR_TABLE",
@@ -19,6 +20,7 @@ __all__ = [
     "Health",
     "KernelIdentity",
     "KernelService",
+    "StandbyServer",
     "TokenFileError",
     "Tokens",
     "build_server",

@@ -73,13 +73,17 @@ class Tokens:
     host: bytes
 
     @classmethod
-    def load(cls, state_dir: Path, *, client_file: Path | None = None) -> Tokens:
+    def load(cls, state_dir: Path, *, client_file: Path | None = None, host_file: Path | None = None) -> Tokens:
         """Read the two token files, making each where it is absent.
 
-        :param client_file: file of the clients' token; by default ``token`` beside ``host-token``
+        :param client_file: file of the clients' token; by default ``token`` in the state directory
+        :param host_file: file of the hosts' token; by default ``host-token`` there
         :raises TokenFileError: where a file is readable by others, empty or not readable at all
         """
-        client, host = _read_token(client_file or state_dir / "token"), _read_token(state_dir / "host-token")
+        client, host = (
+            _read_token(client_file or state_dir / "token"),
+            _read_token(host_file or state_dir / "host-token"),
+        )
         return cls(client=_digest(client), host=_digest(host))
 
 

@@ -38,6 +38,7 @@ DOMAIN = "nomaflow"
 _MESSAGE_BYTES = 900
 _DETAIL_BYTES = 3000
 _VALUE_CHARACTERS = 200
+_ADDRESS_BYTES = 1000
 _DETAILS_KEY = "grpc-status-details-bin"
 _Code = grpc.StatusCode
 
@@ -104,10 +105,11 @@ ERROR_TABLE: Mapping[type[domain.KernelError], ErrorRow] = {
     store.StoreBusy: ErrorRow(_Code.UNAVAILABLE, "STORE_BUSY", 1.0),
     store.StoreUnavailable: ErrorRow(_Code.UNAVAILABLE, "STORE_UNAVAILABLE", 1.0),
     store.StoreInUse: ErrorRow(_Code.FAILED_PRECONDITION, "STORE_IN_USE"),
+    store.StoreLed: ErrorRow(_Code.UNAVAILABLE, "NOT_LEADER", 1.0),
+    store.LeadLost: ErrorRow(_Code.UNAVAILABLE, "NOT_LEADER", 1.0),
     store.StaleEpoch: ErrorRow(_Code.UNAVAILABLE, "NOT_LEADER", 1.0),
     store.SchemaTooNew: ErrorRow(_Code.FAILED_PRECONDITION, "SCHEMA_TOO_NEW"),
     store.UnsupportedStore: ErrorRow(_Code.FAILED_PRECONDITION, "UNSUPPORTED_STORE"),
-    store.BackupRefused: ErrorRow(_Code.FAILED_PRECONDITION, "BACKUP_REFUSED"),
     NotAuthenticated: ErrorRow(_Code.UNAUTHENTICATED, "UNAUTHENTICATED"),
     UnknownService: ErrorRow(_Code.NOT_FOUND, "SERVICE_NOT_FOUND"),
     NotPermitted: ErrorRow(_Code.PERMISSION_DENIED, "PERMISSION_DENIED"),
@@ -187,6 +189,8 @@ def _metadata(error: domain.KernelError) -> dict[str, str]:
         return {"near": _cut(",".join(error.near), _VALUE_CHARACTERS)} if error.near else {}
     if isinstance(error, domain.RequestIdReused):
         return {"run_id": error.run_id}
+    if isinstance(error, store.StoreLed):
+        return {"leader": _cut(",".join(error.addresses), _ADDRESS_BYTES)} if error.addresses else {}
     return {}
 
 

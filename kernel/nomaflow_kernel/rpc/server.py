@@ -8,23 +8,28 @@ from typing import Any
 
 import grpc
 import grpc.aio
+from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health_pb2
 
 from nomaflow_api.v1 import host_gateway_service_pb2, kernel_service_pb2
+from nomaflow_kernel.domain.errors import KernelError
 from nomaflow_kernel.hosts import HostGateway
 from nomaflow_kernel.rpc.access import AccessControl, Caller
 from nomaflow_kernel.rpc.endpoints import Endpoints, service_handler
 from nomaflow_kernel.rpc.health import Health
 from nomaflow_kernel.rpc.kernel_service import KernelService
 
-__all__ = ["SERVICES", "AddressTaken", "build_server", "listen"]
+__all__ = ["SERVICES", "SERVICE_DESCRIPTORS", "AddressTaken", "bare_server", "build_server", "listen"]
 
 _LOG = logging.getLogger(__name__)
 _KERNEL = kernel_service_pb2.DESCRIPTOR.services_by_name["KernelService"]
 _GATEWAY = host_gateway_service_pb2.DESCRIPTOR.services_by_name["HostGatewayService"]
 _HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"]
 
-SERVICES: tuple[str, ...] = (_KERNEL.full_name, _GATEWAY.full_name)
+SERVICE_DESCRIPTORS: tuple[ServiceDescriptor, ...] = (_KERNEL, _GATEWAY)
+"""The kernel's own services."""
+
+SERVICES: tuple[str, ...] = tuple(each.full_name for each in SERVICE_DESCRIPTORS)
 """The services that have a health of their own."""
 
 _DEADLINES: Mapping[str, float] = {"ReloadHost": 75.0, "IntroduceManifest": 30.0, "TriggerRuns": 30.0}
@@ -58,13 +63,28 @@ def build_server(
 
     :param reflection: also serve the schema to clients
     """
-    endpoints = Endpoints(access=access, on_error=health.note, deadlines=_DEADLINES)
+    handlers = {_KERNEL: service.methods(), _GATEWAY: _gateway_methods(gateway)}
+    return bare_server(
+        services=handlers, health=health.methods(), access=access, on_error=health.note, reflection=reflection
+    )
+
+
+def bare_server(
+    *,
+    services: Mapping[ServiceDescriptor, Mapping[str, Callable[..., Any]]],
+    health: Mapping[str, Callable[..., Any]],
+    access: AccessControl,
+    on_error: Callable[[KernelError], None],
+    reflection: bool = False,
+) -> grpc.aio.Server:
+    """Return a server of services given as what serves each rpc, not yet listening.
+
+    :param on_error: told of every error of the kernel that ends a call
+    """
+    endpoints = Endpoints(access=access, on_error=on_error, deadlines=_DEADLINES)
     server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=_CONCURRENT_CALLS)
-    handlers = [
-        service_handler(_KERNEL, service.methods(), endpoints),
-        service_handler(_GATEWAY, _gateway_methods(gateway), endpoints),
-        service_handler(_HEALTH, health.methods(), endpoints, may_grow=True),
-    ]
+    handlers = [service_handler(descriptor, methods, endpoints) for descriptor, methods in services.items()]
+    handlers.append(service_handler(_HEALTH, health, endpoints, may_grow=True))
     if reflection:
         handlers.append(_reflection_handler(endpoints))
     server.add_generic_rpc_handlers(tuple(handlers))

@@ -60,6 +60,7 @@ class ActiveRun:
     :param prev_rows: that of the last step that ran
     :param previous: JSON texts of the steps before, for ``ctx.previous_step``
     :param log_lines: lines stored so far
+    :param latest_us: the latest time recorded of it
     :param timed_out: set where the job's time is up and a child run is being stopped for it
     """
 
@@ -75,6 +76,7 @@ class ActiveRun:
     previous_bytes: int = 0
     log_lines: int = 0
     started_at_us: int = 0
+    latest_us: int = 0
     timed_out: Reason | None = None
 
     @property
@@ -105,6 +107,14 @@ class ActiveRun:
     def key_of(self, number: int) -> str:
         """Return the key of try ``number`` at the step in hand."""
         return attempt_key(self.run_id, self.steps[self.index].name, number)
+
+    def stamp(self, at_us: int) -> int:
+        """Return the time to record for what happens now: that of a clock, and never before what happened earlier.
+
+        Clocks are set back, and a host's is not the kernel's; no duration may come out negative.
+        """
+        self.latest_us = max(self.latest_us, at_us)
+        return self.latest_us
 
     def job_deadline_us(self) -> int | None:
         """Return when the job's time is up, microseconds since the epoch."""
@@ -142,14 +152,18 @@ class ActiveRun:
             plan=plan,
             cancel=record.cancel,
             log_lines=record.log_lines,
+            latest_us=record.queued_at_us,
         )
 
     def restore(self, attempts: Sequence[AttemptRecord]) -> None:
         """Take the position that the stored attempts of a RUNNING run show."""
         self.started_at_us = self.record.started_at_us or self.record.queued_at_us
+        self.latest_us = self.started_at_us
         by_step: dict[int, list[AttemptRecord]] = {}
         for attempt in sorted(attempts, key=lambda item: (item.step_index, item.attempt)):
             by_step.setdefault(attempt.step_index, []).append(attempt)
+            for at_us in (attempt.dispatched_at_us, attempt.started_at_us, attempt.finished_at_us):
+                self.stamp(at_us or 0)
         for step in self.steps:
             tries = by_step.get(step.index)
             if not tries:

@@ -75,8 +75,9 @@ def _judge(state: EngineState, incarnation: str, held: HeldAttempt) -> Verdict:
     found = find_attempt(state, held.attempt_key)
     if found is None:
         ended = state.ended.get(held.attempt_key)
-        if ended is not None and ended.state is AttemptState.LOST and not ended.retry_on_lost:
-            # Its result is still wanted, as an event.
+        if ended is not None and ended.exists and ended.state is AttemptState.LOST and not ended.retry_on_lost:
+            # Its result is still wanted, as an event. What no history knows (it was restored from a backup) is killed
+            # instead: nobody could see it or stop it, and its run may be triggered again.
             return Verdict(attempt_key=held.attempt_key, action=VerdictAction.KEEP, acknowledged_seq=ended.final_seq)
         running = held.state in (AttemptState.DISPATCHED, AttemptState.RUNNING)
         return Verdict(attempt_key=held.attempt_key, action=VerdictAction.KILL if running else VerdictAction.FORGET)

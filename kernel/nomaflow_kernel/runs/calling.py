@@ -33,8 +33,8 @@ def call_job(state: EngineState, batch: Batch, run: ActiveRun, current: CurrentA
                 state=AttemptState.FAILED if failure else AttemptState.RUNNING,
                 reason=failure,
                 error=failure.message if failure else "",
-                started_at_us=batch.now_us,
-                finished_at_us=batch.now_us if failure else None,
+                started_at_us=run.stamp(batch.now_us),
+                finished_at_us=run.stamp(batch.now_us) if failure else None,
                 child_run_id="" if isinstance(child, Reason) else child,
             ),
         )
@@ -47,7 +47,7 @@ def call_job_again(state: EngineState, batch: Batch, run: ActiveRun, current: Cu
     child = _trigger_child(state, batch, run, current)
     if isinstance(child, Reason):
         failed = Outcome(state=AttemptState.FAILED, reason=child, error=child.message)
-        batch.add(failed.transition(run, current, batch.now_us))
+        batch.add(failed.transition(run, current, run.stamp(batch.now_us)))
     else:
         batch.add(
             StartAttempt(
@@ -56,7 +56,7 @@ def call_job_again(state: EngineState, batch: Batch, run: ActiveRun, current: Cu
                 step_index=current.step.index,
                 step=current.step.name,
                 attempt=current.number,
-                at_us=batch.now_us,
+                at_us=run.stamp(batch.now_us),
                 child_run_id=child,
             )
         )

@@ -36,6 +36,7 @@ from nomaflow_kernel.runs.api import (
 from nomaflow_kernel.runs.loop import EngineLoop
 from nomaflow_kernel.runs.state import Batch, EngineState
 from nomaflow_kernel.runs.timers import Timer, TimerKind
+from nomaflow_kernel.store.errors import StoreError
 
 __all__ = ["Engine"]
 
@@ -47,6 +48,7 @@ class Engine:
 
     :param on_ended: called once where the engine ends by itself, with why: StaleEpoch, where a newer kernel has taken
         the store over, or a defect; the process should then end
+    :param on_trouble: called with each error of the store that a commit failed with
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class Engine:
         feed: EventFeed,
         settings: EngineSettings,
         on_ended: Callable[[Exception], None] = lambda _: None,
+        on_trouble: Callable[[StoreError], None] = lambda _: None,
     ) -> None:
         self._store = store
         self._clock = clock
@@ -71,7 +74,7 @@ class Engine:
             rng=random.Random(),  # noqa: S311  # jitter of back-offs, nothing secret
         )
 
-        self._loop = EngineLoop(state=self._state, store=store, feed=feed, on_ended=on_ended)
+        self._loop = EngineLoop(state=self._state, store=store, feed=feed, on_ended=on_ended, on_trouble=on_trouble)
 
     async def start(self) -> None:
         """Rebuild the state from the store and start.
@@ -103,19 +106,27 @@ class Engine:
         def decide(batch: Batch) -> list[TriggerOutcome | KernelError]:
             return [self._try_trigger(batch, request) for request in requests]
 
-        def settle(result: ApplyResult, outcomes: list[TriggerOutcome | KernelError]) -> None:
-            triggering.settle_duplicates(result, requests, outcomes)
+        refused_for: list[int] = []
 
-        await self._look_up(requests)
-        return await self._loop.ask(decide, settle)
+        def settle(result: ApplyResult, outcomes: list[TriggerOutcome | KernelError]) -> None:
+            triggering.settle_duplicates(self._state, result, requests, outcomes)
+            refused_for.extend(triggering.refused_for_duplicates(result, outcomes))
+
+        await self._look_up([each for each in requests if triggering.must_look_up(self._state, each)])
+        outcomes = await self._loop.ask(decide, settle)
+        if refused_for:
+            again = [requests[index] for index in refused_for]
+            await self._look_up(again)
+            for index, outcome in zip(refused_for, await self.trigger_many(again), strict=True):
+                outcomes[index] = outcome
+        return outcomes
 
     async def _look_up(self, requests: Sequence[TriggerCommand]) -> None:
-        """Recall what repeated requests have started, where accepting them again would have effects."""
+        """Recall what repeated requests have started."""
         for request in requests:
-            if triggering.must_look_up(self._state, request):
-                found = await self._store.run_of_request(request.job_id, request.request_id)
-                if found is not None:
-                    self._state.request_ids.put((request.job_id, request.request_id), found)
+            found = await self._store.run_of_request(request.job_id, request.request_id)
+            if found is not None:
+                self._state.request_ids.put((request.job_id, request.request_id), found)
 
     def _try_trigger(self, batch: Batch, request: TriggerCommand) -> TriggerOutcome | KernelError:
         try:
@@ -177,9 +188,9 @@ class Engine:
             return [replaying.admit(self._state, batch, command, job, plan, request)]
 
         def settle(result: ApplyResult, outcomes: list[TriggerOutcome | KernelError]) -> None:
-            triggering.settle_duplicates(result, [command], outcomes)
+            triggering.settle_duplicates(self._state, result, [command], outcomes)
 
-        await self._look_up([command])
+        await self._look_up([command] if triggering.must_look_up(self._state, command) else [])
         outcome = (await self._loop.ask(decide, settle))[0]
         if isinstance(outcome, KernelError):
             raise outcome
@@ -191,7 +202,12 @@ class Engine:
         The orders that follow from it are sent on the link after this returns the verdicts' commit.
         """
         await rebuilding.recall_attempts(self._state, self._store, [item.attempt_key for item in hello.inventory])
-        return await self._loop.ask(lambda batch: attaching.attach(self._state, batch, hello, link))
+        try:
+            return await self._loop.ask(lambda batch: attaching.attach(self._state, batch, hello, link))
+        except StoreError:
+            # Sessions are not rebuilt from the store, and nobody has been told of this one.
+            self.detach(hello.incarnation, link)
+            raise
 
     def heartbeat(self, incarnation: str, info: HeartbeatInfo) -> None:
         """Take note that an instance is alive, and how it is."""

@@ -94,6 +94,12 @@ class Inbox:
         turns, self._turns = self._turns, []
         return turns
 
+    def take_asked(self) -> list[Turn]:
+        """Take what waits and has a caller who waits for an answer; what was only told stays."""
+        asked = [turn for turn in self._turns if turn.future is not None]
+        self._turns = [turn for turn in self._turns if turn.future is None]
+        return asked
+
     async def wait(self, seconds: float | None) -> bool:
         """Wait until there is something to do, or ``seconds``; return False where the engine is stopping."""
         if not self._wake.is_set() and seconds != 0.0:

@@ -18,7 +18,7 @@ from nomaflow_kernel.runs import attaching, rebuilding, starting, stopping
 from nomaflow_kernel.runs.inbox import Inbox, Turn
 from nomaflow_kernel.runs.state import Batch, EngineState
 from nomaflow_kernel.runs.timers import Timer, TimerKind
-from nomaflow_kernel.store.errors import StaleEpoch, StoreError
+from nomaflow_kernel.store.errors import StaleEpoch, StoreBusy, StoreError
 
 __all__ = ["EngineLoop"]
 
@@ -32,16 +32,24 @@ class EngineLoop:
 
     :param on_ended: called once where the loop ends by itself, with why: StaleEpoch, where a newer kernel has taken the
         store over, or a defect
+    :param on_trouble: called with each error of the store that a commit failed with
     """
 
     def __init__(
-        self, *, state: EngineState, store: Store, feed: EventFeed, on_ended: Callable[[Exception], None]
+        self,
+        *,
+        state: EngineState,
+        store: Store,
+        feed: EventFeed,
+        on_ended: Callable[[Exception], None],
+        on_trouble: Callable[[StoreError], None],
     ) -> None:
         self._state = state
         self._clock = state.clock
         self._store = store
         self._feed = feed
         self._on_ended = on_ended
+        self._on_trouble = on_trouble
         self._inbox = Inbox()
         self._task: asyncio.Task[None] | None = None
         self._side_tasks: set[asyncio.Task[None]] = set()
@@ -123,7 +131,11 @@ class EngineLoop:
             raise
         except StoreError as error:
             _LOG.warning("could not commit, nothing was applied: %s", error.message)
+            self._on_trouble(error)
             _fail(turns, error)
+            if isinstance(error, StoreBusy):
+                # Who came meanwhile has waited for the same lock, and is not made to wait for it twice.
+                _fail(self._inbox.take_asked(), error)
             await self._rebuild_until_it_works()
 
     def _seconds_to_next_timer(self) -> float | None:

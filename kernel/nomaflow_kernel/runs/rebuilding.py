@@ -184,6 +184,9 @@ def discard(state: EngineState, run_id: str) -> None:
     """Take a run out of memory that the store refused as a duplicate, and give back what it held."""
     state.waiting.remove(run_id)
     state.specs.pop(run_id)
+    for schedule, fold in list(state.last_folds.items()):
+        if fold.run_id == run_id:
+            del state.last_folds[schedule]
     run = state.active.get(run_id)
     if run is None:
         return

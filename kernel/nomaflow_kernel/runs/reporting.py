@@ -109,7 +109,7 @@ def _start(batch: Batch, run: ActiveRun, current: CurrentAttempt, event: Reporte
             step_index=current.step.index,
             step=current.step.name,
             attempt=current.number,
-            at_us=event.at_us,
+            at_us=run.stamp(min(event.at_us, batch.now_us)),
             worker_pid=event.worker_pid,
             generation=event.generation,
         )

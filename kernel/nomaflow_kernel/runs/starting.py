@@ -118,7 +118,7 @@ def _waits_for_host(state: EngineState, entry: QueuedRun) -> Reason | None:
     if entry.host == NO_HOST:
         return None
     spec = state.specs.get(entry.run_id)
-    first = spec.first_step if spec is not None else None
+    first = spec.plan.first if spec is not None else None
     if first is None or first.calls_job:
         return None if state.fleet.has_serving(entry.host) else stepping.waits(state, entry.host)
     exclusive = state.uses_exclusive(entry.host, first)

@@ -41,10 +41,10 @@ _LOST_TRIES = 3
 
 def start_run(state: EngineState, batch: Batch, run: ActiveRun) -> None:
     """Take a QUEUED run to RUNNING and to its first step."""
-    run.started_at_us = batch.now_us
+    run.started_at_us = run.stamp(batch.now_us)
     state.active[run.run_id] = run
     state.running.setdefault(run.job_id, set()).add(run.run_id)
-    batch.add(StartRun(run_id=run.run_id, job_id=run.job_id, at_us=batch.now_us))
+    batch.add(StartRun(run_id=run.run_id, job_id=run.job_id, at_us=run.started_at_us))
     if run.definition.timeout_seconds is not None:
         state.timers.add(
             batch.now + run.definition.timeout_seconds, Timer(kind=TimerKind.JOB_TIMEOUT, run_id=run.run_id)
@@ -108,7 +108,7 @@ def _assign_or_wait(state: EngineState, batch: Batch, run: ActiveRun) -> None:
                 state=AttemptState.DISPATCHED,
                 incarnation=instance.incarnation,
                 epoch=state.epoch,
-                dispatched_at_us=batch.now_us,
+                dispatched_at_us=run.stamp(batch.now_us),
             ),
         )
     )
@@ -167,7 +167,7 @@ def dispatch(state: EngineState, batch: Batch, run: ActiveRun) -> bool:
             host=run.host,
             incarnation=instance.incarnation,
             epoch=state.epoch,
-            at_us=batch.now_us,
+            at_us=run.stamp(batch.now_us),
         )
     )
     batch.send(instance.incarnation, dispatch_order(state, run, current, batch.now_us))
@@ -178,7 +178,7 @@ def end_attempt(state: EngineState, batch: Batch, run: ActiveRun, outcome: Outco
     """Record how the attempt in hand ended, and decide what comes next."""
     current = _current(run)
     state.release(current)
-    batch.add(outcome.transition(run, current, batch.now_us))
+    batch.add(outcome.transition(run, current, run.stamp(batch.now_us)))
     after_attempt(state, batch, run, outcome)
 
 
@@ -233,10 +233,12 @@ def _open_next_try(state: EngineState, batch: Batch, run: ActiveRun, ended: Curr
         delay = _REFUSED_DELAY_SECONDS if code in UNCOUNTED_REASONS else 0.0
         _open_attempt(state, batch, run, number=ended.number + 1, tries=ended.tries, delay_seconds=delay)
         return True
-    if outcome.state is AttemptState.LOST:
-        if again and ended.tries < max(ended.step.retry.attempts, _LOST_TRIES):
-            _open_attempt(state, batch, run, number=ended.number + 1, tries=ended.tries + 1, delay_seconds=0.0)
-            return True
+    lost = outcome.state is AttemptState.LOST
+    # The host itself may have kept the grace: it killed the attempt and says so now, before the kernel gave it up.
+    if (lost or code == "host_lost") and again and ended.tries < max(ended.step.retry.attempts, _LOST_TRIES):
+        _open_attempt(state, batch, run, number=ended.number + 1, tries=ended.tries + 1, delay_seconds=0.0)
+        return True
+    if lost:
         return False
     return code != "job_timed_out" and _retry_by_policy(state, batch, run, ended, outcome)
 
@@ -267,7 +269,7 @@ def end_run(
             run_id=run.run_id,
             job_id=run.job_id,
             state=to,
-            at_us=batch.now_us,
+            at_us=run.stamp(batch.now_us),
             reason=reason,
             error=error,
             rows_affected=run.rows_affected,
@@ -289,7 +291,7 @@ def _skip(batch: Batch, run: ActiveRun, step: PlannedStep, reason: Reason) -> No
                 attempt=1,
                 state=AttemptState.SKIPPED,
                 reason=reason,
-                finished_at_us=batch.now_us,
+                finished_at_us=run.stamp(batch.now_us),
             ),
         )
     )
@@ -312,7 +314,7 @@ def _reuse(batch: Batch, run: ActiveRun, step: PlannedStep, output: Mapping[str,
                 rows_affected=rows,
                 extras_json=extras,
                 has_result=True,
-                finished_at_us=batch.now_us,
+                finished_at_us=run.stamp(batch.now_us),
             ),
         )
     )

@@ -42,7 +42,8 @@ def _end_waiting(state: EngineState, batch: Batch, run_id: str, to: RunState, re
     if waiting is None:
         return
     state.specs.pop(run_id)
-    batch.add(FinishRun(run_id=run_id, job_id=waiting.job_id, state=to, at_us=batch.now_us, reason=reason))
+    at_us = max(batch.now_us, waiting.queued_at_us)
+    batch.add(FinishRun(run_id=run_id, job_id=waiting.job_id, state=to, at_us=at_us, reason=reason))
     calling.child_ended(state, batch, run_id, to, None, reason, "")
 
 

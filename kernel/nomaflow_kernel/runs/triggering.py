@@ -22,11 +22,19 @@ from nomaflow_kernel.domain.transitions import FoldRun, QueueRun
 from nomaflow_kernel.ports import ApplyResult, RunOfRequest
 from nomaflow_kernel.runs import stopping
 from nomaflow_kernel.runs.api import KnownJob, TriggerCommand, TriggerOutcome, UnrunCommand
-from nomaflow_kernel.runs.plan import RunPlan, plan_run
+from nomaflow_kernel.runs.plan import RunPlan
 from nomaflow_kernel.runs.state import NO_HOST, Batch, EngineState, LastFold, RunSpec
 from nomaflow_kernel.runs.timers import Timer, TimerKind
 
-__all__ = ["admit", "must_look_up", "record_unrun", "repeated", "settle_duplicates", "trigger"]
+__all__ = [
+    "admit",
+    "must_look_up",
+    "record_unrun",
+    "refused_for_duplicates",
+    "repeated",
+    "settle_duplicates",
+    "trigger",
+]
 
 
 def trigger(state: EngineState, batch: Batch, command: TriggerCommand) -> TriggerOutcome:
@@ -82,7 +90,7 @@ def _check_request(state: EngineState, job: KnownJob, definition: JobDefinition,
     for name in command.op_kwargs:
         if name not in steps:
             raise BadRequest(_unknown("step", name, steps, job.job_id), field="step_values")
-    plan = plan_run(definition, command.request())
+    plan = state.plan(job.digest, definition, command.request())
     # A child inherits its parent's params, and takes from them what it can.
     if command.params and command.kind is not TriggerKind.CALL_JOB:
         enabled = [step.name for step in plan.steps if step.enabled]
@@ -249,11 +257,12 @@ def _remember_request(state: EngineState, command: TriggerCommand, run: RunRecor
 
 
 def must_look_up(state: EngineState, command: TriggerCommand) -> bool:
-    """Return whether the store must be asked for the request first: the run would cancel others as it is accepted."""
+    """Return whether the store must be asked for the request first: were it a repeat, taking it for a new one until the
+    commit would cancel other runs, or make other requests of the turn wait or be skipped for a run that never is."""
     if not command.request_id or (command.job_id, command.request_id) in state.request_ids:
         return False
     job = state.jobs.job(command.job_id)
-    return job is not None and job.definition is not None and job.definition.overlap is Overlap.CANCEL_RUNNING
+    return job is not None and job.definition is not None and job.definition.overlap is not Overlap.ALLOW
 
 
 def record_unrun(state: EngineState, batch: Batch, command: UnrunCommand) -> str | None:
@@ -268,18 +277,37 @@ def record_unrun(state: EngineState, batch: Batch, command: UnrunCommand) -> str
 
 
 def settle_duplicates(
-    result: ApplyResult, commands: Sequence[TriggerCommand], outcomes: list[TriggerOutcome | KernelError]
+    state: EngineState,
+    result: ApplyResult,
+    commands: Sequence[TriggerCommand],
+    outcomes: list[TriggerOutcome | KernelError],
 ) -> None:
-    """Replace the outcome of each run whose request id or slot turned out to be taken, in place."""
+    """Replace the outcome of each run whose request id or slot turned out to be taken, in place.
+
+    What the request id stands for is remembered anew: the run that was made for it does not exist.
+    """
     if not result.duplicates:
         return
     for index, (command, outcome) in enumerate(zip(commands, outcomes, strict=True)):
         duplicate = result.duplicates.get(outcome.run_id) if isinstance(outcome, TriggerOutcome) else None
         if duplicate is None:
             continue
+        state.request_ids.pop((command.job_id, command.request_id))
         if duplicate.same_request:
             outcomes[index] = TriggerOutcome(
                 run_id=duplicate.existing_run_id, state=duplicate.existing_state, deduplicated=True
             )
         else:
             outcomes[index] = RequestIdReused(command.request_id, duplicate.existing_run_id)
+
+
+def refused_for_duplicates(result: ApplyResult, outcomes: Sequence[TriggerOutcome | KernelError]) -> list[int]:
+    """Return the indices of the requests refused for a run of the same batch that turned out not to be one.
+
+    What their request id really stands for is only known by asking the store.
+    """
+    return [
+        index
+        for index, outcome in enumerate(outcomes)
+        if isinstance(outcome, RequestIdReused) and outcome.run_id in result.duplicates
+    ]

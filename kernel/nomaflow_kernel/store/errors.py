@@ -5,16 +5,19 @@ Unless an error says otherwise, nothing of the failed operation was applied.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from nomaflow_kernel.domain.errors import KernelError
 
 __all__ = [
-    "BackupRefused",
+    "LeadLost",
     "SchemaTooNew",
     "StaleEpoch",
     "StoreBusy",
     "StoreError",
     "StoreFull",
     "StoreInUse",
+    "StoreLed",
     "StoreUnavailable",
     "UnsupportedStore",
 ]
@@ -79,6 +82,37 @@ class StoreInUse(StoreError):
         )
 
 
+class StoreLed(StoreError):
+    """Raised when another kernel leads on the same PostgreSQL; this one stands by.
+
+    :param holder: host and process of that kernel
+    :param addresses: where it says that it listens; empty where it has not said so yet
+    """
+
+    reason = "NOT_LEADER"
+
+    def __init__(self, *, holder: str, addresses: Sequence[str] = ()) -> None:
+        self.holder = holder
+        self.addresses = tuple(addresses)
+        where = f" at {', '.join(self.addresses)}" if self.addresses else ""
+        super().__init__(
+            f"this kernel stands by: kernel {holder!r} leads{where}; ask that one, this one takes over once it is gone"
+        )
+
+
+class LeadLost(StoreError):
+    """Raised when a kernel could not renew its lease in time: another one may lead, so this one no longer does."""
+
+    reason = "NOT_LEADER"
+
+    def __init__(self, *, ttl_seconds: float, detail: str) -> None:
+        self.detail = detail
+        super().__init__(
+            f"this kernel no longer leads: it could not renew its lease of {ttl_seconds:g} seconds in time "
+            f"({detail}); it stands by, check the database and the load of this machine"
+        )
+
+
 class StaleEpoch(StoreError):
     """Raised when a newer kernel has taken the store over; this one must stop scheduling at once."""
 
@@ -115,13 +149,3 @@ class UnsupportedStore(StoreError):
     def __init__(self, url: str, why: str) -> None:
         self.url = url
         super().__init__(f"cannot use the store {url!r}: {why}; expected 'sqlite:///PATH' or 'postgresql+asyncpg://…'")
-
-
-class BackupRefused(StoreError):
-    """Raised when a backup cannot be written where it was asked for."""
-
-    reason = "BACKUP_REFUSED"
-
-    def __init__(self, path: str, why: str) -> None:
-        self.path = path
-        super().__init__(f"cannot back up to {path!r}: {why}")

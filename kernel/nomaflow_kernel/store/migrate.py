@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from sqlalchemy import Connection, inspect, text
@@ -9,8 +10,11 @@ from sqlalchemy import Connection, inspect, text
 from nomaflow_kernel.store.errors import SchemaTooNew
 from nomaflow_kernel.store.migrations import HEAD, REVISIONS
 
-__all__ = ["migrate", "stored_revision", "take_over"]
+__all__ = ["lock_schema", "migrate", "stored_revision", "take_over", "usable_revision"]
 
+_LOG = logging.getLogger(__name__)
+
+_LEASED_SINCE = "0002"
 _ADVISORY_LOCK = 0x6E6F6D61  # "noma": one migration at a time on a shared PostgreSQL
 
 
@@ -22,18 +26,50 @@ def stored_revision(connection: Connection) -> str | None:
     return None if found is None else str(found)
 
 
-def migrate(connection: Connection) -> None:
-    """Run the missing revisions; the caller holds the transaction.
+def usable_revision(revision: str) -> bool:
+    """Return whether this version can work on a schema of that revision, once its own revisions have run.
 
-    :raises SchemaTooNew: where the stored revision is not one of ours; nothing was written
+    A revision's first digit is the major version it belongs to. Within one, revisions only add what older statements
+    need not know, so a later one of the same major version can be worked on as it is: an upgrade can be rolled back.
     """
-    if connection.dialect.name == "postgresql":
-        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
+    if revision in REVISIONS:
+        return True
+    numbered = len(revision) == len(HEAD) and revision.isascii() and revision.isdigit()
+    return numbered and revision[0] == HEAD[0] and revision > HEAD
+
+
+def lock_schema(connection: Connection) -> bool:
+    """Keep every other kernel on a PostgreSQL from migrating until the transaction ends.
+
+    :return: whether the schema is there, and with it the lease of whoever leads
+    :raises SchemaTooNew: where the stored revision is of a later major version
+    """
+    connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
+    return (_usable(connection) or "") >= _LEASED_SINCE
+
+
+def _usable(connection: Connection) -> str | None:
     found = stored_revision(connection)
+    if found is not None and not usable_revision(found):
+        raise SchemaTooNew(found=found, newest_known=HEAD)
+    return found
+
+
+def migrate(connection: Connection) -> None:
+    """Run the missing revisions; the caller holds the transaction, and on PostgreSQL the lock.
+
+    A later schema that can be used stays as it is.
+
+    :raises SchemaTooNew: where the stored revision is of a later major version; nothing was written
+    """
+    found = _usable(connection)
     if found == HEAD:
         return
     if found is not None and found not in REVISIONS:
-        raise SchemaTooNew(found=found, newest_known=HEAD)
+        _LOG.warning(
+            "the store has schema revision %s, of a later version; working on it with what %s knows", found, HEAD
+        )
+        return
     _run_revisions(connection)
 
 

@@ -9,17 +9,21 @@ from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from nomaflow_kernel.store.errors import UnsupportedStore
+from nomaflow_kernel.store.leases import LeasePolicy
 from nomaflow_kernel.store.sql_store import Database, SqlStore
 
-__all__ = ["open_store"]
+__all__ = ["open_store", "sqlite_file"]
 
 
-def open_store(url: str, *, holder: str = "", lock_wait_seconds: float = 5.0) -> SqlStore:
+def open_store(
+    url: str, *, holder: str = "", lock_wait_seconds: float = 5.0, lease: LeasePolicy | None = None
+) -> SqlStore:
     """Return the store that ``url`` names, not yet opened.
 
     :param url: ``sqlite:///PATH`` (four slashes for an absolute path), or ``postgresql+asyncpg://USER:PASSWORD@HOST/NAME``
     :param holder: who this kernel is, kept in the store; by default host name and process id
     :param lock_wait_seconds: how long a write waits for another process's lock before StoreBusy
+    :param lease: how this kernel leads where several share a database; None: for 15 s at a time, telling nobody
     :raises UnsupportedStore: where it names nothing of that kind
     """
     try:
@@ -27,10 +31,26 @@ def open_store(url: str, *, holder: str = "", lock_wait_seconds: float = 5.0) ->
     except ArgumentError:
         raise UnsupportedStore(url.partition("@")[0][:40], "not a database URL") from None
     holder = holder or f"{socket.gethostname()}:{os.getpid()}"
-    return SqlStore(database=_database(parsed, holder=holder, lock_wait_seconds=lock_wait_seconds))
+    return SqlStore(database=_database(parsed, holder, lock_wait_seconds, lease or LeasePolicy()))
 
 
-def _database(url: URL, *, holder: str, lock_wait_seconds: float) -> Database:
+def sqlite_file(url: str) -> str | None:
+    """Return the path of the file that a store on SQLite is in, None where ``url`` names another database.
+
+    :raises UnsupportedStore: where it is no database URL, or names no file
+    """
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise UnsupportedStore(url.partition("@")[0][:40], "not a database URL") from None
+    if parsed.get_backend_name() != "sqlite":
+        return None
+    if not parsed.database or parsed.database == ":memory:":
+        raise UnsupportedStore(url, "history must be kept in a file")
+    return parsed.database
+
+
+def _database(url: URL, holder: str, lock_wait_seconds: float, lease: LeasePolicy) -> Database:
     shown = url.render_as_string(hide_password=True)
     if url.drivername in ("sqlite", "sqlite+aiosqlite"):
         if not url.database or url.database == ":memory:":
@@ -44,7 +64,7 @@ def _database(url: URL, *, holder: str, lock_wait_seconds: float) -> Database:
 
         full = url.set(drivername="postgresql+asyncpg").render_as_string(hide_password=False)
         try:
-            return PostgresDatabase(url=full, holder=holder, lock_wait_seconds=lock_wait_seconds)
+            return PostgresDatabase(url=full, holder=holder, lock_wait_seconds=lock_wait_seconds, lease=lease)
         except ModuleNotFoundError as error:
             raise UnsupportedStore(shown, f"{error.name} is not installed; pip install 'nomaflow[postgres]'") from None
     raise UnsupportedStore(shown, f"unknown kind of database {url.drivername!r}")

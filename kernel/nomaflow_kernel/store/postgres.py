@@ -1,15 +1,19 @@
-"""The store on PostgreSQL: one connection writes, a pool reads."""
+"""The store on PostgreSQL: one connection writes, a pool reads, another keeps the lease of the kernel that leads."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from sqlalchemy import Connection, NullPool
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from nomaflow_kernel.ports import StoreInfo
-from nomaflow_kernel.store.errors import BackupRefused
+from nomaflow_kernel.store.errors import StoreLed
+from nomaflow_kernel.store.holders import own_process
+from nomaflow_kernel.store.lease_keeper import LeaseKeeper, boot_seconds
+from nomaflow_kernel.store.leases import LeasePolicy, Tenure, refuse_while_held, take_lease
+from nomaflow_kernel.store.migrate import lock_schema, migrate, take_over
 from nomaflow_kernel.store.postgres_writer import PostgresWriter
 from nomaflow_kernel.store.reading import Readers
 from nomaflow_kernel.store.session import WriteSession
@@ -20,11 +24,8 @@ T = TypeVar("T")
 
 _READERS = 4
 _CONNECT_SECONDS = 5.0
-_WRITER_SETTINGS = {
-    "application_name": "nomaflow-writer",
-    "idle_in_transaction_session_timeout": "20000",
-    "synchronous_commit": "on",
-}
+_WRITER_SETTINGS = {"application_name": "nomaflow-writer", "synchronous_commit": "on"}
+_LEASE_SETTINGS = {"application_name": "nomaflow-lease", "synchronous_commit": "on"}
 _READER_SETTINGS = {
     "application_name": "nomaflow-reader",
     "default_transaction_read_only": "on",
@@ -34,29 +35,42 @@ _READER_SETTINGS = {
 
 
 class PostgresDatabase:
-    """A PostgreSQL database; a newer kernel fences an older one by the epoch.
+    """A PostgreSQL database that kernels may share: the one that holds the lease leads, the epoch fences the others.
 
     :param url: of SQLAlchemy, ``postgresql+asyncpg://…``
     :param holder: who this kernel is
     :param lock_wait_seconds: how long to wait for another process's lock
+    :param lease: how this kernel leads
     """
 
     kind = "postgresql"
 
-    def __init__(self, *, url: str, holder: str, lock_wait_seconds: float) -> None:
+    def __init__(self, *, url: str, holder: str, lock_wait_seconds: float, lease: LeasePolicy) -> None:
         self._url = url
-        settings = {**_WRITER_SETTINGS, "lock_timeout": str(int(lock_wait_seconds * 1000))}
-        writing = create_async_engine(
-            url,
-            poolclass=NullPool,
-            connect_args={"timeout": _CONNECT_SECONDS, "server_settings": settings},
-        )
-        self._writer = PostgresWriter(engine=writing, holder=holder)
+        self._lease = lease
+        self._tenure = Tenure(holder=holder, process=own_process())
+        locks = {"lock_timeout": _milliseconds(lock_wait_seconds)}
+        # A leader frozen within a transaction holds the row that the next one needs: not for longer than it leads.
+        idle = {"idle_in_transaction_session_timeout": _milliseconds(lease.ttl_seconds * 2 / 3)}
+        self._writer = PostgresWriter(engine=_engine(url, {**_WRITER_SETTINGS, **locks, **idle}), take=self._take)
+        self._keeper = LeaseKeeper(engine=_engine(url, {**_LEASE_SETTINGS, **locks, **idle}), policy=lease)
         self._readers = Readers()
+        self._stood_by = False
 
     async def open(self) -> StoreInfo:
-        """Migrate, and take the store over from any older kernel."""
-        epoch, last_event_seq = await self._writer.start()
+        """Migrate, take the lease, and take the store over from any older kernel. May be tried again after StoreLed.
+
+        :raises StoreLed: where another kernel leads; nothing was written
+        """
+        if self._stood_by:
+            await self._keeper.look()
+        asked_at = boot_seconds()
+        try:
+            epoch, last_event_seq = await self._writer.start()
+        except StoreLed:
+            self._stood_by = True
+            raise
+        self._keeper.start(term=epoch, asked_at=asked_at)
         self._readers.open(
             create_async_engine(
                 self._url,
@@ -69,9 +83,24 @@ class PostgresDatabase:
         )
         return StoreInfo(kind=self.kind, epoch=epoch, last_event_seq=last_event_seq)
 
+    def _take(self, connection: Connection) -> tuple[int, int]:
+        if lock_schema(connection):
+            refuse_while_held(connection, lock=True)
+        migrate(connection)
+        epoch, last_event_seq = take_over(connection, holder=self._tenure.holder)
+        take_lease(
+            connection,
+            self._tenure,
+            term=epoch,
+            addresses=self._lease.addresses(),
+            ttl_seconds=self._lease.ttl_seconds,
+        )
+        return epoch, last_event_seq
+
     async def close(self) -> None:
-        """Finish what waits and close every connection."""
+        """Finish what waits, give the lease back and close every connection."""
         await self._writer.stop()
+        await self._keeper.stop()
         await self._readers.close()
 
     async def read(self, query: Callable[[Connection], T]) -> T:
@@ -83,9 +112,12 @@ class PostgresDatabase:
         result: T = await self._writer.submit(operation)
         return result
 
-    async def backup(self, path: str) -> None:
-        """Refuse: PostgreSQL has its own tools.
 
-        :raises BackupRefused: always
-        """
-        raise BackupRefused(path, "the store is a PostgreSQL database; use pg_dump, or the server's own backup")
+def _engine(url: str, settings: Mapping[str, str]) -> AsyncEngine:
+    """Return an engine of one connection."""
+    connecting = {"timeout": _CONNECT_SECONDS, "server_settings": dict(settings)}
+    return create_async_engine(url, poolclass=NullPool, connect_args=connecting)
+
+
+def _milliseconds(seconds: float) -> str:
+    return str(round(seconds * 1000))

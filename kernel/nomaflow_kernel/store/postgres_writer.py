@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import Connection
@@ -13,7 +14,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from nomaflow_kernel.store.errors import StoreError, StoreUnavailable
 from nomaflow_kernel.store.failures import mapped_errors, store_error
-from nomaflow_kernel.store.migrate import migrate, take_over
 from nomaflow_kernel.store.session import KnownDigests
 from nomaflow_kernel.store.transaction import CommitInDoubt, Operation, Outcome, commit_batch
 from nomaflow_kernel.store.waiting import Waiting, deliver
@@ -27,12 +27,12 @@ class PostgresWriter:
     """Owns the only connection that writes, from one task.
 
     :param engine: without a pool; disposed by :meth:`stop`
-    :param holder: who this kernel is, for the row of the store's holder
+    :param take: takes the store in an open transaction, and returns the epoch and the newest event
     """
 
-    def __init__(self, *, engine: AsyncEngine, holder: str) -> None:
+    def __init__(self, *, engine: AsyncEngine, take: Callable[[Connection], tuple[int, int]]) -> None:
         self._engine = engine
-        self._holder = holder
+        self._take_store = take
         self._inbox: asyncio.Queue[Waiting | None] = asyncio.Queue()
         self._task: asyncio.Task[None] | None = None
         self._connection: AsyncConnection | None = None
@@ -40,21 +40,17 @@ class PostgresWriter:
         self._epoch = 0
 
     async def start(self) -> tuple[int, int]:
-        """Migrate, take the store over and start the task; return the epoch and the newest event."""
+        """Take the store and start the task; return the epoch and the newest event."""
         try:
             with mapped_errors():
                 connection = await self._connect()
                 async with connection.begin():
-                    self._epoch, last_event_seq = await connection.run_sync(self._open)
+                    self._epoch, last_event_seq = await connection.run_sync(self._take_store)
         except BaseException:
             await self._dispose()
             raise
         self._task = asyncio.create_task(self._serve(), name="nomaflow-store")
         return self._epoch, last_event_seq
-
-    def _open(self, connection: Connection) -> tuple[int, int]:
-        migrate(connection)
-        return take_over(connection, holder=self._holder)
 
     def submit(self, operation: Operation) -> asyncio.Future[Any]:
         """Queue an operation; the future gets its outcome after the commit."""

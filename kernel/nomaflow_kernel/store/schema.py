@@ -31,6 +31,7 @@ __all__ = [
     "host_manifests",
     "job_owners",
     "kernel",
+    "leadership",
     "log_chunks",
     "metadata",
     "pauses",
@@ -70,7 +71,22 @@ kernel = Table(
     _number("last_event_seq"),
     _number("commits"),
 )
-"""One row: who may write (epoch, holder, lease), the newest event, and how many transactions were committed."""
+"""One row: who may write (epoch, holder), the newest event, and how many transactions were committed.
+
+``lease_until_us`` is not used: the lease is in ``leadership``, whose row no commit locks.
+"""
+
+leadership = Table(
+    "leadership",
+    metadata,
+    Column("id", Integer(), primary_key=True, autoincrement=False),
+    _number("term"),
+    _text("holder"),
+    _text("process"),
+    _text("addresses"),
+    _number("lease_until_us"),
+)
+"""One row: the kernel that leads, on PostgreSQL. The term is its epoch; times are of the database's clock."""
 
 definitions = Table(
     "definitions",

@@ -50,9 +50,6 @@ class Database(Protocol):
     async def write(self, operation: Callable[[WriteSession], T]) -> T:
         """Run an operation, perhaps with others, in a transaction guarded by the epoch."""
 
-    async def backup(self, path: str) -> None:
-        """Write a consistent copy."""
-
 
 class SqlStore:
     """Keeps history in an SQL database; see the port for what it promises.
@@ -197,13 +194,6 @@ class SqlStore:
     async def ping(self) -> None:
         """Do nothing durably: shows that the store can be written."""
         await self._database.write(_do_nothing)
-
-    async def backup(self, path: str) -> None:
-        """Write a consistent copy of the store to a new file, while writing goes on.
-
-        :raises BackupRefused: where the file exists or cannot be made, or the database has its own tools
-        """
-        await self._database.backup(path)
 
 
 def _remove_runs(session: WriteSession, *, run_ids: Sequence[str]) -> int:

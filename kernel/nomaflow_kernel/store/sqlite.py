@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
-import sqlite3
 from collections.abc import Callable
 from typing import TypeVar
 
 from sqlalchemy import Connection
 
 from nomaflow_kernel.ports import StoreInfo
-from nomaflow_kernel.store.errors import BackupRefused
-from nomaflow_kernel.store.failures import mapped_errors
 from nomaflow_kernel.store.file_lock import FileLock
 from nomaflow_kernel.store.session import WriteSession
 from nomaflow_kernel.store.sqlite_connections import create_database_file, reading_engine, writing_engine
@@ -68,44 +63,3 @@ class SqliteDatabase:
         """Run an operation with all others that wait, and return once it is durable."""
         result: T = await self._writer.submit(operation)
         return result
-
-    async def backup(self, path: str) -> None:
-        """Write a consistent copy to a new file, while the kernel goes on writing."""
-        with mapped_errors():
-            await asyncio.to_thread(_copy, self._path, path)
-
-
-def _copy(source: str, target: str) -> None:
-    """Copy in one step: it reads one snapshot, and in WAL mode holds up nobody."""
-    if os.path.lexists(target):
-        raise BackupRefused(target, "the file exists; name a new one, or remove it")
-    partial = target + ".partial"
-    try:
-        os.close(os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-    except OSError as error:
-        raise BackupRefused(target, f"cannot create {partial!r}: {error.strerror}") from error
-    try:
-        _copy_pages(source, partial)
-        os.rename(partial, target)
-    except BaseException:
-        os.unlink(partial)
-        raise
-
-
-def _copy_pages(source: str, target: str) -> None:
-    origin = sqlite3.connect(source, timeout=5.0)
-    try:
-        copy = sqlite3.connect(target, isolation_level=None)
-        try:
-            origin.backup(copy, pages=-1)
-            copy.execute("PRAGMA journal_mode = DELETE")
-            copy.execute("PRAGMA synchronous = FULL")
-        finally:
-            copy.close()
-    finally:
-        origin.close()
-    descriptor = os.open(target, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

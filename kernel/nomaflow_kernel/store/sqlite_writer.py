@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
-from nomaflow_kernel.store.errors import StoreUnavailable
+from nomaflow_kernel.store.errors import StoreBusy, StoreUnavailable
 from nomaflow_kernel.store.failures import mapped_errors, store_error
 from nomaflow_kernel.store.migrate import migrate, take_over
 from nomaflow_kernel.store.session import KnownDigests
@@ -100,21 +100,30 @@ class SqliteWriter:
             batch, last = self._take()
             if batch:
                 outcomes = self._commit(engine, [waiting.operation for waiting in batch])
+                if isinstance(outcomes[0].error, StoreBusy):
+                    # What came meanwhile has waited for the same lock, and is not made to wait for it twice.
+                    late, ends = self._take_more()
+                    batch, outcomes, last = batch + late, outcomes + [outcomes[0]] * len(late), last or ends
                 loop.call_soon_threadsafe(deliver, batch, outcomes)
             if last:
                 return
 
     def _take(self) -> tuple[list[Waiting], bool]:
         """Wait for work; return all of it, and whether it is the last."""
+        first = self._inbox.get()
+        if first is None:
+            return [], True
+        more, last = self._take_more()
+        return [first, *more], last
+
+    def _take_more(self) -> tuple[list[Waiting], bool]:
+        """Return what waits now, and whether it is the last."""
         batch: list[Waiting] = []
-        waiting = self._inbox.get()
-        while waiting is not None:
-            batch.append(waiting)
-            try:
-                waiting = self._inbox.get_nowait()
-            except queue.Empty:
-                return batch, False
-        return batch, True
+        with contextlib.suppress(queue.Empty):
+            while (waiting := self._inbox.get_nowait()) is not None:
+                batch.append(waiting)
+            return batch, True
+        return batch, False
 
     def _commit(self, engine: Engine, operations: list[Operation]) -> list[Outcome]:
         try:

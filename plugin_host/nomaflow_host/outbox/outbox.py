@@ -23,6 +23,7 @@ __all__ = ["Outbox"]
 _log = logging.getLogger(__name__)
 
 Event = Started | LogChunk | Progress | Finished
+_FORGOTTEN_SEQ = 1 << 40
 _REFUSED = "REFUSED"
 
 
@@ -109,6 +110,8 @@ class Outbox:
         """
         lane = self._lanes.get(attempt_key)
         if lane is None:
+            if kind is AckKind.GAP:
+                self._tell_again(attempt_key, seq)
             return None
         if kind in (AckKind.FENCED, AckKind.CONFLICT):
             _log.warning("kernel takes no more events (%s): %s", kind.value, detail, extra={"attempt": attempt_key})
@@ -333,13 +336,34 @@ class Outbox:
         small = replace(_without_result(event), warnings=(), exception_types=(), error=reason, reason=reason)
         return self._encode(replace(small, state=FinishedState.FAILED, reason_code="result_too_large"))
 
+    def _tell_again(self, attempt_key: str, acked: int) -> None:
+        """Tell the outcome to a kernel that had acknowledged it and lacks what came before: its history was restored.
+
+        Those events are gone; the outcome takes the number that the kernel expects.
+        """
+        answer = self._answers.get(attempt_key)
+        if answer is None or (answer.event is not None and answer.seq == acked + 1):
+            return
+        event = answer.event or self._encode(_forgotten())
+        self._answers.remember(attempt_key, seq=acked + 1, event=event)
+        self._says[attempt_key] = self._answer(attempt_key)
+        self._turns.nudge()
+
     def _answer(self, attempt_key: str) -> BatchGroup:
         answer = self._answers.get(attempt_key)
         if answer is None:
             return BatchGroup(attempt_key=attempt_key, first_seq=1, unknown=True)
         if answer.event is None:
-            return BatchGroup(attempt_key=attempt_key, first_seq=answer.seq + 1)
+            # Where even the number is forgotten, one that a kernel which still waits for the outcome calls a gap.
+            return BatchGroup(attempt_key=attempt_key, first_seq=(answer.seq or _FORGOTTEN_SEQ) + 1)
         return BatchGroup(attempt_key=attempt_key, first_seq=answer.seq, events=(answer.event,))
+
+
+def _forgotten() -> Finished:
+    text = "the kernel's history is an older one; the attempt has ended since, and the host no longer holds how"
+    return Finished(
+        at_us=time.time_ns() // 1000, state=FinishedState.FAILED, error=text, reason_code="outcome_lost", reason=text
+    )
 
 
 def _without_result(event: Finished) -> Finished:

@@ -21,6 +21,7 @@ SEGMENT_BYTES = 8 << 20
 _PROBE_BYTES = 1 << 20
 _PROBE_SECONDS = 1.0
 _EXCLUSIVE_SHARE = 0.9
+_MEMORY_SHARE = 8
 
 
 class MemoryBlock:
@@ -177,9 +178,12 @@ class SpillStore:
         return self.memory_bytes >= self._memory_cap
 
     def has_room(self, *, exclusive: bool) -> bool:
-        """Return False where workers have to wait: at the cap, exclusive ones first, or while the disk is full."""
+        """Return False where workers have to wait: at the cap, exclusive ones first, or while the disk is full.
+
+        A full disk holds nobody up once what had to stay in memory is delivered, but for an eighth of its bound.
+        """
         if self._failed_at is not None and not self._disk_recovered():
-            return False
+            return self.memory_bytes <= self._memory_cap // _MEMORY_SHARE
         return self.spilled_bytes < (self._cap * _EXCLUSIVE_SHARE if exclusive else self._cap)
 
     def open_segment(self, first_seq: int) -> Segment:

@@ -6,6 +6,8 @@ import asyncio
 import logging
 from pathlib import Path
 
+from nomaflow.client import split_addresses
+
 __all__ = ["AddressSource", "is_unix"]
 
 _log = logging.getLogger(__name__)
@@ -26,7 +28,7 @@ class AddressSource:
     """
 
     def __init__(self, *, given: str, file: Path) -> None:
-        self._given = tuple(each.strip() for each in given.split(",") if each.strip())
+        self._given = split_addresses(given)
         self._file = file
         self._told = False
 

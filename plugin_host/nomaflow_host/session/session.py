@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import grpc.aio
 
+from nomaflow.client import split_addresses
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
 from nomaflow_host.errors import KernelRefused, ProtocolUnsupported
 from nomaflow_host.outbox import Outbox
@@ -27,6 +28,10 @@ _log = logging.getLogger(__name__)
 
 _WELCOME_SECONDS = 10.0
 _REFUSED_SECONDS = 10.0
+_LONGEST_PAUSE = 8.0  # with its jitter under 10: a host is back that soon after its kernel
+
+_NEXT_SECONDS = 0.2
+_STANDBY_SECONDS = 2.0  # whoever stands by may lead at any time
 
 
 class HostSession:
@@ -57,10 +62,12 @@ class HostSession:
         self._clock = KernelClock(clock=boot_clock)
         self._introducer = Introducer(runner=runner, incarnation=identity.incarnation)
         self._guard = GraceGuard(clock=self._clock, outbox=outbox, runner=runner)
-        self._backoff = Backoff(first=0.5, most=10.0)
+        self._backoff = Backoff(first=0.5, most=_LONGEST_PAUSE)
         self._conversation: Conversation | None = None
-        self._leader = ""
+        self._leaders: list[str] = []
         self._turn = 0
+        self._round = 1
+        self._stood_by = False
         self._trouble = ""
         self._welcomed_once = False
         self._leaving = False
@@ -95,6 +102,11 @@ class HostSession:
         if self._conversation is not None:
             self._conversation.beat_soon()
 
+    @property
+    def idle(self) -> bool:
+        """True where the kernel has acknowledged everything there was to say."""
+        return self._outbox.empty
+
     async def flush(self, seconds: float) -> bool:
         """Wait until the kernel has acknowledged everything; False where it has not within *seconds*."""
         loop = asyncio.get_running_loop()
@@ -112,11 +124,11 @@ class HostSession:
             await self._conversation.say_goodbye()
 
     async def _next_address(self) -> str:
-        if self._leader:
-            address, self._leader = self._leader, ""
-            return address
+        if self._leaders:
+            return self._leaders.pop(0)
         known = await self._addresses.wait()
         address = known[self._turn % len(known)]
+        self._round = len(known)
         self._turn += 1
         return address
 
@@ -133,7 +145,7 @@ class HostSession:
             self._conversation = None
             self._clock.forget_session()
             self._outbox.rewind_all()
-        return self._backoff.next()
+        return self._pause()
 
     async def _one_session(self, address: str) -> None:
         async with Link(address=address, token=self._token()) as link:
@@ -188,6 +200,7 @@ class HostSession:
         self._clock.welcomed(sent_at)
         self._stop_watching()
         self._backoff.reset()
+        self._stood_by = False
         self._trouble = ""
         self._welcomed_once = True
         if welcome.manifest_wanted:
@@ -207,10 +220,12 @@ class HostSession:
         """Return the seconds to wait after a failed session."""
         if failure.kind is FailureKind.WRONG_PROTOCOL:
             raise self._unsupported(failure.metadata.get("min", ""), failure.metadata.get("max", ""))
-        if failure.kind is FailureKind.NOT_LEADER and failure.metadata.get("leader"):
-            self._leader = failure.metadata["leader"]
-            self._lost(address, f"another kernel leads, at {self._leader}")
-            return self._backoff.next()
+        if failure.kind is FailureKind.NOT_LEADER:
+            self._leaders = list(split_addresses(failure.metadata.get("leader", "")))
+            where = f", at {', '.join(self._leaders)}" if self._leaders else ""
+            self._lost(address, f"it stands by, another kernel leads{where}")
+            self._stood_by = True
+            return self._pause()
         if failure.kind is FailureKind.REFUSED:
             if not (self._welcomed_once or is_unix(address) or self._token()):
                 raise KernelRefused(
@@ -220,7 +235,13 @@ class HostSession:
             self._lost(address, f"the kernel refuses this host: {failure.text}")
             return _REFUSED_SECONDS
         self._lost(address, str(failure))
-        return self._backoff.next()
+        return self._pause()
+
+    def _pause(self) -> float:
+        """Return the seconds to wait before the next try: few while there are addresses that were not tried yet."""
+        if self._leaders or self._turn % self._round:
+            return _NEXT_SECONDS
+        return min(self._backoff.next(), _STANDBY_SECONDS if self._stood_by else _LONGEST_PAUSE)
 
     def _lost(self, address: str, why: str) -> None:
         """Log why there is no session: the first time for people, then only where the reason is another."""

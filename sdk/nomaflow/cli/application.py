@@ -15,8 +15,10 @@ from nomaflow.cli.commands import (
     calling,
     checking,
     cron,
+    examining,
     hosts,
     jobs,
+    keeping,
     logs,
     parts,
     pausing,
@@ -37,6 +39,25 @@ Start with: nomaflow init DIR, then nomaflow up DIR, then nomaflow run JOB --fol
 """
 
 
+_GROUPS = (
+    scaffolding,
+    parts,
+    checking,
+    jobs,
+    running,
+    runs,
+    logs,
+    hosts,
+    pausing,
+    cron,
+    calling,
+    keeping,
+    examining,
+    version,
+)
+"""In the order of the help."""
+
+
 def build() -> typer.Typer:
     """Return the application with all its commands."""
     app = typer.Typer(
@@ -48,7 +69,7 @@ def build() -> typer.Typer:
         context_settings={"auto_envvar_prefix": "NOMAFLOW", "help_option_names": ["-h", "--help"]},
     )
     app.callback()(_root)
-    for group in (scaffolding, parts, checking, jobs, running, runs, logs, hosts, pausing, cron, calling, version):
+    for group in _GROUPS:
         group.register(app)
     return app
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import inspect
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,13 +26,13 @@ class Output(enum.StrEnum):
 class Invocation:
     """What the shared options say.
 
-    :param address: of the kernel; None means the project's
+    :param address: of the kernel, or of several; empty means the project's
     :param token: given by name; None means none or the project's
     """
 
     output: Output = Output.TEXT
     project: Path | None = None
-    address: str | None = None
+    address: tuple[str, ...] = ()
     token: str | None = None
     token_file: Path | None = None
 
@@ -51,9 +52,11 @@ _PROJECT = Annotated[
     ),
 ]
 _ADDRESS = Annotated[
-    str | None,
+    list[str] | None,
     typer.Option(
-        "--address", envvar="NOMAFLOW_ADDRESS", help="The kernel: unix:/path or host:port; else the project's."
+        "--address",
+        show_envvar=False,
+        help="The kernel: unix:/path or host:port, several with commas; else NOMAFLOW_ADDRESS, else the project's.",
     ),
 ]
 _TOKEN = Annotated[
@@ -94,11 +97,20 @@ def _with_options(function: Command, options: dict[str, Any]) -> Command:
     ]
 
     def command(**given: Any) -> None:
-        invocation = Invocation(**{name: given.pop(name) for name in options})
+        shared_values = {name: given.pop(name) for name in options}
+        if "address" in shared_values:
+            shared_values["address"] = _addresses(shared_values["address"])
+        invocation = Invocation(**shared_values)
         function(invocation=invocation, **given)
 
     _describe(command, function, [*own, *shared])
     return command
+
+
+def _addresses(given: list[str] | None) -> tuple[str, ...]:
+    """Return the addresses given; read here, since typer would split the variable at spaces, which paths may have."""
+    variable = os.environ.get("NOMAFLOW_ADDRESS", "")
+    return tuple(given or ([variable] if variable else []))
 
 
 def _describe(command: Command, function: Command, parameters: Iterable[inspect.Parameter]) -> None:

@@ -20,6 +20,7 @@ from nomaflow.client import (
     KernelUnreachable,
     ProjectAddress,
     read_token,
+    split_addresses,
 )
 
 if TYPE_CHECKING:
@@ -47,12 +48,12 @@ def address_source(invocation: Invocation) -> AddressSource:
     token = invocation.token or ""
     if not token and invocation.token_file is not None:
         token = read_token(invocation.token_file)
-    if invocation.address is None:
+    if not invocation.address:
         return ProjectAddress(project=require_project(invocation.project), secret=token)
-    address = _checked(invocation.address)
-    if not token and not address.startswith("unix:"):
+    addresses = [_checked(each) for each in split_addresses(",".join(invocation.address))]
+    if not token and not all(each.startswith("unix:") for each in addresses):
         token = _project_token(invocation)
-    return FixedAddress(address=address, secret=token)
+    return FixedAddress.of(addresses, token=token)
 
 
 def _checked(address: str) -> str:

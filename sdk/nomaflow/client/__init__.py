@@ -16,7 +16,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from nomaflow.client.address import AddressSource, FixedAddress, ProjectAddress, read_token
+from nomaflow.client.address import AddressSource, FixedAddress, ProjectAddress, read_token, split_addresses
 from nomaflow.client.errors import (
     ClientError,
     InvalidRequest,
@@ -51,6 +51,7 @@ __all__ = [
     "TriggerOrder",
     "Unauthenticated",
     "read_token",
+    "split_addresses",
 ]
 
 _LAZY = {

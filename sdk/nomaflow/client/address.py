@@ -1,22 +1,32 @@
-"""Where a project's kernel is: its address and the token for it. Loads no gRPC."""
+"""Where a project's kernel is: its addresses and the token for it. Loads no gRPC."""
 
 from __future__ import annotations
 
+import re
 import shlex
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from nomaflow.client.errors import KernelUnreachable, Unauthenticated
 
-__all__ = ["AddressSource", "FixedAddress", "ProjectAddress", "read_token"]
+__all__ = ["AddressSource", "FixedAddress", "ProjectAddress", "read_token", "split_addresses"]
+
+_COMMA = re.compile(r",\s*(?=unix:|[^/,]+:\d+\s*(?:,|$))")
+"""A comma before an address; one within a path is part of it."""
+
+
+def split_addresses(text: str) -> tuple[str, ...]:
+    """Return the addresses in a text that separates them by commas."""
+    return tuple(each.strip() for each in _COMMA.split(text) if each.strip(", "))
 
 
 class AddressSource(Protocol):
     """Says where the kernel is now. Asked again at every reconnect, since a kernel may come back elsewhere."""
 
-    def current(self) -> str:
-        """Return ``unix:/path/kernel.sock`` or ``host:port``.
+    def addresses(self) -> tuple[str, ...]:
+        """Return each ``unix:/path/kernel.sock`` or ``host:port`` of a kernel: one leads, the others stand by.
 
         :raises KernelUnreachable: where there is no address
         """
@@ -30,14 +40,24 @@ class AddressSource(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FixedAddress:
-    """An address given by name, with the token for it."""
+    """An address given by name, with the token for it.
+
+    :param address: several, separated by commas, where kernels stand by for each other
+    :param secret: one token for all of them
+    """
 
     address: str
     secret: str = ""
 
-    def current(self) -> str:
-        """Return the address."""
-        return self.address
+    @classmethod
+    def of(cls, addresses: str | Iterable[str], *, token: str = "") -> FixedAddress:
+        """Return a source of one address or of several."""
+        text = addresses if isinstance(addresses, str) else ",".join(addresses)
+        return cls(address=text, secret=token)
+
+    def addresses(self) -> tuple[str, ...]:
+        """Return the addresses."""
+        return split_addresses(self.address)
 
     def token(self) -> str:
         """Return the token."""
@@ -74,6 +94,13 @@ class ProjectAddress:
                 fix=f"start one with: nomaflow up {shlex.quote(str(self.project))}",
             )
         return text.splitlines()[0]
+
+    def addresses(self) -> tuple[str, ...]:
+        """Return what the file says now.
+
+        :raises KernelUnreachable: where the file is missing or empty
+        """
+        return (self.current(),)
 
     def token(self) -> str:
         """Return the given token, or on TCP the one of the project's token file."""

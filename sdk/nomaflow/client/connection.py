@@ -12,6 +12,7 @@ import grpc
 from nomaflow.client.backoff import Backoff
 from nomaflow.client.errors import ClientError, KernelUnreachable
 from nomaflow.client.failures import client_error, retryable
+from nomaflow.client.routing import Route
 from nomaflow_api.v1 import kernel_service_pb2_grpc
 
 if TYPE_CHECKING:
@@ -37,6 +38,13 @@ CHANNEL_OPTIONS: Final[tuple[tuple[str, int], ...]] = (
 )
 """Without the ping timeout a frozen peer is noticed only after 70 s. Retries are made here, not by gRPC."""
 
+_HEALTH = "/grpc.health.v1.Health/Check"
+_SERVING = b"\x08\x01"
+"""The encoded answer with status SERVING."""
+
+_FAILOVER_SECONDS = 25.0
+"""How long to try where a kernel stands by: it takes over within 20 s."""
+
 _ANSWERS = frozenset({"STORE_BUSY", "STORE_ERROR", "STORE_UNAVAILABLE"})
 """Reasons of a kernel that is there and cannot do it just now."""
 
@@ -44,7 +52,7 @@ _ANSWERS = frozenset({"STORE_BUSY", "STORE_ERROR", "STORE_UNAVAILABLE"})
 class Connection:
     """Calls a kernel and hides its restarts for as long as it was told to.
 
-    :param source: says where the kernel is; asked again at every try
+    :param source: says where the kernel is, or several of which one leads; asked again at every try
     :param connect_seconds: how long to try for a first answer
     :param retry_seconds: how long to try for an answer once the kernel has answered
     :param on_connected: called with False when an answering kernel goes away and with True when it is back
@@ -60,12 +68,14 @@ class Connection:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._source = source
+        self._route = Route(source=source)
         self._connect_seconds = connect_seconds
         self._retry_seconds = retry_seconds
         self._on_connected = on_connected
         self._clock = clock
         self._answered = False
         self._away = False
+        self._stood_by = False
         self._address = ""
         self._channel: grpc.aio.Channel | None = None
         self._stub: Any = None
@@ -93,6 +103,19 @@ class Connection:
                 self.note_answer()
                 return reply
 
+    async def is_serving(self, *, timeout: float) -> bool:  # noqa: ASYNC109  # gRPC's own deadline
+        """Ask the standard health service whether the kernel serves. The answer is two bytes, so no stub is needed.
+
+        :raises ClientError: when it does not answer
+        """
+        try:
+            _, metadata = await self._ready()
+            check: Any = self._channel.unary_unary(_HEALTH) if self._channel is not None else None
+            reply: bytes = await check(b"", timeout=timeout, metadata=metadata)
+        except (grpc.aio.AioRpcError, KernelUnreachable) as error:
+            raise self.translate(error) from None
+        return reply == _SERVING
+
     async def stream(self, method: str, request: Callable[[], Message]) -> AsyncIterator[Any]:
         """Yield the messages of a stream; where the kernel goes away, ask again with a new ``request()``.
 
@@ -117,7 +140,7 @@ class Connection:
                     call.cancel()
 
     async def _ready(self) -> tuple[Any, tuple[tuple[str, str], ...]]:
-        address = self._source.current()
+        address = self._route.address()
         if self._channel is None or address != self._address:
             await self.close()
             self._address = address
@@ -130,6 +153,7 @@ class Connection:
     def note_answer(self) -> None:
         """Remember that the kernel has answered, and say so where it had been away."""
         self._answered = True
+        self._stood_by = False
         if self._away:
             self._away = False
             if self._on_connected is not None:
@@ -144,7 +168,13 @@ class Connection:
 
     def give_up_after(self) -> float:
         """Return how many seconds to go on trying."""
-        return self._retry_seconds if self._answered else self._connect_seconds
+        usual = self._retry_seconds if self._answered else self._connect_seconds
+        return max(usual, _FAILOVER_SECONDS) if self._stood_by else usual
+
+    def note_failure(self, error: ClientError) -> None:
+        """Ask elsewhere next time, where there is an elsewhere."""
+        self._stood_by = self._stood_by or error.reason == "NOT_LEADER"
+        self._route.failed(error)
 
     def now(self) -> float:
         """Return the monotonic time."""
@@ -152,7 +182,10 @@ class Connection:
 
     def translate(self, error: grpc.aio.AioRpcError | KernelUnreachable) -> ClientError:
         """Return the client's error for ``error``."""
-        return client_error(error, address=self._address) if isinstance(error, grpc.aio.AioRpcError) else error
+        if not isinstance(error, grpc.aio.AioRpcError):
+            return error
+        away = error.code() is grpc.StatusCode.UNAVAILABLE
+        return client_error(error, address=self._route.tried(self._address) if away else self._address)
 
 
 class _Trial:
@@ -173,7 +206,10 @@ class _Trial:
         translated = self._connection.translate(error)
         if isinstance(translated, KernelUnreachable) and translated.reason not in _ANSWERS:
             self._connection.note_away()
-        delay = max(self._backoff.delay(), translated.retry_after or 0)
+        self._connection.note_failure(translated)
+        # Who stands by says when it may lead itself; the leader is to be asked at once.
+        patience = 0.0 if translated.metadata.get("leader") else translated.retry_after or 0.0
+        delay = max(self._backoff.delay(), patience)
         now = self._connection.now()
         # Counted from here, not from the last message: a stream may have been idle for long before it broke.
         self._first_failure = now if self._first_failure is None else self._first_failure

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
@@ -34,7 +34,8 @@ class KernelClient:
     request id. Streams go on after the last thing they yielded, so a restart of the kernel leaves no gap.
     Every method may raise the errors of :mod:`nomaflow.client.errors`.
 
-    :param address: ``unix:/path/kernel.sock``, ``host:port``, or a source that is asked at every try
+    :param address: ``unix:/path/kernel.sock``, ``host:port``, or a source that is asked at every try; several, in
+        a list or separated by commas, where kernels stand by for each other: the client finds the one that leads
     :param token: sent as a bearer token; empty for none
     :param by: names the caller in triggers, cancels and pauses, for the record
     :param connect_seconds: how long to try for a first answer
@@ -44,7 +45,7 @@ class KernelClient:
 
     def __init__(
         self,
-        address: str | AddressSource,
+        address: str | Sequence[str] | AddressSource,
         *,
         token: str = "",
         by: str = "",
@@ -52,7 +53,7 @@ class KernelClient:
         retry_seconds: float = 60.0,
         on_connected: Callable[[bool], None] | None = None,
     ) -> None:
-        source = FixedAddress(address=address, secret=token) if isinstance(address, str) else address
+        source = FixedAddress.of(address, token=token) if isinstance(address, str | Sequence) else address
         self._by = by
         self._connection = Connection(
             source=source,
@@ -76,6 +77,10 @@ class KernelClient:
     async def get_kernel(self) -> values.KernelView:
         """Return what kernel this is."""
         return decoding.kernel(await self._read("GetKernel", service.GetKernelRequest()))
+
+    async def is_serving(self) -> bool:
+        """Return whether the kernel says that it can do its work: False while its store cannot be written."""
+        return await self._connection.is_serving(timeout=_READ_SECONDS)
 
     async def trigger(self, order: TriggerOrder | str) -> values.Triggered:
         """Start one run, of a job's id or as an order says. Returns once the run is durable."""

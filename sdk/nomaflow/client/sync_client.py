@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
@@ -65,7 +65,7 @@ class SyncKernelClient:
 
     def __init__(
         self,
-        address: str | AddressSource,
+        address: str | Sequence[str] | AddressSource,
         *,
         token: str = "",
         by: str = "",

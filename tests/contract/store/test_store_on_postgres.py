@@ -14,7 +14,7 @@ from store_histories import T0, Ids, queue, start
 from store_places import PostgresPlace
 
 from nomaflow_kernel.store import open_store
-from nomaflow_kernel.store.errors import BackupRefused, SchemaTooNew, StaleEpoch, StoreFull, StoreUnavailable
+from nomaflow_kernel.store.errors import SchemaTooNew, StoreFull, StoreUnavailable
 from nomaflow_kernel.store.sql_store import SqlStore
 
 pytestmark = pytest.mark.postgres
@@ -180,21 +180,8 @@ async def test_no_room_on_the_server_is_a_full_store(store: SqlStore, postgres_p
     assert (await store.apply([queue(run_id)], at_us=T0)).events[0].seq == 1
 
 
-async def test_a_second_kernel_fences_the_first(store: SqlStore, postgres_place: PostgresPlace) -> None:
-    """Whoever opens last has the higher epoch; the older one's first write fails, its reads go on."""
-    newer = open_store(postgres_place.url)
-    info = await newer.open()
-    assert info.epoch == 2
-    run_id = ids.new()
-    await newer.apply([queue(run_id)], at_us=T0)
-    with pytest.raises(StaleEpoch, match="own epoch 1, found 2"):
-        await store.apply([start(run_id)], at_us=T0)
-    assert (await store.run_details([run_id]))[0].run.state == "QUEUED"
-    await newer.close()
-
-
 async def test_what_cannot_be_opened_says_why_and_leaves_nothing(postgres_place: PostgresPlace) -> None:
-    """A missing database, an unreachable server and a newer schema are clear errors; backups are pg_dump's."""
+    """A missing database, an unreachable server and a newer schema are clear errors."""
     threads = threading.active_count()
     with pytest.raises(StoreUnavailable, match="does not exist"):
         await open_store(postgres_place.url.replace(postgres_place.name, "nowhere")).open()
@@ -202,8 +189,6 @@ async def test_what_cannot_be_opened_says_why_and_leaves_nothing(postgres_place:
         await open_store("postgresql+asyncpg://nomaflow@/x?host=/nonexistent").open()
     store = open_store(postgres_place.url)
     await store.open()
-    with pytest.raises(BackupRefused, match="pg_dump"):
-        await store.backup("x")
     await store.close()
     await postgres_place.sql("UPDATE alembic_version SET version_num = '9999'")
     with pytest.raises(SchemaTooNew, match="'9999'"):

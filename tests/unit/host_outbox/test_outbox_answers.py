@@ -120,6 +120,38 @@ def test_a_kernel_that_is_behind_what_it_confirmed_still_gets_the_outcome(make: 
     assert (batch.groups[0].first_seq, len(batch.groups[0].events)) == (2, 1)
 
 
+def test_a_restored_kernel_is_told_an_outcome_it_had_acknowledged(make: Callable[..., Outbox]) -> None:
+    """It sends the attempt again, lacks what came before the outcome, and gets that under the number it expects."""
+    outbox = make()
+    outbox.accept(order())
+    for body in (b"1", b"2", b"3"):
+        outbox.log(KEY, chunk(body))
+    outbox.finished(KEY, finished())
+    acknowledge(outbox, outbox.next_batch())
+    assert not outbox.accept(order())
+    outbox.next_batch()
+    outbox.acknowledge(KEY, 1, AckKind.GAP)
+    batch = outbox.next_batch()
+    assert batch is not None
+    assert (batch.groups[0].first_seq, batch.groups[0].events) == (2, (b"finished SUCCEEDED  ",))
+    outbox.acknowledge(KEY, 1, AckKind.GAP)
+    assert outbox.next_batch() is None, "told once for each number"
+    outbox.acknowledge(KEY, 2, AckKind.OK)
+    assert outbox.empty
+
+
+def test_an_outcome_that_is_no_longer_held_is_told_as_lost(make: Callable[..., Outbox]) -> None:
+    """A restored kernel that waits for a large outcome gets a failure that says so, and does not wait for ever."""
+    outbox = make()
+    outbox.accept(order())
+    outbox.finished(KEY, finished(extras_json=b"x" * 10_000))
+    acknowledge(outbox, outbox.next_batch())
+    assert not outbox.accept(order())
+    outbox.next_batch()
+    outbox.acknowledge(KEY, 0, AckKind.GAP)
+    assert texts(outbox.next_batch()) == {KEY: [b"finished FAILED outcome_lost "]}
+
+
 def test_a_repeated_dispatch_reports_the_state_again(make: Callable[..., Outbox], clock: Clock) -> None:
     """Running, finished or long acknowledged: the key starts nothing and its state is said once more."""
     outbox = make()

@@ -91,6 +91,33 @@ def test_a_full_disk_holds_workers_and_loses_nothing(
     assert deliver_all(outbox)[KEY] == [b"1", b"2", b"3", b"4"]
 
 
+def test_a_disk_that_stays_full_holds_nobody_for_ever(
+    make: Callable[..., Outbox], clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once the kernel has taken what had to stay in memory, workers go on, though there is no space yet."""
+    outbox = make(memory_cap_bytes=800)
+    freed = []
+    outbox.when_room(lambda: freed.append(True))
+    outbox.accept(order())
+    outbox.log(KEY, chunk(b"1" * 800))
+
+    def no_space(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", no_space)
+    monkeypatch.setattr(os, "posix_fallocate", no_space)
+    outbox.log(KEY, chunk(b"2" * 200))
+    assert not outbox.may_read(exclusive=False)
+    clock.now += 2
+    assert not outbox.may_read(exclusive=False)
+    assert outbox.saturated
+    while (batch := outbox.next_batch()) is not None:
+        acknowledge(outbox, batch)
+    assert freed
+    assert outbox.may_read(exclusive=True)
+    assert not outbox.saturated
+
+
 def test_a_short_write_is_completed(make: Callable[..., Outbox], monkeypatch: pytest.MonkeyPatch) -> None:
     """A disk that takes an event in pieces gets all of it."""
     outbox = make(memory_cap_bytes=0)

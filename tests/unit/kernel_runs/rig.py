@@ -231,6 +231,7 @@ class Rig:
         self.settings = EngineSettings(heartbeat_seconds=0.5, lease_seconds=2, grace_seconds=10, grace_margin_seconds=1)
         self.hosts: list[PlayedHost] = []
         self.ended: list[Exception] = []
+        self.troubles: list[Exception] = []
         self.store: Store
         self.info: StoreInfo
         self.feed: EventFeed
@@ -249,6 +250,7 @@ class Rig:
             feed=self.feed,
             settings=self.settings,
             on_ended=self.ended.append,
+            on_trouble=self.troubles.append,
         )
         await self.engine.start()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from rig import PlayedHost, Rig, failed, finished, job, started, step
 
 from nomaflow_kernel.domain.hosting import (
@@ -203,6 +204,20 @@ async def test_retry_on_lost_runs_again(rig: Rig) -> None:
     assert verdicts[0].action is VerdictAction.KILL
     await other.finish(second.attempt_key)
     assert await rig.state(run_id) is RunState.SUCCEEDED
+
+
+@pytest.mark.parametrize("may_run_again", [True, False])
+async def test_a_host_that_kept_the_grace_itself(rig: Rig, may_run_again: bool) -> None:
+    """An attempt that its host killed for the kernel's silence is tried again, like one the kernel gave up."""
+    rig.jobs.add(job("a", retry_on_lost=may_run_again))
+    host = await rig.host()
+    run_id = (await rig.trigger("a")).run_id
+    await host.finish((await host.dispatch()).attempt_key, failed("host_lost"))
+    if may_run_again:
+        second = await host.dispatch(2)
+        assert second.attempt == 2
+        await host.finish(second.attempt_key)
+    assert await rig.state(run_id) is (RunState.SUCCEEDED if may_run_again else RunState.FAILED)
 
 
 async def test_a_proven_crash_fails_the_attempt_and_the_policy_decides(rig: Rig) -> None:

@@ -134,13 +134,15 @@ CHANGES: Mapping[type[Any], Change] = {
         _always(
             _update(
                 "runs",
-                # Retention goes by the newest fire that the row stands for.
-                "fold_last_us = {bigint}, fold_count = fold_count + {bigint}, finished_at_us = {bigint}",
+                # Retention goes by the newest fire that the row stands for. One that comes late moves nothing back.
+                "fold_count = fold_count + {bigint}"
+                ", fold_last_us = CASE WHEN fold_last_us < {bigint} THEN {bigint} ELSE fold_last_us END"
+                ", finished_at_us = CASE WHEN finished_at_us < {bigint} THEN {bigint} ELSE finished_at_us END",
                 key=_RUN + " AND fold_count IS NOT NULL",
                 sources={RunState.SKIPPED, RunState.MISSED},
             )
         ),
-        lambda t: (t.last_us, t.add_count, t.last_us, t.run_id),
+        lambda t: (t.add_count, *[t.last_us] * 4, t.run_id),
     ),
     RequestCancel: Change(
         _always(

@@ -1,6 +1,6 @@
 """Measures what injection, coercion and normalisation add to one call of a callable.
 
-    python tests/bench/bench_authoring.py [--rounds 7] [--calls 5000]
+    python -m bench.authoring [--rounds 7] [--calls 5000]
 
 Prints one JSON object: the machine, and for each kind of callable the microseconds a call that are added to calling it
 directly: the median of the rounds, the least and the most. The promise is under 50 µs.

@@ -1,6 +1,6 @@
 """Measures stops through the whole system: client, kernel, host, worker, and back.
 
-    python tests/bench/bench_stopping.py [--cancels 300] [--beside 100] [--kills 20]
+    python -m bench.stopping [--cancels 300] [--beside 100] [--kills 20]
 
 Prints one JSON object: the machine, and for each figure its count, median, 99th percentile, least and most, in
 milliseconds.
@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "e2e"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "e2e"))
 
 from stopping_system import Ledger, System
 

@@ -1,6 +1,6 @@
-"""Measures the scheduler with real processes: loading 10,000 jobs from the store, and 1,000 fires in one second.
+"""M5: measures the scheduler with real processes: loading 10,000 jobs from the store, and 1,000 fires in one second.
 
-    python tests/bench/bench_scheduling.py [--jobs 10000] [--due 1000] [--max-async 200] [--rounds 5]
+    python -m bench.scheduling [--jobs 10000] [--due 1000] [--max-async 200] [--rounds 5]
 
 Prints one JSON object: the machine, and for each figure its rounds, median, least and most.
 """
@@ -26,6 +26,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from bench.system import SqliteLook
 from nomaflow.client import KernelClient
 
 _ZONES = ("UTC", "Europe/Paris", "America/New_York", "Asia/Kolkata", "Australia/Lord_Howe")
@@ -35,6 +36,7 @@ _CODE = '''"""A step that does nothing."""
 async def nothing(**_):
     return 1
 '''
+_LAST_START = "SELECT max(a.started_at_us) FROM attempts a JOIN runs r USING (run_id) WHERE r.trigger_at_us = {}"
 _PATIENCE = 120.0
 _JOBS_PER_FILE = 2_000
 
@@ -131,8 +133,8 @@ async def until_known(client: KernelClient, jobs: int) -> None:
             await asyncio.sleep(0.05)
 
 
-async def fired(client: KernelClient, due: int, at: datetime) -> dict[str, float]:
-    """Wait for the runs of one instant and return how long after it they were dispatched and over."""
+async def fired(client: KernelClient, due: int, at: datetime, look: SqliteLook) -> dict[str, float]:
+    """Wait for the runs of one instant and return how long after it they were dispatched, started and over."""
     async with asyncio.timeout(_PATIENCE):
         while True:
             runs = [run async for run in client.list_runs() if run.trigger.at == at]
@@ -143,7 +145,14 @@ async def fired(client: KernelClient, due: int, at: datetime) -> dict[str, float
     assert {run.state for run in runs} == {"SUCCEEDED"}, {run.state for run in runs}
     dispatched = sorted((run.started_at - at).total_seconds() for run in runs if run.started_at)
     over = max((run.finished_at - at).total_seconds() for run in runs if run.finished_at)
-    return {"first_dispatched": dispatched[0], "last_dispatched": dispatched[-1], "last_finished": over}
+    instant = round(at.timestamp() * 1_000_000)
+    started = look.rows(_LAST_START.format(instant))[0][0] - instant
+    return {
+        "first_dispatched": dispatched[0],
+        "last_dispatched": dispatched[-1],
+        "last_started": started / 1_000_000,
+        "last_finished": over,
+    }
 
 
 async def measure_due(options: argparse.Namespace, project: Path, processes: Processes) -> dict[str, float]:
@@ -156,7 +165,7 @@ async def measure_due(options: argparse.Namespace, project: Path, processes: Pro
         late = (datetime.now(UTC) - at).total_seconds()
         if late > -1:
             raise SystemExit(f"the reload took until {late:.1f} s after the fire; raise --lead")
-        return await fired(client, options.due, at)
+        return await fired(client, options.due, at, SqliteLook(project / ".nomaflow" / "kernel.db"))
 
 
 def measure(options: argparse.Namespace, project: Path) -> dict[str, list[dict[str, float]]]:
@@ -200,8 +209,8 @@ def summary(rounds: Sequence[dict[str, float]]) -> dict[str, Any]:
     }
 
 
-def main() -> None:
-    """Measure and print."""
+def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Return the options."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--jobs", type=int, default=10_000)
     parser.add_argument("--due", type=int, default=1_000)
@@ -209,7 +218,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--due-rounds", type=int, default=3)
     parser.add_argument("--lead", type=float, default=25.0, help="seconds for the reload before the fire")
-    options = parser.parse_args()
+    return parser.parse_args(arguments)
+
+
+def rounds(options: argparse.Namespace) -> dict[str, list[dict[str, float]]]:
+    """Make a project, measure with it, and remove it."""
     project = Path(tempfile.mkdtemp(prefix="nb-"))
     try:
         (project / "nomaflow.toml").write_text(f'[host]\nname = "bench"\nmax_async = {options.max_async}\n')
@@ -217,9 +230,15 @@ def main() -> None:
         code.mkdir(parents=True)
         (code / "__init__.py").write_text("")
         (code / "noop.py").write_text(_CODE)
-        results = measure(options, project)
+        return measure(options, project)
     finally:
         shutil.rmtree(project)
+
+
+def main() -> None:
+    """Measure and print."""
+    options = parsed()
+    results = rounds(options)
     machine = {"cores": os.cpu_count(), "python": platform.python_version(), "load": os.getloadavg()}
     print(json.dumps({"machine": machine, "options": vars(options), **{k: summary(v) for k, v in results.items()}}))
 

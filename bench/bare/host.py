@@ -1,0 +1,58 @@
+"""The bare host: ``python -m bench.bare.host ADDRESS``. It runs nothing and says that it is done."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+
+import grpc
+
+from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
+from nomaflow_api.v1 import host_gateway_service_pb2_grpc, run_pb2
+
+
+class Host:
+    """Reads dispatches, and reports with one call under way at a time."""
+
+    def __init__(self, stub: host_gateway_service_pb2_grpc.HostGatewayServiceStub) -> None:
+        self._stub = stub
+        self._unsent: list[gateway.AttemptReport] = []
+        self._some = asyncio.Event()
+
+    async def read(self) -> None:
+        """Run a task for each dispatch."""
+        call = self._stub.Attach(iter(()))
+        tasks: set[asyncio.Task[None]] = set()
+        async for message in call:  # type: ignore[attr-defined]  # the stub is typed for synchronous channels
+            for command in message.commands.commands:
+                task = asyncio.create_task(self._run(command.dispatch.attempt_key))
+                tasks.add(task)
+                task.add_done_callback(tasks.discard)
+
+    async def report(self) -> None:
+        """Report what has gathered while the last call was under way."""
+        while True:
+            await self._some.wait()
+            self._some.clear()
+            unsent, self._unsent = self._unsent, []
+            await self._stub.Report(gateway.ReportRequest(incarnation="bare", epoch=1, attempts=unsent))  # type: ignore[misc]  # as above
+
+    async def _run(self, key: str) -> None:
+        started = gateway.AttemptStarted(at_us=time.time_ns() // 1000, worker_pid=os.getpid())
+        finished = gateway.AttemptFinished(at_us=time.time_ns() // 1000, state=run_pb2.ATTEMPT_STATE_SUCCEEDED)
+        events = [gateway.AttemptEvent(started=started), gateway.AttemptEvent(finished=finished)]
+        self._unsent.append(gateway.AttemptReport(attempt_key=key, first_seq=1, events=events))
+        self._some.set()
+
+
+async def main() -> None:
+    """Serve until the kernel is gone."""
+    async with grpc.aio.insecure_channel(sys.argv[1]) as channel:
+        host = Host(host_gateway_service_pb2_grpc.HostGatewayServiceStub(channel))
+        await asyncio.gather(host.read(), host.report())
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,111 @@
+"""What is measured, what is to be reached, and what other engines reached on the same kind of machine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["TARGETS", "Target"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Target:
+    """One row of the table.
+
+    :param name: of the series of values
+    :param what: in words
+    :param unit: of the values
+    :param reach: the figure to reach; None where none was set
+    :param more_is_better: whether the median has to be at least, or at most that
+    :param peers: the same work elsewhere, in words
+    """
+
+    name: str
+    what: str
+    unit: str
+    reach: float | None
+    more_is_better: bool = True
+    peers: str = ""
+
+    def reached(self, median: float) -> bool:
+        """Return whether a median is as good as it should be."""
+        return self.reach is None or (median >= self.reach if self.more_is_better else median <= self.reach)
+
+
+def _row(name: str, what: str, unit: str, reach: float | None, peers: str = "") -> Target:
+    return Target(name=name, what=what, unit=unit, reach=reach, peers=peers)
+
+
+def _least(name: str, what: str, unit: str, reach: float | None, peers: str = "") -> Target:
+    return Target(name=name, what=what, unit=unit, reach=reach, more_is_better=False, peers=peers)
+
+
+TARGETS = (
+    _row(
+        "M1",
+        "2,000 triggers of a one-step async job in batches, until all are terminal in the store",
+        "runs/s",
+        4_000,
+        "the original 42–51 (SQLite), 90 (PostgreSQL); DBOS 130; Procrastinate 433; Celery + Redis 457 (synced once a "
+        "second); Huey 822 (results dropped once read); Prefect 5; Dagster 9",
+    ),
+    _row("M1u", "the same, one call for each trigger, 64 under way", "runs/s", 1_200),
+    _least(
+        "M2 p50",
+        "trigger → terminal event at the same client, one run at a time, median",
+        "ms",
+        3,
+        "Celery 4.0; Procrastinate 5.6; Huey 6.4; DBOS 7.0; the original 20; Prefect 118",
+    ),
+    _least(
+        "M2 p99",
+        "the same, 99th percentile",
+        "ms",
+        8,
+        "Celery 7.9; Procrastinate 9.9; DBOS 12.3; Huey 14.7; the original 27; Prefect 2,460",
+    ),
+    _row(
+        "M3",
+        "one run of 200 steps, one after the other",
+        "steps/s",
+        600,
+        "Huey 552; DBOS 306; Celery 265; Prefect 218; the original 159; Dagster 39",
+    ),
+    _row(
+        "M4",
+        "one step logging 100,000 lines of 80 characters, until terminal",
+        "lines/s",
+        100_000,
+        "the original 102,000; Celery 53,000; Prefect 1,250 (until stored)",
+    ),
+    _row("M4 readable", "of these, lines in history", "lines", 100_000, "the original 2,426; Celery 0"),
+    _row("M4b", "M4 ÷ logging of the standard library to a list", "", 0.6),
+    _row("M4b eight", "eight such steps at once, all lines ÷ M4", "", 1.0),
+    _least(
+        "M5",
+        "1,000 jobs due in one second, 10,000 scheduled: the last start after that second's beginning",
+        "s",
+        1.0,
+        "the original 18–28; Celery 51; APScheduler alone, without history, 1.4",
+    ),
+    _row("M6", "as M1 with sync steps, each in an exclusive worker", "runs/s", 800),
+    _least(
+        "M7 kernel",
+        "idle kernel, PSS",
+        "MiB",
+        80,
+        "the original 70 in all; Celery worker 79; Prefect 339 + 87; Dagster 506",
+    ),
+    _least("M7 host", "idle main process of a host, PSS", "MiB", 50),
+    _least("M7 kernel CPU", "idle kernel, share of one core over 20 s", "%", 0.5),
+    _least("M7 host CPU", "idle main process of a host, the same", "%", 0.5),
+    _least("M8 list p99", "a page of 50 of 1,000,000 runs, 99th percentile", "ms", 50),
+    _least("M8 list of a job p99", "the same, of one job", "ms", 50),
+    _least("M8 open p99", "opening one of them", "ms", 50),
+    _least("M8 tail p99", "the last 100 lines of a log of a million", "ms", 50),
+    _least("M8 bytes a run", "store, bytes for each of these runs, indexes included", "bytes", None),
+    _least("M9 up", "`nomaflow up` until the first step runs", "s", 1.5),
+    _least("M9 version", "`nomaflow version`", "s", 0.10),
+    _least("M9 runs", "`nomaflow runs`", "s", 0.35),
+    _row("M10", "M1 ÷ the bare prototype of the protocol, by turns", "", 0.2),
+    _row("M10 bare", "the bare prototype itself", "runs/s", None, "the prototype of the design 17,000–27,000"),
+)

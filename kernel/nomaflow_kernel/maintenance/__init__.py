@@ -1,0 +1,18 @@
+"""Work on a project's history without a kernel's help: copying it, putting a copy in its place, looking at it."""
+
+from __future__ import annotations
+
+from nomaflow_kernel.maintenance.backing_up import BackupDone, back_up
+from nomaflow_kernel.maintenance.errors import MaintenanceRefused
+from nomaflow_kernel.maintenance.inspecting import StoreReport, inspect_store
+from nomaflow_kernel.maintenance.restoring import RestoreDone, restore
+
+__all__ = [
+    "BackupDone",
+    "MaintenanceRefused",
+    "RestoreDone",
+    "StoreReport",
+    "back_up",
+    "inspect_store",
+    "restore",
+]

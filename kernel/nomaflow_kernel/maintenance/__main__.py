@@ -1,0 +1,107 @@
+"""``python -m nomaflow_kernel.maintenance``: what the command line starts to work on a store's files.
+
+It prints one JSON object: ``{"done": …}``, or ``{"refused": {"reason", "message", "fix"}}`` with exit code 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from nomaflow_kernel.maintenance import MaintenanceRefused, StoreReport, back_up, inspect_store, restore
+from nomaflow_kernel.settings import SettingsError, read_settings
+from nomaflow_kernel.store.errors import StoreInUse, StoreUnavailable, UnsupportedStore
+from nomaflow_kernel.store.file_lock import FileLock
+from nomaflow_kernel.store.opening import sqlite_file
+
+__all__ = ["main"]
+
+_POSTGRES = {
+    "backup": "pg_dump, or the server's own backup",
+    "restore": "pg_restore, then raise the epoch as docs/backup.md says",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Do what the arguments say and return the exit code."""
+    arguments = _parser().parse_args(argv)
+    try:
+        done = _run(arguments)
+    except MaintenanceRefused as refusal:
+        _print({"refused": {"reason": refusal.reason, "message": refusal.message, "fix": refusal.fix}})
+        return 1
+    except (SettingsError, UnsupportedStore) as error:
+        fix = "mend [kernel] of nomaflow.toml, the NOMAFLOW_KERNEL_* variables or --store"
+        _print({"refused": {"reason": "BAD_SETTINGS", "message": str(error), "fix": fix}})
+        return 1
+    _print({"done": dataclasses.asdict(done)})
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="nomaflow_kernel.maintenance", allow_abbrev=False)
+    parser.add_argument("work", choices=("backup", "restore", "inspect"))
+    parser.add_argument("file", nargs="?", default="", help="the backup")
+    parser.add_argument("--project", default=".", help="the project's directory")
+    parser.add_argument("--store", default="", help="the store's URL, where the kernel is given one by flag")
+    parser.add_argument("--held", action="store_true", help="back up only a store that a kernel holds")
+    parser.add_argument("--force", action="store_true", help="replace a history that is there")
+    parser.add_argument("--no-pause", action="store_true", help="let the restored history go on at once")
+    parser.add_argument("--deep", action="store_true", help="search for damage however large the store is")
+    return parser
+
+
+def _run(arguments: argparse.Namespace) -> Any:
+    given = ["--store", arguments.store] if arguments.store else []
+    settings = read_settings(["--project", arguments.project, *given], os.environ)
+    found = sqlite_file(settings.store)
+    if found is None:
+        if arguments.work == "inspect":
+            return StoreReport(kind="postgresql")
+        raise MaintenanceRefused(
+            "the store is a PostgreSQL database, which has its own tools",
+            reason="OTHER_STORE",
+            fix=f"use {_POSTGRES[arguments.work]}",
+        )
+    history = Path(found).absolute()
+    if arguments.work == "inspect":
+        return inspect_store(history, deep=arguments.deep)
+    file = Path(os.path.abspath(arguments.file))
+    if arguments.work == "restore":
+        now_us = time.time_ns() // 1000
+        return restore(file, history, force=arguments.force, pause=not arguments.no_pause, now_us=now_us)
+    if arguments.held and not _held(history):
+        raise MaintenanceRefused(
+            f"the project's kernel does not run on {str(history)!r}",
+            reason="OTHER_STORE",
+            fix="name the store that it was started with: --store URL",
+        )
+    return back_up(history, file)
+
+
+def _held(history: Path) -> bool:
+    """Return whether a kernel has the store; tried only where one is known to run, so no start is in the way."""
+    lock = FileLock(str(history))
+    try:
+        lock.acquire()
+    except StoreInUse:
+        return True
+    except StoreUnavailable:
+        return False
+    lock.release()
+    return False
+
+
+def _print(shape: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(shape) + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

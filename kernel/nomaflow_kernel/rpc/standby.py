@@ -1,0 +1,69 @@
+"""The gRPC side of a kernel that does not lead: every call is told so, and where the leader is."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
+
+from google.protobuf.descriptor import MethodDescriptor
+from grpc_health.v1 import health_pb2
+
+from nomaflow_kernel.rpc.access import AccessControl, Caller
+from nomaflow_kernel.rpc.errors import UnknownService
+from nomaflow_kernel.rpc.server import SERVICE_DESCRIPTORS, bare_server, listen
+from nomaflow_kernel.store.errors import StoreError
+
+__all__ = ["StandbyServer"]
+
+_Status = health_pb2.HealthCheckResponse
+
+
+class StandbyServer:
+    """Answers every call of a service with why this kernel does not work, as long as it does not.
+
+    Health is SERVING for the process (the empty name), since it is alive, and NOT_SERVING for each service.
+
+    :param why: what every call ends with, NOT_LEADER as a rule; may be replaced at any time
+    """
+
+    def __init__(self, *, access: AccessControl, why: StoreError) -> None:
+        self.why = why
+        services = {
+            descriptor: {method.name: self._refusing(method) for method in descriptor.methods}
+            for descriptor in SERVICE_DESCRIPTORS
+        }
+        self._names = frozenset(descriptor.full_name for descriptor in SERVICE_DESCRIPTORS)
+        self._server = bare_server(
+            services=services,
+            health={"Check": self._check},
+            access=access,
+            on_error=lambda _: None,
+        )
+
+    async def start(self, addresses: Sequence[str]) -> list[str]:
+        """Listen and answer; return the addresses, with the port where it was 0.
+
+        :raises AddressTaken: where one cannot be listened on
+        """
+        served = [listen(self._server, address) for address in addresses]
+        await self._server.start()
+        return served
+
+    async def stop(self) -> None:
+        """End at once: nobody waits for anything."""
+        await self._server.stop(None)
+
+    def _refusing(self, method: MethodDescriptor) -> Callable[..., Any]:
+        async def call(_request: Any, _caller: Caller) -> Any:
+            raise self.why
+
+        async def stream(_request: Any, _caller: Caller) -> AsyncIterator[Any]:
+            raise self.why
+            yield  # makes it a generator
+
+        return stream if method.server_streaming else call
+
+    async def _check(self, request: health_pb2.HealthCheckRequest, _caller: Caller) -> health_pb2.HealthCheckResponse:
+        if request.service and request.service not in self._names:
+            raise UnknownService(request.service)
+        return _Status(status=_Status.NOT_SERVING if request.service else _Status.SERVING)

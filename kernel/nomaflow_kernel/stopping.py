@@ -1,0 +1,78 @@
+"""What a kernel's process is asked to do: to stop, to stop faster, to read its jobs file again, to lead no longer."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+
+from nomaflow_kernel.store.errors import StaleEpoch, StoreError
+
+__all__ = ["EX_SOFTWARE", "EX_TEMPFAIL", "Requests"]
+
+EX_SOFTWARE = 70
+EX_TEMPFAIL = 75
+
+
+class Requests:
+    """Collects what is asked, and wakes who waits for it.
+
+    :ivar hurry: set by a second signal
+    :ivar why: why the kernel stops, empty while it does not
+    :ivar exit_code: of the process
+    :ivar lost: why the kernel no longer leads, None while it does
+    """
+
+    def __init__(self) -> None:
+        self.hurry = asyncio.Event()
+        self.why = ""
+        self.exit_code = 0
+        self.lost: StoreError | None = None
+        self._wake = asyncio.Event()
+
+    def install(self) -> None:
+        """Take over SIGTERM, SIGINT and SIGHUP."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop, number)
+        loop.add_signal_handler(signal.SIGHUP, self._wake.set)
+
+    def engine_ended(self, error: Exception) -> None:
+        """Stop since the engine has ended: it is fenced, or it has failed."""
+        if isinstance(error, StaleEpoch):
+            self.lead_lost(error)
+            return
+        self.exit_code = EX_SOFTWARE
+        self.why = self.why or "the engine has failed"
+        self._wake.set()
+
+    def lead_lost(self, error: StoreError) -> None:
+        """Stop working: another kernel leads, or may."""
+        self.lost = self.lost or error
+        self._wake.set()
+
+    def lead_again(self) -> None:
+        """Forget that the lead was lost."""
+        self.lost = None
+
+    async def next(self) -> bool:
+        """Wait for something; return True for an end of the work, False for a reload."""
+        await self._wake.wait()
+        self._wake.clear()
+        return bool(self.why) or self.lost is not None
+
+    async def stop_within(self, seconds: float) -> bool:
+        """Wait for a while; return True as soon as the process shall stop. A reload has nothing to do meanwhile."""
+        try:
+            async with asyncio.timeout(seconds):
+                while not self.why:
+                    await self._wake.wait()
+                    self._wake.clear()
+        except TimeoutError:
+            return False
+        return True
+
+    def _stop(self, number: signal.Signals) -> None:
+        if self.why:
+            self.hurry.set()
+        self.why = self.why or f"got {number.name}"
+        self._wake.set()

@@ -1,0 +1,105 @@
+"""A project's files: what check says of them, and who may read what."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import stat
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from nomaflow.cli.doctor.findings import Finding, fine, problem, warning
+from nomaflow.cli.wording import count
+
+__all__ = ["examine_project"]
+
+
+_SECRET_KEY = re.compile(r"password|passwd|secret|token|api_key", re.IGNORECASE)
+_SECRET_URL = re.compile(r"://[^/\s:@]*:[^/\s@]+@")
+
+
+def examine_project(project: Path) -> Iterator[Finding]:
+    """Yield what is found of a project's files, without importing a line of its code."""
+    yield _jobs(project)
+    yield from _permissions(project)
+    yield from _credentials(project)
+
+
+def _jobs(project: Path) -> Finding:
+    from nomaflow_kernel.catalogue import check_project
+
+    report = check_project(project)
+    command = f"nomaflow check {shlex.quote(str(project))}"
+    problems = report.all_problems()
+    errors = sum(each.is_error for each in problems)
+    jobs = count(len(report.jobs), "job")
+    if errors:
+        first = next(each for each in problems if each.is_error)
+        return problem("project.files", f"{jobs}, {count(errors, 'error')}; the first: {first.message}", command)
+    if problems:
+        return warning("project.files", f"{jobs} in order, {count(len(problems), 'warning')}", command)
+    return fine("project.files", f"{jobs} in order (nomaflow check imports the code, too)")
+
+
+def _permissions(project: Path) -> Iterator[Finding]:
+    state = project / ".nomaflow"
+    private = [
+        (state, "holds history and the kernel's socket", 0o700),
+        (state / "token", "opens the kernel on TCP", 0o600),
+        (state / "kernel.db", "holds what jobs were given", 0o600),
+        (state / "run", "is the only guard of the kernel's socket", 0o700),
+    ]
+    wrong = [finding for path, why, mode in private if (finding := _private(path, why, mode)) is not None]
+    yield from wrong
+    if not wrong:
+        yield fine("project.permissions", "what is private can be read by its owner only")
+
+
+def _private(path: Path, why: str, mode: int) -> Finding | None:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        return problem("project.permissions", f"{str(path)!r}: {error.strerror}", "run it as the project's owner")
+    if found.st_uid != os.geteuid() and os.geteuid() != 0:
+        return warning("project.owner", f"{str(path)!r} belongs to uid {found.st_uid}", "run it as the project's owner")
+    if stat.S_IMODE(found.st_mode) & 0o077 == 0:
+        return None
+    shown = f"{str(path)!r} {why} and is open to others (mode {stat.S_IMODE(found.st_mode):o})"
+    fix = f"chmod {mode:o} {shlex.quote(str(path))}"
+    # A socket directory that others can enter lets them drive the kernel; the kernel refuses to start with one.
+    return (problem if path.name == "run" else warning)("project.permissions", shown, fix)
+
+
+def _credentials(project: Path) -> Iterator[Finding]:
+    """Yield a finding where connectors.toml has credentials in it and others may read it: a host refuses that."""
+    path = project / "connectors.toml"
+    try:
+        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+        mode = stat.S_IMODE(path.stat().st_mode)
+    except (OSError, ValueError):
+        return  # not there, or malformed, which the check of the files has said
+    literal = next((place for place, key, text in _texts(tree, "") if _is_secret(key, text)), "")
+    if literal and mode & 0o066:
+        yield problem(
+            "project.credentials",
+            f"'connectors.toml' has a literal credential at {literal} and is open to others (mode {mode:o})",
+            f"chmod 600 {shlex.quote(str(path))}, or write the credential as ${{NAME}}",
+        )
+
+
+def _texts(tree: dict[str, Any], path: str) -> Iterator[tuple[str, str, str]]:
+    for key, value in tree.items():
+        below = f"{path}.{key}" if path else key
+        if isinstance(value, dict):
+            yield from _texts(value, below)
+        elif isinstance(value, str):
+            yield below, key, value
+
+
+def _is_secret(key: str, text: str) -> bool:
+    return bool(text) and "${" not in text and bool(_SECRET_KEY.search(key) or _SECRET_URL.search(text))

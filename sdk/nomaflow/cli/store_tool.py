@@ -1,0 +1,40 @@
+"""The kernel's tool for store files, in a process of its own: the command line knows no database."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from nomaflow.cli.errors import CliError, ExitCode
+
+__all__ = ["run_store_tool"]
+
+
+def run_store_tool(work: str, *arguments: str, project: Path, store: str = "") -> dict[str, Any]:
+    """Return what the tool has done.
+
+    :param work: ``backup``, ``restore`` or ``inspect``
+    :param store: the store's URL; empty for what the project's settings say
+    :raises CliError: where it refuses, with its reason, or fails
+    """
+    given = ["--store", store] if store else []
+    command = [sys.executable, "-P", "-m", "nomaflow_kernel.maintenance", work, *arguments]
+    done = subprocess.run([*command, "--project", str(project), *given], capture_output=True, check=False)
+    try:
+        answer: dict[str, Any] = json.loads(done.stdout)
+    except ValueError:
+        tail = done.stderr.decode("utf-8", "replace").strip().splitlines()[-5:]
+        raise CliError(
+            "\n".join([f"the {work} ended with exit code {done.returncode}", *tail]),
+            reason="TOOL_FAILED",
+            fix="install the same version of nomaflow with its kernel: pip install 'nomaflow[kernel]'",
+            exit_code=ExitCode.FAILED,
+        ) from None
+    refused = answer.get("refused")
+    if refused is not None:
+        raise CliError(refused["message"], reason=refused["reason"], fix=refused["fix"], exit_code=ExitCode.FAILED)
+    found: dict[str, Any] = answer["done"]
+    return found

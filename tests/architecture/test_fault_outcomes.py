@@ -1,0 +1,37 @@
+"""docs/fault_outcomes.md names tests that exist."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "fault_outcomes.md"
+
+
+def rows() -> dict[str, list[str]]:
+    """Return the cells of each row, by its number."""
+    lines = [line for line in PAGE.read_text(encoding="utf-8").splitlines() if line.startswith("| F")]
+    cells = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
+    return {row[0]: row[1:] for row in cells}
+
+
+def test_every_fault_has_a_row() -> None:
+    """F1 to F33, in order, each with the fault, its outcome and its proof."""
+    found = rows()
+    assert list(found) == [f"F{number}" for number in range(1, 34)]
+    assert {len(row) for row in found.values()} == {3}
+
+
+@pytest.mark.parametrize("number", list(rows()))
+def test_every_proof_is_there(number: str) -> None:
+    """A proof names a file below tests/ and a test function in it."""
+    for file, name in re.findall(r"`([\w/]+\.py)::(\w+)`", rows()[number][2]):
+        path = ROOT / "tests" / file
+        assert path.is_file(), f"{PAGE.name} names {file}, which does not exist"
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        functions = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+        assert name in functions, f"{PAGE.name} names {name}, which {file} has not"

@@ -1,0 +1,188 @@
+"""One kernel leads on a PostgreSQL that several share: who gets the lease, who keeps it, who is fenced."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from store_histories import T0, Ids, queue, start
+from store_places import PostgresPlace
+
+from nomaflow_kernel.store import LeasePolicy, open_store
+from nomaflow_kernel.store.errors import LeadLost, StaleEpoch, StoreError, StoreLed
+from nomaflow_kernel.store.sql_store import SqlStore
+
+pytestmark = pytest.mark.postgres
+
+PATIENCE = 20.0
+ids = Ids()
+
+
+class Contender:
+    """A kernel's store with a short lease, and what it was told of its loss."""
+
+    def __init__(self, url: str, *, name: str, ttl_seconds: float = 15.0) -> None:
+        self.lost: asyncio.Future[StoreError] = asyncio.get_running_loop().create_future()
+        lease = LeasePolicy(
+            ttl_seconds=ttl_seconds, addresses=lambda: ("unix:/a,b/k.sock", f"{name}:1"), on_lost=self.lost.set_result
+        )
+        self.store: SqlStore = open_store(url, holder=name, lock_wait_seconds=0.5, lease=lease)
+
+    async def loss(self) -> StoreError:
+        """Wait until the lease is lost and return why."""
+        async with asyncio.timeout(PATIENCE):
+            return await self.lost
+
+
+@contextlib.asynccontextmanager
+async def leading(place: PostgresPlace, name: str, *, ttl_seconds: float = 15.0) -> AsyncIterator[Contender]:
+    """Open a store that leads; close it at the end."""
+    contender = Contender(place.url, name=name, ttl_seconds=ttl_seconds)
+    await contender.store.open()
+    try:
+        yield contender
+    finally:
+        await contender.store.close()
+
+
+@contextlib.contextmanager
+def holder_process(place: PostgresPlace) -> Iterator[subprocess.Popen[bytes]]:
+    """Start another process that leads, and kill it at the end."""
+    child = Path(__file__).with_name("store_writing_child.py")
+    process = subprocess.Popen(
+        [sys.executable, str(child), "hold", place.url], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        assert process.stdout.readline() == b"open\n"
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        process.stdin.close()
+        process.stdout.close()
+
+
+async def expire(place: PostgresPlace) -> None:
+    """Let the lease run out, as when its holder is frozen."""
+    await place.sql("UPDATE leadership SET lease_until_us = 1")
+
+
+async def test_a_second_kernel_is_told_who_leads(postgres_place: PostgresPlace) -> None:
+    """While the lease holds nobody else opens the store, and nothing is written for one who tries, however often."""
+    async with leading(postgres_place, "first") as first:
+        second = Contender(postgres_place.url, name="second")
+        before = await postgres_place.sql("SELECT epoch, commits, holder FROM kernel")
+        for _ in range(3):
+            with pytest.raises(StoreLed, match=r"kernel 'first' leads at unix:/a,b/k\.sock, first:1") as caught:
+                await second.store.open()
+            assert (caught.value.holder, caught.value.addresses) == ("first", ("unix:/a,b/k.sock", "first:1"))
+        assert await postgres_place.sql("SELECT epoch, commits, holder FROM kernel") == before
+        await second.store.close()
+        await first.store.ping()
+    assert await postgres_place.leftovers() == 0
+
+
+async def test_who_closes_gives_the_lease_back(postgres_place: PostgresPlace) -> None:
+    """The next kernel need not wait for the lease to expire, and has the next epoch."""
+    async with leading(postgres_place, "first"):
+        second = Contender(postgres_place.url, name="second")
+        with pytest.raises(StoreLed):
+            await second.store.open()
+    assert (await second.store.open()).epoch == 2
+    await second.store.close()
+
+
+async def test_an_expired_lease_is_taken_and_its_holder_fenced(postgres_place: PostgresPlace) -> None:
+    """The next write of the kernel that led fails whole, and its next renewal tells it; its reads go on."""
+    async with leading(postgres_place, "first", ttl_seconds=3) as first:
+        await expire(postgres_place)
+        async with leading(postgres_place, "second") as second:
+            run_id = ids.new()
+            await second.store.apply([queue(run_id)], at_us=T0)
+            with pytest.raises(StaleEpoch, match="own epoch 1, found 2"):
+                await first.store.apply([start(run_id)], at_us=T0)
+            assert (await first.store.run_details([run_id]))[0].run.state == "QUEUED"
+            assert isinstance(await first.loss(), StaleEpoch)
+            rows = await postgres_place.sql("SELECT term, holder FROM leadership")
+        assert rows == [(2, "second")]
+
+
+async def test_an_expired_lease_that_nobody_took_is_renewed(postgres_place: PostgresPlace) -> None:
+    """The database's clock may jump: the kernel goes on leading, and keeps others out again."""
+    async with leading(postgres_place, "first", ttl_seconds=3) as first:
+        await expire(postgres_place)
+        async with asyncio.timeout(PATIENCE):
+            while (await postgres_place.sql("SELECT lease_until_us FROM leadership"))[0] == (1,):
+                await asyncio.sleep(0.05)
+        second = Contender(postgres_place.url, name="second")
+        with pytest.raises(StoreLed):
+            await second.store.open()
+        await second.store.close()
+        assert not first.lost.done()
+
+
+async def test_a_process_that_has_ended_holds_no_lease(postgres_place: PostgresPlace) -> None:
+    """A kernel killed and started again on its machine leads at once; one that is only stopped still holds."""
+    second = Contender(postgres_place.url, name="second")
+    with holder_process(postgres_place) as process:
+        with pytest.raises(StoreLed):
+            await second.store.open()
+        process.kill()
+        process.wait()
+        assert (await second.store.open()).epoch == 2
+        await second.store.close()
+
+
+async def test_of_a_process_elsewhere_nothing_is_known(postgres_place: PostgresPlace) -> None:
+    """Where another machine's kernel has died, its lease has to expire."""
+    with holder_process(postgres_place):
+        pass
+    await postgres_place.sql("UPDATE leadership SET process = 'another-boot/pid:[1] 1 1', holder = 'elsewhere'")
+    second = Contender(postgres_place.url, name="second")
+    with pytest.raises(StoreLed, match="elsewhere"):
+        await second.store.open()
+    await expire(postgres_place)
+    assert (await second.store.open()).epoch == 2
+    await second.store.close()
+
+
+async def test_a_busy_writer_does_not_starve_the_lease(postgres_place: PostgresPlace) -> None:
+    """While a transaction holds the row that every commit needs, the lease is renewed all the same."""
+    async with leading(postgres_place, "first", ttl_seconds=3) as first:
+        held = await postgres_place.sql("SELECT lease_until_us FROM leadership")
+        hold = "SELECT pg_sleep(1.5) FROM (SELECT 1 FROM kernel FOR UPDATE) AS held"
+        await asyncio.gather(postgres_place.sql(hold), asyncio.sleep(0))
+        renewed = await postgres_place.sql("SELECT lease_until_us FROM leadership")
+        assert int(str(renewed[0][0])) > int(str(held[0][0]))
+        assert not first.lost.done()
+
+
+async def test_who_cannot_reach_the_database_stops_by_itself(postgres_place: PostgresPlace) -> None:
+    """Without an answer the kernel counts its lease as lost before another can have it, and says so once."""
+    async with leading(postgres_place, "first", ttl_seconds=2) as first:
+        name = postgres_place.name
+        await postgres_place._sql("postgres", f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+        await postgres_place._sql(
+            "postgres", f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = '{name}'"
+        )
+        why = await first.loss()
+        assert isinstance(why, LeadLost)
+        assert "could not renew its lease of 2 seconds in time" in str(why)
+        await postgres_place._sql("postgres", f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+
+
+async def test_two_that_start_at_once_are_one_leader(postgres_place: PostgresPlace) -> None:
+    """On an empty database many start together: one makes the schema and leads, the others are told."""
+    contenders = [Contender(postgres_place.url, name=f"kernel-{number}") for number in range(4)]
+    outcomes = await asyncio.gather(*(each.store.open() for each in contenders), return_exceptions=True)
+    assert sum(not isinstance(outcome, BaseException) for outcome in outcomes) == 1
+    assert {type(outcome) for outcome in outcomes if isinstance(outcome, BaseException)} <= {StoreLed}
+    for each in contenders:
+        await each.store.close()

@@ -1,0 +1,89 @@
+"""Many hosts in one process: the real session code, and nothing that runs steps. Usage: many_hosts.py FILE NAME COUNT
+
+Says ``attached`` whenever all of them are, and goes on until its input ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import sys
+import tempfile
+from pathlib import Path
+
+from nomaflow_host.attempts import AttemptOrder, CancelOrder
+from nomaflow_host.outbox import Outbox, SpillStore
+from nomaflow_host.session import (
+    AddressSource,
+    HostIdentity,
+    HostSession,
+    HostStatus,
+    Manifest,
+    OrderRefused,
+    ReloadOutcome,
+    encode_event,
+)
+
+
+class IdleRunner:
+    """A runner that runs nothing."""
+
+    def accept(self, order: AttemptOrder) -> None:
+        """Refuse."""
+        raise OrderRefused("this host runs nothing")
+
+    def cancel(self, order: CancelOrder) -> None:
+        """Do nothing: there is nothing to cancel."""
+
+    def kill(self, attempt_key: str, reason_code: str, reason: str) -> None:
+        """Do nothing: there is nothing to kill."""
+
+    def status(self) -> HostStatus:
+        """Return that nothing is loaded."""
+        return HostStatus(isolation_mechanism="sampling")
+
+    def manifest(self) -> Manifest | None:
+        """Return None: nothing is offered."""
+        return None
+
+    async def reload(self, *, force: bool) -> ReloadOutcome:
+        """Never be asked: nothing is offered."""
+        raise AssertionError("nobody asks for this")
+
+    async def drain(self, deadline_s: float) -> None:
+        """Return at once."""
+
+
+def session(name: str, address: Path, folder: Path) -> HostSession:
+    """Return one host's session."""
+    identity = HostIdentity(
+        host=name, incarnation=secrets.token_hex(16), boot_id="boot", machine="here", pid=1, version="0",
+        max_async=1, max_sync=1,
+    )  # fmt: skip
+    return HostSession(
+        identity=identity,
+        addresses=AddressSource(given="", file=address),
+        token=str,
+        runner=IdleRunner(),
+        outbox=Outbox(store=SpillStore(directory=folder / name), encode=encode_event),
+    )
+
+
+async def main(address: str, name: str, count: int) -> None:
+    """Keep the hosts attached."""
+    with tempfile.TemporaryDirectory() as folder:
+        sessions = [session(f"{name}-{number}", Path(address), Path(folder)) for number in range(count)]
+        tasks = [asyncio.create_task(one.run()) for one in sessions]
+        stop = asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+        while not stop.done():
+            await asyncio.gather(*(one.attached.wait() for one in sessions))
+            print("attached", flush=True)
+            while not stop.done() and all(one.attached.is_set() for one in sessions):
+                await asyncio.sleep(0.05)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3])))

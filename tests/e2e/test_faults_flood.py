@@ -1,0 +1,57 @@
+"""Steps that log far more than can be taken in: memory stays bounded, others are served, nothing is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from fault_stage import Caller, Refusal, digest_of_log, file_limit, held_lock, ledger, resident, settled
+from log_flood import MEMORY_BOUND, flood, prepare, spill_of
+from scheduling_system import System, eventually, open_system
+
+from nomaflow.client import TriggerOrder
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    """A kernel and a host that have done a little of everything."""
+    for opened in open_system(tmp_path_factory.mktemp("flood")):
+        prepare(opened)
+        yield opened
+
+
+def test_a_flood_into_a_slow_kernel(system: System) -> None:
+    """The host spills, both stay within 64 MiB of their baseline, other calls are answered, each line is there once."""
+    figures = flood(system, megabytes=40)
+    assert figures.whole, figures
+    assert figures.spilled > 1 << 20, "the kernel was too fast for this test to mean anything"
+    assert figures.kernel_growth < MEMORY_BOUND
+    assert figures.host_growth < MEMORY_BOUND
+    assert figures.control_p99 < 1
+    eventually(lambda: spill_of(system) == 0)
+
+
+def test_the_disk_for_what_does_not_fit_is_full(system: System) -> None:
+    """While the kernel cannot store and the host cannot spill, the step waits; then all of it arrives, in order."""
+    caller = Caller(system)
+    host = system.processes["host"].pid
+    before = resident(host)
+    order = TriggerOrder(job_id="flood", op_kwargs={"flood": {"megabytes": 24}})
+    with file_limit(host, 256 << 10):
+        with system.client() as client:
+            run_id = client.trigger(order).run_id
+        eventually(lambda: [entry for entry in ledger(system.project / "ledger", "start") if run_id in entry["key"]])
+        with held_lock(system):
+            eventually(lambda: "workers wait until there is space again" in system.log("host"))
+            assert isinstance(caller.trigger("quick"), Refusal)
+            assert not [entry for entry in ledger(system.project / "ledger", "end") if run_id in entry["key"]]
+            assert spill_of(system) < 1 << 20
+            assert resident(host) - before < MEMORY_BOUND
+        assert settled(system, run_id).state == "SUCCEEDED", "a disk that stays full holds nobody for ever"
+    run = system.run(run_id)
+    assert digest_of_log(system, run_id) == (run.rows_affected, run.steps[0].last.extras["digest"])
+    quick = eventually(lambda: answer if isinstance(answer := caller.trigger("quick"), str) else None)
+    assert settled(system, quick).state == "SUCCEEDED"
+    caller.close()

@@ -1,0 +1,253 @@
+"""Kernels and hosts that are killed, frozen or rebooted under running steps: what ran once never runs twice unasked."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from faults_system import FaultSystem, open_faults
+from stopping_system import HostProcess, alive, eventually, reason_of
+
+from nomaflow.client.values import EventView
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.fixture(scope="module")
+def system() -> Iterator[FaultSystem]:
+    """Start a kernel."""
+    root = Path(tempfile.mkdtemp(prefix="nf-"))
+    with open_faults(root) as started:
+        started.counting_project("team")
+        yield started
+    shutil.rmtree(root)
+
+
+@pytest.fixture
+def host(system: FaultSystem) -> Iterator[HostProcess]:
+    """Give the host, started anew where the test before has killed it; a second one is stopped after the test."""
+    host = system.hosts.get("team")
+    yield host if host is not None and host.process.poll() is None else system.start_host("team")
+    if spare := system.hosts.pop("spare", None):
+        spare.stop()
+
+
+class Watcher:
+    """A client that watches everything, whatever happens to the kernel."""
+
+    def __init__(self, system: FaultSystem) -> None:
+        self.events: list[EventView] = []
+        self._client = system.client("watcher")
+        self._after = system.last_event()
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+
+    def _watch(self) -> None:
+        for event in self._client.watch_events(after_seq=self._after):
+            self.events.append(event)
+            if event.kind == "run.finished":
+                return
+
+    def everything(self) -> list[EventView]:
+        """Return the events up to the end of a run, and check that none is missing and none came twice."""
+        self._thread.join(30)
+        assert not self._thread.is_alive()
+        seqs = [event.seq for event in self.events]
+        assert seqs == list(range(self._after + 1, self._after + 1 + len(seqs)))
+        return self.events
+
+
+def test_the_kernel_is_killed_and_comes_back(system: FaultSystem, host: HostProcess) -> None:
+    """The same processes go on, the host is back, a watcher has every event once, and no line is lost or doubled."""
+    works = [system.work("ticks").under_way(), system.work("sync_ticks").under_way()]
+    watcher = Watcher(system)
+    system.kill_kernel()
+    for work in works:
+        work.goes_on()
+    system.start_kernel()
+    eventually(lambda: system.state_of("team") == "ATTACHED", seconds=10)
+    pids = [work.ledger.pid() for work in works]
+    for work in works:
+        work.goes_on()
+    assert [run.steps[0].last.worker_pid for run in (work.run() for work in works)] == pids
+    for work in works:
+        work.succeeds_whole()
+    assert "host.reattached" in [event.kind for event in watcher.everything()]
+
+
+def test_the_kernel_is_away_for_longer_than_the_grace(system: FaultSystem, host: HostProcess) -> None:
+    """The host kills only what may run again; the rest runs on, and its results are taken when the kernel is back."""
+    patient, again = system.work("given_up_soon").under_way(), system.work("may_run_again").under_way()
+    first = again.ledger.pid()
+    system.kill_kernel()
+    eventually(lambda: not alive(first))
+    patient.goes_on()
+    system.start_kernel()
+    patient.goes_on()
+    patient.succeeds_whole()
+    again.ledger.wait_for("start", 2)
+    run = again.let_go()
+    assert run.state == "SUCCEEDED"
+    attempts = run.steps[0].attempts
+    assert [one.state for one in attempts][-1] == "SUCCEEDED"
+    assert (len(attempts), reason_of(attempts[0])) == (2, "host_lost")
+    assert len({entry["key"] for entry in again.ledger.entries("start")}) == 2
+
+
+def test_a_host_is_killed(system: FaultSystem, host: HostProcess) -> None:
+    """Nothing of it is left, its end is seen at once, and its successor's proof fails the attempts; the policy decides."""
+    once, twice, exclusive = (system.work(job).under_way() for job in ("ticks", "tried_twice", "sync_ticks"))
+    below = host.tree()
+    assert {work.ledger.pid() for work in (once, twice, exclusive)} <= below
+    host.process.kill()
+    host.process.wait()
+    eventually(lambda: not any(alive(pid) for pid in below), seconds=3)
+    eventually(lambda: system.state_of("team") in ("DETACHED", "UNREACHABLE"), seconds=3)
+    assert [work.run().state for work in (once, twice, exclusive)] == ["RUNNING"] * 3
+    system.start_host("team")
+    for work in (once, exclusive):
+        run = system.end(work.run_id)
+        assert (run.state, reason_of(run)) == ("FAILED", "host_crashed")
+        assert len(work.ledger.entries("start")) == 1
+        lines = [line.message for line in system.clients[0].read_logs(work.run_id)]
+        assert lines == [f"tick {number}" for number in range(1, len(lines) + 1)]
+    twice.ledger.wait_for("start", 2)
+    run = twice.let_go()
+    assert run.state == "SUCCEEDED"
+    assert [(one.state, reason_of(one)) for one in run.steps[0].attempts] == [
+        ("FAILED", "host_crashed"),
+        ("SUCCEEDED", ""),
+    ]
+
+
+def test_a_host_is_frozen_for_a_while(system: FaultSystem, host: HostProcess) -> None:
+    """It is UNREACHABLE and gets nothing new; thawed it goes on, and each step has one attempt and one result."""
+    works = [system.work("ticks").under_way(), system.work("sync_ticks").under_way()]
+    os.kill(host.pid, signal.SIGSTOP)
+    try:
+        system.until_state("team", "UNREACHABLE")
+        queued = system.work("ticks")
+        assert [work.run().state for work in works] == ["RUNNING"] * 2
+        assert queued.run().state == "QUEUED"
+        works[1].goes_on()
+    finally:
+        os.kill(host.pid, signal.SIGCONT)
+    queued.under_way()
+    for work in (*works, queued):
+        work.succeeds_whole()
+
+
+def test_a_host_is_frozen_for_longer_than_the_grace(system: FaultSystem, host: HostProcess) -> None:
+    """Attempts are LOST; a result that comes later is an event, and what may run again runs elsewhere, once."""
+    before = system.last_event()
+    patient, again = system.work("given_up_soon").under_way(), system.work("may_run_again").under_way()
+    os.kill(host.pid, signal.SIGSTOP)
+    try:
+        shutil.copytree(system.root / "team", system.root / "spare", ignore=shutil.ignore_patterns(".nomaflow"))
+        system.start_host("spare", "--name", "team", serves=False)
+        lost = system.end(patient.run_id)
+        assert (lost.state, reason_of(lost)) == ("FAILED", "host_lost")
+        assert lost.steps[0].last.state == "LOST"
+        again.ledger.wait_for("start", 2)
+        patient.until.touch()
+        patient.ledger.wait_for("end")
+    finally:
+        os.kill(host.pid, signal.SIGCONT)
+    late = system.events(before, lambda event: event.kind == "attempt.late_result")[-1]
+    (end,) = patient.ledger.entries("end")
+    assert (late.run_id, late.data["state"], late.data["rows_affected"]) == (patient.run_id, "SUCCEEDED", end["count"])
+    first, second = again.ledger.entries("start")
+    eventually(lambda: not alive(first["pid"]))
+    assert alive(second["pid"])
+    run = again.let_go()
+    assert run.state == "SUCCEEDED"
+    assert [one.state for one in run.steps[0].attempts] == ["LOST", "SUCCEEDED"]
+    assert len(again.ledger.entries("start")) == 2
+    now = system.run(patient.run_id)
+    assert (now.state, now.reason, now.steps) == (lost.state, lost.reason, lost.steps)
+
+
+def test_a_machine_is_started_anew(system: FaultSystem, host: HostProcess) -> None:
+    """After a reboot the attempts have failed with the machine, and a stranger with a pid of then is left alone."""
+    work = system.work("sync_ticks").under_way()
+    host.process.kill()
+    host.process.wait()
+    eventually(lambda: not alive(work.ledger.pid()))
+    with subprocess.Popen(["sleep", "600"]) as stranger:
+        try:
+            (record,) = (system.root / "team").rglob("instance.json")
+            told = json.loads(record.read_text())
+            told["boot_id"] = "11111111-2222-3333-4444-555555555555"
+            told["reaper"]["pid"] = told["main"]["pid"] = stranger.pid
+            record.write_text(json.dumps(told))
+            system.start_host("team")
+            run = system.end(work.run_id)
+            assert (run.state, reason_of(run)) == ("FAILED", "host_crashed")
+            assert stranger.poll() is None
+        finally:
+            stranger.kill()
+
+
+def test_template_and_reaper_are_killed(system: FaultSystem, host: HostProcess) -> None:
+    """Steps survive their template; with the reaper all processes go, each attempt says so, and the host serves again."""
+    works = [system.work("ticks").under_way(), system.work("sync_ticks").under_way()]
+    workers = {work.ledger.pid() for work in works}
+    (reaper,) = psutil.Process(host.pid).children()
+    view = system.instance("team")
+    assert view is not None
+    known = workers | {worker.pid for worker in view.workers}
+    templates = [child for child in reaper.children() if child.pid not in known and "template" in _command(child)]
+    assert templates
+    for template in templates:
+        template.kill()
+    for work in works:
+        work.goes_on()
+    system.work("ticks").under_way().succeeds_whole()
+    below = host.tree()
+    reaper.kill()
+    for work in works:
+        run = system.end(work.run_id)
+        assert (run.state, reason_of(run)) == ("FAILED", "worker_killed")
+        assert "reaper" in (run.reason.message if run.reason else "")
+    eventually(lambda: not any(alive(pid) for pid in below), seconds=3)
+    system.work("ticks").under_way().succeeds_whole()
+
+
+def _command(process: psutil.Process) -> str:
+    return " ".join(process.cmdline())
+
+
+def test_a_host_is_stopped_while_the_kernel_is_away(system: FaultSystem, host: HostProcess) -> None:
+    """What ended while there was no kernel to tell is told before the host leaves; a second signal does not wait."""
+    work = system.work("ticks").under_way()
+    system.kill_kernel()
+    work.until.touch()
+    work.ledger.wait_for("end")
+    host.process.send_signal(signal.SIGTERM)
+    eventually(lambda: "no kernel: waiting" in host.log)
+    system.start_kernel()
+    assert host.process.wait(15) == 0
+    assert system.end(work.run_id).state == "SUCCEEDED"
+    work.is_whole()
+    hasty = system.start_host("team")
+    unheard = system.work("ticks").under_way()
+    system.kill_kernel()
+    unheard.until.touch()
+    unheard.ledger.wait_for("end")
+    said = hasty.log.count("no kernel: waiting")
+    hasty.process.send_signal(signal.SIGTERM)
+    eventually(lambda: hasty.log.count("no kernel: waiting") > said)
+    hasty.process.send_signal(signal.SIGTERM)
+    assert hasty.process.wait(15) == 0
+    system.start_kernel()
+    system.start_host("team")
+    assert reason_of(system.end(unheard.run_id)) == "host_crashed"

@@ -1,0 +1,201 @@
+"""A network that carries nothing for a while, or one way only, or breaks: nothing is lost and nothing runs twice."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+import psutil
+import pytest
+from faults_system import FaultSystem, Work, open_faults
+from stopping_system import HostProcess, eventually
+from tcp_proxy import TcpProxy, Way
+
+from nomaflow_api.v1 import kernel_service_pb2 as service
+from nomaflow_api.v1.kernel_service_pb2_grpc import KernelServiceStub
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.fixture(scope="module")
+def system() -> Iterator[FaultSystem]:
+    """Start a kernel."""
+    root = Path(tempfile.mkdtemp(prefix="nf-"))
+    with open_faults(root) as started:
+        yield started
+    shutil.rmtree(root)
+
+
+@pytest.fixture(scope="module")
+def proxy(system: FaultSystem) -> TcpProxy:
+    """Start the way between host and kernel."""
+    return system.proxy()
+
+
+@pytest.fixture(scope="module")
+def host(system: FaultSystem, proxy: TcpProxy) -> HostProcess:
+    """Start a host that reaches the kernel by it."""
+    system.counting_project("team")
+    return system.start_host("team", "--kernel", proxy.address)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ghost:
+    """A client that vanished while it watched a run."""
+
+    proxy: TcpProxy
+    work: Work
+    seen: int
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ghost(system: FaultSystem, host: HostProcess) -> Iterator[Ghost]:
+    """Watch a run and vanish without a word, before anything else: what the kernel makes of it takes a while."""
+    proxy = system.proxy()
+    work = system.work("ticks").under_way()
+    with grpc.insecure_channel(proxy.address) as channel:
+        watch = KernelServiceStub(channel).WatchRun(service.WatchRunRequest(run_id=work.run_id))
+        seen = next(message.event.seq for message in watch if message.event.kind == "attempt.started")
+        proxy.half_open(Way.UP)
+        yield Ghost(proxy=proxy, work=work, seen=seen)
+
+
+@pytest.fixture(autouse=True)
+def healed(proxy: TcpProxy, host: HostProcess, system: FaultSystem) -> Iterator[None]:
+    """Have the next test find host and kernel together."""
+    yield
+    proxy.heal()
+    system.until_state("team", "ATTACHED")
+
+
+def both_ways(proxy: TcpProxy) -> None:
+    """Carry nothing."""
+    proxy.blackhole()
+
+
+def kernel_gone(proxy: TcpProxy) -> None:
+    """Leave the host with connections that lead nowhere, and let no others through."""
+    proxy.blackhole()
+    proxy.half_open(Way.DOWN)
+
+
+@pytest.mark.parametrize("fault", [both_ways, kernel_gone])
+def test_nothing_gets_through(
+    system: FaultSystem, proxy: TcpProxy, host: HostProcess, fault: Callable[[TcpProxy], None]
+) -> None:
+    """The host is UNREACHABLE within the lease and gets nothing new; what runs runs on, and is whole in the end."""
+    before = system.last_event()
+    works = [system.work("ticks").under_way(), system.work("sync_ticks").under_way()]
+    fault(proxy)
+    system.until_state("team", "UNREACHABLE", "DETACHED")
+    queued = system.work("ticks")
+    for work in works:
+        work.goes_on()
+        assert work.run().state == "RUNNING"
+    eventually(lambda: "no session with the kernel" in host.log or "no answer to a heartbeat" in host.log)
+    waiting = queued.run()
+    assert (waiting.state, waiting.reason and waiting.reason.code) == ("QUEUED", "waiting_for_host")
+    assert queued.ledger.entries() == []
+    proxy.heal()
+    queued.under_way()
+    for work in (*works, queued):
+        work.succeeds_whole()
+    newest = system.last_event()
+    kinds = [event.kind for event in system.events(before, lambda event: event.seq >= newest)]
+    assert kinds.count("host.reattached") == 1
+
+
+def test_connections_break_again_and_again(system: FaultSystem, proxy: TcpProxy, host: HostProcess) -> None:
+    """Resets in the middle of reports lose no line and repeat none; a slow network neither."""
+    works = [system.work(job, lines=10_000, width=400) for job in ("shout", "sync_shout")]
+    for work in works:
+        work.ledger.wait_for("hundred", 2)
+    for _ in range(3):
+        sent = proxy.bytes[Way.UP]
+        proxy.reset()
+        eventually(lambda: proxy.bytes[Way.UP] > sent + 20_000)  # noqa: B023  # asked within the round
+    proxy.delay(0.05)
+    for work in works:
+        assert system.end(work.run_id).state == "SUCCEEDED"
+        work.is_whole()
+
+
+def test_a_cancel_while_the_host_hears_nothing(system: FaultSystem, proxy: TcpProxy, host: HostProcess) -> None:
+    """A cancel is kept while nothing gets from kernel to host, and is carried out once they meet again."""
+    works = [system.work("ticks").under_way(), system.work("sync_ticks").under_way()]
+    proxy.drop(Way.DOWN)
+    for work in works:
+        run = system.clients[0].cancel(work.run_id, why="never mind")
+        assert (run.state, run.cancel.why if run.cancel else "") == ("RUNNING", "never mind")
+    dropped = host.log.count("no answer to a heartbeat")
+    eventually(lambda: host.log.count("no answer to a heartbeat") > dropped)
+    for work in works:
+        work.goes_on()
+        assert work.run().state == "RUNNING"
+    proxy.heal()
+    for work in works:
+        run = system.end(work.run_id)
+        assert (run.state, run.reason and run.reason.code) == ("CANCELED", "canceled_by_user")
+        assert len(work.ledger.entries("start")) == 1
+        beats = len(work.ledger.entries())
+        system.work("ticks").under_way().succeeds_whole()
+        assert len(work.ledger.entries()) == beats
+
+
+def test_the_kernel_hears_nothing(system: FaultSystem, proxy: TcpProxy, host: HostProcess) -> None:
+    """Where only the way up is cut the kernel gives the host nothing new within the lease, and nothing is lost."""
+    work = system.work("sync_ticks").under_way()
+    proxy.drop(Way.UP)
+    system.until_state("team", "UNREACHABLE", "DETACHED")
+    work.goes_on()
+    proxy.heal()
+    work.succeeds_whole()
+
+
+def test_a_client_that_stops_reading(system: FaultSystem, host: HostProcess) -> None:
+    """What it does not read does not lie in the kernel's memory, and is all there, in order, when it reads on."""
+    assert system.kernel is not None
+    work = system.work("ticks").under_way()
+    with grpc.insecure_channel(system.kernel_address) as channel:
+        stub = KernelServiceStub(channel)
+        watch = stub.WatchEvents(service.WatchEventsRequest())
+        logs = []
+        for _ in range(2):
+            shouting = system.work("shout", lines=10_000, width=400)
+            logs.append((shouting, stub.ReadLogs(service.ReadLogsRequest(run_id=shouting.run_id, follow=True))))
+            next(logs[-1][1])
+        before = psutil.Process(system.kernel.pid).memory_info().rss
+        for shouting, _ in logs:
+            assert system.end(shouting.run_id).state == "SUCCEEDED"
+            shouting.is_whole()
+        assert psutil.Process(system.kernel.pid).memory_info().rss < before + (64 << 20)
+        work.succeeds_whole()
+        last = system.last_event()
+        seqs = [message.event.seq for message in _until(watch, last) if message.HasField("event")]
+        assert seqs == list(range(seqs[0], last + 1))
+        for _, stream in logs:
+            numbers = [line.seq for block in stream for line in block.lines]
+            assert numbers == list(range(numbers[0], 10_001))
+
+
+def _until(watch: Iterator[service.WatchEventsResponse], last: int) -> Iterator[service.WatchEventsResponse]:
+    for message in watch:
+        yield message
+        if message.HasField("event") and message.event.seq >= last:
+            return
+
+
+def test_a_client_that_vanishes(system: FaultSystem, ghost: Ghost) -> None:
+    """The kernel lets go of it within 15 seconds, the run is unaffected, and a watch resumes where the other broke."""
+    eventually(lambda: ghost.proxy.stuck == 0, seconds=20)
+    ghost.work.succeeds_whole()
+    with grpc.insecure_channel(system.kernel_address) as channel:
+        watch = KernelServiceStub(channel).WatchRun(
+            service.WatchRunRequest(run_id=ghost.work.run_id, after_seq=ghost.seen)
+        )
+        kinds = [message.event.kind for message in watch if message.HasField("event")]
+    assert kinds == ["attempt.finished", "run.finished"]

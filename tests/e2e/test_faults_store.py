@@ -1,0 +1,164 @@
+"""A store that has no room, that another process holds, that is slow: the kernel says so, and loses nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import grpc
+import psutil
+import pytest
+from fault_stage import Caller, Refusal, digest_of_log, file_limit, held_lock, ledger, settled, start
+from scheduling_system import System, eventually, open_system
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+
+JOBS = """
+[[jobs]]
+id = "quick"
+overlap = "allow"
+  [[jobs.steps]]
+  callable = "team.code:quick"
+  op_kwargs = { ledger = "@HERE@/quick" }
+
+[[jobs]]
+id = "tick"
+schedule = "* * * * * *"
+overlap = "allow"
+  [[jobs.steps]]
+  callable = "team.code:quick"
+  op_kwargs = { ledger = "@HERE@/ticks" }
+
+[[jobs]]
+id = "speak"
+overlap = "queue"
+  [[jobs.steps]]
+  callable = "team.code:speak"
+  op_kwargs = { ledger = "@HERE@/ledger", release = "@HERE@/release" }
+"""
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    """A kernel and a host, for all tests of this module."""
+    folder = tmp_path_factory.mktemp("store")
+    for opened in open_system(folder):
+        start(opened, jobs=JOBS)
+        yield opened
+
+
+@pytest.fixture
+def caller(system: System) -> Iterator[Caller]:
+    """Calls that are made once."""
+    made = Caller(system)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def speaking(system: System, caller: Caller) -> Iterator[tuple[str, str]]:
+    """A run whose step has logged and waits, and one of the same job that waits for its end."""
+    (system.project / "release").unlink(missing_ok=True)
+    (system.project / "ledger").unlink(missing_ok=True)
+    first, second = caller.trigger("speak"), caller.trigger("speak")
+    assert isinstance(first, str)
+    assert isinstance(second, str)
+    eventually(lambda: ledger(system.project / "ledger", "waits"))
+    yield first, second
+    (system.project / "release").touch()
+
+
+def check_speaking(system: System, speaking: tuple[str, str]) -> None:
+    """Both runs end well: one attempt each, started once, with every line that the step logged."""
+    for run_id in speaking:
+        run = settled(system, run_id)
+        assert (run.state, run.steps[0].last.attempt) == ("SUCCEEDED", 1)
+        assert digest_of_log(system, run_id) == (2000, run.steps[0].last.extras["digest"])
+    keys = [entry["key"] for entry in ledger(system.project / "ledger", "start")]
+    assert keys == [f"{run_id}/speak/1" for run_id in speaking]
+
+
+def check_ticks(system: System) -> None:
+    """Every second since the first is a run or in a row, none is both."""
+    runs = system.runs("tick")
+    instants = sorted(
+        int(at.timestamp()) + number
+        for run in runs
+        for at, count in [(run.fold.first, run.fold.count) if run.fold else (run.trigger.at, 1)]
+        for number in range(count)
+    )
+    assert instants == list(range(instants[0], instants[0] + len(instants)))
+
+
+def test_a_store_without_room(system: System, caller: Caller, speaking: tuple[str, str]) -> None:
+    """Triggers are refused without a row, nothing is dispatched, steps go on and hosts hold; it heals by itself."""
+    first, _ = speaking
+    wal = system.project / ".nomaflow" / "kernel.db-wal"
+    process = psutil.Process(system.processes["kernel"].pid)
+    answers: list[str | Refusal] = []
+
+    def refusal() -> Refusal | None:
+        answers.append(answer := caller.trigger("quick"))
+        return answer if isinstance(answer, Refusal) else None
+
+    with file_limit(process.pid, wal.stat().st_size):
+        refused = eventually(refusal)
+        assert (refused.code, refused.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "STORE_FULL")
+        assert refused.retry_seconds
+        assert not caller.serving
+        used = sum(process.cpu_times()[:2])
+        (system.project / "release").touch()
+        [end] = eventually(lambda: ledger(system.project / "ledger", "end"))
+        until = time.monotonic() + 3
+        while time.monotonic() < until:
+            assert refusal()
+            assert not caller.serving
+            time.sleep(0.1)
+        assert end["key"].startswith(first)
+        assert [system.run(run_id).state for run_id in speaking] == ["RUNNING", "QUEUED"]
+        assert len(ledger(system.project / "ledger", "start")) == 1
+        assert sum(process.cpu_times()[:2]) - used < 2.5, "it runs hot while it cannot write"
+    until = time.monotonic() + 10
+    eventually(lambda: caller.serving and system.run(first).state == "SUCCEEDED", seconds=until - time.monotonic())
+    check_speaking(system, speaking)
+    answers.append(caller.trigger("quick"))
+    assert isinstance(answers[-1], str)
+    accepted = {answer for answer in answers if isinstance(answer, str)}
+    assert {run.run_id for run in system.runs("quick")} == accepted
+    assert {settled(system, run_id).state for run_id in accepted} == {"SUCCEEDED"}
+    check_ticks(system)
+
+
+def test_a_store_without_room_is_told_though_nobody_calls(system: System, caller: Caller) -> None:
+    """Where only the kernel's own work fails, a schedule's fire here, health says so all the same, and heals."""
+    wal = system.project / ".nomaflow" / "kernel.db-wal"
+    with file_limit(system.processes["kernel"].pid, wal.stat().st_size):
+        eventually(lambda: not caller.serving)
+    eventually(lambda: caller.serving, seconds=10)
+    check_ticks(system)
+
+
+def test_a_store_that_another_process_holds(system: System, caller: Caller, speaking: tuple[str, str]) -> None:
+    """A call waits five seconds and is told STORE_BUSY; what was due meanwhile is not lost, and no run is half there."""
+    before = {run.run_id for run in system.runs("quick")}
+    with held_lock(system):
+        begun = time.monotonic()
+        (system.project / "release").touch()
+        refused = caller.trigger("quick", "busy")
+        took = time.monotonic() - begun
+        assert isinstance(refused, Refusal)
+        assert (refused.code, refused.reason) == (grpc.StatusCode.UNAVAILABLE, "STORE_BUSY")
+        assert refused.retry_seconds
+        assert took < 9, "it waits about five seconds, whatever waited before it"
+        assert not caller.serving
+        assert {run.run_id for run in system.runs("quick")} == before, "reading goes on"
+        eventually(lambda: time.monotonic() > begun + 7)
+        assert [host["state"] for host in system.hosts()] == ["ATTACHED"]
+    run_id = eventually(
+        lambda: answer if isinstance(answer := caller.trigger("quick", "busy"), str) else None, seconds=10
+    )
+    assert {run.run_id for run in system.runs("quick")} == before | {run_id}
+    assert settled(system, run_id).state == "SUCCEEDED"
+    check_speaking(system, speaking)
+    eventually(lambda: caller.serving, seconds=10)
+    check_ticks(system)

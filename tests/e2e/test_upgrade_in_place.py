@@ -1,0 +1,208 @@
+"""The kernel is stopped, the next version started and rolled back, while a hundred steps are in flight."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+from stopping_system import Ledger, System, eventually
+
+import nomaflow_api
+import nomaflow_kernel
+from nomaflow.client import TriggerOrder
+from nomaflow.client.values import RunView, Triggered
+from nomaflow_kernel.store.migrations import HEAD
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+
+STEPS = 100
+NEXT_VERSION = "99.1.0"
+NEXT_REVISION = f"{HEAD[0]}990"
+
+CODE = """
+import asyncio, json, os
+from pathlib import Path
+
+def note(ledger, what, ctx):
+    entry = {"what": what, "key": ctx.attempt_key, "pid": os.getpid()}
+    fd = os.open(ledger, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    os.write(fd, json.dumps(entry).encode() + b"\\n")
+    os.close(fd)
+
+async def waits(*, ledger, ctx, **_):
+    note(ledger, "start", ctx)
+    said = 0
+    while not Path(ledger + ".go").exists():
+        said += 1
+        print(f"line {said}")
+        await asyncio.sleep(0.2)
+    note(ledger, "end", ctx)
+    return {"rows_affected": 1, "said": said}
+
+async def after(*, ledger, ctx, **_):
+    note(ledger, "after", ctx)
+    return ctx.prev_rows_affected
+"""
+JOBS = """
+[[jobs]]
+id = "waits"
+overlap = "allow"
+steps = [{ name = "one", callable = "work:waits" }, { name = "two", callable = "work:after" }]
+"""
+MIGRATION = f'''"""More."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "{NEXT_REVISION}"
+down_revision = "{HEAD}"
+
+
+def upgrade():
+    """Add a column, an index and a table."""
+    op.add_column("runs", sa.Column("colour", sa.Text(), nullable=False, server_default=""))
+    op.create_index("runs_by_colour", "runs", ["colour", "run_id"])
+    op.create_table("colours", sa.Column("name", sa.Text(), primary_key=True))
+'''
+
+
+@pytest.fixture
+def system(tmp_path: Path) -> Iterator[System]:
+    """Make a place for a kernel and a host."""
+    found = System(root=tmp_path)
+    found.kernel_project.mkdir()
+    try:
+        yield found
+    finally:
+        found.close()
+
+
+def next_version(folder: Path) -> Path:
+    """Copy the kernel's source, with another version and one more revision of the schema."""
+    for package in (nomaflow_kernel, nomaflow_api):
+        source = Path(str(package.__file__)).parent
+        shutil.copytree(source, folder / source.name, ignore=shutil.ignore_patterns("__pycache__"))
+    info = folder / f"nomaflow-{NEXT_VERSION}.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: nomaflow\nVersion: {NEXT_VERSION}\n")
+    migrations = folder / "nomaflow_kernel" / "store" / "migrations"
+    with (migrations / "__init__.py").open("a") as file:
+        file.write(f'\nREVISIONS = (*REVISIONS, "{NEXT_REVISION}")\nHEAD = REVISIONS[-1]\n')
+    (migrations / "versions" / f"r{NEXT_REVISION}_more.py").write_text(MIGRATION)
+    return folder
+
+
+def start(system: System, source: Path | None = None) -> None:
+    """Start a kernel, of this version or of another one's source, and wait until it answers."""
+    address = system.kernel_project / ".nomaflow" / "address"
+    environ = {**os.environ, **({"PYTHONPATH": str(source)} if source else {})}
+    with (system.root / "kernel.log").open("ab") as log:
+        system.kernel = subprocess.Popen(
+            [sys.executable, "-P", "-m", "nomaflow_kernel", "--project", str(system.kernel_project)],
+            stderr=log,
+            env=environ,
+        )
+    eventually(address.exists)
+
+
+def stop(system: System) -> float:
+    """Ask the kernel to stop; return the seconds that it took."""
+    assert system.kernel is not None
+    began = time.monotonic()
+    system.kernel.send_signal(signal.SIGTERM)
+    assert system.kernel.wait(30) == 0
+    return time.monotonic() - began
+
+
+def revision(system: System) -> str:
+    """Return the schema's revision."""
+    with sqlite3.connect(system.kernel_project / ".nomaflow" / "kernel.db") as store:
+        (found,) = store.execute("SELECT version_num FROM alembic_version").fetchone()
+    store.close()
+    return str(found)
+
+
+def attached_with(system: System, count: int) -> bool:
+    """Whether the host is attached and says that it runs so many steps."""
+    instance = system.instance("team")
+    return instance is not None and instance.running == count
+
+
+def ended(system: System, run_id: str) -> RunView | None:
+    """Return a run that is over."""
+    found = system.run(run_id)
+    return found if found.terminal else None
+
+
+def trigger(system: System, ledger: Ledger, count: int) -> list[str]:
+    """Trigger runs and return their ids."""
+    orders = [TriggerOrder(job_id="waits", params={"ledger": str(ledger.file)}) for _ in range(count)]
+    answers = system.clients[0].trigger_many(orders)
+    assert all(isinstance(answer, Triggered) for answer in answers), answers
+    return [answer.run_id for answer in answers if isinstance(answer, Triggered)]
+
+
+def test_an_upgrade_and_a_rollback_leave_a_hundred_steps_alone(system: System) -> None:
+    """Each kernel stops at once, the next goes on with all of them, and none is started a second time."""
+    own = version("nomaflow")
+    source = next_version(system.root / "next")
+    start(system)
+    system.project("team", {"plugins/work.py": CODE, "jobs.toml": JOBS})
+    system.start_host("team")
+    client, ledger = system.clients[0], system.ledger()
+    runs = trigger(system, ledger, STEPS)
+    ledger.wait_for("start", STEPS)
+    assert (client.get_kernel().version, revision(system)) == (own, HEAD)
+
+    for code, told in ((source, NEXT_VERSION), (None, own)):
+        epoch = client.get_kernel().epoch
+        assert stop(system) < 10, "a stop waits for no step"
+        start(system, code)
+        began = time.monotonic()
+        eventually(partial(attached_with, system, len(runs)))
+        assert time.monotonic() - began < 10
+        kernel = client.get_kernel()
+        assert (kernel.version, revision(system)) == (told, NEXT_REVISION)
+        assert kernel.epoch > epoch
+        assert all(client.get_run(run_id).state == "RUNNING" for run_id in runs)
+        runs += trigger(system, ledger, 1)  # each version starts new work, too
+        ledger.wait_for("start", len(runs))
+    assert "of a later version" in (system.root / "kernel.log").read_text()
+
+    Path(f"{ledger.file}.go").touch()
+    for run_id in runs:
+        run = eventually(partial(ended, system, run_id))
+        assert (run.state, [len(step.attempts) for step in run.steps], run.rows_affected) == ("SUCCEEDED", [1, 1], 2)
+        said = run.steps[0].last.extras["said"]
+        lines = [line.message for line in client.read_logs(run_id, step="one")]
+        assert lines == [f"line {number}" for number in range(1, said + 1)], "no line lost, none twice"
+    keys = [entry["key"] for entry in ledger.entries("start")]
+    assert sorted(keys) == sorted(f"{run_id}/one/1" for run_id in runs)
+    assert len(ledger.entries("end")) == len(ledger.entries("after")) == len(runs)
+
+
+def test_a_store_of_the_next_major_version_is_refused_untouched(system: System) -> None:
+    """The kernel ends with 78 and one line, and not a byte of the history has changed."""
+    start(system)
+    stop(system)
+    file = system.kernel_project / ".nomaflow" / "kernel.db"
+    with sqlite3.connect(file) as store:
+        store.execute("UPDATE alembic_version SET version_num = '9001'")
+    store.close()
+    before = file.read_bytes()
+    command = [sys.executable, "-m", "nomaflow_kernel", "--project", str(system.kernel_project)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert ended.returncode == 78
+    assert "'9001'" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert file.read_bytes() == before

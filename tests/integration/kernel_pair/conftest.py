@@ -1,0 +1,21 @@
+"""One pair of kernels for the tests of a module; each finds one that leads, one that stands by, and a host."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from pair_system import Pair
+
+
+@pytest.fixture(scope="module")
+def pair() -> Iterator[Pair]:
+    """Start kernel "a", which leads, then "b", then the host, which is told of "b" first."""
+    made = Pair()
+    try:
+        made.start_kernel("a")
+        made.start_kernel("b")
+        made.start_host("b", "a")
+        yield made
+    finally:
+        made.close()

@@ -1,0 +1,229 @@
+"""One kernel leads and the other stands by: what each says, and what becomes of the work when the leader goes.
+
+The clocks of the lead are those that a kernel has by itself. The tests build on one another's pair, in any order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import grpc.aio
+import pytest
+from google.rpc import error_details_pb2, status_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from pair_system import Pair, eventually
+
+from nomaflow.client import KernelClient, TriggerOrder
+from nomaflow.client.values import EventView, RunView
+from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
+from nomaflow_api.v1 import kernel_service_pb2 as service
+from nomaflow_api.v1.host_gateway_service_pb2_grpc import HostGatewayServiceStub
+from nomaflow_api.v1.kernel_service_pb2_grpc import KernelServiceStub
+
+pytestmark = pytest.mark.postgres
+
+TAKEOVER_SECONDS = 20.0
+"""What is promised."""
+
+
+@pytest.fixture
+def roles(pair: Pair) -> Iterator[tuple[str, str]]:
+    """Give the names of the kernel that leads and of the one that stands by; both run again afterwards."""
+    names = ("a", "b") if pair.leader() == "a" else ("b", "a")
+    yield names
+    for name in names:
+        if name not in pair.processes:
+            pair.start_kernel(name)
+
+
+def refusal(error: grpc.aio.AioRpcError) -> error_details_pb2.ErrorInfo:
+    """Return what the details of an error say."""
+    for key, value in error.trailing_metadata() or ():
+        if key == "grpc-status-details-bin":
+            info = error_details_pb2.ErrorInfo()
+            assert status_pb2.Status.FromString(value).details[0].Unpack(info)
+            return info
+    raise AssertionError(f"no details in {error}")
+
+
+class Held:
+    """A run whose step is held, and a watcher that keeps all it sees."""
+
+    def __init__(self, pair: Pair, client: KernelClient, run_id: str, gate: Any) -> None:
+        self.run_id = run_id
+        self.gate = gate
+        self.items: list[EventView] = []
+        self._pair = pair
+        self._client = client
+        self._watching = asyncio.create_task(self._watch())
+
+    @classmethod
+    async def start(cls, pair: Pair, client: KernelClient, name: str) -> Held:
+        """Start a run and wait until its step is at work."""
+        gate = pair.folder / f"gate-{name}"
+        order = TriggerOrder(job_id="held", params={"ledger": str(pair.ledger), "gate": str(gate)})
+        held = cls(pair, client, (await client.trigger(order)).run_id, gate)
+        await asyncio.to_thread(eventually, lambda: pair.entries(held.run_id))
+        return held
+
+    async def _watch(self) -> None:
+        async for item in self._client.watch_run(self.run_id):
+            if isinstance(item, EventView):
+                self.items.append(item)
+
+    async def let_go(self) -> RunView:
+        """Let the step end; check that it went on in its process, and that the watcher saw each event once."""
+        self.gate.touch()
+        run = await self._client.wait(self.run_id)
+        async with asyncio.timeout(TAKEOVER_SECONDS):
+            await self._watching
+        assert (run.state, run.rows_affected) == ("SUCCEEDED", 1)
+        entries = self._pair.entries(self.run_id)
+        assert [what for what, _, _ in entries] == ["start", "end"]
+        assert len({(key, pid) for _, key, pid in entries}) == 1
+        rows = await self._pair.sql(f"SELECT seq FROM events WHERE run_id = '{self.run_id}' ORDER BY seq")
+        seen = [item.seq for item in self.items]
+        assert seen == [row["seq"] for row in rows][-len(seen) :]
+        assert self.items[-1].kind == "run.finished"
+        lines = [line async for line in self._client.read_logs(self.run_id)]
+        assert [line.seq for line in lines] == list(range(1, len(lines) + 1))
+        return run
+
+
+async def test_a_standby_says_so_and_where_the_leader_is(pair: Pair, roles: tuple[str, str]) -> None:
+    """Every call ends UNAVAILABLE with NOT_LEADER and the leader's address; the process counts as alive."""
+    leader, standby = roles
+    eventually(lambda: f"leads at {pair.address(leader)}" in pair.log(standby))
+    tokens = {name: (pair.folder / name).read_text().strip() for name in ("token", "host-token")}
+    async with grpc.aio.insecure_channel(pair.address(standby)) as channel:
+        metadata = (("authorization", f"Bearer {tokens['token']}"),)
+        stub: Any = KernelServiceStub(channel)
+        unary = stub.GetKernel(service.GetKernelRequest(), metadata=metadata, timeout=10)
+        streamed = stub.WatchEvents(service.WatchEventsRequest(), metadata=metadata, timeout=10)
+        host_stub: Any = HostGatewayServiceStub(channel)
+        attach = host_stub.Attach(
+            iter([gateway.AttachRequest()]), metadata=(("authorization", f"Bearer {tokens['host-token']}"),), timeout=10
+        )
+        for call in (unary, streamed.read(), attach.read()):
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await call
+            assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+            info = refusal(caught.value)
+            assert (info.reason, dict(info.metadata)) == ("NOT_LEADER", {"leader": pair.address(leader)})
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stub.GetKernel(service.GetKernelRequest(), timeout=10)
+        assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+        health = health_pb2_grpc.HealthStub(channel)
+        found = {}
+        for name in ("", "nomaflow_api.v1.KernelService", "nomaflow_api.v1.HostGatewayService"):
+            found[name] = (await health.Check(health_pb2.HealthCheckRequest(service=name), timeout=10)).status
+        assert list(found.values()) == [1, 2, 2]
+
+
+async def test_who_asks_a_standby_reaches_the_leader(pair: Pair, roles: tuple[str, str]) -> None:
+    """A client and the command get there with either address, or with several of which one is dead."""
+    leader, standby = roles
+    async with pair.client(standby) as client:
+        assert (await client.get_kernel()).pid == pair.processes[leader].pid
+    addresses = ("--address", "127.0.0.1:1", "--address", f"{pair.address(standby)},{pair.address(leader)}")
+    done = await asyncio.to_thread(pair.cli, "hosts", *addresses)
+    assert done.returncode == 0, done.stderr
+    assert "team" in done.stdout
+    done = await asyncio.to_thread(pair.cli, "hosts", "--address", "127.0.0.1:1,127.0.0.1:2")
+    assert (done.returncode, "127.0.0.1:1, 127.0.0.1:2" in done.stderr) == (5, True)
+
+
+async def test_a_leader_that_stops_hands_over(pair: Pair, roles: tuple[str, str]) -> None:
+    """SIGTERM: exit 0, the other leads at once, the host comes over, its step goes on in the same process."""
+    leader, standby = roles
+    async with pair.client() as client:
+        held = await Held.start(pair, client, "stop")
+        terms, began = pair.terms(standby), time.monotonic()
+        assert await asyncio.to_thread(pair.stop, leader) == 0
+        await asyncio.to_thread(eventually, lambda: pair.terms(standby) > terms, seconds=10)
+        assert time.monotonic() - began < 10
+        assert "stopping: got SIGTERM" in pair.log(leader)
+        await held.let_go()
+
+
+async def test_a_leader_that_is_killed_is_replaced(pair: Pair, roles: tuple[str, str]) -> None:
+    """kill -9: the other takes over; a trigger sent meanwhile is one run; the killed one comes back and stands by."""
+    leader, standby = roles
+    async with pair.client() as client:
+        held = await Held.start(pair, client, "kill")
+        terms = pair.terms(standby)
+        pair.kill(leader)
+        order = TriggerOrder(job_id="quick", request_id="during", params={"ledger": str(pair.ledger)})
+        first = await client.trigger(order)
+        again = await client.trigger(order)
+        assert (first.run_id, again.deduplicated) == (again.run_id, True)
+        assert pair.terms(standby) == terms + 1
+        pair.start_kernel(leader)
+        await asyncio.to_thread(
+            eventually, lambda: f"leads at {pair.address(standby)}" in pair.log(leader).splitlines()[-1]
+        )
+        assert (await client.wait(first.run_id)).state == "SUCCEEDED"
+        await held.let_go()
+
+
+async def test_a_leader_that_is_frozen_is_fenced(pair: Pair, roles: tuple[str, str]) -> None:
+    """SIGSTOP: the other takes over in time. SIGCONT: what the old leader was asked meanwhile is refused by it."""
+    leader, standby = roles
+    async with pair.client(leader, connect_seconds=60) as old, pair.client(standby, leader) as client:
+        held = await Held.start(pair, client, "freeze")
+        terms = pair.terms(standby)
+        lost = pair.log(leader).count("standing by again")
+        pair.send(leader, signal.SIGSTOP)
+        frozen_at = time.monotonic()
+        order = TriggerOrder(job_id="quick", request_id="frozen", params={"ledger": str(pair.ledger)})
+        asked = asyncio.create_task(old.trigger(order))
+        await asyncio.to_thread(eventually, lambda: pair.terms(standby) > terms)
+        assert time.monotonic() - frozen_at < TAKEOVER_SECONDS
+        assert (await client.get_kernel()).pid == pair.processes[standby].pid
+        pair.send(leader, signal.SIGCONT)
+        await asyncio.to_thread(eventually, lambda: pair.log(leader).count("standing by again") > lost)
+        assert pair.processes[leader].poll() is None
+        triggered = await asked
+        assert (await client.trigger(order)).run_id == triggered.run_id
+        assert (await client.wait(triggered.run_id)).state == "SUCCEEDED"
+        assert [what for what, _, _ in pair.entries(triggered.run_id)] == ["start", "end"]
+        await held.let_go()
+        assert len(await pair.sql("SELECT 1 FROM runs WHERE request_id = 'frozen'")) == 1
+
+
+async def test_a_database_that_goes_away_loses_nothing(pair: Pair, roles: tuple[str, str]) -> None:
+    """Sessions ended again and again, and the server restarted, while clients trigger: each acknowledged is one run."""
+    leader, _ = roles
+    async with pair.client(retry_seconds=60) as client:
+        ended = asyncio.Event()
+
+        async def trigger(number: int) -> str:
+            order = TriggerOrder(job_id="quick", request_id=f"r{number}", params={"ledger": str(pair.ledger)})
+            return (await client.trigger(order)).run_id
+
+        async def end_sessions() -> None:
+            while not ended.is_set():
+                await pair.sql(
+                    "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+                    " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                )
+                await asyncio.sleep(0.05)
+
+        ending = asyncio.create_task(end_sessions())
+        acknowledged = [await trigger(number) for number in range(20)]
+        ended.set()
+        await ending
+        more = asyncio.gather(*(trigger(number) for number in range(20, 60)))
+        await asyncio.to_thread(pair.server.restart)
+        acknowledged += await more
+        assert len(set(acknowledged)) == 60
+        for run_id in acknowledged:
+            assert (await client.wait(run_id)).state == "SUCCEEDED"
+            assert [what for what, _, _ in pair.entries(run_id)] == ["start", "end"]
+        rows = await pair.sql("SELECT count(*) AS runs FROM runs WHERE request_id LIKE 'r%'")
+        assert rows[0]["runs"] == 60
+    assert pair.processes[leader].poll() is None

@@ -1,0 +1,3 @@
+"""Callables that keep a ledger of their own."""
+
+from __future__ import annotations

@@ -1,0 +1,195 @@
+"""What goes wrong in a schedule, chosen by its seed: crashes, cuts, store trouble, clocks, and hostile repeats."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any
+
+from simulated_network import Wire
+from simulated_store import CrashPoint
+
+from nomaflow_api.v1 import host_gateway_service_pb2 as pb
+from nomaflow_api.v1 import run_pb2
+from nomaflow_kernel.domain.errors import KernelError
+
+if TYPE_CHECKING:
+    from simulated_schedule import Schedule
+
+__all__ = ["Faults"]
+
+
+class Faults:
+    """The trouble of one schedule."""
+
+    def __init__(self, world: Schedule) -> None:
+        self._world = world
+        self._rng = world.rng
+        self._say = world.ledger.say
+        self._kinds: tuple[tuple[int, Callable[[], Coroutine[Any, Any, None]]], ...] = (
+            (4, self._kernel_crash),
+            (5, self._crash_at_commit),
+            (2, self._kernel_stop),
+            (2, self._zombie),
+            (4, self._host_crash),
+            (5, self._cut),
+            (1, self._reset),
+            (2, self._store_trouble),
+            (1, self._store_full),
+            (1, self._store_slow),
+            (1, self._clock_jump),
+            (3, self._lossy),
+            (5, self._hostile_repeat),
+        )
+
+    def plan(self, seconds: float) -> None:
+        """Choose what goes wrong and when, within the time given."""
+        weights = [weight for weight, _ in self._kinds]
+        for _ in range(self._rng.randint(2, 12)):
+            _, work = self._rng.choices(self._kinds, weights)[0]
+            self._world.loop.call_at(self._rng.uniform(0.5, seconds), self._begin, work)
+
+    def _begin(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        if not self._world.over:
+            self._world.spawn(work())
+
+    def heal(self) -> None:
+        """End all trouble; what is dead is started again by the schedule."""
+        self._say("everything heals")
+        self._world.store_faults.heal()
+        for wire in self._world.wires:
+            wire.lost_requests = wire.lost_replies = wire.repeats = 0.0
+            wire.heal()
+
+    def _wire(self) -> Wire | None:
+        alive = [host.wire for host in self._world.hosts.values() if host is not None]
+        return self._rng.choice(alive) if alive else None
+
+    async def _kernel_crash(self) -> None:
+        self._world.crash_kernel(self._rng.choice((0.0, 1.0, 8.0, 45.0)))
+
+    async def _crash_at_commit(self) -> None:
+        down = self._rng.choice((0.0, 2.0, 15.0))
+        point = CrashPoint(
+            commits=self._rng.randint(1, 8),
+            after=self._rng.random() < 0.5,
+            crash=lambda: self._world.crash_kernel(down),
+        )
+        self._world.store_faults.crash_points.append(point)
+
+    async def _kernel_stop(self) -> None:
+        kernel = self._world.take_kernel()
+        if kernel is None:
+            return
+        self._say(f"kernel of epoch {kernel.epoch} is stopped")
+        await kernel.stop()
+        await asyncio.sleep(self._rng.uniform(0, 5))
+        await self._world.open_kernel()
+
+    async def _zombie(self) -> None:
+        """A kernel that does not know that it is no longer the one: it goes on until its first write is refused."""
+        kernel = self._world.take_kernel()
+        if kernel is None:
+            return
+        self._say(f"kernel of epoch {kernel.epoch} is taken for dead, and is not")
+        self._world.zombies.append(kernel)
+        await self._world.open_kernel()
+        await asyncio.sleep(20)
+        kernel.die()
+
+    async def _host_crash(self) -> None:
+        name = self._rng.choice(list(self._world.hosts))
+        host = self._world.hosts[name]
+        if host is None:
+            return
+        self._say(f"host {host.incarnation} is killed")
+        host.die()
+        self._world.hosts[name] = None
+        if self._rng.random() < 0.7:
+            # The next one on that machine sees that nothing of it is left; else only time can tell.
+            self._world.gone.append(host.incarnation)
+        await asyncio.sleep(self._rng.choice((0.1, 3.0, 20.0)))
+        self._world.start_host(name)
+
+    async def _cut(self) -> None:
+        wire = self._wire()
+        if wire is None:
+            return
+        up, down = self._rng.choice(((True, True), (True, False), (False, True)))
+        seconds = self._rng.choice((1.0, 6.0, 20.0, 60.0))
+        self._say(f"network is cut for {seconds:g} s, up {up}, down {down}")
+        wire.cut(up=up, down=down)
+        await asyncio.sleep(seconds)
+        wire.heal()
+
+    async def _reset(self) -> None:
+        wire = self._wire()
+        if wire is not None:
+            self._say("connections are reset")
+            wire.reset()
+
+    async def _lossy(self) -> None:
+        wire = self._wire()
+        if wire is None:
+            return
+        wire.lost_requests, wire.lost_replies, wire.repeats = 0.2, 0.2, 0.3
+        await asyncio.sleep(self._rng.uniform(1, 20))
+        wire.lost_requests = wire.lost_replies = wire.repeats = 0.0
+
+    async def _store_trouble(self) -> None:
+        faults = self._world.store_faults
+        self._say("store fails now and then")
+        faults.rate = self._rng.choice((0.1, 0.4, 0.9))
+        await asyncio.sleep(self._rng.uniform(1, 10))
+        faults.rate = 0.0
+
+    async def _store_full(self) -> None:
+        self._say("store is full")
+        self._world.store_faults.full = True
+        await asyncio.sleep(self._rng.uniform(1, 10))
+        self._world.store_faults.full = False
+
+    async def _store_slow(self) -> None:
+        self._say("store is slow")
+        self._world.store_faults.slow = True
+        await asyncio.sleep(self._rng.uniform(1, 10))
+        self._world.store_faults.slow = False
+
+    async def _clock_jump(self) -> None:
+        seconds = self._rng.choice((-3600, -5, 5, 3600))
+        self._say(f"kernel's wall clock jumps by {seconds} s")
+        self._world.clock.jumped_us += seconds * 1_000_000
+
+    async def _hostile_repeat(self) -> None:
+        """Send an old report once more, to the kernel of now: as it was, shifted, changed, or as another instance."""
+        kernel, wires = self._world.kernel, [wire for wire in self._world.wires if wire.answered]
+        if kernel is None or not wires:
+            return
+        request = pb.ReportRequest()
+        request.CopyFrom(self._rng.choice(self._rng.choice(wires).answered))
+        request.epoch = kernel.epoch
+        kind = self._rng.choice(("same", "shifted", "changed", "more", "other instance", "unknown key"))
+        self._say(f"an old report comes again: {kind}, {[group.attempt_key for group in request.attempts]}")
+        self._change(request, kind)
+        try:
+            await kernel.call(kernel.gateway.report(request))
+        except (KernelError, Exception) as error:  # noqa: BLE001 - whatever it says, nothing may change
+            self._say(f"it is refused: {error!r}")
+
+    def _change(self, request: pb.ReportRequest, kind: str) -> None:
+        for group in request.attempts:
+            last = group.events[-1] if group.events else None
+            if kind == "shifted" and len(group.events) > 1:
+                del group.events[0]
+                group.first_seq += 1
+            elif kind == "changed" and last is not None and last.WhichOneof("event") == "finished":
+                last.finished.state = run_pb2.ATTEMPT_STATE_FAILED
+                last.finished.error = "another outcome"
+            elif kind == "more" and last is not None and last.WhichOneof("event") == "finished":
+                group.first_seq += 1
+                last.finished.state = run_pb2.ATTEMPT_STATE_FAILED
+            elif kind == "unknown key":
+                run, _, number = group.attempt_key.partition("/")
+                group.attempt_key = f"{run}/nothing/{number.rpartition('/')[2]}"
+        if kind == "other instance":
+            request.incarnation = "instance-stranger-1"

@@ -1,0 +1,182 @@
+"""A kernel's life in a simulation: the real engine, store operations and host gateway, without process and server."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from typing import Any, TypeVar
+
+import sqlalchemy
+from simulated_store import SimulatedDatabase, StoreFaults
+from simulated_time import VirtualClock
+
+from nomaflow_kernel.domain.ids import RunIds
+from nomaflow_kernel.domain.jobs import JobDefinition
+from nomaflow_kernel.feed import EventFeed
+from nomaflow_kernel.hosts import GatewaySettings, HostGateway, SessionRegistry
+from nomaflow_kernel.runs import Engine, EngineSettings, KnownJob
+from nomaflow_kernel.store.sql_store import SqlStore
+
+__all__ = ["SETTINGS", "KernelGone", "SimulatedCatalogue", "SimulatedKernel"]
+
+_T = TypeVar("_T")
+
+SETTINGS = EngineSettings(
+    heartbeat_seconds=4, lease_seconds=12, grace_seconds=30, grace_margin_seconds=3, max_waiting=500
+)
+
+
+class KernelGone(Exception):
+    """Raised to a client whose kernel died while it waited: what became of its call is not known."""
+
+
+class SimulatedCatalogue:
+    """The jobs of a schedule, which do not change."""
+
+    def __init__(self, definitions: Sequence[JobDefinition], *, sync: Collection[str]) -> None:
+        self._jobs = {
+            each.id: KnownJob(job_id=each.id, host=each.host, definition=each, valid=True) for each in definitions
+        }
+        self._sync = sync
+
+    def job(self, job_id: str) -> KnownJob | None:
+        """Return the job."""
+        return self._jobs.get(job_id)
+
+    def near(self, job_id: str) -> Sequence[str]:
+        """Return nothing."""
+        return ()
+
+    def kind_of(self, host: str, callable: str) -> str:
+        """Return the kind."""
+        return "sync" if callable in self._sync else "async"
+
+    def max_parallel(self, host: str) -> int | None:
+        """Return that there is no bound."""
+        return None
+
+    def refuse_params(self, job: KnownJob, params: Collection[str], enabled_steps: Collection[str]) -> str | None:
+        """Take all params."""
+        return None
+
+
+class _NoManifests:
+    async def knows_manifest(self, host: str, digest: str) -> bool:
+        return True
+
+    async def introduce(
+        self, host: str, *, digest: str, manifest: Mapping[str, Any], explicit: bool
+    ) -> tuple[bool, Sequence[str]]:
+        return True, ()
+
+
+class SimulatedKernel:
+    """One life of the kernel: opened on the file, and later stopped, or dead.
+
+    :param on_ended: called where it ends by itself, with why
+    """
+
+    def __init__(
+        self,
+        *,
+        database: sqlalchemy.Engine,
+        rng: random.Random,
+        clock: VirtualClock,
+        jobs: SimulatedCatalogue,
+        faults: StoreFaults,
+        committed_at: dict[int, float],
+        on_ended: Callable[[SimulatedKernel, Exception], None],
+    ) -> None:
+        self._rng = rng
+        self._clock = clock
+        self._jobs = jobs
+        self._on_ended = on_ended
+        self._database = SimulatedDatabase(engine=database, faults=faults, committed_at=committed_at)
+        self._tasks: dict[asyncio.Task[Any], None] = {}  # in order: a set's would differ from run to run
+        self.store = SqlStore(database=self._database)
+        self.epoch = 0
+        self.alive = False
+        self.engine: Engine
+        self.gateway: HostGateway
+        self._sessions = SessionRegistry()
+
+    async def open(self) -> None:
+        """Start.
+
+        :raises StoreError: where the store cannot be opened
+        """
+        info = await self.store.open()
+        self.epoch = info.epoch
+        self.engine = Engine(
+            store=self.store,
+            info=info,
+            clock=self._clock,
+            jobs=self._jobs,
+            feed=EventFeed(info.last_event_seq),
+            settings=SETTINGS,
+            on_ended=lambda error: self._on_ended(self, error),
+        )
+        # All chance comes from the seed.
+        self.engine._state.rng = random.Random(self._rng.random())
+        self.engine._state.ids = RunIds(
+            now_ms=lambda: self._clock.now_us() // 1000, random_bits=self._rng.getrandbits
+        )
+        await self.engine.start()
+        self.gateway = HostGateway(
+            engine=self.engine,
+            manifests=_NoManifests(),
+            sessions=self._sessions,
+            settings=GatewaySettings(
+                epoch=info.epoch,
+                heartbeat_seconds=SETTINGS.heartbeat_seconds,
+                lease_seconds=SETTINGS.lease_seconds,
+                grace_seconds=SETTINGS.grace_seconds,
+            ),
+        )
+        self.alive = True
+
+    def spawn(self, work: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
+        """Run something that dies with the kernel."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks[task] = None
+        task.add_done_callback(self._done)
+        if not self.alive:
+            task.cancel()
+        return task
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.pop(task, None)
+        if not task.cancelled():
+            task.exception()  # the caller has it; where nobody waits, it is a refusal of something sent twice
+
+    async def call(self, work: Coroutine[Any, Any, _T]) -> _T:
+        """Have a client's call done.
+
+        :raises KernelGone: where the kernel dies meanwhile
+        """
+        task = self.spawn(work)
+        await asyncio.wait([task])
+        if task.cancelled():
+            raise KernelGone
+        return task.result()
+
+    def die(self) -> None:
+        """End without closing anything: nothing more is committed, nobody is told."""
+        self.alive = False
+        self._database.die()
+        engine = getattr(self, "engine", None)
+        if engine is not None:
+            loop = engine._loop
+            for task in (loop._task, *loop._side_tasks):
+                if task is not None:
+                    task.cancel()
+        for task in list(self._tasks):
+            task.cancel()
+
+    async def stop(self) -> None:
+        """Stop as a kernel does that is asked to."""
+        self._sessions.stop()
+        await self.engine.stop()
+        await self.store.close()
+        self.die()

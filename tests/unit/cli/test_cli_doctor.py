@@ -1,0 +1,157 @@
+"""What doctor makes of files and of what a kernel says."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from cli_command import Command
+from nomaflow.cli.doctor.findings import Finding, Level
+from nomaflow.cli.doctor.machine import examine_machine
+from nomaflow.cli.doctor.project_files import examine_project
+from nomaflow.cli.doctor.system import SystemView, examine_system
+from nomaflow.cli.versions import installed_version
+from nomaflow.client.values import (
+    CatalogueView,
+    FireView,
+    HostView,
+    InstanceView,
+    JobView,
+    KernelView,
+    PauseView,
+    RunView,
+)
+
+NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
+VERSION = installed_version()
+INSTANCE = InstanceView(incarnation="i", state="ATTACHED", pid=7, machine="box", version=VERSION, generation=1)
+HOST = HostView(name="team", state="ATTACHED", instances=(INSTANCE,))
+WELL = SystemView(
+    kernel=KernelView(version=VERSION, epoch=3, pid=9, store="sqlite", started_at=NOW - timedelta(hours=1)),
+    serving=True,
+    hosts=[HOST],
+    catalogue=CatalogueView(jobs=(JobView(job_id="j", next_fires=(FireView(at=NOW + timedelta(hours=1)),)),)),
+    queued=[],
+    running=[],
+    read_seconds=0.01,
+)
+LATE = (FireView(at=NOW - timedelta(hours=1)),)
+
+
+def run(state: str, host: str = "team") -> RunView:
+    return RunView(run_id="run_1", job_id="j", state=state, host=host, queued_at=NOW - timedelta(minutes=9))
+
+
+def bad(view: SystemView) -> dict[str, Level]:
+    """Return what is not in order; each must say how to mend it."""
+    found = [each for each in examine_system(view, now=NOW) if each.level is not Level.OK]
+    assert all(each.fix for each in found)
+    return {each.check: each.level for each in found}
+
+
+def test_a_system_in_order_has_nothing_to_mend() -> None:
+    """Every line is fine, and none has a way out."""
+    findings = list(examine_system(WELL, now=NOW))
+    assert bad(WELL) == {}
+    assert {each.area for each in findings} == {"kernel", "hosts", "runs"}
+
+
+@pytest.mark.parametrize(
+    ("change", "check", "level"),
+    [
+        ({"serving": False}, "kernel.health", Level.PROBLEM),
+        ({"read_seconds": 3.0}, "kernel.slow", Level.WARNING),
+        ({"kernel": replace(WELL.kernel, version="9.9")}, "kernel.version", Level.WARNING),
+        ({"hosts": []}, "hosts.none", Level.WARNING),
+        ({"hosts": [replace(HOST, instances=())]}, "hosts.absent", Level.WARNING),
+        (
+            {"hosts": [replace(HOST, instances=(replace(INSTANCE, state="UNREACHABLE"),))]},
+            "hosts.unreachable",
+            Level.PROBLEM,
+        ),
+        ({"hosts": [replace(HOST, instances=(replace(INSTANCE, code_newer=True),))]}, "hosts.code", Level.WARNING),
+        ({"hosts": [replace(HOST, instances=(replace(INSTANCE, version="0"),))]}, "hosts.version", Level.WARNING),
+        (
+            {"hosts": [replace(HOST, instances=(replace(INSTANCE, spilled_bytes=1 << 30),))]},
+            "hosts.spill",
+            Level.WARNING,
+        ),
+        ({"running": [run("RUNNING", "gone")]}, "runs.cut_off", Level.WARNING),
+        ({"queued": [run("QUEUED", "gone")]}, "runs.no_host", Level.WARNING),
+        ({"catalogue": CatalogueView(jobs=(JobView(job_id="j", valid=False),))}, "runs.jobs", Level.WARNING),
+        ({"catalogue": CatalogueView(jobs=(JobView(job_id="j", pause=PauseView()),))}, "runs.paused", Level.WARNING),
+        (
+            {
+                "catalogue": CatalogueView(
+                    jobs=(JobView(job_id="j", next_fires=(FireView(at=NOW - timedelta(hours=1)),)),)
+                )
+            },
+            "runs.late",
+            Level.PROBLEM,
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_system_is_named(change: dict[str, object], check: str, level: Level) -> None:
+    """One thing wrong is one finding beside those in order."""
+    assert bad(replace(WELL, **change))[check] is level  # type: ignore[arg-type]  # fields of the view
+
+
+def _files(project: Path) -> dict[str, Finding]:
+    return {each.check: each for each in examine_project(project)}
+
+
+def test_files_that_others_may_read_are_named_with_the_command_that_mends_them(tmp_path: Path) -> None:
+    """The state, the token, the socket's directory, and a literal credential; a reference to a variable is none."""
+    state = tmp_path / ".nomaflow"
+    (state / "run").mkdir(parents=True)
+    (state / "token").write_text("t")
+    (tmp_path / "connectors.toml").write_text('[pools.main]\nurl = "postgresql://u:${PW}@h/d"\n')
+    for path, mode in ((state, 0o700), (state / "run", 0o700), (state / "token", 0o600)):
+        path.chmod(mode)
+    (tmp_path / "connectors.toml").chmod(0o644)
+    assert _files(tmp_path)["project.permissions"].level is Level.OK
+    assert "project.credentials" not in _files(tmp_path)
+    (tmp_path / "connectors.toml").write_text('[pools.main]\nurl = "postgresql://u:hunter2@h/d"\n')
+    found = _files(tmp_path)["project.credentials"]
+    assert found.level is Level.PROBLEM
+    assert "hunter2" not in found.message + found.fix
+    (state / "run").chmod(0o755)
+    found = _files(tmp_path)["project.permissions"]
+    assert (found.level, found.fix) == (Level.PROBLEM, f"chmod 700 {state / 'run'}")
+
+
+def test_a_mistake_in_a_job_is_found_without_importing_code(tmp_path: Path) -> None:
+    """The first error is quoted, and check has the rest."""
+    (tmp_path / "jobs.toml").write_text('[[jobs]]\nid = "a b"\nsteps = []\n')
+    found = _files(tmp_path)["project.files"]
+    assert found.level is Level.PROBLEM
+    assert found.fix.startswith("nomaflow check ")
+
+
+def test_the_machine_is_described(tmp_path: Path) -> None:
+    """Python, /proc, cgroups, disk and clock each have a line."""
+    checks = {each.check for each in examine_machine(tmp_path)}
+    assert checks >= {"machine.python", "machine.proc", "machine.cgroup", "machine.disk", "machine.clock"}
+
+
+async def test_the_command_exits_1_for_a_problem_only(command: Command, tmp_path: Path) -> None:
+    """A project without a kernel has warnings; a damaged history is a problem with the way to a backup."""
+    project = tmp_path / "cwd"
+    (project / "jobs.toml").touch()
+    done = await command("doctor", "-o", "json")
+    told = json.loads(done.out)
+    assert (done.code, told["ok"], done.err) == (0, True, "")
+    assert {each["check"]: each["level"] for each in told["findings"]}["kernel.answers"] == "warning"
+    (project / ".nomaflow").mkdir(mode=0o700)
+    (project / ".nomaflow" / "kernel.db").write_bytes(b"\xff" * 9000)
+    done = await command("doctor")
+    assert done.code == 1
+    assert "✘ the history" in done.out
+    assert "nomaflow restore BACKUP" in done.out
+    assert "Traceback" not in done.out + done.err
+    unreachable = await command("doctor", "--address", f"unix:{tmp_path}/none.sock", "-o", "json")
+    assert (unreachable.code, json.loads(unreachable.out)["ok"]) == (1, False)

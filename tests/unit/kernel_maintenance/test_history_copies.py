@@ -1,0 +1,194 @@
+"""Backups and restores of history files, as the kernel's tool makes them."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from nomaflow_kernel.maintenance import MaintenanceRefused, back_up, inspect_store, restore
+from nomaflow_kernel.maintenance.__main__ import main
+from nomaflow_kernel.ports import PauseRecord
+from nomaflow_kernel.store import open_store
+from nomaflow_kernel.store.file_lock import FileLock
+
+NOW_US = 1_800_000_000_000_000
+
+
+async def history(path: Path, *, pause: str = "job-1") -> Path:
+    """Make a history with one pause in it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    store = open_store(f"sqlite:///{path}")
+    await store.open()
+    await store.set_pause(PauseRecord(scope="job", name=pause, by="ann", why="", since_us=1, until_us=None))
+    await store.close()
+    return path
+
+
+async def pauses(path: Path) -> dict[str, str]:
+    """Open a history as a kernel does and return who paused what."""
+    store = open_store(f"sqlite:///{path}")
+    await store.open()
+    try:
+        return {pause.name: pause.by for pause in await store.pauses()}
+    finally:
+        await store.close()
+
+
+@pytest.fixture
+def quiet_umask() -> Iterator[None]:
+    """Let files be as open as they are made."""
+    before = os.umask(0)
+    yield
+    os.umask(before)
+
+
+def refused(path: Path, into: Path, *, force: bool = False) -> str:
+    """Return the reason why a file is not restored."""
+    with pytest.raises(MaintenanceRefused) as refusal:
+        restore(path, into, force=force, pause=True, now_us=NOW_US)
+    assert refusal.value.fix
+    return refusal.value.reason
+
+
+@pytest.mark.usefixtures("quiet_umask")
+async def test_a_backup_is_one_private_file_that_opens_as_a_store(tmp_path: Path) -> None:
+    """No log lies beside it, nobody else can read it, and it holds what the history held."""
+    source = await history(tmp_path / "kernel.db")
+    done = back_up(source, tmp_path / "copy.db")
+    file = Path(done.path)
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert done.bytes == file.stat().st_size
+    assert not list(tmp_path.glob("*partial*"))
+    assert not list(tmp_path.glob("copy.db-*"))
+    assert await pauses(file) == {"job-1": "ann"}
+
+
+async def test_a_backup_holds_what_is_in_the_log_only(tmp_path: Path) -> None:
+    """What a killed kernel has committed is read from the write-ahead log, while another connection still has it."""
+    source = await history(tmp_path / "kernel.db")
+    with closing(sqlite3.connect(source, isolation_level=None)) as writer:
+        writer.execute("PRAGMA journal_mode = WAL")
+        writer.execute("UPDATE kernel SET epoch = 77")
+        assert (tmp_path / "kernel.db-wal").stat().st_size > 0
+        back_up(source, tmp_path / "copy.db")
+    assert inspect_store(tmp_path / "copy.db", deep=True).epoch == 77
+
+
+async def test_a_backup_that_cannot_be_made_leaves_nothing(tmp_path: Path) -> None:
+    """No history, a name that is taken, a folder that is not there and damage are refused by name."""
+    source = await history(tmp_path / "kernel.db")
+    (tmp_path / "taken").write_text("mine")
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    damaged = tmp_path / "damaged.db"
+    damaged.write_bytes(source.read_bytes()[:40_000] + b"\xff" * 60_000)
+    for history_file, target, reason in (
+        (tmp_path / "none.db", tmp_path / "a", "NO_HISTORY"),
+        (source, tmp_path / "taken", "ALREADY_THERE"),
+        (source, tmp_path / "link", "ALREADY_THERE"),
+        (source, tmp_path / "no" / "a", "BACKUP_FAILED"),
+        (damaged, tmp_path / "a", "HISTORY_DAMAGED"),
+    ):
+        with pytest.raises(MaintenanceRefused) as refusal:
+            back_up(history_file, target)
+        assert refusal.value.reason == reason
+    assert (tmp_path / "taken").read_text() == "mine"
+    assert sorted(each.name for each in tmp_path.iterdir() if "partial" in each.name or each.name == "a") == []
+
+
+async def test_a_restore_refuses_before_it_touches_anything(tmp_path: Path) -> None:
+    """A kernel that runs, damage, other files, a newer major version and a history that is there stop it."""
+    backup = Path(back_up(await history(tmp_path / "kernel.db"), tmp_path / "good.db").path)
+    (tmp_path / "text.db").write_text("no database " * 1000)
+    (tmp_path / "empty.db").touch()
+    (tmp_path / "damaged.db").write_bytes(backup.read_bytes()[:40_000] + b"\xff" * 60_000)
+    (tmp_path / "newer.db").write_bytes(backup.read_bytes())
+    with closing(sqlite3.connect(tmp_path / "newer.db")) as copy:
+        copy.execute("UPDATE alembic_version SET version_num = '9001'")
+        copy.commit()
+    with closing(sqlite3.connect(tmp_path / "other.db")) as other:
+        other.execute("CREATE TABLE runs (x)")
+    target = await history(tmp_path / "there" / "kernel.db", pause="mine")
+    before = target.read_bytes()
+    assert refused(tmp_path / "none.db", target, force=True) == "NO_BACKUP"
+    for name in ("text", "empty", "damaged", "other"):
+        assert refused(tmp_path / f"{name}.db", target, force=True) == "HISTORY_DAMAGED", name
+    assert refused(tmp_path / "newer.db", target, force=True) == "SCHEMA_TOO_NEW"
+    assert refused(backup, target) == "ALREADY_THERE"
+    lock = FileLock(str(target))
+    lock.acquire()
+    assert refused(backup, target, force=True) == "STORE_IN_USE"
+    lock.release()
+    assert target.read_bytes() == before
+    assert sorted(each.name for each in target.parent.iterdir()) == ["kernel.db", "kernel.db.lock"]
+
+
+async def test_a_restore_keeps_what_was_there_and_takes_over_from_it(tmp_path: Path) -> None:
+    """The old history is whole beside the new one, its log included; epoch and event numbers lie above both."""
+    backup = Path(back_up(await history(tmp_path / "a" / "kernel.db"), tmp_path / "backup.db").path)
+    content = backup.read_bytes()
+    target = await history(tmp_path / "b" / "kernel.db", pause="old")
+    high = NOW_US + 5
+    with closing(sqlite3.connect(target, isolation_level=None)) as writer:
+        writer.execute("UPDATE kernel SET last_event_seq = ?, epoch = ?", (high, high))
+    killed = b"the log of a kernel that was killed, too damaged to be read"
+    (target.parent / "kernel.db-wal").write_bytes(killed)
+    done = restore(backup, target, force=True, pause=True, now_us=NOW_US)
+    kept = Path(done.replaced)
+    assert kept.parent == target.parent
+    assert (done.lost_events or 0) > 0
+    assert not (target.parent / "kernel.db-wal").exists(), "SQLite would apply it to the new database"
+    seen = inspect_store(target, deep=True)
+    assert (seen.epoch, seen.damage, seen.mode) == (high, "", 0o600)
+    assert await pauses(target) == {"job-1": "ann", "": "restore"}
+    assert await pauses(kept) == {"old": "ann"}
+    assert backup.read_bytes() == content, "a backup is only read"
+
+
+async def test_counters_go_on_from_the_clock_so_that_every_restore_is_later(tmp_path: Path) -> None:
+    """Restored twice, each time above whatever the kernels since can have counted to."""
+    backup = Path(back_up(await history(tmp_path / "kernel.db"), tmp_path / "backup.db").path)
+    target = tmp_path / "new" / ".nomaflow" / "kernel.db"
+    restore(backup, target, force=False, pause=False, now_us=NOW_US)
+    assert target.parent.stat().st_mode & 0o777 == 0o700
+    assert await pauses(target) == {"job-1": "ann"}, "not paused where that was asked for"
+    first = inspect_store(target, deep=False).epoch
+    assert first == NOW_US // 1_000_000 + 1
+    other = tmp_path / "other" / "kernel.db"
+    restore(backup, other, force=False, pause=False, now_us=NOW_US + 60_000_000)
+    assert inspect_store(other, deep=False).epoch > first
+
+
+async def test_a_damaged_history_can_be_replaced_and_is_kept(tmp_path: Path) -> None:
+    """Damage of what is replaced is no hindrance: it may be the very reason."""
+    backup = Path(back_up(await history(tmp_path / "kernel.db"), tmp_path / "backup.db").path)
+    target = tmp_path / "bad" / "kernel.db"
+    target.parent.mkdir()
+    target.write_bytes(b"\xff" * 50_000)
+    done = restore(backup, target, force=True, pause=False, now_us=NOW_US)
+    assert done.lost_events is None
+    assert Path(done.replaced).read_bytes() == b"\xff" * 50_000
+    assert await pauses(target) == {"job-1": "ann"}
+
+
+async def test_the_tool_says_what_it_did_or_why_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One JSON object either way; a store that is no file, or not the kernel's own, is refused by name."""
+    source = await history(tmp_path / ".nomaflow" / "kernel.db")
+    assert source.is_file()
+    project = ("--project", str(tmp_path))
+    assert main(["inspect", *project]) == 0
+    assert '"damage": ""' in capsys.readouterr().out
+    assert main(["backup", str(tmp_path / "x"), "--held", *project]) == 1
+    assert '"OTHER_STORE"' in capsys.readouterr().out
+    for work in ("backup", "restore"):
+        assert main([work, str(tmp_path / "x"), "--store", "postgresql+asyncpg://a:secret@b/c", *project]) == 1
+        told = capsys.readouterr().out
+        assert '"OTHER_STORE"' in told
+        assert "secret" not in told
+    assert main(["backup", str(tmp_path / "x"), "--store", "sqlite://", *project]) == 1
+    assert '"BAD_SETTINGS"' in capsys.readouterr().out
+    assert not (tmp_path / "x").exists()

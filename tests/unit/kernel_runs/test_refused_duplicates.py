@@ -1,0 +1,75 @@
+"""A run that the store refuses as a duplicate leaves nothing behind in the engine's memory."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from rig import Rig, job
+
+from nomaflow_kernel.domain.errors import RequestIdReused
+from nomaflow_kernel.domain.jobs import Overlap
+from nomaflow_kernel.domain.records import TriggerKind
+from nomaflow_kernel.domain.states import RunState
+from nomaflow_kernel.ports import RunFilter
+from nomaflow_kernel.runs import FireCommand, TriggerCommand
+
+
+async def test_every_repeat_after_a_restart_is_told_the_same_run(rig: Rig) -> None:
+    """Also the second one, when the first has made the store say that the request is known."""
+    rig.jobs.add(job("a", overlap=Overlap.ALLOW))
+    first = await rig.trigger("a", request_id="k", request_hash="h")
+    await rig.restart()
+    repeats = [await rig.trigger("a", request_id="k", request_hash="h") for _ in range(3)]
+    assert {each.run_id for each in repeats} == {first.run_id}
+    assert all(each.deduplicated for each in repeats)
+    with pytest.raises(RequestIdReused, match=first.run_id):
+        await rig.trigger("a", request_id="k", request_hash="other")
+
+
+async def test_a_repeat_is_not_refused_for_a_wrong_one_that_came_with_it(rig: Rig) -> None:
+    """Who reuses a request id is refused, and who repeats his request in the same turn gets his run."""
+    rig.jobs.add(job("a", overlap=Overlap.ALLOW))
+    first = await rig.trigger("a", request_id="k", request_hash="h")
+    await rig.restart()
+    wrong, right = await asyncio.gather(
+        rig.trigger("a", request_id="k", request_hash="other"),
+        rig.trigger("a", request_id="k", request_hash="h"),
+        return_exceptions=True,
+    )
+    assert isinstance(wrong, RequestIdReused)
+    assert wrong.run_id == first.run_id
+    assert not isinstance(right, BaseException), right
+    assert (right.run_id, right.deduplicated) == (first.run_id, True)
+
+
+async def test_a_fire_after_one_that_came_twice_is_recorded(rig: Rig) -> None:
+    """It folds into no row that the store has refused."""
+    rig.jobs.add(job("a"))
+
+    async def fire(minute: int) -> None:
+        command = TriggerCommand(job_id="a", kind=TriggerKind.CRON, at_us=minute, slot=f"a//{minute}")
+        await rig.engine.fire(FireCommand(triggers=(command,)))
+
+    await fire(1)
+    await fire(1)
+    await fire(2)
+    await rig.settle()
+    page = await rig.store.list_runs(RunFilter(), before="", limit=10)
+    assert [each.state for each in page.runs] == [RunState.SKIPPED, RunState.QUEUED]
+    assert page.runs[0].fold is not None
+    assert page.runs[0].fold.first_us == 2
+
+
+async def test_a_new_request_is_not_skipped_for_a_repeat_that_came_with_it(rig: Rig) -> None:
+    """After a restart only the store knows what a request id stands for, and the run of a repeat keeps nobody out."""
+    rig.jobs.add(job("a"))
+    host = await rig.host()
+    first = await rig.trigger("a", request_id="k", request_hash="h")
+    await host.finish((await host.dispatch()).attempt_key)
+    await rig.restart()
+    again, new = await asyncio.gather(
+        rig.trigger("a", request_id="k", request_hash="h"), rig.trigger("a", request_id="l", request_hash="h")
+    )
+    assert (again.run_id, again.deduplicated) == (first.run_id, True)
+    assert new.state is RunState.QUEUED

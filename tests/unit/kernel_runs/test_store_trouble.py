@@ -1,0 +1,119 @@
+"""A store that refuses: who asked hears of it once, and what the store never kept is not believed."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from rig import PlayedHost, Rig, job, started
+
+from nomaflow_kernel.domain.states import RunState
+from nomaflow_kernel.store.errors import StoreBusy, StoreError, StoreFull
+
+
+class Refusing:
+    """Stands in for the store's ``apply``: waits until it is let go, then raises; passes on what comes later."""
+
+    def __init__(self, rig: Rig, error: StoreError) -> None:
+        self._apply: Any = rig.store.apply
+        self._error = error
+        self.asked = asyncio.Event()
+        self.go = asyncio.Event()
+        self.refused = 0
+
+    async def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Refuse the first call."""
+        if self.refused:
+            return await self._apply(*args, **kwargs)
+        self.refused += 1
+        self.asked.set()
+        await self.go.wait()
+        raise self._error
+
+
+async def test_a_session_that_could_not_be_kept_is_none(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host whose attach failed was told so: nothing is dispatched to it until it comes again."""
+    rig.jobs.add(job("a"))
+    run_id = (await rig.trigger("a")).run_id
+    refusing = Refusing(rig, StoreFull("no space"))
+    refusing.go.set()
+    monkeypatch.setattr(rig.store, "apply", refusing)
+    host = PlayedHost(rig)
+    with pytest.raises(StoreFull):
+        await host.attach()
+    await rig.settle()
+    assert rig.engine.instances() == []
+    assert host.orders == []
+    assert await rig.state(run_id) is RunState.QUEUED
+    await host.attach()
+    assert (await host.dispatch()).run_id == run_id
+
+
+async def test_nobody_waits_twice_for_one_lock(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who asked while the store waited for a lock hears STORE_BUSY with those who asked before; what was told stays."""
+    rig.jobs.add(job("a"))
+    host = await rig.host()
+    refusing = Refusing(rig, StoreBusy("locked"))
+    monkeypatch.setattr(rig.store, "apply", refusing)
+    first = asyncio.ensure_future(rig.trigger("a"))
+    await refusing.asked.wait()
+    second = asyncio.ensure_future(rig.trigger("a"))
+    rig.engine.detach(host.incarnation, host)
+    await asyncio.sleep(0)
+    refusing.go.set()
+    for asked in (first, second):
+        with pytest.raises(StoreBusy):
+            await asked
+    await rig.settle()
+    assert refusing.refused == 1
+    assert rig.engine.instances() == []
+
+
+async def test_trouble_is_told_also_where_nobody_asked(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work of the engine's own that could not be stored is told to who looks after the kernel's health."""
+    host = await rig.host()
+    refusing = Refusing(rig, StoreFull("no space"))
+    refusing.go.set()
+    monkeypatch.setattr(rig.store, "apply", refusing)
+    rig.engine.detach(host.incarnation, host)
+    await refusing.asked.wait()
+    await rig.settle()
+    assert [type(error) for error in rig.troubles] == [StoreFull]
+
+
+@pytest.mark.parametrize("seconds", [-3600, 3600])
+async def test_a_hosts_clock_makes_no_duration_negative(rig: Rig, seconds: int) -> None:
+    """An attempt begins between its dispatch and the report of its start, whatever its host's clock says."""
+    rig.jobs.add(job("a"))
+    host = await rig.host()
+    run_id = (await rig.trigger("a")).run_id
+    key = (await host.dispatch()).attempt_key
+    rig.clock.advance(1)
+    await host.report(key, started(rig.clock.now_us() + seconds * 1_000_000))
+    detail = await rig.detail(run_id)
+    [attempt] = detail.attempts
+    assert attempt.dispatched_at_us is not None
+    assert attempt.started_at_us is not None
+    assert attempt.dispatched_at_us <= attempt.started_at_us <= rig.clock.now_us()
+
+
+async def test_a_clock_that_was_set_back_makes_no_duration_negative(rig: Rig) -> None:
+    """What ends after the kernel's clock was set back by an hour ends no earlier than it began; a restart too."""
+    rig.jobs.add(job("a"))
+    host = await rig.host()
+    run_id = (await rig.trigger("a")).run_id
+    key = (await host.dispatch()).attempt_key
+    await host.start(key)
+    rig.clock.wall_us -= 3600 * 1_000_000
+    await rig.restart()
+    await host.attach()
+    await host.finish(key)
+    detail = await rig.detail(run_id)
+    [attempt] = detail.attempts
+    times = [
+        detail.run.queued_at_us, detail.run.started_at_us, attempt.started_at_us,
+        attempt.finished_at_us, detail.run.finished_at_us,
+    ]  # fmt: skip
+    assert None not in times
+    assert times == sorted(times, key=lambda at_us: at_us or 0)
