@@ -23,6 +23,8 @@ from sqlalchemy import (
     Text,
 )
 
+from nomaflow_kernel.store.driver import run_many
+
 __all__ = ["BulkStatement", "bulk_insert"]
 
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
@@ -71,7 +73,7 @@ class BulkStatement:
         if connection.dialect.name == "postgresql":
             columns = tuple(list(column) for column in zip(*rows, strict=True))
             return connection.exec_driver_sql(self.postgresql, columns).rowcount
-        return connection.exec_driver_sql(self.sqlite, list(rows)).rowcount
+        return run_many(connection, self.sqlite, rows)
 
 
 def bulk_insert(table: Table, *, on_conflict: str = "DO NOTHING") -> BulkStatement:

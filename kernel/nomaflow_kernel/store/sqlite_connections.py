@@ -7,6 +7,7 @@ import sqlite3
 
 from sqlalchemy import Connection, Engine, NullPool, QueuePool, create_engine, event
 
+from nomaflow_kernel.store.driver import run
 from nomaflow_kernel.store.errors import StoreUnavailable
 from nomaflow_kernel.store.sqlite_readers import READERS
 
@@ -68,8 +69,8 @@ def reading_engine(path: str) -> Engine:
 
 
 def _begin_immediate(connection: Connection) -> None:
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    run(connection, "BEGIN IMMEDIATE")
 
 
 def _begin_reading(connection: Connection) -> None:
-    connection.exec_driver_sql("BEGIN")
+    run(connection, "BEGIN")

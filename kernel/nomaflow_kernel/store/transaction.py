@@ -11,6 +11,7 @@ from sqlalchemy import Connection, RootTransaction
 from sqlalchemy.exc import DBAPIError
 
 from nomaflow_kernel.store.bulk import BulkStatement
+from nomaflow_kernel.store.driver import fetch_one, run
 from nomaflow_kernel.store.errors import StaleEpoch, StoreUnavailable
 from nomaflow_kernel.store.failures import store_error
 from nomaflow_kernel.store.session import KnownDigests, WriteSession
@@ -54,7 +55,7 @@ class CommitInDoubt(Exception):
         """Return the outcomes, now that there is a connection again: every transaction counts itself."""
         with connection.begin():
             # The lock waits for the lost session, should the server not have noticed its end yet.
-            epoch, _, commits = connection.exec_driver_sql(_guard(connection)).one()
+            epoch, _, commits = fetch_one(connection, _guard(connection))
         if epoch != self._epoch:
             return [Outcome(error=StaleEpoch(own=self._epoch, found=epoch)) for _ in self.outcomes]
         return self.outcomes if commits == self._expected_commits else self.failed(outcome_unknown=False)
@@ -132,7 +133,7 @@ def _guard(connection: Connection) -> str:
 
 
 def _guarded_session(connection: Connection, epoch: int, known_digests: KnownDigests) -> WriteSession:
-    found, last_event_seq, commits = connection.exec_driver_sql(_guard(connection)).one()
+    found, last_event_seq, commits = fetch_one(connection, _guard(connection))
     if found != epoch:
         raise StaleEpoch(own=epoch, found=found)
     return WriteSession(
@@ -152,16 +153,16 @@ def _advance(session: WriteSession, epoch: int) -> None:
 def _run_alone(session: WriteSession, operation: Operation) -> Outcome:
     connection = session.connection
     last_event_seq, new_digests = session.last_event_seq, set(session.new_digests)
-    connection.exec_driver_sql("SAVEPOINT operation")
+    run(connection, "SAVEPOINT operation")
     try:
         outcome = Outcome(operation(session))
     except Exception as error:
         if store_error(error) is not None:
             raise
-        connection.exec_driver_sql("ROLLBACK TO SAVEPOINT operation")
+        run(connection, "ROLLBACK TO SAVEPOINT operation")
         session.last_event_seq, session.new_digests = last_event_seq, new_digests
         outcome = Outcome(error=error)
-    connection.exec_driver_sql("RELEASE SAVEPOINT operation")
+    run(connection, "RELEASE SAVEPOINT operation")
     return outcome
 
 

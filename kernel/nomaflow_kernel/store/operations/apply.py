@@ -24,6 +24,7 @@ from nomaflow_kernel.domain.transitions import (
 from nomaflow_kernel.ports import ApplyResult, DuplicateRun
 from nomaflow_kernel.store import schema
 from nomaflow_kernel.store.bulk import BulkStatement, bulk_insert
+from nomaflow_kernel.store.driver import run
 from nomaflow_kernel.store.operations.duplicates import find_duplicate
 from nomaflow_kernel.store.operations.happenings import event_of
 from nomaflow_kernel.store.operations.phases import CHANGES, Row
@@ -83,13 +84,13 @@ def apply_transitions(session: WriteSession, transitions: Sequence[Transition], 
     """
     items = _items(transitions)
     connection = session.connection
-    connection.exec_driver_sql("SAVEPOINT batch")
+    run(connection, "SAVEPOINT batch")
     _store_definitions(session, items.get(QueueRun, ()))
     losses = _Losses()
     if not _apply_together(session, items):
-        connection.exec_driver_sql("ROLLBACK TO SAVEPOINT batch")
+        run(connection, "ROLLBACK TO SAVEPOINT batch")
         losses = _apply_one_by_one(session, items)
-    connection.exec_driver_sql("RELEASE SAVEPOINT batch")
+    run(connection, "RELEASE SAVEPOINT batch")
     events = _append_events(session, transitions, losses.lost, at_us=at_us)
     _touch_runs(session, transitions, losses.lost, events)
     return ApplyResult(duplicates=losses.duplicates, lost=frozenset(losses.lost), events=events)
