@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
@@ -150,7 +151,9 @@ class KernelClient:
                 return
             request.page_token = reply.next_page_token
 
-    async def watch_run(self, run_id: str, *, after_seq: int = 0) -> AsyncIterator[values.RunView | values.EventView]:
+    async def watch_run(
+        self, run_id: str, *, after_seq: int = 0
+    ) -> AsyncGenerator[values.RunView | values.EventView, None]:
         """Yield the run as it is, then its events, and end when it is terminal.
 
         After a restart of the kernel the run as it then is comes once more; no event comes twice.
@@ -177,8 +180,12 @@ class KernelClient:
 
     async def wait(self, run_id: str) -> values.RunView:
         """Return the run with its steps once it is terminal."""
-        async for _ in self.watch_run(run_id):
-            continue
+        async with aclosing(self.watch_run(run_id)) as items:
+            async for item in items:
+                if isinstance(item, values.RunView) and item.terminal:
+                    return item
+                if isinstance(item, values.EventView) and item.run_state in values.RUN_TERMINAL:
+                    break
         return await self.get_run(run_id)
 
     async def watch_events(
