@@ -1,6 +1,6 @@
 # Bare `make` prints this help. `make demo` and `make test` set everything up first.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types protos docs check wheel clean bench bench-quick
+.PHONY: help setup demo test lint types protos docs check wheel clean bench bench-quick torture mutants
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -21,6 +21,17 @@ demo: $(STAMP) ## Start a kernel and a plugin host, run the demo's jobs live, sh
 
 test: $(STAMP) ## Run the whole test suite
 	@$(BIN)/python -m pytest -n 3 --dist loadfile
+
+# One schedule in ten runs on real processes, the others on the simulation.
+SCHEDULES ?= 10000
+SEED ?= 1
+torture: $(STAMP) ## Run SCHEDULES=10000 fault schedules, a tenth on real processes (an hour; goes on where it was)
+	@$(BIN)/python tests/torture/torture_main.py --schedules $$(( $(SCHEDULES) / 10 ))
+	@$(BIN)/python tests/torture/simulated/run.py --seed $(SEED) --schedules $$(( $(SCHEDULES) - $(SCHEDULES) / 10 ))
+	@$(BIN)/python tests/e2e/log_flood.py --megabytes 1024
+
+mutants: $(STAMP) ## Break the product in known ways; a test must notice each (ten minutes)
+	@$(BIN)/python tests/mutants/run.py
 
 lint: $(STAMP) ## ruff, import-linter, buf
 	@$(BIN)/ruff check .

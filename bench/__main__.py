@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import json
 import os
+import signal
 import sys
 import time
 from datetime import UTC, datetime
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.figures import described, in_words, machine
+from bench.page import write_page
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "bench" / "results" / "bench.json"
@@ -29,12 +31,13 @@ def _kept() -> dict[str, Any]:
 
 def _keep(results: dict[str, Any]) -> None:
     RESULTS.parent.mkdir(exist_ok=True)
-    taken = datetime.now(UTC).date().isoformat()
-    RESULTS.write_text(json.dumps({**results, "machine": machine(), "taken": taken}, indent=1) + "\n")
+    results |= {"machine": machine(), "taken": datetime.now(UTC).date().isoformat()}
+    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+    write_page(results, docs=ROOT / "docs")
 
 
 def measure(groups: list[str], rounds: int) -> None:
-    """Take the groups one after the other; what is measured is kept at once."""
+    """Take the groups one after the other; what is measured is kept and shown at once."""
     from bench.measures import GROUPS, GROWTHS  # what it needs is not installed where only the page is written
 
     unknown = set(groups) - {*GROUPS, *GROWTHS}
@@ -49,12 +52,18 @@ def measure(groups: list[str], rounds: int) -> None:
         else:
             results["growth"][name] = asyncio.run(GROWTHS[name]())
             told = json.dumps(results["growth"][name])
+        results.setdefault("load", {})[name] = round(load, 1)
         _keep(results)
         print(f"{name} ({time.monotonic() - began:.0f} s, load {load:.1f} before): {told}", flush=True)
 
 
+def _stop(number: int, _frame: object) -> None:
+    raise SystemExit(128 + number)  # so that whatever was started is stopped and removed
+
+
 def main() -> int:
     """Do what the command line says; return the exit code."""
+    signal.signal(signal.SIGTERM, _stop)
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__.partition("\n")[0])
     commands = parser.add_subparsers(dest="command", required=True)
     everything = commands.add_parser("all", help="measure and write the page")
@@ -69,9 +78,8 @@ def main() -> int:
         return asyncio.run(gate())
     if options.command == "all":
         measure([one for one in options.only.split(",") if one], options.rounds)
-    from bench.page import write_page
-
-    write_page(_kept(), docs=ROOT / "docs")
+    else:
+        write_page(_kept(), docs=ROOT / "docs")
     return 0
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from bench.figures import at_rank
 from bench.history import copies
-from bench.idle import pss_mib
+from bench.idle import cpu_seconds, pss_mib
 from bench.system import System, job
 from bench.throughput import BATCH, batched, one_at_a_time, until_over
 from nomaflow.client import KernelClient, TriggerOrder
@@ -20,21 +20,25 @@ QUEUED = (0, 1_000, 10_000, 100_000)
 HISTORY = (0, 1_000, 10_000, 100_000, 1_000_000)
 HOSTS = (1, 10, 100)
 _ROUNDS = 3
+_RUNS = 2_000
 _STARTED_TOGETHER = 5
 
 
 async def _measured(system: System, client: KernelClient, x: int) -> Row:
     await batched(system, client)
-    rates = [await batched(system, client) for _ in range(_ROUNDS)]
-    took = await one_at_a_time(client, runs=300)
     pid = system.processes["kernel"].pid
-    return {
-        "x": x,
+    before = cpu_seconds(pid)
+    rates = [await batched(system, client, runs=_RUNS) for _ in range(_ROUNDS)]
+    cpu_us = (cpu_seconds(pid) - before) / (_ROUNDS * _RUNS) * 1e6
+    took = await one_at_a_time(client, runs=300)
+    row = {
         "runs_a_second": statistics.median(rates),
         "p50_ms": at_rank(took, 0.5),
         "p99_ms": at_rank(took, 0.99),
+        "kernel_cpu_us": cpu_us,
         "kernel_mib": pss_mib(pid),
     }
+    return {"x": x, **{name: round(value, 3) for name, value in row.items()}}
 
 
 async def with_queue(counts: Sequence[int] = QUEUED) -> list[Row]:

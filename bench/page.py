@@ -12,6 +12,7 @@ from bench.targets import TARGETS, Target
 
 __all__ = ["write_page"]
 
+_COLUMNS = ("runs_a_second", "p50_ms", "p99_ms", "kernel_cpu_us", "kernel_mib")
 _CURVES = (("queued", "runs queued"), ("history", "runs in history"), ("hosts", "hosts attached"))
 
 
@@ -38,7 +39,12 @@ def write_page(results: Mapping[str, Any], *, docs: Path) -> None:
 
 def _machine(results: Mapping[str, Any]) -> str:
     facts = ", ".join(f"{key}: {value}" for key, value in results.get("machine", {}).items())
-    return f"Taken on {results.get('taken', '?')}. {facts[:1].upper()}{facts[1:]}.\n"
+    # What else ran: the measures' own processes are gone by the time that the next group begins, but not forgotten.
+    load = max(results.get("load", {}).values(), default=0.0)
+    return (
+        f"Taken on {results.get('taken', '?')}. {facts[:1].upper()}{facts[1:]}. "
+        f"Highest load average as a group of measures began: {load:.1f}.\n"
+    )
 
 
 def _table(figures: Mapping[str, Mapping[str, Any]]) -> str:
@@ -54,11 +60,13 @@ def _line(target: Target, figures: Mapping[str, Mapping[str, Any]]) -> str:
     figure = figures[target.name]
     beside = figures.get(f"{target.name} PostgreSQL")
     median = in_words(figure["median"])
+    if target.reach is not None:
+        median = f"**{median}**" if target.reached(figure["median"]) else f"{median} (missed)"
     cells = [
         target.name,
         target.what,
         "" if target.reach is None else f"{in_words(target.reach)} {target.unit}".strip(),
-        f"**{median}**" if target.reached(figure["median"]) else f"{median} (missed)",
+        median,
         f"{in_words(figure['least'])} – {in_words(figure['most'])}",
         in_words(beside["median"]) if beside else "",
         target.peers,
@@ -67,9 +75,12 @@ def _line(target: Target, figures: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _growth(growth: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
-    lines = ["| | M1, runs/s | M2 p50, ms | M2 p99, ms | kernel, MiB |", "|---|---|---|---|---|"]
+    lines = [
+        "| | M1, runs/s | M2 p50, ms | M2 p99, ms | kernel, µs of CPU a run of M1 | kernel, MiB |",
+        "|---|---|---|---|---|---|",
+    ]
     for key, name in _CURVES:
         for row in growth.get(key, ()):
-            cells = [in_words(row[field]) for field in ("runs_a_second", "p50_ms", "p99_ms", "kernel_mib")]
+            cells = [in_words(row[field]) for field in _COLUMNS]
             lines.append(f"| {row['x']:,.0f} {name} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 __all__ = ["drawn"]
 
 _WIDTH, _HEIGHT = 250, 150
-_LEFT, _TOP, _GAP = 60, 50, 60
+_LEFT, _TOP, _GAP, _INSET = 40, 50, 60, 25
 _COLUMNS = (("queued", "runs queued"), ("history", "runs in history"), ("hosts", "hosts attached"))
 _ROWS = (("runs_a_second", "M1, runs/s", "#2563eb"), ("p50_ms", "M2, median in ms", "#c2410c"))
 
@@ -25,8 +25,9 @@ class _Panel:
     def svg(self, points: Sequence[tuple[float, float]]) -> list[str]:
         """Return the elements of one panel; the x axis has one place for each point."""
         highest = max(y for _, y in points) * 1.2
-        step = _WIDTH / max(len(points) - 1, 1)
-        at = [(self.left + n * step, self.top + _HEIGHT * (1 - y / highest)) for n, (_, y) in enumerate(points)]
+        step = (_WIDTH - _INSET) / max(len(points) - 1, 1)
+        first = self.left + _INSET
+        at = [(first + n * step, self.top + _HEIGHT * (1 - y / highest)) for n, (_, y) in enumerate(points)]
         bottom = self.top + _HEIGHT
         line = " ".join(f"{x:.1f},{y:.1f}" for x, y in at)
         found = [

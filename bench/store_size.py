@@ -111,8 +111,23 @@ async def _fill(store: SqlStore, ids: RunIds, first: int, count: int, *, lines: 
     return count / (time.perf_counter() - began)
 
 
-async def _prune(store: SqlStore, count: int) -> float:
-    """Remove the oldest runs in the pages of the retention, and return how many a second."""
+async def _prune(store: SqlStore, ids: RunIds, count: int) -> tuple[float, list[float]]:
+    """Remove the oldest runs in the pages of the retention, while single triggers are written one after the other.
+
+    Return the runs removed a second, and the milliseconds of each trigger.
+    """
+    removing = asyncio.create_task(_remove(store, count))
+    waits: list[float] = []
+    while not removing.done():
+        at_us = time.time_ns() // 1000
+        trigger = next(_run(ids.new(), 10**9 + len(waits), at_us, lines=0))
+        began = time.perf_counter()
+        await store.apply([trigger], at_us=at_us)
+        waits.append((time.perf_counter() - began) * 1000)
+    return await removing, sorted(waits)
+
+
+async def _remove(store: SqlStore, count: int) -> float:
     began, gone, before_us = time.perf_counter(), 0, time.time_ns() // 1000
     while gone < count:
         gone += await store.prune(job_id="", keep_runs=None, before_us=before_us, limit=100)
@@ -134,7 +149,7 @@ async def measure(folder: Path, *, runs: int, logged: int, lines: int) -> dict[s
     with_logs = file.stat().st_size - plain
     copied = back_up(file, folder / "backup.db")
     await store.open()
-    pruned = await _prune(store, min(_PRUNED, runs))
+    pruned, waits = await _prune(store, ids, min(_PRUNED, runs))
     await store.close()
     return {
         "runs": runs,
@@ -146,6 +161,8 @@ async def measure(folder: Path, *, runs: int, logged: int, lines: int) -> dict[s
         "runs_written_a_second": rate,
         "backup_seconds": copied.seconds,
         "runs_pruned_a_second": pruned,
+        "trigger_while_pruning_p50_ms": waits[len(waits) // 2],
+        "trigger_while_pruning_p99_ms": waits[len(waits) * 99 // 100],
     }
 
 

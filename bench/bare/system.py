@@ -31,24 +31,37 @@ class BareSystem:
 
     def __init__(self) -> None:
         self._root = Path(tempfile.mkdtemp(prefix="noma-bare-"))
-        self._socket, database = self._root / "bare.sock", self._root / "bare.db"
-        self._address = f"unix:{self._socket}"
-        self._processes = [self._spawn("bench.bare.kernel", self._address, str(database))]
-        eventually(lambda: self._socket.exists() and database.exists())
-        self._processes.append(self._spawn("bench.bare.host", self._address))
-        self._look = sqlite3.connect(f"file:{database}?mode=ro", uri=True, isolation_level=None)
+        self._address = f"unix:{self._root / 'bare.sock'}"
+        self._processes: list[subprocess.Popen[bytes]] = []
 
     async def __aenter__(self) -> Self:
-        self._channel = grpc.aio.insecure_channel(self._address)
-        self._stub: Any = kernel_service_pb2_grpc.KernelServiceStub(self._channel)
-        await self.batched(runs=200)
+        try:
+            await self._start()
+        except BaseException:
+            self._stop()
+            raise
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._channel.close()
-        self._look.close()
+        try:
+            await self._channel.close()
+            self._look.close()
+        finally:
+            self._stop()
+
+    async def _start(self) -> None:
+        socket, database = self._root / "bare.sock", self._root / "bare.db"
+        self._spawn("bench.bare.kernel", self._address, str(database))
+        eventually(lambda: socket.exists() and database.exists())
+        self._spawn("bench.bare.host", self._address)
+        self._look = sqlite3.connect(f"file:{database}?mode=ro", uri=True, isolation_level=None)
+        self._channel = grpc.aio.insecure_channel(self._address)
+        self._stub: Any = kernel_service_pb2_grpc.KernelServiceStub(self._channel)
+        await self.batched(runs=200)
+
+    def _stop(self) -> None:
         for process in reversed(self._processes):
             process.kill()
             process.wait()
@@ -82,8 +95,8 @@ class BareSystem:
             events.cancel()
         return took
 
-    def _spawn(self, *arguments: str) -> subprocess.Popen[bytes]:
-        return subprocess.Popen([sys.executable, "-m", *arguments], cwd=_CHECKOUT)
+    def _spawn(self, *arguments: str) -> None:
+        self._processes.append(subprocess.Popen([sys.executable, "-m", *arguments], cwd=_CHECKOUT))
 
 
 def _order() -> service.TriggerRunRequest:

@@ -52,7 +52,15 @@ from nomaflow_kernel.scheduler import Scheduler
 from nomaflow_kernel.settings import KernelSettings, SettingsError, read_settings
 from nomaflow_kernel.stopping import EX_TEMPFAIL, Requests
 from nomaflow_kernel.store import LeasePolicy, open_store
-from nomaflow_kernel.store.errors import SchemaTooNew, StoreError, StoreInUse, UnsupportedStore
+from nomaflow_kernel.store.errors import (
+    SchemaTooNew,
+    StaleEpoch,
+    StoreBusy,
+    StoreError,
+    StoreInUse,
+    StoreUnavailable,
+    UnsupportedStore,
+)
 
 __all__ = ["Kernel", "main"]
 
@@ -60,6 +68,7 @@ _LOG = logging.getLogger("nomaflow.kernel")
 _EX_CONFIG = 78
 _STORE_CLOSE_SECONDS = 3.0
 _STOP_SECONDS = 9.0
+_AGAIN_SECONDS = 1.0
 _CALLS_SECONDS = 2.0
 
 
@@ -249,12 +258,19 @@ async def _one_term(
         on_lost=requests.lead_lost,
     )
     store = open_store(settings.store, lease=lease)
+    info: StoreInfo | None = None
     try:
         info = await take_lead(store, sentry=sentry, requests=requests, patient=patient)
         if info is None:
             _LOG.info("stopped: %s", requests.why)
             return 0
         await _lead(settings, sentry, access, requests, store, info)
+    except (StaleEpoch, StoreBusy, StoreUnavailable) as error:
+        # At its start, when the database has just come back, say. Not at once again, should it go on like that.
+        if info is None or info.kind == "sqlite" or await requests.stop_within(_AGAIN_SECONDS):
+            raise
+        _LOG.warning("could not begin to lead: %s", error)
+        requests.lead_lost(error)
     finally:
         await _within(_STORE_CLOSE_SECONDS, store.close(), "closing the store")
     if requests.why or requests.lost is None:

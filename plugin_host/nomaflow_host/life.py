@@ -95,9 +95,9 @@ class HostLife:
             await asyncio.wait([session], timeout=_GOODBYE_SECONDS)
 
     async def _delivered(self, seconds: float) -> bool:
-        """Wait until the kernel has everything, also for a kernel that is away: what it is not told dies with this host.
+        """Wait until the kernel has everything, also for a kernel that is away; a signal more cuts the wait short.
 
-        A signal more cuts the wait short.
+        What the kernel is not told dies with this host.
         """
         if not self._session.attached.is_set() and not self._session.idle:
             _log.warning(
@@ -106,6 +106,7 @@ class HostLife:
         delivering = asyncio.create_task(self._session.flush(seconds))
         if not await _either(delivering, self._leave if self._hurry.is_set() else self._hurry):
             delivering.cancel()
+            await asyncio.gather(delivering, return_exceptions=True)
             return self._session.idle
         return delivering.result()
 

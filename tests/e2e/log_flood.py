@@ -20,8 +20,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from fault_stage import Caller, digest_of_log, resident, settled, start
-from scheduling_system import System, open_system
+from fault_stage import Caller, digest_of_log, ledger, resident, settled, start
+from scheduling_system import System, eventually, open_system
 
 from nomaflow.client import TriggerOrder
 
@@ -30,6 +30,10 @@ __all__ = ["MEMORY_BOUND", "Figures", "flood", "prepare"]
 MEMORY_BOUND = 64 << 20
 """What kernel and host may need over their baseline, bytes."""
 
+SPILLED = 2 << 20
+"""How much must lie in files before the kernel is let go on."""
+
+LONGEST_FREEZE = 12.0
 KERNEL_FLAGS = ("--heartbeat-seconds", "1", "--lease-seconds", "20")
 
 JOBS = """
@@ -38,7 +42,7 @@ id = "quick"
 overlap = "allow"
   [[jobs.steps]]
   callable = "team.code:quick"
-  op_kwargs = { ledger = "@HERE@/ledger" }
+  op_kwargs = { ledger = "@HERE@/quick" }
 
 [[jobs]]
 id = "flood"
@@ -66,10 +70,14 @@ class Figures:
 
 @dataclass(kw_only=True)
 class Watch:
-    """Samples memory and spill files, and holds the kernel up, until it is stopped."""
+    """Samples memory and spill files, and holds the kernel up, until it is stopped.
+
+    ``thawed`` is set when the long freeze at the beginning is over.
+    """
 
     system: System
     stop: threading.Event = field(default_factory=threading.Event)
+    thawed: threading.Event = field(default_factory=threading.Event)
     kernel: int = 0
     host: int = 0
     spilled: int = 0
@@ -82,19 +90,23 @@ class Watch:
             self.spilled = max(self.spilled, spill_of(self.system))
 
     def hold_up(self) -> None:
-        """Freeze the kernel for two seconds once the flood runs, and from then on half of the time."""
-        pid = self.system.processes["kernel"].pid
-        frozen, chance = 2.0, random.Random(1)
+        """Freeze the kernel until the host has had to spill, and from then on half of the time."""
+        pid, chance = self.system.processes["kernel"].pid, random.Random(1)
+        begins = len(ledger(self.system.project / "ledger", "start")) + 1
         try:
-            self.stop.wait(0.5)
-            while not self.stop.is_set():
+            eventually(lambda: len(ledger(self.system.project / "ledger", "start")) >= begins or self.stop.is_set())
+            os.kill(pid, signal.SIGSTOP)
+            until = time.monotonic() + LONGEST_FREEZE
+            eventually(lambda: self.spilled > SPILLED or self.stop.is_set() or time.monotonic() > until)
+            os.kill(pid, signal.SIGCONT)
+            self.thawed.set()
+            while not self.stop.wait(chance.uniform(0.02, 0.08)):
                 os.kill(pid, signal.SIGSTOP)
-                self.stop.wait(frozen)
+                self.stop.wait(chance.uniform(0.02, 0.08))
                 os.kill(pid, signal.SIGCONT)
-                frozen = chance.uniform(0.02, 0.08)
-                self.stop.wait(frozen)
         finally:
             os.kill(pid, signal.SIGCONT)
+            self.thawed.set()
 
 
 def spill_of(system: System) -> int:
@@ -122,13 +134,13 @@ def flood(system: System, *, megabytes: int) -> Figures:
     watch = Watch(system=system)
     base = {part: resident(system.processes[part].pid) for part in ("kernel", "host")}
     threads = [threading.Thread(target=work) for work in (watch.sample, watch.hold_up)]
-    with system.client() as client:
-        run_id = client.trigger(TriggerOrder(job_id="flood", op_kwargs={"flood": {"megabytes": megabytes}})).run_id
-    begun = time.monotonic()
     for thread in threads:
         thread.start()
+    begun = time.monotonic()
+    with system.client() as client:
+        run_id = client.trigger(TriggerOrder(job_id="flood", op_kwargs={"flood": {"megabytes": megabytes}})).run_id
     try:
-        waits = control_calls(system, run_id)
+        waits = control_calls(system, run_id, watch.thawed)
     finally:
         figures.seconds = time.monotonic() - begun
         watch.stop.set()
@@ -145,24 +157,19 @@ def flood(system: System, *, megabytes: int) -> Figures:
     return figures
 
 
-def control_calls(system: System, run_id: str) -> list[float]:
-    """Use the kernel as others do until a run is over; return how long each call took, the longest last.
-
-    The first calls meet the long freeze and do not count: nothing can answer then.
-    """
-    caller, waits = Caller(system), []
-    counts_from = time.monotonic() + 3.0
+def control_calls(system: System, run_id: str, thawed: threading.Event) -> list[float]:
+    """Use the kernel as others do, from the end of the long freeze until a run is over; return the times, longest last."""
+    caller, waits = Caller(system), [0.0]
+    thawed.wait()
     while not (run := system.run(run_id)).terminal:
         begun = time.monotonic()
         answer = caller.trigger("quick")
         assert isinstance(answer, str)
-        took = time.monotonic() - begun
-        if begun > counts_from or not waits:
-            waits.append(took)
+        waits.append(time.monotonic() - begun)
         time.sleep(0.02)
     assert run.state == "SUCCEEDED", run
     caller.close()
-    return sorted(waits[1:] or waits)
+    return sorted(waits)
 
 
 def main() -> int:

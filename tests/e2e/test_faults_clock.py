@@ -57,7 +57,7 @@ timeout_seconds = 60
 id = "again"
   [jobs.retry]
   attempts = 2
-  base_seconds = 4
+  base_seconds = 3
   [[jobs.steps]]
   callable = "team.code:stumble"
   op_kwargs = { ledger = "@HERE@/again" }
@@ -129,11 +129,11 @@ def check_durations(system: System) -> None:
             if run.fold is not None:
                 continue
             run = system.run(run.run_id)
-            times = [run.queued_at, run.started_at, run.finished_at]
+            attempts = [attempt for step in run.steps for attempt in step.attempts]
+            inner = [at for attempt in attempts for at in (attempt.started_at, attempt.finished_at)]
+            # The last fires may still wait for the host that was stopped.
+            times = [at for at in (run.queued_at, run.started_at, *inner, run.finished_at) if at is not None]
             assert times == sorted(times), run
-            for step in run.steps:
-                for attempt in step.attempts:
-                    assert run.started_at <= attempt.started_at <= attempt.finished_at <= run.finished_at, attempt
 
 
 def test_clocks_that_jump_by_an_hour(system: System, clocks: Clocks) -> None:
@@ -155,19 +155,19 @@ def test_clocks_that_jump_by_an_hour(system: System, clocks: Clocks) -> None:
     assert missed.fold.first < once < ahead, "misfire = 'latest' runs the fire that was jumped over"
     assert settled(system, again).state == "SUCCEEDED"
     first, second = ledger(system.project / "again", "start")
-    assert 3 < second["at"] - first["at"] < 20, "the back-off is not cut short, nor an hour long"
+    assert 2 < second["at"] - first["at"] < 20, "the back-off is not cut short, nor an hour long"
     clocks.set(clocks.kernel, 0)
     clocks.set(clocks.host, -HOUR)
     eventually(lambda: "set back" in system.log("kernel"))
     known = fired(system, "strict")
-    eventually(lambda: (fired(system, "strict") - known).total() >= 3)
+    eventually(lambda: (fired(system, "strict") - known).total() >= 2)
     assert max(fired(system, "strict") - known) < once, "fires go on in the time that has come back"
     late = trigger(system, "patient")
     eventually(lambda: len(ledger(system.project / "patient", "waits")) == 2)
     clocks.set(clocks.kernel, HOUR)
     eventually(lambda: system.log("kernel").count("set forward") == 2)
     known = fired(system, "strict")
-    eventually(lambda: (fired(system, "strict") - known).total() >= 3)
+    eventually(lambda: (fired(system, "strict") - known).total() >= 2)
     (system.project / "release").touch()
     for run_id in (patient, late):
         assert settled(system, run_id).state == "SUCCEEDED"

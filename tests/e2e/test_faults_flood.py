@@ -24,7 +24,7 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
 
 def test_a_flood_into_a_slow_kernel(system: System) -> None:
     """The host spills, both stay within 64 MiB of their baseline, other calls are answered, each line is there once."""
-    figures = flood(system, megabytes=40)
+    figures = flood(system, megabytes=32)
     assert figures.whole, figures
     assert figures.spilled > 1 << 20, "the kernel was too fast for this test to mean anything"
     assert figures.kernel_growth < MEMORY_BOUND
@@ -38,7 +38,7 @@ def test_the_disk_for_what_does_not_fit_is_full(system: System) -> None:
     caller = Caller(system)
     host = system.processes["host"].pid
     before = resident(host)
-    order = TriggerOrder(job_id="flood", op_kwargs={"flood": {"megabytes": 24}})
+    order = TriggerOrder(job_id="flood", op_kwargs={"flood": {"megabytes": 16}})
     with file_limit(host, 256 << 10):
         with system.client() as client:
             run_id = client.trigger(order).run_id

@@ -51,7 +51,7 @@ def test_two_hundred_hosts_at_once(system: FaultSystem) -> None:
     crowds = [
         subprocess.Popen(
             [sys.executable, str(SCRIPT), str(address), f"crowd{number}", str(HOSTS // 2)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, "GRPC_VERBOSITY": "NONE"},
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env={**os.environ, "GRPC_VERBOSITY": "NONE"},
         )
         for number in range(2)
     ]  # fmt: skip

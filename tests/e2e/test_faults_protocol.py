@@ -149,6 +149,22 @@ def test_bytes_that_are_no_message(system: FaultSystem, channel: grpc.Channel, n
 
 
 @pytest.mark.usefixtures("one_session")
+def test_messages_that_are_too_large(system: FaultSystem, channel: grpc.Channel) -> None:
+    """A message over the kernel's 4 MiB is refused with the call or session it came on, and no other."""
+    work = system.work("ticks").under_way()
+    stub = HostGatewayServiceStub(channel)
+    large = "x" * (5 << 20)
+    with pytest.raises(grpc.RpcError) as report:
+        stub.Report(gateway.ReportRequest(incarnation=large), timeout=10)
+    beat = gateway.AttachRequest(heartbeat=gateway.Heartbeat(manifest_digest=large))
+    with pytest.raises(grpc.RpcError) as session:
+        list(stub.Attach(iter([hello(), beat]), timeout=10))
+    assert report.value.code() is session.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    eventually(lambda: system.state_of("stranger") != "ATTACHED")
+    work.succeeds_whole()
+
+
+@pytest.mark.usefixtures("one_session")
 def test_what_a_newer_host_says_is_passed_over(channel: grpc.Channel) -> None:
     """Unknown fields and messages are ignored; of a range of protocols the highest that both speak is chosen."""
     newer = gateway.AttachRequest.FromString(UNKNOWN_FIELD)

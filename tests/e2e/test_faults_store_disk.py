@@ -45,9 +45,9 @@ class SlowSystem(System):
 
 @pytest.fixture
 def slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[System]:
-    """A kernel that needs most of a second for each commit, and a host."""
+    """A kernel that needs half a second for each commit, and a host."""
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
-    monkeypatch.setenv("COMMIT_SECONDS", "0.6")
+    monkeypatch.setenv("COMMIT_SECONDS", "0.5")
     for opened in open_system(tmp_path, kind=SlowSystem):
         start(opened, jobs=JOBS)
         yield opened
@@ -170,15 +170,15 @@ def test_what_was_acknowledged_survives_the_loss_of_power(tmp_path: Path) -> Non
         triggering.start()
         try:
             promises = []
-            for number in range(12):
-                wanted = len(triggering.kept) + chance.randint(1, 150)
+            for number in range(8):
+                wanted = len(triggering.kept) + chance.randint(1, 80)
                 eventually(lambda: len(triggering.kept) >= wanted)  # noqa: B023  # asked at once
                 promises.append(lose_power(system, tmp_path / f"copy{number}", chance, triggering.kept))
         finally:
             triggering.stop()
         for number, promised in enumerate(promises[:-1]):
             check_copy(tmp_path / f"copy{number}", promised)
-        go_on_from(tmp_path / "copy11", promises[-1])
+        go_on_from(tmp_path / "copy7", promises[-1])
 
 
 def go_on_from(copy: Path, promised: list[str]) -> None:

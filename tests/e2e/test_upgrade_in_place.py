@@ -166,11 +166,11 @@ def test_an_upgrade_and_a_rollback_leave_a_hundred_steps_alone(system: System) -
 
     for code, told in ((source, NEXT_VERSION), (None, own)):
         epoch = client.get_kernel().epoch
-        assert stop(system) < 10, "a stop waits for no step"
+        assert stop(system) < 15, "a stop waits for no step"
         start(system, code)
         began = time.monotonic()
         eventually(partial(attached_with, system, len(runs)))
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 20
         kernel = client.get_kernel()
         assert (kernel.version, revision(system)) == (told, NEXT_REVISION)
         assert kernel.epoch > epoch

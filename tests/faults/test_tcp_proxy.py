@@ -172,9 +172,9 @@ def test_refusing_and_delay(proxy: TcpProxy) -> None:
     with dial(proxy) as connection:
         assert said(connection, b"1") == b"1"
         proxy.refuse()
-        with dial(proxy) as refused, pytest.raises(ConnectionError):
+        with pytest.raises(ConnectionError), dial(proxy) as refused:
             refused.recv(1)
-        proxy.delay(0.4, Way.DOWN)
+        proxy.delay(1.5, Way.DOWN)
         connection.sendall(b"2")
         connection.sendall(b"3")
         assert silent(connection)

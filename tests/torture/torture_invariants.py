@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import itertools
 import json
 import time
 from collections import Counter, defaultdict
@@ -63,6 +64,10 @@ def _triggers(record: Record) -> Iterator[str]:
     for run_id, run in record.runs.items():
         if run_id not in run_ids and not run.parent_chain:
             yield f"I1: nobody has asked for {run_id} ({run.job_id})"
+    called = {attempt.child_run_id for run in record.runs.values() for step in run.steps for attempt in step.attempts}
+    for run_id, run in record.runs.items():
+        if run.parent_chain and run_id not in called:
+            yield f"I1: {run_id} ({run.job_id}) was called by {run.parent_chain[-1].run_id}, which does not know it"
     children = Counter(run.parent_chain[-1].run_id for run in record.runs.values() if run.parent_chain)
     yield from (f"I1: {parent} has {count} children" for parent, count in children.items() if count > 1)
 
@@ -72,15 +77,17 @@ def _triggers(record: Record) -> Iterator[str]:
 
 def _ledger(record: Record, ledger: list[dict[str, Any]]) -> Iterator[str]:
     """I2: no attempt starts twice, none without need, and no two attempts of a step overlap."""
-    known = {
-        attempt.attempt_key for run in record.runs.values() for step in run.steps for attempt in step.attempts
-    }
+    known = {attempt.attempt_key for run in record.runs.values() for step in run.steps for attempt in step.attempts}
     starts = Counter(entry["key"] for entry in ledger if entry["what"] == "start")
     for key, count in starts.items():
         if count > 1:
             yield f"I2: {key} has started {count} times"
         if key not in known:
             yield f"I2: {key} has started, and history does not know it"
+    for step, count in Counter(key.rpartition("/")[0] for key in starts).items():
+        run = record.runs.get(step.partition("/")[0])
+        if run is not None and run.job_id != "may_run_twice" and count > _ATTEMPTS.get(run.job_id, 1):
+            yield f"I2: the code of {step} has run {count} times"
     for entry in ledger:
         if entry["what"] == "overlap":
             yield f"I2: {entry['key']} started while {entry['other']} ran in process {entry['other_pid']}"
@@ -91,7 +98,7 @@ def _ledger(record: Record, ledger: list[dict[str, Any]]) -> Iterator[str]:
             spans[entry["key"].rpartition("/")[0]].append((entry["at"], ends.get(entry["key"], entry["at"])))
     for step, times in spans.items():
         times.sort()
-        if any(after[0] < before[1] for before, after in zip(times, times[1:], strict=False)):
+        if any(after[0] < before[1] for before, after in itertools.pairwise(times)):
             yield f"I2: attempts of {step} overlap"
 
 
@@ -176,11 +183,13 @@ def _step(record: Record, run: RunView, step: StepView, ends: dict[str, dict[str
     numbers = [attempt.attempt for attempt in step.attempts]
     if numbers != list(range(1, len(numbers) + 1)):
         yield f"I2: the attempts at {step.name} are {numbers}"
-    if len(numbers) > _ATTEMPTS.get(run.job_id, 1):
-        yield f"I2: there are {len(numbers)} attempts at {step.name}"
+    # One that the host has refused was none, nor, with retry_on_lost, one whose worker was killed for another's sake.
+    count = sum(1 for attempt in step.attempts if not (attempt.reason and attempt.reason.code == "host_refused"))
+    if count > _ATTEMPTS.get(run.job_id, 1) and run.job_id != "may_run_twice":
+        yield f"I2: there are {count} attempts at {step.name}"
     needed = 2 if run.job_id == "fails_once" else 1
-    if len(numbers) > needed and not record.disturbed:
-        yield f"I2: there are {len(numbers)} attempts at {step.name}, and no worker was killed"
+    if count > needed and not record.disturbed:
+        yield f"I2: there are {count} attempts at {step.name}, and no worker was killed"
     for attempt in step.attempts:
         yield from _attempt(attempt, ends.get(attempt.attempt_key), python=step.type == "python")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import itertools
+import signal
 import sys
 import time
 from collections import Counter
@@ -71,12 +72,14 @@ async def run_all(seeds: Iterator[int], total: int, progress: Progress, *, paral
                     print(verdict, flush=True)
                 elif number % _TELL_EVERY == 0:
                     print(f"{number} of {total} in {time.monotonic() - began:.0f} s", flush=True)
-                if number % _TELL_EVERY == 0:
-                    print(*torture.secrets_found(), sep="\n", end="")
 
-    await asyncio.gather(*(work() for _ in range(parallel)))
-    print(f"{befell.total()} faults came about, {len(befell)} kinds of them:")
-    print(*(f"{times:6} {name}" for name, times in sorted(befell.items())), sep="\n")
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(parallel):
+                group.create_task(work())
+    finally:
+        print(f"{befell.total()} faults came about, {len(befell)} kinds of them:")
+        print(*(f"{times:6} {name}" for name, times in sorted(befell.items())), sep="\n")
 
 
 async def run_one(seed: int) -> int:
@@ -91,16 +94,23 @@ def main(arguments: list[str]) -> int:
     """Run what the command line says; return 0 where no promise was broken."""
     parser = argparse.ArgumentParser(prog="torture_main.py", description="Run fault schedules on real processes.")
     parser.add_argument("--seed", type=int, help="run this one alone and print its timeline")
-    parser.add_argument("--schedules", type=int, default=1000, help="how many; seeds 0, 1, 2 …")
+    parser.add_argument("--schedules", type=int, default=1000, help="how many")
+    parser.add_argument("--first", type=int, default=0, help="the first seed; the others follow it")
     parser.add_argument("--parallel", type=int, default=2, help="how many systems are tortured beside each other")
     parser.add_argument("--progress", type=Path, default=Path("build/torture/real"), help="file of what has been run")
     options = parser.parse_args(arguments)
+    # Both end in the same way: whatever was started is killed.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     if options.seed is not None:
         return asyncio.run(run_one(options.seed))
     progress = Progress.of(options.progress)
-    todo = [seed for seed in range(options.schedules) if seed not in progress.done]
+    seeds = range(options.first, options.first + options.schedules)
+    todo = [seed for seed in seeds if seed not in progress.done]
     print(f"{len(todo)} schedules to run, {options.schedules - len(todo)} were run before ({options.progress})")
-    asyncio.run(run_all(iter(todo), len(todo), progress, parallel=options.parallel))
+    try:
+        asyncio.run(run_all(iter(todo), len(todo), progress, parallel=options.parallel))
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on where this one was")
     print(f"{len(progress.done)} schedules on real processes, {len(progress.broken)} broke a promise")
     for seed in progress.broken:
         print(f"again: {sys.executable} {Path(__file__).name} --seed {seed}")

@@ -22,7 +22,7 @@ from nomaflow.client.values import EventView, LogLine, RunView
 
 __all__ = ["Acknowledged", "Record", "play"]
 
-BOUND_SECONDS = 40.0
+BOUND_SECONDS = 90.0
 """In which every acknowledged run is over once the faults have passed; generous, since machines are slow at times."""
 
 
@@ -174,6 +174,10 @@ class _Player:
         match fault.kind:
             case "kill":
                 self._kill(fault)
+            case "stop":
+                self._note(str(fault))
+                self._record.befell.append("stop kernel")
+                self._system.kernel.signal(signal.SIGTERM)
             case "freeze":
                 self._freeze(fault)
             case "net":

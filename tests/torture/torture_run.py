@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from torture_invariants import violations, violations_of_secrecy
 from torture_play import Record, play
@@ -13,6 +15,9 @@ from torture_schedule import Schedule, make_schedule
 from torture_system import Timeline, TortureSystem
 
 __all__ = ["Torture", "Verdict"]
+
+_LIFE = 200
+"""Schedules after which a system makes room for a new one, so that its history does not grow without end."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,8 +47,9 @@ class Torture:
 
     def __init__(self) -> None:
         self._system: TortureSystem | None = None
+        self._played = 0
 
-    async def __aenter__(self) -> Torture:
+    async def __aenter__(self) -> Self:
         """Start nothing yet: the first schedule does."""
         return self
 
@@ -61,22 +67,21 @@ class Torture:
         except Exception as error:  # noqa: BLE001  # whatever it is, the schedule has failed for it, and says so
             wrong, seconds, befell = [f"the schedule did not come to its end: {error!r}"], 0.0, ()
         else:
-            wrong, seconds, befell = violations(record), record.seconds, tuple(record.befell)
+            wrong, seconds, befell = await asyncio.to_thread(violations, record), record.seconds, tuple(record.befell)
+            wrong += await asyncio.to_thread(violations_of_secrecy, system)
             self._clean(record, wrong)
+            self._played += 1
         timeline = (*_told(schedule), *system.timeline.lines)
         kept = await self._drop(keep=True) if wrong else None
         if kept is not None:
             (kept / "verdict").write_text("\n".join([*wrong, "", *timeline, ""]))
-        return Verdict(
-            seed=seed, seconds=seconds, wrong=tuple(wrong), timeline=timeline, kept=kept, befell=befell
-        )
-
-    def secrets_found(self) -> list[str]:
-        """Return where the planted password lies about; nothing where there is no system."""
-        return violations_of_secrecy(self._system) if self._system is not None else []
+        return Verdict(seed=seed, seconds=seconds, wrong=tuple(wrong), timeline=timeline, kept=kept, befell=befell)
 
     async def _ready_system(self) -> TortureSystem:
+        if self._played >= _LIFE:
+            await self._drop(keep=False)
         if self._system is None:
+            self._played = 0
             self._system = TortureSystem(root=Path(tempfile.mkdtemp(prefix="nt-")))
             await self._system.start()
         return self._system

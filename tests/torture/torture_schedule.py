@@ -47,7 +47,7 @@ class Order:
 class Fault:
     """One thing that happens to the system.
 
-    :param kind: ``kill``, ``freeze``, ``net``, ``point`` or ``reload``
+    :param kind: ``kill``, ``stop`` (SIGTERM), ``freeze``, ``net``, ``point`` or ``reload``
     :param target: a process, what befalls the network, or a failpoint as ``process:point``
     :param ms: how long a freeze, or what befalls the network, lasts
     :param action: of a failpoint; ``skip`` is how many times it is passed before
@@ -134,16 +134,21 @@ def _fault(rng: random.Random) -> Fault:
     if draw < 0.58:
         return _point(rng, at_ms, "host", rng.choice(HOST_POINTS), rng.choice(("kill", "kill", "freeze")))
     if draw < 0.63:
-        return Fault(at_ms=at_ms, kind="kill", target="kernel")
+        return Fault(at_ms=at_ms, kind=rng.choice(("kill", "kill", "stop")), target="kernel")
     if draw < 0.75:
         target = rng.choice(("host", "worker", "worker", "template", "reaper"))
         return Fault(at_ms=at_ms, kind="kill", target=target)
     if draw < 0.86:
         target = rng.choice(("kernel", "host", "worker", "template", "reaper"))
-        return Fault(at_ms=at_ms, kind="freeze", target=target, ms=rng.randint(50, 600))
+        return Fault(at_ms=at_ms, kind="freeze", target=target, ms=_duration(rng))
     if draw < 0.97:
-        return Fault(at_ms=at_ms, kind="net", target=rng.choice(_NETS), ms=rng.choice((50, 200, 500, 1000)))
+        return Fault(at_ms=at_ms, kind="net", target=rng.choice(_NETS), ms=_duration(rng))
     return Fault(at_ms=at_ms, kind="reload", target="host")
+
+
+def _duration(rng: random.Random) -> int:
+    """Return milliseconds: mostly few, and now and then more than a lease of two seconds."""
+    return rng.choice((50, 200, 500, 1000)) if rng.random() < 0.9 else rng.randint(2300, 3500)
 
 
 def _store_failure(rng: random.Random, at_ms: int) -> Fault:

@@ -28,7 +28,7 @@ __all__ = ["SECRET", "TcpProxy", "Timeline", "TortureSystem", "Victim", "Way"]
 
 SECRET = "tortured-secret-5f1d"
 _HERE = Path(__file__).parent
-_CLOCKS = ("--heartbeat-seconds", "0.5", "--lease-seconds", "2", "--lost-after-seconds", "10")
+_CLOCKS = ("--heartbeat-seconds", "0.5", "--lease-seconds", "2", "--lost-after-seconds", "60")
 _LOOK_SECONDS = 0.01
 _START_SECONDS = 30.0
 
@@ -141,20 +141,17 @@ class TortureSystem:
         await self.ready(_START_SECONDS)
 
     async def close(self) -> None:
-        """Kill everything; nothing is left."""
-        if self._keeper is not None:
-            self._keeper.cancel()
-        await self.settled()
-        for task in self._tasks:
+        """Kill everything; nothing is left. All of it before the first await, so that a Ctrl-C cannot come between."""
+        for task in filter(None, [self._keeper, *self._tasks]):
             task.cancel()
-        await asyncio.gather(*filter(None, [self._keeper]), *self._tasks, return_exceptions=True)
         below = self.tree()
         self.host.end()
         self.kernel.end()
-        self.proxy.__exit__(None, None, None)
         for pid in below:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        self.proxy.__exit__(None, None, None)
+        await asyncio.gather(*filter(None, [self._keeper]), *self._tasks, return_exceptions=True)
 
     def client(self) -> KernelClient:
         """Return a new client, which goes on trying for as long as a schedule may take."""

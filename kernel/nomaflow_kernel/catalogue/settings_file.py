@@ -96,7 +96,12 @@ class HostSection(Entry):
         ge=1,
         le=1 << 24,
     )
-    drain_seconds: float = seconds(30.0, "Time for running steps to end when the host stops.", zero=True, most=604_800)
+    drain_seconds: float = seconds(
+        30.0,
+        "Time for running steps to end when the host stops, and for the kernel to take their reports.",
+        zero=True,
+        most=604_800,
+    )
     log_level: LogLevel = key("INFO", "Lowest level of the host's own log.")
     log_format: Literal["text", "json"] = key("text", "The host's own log: for people, or one JSON object a line.")
 

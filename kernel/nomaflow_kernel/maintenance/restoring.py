@@ -79,7 +79,9 @@ def restore(backup: Path, history: Path, *, force: bool, pause: bool, now_us: in
 
 @contextlib.contextmanager
 def _locked(history: Path) -> Iterator[None]:
-    history.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not history.parent.exists():
+        history.parent.mkdir(mode=0o700, parents=True)
+        _own(history.parent)
     lock = FileLock(str(history))
     try:
         lock.acquire()
@@ -90,6 +92,7 @@ def _locked(history: Path) -> Iterator[None]:
             fix="stop it first; hosts may go on, their steps are kept where the backup knows them",
         ) from None
     try:
+        _own(beside(history, ".lock"))
         yield
     finally:
         lock.release()
@@ -108,7 +111,7 @@ def _restore(backup: Path, history: Path, *, force: bool, pause: bool, now_us: i
         check_history(draft, shown=backup)
         old = _old_facts(history) if there else None
         found = _take_on(draft, old, pause=pause, now_us=now_us)
-        _own(draft, history.parent)
+        _own(draft)
         replaced = _swap(draft, history, now_us=now_us) if there else ""
         if not there:
             draft.rename(history)
@@ -160,11 +163,11 @@ def _take_on(draft: Path, old: HistoryFacts | None, *, pause: bool, now_us: int)
     return found
 
 
-def _own(draft: Path, directory: Path) -> None:
-    """Give the file to whom the directory belongs, where the superuser restores for somebody."""
-    owner = directory.stat()
-    if os.geteuid() == 0 and owner.st_uid != 0:
-        os.chown(draft, owner.st_uid, owner.st_gid)
+def _own(path: Path) -> None:
+    """Give a file to the owner of its directory: where the superuser restores, another's kernel must open it."""
+    owner = path.parent.stat()
+    if os.geteuid() == 0 and owner.st_uid != 0 and path.exists():
+        os.chown(path, owner.st_uid, owner.st_gid)
 
 
 def _swap(draft: Path, history: Path, *, now_us: int) -> str:

@@ -138,7 +138,15 @@ def detach(state: EngineState, batch: Batch, incarnation: str, link: InstanceLin
 
 
 def check_clocks(state: EngineState, batch: Batch) -> None:
-    """Judge every instance by its silence: UNREACHABLE after the lease, its attempts LOST after the grace."""
+    """Judge every instance by its silence: UNREACHABLE after the lease, its attempts LOST after the grace.
+
+    Where nobody has looked for longer than the lease the kernel itself was held up, by a suspended machine, say: it
+    could hear nobody, so the clocks start anew, as they do at its start.
+    """
+    looked_at, state.clocks_looked_at = state.clocks_looked_at, batch.now
+    if looked_at is not None and batch.now - looked_at > state.settings.lease_seconds:
+        for instance in state.fleet:
+            instance.last_heard = batch.now
     for instance in state.fleet:
         silent = batch.now - instance.last_heard
         if silent >= state.settings.lease_seconds and not instance.unreachable:

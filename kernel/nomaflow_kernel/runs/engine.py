@@ -41,6 +41,7 @@ from nomaflow_kernel.store.errors import StoreError
 __all__ = ["Engine"]
 
 _LOG = logging.getLogger(__name__)
+_Outcomes = list[TriggerOutcome | KernelError]
 
 
 class Engine:
@@ -112,13 +113,37 @@ class Engine:
             triggering.settle_duplicates(self._state, result, requests, outcomes)
             refused_for.extend(triggering.refused_for_duplicates(result, outcomes))
 
-        await self._look_up([each for each in requests if triggering.must_look_up(self._state, each)])
-        outcomes = await self._loop.ask(decide, settle)
+        outcomes = await self._decide_known(requests, decide, settle)
         if refused_for:
             again = [requests[index] for index in refused_for]
             await self._look_up(again)
             for index, outcome in zip(refused_for, await self.trigger_many(again), strict=True):
                 outcomes[index] = outcome
+        return outcomes
+
+    async def _decide_known(
+        self,
+        requests: Sequence[TriggerCommand],
+        decide: Callable[[Batch], _Outcomes],
+        settle: Callable[[ApplyResult, _Outcomes], None],
+    ) -> _Outcomes:
+        """Have requests decided, once it is known which of them are repeats, where that must be known before.
+
+        Rebuilding forgets what was looked up; where that came between, it is looked up again.
+        """
+        rebuilt = self._state.rebuilt
+
+        def decide_if_known(batch: Batch) -> _Outcomes | None:
+            return decide(batch) if self._state.rebuilt == rebuilt else None
+
+        def settle_decided(result: ApplyResult, outcomes: _Outcomes | None) -> None:
+            if outcomes is not None:
+                settle(result, outcomes)
+
+        await self._look_up([each for each in requests if triggering.must_look_up(self._state, each)])
+        outcomes = await self._loop.ask(decide_if_known, settle_decided)
+        if outcomes is None:
+            return await self._decide_known(requests, decide, settle)
         return outcomes
 
     async def _look_up(self, requests: Sequence[TriggerCommand]) -> None:
@@ -190,8 +215,7 @@ class Engine:
         def settle(result: ApplyResult, outcomes: list[TriggerOutcome | KernelError]) -> None:
             triggering.settle_duplicates(self._state, result, [command], outcomes)
 
-        await self._look_up([command] if triggering.must_look_up(self._state, command) else [])
-        outcome = (await self._loop.ask(decide, settle))[0]
+        outcome = (await self._decide_known([command], decide, settle))[0]
         if isinstance(outcome, KernelError):
             raise outcome
         return outcome.run_id

@@ -25,6 +25,7 @@ __all__ = ["EngineLoop"]
 _LOG = logging.getLogger(__name__)
 _T = TypeVar("_T")
 _REBUILD_DELAYS = (0.1, 0.2, 0.5, 1.0, 2.0)
+_PUBLISHED_TOGETHER = 500
 
 
 class EngineLoop:
@@ -125,18 +126,19 @@ class EngineLoop:
         _fail(self._inbox.take(), KernelStopping())
 
     async def _turn_or_rebuild(self, turns: Sequence[Turn]) -> None:
+        published = self._feed.last_seq
         try:
             await self._turn(turns)
         except StaleEpoch:
             raise
         except StoreError as error:
-            _LOG.warning("could not commit, nothing was applied: %s", error.message)
+            _LOG.warning("a commit has failed: %s", error.message)
             self._on_trouble(error)
             _fail(turns, error)
             if isinstance(error, StoreBusy):
                 # Who came meanwhile has waited for the same lock, and is not made to wait for it twice.
                 _fail(self._inbox.take_asked(), error)
-            await self._rebuild_until_it_works()
+            await self._rebuild_until_it_works(published)
 
     def _seconds_to_next_timer(self) -> float | None:
         due = self._state.timers.next_due()
@@ -155,7 +157,7 @@ class EngineLoop:
             turn.answer(result, answer)
         self._send_orders(batch, result)
         if result.lost and not result.duplicates:
-            await self._rebuild_until_it_works()
+            await self._rebuild_until_it_works(self._feed.last_seq)
         self._load_wanted()
 
     def _fire_timers(self, batch: Batch) -> None:
@@ -242,12 +244,26 @@ class EngineLoop:
         rebuilding.send_again(self._state, self._clock.now_us())
         self._add_clock_timer()
 
-    async def _rebuild_until_it_works(self) -> None:
+    async def _publish_kept(self, published: int) -> None:
+        """Tell watchers of what a commit in doubt has kept after all: nobody else will."""
+        page = await self._store.events_after(published, limit=_PUBLISHED_TOGETHER)
+        while page:
+            self._feed.publish(page)
+            page = await self._store.events_after(page[-1].seq, limit=_PUBLISHED_TOGETHER)
+        for run_id in self._state.active:
+            self._feed.touch_log(run_id)
+
+    async def _rebuild_until_it_works(self, published: int) -> None:
+        """Take the store's word for everything, as soon as it can be had.
+
+        :param published: the newest event that watchers surely know of
+        """
         delays = iter(_REBUILD_DELAYS)
         delay = 0.0
         while not self._inbox.closed:
             try:
                 await self._rebuild()
+                await self._publish_kept(published)
             except StaleEpoch:
                 raise
             except StoreError as error:

@@ -41,6 +41,7 @@ async def rebuild(state: EngineState, store: Store, clock: Clock) -> None:
     state.active, state.running, state.parents = {}, {}, {}
     state.waiting, state.continuing = WaitingRuns(), {}
     state.wanted_specs, state.last_folds = set(), {}
+    state.rebuilt += 1
     state.request_ids.clear()
     state.specs.clear()
     state.timers.clear()

@@ -143,6 +143,8 @@ class EngineState:
     :param plans: digest of a definition → the plan of its runs that ask for nothing of their own
     :param dirty_hosts: hosts for which something changed that may let a run start
     :param wanted_specs: waiting runs whose turn has come and whose spec must be loaded first
+    :param clocks_looked_at: when the hosts' silence was last judged; None before the first time
+    :param rebuilt: how many times all this was thrown away and read anew
     """
 
     settings: EngineSettings
@@ -166,6 +168,8 @@ class EngineState:
     request_ids: RecentlyUsed[tuple[str, str], RunOfRequest] = field(default_factory=lambda: RecentlyUsed(20_000))
     dirty_hosts: set[str] = field(default_factory=set)
     wanted_specs: set[str] = field(default_factory=set)
+    clocks_looked_at: float | None = None
+    rebuilt: int = 0
 
     def pause_of(self, job_id: str, host: str, at_us: int | None = None) -> PauseRecord | None:
         """Return the pause that holds a job up, now or at an instant, or None.

@@ -258,11 +258,14 @@ def _remember_request(state: EngineState, command: TriggerCommand, run: RunRecor
 
 def must_look_up(state: EngineState, command: TriggerCommand) -> bool:
     """Return whether the store must be asked for the request first: were it a repeat, taking it for a new one until the
-    commit would cancel other runs, or make other requests of the turn wait or be skipped for a run that never is."""
+    commit would cancel other runs, run what a call_job step calls, or make other requests of the turn wait or be
+    skipped for a run that never is."""
     if not command.request_id or (command.job_id, command.request_id) in state.request_ids:
         return False
     job = state.jobs.job(command.job_id)
-    return job is not None and job.definition is not None and job.definition.overlap is not Overlap.ALLOW
+    if job is None or job.definition is None:
+        return False
+    return job.definition.overlap is not Overlap.ALLOW or any(step.target_job_id for step in job.definition.steps)
 
 
 def record_unrun(state: EngineState, batch: Batch, command: UnrunCommand) -> str | None:

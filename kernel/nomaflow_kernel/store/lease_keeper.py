@@ -22,7 +22,7 @@ __all__ = ["LeaseKeeper", "boot_seconds"]
 T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
-_RELEASE_SECONDS = 1.0
+_PATIENCE_SECONDS = 1.0
 _UNTOLD_SECONDS = 0.5
 
 
@@ -71,15 +71,22 @@ class LeaseKeeper:
         """Give the lease back and let go of everything. Stopping twice is legal."""
         task, self._task = self._task, None
         if task is not None:
-            holds = not task.done()
-            for each in (task, self._renewing):
-                if each is not None:
-                    each.cancel()
-                    await asyncio.wait((each,), timeout=_RELEASE_SECONDS)
-            if holds:
-                await self._release()
+            task.cancel()
+            await asyncio.wait((task,))
+            await self._end_renewal()
+            await self._release()
         await self._drop_connection()
         await self._engine.dispose()
+
+    async def _end_renewal(self) -> None:
+        """Let a renewal under way end by itself: it must not come after the lease was given back."""
+        if self._renewing is not None:
+            _, late = await asyncio.wait((self._renewing,), timeout=_PATIENCE_SECONDS)
+            for each in late:
+                each.cancel()
+                await asyncio.wait((each,), timeout=_PATIENCE_SECONDS)
+            if self._renewing.done() and not self._renewing.cancelled():
+                self._renewing.exception()  # seen: what it came to matters no longer
 
     async def _keep(self) -> None:
         while True:
@@ -100,7 +107,6 @@ class LeaseKeeper:
             self._renewing = asyncio.create_task(self._renew(), name="nomaflow-lease-renewal")
             await asyncio.wait((self._renewing,), timeout=left)
             if not self._renewing.done():
-                self._renewing.cancel()
                 detail = "the database did not answer"
                 break
             error = self._renewing.exception()
@@ -123,7 +129,7 @@ class LeaseKeeper:
 
     async def _release(self) -> None:
         try:
-            async with asyncio.timeout(_RELEASE_SECONDS):
+            async with asyncio.timeout(_PATIENCE_SECONDS):
                 await self._execute(lambda connection: release_lease(connection, term=self._term))
         except (StoreError, TimeoutError) as error:
             _log.warning("the lease could not be given back, it expires by itself: %s", error)
@@ -145,6 +151,11 @@ class LeaseKeeper:
     async def _drop_connection(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
-            with contextlib.suppress(DBAPIError, OSError):  # it is given up, whatever the server has to say
-                await connection.invalidate()
-                await connection.close()
+            # Whoever is cancelled here leaves the closing to go on.
+            await asyncio.shield(asyncio.create_task(_close(connection), name="nomaflow-lease-close"))
+
+
+async def _close(connection: AsyncConnection) -> None:
+    with contextlib.suppress(DBAPIError, OSError):  # it is given up, whatever the server has to say
+        await connection.invalidate()
+        await connection.close()

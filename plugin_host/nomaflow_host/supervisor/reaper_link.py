@@ -46,13 +46,14 @@ class ReaperLink:
         self._ready: asyncio.Future[str] = loop.create_future()
         self._before = set(own_children())
         self._stopping = False
+        self._dead = False
         self.identity: tuple[int, int] = (0, 0)
 
     async def start(self, on_started: Callable[[tuple[int, int]], None] | None = None) -> str:
         """Start it and return how limits are held, ``cgroup`` or ``sampling``.
 
         :param on_started: told its pid and start time before it starts anything
-        :raises OSError: if it cannot be started
+        :raises OSError: if it cannot be started, or has died since
         :raises TimeoutError: if it does not answer
         """
         become_subreaper()  # should the reaper die, what it leaves must be found
@@ -72,7 +73,22 @@ class ReaperLink:
             on_started(self.identity)
         self._link = AsyncLink(link=here, loop=self._loop, on_message=self._take, on_end=self._ended)
         self.send({"is": "bootstrap", "version": 1, "limits": self._limits})
-        return await asyncio.wait_for(asyncio.shield(self._ready), _START_SECONDS)
+        try:
+            mechanism = await asyncio.wait_for(asyncio.shield(self._ready), _START_SECONDS)
+            if self._dead:
+                raise OSError("the reaper ended as soon as it was ready")
+        except BaseException:
+            self._abandon()
+            raise
+        return mechanism
+
+    def _abandon(self) -> None:
+        """End a reaper that has not come to serve: it has started nothing yet."""
+        self._stopping = True
+        self._ready.cancel()
+        self._link.close()
+        self._process.kill()
+        self._process.wait()
 
     def send(self, message: Mapping[str, Any], fds: Sequence[int] = ()) -> None:
         """Send it a command."""
@@ -124,4 +140,5 @@ class ReaperLink:
         if not self._ready.done():
             self._ready.set_exception(error or OSError("the reaper ended before it was ready"))
         elif not self._stopping:
+            self._dead = True
             self._on_end()

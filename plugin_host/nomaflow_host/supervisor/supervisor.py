@@ -118,22 +118,19 @@ class Supervisor:
     async def stop(self) -> None:
         """Kill what runs and end every process. May be called twice, and before `start`."""
         self._draining = True
-        reaper = self._reaper
-        if reaper is None:
-            return
+        if self._revival is not None:
+            self._revival.cancel()
+            await asyncio.gather(self._revival, return_exceptions=True)
         for key in self._attempts.held_keys():
             self._attempts.kill(key, _DRAINING)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(2 * _SHUTDOWN_SECONDS):
                 await self._attempts.empty.wait()
-        self._reaper = None
-        if self._revival is not None:
-            self._revival.cancel()
-        if self._tick_timer is not None:
-            self._tick_timer.cancel()
-        for timer in self._shutdowns.values():
+        for timer in filter(None, (self._tick_timer, *self._shutdowns.values())):
             timer.cancel()
-        await reaper.stop()
+        reaper, self._reaper = self._reaper, None
+        if reaper is not None:
+            await reaper.stop()
         for worker in self._pool:
             worker.close()
             self._pool.remove(worker)
@@ -149,8 +146,10 @@ class Supervisor:
         if order.attempt_key in self._accepted:
             return
         generation = self._loader.serving
-        if self._draining or self._reaper is None:
+        if self._draining:
             raise Refused("host_draining", "the host is stopping and takes nothing new")
+        if self._reaper is None:
+            raise Refused("host_has_no_reaper", "the host's reaper process is being replaced")
         if generation is None:
             raise Refused("host_has_no_code", "the host has not loaded its plugins")
         shared = order.isolation is Isolation.SHARED or (
@@ -291,18 +290,20 @@ class Supervisor:
             "memory_bytes": None if self._settings.memory_mb is None else self._settings.memory_mb * megabyte,
             "max_processes": self._settings.max_processes,
         }
-        self._reaper = ReaperLink(
-            loop=self._loop,
-            environ=self._reaper_environ,
-            limits=limits,
-            on_message=self._reaper_said,
-            on_end=self._reaper_ended,
-        )
-        self.mechanism = await self._reaper.start(self._on_reaper)
+        reaper = ReaperLink(
+            loop=self._loop, environ=self._reaper_environ, limits=limits,
+            on_message=self._reaper_said, on_end=self._reaper_ended,
+        )  # fmt: skip
+        self.mechanism = await reaper.start(self._on_reaper)
+        # Not before: what is given to one that dies before it serves would never end.
+        self._reaper = reaper
 
     def _tell_reaper(self, message: Mapping[str, Any], fds: Sequence[int] = ()) -> None:
         if self._reaper is not None:
             self._reaper.send(message, fds)
+        elif message["is"] == "start_template":
+            gone = {"template": message["template"], "error": "the host's reaper is being replaced"}
+            self._loop.call_soon(self._loader.template_exited, gone)
 
     def _reaper_said(self, message: dict[str, Any]) -> None:
         match message["is"]:
@@ -343,7 +344,8 @@ class Supervisor:
     def _reaper_ended(self) -> None:
         """The reaper was killed, by whomever: kill what it left, fail what ran, and start another."""
         reaper, self._reaper = self._reaper, None
-        assert reaper is not None
+        if reaper is None:
+            return  # it has not come to serve, and who waits for that is told
         _log.error("the reaper has died; every worker is killed, and a new reaper started")
         reaper.bury()
         for worker in self._pool:
@@ -353,7 +355,8 @@ class Supervisor:
                 worker.kill_note = KillNote(culprit=None, why="the host's reaper process has died")
             self._attempts.worker_ended(worker, {"cause": None})
         self._loader.reaper_ended()
-        self._revival = self._loop.create_task(self._revive())
+        if not self._draining:
+            self._revival = self._loop.create_task(self._revive())
 
     async def _revive(self) -> None:
         """Start another reaper and load the code; where that is refused, the old code goes on in spawned workers."""
@@ -362,13 +365,12 @@ class Supervisor:
                 await self._start_reaper()
                 break
             except (OSError, TimeoutError) as error:
-                self._reaper = None
                 _log.error("no new reaper can be started, trying again: %s", error)
                 await asyncio.sleep(_REVIVE_SECONDS)
         try:
             outcome = await self.load()
-        except ProjectError as error:
-            _log.error("the project cannot be read after the reaper died: %s", error)
+        except (ProjectError, Refused) as error:
+            _log.error("no new generation after the reaper died: %s", error)
         else:
             if not outcome.accepted:
                 _log.error("no new generation after the reaper died: %s", "; ".join(outcome.reasons))

@@ -18,7 +18,7 @@ __all__ = ["GenerationInfo", "LoadOutcome", "ProjectLoad", "ProjectSource", "Ref
 class Refused(Exception):
     """Raised when an order is not taken.
 
-    :ivar reason_code: ``host_draining``, ``host_full`` or ``host_has_no_code``
+    :ivar reason_code: ``host_draining``, ``host_full``, ``host_has_no_code`` or ``host_has_no_reaper``
     :ivar reason: one sentence
     """
 

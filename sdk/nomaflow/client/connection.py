@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 import grpc
 
 from nomaflow.client.backoff import Backoff
+from nomaflow.client.channels import Channels, ChannelUse
 from nomaflow.client.errors import ClientError, KernelUnreachable
 from nomaflow.client.failures import client_error, retryable
 from nomaflow.client.routing import Route
-from nomaflow_api.v1 import kernel_service_pb2_grpc
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
@@ -44,6 +44,8 @@ _SERVING = b"\x08\x01"
 
 _FAILOVER_SECONDS = 25.0
 """How long to try where a kernel stands by: it takes over within 20 s."""
+
+_ELSEWHERE_SECONDS = 0.05
 
 _ANSWERS = frozenset({"STORE_BUSY", "STORE_ERROR", "STORE_UNAVAILABLE"})
 """Reasons of a kernel that is there and cannot do it just now."""
@@ -76,15 +78,11 @@ class Connection:
         self._answered = False
         self._away = False
         self._stood_by = False
-        self._address = ""
-        self._channel: grpc.aio.Channel | None = None
-        self._stub: Any = None
+        self._channels = Channels(options=CHANNEL_OPTIONS)
 
     async def close(self) -> None:
-        """Close the channel. Closing twice is legal."""
-        channel, self._channel = self._channel, None
-        if channel is not None:
-            await channel.close()
+        """Close every channel. Closing twice is legal."""
+        await self._channels.close()
 
     async def call(self, method: str, request: Message, *, timeout: float) -> Any:  # noqa: ASYNC109  # gRPC's own deadline
         """Send one request and return the reply; the request must be one that may be sent again.
@@ -95,8 +93,8 @@ class Connection:
         trial = _Trial(self)
         while True:
             try:
-                stub, metadata = await self._ready()
-                reply = await getattr(stub, method)(request, timeout=timeout, metadata=metadata)
+                async with self._channel(trial) as channel:
+                    reply = await getattr(channel.stub, method)(request, timeout=timeout, metadata=self._metadata())
             except (grpc.aio.AioRpcError, KernelUnreachable) as error:
                 await trial.failed(error)
             else:
@@ -108,12 +106,13 @@ class Connection:
 
         :raises ClientError: when it does not answer
         """
+        trial = _Trial(self)
         try:
-            _, metadata = await self._ready()
-            check: Any = self._channel.unary_unary(_HEALTH) if self._channel is not None else None
-            reply: bytes = await check(b"", timeout=timeout, metadata=metadata)
+            async with self._channel(trial) as channel:
+                check: Any = channel.channel.unary_unary(_HEALTH)
+                reply: bytes = await check(b"", timeout=timeout, metadata=self._metadata())
         except (grpc.aio.AioRpcError, KernelUnreachable) as error:
-            raise self.translate(error) from None
+            raise self.translate(error, trial.address) from None
         return reply == _SERVING
 
     async def stream(self, method: str, request: Callable[[], Message]) -> AsyncIterator[Any]:
@@ -123,32 +122,29 @@ class Connection:
         """
         trial = _Trial(self)
         while True:
-            call: Any = None
             try:
-                stub, metadata = await self._ready()
-                call = getattr(stub, method)(request(), metadata=metadata)
-                async for message in call:
-                    self.note_answer()
-                    trial = _Trial(self)
-                    yield message
+                async with self._channel(trial) as channel:
+                    call: Any = getattr(channel.stub, method)(request(), metadata=self._metadata())
+                    try:
+                        async for message in call:
+                            self.note_answer()
+                            trial = _Trial(self, address=trial.address)
+                            yield message
+                    finally:
+                        call.cancel()
                 self.note_answer()
                 return
             except (grpc.aio.AioRpcError, KernelUnreachable) as error:
                 await trial.failed(error)
-            finally:
-                if call is not None:
-                    call.cancel()
 
-    async def _ready(self) -> tuple[Any, tuple[tuple[str, str], ...]]:
-        address = self._route.address()
-        if self._channel is None or address != self._address:
-            await self.close()
-            self._address = address
-            self._channel = grpc.aio.insecure_channel(address, options=list(CHANNEL_OPTIONS))
-            # The generated file has one stub class; that its calls are awaitable follows from the channel.
-            self._stub = cast("Any", kernel_service_pb2_grpc.KernelServiceStub(self._channel))
+    def _channel(self, trial: _Trial) -> ChannelUse:
+        """Return the channel to ask on now."""
+        trial.address = self._route.address()
+        return self._channels.to(trial.address)
+
+    def _metadata(self) -> tuple[tuple[str, str], ...]:
         token = self._source.token()
-        return self._stub, (("authorization", f"Bearer {token}"),) if token else ()
+        return (("authorization", f"Bearer {token}"),) if token else ()
 
     def note_answer(self) -> None:
         """Remember that the kernel has answered, and say so where it had been away."""
@@ -171,28 +167,29 @@ class Connection:
         usual = self._retry_seconds if self._answered else self._connect_seconds
         return max(usual, _FAILOVER_SECONDS) if self._stood_by else usual
 
-    def note_failure(self, error: ClientError) -> None:
-        """Ask elsewhere next time, where there is an elsewhere."""
+    def note_failure(self, error: ClientError, address: str) -> bool:
+        """Ask elsewhere next time; return whether there is an elsewhere that was not asked yet."""
         self._stood_by = self._stood_by or error.reason == "NOT_LEADER"
-        self._route.failed(error)
+        return self._route.failed(error, address)
 
     def now(self) -> float:
         """Return the monotonic time."""
         return self._clock()
 
-    def translate(self, error: grpc.aio.AioRpcError | KernelUnreachable) -> ClientError:
-        """Return the client's error for ``error``."""
+    def translate(self, error: grpc.aio.AioRpcError | KernelUnreachable, address: str) -> ClientError:
+        """Return the client's error for ``error``, met at an address."""
         if not isinstance(error, grpc.aio.AioRpcError):
             return error
         away = error.code() is grpc.StatusCode.UNAVAILABLE
-        return client_error(error, address=self._route.tried(self._address) if away else self._address)
+        return client_error(error, address=self._route.tried(address) if away else address)
 
 
 class _Trial:
     """The tries of one call, since its first failure."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, *, address: str = "") -> None:
         self._connection = connection
+        self.address = address
         self._first_failure: float | None = None
         self._backoff = Backoff()
 
@@ -202,17 +199,15 @@ class _Trial:
         :raises ClientError: what the last try came to
         """
         if isinstance(error, grpc.aio.AioRpcError) and not retryable(error):
-            raise self._connection.translate(error) from None
-        translated = self._connection.translate(error)
+            raise self._connection.translate(error, self.address) from None
+        translated = self._connection.translate(error, self.address)
         if isinstance(translated, KernelUnreachable) and translated.reason not in _ANSWERS:
             self._connection.note_away()
-        self._connection.note_failure(translated)
-        # Who stands by says when it may lead itself; the leader is to be asked at once.
-        patience = 0.0 if translated.metadata.get("leader") else translated.retry_after or 0.0
-        delay = max(self._backoff.delay(), patience)
+        elsewhere = self._connection.note_failure(translated, self.address)
+        delay = _ELSEWHERE_SECONDS if elsewhere else max(self._backoff.delay(), translated.retry_after or 0)
         now = self._connection.now()
         # Counted from here, not from the last message: a stream may have been idle for long before it broke.
         self._first_failure = now if self._first_failure is None else self._first_failure
-        if now + delay - self._first_failure > self._connection.give_up_after():
+        if not elsewhere and now + delay - self._first_failure > self._connection.give_up_after():
             raise translated from None
         await asyncio.sleep(delay)

@@ -23,6 +23,7 @@ class Route:
         self._source = source
         self._turn = 0
         self._hints: list[str] = []
+        self._failed = ""
 
     def address(self) -> str:
         """Return the address to ask now.
@@ -34,6 +35,8 @@ class Route:
         known = self._source.addresses()
         if not known:
             raise KernelUnreachable("no address of a kernel is given", fix="name one with --address")
+        if len(known) > 1 and known[self._turn % len(known)] == self._failed:
+            self._turn += 1
         return known[self._turn % len(known)]
 
     def tried(self, address: str) -> str:
@@ -43,12 +46,18 @@ class Route:
         except KernelUnreachable:
             return address
 
-    def failed(self, error: ClientError) -> None:
-        """Take note that the address did not serve: it is not asked again before the others were."""
+    def failed(self, error: ClientError, address: str) -> bool:
+        """Take note that an address did not serve; return whether there is one to ask before any is asked again."""
+        try:
+            if address != self.address():
+                return True  # a call or a stream of before: others have found out already
+        except KernelUnreachable:
+            return False
+        self._failed = address
         if self._hints:
             self._hints.pop(0)
-        else:
-            self._turn += 1
-        leader = error.metadata.get("leader", "")
-        if error.reason == "NOT_LEADER" and leader:
-            self._hints = list(split_addresses(leader))
+            return bool(self._hints)
+        self._turn += 1
+        if error.reason == "NOT_LEADER":
+            self._hints = list(split_addresses(error.metadata.get("leader", "")))
+        return bool(self._hints) or self._turn % len(self._source.addresses()) != 0

@@ -377,3 +377,15 @@ async def test_every_trigger_kind_is_kept(store: SqlStore) -> None:
         run_id = ids.new()
         await store.apply([queue(run_id, trigger=RunTrigger(kind=kind, by="x", at_us=1))], at_us=T0)
         assert (await detail(store, run_id)).run.trigger == RunTrigger(kind=kind, by="x", at_us=1)
+
+
+async def test_a_fire_that_is_recorded_late_moves_nothing_back(store: SqlStore) -> None:
+    """The row of fires that did not run ends with the newest of them, in whatever order they were recorded."""
+    skipped = ids.new()
+    why = Reason("overlap", "another run is active")
+    fold = Fold(first_us=1, last_us=9, count=1)
+    await store.apply([queue(skipped, state=RunState.SKIPPED, reason=why, fold=fold, finished_at_us=9)], at_us=T0)
+    await store.apply([FoldRun(run_id=skipped, last_us=4, add_count=1)], at_us=T0)
+    run = (await detail(store, skipped)).run
+    assert run.fold == Fold(first_us=1, last_us=9, count=2)
+    assert run.finished_at_us == 9

@@ -31,7 +31,7 @@ class Contender:
         lease = LeasePolicy(
             ttl_seconds=ttl_seconds, addresses=lambda: ("unix:/a,b/k.sock", f"{name}:1"), on_lost=self.lost.set_result
         )
-        self.store: SqlStore = open_store(url, holder=name, lock_wait_seconds=0.5, lease=lease)
+        self.store: SqlStore = open_store(url, holder=name, lock_wait_seconds=10, lease=lease)
 
     async def loss(self) -> StoreError:
         """Wait until the lease is lost and return why."""
@@ -109,7 +109,7 @@ async def test_an_expired_lease_is_taken_and_its_holder_fenced(postgres_place: P
             with pytest.raises(StaleEpoch, match="own epoch 1, found 2"):
                 await first.store.apply([start(run_id)], at_us=T0)
             assert (await first.store.run_details([run_id]))[0].run.state == "QUEUED"
-            assert isinstance(await first.loss(), StaleEpoch)
+            assert isinstance(await first.loss(), (StaleEpoch, LeadLost))  # the latter where this machine is busy
             rows = await postgres_place.sql("SELECT term, holder FROM leadership")
         assert rows == [(2, "second")]
 

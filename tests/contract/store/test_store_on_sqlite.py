@@ -74,6 +74,7 @@ async def test_nobody_waits_twice_for_one_lock(sqlite_place: SqlitePlace) -> Non
     holder.execute("BEGIN IMMEDIATE")
     try:
         first = asyncio.ensure_future(store.ping())
+        await asyncio.sleep(0)  # it is in the queue now
         await eventually(lambda: taken(store))
         late = [asyncio.ensure_future(store.ping()) for _ in range(3)]
         answers = await asyncio.gather(first, *late, return_exceptions=True)

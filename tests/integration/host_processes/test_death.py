@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -15,6 +16,7 @@ from harness import StartHost, is_alive, pids_below, wait_until
 
 from nomaflow_host.attempts import FinishedState, Isolation
 from nomaflow_host.connectors import ResolvedConnectors
+from nomaflow_host.supervisor import Refused
 
 DEATHS = [
     ("exits", "exit code 3", "the last line before os._exit"),
@@ -81,6 +83,49 @@ async def test_a_killed_reaper_is_replaced(start_host: StartHost) -> None:
     assert host.supervisor.reaper_identity[0] != reaper
     assert reapers[0][0] == reaper
     assert reapers[1:] == [host.supervisor.reaper_identity]
+
+
+async def test_a_reaper_killed_before_it_serves_leaves_no_attempt_behind(start_host: StartHost) -> None:
+    """While a reaper is replaced nothing is taken that could never end; a third one serves."""
+    reapers: list[tuple[int, int]] = []
+    taken: list[str] = []
+    refused: list[str] = []
+
+    def strike() -> None:
+        try:
+            taken.append(host.run("polite:noop"))
+        except Refused as refusal:
+            refused.append(refusal.reason_code)
+        os.kill(reapers[1][0], signal.SIGKILL)
+
+    def note(reaper: tuple[int, int]) -> None:
+        reapers.append(reaper)
+        if len(reapers) == 2:
+            asyncio.get_running_loop().call_soon(strike)
+
+    host = await start_host(on_reaper=note)
+    os.kill(reapers[0][0], signal.SIGKILL)
+    await wait_until(lambda: (info := host.supervisor.generation) is not None and info.number == 2)
+    assert len(reapers) == 3
+    assert refused == ["host_has_no_reaper"]
+    for key in taken:
+        await host.sink.end_of(key)
+    assert (await host.result("polite:noop")).state is FinishedState.SUCCEEDED
+
+
+async def test_loads_asked_for_while_a_reaper_dies_come_to_an_end(start_host: StartHost) -> None:
+    """The one that was under way is refused, the one behind it too where no reaper is there, and the host serves."""
+    host = await start_host()
+    reaper, _ = host.supervisor.reaper_identity
+    loads = [asyncio.ensure_future(host.supervisor.load()) for _ in range(2)]
+    await asyncio.sleep(0)
+    os.kill(reaper, signal.SIGKILL)
+    outcomes = await asyncio.wait_for(asyncio.gather(*loads), 20)
+    assert "reaper" in outcomes[0].reasons[0]
+    assert "reaper" in outcomes[1].reasons[0]
+    await wait_until(lambda: host.supervisor.reaper_identity[0] not in (0, reaper))
+    assert (await host.supervisor.load()).accepted
+    assert (await host.result("polite:noop")).state is FinishedState.SUCCEEDED
 
 
 async def test_a_killed_reaper_brings_no_worse_code(start_host: StartHost, tmp_path: Path) -> None:

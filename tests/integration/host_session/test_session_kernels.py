@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import socket
 import time
@@ -144,3 +145,21 @@ async def test_a_standby_names_the_leader(gateway: MakeGateway, host: MakeHost) 
     standby.on_attach = refuse
     host(given=f"unix:{standby.path}")
     await leader.session()
+
+
+async def test_a_host_goes_round_until_one_leads(gateway: MakeGateway, host: MakeHost, tmp_path: Path) -> None:
+    """The leader that the standby names is dead: the host asks the standby again and again, soon each time."""
+    standby = await gateway()
+    asked: list[float] = []
+
+    async def refuse(_: pb.Hello, context: Any) -> None:
+        asked.append(time.monotonic())
+        if len(asked) < 3:
+            dead = f"unix:{tmp_path}/dead.sock,unix:{tmp_path}/gone.sock"
+            await abort_with(context, grpc.StatusCode.UNAVAILABLE, "NOT_LEADER", leader=dead)
+
+    standby.on_attach = refuse
+    mine = host(given=f"unix:{tmp_path}/dead.sock,unix:{standby.path}")
+    await asyncio.wait_for(mine.session.attached.wait(), 30)
+    assert len(asked) == 3
+    assert max(later - earlier for earlier, later in itertools.pairwise(asked)) < 6

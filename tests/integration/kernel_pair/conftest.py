@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -10,9 +12,13 @@ from pair_system import Pair
 
 @pytest.fixture(scope="module")
 def pair() -> Iterator[Pair]:
-    """Start kernel "a", which leads, then "b", then the host, which is told of "b" first."""
+    """Start kernel "a", which leads, then "b", then the host, which is told of "b" first. Kernel "c" is frozen."""
     made = Pair()
     try:
+        made.start_kernel("c", "--advertise", "unix:/elsewhere/kernel.sock")
+        made.start_kernel("d")
+        made.frozen_at = time.time()
+        made.send("c", signal.SIGSTOP)
         made.start_kernel("a")
         made.start_kernel("b")
         made.start_host("b", "a")

@@ -1,4 +1,4 @@
-"""Two kernel processes on one PostgreSQL, a host that knows both, and a ledger that the steps write themselves."""
+"""Kernel processes in pairs, each on one PostgreSQL database, a host, and a ledger that the steps write themselves."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ __all__ = ["Pair", "eventually"]
 
 PATIENCE = 30.0
 CLOCKS = ("--heartbeat-seconds", "0.5", "--lease-seconds", "2", "--lost-after-seconds", "20")
+DATABASES = {"a": "pair", "b": "pair", "c": "other", "d": "other"}
+SHORT_LEAD = ("--leader-ttl-seconds", "6")
 JOBS = """
 [[jobs]]
 id = "held"
@@ -66,37 +69,41 @@ def eventually(question: Callable[[], Any], *, seconds: float = PATIENCE) -> Any
 
 
 class Pair:
-    """Kernels "a" and "b", each with a directory of its own, tokens and a PostgreSQL that they share, and a host."""
+    """Kernels "a" and "b", each with a directory of its own, tokens and a database that they share, and a host.
+
+    Kernels "c" and "d" share another database, and lead for as long as a kernel does by itself.
+    """
 
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="np-"))
         self.server = PostgresServer()
         self.server.start()
-        self.database = "pair"
-        asyncio.run(self.sql(f"CREATE DATABASE {self.database}", database="postgres"))
+        for name in set(DATABASES.values()):
+            asyncio.run(self.sql(f"CREATE DATABASE {name}", database="postgres"))
         self.ledger = self.folder / "ledger"
         self.ledger.touch()
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
-        for name in ("a", "b"):
+        for name in DATABASES:
             (self.folder / name).mkdir()
         plugins = self.folder / "team" / "plugins" / "team"
         plugins.mkdir(parents=True)
         (plugins / "__init__.py").touch()
         (plugins / "code.py").write_text(CODE)
         (self.folder / "team" / "jobs.toml").write_text(JOBS)
-        self.flags: Sequence[str] = ()
         self._addresses: dict[str, str] = {}
+        self.frozen_at = 0.0
 
-    def start_kernel(self, name: str) -> None:
+    def start_kernel(self, name: str, *flags: str) -> None:
         """Start a kernel and wait until it listens, leading or not; it comes back where it was."""
         file = self.folder / name / ".nomaflow" / "address"
         file.unlink(missing_ok=True)
         tokens = ("--token-file", str(self.folder / "token"), "--host-token-file", str(self.folder / "host-token"))
         listen = self._addresses.get(name, "127.0.0.1:0")
-        store = self.server.url(self.database)
+        store = self.server.url(DATABASES[name])
+        lead = SHORT_LEAD if name in ("a", "b") else ()
         self._start(
             name, "nomaflow_kernel", "--project", str(self.folder / name), "--address", listen, "--store", store,
-            *tokens, *CLOCKS, *self.flags,
+            *tokens, *CLOCKS, *lead, *flags,
         )  # fmt: skip
         eventually(lambda: file.exists() or self.processes[name].poll() is not None)
         assert self.processes[name].poll() is None, self.log(name)
@@ -126,6 +133,11 @@ class Pair:
     def terms(self, name: str) -> int:
         """Return how often a kernel has begun to lead."""
         return self.log(name).count("serving on")
+
+    def led_since(self, name: str) -> float:
+        """Return the time of day at which a kernel began to lead, as it says."""
+        line = next(line for line in self.log(name).splitlines() if "serving on" in line)
+        return datetime.fromisoformat(" ".join(line.split()[:2])).timestamp()
 
     def leader(self) -> str:
         """Return the name of the kernel that leads."""
@@ -170,11 +182,9 @@ class Pair:
         lines = [line.split() for line in self.ledger.read_text().splitlines()]
         return [(what, key, int(pid)) for what, key, pid in lines if key.startswith(run_id)]
 
-    async def sql(self, statement: str, *, database: str = "") -> list[Any]:
+    async def sql(self, statement: str, *, database: str = "pair") -> list[Any]:
         """Execute a statement past the kernels."""
-        connection = await asyncpg.connect(
-            host=str(self.server.folder), user=SUPERUSER, database=database or self.database
-        )
+        connection = await asyncpg.connect(host=str(self.server.folder), user=SUPERUSER, database=database)
         try:
             return list(await connection.fetch(statement))
         finally:
@@ -182,7 +192,7 @@ class Pair:
 
     def close(self) -> None:
         """Stop everything and leave nothing behind."""
-        for name in ("host", "a", "b"):
+        for name in ("host", *DATABASES):
             process = self.processes.pop(name, None)
             if process is not None:
                 process.send_signal(signal.SIGCONT)

@@ -7,6 +7,7 @@ what happened when. Exit code 1 where any did.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
 import hashlib
 import logging
@@ -26,6 +27,7 @@ import nomaflow_host.session.session as session_module
 from nomaflow_kernel.store.sqlite_connections import writing_engine
 
 _HASH_SEED = "0"
+_TELL_EVERY = 500
 
 
 def main(arguments: list[str]) -> int:
@@ -59,17 +61,19 @@ def _run(options: argparse.Namespace, directory: Path) -> int:
     failed: list[int] = []
     begun = time.monotonic()
     done = executions = 0
-    for seed in range(options.seed, options.seed + options.schedules):
-        ledger = scene.run(seed)
-        done += 1
-        executions += len(ledger.executions)
-        _show(options, seed, ledger)
-        if ledger.complaints:
-            failed.append(seed)
+    # An interrupt ends with the summary of what was run.
+    with contextlib.suppress(KeyboardInterrupt):
+        for seed in range(options.seed, options.seed + options.schedules):
+            ledger = scene.run(seed)
+            done += 1
+            executions += len(ledger.executions)
+            _show(options, seed, ledger)
+            if ledger.complaints:
+                failed.append(seed)
             if len(failed) >= options.stop_after:
                 break
-        if done % 1000 == 0:
-            print(f"{done} schedules, {len(failed)} failed, {time.monotonic() - begun:.0f} s", flush=True)
+            if done % _TELL_EVERY == 0:
+                print(f"{done} schedules, {len(failed)} failed, {time.monotonic() - begun:.0f} s", flush=True)
     seconds = time.monotonic() - begun
     print(
         f"{done} schedules from seed {options.seed}, {executions} executions, {len(failed)} failed, "
@@ -78,7 +82,7 @@ def _run(options: argparse.Namespace, directory: Path) -> int:
     if failed:
         print(f"failed seeds: {' '.join(map(str, failed))}")
         print(f"to see one: python tests/torture/simulated/run.py --seed {failed[0]} --timeline")
-    return 1 if failed else 0
+    return 1 if failed or done < options.schedules else 0
 
 
 class Scene:

@@ -1,4 +1,4 @@
-"""Those who trigger, cancel, repeat themselves and watch; each tries until it has an answer, as the client library does."""
+"""Those who trigger, cancel, repeat themselves and watch; each tries until it has an answer, as a client does."""
 
 from __future__ import annotations
 
@@ -108,9 +108,7 @@ class Clients:
 
     def _acked(self, job_id: str, request_id: str, outcome: TriggerOutcome) -> None:
         now = self._world.loop.time()
-        self._ledger.triggers.append(
-            AckedTrigger(job_id=job_id, request_id=request_id, outcome=outcome, at=now)
-        )
+        self._ledger.triggers.append(AckedTrigger(job_id=job_id, request_id=request_id, outcome=outcome, at=now))
         again = " again" if outcome.deduplicated else ""
         self._ledger.say(f"client: {job_id} {request_id} is {outcome.run_id} {outcome.state}{again}")
 

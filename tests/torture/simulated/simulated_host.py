@@ -154,7 +154,12 @@ class PlayedCode:
         body = f'{{"m":"{line}"}}\n'.encode() * self._rng.randint(1, 3)
         execution.lines.append(body)
         chunk = LogChunk(
-            line_count=body.count(b"\n"), first_at_us=_now_us(), last_at_us=_now_us(), levels=4, compressed=False, body=body
+            line_count=body.count(b"\n"),
+            first_at_us=_now_us(),
+            last_at_us=_now_us(),
+            levels=4,
+            compressed=False,
+            body=body,
         )
         self._outbox.log(execution.attempt_key, chunk)
 
@@ -231,9 +236,7 @@ class SimulatedHost:
         clock = asyncio.get_running_loop().time
         store = SpillStore(directory=directory, memory_cap_bytes=200 if small_memory else 32 << 20, clock=clock)
         self.outbox = Outbox(store=store, encode=encode_event, clock=clock)
-        self.code = PlayedCode(
-            ledger=ledger, rng=rng, outbox=self.outbox, incarnation=incarnation, refuses=refuses()
-        )
+        self.code = PlayedCode(ledger=ledger, rng=rng, outbox=self.outbox, incarnation=incarnation, refuses=refuses())
         identity = HostIdentity(
             host="demo",
             incarnation=incarnation,

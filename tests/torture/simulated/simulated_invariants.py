@@ -108,8 +108,9 @@ def _triggers(found: _Found) -> Iterator[str]:
         if run is None:
             yield f"acknowledged trigger {acked.job_id} {acked.request_id} has no run {run_id}"
             continue
-        if told.setdefault((acked.job_id, acked.request_id), run_id) != run_id:
-            yield f"{acked.job_id} {acked.request_id} was told to be {run_id} and {told[acked.job_id, acked.request_id]}"
+        before = told.setdefault((acked.job_id, acked.request_id), run_id)
+        if before != run_id:
+            yield f"{acked.job_id} {acked.request_id} was told to be {before} and {run_id}"
         if (run["job_id"], run["request_id"]) != (acked.job_id, acked.request_id):
             yield f"run {run_id} is of {run['job_id']} {run['request_id']}, not {acked.job_id} {acked.request_id}"
         first = found.committed_at.get(found.events_of_run[run_id][0]["seq"])

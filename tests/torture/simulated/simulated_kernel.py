@@ -119,9 +119,7 @@ class SimulatedKernel:
         )
         # All chance comes from the seed.
         self.engine._state.rng = random.Random(self._rng.random())
-        self.engine._state.ids = RunIds(
-            now_ms=lambda: self._clock.now_us() // 1000, random_bits=self._rng.getrandbits
-        )
+        self.engine._state.ids = RunIds(now_ms=lambda: self._clock.now_us() // 1000, random_bits=self._rng.getrandbits)
         await self.engine.start()
         self.gateway = HostGateway(
             engine=self.engine,

@@ -151,7 +151,9 @@ class Schedule:
     async def _converge(self, clients: Clients) -> None:
         """Wait until everything has come to its end, then look at what is left."""
         if not await self._until(lambda: clients.done and not self.open_runs(), _CONVERGES_WITHIN):
-            self.ledger.complain(f"not over after {_CONVERGES_WITHIN:g} s: {self.open_runs()}, clients {clients.waiting}")
+            self.ledger.complain(
+                f"not over after {_CONVERGES_WITHIN:g} s: {self.open_runs()}, clients {clients.waiting}"
+            )
             return
         drained = await self._until(self._drained, _DRAINS_WITHIN)
         if not drained:

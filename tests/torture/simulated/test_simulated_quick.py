@@ -6,20 +6,25 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+# Seconds of work; a busy machine may take minutes for them.
+pytestmark = pytest.mark.timeout(400)
+
 _RUN = Path(__file__).parent / "run.py"
 
 
 def _simulate(*arguments: str) -> str:
     command = [sys.executable, str(_RUN), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=380, check=False)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     return done.stdout
 
 
 def test_schedules_of_fixed_seeds_keep_every_promise() -> None:
     """Whatever goes wrong between engine, store, gateway and hosts, in whatever order the seeds choose."""
-    said = _simulate("--seed", "1", "--schedules", "110")
-    assert "110 schedules from seed 1" in said
+    said = _simulate("--seed", "1", "--schedules", "90")
+    assert "90 schedules from seed 1" in said
     assert "0 failed" in said
 
 

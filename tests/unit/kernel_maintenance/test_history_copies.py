@@ -163,6 +163,37 @@ async def test_counters_go_on_from_the_clock_so_that_every_restore_is_later(tmp_
     assert inspect_store(other, deep=False).epoch > first
 
 
+async def test_a_log_that_somebody_still_reads_never_meets_the_new_history(tmp_path: Path) -> None:
+    """A person has the old history open, so its log cannot be emptied: it goes aside with it, and both are whole."""
+    backup = Path(back_up(await history(tmp_path / "a" / "kernel.db"), tmp_path / "backup.db").path)
+    target = await history(tmp_path / "b" / "kernel.db", pause="old")
+    with closing(sqlite3.connect(target, isolation_level=None)) as reader:
+        reader.execute("PRAGMA journal_mode = WAL")
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM kernel").fetchall()
+        with closing(sqlite3.connect(target, isolation_level=None)) as writer:
+            writer.execute("UPDATE pauses SET name = 'in the log'")
+        done = restore(backup, target, force=True, pause=False, now_us=NOW_US)
+        assert Path(f"{done.replaced}-wal").stat().st_size > 0
+        assert not (target.parent / "kernel.db-wal").exists(), "SQLite would apply it to the new database"
+    assert await pauses(target) == {"job-1": "ann"}
+    assert await pauses(Path(done.replaced)) == {"in the log": "ann"}
+
+
+async def test_what_is_restored_belongs_to_whom_the_project_belongs(tmp_path: Path) -> None:
+    """The superuser may restore for somebody whose kernel then opens every file."""
+    backup = Path(back_up(await history(tmp_path / "kernel.db"), tmp_path / "backup.db").path)
+    project = tmp_path / "project"
+    project.mkdir()
+    owner = 12_345 if os.geteuid() == 0 else os.geteuid()
+    os.chown(project, owner, -1)
+    restore(backup, project / ".nomaflow" / "kernel.db", force=False, pause=True, now_us=NOW_US)
+    made = [project / ".nomaflow", *(project / ".nomaflow").iterdir()]
+    assert {each.name: each.stat().st_uid for each in made} == dict.fromkeys(
+        (".nomaflow", "kernel.db", "kernel.db.lock"), owner
+    )
+
+
 async def test_a_damaged_history_can_be_replaced_and_is_kept(tmp_path: Path) -> None:
     """Damage of what is replaced is no hindrance: it may be the very reason."""
     backup = Path(back_up(await history(tmp_path / "kernel.db"), tmp_path / "backup.db").path)

@@ -206,6 +206,24 @@ async def test_retry_on_lost_runs_again(rig: Rig) -> None:
     assert await rig.state(run_id) is RunState.SUCCEEDED
 
 
+async def test_a_kernel_that_was_held_up_gives_nobody_up(rig: Rig) -> None:
+    """While the kernel itself stood still it could hear nobody: the clocks start anew, and then count as ever."""
+    rig.jobs.add(job("a"))
+    host = await rig.host()
+    run_id = (await rig.trigger("a")).run_id
+    key = (await host.dispatch()).attempt_key
+    await host.start(key)
+    await rig.advance(1)
+    host.silent = True
+    await rig.jump(3600)
+    assert await rig.state(run_id) is RunState.RUNNING
+    assert "host.unreachable" not in [event.kind for event in await rig.events()]
+    await rig.advance(8)
+    assert await rig.state(run_id) is RunState.RUNNING
+    await rig.advance(4)
+    assert await rig.state(run_id) is RunState.FAILED
+
+
 @pytest.mark.parametrize("may_run_again", [True, False])
 async def test_a_host_that_kept_the_grace_itself(rig: Rig, may_run_again: bool) -> None:
     """An attempt that its host killed for the kernel's silence is tried again, like one the kernel gave up."""

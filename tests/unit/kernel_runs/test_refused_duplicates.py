@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
-from rig import Rig, job
+from rig import Rig, job, step
 
 from nomaflow_kernel.domain.errors import RequestIdReused
-from nomaflow_kernel.domain.jobs import Overlap
+from nomaflow_kernel.domain.jobs import Overlap, StepDefinition
 from nomaflow_kernel.domain.records import TriggerKind
 from nomaflow_kernel.domain.states import RunState
 from nomaflow_kernel.ports import RunFilter
-from nomaflow_kernel.runs import FireCommand, TriggerCommand
+from nomaflow_kernel.runs import FireCommand, TriggerCommand, TriggerOutcome
+from nomaflow_kernel.store.errors import StoreUnavailable
+
+
+def call(target: str) -> StepDefinition:
+    """Return a call_job step."""
+    return step("call", type="call_job", callable="", target_job_id=target)
 
 
 async def test_every_repeat_after_a_restart_is_told_the_same_run(rig: Rig) -> None:
@@ -73,3 +80,41 @@ async def test_a_new_request_is_not_skipped_for_a_repeat_that_came_with_it(rig: 
     )
     assert (again.run_id, again.deduplicated) == (first.run_id, True)
     assert new.state is RunState.QUEUED
+
+
+async def test_a_repeat_runs_no_child(rig: Rig) -> None:
+    """What a repeated request calls by call_job does not run once more, though after a restart only the store knows."""
+    rig.jobs.add(job("parent", call("child"), overlap=Overlap.ALLOW), job("child", overlap=Overlap.ALLOW))
+    await rig.host()
+    first = await rig.trigger("parent", request_id="k", request_hash="h")
+    await rig.restart()
+    again = await rig.trigger("parent", request_id="k", request_hash="h")
+    await rig.settle()
+    assert (again.run_id, again.deduplicated) == (first.run_id, True)
+    page = await rig.store.list_runs(RunFilter(), before="", limit=10)
+    assert sorted(each.job_id for each in page.runs) == ["child", "parent"]
+
+
+async def test_a_repeat_in_hand_runs_no_child(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor where the answer to the first request's commit is lost while the repeat waits for its turn."""
+    rig.jobs.add(job("parent", call("child"), overlap=Overlap.ALLOW), job("child", overlap=Overlap.ALLOW))
+    await rig.host()
+    real: Any = rig.store.apply
+    repeats: list[asyncio.Future[TriggerOutcome]] = []
+
+    async def doubtful(*args: Any, **kwargs: Any) -> Any:
+        monkeypatch.setattr(rig.store, "apply", real)
+        repeats.append(asyncio.ensure_future(rig.trigger("parent", request_id="k", request_hash="h")))
+        async with asyncio.timeout(10):
+            while not rig.engine._loop._inbox._turns:
+                await asyncio.sleep(0)
+        await real(*args, **kwargs)
+        raise StoreUnavailable("the answer was lost", outcome_unknown=True)
+
+    monkeypatch.setattr(rig.store, "apply", doubtful)
+    with pytest.raises(StoreUnavailable):
+        await rig.trigger("parent", request_id="k", request_hash="h")
+    assert (await repeats[0]).deduplicated
+    await rig.settle()
+    page = await rig.store.list_runs(RunFilter(), before="", limit=10)
+    assert sorted(each.job_id for each in page.runs) == ["child", "parent"]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from typing import Any
 
 import pytest
 from rig import Rig, canceled, failed, finished, job, started, step
@@ -11,6 +13,7 @@ from nomaflow_kernel.domain.errors import BadRequest, JobUnavailable, RequestIdR
 from nomaflow_kernel.domain.hosting import TimeoutKind
 from nomaflow_kernel.domain.jobs import Backoff, IsolationChoice, PresetDefinition, RetryPolicy
 from nomaflow_kernel.domain.states import AttemptState, RunState
+from nomaflow_kernel.ports import ApplyResult
 
 
 async def test_one_step_run_goes_all_the_way(rig: Rig) -> None:
@@ -36,14 +39,29 @@ async def test_one_step_run_goes_all_the_way(rig: Rig) -> None:
     ]
 
 
-async def test_dispatch_is_committed_before_it_is_sent(rig: Rig) -> None:
-    """When an order arrives, the store already knows the attempt with instance and epoch."""
+async def test_dispatch_is_committed_before_it_is_sent(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the commit is under way nothing is sent and nobody is answered; then the store knows instance and epoch."""
     rig.jobs.add(job("a"))
     host = await rig.host()
-    await rig.trigger("a")
+    apply, asked, go = rig.store.apply, asyncio.Event(), asyncio.Event()
+
+    async def held(*args: Any, **kwargs: Any) -> ApplyResult:
+        asked.set()
+        await go.wait()
+        return await apply(*args, **kwargs)
+
+    monkeypatch.setattr(rig.store, "apply", held)
+    triggered = asyncio.ensure_future(rig.trigger("a"))
+    await asked.wait()
+    for _ in range(10):
+        await asyncio.sleep(0)
+    before = list(host.orders), triggered.done()
+    go.set()
+    assert before == ([], False)
     order = await host.dispatch()
     attempt = (await rig.detail(order.run_id)).attempts[0]
     assert (attempt.incarnation, attempt.epoch) == (host.incarnation, order.epoch)
+    assert (await triggered).run_id == order.run_id
 
 
 async def test_steps_follow_each_other_and_see_what_came_before(rig: Rig) -> None:

@@ -6,10 +6,10 @@ import asyncio
 from typing import Any
 
 import pytest
-from rig import PlayedHost, Rig, job, started
+from rig import PlayedHost, Rig, finished, job, started
 
 from nomaflow_kernel.domain.states import RunState
-from nomaflow_kernel.store.errors import StoreBusy, StoreError, StoreFull
+from nomaflow_kernel.store.errors import StoreBusy, StoreError, StoreFull, StoreUnavailable
 
 
 class Refusing:
@@ -80,6 +80,31 @@ async def test_trouble_is_told_also_where_nobody_asked(rig: Rig, monkeypatch: py
     await refusing.asked.wait()
     await rig.settle()
     assert [type(error) for error in rig.troubles] == [StoreFull]
+
+
+async def test_watchers_hear_of_what_a_commit_in_doubt_has_kept(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the answer to a commit is lost, the events it kept reach watchers as if it had not been."""
+    rig.jobs.add(job("a"))
+    host = await rig.host()
+    run_id = (await rig.trigger("a")).run_id
+    key = (await host.dispatch()).attempt_key
+    real: Any = rig.store.apply
+
+    async def doubtful(*args: Any, **kwargs: Any) -> Any:
+        monkeypatch.setattr(rig.store, "apply", real)
+        await real(*args, **kwargs)
+        raise StoreUnavailable("the answer was lost", outcome_unknown=True)
+
+    monkeypatch.setattr(rig.store, "apply", doubtful)
+    with rig.feed.subscribe(run_id) as subscription:
+        with pytest.raises(StoreUnavailable):
+            await host.report(key, started(), finished())
+        await rig.settle()
+        told = subscription.take()
+    assert await rig.state(run_id) is RunState.SUCCEEDED
+    assert told is not None
+    assert [event.kind for event in told] == ["attempt.started", "attempt.finished", "run.finished"]
+    assert rig.feed.last_seq == (await rig.events())[-1].seq
 
 
 @pytest.mark.parametrize("seconds", [-3600, 3600])

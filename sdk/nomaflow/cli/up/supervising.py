@@ -176,10 +176,11 @@ class ProjectSupervisor:
         return await task
 
     async def _kernel_ready(self, client: KernelClient) -> KernelView:
-        # An older kernel may still answer at the address that the file names: only ours counts.
+        # An older kernel may still answer at the address that the file names: only ours counts. On PostgreSQL ours may
+        # stand by, and sends us to the one that leads.
         while True:
             kernel: KernelView = await client.get_kernel()
-            if kernel.pid == self.kernel.pid:
+            if kernel.pid == self.kernel.pid or kernel.store == "postgresql":
                 self.kernel.proven = True
                 return kernel
             await asyncio.sleep(_POLL)

@@ -1,0 +1,73 @@
+"""The channels of a client: one to the kernel it asks now, and those that a call or a stream still uses."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from types import TracebackType
+from typing import Any, cast
+
+import grpc
+
+from nomaflow_api.v1 import kernel_service_pb2_grpc
+
+__all__ = ["Channel", "ChannelUse", "Channels"]
+
+
+class Channel:
+    """A channel to one address, and the stub on it."""
+
+    def __init__(self, address: str, options: Sequence[tuple[str, int]]) -> None:
+        self.address = address
+        self.users = 0
+        self.channel = grpc.aio.insecure_channel(address, options=list(options))
+        # The generated file has one stub class; that its calls are awaitable follows from the channel.
+        self.stub = cast("Any", kernel_service_pb2_grpc.KernelServiceStub(self.channel))
+
+
+class ChannelUse:
+    """The use of a channel by one call. No generator, since a loop that ends closes generators in any order."""
+
+    def __init__(self, *, channel: Channel, close_unused: Callable[[], Awaitable[None]]) -> None:
+        self._channel = channel
+        self._close_unused = close_unused
+        channel.users += 1
+
+    async def __aenter__(self) -> Channel:
+        await self._close_unused()
+        return self._channel
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._channel.users -= 1
+        await self._close_unused()
+
+
+class Channels:
+    """Opens a channel where the address is another than before; the old one ends when nobody uses it any more.
+
+    To close it at once would cancel the calls of others on it.
+    """
+
+    def __init__(self, *, options: Sequence[tuple[str, int]]) -> None:
+        self._options = options
+        self._current: Channel | None = None
+        self._open: set[Channel] = set()
+
+    def to(self, address: str) -> ChannelUse:
+        """Return the channel to an address, to be entered for the time of a call."""
+        if self._current is None or self._current.address != address:
+            self._current = Channel(address, self._options)
+            self._open.add(self._current)
+        return ChannelUse(channel=self._current, close_unused=self._close_unused)
+
+    async def close(self) -> None:
+        """Close every channel. Closing twice is legal."""
+        self._current = None
+        while self._open:
+            await self._open.pop().channel.close()
+
+    async def _close_unused(self) -> None:
+        for each in [one for one in self._open if one is not self._current and not one.users]:
+            self._open.discard(each)
+            await each.channel.close()

@@ -1,0 +1,133 @@
+"""Several kernels, one of which leads: a client finds it, wherever it was told to begin, and finds the next one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import grpc
+import pytest
+
+from fake_kernel import FakeKernel, Refusal, make_run
+from nomaflow.client import KernelClient, KernelUnreachable, split_addresses
+from nomaflow.client.values import EventView
+
+
+@pytest.fixture
+async def standby(tmp_path: Path) -> AsyncIterator[FakeKernel]:
+    """Serve a second fake kernel."""
+    fake = FakeKernel(tmp_path / "s.sock")
+    await fake.start()
+    yield fake
+    await fake.stop()
+
+
+def sends_to(leader: str, times: int = 1) -> list[Refusal]:
+    """Return what a standby answers; an empty leader is one that it does not know."""
+    known = {"leader": leader} if leader else {}
+    more = {"reason": "NOT_LEADER", "retry_after": 30.0 if leader else 0.05}
+    return [Refusal(grpc.StatusCode.UNAVAILABLE, "stands by", **more, **known) for _ in range(times)]
+
+
+@pytest.mark.parametrize(
+    ("text", "addresses"),
+    [
+        ("unix:/a.sock", ("unix:/a.sock",)),
+        ("127.0.0.1:1, [::1]:2 ,unix:/x y/k.sock", ("127.0.0.1:1", "[::1]:2", "unix:/x y/k.sock")),
+        ("unix:/a,b/k.sock,localhost:3", ("unix:/a,b/k.sock", "localhost:3")),
+        ("unix:/a,unix:/b", ("unix:/a", "unix:/b")),
+        ("a:1,foo", ("a:1,foo",)),
+        (" , ", ()),
+        ("", ()),
+    ],
+)
+def test_addresses_are_separated_by_commas(text: str, addresses: tuple[str, ...]) -> None:
+    """A comma within a path is part of it; what is no address is left to be refused."""
+    assert split_addresses(text) == addresses
+
+
+async def test_a_standby_is_followed_to_the_leader_at_once(kernel: FakeKernel, standby: FakeKernel) -> None:
+    """The client knows the standby only; the time after which that one may lead itself is not waited for."""
+    standby.refusals["GetKernel"] = sends_to(kernel.address)
+    async with asyncio.timeout(10), KernelClient(standby.address) as client:
+        assert (await client.get_kernel()).version == "9"
+        await client.get_kernel()
+    assert (len(standby.requests["GetKernel"]), len(kernel.requests["GetKernel"])) == (1, 2)
+
+
+async def test_an_address_that_is_dead_is_passed_over(kernel: FakeKernel, tmp_path: Path) -> None:
+    """In a list or a text with commas; the client stays with the one that answered."""
+    dead = f"unix:{tmp_path}/dead.sock"
+    for given in ([dead, kernel.address], f"{dead},{kernel.address}"):
+        async with KernelClient(given, connect_seconds=10) as client:
+            await client.get_kernel()
+            await client.get_kernel()
+    assert len(kernel.requests["GetKernel"]) == 4
+
+
+async def test_a_leader_that_goes_away_is_looked_for_again(kernel: FakeKernel, standby: FakeKernel) -> None:
+    """A standby that names a leader that is dead is asked again until it leads, always with the same request."""
+    async with KernelClient([kernel.address, standby.address], connect_seconds=10, retry_seconds=10) as client:
+        await client.get_kernel()
+        await kernel.stop()
+        standby.refusals["TriggerRun"] = [*sends_to(kernel.address, 2), *sends_to("")]
+        started = await client.trigger("nightly")
+    assert started.run_id == "run_1"
+    assert len({request.request_id for request in standby.requests["TriggerRun"]}) == 1
+    assert len(standby.requests["TriggerRun"]) == 4
+
+
+async def test_a_stream_goes_on_with_the_next_leader(kernel: FakeKernel, standby: FakeKernel) -> None:
+    """Both have the same history: the watcher resumes after the last event it has seen."""
+    for each in (kernel, standby):
+        each.runs["run_1"] = make_run(state="RUNNING")
+        await each.finish("run_1", "RUNNING")
+    await standby.finish("run_1")
+    async with KernelClient([kernel.address, standby.address], retry_seconds=10) as client:
+        seen = []
+        async for item in client.watch_run("run_1"):
+            if isinstance(item, EventView):
+                seen.append(item.seq)
+                if seen == [1]:
+                    await kernel.stop()
+    assert seen == [1, 2]
+    assert standby.requests["WatchRun"][-1].after_seq == 1
+
+
+async def test_nobody_who_answers_is_said_of_all(tmp_path: Path) -> None:
+    """The error names every address that was given."""
+    addresses = [f"unix:{tmp_path}/one.sock", f"unix:{tmp_path}/two.sock"]
+    async with KernelClient(addresses, connect_seconds=0.3) as client:
+        with pytest.raises(KernelUnreachable, match=r"one\.sock, unix:.*two\.sock"):
+            await client.get_kernel()
+
+
+async def test_no_address_at_all_is_said() -> None:
+    """An empty list is a mistake that has a way out."""
+    async with KernelClient([], connect_seconds=0.1) as client:
+        with pytest.raises(KernelUnreachable, match="no address") as caught:
+            await client.get_kernel()
+    assert "--address" in caught.value.fix
+
+
+async def test_a_stream_is_not_cut_by_a_call_that_goes_elsewhere(kernel: FakeKernel, standby: FakeKernel) -> None:
+    """Calls and streams share a client: what is under way at one address goes on while others ask another one."""
+    kernel.runs["run_1"] = make_run(state="RUNNING")
+    seen: list[int] = []
+    async with KernelClient([kernel.address, standby.address]) as client:
+
+        async def watch() -> None:
+            async for item in client.watch_run("run_1"):
+                seen.extend([item.seq] if isinstance(item, EventView) else [])
+
+        watching = asyncio.create_task(watch())
+        await kernel.requested("WatchRun")
+        kernel.refusals["GetKernel"] = sends_to(standby.address)
+        await client.get_kernel()
+        assert len(standby.requests["GetKernel"]) == 1
+        await kernel.finish("run_1")
+        async with asyncio.timeout(10):
+            await watching
+    assert seen == [1]
+    assert not standby.requests["WatchRun"]
