@@ -237,7 +237,8 @@ async def run(settings: KernelSettings) -> int:
     addresses = settings.addresses or (default_socket(settings.project, os.environ),)
     for address in addresses:
         check_address(address)
-    access = AccessControl(tokens=_tokens(settings) if any(map(is_tcp, addresses)) else None)
+    on_tcp = any(map(is_tcp, addresses))
+    access = AccessControl(tokens=_tokens(settings) if on_tcp else None, renew=lambda: _tokens(settings))
     requests = Requests()
     requests.install()
     sentry = Sentry(addresses=addresses, access=access, address_file=settings.state_dir / "address")

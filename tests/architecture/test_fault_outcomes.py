@@ -29,7 +29,9 @@ def test_every_fault_has_a_row() -> None:
 @pytest.mark.parametrize("number", list(rows()))
 def test_every_proof_is_there(number: str) -> None:
     """A proof names a file below tests/ and a test function in it."""
-    for file, name in re.findall(r"`([\w/]+\.py)::(\w+)`", rows()[number][2]):
+    proofs = re.findall(r"`([\w/]+\.py)::(\w+)`", rows()[number][2])
+    assert proofs
+    for file, name in proofs:
         path = ROOT / "tests" / file
         assert path.is_file(), f"{PAGE.name} names {file}, which does not exist"
         tree = ast.parse(path.read_text(encoding="utf-8"))

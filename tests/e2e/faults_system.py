@@ -133,7 +133,11 @@ class Work:
         """Let it end, and check that it ran once and that every line of it is in its log, once and in order."""
         run = self.let_go()
         assert run.state == "SUCCEEDED", run
-        assert [one.state for step in run.steps for one in step.attempts] == ["SUCCEEDED"]
+        # What a host refuses, as it does while it replaces its reaper, has started nothing and is sent again.
+        attempts = [
+            one for step in run.steps for one in step.attempts if not (one.reason and one.reason.code == "host_refused")
+        ]
+        assert [one.state for one in attempts] == ["SUCCEEDED"]
         self.is_whole()
         return run
 

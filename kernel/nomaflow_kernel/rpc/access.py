@@ -9,10 +9,12 @@ from __future__ import annotations
 import enum
 import hashlib
 import hmac
+import logging
 import os
 import secrets
 import stat
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +22,8 @@ from nomaflow_kernel.rpc.errors import NotAuthenticated, NotPermitted
 
 __all__ = ["POLICY", "AccessControl", "Caller", "Role", "TokenFileError", "Tokens"]
 
+_LOG = logging.getLogger(__name__)
+_RENEW_SECONDS = 2.0
 _CLIENT_METHODS = (
     "GetKernel", "TriggerRun", "TriggerRuns", "CancelRun", "ReplayRun", "GetRun", "ListRuns", "WatchRun",
     "WatchEvents", "ReadLogs", "ListJobs", "GetJob", "ListHosts", "ReloadHost", "ForgetHost", "Pause", "Resume",
@@ -91,10 +95,14 @@ class AccessControl:
     """Decides who calls, and whether that caller may.
 
     :param tokens: None where no TCP address is served: then a TCP peer is nobody
+    :param renew: reads the tokens again, at most every two seconds and only when somebody calls: one that was replaced
+        opens nothing from then on. What it raises of TokenFileError is logged, and the tokens stay as they were
     """
 
-    def __init__(self, *, tokens: Tokens | None) -> None:
+    def __init__(self, *, tokens: Tokens | None, renew: Callable[[], Tokens] | None = None) -> None:
         self._tokens = tokens
+        self._renew = renew
+        self._renewed_at = time.monotonic()
 
     def identify(self, peer: str, authorization: str | bytes | None) -> Caller:
         """Return who calls. A token is looked at only where the peer needs one."""
@@ -114,9 +122,25 @@ class AccessControl:
             raise NotAuthenticated
         raise NotPermitted(method.rpartition("/")[2])
 
+    def _renew_tokens(self, renew: Callable[[], Tokens]) -> None:
+        now = time.monotonic()
+        if now - self._renewed_at < _RENEW_SECONDS:
+            return
+        self._renewed_at = now
+        try:
+            tokens = renew()
+        except TokenFileError as error:
+            _LOG.warning("the tokens stay as they were: %s", error)
+            return
+        if tokens != self._tokens:
+            self._tokens = tokens
+            _LOG.info("a token was replaced; the old one opens nothing any more")
+
     def _role(self, authorization: str | bytes | None) -> Role:
         if self._tokens is None:
             return Role.ANYONE
+        if self._renew is not None:
+            self._renew_tokens(self._renew)
         text = authorization.decode("ascii", "replace") if isinstance(authorization, bytes) else authorization or ""
         scheme, _, token = text.partition(" ")
         # Digests of equal length, both compared always: the time says nothing about how near a guess was.

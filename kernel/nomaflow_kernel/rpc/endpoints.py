@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +21,7 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import DecodeError, Message
 
 from nomaflow_kernel.domain.errors import BadRequest, KernelError
-from nomaflow_kernel.rpc.access import AccessControl, Caller
+from nomaflow_kernel.rpc.access import AccessControl, Caller, Role
 from nomaflow_kernel.rpc.errors import CallStatus, deadline_status, internal_status, status_of
 
 __all__ = ["Endpoints", "service_handler"]
@@ -37,12 +37,14 @@ class Endpoints:
 
     :param access: who may call what
     :param deadline_seconds: how long a unary call may take; ``deadlines`` has the exceptions, by method name
+    :param readmit_seconds: how often the caller of a stream must still be one who may
     :param on_error: told of every error of the kernel that ends a call
     """
 
     access: AccessControl
     on_error: Callable[[KernelError], None]
     deadline_seconds: float = 15.0
+    readmit_seconds: float = 10.0
     deadlines: Mapping[str, float]
 
     def unary(self, method: str, call: Callable[[Any, Caller], Awaitable[Message]], request: type[Message]) -> _Wrapped:
@@ -71,7 +73,8 @@ class Endpoints:
         async def behaviour(raw: bytes, context: _Context) -> None:
             try:
                 caller = self._admitted(method, context)
-                await _send_all(call(_decoded(request, raw), caller), context)
+                responses = call(_decoded(request, raw), caller)
+                await self._while_admitted(method, context, caller, _send_all(responses, context))
             except Exception as error:  # noqa: BLE001  # every error becomes a status; none is dropped
                 await _end(context, self._status(method, error))
 
@@ -88,7 +91,8 @@ class Endpoints:
         async def behaviour(raws: AsyncIterator[bytes], context: _Context) -> None:
             try:
                 caller = self._admitted(method, context)
-                await _send_all(call(_decoded_all(request, raws), caller), context)
+                responses = call(_decoded_all(request, raws), caller)
+                await self._while_admitted(method, context, caller, _send_all(responses, context))
             except Exception as error:  # noqa: BLE001  # every error becomes a status; none is dropped
                 await _end(context, self._status(method, error))
 
@@ -102,6 +106,24 @@ class Endpoints:
         caller = self.access.identify(context.peer(), authorization)
         self.access.admit(method, caller)
         return caller
+
+    async def _while_admitted(
+        self, method: str, context: _Context, caller: Caller, sending: Coroutine[Any, Any, None]
+    ) -> None:
+        """Send a stream for as long as its caller may have it: a token can be withdrawn meanwhile."""
+        if caller.role is Role.OWNER:
+            await sending
+            return
+        task = asyncio.create_task(sending)
+        try:
+            while not task.done():
+                await asyncio.wait((task,), timeout=self.readmit_seconds)
+                if not task.done():
+                    self._admitted(method, context)
+        finally:
+            task.cancel()
+            await asyncio.wait((task,))
+        task.result()
 
     def _status(self, method: str, error: Exception) -> CallStatus:
         if isinstance(error, grpc.aio.AbortError):

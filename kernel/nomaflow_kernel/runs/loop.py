@@ -150,13 +150,14 @@ class EngineLoop:
         self._fire_timers(batch)
         starting.start_due(self._state, batch)
         result = await self._store.apply(batch.transitions, at_us=batch.now_us) if batch.transitions else ApplyResult()
-        if result.lost and not result.duplicates:
-            _LOG.error("%d transitions had lost their state; rebuilding from the store", len(result.lost))
+        unexpected = result.lost - result.dropped
+        if unexpected:
+            _LOG.error("%d transitions had lost their state; rebuilding from the store", len(unexpected))
         self._act(batch, result)
         for turn, answer in zip(turns, answers, strict=True):
             turn.answer(result, answer)
         self._send_orders(batch, result)
-        if result.lost and not result.duplicates:
+        if unexpected:
             await self._rebuild_until_it_works(self._feed.last_seq)
         self._load_wanted()
 

@@ -171,7 +171,22 @@ class ScriptedHost:
     async def attach(
         self, channel: grpc.aio.Channel, *, inventory: Sequence[gateway.HeldAttempt] = (), **hello: Any
     ) -> gateway.Welcome:
-        """Open a session and return the welcome; introduce the manifest where it is wanted."""
+        """Open a session and return the welcome; introduce the manifest where it is wanted.
+
+        Where the kernel refuses while the hello is still being written, gRPC's client may say INTERNAL instead of what
+        the kernel said: then it is asked again.
+        """
+        for _ in range(20):
+            try:
+                return await self._attach(channel, inventory=inventory, **hello)
+            except grpc.aio.AioRpcError as error:
+                if "SendMessageOperation" not in (error.debug_error_string() or ""):
+                    raise
+        raise AssertionError("gRPC could not write a hello in twenty tries")
+
+    async def _attach(
+        self, channel: grpc.aio.Channel, *, inventory: Sequence[gateway.HeldAttempt], **hello: Any
+    ) -> gateway.Welcome:
         self._stub = HostGatewayServiceStub(channel)
         self._outgoing = asyncio.Queue()
         self._call = self._stub.Attach(self._requests(self._outgoing), metadata=self.metadata)

@@ -180,6 +180,11 @@ async def test_sighup_reads_the_kernels_own_jobs_file_again(project: Path) -> No
         await process.close()
 
 
+async def _to_the_end(stream: Any) -> None:
+    while await stream.read() is not grpc.aio.EOF:
+        continue
+
+
 class TestOnTcp:
     """Loopback TCP needs a token."""
 
@@ -230,6 +235,30 @@ class TestOnTcp:
         right = ScriptedHost(metadata=self.token(process, "host-token"))
         await right.attach(process.channel())
         await right.leave()
+
+    async def test_a_replaced_token_ends_what_it_had_opened(self, process: KernelProcess) -> None:
+        """Streams of clients and sessions of hosts end UNAUTHENTICATED in time; the new tokens open both again."""
+        client: Any = KernelServiceStub(process.channel())
+        watch = client.WatchEvents(kernel.WatchEventsRequest(), metadata=self.token(process, "token"))
+        await watch.read()
+        host = ScriptedHost(metadata=self.token(process, "host-token"))
+        await host.attach(process.channel())
+        for name in ("token", "host-token"):
+            path = process.project / ".nomaflow" / name
+            draft = path.with_suffix(".new")
+            draft.touch(mode=0o600)
+            draft.write_text("a" * 40 + name)
+            draft.rename(path)
+        async with asyncio.timeout(30):
+            with pytest.raises(grpc.aio.AioRpcError):
+                await _to_the_end(watch)
+            assert await watch.code() is grpc.StatusCode.UNAUTHENTICATED
+            assert (await host.ended())[0] is grpc.StatusCode.UNAUTHENTICATED
+        assert (await client.GetKernel(kernel.GetKernelRequest(), metadata=self.token(process, "token"))).epoch == 1
+        again = ScriptedHost(metadata=self.token(process, "host-token"))
+        await again.attach(process.channel())
+        await again.leave()
+        await host.leave()
 
     async def test_a_token_file_open_to_others_keeps_the_kernel_from_starting(self, process: KernelProcess) -> None:
         """Exit 78 naming the file and the fix, never the token."""

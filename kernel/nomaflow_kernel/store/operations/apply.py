@@ -61,6 +61,7 @@ class _Losses:
 
     duplicates: dict[str, DuplicateRun] = field(default_factory=dict)
     lost: set[int] = field(default_factory=set)
+    dropped: set[int] = field(default_factory=set)
     dropped_runs: set[str] = field(default_factory=set)
     broken_runs: set[str] = field(default_factory=set)
 
@@ -72,6 +73,8 @@ class _Losses:
 
     def lose(self, item: _Item) -> None:
         self.lost.update(item.indices)
+        if _run_id(item.transition) in self.dropped_runs:
+            self.dropped.update(item.indices)
         if type(item.transition) in _CHAINED:
             self.broken_runs.add(_run_id(item.transition))
 
@@ -93,7 +96,12 @@ def apply_transitions(session: WriteSession, transitions: Sequence[Transition], 
     run(connection, "RELEASE SAVEPOINT batch")
     events = _append_events(session, transitions, losses.lost, at_us=at_us)
     _touch_runs(session, transitions, losses.lost, events)
-    return ApplyResult(duplicates=losses.duplicates, lost=frozenset(losses.lost), events=events)
+    return ApplyResult(
+        duplicates=losses.duplicates,
+        lost=frozenset(losses.lost),
+        dropped=frozenset(losses.dropped),
+        events=events,
+    )
 
 
 def _items(transitions: Sequence[Transition]) -> dict[type[Any], list[_Item]]:
@@ -176,6 +184,7 @@ def _apply_one_by_one(session: WriteSession, items: Mapping[type[Any], Sequence[
         if duplicate is not None:
             losses.duplicates[run_id] = duplicate
             losses.lost.update(item.indices)
+            losses.dropped.update(item.indices)
             if run_id not in queued:
                 losses.dropped_runs.add(run_id)
             continue
