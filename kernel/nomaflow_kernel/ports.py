@@ -203,8 +203,8 @@ class Store(Protocol):
     async def last_runs(self, job_ids: Sequence[str]) -> Mapping[str, RunRecord]:
         """Return the newest run of each job that has one."""
 
-    async def run_of_request(self, job_id: str, request_id: str) -> RunOfRequest | None:
-        """Return the run of a job that a request id was used for, or None."""
+    async def runs_of_requests(self, keys: Sequence[tuple[str, str]]) -> Mapping[tuple[str, str], RunOfRequest]:
+        """Return, of pairs of job id and request id, those that a run was started with, and that run."""
 
     async def slots_taken(self, slots: Sequence[str]) -> frozenset[str]:
         """Return those of some slots that have a run."""

@@ -148,10 +148,9 @@ class Engine:
 
     async def _look_up(self, requests: Sequence[TriggerCommand]) -> None:
         """Recall what repeated requests have started."""
-        for request in requests:
-            found = await self._store.run_of_request(request.job_id, request.request_id)
-            if found is not None:
-                self._state.request_ids.put((request.job_id, request.request_id), found)
+        keys = [(request.job_id, request.request_id) for request in requests]
+        for key, found in (await self._store.runs_of_requests(keys) if keys else {}).items():
+            self._state.request_ids.put(key, found)
 
     def _try_trigger(self, batch: Batch, request: TriggerCommand) -> TriggerOutcome | KernelError:
         try:

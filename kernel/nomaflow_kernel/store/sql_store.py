@@ -109,9 +109,9 @@ class SqlStore:
         """Return the newest run of each job that has one."""
         return await self._database.read(partial(runs.last_runs, job_ids=tuple(job_ids)))
 
-    async def run_of_request(self, job_id: str, request_id: str) -> RunOfRequest | None:
-        """Return the run of a job that a request id was used for, or None."""
-        return await self._database.read(partial(duplicates.run_of_request, job_id=job_id, request_id=request_id))
+    async def runs_of_requests(self, keys: Sequence[tuple[str, str]]) -> Mapping[tuple[str, str], RunOfRequest]:
+        """Return, of pairs of job id and request id, those that a run was started with, and that run."""
+        return await self._database.read(partial(duplicates.runs_of_requests, keys=tuple(keys)))
 
     async def slots_taken(self, slots: Sequence[str]) -> frozenset[str]:
         """Return those of some slots that have a run."""

@@ -189,11 +189,12 @@ async def test_requests_slots_and_job_ids_are_found(store: SqlStore) -> None:
         ],
         at_us=T0,
     )
-    found = await store.run_of_request("b", "k")
-    assert found is not None
-    assert (found.run_id, found.request_hash, found.state) == (keyed, "h", RunState.QUEUED)
-    assert await store.run_of_request("a", "k") is None
-    assert await store.run_of_request("b", "") is None
+    keys = [("b", "k"), ("a", "k"), ("b", ""), *(("b", f"k{number}") for number in range(1_200))]
+    found = await store.runs_of_requests(keys)
+    assert list(found) == [("b", "k")]
+    of_k = found["b", "k"]
+    assert (of_k.run_id, of_k.request_hash, of_k.state) == (keyed, "h", RunState.QUEUED)
+    assert await store.runs_of_requests([]) == {}
     others = [f"a//{number}" for number in range(1_200)]
     assert await store.slots_taken([*others, "a//2026-01-01T00:00:00Z", ""]) == {"a//2026-01-01T00:00:00Z"}
     assert await store.job_ids() == ["a", "b"]

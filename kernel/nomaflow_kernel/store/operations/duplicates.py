@@ -5,20 +5,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import islice
 
-from sqlalchemy import Connection, and_, or_, select, text
+from sqlalchemy import Connection, and_, bindparam, or_, select, text
 
 from nomaflow_kernel.domain.records import RunRecord
 from nomaflow_kernel.domain.states import RunState
 from nomaflow_kernel.ports import DuplicateRun, RunOfRequest
 from nomaflow_kernel.store.schema import runs
 
-__all__ = ["find_duplicate", "run_of_request", "slots_taken"]
+__all__ = ["find_duplicate", "runs_of_requests", "slots_taken"]
 
 _CHUNK = 500
 
 # Literal, as in the partial indexes: SQLite uses those only where it sees their very condition.
 _HAS_REQUEST_ID = text("runs.request_id <> ''")
 _HAS_SLOT = text("runs.slot <> ''")
+_OF_REQUESTS = select(runs.c.request_id, runs.c.run_id, runs.c.request_hash, runs.c.state).where(
+    runs.c.job_id == bindparam("job_id"),
+    runs.c.request_id.in_(bindparam("request_ids", expanding=True)),
+    _HAS_REQUEST_ID,
+)
 
 
 def find_duplicate(connection: Connection, run: RunRecord) -> DuplicateRun | None:
@@ -40,14 +45,19 @@ def find_duplicate(connection: Connection, run: RunRecord) -> DuplicateRun | Non
     )
 
 
-def run_of_request(connection: Connection, *, job_id: str, request_id: str) -> RunOfRequest | None:
-    """Return the run of a job that a request id was used for, or None."""
-    columns = (runs.c.run_id, runs.c.request_hash, runs.c.state)
-    query = select(*columns).where(runs.c.job_id == job_id, runs.c.request_id == request_id, _HAS_REQUEST_ID)
-    row = connection.execute(query).one_or_none()
-    if row is None:
-        return None
-    return RunOfRequest(run_id=row.run_id, request_hash=row.request_hash, state=RunState(row.state))
+def runs_of_requests(connection: Connection, *, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], RunOfRequest]:
+    """Return, of pairs of job id and request id, those that a run was started with, and that run."""
+    by_job: dict[str, list[str]] = {}
+    for job_id, request_id in keys:
+        by_job.setdefault(job_id, []).append(request_id)
+    found: dict[tuple[str, str], RunOfRequest] = {}
+    for job_id, request_ids in by_job.items():
+        left = iter(request_ids)
+        while chunk := list(islice(left, _CHUNK)):
+            for row in connection.execute(_OF_REQUESTS, {"job_id": job_id, "request_ids": chunk}):
+                run = RunOfRequest(run_id=row.run_id, request_hash=row.request_hash, state=RunState(row.state))
+                found[job_id, row.request_id] = run
+    return found
 
 
 def slots_taken(connection: Connection, *, slots: Sequence[str]) -> frozenset[str]:
