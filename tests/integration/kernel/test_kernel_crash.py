@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import itertools
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
 
+import asyncpg
 import grpc
 import pytest
 from kernel_process import (
@@ -22,6 +25,33 @@ from kernel_process import (
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1 import run_pb2
+from postgres_server import SUPERUSER, PostgresServer
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
+async def process(request: pytest.FixtureRequest, project: Path) -> AsyncIterator[KernelProcess]:
+    """Start a kernel process, once on each kind of store; nothing of it is left afterwards."""
+    flags: tuple[str, ...] = ()
+    if request.param == "postgresql":
+        flags = ("--store", await empty_database(request.getfixturevalue("postgres_server")))
+    kernel = KernelProcess(project=project, flags=flags)
+    try:
+        yield await kernel.start()
+    finally:
+        await kernel.close()
+
+
+async def empty_database(server: PostgresServer) -> str:
+    """Make a database and return the URL of a store in it."""
+    name = f"crash_{next(_numbers)}"
+    connection = await asyncpg.connect(host=str(server.folder), user=SUPERUSER, database="postgres")
+    try:
+        await connection.execute(f"CREATE DATABASE {name}")
+    finally:
+        await connection.close()
+    return server.url(name)
 
 
 async def restart(process: KernelProcess) -> None:
