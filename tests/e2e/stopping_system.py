@@ -21,11 +21,23 @@ from nomaflow.client import ProjectAddress, SyncKernelClient, TriggerOrder
 from nomaflow.client.values import HostView, InstanceView, RunView, Triggered
 from nomaflow.client.values.runs import AttemptView
 
-__all__ = ["HOSTILE", "HostProcess", "Ledger", "System", "alive", "eventually", "reason_of"]
+__all__ = ["HOSTILE", "NOTING_STEPS", "HostProcess", "Ledger", "System", "alive", "eventually", "reason_of"]
 
 HOSTILE = Path(__file__).parent / "hostile"
 PATIENCE = 30.0
 T = TypeVar("T")
+
+NOTING_STEPS = """
+import asyncio, json, os, subprocess, time
+from pathlib import Path
+
+def note(ledger, what, **more):
+    fd = os.open(ledger, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    os.write(fd, json.dumps({"what": what, "pid": os.getpid(), **more}).encode() + b"\\n")
+    os.close(fd)
+
+"""
+"""How the plugin of a test's own project begins, where its steps write a ledger."""
 
 
 def eventually(question: Callable[[], T], *, seconds: float = PATIENCE) -> T:

@@ -12,35 +12,29 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from stopping_system import Ledger, System, eventually
+from stopping_system import NOTING_STEPS, Ledger, System, eventually
 
 from nomaflow.client import NotFound
 from nomaflow.client.values import RunView
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 
-CODE = """
-import asyncio, json, os
-from pathlib import Path
-
-def note(ledger, what, ctx):
-    entry = {"what": what, "key": ctx.attempt_key, "pid": os.getpid()}
-    fd = os.open(ledger, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    os.write(fd, json.dumps(entry).encode() + b"\\n")
-    os.close(fd)
-
+CODE = (
+    NOTING_STEPS
+    + """
 async def waits(*, ledger, ctx, **_):
-    note(ledger, "start", ctx)
+    note(ledger, "start", key=ctx.attempt_key)
     print("first line")
     while not Path(ledger + ".go").exists():
         await asyncio.sleep(0.01)
-    note(ledger, "end", ctx)
+    note(ledger, "end", key=ctx.attempt_key)
     return 1
 
 async def quick(*, ledger, ctx, **_):
-    note(ledger, "start", ctx)
+    note(ledger, "start", key=ctx.attempt_key)
     return 2
 """
+)
 JOBS = """
 [[jobs]]
 id = "waits"

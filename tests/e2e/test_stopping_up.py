@@ -15,37 +15,32 @@ from typing import Any
 
 import psutil
 import pytest
-from stopping_system import Ledger, alive, eventually
+from stopping_system import NOTING_STEPS, Ledger, alive, eventually
 
 from nomaflow.client import ProjectAddress, SyncKernelClient, TriggerOrder
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 
-CODE = """
-import asyncio, json, os, signal, subprocess, time
-from pathlib import Path
-
-def note(ledger, what, pid):
-    fd = os.open(ledger, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    os.write(fd, json.dumps({"what": what, "pid": pid}).encode() + b"\\n")
-    os.close(fd)
-
+CODE = (
+    NOTING_STEPS
+    + """
 async def may_finish(*, ledger, **_):
-    note(ledger, "may_finish", os.getpid())
+    note(ledger, "may_finish")
     while not Path(ledger + ".go").exists():
         await asyncio.sleep(0.01)
-    note(ledger, "finished", os.getpid())
+    note(ledger, "finished")
 
 def deaf(*, ledger, **_):
     child = subprocess.Popen(["sh", "-c", "trap '' TERM; while :; do sleep 0.2; done"])
-    note(ledger, "child", child.pid)
-    note(ledger, "deaf", os.getpid())
+    note(ledger, "child", pid=child.pid)
+    note(ledger, "deaf")
     while True:
         try:
             time.sleep(0.05)
         except BaseException:
             pass
 """
+)
 JOBS = """
 [[jobs]]
 id = "may_finish"

@@ -15,7 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-from stopping_system import Ledger, System, eventually
+from stopping_system import NOTING_STEPS, Ledger, System, eventually
 
 import nomaflow_api
 import nomaflow_kernel
@@ -29,30 +29,24 @@ STEPS = 100
 NEXT_VERSION = "99.1.0"
 NEXT_REVISION = f"{HEAD[0]}990"
 
-CODE = """
-import asyncio, json, os
-from pathlib import Path
-
-def note(ledger, what, ctx):
-    entry = {"what": what, "key": ctx.attempt_key, "pid": os.getpid()}
-    fd = os.open(ledger, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    os.write(fd, json.dumps(entry).encode() + b"\\n")
-    os.close(fd)
-
+CODE = (
+    NOTING_STEPS
+    + """
 async def waits(*, ledger, ctx, **_):
-    note(ledger, "start", ctx)
+    note(ledger, "start", key=ctx.attempt_key)
     said = 0
     while not Path(ledger + ".go").exists():
         said += 1
         print(f"line {said}")
         await asyncio.sleep(0.2)
-    note(ledger, "end", ctx)
+    note(ledger, "end", key=ctx.attempt_key)
     return {"rows_affected": 1, "said": said}
 
 async def after(*, ledger, ctx, **_):
-    note(ledger, "after", ctx)
+    note(ledger, "after", key=ctx.attempt_key)
     return ctx.prev_rows_affected
 """
+)
 JOBS = """
 [[jobs]]
 id = "waits"
