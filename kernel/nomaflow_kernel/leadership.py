@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ __all__ = ["Sentry", "take_lead"]
 
 _LOG = logging.getLogger(__name__)
 _LOOK_SECONDS = 0.5
+_GIVE_UP_SECONDS = 1.0
 
 
 class Sentry:
@@ -75,7 +77,7 @@ async def take_lead(store: Store, *, sentry: Sentry, requests: Requests, patient
     said = ""
     while True:
         try:
-            info = await store.open()
+            info = await _opened(store, requests)
         except StoreLed as led:
             why: StoreError = led
         except (StoreBusy, StoreUnavailable) as error:
@@ -83,7 +85,7 @@ async def take_lead(store: Store, *, sentry: Sentry, requests: Requests, patient
                 raise
             why = error
         else:
-            await sentry.retire()
+            await (sentry.retire() if info is not None else sentry.leave())
             return info
         patient = True
         await sentry.answer(why)
@@ -93,3 +95,21 @@ async def take_lead(store: Store, *, sentry: Sentry, requests: Requests, patient
         if await requests.stop_within(_LOOK_SECONDS):
             await sentry.leave()
             return None
+
+
+async def _opened(store: Store, requests: Requests) -> StoreInfo | None:
+    """Open a store; None where the process shall stop meanwhile, since a database that hangs may never answer.
+
+    :raises StoreError: where it cannot be opened
+    """
+    opening = asyncio.create_task(store.open(), name="nomaflow-store-open")
+    stop = asyncio.create_task(requests.stop.wait())
+    try:
+        await asyncio.wait((opening, stop), return_when=asyncio.FIRST_COMPLETED)
+        if opening.done():
+            return opening.result()
+        return None
+    finally:
+        stop.cancel()
+        opening.cancel()
+        await asyncio.wait((opening, stop), timeout=_GIVE_UP_SECONDS)

@@ -99,7 +99,7 @@ def read_settings(argv: Sequence[str], environ: Mapping[str, str]) -> KernelSett
     return KernelSettings(
         project=project,
         addresses=_listed(section.listen),
-        store_url=section.store,
+        store_url=_store_url(section.store, project),
         jobs_file=project / section.jobs_file if section.jobs_file else None,
         token_file=project / section.token_file if section.token_file else None,
         host_token_file=project / section.host_token_file if section.host_token_file else None,
@@ -114,6 +114,14 @@ def read_settings(argv: Sequence[str], environ: Mapping[str, str]) -> KernelSett
         retention=RetentionPolicy(**section.retention.model_dump()),
         reflection=flags.reflection or environ.get("NOMAFLOW_REFLECTION") == "1",
     )
+
+
+def _store_url(url: str, project: Path) -> str:
+    """Return the URL with the path of a file taken from the project on, wherever the process was started."""
+    scheme, found, path = url.partition(":///")
+    if not found or not scheme.startswith("sqlite") or path.startswith(("/", ":memory:")) or not path:
+        return url
+    return f"{scheme}:///{project / path}"
 
 
 def _listed(text: str) -> tuple[str, ...]:

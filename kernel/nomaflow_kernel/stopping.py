@@ -16,13 +16,15 @@ EX_TEMPFAIL = 75
 class Requests:
     """Collects what is asked, and wakes who waits for it.
 
-    :ivar hurry: set by a second signal
+    :ivar stop: set by the first signal
+    :ivar hurry: set by a second one
     :ivar why: why the kernel stops, empty while it does not
     :ivar exit_code: of the process
     :ivar lost: why the kernel no longer leads, None while it does
     """
 
     def __init__(self) -> None:
+        self.stop = asyncio.Event()
         self.hurry = asyncio.Event()
         self.why = ""
         self.exit_code = 0
@@ -74,5 +76,6 @@ class Requests:
     def _stop(self, number: signal.Signals) -> None:
         if self.why:
             self.hurry.set()
+        self.stop.set()
         self.why = self.why or f"got {number.name}"
         self._wake.set()

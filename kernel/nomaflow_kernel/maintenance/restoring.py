@@ -61,6 +61,7 @@ def restore(backup: Path, history: Path, *, force: bool, pause: bool, now_us: in
     :raises MaintenanceRefused: where a kernel runs on the history, one is there, or the backup cannot be used
     """
     began = time.perf_counter()
+    history = Path(os.path.realpath(history))  # a link to another disk stays; the lock and the log are beside the file
     if not backup.is_file():
         raise MaintenanceRefused(
             f"there is no file {str(backup)!r}", reason="NO_BACKUP", fix="name a file that nomaflow backup has written"
@@ -112,9 +113,7 @@ def _restore(backup: Path, history: Path, *, force: bool, pause: bool, now_us: i
         old = _old_facts(history) if there else None
         found = _take_on(draft, old, pause=pause, now_us=now_us)
         _own(draft)
-        replaced = _swap(draft, history, now_us=now_us) if there else ""
-        if not there:
-            draft.rename(history)
+        replaced = _swap(draft, history, now_us=now_us)
         sync_directory(history.parent)
     return RestoreDone(
         backup=str(backup),
@@ -171,21 +170,24 @@ def _own(path: Path) -> None:
 
 
 def _swap(draft: Path, history: Path, *, now_us: int) -> str:
-    """Put the draft in the history's place; return where the old one is kept.
+    """Put the draft in the history's place; return where the old one is kept, empty where there was none.
 
-    The old log file must not meet the new database: SQLite would apply it. So what it holds goes into the old database
-    first; where that is too damaged, the log is moved away with it.
+    An old log file must not meet the new database: SQLite would apply it. So what it holds goes into the old database
+    first; where that is too damaged, or gone, the log is moved away.
     """
+    there = history.exists()
     stamp = datetime.fromtimestamp(now_us / 1_000_000, UTC).strftime("%Y%m%dT%H%M%S.%fZ")
     kept = beside(history, f".replaced-{stamp}")
-    with contextlib.suppress(sqlite3.Error), opened(history, writing=True) as connection:
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    if there:
+        with contextlib.suppress(sqlite3.Error), opened(history, writing=True) as connection:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     for suffix in ("-wal", "-shm", "-journal"):
         if beside(history, suffix).exists():
             beside(history, suffix).rename(beside(kept, suffix))
-    try:
-        os.link(history, kept)  # so that there is a history under this name at every moment
-    except OSError:
-        history.rename(kept)
+    if there:
+        try:
+            os.link(history, kept)  # so that there is a history under this name at every moment
+        except OSError:
+            history.rename(kept)
     draft.rename(history)
-    return str(kept)
+    return str(kept) if there else ""

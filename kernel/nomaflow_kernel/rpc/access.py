@@ -159,11 +159,14 @@ def _digest(token: str) -> bytes:
 def _read_token(path: Path) -> str:
     try:
         _create_token(path)
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise TokenFileError(f"cannot use the token file {str(path)!r}: {error.strerror}") from None
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode):
+        os.close(descriptor)
+        raise TokenFileError(f"the token file {str(path)!r} is no regular file; remove it for a new one")
     with open(descriptor, encoding="ascii", errors="replace") as file:
-        found = os.fstat(file.fileno())
         if found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o077:
             raise TokenFileError(
                 f"the token file {str(path)!r} can be read by others; run `chmod 600 {path}`, or remove it"

@@ -36,7 +36,7 @@ _BROKEN = frozenset(
 )
 _SQLSTATES_FULL = ("53100",)
 _SQLSTATES_BUSY = ("55P03", "57014", "40P01", "40001")
-_SQLSTATES_UNAVAILABLE = ("08", "57P", "53", "58", "XX", "25006", "28", "3D")
+_SQLSTATES_UNAVAILABLE = ("08", "57P", "53", "58", "XX", "25006", "28", "3D", "3F", "42501", "42P01")
 
 
 def store_error(error: BaseException) -> StoreError | None:

@@ -14,6 +14,12 @@ from nomaflow_kernel.store.sql_store import Database, SqlStore
 
 __all__ = ["open_store", "sqlite_file"]
 
+_OPTIONS = frozenset(
+    {"database", "host", "krbsrvname", "passfile", "password", "port", "prepared_statement_cache_size", "service",
+     "servicefile", "ssl", "target_session_attrs", "user"}
+)  # fmt: skip
+"""What may stand behind the question mark of a PostgreSQL URL: asyncpg ends with a TypeError on any other."""
+
 
 def open_store(
     url: str, *, holder: str = "", lock_wait_seconds: float = 5.0, lease: LeasePolicy | None = None
@@ -43,8 +49,12 @@ def sqlite_file(url: str) -> str | None:
         parsed = make_url(url)
     except ArgumentError:
         raise UnsupportedStore(url.partition("@")[0][:40], "not a database URL") from None
-    if parsed.get_backend_name() != "sqlite":
+    if parsed.drivername in ("postgresql", "postgresql+asyncpg"):
         return None
+    if parsed.drivername not in ("sqlite", "sqlite+aiosqlite"):
+        raise UnsupportedStore(
+            parsed.render_as_string(hide_password=True), f"unknown kind of database {parsed.drivername!r}"
+        )
     if not parsed.database or parsed.database == ":memory:":
         raise UnsupportedStore(url, "history must be kept in a file")
     return parsed.database
@@ -62,9 +72,23 @@ def _database(url: URL, holder: str, lock_wait_seconds: float, lease: LeasePolic
         # Imported here: a kernel on SQLite need not have asyncpg.
         from nomaflow_kernel.store.postgres import PostgresDatabase
 
+        unusable = _unusable_part(url)
+        if unusable:
+            raise UnsupportedStore(shown, unusable)
         full = url.set(drivername="postgresql+asyncpg").render_as_string(hide_password=False)
         try:
             return PostgresDatabase(url=full, holder=holder, lock_wait_seconds=lock_wait_seconds, lease=lease)
         except ModuleNotFoundError as error:
             raise UnsupportedStore(shown, f"{error.name} is not installed; pip install 'nomaflow[postgres]'") from None
     raise UnsupportedStore(shown, f"unknown kind of database {url.drivername!r}")
+
+
+def _unusable_part(url: URL) -> str:
+    """Return what the driver would not understand of a URL of PostgreSQL, empty where it can be used."""
+    if url.port is not None and url.port > 65_535:
+        return f"there is no port {url.port}"
+    unknown = sorted(url.query.keys() - _OPTIONS)
+    if not unknown:
+        return ""
+    hint = ", write ssl=require" if unknown == ["sslmode"] else ""
+    return f"it has an option {unknown[0]!r}{hint}; those known are {', '.join(sorted(_OPTIONS))}"

@@ -24,6 +24,7 @@ T = TypeVar("T")
 
 _READERS = 4
 _CONNECT_SECONDS = 5.0
+_ANSWER_SECONDS = 5.0
 _WRITER_SETTINGS = {"application_name": "nomaflow-writer", "synchronous_commit": "on"}
 _LEASE_SETTINGS = {"application_name": "nomaflow-lease", "synchronous_commit": "on"}
 _READER_SETTINGS = {
@@ -53,7 +54,9 @@ class PostgresDatabase:
         # A leader frozen within a transaction holds the row that the next one needs: not for longer than it leads.
         idle = {"idle_in_transaction_session_timeout": _milliseconds(lease.ttl_seconds * 2 / 3)}
         self._writer = PostgresWriter(engine=_engine(url, {**_WRITER_SETTINGS, **locks, **idle}), take=self._take)
-        self._keeper = LeaseKeeper(engine=_engine(url, {**_LEASE_SETTINGS, **locks, **idle}), policy=lease)
+        # Who stands by on a connection whose other end is gone must find out: a look that gets no answer ends.
+        keeping = _engine(url, {**_LEASE_SETTINGS, **locks, **idle}, command_timeout=_ANSWER_SECONDS)
+        self._keeper = LeaseKeeper(engine=keeping, policy=lease)
         self._readers = Readers()
         self._stood_by = False
 
@@ -113,9 +116,9 @@ class PostgresDatabase:
         return result
 
 
-def _engine(url: str, settings: Mapping[str, str]) -> AsyncEngine:
+def _engine(url: str, settings: Mapping[str, str], *, command_timeout: float | None = None) -> AsyncEngine:
     """Return an engine of one connection."""
-    connecting = {"timeout": _CONNECT_SECONDS, "server_settings": dict(settings)}
+    connecting = {"timeout": _CONNECT_SECONDS, "command_timeout": command_timeout, "server_settings": dict(settings)}
     return create_async_engine(url, poolclass=NullPool, connect_args=connecting)
 
 

@@ -86,7 +86,7 @@ class ProjectAddress:
         """
         try:
             text = self.file.read_text(encoding="utf-8").strip()
-        except OSError:
+        except (OSError, UnicodeDecodeError):
             text = ""
         if not text:
             raise KernelUnreachable(

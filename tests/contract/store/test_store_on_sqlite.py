@@ -211,6 +211,9 @@ def test_a_url_that_names_no_store_is_refused() -> None:
     for url, why in {
         "sqlite://": "kept in a file",
         "sqlite:///:memory:": "kept in a file",
+        "postgresql+asyncpg://a@b/c?sslmode=require": "write ssl=require",
+        "postgresql+asyncpg://a@b/c?speed=9": "'speed'",
+        "postgresql+asyncpg://a@b:99999/c": "no port 99999",
         "mysql://root:secret@db/x": "unknown kind of database 'mysql'",
         "history.db": "not a database URL",
     }.items():

@@ -180,6 +180,35 @@ async def test_a_log_that_somebody_still_reads_never_meets_the_new_history(tmp_p
     assert await pauses(Path(done.replaced)) == {"in the log": "ann"}
 
 
+async def test_the_log_of_a_history_that_is_gone_never_meets_the_new_one(tmp_path: Path) -> None:
+    """Somebody removed kernel.db, and left beside it the log of the kernel that was killed, which is whole."""
+    backup = Path(back_up(await history(tmp_path / "a" / "kernel.db"), tmp_path / "backup.db").path)
+    target = await history(tmp_path / "b" / "kernel.db", pause="old")
+    log = target.parent / "kernel.db-wal"
+    with closing(sqlite3.connect(target, isolation_level=None)) as writer:
+        writer.execute("PRAGMA journal_mode = WAL")
+        writer.execute("UPDATE pauses SET name = 'in the log'")
+        left = log.read_bytes()
+    target.unlink()
+    log.write_bytes(left)
+    done = restore(backup, target, force=False, pause=False, now_us=NOW_US)
+    assert (done.replaced, done.lost_events) == ("", None)
+    assert inspect_store(target, deep=True).epoch == NOW_US // 1_000_000
+    assert await pauses(target) == {"job-1": "ann"}
+
+
+async def test_a_history_behind_a_link_stays_where_it_is(tmp_path: Path) -> None:
+    """The link to another disk is kept; the new history lies where the old one lay."""
+    backup = Path(back_up(await history(tmp_path / "a" / "kernel.db"), tmp_path / "backup.db").path)
+    real = await history(tmp_path / "disk" / "history.db", pause="old")
+    link = tmp_path / "b" / "kernel.db"
+    link.parent.mkdir()
+    link.symlink_to(real)
+    done = restore(backup, link, force=True, pause=False, now_us=NOW_US)
+    assert (link.is_symlink(), Path(done.replaced).parent) == (True, real.parent)
+    assert await pauses(real) == {"job-1": "ann"}
+
+
 async def test_what_is_restored_belongs_to_whom_the_project_belongs(tmp_path: Path) -> None:
     """The superuser may restore for somebody whose kernel then opens every file."""
     backup = Path(back_up(await history(tmp_path / "kernel.db"), tmp_path / "backup.db").path)
@@ -220,6 +249,8 @@ async def test_the_tool_says_what_it_did_or_why_not(tmp_path: Path, capsys: pyte
         told = capsys.readouterr().out
         assert '"OTHER_STORE"' in told
         assert "secret" not in told
+    assert main(["inspect", "--store", "mysql://a:secret@b/c", *project]) == 1
+    assert "unknown kind of database 'mysql'" in capsys.readouterr().out
     assert main(["backup", str(tmp_path / "x"), "--store", "sqlite://", *project]) == 1
     assert '"BAD_SETTINGS"' in capsys.readouterr().out
     assert not (tmp_path / "x").exists()

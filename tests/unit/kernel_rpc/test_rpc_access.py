@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from pathlib import Path
 from types import SimpleNamespace
@@ -133,6 +134,17 @@ def test_a_token_file_that_cannot_be_trusted_is_refused_without_showing_it(tmp_p
         Tokens.load(tmp_path)
     with pytest.raises(TokenFileError, match="cannot use"):
         Tokens.load(tmp_path, client_file=tmp_path / "absent" / "token")
+
+
+def test_what_is_no_file_is_no_token_file(tmp_path: Path) -> None:
+    """A directory and a pipe are refused at once, and no descriptor stays open."""
+    os.mkfifo(tmp_path / "pipe", 0o600)
+    (tmp_path / "folder").mkdir(mode=0o700)
+    before = len(os.listdir("/proc/self/fd"))
+    for name in ("pipe", "folder"):
+        with pytest.raises(TokenFileError, match="no regular file"):
+            Tokens.load(tmp_path, client_file=tmp_path / name)
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_no_repr_shows_a_token(tmp_path: Path) -> None:
