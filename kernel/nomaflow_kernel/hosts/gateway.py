@@ -29,7 +29,7 @@ from nomaflow_kernel.hosts.incoming import (
     read_report,
 )
 from nomaflow_kernel.hosts.manifest import open_manifest
-from nomaflow_kernel.hosts.outgoing import ack_messages, verdict_message
+from nomaflow_kernel.hosts.outgoing import MOST_MS, ack_messages, verdict_message
 from nomaflow_kernel.hosts.registry import SessionRegistry
 from nomaflow_kernel.hosts.session import Session
 
@@ -167,9 +167,9 @@ class HostGateway:
         return gateway.Welcome(
             protocol=protocol,
             epoch=self._settings.epoch,
-            heartbeat_interval_ms=round(self._settings.heartbeat_seconds * 1000),
-            lease_ms=round(self._settings.lease_seconds * 1000),
-            grace_ms=round(self._settings.grace_seconds * 1000),
+            heartbeat_interval_ms=_milliseconds(self._settings.heartbeat_seconds),
+            lease_ms=_milliseconds(self._settings.lease_seconds),
+            grace_ms=_milliseconds(self._settings.grace_seconds),
             manifest_wanted=manifest_wanted,
             verdicts=[verdict_message(verdict) for verdict in verdicts],
         )
@@ -227,6 +227,10 @@ class HostGateway:
             host, digest=request.digest, manifest=manifest, explicit=request.explicit
         )
         return gateway.IntroduceManifestResponse(current=current, disabled_job_ids=disabled)
+
+
+def _milliseconds(seconds: float) -> int:
+    return min(round(seconds * 1000), MOST_MS)
 
 
 def _invalid(attempt_key: str, detail: str) -> AttemptAck:

@@ -17,7 +17,7 @@ from nomaflow_kernel.domain.hosting import (
 )
 from nomaflow_kernel.domain.records import TriggerKind
 
-__all__ = ["ack_messages", "cancel_message", "dispatch_message", "verdict_message"]
+__all__ = ["MOST_MS", "ack_messages", "cancel_message", "dispatch_message", "verdict_message"]
 
 _TRIGGER_KINDS = {kind: run_pb2.TriggerKind.Value(f"TRIGGER_KIND_{kind.name}") for kind in TriggerKind}
 _TIMEOUT_KINDS = {
@@ -29,6 +29,9 @@ _ISOLATIONS = {"shared": gateway.ISOLATION_SHARED, "exclusive": gateway.ISOLATIO
 _ACTIONS = {action: gateway.VerdictAction.Value(f"VERDICT_ACTION_{action.name}") for action in VerdictAction}
 _ACK_STATUSES = {status: gateway.AckStatus.Value(f"ACK_STATUS_{status.name}") for status in AckStatus}
 _EMPTY = ("", "{}")
+
+MOST_MS = 2**32 - 1
+"""Milliseconds that the wire can say, 49 days: a longer time is as good as that."""
 
 
 def dispatch_message(order: DispatchOrder) -> gateway.DispatchCommand:
@@ -50,8 +53,8 @@ def dispatch_message(order: DispatchOrder) -> gateway.DispatchCommand:
         isolation=_ISOLATIONS.get(order.isolation, gateway.ISOLATION_UNSPECIFIED),
         log_level=order.log_level,
         retry_on_lost=order.retry_on_lost,
-        grace_ms=order.grace_ms,
-        max_log_bytes=order.max_log_bytes,
+        grace_ms=min(order.grace_ms, MOST_MS),
+        max_log_bytes=min(order.max_log_bytes, 2**64 - 1),
     )
     message.trigger.kind = _TRIGGER_KINDS[order.trigger.kind]
     message.trigger.by = order.trigger.by
@@ -59,7 +62,7 @@ def dispatch_message(order: DispatchOrder) -> gateway.DispatchCommand:
     if order.prev_rows_affected is not None:
         message.prev_rows_affected = order.prev_rows_affected
     if order.cancel_grace_ms is not None:
-        message.cancel_grace_ms = order.cancel_grace_ms
+        message.cancel_grace_ms = min(order.cancel_grace_ms, MOST_MS)
     for ancestor in order.parent_chain:
         message.parent_chain.add(job_id=ancestor.job_id, run_id=ancestor.run_id)
     return message

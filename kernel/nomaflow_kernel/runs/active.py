@@ -128,7 +128,8 @@ class ActiveRun:
         Extras that would make the whole larger than 512 KiB are left out, marked ``"extras_omitted"``.
         """
         if rows is not None:
-            self.rows_affected = (self.rows_affected or 0) + rows
+            # Each fits into 64 bits; a sum that does not stays at the end of what can be stored.
+            self.rows_affected = max(-(2**63), min((self.rows_affected or 0) + rows, 2**63 - 1))
         self.prev_rows = rows
         head = f'{{"name":{json.dumps(step)},"state":"{state}","rows_affected":{json.dumps(rows)},'
         extras = extras_json.decode() if extras_json else "{}"

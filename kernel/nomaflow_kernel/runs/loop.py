@@ -236,7 +236,9 @@ class EngineLoop:
             hosts = await rebuilding.load_specs(self._state, self._store, run_ids)
         except StoreError as error:
             _LOG.warning("could not load %d waiting runs yet: %s", len(run_ids), error.message)
-            hosts = set()
+            await self._inbox.pause(1.0)
+            waiting = (self._state.waiting.get(run_id) for run_id in run_ids)
+            hosts = {entry.host for entry in waiting if entry is not None}
         for host in hosts:
             self.touch(host)
 

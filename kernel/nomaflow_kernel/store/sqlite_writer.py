@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import queue
+import sqlite3
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -143,7 +144,7 @@ class SqliteWriter:
         self._drop_connection()
         try:
             return doubt.settle(self._connect(engine))
-        except DBAPIError:
+        except (DBAPIError, sqlite3.Error):
             self._drop_connection()
             return doubt.failed(outcome_unknown=True)
 

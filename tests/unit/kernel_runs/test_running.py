@@ -82,6 +82,18 @@ async def test_steps_follow_each_other_and_see_what_came_before(rig: Rig) -> Non
     assert (detail.run.state, detail.run.rows_affected) == (RunState.SUCCEEDED, 5)
 
 
+async def test_a_sum_of_rows_stays_within_what_can_be_stored(rig: Rig) -> None:
+    """Two steps that each report the greatest count end the run, and not the kernel."""
+    rig.jobs.add(job("a", step("one"), step("two")))
+    host = await rig.host()
+    outcome = await rig.trigger("a")
+    for count in (1, 2):
+        order = await host.dispatch(count)
+        await host.finish(order.attempt_key, finished(rows_affected=2**63 - 1))
+    detail = await rig.detail(outcome.run_id)
+    assert (detail.run.state, detail.run.rows_affected) == (RunState.SUCCEEDED, 2**63 - 1)
+
+
 async def test_failure_skips_the_rest(rig: Rig) -> None:
     """After a failure the remaining steps are SKIPPED with the reason and the run FAILED with the step's."""
     rig.jobs.add(job("a", step("one"), step("two")))
