@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, date, datetime
 from typing import Any
 
 import pytest
@@ -169,6 +170,19 @@ def test_dates_of_a_file(stage: Stage) -> None:
         "moment": ["datetime", "2026-01-31 07:30:00+02:00"],
         "local": ["datetime", "2026-01-31 07:30:00"],
         "inner": ["date", "2026-02-28"],
+    }
+
+
+def test_dates_of_a_client(stage: Stage) -> None:
+    """A Python client gives dates and times as they are, alone or inside a list, or as the tags of the wire."""
+    given = {"day": date(2026, 2, 1), "moment": datetime(2026, 2, 1, 8, tzinfo=UTC), "nested": {"days": [date.max]}}
+    extras = stage.run_job("calendar", op_kwargs={"dates": given | {"at": {"$time": "09:00:00"}}}).extras
+    assert extras == {
+        "day": ["date", "2026-02-01"],
+        "at": ["time", "09:00:00"],
+        "moment": ["datetime", "2026-02-01 08:00:00+00:00"],
+        "local": ["datetime", "2026-01-31 07:30:00"],
+        "inner": ["date", "9999-12-31"],
     }
 
 

@@ -6,7 +6,7 @@ import json
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, time
 from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -14,6 +14,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from nomaflow.client.errors import InvalidRequest
 from nomaflow_api.v1 import kernel_service_pb2 as service
 from nomaflow_api.v1 import run_pb2
+from nomaflow_api.v1.values import ValueCodecError, encode_tree
 
 __all__ = ["TriggerOrder", "new_request_id", "run_state_number", "step_values", "timestamp", "to_json_bytes"]
 
@@ -22,7 +23,7 @@ __all__ = ["TriggerOrder", "new_request_id", "run_state_number", "step_values", 
 class TriggerOrder:
     """One run to start.
 
-    :param params: laid over the job's params
+    :param params: laid over the job's params; what JSON has, dates and times
     :param op_kwargs: by step name, laid over every other layer
     :param steps: by step name, on or off for this run
     :param request_id: the idempotency key; a new one where empty, so that the client may always ask again
@@ -67,18 +68,25 @@ def new_request_id() -> str:
 
 
 def to_json_bytes(value: Mapping[str, Any], *, name: str) -> bytes:
-    """Return a mapping as JSON, empty for an empty one.
+    """Return a mapping as JSON, empty for an empty one; dates and times become the tags of `nomaflow_api.v1.values`.
 
     :raises InvalidRequest: where a value has no JSON form
     """
     if not value:
         return b""
     try:
-        return json.dumps(value, allow_nan=False, separators=(",", ":")).encode()
+        return json.dumps(value, default=_tagged, allow_nan=False, separators=(",", ":")).encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidRequest(
-            f"{name} cannot be sent as JSON: {error}", fix="give numbers, strings, booleans, None, lists and dicts"
+            f"{name} cannot be sent as JSON: {error}",
+            fix="give numbers, strings, booleans, None, dates, times, lists and dicts",
         ) from error
+
+
+def _tagged(value: object) -> Any:
+    if isinstance(value, (date, time)):
+        return encode_tree(value)
+    raise ValueCodecError(f"{type(value).__name__} has no JSON form")
 
 
 def step_values(op_kwargs: Mapping[str, Mapping[str, Any]]) -> Iterable[service.StepValues]:
