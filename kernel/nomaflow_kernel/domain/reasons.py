@@ -28,7 +28,7 @@ class ReasonInfo:
 
 
 REASONS: Mapping[str, ReasonInfo] = {
-    # Waiting: reasons of QUEUED runs and PENDING attempts.
+    # Waiting: reasons of QUEUED and RUNNING runs, and of PENDING attempts.
     "waiting_for_slot": ReasonInfo(
         "The host has no free slot, or max_parallel is reached.",
         "Wait, raise max_async or max_sync of the host, or max_parallel of the job.",
@@ -48,6 +48,14 @@ REASONS: Mapping[str, ReasonInfo] = {
     "waiting_for_resume": ReasonInfo(
         "The job, its host or everything is paused.",
         "nomaflow resume, with the job's id for one job.",
+    ),
+    "waiting_for_call": ReasonInfo(
+        "A call_job step waits for the run that it started.",
+        "Look at that run: nomaflow show.",
+    ),
+    "host_silent": ReasonInfo(
+        "Nothing is heard of the host that runs the step, so nobody can say how it does; it may well go on there.",
+        "nomaflow hosts; bring the host back: its log lines and the result arrive then.",
     ),
     # Outcomes of the code.
     "step_failed": ReasonInfo(

@@ -72,8 +72,8 @@ class RunEngine(Protocol):
     async def clear_pause(self, scope: str, name: str) -> bool:
         """End a pause; return whether there was one."""
 
-    def waiting_reason(self, run_id: str) -> Reason | None:
-        """Return what holds a QUEUED run up, or None where nothing does or it does not wait."""
+    def holdup(self, run_id: str) -> Reason | None:
+        """Return what holds a QUEUED or RUNNING run up now, or None where nothing does."""
 
     def pauses(self) -> Sequence[PauseRecord]:
         """Return the pauses that hold now."""
@@ -260,9 +260,9 @@ class KernelService:
         return self._explain(run_detail_message(found[0]))
 
     def _explain(self, run: run_pb2.Run) -> run_pb2.Run:
-        """Return the run, with what it waits for where it is QUEUED: only the engine knows, and it changes."""
-        if run.state == run_pb2.RUN_STATE_QUEUED:
-            reason = self._engine.waiting_reason(run.run_id)
+        """Return the run, with what it waits for where it is not over: only the engine knows, and it changes."""
+        if run.state in (run_pb2.RUN_STATE_QUEUED, run_pb2.RUN_STATE_RUNNING):
+            reason = self._engine.holdup(run.run_id)
             if reason is not None:
                 run.reason.CopyFrom(run_pb2.Reason(code=reason.code, message=reason.message))
         return run

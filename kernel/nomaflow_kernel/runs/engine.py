@@ -23,7 +23,7 @@ from nomaflow_kernel.domain.reasons import Reason
 from nomaflow_kernel.domain.records import CancelRequest, Fold
 from nomaflow_kernel.feed import EventFeed
 from nomaflow_kernel.ports import ApplyResult, PauseRecord, Store, StoreInfo
-from nomaflow_kernel.runs import attaching, rebuilding, replaying, reporting, starting, stopping, triggering
+from nomaflow_kernel.runs import attaching, explaining, rebuilding, replaying, reporting, starting, stopping, triggering
 from nomaflow_kernel.runs.api import (
     EngineSettings,
     FireCommand,
@@ -291,10 +291,9 @@ class Engine:
         """Return how many runs wait for a host."""
         return self._state.waiting.count_of_host(host)
 
-    def waiting_reason(self, run_id: str) -> Reason | None:
-        """Return what holds a QUEUED run up, or None where nothing does or it does not wait."""
-        entry = self._state.waiting.get(run_id)
-        return starting.waiting_reason(self._state, entry) if entry is not None else None
+    def holdup(self, run_id: str) -> Reason | None:
+        """Return what holds a QUEUED or RUNNING run up now, or None where nothing does."""
+        return explaining.holdup(self._state, run_id)
 
     def why_not_running(self, job_id: str) -> str:
         """Return in one sentence why nothing of a job runs now; empty where something does or nothing hinders it."""

@@ -504,7 +504,9 @@ class Run(google.protobuf.message.Message):
     """priority orders waiting runs of a host: higher first."""
     @property
     def reason(self) -> global___Reason:
-        """reason is set in every state but SUCCEEDED and RUNNING; for a QUEUED run it says what the run waits for."""
+        """reason is set in every state but SUCCEEDED; for a QUEUED run it says what the run waits for, for a RUNNING one what
+        keeps it from getting on, and is empty while its code runs.
+        """
 
     @property
     def trigger(self) -> global___Trigger:

@@ -141,7 +141,7 @@ class ScriptedEngine:
         """Return nothing."""
         return 0
 
-    def waiting_reason(self, run_id: str) -> Reason | None:
+    def holdup(self, run_id: str) -> Reason | None:
         """Return nothing."""
         return None
 

@@ -40,7 +40,7 @@ async def test_overlap_queue_is_one_at_a_time_and_bounded(rig: Rig) -> None:
     await host.dispatch()
     second = (await rig.trigger("a")).run_id
     assert (await rig.trigger("a")).state is RunState.SKIPPED
-    reason = rig.engine.waiting_reason(second)
+    reason = rig.engine.holdup(second)
     assert reason is not None
     assert reason.code == "waiting_for_overlap"
     await host.finish(host.orders[0].attempt_key)

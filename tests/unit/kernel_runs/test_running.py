@@ -248,7 +248,7 @@ async def test_slots_bound_what_is_dispatched(rig: Rig) -> None:
     await rig.settle()
     assert [order.job_id for order in host.orders] == ["a", "b", "c"]
     assert await rig.state(runs[2]) is RunState.QUEUED
-    reason = rig.engine.waiting_reason(runs[2])
+    reason = rig.engine.holdup(runs[2])
     assert reason is not None
     assert reason.code == "waiting_for_slot"
     await host.finish(host.orders[0].attempt_key)
@@ -260,7 +260,7 @@ async def test_runs_wait_for_their_host(rig: Rig) -> None:
     """Without an instance a run is QUEUED with the reason, and starts when one attaches."""
     rig.jobs.add(job("a"))
     run_id = (await rig.trigger("a")).run_id
-    reason = rig.engine.waiting_reason(run_id)
+    reason = rig.engine.holdup(run_id)
     assert reason is not None
     assert reason.code == "waiting_for_host"
     assert rig.engine.why_not_running("a") == "no instance of host 'demo' takes work"

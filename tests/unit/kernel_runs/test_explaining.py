@@ -1,0 +1,54 @@
+"""What a RUNNING run says of why it does not get on."""
+
+from __future__ import annotations
+
+from rig import Rig, failed, job, step
+
+from nomaflow_kernel.domain.jobs import Backoff, RetryPolicy
+
+
+def why(rig: Rig, run_id: str) -> tuple[str, str]:
+    """Return code and sentence of what holds a run up, both empty where nothing does."""
+    reason = rig.engine.holdup(run_id)
+    return (reason.code, reason.message) if reason is not None else ("", "")
+
+
+async def test_a_run_whose_host_is_silent_says_so_until_it_is_back(rig: Rig) -> None:
+    """While the code runs there is no reason; past the lease the silence is named with its length; back again, none."""
+    rig.jobs.add(job("a"))
+    host = await rig.host()
+    run_id = (await rig.trigger("a")).run_id
+    await host.start((await host.dispatch()).attempt_key)
+    assert why(rig, run_id) == ("", "")
+    host.silent = True
+    await rig.advance(3)
+    code, sentence = why(rig, run_id)
+    assert code == "host_silent"
+    assert "host 'demo' has not been heard for 3 s" in sentence
+    host.silent = False
+    await rig.advance(0.1)
+    assert why(rig, run_id) == ("", "")
+
+
+async def test_a_run_between_two_attempts_says_what_it_waits_for(rig: Rig) -> None:
+    """First for its back-off, then for the slot that another run has meanwhile."""
+    policy = RetryPolicy(attempts=2, backoff=Backoff.FIXED, base_seconds=30, jitter=0)
+    rig.jobs.add(job("a", retry=policy), job("b"))
+    host = await rig.host(max_async=1)
+    run_id = (await rig.trigger("a")).run_id
+    await host.finish((await host.dispatch()).attempt_key, failed())
+    await rig.trigger("b")
+    await rig.advance(10)
+    assert why(rig, run_id) == ("waiting_for_retry", "the next attempt at step 'one' starts in 20 s")
+    await rig.advance(21)
+    assert why(rig, run_id) == ("waiting_for_slot", "host 'demo' has no free slot")
+
+
+async def test_a_run_that_has_called_another_names_it(rig: Rig) -> None:
+    """A call_job step waits for its child, which is named."""
+    rig.jobs.add(job("parent", step("call", type="call_job", callable="", target_job_id="child")), job("child"))
+    host = await rig.host()
+    parent = (await rig.trigger("parent")).run_id
+    child = (await host.dispatch()).run_id
+    assert why(rig, parent) == ("waiting_for_call", f"{child} of job 'child' is not over")
+    assert why(rig, child) == ("", "")
