@@ -11,6 +11,7 @@ __all__ = [
     "ProcessInfo",
     "become_subreaper",
     "child_processes",
+    "children_of",
     "die_with_parent",
     "identity",
     "own_children",
@@ -90,10 +91,19 @@ def own_children() -> list[int]:
 
 def child_processes() -> list[ProcessInfo]:
     """Return the children of this process, whichever of its threads they are counted with."""
+    return children_of(os.getpid())
+
+
+def children_of(pid: int) -> list[ProcessInfo]:
+    """Return the children of a process; none where it has ended."""
     found = []
-    for thread in os.listdir("/proc/self/task"):
+    try:
+        threads = os.listdir(f"/proc/{pid}/task")
+    except OSError:
+        return []
+    for thread in threads:
         try:
-            with open(f"/proc/self/task/{thread}/children", "rb") as file:
+            with open(f"/proc/{pid}/task/{thread}/children", "rb") as file:
                 pids = [int(child) for child in file.read().split()]
         except OSError:  # a thread that has just ended
             continue

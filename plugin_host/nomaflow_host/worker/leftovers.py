@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from nomaflow_host.worker.tracking import adopted_daemon, has_children, is_library_thread, is_running
+from nomaflow_host.worker.tracking import adopted_daemon, has_children, is_child_running, is_library_thread, is_running
 
 if TYPE_CHECKING:
     import asyncio
@@ -25,7 +25,7 @@ def describe_leftovers(scope: AttemptScope, *, alone: bool) -> str:
         "task": len(left_tasks(scope)),
         "thread": sum(thread.is_alive() for thread in list(scope.threads)),
         "piece of work in an executor": len(scope.working),
-        "process": sum(is_running(process) for process in scope.processes),
+        "process": sum(map(is_running, scope.processes)) + sum(map(is_child_running, scope.forked)),
     }
     if not counts["process"] and (has_children() if alone else adopted_daemon(scope.began)):
         counts["process"] = 1

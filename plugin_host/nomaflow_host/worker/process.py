@@ -25,6 +25,7 @@ from nomaflow_host.reaper.spawning import FIRST_FD
 from nomaflow_host.ring import RingPage, RingWriter
 from nomaflow_host.worker.capture import set_log_level, show_warnings_again
 from nomaflow_host.worker.emitter import Emitter
+from nomaflow_host.worker.forks import WorkerLoop, cut_off_forks, end_fork
 from nomaflow_host.worker.neighbours import OwnTask, hide_other_tasks
 from nomaflow_host.worker.running import AttemptRun
 from nomaflow_host.worker.scope import CURRENT, AttemptScope
@@ -53,6 +54,11 @@ class WorkerChannels:
     doorbell: int
     room: int
     dump: int
+
+    @property
+    def fds(self) -> tuple[int, ...]:
+        """All of them."""
+        return (self.control, self.ring, self.doorbell, self.room, self.dump)
 
     @classmethod
     def inherited(cls) -> WorkerChannels:
@@ -157,18 +163,27 @@ class _ToHost:
         self._link = link
         self._loop = loop
         self._flushing = False
+        self._forked = False
+        os.register_at_fork(after_in_child=self._leave)
 
     def send(self, message: Mapping[str, Any]) -> None:
-        """Send a frame now, or as soon as there is room."""
+        """Send a frame now, or as soon as there is room. A process that a step forked has nothing to say, and ends."""
+        if self._forked:
+            end_fork(None)
         self._link.send(message)
         self._write_later_if_full()
 
     def send_soon(self, message: Mapping[str, Any]) -> None:
         """Send a frame before anything that is put on the loop from now on, together with others like it."""
+        if self._forked:
+            end_fork(None)
         self._link.queue(message)
         if not self._flushing:
             self._flushing = True
             self._loop.call_soon(self._flush_turn)
+
+    def _leave(self) -> None:
+        self._forked = True
 
     def _flush_turn(self) -> None:
         self._flushing = False
@@ -194,9 +209,10 @@ def run_worker(channels: WorkerChannels, *, generation: Generation | None) -> No
     emitter = Emitter(writer=RingWriter(page=page, doorbell=channels.doorbell, room=channels.room))
     streams = WorkerStreams(lambda: emitter.detached)
     streams.install()
-    loop = asyncio.new_event_loop()
+    loop = WorkerLoop()
     asyncio.set_event_loop(loop)
     link = FrameSocket(socket.socket(fileno=channels.control))
+    cut_off_forks((loop.fileno(), *channels.fds))
     bootstrap, early = _bootstrap(link)
     if bootstrap["nice"]:
         os.nice(bootstrap["nice"])

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from nomaflow import StepFailed
 from nomaflow.calls import StepOutcome
 from nomaflow_host.generation import PreparationFailed, PreparedCall
+from nomaflow_host.worker.forks import AuthorCode
 from nomaflow_host.worker.leftovers import describe_leftovers, has_library_threads, left_tasks, left_threads
 from nomaflow_host.worker.outcome import Outcome, author_traceback, error_text, outcome_of_exception
 from nomaflow_host.worker.progress import ProgressReporter
@@ -156,7 +157,8 @@ class AttemptRun:
     async def _await(self, prepared: PreparedCall) -> _Ending:
         async def guarded() -> _Ending:
             try:
-                return _Ending(value=await prepared.call())
+                with AuthorCode():
+                    return _Ending(value=await prepared.call())
             except BaseException as error:  # noqa: BLE001  # SystemExit must not end the loop, nor anything else
                 return _Ending(error=error)
 
@@ -174,7 +176,8 @@ class AttemptRun:
 
         def body() -> None:
             try:
-                ending = _Ending(value=prepared.call())
+                with AuthorCode():
+                    ending = _Ending(value=prepared.call())
             except BaseException as error:  # noqa: BLE001  # told as the attempt's outcome
                 ending = _Ending(error=error)
             loop.call_soon_threadsafe(done.set_result, ending)

@@ -44,6 +44,8 @@ class AttemptScope:
         self.working: dict[int, int] = {}
         """How many pieces of work it has in executors, by an id for each, with the ident of the thread once it runs."""
         self.processes: list[subprocess.Popen[Any]] = []
+        self.forked: list[int] = []
+        """The pids of its own forks."""
         self._unfinished: dict[str, UnfinishedLine] = {}
         self._lock = threading.RLock()
         self._emitter = emitter

@@ -1,7 +1,7 @@
 """Carrying the attempt into threads and executors, and noting what each attempt has started.
 
-A ContextVar does not reach plain threads or executors, so ``Thread.start``, ``ThreadPoolExecutor.submit`` and
-``subprocess.Popen`` are wrapped, once per process.
+A ContextVar does not reach plain threads or executors, so ``Thread.start``, ``ThreadPoolExecutor.submit``,
+``subprocess.Popen`` and ``os.fork`` are wrapped, once per process.
 """
 
 from __future__ import annotations
@@ -10,12 +10,14 @@ import contextlib
 import functools
 import os
 import subprocess
+import sys
 import threading
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from nomaflow_host.reaper.proc import child_processes
+from nomaflow_host.reaper.proc import child_processes, children_of
+from nomaflow_host.worker.forks import AuthorCode
 from nomaflow_host.worker.scope import CURRENT, current_scope
 
 if TYPE_CHECKING:
@@ -28,16 +30,22 @@ __all__ = [
     "adopted_daemon",
     "has_children",
     "install_tracking",
+    "is_child_running",
     "is_library_thread",
     "is_running",
 ]
 
 _MARK = "_nomaflow_wrapped"
 _LIBRARIES = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
+_HELPERS = (
+    ("multiprocessing.resource_tracker", "_resource_tracker", "_pid"),
+    ("multiprocessing.forkserver", "_forkserver", "_forkserver_pid"),
+)
 _STANDARD = ("concurrent.futures", "asyncio", "multiprocessing", "logging.handlers")
 _plain_start = threading.Thread.start
 _plain_submit = ThreadPoolExecutor.submit
 _plain_popen = subprocess.Popen.__init__
+_plain_fork = os.fork
 _popens: weakref.WeakSet[subprocess.Popen[Any]] = weakref.WeakSet()
 
 
@@ -49,6 +57,7 @@ def install_tracking() -> None:
     threading.Thread.start = _start  # type: ignore[method-assign]  # the purpose of this module
     ThreadPoolExecutor.submit = _submit  # type: ignore[method-assign, assignment]  # the purpose of this module
     subprocess.Popen.__init__ = _popen  # type: ignore[method-assign]  # the purpose of this module
+    os.fork = _fork
 
 
 def is_library_thread(thread: threading.Thread) -> bool:
@@ -69,23 +78,29 @@ def is_library_thread(thread: threading.Thread) -> bool:
 
 def is_running(process: subprocess.Popen[Any]) -> bool:
     """Whether a child still runs. Does not wait for it: that is its owner's."""
-    if process.returncode is not None:
-        return False
+    return process.returncode is None and is_child_running(process.pid)
+
+
+def is_child_running(pid: int) -> bool:
+    """Whether *pid* is a child of this process that still runs. Does not wait for it."""
     try:
-        return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+        return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
     except ChildProcessError:
         return False
 
 
 def has_children() -> bool:
-    """Whether any process descends from this one that has not ended; orphans below are this process's children."""
+    """Whether any process descends from this one that has not ended; orphans below are this process's children.
+
+    What `multiprocessing` keeps for itself does not count, as long as it has no children.
+    """
     while True:
         try:
             ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         except ChildProcessError:
             return False
         if ended is None:
-            return True
+            return _has_other_children(_library_processes())
         with contextlib.suppress(ChildProcessError):
             os.waitpid(ended.si_pid, os.WNOHANG)
 
@@ -108,6 +123,34 @@ def adopted_daemon(since: int) -> bool:
     )
 
 
+def _library_processes() -> set[int]:
+    """Return the pids of the helpers that `multiprocessing` starts once for a process, and ends with it."""
+    found = set()
+    for module, helper, attribute in _HELPERS:
+        keeper = getattr(sys.modules.get(module), helper, None)
+        pid = getattr(keeper, attribute, None)
+        if pid is not None:
+            found.add(pid)
+    return found
+
+
+def _has_other_children(helpers: set[int]) -> bool:
+    return any(
+        info.pid not in helpers or any(child.state not in "ZX" for child in children_of(info.pid))
+        for info in child_processes()
+        if info.state not in "ZX"
+    )
+
+
+def _fork() -> int:
+    pid = _plain_fork()
+    scope = current_scope()
+    if pid and scope is not None:
+        scope.forked = [each for each in scope.forked if is_child_running(each)]
+        scope.forked.append(pid)
+    return pid
+
+
 def _start(self: threading.Thread) -> None:
     scope = current_scope()
     if scope is not None and not is_library_thread(self):
@@ -121,7 +164,8 @@ def _bind(thread: threading.Thread, scope: AttemptScope) -> None:
     def carried() -> None:
         CURRENT.set(scope)
         try:
-            run()
+            with AuthorCode():
+                run()
         finally:
             thread.__dict__.pop("run", None)
             scope.threads.discard(thread)
@@ -140,7 +184,8 @@ def _submit(self: ThreadPoolExecutor, fn: Callable[..., Any], /, *args: Any, **k
         scope.working[number] = threading.get_ident()
         token = CURRENT.set(scope)
         try:
-            return fn(*args, **kwargs)
+            with AuthorCode():
+                return fn(*args, **kwargs)
         finally:
             CURRENT.reset(token)
 

@@ -1,0 +1,114 @@
+"""What becomes of a process that a step's code forks: it is that code's own, and never a second worker.
+
+Such a child has all that its worker has: the event loop, the connection to the host, the descriptors. So what it shares
+with the worker is cut off at once, and the child ends where its code returns, or awaits, into the worker's own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import contextlib
+import os
+import selectors
+import signal
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from nomaflow_host.worker.emitter import write_all
+from nomaflow_host.worker.outcome import author_traceback
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from types import TracebackType
+
+__all__ = ["AuthorCode", "WorkerLoop", "cut_off_forks", "end_fork"]
+
+_CAME_BACK = b"a process that the step forked came back from the step's code and is ended here (end it with os._exit)\n"
+
+
+class AuthorCode:
+    """Runs an author's code: ``with AuthorCode():`` is left in the process in which it was entered, and in no other."""
+
+    __slots__ = ("_pid",)
+
+    def __enter__(self) -> None:
+        self._pid = os.getpid()
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: TracebackType | None) -> None:
+        if os.getpid() != self._pid:
+            end_fork(error)
+
+
+class _Selector(selectors.EpollSelector):
+    forked = False
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        if self.forked:
+            end_fork(None)
+        return super().select(timeout)
+
+
+class _Forked(collections.deque[Any]):
+    """Stands for the callbacks that wait on a loop, in a process that may run none of them."""
+
+    def append(self, _handle: Any, /) -> None:
+        """Drop it."""
+
+    def popleft(self) -> NoReturn:
+        end_fork(None)
+
+
+class WorkerLoop(asyncio.SelectorEventLoop):
+    """The event loop of a worker. It never turns in a process that was forked from it, which ends instead."""
+
+    def __init__(self) -> None:
+        self._worker_selector = _Selector()
+        super().__init__(self._worker_selector)
+        os.register_at_fork(after_in_child=self._leave)
+
+    def fileno(self) -> int:
+        """Return the descriptor on which it waits; the system shares it with forked processes."""
+        return self._worker_selector.fileno()
+
+    def _leave(self) -> None:
+        # The callbacks of this very turn are the neighbours'; nothing public takes them off the loop.
+        self._ready = _Forked()
+        self._worker_selector.forked = True
+
+
+def cut_off_forks(fds: Iterable[int]) -> None:
+    """Have the null device take the place of *fds* in each process that is forked from this one."""
+    null, shared = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC), tuple(fds)
+
+    def cut_off() -> None:
+        for fd in shared:
+            with contextlib.suppress(OSError):
+                os.dup2(null, fd, inheritable=False)
+        with contextlib.suppress(ValueError):  # not the main thread of the interpreter
+            signal.set_wakeup_fd(-1)
+
+    os.register_at_fork(after_in_child=cut_off)
+
+
+def end_fork(error: BaseException | None) -> NoReturn:
+    """End this process, which a step's code has forked, as a program ends.
+
+    :param error: what it raised, None where it returned
+    """
+    try:
+        write_all(2, _said_of(error) + _CAME_BACK)
+    finally:
+        os._exit(_exit_code(error))
+
+
+def _said_of(error: BaseException | None) -> bytes:
+    if error is None or isinstance(error, SystemExit):
+        return b""
+    return f"{author_traceback(error)}\n".encode("utf-8", "surrogateescape")
+
+
+def _exit_code(error: BaseException | None) -> int:
+    if error is None:
+        return 0
+    code = error.code if isinstance(error, SystemExit) else 1
+    return code & 0xFF if isinstance(code, int) else int(code is not None)

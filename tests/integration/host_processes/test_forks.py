@@ -1,0 +1,92 @@
+"""Steps that fork: the child is the step's own, and never a second worker."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from harness import Host, StartHost, is_alive, wait_until
+
+from nomaflow_host.attempts import FinishedState
+
+CAME_BACK = "a process that the step forked came back"
+BOTH = [
+    "returns_in_both",
+    "awaits_in_both",
+    "raises_in_the_child",
+    "forks_in_a_task",
+    "forks_in_a_callback",
+    "forks_in_to_thread",
+    "forks_in_a_thread",
+    "sync_returns_in_both",
+    "sync_raises_in_the_child",
+]
+
+
+async def with_neighbour(host: Host, marker: Path) -> str:
+    """Start a step in the shared worker that runs until the marker is there."""
+    neighbour = host.run("polite:waits_for", {"marker": str(marker)})
+    await wait_until(Path(f"{marker}.running").exists)
+    return neighbour
+
+
+@pytest.mark.parametrize("name", BOTH)
+async def test_a_child_that_comes_back_is_ended(
+    start_host: StartHost, marker: Path, name: str, spawn_only: bool
+) -> None:
+    """The step's outcome is its parent's, neighbours and later steps run on, and what the child said is in the log."""
+    host = await start_host(spawn_only=spawn_only, shared_workers=1)
+    neighbour = await with_neighbour(host, marker)
+    key = host.run(f"hostile.forking:{name}", {"marker": f"{marker}.fork"})
+    end = await host.sink.end_of(key)
+    assert (end.state, end.rows_affected, end.warnings) == (FinishedState.SUCCEEDED, 1, ())
+    assert not is_alive(int(Path(f"{marker}.fork.child").read_text()))
+    messages = [line.message for line in host.sink.lines(key)]
+    for said in ("printed by the child", "hostile.forking: logged by the child"):
+        assert messages.count(said) == 1
+    assert sum(CAME_BACK in message for message in messages) == 1
+    assert ("ValueError: raised by the child" in messages) is ("raises" in name)
+    assert all("running.py" not in message for message in messages)
+    marker.touch()
+    assert (await host.sink.end_of(neighbour)).rows_affected == 11
+    for later in ("polite:anoop", "polite:noop"):
+        assert (await host.result(later)).state is FinishedState.SUCCEEDED
+
+
+async def test_a_child_that_stays_is_not_left_behind(start_host: StartHost, marker: Path) -> None:
+    """A child forked beside neighbours, which runs on, is dead before its step is said to have ended."""
+    host = await start_host(shared_workers=1)
+    await with_neighbour(host, marker)
+    end = await host.result("hostile.forking:child_stays", {"marker": f"{marker}.fork"})
+    assert end.state is FinishedState.SUCCEEDED
+    assert "left 1 process running" in end.warnings[0]
+    assert not is_alive(int(Path(f"{marker}.fork.child").read_text()))
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+@pytest.mark.parametrize("name", ["processes", "processes_on_the_loop"])
+async def test_multiprocessing_works_and_keeps_its_helpers(start_host: StartHost, name: str, method: str) -> None:
+    """Pools and processes of each start method work, and what the library keeps for itself is no leftover."""
+    host = await start_host(shared_workers=1)
+    for _ in range(2):
+        key = host.run(f"hostile.forking:{name}", {"method": method})
+        end = await host.sink.end_of(key)
+        assert (end.state, end.rows_affected, end.warnings) == (FinishedState.SUCCEEDED, 28, ())
+        assert f"printed by a {method} child" in host.sink.text(key)
+
+
+@pytest.mark.parametrize(("name", "codes"), [("children", 18), ("children_async", 25)])
+async def test_children_that_end_themselves_are_let_be(
+    start_host: StartHost, marker: Path, name: str, codes: int, spawn_only: bool
+) -> None:
+    """os._exit, os.execv and subprocesses give their own exit codes and output, beside neighbours."""
+    host = await start_host(spawn_only=spawn_only, shared_workers=1)
+    neighbour = await with_neighbour(host, marker)
+    key = host.run(f"hostile.forking:{name}")
+    end = await host.sink.end_of(key)
+    assert (end.rows_affected, end.warnings) == (codes, ())
+    for said in ("printed before os._exit", "printed after exec", "from a program"):
+        assert host.sink.text(key).count(said) == 1
+    assert CAME_BACK not in host.sink.text(key)
+    marker.touch()
+    assert (await host.sink.end_of(neighbour)).rows_affected == 11
