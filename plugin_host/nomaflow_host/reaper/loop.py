@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from nomaflow_host.frames import Frame, FrameError, FrameSocket, frame_pair
 from nomaflow_host.reaper.children import Exit, Template, Worker
 from nomaflow_host.reaper.limits import CgroupTree, Limits, delegated_cgroup, over_limits
-from nomaflow_host.reaper.proc import become_subreaper, identity, own_children, processes
+from nomaflow_host.reaper.proc import become_subreaper, identity, own_children, processes, read_process
 from nomaflow_host.reaper.spawning import spawn_module
 from nomaflow_host.reaper.trees import Tree, descendants, kill_trees, signal_process
 
@@ -195,7 +195,9 @@ class Reaper:
         worker = self._workers.get(number)
         if worker is None or worker.exit is not None:
             return
-        worker.killed = True
+        info = read_process(worker.pid) if worker.pid else None
+        # One that is on its way out dies of what it dies of, not of this.
+        worker.killed = worker.killed or info is None or not info.exiting
         if worker.pid:
             kill_trees([worker.tree])
 

@@ -22,6 +22,7 @@ __all__ = [
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
+_PF_EXITING = 0x4  # among the flags of include/linux/sched.h, set before descriptors are closed
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -32,6 +33,7 @@ class ProcessInfo:
 
     :param start_time: clock ticks since boot; with the pid it names a process for good
     :param state: one letter, Z for a zombie
+    :param exiting: whether it is on its way out already, for whatever reason
     """
 
     pid: int
@@ -40,6 +42,7 @@ class ProcessInfo:
     state: str
     start_time: int
     rss_bytes: int
+    exiting: bool = False
 
 
 def identity(pid: int) -> tuple[int, int] | None:
@@ -64,6 +67,7 @@ def read_process(pid: int) -> ProcessInfo | None:
         session=int(fields[3]),
         start_time=int(fields[19]),
         rss_bytes=int(fields[21]) * _PAGE_BYTES,
+        exiting=bool(int(fields[6]) & _PF_EXITING),
     )
 
 

@@ -19,6 +19,7 @@ offset bytes what
 
 from __future__ import annotations
 
+import fcntl
 import mmap
 import os
 
@@ -33,9 +34,13 @@ _CANCEL_AT = 1024
 
 
 def create_ring_memory() -> int:
-    """Return a descriptor of new shared memory for one ring. Pages are only taken once they are written."""
-    fd = os.memfd_create("nomaflow-ring", os.MFD_CLOEXEC)
+    """Return a descriptor of new shared memory for one ring. Pages are only taken once they are written.
+
+    Nobody can change its size: code that cut it short would end both processes that have it mapped, by SIGBUS.
+    """
+    fd = os.memfd_create("nomaflow-ring", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     os.ftruncate(fd, _PAGE + DATA_BYTES)
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
     os.pwrite(fd, _MAGIC.to_bytes(8, "little"), 0)
     return fd
 

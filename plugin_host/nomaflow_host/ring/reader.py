@@ -18,6 +18,7 @@ _ONE = (1).to_bytes(8, "little")
 class RingReader:
     """Reads whole records, also after the writer died.
 
+    :ivar damaged: whether code on the writer's side has scribbled over the header; there is nothing to read then
     :param page: the mapped ring
     :param room: the eventfd on which a starved writer waits
     """
@@ -25,7 +26,9 @@ class RingReader:
     def __init__(self, *, page: RingPage, room: int) -> None:
         self._page = page
         self._room = room
+        self._head = page.head
         self._rest = b""
+        self.damaged = False
 
     @property
     def tail(self) -> int:
@@ -35,15 +38,16 @@ class RingReader:
     @property
     def position(self) -> int:
         """The position up to which whole records were read."""
-        return self._page.head - len(self._rest)
+        return self._head - len(self._rest)
 
     def read(self, limit: int) -> list[bytes]:
         """Return the records that wait, without their line feeds, of about *limit* bytes, and make room for more."""
         page = self._page
-        head = page.head
-        size = min(page.tail - head, limit)
-        if not 0 < size <= DATA_BYTES:
-            return []  # nothing new, or a header that plugin code has scribbled over
+        head, waiting = self._head, page.tail - self._head
+        self.damaged = not 0 <= waiting <= DATA_BYTES or page.head != head
+        if self.damaged or not waiting:
+            return []
+        size = min(waiting, limit)
         at = head % DATA_BYTES
         end = at + size
         data = (
@@ -51,7 +55,7 @@ class RingReader:
             if end <= DATA_BYTES
             else bytes(page.data[at:]) + bytes(page.data[: end - DATA_BYTES])
         )
-        page.head = head + size
+        self._head = page.head = head + size
         if page.starved:
             os.write(self._room, _ONE)
         records = (self._rest + data).split(b"\n")
@@ -61,7 +65,7 @@ class RingReader:
     def arm(self) -> bool:
         """Ask for the doorbell at the next record; return False if one came meanwhile, so that it is read first."""
         self._page.armed = True
-        if self._page.tail == self._page.head:
+        if self._page.tail == self._head:
             return True
         self._page.armed = False
         return False

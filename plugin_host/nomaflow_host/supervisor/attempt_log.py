@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from nomaflow_api.v1.log_lines import encode_line, pack_lines
+from nomaflow_api.v1.log_lines import LogChunkError, decode_line, encode_line, pack_lines
 from nomaflow_host.attempts import LogChunk
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Sequence
+
+    from nomaflow_api.v1.log_lines import PackedLines
 
 __all__ = ["HOST_LOGGER", "AttemptLog"]
 
@@ -63,7 +65,7 @@ class AttemptLog:
             self._timer = None
         if not self._lines:
             return
-        packed = pack_lines(self._lines)
+        packed = self._packed(self._lines)
         self._lines = []
         self._bytes = 0
         self._put(
@@ -87,6 +89,16 @@ class AttemptLog:
             )
         self.flush()
 
+    def _packed(self, lines: list[bytes]) -> PackedLines:
+        try:
+            return pack_lines(lines)
+        except (ValueError, IndexError):  # code in the worker has scribbled over the memory that they came through
+            whole = [line for line in lines if _is_whole(line)]
+            lost = len(lines) - len(whole)
+            said = "1 line of the log was" if lost == 1 else f"{lost} lines of the log were"
+            text = f"{said} damaged in the worker's memory and {'is' if lost == 1 else 'are'} lost"
+            return pack_lines([*whole, encode_line(40, time.time_ns() // 1000, HOST_LOGGER, text)])
+
     def _within_bounds(self, lines: Sequence[bytes]) -> list[bytes]:
         kept = []
         for line in lines:
@@ -98,3 +110,11 @@ class AttemptLog:
                 self._kept_bytes += size
                 kept.append(line)
         return kept
+
+
+def _is_whole(line: bytes) -> bool:
+    try:
+        decode_line(line)
+    except LogChunkError:
+        return False
+    return True

@@ -137,7 +137,10 @@ class AttemptTable:
 
     def worker_ended(self, worker: WorkerHandle, exited: Mapping[str, Any]) -> None:
         """End every attempt of a worker of which no process is left, then forget the worker."""
-        if len(worker.attempts) and worker.kill_note is None and not worker.exclusive:
+        note = worker.kill_note
+        if note is not None and note.presumed and not exited["killed"]:
+            note = worker.kill_note = None
+        if len(worker.attempts) and (note is None or note.presumed) and not worker.exclusive:
             # Whose code it was cannot be known, so none of them shares a worker again.
             worker.generation.demoted.update(attempt.order.callable for attempt in worker.attempts.values())
         for attempt in list(worker.attempts.values()):

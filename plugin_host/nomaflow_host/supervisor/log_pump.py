@@ -29,6 +29,7 @@ class LogPump:
     :param room: the eventfd on which a worker with a full ring waits; owned from now on
     :param take: gets ring records, each three digits of slot and one line
     :param may_read: returns False while nothing more may be taken in
+    :param on_damage: called when code in the worker has scribbled over its ring
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class LogPump:
         pipes: tuple[OutputPipe, ...],
         take: Callable[[list[bytes]], None],
         may_read: Callable[[], bool],
+        on_damage: Callable[[], None],
     ) -> None:
         self._loop = loop
         self._page = page
@@ -50,6 +52,7 @@ class LogPump:
         self._pipes = pipes
         self._take = take
         self._may_read = may_read
+        self._on_damage = on_damage
         self._timer: asyncio.TimerHandle | None = None
         self._watched: set[int] = set()
         self._closed = False
@@ -114,7 +117,9 @@ class LogPump:
         records = self._reader.read(_TURN_BYTES)
         if records:
             self._take(records)
-        if records or not self._reader.arm():
+        if self._reader.damaged:
+            self._on_damage()
+        elif records or not self._reader.arm():
             self._poll_later(_BUSY_SECONDS)
 
     def _watch_pipes(self) -> None:

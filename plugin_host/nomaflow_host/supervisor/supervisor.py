@@ -34,6 +34,7 @@ _log = logging.getLogger("nomaflow.host")
 _TICK_SECONDS = 0.5
 _SHUTDOWN_SECONDS = 3.0
 _REVIVE_SECONDS = 1.0
+_CUT_OFF = "code in it has closed descriptors that the worker needs, such as that of its connection to the host"
 
 
 class Supervisor:
@@ -278,8 +279,9 @@ class Supervisor:
         if worker.number in self._shutdowns:
             return
         worker.closed = True
-        if error is not None and worker.kill_note is None:
-            worker.kill_note = KillNote(culprit=None, why=f"it wrote nonsense to its host: {error}")
+        if worker.kill_note is None:
+            why = _CUT_OFF if error is None else f"it wrote nonsense to its host: {error}"
+            worker.kill_note = KillNote(culprit=None, why=why, presumed=error is None)
         self._tell_reaper({"is": "kill_tree", "worker": worker.number}, ())
 
     # --- the reaper -----------------------------------------------------------------------------------------------
@@ -310,7 +312,7 @@ class Supervisor:
             case "spawned":
                 self._spawned(message)
             case "spawn_failed":
-                self._exited(message, {"cause": None, "error": message["error"]})
+                self._exited(message, {"cause": None, "killed": False, "error": message["error"]})
             case "exited":
                 self._exited(message, message)
             case "template_started":
@@ -351,9 +353,9 @@ class Supervisor:
         for worker in self._pool:
             worker.closed = True
             worker.link.read()
-            if worker.kill_note is None:
+            if worker.kill_note is None or worker.kill_note.presumed:
                 worker.kill_note = KillNote(culprit=None, why="the host's reaper process has died")
-            self._attempts.worker_ended(worker, {"cause": None})
+            self._attempts.worker_ended(worker, {"cause": None, "killed": True})
         self._loader.reaper_ended()
         if not self._draining:
             self._revival = self._loop.create_task(self._revive())

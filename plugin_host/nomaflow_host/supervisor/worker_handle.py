@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nomaflow_api.v1.log_lines import SHARED
-from nomaflow_host.frames import FrameSocket
+from nomaflow_host.frames import FrameError, FrameSocket
 from nomaflow_host.ring import MAX_SLOTS, RingPage, create_ring_memory
 from nomaflow_host.supervisor.links import AsyncLink
 from nomaflow_host.supervisor.log_pump import LogPump
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
-    from nomaflow_host.frames import FrameError
     from nomaflow_host.supervisor.generations import ServingGeneration
     from nomaflow_host.supervisor.held import HeldAttempt
 
@@ -35,10 +34,12 @@ class KillNote:
 
     :param culprit: the attempt that made it necessary, None where none did
     :param why: for its neighbours
+    :param presumed: concluded from the end of its connection; where it proves to have died by itself, that is told
     """
 
     culprit: HeldAttempt | None
     why: str
+    presumed: bool = False
 
 
 class WorkerHandle:
@@ -46,7 +47,7 @@ class WorkerHandle:
 
     :param exclusive: whether it runs one attempt at a time
     :param on_message: gets each message of it
-    :param on_nonsense: called when it has closed its connection or broken the protocol
+    :param on_nonsense: called when it has closed its connection, broken the protocol or damaged its ring
     """
 
     def __init__(
@@ -107,8 +108,9 @@ class WorkerHandle:
             OutputPipe(fd=err_read, name="stderr", level=_STDERR_LEVEL, take=take, masker=masker),
         )
         self.pump = LogPump(
-            loop=loop, page=self.page, doorbell=doorbell, room=room, pipes=pipes, take=self._records, may_read=may_read
-        )
+            loop=loop, page=self.page, doorbell=doorbell, room=room, pipes=pipes, take=self._records, may_read=may_read,
+            on_damage=lambda: on_nonsense(self, FrameError("the memory that its log goes through is damaged")),
+        )  # fmt: skip
         self.pump.start()
         self.link = AsyncLink(
             link=FrameSocket(here),

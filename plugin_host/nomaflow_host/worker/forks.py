@@ -61,6 +61,8 @@ class _Forked(collections.deque[Any]):
 class WorkerLoop(asyncio.SelectorEventLoop):
     """The event loop of a worker. It never turns in a process that was forked from it, which ends instead."""
 
+    _ready: collections.deque[Any]
+
     def __init__(self) -> None:
         self._worker_selector = _Selector()
         super().__init__(self._worker_selector)
@@ -72,6 +74,7 @@ class WorkerLoop(asyncio.SelectorEventLoop):
 
     def _leave(self) -> None:
         # The callbacks of this very turn are the neighbours'; nothing public takes them off the loop.
+        self._ready.clear()
         self._ready = _Forked()
         self._worker_selector.forked = True
 

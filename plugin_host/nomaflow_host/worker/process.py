@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 __all__ = ["WorkerChannels", "run_worker"]
 
 _BEAT_SECONDS = 0.25
+_Task = asyncio.Task  # as it is before any plugin's patches
 _INFO = 20
 _OOM_SCORE = "500"
 
@@ -226,6 +227,11 @@ def run_worker(channels: WorkerChannels, *, generation: Generation | None) -> No
     to_host = _ToHost(link=link, loop=loop)
     connectors = ResolvedConnectors.from_json(bootstrap["connectors"])
     emitter.masker = Masker(connectors.secrets)
+
+    def restore() -> None:
+        streams.install()
+        restore_signals()
+
     services = WorkerServices(
         loop=loop,
         send=to_host.send,
@@ -233,6 +239,7 @@ def run_worker(channels: WorkerChannels, *, generation: Generation | None) -> No
         page=page,
         emitter=emitter,
         streams=streams,
+        restore=restore,
         generation=generation,
         connectors=generation.registry(connectors),
         environ=os.environ,
@@ -240,18 +247,25 @@ def run_worker(channels: WorkerChannels, *, generation: Generation | None) -> No
     )
     worker = _Worker(link=link, loop=loop, services=services)
     hide_other_tasks(worker.scopes)
-    install_signals(page=page, dump_fd=channels.dump, interrupt=worker.interrupt)
+    restore_signals = install_signals(page=page, dump_fd=channels.dump, interrupt=worker.interrupt)
     to_host.send({"is": "ready", "version": 1, "rss_bytes": resident_bytes()})
     loop.call_soon(worker.take, early)
     loop.add_reader(link, worker.read)
-    _serve(loop)
+    _serve(loop, link)
 
 
-def _serve(loop: asyncio.AbstractEventLoop) -> NoReturn:
-    while True:
-        # A task of the author's that raises SystemExit or KeyboardInterrupt ends run_forever, not this worker.
-        with contextlib.suppress(SystemExit, KeyboardInterrupt, asyncio.CancelledError):
-            loop.run_forever()
+def _serve(loop: asyncio.AbstractEventLoop, link: FrameSocket) -> NoReturn:
+    try:
+        while True:
+            # A task of the author's that raises SystemExit or KeyboardInterrupt ends run_forever, not this worker.
+            with contextlib.suppress(SystemExit, KeyboardInterrupt, asyncio.CancelledError):
+                loop.run_forever()
+    except OSError:
+        # A step has closed the loop's own descriptors. The host is told by the end of the connection, and kills.
+        with contextlib.suppress(OSError):
+            link.close()
+        while True:
+            signal.pause()
 
 
 def _become_worker() -> None:
@@ -281,7 +295,7 @@ def _bootstrap(link: FrameSocket) -> tuple[dict[str, Any], list[Frame]]:
 
 def _tracked_task(loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, Any], **options: Any) -> asyncio.Task[Any]:
     """Make a task, noting it with the attempt in whose context it will run."""
-    task: asyncio.Task[Any] = asyncio.Task(coro, loop=loop, **options)
+    task: asyncio.Task[Any] = _Task(coro, loop=loop, **options)
     context = options.get("context")
     scope = CURRENT.get() if context is None else context.get(CURRENT)
     if scope is not None and not scope.closed:

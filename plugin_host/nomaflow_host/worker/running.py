@@ -7,6 +7,7 @@ import contextvars
 import logging
 import threading
 import time
+from asyncio import sleep, wait  # as they are before any plugin's patches
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -69,7 +70,7 @@ class AttemptRun:
         """Run it. Never raises; the last thing sent is the finished frame, once nothing of its code runs."""
         usage = Usage.begin(exclusive=self._services.exclusive)
         if self._is_alone():
-            self._services.streams.install()
+            self._services.restore()
         prepared = None
         try:
             prepared = self._context.run(self._prepare)
@@ -165,7 +166,7 @@ class AttemptRun:
         self._inner = self._services.loop.create_task(guarded(), context=self._context)
         if self._asked:
             self._inner.cancel()
-        await asyncio.wait({self._inner})
+        await wait({self._inner})
         if self._inner.cancelled():  # before its first step
             return _Ending(error=asyncio.CancelledError())
         return self._inner.result()
@@ -230,7 +231,7 @@ class AttemptRun:
                 for task in set(left_tasks(self.scope)) - asked:
                     task.cancel()
                     asked.add(task)
-                await asyncio.sleep(_RECHECK_SECONDS)
+                await sleep(_RECHECK_SECONDS)
         return self._services.streams.intact() and not (self._services.exclusive and has_library_threads())
 
     async def _left_after_a_moment(self) -> str:
@@ -238,7 +239,7 @@ class AttemptRun:
         until = time.monotonic() + _SETTLE_SECONDS
         while (left := self._left()) and time.monotonic() < until:  # noqa: ASYNC110  # as above
             # Nobody announces that a thread or process is about to end.
-            await asyncio.sleep(_SETTLE_SECONDS / 10)
+            await sleep(_SETTLE_SECONDS / 10)
         return left
 
     def _left(self) -> str:

@@ -24,6 +24,7 @@ class WorkerServices:
 
     :param send: sends a frame to the host's main process; on the loop's thread only
     :param send_soon: sends one before anything that is put on the loop from then on, together with others like it
+    :param restore: puts back the streams and signal handlers that a step has changed
     :param exclusive: whether this worker runs one attempt at a time
     """
 
@@ -33,6 +34,7 @@ class WorkerServices:
     page: RingPage
     emitter: Emitter
     streams: WorkerStreams
+    restore: Callable[[], None]
     generation: Generation
     connectors: HostConnectorRegistry
     environ: Mapping[str, str]

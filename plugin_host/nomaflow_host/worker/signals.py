@@ -28,12 +28,13 @@ class StepInterrupted(asyncio.CancelledError):
     """Raised in a step's code, wherever it is, once it has outlived its grace."""
 
 
-def install_signals(*, page: RingPage, dump_fd: int, interrupt: Callable[[], None]) -> None:
+def install_signals(*, page: RingPage, dump_fd: int, interrupt: Callable[[], None]) -> Callable[[], None]:
     """Set the handlers of this process: the two above, and the defaults for what a terminal or a host sends.
 
     :param page: gets the slot found on the blocked loop
     :param dump_fd: where stacks are written, by a handler in C that needs no interpreter lock
     :param interrupt: called in the main thread where the running code is not a step's
+    :return: what puts the handlers back that a step has changed
     """
 
     def on_dump(_signum: int, _frame: FrameType | None) -> None:
@@ -45,13 +46,18 @@ def install_signals(*, page: RingPage, dump_fd: int, interrupt: Callable[[], Non
         if current_scope() is not None:
             raise StepInterrupted("the step did not stop within its grace")
 
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    signal.signal(INTERRUPT, on_interrupt)
+    def restore() -> None:
+        for signum in (signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD, signal.SIGALRM):
+            signal.signal(signum, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(INTERRUPT, on_interrupt)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+    restore()
     signal.signal(DUMP, on_dump)
     faulthandler.enable(file=2, all_threads=True)
     faulthandler.register(DUMP, file=dump_fd, all_threads=True, chain=True)
+    return restore
 
 
 def interrupt_thread(idents: Iterable[int]) -> None:

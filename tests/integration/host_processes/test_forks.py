@@ -39,7 +39,7 @@ async def test_a_child_that_comes_back_is_ended(
     neighbour = await with_neighbour(host, marker)
     key = host.run(f"hostile.forking:{name}", {"marker": f"{marker}.fork"})
     end = await host.sink.end_of(key)
-    assert (end.state, end.rows_affected, end.warnings) == (FinishedState.SUCCEEDED, 1, ())
+    assert (end.state, end.rows_affected) == (FinishedState.SUCCEEDED, 1)
     assert not is_alive(int(Path(f"{marker}.fork.child").read_text()))
     messages = [line.message for line in host.sink.lines(key)]
     for said in ("printed by the child", "hostile.forking: logged by the child"):

@@ -1,0 +1,98 @@
+"""Steps that meddle with the process they run in: neighbours are unharmed, or told the true cause."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from harness import StartHost, wait_until
+
+from nomaflow_host.attempts import FinishedState, Isolation
+
+CLOSED = "code in it has closed descriptors that the worker needs"
+DAMAGED = "the memory that its log goes through is damaged"
+FATAL = [
+    ("closes_all", CLOSED),
+    ("closes_the_lowest", CLOSED),
+    ("closes_all_in_a_thread", CLOSED),
+    ("closes_the_connection", CLOSED),
+    ("closes_the_connection_in_a_thread", CLOSED),
+    ("closes_the_selector", CLOSED),
+    ("overwrites_the_header", DAMAGED),
+]
+HARMLESS = [
+    "truncates_its_memory",
+    "overwrites_a_line",
+    "sets_handlers",
+    "sets_a_wakeup_descriptor",
+    "replaces_the_streams",
+    "stops_the_loop",
+    "closes_the_loop",
+    "unsets_the_loop",
+    "renames_itself",
+    "lowers_the_limits",
+]
+
+
+@pytest.mark.parametrize(("name", "cause"), FATAL)
+async def test_a_worker_that_is_spoilt_is_killed_for_its_true_cause(
+    start_host: StartHost, marker: Path, name: str, cause: str
+) -> None:
+    """All in it are told what code in it has done, its callable shares no worker again, and the host serves on."""
+    host = await start_host(shared_workers=1)
+    shared = "thread" not in name
+    keys = [host.run("polite:waits_for", {"marker": str(marker)})] if shared else []
+    if shared:
+        await wait_until(Path(f"{marker}.running").exists)
+    for key in (host.run(f"hostile.meddling:{name}"), *keys):
+        end = await host.sink.end_of(key)
+        assert (end.state, end.reason_code) == (FinishedState.FAILED, "worker_killed")
+        assert cause in end.reason
+    again = host.run(f"hostile.meddling:{name}")
+    await host.sink.end_of(again)
+    assert host.sink.starts[again].exclusive
+    for later in ("polite:anoop", "polite:noop"):
+        assert (await host.result(later)).state is FinishedState.SUCCEEDED
+
+
+@pytest.mark.parametrize("name", HARMLESS)
+async def test_a_neighbour_is_unharmed(start_host: StartHost, marker: Path, name: str) -> None:
+    """The step itself, its neighbour in the shared worker, and those that come after end as they should."""
+    host = await start_host(shared_workers=1)
+    neighbour = host.run("polite:waits_for", {"marker": str(marker)})
+    await wait_until(Path(f"{marker}.running").exists)
+    assert (await host.result(f"hostile.meddling:{name}")).rows_affected == 1
+    marker.touch()
+    assert (await host.sink.end_of(neighbour)).rows_affected == 11
+    for later in ("polite:anoop", "polite:noop"):
+        assert (await host.result(later)).state is FinishedState.SUCCEEDED
+
+
+async def test_a_step_does_not_leave_its_handlers_behind(start_host: StartHost) -> None:
+    """What a step set for signals, its timer included, is put back for the next one in its worker."""
+    host = await start_host(shared_workers=1)
+    for isolation, name in ((Isolation.BY_KIND, ""), (Isolation.EXCLUSIVE, "_in_a_thread")):
+        assert (await host.result("hostile.meddling:sets_handlers", isolation=isolation)).rows_affected == 1
+        assert (await host.result(f"hostile.meddling:has_a_child_that_fails{name}")).rows_affected == 3
+
+
+async def test_a_step_that_patches_asyncio_does_not_patch_its_worker(start_host: StartHost) -> None:
+    """The worker's own machinery keeps the functions that it began with."""
+    host = await start_host(shared_workers=1)
+    assert (await host.result("hostile.meddling:patches_asyncio")).rows_affected == 1
+    assert (await host.result("polite:anoop")).state is FinishedState.SUCCEEDED
+
+
+async def test_lines_that_are_overwritten_are_counted(start_host: StartHost) -> None:
+    """A line that code in the worker has spoilt is said to be lost; those beside it are there, and the step ends."""
+    host = await start_host()
+    key = host.run("hostile.meddling:overwrites_a_line")
+    await host.sink.end_of(key)
+    messages = [line.message for line in host.sink.lines(key)]
+    assert messages == ["before", "after", "1 line of the log was damaged in the worker's memory and is lost"]
+
+
+async def test_recursion_without_end_fails_its_step(start_host: StartHost) -> None:
+    """It is the step's own exception."""
+    host = await start_host()
+    assert "RecursionError" in (await host.result("hostile.meddling:recurses")).reason
