@@ -52,8 +52,9 @@ class AttemptTable:
         self._waiting: dict[str, Mapping[str, Any] | None] = {}
         self._dead: dict[int, tuple[WorkerHandle, Mapping[str, Any]]] = {}
         self._retry: asyncio.TimerHandle | None = None
-        self.empty = asyncio.Event()
-        self.empty.set()
+        self._to_the_end = False
+        self._empty = asyncio.Event()
+        self._empty.set()
 
     def __len__(self) -> int:
         return len(self._held)
@@ -65,6 +66,28 @@ class AttemptTable:
     def count(self, *, sync: bool) -> int:
         """Return how many attempts count against max_sync, or against max_async."""
         return self._counts[sync]
+
+    async def emptied_within(self, seconds: float) -> bool:
+        """Wait until no attempt is held; return False where it takes longer."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._empty.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def read_to_the_end(self) -> None:
+        """From now on take the last lines of what has stopped, though the sink is full: no more come.
+
+        At most a ring and two pipes of each worker, so that a host that stops does not wait for a kernel that is away.
+        """
+        self._to_the_end = True
+        self.settle_waiting()
+
+    def ladder_seconds(self) -> float:
+        """Return how long the stop ladder takes at most for what is held."""
+        times = [self._times(attempt) for attempt in self._held.values()]
+        return max((each.grace + each.term + each.kill for each in times), default=0.0)
 
     def begin(self, order: AttemptOrder, worker: WorkerHandle, *, counts_as_sync: bool) -> None:
         """Send an order to a worker, which may still be starting."""
@@ -81,7 +104,7 @@ class AttemptTable:
         )
         self._held[key] = attempt
         self._counts[counts_as_sync] += 1
-        self.empty.clear()
+        self._empty.clear()
         worker.link.send_soon({"is": "run", "slot": attempt.slot, "order": order.to_json()})
         self._set_deadline(attempt)
 
@@ -154,7 +177,7 @@ class AttemptTable:
         """End the attempts that only wait for their last lines to be read."""
         for key, exited in list(self._waiting.items()):
             attempt = self._held[key]
-            if attempt.worker.pump.catch_up():
+            if attempt.worker.pump.catch_up(over_cap=self._to_the_end):
                 del self._waiting[key]
                 self._conclude(attempt, exited)
         for number, (worker, _) in list(self._dead.items()):
@@ -235,14 +258,17 @@ class AttemptTable:
         )
         self.stop(attempt.order.attempt_key, stop)
 
-    def _climb(self, attempt: HeldAttempt, why: str) -> None:
+    def _times(self, attempt: HeldAttempt) -> LadderTimes:
         grace_ms = attempt.order.cancel_grace_ms
-        times = LadderTimes(
+        return LadderTimes(
             grace=self._settings.cancel_grace_seconds if grace_ms is None else grace_ms / 1000,
             term=self._settings.term_seconds,
             kill=self._settings.kill_seconds,
         )
-        attempt.ladder = asyncio.get_running_loop().create_task(climb(attempt, why=why, times=times))
+
+    def _climb(self, attempt: HeldAttempt, why: str) -> None:
+        climbing = climb(attempt, why=why, times=self._times(attempt))
+        attempt.ladder = asyncio.get_running_loop().create_task(climbing)
 
     def _conclude(self, attempt: HeldAttempt, exited: Mapping[str, Any] | None) -> None:
         """Say how an attempt ended: its last line, its last event."""
@@ -257,4 +283,4 @@ class AttemptTable:
         if exited is None:
             self._pool.released(worker)
         if not self._held:
-            self.empty.set()
+            self._empty.set()

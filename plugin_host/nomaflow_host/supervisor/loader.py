@@ -81,6 +81,8 @@ class GenerationLoader:
                 template.stop()
                 return self._refused(broken, template, began, loaded.manifest["problems"]), None
             self.serving = self._generation(template, loaded, project, stamp)
+            if template.exited.is_set():  # while its answer was on its way
+                self._template_died(self.serving)
             return self._outcome(template, began, accepted=True, reasons=broken), old
 
     def stop_template_if_idle(self, generation: ServingGeneration) -> None:
@@ -97,9 +99,7 @@ class GenerationLoader:
             template.close()
         serving = self.serving
         if serving is not None and serving.template == message["template"]:
-            serving.template = None
-            serving.unforkable_reason = "its template has died"
-            _log.error("the template of generation %d has died; its workers are spawned from now on", serving.number)
+            self._template_died(serving)
 
     def reaper_ended(self) -> None:
         """Take note that every template has ended."""
@@ -112,6 +112,11 @@ class GenerationLoader:
             template.ended({"error": "the host is stopping"})
             template.close()
         self._templates.clear()
+
+    def _template_died(self, serving: ServingGeneration) -> None:
+        serving.template = None
+        serving.unforkable_reason = "its template has died"
+        _log.error("the template of generation %d has died; its workers are spawned from now on", serving.number)
 
     def _generation(
         self, template: TemplateHandle, loaded: Loaded, project: ProjectLoad, stamp: Mapping[str, tuple[int, int]]

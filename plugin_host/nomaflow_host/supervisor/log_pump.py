@@ -63,14 +63,16 @@ class LogPump:
         self._loop.add_reader(self._doorbell, self._rung)
         self._watch_pipes()
 
-    def catch_up(self) -> bool:
+    def catch_up(self, *, over_cap: bool = False) -> bool:
         """Take all that was written until now; return False if it may not be read yet.
 
         Bounded, since the ring and the pipes are: their size, once.
+
+        :param over_cap: read it even so
         """
         if self._closed:
             return True
-        if not self._may_read():
+        if not (over_cap or self._may_read()):
             self._poll_later(_HELD_BACK_SECONDS)
             return False
         for pipe in self._pipes:

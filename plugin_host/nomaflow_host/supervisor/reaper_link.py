@@ -69,11 +69,11 @@ class ReaperLink:
                 start_new_session=True,
             )
         self.identity = identity(self._process.pid) or (self._process.pid, 0)
-        if on_started is not None:
-            on_started(self.identity)
         self._link = AsyncLink(link=here, loop=self._loop, on_message=self._take, on_end=self._ended)
-        self.send({"is": "bootstrap", "version": 1, "limits": self._limits})
         try:
+            if on_started is not None:
+                on_started(self.identity)
+            self.send({"is": "bootstrap", "version": 1, "limits": self._limits})
             mechanism = await asyncio.wait_for(asyncio.shield(self._ready), _START_SECONDS)
             if self._dead:
                 raise OSError("the reaper ended as soon as it was ready")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 from typing import TYPE_CHECKING, Any
@@ -34,6 +33,7 @@ _log = logging.getLogger("nomaflow.host")
 _TICK_SECONDS = 0.5
 _SHUTDOWN_SECONDS = 3.0
 _REVIVE_SECONDS = 1.0
+_FAILED = {"spawn": ("spawn_failed", "worker"), "start_template": ("template_exited", "template")}
 _CUT_OFF = "code in it has closed descriptors that the worker needs, such as that of its connection to the host"
 
 
@@ -107,26 +107,29 @@ class Supervisor:
         return outcome
 
     async def drain(self, deadline_s: float) -> None:
-        """Take nothing new, let what runs finish within *deadline_s*, then stop it."""
+        """Take nothing new, let what runs finish within *deadline_s*, then stop it.
+
+        Returns once the stop ladder's time is over as well, whatever the sink takes in.
+        """
         self._draining = True
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(deadline_s):
-                await self._attempts.empty.wait()
+        if await self._attempts.emptied_within(deadline_s):
+            return
+        self._attempts.read_to_the_end()
         for key in self._attempts.held_keys():
             self._attempts.stop(key, _DRAINING)
-        await self._attempts.empty.wait()
+        if not await self._attempts.emptied_within(self._attempts.ladder_seconds() + _SHUTDOWN_SECONDS):
+            _log.error("%d steps cannot be stopped; their outcome is left to the next life of this host", self.running)
 
     async def stop(self) -> None:
         """Kill what runs and end every process. May be called twice, and before `start`."""
         self._draining = True
+        self._attempts.read_to_the_end()
         if self._revival is not None:
             self._revival.cancel()
             await asyncio.gather(self._revival, return_exceptions=True)
         for key in self._attempts.held_keys():
             self._attempts.kill(key, _DRAINING)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(2 * _SHUTDOWN_SECONDS):
-                await self._attempts.empty.wait()
+        await self._attempts.emptied_within(2 * _SHUTDOWN_SECONDS)
         for timer in filter(None, (self._tick_timer, *self._shutdowns.values())):
             timer.cancel()
         reaper, self._reaper = self._reaper, None
@@ -240,7 +243,6 @@ class Supervisor:
             may_read=lambda: self._sink.may_read(exclusive=exclusive),
             on_message=self._attempts.heard,
             on_nonsense=self._nonsense,
-            on_host_output=_host_output,
         )
         forked = generation.forkable and generation.template is not None
         generation.forking += 1
@@ -303,9 +305,10 @@ class Supervisor:
     def _tell_reaper(self, message: Mapping[str, Any], fds: Sequence[int] = ()) -> None:
         if self._reaper is not None:
             self._reaper.send(message, fds)
-        elif message["is"] == "start_template":
-            gone = {"template": message["template"], "error": "the host's reaper is being replaced"}
-            self._loop.call_soon(self._loader.template_exited, gone)
+        elif message["is"] in _FAILED:
+            failed, name = _FAILED[message["is"]]
+            answer = {"is": failed, name: message[name], "error": "the host's reaper is being replaced"}
+            self._loop.call_soon(self._reaper_said, answer)
 
     def _reaper_said(self, message: dict[str, Any]) -> None:
         match message["is"]:
@@ -371,11 +374,11 @@ class Supervisor:
                 await asyncio.sleep(_REVIVE_SECONDS)
         try:
             outcome = await self.load()
+            problem = "" if outcome.accepted else "; ".join(outcome.reasons)
         except (ProjectError, Refused) as error:
-            _log.error("no new generation after the reaper died: %s", error)
-        else:
-            if not outcome.accepted:
-                _log.error("no new generation after the reaper died: %s", "; ".join(outcome.reasons))
+            problem = str(error)
+        if problem:
+            _log.error("no new generation after the reaper died: %s", problem)
 
     def _end_slow_starters(self) -> None:
         """Kill workers that have not become ready in the time a load may take."""
@@ -395,7 +398,3 @@ class Supervisor:
 _DRAINING = StopRequest(
     state=FinishedState.FAILED, reason_code="host_draining", reason="the host is stopping and the step had not finished"
 )
-
-
-def _host_output(worker: WorkerHandle, text: str) -> None:
-    _log.info("worker %d, outside any step: %s", worker.pid, text[:1000])

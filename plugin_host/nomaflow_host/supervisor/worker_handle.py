@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import time
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["KillNote", "WorkerHandle"]
 
+_log = logging.getLogger("nomaflow.host")
 _STDOUT_LEVEL = 20
 _STDERR_LEVEL = 30
 
@@ -60,7 +62,6 @@ class WorkerHandle:
         may_read: Callable[[], bool],
         on_message: Callable[[WorkerHandle, dict[str, Any]], None],
         on_nonsense: Callable[[WorkerHandle, FrameError | None], None],
-        on_host_output: Callable[[WorkerHandle, str], None],
     ) -> None:
         self.number = number
         self.generation = generation
@@ -79,7 +80,6 @@ class WorkerHandle:
         self.dump_asked = False
         self.next_dump = 0.0
         self._next_slot = 0
-        self._on_host_output = on_host_output
         self._open(loop, may_read, on_message, on_nonsense)
 
     def _open(
@@ -165,7 +165,7 @@ class WorkerHandle:
         attempts = list(self.attempts.values())
         if not attempts:
             for text, _ in pieces:
-                self._on_host_output(self, text)
+                _log.info("worker %d, outside any step: %s", self.pid, text[:1000])
             return
         lines = pipe.encode(pieces, SHARED if len(attempts) > 1 else 0)
         for attempt in attempts:

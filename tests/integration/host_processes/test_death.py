@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -125,6 +127,40 @@ async def test_loads_asked_for_while_a_reaper_dies_come_to_an_end(start_host: St
     assert "reaper" in outcomes[1].reasons[0]
     await wait_until(lambda: host.supervisor.reaper_identity[0] not in (0, reaper))
     assert (await host.supervisor.load()).accepted
+    assert (await host.result("polite:noop")).state is FinishedState.SUCCEEDED
+
+
+async def test_a_template_that_dies_with_its_answer_under_way_is_not_served(start_host: StartHost) -> None:
+    """Killed between its answer and the end of the load: steps run in spawned workers, and none waits for ever."""
+    host = await start_host()
+    reaper, _ = host.supervisor.reaper_identity
+    load = asyncio.ensure_future(host.supervisor.load())
+    await asyncio.sleep(0)
+    template = host.supervisor._loader._templates[2]._link._link
+    # This loop stands still here, so that the answer and the deaths come in one turn of it.
+    assert select.select([template], [], [], 20)[0]
+    os.kill(reaper, signal.SIGKILL)
+    while is_alive(reaper):
+        os.sched_yield()
+    assert (await load).generation == 2
+    await wait_until(lambda: host.supervisor.reaper_identity[0] not in (0, reaper))
+    for name in ("noop", "anoop"):
+        assert (await host.result(f"polite:{name}")).state is FinishedState.SUCCEEDED
+
+
+async def test_a_reaper_that_cannot_be_recorded_is_not_left(start_host: StartHost) -> None:
+    """While the disk takes no record of a new reaper none is kept; the first that can be recorded serves."""
+    reapers: list[int] = []
+
+    def record(reaper: tuple[int, int]) -> None:
+        reapers.append(reaper[0])
+        if len(reapers) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    host = await start_host(on_reaper=record)
+    os.kill(reapers[0], signal.SIGKILL)
+    await wait_until(lambda: (info := host.supervisor.generation) is not None and info.number == 2)
+    assert [is_alive(pid) for pid in reapers] == [False, False, True]
     assert (await host.result("polite:noop")).state is FinishedState.SUCCEEDED
 
 

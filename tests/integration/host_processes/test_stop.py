@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from pathlib import Path
 
@@ -307,3 +308,20 @@ async def test_every_rung_is_logged_with_its_time(start_host: StartHost, marker:
     await host.sink.end_of(key)
     rungs = [line.message for line in host.sink.lines(key) if line.logger == "nomaflow.host"]
     assert [f"rung {number} after" in text for number, text in zip((1, 2, 3, 4), rungs, strict=False)] == [True] * 4
+
+
+async def test_a_drain_ends_though_nothing_may_be_read(start_host: StartHost) -> None:
+    """With a spill file at its cap it takes its deadline and the ladder's, and each line that was written arrives."""
+    host = await start_host()
+    host.sink.open = False
+    ended, floods = host.run("polite:noop"), host.run("polite:floods", {"count": 60_000})
+    blocked = host.run("polite:floods", {"count": 60_000}, isolation=Isolation.SHARED)
+    await host.sink.until(lambda: {ended, floods, blocked} <= set(host.sink.starts))
+    async with asyncio.timeout(20):
+        await host.supervisor.drain(0.5)
+    assert host.sink.ends[ended].state is FinishedState.SUCCEEDED
+    for key in (floods, blocked):
+        assert host.sink.ends[key].reason_code == "host_draining"
+        numbers = [line.message.split()[1] for line in host.sink.lines(key) if line.message.startswith("line ")]
+        assert len(numbers) > 1000
+        assert numbers == [f"{number:07d}" for number in range(len(numbers))]
