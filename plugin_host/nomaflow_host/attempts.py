@@ -7,8 +7,12 @@ All times are microseconds since the epoch, by this machine's clock.
 from __future__ import annotations
 
 import enum
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Protocol
+
+from nomaflow_api.v1.log_lines import encode_line, pack_lines
 
 __all__ = [
     "AttemptOrder",
@@ -21,7 +25,10 @@ __all__ = [
     "Progress",
     "Started",
     "TimeoutKind",
+    "host_line",
 ]
+
+_HOST_LOGGER = "nomaflow.host"
 
 
 class Isolation(enum.StrEnum):
@@ -134,6 +141,27 @@ class LogChunk:
     levels: int
     compressed: bool
     body: bytes
+
+    @classmethod
+    def of_lines(cls, lines: Sequence[bytes]) -> LogChunk:
+        """Pack encoded lines, at least one.
+
+        :raises ValueError: if one is no line; IndexError as well
+        """
+        packed = pack_lines(lines)
+        return cls(
+            line_count=packed.line_count,
+            first_at_us=packed.first_at_us,
+            last_at_us=packed.last_at_us,
+            levels=packed.levels,
+            compressed=packed.compressed,
+            body=packed.body,
+        )
+
+
+def host_line(level: int, text: str) -> bytes:
+    """Return a line of the host's own for an attempt's log, encoded, without its line feed."""
+    return encode_line(level, time.time_ns() // 1000, _HOST_LOGGER, text).rstrip(b"\n")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

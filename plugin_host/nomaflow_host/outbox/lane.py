@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from nomaflow_host.attempts import Progress
@@ -35,10 +35,20 @@ class Lane:
     ``acked`` is the highest number the kernel has acknowledged, ``sent`` the highest in the batch under way,
     ``next_seq`` the number of the next event. Events ``acked + 1`` to ``next_seq - 1`` are held, oldest first, in
     blocks: memory up to a bound, files beyond.
+
+    :param tell_loss: returns the event that stands for one that cannot be read, of as many log lines
     """
 
-    def __init__(self, *, holding: Holding, store: SpillStore, memory_bytes: int = LANE_MEMORY_BYTES) -> None:
+    def __init__(
+        self,
+        *,
+        holding: Holding,
+        store: SpillStore,
+        tell_loss: Callable[[int, OSError], bytes],
+        memory_bytes: int = LANE_MEMORY_BYTES,
+    ) -> None:
         self.holding = holding
+        self._tell_loss = tell_loss
         self.acked = 0
         self.sent = 0
         self.next_seq = 1
@@ -72,13 +82,33 @@ class Lane:
         """True once everything up to the outcome is acknowledged."""
         return self.finished is not None and self.acked >= self.last_seq
 
-    def append(self, data: bytes) -> None:
-        """Number one encoded event and keep it. It never fails: where the disk does, the event stays in memory."""
+    def append(self, data: bytes, *, lines: int = 0) -> None:
+        """Number one encoded event and keep it. It never fails: where the disk does, the event stays in memory.
+
+        :param lines: how many log lines it holds
+        """
         if self._wants_disk():
-            self._append_to_disk(data)
+            self._append_to_disk(data, lines)
         else:
-            self._append_to_memory(data)
+            self._append_to_memory(data, lines)
         self.next_seq += 1
+
+    def read(self, seq: int, block: Block) -> bytes:
+        """Return an event that is held.
+
+        Where its file cannot be read, what stays in memory of the start and the outcome is returned, and in place of
+        log lines or progress one line that says how much is lost: the numbers after it stay good.
+        """
+        if not isinstance(block, Segment):
+            return block.read(seq)
+        try:
+            return block.read(seq)
+        except OSError as error:
+            if self.started is not None and seq == self.started[0]:
+                return self.started[1]
+            if self.finished is not None and seq == self.last_seq:
+                return self.finished
+            return self._tell_loss(block.lines(seq), error)
 
     def pending(self) -> Iterator[tuple[int, Block]]:
         """Yield number and block of each event after ``sent``, in order. Not to be used across changes."""
@@ -121,27 +151,27 @@ class Lane:
         self._spilling = self._memory >= limit or self._store.memory_full
         return self._spilling
 
-    def _append_to_disk(self, data: bytes) -> None:
+    def _append_to_disk(self, data: bytes, lines: int) -> None:
         last = self._blocks[-1] if self._blocks else None
         try:
             if not isinstance(last, Segment) or last.full:
                 last = self._store.open_segment(self.next_seq)
-                last.append(data)
+                last.append(data, lines=lines)
                 self._blocks.append(last)
             else:
-                last.append(data)
+                last.append(data, lines=lines)
         except OSError as error:
             if isinstance(last, Segment) and last not in self._blocks:
                 last.close()
             self._store.disk_failed(error)
-            self._append_to_memory(data)
+            self._append_to_memory(data, lines)
 
-    def _append_to_memory(self, data: bytes) -> None:
+    def _append_to_memory(self, data: bytes, lines: int) -> None:
         last = self._blocks[-1] if self._blocks else None
         if not isinstance(last, MemoryBlock):
             last = MemoryBlock(store=self._store, first_seq=self.next_seq)
             self._blocks.append(last)
-        last.append(data)
+        last.append(data, lines=lines)
         self._memory += len(data)
 
     def _drop_acknowledged(self) -> None:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from nomaflow_host.attempts import AttemptOrder, Finished, FinishedState, LogChunk, Progress, Started
+from nomaflow_host.attempts import AttemptOrder, Finished, FinishedState, LogChunk, Progress, Started, host_line
 from nomaflow_host.outbox.answers import AnswerBook
 from nomaflow_host.outbox.batch import MAX_BATCH_BYTES, MAX_EVENT_BYTES, AckKind, Batch, BatchGroup, HeldState
 from nomaflow_host.outbox.lane import Holding, Lane
@@ -70,7 +70,7 @@ class Outbox:
         holding = Holding(
             attempt_key=key, epoch=order.epoch, retry_on_lost=order.retry_on_lost, grace_ms=order.grace_ms
         )
-        self._lanes[key] = Lane(holding=holding, store=self._store)
+        self._lanes[key] = Lane(holding=holding, store=self._store, tell_loss=self._tell_loss)
         self._states[key] = "DISPATCHED"
         return True
 
@@ -237,7 +237,7 @@ class Outbox:
             data = self._encode(event)
             if len(data) > MAX_EVENT_BYTES:
                 raise ValueError(f"a log chunk of {len(data)} bytes, expected at most {MAX_EVENT_BYTES}")
-            self._append(lane, data)
+            self._append(lane, data, lines=event.line_count)
 
     def progress(self, attempt_key: str, event: Progress) -> None:
         """Take the newest progress; at most four a second are reported."""
@@ -274,8 +274,8 @@ class Outbox:
         lane = self._lanes.get(attempt_key)
         return None if lane is None or lane.muted or lane.finished is not None else lane
 
-    def _append(self, lane: Lane, data: bytes) -> None:
-        lane.append(data)
+    def _append(self, lane: Lane, data: bytes, *, lines: int = 0) -> None:
+        lane.append(data, lines=lines)
         self._turns.schedule(lane)
 
     def _settle(self, lane: Lane, *, moved: bool) -> None:
@@ -335,6 +335,14 @@ class Outbox:
         )
         small = replace(_without_result(event), warnings=(), exception_types=(), error=reason, reason=reason)
         return self._encode(replace(small, state=FinishedState.FAILED, reason_code="result_too_large"))
+
+    def _tell_loss(self, lines: int, error: OSError) -> bytes:
+        """Return, as a chunk of one line, what is lost of an event that the disk does not give back."""
+        what = f"{lines} lines of the log" if lines != 1 else "1 line of the log"
+        what = what if lines else "a report of progress"
+        text = f"lost: {what}, since the host's spill file cannot be read: {error}"
+        _log.error("%s", text)
+        return self._encode(LogChunk.of_lines([host_line(logging.ERROR, text)]))
 
     def _tell_again(self, attempt_key: str, acked: int) -> None:
         """Tell the outcome to a kernel that had acknowledged it and lacks what came before: its history was restored.

@@ -40,7 +40,7 @@ class MemoryBlock:
         """The number after that of the last event."""
         return self.first_seq + len(self._events)
 
-    def append(self, data: bytes) -> None:
+    def append(self, data: bytes, *, lines: int) -> None:
         """Keep one more event."""
         self._events.append(data)
         self.held_bytes += len(data)
@@ -70,13 +70,14 @@ class MemoryBlock:
 class Segment:
     """Consecutive encoded events in one file. The descriptor stays open, so deleting the file loses nothing."""
 
-    __slots__ = ("_ends", "_fd", "_origin", "_path", "_store", "first_seq", "held_bytes")
+    __slots__ = ("_ends", "_fd", "_lines", "_origin", "_path", "_store", "first_seq", "held_bytes")
 
     def __init__(self, *, store: SpillStore, path: Path, first_seq: int) -> None:
         self._store = store
         self._path = path
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         self._ends = array("Q")
+        self._lines = array("I")
         self._origin = first_seq
         self.first_seq = first_seq
         self.held_bytes = 0
@@ -91,9 +92,10 @@ class Segment:
         """True once the next event belongs into another file."""
         return bool(self._ends) and self._ends[-1] >= SEGMENT_BYTES
 
-    def append(self, data: bytes) -> None:
+    def append(self, data: bytes, *, lines: int) -> None:
         """Write one more event.
 
+        :param lines: how many log lines it holds
         :raises OSError: if the disk does not take it whole; the file is then as before
         """
         start = self._ends[-1] if self._ends else 0
@@ -102,6 +104,7 @@ class Segment:
         while written < len(data):
             written += os.pwrite(self._fd, view[written:], start + written)
         self._ends.append(start + written)
+        self._lines.append(lines)
         self.held_bytes += written
         self._store.spilled_bytes += written
 
@@ -110,8 +113,15 @@ class Segment:
         index = seq - self._origin
         return self._ends[index] - (self._ends[index - 1] if index else 0)
 
+    def lines(self, seq: int) -> int:
+        """Return how many log lines an event holds."""
+        return self._lines[seq - self._origin]
+
     def read(self, seq: int) -> bytes:
-        """Return an event from the file."""
+        """Return an event from the file.
+
+        :raises OSError: if the disk does not give it back whole
+        """
         size = self.size(seq)
         end = self._ends[seq - self._origin]
         data = os.pread(self._fd, size, end - size)

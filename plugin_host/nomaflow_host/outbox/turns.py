@@ -176,7 +176,7 @@ def _take_share(filling: Filling, lane: Lane) -> bool:
         size = block.size(seq)
         if not filling.takes(size) or (share and share + size > _SHARE_BYTES):
             break
-        filling.add(lane, seq, block.read(seq))
+        filling.add(lane, seq, lane.read(seq, block))
         share += size
     return share > 0
 

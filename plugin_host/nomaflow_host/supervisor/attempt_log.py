@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
-from nomaflow_api.v1.log_lines import LogChunkError, decode_line, encode_line, pack_lines
-from nomaflow_host.attempts import LogChunk
+from nomaflow_api.v1.log_lines import LogChunkError, decode_line
+from nomaflow_host.attempts import LogChunk, host_line
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Sequence
 
-    from nomaflow_api.v1.log_lines import PackedLines
+__all__ = ["AttemptLog"]
 
-__all__ = ["HOST_LOGGER", "AttemptLog"]
-
-HOST_LOGGER = "nomaflow.host"
 _CHUNK_LINES = 500
 _CHUNK_BYTES = 256 * 1024
 _FLUSH_SECONDS = 0.04
@@ -52,7 +48,7 @@ class AttemptLog:
 
     def host_line(self, level: int, text: str) -> None:
         """Add a line of the host's own. These are kept whatever the bound."""
-        line = encode_line(level, time.time_ns() // 1000, HOST_LOGGER, text).rstrip(b"\n")
+        line = host_line(level, text)
         self._lines.append(line)
         self._bytes += len(line)
         if self._timer is None:
@@ -68,16 +64,7 @@ class AttemptLog:
         packed = self._packed(self._lines)
         self._lines = []
         self._bytes = 0
-        self._put(
-            LogChunk(
-                line_count=packed.line_count,
-                first_at_us=packed.first_at_us,
-                last_at_us=packed.last_at_us,
-                levels=packed.levels,
-                compressed=packed.compressed,
-                body=packed.body,
-            )
-        )
+        self._put(packed)
 
     def close(self) -> None:
         """Send what is there, with the exact count of what was dropped."""
@@ -89,15 +76,15 @@ class AttemptLog:
             )
         self.flush()
 
-    def _packed(self, lines: list[bytes]) -> PackedLines:
+    def _packed(self, lines: list[bytes]) -> LogChunk:
         try:
-            return pack_lines(lines)
+            return LogChunk.of_lines(lines)
         except (ValueError, IndexError):  # code in the worker has scribbled over the memory that they came through
             whole = [line for line in lines if _is_whole(line)]
             lost = len(lines) - len(whole)
             said = "1 line of the log was" if lost == 1 else f"{lost} lines of the log were"
             text = f"{said} damaged in the worker's memory and {'is' if lost == 1 else 'are'} lost"
-            return pack_lines([*whole, encode_line(40, time.time_ns() // 1000, HOST_LOGGER, text)])
+            return LogChunk.of_lines([*whole, host_line(40, text)])
 
     def _within_bounds(self, lines: Sequence[bytes]) -> list[bytes]:
         kept = []

@@ -6,11 +6,14 @@ import errno
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from outbox_driver import KEY, Clock, acknowledge, chunk, deliver_all, finished, order
+from outbox_driver import KEY, Clock, acknowledge, chunk, deliver_all, finished, order, started
 
+from nomaflow_api.v1.log_lines import decode_line
+from nomaflow_host.attempts import Progress
 from nomaflow_host.outbox import Outbox, SpillStore
 from nomaflow_host.outbox.spill import Segment
 
@@ -158,8 +161,35 @@ def test_a_truncated_spill_file_is_an_error(tmp_path: Path) -> None:
     store = SpillStore(directory=tmp_path)
     segment = store.open_segment(1)
     assert isinstance(segment, Segment)
-    segment.append(json.dumps("x").encode())
+    segment.append(json.dumps("x").encode(), lines=1)
     os.truncate(next(tmp_path.glob("*.events")), 1)
     with pytest.raises(OSError, match="truncated"):
         segment.read(1)
     segment.close()
+
+
+def test_what_a_file_does_not_give_back_is_told_with_its_count(make: Callable[..., Outbox], tmp_path: Path) -> None:
+    """A line stands for each chunk that cannot be read; start, outcome and what can be read are as they were."""
+    outbox = make(memory_cap_bytes=0)
+    outbox.accept(order())
+    outbox.started(KEY, started())
+    for number in range(20):
+        outbox.log(KEY, replace(chunk(b"%d" % number + b"." * (1 << 20)), line_count=number))
+    outbox.progress(KEY, Progress(at_us=0, done=1.0))
+    outbox.finished(KEY, finished())
+    first, _, third = sorted((tmp_path / "spill").glob("*.events"), key=lambda file: file.stat().st_mtime_ns)
+    os.truncate(first, (1 << 20) + 100)
+    os.truncate(third, 0)
+    got = deliver_all(outbox)[KEY]
+    assert len(got) == 23
+    assert got[0] == b"started 7"
+    assert got[-1] == b"finished SUCCEEDED  "
+    assert got[1].startswith(b"0.")
+    held = [event for event in got[1:21] if event[:1].isdigit()]
+    lost = [decode_line(event).message for event in got[2:22] if event[:1] == b"["]
+    counts = [int(message.split()[1]) for message in lost if "of the log" in message]
+    assert sorted([*(int(event.partition(b".")[0]) for event in held), *counts]) == list(range(20))
+    assert len(held) >= 8
+    assert "lost: a report of progress" in lost[-1]
+    assert all("was truncated by someone else" in message for message in lost)
+    assert not list((tmp_path / "spill").glob("*.events"))
