@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
+import logging
 import os
 import platform
 import resource
@@ -18,13 +19,15 @@ from nomaflow_host.errors import HostError, ProjectError
 from nomaflow_host.generation import manifest_bytes
 from nomaflow_host.life import HostLife
 from nomaflow_host.outbox import Outbox, SpillStore
-from nomaflow_host.project import INCARNATION_VARIABLE, Instance, InstanceLock, ProcessIdentity, Project
+from nomaflow_host.project import INCARNATION_VARIABLE, Instance, InstanceLock, ProcessIdentity, Project, put_mark
 from nomaflow_host.runner import SupervisedRunner
 from nomaflow_host.session import AddressSource, HostIdentity, HostSession, encode_event
 from nomaflow_host.settings import HostSettings
 from nomaflow_host.supervisor import ProjectLoad, Supervisor, SupervisorSettings
 
 __all__ = ["HostOptions", "print_manifest", "serve"]
+
+_log = logging.getLogger(__name__)
 
 _FILES = 65_536
 
@@ -114,7 +117,7 @@ async def serve(options: HostOptions, *, environ: Mapping[str, str]) -> int:
             sink=outbox,
             environ={**environ, INCARNATION_VARIABLE: me.incarnation},
             keep_env=(INCARNATION_VARIABLE,),
-            on_reaper=lambda reaper: lock.record(replace(me, reaper=ProcessIdentity(*reaper))),
+            on_reaper=lambda reaper: _record(lock, me, ProcessIdentity(*reaper)),
         )
         outbox.when_room(supervisor.resume_reading)
         stack.push_async_callback(supervisor.stop)
@@ -177,6 +180,17 @@ class _NoAttempts:
     def may_read(self, *, exclusive: bool) -> bool:
         """Return True: there is always room for nothing."""
         return True
+
+
+def _record(lock: InstanceLock, me: Instance, reaper: ProcessIdentity) -> None:
+    """Mark a reaper before it starts anything, and write down which it is.
+
+    :raises OSError: if that cannot be written
+    """
+    has_mark = put_mark(reaper.pid, me.mark)
+    if not has_mark:
+        _log.warning("the system takes no mark on processes: should this host be killed, lost_after_seconds decides")
+    lock.record(replace(me, reaper=reaper, mark=me.mark if has_mark else 0))
 
 
 def _identity(me: Instance, project: Project, limits: SupervisorSettings) -> HostIdentity:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from nomaflow_host.project.instance import INCARNATION_VARIABLE, Instance, InstanceLock, ProcessIdentity
 from nomaflow_host.project.jobs import JobFiles, read_job_files
+from nomaflow_host.project.mark import new_mark, put_mark
 from nomaflow_host.project.project import Project
 from nomaflow_host.project.reading import FileProblem, read_toml
 
@@ -15,6 +16,8 @@ __all__ = [
     "JobFiles",
     "ProcessIdentity",
     "Project",
+    "new_mark",
+    "put_mark",
     "read_job_files",
     "read_toml",
 ]

@@ -20,11 +20,15 @@ from pathlib import Path
 from typing import Any
 
 from nomaflow_host.errors import HostBusy
+from nomaflow_host.project.mark import marked, new_mark
 
 __all__ = ["INCARNATION_VARIABLE", "Instance", "InstanceLock", "ProcessIdentity", "machine_identity"]
 
 INCARNATION_VARIABLE = "NOMAFLOW_HOST_INCARNATION"
-"""Set in the environment of everything below a host, so that a later life finds what is left."""
+"""Set in the environment of everything below a host, so that a later life finds what is left.
+
+A step may start a process without it; what proves that nothing is left is the mark, which none can shed.
+"""
 
 _FILE = "instance.json"
 _REAPER_SECONDS = 3.0
@@ -66,6 +70,7 @@ class Instance:
     :param machine_id: of the machine; empty where it has none
     :param pid_namespace: processes of another one cannot be looked for
     :param ended: earlier incarnations that are provably over, newest last
+    :param mark: borne by every process below its reaper; 0 where the system takes none
     """
 
     incarnation: str
@@ -75,6 +80,7 @@ class Instance:
     main: ProcessIdentity
     reaper: ProcessIdentity | None = None
     ended: tuple[str, ...] = ()
+    mark: int = 0
 
     @classmethod
     def new(cls) -> Instance:
@@ -88,6 +94,7 @@ class Instance:
             machine_id=machine_id,
             pid_namespace=_pid_namespace(),
             main=me,
+            mark=new_mark(),
         )
 
 
@@ -167,17 +174,20 @@ class InstanceLock:
         reaper = data.get("reaper")
         if reaper:
             _wait_or_kill(ProcessIdentity(reaper["pid"], reaper["start_ticks"]), _REAPER_SECONDS)
-        self._remove_leftovers(data["incarnation"])
-        return True
+        mark = data.get("mark")
+        mark = mark if isinstance(mark, int) else 0
+        self._remove_leftovers(data["incarnation"], mark)
+        # Without a mark a process that has shed its environment would not have been found.
+        return bool(mark) or not reaper
 
-    def _remove_leftovers(self, incarnation: str) -> None:
+    def _remove_leftovers(self, incarnation: str, mark: int) -> None:
         marker = f"{INCARNATION_VARIABLE}={incarnation}".encode()
         deadline = time.monotonic() + _LEFTOVER_SECONDS
-        while left := list(_marked(marker)):
+        while left := [*_started_with(marker), *_bearing(mark)]:
             for process in left:
                 _kill(process)
             if time.monotonic() > deadline:
-                pids = ", ".join(str(process.pid) for process in left)
+                pids = ", ".join(sorted({str(process.pid) for process in left}))
                 raise HostBusy(
                     f"processes of this host's earlier life are left and cannot be killed: {pids}\n"
                     "  fix: end them by hand, then start the host again"
@@ -185,7 +195,12 @@ class InstanceLock:
             _wait_or_kill(left[0], 0.2)
 
 
-def _marked(marker: bytes) -> Iterable[ProcessIdentity]:
+def _bearing(mark: int) -> list[ProcessIdentity]:
+    pids = marked(mark) if mark else ()
+    return [identity for identity in map(ProcessIdentity.of, pids) if identity is not None]
+
+
+def _started_with(marker: bytes) -> Iterable[ProcessIdentity]:
     """Yield the processes, other than this one, that were started with a variable of that value."""
     for entry in os.scandir("/proc"):
         if not entry.name.isdigit() or int(entry.name) == os.getpid():

@@ -23,7 +23,9 @@ KEY = "run_1/one/1"
 WORK = """
 import asyncio
 import logging
+import subprocess
 import time
+from pathlib import Path
 
 _log = logging.getLogger(__name__)
 
@@ -49,6 +51,12 @@ def slow(*, seconds: float, ctx, **_):
 def stubborn(**_):
     while True:
         time.sleep(0.1)
+
+
+def sheds(*, pid_file, **_):
+    child = subprocess.Popen(["sleep", "600"], env={}, cwd="/", start_new_session=True)
+    Path(pid_file).write_text(str(child.pid))
+    child.wait()
 """
 JOBS = '[[jobs]]\nid = "j"\n[[jobs.steps]]\ntype = "python"\ncallable = "myapp.work:quick"\n'
 
@@ -210,14 +218,22 @@ async def test_a_killed_host_is_proved_gone_by_its_successor(
 
 
 async def test_leftovers_are_removed_where_the_reaper_was_killed_too(
-    gateway: Callable[..., Awaitable[FakeGateway]], start: Start
+    gateway: Callable[..., Awaitable[FakeGateway]], start: Start, project: Path
 ) -> None:
-    """Main process and reaper both killed: a worker that is left is found and killed before the host attaches."""
+    """Main process and reaper both killed: what is left is found, also without its environment, and killed first."""
     kernel = await gateway()
     first = await start()
-    (await kernel.session()).dispatch(KEY, callable="myapp.work:stubborn")
+    session = await kernel.session()
+    session.dispatch(KEY, callable="myapp.work:stubborn")
+    pid_file = project / "child"
+    kwargs = json.dumps({"pid_file": str(pid_file)}).encode()
+    session.dispatch("run_2/one/1", callable="myapp.work:sheds", kwargs_json=kwargs, strict_keys=["pid_file"])
     await kernel.journal.until(lambda: kernel.journal.kinds(KEY) == ["started"])
+    async with asyncio.timeout(20):
+        while not (pid_file.exists() and pid_file.read_text()):
+            await asyncio.sleep(0.01)
     below = first.tree()
+    assert int(pid_file.read_text()) in [each.pid for each in below]
     reaper = next(each for each in below if "nomaflow_host.reaper" in each.cmdline())
     first.process.send_signal(signal.SIGSTOP)
     reaper.kill()

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from nomaflow_host.errors import HostBusy
-from nomaflow_host.project import INCARNATION_VARIABLE, Instance, InstanceLock, ProcessIdentity
+from nomaflow_host.project import INCARNATION_VARIABLE, Instance, InstanceLock, ProcessIdentity, new_mark, put_mark
 
 
 @pytest.fixture
@@ -73,6 +73,57 @@ def test_leftovers_of_an_earlier_life_are_killed(tmp_path: Path, sleeper: subpro
     assert lock.acquire(Instance.new()) == ("old",)
     assert sleeper.wait(5) == -signal.SIGKILL
     lock.release()
+
+
+def test_a_leftover_that_has_shed_its_environment_is_killed(tmp_path: Path) -> None:
+    """Its children bear the mark as well, in sessions of their own, with nothing inherited but that."""
+    script = (
+        "import os, subprocess, sys\n"
+        "sys.stdin.readline()\n"
+        "child = subprocess.Popen(['sleep', '600'], env={}, start_new_session=True)\n"
+        "print(child.pid, flush=True)\n"
+        "child.wait()\n"
+    )
+    command = [sys.executable, "-c", script]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdin is not None
+        assert parent.stdout is not None
+        before = previous(reaper=ProcessIdentity(1 << 22, 5))
+        assert put_mark(parent.pid, before.mark)
+        parent.stdin.write("go\n")
+        parent.stdin.flush()
+        child = ProcessIdentity.of(int(parent.stdout.readline()))
+        assert child is not None
+        parent.kill()
+    assert child.alive
+    write(tmp_path, before)
+    lock = InstanceLock(state_dir=tmp_path)
+    assert lock.acquire(Instance.new()) == ("old",)
+    assert not child.alive
+    lock.release()
+
+
+def test_without_a_mark_nothing_is_claimed(tmp_path: Path, sleeper: subprocess.Popen[bytes]) -> None:
+    """What is found by its environment is killed even so; only a life that started nothing is over."""
+    for reaper, over in ((ProcessIdentity(1 << 22, 5), ()), (None, ("old",))):
+        write(tmp_path, previous(reaper=reaper, mark=0))
+        lock = InstanceLock(state_dir=tmp_path)
+        assert lock.acquire(Instance.new()) == over
+        lock.release()
+    assert sleeper.wait(5) == -signal.SIGKILL
+
+
+def test_a_mark_is_never_above_an_earlier_one() -> None:
+    """A host that runs in a step of another can mark its processes too."""
+    code = (
+        "from nomaflow_host.project import new_mark, put_mark\n"
+        "import os\n"
+        "marks = [mark for _ in range(3) if put_mark(os.getpid(), mark := new_mark())]\n"
+        "print(len(marks), all(marks), marks == sorted(marks, reverse=True))\n"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert said == "3 True True\n"
+    assert new_mark() != new_mark()
 
 
 def test_a_reaper_that_does_not_end_is_killed(
