@@ -91,10 +91,10 @@ def make_segment(points: Failpoints) -> type[spill.Segment]:
     class WatchedSegment(spill.Segment):
         """A spill file with failpoints."""
 
-        def append(self, data: bytes) -> None:
+        def append(self, data: bytes, *, lines: int) -> None:
             """Write one event."""
             points.hit("spill.before")
-            super().append(data)
+            super().append(data, lines=lines)
             points.hit("spill.after")
 
     return WatchedSegment

@@ -39,15 +39,6 @@ class AuthorCode:
             end_fork(error)
 
 
-class _Selector(selectors.EpollSelector):
-    forked = False
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        if self.forked:
-            end_fork(None)
-        return super().select(timeout)
-
-
 class _Forked(collections.deque[Any]):
     """Stands for the callbacks that wait on a loop, in a process that may run none of them."""
 
@@ -64,7 +55,7 @@ class WorkerLoop(asyncio.SelectorEventLoop):
     _ready: collections.deque[Any]
 
     def __init__(self) -> None:
-        self._worker_selector = _Selector()
+        self._worker_selector = selectors.EpollSelector()
         super().__init__(self._worker_selector)
         os.register_at_fork(after_in_child=self._leave)
 
@@ -76,7 +67,11 @@ class WorkerLoop(asyncio.SelectorEventLoop):
         # The callbacks of this very turn are the neighbours'; nothing public takes them off the loop.
         self._ready.clear()
         self._ready = _Forked()
-        self._worker_selector.forked = True
+        self._worker_selector.select = _end  # type: ignore[method-assign, assignment]  # costs the worker's own turns nothing
+
+
+def _end(_timeout: float | None = None) -> NoReturn:
+    end_fork(None)
 
 
 def cut_off_forks(fds: Iterable[int]) -> None:
