@@ -78,6 +78,7 @@ class Scheduler:
         self._last_monotonic = 0.0
         self._cause = _KERNEL_DOWN
         self._suspect_until_us = 0
+        self._back_to_us: int | None = None
 
     async def start(self) -> None:
         """Read the stored next fires, take in the catalogue and begin.
@@ -93,6 +94,7 @@ class Scheduler:
         try:
             await self._take_in_catalogue()
         except StoreError as error:
+            self._forget()
             _LOG.warning("could not keep the next fires, trying again: %s", error.message)
         self._task = asyncio.create_task(self._run(), name="scheduler")
 
@@ -128,15 +130,18 @@ class Scheduler:
         while not self._stopping:
             settling, self._settling = self._settling, []
             try:
-                await self._look_at_clock()
+                self._look_at_clock()
                 if self._changed:
                     await self._take_in_catalogue()
+                if self._back_to_us is not None:
+                    await self._go_back(self._back_to_us)
                 await self._fire_due()
                 failed, self._cause = False, _HELD_UP
             except KernelStopping:
                 self._stopping = True
             except StoreError as error:
                 failed = True
+                self._forget()
                 _LOG.warning("could not keep due fires, trying again: %s", error.message)
             for waiter in settling:
                 if not waiter.done():
@@ -201,18 +206,20 @@ class Scheduler:
     async def _commit(self, command: FireCommand) -> None:
         if not (command.triggers or command.unrun or command.next_fires):
             return
-        try:
-            await self._engine.fire(command)
-        except StoreError:
-            # Nothing was applied, or nobody knows: what was taken in or out of memory is read from the store again.
-            self._schedules.clear()
-            self._changed = True
-            self._suspect_until_us = max(self._suspect_until_us, self._clock.now_us())
-            raise
+        await self._engine.fire(command)
         for kept in command.next_fires:
             self._stored[(kept.job_id, kept.preset)] = (kept.next_fire_us, kept.fingerprint)
 
-    async def _look_at_clock(self) -> None:
+    def _forget(self) -> None:
+        """Have the next fires taken from what is stored: a read or a commit has failed halfway.
+
+        What was taken in or out of memory may not be kept, and nobody knows which of the due fires are.
+        """
+        self._schedules.clear()
+        self._changed = True
+        self._suspect_until_us = max(self._suspect_until_us, self._clock.now_us())
+
+    def _look_at_clock(self) -> None:
         """Take note of a wall clock that was set to another time."""
         now_us, before_us = self._clock.now_us(), self._last_wall_us
         passed = self._clock.monotonic() - self._last_monotonic
@@ -223,12 +230,16 @@ class Scheduler:
             self._cause = _CLOCK_JUMPED
         elif ahead < -_JUMP_SECONDS:
             _LOG.warning("the wall clock was set back by %.0f s", -ahead)
+            self._suspect_until_us = max(self._suspect_until_us, before_us)
             # It may have been set right after the last look.
-            await self._go_back(now_us - int(passed * 1_000_000), before_us)
+            after_us = now_us - int(passed * 1_000_000)
+            self._back_to_us = after_us if self._back_to_us is None else min(self._back_to_us, after_us)
 
-    async def _go_back(self, after_us: int, before_us: int) -> None:
-        """Work the next fires out anew: some instants come again. Those that have fired are known by their slots."""
-        self._suspect_until_us = max(self._suspect_until_us, before_us)
+    async def _go_back(self, after_us: int) -> None:
+        """Work the next fires out anew: some instants come again. Those that have fired are known by their slots.
+
+        It is done again until it is kept.
+        """
         changes = []
         for index, (key, schedule) in enumerate(list(self._schedules.items())):
             if index % _SCHEDULES_PER_TURN == _SCHEDULES_PER_TURN - 1:
@@ -238,6 +249,7 @@ class Scheduler:
                 self._next.put(key, again)
                 changes.append(self._keep(schedule))
         await self._commit(FireCommand(next_fires=tuple(changes)))
+        self._back_to_us = None
 
     async def _fire_due(self) -> None:
         now_us = self._clock.now_us()

@@ -228,6 +228,17 @@ async def test_a_fire_at_the_very_end_of_a_pause_runs(bench: Bench) -> None:
     assert await bench.runs() == [("QUEUED", "14:14:00")]
 
 
+def fail_once(bench: Bench, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Have the store's next call of that name fail, before anything is done."""
+    real = getattr(bench.store, name)
+
+    async def failing(*args: object, **kwargs: object) -> object:
+        monkeypatch.setattr(bench.store, name, real)
+        raise StoreUnavailable("the connection broke")
+
+    monkeypatch.setattr(bench.store, name, failing)
+
+
 async def test_fires_that_a_failing_store_held_up_say_so(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """They are late for no fault of the clock: the reason is kernel_held_up, each is there once, the latest runs."""
     bench.jobs.add(job("a", schedule="* * * * *", overlap="allow"))
@@ -265,6 +276,32 @@ async def test_a_commit_whose_answer_was_lost_fires_once(bench: Bench, monkeypat
     await bench.tick(45)
     await bench.look()
     assert await bench.runs() == [("QUEUED", "14:14:00")]
+
+
+async def test_a_fire_outlives_a_failed_commit_and_then_a_failed_read(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The retry of a fire that was not kept asks what has run: where that read fails too, the fire is still owed."""
+    bench.jobs.add(job("a", schedule="* * * * *", overlap="allow"))
+    await bench.look()
+    for name in ("apply", "slots_taken"):
+        fail_once(bench, monkeypatch, name)
+    for _ in range(4):
+        await bench.tick(20)
+    assert await missed(bench) == []
+    assert await bench.runs() == [("QUEUED", "14:14:00")]
+
+
+async def test_a_clock_set_back_is_heeded_though_the_store_fails(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What comes again is worked out until it is kept: a failed commit holds no fire up until the clock catches up."""
+    bench.jobs.add(job("a", schedule="* * * * *", overlap="allow"))
+    await bench.look()
+    await bench.tick(60)
+    bench.clock.wall_us -= 3600 * 1_000_000
+    fail_once(bench, monkeypatch, "apply")
+    for _ in range(3):
+        await bench.tick(30)
+    assert [at for _, at in await bench.runs()] == ["14:14:00", "13:15:00"]
 
 
 async def test_other_zone_data_loses_no_fire_that_was_due(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
