@@ -67,12 +67,14 @@ class ApplyResult:
     :param duplicates: run id of a refused QueueRun → what it collided with
     :param lost: indices of transitions whose state had moved on (and of those dropped with a duplicate)
     :param dropped: those of ``lost`` that went with a duplicate, as was to be expected
+    :param unfolded: run id of a FoldRun whose row was gone → that of the row made in its place
     :param events: the events appended, in order
     """
 
     duplicates: Mapping[str, DuplicateRun] = field(default_factory=dict)
     lost: frozenset[int] = frozenset()
     dropped: frozenset[int] = frozenset()
+    unfolded: Mapping[str, str] = field(default_factory=dict)
     events: Sequence[EventRecord] = ()
 
 

@@ -171,6 +171,27 @@ def test_a_host_is_frozen_for_longer_than_the_grace(system: FaultSystem, host: H
     assert (now.state, now.reason, now.steps) == (lost.state, lost.reason, lost.steps)
 
 
+def test_a_step_that_was_given_up_and_runs_on(system: FaultSystem, host: HostProcess) -> None:
+    """Thawed with its host it logs and works on; the run is LOST, and its result is known once it comes."""
+    work = system.work("given_up_soon").under_way()
+    os.kill(host.pid, signal.SIGSTOP)
+    try:
+        lost = system.end(work.run_id)
+        assert lost.steps[0].last.state == "LOST"
+        frozen = system.last_event()
+    finally:
+        os.kill(host.pid, signal.SIGCONT)
+    system.until_state("team", "ATTACHED")
+    work.goes_on()
+    work.until.touch()
+    late = system.events(frozen, lambda event: event.kind == "attempt.late_result")[-1]
+    (end,) = work.ledger.entries("end")
+    assert (late.run_id, late.data["state"], late.data["rows_affected"]) == (work.run_id, "SUCCEEDED", end["count"])
+    assert len(work.ledger.entries("start")) == 1
+    now = system.run(work.run_id)
+    assert (now.state, now.reason, now.steps) == (lost.state, lost.reason, lost.steps)
+
+
 def test_a_machine_is_started_anew(system: FaultSystem, host: HostProcess) -> None:
     """After a reboot the attempts have failed with the machine, and a stranger with a pid of then is left alone."""
     work = system.work("sync_ticks").under_way()

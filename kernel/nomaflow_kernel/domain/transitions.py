@@ -57,11 +57,15 @@ class QueueRun:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FoldRun:
-    """Widen the fold of a SKIPPED or MISSED row by one or more fires. No event."""
+    """Widen the fold of a SKIPPED or MISSED row by one or more fires. No event.
+
+    :param otherwise: records the fires where the row is gone, as retention may have removed it
+    """
 
     run_id: str
     last_us: int
     add_count: int
+    otherwise: QueueRun
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -177,7 +177,7 @@ class Engine:
                     _LOG.warning("the fire %s was refused: %s", request.slot, outcome.message)
                     triggering.record_unrun(self._state, batch, _refused(request, outcome))
 
-        await self._loop.ask(decide)
+        await self._loop.ask(decide, lambda result, _: triggering.settle_folds(self._state, result))
 
     def pause_of(self, job_id: str, host: str, at_us: int | None = None) -> PauseRecord | None:
         """Return the pause that holds a job up, now or at an instant, or None."""

@@ -152,11 +152,13 @@ def _answer_ended(state: EngineState, batch: Batch, incarnation: str, told: Atte
     last_seq = told.first_seq + len(told.events) - 1
     if last_seq <= ended.final_seq:
         return AttemptAck(attempt_key=told.attempt_key, acknowledged_seq=ended.final_seq)
-    for event in told.events:
-        if isinstance(event, ReportedFinished):
-            _note_late_result(batch, told.attempt_key, ended, event)
-            break
+    finished = next((event for event in told.events if isinstance(event, ReportedFinished)), None)
     lost = ended.state is AttemptState.LOST
+    if finished is not None:
+        _note_late_result(batch, told.attempt_key, ended, finished)
+    elif lost and not ended.retry_on_lost:
+        # Its code may run on, and its result is still wanted: a host that were fenced now would never tell it.
+        return AttemptAck(attempt_key=told.attempt_key, acknowledged_seq=last_seq)
     return _refuse(
         told,
         AckStatus.FENCED if lost else AckStatus.CONFLICT,

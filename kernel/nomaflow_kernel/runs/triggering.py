@@ -33,6 +33,7 @@ __all__ = [
     "refused_for_duplicates",
     "repeated",
     "settle_duplicates",
+    "settle_folds",
     "trigger",
 ]
 
@@ -202,11 +203,12 @@ def _fold(
     """Record fires that do not run: in the row of the ones just before them, if that is for the same reason."""
     key = (job.job_id, command.preset)
     last = state.last_folds.get(key)
-    if last is not None and (last.state, last.code) == (run_state, reason.code):
-        batch.add(FoldRun(run_id=last.run_id, last_us=fold.last_us, add_count=fold.count))
-        return last.run_id
     record = replace(_record(state, batch, command, job, run_state, reason), fold=fold, finished_at_us=batch.now_us)
-    batch.add(QueueRun(run=record, definition_json=job.definition_json))
+    row = QueueRun(run=record, definition_json=job.definition_json)
+    if last is not None and (last.state, last.code) == (run_state, reason.code):
+        batch.add(FoldRun(run_id=last.run_id, last_us=fold.last_us, add_count=fold.count, otherwise=row))
+        return last.run_id
+    batch.add(row)
     state.last_folds[key] = LastFold(record.run_id, run_state, reason.code)
     return record.run_id
 
@@ -277,6 +279,14 @@ def record_unrun(state: EngineState, batch: Batch, command: UnrunCommand) -> str
         job_id=command.job_id, kind=TriggerKind.CRON, preset=command.preset, by="schedule", at_us=command.fold.first_us
     )
     return _fold(state, batch, cron, job, RunState.MISSED, command.reason, command.fold)
+
+
+def settle_folds(state: EngineState, result: ApplyResult) -> None:
+    """Have the next fires fold into the rows that were made in the place of those that were gone."""
+    for schedule, fold in list(state.last_folds.items()):
+        made = result.unfolded.get(fold.run_id)
+        if made is not None:
+            state.last_folds[schedule] = replace(fold, run_id=made)
 
 
 def settle_duplicates(

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from nomaflow_kernel.domain.ids import RunIds
+from nomaflow_kernel.domain.reasons import Reason
 from nomaflow_kernel.domain.records import (
     AttemptRecord,
+    Fold,
     LogChunkRecord,
     RunRecord,
     RunRequest,
@@ -19,6 +21,7 @@ from nomaflow_kernel.domain.transitions import (
     DispatchAttempt,
     FinishAttempt,
     FinishRun,
+    FoldRun,
     OpenAttempt,
     QueueRun,
     RecordReport,
@@ -44,6 +47,9 @@ class Ids:
         return self._ids.new()
 
 
+_ROWS = Ids()
+
+
 def record(run_id: str, **changes: Any) -> RunRecord:
     """Return a QUEUED run."""
     fields: dict[str, Any] = {
@@ -60,6 +66,13 @@ def record(run_id: str, **changes: Any) -> RunRecord:
 
 def queue(run_id: str, *, definition: str = '{"id":"nightly"}', **changes: Any) -> QueueRun:
     return QueueRun(run=record(run_id, **changes), definition_json=definition)
+
+
+def folded(run_id: str, last_us: int, *, count: int = 1) -> FoldRun:
+    why = Reason("overlap", "another run is active")
+    fold = Fold(first_us=last_us, last_us=last_us, count=count)
+    row = queue(_ROWS.new(), state=RunState.SKIPPED, reason=why, fold=fold, finished_at_us=last_us)
+    return FoldRun(run_id=run_id, last_us=last_us, add_count=count, otherwise=row)
 
 
 def start(run_id: str, *, job_id: str = "nightly") -> StartRun:

@@ -11,6 +11,7 @@ from store_histories import (
     dispatched,
     finish,
     finished,
+    folded,
     logged,
     opened,
     queue,
@@ -20,7 +21,7 @@ from store_histories import (
 )
 
 from nomaflow_kernel.domain.reasons import Reason
-from nomaflow_kernel.domain.records import Ancestor, CancelRequest, Fold, RunRequest, RunTrigger, TriggerKind
+from nomaflow_kernel.domain.records import Ancestor, CancelRequest, RunRequest, RunTrigger, TriggerKind
 from nomaflow_kernel.domain.states import (
     ATTEMPT_TERMINAL,
     ATTEMPT_TRANSITIONS,
@@ -30,7 +31,6 @@ from nomaflow_kernel.domain.states import (
     RunState,
 )
 from nomaflow_kernel.domain.transitions import (
-    FoldRun,
     Notice,
     RequestCancel,
     SetNextFire,
@@ -132,7 +132,7 @@ async def test_terminal_runs_never_change(store: SqlStore) -> None:
         attacks = [
             start(run_id),
             RequestCancel(run_id=run_id, job_id="nightly", cancel=CancelRequest(at_us=1, by="eve", why="")),
-            FoldRun(run_id=run_id, last_us=1, add_count=1),
+            folded(run_id, 1),
             *(finish(run_id, other, error="late") for other in RunState),
         ]
         for attack in attacks:
@@ -331,17 +331,6 @@ async def test_any_text_a_program_can_produce_is_kept(store: SqlStore) -> None:
     assert events[0].data == {"progress": "not json \x00"}
 
 
-async def test_skipped_fires_fold_and_waiting_runs_say_why(store: SqlStore) -> None:
-    """A SKIPPED row is terminal from birth and widens; a waiting run's reason is cleared when it starts."""
-    skipped, waiting = ids.new(), ids.new()
-    why = Reason("overlap", "another run is active")
-    born = queue(skipped, state=RunState.SKIPPED, reason=why, fold=Fold(first_us=1, last_us=1, count=1))
-    result = await store.apply([born, queue(waiting), FoldRun(run_id=skipped, last_us=5, add_count=2)], at_us=T0)
-    assert (result.events[0].kind, result.events[0].reason) == ("run.finished", why)
-    assert result.events[0].data == {"rows_affected": None, "error": "", "trigger": "api", "by": "ann"}
-    assert (await detail(store, skipped)).run.fold == Fold(first_us=1, last_us=5, count=3)
-
-
 async def test_the_step_in_progress_is_named_until_the_end(store: SqlStore) -> None:
     """A run names the step that was opened last, and none when it is terminal."""
     run_id = ids.new()
@@ -377,15 +366,3 @@ async def test_every_trigger_kind_is_kept(store: SqlStore) -> None:
         run_id = ids.new()
         await store.apply([queue(run_id, trigger=RunTrigger(kind=kind, by="x", at_us=1))], at_us=T0)
         assert (await detail(store, run_id)).run.trigger == RunTrigger(kind=kind, by="x", at_us=1)
-
-
-async def test_a_fire_that_is_recorded_late_moves_nothing_back(store: SqlStore) -> None:
-    """The row of fires that did not run ends with the newest of them, in whatever order they were recorded."""
-    skipped = ids.new()
-    why = Reason("overlap", "another run is active")
-    fold = Fold(first_us=1, last_us=9, count=1)
-    await store.apply([queue(skipped, state=RunState.SKIPPED, reason=why, fold=fold, finished_at_us=9)], at_us=T0)
-    await store.apply([FoldRun(run_id=skipped, last_us=4, add_count=1)], at_us=T0)
-    run = (await detail(store, skipped)).run
-    assert run.fold == Fold(first_us=1, last_us=9, count=2)
-    assert run.finished_at_us == 9

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from rig import Rig, job
+import pytest
+from rig import Rig, finished, job
+from test_hosts import held, log
 
+from nomaflow_kernel.domain.hosting import AckStatus, VerdictAction
 from nomaflow_kernel.domain.states import AttemptState
 
 
@@ -23,3 +26,43 @@ async def test_an_attempt_is_given_up_after_the_grace_and_the_margin_and_not_bef
     within = int(rig.settings.grace_seconds + rig.settings.grace_margin_seconds) - 1
     assert all(states == [AttemptState.RUNNING] for states in seen[:within]), seen
     assert seen[-1] == [AttemptState.LOST, AttemptState.DISPATCHED]
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_a_lost_attempt_that_goes_on_is_heard_out(rig: Rig, restarted: bool) -> None:
+    """What its code logs after the thaw is let go by, until its result comes and is kept; a restart changes nothing."""
+    rig.jobs.add(job("a"))
+    host = await rig.host()
+    run_id = (await rig.trigger("a")).run_id
+    key = (await host.dispatch()).attempt_key
+    await host.start(key)
+    host.silent = True
+    await rig.advance(12)
+    host.silent = False
+    before = await rig.detail(run_id)
+    if restarted:
+        await rig.restart()
+    [verdict] = await host.attach(inventory=[held(key, last_seq=4)])
+    assert (verdict.action, verdict.acknowledged_seq) == (VerdictAction.KEEP, 1)
+    for first_seq in (2, 3):
+        ack = await host.report(key, log(2), log(1), first_seq=first_seq)
+        assert (ack.status, ack.acknowledged_seq) == (AckStatus.OK, first_seq + 1)
+    ack = await host.report(key, log(1), finished(rows_affected=7), first_seq=5)
+    assert ack.status is AckStatus.FENCED
+    late = [event.data["rows_affected"] for event in await rig.events(run_id) if event.kind == "attempt.late_result"]
+    assert late == [7]
+    after = await rig.detail(run_id)
+    assert (after.run.state, after.run.log_lines) == (before.run.state, before.run.log_lines)
+    assert [attempt.state for attempt in after.attempts] == [AttemptState.LOST]
+
+
+async def test_a_lost_attempt_that_is_tried_again_is_not_heard_out(rig: Rig) -> None:
+    """Its host is told to forget it at its first word, and so kills what still runs."""
+    rig.jobs.add(job("a", retry_on_lost=True))
+    host = await rig.host()
+    await rig.trigger("a")
+    key = (await host.dispatch()).attempt_key
+    await host.start(key)
+    host.silent = True
+    await rig.advance(12)
+    assert (await host.report(key, log(1), first_seq=2)).status is AckStatus.FENCED

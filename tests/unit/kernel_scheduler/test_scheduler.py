@@ -332,6 +332,23 @@ async def test_a_long_downtime_of_a_frequent_schedule_is_counted_exactly(bench: 
     assert (code, first, count + on_time) == ("kernel_down", "14:13:21", 3_000)
 
 
+async def test_fires_go_on_where_the_row_they_fold_into_was_pruned(bench: Bench) -> None:
+    """They are in a new row, the next ones with them, and nothing is read anew for that."""
+    bench.jobs.add(job("a", schedule="* * * * *"))
+    await bench.look()
+    await bench.trigger("a")
+    await bench.tick(60)
+    await bench.tick(60)
+    rebuilt = bench.engine._state.rebuilt
+    far = bench.clock.now_us() + 3600 * 1_000_000
+    assert await bench.store.prune(job_id="a", keep_runs=None, before_us=far, limit=10) == 1
+    await bench.tick(60)
+    await bench.tick(60)
+    page = await bench.store.list_runs(RunFilter(states=(RunState.SKIPPED,)), before="", limit=10)
+    assert [run.fold.count for run in page.runs if run.fold] == [2]
+    assert bench.engine._state.rebuilt == rebuilt
+
+
 async def test_a_refused_fire_leaves_a_row(bench: Bench) -> None:
     """A fire that the kernel cannot accept is MISSED with what refused it."""
     bench.jobs.add(job("a", schedule="* * * * *", overlap="allow"))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+from sqlalchemy import bindparam, select
 
 from nomaflow_kernel.domain.records import EventRecord
 from nomaflow_kernel.domain.transitions import (
@@ -13,6 +15,7 @@ from nomaflow_kernel.domain.transitions import (
     DispatchAttempt,
     FinishAttempt,
     FinishRun,
+    FoldRun,
     OpenAttempt,
     QueueRun,
     RecordReport,
@@ -41,6 +44,8 @@ _TOUCH_RUN = BulkStatement.parse(
     " WHERE run_id = {text}"
 )
 
+_RUN_EXISTS = select(schema.runs.c.run_id).where(schema.runs.c.run_id == bindparam("run_id"))
+
 _CHAINED = frozenset({StartRun, StartAttempt, FinishAttempt, OpenAttempt, DispatchAttempt, FinishRun})
 """Kinds that build on each other: when one of a run is lost, the later ones of that run in the batch are lost too."""
 
@@ -57,9 +62,15 @@ class _Item:
 
 @dataclass(slots=True)
 class _Losses:
-    """What could not be applied, gathered one by one."""
+    """What could not be applied, gathered one by one.
+
+    :param unfolded: run id of a fold whose row is gone → what made the row in its place
+    :param in_place: index → what was applied instead
+    """
 
     duplicates: dict[str, DuplicateRun] = field(default_factory=dict)
+    unfolded: dict[str, QueueRun] = field(default_factory=dict)
+    in_place: dict[int, Transition] = field(default_factory=dict)
     lost: set[int] = field(default_factory=set)
     dropped: set[int] = field(default_factory=set)
     dropped_runs: set[str] = field(default_factory=set)
@@ -94,12 +105,14 @@ def apply_transitions(session: WriteSession, transitions: Sequence[Transition], 
         run(connection, "ROLLBACK TO SAVEPOINT batch")
         losses = _apply_one_by_one(session, items)
     run(connection, "RELEASE SAVEPOINT batch")
-    events = _append_events(session, transitions, losses.lost, at_us=at_us)
-    _touch_runs(session, transitions, losses.lost, events)
+    done = [losses.in_place.get(index, transition) for index, transition in enumerate(transitions)]
+    events = _append_events(session, done, losses.lost, at_us=at_us)
+    _touch_runs(session, done, losses.lost, events)
     return ApplyResult(
         duplicates=losses.duplicates,
         lost=frozenset(losses.lost),
         dropped=frozenset(losses.dropped),
+        unfolded={gone: made.run.run_id for gone, made in losses.unfolded.items()},
         events=events,
     )
 
@@ -192,8 +205,25 @@ def _apply_one_by_one(session: WriteSession, items: Mapping[type[Any], Sequence[
         queued.add(run_id)
     rest = [item for kind, some in items.items() if kind is not QueueRun for item in some]
     for item in sorted(rest, key=lambda item: item.indices):
-        _change_one(session, item, losses)
+        _change_one(session, _fold_elsewhere(session, item, losses), losses)
     return losses
+
+
+def _fold_elsewhere(session: WriteSession, item: _Item, losses: _Losses) -> _Item:
+    """Return what records fires whose row is gone: a row in its place, and changes of that one from then on."""
+    fold = item.transition
+    if not isinstance(fold, FoldRun) or losses.drops(item):
+        return item
+    made = losses.unfolded.get(fold.run_id)
+    if made is not None:
+        return _Item(item.indices, replace(fold, run_id=made.run.run_id))
+    if session.connection.execute(_RUN_EXISTS, {"run_id": fold.run_id}).first() is not None:
+        return item
+    losses.unfolded[fold.run_id] = fold.otherwise
+    losses.in_place.update(dict.fromkeys(item.indices, fold.otherwise))
+    instead = _Item(item.indices, fold.otherwise)
+    _store_definitions(session, (instead,))
+    return instead
 
 
 def _change_one(session: WriteSession, item: _Item, losses: _Losses) -> None:
