@@ -38,10 +38,16 @@ class Instance:
         """Whether new work may go to it."""
         return (
             self.link is not None
+            and self.has_code
             and not self.unreachable
             and not self.heartbeat.draining
             and not self.heartbeat.saturated
         )
+
+    @property
+    def has_code(self) -> bool:
+        """Whether a generation of plugin code serves; a host whose first load failed has none until a reload."""
+        return bool(self.heartbeat.generation or (self.hello is not None and self.hello.generation))
 
     def free(self, *, exclusive: bool) -> int:
         """Return how many more attempts of that kind it takes."""

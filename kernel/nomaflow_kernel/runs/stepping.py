@@ -33,7 +33,8 @@ __all__ = [
 UNCOUNTED_REASONS = frozenset({"host_refused"})
 """Failures that are not the code's and use up no attempt."""
 
-_REFUSED_DELAY_SECONDS = 0.2
+_REFUSED_DELAY_SECONDS, _LONGEST_REFUSED_DELAY_SECONDS = 0.2, 30.0
+"""Each refusal of a step makes a row: a host that goes on refusing is asked ever more seldom."""
 
 _LOST_TRIES = 3
 """With retry_on_lost a step is tried at least this often before a row of losses fails the run."""
@@ -230,7 +231,7 @@ def _open_next_try(state: EngineState, batch: Batch, run: ActiveRun, ended: Curr
     code = outcome.reason.code if outcome.reason else ""
     again = run.definition.retry_on_lost
     if code in UNCOUNTED_REASONS or (outcome.innocent and again):
-        delay = _REFUSED_DELAY_SECONDS if code in UNCOUNTED_REASONS else 0.0
+        delay = _refused_delay(ended.number - ended.tries) if code in UNCOUNTED_REASONS else 0.0
         _open_attempt(state, batch, run, number=ended.number + 1, tries=ended.tries, delay_seconds=delay)
         return True
     lost = outcome.state is AttemptState.LOST
@@ -241,6 +242,10 @@ def _open_next_try(state: EngineState, batch: Batch, run: ActiveRun, ended: Curr
     if lost:
         return False
     return code != "job_timed_out" and _retry_by_policy(state, batch, run, ended, outcome)
+
+
+def _refused_delay(refusals: int) -> float:
+    return min(_REFUSED_DELAY_SECONDS * 2.0 ** min(refusals, 16), _LONGEST_REFUSED_DELAY_SECONDS)
 
 
 def _retry_by_policy(state: EngineState, batch: Batch, run: ActiveRun, ended: CurrentAttempt, outcome: Outcome) -> bool:

@@ -114,11 +114,13 @@ class PlayedHost:
 
     _numbers = itertools.count(1)
 
-    def __init__(self, rig: Rig, *, host: str = "demo", max_async: int = 10, max_sync: int = 2) -> None:
+    def __init__(
+        self, rig: Rig, *, host: str = "demo", max_async: int = 10, max_sync: int = 2, generation: int = 1
+    ) -> None:
         self.rig = rig
         self.host = host
         self.incarnation = f"inc-{next(self._numbers)}"
-        self.max_async, self.max_sync = max_async, max_sync
+        self.max_async, self.max_sync, self.generation = max_async, max_sync, generation
         self.orders: list[DispatchOrder | CancelOrder] = []
         self.ended: list[str] = []
         self.silent = False
@@ -143,7 +145,7 @@ class PlayedHost:
             machine="machine",
             pid=4242,
             version="0.1.0",
-            generation=1,
+            generation=self.generation,
             manifest_digest="sha256:0",
             max_async=self.max_async,
             max_sync=self.max_sync,

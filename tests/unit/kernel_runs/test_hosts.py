@@ -9,6 +9,7 @@ from nomaflow_kernel.domain.hosting import (
     AckStatus,
     AttemptReport,
     CancelOrder,
+    HeartbeatInfo,
     HeldAttempt,
     ReportedLog,
     VerdictAction,
@@ -332,3 +333,18 @@ async def test_cancel_while_queued_and_in_backoff_is_immediate(rig: Rig) -> None
     assert (detail.run.state, detail.attempts[-1].state) == (RunState.CANCELED, AttemptState.CANCELED)
     await rig.advance(100)
     assert len(host.orders) == 1
+
+
+async def test_a_host_without_code_gets_nothing_until_it_has_some(rig: Rig) -> None:
+    """One whose first load failed would refuse every step; a run waits for it, in one row, and goes on at a reload."""
+    rig.jobs.add(job("a"))
+    host = await rig.host(generation=0)
+    run_id = (await rig.trigger("a")).run_id
+    await rig.advance(1)
+    assert (await rig.detail(run_id)).attempts == []
+    reason = rig.engine.waiting_reason(run_id)
+    assert reason is not None
+    assert reason.code == "waiting_for_host"
+    rig.engine.heartbeat(host.incarnation, HeartbeatInfo(generation=1))
+    await host.finish((await host.dispatch()).attempt_key)
+    assert await rig.state(run_id) is RunState.SUCCEEDED

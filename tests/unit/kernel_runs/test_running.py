@@ -179,6 +179,23 @@ async def test_a_refused_dispatch_uses_up_no_attempt(rig: Rig) -> None:
     assert await rig.state(run_id) is RunState.SUCCEEDED
 
 
+async def test_a_host_that_goes_on_refusing_is_asked_ever_more_seldom(rig: Rig) -> None:
+    """Each refusal is a row of the history: minutes of them make a few; it is asked again all the while."""
+    rig.jobs.add(job("a"))
+    host = await rig.host()
+    run_id = (await rig.trigger("a")).run_id
+    answered = 0
+    for _ in range(300):
+        await rig.advance(1)
+        if len(host.orders) > answered:
+            answered = len(host.orders)
+            await host.report((await host.dispatch(answered)).attempt_key, failed("host_refused"))
+    assert 10 < len((await rig.detail(run_id)).attempts) < 20
+    await rig.advance(30)
+    await host.finish((await host.dispatch(len(host.orders))).attempt_key)
+    assert await rig.state(run_id) is RunState.SUCCEEDED
+
+
 async def test_layers_lie_in_their_order(rig: Rig) -> None:
     """job.params < step.op_kwargs < preset < run params < run op_kwargs; op_kwargs keys are strict."""
     preset = PresetDefinition(name="p", params={"c": "preset"}, op_kwargs={"one": {"d": "preset"}}, log_level="DEBUG")
