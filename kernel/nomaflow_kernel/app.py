@@ -150,7 +150,8 @@ class Kernel:
                 epoch=info.epoch,
                 store=info.kind,
                 started_at_us=clock.now_us(),
-                project=str(self._settings.project),
+                # A name may be any bytes, and what goes over the wire is text.
+                project=os.fsencode(self._settings.project).decode(errors="backslashreplace"),
             ),
         )
         return build_server(

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import ipaddress
 import os
+import re
 import socket
 import stat
 from collections.abc import Mapping
@@ -24,6 +25,8 @@ __all__ = [
 ]
 
 _SOCKET_PATH_BYTES = 107
+_NOT_IN_ADDRESSES = re.compile(r"[?#%,\x00-\x1f\x7f\ud800-\udfff]")
+"""gRPC reads an address as a URI, and a comma in it as the end of one of several."""
 _PROBE_SECONDS = 2.0
 
 
@@ -54,6 +57,11 @@ def check_address(address: str) -> None:
                 f"the socket path {path!r} has {len(os.fsencode(path))} bytes, "
                 f"and the system takes at most {_SOCKET_PATH_BYTES}; choose a shorter one"
             )
+        found = _NOT_IN_ADDRESSES.search(path)
+        if found is not None:
+            raise AddressRefused(
+                f"the socket path {path!r} has {found[0]!r} in it, which an address cannot have; choose another path"
+            )
         return
     host, colon, port = address.rpartition(":")
     if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > 65_535:
@@ -77,12 +85,12 @@ def _is_loopback(host: str) -> bool:
 def default_socket(project: Path, environ: Mapping[str, str]) -> str:
     """Return the address of a project's own Unix socket, its 0700 directory made.
 
-    Where the path in the project is too long for a socket, it lies in a private directory of the user.
+    Where the path in the project is too long for a socket, or no address, it lies in a private directory of the user.
 
     :raises AddressRefused: where that directory is not the user's alone
     """
     own = project / ".nomaflow" / "run" / "kernel.sock"
-    if len(os.fsencode(own)) <= _SOCKET_PATH_BYTES:
+    if len(os.fsencode(own)) <= _SOCKET_PATH_BYTES and not _NOT_IN_ADDRESSES.search(str(own)):
         private_directory(own.parent)
         return f"unix:{own}"
     runtime = environ.get("XDG_RUNTIME_DIR")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import quote
 
 from nomaflow_kernel.catalogue import Problem, parse_toml_file
 from nomaflow_kernel.catalogue.problems import Place
@@ -73,7 +75,7 @@ class KernelSettings:
     @property
     def store(self) -> str:
         """The store's URL."""
-        return self.store_url or f"sqlite:///{self.state_dir / 'kernel.db'}"
+        return self.store_url or f"sqlite:///{_in_url(self.state_dir / 'kernel.db')}"
 
 
 def read_settings(argv: Sequence[str], environ: Mapping[str, str]) -> KernelSettings:
@@ -121,7 +123,12 @@ def _store_url(url: str, project: Path) -> str:
     scheme, found, path = url.partition(":///")
     if not found or not scheme.startswith("sqlite") or path.startswith(("/", ":memory:")) or not path:
         return url
-    return f"{scheme}:///{project / path}"
+    return f"{scheme}:///{_in_url(project)}/{path}"
+
+
+def _in_url(path: Path) -> str:
+    """Return a path as it is written in a URL: what follows a question mark would be options."""
+    return quote(os.fsencode(path))
 
 
 def _listed(text: str) -> tuple[str, ...]:

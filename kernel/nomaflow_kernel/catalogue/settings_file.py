@@ -50,7 +50,9 @@ class KernelSection(Entry):
         le=3600,
     )
     store: str = key(
-        "", "URL of the history, `sqlite:///PATH` or `postgresql+asyncpg://…`. Empty: SQLite in `.nomaflow/`."
+        "",
+        "URL of the history, `sqlite:///PATH` or `postgresql+asyncpg://…`. A relative PATH begins at the project's "
+        "folder; `%3F` stands for a question mark in it, `%25` for a percent sign. Empty: SQLite in `.nomaflow/`.",
     )
     jobs_file: str = key("", "A jobs.toml that the kernel itself reads. Empty: jobs come from hosts only.")
     heartbeat_seconds: float = seconds(5.0, "How often hosts show that they are alive.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from urllib.parse import unquote_to_bytes
 
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
@@ -26,7 +27,7 @@ def open_store(
 ) -> SqlStore:
     """Return the store that ``url`` names, not yet opened.
 
-    :param url: ``sqlite:///PATH`` (four slashes for an absolute path), or ``postgresql+asyncpg://USER:PASSWORD@HOST/NAME``
+    :param url: ``sqlite:///PATH`` (four slashes for an absolute path, ``%3F`` for a question mark in it), or ``postgresql+asyncpg://USER:PASSWORD@HOST/NAME``
     :param holder: who this kernel is, kept in the store; by default host name and process id
     :param lock_wait_seconds: how long a write waits for another process's lock before StoreBusy
     :param lease: how this kernel leads where several share a database; None: for 15 s at a time, telling nobody
@@ -37,7 +38,7 @@ def open_store(
     except ArgumentError:
         raise UnsupportedStore(url.partition("@")[0][:40], "not a database URL") from None
     holder = holder or f"{socket.gethostname()}:{os.getpid()}"
-    return SqlStore(database=_database(parsed, holder, lock_wait_seconds, lease or LeasePolicy()))
+    return SqlStore(database=_database(url, parsed, holder, lock_wait_seconds, lease or LeasePolicy()))
 
 
 def sqlite_file(url: str) -> str | None:
@@ -55,19 +56,26 @@ def sqlite_file(url: str) -> str | None:
         raise UnsupportedStore(
             parsed.render_as_string(hide_password=True), f"unknown kind of database {parsed.drivername!r}"
         )
-    if not parsed.database or parsed.database == ":memory:":
+    return _file(url)
+
+
+def _file(url: str) -> str:
+    """Return the path in a URL of SQLite. SQLAlchemy undoes its percent-encoding from 2.1 on, and not before.
+
+    :raises UnsupportedStore: where there is none
+    """
+    path = url.partition("://")[2].partition("/")[2].partition("?")[0]
+    if path in ("", ":memory:"):
         raise UnsupportedStore(url, "history must be kept in a file")
-    return parsed.database
+    return os.fsdecode(unquote_to_bytes(os.fsencode(path)))
 
 
-def _database(url: URL, holder: str, lock_wait_seconds: float, lease: LeasePolicy) -> Database:
+def _database(given: str, url: URL, holder: str, lock_wait_seconds: float, lease: LeasePolicy) -> Database:
     shown = url.render_as_string(hide_password=True)
     if url.drivername in ("sqlite", "sqlite+aiosqlite"):
-        if not url.database or url.database == ":memory:":
-            raise UnsupportedStore(shown, "history must be kept in a file")
         from nomaflow_kernel.store.sqlite import SqliteDatabase
 
-        return SqliteDatabase(path=url.database, holder=holder, lock_wait_seconds=lock_wait_seconds)
+        return SqliteDatabase(path=_file(given), holder=holder, lock_wait_seconds=lock_wait_seconds)
     if url.drivername in ("postgresql", "postgresql+asyncpg"):
         # Imported here: a kernel on SQLite need not have asyncpg.
         from nomaflow_kernel.store.postgres import PostgresDatabase

@@ -70,6 +70,26 @@ async def test_nobody_waits_twice_for_one_lock(rig: Rig, monkeypatch: pytest.Mon
     assert rig.engine.instances() == []
 
 
+async def test_waiting_runs_that_could_not_be_read_are_read_again(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a restart what a run needs is read when its turn has come; where that fails once, it starts later."""
+    rig.jobs.add(job("a"))
+    run_id = (await rig.trigger("a")).run_id
+    await rig.restart()
+    real: Any = rig.store.run_details
+    asked: list[object] = []
+
+    async def failing(run_ids: Any) -> Any:
+        monkeypatch.setattr(rig.store, "run_details", real)
+        asked.append(list(run_ids))
+        raise StoreUnavailable("the connection broke")
+
+    monkeypatch.setattr(rig.store, "run_details", failing)
+    host = PlayedHost(rig)
+    await host.attach()
+    assert (await host.dispatch()).run_id == run_id
+    assert asked == [[run_id]]
+
+
 async def test_trouble_is_told_also_where_nobody_asked(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """Work of the engine's own that could not be stored is told to who looks after the kernel's health."""
     host = await rig.host()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -14,6 +17,7 @@ from nomaflow_kernel.store.migrate import migrate, take_over
 from nomaflow_kernel.store.operations.scheduling import set_pause
 from nomaflow_kernel.store.session import KnownDigests, WriteSession
 from nomaflow_kernel.store.sqlite_connections import create_database_file, writing_engine
+from nomaflow_kernel.store.sqlite_writer import SqliteWriter
 from nomaflow_kernel.store.transaction import CommitInDoubt, commit_batch
 
 
@@ -30,8 +34,8 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
     made.dispose()
 
 
-def _lose_connection(engine: Engine, *, after_commit: bool) -> None:
-    """Have the next commit lose its connection, before or after the database has done it."""
+def _lose_connection(engine: Engine, *, after_commit: bool, then: str = "SELECT 1") -> None:
+    """Have the next commit lose its connection, before or after the database has done it and a statement more."""
 
     def lose(connection: Connection) -> None:
         event.remove(engine, "commit", lose)
@@ -39,6 +43,7 @@ def _lose_connection(engine: Engine, *, after_commit: bool) -> None:
             driver = connection.connection.driver_connection
             assert driver is not None
             driver.execute("COMMIT")
+            driver.execute(then)
         raise ConnectionResetError("connection reset by peer")
 
     event.listen(engine, "commit", lose)
@@ -81,3 +86,23 @@ def test_a_kernel_that_was_replaced_meanwhile_is_fenced(engine: Engine) -> None:
             take_over(connection, holder="another")
         (outcome,) = doubt.settle(connection)
     assert isinstance(outcome.error, StaleEpoch)
+
+
+async def test_the_writer_outlives_a_commit_that_cannot_be_looked_up(tmp_path: Path) -> None:
+    """Whoever waits hears that the outcome is not known, also where the driver itself says so; then it goes on."""
+    path = str(tmp_path / "kernel.db")
+    create_database_file(path)
+    engine = writing_engine(path, lock_wait_seconds=1.0)
+    writer = SqliteWriter(make_engine=lambda: engine, holder="test")
+    await writer.start()
+    try:
+        _lose_connection(engine, after_commit=True, then="ALTER TABLE kernel RENAME TO elsewhere")
+        async with asyncio.timeout(10):
+            with pytest.raises(StoreUnavailable) as caught:
+                await writer.submit(_pause)
+            assert caught.value.outcome_unknown
+            with closing(sqlite3.connect(path)) as other:
+                other.execute("ALTER TABLE elsewhere RENAME TO kernel")
+            assert await writer.submit(_pause) == "done"
+    finally:
+        await writer.stop()

@@ -1,0 +1,73 @@
+"""Where a kernel keeps its history and listens, whatever its project is called; and a database that says nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+from kernel_process import DEADLINE, KernelProcess
+
+from nomaflow_api.v1 import kernel_service_pb2 as kernel
+
+
+@pytest.mark.parametrize("name", ["what?x=1", "10%20", 'a#b, c \'n "ü"', "no\udcfftext"])
+async def test_a_project_may_have_any_name(project: Path, name: str) -> None:
+    """Its history is in it, and its kernel is reached at the address it tells."""
+    own = project / name
+    own.mkdir()
+    process = KernelProcess(project=own, environ={"XDG_RUNTIME_DIR": str(project)})
+    try:
+        await process.start()
+        found = await process.client().GetKernel(kernel.GetKernelRequest(), timeout=DEADLINE)
+        assert found.project.startswith(f"{project}/")
+        assert (own / ".nomaflow" / "kernel.db").is_file()
+        assert {path.name for path in project.iterdir()} <= {name, "nomaflow"}
+    finally:
+        await process.close()
+
+
+async def test_a_relative_store_lies_in_the_project(project: Path) -> None:
+    """Wherever the kernel was started; what a URL writes with a percent sign is undone, in the setting's own part."""
+    own = project / "a%20b"
+    own.mkdir()
+    process = KernelProcess(project=own, flags=["--store", "sqlite:///my%20history.db"])
+    try:
+        await process.start()
+        assert (own / "my history.db").is_file()
+        assert not (own / ".nomaflow" / "kernel.db").exists()
+    finally:
+        await process.close()
+
+
+async def test_a_stop_is_heeded_while_a_database_does_not_answer(project: Path) -> None:
+    """A kernel that has not opened its store yet ends with 0 at the signal, and not with what the database comes to."""
+    asked = asyncio.Event()
+
+    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.set()
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "nomaflow_kernel", "--project", str(project),
+        "--store", f"postgresql+asyncpg://nobody@127.0.0.1:{port}/nothing",
+        stderr=asyncio.subprocess.PIPE, env=os.environ,
+    )  # fmt: skip
+    try:
+        async with asyncio.timeout(DEADLINE):
+            await asked.wait()
+            child.send_signal(signal.SIGTERM)
+            _, errors = await child.communicate()
+        assert (child.returncode, "Traceback" in errors.decode()) == (0, False), errors.decode()
+    finally:
+        if child.returncode is None:
+            child.kill()
+            await child.wait()
+        server.close()
+        await server.wait_closed()
