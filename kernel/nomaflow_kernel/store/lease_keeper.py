@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from nomaflow_kernel.store.errors import LeadLost, StaleEpoch, StoreError, StoreLed
 from nomaflow_kernel.store.failures import mapped_errors
-from nomaflow_kernel.store.leases import LeasePolicy, refuse_while_held, release_lease, renew_lease
+from nomaflow_kernel.store.leases import LeasePolicy, LeaseWatch, refuse_while_held, release_lease, renew_lease
 
 __all__ = ["LeaseKeeper", "boot_seconds"]
 
@@ -54,12 +54,12 @@ class LeaseKeeper:
         self._until = 0.0
         self._told = False
 
-    async def look(self) -> None:
+    async def look(self, watch: LeaseWatch) -> None:
         """Return where the lease is free.
 
         :raises StoreLed: where it is not
         """
-        await self._execute(refuse_while_held)
+        await self._execute(lambda connection: refuse_while_held(connection, watch))
 
     def start(self, *, term: int, asked_at: float) -> None:
         """Keep a lease that was asked for at a time of the clock."""

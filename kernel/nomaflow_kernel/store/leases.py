@@ -13,11 +13,11 @@ from sqlalchemy import Connection, text
 from nomaflow_kernel.store.errors import StaleEpoch, StoreError, StoreLed
 from nomaflow_kernel.store.holders import certainly_ended
 
-__all__ = ["LeasePolicy", "Tenure", "refuse_while_held", "release_lease", "renew_lease", "take_lease"]
+__all__ = ["LeasePolicy", "LeaseWatch", "Tenure", "refuse_while_held", "release_lease", "renew_lease", "take_lease"]
 
 _NOW = "CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint)"
 _LOOK = (
-    f"SELECT holder, process, addresses, lease_until_us - {_NOW} AS left_us"  # noqa: S608  # a constant
+    f"SELECT term, lease_until_us, holder, process, addresses, lease_until_us - {_NOW} AS left_us"  # noqa: S608  # a constant
     " FROM leadership WHERE id = 1"
 )
 _TAKE = text(
@@ -27,6 +27,9 @@ _TAKE = text(
 _RENEW = text(
     f"UPDATE leadership SET addresses = :addresses, lease_until_us = {_NOW} + :ttl_us WHERE id = 1 AND term = :term"  # noqa: S608  # a constant
 )
+_HAS_LENGTHS = text("SELECT to_regclass('lease_length') IS NOT NULL")
+_LENGTH = text("SELECT ttl_us FROM lease_length WHERE id = 1 AND term = :term")
+_SET_LENGTH = text("UPDATE lease_length SET term = :term, ttl_us = :ttl_us WHERE id = 1")
 _RELEASE = text("UPDATE leadership SET lease_until_us = 0 WHERE id = 1 AND term = :term")
 
 
@@ -60,14 +63,47 @@ class Tenure:
     process: str
 
 
-def refuse_while_held(connection: Connection, *, lock: bool = False) -> None:
+class LeaseWatch:
+    """What one who stands by has seen of the lease, by a clock of its own.
+
+    A database's clock that is set back would let the lease of a leader that is gone hold for that much longer. Where
+    nobody has renewed it for as long as it holds, it is over, whatever that clock says.
+
+    :param clock: seconds that go on while the machine is suspended
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._seen = (0, 0)
+        self._since = 0.0
+
+    def is_over(self, *, term: int, until_us: int, ttl_us: int) -> bool:
+        """Return whether the lease was seen unchanged for as long as it holds.
+
+        :param ttl_us: 0 where the leader is of a version that does not tell it
+        """
+        now = self._clock()
+        if self._seen != (term, until_us):
+            self._seen, self._since = (term, until_us), now
+        return ttl_us > 0 and (now - self._since) * 1_000_000 >= ttl_us
+
+
+def refuse_while_held(connection: Connection, watch: LeaseWatch, *, lock: bool = False) -> None:
     """Return where the lease is free: expired, given back, or of a process of this machine that has ended.
 
     :raises StoreLed: where it is not
     """
     row = connection.execute(text(_LOOK + (" FOR UPDATE" if lock else ""))).one()
-    if row.left_us > 0 and not certainly_ended(row.process):
+    over = watch.is_over(term=row.term, until_us=row.lease_until_us, ttl_us=_length(connection, row.term))
+    if row.left_us > 0 and not over and not certainly_ended(row.process):
         raise StoreLed(holder=row.holder, addresses=_split(row.addresses))
+
+
+def _length(connection: Connection, term: int) -> int:
+    """Return how long the lease of a term holds, microseconds; 0 where that is not known."""
+    if not connection.execute(_HAS_LENGTHS).scalar_one():
+        return 0  # an older version leads; this one has not migrated yet
+    return int(connection.execute(_LENGTH, {"term": term}).scalar_one_or_none() or 0)
 
 
 def take_lease(
@@ -76,6 +112,7 @@ def take_lease(
     """Make a kernel the leader."""
     values = {"term": term, "holder": tenure.holder, "process": tenure.process}
     connection.execute(_TAKE, {**values, "addresses": _joined(addresses), "ttl_us": _micros(ttl_seconds)})
+    connection.execute(_SET_LENGTH, {"term": term, "ttl_us": _micros(ttl_seconds)})
 
 
 def renew_lease(connection: Connection, *, term: int, addresses: Sequence[str], ttl_seconds: float) -> None:

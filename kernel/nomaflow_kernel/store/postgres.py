@@ -12,7 +12,7 @@ from nomaflow_kernel.ports import StoreInfo
 from nomaflow_kernel.store.errors import StoreLed
 from nomaflow_kernel.store.holders import own_process
 from nomaflow_kernel.store.lease_keeper import LeaseKeeper, boot_seconds
-from nomaflow_kernel.store.leases import LeasePolicy, Tenure, refuse_while_held, take_lease
+from nomaflow_kernel.store.leases import LeasePolicy, LeaseWatch, Tenure, refuse_while_held, take_lease
 from nomaflow_kernel.store.migrate import lock_schema, migrate, take_over
 from nomaflow_kernel.store.postgres_writer import PostgresWriter
 from nomaflow_kernel.store.reading import Readers
@@ -57,6 +57,7 @@ class PostgresDatabase:
         # Who stands by on a connection whose other end is gone must find out: a look that gets no answer ends.
         keeping = _engine(url, {**_LEASE_SETTINGS, **locks, **idle}, command_timeout=_ANSWER_SECONDS)
         self._keeper = LeaseKeeper(engine=keeping, policy=lease)
+        self._watch = LeaseWatch(boot_seconds)
         self._readers = Readers()
         self._stood_by = False
 
@@ -66,7 +67,7 @@ class PostgresDatabase:
         :raises StoreLed: where another kernel leads; nothing was written
         """
         if self._stood_by:
-            await self._keeper.look()
+            await self._keeper.look(self._watch)
         asked_at = boot_seconds()
         try:
             epoch, last_event_seq = await self._writer.start()
@@ -88,7 +89,7 @@ class PostgresDatabase:
 
     def _take(self, connection: Connection) -> tuple[int, int]:
         if lock_schema(connection):
-            refuse_while_held(connection, lock=True)
+            refuse_while_held(connection, self._watch, lock=True)
         migrate(connection)
         epoch, last_event_seq = take_over(connection, holder=self._tenure.holder)
         take_lease(

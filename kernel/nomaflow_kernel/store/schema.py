@@ -32,6 +32,7 @@ __all__ = [
     "job_owners",
     "kernel",
     "leadership",
+    "lease_length",
     "log_chunks",
     "metadata",
     "pauses",
@@ -87,6 +88,15 @@ leadership = Table(
     _number("lease_until_us"),
 )
 """One row: the kernel that leads, on PostgreSQL. The term is its epoch; times are of the database's clock."""
+
+lease_length = Table(
+    "lease_length",
+    metadata,
+    Column("id", Integer(), primary_key=True, autoincrement=False),
+    _number("term"),
+    _number("ttl_us"),
+)
+"""One row: how long the lease of a term holds unless it is renewed."""
 
 definitions = Table(
     "definitions",

@@ -11,7 +11,7 @@ import time
 from store_histories import finish, finished, opened, queue, start
 
 from nomaflow_kernel.domain.ids import RunIds
-from nomaflow_kernel.store import open_store
+from nomaflow_kernel.store import LeasePolicy, open_store
 from nomaflow_kernel.store.errors import StoreFull
 
 
@@ -32,9 +32,9 @@ async def write_forever(url: str) -> None:
     await asyncio.gather(*(write() for _ in range(20)))
 
 
-async def hold(url: str) -> None:
+async def hold(url: str, ttl_seconds: str = "15") -> None:
     """Open the store, say so, and keep it until standard input ends."""
-    store = open_store(url)
+    store = open_store(url, lease=LeasePolicy(ttl_seconds=float(ttl_seconds)))
     await store.open()
     os.write(1, b"open\n")
     await asyncio.to_thread(sys.stdin.read)
@@ -63,4 +63,4 @@ async def fill(url: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run({"write": write_forever, "hold": hold, "fill": fill}[sys.argv[1]](sys.argv[2]))
+    asyncio.run({"write": write_forever, "hold": hold, "fill": fill}[sys.argv[1]](*sys.argv[2:]))

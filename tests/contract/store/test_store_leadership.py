@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from store_histories import T0, Ids, queue, start
-from store_places import PostgresPlace
+from store_places import PostgresPlace, eventually
 
 from nomaflow_kernel.store import LeasePolicy, open_store
 from nomaflow_kernel.store.errors import LeadLost, StaleEpoch, StoreError, StoreLed
@@ -51,11 +52,11 @@ async def leading(place: PostgresPlace, name: str, *, ttl_seconds: float = 15.0)
 
 
 @contextlib.contextmanager
-def holder_process(place: PostgresPlace) -> Iterator[subprocess.Popen[bytes]]:
+def holder_process(place: PostgresPlace, *, ttl_seconds: float = 15.0) -> Iterator[subprocess.Popen[bytes]]:
     """Start another process that leads, and kill it at the end."""
     child = Path(__file__).with_name("store_writing_child.py")
     process = subprocess.Popen(
-        [sys.executable, str(child), "hold", place.url], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, str(child), "hold", place.url, str(ttl_seconds)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
     assert process.stdin is not None
     assert process.stdout is not None
@@ -138,6 +139,28 @@ async def test_a_process_that_has_ended_holds_no_lease(postgres_place: PostgresP
         process.wait()
         assert (await second.store.open()).epoch == 2
         await second.store.close()
+
+
+async def test_a_clock_set_back_lets_no_frozen_leader_hold_on(postgres_place: PostgresPlace) -> None:
+    """Once it has not renewed for as long as its lease holds another leads, though the lease ends an hour from now."""
+    second = Contender(postgres_place.url, name="second")
+
+    async def leads() -> bool:
+        try:
+            await second.store.open()
+        except StoreLed:
+            return False
+        return True
+
+    with holder_process(postgres_place, ttl_seconds=2) as process:
+        for _ in range(30):
+            assert not await leads()
+            await asyncio.sleep(0.1)
+        process.send_signal(signal.SIGSTOP)
+        await postgres_place.sql("UPDATE leadership SET lease_until_us = lease_until_us + 3600 * 1000000::bigint")
+        await eventually(leads, seconds=PATIENCE)
+    assert await postgres_place.sql("SELECT term, holder FROM leadership") == [(2, "second")]
+    await second.store.close()
 
 
 async def test_of_a_process_elsewhere_nothing_is_known(postgres_place: PostgresPlace) -> None:
