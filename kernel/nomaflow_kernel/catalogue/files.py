@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import stat
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -89,8 +91,7 @@ def parse_toml_file(path: Path, *, name: str = "", environ: Mapping[str, str] | 
     """
     shown = name or str(path)
     try:
-        with path.open("rb") as stream:
-            body = stream.read(MAX_FILE_BYTES + 1)
+        body = _read(path)
     except FileNotFoundError:
         return _failed(shown, "missing_file", "there is no such file")
     except OSError as error:
@@ -104,6 +105,17 @@ def parse_toml_file(path: Path, *, name: str = "", environ: Mapping[str, str] | 
             fix="split it: the jobs.toml of each folder of plugins/ is read too",
         )
     return _parsed(shown, body, environ)
+
+
+def _read(path: Path) -> bytes:
+    """Return the first bytes of a file, one more than may be.
+
+    :raises OSError: where it cannot be read, or is a pipe, say: that would wait for whoever writes into it
+    """
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as stream:
+        if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file")
+        return stream.read(MAX_FILE_BYTES + 1)
 
 
 def read_project(root: Path, *, environ: Mapping[str, str] | None = None) -> ProjectFiles:

@@ -9,6 +9,7 @@ import argparse
 import dataclasses
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -23,6 +24,8 @@ from nomaflow_kernel.store.opening import sqlite_file
 
 __all__ = ["main"]
 
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_INTERRUPTED = 130
 _POSTGRES = {
     "backup": "pg_dump, or the server's own backup",
     "restore": "pg_restore, then raise the epoch as docs/backup.md says",
@@ -41,8 +44,29 @@ def main(argv: Sequence[str] | None = None) -> int:
         fix = "mend [kernel] of nomaflow.toml, the NOMAFLOW_KERNEL_* variables or --store"
         _print({"refused": {"reason": "BAD_SETTINGS", "message": str(error), "fix": fix}})
         return 1
+    except OSError as error:
+        what = (error.strerror or type(error).__name__).lower()
+        fix = "run it as the project's owner, or see who may read and write there"
+        _print({"refused": {"reason": "FILE_UNUSABLE", "message": f"{str(error.filename)!r}: {what}", "fix": fix}})
+        return 1
     _print({"done": dataclasses.asdict(done)})
     return 0
+
+
+def _run_process() -> int:
+    """Do the work of a process of its own: whoever ends it early has it clean up."""
+    for number in _ENDING:
+        signal.signal(number, _interrupt)
+    try:
+        return main()
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+
+
+def _interrupt(_number: int, _frame: object) -> None:
+    for number in _ENDING:  # a second one would interrupt the cleaning
+        signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -104,4 +128,4 @@ def _print(shape: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(_run_process())

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from nomaflow_kernel.maintenance.history_file import damaged, opened, sync_file
+from nomaflow_kernel.maintenance.history_file import damaged, in_thread, opened, sync_file
 
 __all__ = ["copy_history", "draft_beside"]
 
@@ -39,11 +39,15 @@ def copy_history(source: Path, target: Path) -> None:
     :raises sqlite3.Error: where one of them cannot be read or written
     """
     try:
-        with opened(source) as origin, contextlib.closing(sqlite3.connect(target, isolation_level=None)) as copy:
-            origin.backup(copy, pages=-1)
-            copy.execute("PRAGMA journal_mode = DELETE")
+        in_thread(lambda: _copy(source, target))
     except sqlite3.DatabaseError as error:
         if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
             raise damaged(source, error) from error
         raise
     sync_file(target)
+
+
+def _copy(source: Path, target: Path) -> None:
+    with opened(source) as origin, contextlib.closing(sqlite3.connect(target, isolation_level=None)) as copy:
+        origin.backup(copy, pages=-1)
+        copy.execute("PRAGMA journal_mode = DELETE")

@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from nomaflow_kernel.maintenance.errors import MaintenanceRefused
 from nomaflow_kernel.store.migrate import usable_revision
@@ -19,13 +22,21 @@ __all__ = [
     "check_history",
     "damage",
     "damaged",
+    "in_thread",
+    "no_damage",
     "opened",
     "read_facts",
     "sync_directory",
     "sync_file",
 ]
 
+T = TypeVar("T")
+
 _WAIT_SECONDS = 5.0
+_ROUND_IT = frozenset(
+    {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_FULL, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM,
+     sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY}
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,13 +69,9 @@ def check_history(path: Path, *, shown: Path) -> None:
 
     :param shown: what errors call it
     :raises MaintenanceRefused: where it is damaged, no history, or of a newer version
+    :raises sqlite3.Error: where it cannot be looked into
     """
-    try:
-        with opened(path) as connection:
-            found = damage(connection, thorough=True)
-            revision = _revision(connection) if not found else ""
-    except sqlite3.Error as error:
-        found, revision = str(error), ""
+    found, revision = in_thread(lambda: _look_into(path))
     if found:
         raise damaged(shown, found)
     if not usable_revision(revision):
@@ -73,6 +80,33 @@ def check_history(path: Path, *, shown: Path) -> None:
             reason="SCHEMA_TOO_NEW",
             fix="use the version of nomaflow that wrote it, or a later one",
         )
+
+
+def _look_into(path: Path) -> tuple[str, str]:
+    """Return what is wrong with a history, and its schema's revision."""
+    try:
+        with opened(path) as connection:
+            found = damage(connection, thorough=True)
+            return found, "" if found else _revision(connection)
+    except sqlite3.Error as error:
+        if no_damage(error):
+            raise
+        return str(error), ""
+
+
+def in_thread(work: Callable[[], T]) -> T:
+    """Do what may keep SQLite busy for minutes. Python sees a signal between its own instructions only, so that the
+    main thread, where signals arrive, waits for it instead: whoever interrupts it is heard at once."""
+    done: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(work())
+        except BaseException as error:  # noqa: BLE001  # handed to who waits
+            done.set_exception(error)
+
+    threading.Thread(target=run, name="nomaflow-maintenance", daemon=True).start()
+    return done.result()
 
 
 def damaged(path: Path, what: object) -> MaintenanceRefused:
@@ -88,13 +122,21 @@ def damage(connection: sqlite3.Connection, *, thorough: bool) -> str:
     """Return what is wrong with a database, empty where it is whole.
 
     :param thorough: compares indexes with tables, too
+    :raises sqlite3.Error: where it cannot be looked into
     """
     try:
         pragma = "integrity_check" if thorough else "quick_check"
         first = connection.execute(f"PRAGMA {pragma}(1)").fetchone()
         return "" if first == ("ok",) else str(first[0])
     except sqlite3.DatabaseError as error:
+        if no_damage(error):
+            raise
         return str(error)
+
+
+def no_damage(error: Exception) -> bool:
+    """Return whether an error tells of what is round the file: no room, no permission, a lock."""
+    return isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & 0xFF in _ROUND_IT
 
 
 def _revision(connection: sqlite3.Connection) -> str:

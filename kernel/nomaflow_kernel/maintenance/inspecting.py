@@ -7,7 +7,8 @@ import sqlite3
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from nomaflow_kernel.maintenance.history_file import beside, damage, opened, read_facts
+from nomaflow_kernel.maintenance.history_file import beside, damage, no_damage, opened, read_facts
+from nomaflow_kernel.store.file_lock import read_holder
 from nomaflow_kernel.store.migrate import usable_revision
 from nomaflow_kernel.store.migrations import HEAD
 
@@ -22,12 +23,16 @@ class StoreReport:
 
     :param checked: whether the file was read whole in search of damage
     :param damage: what is wrong with it, empty for nothing
-    :param held_by: pid of the kernel that has the store, 0 for none, -1 where it cannot be told
+    :param empty: whether a kernel has made the file and written nothing into it
+    :param trouble: why the file could not be looked into, empty where it could; that it is damaged is not said with it
+    :param held_by: pid of the process that has the store, 0 for none, -1 where it cannot be told
+    :param held_for: ``restore``, empty for a kernel's work
     """
 
     kind: str
     path: str = ""
     exists: bool = False
+    empty: bool = False
     bytes: int = 0
     wal_bytes: int = 0
     free_bytes: int = 0
@@ -37,7 +42,9 @@ class StoreReport:
     usable: bool = True
     checked: bool = False
     damage: str = ""
+    trouble: str = ""
     held_by: int = 0
+    held_for: str = ""
     epoch: int = 0
     runs: int = 0
     open_runs: int = 0
@@ -48,8 +55,19 @@ def inspect_store(history: Path, *, deep: bool) -> StoreReport:
 
     :param deep: search for damage however large the file is
     """
+    holder, work = _holder(history)
     if not history.is_file():
-        return StoreReport(kind="sqlite", path=str(history), free_bytes=_free_bytes(history))
+        there = os.path.lexists(history)
+        trouble = "it is not a file" if there else ""
+        return StoreReport(
+            kind="sqlite",
+            path=str(history),
+            exists=there,
+            free_bytes=_free_bytes(history),
+            held_by=holder,
+            held_for=work,
+            trouble=trouble,
+        )
     found = history.stat()
     wal = beside(history, "-wal")
     checked = deep or found.st_size <= _QUICK_BYTES
@@ -61,14 +79,19 @@ def inspect_store(history: Path, *, deep: bool) -> StoreReport:
         wal_bytes=wal.stat().st_size if wal.exists() else 0,
         free_bytes=_free_bytes(history),
         mode=found.st_mode & 0o777,
-        held_by=_holder(history),
+        held_by=holder,
+        held_for=work,
         checked=checked,
     )
     try:
         with opened(history) as connection:
+            if connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
+                return replace(seen, empty=True)
             wrong = damage(connection, thorough=deep) if checked else ""
             facts = read_facts(connection)
     except (sqlite3.Error, TypeError) as error:  # a row that must be there is not
+        if no_damage(error):
+            return replace(seen, trouble=str(error))
         return replace(seen, checked=True, damage=str(error))
     return replace(
         seen,
@@ -89,18 +112,22 @@ def _free_bytes(history: Path) -> int:
     return 0
 
 
-def _holder(history: Path) -> int:
-    """Return who has the store locked, by what the system says: trying the lock could turn a starting kernel away."""
+def _holder(history: Path) -> tuple[int, str]:
+    """Return who has the store locked, and what for.
+
+    The system says so: trying the lock could turn a starting kernel away.
+    """
     lock = beside(history.resolve(), ".lock")
     try:
         inode = str(lock.stat().st_ino)
+        _, work = read_holder(lock.read_bytes()[:64])
         table = Path("/proc/locks").read_text(encoding="ascii")
-    except FileNotFoundError:
-        return 0
+    except (FileNotFoundError, NotADirectoryError):
+        return 0, ""
     except OSError:
-        return -1
+        return -1, ""
     for line in table.splitlines():
         fields = line.split()
         if len(fields) > 5 and fields[1] == "FLOCK" and fields[5].rpartition(":")[2] == inode:
-            return int(fields[4]) or -1
-    return 0
+            return int(fields[4]) or -1, work
+    return 0, ""

@@ -83,10 +83,16 @@ def _locked(history: Path) -> Iterator[None]:
     if not history.parent.exists():
         history.parent.mkdir(mode=0o700, parents=True)
         _own(history.parent)
-    lock = FileLock(str(history))
+    lock = FileLock(str(history), work="restore")
     try:
         lock.acquire()
     except StoreInUse as error:
+        if error.work:
+            raise MaintenanceRefused(
+                f"another {error.work}, pid {error.pid}, is at work on {str(history)!r}",
+                reason="STORE_IN_USE",
+                fix="wait until it is done, and look at what it has restored",
+            ) from None
         raise MaintenanceRefused(
             f"a kernel, pid {error.pid or 'unknown'}, is running on {str(history)!r}",
             reason="STORE_IN_USE",

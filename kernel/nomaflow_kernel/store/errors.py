@@ -68,13 +68,21 @@ class StoreUnavailable(StoreError):
 
 
 class StoreInUse(StoreError):
-    """Raised when another kernel holds the SQLite store; ``pid`` is that process, 0 where it is not known."""
+    """Raised when another process holds the SQLite store.
+
+    :param pid: that process, 0 where it is not known
+    :param work: what it does with the store, ``restore``; empty for a kernel that works on it
+    """
 
     reason = "STORE_IN_USE"
 
-    def __init__(self, path: str, pid: int) -> None:
+    def __init__(self, path: str, pid: int, work: str = "") -> None:
         self.path = path
         self.pid = pid
+        self.work = work
+        if work:
+            super().__init__(f"the history store {path!r} is in use by a {work}, pid {pid}; wait until it is done")
+            return
         who = f"the kernel with pid {pid}" if pid else "another kernel"
         super().__init__(
             f"the history store {path!r} is in use by {who}; stop that one first, "

@@ -7,24 +7,29 @@ import os
 
 from nomaflow_kernel.store.errors import StoreInUse, StoreUnavailable
 
-__all__ = ["FileLock"]
+__all__ = ["FileLock", "read_holder"]
 
 
 class FileLock:
     """An exclusive lock on ``<database>.lock``, with the holder's pid inside; the system releases it with the process.
 
     :param database: path of the database file
+    :param work: what it is held for, told to others; empty for a kernel's work on it
     """
 
-    def __init__(self, database: str) -> None:
+    def __init__(self, database: str, *, work: str = "") -> None:
         self._database = database
+        self._work = work
         self._fd = -1
 
     def acquire(self) -> None:
         """Take the lock, without waiting.
 
         :raises StoreInUse: where another process has it, or another store of this one
+        :raises StoreUnavailable: where it cannot be taken, or there is something else than a file at the path
         """
+        if os.path.exists(self._database) and not os.path.isfile(self._database):
+            raise StoreUnavailable(f"{self._database!r} is not a file")  # before a lock is left beside it
         path = os.path.realpath(self._database) + ".lock"
         try:
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -33,11 +38,11 @@ class FileLock:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            holder = os.pread(fd, 32, 0).strip()
+            pid, work = read_holder(os.pread(fd, 64, 0))
             os.close(fd)
-            raise StoreInUse(self._database, int(holder) if holder.isdigit() else 0) from None
+            raise StoreInUse(self._database, pid, work) from None
         os.ftruncate(fd, 0)
-        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+        os.pwrite(fd, f"{os.getpid()} {self._work}".rstrip().encode() + b"\n", 0)
         self._fd = fd
 
     def release(self) -> None:
@@ -45,3 +50,9 @@ class FileLock:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+
+def read_holder(content: bytes) -> tuple[int, str]:
+    """Return from a lock file's content the holder's pid, 0 where it is not known, and what it holds the store for."""
+    pid, _, work = content.decode("ascii", "replace").strip().partition(" ")
+    return (int(pid), work) if pid.isdigit() else (0, "")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
+import stat
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,8 +48,7 @@ class FileProblem:
 def read_toml(path: Path) -> dict[str, Any] | FileProblem:
     """Return the parsed file, or why there is none."""
     try:
-        with path.open("rb") as stream:
-            body = stream.read(MAX_FILE_BYTES + 1)
+        body = _read(path)
     except FileNotFoundError:
         return FileProblem(
             code="missing_file", message="there is no such file", fix="create it, or correct config_path"
@@ -68,6 +70,17 @@ def read_toml(path: Path) -> dict[str, Any] | FileProblem:
         return FileProblem(code="bad_toml", message="it is nested too deeply", fix="nest at most 64 levels")
     except ValueError as error:
         return _syntax_problem(str(error), body)
+
+
+def _read(path: Path) -> bytes:
+    """Return the first bytes of a file, one more than may be.
+
+    :raises OSError: where it cannot be read, or is a pipe, say: that would wait for whoever writes into it
+    """
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as stream:
+        if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file")
+        return stream.read(MAX_FILE_BYTES + 1)
 
 
 def shown_path(path: Path, root: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any
 from nomaflow.cli.errors import CliError, ExitCode
 
 __all__ = ["run_store_tool"]
+
+_CLEANING_SECONDS = 10.0
 
 
 def run_store_tool(work: str, *arguments: str, project: Path, store: str = "") -> dict[str, Any]:
@@ -22,13 +25,20 @@ def run_store_tool(work: str, *arguments: str, project: Path, store: str = "") -
     """
     given = ["--store", store] if store else []
     command = [sys.executable, "-P", "-m", "nomaflow_kernel.maintenance", work, *arguments]
-    done = subprocess.run([*command, "--project", str(project), *given], capture_output=True, check=False)
+    tool = subprocess.Popen(
+        [*command, "--project", str(project), *given], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
     try:
-        answer: dict[str, Any] = json.loads(done.stdout)
+        said, errors = tool.communicate()
+    except KeyboardInterrupt:
+        _end(tool)
+        raise
+    try:
+        answer: dict[str, Any] = json.loads(said)
     except ValueError:
-        tail = done.stderr.decode("utf-8", "replace").strip().splitlines()[-5:]
+        tail = errors.decode("utf-8", "replace").strip().splitlines()[-5:]
         raise CliError(
-            "\n".join([f"the {work} ended with exit code {done.returncode}", *tail]),
+            "\n".join([f"the {work} ended with exit code {tool.returncode}", *tail]),
             reason="TOOL_FAILED",
             fix="install the same version of nomaflow with its kernel: pip install 'nomaflow[kernel]'",
             exit_code=ExitCode.FAILED,
@@ -38,3 +48,13 @@ def run_store_tool(work: str, *arguments: str, project: Path, store: str = "") -
         raise CliError(refused["message"], reason=refused["reason"], fix=refused["fix"], exit_code=ExitCode.FAILED)
     found: dict[str, Any] = answer["done"]
     return found
+
+
+def _end(tool: subprocess.Popen[bytes]) -> None:
+    """Interrupt the tool, which a terminal has done already, and let it remove what it has begun."""
+    tool.send_signal(signal.SIGINT)
+    try:
+        tool.communicate(timeout=_CLEANING_SECONDS)
+    except subprocess.TimeoutExpired:
+        tool.kill()
+        tool.communicate()

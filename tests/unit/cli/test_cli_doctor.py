@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -25,6 +27,7 @@ from nomaflow.client.values import (
     PauseView,
     RunView,
 )
+from nomaflow_kernel.store.file_lock import FileLock
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 VERSION = installed_version()
@@ -136,6 +139,60 @@ def test_the_machine_is_described(tmp_path: Path) -> None:
     """Python, /proc, cgroups, disk and clock each have a line."""
     checks = {each.check for each in examine_machine(tmp_path)}
     assert checks >= {"machine.python", "machine.proc", "machine.cgroup", "machine.disk", "machine.clock"}
+
+
+async def findings_of(command: Command) -> dict[str, dict[str, str]]:
+    """Return what doctor says of the working directory, by check."""
+    async with asyncio.timeout(30):
+        done = await command("doctor", "-o", "json")
+    assert done.err == ""
+    return {each["check"]: each for each in json.loads(done.out)["findings"]}
+
+
+async def test_a_history_that_is_none_is_told_from_one_that_is_not_there_yet(command: Command, tmp_path: Path) -> None:
+    """An empty file is a first start that was cut short; a folder, or a file removed under a kernel, is a problem."""
+    project = tmp_path / "cwd"
+    (project / "jobs.toml").touch()
+    history = project / ".nomaflow" / "kernel.db"
+    history.parent.mkdir(mode=0o700)
+    history.touch(mode=0o600)
+    found = (await findings_of(command))["store.history"]
+    assert (found["level"], "no history yet" in found["message"]) == ("ok", True)
+    history.unlink()
+    lock = FileLock(str(history))
+    lock.acquire()
+    found = (await findings_of(command))["store.history"]
+    lock.release()
+    assert (found["level"], f"removed under process {os.getpid()}" in found["message"]) == ("problem", True)
+    lock = FileLock(str(history), work="restore")
+    lock.acquire()
+    found = (await findings_of(command))["store.lock"]
+    lock.release()
+    assert (found["level"], found["message"].startswith("a restore, process")) == ("warning", True)
+    history.mkdir()
+    found = (await findings_of(command))["store.history"]
+    assert (found["level"], "not a file" in found["message"]) == ("problem", True)
+
+
+async def test_a_state_folder_that_is_a_file_is_named(command: Command, tmp_path: Path) -> None:
+    """It is the one thing to mend: nothing else is made of it."""
+    project = tmp_path / "cwd"
+    (project / "jobs.toml").touch()
+    (project / ".nomaflow").write_text("mine")
+    found = await findings_of(command)
+    assert {check: each["level"] for check, each in found.items() if each["level"] == "problem"} == {
+        "project.state": "problem",
+        "store.history": "problem",
+    }
+    assert found["store.history"]["message"].endswith("is not a directory")
+
+
+async def test_a_pipe_in_the_place_of_a_file_holds_nothing_up(command: Command, tmp_path: Path) -> None:
+    """Nobody may ever write into it: it is no file, and the command says so."""
+    os.mkfifo(tmp_path / "cwd" / "jobs.toml")
+    os.mkfifo(tmp_path / "cwd" / "connectors.toml")
+    found = (await findings_of(command))["project.files"]
+    assert (found["level"], "not a regular file" in found["message"]) == ("problem", True)
 
 
 async def test_the_command_exits_1_for_a_problem_only(command: Command, tmp_path: Path) -> None:

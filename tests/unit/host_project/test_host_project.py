@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from nomaflow_host.errors import ProjectError
 from nomaflow_host.project import Project
+from nomaflow_host.project.reading import FileProblem, read_toml
 
 JOBS = """
 [[jobs]]
@@ -210,3 +212,11 @@ def test_a_state_directory_that_cannot_be_made_stops_the_host(project: Path) -> 
     (project / ".nomaflow").write_text("")
     with pytest.raises(ProjectError, match=r"\.nomaflow"):
         open_project(project)
+
+
+def test_a_pipe_in_the_place_of_a_file_is_no_file(tmp_path: Path) -> None:
+    """Nobody may ever write into it: reading it ends at once, and says what it is."""
+    os.mkfifo(tmp_path / "jobs.toml")
+    found = read_toml(tmp_path / "jobs.toml")
+    assert isinstance(found, FileProblem)
+    assert found.message == "it cannot be read: not a regular file"

@@ -6,8 +6,7 @@ import os
 import re
 import shlex
 import stat
-import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +45,13 @@ def _jobs(project: Path) -> Finding:
 
 def _permissions(project: Path) -> Iterator[Finding]:
     state = project / ".nomaflow"
+    if state.exists() and not state.is_dir():
+        yield problem(
+            "project.state",
+            f"{str(state)!r} is not a directory, and history and address are kept in one of that name",
+            f"mv {shlex.quote(str(state))} elsewhere",
+        )
+        return
     private = [
         (state, "holds history and the kernel's socket", 0o700),
         (state / "token", "opens the kernel on TCP", 0o600),
@@ -77,12 +83,14 @@ def _private(path: Path, why: str, mode: int) -> Finding | None:
 
 def _credentials(project: Path) -> Iterator[Finding]:
     """Yield a finding where connectors.toml has credentials in it and others may read it: a host refuses that."""
+    from nomaflow_kernel.catalogue import parse_toml_file
+
     path = project / "connectors.toml"
     try:
-        tree = tomllib.loads(path.read_text(encoding="utf-8"))
         mode = stat.S_IMODE(path.stat().st_mode)
-    except (OSError, ValueError):
-        return  # not there, or malformed, which the check of the files has said
+    except OSError:
+        return
+    tree = parse_toml_file(path).tree or {}  # what is malformed the check of the files has said
     literal = next((place for place, key, text in _texts(tree, "") if _is_secret(key, text)), "")
     if literal and mode & 0o066:
         yield problem(
@@ -92,10 +100,10 @@ def _credentials(project: Path) -> Iterator[Finding]:
         )
 
 
-def _texts(tree: dict[str, Any], path: str) -> Iterator[tuple[str, str, str]]:
+def _texts(tree: Mapping[str, Any], path: str) -> Iterator[tuple[str, str, str]]:
     for key, value in tree.items():
         below = f"{path}.{key}" if path else key
-        if isinstance(value, dict):
+        if isinstance(value, Mapping):
             yield from _texts(value, below)
         elif isinstance(value, str):
             yield below, key, value

@@ -31,7 +31,29 @@ def examine_store(project: Path, *, store: str, deep: bool, answers: bool) -> It
         yield fine("store.history", "the store is a PostgreSQL database; the kernel's health speaks for it")
         return
     yield from _left_behind(project, seen, answers=answers)
-    if not seen["exists"]:
+    path = Path(seen["path"])
+    if seen["trouble"]:
+        yield problem(
+            "store.history",
+            f"the history {seen['path']!r} cannot be looked into: {seen['trouble']}",
+            f"see what is at {shlex.quote(seen['path'])}, who may read and write there, and how much room there is",
+        )
+        return
+    if path.parent.exists() and not path.parent.is_dir():
+        yield problem(
+            "store.history",
+            f"there is no room for a history: {str(path.parent)!r} is not a directory",
+            f"mv {shlex.quote(str(path.parent))} elsewhere",
+        )
+        return
+    if not seen["exists"] and seen["held_by"] > 0:
+        yield problem(
+            "store.history",
+            f"the history {seen['path']!r} was removed under process {seen['held_by']}, which goes on without it",
+            f"kill {seen['held_by']}; then: nomaflow restore BACKUP {shlex.quote(str(project))}",
+        )
+        return
+    if not seen["exists"] or seen["empty"]:
         yield fine("store.history", "there is no history yet; the kernel's first start makes it")
         return
     yield from _content(project, seen)
@@ -76,7 +98,13 @@ def _left_behind(project: Path, seen: dict[str, Any], *, answers: bool) -> Itera
     """Yield what a kernel that does not answer has left: its address, its lock."""
     if answers:
         return
-    if seen["held_by"] > 0:
+    if seen["held_for"]:
+        yield warning(
+            "store.lock",
+            f"a {seen['held_for']}, process {seen['held_by']}, is at work on the store",
+            "wait until it is done, then look again",
+        )
+    elif seen["held_by"] > 0:
         yield problem(
             "store.lock",
             f"process {seen['held_by']} holds the store, and no kernel answers",

@@ -1,0 +1,105 @@
+"""Backups and restores as processes: two at once, one that is interrupted, one that may not read."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sqlite3
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kernel_process import DEADLINE, eventually
+
+from nomaflow_kernel.maintenance import back_up
+from nomaflow_kernel.maintenance.__main__ import main
+from nomaflow_kernel.store import open_store
+
+TOOL = ("-m", "nomaflow_kernel.maintenance")
+
+
+async def started(*arguments: str) -> asyncio.subprocess.Process:
+    """Start a Python process."""
+    pipe = asyncio.subprocess.PIPE
+    return await asyncio.create_subprocess_exec(sys.executable, *arguments, stdout=pipe, stderr=pipe)
+
+
+async def ended(process: asyncio.subprocess.Process) -> tuple[int, dict[str, Any]]:
+    """Wait for the tool; return its exit code and what it has said."""
+    async with asyncio.timeout(DEADLINE):
+        out, errors = await process.communicate()
+    assert errors == b""
+    return process.returncode or 0, json.loads(out)
+
+
+@pytest.fixture
+async def history(tmp_path: Path) -> Path:
+    """Make a history in a project."""
+    path = tmp_path / "project" / ".nomaflow" / "kernel.db"
+    path.parent.mkdir(parents=True)
+    store = open_store(f"sqlite:///{path}")
+    await store.open()
+    await store.close()
+    return path
+
+
+async def test_of_two_restores_at_once_one_is_told_of_the_other(history: Path, tmp_path: Path) -> None:
+    """It does nothing and says what is at work, and so does a kernel that is started; the first is complete."""
+    back_up(history, tmp_path / "backup")
+    restoring = (*TOOL, "restore", str(tmp_path / "backup"), "--force", "--project", str(history.parents[1]))
+    first = await started(*restoring)
+    lock = history.with_name("kernel.db.lock")
+    await eventually(lambda: lock.read_text() == f"{first.pid} restore\n")
+    first.send_signal(signal.SIGSTOP)
+    try:
+        code, told = await ended(await started(*restoring))
+        assert (code, told["refused"]["reason"]) == (1, "STORE_IN_USE")
+        assert f"another restore, pid {first.pid}" in told["refused"]["message"]
+        kernel = await started("-m", "nomaflow_kernel", "--project", str(history.parents[1]))
+        async with asyncio.timeout(DEADLINE):
+            _, errors = await kernel.communicate()
+        assert (kernel.returncode, f"in use by a restore, pid {first.pid}" in errors.decode()) == (75, True)
+    finally:
+        first.send_signal(signal.SIGCONT)
+    code, told = await ended(first)
+    assert (code, Path(told["done"]["replaced"]).is_file()) == (0, True)
+    assert [each.name for each in history.parent.iterdir() if "partial" in each.name] == []
+
+
+async def test_a_backup_that_is_interrupted_leaves_nothing(history: Path, tmp_path: Path) -> None:
+    """Ctrl-C is heard while SQLite copies, or waits to: the command ends, and the unfinished copy is gone."""
+    target = tmp_path / "copies" / "backup"
+    target.parent.mkdir()
+    with closing(sqlite3.connect(history, isolation_level=None)) as other:
+        other.execute("PRAGMA locking_mode = EXCLUSIVE")
+        other.execute("UPDATE kernel SET holder = holder")
+        command = await started("-m", "nomaflow.cli", "backup", str(target), "--project", str(history.parents[1]))
+        await eventually(lambda: list(target.parent.iterdir()))
+        command.send_signal(signal.SIGINT)
+        async with asyncio.timeout(DEADLINE):
+            _, errors = await command.communicate()
+    assert (command.returncode, b"Traceback" in errors) == (130, False), errors
+    assert list(target.parent.iterdir()) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only the superuser can be somebody else for a while")
+@pytest.mark.parametrize("work", ["backup", "inspect"])
+async def test_what_may_not_be_read_is_said_plainly(
+    history: Path, work: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Another user's project is refused by path and cause, and not taken for a tool that is broken."""
+    history.parent.chmod(0o700)
+    for folder in (history.parents[1], *history.parents[2:-2]):
+        folder.chmod(folder.stat().st_mode | 0o055)
+    os.seteuid(65_534)
+    try:
+        code = main([work, str(history.parents[1] / "copy"), "--project", str(history.parents[1])])
+    finally:
+        os.seteuid(0)
+    told = json.loads(capsys.readouterr().out)["refused"]
+    assert (code, told["reason"]) == (1, "FILE_UNUSABLE")
+    assert told["message"] == f"{str(history)!r}: permission denied"
