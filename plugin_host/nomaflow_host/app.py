@@ -19,7 +19,15 @@ from nomaflow_host.errors import HostError, ProjectError
 from nomaflow_host.generation import manifest_bytes
 from nomaflow_host.life import HostLife
 from nomaflow_host.outbox import Outbox, SpillStore
-from nomaflow_host.project import INCARNATION_VARIABLE, Instance, InstanceLock, ProcessIdentity, Project, put_mark
+from nomaflow_host.project import (
+    INCARNATION_VARIABLE,
+    Instance,
+    InstanceLock,
+    ProcessIdentity,
+    Project,
+    make_state_dir,
+    put_mark,
+)
 from nomaflow_host.runner import SupervisedRunner
 from nomaflow_host.session import AddressSource, HostIdentity, HostSession, encode_event
 from nomaflow_host.settings import HostSettings
@@ -102,6 +110,7 @@ async def serve(options: HostOptions, *, environ: Mapping[str, str]) -> int:
     reader = ProjectReader(options=options, environ=environ)
     project = reader.current
     _raise_file_limit()
+    make_state_dir(project.state_dir)
     lock = InstanceLock(state_dir=project.state_dir)
     me = Instance.new()
     me = replace(me, ended=lock.acquire(me))

@@ -66,6 +66,7 @@ def test_a_spill_file_at_its_cap(system: FaultSystem) -> None:
     assert not any(work.ledger.entries("end") for work in works)
     seen = system.instance("team", pid=host.pid)
     assert seen is not None
+    assert seen.saturated
     assert CAP * 0.9 <= seen.spilled_bytes < CAP + (2 << 20)
     assert (queued.run().state, queued.ledger.entries()) == ("QUEUED", [])
     hold.unlink()

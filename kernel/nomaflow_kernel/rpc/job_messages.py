@@ -162,4 +162,5 @@ def _instance_message(status: InstanceStatus) -> job_pb2.Instance:
         ],
         spilled_bytes=beat.spilled_bytes,
         isolation_mechanism=hello.isolation_mechanism,
+        saturated=beat.saturated,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from nomaflow_host.project.instance import INCARNATION_VARIABLE, Instance, InstanceLock, ProcessIdentity
 from nomaflow_host.project.jobs import JobFiles, read_job_files
 from nomaflow_host.project.mark import new_mark, put_mark
-from nomaflow_host.project.project import Project
+from nomaflow_host.project.project import Project, make_state_dir
 from nomaflow_host.project.reading import FileProblem, read_toml
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "JobFiles",
     "ProcessIdentity",
     "Project",
+    "make_state_dir",
     "new_mark",
     "put_mark",
     "read_job_files",

@@ -17,7 +17,7 @@ from nomaflow_host.project.jobs import JobFiles, read_job_files
 from nomaflow_host.project.reading import FileProblem, read_toml, shown_path
 from nomaflow_host.settings import HOST_NAME, HostSettings, SettingsInvalid
 
-__all__ = ["Project"]
+__all__ = ["Project", "make_state_dir"]
 
 _log = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ class Project:
         return cls(
             root=root,
             host=host,
-            state_dir=_state_dir(root, host),
+            state_dir=root / ".nomaflow" / f"host-{host}",
             plugin_dirs=(plugins,) if plugins.is_dir() else (),
             settings=settings,
             settings_file=settings_path if settings_path.exists() else None,
@@ -207,12 +207,11 @@ def _connectors(
     return found, list(warnings)
 
 
-def _state_dir(root: Path, host: str) -> Path:
-    """Make the host's folder, for its owner only.
+def make_state_dir(state: Path) -> None:
+    """Make a host's own folder, for its owner only. Who only looks at a project needs none.
 
     :raises ProjectError: if it cannot be made
     """
-    state = root / ".nomaflow" / f"host-{host}"
     try:
         state.parent.mkdir(mode=0o700, exist_ok=True)
         state.mkdir(mode=0o700, exist_ok=True)
@@ -222,4 +221,3 @@ def _state_dir(root: Path, host: str) -> Path:
         raise ProjectError(
             f"it cannot be made: {reason}", file=str(state), fix="the host needs a folder of its own to write to"
         ) from None
-    return state

@@ -283,6 +283,7 @@ class Instance(google.protobuf.message.Message):
     WORKERS_FIELD_NUMBER: builtins.int
     SPILLED_BYTES_FIELD_NUMBER: builtins.int
     ISOLATION_MECHANISM_FIELD_NUMBER: builtins.int
+    SATURATED_FIELD_NUMBER: builtins.int
     incarnation: builtins.str
     """incarnation is the process's random id."""
     state: global___HostState.ValueType
@@ -309,6 +310,8 @@ class Instance(google.protobuf.message.Message):
     """spilled_bytes is how much of its unacknowledged reports lies in its spill file."""
     isolation_mechanism: builtins.str
     """isolation_mechanism says how limits of worker trees are held: "cgroup" or "sampling"."""
+    saturated: builtins.bool
+    """saturated is true where it takes no new work, since its spill file is at its cap."""
     @property
     def loaded_at(self) -> google.protobuf.timestamp_pb2.Timestamp:
         """loaded_at is when that generation was loaded."""
@@ -345,9 +348,10 @@ class Instance(google.protobuf.message.Message):
         workers: collections.abc.Iterable[global___WorkerInfo] | None = ...,
         spilled_bytes: builtins.int = ...,
         isolation_mechanism: builtins.str = ...,
+        saturated: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["attached_at", b"attached_at", "last_heartbeat_at", b"last_heartbeat_at", "loaded_at", b"loaded_at"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["attached_at", b"attached_at", "code_newer", b"code_newer", "generation", b"generation", "incarnation", b"incarnation", "isolation_mechanism", b"isolation_mechanism", "last_heartbeat_at", b"last_heartbeat_at", "loaded_at", b"loaded_at", "machine", b"machine", "manifest_digest", b"manifest_digest", "max_async", b"max_async", "max_sync", b"max_sync", "pid", b"pid", "running", b"running", "spilled_bytes", b"spilled_bytes", "state", b"state", "version", b"version", "workers", b"workers"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["attached_at", b"attached_at", "code_newer", b"code_newer", "generation", b"generation", "incarnation", b"incarnation", "isolation_mechanism", b"isolation_mechanism", "last_heartbeat_at", b"last_heartbeat_at", "loaded_at", b"loaded_at", "machine", b"machine", "manifest_digest", b"manifest_digest", "max_async", b"max_async", "max_sync", b"max_sync", "pid", b"pid", "running", b"running", "saturated", b"saturated", "spilled_bytes", b"spilled_bytes", "state", b"state", "version", b"version", "workers", b"workers"]) -> None: ...
 
 global___Instance = Instance
 

@@ -238,6 +238,7 @@ def _instance(message: job_pb2.Instance) -> values.InstanceView:
             for one in message.workers
         ),
         spilled_bytes=message.spilled_bytes,
+        saturated=message.saturated,
         isolation_mechanism=message.isolation_mechanism,
     )
 

@@ -83,6 +83,11 @@ def test_a_system_in_order_has_nothing_to_mend() -> None:
             "hosts.spill",
             Level.WARNING,
         ),
+        (
+            {"hosts": [replace(HOST, instances=(replace(INSTANCE, spilled_bytes=1 << 30, saturated=True),))]},
+            "hosts.saturated",
+            Level.PROBLEM,
+        ),
         ({"running": [run("RUNNING", "gone")]}, "runs.cut_off", Level.WARNING),
         ({"queued": [run("QUEUED", "gone")]}, "runs.no_host", Level.WARNING),
         ({"catalogue": CatalogueView(jobs=(JobView(job_id="j", valid=False),))}, "runs.jobs", Level.WARNING),

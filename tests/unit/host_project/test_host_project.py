@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from nomaflow_host.errors import ProjectError
-from nomaflow_host.project import Project
+from nomaflow_host.project import Project, make_state_dir
 from nomaflow_host.project.reading import FileProblem, read_toml
 
 JOBS = """
@@ -39,10 +39,13 @@ def open_project(root: Path, name: str | None = None, **environ: str) -> Project
 
 
 def test_a_project_without_settings_uses_the_defaults(project: Path) -> None:
-    """nomaflow.toml is optional; the host is named after the folder, its state is for the owner only."""
+    """nomaflow.toml is optional; the host is named after the folder, its state is for the owner only, once it has some:
+    who only looks at a project writes nothing."""
     opened = open_project(project, TEAM="ops")
     assert opened.host == "my-team"
     assert opened.state_dir == project / ".nomaflow" / "host-my-team"
+    assert not (project / ".nomaflow").exists()
+    make_state_dir(opened.state_dir)
     assert opened.state_dir.stat().st_mode & 0o777 == 0o700
     assert opened.settings.max_async == 200
     assert opened.app_settings["jobs"] == {"config_path": str(project / "jobs.toml")}
@@ -211,7 +214,7 @@ def test_a_state_directory_that_cannot_be_made_stops_the_host(project: Path) -> 
     """A file in its place is named."""
     (project / ".nomaflow").write_text("")
     with pytest.raises(ProjectError, match=r"\.nomaflow"):
-        open_project(project)
+        make_state_dir(open_project(project).state_dir)
 
 
 def test_a_pipe_in_the_place_of_a_file_is_no_file(tmp_path: Path) -> None:

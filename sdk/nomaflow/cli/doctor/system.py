@@ -140,7 +140,13 @@ def _instance(host: HostView, instance: InstanceView, kernel: KernelView) -> Ite
             f"{who}: code on disk is newer than what is loaded",
             f"nomaflow reload {shlex.quote(host.name)}",
         )
-    if instance.spilled_bytes > _SPILLED_BYTES:
+    if instance.saturated:
+        yield problem(
+            "hosts.saturated",
+            f"{who} takes nothing new: its reports fill the spill file to its cap",
+            "look at the kernel's store and disk: it takes reports too slowly, or not at all",
+        )
+    elif instance.spilled_bytes > _SPILLED_BYTES:
         yield warning(
             "hosts.spill",
             f"{who} keeps {amount(instance.spilled_bytes >> 20)} MiB of reports that the kernel has not taken",

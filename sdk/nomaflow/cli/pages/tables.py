@@ -133,11 +133,18 @@ def _instance(instance: InstanceView) -> Table:
     spilled = f", {amount(instance.spilled_bytes)} bytes of reports wait" if instance.spilled_bytes else ""
     heard = f"heard {age(instance.last_heartbeat_at)}" if instance.last_heartbeat_at else "not heard yet"
     process = f"pid {instance.pid} on {printable(instance.machine)}, {instance.state.lower()}, {heard}"
-    shape.add_row("instance", process)
+    shape.add_row("instance", Text.assemble(process, (_why_idle(instance), "yellow")))
     shape.add_row("code", Text.assemble(f"generation {instance.generation} {_digest(instance)}{loaded}", newer))
     shape.add_row("running", f"{instance.running} of {instance.max_async} async and {instance.max_sync} sync{spilled}")
     shape.add_row("workers", workers + mechanism)
     return shape
+
+
+def _why_idle(instance: InstanceView) -> str:
+    """Return why it takes no work although it is attached, empty where it does."""
+    if not instance.generation:
+        return "  takes nothing new: no code is loaded, its log says why"
+    return "  takes nothing new: its spill file is at its cap" if instance.saturated else ""
 
 
 def _digest(instance: InstanceView) -> str:

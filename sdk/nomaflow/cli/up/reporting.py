@@ -54,6 +54,8 @@ class JsonReporter:
             "project": str(ready.project),
             "address": ready.address,
             "kernel": ready.kernel.to_json(),
+            "kernel_pid": ready.kernel_pid,
+            "stands_by": ready.stands_by,
             "host": ready.host.to_json() if ready.host else None,
             "jobs": [job.job_id for job in ready.catalogue.jobs],
         }
@@ -99,7 +101,9 @@ class TextReporter:
         out = self._console.print
         out(Text.assemble(("nomaflow", "bold"), f" {installed_version()}", (f"  ·  {name}", "dim")))
         out()
-        out(_part_line("kernel", ready.kernel.pid, f"{ready.address}  {ready.kernel.store}", ready.kernel_seconds))
+        leads = f"  stands by, kernel pid {ready.kernel.pid} leads" if ready.stands_by else ""
+        kernel = f"{ready.address}  {ready.kernel.store}{leads}"
+        out(_part_line("kernel", ready.kernel_pid, kernel, ready.kernel_seconds))
         if ready.host is not None:
             counts = f"{count(ready.host.job_count, 'job')}, {count(ready.host.callable_count, 'callable')}"
             pid = ready.host.instances[0].pid

@@ -35,6 +35,8 @@ _HURRIED_SECONDS = 3.0
 class Ready:
     """What runs once everything is up. ``host`` is None where it has not attached in time.
 
+    :param kernel: the one that answers: on a database that several share it may be another than the project's own
+    :param kernel_pid: the project's own kernel
     :param kernel_seconds: from the start of the kernel until it answered
     :param host_seconds: from the start of the host until it was attached
     """
@@ -42,10 +44,16 @@ class Ready:
     project: Path
     address: str
     kernel: KernelView
+    kernel_pid: int
     host: HostView | None
     catalogue: CatalogueView
     kernel_seconds: float
     host_seconds: float
+
+    @property
+    def stands_by(self) -> bool:
+        """Whether another kernel leads."""
+        return self.kernel.pid != self.kernel_pid
 
 
 class ProjectSupervisor:
@@ -113,6 +121,7 @@ class ProjectSupervisor:
                 project=self._project,
                 address=self.address.current(),
                 kernel=kernel,
+                kernel_pid=self.kernel.pid,
                 host=host,
                 catalogue=await client.list_jobs(),
                 kernel_seconds=kernel_seconds,

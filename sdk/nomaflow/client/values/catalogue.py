@@ -171,6 +171,7 @@ class InstanceView:
     workers: tuple[WorkerView, ...] = ()
     spilled_bytes: int = 0
     isolation_mechanism: str = ""
+    saturated: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return the instance in the shape of docs/cli.md."""
