@@ -23,6 +23,7 @@ from nomaflow_kernel.leadership import Sentry, take_lead
 from nomaflow_kernel.listening import (
     AddressInUse,
     AddressRefused,
+    AddressUntold,
     check_address,
     claim_socket,
     default_socket,
@@ -168,6 +169,7 @@ class Kernel:
         :return: the addresses, with the port where it was 0
         :raises StoreError: where the store cannot be read
         :raises AddressTaken: where an address cannot be listened on
+        :raises AddressUntold: where nobody would learn of it
         """
         began = time.perf_counter()
         await self._catalogue.start()
@@ -232,6 +234,7 @@ async def run(settings: KernelSettings) -> int:
 
     :raises AddressRefused: where an address must not be used
     :raises AddressInUse: where another kernel has it
+    :raises AddressUntold: where nobody would learn of it
     :raises StoreError: where the store cannot be used
     """
     private_directory(settings.state_dir)
@@ -352,7 +355,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(error, _EX_CONFIG)
     except (AddressInUse, AddressTaken, StoreInUse) as error:
         return _fail(error, EX_TEMPFAIL)
-    except StoreError as error:
+    except (AddressUntold, StoreError) as error:
         return _fail(error, 1)
 
 

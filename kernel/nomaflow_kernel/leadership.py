@@ -43,6 +43,7 @@ class Sentry:
 
         :raises AddressInUse: where another process has an address
         :raises AddressTaken: where an address cannot be listened on
+        :raises AddressUntold: where nobody would learn of it
         """
         if self._server is not None:
             self._server.why = why

@@ -15,6 +15,7 @@ from pathlib import Path
 __all__ = [
     "AddressInUse",
     "AddressRefused",
+    "AddressUntold",
     "check_address",
     "claim_socket",
     "default_socket",
@@ -36,6 +37,10 @@ class AddressRefused(Exception):
 
 class AddressInUse(Exception):
     """Raised when somebody answers on an address already."""
+
+
+class AddressUntold(Exception):
+    """Raised when the file that tells others the address cannot be written; the text says why and the way out."""
 
 
 def is_tcp(address: str) -> bool:
@@ -158,10 +163,23 @@ def _check_private(directory: Path) -> None:
 
 
 def publish_address(file: Path, address: str) -> None:
-    """Write the file that tells clients and hosts the address, whole or not at all."""
+    """Write the file that tells clients and hosts the address, whole or not at all.
+
+    :raises AddressUntold: where it cannot be written
+    """
     draft = file.with_name(f".{file.name}.{os.getpid()}")
-    draft.write_text(address + "\n", encoding="utf-8")
-    draft.replace(file)
+    try:
+        if file.is_file() and file.read_text(encoding="utf-8") == address + "\n":
+            return  # a kernel that was killed has left it, and there may be no room for another
+        draft.write_text(address + "\n", encoding="utf-8")
+        draft.replace(file)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            draft.unlink(missing_ok=True)
+        raise AddressUntold(
+            f"cannot write {str(file)!r}: {(error.strerror or type(error).__name__).lower()}; "
+            "hosts and clients find the kernel by that file, so see to its directory and to free space"
+        ) from None
 
 
 def forget_address(file: Path, address: str) -> None:

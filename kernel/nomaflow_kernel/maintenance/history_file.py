@@ -34,8 +34,12 @@ T = TypeVar("T")
 
 _WAIT_SECONDS = 5.0
 _ROUND_IT = frozenset(
-    {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_FULL, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM,
-     sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY}
+    {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_LOCKED,
+     sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY}
+)  # fmt: skip
+_UNREADABLE = frozenset(
+    {sqlite3.SQLITE_IOERR_CORRUPTFS, sqlite3.SQLITE_IOERR_DATA, sqlite3.SQLITE_IOERR_READ,
+     sqlite3.SQLITE_IOERR_SHORT_READ}
 )  # fmt: skip
 
 
@@ -136,7 +140,10 @@ def damage(connection: sqlite3.Connection, *, thorough: bool) -> str:
 
 def no_damage(error: Exception) -> bool:
     """Return whether an error tells of what is round the file: no room, no permission, a lock."""
-    return isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & 0xFF in _ROUND_IT
+    if not isinstance(error, sqlite3.Error):
+        return False
+    code = getattr(error, "sqlite_errorcode", 0)
+    return code & 0xFF in _ROUND_IT and code not in _UNREADABLE
 
 
 def _revision(connection: sqlite3.Connection) -> str:

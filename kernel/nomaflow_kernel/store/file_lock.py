@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 
@@ -41,8 +42,9 @@ class FileLock:
             pid, work = read_holder(os.pread(fd, 64, 0))
             os.close(fd)
             raise StoreInUse(self._database, pid, work) from None
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, f"{os.getpid()} {self._work}".rstrip().encode() + b"\n", 0)
+        with contextlib.suppress(OSError):  # who holds it is for people; there may be no room to say so
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, f"{os.getpid()} {self._work}".rstrip().encode() + b"\n", 0)
         self._fd = fd
 
     def release(self) -> None:

@@ -204,6 +204,10 @@ async def test_what_is_not_a_store_is_refused(tmp_path: Path) -> None:
     for _ in range(2):
         with pytest.raises(StoreUnavailable, match="not a database"):
             await store.open()
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(StoreUnavailable, match="folder' is not a file"):
+        await open_store(f"sqlite:///{tmp_path}/folder").open()
+    assert not (tmp_path / "folder.lock").exists()
 
 
 def test_a_url_that_names_no_store_is_refused() -> None:

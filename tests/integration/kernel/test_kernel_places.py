@@ -43,6 +43,20 @@ async def test_a_relative_store_lies_in_the_project(project: Path) -> None:
         await process.close()
 
 
+async def test_an_address_that_cannot_be_told_ends_the_start_with_a_sentence(project: Path) -> None:
+    """A kernel that nobody would find does not stay, and leaves no half-written file."""
+    (project / ".nomaflow" / "address").mkdir(parents=True)
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "nomaflow_kernel", "--project", str(project), stderr=asyncio.subprocess.PIPE
+    )
+    async with asyncio.timeout(DEADLINE):
+        _, errors = await child.communicate()
+    last = errors.decode().splitlines()[-1]
+    assert (child.returncode, "Traceback" in errors.decode()) == (1, False)
+    assert last.startswith(f"nomaflow kernel: cannot write '{project}/.nomaflow/address': is a directory")
+    assert not [each.name for each in (project / ".nomaflow").iterdir() if each.name.startswith(".address")]
+
+
 async def test_a_stop_is_heeded_while_a_database_does_not_answer(project: Path) -> None:
     """A kernel that has not opened its store yet ends with 0 at the signal, and not with what the database comes to."""
     asked = asyncio.Event()

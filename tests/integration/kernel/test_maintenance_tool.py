@@ -86,6 +86,24 @@ async def test_a_backup_that_is_interrupted_leaves_nothing(history: Path, tmp_pa
     assert list(target.parent.iterdir()) == []
 
 
+async def test_a_disk_without_room_is_no_damage(history: Path, tmp_path: Path) -> None:
+    """A history that cannot be looked into for want of room is not called damaged; a first start there says why not."""
+
+    async def without_room(*arguments: str) -> asyncio.subprocess.Process:
+        pipe = asyncio.subprocess.PIPE
+        command = ("sh", "-c", 'ulimit -f 0; exec "$@"', "sh", sys.executable, *arguments)
+        return await asyncio.create_subprocess_exec(*command, stdout=pipe, stderr=pipe)
+
+    code, told = await ended(await without_room(*TOOL, "inspect", "--project", str(history.parents[1])))
+    assert (code, told["done"]["damage"], told["done"]["trouble"]) == (0, "", "disk I/O error")
+    fresh = tmp_path / "fresh"
+    fresh.mkdir()
+    kernel = await without_room("-m", "nomaflow_kernel", "--project", str(fresh))
+    async with asyncio.timeout(DEADLINE):
+        _, errors = await kernel.communicate()
+    assert (kernel.returncode, errors.count(b"\n"), b"free disk space" in errors) == (1, 1, True), errors
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only the superuser can be somebody else for a while")
 @pytest.mark.parametrize("work", ["backup", "inspect"])
 async def test_what_may_not_be_read_is_said_plainly(
