@@ -12,7 +12,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+import psutil
 
 SUPERUSER = "nomaflow"
 START_SECONDS = 20.0
@@ -71,6 +75,21 @@ class PostgresServer:
         self._process.send_signal(number)
         self._process.wait(timeout=20)
         self.start()
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Stop every process of the server with SIGSTOP, so that connections stay and nothing answers."""
+        assert self._process is not None
+        main = psutil.Process(self._process.pid)
+        main.suspend()  # first, so that no other begins
+        others = main.children(recursive=True)
+        for each in others:
+            each.suspend()
+        try:
+            yield
+        finally:
+            for each in (*others, main):
+                each.resume()
 
     def stop(self) -> None:
         """Stop the server and remove everything."""

@@ -70,10 +70,7 @@ class PostgresWriter:
             await self._dispose()
 
     async def _dispose(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            with contextlib.suppress(DBAPIError, OSError):  # nothing is left to be said to the server
-                await connection.close()
+        await self._drop_connection()  # a plain close would wait for a server that hangs
         await self._engine.dispose()
 
     async def _serve(self) -> None:

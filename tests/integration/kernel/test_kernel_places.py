@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 from kernel_process import DEADLINE, KernelProcess
+from test_kernel_crash import empty_database
 
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
+from postgres_server import PostgresServer
 
 
 @pytest.mark.parametrize("name", ["what?x=1", "10%20", 'a#b, c \'n "ü"', "no\udcfftext"])
@@ -85,3 +87,18 @@ async def test_a_stop_is_heeded_while_a_database_does_not_answer(project: Path) 
             await child.wait()
         server.close()
         await server.wait_closed()
+
+
+@pytest.mark.postgres
+async def test_a_kernel_whose_database_hangs_stops_in_time_and_quietly(
+    project: Path, postgres_server: PostgresServer
+) -> None:
+    """What cannot be said to the server is left unsaid; its log has no traceback."""
+    process = KernelProcess(project=project, flags=["--store", await empty_database(postgres_server)])
+    try:
+        await process.start()
+        with postgres_server.frozen():
+            assert await process.stop() == 0
+        assert "Traceback" not in process.log, process.log
+    finally:
+        await process.close()
