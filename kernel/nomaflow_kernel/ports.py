@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Protocol
 
 from nomaflow_kernel.domain.records import (
@@ -15,6 +15,7 @@ from nomaflow_kernel.domain.records import (
 )
 from nomaflow_kernel.domain.states import RunState
 from nomaflow_kernel.domain.transitions import Transition
+from nomaflow_kernel.domain.value_class import value_class
 
 __all__ = [
     "ActiveRuns",
@@ -33,7 +34,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@value_class
 class StoreInfo:
     """What a store says of itself once open: its kind, this kernel's epoch, the newest event."""
 
@@ -42,7 +43,7 @@ class StoreInfo:
     last_event_seq: int
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@value_class
 class DuplicateRun:
     """A QueueRun whose request_id or slot was taken: by which run, and whether by the same request."""
 
@@ -51,7 +52,7 @@ class DuplicateRun:
     existing_state: RunState
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@value_class
 class RunOfRequest:
     """The run that a request id stands for."""
 
@@ -60,7 +61,7 @@ class RunOfRequest:
     state: RunState
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@value_class
 class ApplyResult:
     """What became of a batch.
 
@@ -78,7 +79,7 @@ class ApplyResult:
     events: Sequence[EventRecord] = ()
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@value_class
 class RunDetail:
     """A run with its attempts (by step, then number) and the snapshot of its job."""
 
@@ -87,7 +88,7 @@ class RunDetail:
     definition: Mapping[str, Any]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@value_class
 class ActiveRuns:
     """What an engine is rebuilt from: RUNNING runs whole, QUEUED ones slim, in the order they were queued."""
 
@@ -95,7 +96,7 @@ class ActiveRuns:
     queued: Sequence[QueuedRun]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@value_class
 class RunFilter:
     """Which runs to list; empty fields keep all."""
 
@@ -105,7 +106,7 @@ class RunFilter:
     since_us: int | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@value_class
 class RunPage:
     """One page, newest first; ``next_before`` is the run id to go on before, empty on the last page."""
 
@@ -113,7 +114,7 @@ class RunPage:
     next_before: str
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@value_class
 class LogPage:
     """Chunks in order, and whether there may be more."""
 
@@ -121,7 +122,7 @@ class LogPage:
     more: bool
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@value_class
 class HostManifest:
     """A host's catalogue as kept: the manifest most recently introduced, and the job ids the host owns."""
 
@@ -132,7 +133,7 @@ class HostManifest:
     owned_job_ids: frozenset[str]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@value_class
 class ScheduleRow:
     """The stored next fire of a schedule."""
 
@@ -142,7 +143,7 @@ class ScheduleRow:
     fingerprint: str
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@value_class
 class PauseRecord:
     """A pause: of a job (``scope`` "job"), a host ("host") or everything ("all", name empty)."""
 

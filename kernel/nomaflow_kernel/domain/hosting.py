@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Protocol
 
 from nomaflow_kernel.domain.reasons import Reason
 from nomaflow_kernel.domain.records import Ancestor, RunTrigger
 from nomaflow_kernel.domain.states import AttemptState
+from nomaflow_kernel.domain.value_class import value_class
 
 __all__ = [
     "AckStatus",
@@ -45,7 +46,7 @@ class TimeoutKind(enum.StrEnum):
     JOB = "job"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@value_class
 class DispatchOrder:
     """One attempt for an instance to run. See DispatchCommand in host_gateway_service.proto for each field."""
 
@@ -73,7 +74,7 @@ class DispatchOrder:
     max_log_bytes: int = 0
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@value_class
 class CancelOrder:
     """A request to an instance to stop an attempt."""
 
@@ -93,7 +94,7 @@ class InstanceLink(Protocol):
         """End the session, as a newer one of the same incarnation has taken over, or the kernel stops."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@value_class
 class HeldAttempt:
     """One attempt of an instance's inventory."""
 
@@ -103,7 +104,7 @@ class HeldAttempt:
     epoch: int
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@value_class
 class InstanceHello:
     """How an instance introduces itself."""
 
@@ -123,7 +124,7 @@ class InstanceHello:
     isolation_mechanism: str = ""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@value_class
 class WorkerStatus:
     """One worker process of an instance."""
 
@@ -133,7 +134,7 @@ class WorkerStatus:
     running: int
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@value_class
 class HeartbeatInfo:
     """What a heartbeat says beside being one; ``workers`` None means unchanged."""
 
@@ -157,7 +158,7 @@ class VerdictAction(enum.StrEnum):
     KILL = "kill"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@value_class
 class Verdict:
     """The kernel's answer to one attempt of an inventory."""
 
@@ -167,7 +168,7 @@ class Verdict:
     cancel: CancelOrder | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@value_class
 class ReportedStarted:
     """The callable is about to be called."""
 
@@ -177,7 +178,7 @@ class ReportedStarted:
     exclusive: bool
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@value_class
 class ReportedLog:
     """Consecutive lines of the log, packed; the kernel does not look inside."""
 
@@ -189,7 +190,7 @@ class ReportedLog:
     body: bytes
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@value_class
 class ReportedProgress:
     """What the callable said of its progress."""
 
@@ -199,7 +200,7 @@ class ReportedProgress:
     message: str
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@value_class
 class ReportedFinished:
     """How the attempt ended: SUCCEEDED, FAILED or CANCELED."""
 
@@ -220,7 +221,7 @@ class ReportedFinished:
 ReportedEvent = ReportedStarted | ReportedLog | ReportedProgress | ReportedFinished
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@value_class
 class AttemptReport:
     """Consecutive events of one attempt, numbered from ``first_seq``."""
 
@@ -240,7 +241,7 @@ class AckStatus(enum.StrEnum):
     INVALID = "invalid"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@value_class
 class AttemptAck:
     """The kernel's answer to one attempt's report: the highest contiguous number that is durable."""
 
@@ -250,7 +251,7 @@ class AttemptAck:
     detail: str = ""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@value_class
 class InstanceStatus:
     """An instance as the engine sees it, for listings."""
 

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from nomaflow_kernel.domain.reasons import Reason
 from nomaflow_kernel.domain.states import AttemptState, RunState
+from nomaflow_kernel.domain.value_class import value_class
 
 __all__ = [
     "Ancestor",
@@ -39,7 +40,7 @@ class TriggerKind(enum.StrEnum):
     REPLAY = "replay"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@value_class
 class RunTrigger:
     """What fired a run, who, and when (for a cron fire: the scheduled instant)."""
 
@@ -48,7 +49,7 @@ class RunTrigger:
     at_us: int = 0
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@value_class
 class Ancestor:
     """One run in the chain of call_job steps that led to a run."""
 
@@ -56,7 +57,7 @@ class Ancestor:
     run_id: str
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@value_class
 class RunRequest:
     """The layers that one run lays over its job; kept whole, so that a replay can repeat it.
 
@@ -103,7 +104,7 @@ class RunRequest:
         return cls(**{key: data[key] for key in known if key in data})
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@value_class
 class CancelRequest:
     """Who asked for a cancel, when and why."""
 
@@ -113,7 +114,7 @@ class CancelRequest:
     code: str = "canceled_by_user"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@value_class
 class Fold:
     """The fires that one MISSED or SKIPPED row stands for."""
 
@@ -122,7 +123,7 @@ class Fold:
     count: int
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@value_class
 class RunRecord:
     """One row of history.
 
@@ -160,7 +161,7 @@ class RunRecord:
     current_step: str = ""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@value_class
 class QueuedRun:
     """What the engine keeps in memory of a run that waits."""
 
@@ -172,7 +173,7 @@ class QueuedRun:
     allow_overlap: bool = False
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@value_class
 class AttemptRecord:
     """One try at one step of one run.
 
@@ -207,7 +208,7 @@ class AttemptRecord:
     cpu_seconds: float = 0.0
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@value_class
 class EventRecord:
     """One committed transition or notice; ``seq`` is store-wide, in commit order."""
 
@@ -224,7 +225,7 @@ class EventRecord:
     data: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@value_class
 class LogChunkRecord:
     """A stored block of log lines; ``first_seq`` is the run-wide number of its first line."""
 

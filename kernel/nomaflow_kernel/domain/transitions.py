@@ -10,7 +10,7 @@ engine means them; events keep the order in which the engine gave them.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from nomaflow_kernel.domain.reasons import Reason
@@ -21,6 +21,7 @@ from nomaflow_kernel.domain.records import (
     RunRecord,
 )
 from nomaflow_kernel.domain.states import AttemptState, RunState
+from nomaflow_kernel.domain.value_class import value_class
 
 __all__ = [
     "PHASES",
@@ -41,7 +42,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@value_class
 class QueueRun:
     """Insert a run: QUEUED, or terminal from birth (SKIPPED, MISSED). Event ``run.queued`` or ``run.finished``.
 
@@ -55,7 +56,7 @@ class QueueRun:
     definition_json: str
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@value_class
 class FoldRun:
     """Widen the fold of a SKIPPED or MISSED row by one or more fires. No event.
 
@@ -68,7 +69,7 @@ class FoldRun:
     otherwise: QueueRun
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@value_class
 class StartRun:
     """QUEUED to RUNNING. Event ``run.started``."""
 
@@ -77,7 +78,7 @@ class StartRun:
     at_us: int
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@value_class
 class RequestCancel:
     """Set the cancel request of a QUEUED or RUNNING run; the first one stays. Event ``run.cancel_requested``."""
 
@@ -86,7 +87,7 @@ class RequestCancel:
     cancel: CancelRequest
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@value_class
 class OpenAttempt:
     """Insert an attempt: PENDING, DISPATCHED, RUNNING (call_job), or terminal from birth (SKIPPED, reused SUCCEEDED).
 
@@ -98,7 +99,7 @@ class OpenAttempt:
     at_us: int
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@value_class
 class DispatchAttempt:
     """PENDING to DISPATCHED, with the instance and epoch. Event ``attempt.dispatched``."""
 
@@ -113,7 +114,7 @@ class DispatchAttempt:
     at_us: int
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@value_class
 class StartAttempt:
     """DISPATCHED (PENDING for call_job) to RUNNING. Event ``attempt.started``."""
 
@@ -128,7 +129,7 @@ class StartAttempt:
     child_run_id: str = ""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@value_class
 class RecordReport:
     """Raise the stored report number of an attempt, and its progress where there is a newer one.
 
@@ -145,7 +146,7 @@ class RecordReport:
     progress_json: str = ""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@value_class
 class AppendLog:
     """Store a chunk of log lines and raise the run's line count. No event."""
 
@@ -153,7 +154,7 @@ class AppendLog:
     chunk: LogChunkRecord
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@value_class
 class FinishAttempt:
     """An open attempt to a terminal state. Event ``attempt.finished``.
 
@@ -177,7 +178,7 @@ class FinishAttempt:
     data: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@value_class
 class FinishRun:
     """A QUEUED or RUNNING run to a terminal state. Event ``run.finished``."""
 
@@ -190,7 +191,7 @@ class FinishRun:
     rows_affected: int | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@value_class
 class Notice:
     """An event that changes no run: of a host, a job, a pause, or a late result."""
 
@@ -205,7 +206,7 @@ class Notice:
     data: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@value_class
 class SetNextFire:
     """Keep the next fire of a schedule; None where it has none any more. No event.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Protocol
 
 from nomaflow_kernel.domain.jobs import JobDefinition
@@ -11,6 +11,7 @@ from nomaflow_kernel.domain.reasons import Reason
 from nomaflow_kernel.domain.records import Ancestor, Fold, RunRequest, TriggerKind
 from nomaflow_kernel.domain.states import RunState
 from nomaflow_kernel.domain.transitions import SetNextFire
+from nomaflow_kernel.domain.value_class import value_class
 
 __all__ = [
     "EngineSettings",
@@ -24,7 +25,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@value_class
 class EngineSettings:
     """The engine's clocks and bounds; seconds where not said otherwise.
 
@@ -41,7 +42,7 @@ class EngineSettings:
     max_waiting: int = 1_000_000
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@value_class
 class TriggerCommand:
     """A wish for one run, already checked for form; whether it fits the job is the engine's to say.
 
@@ -87,7 +88,7 @@ class TriggerCommand:
         )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@value_class
 class UnrunCommand:
     """Fires that will not run: one MISSED row, or wider bounds for the one before it.
 
@@ -100,7 +101,7 @@ class UnrunCommand:
     reason: Reason
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@value_class
 class FireCommand:
     """What the scheduler decided in one go: fires to run, fires to record, and the next fires to keep."""
 
@@ -109,7 +110,7 @@ class FireCommand:
     next_fires: tuple[SetNextFire, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@value_class
 class TriggerOutcome:
     """The run that a trigger made or met.
 
@@ -124,7 +125,7 @@ class TriggerOutcome:
     warnings: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@value_class
 class ReplayCommand:
     """A wish to do a finished run again, from its snapshot.
 
@@ -144,7 +145,7 @@ class ReplayCommand:
     request_hash: str = ""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@value_class
 class KnownJob:
     """A job of the catalogue as the engine needs it.
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nomaflow_kernel.domain.errors import KernelError
+from nomaflow_kernel.domain.value_class import value_class
 from nomaflow_kernel.pacing import happens_within
 from nomaflow_kernel.ports import ApplyResult
 from nomaflow_kernel.runs.state import Batch
@@ -23,7 +24,7 @@ class Answer:
     error: KernelError | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@value_class
 class Turn:
     """One caller's turn in a batch.
 

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from nomaflow_kernel.domain.hosting import ReportedFinished
 from nomaflow_kernel.domain.reasons import Reason
 from nomaflow_kernel.domain.states import AttemptState
 from nomaflow_kernel.domain.transitions import FinishAttempt
+from nomaflow_kernel.domain.value_class import value_class
 from nomaflow_kernel.runs.active import ActiveRun, CurrentAttempt
 
 __all__ = ["Outcome"]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@value_class
 class Outcome:
     """A terminal state with what belongs to it.
 

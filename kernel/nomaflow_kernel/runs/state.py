@@ -19,6 +19,7 @@ from nomaflow_kernel.domain.jobs import IsolationChoice, JobDefinition
 from nomaflow_kernel.domain.records import RunRecord, RunRequest
 from nomaflow_kernel.domain.states import AttemptState, RunState
 from nomaflow_kernel.domain.transitions import Transition
+from nomaflow_kernel.domain.value_class import value_class
 from nomaflow_kernel.ports import PauseRecord, RunOfRequest
 from nomaflow_kernel.runs.active import ActiveRun, CurrentAttempt
 from nomaflow_kernel.runs.api import EngineSettings, JobSource
@@ -92,7 +93,7 @@ class RunSpec:
         return self.plan.first is not None and not self.plan.first.calls_job
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@value_class
 class EndedAttempt:
     """What is remembered of an attempt that is terminal, to answer reports that come late or twice.
 

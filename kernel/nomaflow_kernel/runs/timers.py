@@ -5,7 +5,8 @@ from __future__ import annotations
 import enum
 import heapq
 import itertools
-from dataclasses import dataclass
+
+from nomaflow_kernel.domain.value_class import value_class
 
 __all__ = ["Timer", "TimerKind", "Timers"]
 
@@ -27,7 +28,7 @@ class TimerKind(enum.StrEnum):
     """A pause ends by itself."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@value_class
 class Timer:
     """One thing to do: its kind, and the run it is for (empty where it is for none)."""
 
