@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import field
 from typing import Any, Protocol
 
@@ -180,7 +180,7 @@ class Store(Protocol):
     async def close(self) -> None:
         """Finish what waits, and let go. Closing twice is legal."""
 
-    async def apply(self, transitions: Sequence[Transition], *, at_us: int) -> ApplyResult:
+    def apply(self, transitions: Sequence[Transition], *, at_us: int) -> Awaitable[ApplyResult]:
         """Apply a batch in one transaction, guarded by this kernel's epoch.
 
         :raises StaleEpoch: where a newer kernel has taken over; nothing was applied

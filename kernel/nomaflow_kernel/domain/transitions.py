@@ -39,6 +39,7 @@ __all__ = [
     "StartAttempt",
     "StartRun",
     "Transition",
+    "run_of",
 ]
 
 
@@ -257,3 +258,18 @@ Within one run of one batch it is the order in which the changes build on each o
 attempt, which is dispatched, started, reported on and finished, and the run ends. Where one attempt ends and the next
 is opened in one batch, they are different rows.
 """
+
+
+def run_of(transition: Transition) -> str:
+    """Return the id of the run that a transition changes or tells of; empty where it is of none."""
+    match transition:
+        case QueueRun():
+            return transition.run.run_id
+        case OpenAttempt():
+            return transition.attempt.run_id
+        case AppendLog():
+            return transition.chunk.run_id
+        case SetNextFire():
+            return ""
+        case _:
+            return transition.run_id

@@ -226,7 +226,9 @@ class Engine:
         """
         await rebuilding.recall_attempts(self._state, self._store, [item.attempt_key for item in hello.inventory])
         try:
-            return await self._loop.ask(lambda batch: attaching.attach(self._state, batch, hello, link))
+            return await self._loop.ask(
+                lambda batch: attaching.attach(self._state, batch, hello, link), repeatable=False
+            )
         except StoreError:
             # Sessions are not rebuilt from the store, and nobody has been told of this one.
             self.detach(hello.incarnation, link)

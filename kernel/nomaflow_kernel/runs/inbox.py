@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,11 +31,13 @@ class Turn:
     :param decide: changes the state and the batch; what it returns becomes the caller's answer after the commit
     :param settle: corrects the answer by what the store said
     :param future: where the caller waits; None where nobody does
+    :param repeatable: whether it may decide ahead of a commit, and once more should that fail
     """
 
     decide: Callable[[Batch], Any]
     settle: Callable[[ApplyResult, Any], None] | None
     future: asyncio.Future[Any] | None
+    repeatable: bool = True
 
     def decide_safely(self, batch: Batch) -> Answer:
         """Decide; a refusal becomes the caller's answer and leaves the other turns alone."""
@@ -95,6 +97,17 @@ class Inbox:
         turns, self._turns = self._turns, []
         return turns
 
+    def take_repeatable(self) -> list[Turn]:
+        """Take what may decide ahead of a commit, up to the first turn that may not."""
+        count = next((index for index, turn in enumerate(self._turns) if not turn.repeatable), len(self._turns))
+        turns, self._turns = self._turns[:count], self._turns[count:]
+        return turns
+
+    def put_back(self, turns: Sequence[Turn]) -> None:
+        """Let turns wait once more, in front of all others."""
+        self._turns[:0] = turns
+        self._wake.set()
+
     def take_asked(self) -> list[Turn]:
         """Take what waits and has a caller who waits for an answer; what was only told stays."""
         asked = [turn for turn in self._turns if turn.future is not None]
@@ -103,7 +116,9 @@ class Inbox:
 
     async def wait(self, seconds: float | None) -> bool:
         """Wait until there is something to do, or ``seconds``; return False where the engine is stopping."""
-        if not self._wake.is_set() and seconds != 0.0:
+        if seconds is None:
+            await self._wake.wait()
+        elif not self._wake.is_set() and seconds > 0:
             await happens_within(self._wake, seconds)
         self._wake.clear()
         return not self.closed

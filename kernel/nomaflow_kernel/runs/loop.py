@@ -1,6 +1,7 @@
 """The engine's loop: takes what waits, decides, commits once, and only then acts.
 
-It is the only place where the state changes. See docs/decisions/2026-11-24-processes-and-contracts.md.
+It is the only place where the state changes. While one commit is under way it decides the next one ahead; see
+docs/decisions/2026-11-24-processes-and-contracts.md.
 """
 
 from __future__ import annotations
@@ -11,10 +12,10 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 from nomaflow_kernel.domain.errors import KernelError, KernelStopping
-from nomaflow_kernel.domain.hosting import DispatchOrder
 from nomaflow_kernel.feed import EventFeed
 from nomaflow_kernel.ports import ApplyResult, Store
 from nomaflow_kernel.runs import attaching, rebuilding, starting, stopping
+from nomaflow_kernel.runs.decisions import Commit, Decisions
 from nomaflow_kernel.runs.inbox import Inbox, Turn
 from nomaflow_kernel.runs.state import Batch, EngineState
 from nomaflow_kernel.runs.timers import Timer, TimerKind
@@ -52,6 +53,8 @@ class EngineLoop:
         self._on_ended = on_ended
         self._on_trouble = on_trouble
         self._inbox = Inbox()
+        self._unanswered = [Decisions.open(state.clock)]  # the last is open: what is decided goes there
+        self._commit: Commit | None = None
         self._task: asyncio.Task[None] | None = None
         self._side_tasks: set[asyncio.Task[None]] = set()
 
@@ -70,21 +73,28 @@ class EngineLoop:
             side.cancel()
         await asyncio.gather(*self._side_tasks, return_exceptions=True)
 
-    async def ask(self, decide: Callable[[Batch], _T], settle: Callable[[ApplyResult, _T], None] | None = None) -> _T:
+    async def ask(
+        self,
+        decide: Callable[[Batch], _T],
+        settle: Callable[[ApplyResult, _T], None] | None = None,
+        *,
+        repeatable: bool = True,
+    ) -> _T:
         """Have ``decide`` called in the next turn, and return its answer once what it decided is durable.
 
         :param settle: corrects the answer by what the store said
+        :param repeatable: False where it changes what is not rebuilt from the store: it is never decided ahead
         :raises KernelStopping: where the loop is stopping
         :raises StoreError: where the commit failed; nothing was applied
         """
         future: asyncio.Future[_T] = asyncio.get_running_loop().create_future()
-        if not self._inbox.put(Turn(decide=decide, settle=settle, future=future)):
+        if not self._inbox.put(Turn(decide=decide, settle=settle, future=future, repeatable=repeatable)):
             raise KernelStopping
         return await future
 
     def tell(self, decide: Callable[[Batch], object]) -> None:
-        """Have ``decide`` called in the next turn, without an answer."""
-        self._inbox.put(Turn(decide=decide, settle=None, future=None))
+        """Have ``decide`` called once in the next turn, without an answer."""
+        self._inbox.put(Turn(decide=decide, settle=None, future=None, repeatable=False))
 
     def touch(self, host: str) -> None:
         """Have the waiting runs of a host looked at again."""
@@ -110,56 +120,128 @@ class EngineLoop:
         task.add_done_callback(self._side_tasks.discard)
 
     async def _run(self) -> None:
-        turns: Sequence[Turn] = ()
         try:
             while await self._inbox.wait(self._seconds_to_next_timer()):
-                turns = self._inbox.take()
-                await self._turn_or_rebuild(turns)
+                await self._step()
+            if self._commit is not None:
+                await asyncio.wait([self._commit.outcome])
+                await self._finish(self._commit)
         except Exception as error:  # noqa: BLE001  # a kernel without its loop would let every call wait in vain
             self._inbox.close()
             if isinstance(error, StaleEpoch):
                 _LOG.error("another kernel has taken the store over: %s", error.message)
             else:
                 _LOG.exception("the engine has failed, and the kernel must end")
-            _fail(turns, error if isinstance(error, KernelError) else KernelStopping())
+            self._fail_all(error if isinstance(error, KernelError) else KernelStopping())
             self._on_ended(error)
-        _fail(self._inbox.take(), KernelStopping())
+        self._fail_all(KernelStopping())
 
-    async def _turn_or_rebuild(self, turns: Sequence[Turn]) -> None:
-        published = self._feed.last_seq
-        try:
-            await self._turn(turns)
-        except StaleEpoch:
-            raise
-        except StoreError as error:
-            _LOG.warning("a commit has failed: %s", error.message)
-            self._on_trouble(error)
-            _fail(turns, error)
-            if isinstance(error, StoreBusy):
-                # Who came meanwhile has waited for the same lock, and is not made to wait for it twice.
-                _fail(self._inbox.take_asked(), error)
-            await self._rebuild_until_it_works(published)
+    def _fail_all(self, error: Exception) -> None:
+        for decisions in self._unanswered:
+            decisions.fail(error)
+        _fail(self._inbox.take(), error)
 
     def _seconds_to_next_timer(self) -> float | None:
         due = self._state.timers.next_due()
-        return None if due is None else max(0.0, due - self._clock.monotonic())
+        # Timers are looked at between two commits: the end of the one under way wakes the loop.
+        return None if due is None or self._commit is not None else max(0.0, due - self._clock.monotonic())
 
-    async def _turn(self, turns: Sequence[Turn]) -> None:
-        batch = Batch(now_us=self._clock.now_us(), now=self._clock.monotonic())
-        answers = [turn.decide_safely(batch) for turn in turns]
-        self._fire_timers(batch)
-        starting.start_due(self._state, batch)
-        result = await self._store.apply(batch.transitions, at_us=batch.now_us) if batch.transitions else ApplyResult()
+    async def _step(self) -> None:
+        """Do what can be done now: begin a commit, finish it, or decide the next one while it is under way."""
+        commit = self._commit
+        if commit is None:
+            decisions = self._decide_rest()
+            if not self._begin(decisions):
+                self._act(decisions, ApplyResult())
+        elif commit.outcome.done():
+            await self._finish(commit)
+        else:
+            self._unanswered[-1].decide(self._inbox.take_repeatable(), self._clock)
+            starting.start_due(self._state, self._unanswered[-1].batch)
+
+    def _decide_rest(self) -> Decisions:
+        """Decide all that waits, timers too, and return it with what was decided ahead. No commit is under way."""
+        decisions = self._unanswered[-1]
+        self._unanswered.append(Decisions.open(self._clock))
+        decisions.decide(self._inbox.take(), self._clock)
+        self._fire_timers(decisions.batch)
+        starting.start_due(self._state, decisions.batch)
+        decisions.wanted_specs, self._state.wanted_specs = self._state.wanted_specs, set()
+        return decisions
+
+    def _begin(self, decisions: Decisions) -> bool:
+        """Begin the commit of some decisions; return False where they change nothing."""
+        batch = decisions.batch
+        if not batch.transitions:
+            return False
+        outcome = asyncio.ensure_future(self._store.apply(batch.transitions, at_us=batch.now_us))
+        outcome.add_done_callback(lambda _: self._inbox.wake())
+        self._commit = Commit(decisions=decisions, outcome=outcome, published=self._feed.last_seq)
+        return True
+
+    async def _finish(self, commit: Commit) -> None:
+        """Act on what a commit made durable, once the next one is on its way; start over where it failed."""
+        self._commit = None
+        decisions, ahead = self._unanswered
+        try:
+            result = commit.outcome.result()
+        except StaleEpoch:
+            raise
+        except StoreError as error:
+            self._answered(decisions).fail(error)
+            await self._start_over(error, commit.published)
+            return
+        for run_id in result.duplicates:
+            rebuilding.discard(self._state, run_id)
+        decisions.batch.drop_dispatches(result.duplicates)
+        ahead.drop(result.duplicates)
         unexpected = result.lost - result.dropped
+        if unexpected or self._inbox.closed:
+            self._act(decisions, result)
+        else:
+            following = self._decide_rest()
+            begun = self._begin(following)
+            self._act(decisions, result)
+            if not begun:
+                self._act(following, ApplyResult())
         if unexpected:
             _LOG.error("%d transitions had lost their state; rebuilding from the store", len(unexpected))
-        self._act(batch, result)
-        for turn, answer in zip(turns, answers, strict=True):
-            turn.answer(result, answer)
-        self._send_orders(batch, result)
-        if unexpected:
+            self._take_back()
             await self._rebuild_until_it_works(self._feed.last_seq)
-        self._load_wanted()
+
+    def _act(self, decisions: Decisions, result: ApplyResult) -> None:
+        """Tell watchers, callers and hosts of what is durable now."""
+        self._answered(decisions)
+        if result.events:
+            self._feed.publish(result.events)
+        for run_id in decisions.batch.logged_runs:
+            self._feed.touch_log(run_id)
+        decisions.settle(result)
+        for incarnation, orders in decisions.batch.orders.items():
+            instance = self._state.fleet.get(incarnation)
+            if instance is not None and instance.link is not None:
+                instance.link.send(orders)
+        if decisions.wanted_specs:
+            # Not before: some of the runs may be in the store only now.
+            self.spawn(self._load_specs(sorted(decisions.wanted_specs)))
+
+    async def _start_over(self, error: StoreError, published: int) -> None:
+        """Go on after a failed commit from what the store has. What was decided ahead of it is decided once more."""
+        _LOG.warning("a commit has failed: %s", error.message)
+        self._on_trouble(error)
+        self._take_back()
+        if isinstance(error, StoreBusy):
+            # Who came meanwhile has waited for the same lock, and is not made to wait for it twice.
+            _fail(self._inbox.take_asked(), error)
+        await self._rebuild_until_it_works(published)
+
+    def _take_back(self) -> None:
+        self._inbox.put_back(self._unanswered.pop().turns)
+        self._unanswered.append(Decisions.open(self._clock))
+
+    def _answered(self, decisions: Decisions) -> Decisions:
+        self._unanswered.remove(decisions)
+        return decisions
 
     def _fire_timers(self, batch: Batch) -> None:
         for timer in self._state.timers.take_due(batch.now):
@@ -203,33 +285,7 @@ class EngineLoop:
             self._state.timers.add(self._clock.monotonic() + 1.0, Timer(kind=TimerKind.PAUSE_END))
             self._inbox.wake()
 
-    def _act(self, batch: Batch, result: ApplyResult) -> None:
-        for run_id in result.duplicates:
-            rebuilding.discard(self._state, run_id)
-        if result.events:
-            self._feed.publish(result.events)
-        for run_id in batch.logged_runs:
-            self._feed.touch_log(run_id)
-
-    def _send_orders(self, batch: Batch, result: ApplyResult) -> None:
-        for incarnation, orders in batch.orders.items():
-            instance = self._state.fleet.get(incarnation)
-            if instance is None or instance.link is None:
-                continue
-            if result.duplicates:
-                orders = [
-                    order
-                    for order in orders
-                    if not (isinstance(order, DispatchOrder) and order.run_id in result.duplicates)
-                ]
-            instance.link.send(orders)
-
     # Loading and rebuilding.
-
-    def _load_wanted(self) -> None:
-        wanted, self._state.wanted_specs = self._state.wanted_specs, set()
-        if wanted:
-            self.spawn(self._load_specs(sorted(wanted)))
 
     async def _load_specs(self, run_ids: Sequence[str]) -> None:
         try:

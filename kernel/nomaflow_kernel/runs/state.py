@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections import OrderedDict, deque
-from collections.abc import Hashable
+from collections.abc import Container, Hashable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -111,10 +111,10 @@ class EndedAttempt:
 
 @dataclass(kw_only=True, slots=True)
 class Batch:
-    """What one turn of the engine decided.
+    """What the engine decided for one commit.
 
-    :param now_us: wall time of the turn
-    :param now: monotonic time of the turn
+    :param now_us: wall time of the turn that decides
+    :param now: monotonic time of that turn
     :param orders: incarnation → orders to send after the commit
     """
 
@@ -131,6 +131,13 @@ class Batch:
     def send(self, incarnation: str, order: DispatchOrder | CancelOrder) -> None:
         """Have an order sent to an instance after the commit."""
         self.orders.setdefault(incarnation, []).append(order)
+
+    def drop_dispatches(self, run_ids: Container[str]) -> None:
+        """Send no dispatches of some runs after all."""
+        for incarnation, orders in self.orders.items():
+            self.orders[incarnation] = [
+                order for order in orders if not (isinstance(order, DispatchOrder) and order.run_id in run_ids)
+            ]
 
 
 @dataclass(kw_only=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeVar
 
 from sqlalchemy import Connection, NullPool
@@ -111,10 +111,9 @@ class PostgresDatabase:
         """Run a query in a read transaction of its own."""
         return await self._readers.read(query)
 
-    async def write(self, operation: Callable[[WriteSession], T]) -> T:
-        """Run an operation with all others that wait, and return once it is durable."""
-        result: T = await self._writer.submit(operation)
-        return result
+    def write(self, operation: Callable[[WriteSession], T]) -> Awaitable[T]:
+        """Run an operation with all others that wait; done once it is durable."""
+        return self._writer.submit(operation)
 
 
 def _engine(url: str, settings: Mapping[str, str], *, command_timeout: float | None = None) -> AsyncEngine:

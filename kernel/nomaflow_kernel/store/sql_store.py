@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
@@ -47,7 +47,7 @@ class Database(Protocol):
     async def read(self, query: Callable[[Connection], T]) -> T:
         """Run a query in a read transaction of its own."""
 
-    async def write(self, operation: Callable[[WriteSession], T]) -> T:
+    def write(self, operation: Callable[[WriteSession], T]) -> Awaitable[T]:
         """Run an operation, perhaps with others, in a transaction guarded by the epoch."""
 
 
@@ -68,9 +68,9 @@ class SqlStore:
         """Finish what waits, and let go. Closing twice is legal."""
         await self._database.close()
 
-    async def apply(self, transitions: Sequence[Transition], *, at_us: int) -> ApplyResult:
-        """Apply a batch in one transaction, guarded by this kernel's epoch."""
-        return await self._database.write(partial(apply_transitions, transitions=tuple(transitions), at_us=at_us))
+    def apply(self, transitions: Sequence[Transition], *, at_us: int) -> Awaitable[ApplyResult]:
+        """Apply a batch in one transaction, guarded by this kernel's epoch; begun as this returns."""
+        return self._database.write(partial(apply_transitions, transitions=tuple(transitions), at_us=at_us))
 
     async def active_runs(self) -> ActiveRuns:
         """Return every run that is not terminal."""

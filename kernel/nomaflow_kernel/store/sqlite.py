@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from sqlalchemy import Connection
@@ -59,7 +59,6 @@ class SqliteDatabase:
         """Run a query in a read transaction of its own."""
         return await self._readers.read(query)
 
-    async def write(self, operation: Callable[[WriteSession], T]) -> T:
-        """Run an operation with all others that wait, and return once it is durable."""
-        result: T = await self._writer.submit(operation)
-        return result
+    def write(self, operation: Callable[[WriteSession], T]) -> Awaitable[T]:
+        """Run an operation with all others that wait; done once it is durable."""
+        return self._writer.submit(operation)

@@ -23,6 +23,7 @@ from nomaflow_kernel.domain.transitions import (
     StartAttempt,
     StartRun,
     Transition,
+    run_of,
 )
 from nomaflow_kernel.ports import ApplyResult, DuplicateRun
 from nomaflow_kernel.store import schema
@@ -77,17 +78,17 @@ class _Losses:
     broken_runs: set[str] = field(default_factory=set)
 
     def drops(self, item: _Item) -> bool:
-        run_id = _run_id(item.transition)
+        run_id = run_of(item.transition)
         if run_id in self.dropped_runs:
             return True
         return run_id in self.broken_runs and type(item.transition) in _CHAINED
 
     def lose(self, item: _Item) -> None:
         self.lost.update(item.indices)
-        if _run_id(item.transition) in self.dropped_runs:
+        if run_of(item.transition) in self.dropped_runs:
             self.dropped.update(item.indices)
         if type(item.transition) in _CHAINED:
-            self.broken_runs.add(_run_id(item.transition))
+            self.broken_runs.add(run_of(item.transition))
 
 
 def apply_transitions(session: WriteSession, transitions: Sequence[Transition], *, at_us: int) -> ApplyResult:
@@ -279,17 +280,3 @@ def _touch_runs(
     ]
     rows.sort(key=lambda row: row[3])
     _TOUCH_RUN.execute(session.connection, rows)
-
-
-def _run_id(transition: Any) -> str:
-    match transition:
-        case QueueRun():
-            return transition.run.run_id
-        case OpenAttempt():
-            return transition.attempt.run_id
-        case AppendLog():
-            return transition.chunk.run_id
-        case SetNextFire():
-            return ""
-        case _:
-            return str(transition.run_id)
