@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from json.encoder import encode_basestring_ascii
 from typing import Any
 
 from nomaflow_kernel.domain.reasons import Reason
@@ -61,8 +62,22 @@ def _reason(code: str, message: str) -> Reason | None:
     return Reason(code, message) if code else None
 
 
+_PLAIN: Mapping[type[Any], Callable[[Any], str]] = {
+    str: encode_basestring_ascii,
+    int: int.__repr__,
+    type(None): lambda _: "null",
+}
+
+
 def _dump_object(value: Mapping[str, Any]) -> str:
-    return dump_json(dict(value)) if value else "{}"
+    """Return the JSON of an object. The encoder is set up anew each time it is asked: plain members go without it."""
+    members = []
+    for name, member in value.items():
+        dump = _PLAIN.get(type(member))
+        if dump is None:
+            return dump_json(dict(value))
+        members.append(f"{encode_basestring_ascii(name)}:{dump(member)}")
+    return "{" + ",".join(members) + "}"
 
 
 def run_row(run: RunRecord) -> tuple[Any, ...]:

@@ -55,7 +55,7 @@ async def test_one_bad_operation_fails_alone(store: SqlStore) -> None:
 async def test_a_caller_who_goes_away_does_not_undo_its_operation(store: SqlStore) -> None:
     """A call cancelled while it waits is applied all the same, and disturbs nobody."""
     gone, stays = ids.new(), ids.new()
-    task = asyncio.create_task(store.apply([queue(gone)], at_us=T0))
+    task = asyncio.ensure_future(store.apply([queue(gone)], at_us=T0))
     await asyncio.sleep(0)
     task.cancel()
     await store.apply([queue(stays)], at_us=T0)
@@ -69,7 +69,7 @@ async def test_closing_finishes_what_waits(place: Place) -> None:
     store = open_store(place.url)
     await store.open()
     run_ids = [ids.new() for _ in range(30)]
-    calls = [asyncio.create_task(store.apply([queue(r)], at_us=T0)) for r in run_ids]
+    calls = [asyncio.ensure_future(store.apply([queue(r)], at_us=T0)) for r in run_ids]
     await asyncio.sleep(0)
     await store.close()
     await store.close()

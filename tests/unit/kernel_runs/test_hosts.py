@@ -342,7 +342,7 @@ async def test_a_host_without_code_gets_nothing_until_it_has_some(rig: Rig) -> N
     run_id = (await rig.trigger("a")).run_id
     await rig.advance(1)
     assert (await rig.detail(run_id)).attempts == []
-    reason = rig.engine.waiting_reason(run_id)
+    reason = rig.engine.holdup(run_id)
     assert reason is not None
     assert reason.code == "waiting_for_host"
     rig.engine.heartbeat(host.incarnation, HeartbeatInfo(generation=1))

@@ -10,8 +10,6 @@ from sqlalchemy import bindparam, select
 
 from nomaflow_kernel.domain.records import EventRecord
 from nomaflow_kernel.domain.transitions import (
-    PHASES,
-    AppendLog,
     DispatchAttempt,
     FinishAttempt,
     FinishRun,
@@ -27,11 +25,12 @@ from nomaflow_kernel.domain.transitions import (
 )
 from nomaflow_kernel.ports import ApplyResult, DuplicateRun
 from nomaflow_kernel.store import schema
-from nomaflow_kernel.store.bulk import BulkStatement, bulk_insert
+from nomaflow_kernel.store.bulk import bulk_insert
 from nomaflow_kernel.store.driver import run
 from nomaflow_kernel.store.operations.duplicates import find_duplicate
 from nomaflow_kernel.store.operations.happenings import event_of
 from nomaflow_kernel.store.operations.phases import CHANGES, Row
+from nomaflow_kernel.store.operations.together import Item, apply_together, touch_runs, touches
 from nomaflow_kernel.store.rows import event_row
 from nomaflow_kernel.store.session import WriteSession
 
@@ -39,26 +38,9 @@ __all__ = ["apply_transitions"]
 
 _INSERT_DEFINITION = bulk_insert(schema.definitions)
 _INSERT_EVENT = bulk_insert(schema.events, on_conflict="DO NOTHING")
-_TOUCH_RUN = BulkStatement.parse(
-    "UPDATE runs SET last_event_seq = COALESCE(NULLIF({bigint}, 0), last_event_seq),"
-    " current_step = COALESCE(NULLIF({text}, ''), current_step), log_lines = log_lines + {bigint}"
-    " WHERE run_id = {text}"
-)
-
 _RUN_EXISTS = select(schema.runs.c.run_id).where(schema.runs.c.run_id == bindparam("run_id"))
-
 _CHAINED = frozenset({StartRun, StartAttempt, FinishAttempt, OpenAttempt, DispatchAttempt, FinishRun})
 """Kinds that build on each other: when one of a run is lost, the later ones of that run in the batch are lost too."""
-
-_STEP_BEGINS = frozenset({"attempt.pending", "attempt.dispatched", "attempt.started"})
-
-
-@dataclass(frozen=True, slots=True)
-class _Item:
-    """One change of a row, and the indices of the transitions that it stands for."""
-
-    indices: tuple[int, ...]
-    transition: Any
 
 
 @dataclass(slots=True)
@@ -77,13 +59,13 @@ class _Losses:
     dropped_runs: set[str] = field(default_factory=set)
     broken_runs: set[str] = field(default_factory=set)
 
-    def drops(self, item: _Item) -> bool:
+    def drops(self, item: Item) -> bool:
         run_id = run_of(item.transition)
         if run_id in self.dropped_runs:
             return True
         return run_id in self.broken_runs and type(item.transition) in _CHAINED
 
-    def lose(self, item: _Item) -> None:
+    def lose(self, item: Item) -> None:
         self.lost.update(item.indices)
         if run_of(item.transition) in self.dropped_runs:
             self.dropped.update(item.indices)
@@ -102,13 +84,17 @@ def apply_transitions(session: WriteSession, transitions: Sequence[Transition], 
     run(connection, "SAVEPOINT batch")
     _store_definitions(session, items.get(QueueRun, ()))
     losses = _Losses()
-    if not _apply_together(session, items):
+    events = _events(session, transitions, losses.lost, at_us=at_us)
+    if not apply_together(connection, items, touches(transitions, losses.lost, events)):
         run(connection, "ROLLBACK TO SAVEPOINT batch")
         losses = _apply_one_by_one(session, items)
+        done = [losses.in_place.get(index, transition) for index, transition in enumerate(transitions)]
+        events = _events(session, done, losses.lost, at_us=at_us)
+        touch_runs(connection, touches(done, losses.lost, events))
     run(connection, "RELEASE SAVEPOINT batch")
-    done = [losses.in_place.get(index, transition) for index, transition in enumerate(transitions)]
-    events = _append_events(session, done, losses.lost, at_us=at_us)
-    _touch_runs(session, done, losses.lost, events)
+    _INSERT_EVENT.execute(connection, [event_row(event) for event in events])
+    if events:
+        session.last_event_seq = events[-1].seq
     return ApplyResult(
         duplicates=losses.duplicates,
         lost=frozenset(losses.lost),
@@ -118,10 +104,10 @@ def apply_transitions(session: WriteSession, transitions: Sequence[Transition], 
     )
 
 
-def _items(transitions: Sequence[Transition]) -> dict[type[Any], list[_Item]]:
-    items: dict[type[Any], list[_Item]] = {}
+def _items(transitions: Sequence[Transition]) -> dict[type[Any], list[Item]]:
+    items: dict[type[Any], list[Item]] = {}
     for index, transition in enumerate(transitions):
-        items.setdefault(type(transition), []).append(_Item((index,), transition))
+        items.setdefault(type(transition), []).append(Item((index,), transition))
     if RecordReport in items:
         items[RecordReport] = _merge_reports(items[RecordReport])
     if SetNextFire in items:
@@ -129,9 +115,9 @@ def _items(transitions: Sequence[Transition]) -> dict[type[Any], list[_Item]]:
     return items
 
 
-def _merge_reports(items: Iterable[_Item]) -> list[_Item]:
+def _merge_reports(items: Iterable[Item]) -> list[Item]:
     """Make one report of those of one attempt: the highest number, the progress that came last."""
-    merged: dict[tuple[str, int, int], _Item] = {}
+    merged: dict[tuple[str, int, int], Item] = {}
     for item in items:
         t = item.transition
         key = (t.run_id, t.step_index, t.attempt)
@@ -149,15 +135,15 @@ def _merge_reports(items: Iterable[_Item]) -> list[_Item]:
             at_us=t.at_us,
             progress_json=t.progress_json or earlier.transition.progress_json,
         )
-        merged[key] = _Item(earlier.indices + item.indices, report)
+        merged[key] = Item(earlier.indices + item.indices, report)
     return list(merged.values())
 
 
-def _keep_last_fire(items: Iterable[_Item]) -> list[_Item]:
+def _keep_last_fire(items: Iterable[Item]) -> list[Item]:
     return list({(i.transition.job_id, i.transition.preset): i for i in items}.values())
 
 
-def _store_definitions(session: WriteSession, items: Iterable[_Item]) -> None:
+def _store_definitions(session: WriteSession, items: Iterable[Item]) -> None:
     missing: dict[str, Row] = {}
     for item in items:
         run = item.transition.run
@@ -171,22 +157,7 @@ def _store_definitions(session: WriteSession, items: Iterable[_Item]) -> None:
     session.new_digests.update(missing)
 
 
-def _apply_together(session: WriteSession, items: Mapping[type[Any], Sequence[_Item]]) -> bool:
-    """Execute equal statements together; return False as soon as one changed fewer rows than it should."""
-    for phase in PHASES:
-        change = CHANGES.get(phase)
-        if change is None or phase not in items:
-            continue
-        groups: dict[BulkStatement, list[Row]] = {}
-        for item in items[phase]:
-            groups.setdefault(change.statement(item.transition), []).append(change.row(item.transition))
-        for statement, rows in groups.items():
-            if statement.execute(session.connection, rows) != len(rows):
-                return False
-    return True
-
-
-def _apply_one_by_one(session: WriteSession, items: Mapping[type[Any], Sequence[_Item]]) -> _Losses:
+def _apply_one_by_one(session: WriteSession, items: Mapping[type[Any], Sequence[Item]]) -> _Losses:
     """Insert the new runs, then go in the order given, which is the order in which the changes of a run build on each
     other."""
     _store_definitions(session, items.get(QueueRun, ()))
@@ -210,24 +181,24 @@ def _apply_one_by_one(session: WriteSession, items: Mapping[type[Any], Sequence[
     return losses
 
 
-def _fold_elsewhere(session: WriteSession, item: _Item, losses: _Losses) -> _Item:
+def _fold_elsewhere(session: WriteSession, item: Item, losses: _Losses) -> Item:
     """Return what records fires whose row is gone: a row in its place, and changes of that one from then on."""
     fold = item.transition
     if not isinstance(fold, FoldRun) or losses.drops(item):
         return item
     made = losses.unfolded.get(fold.run_id)
     if made is not None:
-        return _Item(item.indices, replace(fold, run_id=made.run.run_id))
+        return Item(item.indices, replace(fold, run_id=made.run.run_id))
     if session.connection.execute(_RUN_EXISTS, {"run_id": fold.run_id}).first() is not None:
         return item
     losses.unfolded[fold.run_id] = fold.otherwise
     losses.in_place.update(dict.fromkeys(item.indices, fold.otherwise))
-    instead = _Item(item.indices, fold.otherwise)
+    instead = Item(item.indices, fold.otherwise)
     _store_definitions(session, (instead,))
     return instead
 
 
-def _change_one(session: WriteSession, item: _Item, losses: _Losses) -> None:
+def _change_one(session: WriteSession, item: Item, losses: _Losses) -> None:
     if losses.drops(item):
         losses.lose(item)
         return
@@ -239,9 +210,10 @@ def _change_one(session: WriteSession, item: _Item, losses: _Losses) -> None:
         losses.lose(item)
 
 
-def _append_events(
+def _events(
     session: WriteSession, transitions: Sequence[Transition], lost: set[int], *, at_us: int
 ) -> list[EventRecord]:
+    """Return the events of the transitions that were not lost, numbered on from the newest one stored."""
     events: list[EventRecord] = []
     seq = session.last_event_seq
     for index, transition in enumerate(transitions):
@@ -251,32 +223,4 @@ def _append_events(
         if event is not None:
             events.append(event)
             seq += 1
-    _INSERT_EVENT.execute(session.connection, [event_row(event) for event in events])
-    session.last_event_seq = seq
     return events
-
-
-def _touch_runs(
-    session: WriteSession, transitions: Sequence[Transition], lost: set[int], events: Sequence[EventRecord]
-) -> None:
-    """Raise each run's newest event and line count, and name the step it is at."""
-    newest: dict[str, int] = {}
-    steps: dict[str, str] = {}
-    lines: dict[str, int] = {}
-    for event in events:
-        if event.run_id:
-            newest[event.run_id] = event.seq
-            if event.kind in _STEP_BEGINS:
-                steps[event.run_id] = event.step
-            elif event.kind == "run.finished":
-                steps.pop(event.run_id, None)
-    for index, transition in enumerate(transitions):
-        if type(transition) is AppendLog and index not in lost:
-            run_id = transition.chunk.run_id
-            lines[run_id] = lines.get(run_id, 0) + transition.chunk.line_count
-    rows = [
-        (newest.get(run_id, 0), steps.get(run_id, ""), lines.get(run_id, 0), run_id)
-        for run_id in newest.keys() | lines.keys()
-    ]
-    rows.sort(key=lambda row: row[3])
-    _TOUCH_RUN.execute(session.connection, rows)
