@@ -14,6 +14,7 @@ from importlib.metadata import version
 import grpc.aio
 
 from nomaflow_kernel.catalogue_service import CatalogueService
+from nomaflow_kernel.certificates import CertificateFiles, CertificateRefused
 from nomaflow_kernel.domain.clock import Clock, SystemClock
 from nomaflow_kernel.domain.errors import KernelError
 from nomaflow_kernel.feed import EventFeed
@@ -24,13 +25,12 @@ from nomaflow_kernel.listening import (
     AddressInUse,
     AddressRefused,
     AddressUntold,
-    check_address,
     claim_socket,
-    default_socket,
     forget_address,
     is_tcp,
     private_directory,
     publish_address,
+    published,
 )
 from nomaflow_kernel.ports import Store, StoreInfo
 from nomaflow_kernel.process_log import set_up_logging
@@ -50,6 +50,7 @@ from nomaflow_kernel.rpc import (
 )
 from nomaflow_kernel.runs import Engine, EngineSettings
 from nomaflow_kernel.scheduler import Scheduler
+from nomaflow_kernel.serving import addresses_of, certificate_of
 from nomaflow_kernel.settings import KernelSettings, SettingsError, read_settings
 from nomaflow_kernel.stopping import EX_TEMPFAIL, Requests
 from nomaflow_kernel.store import LeasePolicy, open_store
@@ -77,6 +78,7 @@ class Kernel:
     """One kernel: every part, in the order in which they start and stop.
 
     :param addresses: checked, and claimed where they are Unix sockets
+    :param certificate: for addresses with TLS
     """
 
     def __init__(
@@ -88,10 +90,12 @@ class Kernel:
         info: StoreInfo,
         access: AccessControl,
         clock: Clock,
+        certificate: CertificateFiles | None,
         on_engine_end: Callable[[Exception], None],
     ) -> None:
         self._settings = settings
         self._addresses = addresses
+        self._certificate = certificate
         self._store = store
         self._feed = EventFeed(info.last_event_seq)
         self._sessions = SessionRegistry()
@@ -182,10 +186,10 @@ class Kernel:
         await self._jobs_watch.start()
         self._catalogue.subscribe(self._engine.jobs_changed)
         self._catalogue.subscribe(self._scheduler.jobs_changed)
-        self._served = [listen(self._server, address) for address in self._addresses]
+        self._served = [listen(self._server, address, self._certificate) for address in self._addresses]
         await self._server.start()
         self._health.set_ready()
-        publish_address(self._settings.state_dir / "address", self._served[0])
+        publish_address(self._settings.state_dir / "address", published(self._served))
         _LOG.info("serving on %s, store %s, epoch %d", ", ".join(self._served), self._store_name(), self._epoch)
         return tuple(self._served)
 
@@ -199,7 +203,7 @@ class Kernel:
         :param fast: set it to give open calls no more time
         """
         if self._served:
-            forget_address(self._settings.state_dir / "address", self._served[0])
+            forget_address(self._settings.state_dir / "address", published(self._served))
         await self._health.stop()
         await self._jobs_watch.stop()
         await self._retention.stop()
@@ -233,19 +237,21 @@ async def run(settings: KernelSettings) -> int:
     """Lead, or stand by while another kernel does, until a signal says to stop; return the process's exit code.
 
     :raises AddressRefused: where an address must not be used
+    :raises CertificateRefused: where the certificate cannot be used
     :raises AddressInUse: where another kernel has it
     :raises AddressUntold: where nobody would learn of it
     :raises StoreError: where the store cannot be used
     """
     private_directory(settings.state_dir)
-    addresses = settings.addresses or (default_socket(settings.project, os.environ),)
-    for address in addresses:
-        check_address(address)
+    addresses = addresses_of(settings, os.environ)
+    certificate = certificate_of(settings, addresses)
     on_tcp = any(map(is_tcp, addresses))
     access = AccessControl(tokens=_tokens(settings) if on_tcp else None, renew=lambda: _tokens(settings))
     requests = Requests()
     requests.install()
-    sentry = Sentry(addresses=addresses, access=access, address_file=settings.state_dir / "address")
+    sentry = Sentry(
+        addresses=addresses, access=access, address_file=settings.state_dir / "address", certificate=certificate
+    )
     exit_code = await _one_term(settings, sentry, access, requests, patient=False)
     while exit_code is None:
         exit_code = await _one_term(settings, sentry, access, requests, patient=True)
@@ -305,6 +311,7 @@ async def _lead(
         info=info,
         access=access,
         clock=SystemClock(),
+        certificate=sentry.certificate,
         on_engine_end=requests.engine_ended,
     )
     try:
@@ -351,7 +358,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     set_up_logging(level=settings.log_level, form=settings.log_format)
     try:
         return asyncio.run(run(settings))
-    except (AddressRefused, TokenFileError, UnsupportedStore, SchemaTooNew) as error:
+    except (AddressRefused, CertificateRefused, TokenFileError, UnsupportedStore, SchemaTooNew) as error:
         return _fail(error, _EX_CONFIG)
     except (AddressInUse, AddressTaken, StoreInUse) as error:
         return _fail(error, EX_TEMPFAIL)

@@ -7,7 +7,8 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from nomaflow_kernel.listening import claim_socket, forget_address, is_tcp, publish_address
+from nomaflow_kernel.certificates import CertificateFiles
+from nomaflow_kernel.listening import claim_socket, forget_address, is_tcp, publish_address, published
 from nomaflow_kernel.ports import Store, StoreInfo
 from nomaflow_kernel.rpc import AccessControl, StandbyServer
 from nomaflow_kernel.stopping import Requests
@@ -25,10 +26,19 @@ class Sentry:
 
     :param addresses: where to listen
     :param address_file: tells clients and hosts of the project the address
+    :param certificate: for addresses with TLS
     """
 
-    def __init__(self, *, addresses: Sequence[str], access: AccessControl, address_file: Path) -> None:
+    def __init__(
+        self,
+        *,
+        addresses: Sequence[str],
+        access: AccessControl,
+        address_file: Path,
+        certificate: CertificateFiles | None = None,
+    ) -> None:
         self.addresses = tuple(addresses)
+        self.certificate = certificate
         self._access = access
         self._address_file = address_file
         self._server: StandbyServer | None = None
@@ -51,10 +61,10 @@ class Sentry:
         for address in self.addresses:
             if not is_tcp(address):
                 claim_socket(address)
-        server = StandbyServer(access=self._access, why=why)
+        server = StandbyServer(access=self._access, why=why, certificate=self.certificate)
         self.addresses = tuple(await server.start(self.addresses))
         self._server = server
-        publish_address(self._address_file, self.addresses[0])
+        publish_address(self._address_file, published(self.addresses))
 
     async def retire(self) -> None:
         """Answer no longer, so that the kernel can; the file of the address stays. Doing it twice is legal."""
@@ -65,7 +75,7 @@ class Sentry:
     async def leave(self) -> None:
         """Answer no longer, and have nobody look here."""
         if self._server is not None:
-            forget_address(self._address_file, self.addresses[0])
+            forget_address(self._address_file, published(self.addresses))
         await self.retire()
 
 

@@ -9,7 +9,7 @@ import os
 import re
 import socket
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 __all__ = [
@@ -20,15 +20,20 @@ __all__ = [
     "claim_socket",
     "default_socket",
     "forget_address",
+    "host_and_port",
+    "is_loopback",
     "is_tcp",
     "private_directory",
     "publish_address",
+    "published",
+    "uses_tls",
 ]
 
 _SOCKET_PATH_BYTES = 107
 _NOT_IN_ADDRESSES = re.compile(r"[?#%,\x00-\x1f\x7f\ud800-\udfff]")
 """gRPC reads an address as a URI, and a comma in it as the end of one of several."""
 _PROBE_SECONDS = 2.0
+_TLS = "tls://"
 
 
 class AddressRefused(Exception):
@@ -48,10 +53,28 @@ def is_tcp(address: str) -> bool:
     return not address.startswith("unix:")
 
 
-def check_address(address: str) -> None:
+def uses_tls(address: str) -> bool:
+    """Return whether an address is served with TLS: where it says so, and wherever other machines can reach it."""
+    return address.startswith(_TLS) or (is_tcp(address) and not is_loopback(host_and_port(address)[0]))
+
+
+def host_and_port(address: str) -> tuple[str, str]:
+    """Return the two parts of an address of TCP, with or without its scheme.
+
+    :raises AddressRefused: where it is malformed
+    """
+    host, colon, port = address.removeprefix(_TLS).rpartition(":")
+    if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > 65_535:
+        raise AddressRefused(
+            f"the address {address!r} is neither unix:PATH nor HOST:PORT nor tls://HOST:PORT; write 127.0.0.1:7433, say"
+        )
+    return host, port
+
+
+def check_address(address: str, *, has_certificate: bool) -> None:
     """Accept an address that may be listened on.
 
-    :raises AddressRefused: where it is malformed, or can be reached from other machines
+    :raises AddressRefused: where it is malformed, or wants TLS, as all do that other machines reach, and there is none
     """
     if not is_tcp(address):
         path = address.removeprefix("unix:")
@@ -68,17 +91,19 @@ def check_address(address: str) -> None:
                 f"the socket path {path!r} has {found[0]!r} in it, which an address cannot have; choose another path"
             )
         return
-    host, colon, port = address.rpartition(":")
-    if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > 65_535:
-        raise AddressRefused(f"the address {address!r} is neither unix:PATH nor HOST:PORT; write 127.0.0.1:7433, say")
-    if not _is_loopback(host):
-        raise AddressRefused(
-            f"the address {address!r} can be reached from other machines, and this kernel has no TLS; "
-            f"listen on 127.0.0.1:{port} and forward it through ssh or a TLS proxy"
-        )
+    host, port = host_and_port(address)
+    if has_certificate or not uses_tls(address):
+        return
+    if is_loopback(host):
+        raise AddressRefused(f"the address {address!r} wants TLS; give a certificate with tls_cert and tls_key")
+    raise AddressRefused(
+        f"the address {address!r} can be reached from other machines, and this kernel has no TLS; "
+        f"give a certificate with tls_cert and tls_key, or listen on 127.0.0.1:{port}"
+    )
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Return whether a host, by name or number, is this machine as only this machine reaches it."""
     if host == "localhost":
         return True
     try:
@@ -160,6 +185,11 @@ def _check_private(directory: Path) -> None:
             f"the directory {str(directory)!r} can be entered by others, and a socket in it used by them; "
             f"run `chmod 700 {directory}`, or choose another address"
         )
+
+
+def published(served: Sequence[str]) -> str:
+    """Return the address to tell the project's own commands: the first Unix socket, else the first."""
+    return next((each for each in served if not is_tcp(each)), served[0])
 
 
 def publish_address(file: Path, address: str) -> None:

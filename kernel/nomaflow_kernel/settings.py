@@ -18,11 +18,13 @@ from nomaflow_kernel.domain.jobs import RetentionPolicy
 __all__ = ["KernelSettings", "SettingsError", "read_settings"]
 
 _FLAGS: Sequence[tuple[str, str, str]] = (
-    ("--address", "listen", "unix:PATH or HOST:PORT; several separated by commas"),
+    ("--address", "listen", "unix:PATH, HOST:PORT or tls://HOST:PORT; several separated by commas"),
     ("--store", "store", "sqlite:///PATH or postgresql+asyncpg://…"),
     ("--jobs", "jobs_file", "a jobs.toml that the kernel itself reads"),
     ("--token-file", "token_file", "file with the token of TCP clients"),
     ("--host-token-file", "host_token_file", "file with the token of TCP hosts"),
+    ("--tls-cert", "tls_cert", "certificate for tls://HOST:PORT, PEM, with those between it and its root"),
+    ("--tls-key", "tls_key", "the certificate's key, PEM, readable by this user only"),
     ("--advertise", "advertise", "where others reach this kernel; default where it listens"),
     ("--leader-ttl-seconds", "leader_ttl_seconds", "silence after which another kernel on the same PostgreSQL leads"),
     ("--heartbeat-seconds", "heartbeat_seconds", "how often hosts show that they are alive"),
@@ -47,6 +49,8 @@ class KernelSettings:
     :param store_url: empty means SQLite in the state directory
     :param token_file: file of the clients' token; None means the one in the state directory
     :param host_token_file: file of the hosts' token; None means the one in the state directory
+    :param tls_cert: certificate of addresses with TLS; None for no such address
+    :param tls_key: its key; given if and only if the certificate is
     :param advertised: addresses told to those who ask a kernel that stands by; empty means where this one listens
     """
 
@@ -56,6 +60,8 @@ class KernelSettings:
     jobs_file: Path | None = None
     token_file: Path | None = None
     host_token_file: Path | None = None
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
     advertised: tuple[str, ...] = ()
     leader_ttl_seconds: float = 15.0
     heartbeat_seconds: float = 5.0
@@ -98,6 +104,9 @@ def read_settings(argv: Sequence[str], environ: Mapping[str, str]) -> KernelSett
             f"lease_seconds is {section.lease_seconds:g} and heartbeat_seconds {section.heartbeat_seconds:g}; "
             "the lease must be longer, best four times as long"
         )
+    if bool(section.tls_cert) != bool(section.tls_key):
+        given_one, other = ("tls_cert", "tls_key") if section.tls_cert else ("tls_key", "tls_cert")
+        raise SettingsError(f"{given_one} is given and {other} is not; TLS needs both files")
     return KernelSettings(
         project=project,
         addresses=_listed(section.listen),
@@ -105,6 +114,8 @@ def read_settings(argv: Sequence[str], environ: Mapping[str, str]) -> KernelSett
         jobs_file=project / section.jobs_file if section.jobs_file else None,
         token_file=project / section.token_file if section.token_file else None,
         host_token_file=project / section.host_token_file if section.host_token_file else None,
+        tls_cert=project / section.tls_cert if section.tls_cert else None,
+        tls_key=project / section.tls_key if section.tls_key else None,
         advertised=_listed(section.advertise),
         leader_ttl_seconds=section.leader_ttl_seconds,
         heartbeat_seconds=section.heartbeat_seconds,

@@ -32,6 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
         project=options.project,
         kernel=options.kernel,
         token_file=options.token_file,
+        ca=options.ca,
         name=options.name,
         watch=options.watch,
     )
@@ -50,8 +51,11 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m nomaflow_host", description=__doc__.partition(": ")[2])
     parser.add_argument("--project", type=Path, default=Path(), metavar="DIR", help="the project's folder")
-    parser.add_argument("--kernel", default="", metavar="ADDRESS", help="unix:PATH or HOST:PORT, several with commas")
+    parser.add_argument(
+        "--kernel", default="", metavar="ADDRESS", help="unix:PATH, HOST:PORT or tls://HOST:PORT, several with commas"
+    )
     parser.add_argument("--token-file", default="", metavar="FILE", help="the token to show on TCP")
+    parser.add_argument("--ca", default="", metavar="FILE", help="the authorities that vouch for the kernel, PEM")
     parser.add_argument("--name", default="", help="the host's name")
     parser.add_argument("--watch", action="store_true", help="reload whenever a file is saved")
     parser.add_argument("--manifest", action="store_true", help="load the project once, print its manifest, exit")

@@ -9,13 +9,13 @@ import os
 import platform
 import resource
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from nomaflow_host.attempts import Finished, LogChunk, Progress, Started
-from nomaflow_host.errors import HostError, ProjectError
+from nomaflow_host.errors import HostError
 from nomaflow_host.generation import manifest_bytes
 from nomaflow_host.life import HostLife
 from nomaflow_host.outbox import Outbox, SpillStore
@@ -32,6 +32,7 @@ from nomaflow_host.runner import SupervisedRunner
 from nomaflow_host.session import AddressSource, HostIdentity, HostSession, encode_event
 from nomaflow_host.settings import HostSettings
 from nomaflow_host.supervisor import ProjectLoad, Supervisor, SupervisorSettings
+from nomaflow_host.token_file import TokenFile
 
 __all__ = ["HostOptions", "print_manifest", "serve"]
 
@@ -46,12 +47,14 @@ class HostOptions:
 
     :param kernel: addresses, separated by commas; empty means [host] kernel, then the project's own kernel
     :param token_file: empty means [host] token_file, then the project's ``.nomaflow/host-token``
+    :param ca: empty means [host] kernel_ca, then NOMAFLOW_CA, then the system's authorities
     :param watch: reload whenever a file of the project is saved
     """
 
     project: Path
     kernel: str = ""
     token_file: str = ""
+    ca: str = ""
     name: str = ""
     watch: bool = False
 
@@ -135,7 +138,8 @@ async def serve(options: HostOptions, *, environ: Mapping[str, str]) -> int:
         session = HostSession(
             identity=_identity(me, project, limits),
             addresses=_addresses(options, project),
-            token=_token_reader(options, project, environ),
+            token=_token_file(options, project, environ).read,
+            ca=_authorities(options, project, environ),
             runner=runner,
             outbox=outbox,
         )
@@ -221,25 +225,27 @@ def _addresses(options: HostOptions, project: Project) -> AddressSource:
     return AddressSource(given=given, file=project.root / ".nomaflow" / "address")
 
 
-def _token_reader(options: HostOptions, project: Project, environ: Mapping[str, str]) -> Callable[[], str]:
-    """Return what reads the token, anew each time, so that it can be replaced.
+def _token_file(options: HostOptions, project: Project, environ: Mapping[str, str]) -> TokenFile:
+    """Return the file of the token.
 
-    :raises ProjectError: if a token file was named and is not there
+    :raises ProjectError: if one was named and cannot be used
     """
-    named = options.token_file or project.settings.token_file or environ.get("NOMAFLOW_TOKEN_FILE", "")
-    file = (project.root / named) if named else project.root / ".nomaflow" / "host-token"
-    if options.token_file:
-        file = Path(options.token_file).absolute()
+    found = _named(options.token_file, project.settings.token_file or environ.get("NOMAFLOW_TOKEN_FILE", ""), project)
+    file = TokenFile(found or project.root / ".nomaflow" / "host-token")
+    if found is not None:
+        file.check()
+    return file
 
-    def read() -> str:
-        try:
-            return file.read_text("utf-8").strip()
-        except (OSError, UnicodeDecodeError):
-            return ""
 
-    if named and not read():
-        raise ProjectError("there is no token in it", file=str(file), fix="name the file that holds the kernel's token")
-    return read
+def _authorities(options: HostOptions, project: Project, environ: Mapping[str, str]) -> Path | None:
+    return _named(options.ca, project.settings.kernel_ca or environ.get("NOMAFLOW_CA", ""), project)
+
+
+def _named(by_flag: str, otherwise: str, project: Project) -> Path | None:
+    """Return the path of a file: a flag is relative to the working directory, anything else to the project."""
+    if by_flag:
+        return Path(by_flag).absolute()
+    return project.root / otherwise if otherwise else None
 
 
 def _raise_file_limit() -> None:

@@ -38,12 +38,14 @@ class HostSettings:
     :param name: empty means the name of the project's folder
     :param kernel: addresses, separated by commas; empty means the project's own kernel
     :param token_file: relative to the project
+    :param kernel_ca: file of the authorities that vouch for the kernel, relative to the project
     :param drain_seconds: how long steps may go on when the host is asked to stop
     """
 
     name: str = ""
     kernel: str = ""
     token_file: str = ""
+    kernel_ca: str = ""
     max_async: int = 200
     max_sync: int | None = None
     max_parallel: int | None = None

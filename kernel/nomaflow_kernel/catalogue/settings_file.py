@@ -32,13 +32,19 @@ HostName = Annotated[str, AfterValidator(_host_name)]
 class KernelSection(Entry):
     """The kernel."""
 
-    listen: str = key("", "Address: `unix:PATH` or `HOST:PORT`. Empty: a Unix socket in `.nomaflow/`.")
+    listen: str = key(
+        "",
+        "Addresses, separated by commas: `unix:PATH`, `HOST:PORT` or `tls://HOST:PORT`. "
+        "Empty, or `unix:` alone: a Unix socket in `.nomaflow/`.",
+    )
     token_file: str = key(
         "", "File with the token that TCP clients must show. Empty: `.nomaflow/token`, made if absent."
     )
     host_token_file: str = key(
         "", "File with the token that TCP hosts must show. Empty: `.nomaflow/host-token`, made if absent."
     )
+    tls_cert: str = key("", "File with the certificate of `tls://` addresses, PEM, and those between it and its root.")
+    tls_key: str = key("", "File with the certificate's key, PEM, readable by the kernel's user only.")
     advertise: str = key(
         "", "Addresses at which others reach this kernel, told by a kernel that stands by. Empty: as in `listen`."
     )
@@ -70,8 +76,13 @@ class HostSection(Entry):
     """The plugin host."""
 
     name: HostName = key("", "The host's name, a team's. Empty: the name of the project's folder.")
-    kernel: str = key("", "Address of the kernel, several separated by commas. Empty: that of the project's kernel.")
-    token_file: str = key("", "File with the token that the kernel asks for on TCP.")
+    kernel: str = key(
+        "",
+        "Address of the kernel, several separated by commas; with TLS wherever it is not on loopback. "
+        "Empty: that of the project's kernel.",
+    )
+    token_file: str = key("", "File with the token that the kernel asks for on TCP, readable by the host's user only.")
+    kernel_ca: str = key("", "File with the authorities that vouch for the kernel, PEM. Empty: those of the system.")
     max_async: int = key(200, "Steps in shared workers at once.", ge=1, le=100_000)
     max_sync: int | None = key(None, "Steps in exclusive workers at once. Default: 8 times the cores.", ge=1, le=10_000)
     max_parallel: int | None = key(

@@ -12,12 +12,15 @@ from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health_pb2
 
 from nomaflow_api.v1 import host_gateway_service_pb2, kernel_service_pb2
+from nomaflow_kernel.certificates import CertificateFiles
 from nomaflow_kernel.domain.errors import KernelError
 from nomaflow_kernel.hosts import HostGateway
+from nomaflow_kernel.listening import uses_tls
 from nomaflow_kernel.rpc.access import AccessControl, Caller
 from nomaflow_kernel.rpc.endpoints import Endpoints, service_handler
 from nomaflow_kernel.rpc.health import Health
 from nomaflow_kernel.rpc.kernel_service import KernelService
+from nomaflow_kernel.rpc.tls import server_credentials
 
 __all__ = ["SERVICES", "SERVICE_DESCRIPTORS", "AddressTaken", "bare_server", "build_server", "listen"]
 
@@ -91,13 +94,19 @@ def bare_server(
     return server
 
 
-def listen(server: grpc.aio.Server, address: str) -> str:
-    """Have a server listen on ``unix:PATH`` or ``HOST:PORT`` and return the address, with the port where it was 0.
+def listen(server: grpc.aio.Server, address: str, certificate: CertificateFiles | None) -> str:
+    """Have a server listen on a checked address and return it, with the port where it was 0, and its scheme.
 
     :raises AddressTaken: where that is not possible
     """
+    target, scheme = address, ""
     try:
-        port = server.add_insecure_port(address)
+        if certificate is not None and uses_tls(address):
+            scheme = "tls://"
+            target = address.removeprefix(scheme)
+            port = server.add_secure_port(target, server_credentials(certificate))
+        else:
+            port = server.add_insecure_port(address)
     except RuntimeError:
         raise AddressTaken(
             f"cannot listen on {address!r}: the port is taken, or the address is not this machine's; "
@@ -105,7 +114,7 @@ def listen(server: grpc.aio.Server, address: str) -> str:
         ) from None
     if address.startswith("unix:"):
         return address
-    return f"{address.rpartition(':')[0]}:{port}"
+    return f"{scheme}{target.rpartition(':')[0]}:{port}"
 
 
 def _gateway_methods(gateway: HostGateway) -> Mapping[str, Callable[..., Any]]:

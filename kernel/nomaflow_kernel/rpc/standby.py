@@ -8,6 +8,7 @@ from typing import Any
 from google.protobuf.descriptor import MethodDescriptor
 from grpc_health.v1 import health_pb2
 
+from nomaflow_kernel.certificates import CertificateFiles
 from nomaflow_kernel.rpc.access import AccessControl, Caller
 from nomaflow_kernel.rpc.errors import UnknownService
 from nomaflow_kernel.rpc.server import SERVICE_DESCRIPTORS, bare_server, listen
@@ -24,10 +25,12 @@ class StandbyServer:
     Health is SERVING for the process (the empty name), since it is alive, and NOT_SERVING for each service.
 
     :param why: what every call ends with, NOT_LEADER as a rule; may be replaced at any time
+    :param certificate: for addresses with TLS
     """
 
-    def __init__(self, *, access: AccessControl, why: StoreError) -> None:
+    def __init__(self, *, access: AccessControl, why: StoreError, certificate: CertificateFiles | None = None) -> None:
         self.why = why
+        self._certificate = certificate
         services = {
             descriptor: {method.name: self._refusing(method) for method in descriptor.methods}
             for descriptor in SERVICE_DESCRIPTORS
@@ -45,7 +48,7 @@ class StandbyServer:
 
         :raises AddressTaken: where one cannot be listened on
         """
-        served = [listen(self._server, address) for address in addresses]
+        served = [listen(self._server, address, self._certificate) for address in addresses]
         await self._server.start()
         return served
 

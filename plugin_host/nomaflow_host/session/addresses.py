@@ -24,7 +24,7 @@ class AddressSource:
     """Gives the addresses to try. The file is read anew each time, since a kernel may come back with another address.
 
     :param given: addresses separated by commas; empty means the file's
-    :param file: has one line, ``unix:/path/kernel.sock`` or ``host:port``
+    :param file: has one line, ``unix:/path/kernel.sock``, ``host:port`` or ``tls://host:port``
     """
 
     def __init__(self, *, given: str, file: Path) -> None:

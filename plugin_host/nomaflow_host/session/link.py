@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, cast
 
 import grpc.aio
 
+from nomaflow.client.tls import open_channel
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
 from nomaflow_api.v1.host_gateway_service_pb2_grpc import HostGatewayServiceStub
 from nomaflow_host.session.addresses import is_unix
@@ -44,13 +46,15 @@ class Link:
     """Two channels to one address, so that reports never hold up heartbeats.
 
     :param token: shown on TCP; the directory guards a Unix socket
+    :param ca: file of the authorities that vouch for the kernel, read now; None for the system's
+    :raises NotTrusted: where that file cannot be used
     """
 
-    def __init__(self, *, address: str, token: str = "") -> None:
+    def __init__(self, *, address: str, token: str = "", ca: Path | None = None) -> None:
         self.address = address
         metadata = (("authorization", f"Bearer {token}"),) if token and not is_unix(address) else ()
         self._metadata = metadata
-        self._channels = tuple(grpc.aio.insecure_channel(address, options=_OPTIONS) for _ in range(2))
+        self._channels = tuple(open_channel(address, ca=ca, options=_OPTIONS) for _ in range(2))
         self._control, self._bulk = map(_stub, self._channels)
 
     def attach(self) -> AttachCall:

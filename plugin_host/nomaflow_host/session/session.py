@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from pathlib import Path
 
 import grpc.aio
 
-from nomaflow.client import split_addresses
+from nomaflow.client import NotTrusted, split_addresses
+from nomaflow.client.tls import handshake_failure
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
 from nomaflow_host.errors import KernelRefused, ProtocolUnsupported
 from nomaflow_host.outbox import Outbox
@@ -38,6 +40,7 @@ class HostSession:
     """Keeps the host attached to the kernel.
 
     :param token: read anew at each try, so that it can be replaced; empty for none
+    :param ca: file of the authorities that vouch for the kernel, read anew at each try; None for the system's
     :param report_deadline_s: of each report
     """
 
@@ -47,6 +50,7 @@ class HostSession:
         identity: HostIdentity,
         addresses: AddressSource,
         token: Callable[[], str],
+        ca: Path | None = None,
         runner: Runner,
         outbox: Outbox,
         report_deadline_s: float = 10.0,
@@ -55,6 +59,7 @@ class HostSession:
         self._identity = identity
         self._addresses = addresses
         self._token = token
+        self._ca = ca
         self._runner = runner
         self._outbox = outbox
         self._report_deadline = report_deadline_s
@@ -139,7 +144,12 @@ class HostSession:
         except SessionDropped as dropped:
             self._lost(address, str(dropped))
         except grpc.aio.AioRpcError as error:
-            return self._failed(address, CallFailure.of(error))
+            untrusted = handshake_failure(error.details() or "", address=address, with_ca=self._ca is not None)
+            if untrusted is None:
+                return self._failed(address, CallFailure.of(error))
+            self._lost(address, f"{untrusted.message}; {untrusted.fix}")
+        except NotTrusted as error:
+            self._lost(address, f"{error.message}; {error.fix}")
         finally:
             self.attached.clear()
             self._conversation = None
@@ -148,7 +158,7 @@ class HostSession:
         return self._pause()
 
     async def _one_session(self, address: str) -> None:
-        async with Link(address=address, token=self._token()) as link:
+        async with Link(address=address, token=self._token(), ca=self._ca) as link:
             call = link.attach()
             try:
                 sent_at = self._boot_clock()

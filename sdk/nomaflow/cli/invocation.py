@@ -28,6 +28,7 @@ class Invocation:
 
     :param address: of the kernel, or of several; empty means the project's
     :param token: given by name; None means none or the project's
+    :param ca: file of the authorities that vouch for the kernel; None means the system's
     """
 
     output: Output = Output.TEXT
@@ -35,6 +36,7 @@ class Invocation:
     address: tuple[str, ...] = ()
     token: str | None = None
     token_file: Path | None = None
+    ca: Path | None = None
 
     @property
     def as_json(self) -> bool:
@@ -56,7 +58,8 @@ _ADDRESS = Annotated[
     typer.Option(
         "--address",
         show_envvar=False,
-        help="The kernel: unix:/path or host:port, several with commas; else NOMAFLOW_ADDRESS, else the project's.",
+        help="The kernel: unix:/path, host:port or tls://host:port, several with commas; else NOMAFLOW_ADDRESS, "
+        "else the project's.",
     ),
 ]
 _TOKEN = Annotated[
@@ -66,6 +69,10 @@ _TOKEN = Annotated[
 _TOKEN_FILE = Annotated[
     Path | None, typer.Option("--token-file", envvar="NOMAFLOW_TOKEN_FILE", help="A file that holds the token.")
 ]
+_CA = Annotated[
+    Path | None,
+    typer.Option("--ca", envvar="NOMAFLOW_CA", help="The authorities that vouch for the kernel, PEM, for TLS."),
+]
 
 _LOCAL: dict[str, Any] = {"output": (_OUTPUT, Output.TEXT), "project": (_PROJECT, None)}
 _REMOTE: dict[str, Any] = {
@@ -73,6 +80,7 @@ _REMOTE: dict[str, Any] = {
     "address": (_ADDRESS, None),
     "token": (_TOKEN, None),
     "token_file": (_TOKEN_FILE, None),
+    "ca": (_CA, None),
 }
 
 Command = Callable[..., None]

@@ -63,7 +63,7 @@ def _checked(address: str) -> str:
         return address
     raise CliError(
         f"the address {address!r} has no known form",
-        fix="write unix:/path/kernel.sock or host:port, as in --address 127.0.0.1:7070",
+        fix="write unix:/path/kernel.sock, host:port or tls://host:port, as in --address 127.0.0.1:7070",
     )
 
 
@@ -105,6 +105,7 @@ async def _talk(
 
     client = KernelClient(
         address_source(invocation),
+        ca=invocation.ca,
         by=caller_name(),
         connect_seconds=patience,
         retry_seconds=retry_seconds,

@@ -16,13 +16,14 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from nomaflow.client.address import AddressSource, FixedAddress, ProjectAddress, read_token, split_addresses
+from nomaflow.client.address import AddressSource, FixedAddress, ProjectAddress, read_token, split_addresses, uses_tls
 from nomaflow.client.errors import (
     ClientError,
     InvalidRequest,
     KernelFailed,
     KernelUnreachable,
     NotFound,
+    NotTrusted,
     PermissionDenied,
     Refused,
     ReplyTimeout,
@@ -43,6 +44,7 @@ __all__ = [
     "KernelFailed",
     "KernelUnreachable",
     "NotFound",
+    "NotTrusted",
     "PermissionDenied",
     "ProjectAddress",
     "Refused",
@@ -52,6 +54,7 @@ __all__ = [
     "Unauthenticated",
     "read_token",
     "split_addresses",
+    "uses_tls",
 ]
 
 _LAZY = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import shlex
 from collections.abc import Iterable
@@ -11,10 +12,12 @@ from typing import Protocol
 
 from nomaflow.client.errors import KernelUnreachable, Unauthenticated
 
-__all__ = ["AddressSource", "FixedAddress", "ProjectAddress", "read_token", "split_addresses"]
+__all__ = ["TLS_SCHEME", "AddressSource", "FixedAddress", "ProjectAddress", "read_token", "split_addresses", "uses_tls"]
 
-_COMMA = re.compile(r",\s*(?=unix:|[^/,]+:\d+\s*(?:,|$))")
+_COMMA = re.compile(r",\s*(?=unix:|tls://|[^/,]+:\d+\s*(?:,|$))")
 """A comma before an address; one within a path is part of it."""
+
+TLS_SCHEME = "tls://"
 
 
 def split_addresses(text: str) -> tuple[str, ...]:
@@ -22,11 +25,30 @@ def split_addresses(text: str) -> tuple[str, ...]:
     return tuple(each.strip() for each in _COMMA.split(text) if each.strip(", "))
 
 
+def uses_tls(address: str, *, with_ca: bool) -> bool:
+    """Return whether to speak TLS with an address.
+
+    It says so with ``tls://``; to another machine it is TLS whatever it says, so that no token travels in plaintext.
+
+    :param with_ca: whether authorities were given, which on loopback asks for TLS too
+    """
+    if address.startswith(("unix:", "unix-abstract:")):
+        return False
+    return with_ca or address.startswith(TLS_SCHEME) or not _is_loopback(address.rpartition(":")[0])
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
 class AddressSource(Protocol):
     """Says where the kernel is now. Asked again at every reconnect, since a kernel may come back elsewhere."""
 
     def addresses(self) -> tuple[str, ...]:
-        """Return each ``unix:/path/kernel.sock`` or ``host:port`` of a kernel: one leads, the others stand by.
+        """Return each ``unix:/path/kernel.sock``, ``host:port`` or ``tls://host:port``: one leads, others stand by.
 
         :raises KernelUnreachable: where there is no address
         """

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any, cast
 
-import grpc
-
+from nomaflow.client.tls import open_channel
 from nomaflow_api.v1 import kernel_service_pb2_grpc
 
 __all__ = ["Channel", "ChannelUse", "Channels"]
@@ -16,10 +16,10 @@ __all__ = ["Channel", "ChannelUse", "Channels"]
 class Channel:
     """A channel to one address, and the stub on it."""
 
-    def __init__(self, address: str, options: Sequence[tuple[str, int]]) -> None:
+    def __init__(self, address: str, *, ca: Path | None, options: Sequence[tuple[str, int]]) -> None:
         self.address = address
         self.users = 0
-        self.channel = grpc.aio.insecure_channel(address, options=list(options))
+        self.channel = open_channel(address, ca=ca, options=options)
         # The generated file has one stub class; that its calls are awaitable follows from the channel.
         self.stub = cast("Any", kernel_service_pb2_grpc.KernelServiceStub(self.channel))
 
@@ -47,17 +47,23 @@ class Channels:
     """Opens a channel where the address is another than before; the old one ends when nobody uses it any more.
 
     To close it at once would cancel the calls of others on it.
+
+    :param ca: file of the authorities to trust; None for the system's
     """
 
-    def __init__(self, *, options: Sequence[tuple[str, int]]) -> None:
+    def __init__(self, *, options: Sequence[tuple[str, int]], ca: Path | None = None) -> None:
         self._options = options
+        self._ca = ca
         self._current: Channel | None = None
         self._open: set[Channel] = set()
 
     def to(self, address: str) -> ChannelUse:
-        """Return the channel to an address, to be entered for the time of a call."""
+        """Return the channel to an address, to be entered for the time of a call.
+
+        :raises NotTrusted: where the file of authorities cannot be used
+        """
         if self._current is None or self._current.address != address:
-            self._current = Channel(address, self._options)
+            self._current = Channel(address, ca=self._ca, options=self._options)
             self._open.add(self._current)
         return ChannelUse(channel=self._current, close_unused=self._close_unused)
 

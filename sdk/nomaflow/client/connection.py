@@ -14,8 +14,11 @@ from nomaflow.client.channels import Channels, ChannelUse
 from nomaflow.client.errors import ClientError, KernelUnreachable
 from nomaflow.client.failures import client_error, retryable
 from nomaflow.client.routing import Route
+from nomaflow.client.tls import handshake_failure
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from google.protobuf.message import Message
 
     from nomaflow.client.address import AddressSource
@@ -57,6 +60,7 @@ class Connection:
     :param source: says where the kernel is, or several of which one leads; asked again at every try
     :param connect_seconds: how long to try for a first answer
     :param retry_seconds: how long to try for an answer once the kernel has answered
+    :param ca: file of the authorities that vouch for the kernel, PEM; None for the system's
     :param on_connected: called with False when an answering kernel goes away and with True when it is back
     """
 
@@ -66,10 +70,12 @@ class Connection:
         source: AddressSource,
         connect_seconds: float,
         retry_seconds: float,
+        ca: Path | None = None,
         on_connected: Callable[[bool], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._source = source
+        self._with_ca = ca is not None
         self._route = Route(source=source)
         self._connect_seconds = connect_seconds
         self._retry_seconds = retry_seconds
@@ -78,7 +84,7 @@ class Connection:
         self._answered = False
         self._away = False
         self._stood_by = False
-        self._channels = Channels(options=CHANNEL_OPTIONS)
+        self._channels = Channels(options=CHANNEL_OPTIONS, ca=ca)
 
     async def close(self) -> None:
         """Close every channel. Closing twice is legal."""
@@ -181,6 +187,9 @@ class Connection:
         if not isinstance(error, grpc.aio.AioRpcError):
             return error
         away = error.code() is grpc.StatusCode.UNAVAILABLE
+        untrusted = handshake_failure(error.details() or "", address=address, with_ca=self._with_ca) if away else None
+        if untrusted is not None:
+            return untrusted
         return client_error(error, address=self._route.tried(address) if away else address)
 
 

@@ -12,6 +12,7 @@ __all__ = [
     "KernelFailed",
     "KernelUnreachable",
     "NotFound",
+    "NotTrusted",
     "PermissionDenied",
     "Refused",
     "ReplyTimeout",
@@ -52,6 +53,12 @@ class KernelUnreachable(ClientError):
     """Raised when no kernel answers at the address, also after the retries."""
 
     default_reason = "KERNEL_UNREACHABLE"
+
+
+class NotTrusted(KernelUnreachable):
+    """Raised when there is no TLS connection: nobody vouches for the kernel, or one side does not speak TLS."""
+
+    default_reason = "NOT_TRUSTED"
 
 
 class ReplyTimeout(KernelUnreachable):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from datetime import datetime
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -35,9 +36,10 @@ class KernelClient:
     request id. Streams go on after the last thing they yielded, so a restart of the kernel leaves no gap.
     Every method may raise the errors of :mod:`nomaflow.client.errors`.
 
-    :param address: ``unix:/path/kernel.sock``, ``host:port``, or a source that is asked at every try; several, in
-        a list or separated by commas, where kernels stand by for each other: the client finds the one that leads
+    :param address: ``unix:/path/kernel.sock``, ``host:port``, ``tls://host:port``, or a source that is asked at every
+        try; several, in a list or separated by commas, where kernels stand by for each other: the client finds the one that leads
     :param token: sent as a bearer token; empty for none
+    :param ca: file of the authorities that vouch for the kernel, PEM, for TLS; None for those of the system
     :param by: names the caller in triggers, cancels and pauses, for the record
     :param connect_seconds: how long to try for a first answer
     :param retry_seconds: how long to try for an answer once the kernel has answered
@@ -49,6 +51,7 @@ class KernelClient:
         address: str | Sequence[str] | AddressSource,
         *,
         token: str = "",
+        ca: Path | str | None = None,
         by: str = "",
         connect_seconds: float = 5.0,
         retry_seconds: float = 60.0,
@@ -60,6 +63,7 @@ class KernelClient:
             source=source,
             connect_seconds=connect_seconds,
             retry_seconds=retry_seconds,
+            ca=Path(ca) if ca else None,
             on_connected=on_connected,
         )
 

@@ -6,6 +6,7 @@ import asyncio
 import functools
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
@@ -68,6 +69,7 @@ class SyncKernelClient:
         address: str | Sequence[str] | AddressSource,
         *,
         token: str = "",
+        ca: Path | str | None = None,
         by: str = "",
         connect_seconds: float = 5.0,
         retry_seconds: float = 60.0,
@@ -78,7 +80,7 @@ class SyncKernelClient:
 
         async def build() -> KernelClient:
             return KernelClient(
-                address, token=token, by=by, connect_seconds=connect_seconds, retry_seconds=retry_seconds
+                address, token=token, ca=ca, by=by, connect_seconds=connect_seconds, retry_seconds=retry_seconds
             )
 
         self.client = self.run(build())

@@ -196,7 +196,7 @@ class World:
         self.server = build_server(
             service=service, gateway=gateway, health=self.health, access=AccessControl(tokens=None)
         )
-        self.address = listen(self.server, f"unix:{self.directory}/k.sock")
+        self.address = listen(self.server, f"unix:{self.directory}/k.sock", None)
         await self.server.start()
         self.health.set_ready()
         self.channel = grpc.aio.insecure_channel(self.address, options=(("grpc.use_local_subchannel_pool", 1),))

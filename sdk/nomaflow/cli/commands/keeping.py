@@ -85,7 +85,7 @@ def _running_kernel(invocation: Invocation, project: Path) -> KernelView | None:
         return None
     try:
         return talk(
-            Invocation(project=project, token=invocation.token, token_file=invocation.token_file),
+            Invocation(project=project, token=invocation.token, token_file=invocation.token_file, ca=invocation.ca),
             lambda kernel: kernel.get_kernel(),
         )
     except CliError:

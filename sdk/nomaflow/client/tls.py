@@ -1,0 +1,106 @@
+"""TLS as a caller sees it: whom to trust, and why a handshake failed."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Sequence
+from pathlib import Path
+
+import grpc
+import grpc.aio
+
+from nomaflow.client.address import TLS_SCHEME, uses_tls
+from nomaflow.client.errors import NotTrusted
+
+__all__ = ["handshake_failure", "open_channel"]
+
+_FAILURES: Sequence[tuple[str, str, str]] = (
+    (
+        "certificate has expired",
+        "the certificate of the kernel at {address} has expired",
+        "renew it on the kernel's machine, and look at this machine's clock",
+    ),
+    (
+        "certificate is not yet valid",
+        "the certificate of the kernel at {address} is not valid yet",
+        "look at the clocks of both machines",
+    ),
+    (
+        "hostname verification",
+        "the certificate of the kernel at {address} is for another name",
+        "use a name that is in the certificate, or have one made for this name",
+    ),
+    (
+        "certificate_verify_failed",
+        "nobody trusted has signed the certificate of the kernel at {address}",
+        "name the authority that has: --ca FILE, NOMAFLOW_CA, or [host] kernel_ca for a host",
+    ),
+    (
+        "wrong_version_number",
+        "what listens at {address} does not speak TLS",
+        "give the kernel a certificate, or on its own machine leave out tls:// and --ca",
+    ),
+    (
+        "tls handshake failed",
+        "the TLS handshake with {address} failed",
+        "see whether a nomaflow kernel listens there, and what its log says",
+    ),
+)
+"""What gRPC's text has in it, lower case, the first that fits; what it means; the way out."""
+
+_CUT_OFF = (
+    "what listens at {address} ends plaintext connections at once",
+    "where it wants TLS, write tls://{address}, or name its authority with --ca FILE",
+)
+
+
+def open_channel(address: str, *, ca: Path | None, options: Sequence[tuple[str, int]]) -> grpc.aio.Channel:
+    """Return a channel to an address, with TLS where the address or the authorities ask for it.
+
+    :param ca: PEM, read now; None for the system's authorities
+    :raises NotTrusted: where that file cannot be used
+    """
+    if not uses_tls(address, with_ca=ca is not None):
+        return grpc.aio.insecure_channel(address, options=list(options))
+    roots = _read_authorities(ca) if ca is not None else _system_authorities()
+    credentials = grpc.ssl_channel_credentials(root_certificates=roots)
+    return grpc.aio.secure_channel(address.removeprefix(TLS_SCHEME), credentials, options=list(options))
+
+
+def handshake_failure(details: str, *, address: str, with_ca: bool) -> NotTrusted | None:
+    """Return what gRPC's text about a failed connection says of TLS; None where it is about something else."""
+    if uses_tls(address, with_ca=with_ca):
+        text = details.lower()
+        found = next(((message, fix) for mark, message, fix in _FAILURES if mark in text), None)
+    else:
+        on_tcp = not address.startswith("unix")
+        found = _CUT_OFF if on_tcp and details.startswith("failed to connect") and "Socket closed" in details else None
+    if found is None:
+        return None
+    message, fix = (part.format(address=address.removeprefix(TLS_SCHEME)) for part in found)
+    return NotTrusted(message, fix=fix)
+
+
+def _read_authorities(ca: Path) -> bytes:
+    try:
+        text = ca.read_bytes()
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=text.decode("ascii"))
+    except OSError as error:
+        # An SSLError is one, too: then there is no certificate in it.
+        why = "it holds no certificate" if isinstance(error, ssl.SSLError) else (error.strerror or str(error)).lower()
+    except ValueError:
+        why = "it holds no certificate"
+    else:
+        return text
+    raise NotTrusted(
+        f"cannot use the authorities in {str(ca)!r}: {why}",
+        reason="CA_UNUSABLE",
+        fix="name a readable PEM file, -----BEGIN CERTIFICATE-----",
+    )
+
+
+def _system_authorities() -> bytes | None:
+    """Return the system's authorities; where it has no file of them None, which stands for those of gRPC."""
+    context = ssl.create_default_context()
+    found = context.get_ca_certs(binary_form=True)
+    return "".join(map(ssl.DER_cert_to_PEM_cert, found)).encode("ascii") if found else None
