@@ -153,19 +153,24 @@ class Work:
 
 @dataclass(kw_only=True)
 class FaultSystem(System):
-    """A kernel, hosts that may reach it by a proxy, and a client that reaches it always."""
+    """A kernel, hosts that may reach it by a proxy, and a client that reaches it always.
+
+    :param kernel_side: command that starts another, in another network say
+    """
 
     proxies: list[TcpProxy] = field(default_factory=list)
     kernel_flags: Sequence[str] = CLOCKS
+    kernel_side: Sequence[str] = ()
 
     def start_kernel(self) -> None:
         """Start the kernel and wait until it answers."""
         self.kernel_project.mkdir(exist_ok=True)
         address = self.kernel_project / ".nomaflow" / "address"
         address.unlink(missing_ok=True)
+        command = (sys.executable, "-m", "nomaflow_kernel")
         with (self.root / "kernel.log").open("ab") as log:
             self.kernel = subprocess.Popen(
-                [sys.executable, "-m", "nomaflow_kernel", "--project", str(self.kernel_project), *self.kernel_flags],
+                [*self.kernel_side, *command, "--project", str(self.kernel_project), *self.kernel_flags],
                 stderr=log,
             )
         eventually(lambda: address.exists() or self.kernel is None or self.kernel.poll() is not None)

@@ -182,11 +182,15 @@ class System:
         python: str = sys.executable,
         environ: Mapping[str, str] | None = None,
         settings: Sequence[str] = (),
+        side: Sequence[str] = (),
         serves: bool = True,
+        dials: bool = True,
     ) -> HostProcess:
         """Start a host on the project of its name, and wait until the kernel knows its jobs.
 
         :param serves: False where it cannot load its code, and is not waited for
+        :param side: command that starts another, in another network say
+        :param dials: False where its settings say which kernel
         :param settings: more lines for its ``[host]``
         """
         project = self.root / name
@@ -194,11 +198,13 @@ class System:
         lines = ["[host]", *defaults, *settings]
         (project / "nomaflow.toml").write_text("\n".join([*lines, ""]))
         address = (self.kernel_project / ".nomaflow" / "address").read_text().strip()
-        command = [python, "-P", "-m", "nomaflow_host", "--project", str(project), "--name", name]
+        command = [*side, python, "-P", "-m", "nomaflow_host", "--project", str(project), "--name", name]
         log_file = self.root / f"{name}.log"
         with log_file.open("ab") as log:
             process = subprocess.Popen(
-                [*command, "--kernel", address, *flags], stderr=log, env={**os.environ, **(environ or {})}
+                [*command, *(["--kernel", address] if dials else []), *flags],
+                stderr=log,
+                env={**os.environ, **(environ or {})},
             )
         self.hosts[name] = HostProcess(name=name, project=project, process=process, log_file=log_file)
         if serves:

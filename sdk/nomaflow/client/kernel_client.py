@@ -37,7 +37,8 @@ class KernelClient:
     Every method may raise the errors of :mod:`nomaflow.client.errors`.
 
     :param address: ``unix:/path/kernel.sock``, ``host:port``, ``tls://host:port``, or a source that is asked at every
-        try; several, in a list or separated by commas, where kernels stand by for each other: the client finds the one that leads
+        try; several, in a list or separated by commas, where kernels stand by for each other: the client finds the
+        one that leads
     :param token: sent as a bearer token; empty for none
     :param ca: file of the authorities that vouch for the kernel, PEM, for TLS; None for those of the system
     :param by: names the caller in triggers, cancels and pauses, for the record

@@ -14,6 +14,10 @@ from nomaflow.client.errors import NotTrusted
 
 __all__ = ["handshake_failure", "open_channel"]
 
+_UNKNOWN_AUTHORITY = (
+    "nobody trusted has signed the certificate of the kernel at {address}",
+    "name the authority that has: --ca FILE, NOMAFLOW_CA, or [host] kernel_ca for a host",
+)
 _FAILURES: Sequence[tuple[str, str, str]] = (
     (
         "certificate has expired",
@@ -30,11 +34,8 @@ _FAILURES: Sequence[tuple[str, str, str]] = (
         "the certificate of the kernel at {address} is for another name",
         "use a name that is in the certificate, or have one made for this name",
     ),
-    (
-        "certificate_verify_failed",
-        "nobody trusted has signed the certificate of the kernel at {address}",
-        "name the authority that has: --ca FILE, NOMAFLOW_CA, or [host] kernel_ca for a host",
-    ),
+    ("certificate_verify_failed", *_UNKNOWN_AUTHORITY),
+    ("certificate signature failure", *_UNKNOWN_AUTHORITY),  # an authority of the same name, with another key
     (
         "wrong_version_number",
         "what listens at {address} does not speak TLS",
@@ -47,6 +48,9 @@ _FAILURES: Sequence[tuple[str, str, str]] = (
     ),
 )
 """What gRPC's text has in it, lower case, the first that fits; what it means; the way out."""
+
+_ATTEMPT = ("grpc.min_reconnect_backoff_ms", 10_000)
+"""How long one attempt to connect may take: a handshake goes to and fro several times, perhaps round the world."""
 
 _CUT_OFF = (
     "what listens at {address} ends plaintext connections at once",
@@ -63,8 +67,9 @@ def open_channel(address: str, *, ca: Path | None, options: Sequence[tuple[str, 
     if not uses_tls(address, with_ca=ca is not None):
         return grpc.aio.insecure_channel(address, options=list(options))
     roots = _read_authorities(ca) if ca is not None else _system_authorities()
+    others = (option for option in options if option[0] != _ATTEMPT[0])
     credentials = grpc.ssl_channel_credentials(root_certificates=roots)
-    return grpc.aio.secure_channel(address.removeprefix(TLS_SCHEME), credentials, options=list(options))
+    return grpc.aio.secure_channel(address.removeprefix(TLS_SCHEME), credentials, options=[*others, _ATTEMPT])
 
 
 def handshake_failure(details: str, *, address: str, with_ca: bool) -> NotTrusted | None:

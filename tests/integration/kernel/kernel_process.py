@@ -72,6 +72,17 @@ async def eventually(question: Callable[[], Any], *, seconds: float = PATIENCE) 
             await asyncio.sleep(0.01)
 
 
+async def ended(*flags: str, environ: dict[str, str] | None = None) -> tuple[int, str]:
+    """Run a kernel that is expected to end by itself; return its exit code and what it wrote to stderr."""
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "nomaflow_kernel", *flags,
+        stderr=asyncio.subprocess.PIPE, env={**os.environ, **(environ or {})},
+    )  # fmt: skip
+    async with asyncio.timeout(DEADLINE):
+        _, errors = await child.communicate()
+    return child.returncode or 0, errors.decode()
+
+
 @dataclass(kw_only=True)
 class KernelProcess:
     """A kernel process on a project, started again as often as a test wants."""

@@ -16,22 +16,11 @@ from typing import Any
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from kernel_process import DEADLINE, KernelProcess, ScriptedHost, eventually
+from kernel_process import DEADLINE, KernelProcess, ScriptedHost, ended, eventually
 
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1.host_gateway_service_pb2_grpc import HostGatewayServiceStub
 from nomaflow_api.v1.kernel_service_pb2_grpc import KernelServiceStub
-
-
-async def ended(*flags: str, environ: dict[str, str] | None = None) -> tuple[int, str]:
-    """Run a kernel that is expected to end by itself; return its exit code and what it wrote to stderr."""
-    child = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "nomaflow_kernel", *flags,
-        stderr=asyncio.subprocess.PIPE, env={**os.environ, **(environ or {})},
-    )  # fmt: skip
-    async with asyncio.timeout(DEADLINE):
-        _, errors = await child.communicate()
-    return child.returncode or 0, errors.decode()
 
 
 async def health_of(process: KernelProcess, service: str = "") -> int:
