@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from nomaflow_kernel.maintenance.backing_up import BackupDone, back_up
+from nomaflow_kernel.maintenance.certificate_report import CertificateReport, inspect_certificate
 from nomaflow_kernel.maintenance.errors import MaintenanceRefused
 from nomaflow_kernel.maintenance.inspecting import StoreReport, inspect_store
 from nomaflow_kernel.maintenance.restoring import RestoreDone, restore
 
 __all__ = [
     "BackupDone",
+    "CertificateReport",
     "MaintenanceRefused",
     "RestoreDone",
     "StoreReport",
     "back_up",
+    "inspect_certificate",
     "inspect_store",
     "restore",
 ]

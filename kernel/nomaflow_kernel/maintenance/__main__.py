@@ -16,7 +16,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from nomaflow_kernel.maintenance import MaintenanceRefused, StoreReport, back_up, inspect_store, restore
+from nomaflow_kernel.maintenance import (
+    MaintenanceRefused,
+    StoreReport,
+    back_up,
+    inspect_certificate,
+    inspect_store,
+    restore,
+)
 from nomaflow_kernel.settings import SettingsError, read_settings
 from nomaflow_kernel.store.errors import StoreInUse, StoreUnavailable, UnsupportedStore
 from nomaflow_kernel.store.file_lock import FileLock
@@ -71,7 +78,7 @@ def _interrupt(_number: int, _frame: object) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="nomaflow_kernel.maintenance", allow_abbrev=False)
-    parser.add_argument("work", choices=("backup", "restore", "inspect"))
+    parser.add_argument("work", choices=("backup", "restore", "inspect", "certificate"))
     parser.add_argument("file", nargs="?", default="", help="the backup")
     parser.add_argument("--project", default=".", help="the project's directory")
     parser.add_argument("--store", default="", help="the store's URL, where the kernel is given one by flag")
@@ -85,6 +92,8 @@ def _parser() -> argparse.ArgumentParser:
 def _run(arguments: argparse.Namespace) -> Any:
     given = ["--store", arguments.store] if arguments.store else []
     settings = read_settings(["--project", arguments.project, *given], os.environ)
+    if arguments.work == "certificate":
+        return inspect_certificate(settings)
     found = sqlite_file(settings.store)
     if found is None:
         if arguments.work == "inspect":

@@ -19,7 +19,7 @@ _CLEANING_SECONDS = 10.0
 def run_store_tool(work: str, *arguments: str, project: Path, store: str = "") -> dict[str, Any]:
     """Return what the tool has done.
 
-    :param work: ``backup``, ``restore`` or ``inspect``
+    :param work: ``backup``, ``restore``, ``inspect`` or ``certificate``
     :param store: the store's URL; empty for what the project's settings say
     :raises CliError: where it refuses, with its reason, or fails
     """

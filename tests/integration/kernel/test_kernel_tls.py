@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 import ssl
 import stat
@@ -297,6 +298,22 @@ async def test_certificate_and_address_belong_together(project: Path, pair: Pair
         code, text = await ended("--project", str(project), *flags)
         assert (code, text.count("\n")) == (78, 1), text
         assert said in text
+
+
+async def test_doctor_looks_at_the_certificate(project: Path, authority: Authority, pair: Pair) -> None:
+    """It says how long it is good, warns in the last two weeks, and names what a kernel would refuse."""
+    (project / "nomaflow.toml").write_text('[kernel]\ntls_cert = "kernel.crt"\ntls_key = "kernel.key"\n')
+    soon = authority.issue("soon", "localhost", ends_in=timedelta(days=3))
+    for change, level, said in (
+        (lambda: None, "ok", "for 127.0.0.1, localhost is valid until"),
+        (lambda: pair.become(soon), "warning", "2 days"),
+        (lambda: pair.key.chmod(0o644), "problem", "open to others"),
+    ):
+        change()
+        done = await command_in(project)("doctor", "-o", "json")
+        found = next(one for one in json.loads(done.out)["findings"] if one["check"] == "kernel.certificate")
+        assert found["level"] == level, found
+        assert said in found["message"]
 
 
 async def test_the_own_socket_beside_tls(project: Path, pair: Pair, authority: Authority) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nomaflow.cli.doctor.certificate import examine_certificate
 from nomaflow.cli.doctor.findings import Finding, problem, warning
 from nomaflow.cli.doctor.machine import examine_machine
 from nomaflow.cli.doctor.project_files import examine_project
@@ -30,6 +31,7 @@ def examine(invocation: Invocation, project: Path, *, store: str, deep: bool) ->
     yield from examine_project(project)
     view, trouble = _ask(invocation)
     if not invocation.address:
+        yield from examine_certificate(project)
         # With an address the kernel may be on another machine, and have another store than this project.
         yield from examine_store(project, store=store, deep=deep, answers=view is not None)
     if view is not None:
