@@ -60,7 +60,9 @@ from nomaflow_kernel.store.errors import (
     StoreBusy,
     StoreError,
     StoreInUse,
+    StoreMoved,
     StoreUnavailable,
+    StoreUnfinished,
     UnsupportedStore,
 )
 
@@ -358,7 +360,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     set_up_logging(level=settings.log_level, form=settings.log_format)
     try:
         return asyncio.run(run(settings))
-    except (AddressRefused, CertificateRefused, TokenFileError, UnsupportedStore, SchemaTooNew) as error:
+    except (AddressRefused, CertificateRefused, TokenFileError) as error:
+        return _fail(error, _EX_CONFIG)
+    except (UnsupportedStore, SchemaTooNew, StoreMoved, StoreUnfinished) as error:
         return _fail(error, _EX_CONFIG)
     except (AddressInUse, AddressTaken, StoreInUse) as error:
         return _fail(error, EX_TEMPFAIL)

@@ -15,7 +15,7 @@ from nomaflow_kernel.catalogue.settings_file import KernelSection
 from nomaflow_kernel.catalogue.validation import validate
 from nomaflow_kernel.domain.jobs import RetentionPolicy
 
-__all__ = ["KernelSettings", "SettingsError", "read_settings"]
+__all__ = ["KernelSettings", "SettingsError", "read_settings", "store_url"]
 
 _FLAGS: Sequence[tuple[str, str, str]] = (
     ("--address", "listen", "unix:PATH, HOST:PORT or tls://HOST:PORT; several separated by commas"),
@@ -110,7 +110,7 @@ def read_settings(argv: Sequence[str], environ: Mapping[str, str]) -> KernelSett
     return KernelSettings(
         project=project,
         addresses=_listed(section.listen),
-        store_url=_store_url(section.store, project),
+        store_url=store_url(section.store, project),
         jobs_file=project / section.jobs_file if section.jobs_file else None,
         token_file=project / section.token_file if section.token_file else None,
         host_token_file=project / section.host_token_file if section.host_token_file else None,
@@ -129,7 +129,7 @@ def read_settings(argv: Sequence[str], environ: Mapping[str, str]) -> KernelSett
     )
 
 
-def _store_url(url: str, project: Path) -> str:
+def store_url(url: str, project: Path) -> str:
     """Return the URL with the path of a file taken from the project on, wherever the process was started."""
     scheme, found, path = url.partition(":///")
     if not found or not scheme.startswith("sqlite") or path.startswith(("/", ":memory:")) or not path:

@@ -20,11 +20,13 @@ from nomaflow_kernel.maintenance import (
     MaintenanceRefused,
     StoreReport,
     back_up,
+    copy_history_to,
     inspect_certificate,
     inspect_store,
+    reclaim_history,
     restore,
 )
-from nomaflow_kernel.settings import SettingsError, read_settings
+from nomaflow_kernel.settings import SettingsError, read_settings, store_url
 from nomaflow_kernel.store.errors import StoreInUse, StoreUnavailable, UnsupportedStore
 from nomaflow_kernel.store.file_lock import FileLock
 from nomaflow_kernel.store.opening import sqlite_file
@@ -78,8 +80,9 @@ def _interrupt(_number: int, _frame: object) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="nomaflow_kernel.maintenance", allow_abbrev=False)
-    parser.add_argument("work", choices=("backup", "restore", "inspect", "certificate"))
-    parser.add_argument("file", nargs="?", default="", help="the backup")
+    parser.add_argument("work", choices=("backup", "restore", "inspect", "certificate", "copy", "reclaim"))
+    parser.add_argument("file", nargs="?", default="", help="the backup, or the store's URL")
+    parser.add_argument("--to", default="", help="the store to copy to")
     parser.add_argument("--project", default=".", help="the project's directory")
     parser.add_argument("--store", default="", help="the store's URL, where the kernel is given one by flag")
     parser.add_argument("--held", action="store_true", help="back up only a store that a kernel holds")
@@ -90,6 +93,11 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(arguments: argparse.Namespace) -> Any:
+    if arguments.work in ("copy", "reclaim"):
+        project = Path(arguments.project).absolute()
+        if arguments.work == "reclaim":
+            return reclaim_history(store_url(arguments.file, project))
+        return copy_history_to(store_url(arguments.file, project), store_url(arguments.to, project))
     given = ["--store", arguments.store] if arguments.store else []
     settings = read_settings(["--project", arguments.project, *given], os.environ)
     if arguments.work == "certificate":

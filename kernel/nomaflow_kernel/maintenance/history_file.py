@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from nomaflow_kernel.maintenance.errors import MaintenanceRefused
+from nomaflow_kernel.store.marks import Mark, mark_of
 from nomaflow_kernel.store.migrate import usable_revision
 from nomaflow_kernel.store.migrations import HEAD
 
@@ -78,6 +79,14 @@ def check_history(path: Path, *, shown: Path) -> None:
     found, revision = in_thread(lambda: _look_into(path))
     if found:
         raise damaged(shown, found)
+    marked = mark_of(revision)
+    if marked is not None:
+        what = "was moved to another store" if marked.mark is Mark.MOVED else "is a copy that was broken off"
+        raise MaintenanceRefused(
+            f"{str(shown)!r} {what}",
+            reason="STORE_MOVED" if marked.mark is Mark.MOVED else "STORE_UNFINISHED",
+            fix="back up the store that the history is in",
+        )
     if not usable_revision(revision):
         raise MaintenanceRefused(
             f"{str(shown)!r} has schema revision {revision!r}, this version knows up to {HEAD!r}",

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from nomaflow_kernel.maintenance.history_file import beside, damage, no_damage, opened, read_facts
 from nomaflow_kernel.store.file_lock import read_holder
+from nomaflow_kernel.store.marks import mark_of
 from nomaflow_kernel.store.migrate import usable_revision
 from nomaflow_kernel.store.migrations import HEAD
 
@@ -21,6 +22,7 @@ _QUICK_BYTES = 512 << 20
 class StoreReport:
     """What a store's files say.
 
+    :param mark: ``moved`` where the history goes on elsewhere, ``copying`` where it is a copy that is not whole
     :param checked: whether the file was read whole in search of damage
     :param damage: what is wrong with it, empty for nothing
     :param empty: whether a kernel has made the file and written nothing into it
@@ -40,6 +42,7 @@ class StoreReport:
     revision: str = ""
     newest_revision: str = HEAD
     usable: bool = True
+    mark: str = ""
     checked: bool = False
     damage: str = ""
     trouble: str = ""
@@ -98,6 +101,7 @@ def inspect_store(history: Path, *, deep: bool) -> StoreReport:
         damage=wrong,
         revision=facts.revision,
         usable=usable_revision(facts.revision),
+        mark=marked.mark.value if (marked := mark_of(facts.revision)) else "",
         epoch=facts.epoch,
         runs=facts.runs,
         open_runs=facts.open_runs,

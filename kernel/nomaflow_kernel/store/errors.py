@@ -18,7 +18,9 @@ __all__ = [
     "StoreFull",
     "StoreInUse",
     "StoreLed",
+    "StoreMoved",
     "StoreUnavailable",
+    "StoreUnfinished",
     "UnsupportedStore",
 ]
 
@@ -146,6 +148,32 @@ class SchemaTooNew(StoreError):
         super().__init__(
             f"the history store has schema revision {found!r}, this version knows up to {newest_known!r}; "
             "install the version that wrote it, or restore a backup"
+        )
+
+
+class StoreMoved(StoreError):
+    """Raised when the history of a store goes on in another one; ``other`` is that store."""
+
+    reason = "STORE_MOVED"
+
+    def __init__(self, other: str) -> None:
+        self.other = other
+        super().__init__(
+            f"the history was moved to {other!r}, and goes on there; start the kernel with that store, "
+            "or take this one back as it was then with: nomaflow store reclaim URL"
+        )
+
+
+class StoreUnfinished(StoreError):
+    """Raised when a store is a copy that is not whole; ``other`` is what it was copied from."""
+
+    reason = "STORE_UNFINISHED"
+
+    def __init__(self, other: str) -> None:
+        self.other = other
+        super().__init__(
+            f"the history store is an unfinished copy of {other!r}, which is whole; "
+            "empty this one, then copy again with: nomaflow store copy FROM TO"
         )
 
 

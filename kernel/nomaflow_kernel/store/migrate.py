@@ -8,9 +8,10 @@ from pathlib import Path
 from sqlalchemy import Connection, inspect, text
 
 from nomaflow_kernel.store.errors import SchemaTooNew
+from nomaflow_kernel.store.marks import refuse_marked
 from nomaflow_kernel.store.migrations import HEAD, REVISIONS
 
-__all__ = ["lock_schema", "migrate", "stored_revision", "take_over", "usable_revision"]
+__all__ = ["lock_migrations", "lock_schema", "migrate", "stored_revision", "take_over", "usable_revision"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -43,13 +44,22 @@ def lock_schema(connection: Connection) -> bool:
 
     :return: whether the schema is there, and with it the lease of whoever leads
     :raises SchemaTooNew: where the stored revision is of a later major version
+    :raises StoreMoved: where the history goes on elsewhere
+    :raises StoreUnfinished: where it is a copy that is not whole
     """
-    connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
+    lock_migrations(connection)
     return (_usable(connection) or "") >= _LEASED_SINCE
+
+
+def lock_migrations(connection: Connection) -> None:
+    """Keep every other process on a PostgreSQL from taking the store until the transaction ends."""
+    connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
 
 
 def _usable(connection: Connection) -> str | None:
     found = stored_revision(connection)
+    if found is not None:
+        refuse_marked(connection, found)
     if found is not None and not usable_revision(found):
         raise SchemaTooNew(found=found, newest_known=HEAD)
     return found

@@ -13,7 +13,7 @@ from nomaflow_kernel.store.errors import UnsupportedStore
 from nomaflow_kernel.store.leases import LeasePolicy
 from nomaflow_kernel.store.sql_store import Database, SqlStore
 
-__all__ = ["open_store", "sqlite_file"]
+__all__ = ["driver_url", "open_store", "sqlite_file"]
 
 _OPTIONS = frozenset(
     {"database", "host", "krbsrvname", "passfile", "password", "port", "prepared_statement_cache_size", "service",
@@ -70,6 +70,11 @@ def _file(url: str) -> str:
     return os.fsdecode(unquote_to_bytes(os.fsencode(path)))
 
 
+def driver_url(url: URL | str) -> str:
+    """Return the URL of a PostgreSQL with the driver that the store uses, its password included."""
+    return make_url(url).set(drivername="postgresql+asyncpg").render_as_string(hide_password=False)
+
+
 def _database(given: str, url: URL, holder: str, lock_wait_seconds: float, lease: LeasePolicy) -> Database:
     shown = url.render_as_string(hide_password=True)
     if url.drivername in ("sqlite", "sqlite+aiosqlite"):
@@ -83,9 +88,10 @@ def _database(given: str, url: URL, holder: str, lock_wait_seconds: float, lease
         unusable = _unusable_part(url)
         if unusable:
             raise UnsupportedStore(shown, unusable)
-        full = url.set(drivername="postgresql+asyncpg").render_as_string(hide_password=False)
         try:
-            return PostgresDatabase(url=full, holder=holder, lock_wait_seconds=lock_wait_seconds, lease=lease)
+            return PostgresDatabase(
+                url=driver_url(url), holder=holder, lock_wait_seconds=lock_wait_seconds, lease=lease
+            )
         except ModuleNotFoundError as error:
             raise UnsupportedStore(shown, f"{error.name} is not installed; pip install 'nomaflow[postgres]'") from None
     raise UnsupportedStore(shown, f"unknown kind of database {url.drivername!r}")

@@ -25,6 +25,7 @@ from nomaflow.cli.commands import (
     running,
     runs,
     scaffolding,
+    store,
     version,
 )
 from nomaflow.cli.errors import CliError, ExitCode
@@ -52,6 +53,7 @@ _GROUPS = (
     cron,
     calling,
     keeping,
+    store,
     examining,
     version,
 )

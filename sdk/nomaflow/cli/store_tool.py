@@ -16,17 +16,22 @@ __all__ = ["run_store_tool"]
 _CLEANING_SECONDS = 10.0
 
 
-def run_store_tool(work: str, *arguments: str, project: Path, store: str = "") -> dict[str, Any]:
+def run_store_tool(
+    work: str, *arguments: str, project: Path, store: str = "", shows_progress: bool = False
+) -> dict[str, Any]:
     """Return what the tool has done.
 
-    :param work: ``backup``, ``restore``, ``inspect`` or ``certificate``
+    :param work: ``backup``, ``restore``, ``inspect``, ``certificate``, ``copy`` or ``reclaim``
     :param store: the store's URL; empty for what the project's settings say
+    :param shows_progress: let it write to the terminal
     :raises CliError: where it refuses, with its reason, or fails
     """
     given = ["--store", store] if store else []
     command = [sys.executable, "-P", "-m", "nomaflow_kernel.maintenance", work, *arguments]
     tool = subprocess.Popen(
-        [*command, "--project", str(project), *given], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [*command, "--project", str(project), *given],
+        stdout=subprocess.PIPE,
+        stderr=None if shows_progress else subprocess.PIPE,
     )
     try:
         said, errors = tool.communicate()
@@ -36,7 +41,7 @@ def run_store_tool(work: str, *arguments: str, project: Path, store: str = "") -
     try:
         answer: dict[str, Any] = json.loads(said)
     except ValueError:
-        tail = errors.decode("utf-8", "replace").strip().splitlines()[-5:]
+        tail = (errors or b"").decode("utf-8", "replace").strip().splitlines()[-5:]
         raise CliError(
             "\n".join([f"the {work} ended with exit code {tool.returncode}", *tail]),
             reason="TOOL_FAILED",

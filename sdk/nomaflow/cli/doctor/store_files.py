@@ -74,7 +74,10 @@ def _content(project: Path, seen: dict[str, Any]) -> Iterator[Finding]:
         yield fine("store.damage", "the history file is whole")
     else:
         yield fine("store.damage", f"{size} were not searched for damage; that is nomaflow doctor --deep")
-    if not seen["usable"]:
+    if seen["mark"]:
+        what = "was moved to another store" if seen["mark"] == "moved" else "is a copy that was broken off"
+        yield problem("store.moved", f"the history {seen['path']!r} {what}", "see `nomaflow store` of docs/backup.md")
+    elif not seen["usable"]:
         yield problem(
             "store.schema",
             f"schema {seen['revision']} is of a later version, this one knows up to {seen['newest_revision']}",
