@@ -111,6 +111,13 @@ async def _fill(store: SqlStore, ids: RunIds, first: int, count: int, *, lines: 
     return count / (time.perf_counter() - began)
 
 
+async def write_history(store: SqlStore, *, runs: int, logged: int, lines: int) -> None:
+    """Write finished one-step runs, and some more that have logged."""
+    ids = RunIds(now_ms=lambda: time.time_ns() // 1_000_000)
+    await _fill(store, ids, 0, runs, lines=0)
+    await _fill(store, ids, runs, logged, lines=lines)
+
+
 async def _prune(store: SqlStore, ids: RunIds, count: int) -> tuple[float, list[float]]:
     """Remove the oldest runs in the pages of the retention, while single triggers are written one after the other.
 

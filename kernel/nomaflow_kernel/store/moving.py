@@ -34,7 +34,7 @@ _CONNECT_SECONDS = 5.0
 
 
 class CopyRefused(Exception):
-    """Raised when a store is not copied or taken back, before anything was changed.
+    """Raised when a store is not copied or taken back; it is as it was, and so is one that was not empty.
 
     :param reason: stable, for programs
     :param fix: the way out
@@ -171,7 +171,7 @@ async def copy_store(source: StorePlace, target: StorePlace, *, progress: Callab
     """Copy everything, compare, and hand the history over: see the decision on moving a store.
 
     :param progress: called with a table's name and the number of rows that were copied or compared since the last call
-    :raises CopyRefused: where the copy may not be made; nothing was changed
+    :raises CopyRefused: where the copy may not be made, or is not equal; the old store stays as it was
     :raises StoreError: where a store is held by a kernel, or fails; the old one stays as it was
     """
     await refuse_copy(source, target)
@@ -207,7 +207,12 @@ async def _copy(source: StorePlace, target: StorePlace, between: Callable[[str, 
         written = await greenlet_spawn(_digest_all, reading, between)
     for name, digest in read.items():
         if written[name] != digest:
-            raise AssertionError(f"{name} is not what it was: {digest} was read, {written[name]} is there")
+            raise CopyRefused(
+                f"{target.shown!r} has not kept {name} as it was given: "
+                f"{digest.rows} rows were read, {written[name].rows} are there, or others than those",
+                reason="COPY_DIFFERS",
+                fix="the old store is as it was; look at the new one's disk, empty it, and copy again",
+            )
     return Verified(tables=read, epoch=row[0], last_event_seq=row[1])
 
 
