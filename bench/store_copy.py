@@ -1,17 +1,17 @@
 """Measures what it takes to move a history of a million events to another database, and back.
 
-    python -m bench.store_copy [--runs 167000] [--postgres URL]
+    python -m bench.store_copy [--runs 167000]
 
-The runs are those of bench.store_size, six events each, one in ten with log lines. ``--postgres`` names an empty database.
-The
-copies are made by the command's own tool, in a process of its own, whose largest memory is told. Prints one JSON object
-and keeps it in bench/results/store_copy.json.
+The runs are those of bench.store_size, six events each, one in ten with log lines. The copies are made by the command's
+own tool, in a process of its own, whose largest memory is told; the server is one of the suite's, with durable commits.
+Prints one JSON object and keeps it in bench/results/store_copy.json.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import subprocess
@@ -24,8 +24,13 @@ from bench.figures import machine
 from bench.store_size import write_history
 from nomaflow_kernel.store import open_store
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+from postgres_server import PostgresServer
+
 RESULTS = Path(__file__).parent / "results" / "store_copy.json"
 _LINES = 20
+_DATABASE = "postgres"
 
 
 def move(source: str, target: str) -> dict[str, Any]:
@@ -57,15 +62,17 @@ def main() -> None:
     """Measure, keep the figures and print them."""
     parser = argparse.ArgumentParser(prog="python -m bench.store_copy")
     parser.add_argument("--runs", type=int, default=167_000)
-    parser.add_argument("--postgres", required=True, help="URL of an empty database, postgresql+asyncpg://…")
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
+    server = PostgresServer()
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        stack.callback(server.stop)
+        server.start(durable=True)
         first, last = Path(folder) / "first.db", Path(folder) / "last.db"
         asyncio.run(fill(f"sqlite:///{first}", given.runs))
         figures = {
             "sqlite_bytes": first.stat().st_size,
-            "sqlite_to_postgresql": move(f"sqlite:///{first}", given.postgres),
-            "postgresql_to_sqlite": move(given.postgres, f"sqlite:///{last}"),
+            "sqlite_to_postgresql": move(f"sqlite:///{first}", server.url(_DATABASE)),
+            "postgresql_to_sqlite": move(server.url(_DATABASE), f"sqlite:///{last}"),
         }
     result = json.dumps({"machine": machine(), "figures": figures}, indent=1)
     RESULTS.parent.mkdir(exist_ok=True)

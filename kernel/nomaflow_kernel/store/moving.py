@@ -16,7 +16,8 @@ from nomaflow_kernel.store import schema
 from nomaflow_kernel.store.errors import StoreError
 from nomaflow_kernel.store.failures import mapped_errors
 from nomaflow_kernel.store.file_lock import FileLock
-from nomaflow_kernel.store.leases import LeasePolicy, refuse_while_held
+from nomaflow_kernel.store.lease_keeper import boot_seconds
+from nomaflow_kernel.store.leases import LeasePolicy, LeaseWatch, refuse_while_held
 from nomaflow_kernel.store.marks import Mark, clear_mark, mark_of, reclaim, set_mark
 from nomaflow_kernel.store.migrate import lock_migrations, stored_revision
 from nomaflow_kernel.store.migrations import REVISIONS
@@ -260,7 +261,7 @@ async def reclaim_store(place: StorePlace, *, now_us: int) -> str:
     def take_back(connection: Connection) -> str:
         if connection.dialect.name != "sqlite":
             lock_migrations(connection)
-            refuse_while_held(connection, lock=True)
+            refuse_while_held(connection, LeaseWatch(boot_seconds), lock=True)
         moved_to = str(connection.execute(text("SELECT holder FROM kernel WHERE id = 1")).scalar_one())
         reclaim(connection, now_us=now_us)
         return moved_to

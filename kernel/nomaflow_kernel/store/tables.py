@@ -16,7 +16,9 @@ from nomaflow_kernel.store.driver import run_many
 __all__ = ["HISTORY", "TableDigest", "copy_table", "digest_table"]
 
 HISTORY: Sequence[Table] = tuple(
-    table for table in schema.metadata.sorted_tables if table not in (schema.kernel, schema.leadership)
+    table
+    for table in schema.metadata.sorted_tables
+    if table not in (schema.kernel, schema.leadership, schema.lease_length)
 )
 """All but the rows that say who works on this very database."""
 

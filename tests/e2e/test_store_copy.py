@@ -1,0 +1,113 @@
+"""A kernel that goes on in another database: its hosts, its watchers and its schedules notice a restart and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import asyncpg
+import pytest
+from faults_system import CLOCKS, FaultSystem, open_faults
+from stopping_system import eventually
+
+from postgres_server import SUPERUSER, PostgresServer
+
+pytestmark = [pytest.mark.e2e, pytest.mark.postgres, pytest.mark.timeout(120)]
+
+YEARLY = """
+[[jobs]]
+id = "yearly"
+schedule = "0 0 1 1 *"
+params = { ledger = "", until = "" }
+steps = [{ callable = "faulty.steps:ticks" }]
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Move:
+    """A system, and the database that it moves to."""
+
+    system: FaultSystem
+    server: PostgresServer
+
+    @property
+    def url(self) -> str:
+        """The database, as a store."""
+        return self.server.url("moved")
+
+    def schedules(self) -> list[tuple[object, ...]]:
+        """Return the next fires that are kept in the database."""
+        return asyncio.run(ask(self.server, "moved", "SELECT job_id, next_fire_us FROM schedules"))
+
+    def stop_kernel(self) -> None:
+        """Stop the kernel as its user does."""
+        assert self.system.kernel is not None
+        self.system.kernel.terminate()
+        assert self.system.kernel.wait(20) == 0
+
+
+@pytest.fixture
+def move(postgres_server: PostgresServer) -> Iterator[Move]:
+    """Start a kernel on SQLite with a host."""
+    root = Path(tempfile.mkdtemp(prefix="nf-"))
+    asyncio.run(ask(postgres_server, "postgres", "CREATE DATABASE moved"))
+    with open_faults(root) as system:
+        system.counting_project("team", more_jobs=YEARLY)
+        system.start_host("team")
+        yield Move(system=system, server=postgres_server)
+    asyncio.run(ask(postgres_server, "postgres", "DROP DATABASE moved WITH (FORCE)"))
+    shutil.rmtree(root)
+
+
+async def ask(server: PostgresServer, database: str, statement: str) -> list[tuple[object, ...]]:
+    """Execute a statement and return its rows."""
+    connection = await asyncpg.connect(host=str(server.folder), user=SUPERUSER, database=database)
+    try:
+        return [tuple(row) for row in await connection.fetch(statement)]
+    finally:
+        await connection.close()
+
+
+def test_a_kernel_goes_on_in_another_database(move: Move) -> None:
+    """Runs and logs are there, a step goes on in its worker, a watcher misses nothing, and the old store starts no kernel."""
+    system = move.system
+    client = system.clients[0]
+    ended = system.work("ticks").under_way()
+    run = ended.succeeds_whole()
+    going = system.work("sync_ticks").under_way()
+    eventually(lambda: going.run().log_lines)
+    seen = system.last_event()
+    assert system.command("store", "copy", "sqlite:///.nomaflow/kernel.db", move.url).returncode == 1  # a kernel has it
+    move.stop_kernel()
+    with closing(sqlite3.connect(system.kernel_project / ".nomaflow" / "kernel.db")) as raw:
+        fires = raw.execute("SELECT job_id, next_fire_us FROM schedules").fetchall()
+    assert [job for job, _ in fires] == ["yearly"]
+    done = system.command("store", "copy", "sqlite:///.nomaflow/kernel.db", move.url, "-o", "json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["rows"]["runs"] == 2
+    system.kernel_flags = (*CLOCKS, "--store", move.url)
+    system.start_kernel()
+    eventually(lambda: system.instance("team"))
+    assert client.get_run(ended.run_id) == run
+    ended.is_whole()
+    going.succeeds_whole()
+    assert move.schedules() == fires
+    watched = system.events(seen, lambda event: event.kind == "run.finished")
+    assert [event.seq for event in watched] == list(range(seen + 1, seen + 1 + len(watched)))
+    assert watched[-1].run_id == going.run_id
+    assert not client.list_jobs().problems
+    move.stop_kernel()
+    system.kernel_flags = CLOCKS
+    with pytest.raises(AssertionError, match="the history was moved to"):
+        system.start_kernel()
+    assert system.kernel is not None
+    assert system.kernel.returncode == 78
+    found = system.command("doctor", "-o", "json")
+    assert "store.moved" in {one["check"] for one in json.loads(found.stdout)["findings"]}
