@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 
 from nomaflow_kernel.maintenance.errors import MaintenanceRefused
-from nomaflow_kernel.store.errors import StoreError, StoreInUse, StoreLed, StoreMoved, StoreUnfinished
+from nomaflow_kernel.store.errors import StoreError, StoreMoved, StoreUnfinished
 from nomaflow_kernel.store.moving import CopyRefused, StorePlace, copy_store, reclaim_store
 
 __all__ = ["CopyDone", "ReclaimDone", "copy_history_to", "reclaim_history"]
@@ -108,11 +108,11 @@ def reclaim_history(store: str) -> ReclaimDone:
 
 
 def _refusal(error: StoreError) -> MaintenanceRefused:
-    held = isinstance(error, StoreInUse | StoreLed)
-    message, _, fix = error.message.rpartition("; ")
-    marked = isinstance(error, StoreMoved | StoreUnfinished)
+    if isinstance(error, StoreMoved | StoreUnfinished):
+        message, _, fix = error.message.partition("; ")
+        return MaintenanceRefused(message, reason=error.reason, fix=fix)
     return MaintenanceRefused(
-        message or fix,
-        reason="STORE_IN_USE" if held else error.reason if marked else "COPY_FAILED",
-        fix="stop that kernel first; its hosts may go on" if held else fix,
+        error.message,
+        reason="COPY_FAILED",
+        fix="the old store is as it was; where the new one was begun, empty it, and copy again",
     )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.util.concurrency import greenlet_spawn
 
 from nomaflow_kernel.store import schema
-from nomaflow_kernel.store.errors import StoreError
+from nomaflow_kernel.store.errors import StoreError, StoreInUse, StoreLed
 from nomaflow_kernel.store.failures import mapped_errors
 from nomaflow_kernel.store.file_lock import FileLock
 from nomaflow_kernel.store.lease_keeper import boot_seconds
@@ -173,7 +173,7 @@ async def copy_store(source: StorePlace, target: StorePlace, *, progress: Callab
 
     :param progress: called with a table's name and the number of rows that were copied or compared since the last call
     :raises CopyRefused: where the copy may not be made, or is not equal; the old store stays as it was
-    :raises StoreError: where a store is held by a kernel, or fails; the old one stays as it was
+    :raises StoreError: where a store fails; the old one stays as it was
     """
     await refuse_copy(source, target)
     lost: list[StoreError] = []
@@ -182,7 +182,8 @@ async def copy_store(source: StorePlace, target: StorePlace, *, progress: Callab
         epochs = []
         for place in (source, target):
             store = open_store(place.url, holder="store copy", lease=lease)
-            epochs.append((await store.open()).epoch)
+            with _free(place):
+                epochs.append((await store.open()).epoch)
             held.push_async_callback(store.close)
         old, new = epochs
         await target.do(lambda connection: set_mark(connection, Mark.COPYING, other=source.shown, epoch=new))
@@ -198,6 +199,20 @@ async def copy_store(source: StorePlace, target: StorePlace, *, progress: Callab
         await source.do(lambda connection: set_mark(connection, Mark.MOVED, other=target.shown, epoch=old))
         await target.do(lambda connection: clear_mark(connection, epoch=verified.epoch))
     return verified
+
+
+@contextmanager
+def _free(place: StorePlace) -> Iterator[None]:
+    """Say of which store it is where a kernel holds it."""
+    try:
+        yield
+    except (StoreInUse, StoreLed) as error:
+        who = f"pid {error.pid or 'unknown'}" if isinstance(error, StoreInUse) else repr(error.holder)
+        raise CopyRefused(
+            f"a kernel, {who}, works on {place.shown!r}",
+            reason="STORE_IN_USE",
+            fix="stop it first; its hosts may go on",
+        ) from None
 
 
 async def _copy(source: StorePlace, target: StorePlace, between: Callable[[str, int], None]) -> Verified:
@@ -247,8 +262,8 @@ def _copy_counters(source: Connection, target: Connection) -> tuple[int, int]:
 async def reclaim_store(place: StorePlace, *, now_us: int) -> str:
     """Take a history back that was moved, and return where it had been moved to. It is paused then.
 
-    :raises CopyRefused: where it was not moved
-    :raises StoreError: where another process holds the store, or it fails
+    :raises CopyRefused: where it was not moved, or a process holds it
+    :raises StoreError: where it fails
     """
     marked = mark_of(await _revision(place) or "")
     if marked is None or marked.mark is not Mark.MOVED:
@@ -266,11 +281,9 @@ async def reclaim_store(place: StorePlace, *, now_us: int) -> str:
         reclaim(connection, now_us=now_us)
         return moved_to
 
-    lock = FileLock(place.file) if place.file is not None else None
-    if lock is not None:
-        lock.acquire()
-    try:
+    with _free(place), ExitStack() as held:
+        if place.file is not None:
+            lock = FileLock(place.file)
+            lock.acquire()
+            held.callback(lock.release)
         return await place.do(take_back)
-    finally:
-        if lock is not None:
-            lock.release()

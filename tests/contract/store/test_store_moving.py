@@ -24,6 +24,7 @@ from nomaflow_kernel.maintenance import CopyDone, MaintenanceRefused, copy_histo
 from nomaflow_kernel.ports import PauseRecord, RunFilter
 from nomaflow_kernel.store import open_store
 from nomaflow_kernel.store.errors import StoreMoved, StoreUnfinished
+from nomaflow_kernel.store.file_lock import FileLock
 from nomaflow_kernel.store.migrate import usable_revision
 from nomaflow_kernel.store.migrations import HEAD
 from nomaflow_kernel.store.moving import CopyRefused, StorePlace, copy_store
@@ -137,7 +138,8 @@ async def test_a_kernel_holds_what_it_works_on(place: Place, other_place: Sqlite
     """A store that a kernel has is not copied, nor is one copied over it; both stay as they are."""
     await fill(other_place)
     async with opened(place):
-        assert (await refused(place, SqlitePlace(other_place.path.with_name("new.db")))).reason == "STORE_IN_USE"
+        refusal = await refused(place, SqlitePlace(other_place.path.with_name("new.db")))
+        assert (refusal.reason, StorePlace(place.url).shown in refusal.message) == ("STORE_IN_USE", True)
         assert (await refused(other_place, place)).reason == "ALREADY_THERE"
     async with opened(other_place) as store:
         assert len(await store.pauses()) == 1
@@ -218,6 +220,12 @@ async def test_a_moved_history_can_be_taken_back(place: Place, other_place: Sqli
     assert (code, text.count("\n")) == (78, 1), text
     assert str(other_place.path) in text
     assert "nomaflow store reclaim" in text
+    if place.kind == "sqlite":
+        lock = FileLock(StorePlace(place.url).file or "")
+        lock.acquire()
+        with pytest.raises(MaintenanceRefused, match=f"pid {os.getpid()}"):
+            await asyncio.to_thread(reclaim_history, place.url)
+        lock.release()
     done = await asyncio.to_thread(reclaim_history, place.url)
     assert str(other_place.path) in done.moved_to
     epoch, seq = (await place.sql("SELECT epoch, last_event_seq FROM kernel"))[0]
