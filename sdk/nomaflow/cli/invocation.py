@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-__all__ = ["Invocation", "Output", "local_command", "remote_command"]
+__all__ = ["CaOption", "Invocation", "Output", "local_command", "remote_command"]
 
 
 class Output(enum.StrEnum):
@@ -69,7 +69,7 @@ _TOKEN = Annotated[
 _TOKEN_FILE = Annotated[
     Path | None, typer.Option("--token-file", envvar="NOMAFLOW_TOKEN_FILE", help="A file that holds the token.")
 ]
-_CA = Annotated[
+CaOption = Annotated[
     Path | None,
     typer.Option("--ca", envvar="NOMAFLOW_CA", help="The authorities that vouch for the kernel, PEM, for TLS."),
 ]
@@ -80,7 +80,7 @@ _REMOTE: dict[str, Any] = {
     "address": (_ADDRESS, None),
     "token": (_TOKEN, None),
     "token_file": (_TOKEN_FILE, None),
-    "ca": (_CA, None),
+    "ca": (CaOption, None),
 }
 
 Command = Callable[..., None]

@@ -7,6 +7,7 @@ import json
 import socket
 import ssl
 import stat
+import sys
 import warnings
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
@@ -314,6 +315,27 @@ async def test_doctor_looks_at_the_certificate(project: Path, authority: Authori
         found = next(one for one in json.loads(done.out)["findings"] if one["check"] == "kernel.certificate")
         assert found["level"] == level, found
         assert said in found["message"]
+
+
+@pytest.mark.usefixtures("pair")
+async def test_a_project_up_with_tls_alone(project: Path, authority: Authority) -> None:
+    """Kernel, host and the command that runs them trust the authority that is named once."""
+    (project / "nomaflow.toml").write_text('[kernel]\ntls_cert = "kernel.crt"\ntls_key = "kernel.key"\n')
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "nomaflow.cli", "up", str(project), "--address", "tls://127.0.0.1:0",
+        "--ca", str(authority.file), "-o", "json", stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        assert child.stdout is not None
+        async with asyncio.timeout(DEADLINE):
+            ready = json.loads(await child.stdout.readline())
+        assert ready["type"] == "ready"
+        assert ready["address"].startswith("tls://127.0.0.1:")
+        assert ready["host"] is not None
+    finally:
+        child.terminate()
+        await child.communicate()
+    assert child.returncode == 0
 
 
 async def test_the_own_socket_beside_tls(project: Path, pair: Pair, authority: Authority) -> None:

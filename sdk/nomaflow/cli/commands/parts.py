@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from nomaflow.cli.errors import CliError, ExitCode
-from nomaflow.cli.invocation import Invocation, local_command
+from nomaflow.cli.invocation import CaOption, Invocation, local_command
 from nomaflow.cli.output import console
 from nomaflow.cli.project import require_project
 
@@ -62,6 +62,7 @@ def up(
     address: Annotated[str, typer.Option("--address", help="Where the kernel listens; default a Unix socket.")] = "",
     store: Annotated[str, typer.Option("--store", help="The kernel's store; default SQLite in .nomaflow/.")] = "",
     name: Annotated[str, typer.Option("--name", help="The host's name; default that of nomaflow.toml.")] = "",
+    ca: CaOption = None,
     watch: Annotated[bool, typer.Option("--watch", help="Reload the host's code whenever a file is saved.")] = False,
 ) -> None:
     """Run a project's kernel and host in the foreground; Ctrl-C drains and stops them."""
@@ -70,8 +71,8 @@ def up(
     project = require_project(directory or invocation.project)
     _require_state_folder(project)
     kernel_options = [*_given("--address", address), *_given("--store", store)]
-    host_options = [*_given("--name", name), *(["--watch"] if watch else [])]
-    asyncio.run(_up(project, kernel_options, host_options, as_json=invocation.as_json))
+    host_options = [*_given("--name", name), *_given("--ca", str(ca or "")), *(["--watch"] if watch else [])]
+    asyncio.run(_up(project, kernel_options, host_options, ca=ca, as_json=invocation.as_json))
 
 
 def _require_state_folder(project: Path) -> None:
@@ -98,7 +99,9 @@ def _given(option: str, value: str) -> list[str]:
     return [option, value] if value else []
 
 
-async def _up(project: Path, kernel_options: Sequence[str], host_options: Sequence[str], *, as_json: bool) -> None:
+async def _up(
+    project: Path, kernel_options: Sequence[str], host_options: Sequence[str], *, ca: Path | None, as_json: bool
+) -> None:
     from nomaflow.cli.up import JsonReporter, PartFailed, ProjectSupervisor, TextReporter
 
     reporter = JsonReporter() if as_json else TextReporter(console=console())
@@ -113,6 +116,7 @@ async def _up(project: Path, kernel_options: Sequence[str], host_options: Sequen
         reporter=reporter,
         kernel_options=tuple(kernel_options),
         host_options=tuple(host_options),
+        ca=ca,
         drain_seconds=_drain_seconds(project) + _DRAIN_MARGIN,
     )
     try:

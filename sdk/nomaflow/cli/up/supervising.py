@@ -61,6 +61,7 @@ class ProjectSupervisor:
 
     Use as an async context manager: entering starts the parts, leaving stops them.
 
+    :param ca: file of the authorities that vouch for the kernel, where it listens with TLS alone
     :param drain_seconds: how long the host has to end after a stop was asked for
     :param restart_delay: seconds before the first new start after a crash; doubles up to 30
     """
@@ -72,11 +73,13 @@ class ProjectSupervisor:
         reporter: Reporter,
         kernel_options: tuple[str, ...] = (),
         host_options: tuple[str, ...] = (),
+        ca: Path | None = None,
         drain_seconds: float = 40.0,
         restart_delay: float = 1.0,
     ) -> None:
         self._project = project
         self._reporter = reporter
+        self._ca = ca
         self._drain_seconds = drain_seconds
         self._hurry = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -98,6 +101,7 @@ class ProjectSupervisor:
 
         return KernelClient(
             self.address,
+            ca=self._ca,
             by=by,
             connect_seconds=_READY_SECONDS,
             retry_seconds=float("inf"),
