@@ -13,12 +13,14 @@ from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from pathlib import Path
 
+import asyncpg
 import pytest
 from kernel_process import DEADLINE, KernelProcess, ended, eventually
 
 from certificate_authority import Authority, Pair
 from cli_command import command_in
 from nomaflow.client import ClientError, KernelClient, KernelUnreachable, NotTrusted, TriggerOrder
+from postgres_server import SUPERUSER, PostgresServer
 
 
 @pytest.fixture
@@ -352,3 +354,33 @@ async def test_the_own_socket_beside_tls(project: Path, pair: Pair, authority: A
             assert await known.is_serving()
     finally:
         await both.close()
+
+
+@pytest.mark.postgres
+async def test_a_standby_sends_callers_on_with_tls(
+    project: Path, authority: Authority, pair: Pair, postgres_server: PostgresServer
+) -> None:
+    """It serves the same certificate, names the leader with its scheme, and takes its place with TLS, too."""
+    folder, url = str(postgres_server.folder), postgres_server.url("tls_pair")
+    database = await asyncpg.connect(host=folder, user=SUPERUSER, database="postgres")
+    await database.execute("CREATE DATABASE tls_pair")
+    tokens = ("--token-file", str(project / "token"), "--host-token-file", str(project / "host-token"))
+    flags = ("--address", "tls://127.0.0.1:0", "--store", url, *tokens, *pair.flags)
+    kernels = []
+    try:
+        for name in ("first", "second"):
+            (project / name).mkdir()
+            kernels.append(KernelProcess(project=project / name, flags=flags))
+            await kernels[-1].start()
+        token = (project / "token").read_text().strip()
+        async with KernelClient(kernels[1].address, token=token, ca=authority.file) as caller:
+            assert (await caller.get_kernel()).pid == kernels[0].process.pid  # type: ignore[union-attr]  # it runs
+            await eventually(lambda: f"leads at {kernels[0].address}" in kernels[1].log)
+            assert await kernels[0].stop() == 0
+            assert (await caller.get_kernel()).pid == kernels[1].process.pid  # type: ignore[union-attr]  # it runs
+        assert kernels[1].address.startswith("tls://")
+    finally:
+        for kernel in kernels:
+            await kernel.close()
+        await database.execute("DROP DATABASE tls_pair WITH (FORCE)")
+        await database.close()
