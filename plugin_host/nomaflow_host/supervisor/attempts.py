@@ -163,7 +163,7 @@ class AttemptTable:
         note = worker.kill_note
         if note is not None and note.presumed and not exited["killed"]:
             note = worker.kill_note = None
-        if len(worker.attempts) and (note is None or note.presumed) and not worker.exclusive:
+        if len(worker.attempts) and (note is None or note.spoilt) and not worker.exclusive:
             # Whose code it was cannot be known, so none of them shares a worker again.
             worker.generation.demoted.update(attempt.order.callable for attempt in worker.attempts.values())
         for attempt in list(worker.attempts.values()):

@@ -283,15 +283,14 @@ class Supervisor:
         worker.closed = True
         if worker.kill_note is None:
             why = _CUT_OFF if error is None else f"it wrote nonsense to its host: {error}"
-            worker.kill_note = KillNote(culprit=None, why=why, presumed=error is None)
+            worker.kill_note = KillNote(culprit=None, why=why, spoilt=True, presumed=error is None)
         self._tell_reaper({"is": "kill_tree", "worker": worker.number}, ())
 
     # --- the reaper -----------------------------------------------------------------------------------------------
 
     async def _start_reaper(self) -> None:
-        megabyte = 1024 * 1024
         limits = {
-            "memory_bytes": None if self._settings.memory_mb is None else self._settings.memory_mb * megabyte,
+            "memory_bytes": None if self._settings.memory_mb is None else self._settings.memory_mb << 20,
             "max_processes": self._settings.max_processes,
         }
         reaper = ReaperLink(

@@ -36,11 +36,13 @@ class KillNote:
 
     :param culprit: the attempt that made it necessary, None where none did
     :param why: for its neighbours
+    :param spoilt: whether code in it made it necessary, though whose cannot be known
     :param presumed: concluded from the end of its connection; where it proves to have died by itself, that is told
     """
 
     culprit: HeldAttempt | None
     why: str
+    spoilt: bool = False
     presumed: bool = False
 
 

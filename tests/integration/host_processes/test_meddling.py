@@ -83,10 +83,14 @@ async def test_a_step_that_patches_asyncio_does_not_patch_its_worker(start_host:
     assert (await host.result("polite:anoop")).state is FinishedState.SUCCEEDED
 
 
-async def test_lines_that_are_overwritten_are_counted(start_host: StartHost) -> None:
+async def test_lines_that_are_overwritten_are_counted(start_host: StartHost, marker: Path) -> None:
     """A line that code in the worker has spoilt is said to be lost; those beside it are there, and the step ends."""
     host = await start_host()
-    key = host.run("hostile.meddling:overwrites_a_line")
+    host.sink.open = False
+    key = host.run("hostile.meddling:overwrites_a_line", {"marker": str(marker)})
+    await wait_until(marker.exists)
+    host.sink.open = True
+    host.supervisor.resume_reading()
     await host.sink.end_of(key)
     messages = [line.message for line in host.sink.lines(key)]
     assert messages == ["before", "after", "1 line of the log was damaged in the worker's memory and is lost"]
