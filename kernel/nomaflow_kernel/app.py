@@ -13,6 +13,7 @@ from importlib.metadata import version
 
 import grpc.aio
 
+from nomaflow_api.service_manager import ServiceManager
 from nomaflow_kernel.catalogue_service import CatalogueService
 from nomaflow_kernel.certificates import CertificateFiles, CertificateRefused
 from nomaflow_kernel.domain.clock import Clock, SystemClock
@@ -235,9 +236,10 @@ def engine_settings(settings: KernelSettings) -> EngineSettings:
     )
 
 
-async def run(settings: KernelSettings) -> int:
+async def run(settings: KernelSettings, manager: ServiceManager) -> int:
     """Lead, or stand by while another kernel does, until a signal says to stop; return the process's exit code.
 
+    :param manager: is told what the kernel does
     :raises AddressRefused: where an address must not be used
     :raises CertificateRefused: where the certificate cannot be used
     :raises AddressInUse: where another kernel has it
@@ -254,14 +256,20 @@ async def run(settings: KernelSettings) -> int:
     sentry = Sentry(
         addresses=addresses, access=access, address_file=settings.state_dir / "address", certificate=certificate
     )
-    exit_code = await _one_term(settings, sentry, access, requests, patient=False)
+    exit_code = await _one_term(settings, sentry, access, requests, manager, patient=False)
     while exit_code is None:
-        exit_code = await _one_term(settings, sentry, access, requests, patient=True)
+        exit_code = await _one_term(settings, sentry, access, requests, manager, patient=True)
     return exit_code
 
 
 async def _one_term(
-    settings: KernelSettings, sentry: Sentry, access: AccessControl, requests: Requests, *, patient: bool
+    settings: KernelSettings,
+    sentry: Sentry,
+    access: AccessControl,
+    requests: Requests,
+    manager: ServiceManager,
+    *,
+    patient: bool,
 ) -> int | None:
     """Wait for the lead, and work until it is lost or the process shall stop; return the exit code, None to go on."""
     lease = LeasePolicy(
@@ -273,11 +281,12 @@ async def _one_term(
     store = open_store(settings.store, lease=lease)
     info: StoreInfo | None = None
     try:
-        info = await take_lead(store, sentry=sentry, requests=requests, patient=patient)
+        info = await take_lead(store, sentry=sentry, requests=requests, manager=manager, patient=patient)
         if info is None:
+            manager.stopping(f"stopping: {requests.why}")
             _LOG.info("stopped: %s", requests.why)
             return 0
-        await _lead(settings, sentry, access, requests, store, info)
+        await _lead(settings, sentry, access, requests, manager, store, info)
     except (StaleEpoch, StoreBusy, StoreUnavailable) as error:
         # At its start, when the database has just come back, say. Not at once again, should it go on like that.
         if info is None or info.kind == "sqlite" or await requests.stop_within(_AGAIN_SECONDS):
@@ -299,6 +308,7 @@ async def _lead(
     sentry: Sentry,
     access: AccessControl,
     requests: Requests,
+    manager: ServiceManager,
     store: Store,
     info: StoreInfo,
 ) -> None:
@@ -322,9 +332,15 @@ async def _lead(
         gc.unfreeze()
         sentry.addresses = await kernel.start()
         _calm_collector()
+        serving = f"serving on {', '.join(sentry.addresses)}, epoch {info.epoch}"
+        manager.ready(serving)
         while not await requests.next():
+            manager.reloading()
             await kernel.reload()
+            manager.ready(serving)
         _LOG.info("stopping: %s", requests.why or "the lead is lost")
+        if requests.why:
+            manager.stopping(f"stopping: {requests.why}")
     finally:
         await _within(_STOP_SECONDS, kernel.stop(fast=requests.hurry), "stopping")
     _LOG.info("stopped" if requests.why else "standing by again")
@@ -359,7 +375,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(error, _EX_CONFIG)
     set_up_logging(level=settings.log_level, form=settings.log_format)
     try:
-        return asyncio.run(run(settings))
+        return asyncio.run(run(settings, ServiceManager.of(os.environ)))
     except (AddressRefused, CertificateRefused, TokenFileError) as error:
         return _fail(error, _EX_CONFIG)
     except (UnsupportedStore, SchemaTooNew, StoreMoved, StoreUnfinished) as error:

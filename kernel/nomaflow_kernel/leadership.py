@@ -7,6 +7,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+from nomaflow_api.service_manager import ServiceManager
 from nomaflow_kernel.certificates import CertificateFiles
 from nomaflow_kernel.listening import claim_socket, forget_address, is_tcp, publish_address, published
 from nomaflow_kernel.ports import Store, StoreInfo
@@ -79,9 +80,12 @@ class Sentry:
         await self.retire()
 
 
-async def take_lead(store: Store, *, sentry: Sentry, requests: Requests, patient: bool) -> StoreInfo | None:
+async def take_lead(
+    store: Store, *, sentry: Sentry, requests: Requests, manager: ServiceManager, patient: bool
+) -> StoreInfo | None:
     """Open a store; where another kernel leads, stand by until it does no longer. None where the process shall stop.
 
+    :param manager: is told that the kernel stands by, which is all that its start can come to
     :param patient: whether a store that cannot be reached is waited for too
     :raises StoreError: where the store cannot be used
     """
@@ -103,6 +107,7 @@ async def take_lead(store: Store, *, sentry: Sentry, requests: Requests, patient
         if said != str(why):
             said = str(why)
             _LOG.warning("not leading, listening on %s: %s", ", ".join(sentry.addresses), why)
+            manager.ready(f"standing by: {why}")
         if await requests.stop_within(_LOOK_SECONDS):
             await sentry.leave()
             return None

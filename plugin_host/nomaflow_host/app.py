@@ -9,11 +9,12 @@ import os
 import platform
 import resource
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from nomaflow_api.service_manager import ServiceManager
 from nomaflow_host.attempts import Finished, LogChunk, Progress, Started
 from nomaflow_host.errors import HostError
 from nomaflow_host.generation import manifest_bytes
@@ -29,6 +30,7 @@ from nomaflow_host.project import (
     put_mark,
 )
 from nomaflow_host.runner import SupervisedRunner
+from nomaflow_host.service_state import ServiceState
 from nomaflow_host.session import AddressSource, HostIdentity, HostSession, encode_event
 from nomaflow_host.settings import HostSettings
 from nomaflow_host.supervisor import ProjectLoad, Supervisor, SupervisorSettings
@@ -105,11 +107,13 @@ def supervisor_settings(settings: HostSettings, project: Project) -> SupervisorS
     )
 
 
-async def serve(options: HostOptions, *, environ: Mapping[str, str]) -> int:
+async def serve(options: HostOptions, *, environ: MutableMapping[str, str]) -> int:
     """Run a host until it is told to stop; return the exit code.
 
+    :param environ: the variables of the service manager are taken out, so that no child process speaks for the host
     :raises HostError: if it cannot start, or the kernel will never take it
     """
+    state = ServiceState(ServiceManager.of(environ))
     reader = ProjectReader(options=options, environ=environ)
     project = reader.current
     _raise_file_limit()
@@ -134,7 +138,9 @@ async def serve(options: HostOptions, *, environ: Mapping[str, str]) -> int:
         outbox.when_room(supervisor.resume_reading)
         stack.push_async_callback(supervisor.stop)
         await supervisor.start()
-        runner = SupervisedRunner(supervisor=supervisor, drain_seconds=project.settings.drain_seconds)
+        runner = SupervisedRunner(
+            supervisor=supervisor, drain_seconds=project.settings.drain_seconds, on_load=state.loaded
+        )
         session = HostSession(
             identity=_identity(me, project, limits),
             addresses=_addresses(options, project),
@@ -142,10 +148,12 @@ async def serve(options: HostOptions, *, environ: Mapping[str, str]) -> int:
             ca=_authorities(options, project, environ),
             runner=runner,
             outbox=outbox,
+            tell=state.session,
         )
         life = HostLife(
             runner=runner,
             session=session,
+            state=state,
             watched=(project.root,) if options.watch else (),
             drain_s=project.settings.drain_seconds,
         )
@@ -153,7 +161,7 @@ async def serve(options: HostOptions, *, environ: Mapping[str, str]) -> int:
     return 0
 
 
-async def print_manifest(options: HostOptions, *, environ: Mapping[str, str]) -> int:
+async def print_manifest(options: HostOptions, *, environ: MutableMapping[str, str]) -> int:
     """Load the project once, print its manifest on stdout and return the exit code. No kernel is needed."""
     reader = ProjectReader(options=options, environ=environ)
     settings = replace(

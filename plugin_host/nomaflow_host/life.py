@@ -11,6 +11,7 @@ from pathlib import Path
 
 from watchfiles import DefaultFilter, awatch
 
+from nomaflow_host.service_state import ServiceState
 from nomaflow_host.session import HostSession, Runner
 
 __all__ = ["HostLife"]
@@ -27,12 +28,22 @@ class HostLife:
     The first signal lets steps finish for *drain_s* seconds, the second cancels them, the third leaves at once. SIGHUP
     reloads the code.
 
+    :param state: is told what the host does, for the service manager
     :param watched: folders whose changes reload the code; empty for none
     """
 
-    def __init__(self, *, runner: Runner, session: HostSession, watched: Sequence[Path], drain_s: float) -> None:
+    def __init__(
+        self,
+        *,
+        runner: Runner,
+        session: HostSession,
+        state: ServiceState,
+        watched: Sequence[Path],
+        drain_s: float,
+    ) -> None:
         self._runner = runner
         self._session = session
+        self._state = state
         self._watched = tuple(watched)
         self._drain_s = drain_s
         self._signals = 0
@@ -67,6 +78,7 @@ class HostLife:
         gc.freeze()
 
     async def _live(self) -> None:
+        self._state.ready()
         tasks = [asyncio.create_task(self._session.run(), name="session"), asyncio.create_task(self._reloads())]
         if self._watched:
             tasks.append(asyncio.create_task(self._watch(), name="watch"))
@@ -112,6 +124,7 @@ class HostLife:
 
     async def _drain(self) -> None:
         running = self._runner.status().running
+        self._state.stopping(drain_s=self._drain_s, running=running)
         _log.info("stopping%s", f"; {running} steps may finish within {self._drain_s:g} s" if running else "")
         draining = asyncio.create_task(self._runner.drain(self._drain_s))
         self._session.beat_soon()
@@ -129,11 +142,13 @@ class HostLife:
             await self._reload.wait()
             self._reload.clear()
             _log.info("reloading")
+            self._state.reloading()
             outcome = await self._runner.reload(force=False)
             if outcome.accepted:
                 self._session.introduce()
             else:
                 _log.error("the reload is refused, what was loaded goes on serving: %s", outcome.message)
+            self._state.ready()
 
     async def _watch(self) -> None:
         only_sources = _SourceFilter()

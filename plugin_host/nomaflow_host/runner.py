@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 from nomaflow_host.attempts import AttemptOrder, CancelOrder
 from nomaflow_host.errors import ProjectError
@@ -19,10 +20,18 @@ class SupervisedRunner:
     """A :class:`~nomaflow_host.session.ports.Runner` on top of a supervisor.
 
     :param drain_seconds: used where a drain gives no deadline
+    :param on_load: is told what became of each load
     """
 
-    def __init__(self, *, supervisor: Supervisor, drain_seconds: float) -> None:
+    def __init__(
+        self,
+        *,
+        supervisor: Supervisor,
+        drain_seconds: float,
+        on_load: Callable[[ReloadOutcome], None] = lambda _: None,
+    ) -> None:
         self._supervisor = supervisor
+        self._on_load = on_load
         self._drain_seconds = drain_seconds
         self._draining = False
         self._manifest: Manifest | None = None
@@ -74,6 +83,11 @@ class SupervisedRunner:
 
     async def reload(self, *, force: bool) -> ReloadOutcome:
         """Load the project's code anew, beside what serves. A project that cannot be read is refused like bad code."""
+        outcome = await self._load(force=force)
+        self._on_load(outcome)
+        return outcome
+
+    async def _load(self, *, force: bool) -> ReloadOutcome:
         try:
             outcome = await self._supervisor.load(force=force)
         except (ProjectError, Refused) as error:

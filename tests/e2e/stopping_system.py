@@ -141,7 +141,7 @@ class System:
         """The kernel's folder."""
         return self.root / "kernel"
 
-    def start_kernel(self) -> None:
+    def start_kernel(self, *, environ: Mapping[str, str] | None = None) -> None:
         """Start the kernel and wait until it answers."""
         self.kernel_project.mkdir(exist_ok=True)
         address = self.kernel_project / ".nomaflow" / "address"
@@ -149,7 +149,9 @@ class System:
         flags = ("--heartbeat-seconds", "0.3", "--lease-seconds", "3")
         with (self.root / "kernel.log").open("ab") as log:
             self.kernel = subprocess.Popen(
-                [sys.executable, "-m", "nomaflow_kernel", "--project", str(self.kernel_project), *flags], stderr=log
+                [sys.executable, "-m", "nomaflow_kernel", "--project", str(self.kernel_project), *flags],
+                stderr=log,
+                env={**os.environ, **(environ or {})},
             )
         eventually(address.exists)
 

@@ -42,6 +42,7 @@ class HostSession:
     :param token: read anew at each try, so that it can be replaced; empty for none
     :param ca: file of the authorities that vouch for the kernel, read anew at each try; None for the system's
     :param report_deadline_s: of each report
+    :param tell: is told, in words, whenever the session begins or is lost
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class HostSession:
         outbox: Outbox,
         report_deadline_s: float = 10.0,
         boot_clock: Callable[[], float] = boot_seconds,
+        tell: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._identity = identity
         self._addresses = addresses
@@ -64,6 +66,7 @@ class HostSession:
         self._outbox = outbox
         self._report_deadline = report_deadline_s
         self._boot_clock = boot_clock
+        self._tell = tell
         self._clock = KernelClock(clock=boot_clock)
         self._introducer = Introducer(runner=runner, incarnation=identity.incarnation)
         self._guard = GraceGuard(clock=self._clock, outbox=outbox, runner=runner)
@@ -216,6 +219,7 @@ class HostSession:
         if welcome.manifest_wanted:
             self._introducer.want(explicit=False)
         _log.info("attached to the kernel at %s, epoch %d", address, welcome.epoch)
+        self._tell(f"attached to the kernel at {address}, epoch {welcome.epoch}")
 
     def _watch_grace(self) -> None:
         if self._watch is None or self._watch.done():
@@ -258,6 +262,8 @@ class HostSession:
         if self._leaving:
             return
         level = logging.DEBUG if self._trouble == why else logging.WARNING
+        if self._trouble != why:
+            self._tell(f"no session with the kernel at {address}, trying again: {why}")
         self._trouble = why
         _log.log(level, "no session with the kernel at %s, trying again: %s", address, why)
 

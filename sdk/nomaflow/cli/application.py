@@ -25,6 +25,7 @@ from nomaflow.cli.commands import (
     running,
     runs,
     scaffolding,
+    service,
     store,
     version,
 )
@@ -55,6 +56,7 @@ _GROUPS = (
     keeping,
     store,
     examining,
+    service,
     version,
 )
 """In the order of the help."""

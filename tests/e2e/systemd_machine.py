@@ -1,0 +1,162 @@
+"""A real systemd as process 1 of a small machine of its own: namespaces over this file system, and no other unit.
+
+Its ``/run`` is empty at first, what it writes to ``/etc`` is gone with it, and everything in it dies with it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+from stopping_system import eventually
+
+__all__ = ["SystemdMachine", "open_machine"]
+
+_SYSTEMD = Path("/lib/systemd/systemd")
+_BOOT = """
+set -e
+mount --make-rprivate /
+umount -R /sys/fs/cgroup
+mount -t cgroup2 cgroup2 /sys/fs/cgroup
+mount -t tmpfs tmpfs /run
+mkdir -p /run/etc/upper /run/etc/work
+mount -t overlay overlay -o lowerdir=/etc,upperdir=/run/etc/upper,workdir=/run/etc/work /etc
+mount -t tmpfs tmpfs /etc/systemd
+mkdir /etc/systemd/system
+for name in sysinit basic multi-user shutdown; do
+  printf '[Unit]\\nDefaultDependencies=no\\n' > /etc/systemd/system/$name.target
+done
+exec env -i PATH="$PATH" SYSTEMD_UNIT_PATH=/etc/systemd/system container=nomaflow-test \\
+  /lib/systemd/systemd --system --unit=basic.target --log-target=console --show-status=no
+"""
+"""Only our own units can be found, so that nothing of this machine is started a second time."""
+
+
+class SystemdMachine:
+    """A machine that runs; see :func:`open_machine`."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+
+    def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run a command on it.
+
+        :raises AssertionError: where it fails and *check* says so
+        """
+        inside = ["nsenter", "--target", str(self._pid), "--all", "--wd=/", "--", *command]
+        done = subprocess.run(inside, capture_output=True, text=True, check=False)
+        assert not check or done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+        return done
+
+    def nomaflow(self, *arguments: str) -> str:
+        """Run our own command on it and return what it prints."""
+        return self.run(sys.executable, "-P", "-m", "nomaflow.cli", *arguments).stdout
+
+    def property(self, unit: str, name: str) -> str:
+        """Return what systemd says of a unit."""
+        return self.run("systemctl", "show", "--value", "--property", name, unit).stdout.strip()
+
+    def pid(self, unit: str) -> int:
+        """Return the main process of a unit, in the numbers of this machine; 0 where it does not run."""
+        inner = self.property(unit, "MainPID")
+        for process in psutil.Process(self._pid).children():
+            status = Path(f"/proc/{process.pid}/status").read_text().split("\n")
+            if [line.split()[-1] for line in status if line.startswith("NSpid:")] == [inner]:
+                return process.pid
+        return 0
+
+    def drop_in(self, unit: str, *lines: str) -> None:
+        """Say more about a unit, as ``systemctl edit`` does."""
+        text = "\n".join(["[Service]", *lines, ""])
+        folder = f"/etc/systemd/system/{unit}.d"
+        self.run("sh", "-c", 'mkdir -p "$1" && printf "$2" > "$1/override.conf"', "sh", folder, text)
+        self.run("systemctl", "daemon-reload")
+
+
+@contextmanager
+def open_machine(log: Path) -> Iterator[SystemdMachine]:
+    """Start systemd, and end everything that it started.
+
+    :param log: takes what it writes to its console
+    """
+    _require()
+    group = _make_cgroup()
+    try:
+        with log.open("ab") as output:
+            unshare = subprocess.Popen(
+                [
+                    "unshare",
+                    "--pid",
+                    "--mount",
+                    "--cgroup",
+                    "--fork",
+                    "--kill-child",
+                    "--mount-proc",
+                    "sh",
+                    "-c",
+                    _BOOT,
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                preexec_fn=lambda: (group / "cgroup.procs").write_text(str(os.getpid())),
+            )
+        try:
+            yield _booted(unshare, log)
+        finally:
+            unshare.kill()
+            unshare.wait()
+    finally:
+        _remove_cgroup(group)
+
+
+def _require() -> None:
+    missing = [name for name in ("unshare", "nsenter", "systemctl") if shutil.which(name) is None]
+    missing += [] if _SYSTEMD.exists() else [str(_SYSTEMD)]
+    missing += [] if os.geteuid() == 0 else ["root"]
+    if missing and not os.environ.get("CI"):
+        pytest.skip(f"a machine with systemd needs {', '.join(missing)}")
+    assert not missing, f"a machine with systemd needs {', '.join(missing)}; apt-get install systemd util-linux"
+
+
+def _booted(unshare: subprocess.Popen[bytes], log: Path) -> SystemdMachine:
+    def machine() -> SystemdMachine | None:
+        assert unshare.poll() is None, log.read_text()
+        for child in psutil.Process(unshare.pid).children():
+            if child.name() == "systemd":
+                found = SystemdMachine(child.pid)
+                return (
+                    found if found.run("systemctl", "is-active", "basic.target", check=False).returncode == 0 else None
+                )
+        return None
+
+    return eventually(machine)  # type: ignore[return-value]
+
+
+def _make_cgroup() -> Path:
+    """Make a cgroup that is the root of the machine's own."""
+    mounts = (line.split() for line in Path("/proc/self/mounts").read_text().splitlines())
+    mounted = next(words[1] for words in mounts if words[2] == "cgroup2")
+    own = next(line[3:] for line in Path("/proc/self/cgroup").read_text().splitlines() if line.startswith("0::"))
+    group = Path(mounted + own) / f"nomaflow-test-{os.getpid()}"
+    group.mkdir()
+    return group
+
+
+def _remove_cgroup(group: Path) -> None:
+    def removed() -> bool:
+        try:
+            for folder, _, _ in os.walk(group, topdown=False):
+                os.rmdir(folder)
+        except OSError:
+            return False  # a process of it is still ending
+        return True
+
+    eventually(removed)

@@ -1,0 +1,184 @@
+"""The units that ``nomaflow service`` writes: accepted by systemd, written once, never over somebody's edits."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cli_command import Command
+from nomaflow.cli.errors import CliError
+from nomaflow.cli.service import KERNEL_UNIT, Places, require_systemd
+
+HOST_UNIT = "nomaflow-host@team.service"
+ODD_NAME = 'it\'s a "team" of 100% $HOME'
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Make another file system to write to."""
+    (tmp_path / "image").mkdir()
+    return tmp_path / "image"
+
+
+@pytest.fixture
+def project(request: pytest.FixtureRequest) -> Iterator[Path]:
+    """Make a project outside the temporary directories, which services do not share; of an odd name where asked for."""
+    with tempfile.TemporaryDirectory(prefix="nomaflow-test-", dir=Path.home()) as folder:
+        made = Path(folder) / getattr(request, "param", "team")
+        made.mkdir()
+        (made / "nomaflow.toml").write_text('[host]\nname = "team"\n')
+        yield made
+
+
+def places(variant: str, root: Path) -> Places:
+    """Return the places of a variant below a root."""
+    return (
+        Places.of_user({"XDG_CONFIG_HOME": "/home/ann/.config"}, root=root) if variant else Places.of_system(root=root)
+    )
+
+
+def verified(unit: Path, *, variant: str, runtime: Path) -> str:
+    """Return what systemd finds wrong with a unit, empty for nothing."""
+    assert shutil.which("systemd-analyze"), "systemd-analyze is missing; apt-get install systemd"
+    environ = {**os.environ, "SYSTEMD_UNIT_PATH": f"{unit.parent}:", "XDG_RUNTIME_DIR": str(runtime)}
+    command = ["systemd-analyze", *filter(None, [variant]), "verify", "--man=no", str(unit)]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+    assert done.stderr or done.returncode == 0
+    return done.stderr
+
+
+@pytest.mark.parametrize("variant", ["", "--user"])
+@pytest.mark.parametrize("project", ["team", ODD_NAME], indirect=True)
+async def test_systemd_accepts_every_variant(
+    command: Command, project: Path, root: Path, tmp_path: Path, variant: str
+) -> None:
+    """systemd-analyze finds no mistake, no unknown key and no missing program, whatever the project is called."""
+    options = [variant] if variant else []
+    done = await command(
+        "service", "install", str(project), "--root", str(root), *options, env={"XDG_CONFIG_HOME": "/home/ann/.config"}
+    )
+    assert done.code == 0, done.err
+    units = places(variant, root).on_disk(places(variant, root).units)
+    for unit in (KERNEL_UNIT, HOST_UNIT):
+        assert verified(units / unit, variant=variant, runtime=tmp_path) == ""
+    assert ("User=" in (units / KERNEL_UNIT).read_text()) == (variant == "")
+
+
+async def test_a_mistake_in_a_unit_is_found(command: Command, project: Path, root: Path, tmp_path: Path) -> None:
+    """The check of the units can fail: a key that systemd does not know is one of the things it names."""
+    await command("service", "install", str(project), "--root", str(root))
+    unit = root / "etc/systemd/system" / KERNEL_UNIT
+    unit.write_text(unit.read_text().replace("KillMode=", "KillMod="))
+    assert "Unknown key 'KillMod'" in verified(unit, variant="", runtime=tmp_path)
+
+
+async def test_installing_twice_changes_nothing(command: Command, project: Path, root: Path) -> None:
+    """A second time every unit is unchanged, settings are the operator's own, and an older unit is updated."""
+    install = ("service", "install", str(project), "--root", str(root), "-o", "json")
+    first, again = await command(*install), await command(*install)
+    names = [(KERNEL_UNIT, 0o644), ("kernel.env", 0o600), ("nomaflow-host@.service", 0o644), ("10-project.conf", 0o644)]
+    paths = [Path(one["path"]) for one in json.loads(first.out)["files"]]
+    assert [(p.name, (root / p.relative_to("/")).stat().st_mode & 0o777) for p in paths] == [
+        *names,
+        ("team.env", 0o600),
+    ]
+    assert [one["outcome"] for one in json.loads(first.out)["files"]] == ["written"] * 5
+    assert [one["outcome"] for one in json.loads(again.out)["files"]] == [
+        "unchanged", "kept", "unchanged", "unchanged", "kept",
+    ]  # fmt: skip
+    settings = root / "etc/nomaflow/hosts/team.env"
+    settings.write_text("SECRET=mine\n")
+    other = await command(*install, "--run-as", "nobody")
+    assert [one["outcome"] for one in json.loads(other.out)["files"]] == [
+        "updated", "kept", "unchanged", "updated", "kept",
+    ]  # fmt: skip
+    assert settings.read_text() == "SECRET=mine\n"
+    assert json.loads(other.out)["next"] == [f"systemctl --root={root} enable {KERNEL_UNIT} {HOST_UNIT}"]
+
+
+async def test_an_edited_unit_is_shown_and_not_replaced(command: Command, project: Path, root: Path) -> None:
+    """Where somebody edited a unit nothing is written, the difference is shown, and --force is what replaces it."""
+    install = ("service", "install", str(project), "--root", str(root))
+    await command(*install)
+    unit = root / "etc/systemd/system" / KERNEL_UNIT
+    unit.write_text(unit.read_text().replace("WatchdogSec=30", "WatchdogSec=7"))
+    for name in (HOST_UNIT + ".d/10-project.conf", "nomaflow-host@.service"):
+        (unit.parent / name).unlink()
+    refused = await command(*install)
+    assert refused.code == 1
+    assert "nothing was written" in refused.err
+    assert "-WatchdogSec=7" in refused.err
+    assert "+WatchdogSec=30" in refused.err
+    assert "systemctl edit nomaflow-kernel.service" in refused.err
+    assert not (unit.parent / "nomaflow-host@.service").exists()
+    assert (await command("service", "uninstall", "--root", str(root))).code == 1
+    assert "WatchdogSec=7" in unit.read_text()
+    assert (await command(*install, "--force")).code == 0
+    assert "WatchdogSec=30" in unit.read_text()
+
+
+async def test_a_second_team_is_added_and_taken_away(command: Command, project: Path, root: Path) -> None:
+    """Each team has its own project, interpreter and settings; taking one away leaves the rest and all settings."""
+    await command("service", "install", str(project), "--root", str(root))
+    other = project.parent / "other"
+    other.mkdir()
+    (other / "jobs.toml").touch()
+    added = await command("service", "install", str(other), "--only", "host", "--root", str(root))
+    assert added.code == 0, added.err
+    assert (
+        f'--project "{other}"'
+        in (root / "etc/systemd/system/nomaflow-host@other.service.d/10-project.conf").read_text()
+    )
+    gone = await command("service", "uninstall", "other", "--root", str(root))
+    assert gone.code == 0, gone.err
+    left = {str(path.relative_to(root / "etc")) for path in root.rglob("*") if path.is_file()}
+    assert left == {
+        "systemd/system/nomaflow-kernel.service",
+        "systemd/system/nomaflow-host@.service",
+        "systemd/system/nomaflow-host@team.service.d/10-project.conf",
+        "nomaflow/kernel.env",
+        "nomaflow/hosts/team.env",
+        "nomaflow/hosts/other.env",
+    }
+    assert (await command("service", "uninstall", "--root", str(root))).code == 0
+    assert not list(root.rglob("nomaflow-*"))
+
+
+async def test_printing_writes_nothing(command: Command, project: Path, root: Path) -> None:
+    """With --print the files are shown as they would be, and none is there afterwards."""
+    done = await command("service", "install", str(project), "--print", "--root", str(root))
+    assert done.code == 0
+    assert "\nType=notify\n" in done.out
+    assert "\nKillMode=mixed\n" in done.out
+    assert not list(root.iterdir())
+
+
+async def test_what_cannot_be_installed_is_refused(command: Command, project: Path, tmp_path: Path) -> None:
+    """A project that services could not see, a host without a name and a place that cannot be written are named."""
+    temporary = tmp_path / "team"
+    temporary.mkdir()
+    unseen = await command("service", "install", str(temporary), "--print")
+    assert (unseen.code, "temporary directory" in unseen.err) == (2, True)
+    nameless = project.parent / "No Name"
+    nameless.mkdir()
+    refused = await command("service", "install", str(nameless), "--print")
+    assert (refused.code, "--name" in refused.err) == (2, True)
+    (tmp_path / "image").mkdir()
+    (tmp_path / "image" / "etc").write_text("a file")
+    full = await command("service", "install", str(project), "--root", str(tmp_path / "image"))
+    assert (full.code, "with --user" in full.err) == (1, True)
+
+
+def test_without_systemd_it_says_what_to_do(tmp_path: Path) -> None:
+    """On a machine that systemd does not run, nothing is written for nobody: up is the supervisor there."""
+    with pytest.raises(CliError, match="systemd does not run this machine") as refused:
+        require_systemd(tmp_path / "absent")
+    assert "nomaflow up" in refused.value.fix
+    require_systemd(tmp_path)
