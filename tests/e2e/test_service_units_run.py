@@ -20,6 +20,8 @@ from nomaflow.client import ProjectAddress, SyncKernelClient, TriggerOrder
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
 KERNEL, HOST = "nomaflow-kernel.service", "nomaflow-host@team.service"
+ODD_NAME = "it's a \"team\" of 100%n $HOME"
+"""Of the project's directory: a quote, blanks, and what systemd would read as its own."""
 FILES = {
     "plugins/work.py": NOTING_STEPS
     + """
@@ -86,7 +88,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     """Install a project on a machine and start it; nothing of it may be left."""
     log = tmp_path_factory.mktemp("machine") / "console.log"
     with tempfile.TemporaryDirectory(prefix="nomaflow-test-", dir=Path.home()) as folder, open_machine(log) as machine:
-        project = Path(folder) / "team"
+        project = Path(folder) / ODD_NAME
         for name, text in FILES.items():
             (project / name).parent.mkdir(parents=True, exist_ok=True)
             (project / name).write_text(text)
