@@ -20,7 +20,7 @@ from nomaflow.client import ProjectAddress, SyncKernelClient, TriggerOrder
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
 KERNEL, HOST = "nomaflow-kernel.service", "nomaflow-host@team.service"
-ODD_NAME = "it's a \"team\" of 100%n $HOME"
+ODD_NAME = "it's a \"team\" of 100%n ${HOME}"
 """Of the project's directory: a quote, blanks, and what systemd would read as its own."""
 FILES = {
     "plugins/work.py": NOTING_STEPS
