@@ -20,7 +20,7 @@ from nomaflow.client import ProjectAddress, SyncKernelClient, TriggerOrder
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
 KERNEL, HOST = "nomaflow-kernel.service", "nomaflow-host@team.service"
-ODD_NAME = "it's a \"team\" of 100%n ${HOME}"
+ODD_NAME = 'it\'s a "team" of 100%n ${HOME}'
 """Of the project's directory: a quote, blanks, and what systemd would read as its own."""
 FILES = {
     "plugins/work.py": NOTING_STEPS
@@ -56,7 +56,7 @@ class Stage:
     def start_steps(self) -> tuple[Ledger, list[str], list[int]]:
         """Start both jobs; return their ledger, their runs and the workers that run them."""
         self._number += 1
-        ledger = Ledger(file=self.project / f"ledger-{self._number}")
+        ledger = Ledger(file=self.project.parent / f"ledger-{self._number}")
         runs = [
             self.client.trigger(TriggerOrder(job_id=job, params={"ledger": str(ledger.file)})).run_id
             for job in ("waits", "waits_alone")

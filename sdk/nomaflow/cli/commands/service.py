@@ -171,6 +171,19 @@ def status(*, invocation: Invocation, user: _User = False) -> None:
         print(f"  {state.unit:<32} {printable(' · '.join(filter(None, facts)))}")
 
 
+def _require_stopped(units: Iterable[str], places: Places) -> None:
+    from nomaflow.cli.service import unit_states
+
+    running = [one.unit for one in unit_states(_startable(units), places) if one.runs]
+    if running:
+        raise CliError(
+            f"still running: {', '.join(running)}; nothing was removed",
+            reason="STILL_RUNNING",
+            fix=f"stop them first: {shlex.join([*places.systemctl, 'disable', '--now', *running])}",
+            exit_code=ExitCode.FAILED,
+        )
+
+
 def _startable(units: Iterable[str]) -> list[str]:
     return [unit for unit in units if not unit.endswith("@.service")]
 
@@ -191,7 +204,7 @@ def uninstall(
     force: _Force = False,
 ) -> None:
     """Remove units that do not run. Settings, projects and history stay."""
-    from nomaflow.cli.service import installed_units, remove, unit_states
+    from nomaflow.cli.service import installed_units, remove
 
     places = _places(user=user, root=root)
     found = installed_units(places)
@@ -201,17 +214,7 @@ def uninstall(
         raise CliError(f"not installed: {', '.join(missing)}", fix="see what is with: nomaflow service status")
     units = named or list(found)
     if places.root == Path("/"):
-        running = [
-            one.unit for one in unit_states([u for u in units if not u.endswith("@.service")], places) if one.runs
-        ]
-        if running:
-            command = shlex.join([*places.systemctl, "disable", "--now", *running])
-            raise CliError(
-                f"still running: {', '.join(running)}; nothing was removed",
-                reason="STILL_RUNNING",
-                fix=f"stop them first: {command}",
-                exit_code=ExitCode.FAILED,
-            )
+        _require_stopped(units, places)
     removed = remove([path for unit in units for path in found[unit]], places, force=force)
     reload = [shlex.join([*places.systemctl, "daemon-reload"])] if removed and places.root == Path("/") else []
     _print_written(removed, reload, as_json=invocation.as_json)
