@@ -83,7 +83,7 @@ class Narrator:
 
     def part(self, notice: PartNotice, *, tail: Sequence[str]) -> None:
         """Print what happened to a part."""
-        again = f"; up starts it again in {notice.again_in:.0f} s" if notice.again_in else ""
+        again = f"; up starts it again in {notice.again_in:g} s" if notice.again_in else ""
         how = f": {notice.exit}" if notice.exit else ""
         self.say(f"{notice.name} {notice.state}, pid {notice.pid}{how}{again}", style="yellow" if again else "dim")
 

@@ -1,8 +1,9 @@
-"""``nomaflow up`` is asked to stop once, then again: what may finish does, what does not is stopped, nothing is left."""
+"""``nomaflow up`` starts again what crashed; asked to stop once, then again, it lets finish what may and leaves nothing."""
 
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sqlite3
 import subprocess
@@ -61,7 +62,10 @@ def up(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     (tmp_path / "jobs.toml").write_text(JOBS)
     (tmp_path / "nomaflow.toml").write_text('[host]\nname = "team"\ndrain_seconds = 60\n')
     process = subprocess.Popen(
-        [sys.executable, "-m", "nomaflow.cli", "up", str(tmp_path), "-o", "json"], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "nomaflow.cli", "up", str(tmp_path), "-o", "json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     below: list[psutil.Process] = []
     try:
@@ -106,6 +110,58 @@ def test_one_signal_drains_and_a_second_one_is_faster(up: subprocess.Popen[str],
     assert time.monotonic() - began < 30
     eventually(lambda: not any(alive(pid) for pid in below), seconds=5)
     assert stored(tmp_path) == {"may_finish": ("SUCCEEDED", ""), "deaf": ("FAILED", "host_draining")}
+
+
+def test_a_killed_kernel_is_started_again_beside_its_host(up: subprocess.Popen[str], tmp_path: Path) -> None:
+    """Who ended, how, and when it is started again is one line; the host's workers go on and their result counts."""
+    ledger = Ledger(file=tmp_path / "ledger")
+    with closing(SyncKernelClient(ProjectAddress(project=tmp_path))) as client:
+        run = client.trigger(TriggerOrder(job_id="may_finish", params={"ledger": str(ledger.file)})).run_id
+        worker = ledger.pid("may_finish")
+        old = client.get_kernel().pid
+        os.kill(old, signal.SIGKILL)
+        crashed = _lines_until(up, type="part")[-1]
+        assert {key: crashed[key] for key in ("name", "state", "pid", "exit", "again_in")} == {
+            "name": "kernel", "state": "crashed", "pid": old, "exit": "killed by SIGKILL", "again_in": 0.5,
+        }  # fmt: skip
+        assert _lines_until(up, type="part")[-1]["state"] == "started"
+        Path(f"{ledger.file}.go").touch()
+        ended = client.wait(run)
+        assert (ended.state, [one.worker_pid for one in ended.steps[0].attempts]) == ("SUCCEEDED", [worker])
+    assert len(ledger.entries("finished")) == 1
+
+
+def test_a_killed_host_is_started_again(up: subprocess.Popen[str], tmp_path: Path) -> None:
+    """A host that was killed takes its step with it, which is said, and its successor serves."""
+    ledger = Ledger(file=tmp_path / "ledger")
+    with closing(SyncKernelClient(ProjectAddress(project=tmp_path))) as client:
+        first = client.trigger(TriggerOrder(job_id="may_finish", params={"ledger": str(ledger.file)})).run_id
+        ledger.wait_for("may_finish")
+        host = client.list_hosts()[0].instances[0].pid
+        os.kill(host, signal.SIGKILL)
+        crashed = _lines_until(up, type="part")[-1]
+        assert (crashed["name"], crashed["pid"], crashed["exit"]) == ("host", host, "killed by SIGKILL")
+        assert _lines_until(up, type="part", state="started")[-1]["pid"] != host
+        ended = client.wait(first)
+        assert (ended.state, ended.reason and ended.reason.code) == ("FAILED", "host_crashed")
+        Path(f"{ledger.file}.go").touch()
+        second = client.trigger(TriggerOrder(job_id="may_finish", params={"ledger": str(ledger.file)})).run_id
+        assert client.wait(second).state == "SUCCEEDED"
+
+
+def test_a_crash_that_a_new_start_cannot_mend_ends_it(up: subprocess.Popen[str], tmp_path: Path) -> None:
+    """Where the kernel comes back to settings that it cannot use, everything ends, and the cause is said."""
+    with closing(SyncKernelClient(ProjectAddress(project=tmp_path))) as client:
+        below = {each.pid for each in psutil.Process(up.pid).children(recursive=True)}
+        settings = tmp_path / "nomaflow.toml"
+        settings.write_text(settings.read_text() + "[kernel]\nlease_seconds = 'long'\n")
+        os.kill(client.get_kernel().pid, signal.SIGKILL)
+    _, said = up.communicate(timeout=60)
+    error = json.loads(said.splitlines()[-1])["error"]
+    assert (up.returncode, error["reason"]) == (1, "PART_FAILED")
+    assert "the kernel did not stay up: exit code 78, its configuration cannot be used" in error["message"]
+    assert "lease_seconds" in error["message"]
+    eventually(lambda: not any(alive(pid) for pid in below), seconds=5)
 
 
 def _lines_until(process: subprocess.Popen[str], **wanted: Any) -> list[dict[str, Any]]:

@@ -30,15 +30,17 @@ SECOND_TIME = (
 class _Watched:
     """A part, and what was said about it."""
 
-    def __init__(self, folder: Path, code: str) -> None:
+    def __init__(self, folder: Path, code: str, *, first_delay: float = 0.05) -> None:
         self.notices: asyncio.Queue[PartNotice] = asyncio.Queue()
         self.part = Part(
             name="kernel",
             command=(sys.executable, "-c", code),
             log=folder / "state" / "kernel.log",
             notify=self.notices.put_nowait,
-            first_delay=0.05,
+            first_delay=first_delay,
+            clock=lambda: self.now,
         )
+        self.now = 0.0
         self.running = asyncio.create_task(self.part.keep_running())
 
     async def notice(self) -> PartNotice:
@@ -73,6 +75,33 @@ async def test_a_crashed_part_is_started_again(tmp_path: Path) -> None:
     assert (await watched.stop()).state == "stopped"
 
 
+async def test_the_wait_doubles_and_is_short_again_after_a_minute(tmp_path: Path) -> None:
+    """Each crash doubles the wait; a part that ran for over a minute begins anew."""
+    watched = _Watched(tmp_path, "raise SystemExit(1)", first_delay=0.01)
+    watched.part.proven = True
+    waits = []
+    while len(waits) < 5:
+        notice = await watched.notice()
+        if notice.state == "started" and len(waits) == 3:
+            watched.now += 61
+        waits += [notice.again_in] if notice.state == "crashed" else []
+    await watched.part.stop(deadline=1, hurry=asyncio.Event(), hurried_deadline=1)
+    await watched.running
+    assert waits == [0.01, 0.02, 0.04, 0.01, 0.02]
+
+
+async def test_a_stop_does_not_wait_for_the_next_start(tmp_path: Path) -> None:
+    """However long the wait before a new start is, a stop ends it, and nothing is started."""
+    watched = _Watched(tmp_path, "raise SystemExit(1)", first_delay=29)
+    watched.part.proven = True
+    started, crashed = await watched.notice(), await watched.notice()
+    assert (started.state, crashed.exit, crashed.again_in) == ("started", "exit code 1", 29)
+    async with asyncio.timeout(PATIENCE):
+        await watched.part.stop(deadline=1, hurry=asyncio.Event(), hurried_deadline=1)
+        await watched.running
+    assert watched.notices.empty()
+
+
 async def test_a_part_that_never_was_ready_is_given_up(tmp_path: Path) -> None:
     """A first start that fails is an error with the last lines of the log."""
     watched = _Watched(tmp_path, "print('no such store'); raise SystemExit(1)")
@@ -93,7 +122,7 @@ async def test_an_exit_code_that_says_useless_is_believed(tmp_path: Path) -> Non
     """A part that says that its configuration is wrong is not started again, however long it ran before."""
     watched = _Watched(tmp_path, "raise SystemExit(78)")
     watched.part.proven = True
-    with pytest.raises(PartFailed, match="exit code 78"):
+    with pytest.raises(PartFailed, match="exit code 78, its configuration cannot be used"):
         await watched.running
 
 

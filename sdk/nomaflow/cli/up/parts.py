@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -19,12 +19,17 @@ from nomaflow.cli.up import tether
 __all__ = ["Part", "PartFailed", "PartNotice", "PartState", "host_command", "kernel_command"]
 
 _TETHER = Path(tether.__file__)
-_FIRST_DELAY = 1.0
+_FIRST_DELAY = 0.5
 _LONGEST_DELAY = 30.0
 _HEALTHY_AFTER = 60.0
 _TAIL_BYTES = 4096
-_HOPELESS = frozenset({2, 75, 76, 78})
-"""Exit codes that a new start would not change: usage, another instance is there, protocol, configuration."""
+_HOPELESS: Mapping[int, str] = {
+    2: "its command line is wrong",
+    75: "another one is running, or has its address",
+    76: "kernel and host have no protocol in common",
+    78: "its configuration cannot be used",
+}
+"""Exit codes that a new start would not change, and what they mean."""
 
 
 def kernel_command(project: Path, *extra: str) -> tuple[str, ...]:
@@ -80,6 +85,8 @@ class Part:
     :param name: ``kernel`` or ``host``
     :param log: the file that its output is appended to; so it never waits for us to read
     :param notify: called with what happens to it
+    :param first_delay: seconds before the first new start after a crash; doubles up to 30, and is as short as at first
+        again once it ran for a minute
     """
 
     def __init__(
@@ -202,7 +209,7 @@ class Part:
 def exit_words(code: int) -> str:
     """Return how a process ended, in words."""
     if code >= 0:
-        return f"exit code {code}"
+        return f"exit code {code}" + (f", {_HOPELESS[code]}" if code in _HOPELESS else "")
     try:
         return f"killed by {signal.Signals(-code).name}"
     except ValueError:

@@ -137,7 +137,7 @@ class TextReporter:
             case PartState.STARTED:
                 self._line("●", "cyan", notice.name, f"started again as pid {notice.pid}")
             case PartState.CRASHED:
-                again = f"; starting it again in {notice.again_in:.0f} s" if notice.again_in is not None else ""
+                again = f"; starting it again in {notice.again_in:g} s" if notice.again_in is not None else ""
                 self._line("✘", "red", notice.name, f"pid {notice.pid} ended: {notice.exit}{again}")
                 for line in tail[-5:] if notice.exit != "killed by SIGKILL" else []:
                     self._console.print(Text(f"            {printable(line)}", style="dim"), soft_wrap=True)

@@ -63,7 +63,6 @@ class ProjectSupervisor:
 
     :param ca: file of the authorities that vouch for the kernel, where it listens with TLS alone
     :param drain_seconds: how long the host has to end after a stop was asked for
-    :param restart_delay: seconds before the first new start after a crash; doubles up to 30
     """
 
     def __init__(
@@ -75,7 +74,6 @@ class ProjectSupervisor:
         host_options: tuple[str, ...] = (),
         ca: Path | None = None,
         drain_seconds: float = 40.0,
-        restart_delay: float = 1.0,
     ) -> None:
         self._project = project
         self._reporter = reporter
@@ -87,7 +85,7 @@ class ProjectSupervisor:
         self.address = ProjectAddress(project=project)
         state = project / ".nomaflow"
         self.kernel, self.host = (
-            Part(name=name, command=command, log=state / f"{name}.log", notify=self._notify, first_delay=restart_delay)
+            Part(name=name, command=command, log=state / f"{name}.log", notify=self._notify)
             for name, command in (
                 ("kernel", kernel_command(project, *kernel_options)),
                 ("host", host_command(project, *host_options)),
