@@ -31,8 +31,8 @@ from nomaflow_kernel.listening import (
     private_directory,
     publish_address,
 )
+from nomaflow_kernel.observing import KernelView, Observation
 from nomaflow_kernel.ports import Store, StoreInfo
-from nomaflow_kernel.process_log import set_up_logging
 from nomaflow_kernel.retention import RetentionSweeper
 from nomaflow_kernel.rpc import (
     SERVICES,
@@ -51,7 +51,7 @@ from nomaflow_kernel.runs import Engine, EngineSettings
 from nomaflow_kernel.scheduler import Scheduler
 from nomaflow_kernel.settings import KernelSettings, SettingsError, read_settings
 from nomaflow_kernel.stopping import EX_TEMPFAIL, Requests
-from nomaflow_kernel.store import LeasePolicy, open_store
+from nomaflow_kernel.store import LeasePolicy, SqlStore, open_store
 from nomaflow_kernel.store.errors import (
     SchemaTooNew,
     StaleEpoch,
@@ -61,6 +61,7 @@ from nomaflow_kernel.store.errors import (
     StoreUnavailable,
     UnsupportedStore,
 )
+from nomaflow_telemetry.process_log import set_up_logging
 
 __all__ = ["Kernel", "main"]
 
@@ -119,7 +120,8 @@ class Kernel:
         )
         self._server = self._build_server(info, access, clock)
         self._served: list[str] = []
-        self._epoch = info.epoch
+        self._info = info
+        self._access = access
 
     def _build_server(self, info: StoreInfo, access: AccessControl, clock: Clock) -> grpc.aio.Server:
         gateway = HostGateway(
@@ -183,11 +185,20 @@ class Kernel:
         await self._server.start()
         self._health.set_ready()
         publish_address(self._settings.state_dir / "address", self._served[0])
-        _LOG.info("serving on %s, store %s, epoch %d", ", ".join(self._served), self._store_name(), self._epoch)
+        _LOG.info("serving on %s, store %s, epoch %d", ", ".join(self._served), self._store_name(), self._info.epoch)
         return tuple(self._served)
 
+    @property
+    def view(self) -> KernelView:
+        """What there is to look at."""
+        return KernelView(
+            info=self._info, engine=self._engine, scheduler=self._scheduler, sessions=self._sessions, feed=self._feed
+        )
+
     async def reload(self) -> None:
-        """Read the kernel's own jobs file again."""
+        """Read the kernel's own jobs file and the tokens again."""
+        _LOG.info("reading the jobs file and the tokens again")
+        self._access.renew()
         await self._catalogue.reload_jobs_file()
 
     async def stop(self, *, fast: asyncio.Event) -> None:
@@ -239,17 +250,24 @@ async def run(settings: KernelSettings) -> int:
         check_address(address)
     on_tcp = any(map(is_tcp, addresses))
     access = AccessControl(tokens=_tokens(settings) if on_tcp else None, renew=lambda: _tokens(settings))
-    requests = Requests()
+    observation = Observation()
+    requests = Requests(dump=observation.dump)
     requests.install()
     sentry = Sentry(addresses=addresses, access=access, address_file=settings.state_dir / "address")
-    exit_code = await _one_term(settings, sentry, access, requests, patient=False)
+    exit_code = await _one_term(settings, sentry, access, requests, observation, patient=False)
     while exit_code is None:
-        exit_code = await _one_term(settings, sentry, access, requests, patient=True)
+        exit_code = await _one_term(settings, sentry, access, requests, observation, patient=True)
     return exit_code
 
 
 async def _one_term(
-    settings: KernelSettings, sentry: Sentry, access: AccessControl, requests: Requests, *, patient: bool
+    settings: KernelSettings,
+    sentry: Sentry,
+    access: AccessControl,
+    requests: Requests,
+    observation: Observation,
+    *,
+    patient: bool,
 ) -> int | None:
     """Wait for the lead, and work until it is lost or the process shall stop; return the exit code, None to go on."""
     lease = LeasePolicy(
@@ -258,14 +276,14 @@ async def _one_term(
         addresses=lambda: settings.advertised or [each for each in sentry.addresses if not each.endswith(":0")],
         on_lost=requests.lead_lost,
     )
-    store = open_store(settings.store, lease=lease)
+    store = open_store(settings.store, lease=lease, observer=observation)
     info: StoreInfo | None = None
     try:
         info = await take_lead(store, sentry=sentry, requests=requests, patient=patient)
         if info is None:
             _LOG.info("stopped: %s", requests.why)
             return 0
-        await _lead(settings, sentry, access, requests, store, info)
+        await _lead(settings, sentry, access, requests, observation, store, info)
     except (StaleEpoch, StoreBusy, StoreUnavailable) as error:
         # At its start, when the database has just come back, say. Not at once again, should it go on like that.
         if info is None or info.kind == "sqlite" or await requests.stop_within(_AGAIN_SECONDS):
@@ -287,7 +305,8 @@ async def _lead(
     sentry: Sentry,
     access: AccessControl,
     requests: Requests,
-    store: Store,
+    observation: Observation,
+    store: SqlStore,
     info: StoreInfo,
 ) -> None:
     # After the store: who holds it is the only one to look after a dead kernel's socket.
@@ -307,6 +326,7 @@ async def _lead(
         # What is made at the start stays for the term; looking for garbage in it takes a third of the start.
         gc.disable()
         gc.unfreeze()
+        observation.begin(store, kernel.view)
         sentry.addresses = await kernel.start()
         _calm_collector()
         while not await requests.next():
@@ -314,6 +334,7 @@ async def _lead(
         _LOG.info("stopping: %s", requests.why or "the lead is lost")
     finally:
         await _within(_STOP_SECONDS, kernel.stop(fast=requests.hurry), "stopping")
+        observation.end()
     _LOG.info("stopped" if requests.why else "standing by again")
 
 

@@ -19,6 +19,7 @@ from nomaflow_kernel.domain.transitions import Transition
 __all__ = [
     "ActiveRuns",
     "ApplyResult",
+    "CommitObserver",
     "DuplicateRun",
     "HostManifest",
     "LogPage",
@@ -31,6 +32,13 @@ __all__ = [
     "Store",
     "StoreInfo",
 ]
+
+
+class CommitObserver(Protocol):
+    """Is told of commits. What it does is done on the event loop, between a commit and what follows from it."""
+
+    def applied(self, transitions: Sequence[Transition], result: ApplyResult, *, seconds: float) -> None:
+        """Take note of a batch that is durable, and of how long that took from asking to knowing."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

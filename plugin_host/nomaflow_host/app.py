@@ -22,7 +22,9 @@ from nomaflow_host.project import INCARNATION_VARIABLE, Instance, InstanceLock, 
 from nomaflow_host.runner import SupervisedRunner
 from nomaflow_host.session import AddressSource, HostIdentity, HostSession, encode_event
 from nomaflow_host.settings import HostSettings
+from nomaflow_host.state_dump import host_state
 from nomaflow_host.supervisor import ProjectLoad, Supervisor, SupervisorSettings
+from nomaflow_telemetry.process_log import set_up_logging, write_state
 
 __all__ = ["HostOptions", "print_manifest", "serve"]
 
@@ -36,6 +38,9 @@ class HostOptions:
     :param kernel: addresses, separated by commas; empty means [host] kernel, then the project's own kernel
     :param token_file: empty means [host] token_file, then the project's ``.nomaflow/host-token``
     :param watch: reload whenever a file of the project is saved
+    :param log_level: of the host's own log
+    :param log_format: ``text`` or ``json``
+    :param metrics: address to serve metrics on; empty means [host] metrics
     """
 
     project: Path
@@ -43,6 +48,9 @@ class HostOptions:
     token_file: str = ""
     name: str = ""
     watch: bool = False
+    log_level: str = "INFO"
+    log_format: str = "text"
+    metrics: str = ""
 
 
 class ProjectReader:
@@ -98,6 +106,7 @@ async def serve(options: HostOptions, *, environ: Mapping[str, str]) -> int:
     """
     reader = ProjectReader(options=options, environ=environ)
     project = reader.current
+    set_up_logging(level=options.log_level, form=options.log_format, host=project.host)
     _raise_file_limit()
     lock = InstanceLock(state_dir=project.state_dir)
     me = Instance.new()
@@ -132,6 +141,7 @@ async def serve(options: HostOptions, *, environ: Mapping[str, str]) -> int:
             session=session,
             watched=(project.root,) if options.watch else (),
             drain_s=project.settings.drain_seconds,
+            dump=lambda: write_state(host_state(me, supervisor=supervisor, session=session, outbox=outbox)),
         )
         await life.run()
     return 0

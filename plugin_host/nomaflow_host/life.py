@@ -6,7 +6,7 @@ import asyncio
 import gc
 import logging
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from watchfiles import DefaultFilter, awatch
@@ -25,12 +25,16 @@ class HostLife:
     """Runs until SIGTERM or SIGINT, or until the session gives up for good.
 
     The first signal lets steps finish for *drain_s* seconds, the second cancels them, the third leaves at once. SIGHUP
-    reloads the code.
+    reloads the code, SIGUSR1 has the state written into the log.
 
+    :param dump: writes it
     :param watched: folders whose changes reload the code; empty for none
     """
 
-    def __init__(self, *, runner: Runner, session: HostSession, watched: Sequence[Path], drain_s: float) -> None:
+    def __init__(
+        self, *, runner: Runner, session: HostSession, watched: Sequence[Path], drain_s: float, dump: Callable[[], None]
+    ) -> None:
+        self._dump = dump
         self._runner = runner
         self._session = session
         self._watched = tuple(watched)
@@ -50,11 +54,12 @@ class HostLife:
         for each in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(each, self._asked_to_stop)
         loop.add_signal_handler(signal.SIGHUP, self._reload.set)
+        loop.add_signal_handler(signal.SIGUSR1, self._dump)
         try:
             await self._load_first()
             await self._live()
         finally:
-            for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
                 loop.remove_signal_handler(each)
 
     async def _load_first(self) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-SOURCES = ("sdk", "kernel", "plugin_host", "plugins", "protos", "tests")
+SOURCES = ("sdk", "kernel", "plugin_host", "telemetry", "plugins", "protos", "tests")
 
 
 def modules() -> Iterator[tuple[str, str]]:

@@ -19,7 +19,7 @@ from mutants import Mutant, MutantError, load_mutants
 
 _HERE = Path(__file__).parent
 _ROOT = _HERE.parents[1]
-_PACKAGES = ("protos", "sdk", "kernel", "plugin_host")
+_PACKAGES = ("protos", "sdk", "kernel", "plugin_host", "telemetry")
 _LEFT_OUT = shutil.ignore_patterns(".venv", ".git", "__pycache__", "dist", "build", ".*_cache")
 _SECONDS = 600
 _GREEN, _RED = 0, 1

@@ -104,6 +104,12 @@ class AccessControl:
         self._renew = renew
         self._renewed_at = time.monotonic()
 
+    def renew(self) -> None:
+        """Read the tokens again now."""
+        if self._tokens is not None and self._renew is not None:
+            self._renewed_at = float("-inf")
+            self._renew_tokens(self._renew)
+
     def identify(self, peer: str, authorization: str | bytes | None) -> Caller:
         """Return who calls. A token is looked at only where the peer needs one."""
         if peer.startswith("unix:"):

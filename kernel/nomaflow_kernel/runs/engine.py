@@ -24,6 +24,7 @@ from nomaflow_kernel.domain.records import CancelRequest, Fold
 from nomaflow_kernel.feed import EventFeed
 from nomaflow_kernel.ports import ApplyResult, PauseRecord, Store, StoreInfo
 from nomaflow_kernel.runs import attaching, rebuilding, replaying, reporting, starting, stopping, triggering
+from nomaflow_kernel.runs.active import ActiveRun
 from nomaflow_kernel.runs.api import (
     EngineSettings,
     FireCommand,
@@ -34,6 +35,7 @@ from nomaflow_kernel.runs.api import (
     UnrunCommand,
 )
 from nomaflow_kernel.runs.loop import EngineLoop
+from nomaflow_kernel.runs.overview import EngineOverview, engine_overview, oldest_running
 from nomaflow_kernel.runs.state import Batch, EngineState
 from nomaflow_kernel.runs.timers import Timer, TimerKind
 from nomaflow_kernel.store.errors import StoreError
@@ -286,6 +288,14 @@ class Engine:
     def instances(self) -> Sequence[InstanceStatus]:
         """Return every instance that has introduced itself."""
         return self._state.fleet.statuses()
+
+    def overview(self) -> EngineOverview:
+        """Return what the engine holds, in numbers."""
+        return engine_overview(self._state, turns=self._loop.turns)
+
+    def oldest_running(self, limit: int) -> Sequence[ActiveRun]:
+        """Return the runs that have been RUNNING for longest, oldest first."""
+        return oldest_running(self._state, limit)
 
     def queued_count(self, host: str) -> int:
         """Return how many runs wait for a host."""
