@@ -61,6 +61,7 @@ from nomaflow_kernel.store.errors import (
     StoreUnavailable,
     UnsupportedStore,
 )
+from nomaflow_telemetry.endpoint import MetricsAddressRefused, MetricsAddressTaken
 from nomaflow_telemetry.process_log import set_up_logging
 
 __all__ = ["Kernel", "main"]
@@ -89,8 +90,10 @@ class Kernel:
         access: AccessControl,
         clock: Clock,
         on_engine_end: Callable[[Exception], None],
+        on_commit_failed: Callable[[], None],
     ) -> None:
         self._settings = settings
+        self._on_commit_failed = on_commit_failed
         self._addresses = addresses
         self._store = store
         self._feed = EventFeed(info.last_event_seq)
@@ -105,7 +108,7 @@ class Kernel:
             feed=self._feed,
             settings=engine_settings(settings),
             on_ended=on_engine_end,
-            on_trouble=self._health.note,
+            on_trouble=self._in_trouble,
         )
         self._scheduler = Scheduler(
             store=store,
@@ -223,6 +226,10 @@ class Kernel:
         await stopping
         await self._engine.stop()
 
+    def _in_trouble(self, error: StoreError) -> None:
+        self._on_commit_failed()
+        self._health.note(error)
+
     def _store_name(self) -> str:
         return "of its own" if not self._settings.store_url else self._settings.store_url.partition(":")[0]
 
@@ -242,6 +249,8 @@ async def run(settings: KernelSettings) -> int:
 
     :raises AddressRefused: where an address must not be used
     :raises AddressInUse: where another kernel has it
+    :raises MetricsAddressRefused: where metrics must not, or cannot, be served
+    :raises MetricsAddressTaken: where another process has their address
     :raises StoreError: where the store cannot be used
     """
     private_directory(settings.state_dir)
@@ -250,13 +259,14 @@ async def run(settings: KernelSettings) -> int:
         check_address(address)
     on_tcp = any(map(is_tcp, addresses))
     access = AccessControl(tokens=_tokens(settings) if on_tcp else None, renew=lambda: _tokens(settings))
-    observation = Observation()
+    observation = Observation(metrics_address=settings.metrics)
     requests = Requests(dump=observation.dump)
     requests.install()
     sentry = Sentry(addresses=addresses, access=access, address_file=settings.state_dir / "address")
-    exit_code = await _one_term(settings, sentry, access, requests, observation, patient=False)
-    while exit_code is None:
-        exit_code = await _one_term(settings, sentry, access, requests, observation, patient=True)
+    async with observation.served():
+        exit_code = await _one_term(settings, sentry, access, requests, observation, patient=False)
+        while exit_code is None:
+            exit_code = await _one_term(settings, sentry, access, requests, observation, patient=True)
     return exit_code
 
 
@@ -321,6 +331,7 @@ async def _lead(
         access=access,
         clock=SystemClock(),
         on_engine_end=requests.engine_ended,
+        on_commit_failed=observation.commit_failed,
     )
     try:
         # What is made at the start stays for the term; looking for garbage in it takes a third of the start.
@@ -368,9 +379,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     set_up_logging(level=settings.log_level, form=settings.log_format)
     try:
         return asyncio.run(run(settings))
-    except (AddressRefused, TokenFileError, UnsupportedStore, SchemaTooNew) as error:
+    except (AddressRefused, MetricsAddressRefused, TokenFileError, UnsupportedStore, SchemaTooNew) as error:
         return _fail(error, _EX_CONFIG)
-    except (AddressInUse, AddressTaken, StoreInUse) as error:
+    except (AddressInUse, AddressTaken, MetricsAddressTaken, StoreInUse) as error:
         return _fail(error, EX_TEMPFAIL)
     except StoreError as error:
         return _fail(error, 1)

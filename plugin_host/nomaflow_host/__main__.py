@@ -9,9 +9,10 @@ import signal
 import sys
 from pathlib import Path
 
-from nomaflow_host.errors import HostError
+from nomaflow_host.errors import EX_CONFIG, EX_TEMPFAIL, HostError
 from nomaflow_host.project import read_toml
 from nomaflow_host.settings import LOG_FORMATS, LOG_LEVELS
+from nomaflow_telemetry.endpoint import MetricsAddressRefused, MetricsAddressTaken
 from nomaflow_telemetry.process_log import set_up_logging
 
 __all__ = ["main"]
@@ -38,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
         if (error.name or "").startswith("nomaflow"):
             raise
         sys.stderr.write(f"nomaflow host: {error.name!r} is not installed; pip install 'nomaflow[host]'\n")
-        return 78
+        return EX_CONFIG
 
     level, form = _logging_settings(options)
     chosen = HostOptions(
@@ -58,6 +59,9 @@ def main(arguments: list[str] | None = None) -> int:
     except HostError as error:
         sys.stderr.write(f"nomaflow host: {error}\n")
         return error.exit_code
+    except (MetricsAddressRefused, MetricsAddressTaken) as error:
+        sys.stderr.write(f"nomaflow host: {error}\n")
+        return EX_CONFIG if isinstance(error, MetricsAddressRefused) else EX_TEMPFAIL
     except KeyboardInterrupt:
         return 130
 

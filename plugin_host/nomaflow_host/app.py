@@ -17,14 +17,14 @@ from nomaflow_host.attempts import Finished, LogChunk, Progress, Started
 from nomaflow_host.errors import HostError, ProjectError
 from nomaflow_host.generation import manifest_bytes
 from nomaflow_host.life import HostLife
+from nomaflow_host.observing import HostObservation, HostView
 from nomaflow_host.outbox import Outbox, SpillStore
 from nomaflow_host.project import INCARNATION_VARIABLE, Instance, InstanceLock, ProcessIdentity, Project
 from nomaflow_host.runner import SupervisedRunner
 from nomaflow_host.session import AddressSource, HostIdentity, HostSession, encode_event
 from nomaflow_host.settings import HostSettings
-from nomaflow_host.state_dump import host_state
 from nomaflow_host.supervisor import ProjectLoad, Supervisor, SupervisorSettings
-from nomaflow_telemetry.process_log import set_up_logging, write_state
+from nomaflow_telemetry.process_log import set_up_logging
 
 __all__ = ["HostOptions", "print_manifest", "serve"]
 
@@ -103,6 +103,8 @@ async def serve(options: HostOptions, *, environ: Mapping[str, str]) -> int:
     """Run a host until it is told to stop; return the exit code.
 
     :raises HostError: if it cannot start, or the kernel will never take it
+    :raises MetricsAddressRefused: where metrics must not, or cannot, be served
+    :raises MetricsAddressTaken: where another process has their address
     """
     reader = ProjectReader(options=options, environ=environ)
     project = reader.current
@@ -117,10 +119,11 @@ async def serve(options: HostOptions, *, environ: Mapping[str, str]) -> int:
         outbox = Outbox(store=SpillStore(directory=project.state_dir / "spill"), encode=encode_event)
         stack.callback(outbox.close)
         limits = supervisor_settings(project.settings, project)
+        observation = HostObservation(sink=outbox, metrics_address=options.metrics or project.settings.metrics)
         supervisor = Supervisor(
             settings=limits,
             project=reader,
-            sink=outbox,
+            sink=observation.sink,
             environ={**environ, INCARNATION_VARIABLE: me.incarnation},
             keep_env=(INCARNATION_VARIABLE,),
             on_reaper=lambda reaper: lock.record(replace(me, reaper=ProcessIdentity(*reaper))),
@@ -129,19 +132,22 @@ async def serve(options: HostOptions, *, environ: Mapping[str, str]) -> int:
         stack.push_async_callback(supervisor.stop)
         await supervisor.start()
         runner = SupervisedRunner(supervisor=supervisor, drain_seconds=project.settings.drain_seconds)
+        identity = _identity(me, project, limits)
         session = HostSession(
-            identity=_identity(me, project, limits),
+            identity=identity,
             addresses=_addresses(options, project),
             token=_token_reader(options, project, environ),
             runner=runner,
             outbox=outbox,
         )
+        view = HostView(identity=identity, supervisor=supervisor, session=session, outbox=outbox)
+        await stack.enter_async_context(observation.of(view))
         life = HostLife(
             runner=runner,
             session=session,
             watched=(project.root,) if options.watch else (),
             drain_s=project.settings.drain_seconds,
-            dump=lambda: write_state(host_state(me, supervisor=supervisor, session=session, outbox=outbox)),
+            dump=observation.dump,
         )
         await life.run()
     return 0

@@ -293,6 +293,11 @@ class Engine:
         """Return what the engine holds, in numbers."""
         return engine_overview(self._state, turns=self._loop.turns)
 
+    def queued_at_us(self, run_id: str) -> int | None:
+        """Return when a RUNNING run was queued, None where it does not run."""
+        run = self._state.active.get(run_id)
+        return None if run is None else run.record.queued_at_us
+
     def oldest_running(self, limit: int) -> Sequence[ActiveRun]:
         """Return the runs that have been RUNNING for longest, oldest first."""
         return oldest_running(self._state, limit)

@@ -7,10 +7,7 @@ from dataclasses import asdict
 from itertools import islice
 from typing import Any
 
-from nomaflow_host.outbox import Outbox
-from nomaflow_host.project import Instance
-from nomaflow_host.session import HostSession
-from nomaflow_host.supervisor import Supervisor
+from nomaflow_host.observing.view import HostView
 from nomaflow_telemetry.stacks import process_stacks
 
 __all__ = ["host_state"]
@@ -18,14 +15,15 @@ __all__ = ["host_state"]
 _SHOWN = 200
 
 
-def host_state(me: Instance, *, supervisor: Supervisor, session: HostSession, outbox: Outbox) -> dict[str, Any]:
+def host_state(view: HostView) -> dict[str, Any]:
     """Return the state of a host."""
+    supervisor, session, outbox = view.supervisor, view.session, view.outbox
     generation = supervisor.generation
     workers, attempts = supervisor.workers(), supervisor.attempts()
     return {
         "part": "host",
         "pid": os.getpid(),
-        "incarnation": me.incarnation,
+        "incarnation": view.identity.incarnation,
         "session": {
             "attached": session.attached.is_set(),
             "kernel": session.address,
