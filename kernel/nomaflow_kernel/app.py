@@ -90,10 +90,10 @@ class Kernel:
         access: AccessControl,
         clock: Clock,
         on_engine_end: Callable[[Exception], None],
-        on_commit_failed: Callable[[], None],
+        observation: Observation,
     ) -> None:
         self._settings = settings
-        self._on_commit_failed = on_commit_failed
+        self._observation = observation
         self._addresses = addresses
         self._store = store
         self._feed = EventFeed(info.last_event_seq)
@@ -109,6 +109,7 @@ class Kernel:
             settings=engine_settings(settings),
             on_ended=on_engine_end,
             on_trouble=self._in_trouble,
+            traceparent=observation.traceparent,
         )
         self._scheduler = Scheduler(
             store=store,
@@ -227,7 +228,7 @@ class Kernel:
         await self._engine.stop()
 
     def _in_trouble(self, error: StoreError) -> None:
-        self._on_commit_failed()
+        self._observation.commit_failed()
         self._health.note(error)
 
     def _store_name(self) -> str:
@@ -259,7 +260,7 @@ async def run(settings: KernelSettings) -> int:
         check_address(address)
     on_tcp = any(map(is_tcp, addresses))
     access = AccessControl(tokens=_tokens(settings) if on_tcp else None, renew=lambda: _tokens(settings))
-    observation = Observation(metrics_address=settings.metrics)
+    observation = Observation(metrics_address=settings.metrics, environ=os.environ)
     requests = Requests(dump=observation.dump)
     requests.install()
     sentry = Sentry(addresses=addresses, access=access, address_file=settings.state_dir / "address")
@@ -331,7 +332,7 @@ async def _lead(
         access=access,
         clock=SystemClock(),
         on_engine_end=requests.engine_ended,
-        on_commit_failed=observation.commit_failed,
+        observation=observation,
     )
     try:
         # What is made at the start stays for the term; looking for garbage in it takes a third of the start.
@@ -345,7 +346,7 @@ async def _lead(
         _LOG.info("stopping: %s", requests.why or "the lead is lost")
     finally:
         await _within(_STOP_SECONDS, kernel.stop(fast=requests.hurry), "stopping")
-        observation.end()
+        await observation.end()
     _LOG.info("stopped" if requests.why else "standing by again")
 
 

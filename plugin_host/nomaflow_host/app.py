@@ -119,7 +119,9 @@ async def serve(options: HostOptions, *, environ: Mapping[str, str]) -> int:
         outbox = Outbox(store=SpillStore(directory=project.state_dir / "spill"), encode=encode_event)
         stack.callback(outbox.close)
         limits = supervisor_settings(project.settings, project)
-        observation = HostObservation(sink=outbox, metrics_address=options.metrics or project.settings.metrics)
+        observation = HostObservation(
+            sink=outbox, metrics_address=options.metrics or project.settings.metrics, environ=environ
+        )
         supervisor = Supervisor(
             settings=limits,
             project=reader,
@@ -131,7 +133,9 @@ async def serve(options: HostOptions, *, environ: Mapping[str, str]) -> int:
         outbox.when_room(supervisor.resume_reading)
         stack.push_async_callback(supervisor.stop)
         await supervisor.start()
-        runner = SupervisedRunner(supervisor=supervisor, drain_seconds=project.settings.drain_seconds)
+        runner = SupervisedRunner(
+            supervisor=supervisor, drain_seconds=project.settings.drain_seconds, watch=observation.orders
+        )
         identity = _identity(me, project, limits)
         session = HostSession(
             identity=identity,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Protocol
 
 from nomaflow_host.attempts import AttemptOrder, CancelOrder
 from nomaflow_host.errors import ProjectError
@@ -10,19 +11,31 @@ from nomaflow_host.generation import manifest_bytes
 from nomaflow_host.session.ports import HostStatus, Manifest, OrderRefused, ReloadOutcome, WorkerLine
 from nomaflow_host.supervisor import LoadOutcome, Refused, Supervisor
 
-__all__ = ["SupervisedRunner"]
+__all__ = ["OrderWatch", "SupervisedRunner"]
 
 _log = logging.getLogger(__name__)
+
+
+class OrderWatch(Protocol):
+    """Sees orders on their way to the supervisor."""
+
+    def accepting(self, order: AttemptOrder) -> AttemptOrder:
+        """Return the order as the supervisor shall have it."""
+
+    def refused(self, attempt_key: str) -> None:
+        """Take note that the supervisor did not take it."""
 
 
 class SupervisedRunner:
     """A :class:`~nomaflow_host.session.ports.Runner` on top of a supervisor.
 
     :param drain_seconds: used where a drain gives no deadline
+    :param watch: sees each order before the supervisor does; None for nobody
     """
 
-    def __init__(self, *, supervisor: Supervisor, drain_seconds: float) -> None:
+    def __init__(self, *, supervisor: Supervisor, drain_seconds: float, watch: OrderWatch | None = None) -> None:
         self._supervisor = supervisor
+        self._watch = watch
         self._drain_seconds = drain_seconds
         self._draining = False
         self._manifest: Manifest | None = None
@@ -32,9 +45,13 @@ class SupervisedRunner:
 
         :raises OrderRefused: if there is no room, or the host is stopping
         """
+        if self._watch is not None:
+            order = self._watch.accepting(order)
         try:
             self._supervisor.accept(order)
         except Refused as refused:
+            if self._watch is not None:
+                self._watch.refused(order.attempt_key)
             raise OrderRefused(refused.reason) from None
 
     def cancel(self, order: CancelOrder) -> None:

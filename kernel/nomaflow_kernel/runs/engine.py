@@ -20,7 +20,7 @@ from nomaflow_kernel.domain.hosting import (
 )
 from nomaflow_kernel.domain.ids import RunIds
 from nomaflow_kernel.domain.reasons import Reason
-from nomaflow_kernel.domain.records import CancelRequest, Fold
+from nomaflow_kernel.domain.records import CancelRequest, Fold, RunRecord
 from nomaflow_kernel.feed import EventFeed
 from nomaflow_kernel.ports import ApplyResult, PauseRecord, Store, StoreInfo
 from nomaflow_kernel.runs import attaching, rebuilding, replaying, reporting, starting, stopping, triggering
@@ -52,6 +52,7 @@ class Engine:
     :param on_ended: called once where the engine ends by itself, with why: StaleEpoch, where a newer kernel has taken
         the store over, or a defect; the process should then end
     :param on_trouble: called with each error of the store that a commit failed with
+    :param traceparent: says under which trace context a run goes on; None for that of its trigger
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Engine:
         settings: EngineSettings,
         on_ended: Callable[[Exception], None] = lambda _: None,
         on_trouble: Callable[[StoreError], None] = lambda _: None,
+        traceparent: Callable[[RunRecord], str] | None = None,
     ) -> None:
         self._store = store
         self._clock = clock
@@ -76,7 +78,8 @@ class Engine:
             ids=RunIds(now_ms=lambda: clock.now_us() // 1000),
             rng=random.Random(),  # noqa: S311  # jitter of back-offs, nothing secret
         )
-
+        if traceparent is not None:
+            self._state.traceparent = traceparent
         self._loop = EngineLoop(state=self._state, store=store, feed=feed, on_ended=on_ended, on_trouble=on_trouble)
 
     async def start(self) -> None:
