@@ -23,6 +23,7 @@ __all__ = ["LOOP_LAG", "MetricsAddressRefused", "MetricsAddressTaken", "MetricsE
 _LOG = logging.getLogger(__name__)
 _READ_SECONDS = 5.0
 _REQUEST_SECONDS = 10.0
+_AT_ONCE = 8
 
 LOOP_LAG = Metric(
     name="nomaflow_loop_lag_seconds",
@@ -194,9 +195,27 @@ class MetricsEndpoint:
 
 
 class _Server(ThreadingHTTPServer):
-    """Threads of scrapes hold up no end of the process."""
+    """Scrapes at most eight at a time, whoever asks: each is a thread, which holds up no end of the process."""
 
     daemon_threads = True
+
+    def __init__(self, *arguments: Any) -> None:
+        self._slots = threading.BoundedSemaphore(_AT_ONCE)
+        super().__init__(*arguments)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Answer in a thread, or close the connection where there are enough."""
+        if self._slots.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Answer."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._slots.release()
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Pass over a scraper that went away; the library would print a traceback."""

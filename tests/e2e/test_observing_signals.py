@@ -108,7 +108,8 @@ def test_the_rung_of_a_stop_is_told(system: System) -> None:
 def test_up_passes_the_signals_on(system: System) -> None:
     """SIGUSR1 and SIGHUP to ``up`` reach both parts, and neither ends any of them."""
     up = subprocess.Popen(
-        [sys.executable, "-m", "nomaflow.cli", "up", str(system.project), "--log-format", "json", "-o", "json"],
+        [sys.executable, "-m", "nomaflow.cli", "up", str(system.project), "--log-format", "json", "-o", "json",
+         "--metrics", "127.0.0.1:0"],
         stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     system.processes["up"] = up  # type: ignore[assignment]  # stopped like the others
@@ -118,6 +119,7 @@ def test_up_passes_the_signals_on(system: System) -> None:
     up.send_signal(signal.SIGUSR1)
     for part in ("kernel", "host"):
         eventually(lambda part=part: [line for line in lines(state / f"{part}.log") if "state" in line])
+        assert any("metrics on http://127.0.0.1:" in line["message"] for line in lines(state / f"{part}.log"))
     up.send_signal(signal.SIGHUP)
     eventually(lambda: [line for line in lines(state / "host.log") if "generation 2 serves" in line["message"]])
     eventually(lambda: [line for line in lines(state / "kernel.log") if "jobs file" in line["message"]])

@@ -15,7 +15,8 @@ from nomaflow_kernel.domain.ids import RunIds
 from nomaflow_kernel.domain.records import QueuedRun
 from nomaflow_kernel.feed import EventFeed
 from nomaflow_kernel.hosts import SessionRegistry
-from nomaflow_kernel.observing import CommitLog, KernelView, kernel_state
+from nomaflow_kernel.observing import KERNEL_METRICS, CommitLog, KernelView, kernel_state
+from nomaflow_kernel.observing.metrics import KernelMetrics
 from nomaflow_kernel.ports import StoreInfo
 from nomaflow_kernel.runs.api import EngineSettings
 from nomaflow_kernel.runs.fleet import Instance
@@ -84,6 +85,16 @@ async def test_a_dump_is_bounded_with_100000_runs_waiting() -> None:
     assert max(each["count"] for each in told["stacks"]) > 1_000, "tasks at one place are one entry"
     assert len(json.dumps(told)) < 256 * 1024
     assert took < 2
+
+
+async def test_a_kernel_that_stands_by_tells_that_too() -> None:
+    """It has every metric, of what only a leader holds without a value, and a state."""
+    told = kernel_state(None, commits=CommitLog(), waiting_writes=0)
+    assert (told["part"], told["leader"]) == ("kernel", False)
+    reading = KernelMetrics().reading(None, waiting_writes=0)
+    assert set(reading) == {metric.name for metric in KERNEL_METRICS}
+    assert reading["nomaflow_leader"] == {(): 0}
+    assert reading["nomaflow_runs"] == {}
 
 
 class _Schedules:

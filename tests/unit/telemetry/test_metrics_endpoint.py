@@ -125,12 +125,33 @@ async def test_a_loop_that_stands_still_fails_the_scrape_and_not_the_process(mon
     async with served() as url:
         scraper = threading.Thread(target=scrape, args=(url,))
         scraper.start()
-        until = time.monotonic() + 15
+        until = time.monotonic() + 8
         while not answers and time.monotonic() < until:
             time.sleep(0.01)  # the event loop stands still
         scraper.join()
         assert answers == [503]
         assert "nomaflow_things" in await asyncio.to_thread(get, url)
+
+
+async def test_many_connections_are_few_threads() -> None:
+    """Eight may be open at once, the next one is closed; once they have gone a scrape is answered again."""
+    async with served() as url:
+        port = int(url.rpartition(":")[2].partition("/")[0])
+        idle = [socket.create_connection(("127.0.0.1", port)) for _ in range(8)]
+        with socket.create_connection(("127.0.0.1", port), timeout=15) as one_more:
+            assert await asyncio.to_thread(one_more.recv, 1) == b""
+        for connection in idle:
+            connection.close()
+
+        def scraped() -> bool:
+            try:
+                return "nomaflow_things" in get(url)
+            except OSError:
+                return False
+
+        async with asyncio.timeout(20):
+            while not await asyncio.to_thread(scraped):
+                await asyncio.sleep(0.01)
 
 
 async def test_an_address_that_is_taken_is_said() -> None:
