@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 
 if __name__ == "__main__":
     # Read when gRPC is loaded: its C core would write lines of its own between ours.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    # Whoever asks for a reload or a dump while it starts does not end it. No SIG_IGN: that, children would inherit.
+    for number in (signal.SIGHUP, signal.SIGUSR1):
+        signal.signal(number, lambda *_: None)
     try:
         from nomaflow_kernel.app import main
     except ModuleNotFoundError as error:

@@ -7,13 +7,13 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from nomaflow_api.service_manager import ServiceManager
 from nomaflow_kernel.certificates import CertificateFiles
 from nomaflow_kernel.listening import claim_socket, forget_address, is_tcp, publish_address, published
 from nomaflow_kernel.ports import Store, StoreInfo
 from nomaflow_kernel.rpc import AccessControl, StandbyServer
 from nomaflow_kernel.stopping import Requests
 from nomaflow_kernel.store.errors import StoreBusy, StoreError, StoreLed, StoreUnavailable
+from nomaflow_telemetry.service_manager import ServiceManager
 
 __all__ = ["Sentry", "take_lead"]
 

@@ -20,6 +20,7 @@ from nomaflow_kernel.domain.value_class import value_class
 __all__ = [
     "ActiveRuns",
     "ApplyResult",
+    "CommitObserver",
     "DuplicateRun",
     "HostManifest",
     "LogPage",
@@ -32,6 +33,13 @@ __all__ = [
     "Store",
     "StoreInfo",
 ]
+
+
+class CommitObserver(Protocol):
+    """Is told of commits. What it does is done on the event loop, between a commit and what follows from it."""
+
+    def applied(self, transitions: Sequence[Transition], result: ApplyResult, *, seconds: float) -> None:
+        """Take note of a batch that is durable, and of how long that took from asking to knowing."""
 
 
 @value_class

@@ -33,6 +33,7 @@ _FLAGS: Sequence[tuple[str, str, str]] = (
     ("--drain-seconds", "drain_seconds", "time to finish open calls when stopping"),
     ("--log-level", "log_level", "lowest level of the kernel's own log"),
     ("--log-format", "log_format", "text or json"),
+    ("--metrics", "metrics", "127.0.0.1:PORT to serve metrics on"),
 )
 """Flag, key of [kernel], help. The variable is NOMAFLOW_KERNEL_ and the flag's name."""
 
@@ -51,6 +52,7 @@ class KernelSettings:
     :param host_token_file: file of the hosts' token; None means the one in the state directory
     :param tls_cert: certificate of addresses with TLS; None for no such address
     :param tls_key: its key; given if and only if the certificate is
+    :param metrics: loopback address of the metrics; empty means none
     :param advertised: addresses told to those who ask a kernel that stands by; empty means where this one listens
     """
 
@@ -70,6 +72,7 @@ class KernelSettings:
     drain_seconds: float = 10.0
     log_level: str = "INFO"
     log_format: str = "text"
+    metrics: str = ""
     reflection: bool = False
     retention: RetentionPolicy = field(default_factory=RetentionPolicy)
 
@@ -124,6 +127,7 @@ def read_settings(argv: Sequence[str], environ: Mapping[str, str]) -> KernelSett
         drain_seconds=section.drain_seconds,
         log_level=section.log_level,
         log_format=section.log_format,
+        metrics=section.metrics,
         retention=RetentionPolicy(**section.retention.model_dump()),
         reflection=flags.reflection or environ.get("NOMAFLOW_REFLECTION") == "1",
     )

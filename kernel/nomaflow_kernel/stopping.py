@@ -1,9 +1,10 @@
-"""What a kernel's process is asked to do: to stop, to stop faster, to read its jobs file again, to lead no longer."""
+"""What a kernel's process is asked to do: stop, stop faster, read its files again, tell its state, lead no longer."""
 
 from __future__ import annotations
 
 import asyncio
 import signal
+from collections.abc import Callable
 
 from nomaflow_kernel.store.errors import StaleEpoch, StoreError
 
@@ -16,6 +17,7 @@ EX_TEMPFAIL = 75
 class Requests:
     """Collects what is asked, and wakes who waits for it.
 
+    :param dump: called for SIGUSR1, also while the kernel stands by
     :ivar stop: set by the first signal
     :ivar hurry: set by a second one
     :ivar why: why the kernel stops, empty while it does not
@@ -23,7 +25,8 @@ class Requests:
     :ivar lost: why the kernel no longer leads, None while it does
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, dump: Callable[[], None]) -> None:
+        self._dump = dump
         self.stop = asyncio.Event()
         self.hurry = asyncio.Event()
         self.why = ""
@@ -32,11 +35,12 @@ class Requests:
         self._wake = asyncio.Event()
 
     def install(self) -> None:
-        """Take over SIGTERM, SIGINT and SIGHUP."""
+        """Take over SIGTERM, SIGINT, SIGHUP and SIGUSR1."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop, number)
         loop.add_signal_handler(signal.SIGHUP, self._wake.set)
+        loop.add_signal_handler(signal.SIGUSR1, self._dump)
 
     def engine_ended(self, error: Exception) -> None:
         """Stop since the engine has ended: it is fenced, or it has failed."""

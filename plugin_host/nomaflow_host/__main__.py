@@ -5,19 +5,32 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import signal
 import sys
 from pathlib import Path
 
-from nomaflow_host.errors import HostError
-from nomaflow_host.logs import setup_logging
+from nomaflow_host.errors import EX_CONFIG, EX_TEMPFAIL, HostError
 from nomaflow_host.project import read_toml
+from nomaflow_host.settings import LOG_FORMATS, LOG_LEVELS
+from nomaflow_telemetry.endpoint import MetricsAddressRefused, MetricsAddressTaken
+from nomaflow_telemetry.process_log import set_up_logging
 
 __all__ = ["main"]
+
+_CHOICES = {"--log-level": LOG_LEVELS, "--log-format": LOG_FORMATS}
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a host and return its exit code."""
-    options = _parser().parse_args(arguments)
+    # Whoever asks for a reload or a dump while it starts does not end it. No SIG_IGN: that, children would inherit.
+    for number in (signal.SIGHUP, signal.SIGUSR1):
+        signal.signal(number, lambda *_: None)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    for flag, allowed in _CHOICES.items():
+        given = getattr(options, flag[2:].replace("-", "_"))
+        if given and given not in allowed:
+            parser.error(f"{flag}, or its variable, is {given!r}; expected one of {', '.join(allowed)}")
     # gRPC's core would write its own lines to stderr whenever a kernel goes away; it reads this when it is imported.
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     try:
@@ -26,8 +39,9 @@ def main(arguments: list[str] | None = None) -> int:
         if (error.name or "").startswith("nomaflow"):
             raise
         sys.stderr.write(f"nomaflow host: {error.name!r} is not installed; pip install 'nomaflow[host]'\n")
-        return 78
+        return EX_CONFIG
 
+    level, form = _logging_settings(options)
     chosen = HostOptions(
         project=options.project,
         kernel=options.kernel,
@@ -35,15 +49,20 @@ def main(arguments: list[str] | None = None) -> int:
         ca=options.ca,
         name=options.name,
         watch=options.watch,
+        log_level=level,
+        log_format=form,
+        metrics=options.metrics,
     )
-    level, form = _logging_settings(options.project)
-    setup_logging(level="WARNING" if options.manifest else level, form=form)
+    set_up_logging(level="WARNING" if options.manifest else level, form=form)
     work = print_manifest if options.manifest else serve
     try:
         return asyncio.run(work(chosen, environ=os.environ))
     except HostError as error:
         sys.stderr.write(f"nomaflow host: {error}\n")
         return error.exit_code
+    except (MetricsAddressRefused, MetricsAddressTaken) as error:
+        sys.stderr.write(f"nomaflow host: {error}\n")
+        return EX_CONFIG if isinstance(error, MetricsAddressRefused) else EX_TEMPFAIL
     except KeyboardInterrupt:
         return 130
 
@@ -57,21 +76,26 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--token-file", default="", metavar="FILE", help="the token to show on TCP")
     parser.add_argument("--ca", default="", metavar="FILE", help="the authorities that vouch for the kernel, PEM")
     parser.add_argument("--name", default="", help="the host's name")
+    for flag, text in (
+        ("--log-level", "lowest level of the host's own log"),
+        ("--log-format", "text or json"),
+        ("--metrics", "127.0.0.1:PORT to serve metrics on"),
+    ):
+        variable = "NOMAFLOW_HOST_" + flag[2:].replace("-", "_").upper()
+        parser.add_argument(flag, default=os.environ.get(variable, ""), help=f"{text} [{variable}]")
     parser.add_argument("--watch", action="store_true", help="reload whenever a file is saved")
     parser.add_argument("--manifest", action="store_true", help="load the project once, print its manifest, exit")
     return parser
 
 
-def _logging_settings(project: Path) -> tuple[str, str]:
+def _logging_settings(options: argparse.Namespace) -> tuple[str, str]:
     """Return level and form of the log; a file that cannot be read is the host's business, a little later."""
-    tree = read_toml(project / "nomaflow.toml")
+    tree = read_toml(options.project / "nomaflow.toml")
     host = tree.get("host") if isinstance(tree, dict) else None
     table = host if isinstance(host, dict) else {}
-    level, form = table.get("log_level"), table.get("log_format")
-    return (
-        level if level in ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL") else "INFO",
-        "json" if form == "json" else "text",
-    )
+    level = options.log_level or table.get("log_level")
+    form = options.log_format or table.get("log_format")
+    return level if level in LOG_LEVELS else "INFO", form if form in LOG_FORMATS else "text"
 
 
 if __name__ == "__main__":

@@ -14,11 +14,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from nomaflow_api.service_manager import ServiceManager
 from nomaflow_host.attempts import Finished, LogChunk, Progress, Started
 from nomaflow_host.errors import HostError
 from nomaflow_host.generation import manifest_bytes
 from nomaflow_host.life import HostLife
+from nomaflow_host.observing import HostObservation, HostView
 from nomaflow_host.outbox import Outbox, SpillStore
 from nomaflow_host.project import (
     INCARNATION_VARIABLE,
@@ -35,6 +35,8 @@ from nomaflow_host.session import AddressSource, HostIdentity, HostSession, enco
 from nomaflow_host.settings import HostSettings
 from nomaflow_host.supervisor import ProjectLoad, Supervisor, SupervisorSettings
 from nomaflow_host.token_file import TokenFile
+from nomaflow_telemetry.process_log import set_up_logging
+from nomaflow_telemetry.service_manager import ServiceManager
 
 __all__ = ["HostOptions", "print_manifest", "serve"]
 
@@ -51,6 +53,9 @@ class HostOptions:
     :param token_file: empty means [host] token_file, then the project's ``.nomaflow/host-token``
     :param ca: empty means [host] kernel_ca, then NOMAFLOW_CA, then the system's authorities
     :param watch: reload whenever a file of the project is saved
+    :param log_level: of the host's own log
+    :param log_format: ``text`` or ``json``
+    :param metrics: address to serve metrics on; empty means [host] metrics
     """
 
     project: Path
@@ -59,6 +64,9 @@ class HostOptions:
     ca: str = ""
     name: str = ""
     watch: bool = False
+    log_level: str = "INFO"
+    log_format: str = "text"
+    metrics: str = ""
 
 
 class ProjectReader:
@@ -112,10 +120,13 @@ async def serve(options: HostOptions, *, environ: MutableMapping[str, str]) -> i
 
     :param environ: the variables of the service manager are taken out, so that no child process speaks for the host
     :raises HostError: if it cannot start, or the kernel will never take it
+    :raises MetricsAddressRefused: where metrics must not, or cannot, be served
+    :raises MetricsAddressTaken: where another process has their address
     """
     state = ServiceState(ServiceManager.of(environ))
     reader = ProjectReader(options=options, environ=environ)
     project = reader.current
+    set_up_logging(level=options.log_level, form=options.log_format, host=project.host)
     _raise_file_limit()
     make_state_dir(project.state_dir)
     lock = InstanceLock(state_dir=project.state_dir)
@@ -127,10 +138,13 @@ async def serve(options: HostOptions, *, environ: MutableMapping[str, str]) -> i
         outbox = Outbox(store=SpillStore(directory=project.state_dir / "spill"), encode=encode_event)
         stack.callback(outbox.close)
         limits = supervisor_settings(project.settings, project)
+        observation = HostObservation(
+            sink=outbox, metrics_address=options.metrics or project.settings.metrics, environ=environ
+        )
         supervisor = Supervisor(
             settings=limits,
             project=reader,
-            sink=outbox,
+            sink=observation.sink,
             environ={**environ, INCARNATION_VARIABLE: me.incarnation},
             keep_env=(INCARNATION_VARIABLE,),
             on_reaper=lambda reaper: _record(lock, me, ProcessIdentity(*reaper)),
@@ -139,26 +153,45 @@ async def serve(options: HostOptions, *, environ: MutableMapping[str, str]) -> i
         stack.push_async_callback(supervisor.stop)
         await supervisor.start()
         runner = SupervisedRunner(
-            supervisor=supervisor, drain_seconds=project.settings.drain_seconds, on_load=state.loaded
+            supervisor=supervisor,
+            drain_seconds=project.settings.drain_seconds,
+            on_load=state.loaded,
+            watch=observation.orders,
         )
-        session = HostSession(
-            identity=_identity(me, project, limits),
-            addresses=_addresses(options, project),
-            token=_token_file(options, project, environ).read,
-            ca=_authorities(options, project, environ),
-            runner=runner,
-            outbox=outbox,
-            tell=state.session,
-        )
+        identity = _identity(me, project, limits)
+        session = _session(options, project, environ, identity, runner, outbox, state)
+        view = HostView(identity=identity, supervisor=supervisor, session=session, outbox=outbox)
+        await stack.enter_async_context(observation.of(view))
         life = HostLife(
             runner=runner,
             session=session,
             state=state,
             watched=(project.root,) if options.watch else (),
             drain_s=project.settings.drain_seconds,
+            dump=observation.dump,
         )
         await life.run()
     return 0
+
+
+def _session(
+    options: HostOptions,
+    project: Project,
+    environ: Mapping[str, str],
+    identity: HostIdentity,
+    runner: SupervisedRunner,
+    outbox: Outbox,
+    state: ServiceState,
+) -> HostSession:
+    return HostSession(
+        identity=identity,
+        addresses=_addresses(options, project),
+        token=_token_file(options, project, environ).read,
+        ca=_authorities(options, project, environ),
+        runner=runner,
+        outbox=outbox,
+        tell=state.session,
+    )
 
 
 async def print_manifest(options: HostOptions, *, environ: MutableMapping[str, str]) -> int:

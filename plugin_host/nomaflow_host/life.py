@@ -6,7 +6,7 @@ import asyncio
 import gc
 import logging
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from watchfiles import DefaultFilter, awatch
@@ -26,9 +26,10 @@ class HostLife:
     """Runs until SIGTERM or SIGINT, or until the session gives up for good.
 
     The first signal lets steps finish for *drain_s* seconds, the second cancels them, the third leaves at once. SIGHUP
-    reloads the code.
+    reloads the code, SIGUSR1 has the state written into the log.
 
     :param state: is told what the host does, for the service manager
+    :param dump: writes it
     :param watched: folders whose changes reload the code; empty for none
     """
 
@@ -40,7 +41,9 @@ class HostLife:
         state: ServiceState,
         watched: Sequence[Path],
         drain_s: float,
+        dump: Callable[[], None],
     ) -> None:
+        self._dump = dump
         self._runner = runner
         self._session = session
         self._state = state
@@ -61,11 +64,12 @@ class HostLife:
         for each in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(each, self._asked_to_stop)
         loop.add_signal_handler(signal.SIGHUP, self._reload.set)
+        loop.add_signal_handler(signal.SIGUSR1, self._dump)
         try:
             await self._load_first()
             await self._live()
         finally:
-            for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
                 loop.remove_signal_handler(each)
 
     async def _load_first(self) -> None:

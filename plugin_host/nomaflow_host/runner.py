@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import Protocol
 
 from nomaflow_host.attempts import AttemptOrder, CancelOrder
 from nomaflow_host.errors import ProjectError
@@ -11,9 +12,19 @@ from nomaflow_host.generation import manifest_bytes
 from nomaflow_host.session.ports import HostStatus, Manifest, OrderRefused, ReloadOutcome, WorkerLine
 from nomaflow_host.supervisor import LoadOutcome, Refused, Supervisor
 
-__all__ = ["SupervisedRunner"]
+__all__ = ["OrderWatch", "SupervisedRunner"]
 
 _log = logging.getLogger(__name__)
+
+
+class OrderWatch(Protocol):
+    """Sees orders on their way to the supervisor."""
+
+    def accepting(self, order: AttemptOrder) -> AttemptOrder:
+        """Return the order as the supervisor shall have it."""
+
+    def refused(self, attempt_key: str) -> None:
+        """Take note that the supervisor did not take it."""
 
 
 class SupervisedRunner:
@@ -21,6 +32,7 @@ class SupervisedRunner:
 
     :param drain_seconds: used where a drain gives no deadline
     :param on_load: is told what became of each load
+    :param watch: sees each order before the supervisor does; None for nobody
     """
 
     def __init__(
@@ -29,9 +41,11 @@ class SupervisedRunner:
         supervisor: Supervisor,
         drain_seconds: float,
         on_load: Callable[[ReloadOutcome], None] = lambda _: None,
+        watch: OrderWatch | None = None,
     ) -> None:
         self._supervisor = supervisor
         self._on_load = on_load
+        self._watch = watch
         self._drain_seconds = drain_seconds
         self._draining = False
         self._manifest: Manifest | None = None
@@ -41,9 +55,13 @@ class SupervisedRunner:
 
         :raises OrderRefused: if there is no room, or the host is stopping
         """
+        if self._watch is not None:
+            order = self._watch.accepting(order)
         try:
             self._supervisor.accept(order)
         except Refused as refused:
+            if self._watch is not None:
+                self._watch.refused(order.attempt_key)
             raise OrderRefused(refused.reason) from None
 
     def cancel(self, order: CancelOrder) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from nomaflow_api.service_manager import ServiceManager
 from nomaflow_host.session import ReloadOutcome
+from nomaflow_telemetry.service_manager import ServiceManager
 
 __all__ = ["ServiceState"]
 

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-__all__ = ["HOST_NAME", "HostSettings", "SettingsInvalid"]
+__all__ = ["HOST_NAME", "LOG_FORMATS", "LOG_LEVELS", "HostSettings", "SettingsInvalid"]
 
 HOST_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}", re.ASCII)
-_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
-_FORMATS = ("text", "json")
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+LOG_FORMATS = ("text", "json")
 
 
 class SettingsInvalid(ValueError):
@@ -40,6 +40,7 @@ class HostSettings:
     :param token_file: relative to the project
     :param kernel_ca: file of the authorities that vouch for the kernel, relative to the project
     :param drain_seconds: how long steps may go on when the host is asked to stop
+    :param metrics: ``127.0.0.1:PORT`` to serve metrics on; empty means none
     """
 
     name: str = ""
@@ -61,6 +62,7 @@ class HostSettings:
     drain_seconds: float = 30.0
     log_level: str = "INFO"
     log_format: str = "text"
+    metrics: str = ""
 
     @classmethod
     def from_table(cls, table: object) -> HostSettings:
@@ -109,7 +111,7 @@ def _checked(key: str, value: object) -> Any:
     if key == "name" and value and not HOST_NAME.fullmatch(value):
         problem = f"{value!r} is no host name, expected at most 64 lower-case letters, digits, '-' and '_'"
         raise SettingsInvalid(path, problem, "give a name such as 'billing'")
-    choices = {"log_level": _LEVELS, "log_format": _FORMATS}.get(key, ())
+    choices = {"log_level": LOG_LEVELS, "log_format": LOG_FORMATS}.get(key, ())
     if choices and value not in choices:
         raise SettingsInvalid(path, f"{value!r} is not one of {', '.join(choices)}", "write one of them")
     return value

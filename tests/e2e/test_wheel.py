@@ -125,8 +125,9 @@ def test_the_wheel_holds_what_is_run_and_nothing_else(wheel: Path) -> None:
         "nomaflow_api",
         "nomaflow_host",
         "nomaflow_kernel",
+        "nomaflow_telemetry",
     }
-    for package in ("nomaflow", "nomaflow_api", "nomaflow_host", "nomaflow_kernel"):
+    for package in ("nomaflow", "nomaflow_api", "nomaflow_host", "nomaflow_kernel", "nomaflow_telemetry"):
         assert f"{package}/py.typed" in names
     source = {
         f"{package}/{path.relative_to(folder / package)}"
@@ -135,6 +136,7 @@ def test_the_wheel_holds_what_is_run_and_nothing_else(wheel: Path) -> None:
             (ROOT / "protos", "nomaflow_api"),
             (ROOT / "plugin_host", "nomaflow_host"),
             (ROOT / "kernel", "nomaflow_kernel"),
+            (ROOT / "sdk", "nomaflow_telemetry"),
         )
         for path in (folder / package).rglob("*")
         if path.is_file() and "__pycache__" not in path.parts

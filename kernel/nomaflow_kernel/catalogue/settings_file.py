@@ -69,6 +69,7 @@ class KernelSection(Entry):
     drain_seconds: float = seconds(10.0, "Time to finish open calls when stopping.", zero=True)
     log_level: LogLevel = key("INFO", "Lowest level of the kernel's own log.")
     log_format: Literal["text", "json"] = key("text", "The kernel's own log: for people, or one JSON object a line.")
+    metrics: str = key("", "Loopback address such as `127.0.0.1:9464` to serve Prometheus metrics on. Empty: none.")
     retention: RetentionEntry = key(RetentionEntry, "Retention of runs whose jobs.toml says nothing of it.")
 
 
@@ -117,6 +118,7 @@ class HostSection(Entry):
     )
     log_level: LogLevel = key("INFO", "Lowest level of the host's own log.")
     log_format: Literal["text", "json"] = key("text", "The host's own log: for people, or one JSON object a line.")
+    metrics: str = key("", "Loopback address such as `127.0.0.1:9465` to serve Prometheus metrics on. Empty: none.")
 
 
 class PathSection(Entry):

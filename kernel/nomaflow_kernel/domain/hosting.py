@@ -72,6 +72,7 @@ class DispatchOrder:
     retry_on_lost: bool = False
     grace_ms: int = 0
     max_log_bytes: int = 0
+    traceparent: str = ""
 
 
 @value_class

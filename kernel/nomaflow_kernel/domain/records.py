@@ -69,6 +69,7 @@ class RunRequest:
     :param reuse: step name → ``{"run_id", "rows_affected", "extras_json"}``: outputs that a replay from a later step
         takes over instead of running the step
     :param allow_overlap: start whatever the job's overlap policy says
+    :param traceparent: the W3C trace context of what triggered it, or empty
     """
 
     params: Mapping[str, Any] = field(default_factory=dict)
@@ -78,6 +79,7 @@ class RunRequest:
     log_level: str = ""
     reuse: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     allow_overlap: bool = False
+    traceparent: str = ""
 
     @property
     def changes_plan(self) -> bool:
@@ -94,13 +96,14 @@ class RunRequest:
             "log_level": self.log_level,
             "reuse": {step: dict(output) for step, output in self.reuse.items()},
             "allow_overlap": self.allow_overlap,
+            "traceparent": self.traceparent,
         }
         return {key: value for key, value in full.items() if value}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> RunRequest:
         """Return the request that :meth:`to_json` gave; keys of a newer version are passed over."""
-        known = ("params", "op_kwargs", "switches", "preset", "log_level", "reuse", "allow_overlap")
+        known = ("params", "op_kwargs", "switches", "preset", "log_level", "reuse", "allow_overlap", "traceparent")
         return cls(**{key: data[key] for key in known if key in data})
 
 

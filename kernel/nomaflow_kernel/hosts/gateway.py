@@ -32,6 +32,7 @@ from nomaflow_kernel.hosts.manifest import open_manifest
 from nomaflow_kernel.hosts.outgoing import MOST_MS, ack_messages, verdict_message
 from nomaflow_kernel.hosts.registry import SessionRegistry
 from nomaflow_kernel.hosts.session import Session
+from nomaflow_telemetry.process_log import attempt_fields
 
 __all__ = ["AttemptEngine", "GatewaySettings", "HostGateway", "ManifestKeeper"]
 
@@ -108,7 +109,7 @@ class HostGateway:
         reader = asyncio.create_task(self._read(requests, session), name=f"host {hello.host} reader")
         _LOG.info(
             "host %s attached: instance %s, pid %s on %s, %s attempts held",
-            hello.host, hello.incarnation, hello.pid, hello.machine, len(hello.inventory),
+            hello.host, hello.incarnation, hello.pid, hello.machine, len(hello.inventory), extra={"host": hello.host},
         )  # fmt: skip
         try:
             welcome = self._welcome(verdicts, protocol=protocol, manifest_wanted=wanted)
@@ -120,7 +121,7 @@ class HostGateway:
             session.leave()
             self._sessions.remove(session)
             self._engine.detach(hello.incarnation, session)
-            _LOG.info("host %s detached: instance %s", hello.host, hello.incarnation)
+            _LOG.info("host %s detached: instance %s", hello.host, hello.incarnation, extra={"host": hello.host})
             await _cancelled(reader)
 
     async def _attach(self, hello: InstanceHello, session: Session) -> Sequence[Verdict]:
@@ -207,7 +208,12 @@ class HostGateway:
                 reports.append(read_report(message))
                 answers.append(None)
             except InvalidReport as error:
-                _LOG.warning("instance %s sent an invalid report: %s", request.incarnation, error)
+                _LOG.warning(
+                    "instance %s sent an invalid report: %s",
+                    request.incarnation,
+                    error,
+                    extra={"host": self._sessions.host_of(request.incarnation), **attempt_fields(message.attempt_key)},
+                )
                 answers.append(_invalid(message.attempt_key, str(error)))
         acks = iter(await self._engine.report(request.incarnation, reports) if reports else ())
         return gateway.ReportResponse(acks=ack_messages([answer or next(acks) for answer in answers]))

@@ -63,6 +63,8 @@ def dispatch_message(order: DispatchOrder) -> gateway.DispatchCommand:
         message.prev_rows_affected = order.prev_rows_affected
     if order.cancel_grace_ms is not None:
         message.cancel_grace_ms = min(order.cancel_grace_ms, MOST_MS)
+    if order.traceparent:
+        message.traceparent = order.traceparent
     for ancestor in order.parent_chain:
         message.parent_chain.add(job_id=ancestor.job_id, run_id=ancestor.run_id)
     return message

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from itertools import islice
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_kernel.hosts.errors import HostNotAttached, OperationInProgress, ReloadUnanswered
@@ -53,6 +54,10 @@ class SessionRegistry:
     def hosts(self) -> Sequence[str]:
         """Return the names of the hosts that have an open session, sorted."""
         return sorted({session.hello.host for session in self._sessions.values() if session.open})
+
+    def queued_commands(self, limit: int) -> dict[str, int]:
+        """Return, by incarnation, how many commands wait in each open session; of the first ``limit`` sessions."""
+        return {key: session.queued for key, session in islice(self._sessions.items(), limit) if session.open}
 
     async def reload(self, host: str, *, force: bool) -> Sequence[tuple[str, gateway.ReloadResult]]:
         """Ask every instance of a host to load its code anew; return incarnation and answer of each.

@@ -41,6 +41,11 @@ class Session:
         """Whether commands may still reach the host."""
         return self._ended is None and not self._host_left
 
+    @property
+    def queued(self) -> int:
+        """How many commands wait to be sent."""
+        return len(self._commands)
+
     def send(self, orders: Sequence[DispatchOrder | CancelOrder]) -> None:
         """Queue orders, in order. On a session that is over they are dropped: the reattach settles them."""
         if not self.open:
@@ -54,7 +59,10 @@ class Session:
     def end(self, reason: str) -> None:
         """End the session from the kernel's side; what is queued is dropped. Ending twice is legal."""
         if self._ended is None:
-            _LOG.info("session of host %s instance %s ends: %s", self.hello.host, self.hello.incarnation, reason)
+            host = self.hello.host
+            _LOG.info(
+                "session of host %s instance %s ends: %s", host, self.hello.incarnation, reason, extra={"host": host}
+            )
             self._ended = SessionSuperseded()
             self._fail_reloads()
             self._ready.set()

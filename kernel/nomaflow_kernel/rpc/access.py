@@ -58,11 +58,15 @@ POLICY: Mapping[str, frozenset[Role]] = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Caller:
-    """Who makes a call: role, the name to put into records, and the peer's address."""
+    """Who makes a call: role, the name to put into records, and the peer's address.
+
+    :param traceparent: the W3C trace context that the call came with, as it was sent; empty for none
+    """
 
     role: Role
     name: str
     peer: str
+    traceparent: str = ""
 
 
 class TokenFileError(Exception):
@@ -104,11 +108,17 @@ class AccessControl:
         self._renew = renew
         self._renewed_at = time.monotonic()
 
-    def identify(self, peer: str, authorization: str | bytes | None) -> Caller:
+    def renew(self) -> None:
+        """Read the tokens again now."""
+        if self._tokens is not None and self._renew is not None:
+            self._renewed_at = float("-inf")
+            self._renew_tokens(self._renew)
+
+    def identify(self, peer: str, authorization: str | bytes | None, *, traceparent: str = "") -> Caller:
         """Return who calls. A token is looked at only where the peer needs one."""
         if peer.startswith("unix:"):
-            return Caller(role=Role.OWNER, name="local", peer=peer)
-        return Caller(role=self._role(authorization), name="client", peer=peer)
+            return Caller(role=Role.OWNER, name="local", peer=peer, traceparent=traceparent)
+        return Caller(role=self._role(authorization), name="client", peer=peer, traceparent=traceparent)
 
     def admit(self, method: str, caller: Caller) -> None:
         """Let a caller through to a method.

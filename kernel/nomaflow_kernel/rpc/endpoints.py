@@ -99,11 +99,13 @@ class Endpoints:
         return behaviour
 
     def _admitted(self, method: str, context: _Context) -> Caller:
-        authorization = None
+        authorization, traceparent = None, ""
         for key, value in context.invocation_metadata() or ():
             if key == "authorization":
                 authorization = value
-        caller = self.access.identify(context.peer(), authorization)
+            elif key == "traceparent" and isinstance(value, str):
+                traceparent = value
+        caller = self.access.identify(context.peer(), authorization, traceparent=traceparent)
         self.access.admit(method, caller)
         return caller
 

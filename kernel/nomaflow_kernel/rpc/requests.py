@@ -18,6 +18,7 @@ from nomaflow_kernel.ports import PauseRecord, RunFilter
 from nomaflow_kernel.rpc.access import Caller
 from nomaflow_kernel.rpc.run_messages import RUN_STATES
 from nomaflow_kernel.runs.api import ReplayCommand, TriggerCommand
+from nomaflow_telemetry.trace_context import TraceContext
 
 __all__ = [
     "MAX_BATCH",
@@ -85,6 +86,7 @@ def trigger_command(request: kernel.TriggerRunRequest, caller: Caller) -> Trigge
         request_id=_request_id(request.request_id),
         request_hash=_content_hash(request, kernel.TriggerRunRequest()) if request.request_id else "",
         allow_overlap=request.allow_overlap,
+        traceparent=_traceparent(caller),
     )
 
 
@@ -105,7 +107,13 @@ def replay_command(request: kernel.ReplayRunRequest, caller: Caller) -> ReplayCo
         by=person(request.by, caller),
         request_id=_request_id(request.request_id),
         request_hash=_content_hash(request, kernel.ReplayRunRequest()) if request.request_id else "",
+        traceparent=_traceparent(caller),
     )
+
+
+def _traceparent(caller: Caller) -> str:
+    """Return the trace context of a call; a malformed one counts as none, as the standard says."""
+    return caller.traceparent if caller.traceparent and TraceContext.parse(caller.traceparent) is not None else ""
 
 
 def run_filter(request: kernel.ListRunsRequest) -> RunFilter:

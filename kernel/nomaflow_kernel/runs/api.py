@@ -56,6 +56,7 @@ class TriggerCommand:
     :param slot: unique name of a cron fire, or empty
     :param reuse: outputs that a replay takes over, as RunRequest keeps them
     :param replay_of: the run that is replayed, or empty
+    :param traceparent: the caller's place in a trace, or empty
     """
 
     job_id: str
@@ -74,6 +75,7 @@ class TriggerCommand:
     parent_chain: tuple[Ancestor, ...] = ()
     reuse: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     replay_of: str = ""
+    traceparent: str = ""
 
     def request(self) -> RunRequest:
         """Return the layers of the command as the run keeps them."""
@@ -85,6 +87,7 @@ class TriggerCommand:
             log_level=self.log_level,
             allow_overlap=self.allow_overlap,
             reuse=self.reuse,
+            traceparent=self.traceparent,
         )
 
 
@@ -143,6 +146,7 @@ class ReplayCommand:
     by: str = ""
     request_id: str = ""
     request_hash: str = ""
+    traceparent: str = ""
 
 
 @value_class

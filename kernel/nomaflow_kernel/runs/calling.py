@@ -92,6 +92,7 @@ def _trigger_child(state: EngineState, batch: Batch, run: ActiveRun, current: Cu
         log_level=run.asked_log_level(),
         by=f"{run.job_id}/{current.step.name}",
         parent_chain=chain,
+        traceparent=state.traceparent(run.record),
     )
     try:
         outcome = triggering.trigger(state, batch, command)

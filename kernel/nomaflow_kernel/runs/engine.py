@@ -20,10 +20,11 @@ from nomaflow_kernel.domain.hosting import (
 )
 from nomaflow_kernel.domain.ids import RunIds
 from nomaflow_kernel.domain.reasons import Reason
-from nomaflow_kernel.domain.records import CancelRequest, Fold
+from nomaflow_kernel.domain.records import CancelRequest, Fold, RunRecord
 from nomaflow_kernel.feed import EventFeed
 from nomaflow_kernel.ports import ApplyResult, PauseRecord, Store, StoreInfo
 from nomaflow_kernel.runs import attaching, explaining, rebuilding, replaying, reporting, starting, stopping, triggering
+from nomaflow_kernel.runs.active import ActiveRun
 from nomaflow_kernel.runs.api import (
     EngineSettings,
     FireCommand,
@@ -34,6 +35,7 @@ from nomaflow_kernel.runs.api import (
     UnrunCommand,
 )
 from nomaflow_kernel.runs.loop import EngineLoop
+from nomaflow_kernel.runs.overview import EngineOverview, engine_overview, oldest_running
 from nomaflow_kernel.runs.state import Batch, EngineState
 from nomaflow_kernel.runs.timers import Timer, TimerKind
 from nomaflow_kernel.store.errors import StoreError
@@ -50,6 +52,7 @@ class Engine:
     :param on_ended: called once where the engine ends by itself, with why: StaleEpoch, where a newer kernel has taken
         the store over, or a defect; the process should then end
     :param on_trouble: called with each error of the store that a commit failed with
+    :param traceparent: says under which trace context a run goes on; None for that of its trigger
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class Engine:
         settings: EngineSettings,
         on_ended: Callable[[Exception], None] = lambda _: None,
         on_trouble: Callable[[StoreError], None] = lambda _: None,
+        traceparent: Callable[[RunRecord], str] | None = None,
     ) -> None:
         self._store = store
         self._clock = clock
@@ -74,7 +78,8 @@ class Engine:
             ids=RunIds(now_ms=lambda: clock.now_us() // 1000),
             rng=random.Random(),  # noqa: S311  # jitter of back-offs, nothing secret
         )
-
+        if traceparent is not None:
+            self._state.traceparent = traceparent
         self._loop = EngineLoop(state=self._state, store=store, feed=feed, on_ended=on_ended, on_trouble=on_trouble)
 
     async def start(self) -> None:
@@ -288,6 +293,19 @@ class Engine:
     def instances(self) -> Sequence[InstanceStatus]:
         """Return every instance that has introduced itself."""
         return self._state.fleet.statuses()
+
+    def overview(self) -> EngineOverview:
+        """Return what the engine holds, in numbers."""
+        return engine_overview(self._state, turns=self._loop.turns)
+
+    def queued_at_us(self, run_id: str) -> int | None:
+        """Return when a RUNNING run was queued, None where it does not run."""
+        run = self._state.active.get(run_id)
+        return None if run is None else run.record.queued_at_us
+
+    def oldest_running(self, limit: int) -> Sequence[ActiveRun]:
+        """Return the runs that have been RUNNING for longest, oldest first."""
+        return oldest_running(self._state, limit)
 
     def queued_count(self, host: str) -> int:
         """Return how many runs wait for a host."""

@@ -70,6 +70,9 @@ class Inbox:
         self._wake = asyncio.Event()
         self._closed = asyncio.Event()
 
+    def __len__(self) -> int:
+        return len(self._turns)
+
     @property
     def closed(self) -> bool:
         """Whether the engine is stopping."""

@@ -58,6 +58,11 @@ class EngineLoop:
         self._task: asyncio.Task[None] | None = None
         self._side_tasks: set[asyncio.Task[None]] = set()
 
+    @property
+    def turns(self) -> int:
+        """How many inputs wait for their turn."""
+        return len(self._inbox)
+
     async def start(self) -> None:
         """Rebuild the state from the store and start."""
         await self._rebuild()

@@ -41,6 +41,7 @@ def dispatch_order(state: EngineState, run: ActiveRun, current: CurrentAttempt, 
         retry_on_lost=definition.retry_on_lost,
         grace_ms=int((definition.lost_after_seconds or 0) * 1000),
         max_log_bytes=definition.max_log_bytes or 0,
+        traceparent=state.traceparent(record),
     )
 
 

@@ -46,6 +46,7 @@ def prepare(state: EngineState, detail: RunDetail, request: ReplayCommand) -> tu
         request_hash=request.request_hash,
         reuse=_reuse(definition, detail, request),
         replay_of=old.run_id,
+        traceparent=request.traceparent,
     )
     known = state.jobs.job(old.job_id)
     job = KnownJob(

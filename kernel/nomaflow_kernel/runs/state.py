@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections import OrderedDict, deque
-from collections.abc import Container, Hashable
+from collections.abc import Callable, Container, Hashable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -152,6 +152,8 @@ class EngineState:
     :param dirty_hosts: hosts for which something changed that may let a run start
     :param wanted_specs: waiting runs whose turn has come and whose spec must be loaded first
     :param clocks_looked_at: when the hosts' silence was last judged; None before the first time
+    :param traceparent: says under which trace context a run's attempts, and the runs that it calls, are traced; empty
+        for none. By default it is that of what triggered the run
     :param rebuilt: how many times all this was thrown away and read anew
     """
 
@@ -176,6 +178,7 @@ class EngineState:
     request_ids: RecentlyUsed[tuple[str, str], RunOfRequest] = field(default_factory=lambda: RecentlyUsed(20_000))
     dirty_hosts: set[str] = field(default_factory=set)
     wanted_specs: set[str] = field(default_factory=set)
+    traceparent: Callable[[RunRecord], str] = lambda record: record.request.traceparent
     clocks_looked_at: float | None = None
     rebuilt: int = 0
 

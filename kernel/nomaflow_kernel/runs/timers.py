@@ -43,6 +43,9 @@ class Timers:
         self._heap: list[tuple[float, int, Timer]] = []
         self._counter = itertools.count()
 
+    def __len__(self) -> int:
+        return len(self._heap)
+
     def add(self, due: float, timer: Timer) -> None:
         """Have ``timer`` come up at ``due``, monotonic seconds."""
         heapq.heappush(self._heap, (due, next(self._counter), timer))

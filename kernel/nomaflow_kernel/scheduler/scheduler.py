@@ -122,6 +122,10 @@ class Scheduler:
         """Return the next fire of a schedule, or None."""
         return self._next.get((job_id, preset))
 
+    def next_due_us(self) -> int | None:
+        """Return the earliest fire of all, or None."""
+        return self._next.next_us()
+
     def __len__(self) -> int:
         return len(self._next)
 

@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from nomaflow_kernel.store.leases import LeasePolicy
 from nomaflow_kernel.store.opening import open_store
+from nomaflow_kernel.store.sql_store import SqlStore
 
-__all__ = ["LeasePolicy", "open_store"]
+__all__ = ["LeasePolicy", "SqlStore", "open_store"]

@@ -9,6 +9,7 @@ from urllib.parse import unquote_to_bytes
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
+from nomaflow_kernel.ports import CommitObserver
 from nomaflow_kernel.store.errors import UnsupportedStore
 from nomaflow_kernel.store.leases import LeasePolicy
 from nomaflow_kernel.store.sql_store import Database, SqlStore
@@ -23,7 +24,12 @@ _OPTIONS = frozenset(
 
 
 def open_store(
-    url: str, *, holder: str = "", lock_wait_seconds: float = 5.0, lease: LeasePolicy | None = None
+    url: str,
+    *,
+    holder: str = "",
+    lock_wait_seconds: float = 5.0,
+    lease: LeasePolicy | None = None,
+    observer: CommitObserver | None = None,
 ) -> SqlStore:
     """Return the store that ``url`` names, not yet opened.
 
@@ -31,6 +37,7 @@ def open_store(
     :param holder: who this kernel is, kept in the store; by default host name and process id
     :param lock_wait_seconds: how long a write waits for another process's lock before StoreBusy
     :param lease: how this kernel leads where several share a database; None: for 15 s at a time, telling nobody
+    :param observer: is told of each batch that was applied
     :raises UnsupportedStore: where it names nothing of that kind
     """
     try:
@@ -38,7 +45,8 @@ def open_store(
     except ArgumentError:
         raise UnsupportedStore(url.partition("@")[0][:40], "not a database URL") from None
     holder = holder or f"{socket.gethostname()}:{os.getpid()}"
-    return SqlStore(database=_database(url, parsed, holder, lock_wait_seconds, lease or LeasePolicy()))
+    database = _database(url, parsed, holder, lock_wait_seconds, lease or LeasePolicy())
+    return SqlStore(database=database, observer=observer)
 
 
 def sqlite_file(url: str) -> str | None:

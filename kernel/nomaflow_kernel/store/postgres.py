@@ -61,6 +61,11 @@ class PostgresDatabase:
         self._readers = Readers()
         self._stood_by = False
 
+    @property
+    def waiting(self) -> int:
+        """How many operations wait for the writer."""
+        return self._writer.waiting
+
     async def open(self) -> StoreInfo:
         """Migrate, take the lease, and take the store over from any older kernel. May be tried again after StoreLed.
 

@@ -39,6 +39,11 @@ class PostgresWriter:
         self._known_digests = KnownDigests()
         self._epoch = 0
 
+    @property
+    def waiting(self) -> int:
+        """How many operations have not been taken yet."""
+        return self._inbox.qsize()
+
     async def start(self) -> tuple[int, int]:
         """Take the store and start the task; return the epoch and the newest event."""
         try:

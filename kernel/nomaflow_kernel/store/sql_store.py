@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol, TypeVar
@@ -13,6 +14,7 @@ from nomaflow_kernel.domain.transitions import Transition
 from nomaflow_kernel.ports import (
     ActiveRuns,
     ApplyResult,
+    CommitObserver,
     HostManifest,
     LogPage,
     PauseRecord,
@@ -38,6 +40,10 @@ _PRUNED_TOGETHER = 50
 class Database(Protocol):
     """Where the store's operations run."""
 
+    @property
+    def waiting(self) -> int:
+        """How many operations wait for the writer."""
+
     async def open(self) -> StoreInfo:
         """Migrate, and take the store for this kernel alone."""
 
@@ -55,10 +61,17 @@ class SqlStore:
     """Keeps history in an SQL database; see the port for what it promises.
 
     :param database: SQLite or PostgreSQL
+    :param observer: is told of each batch that was applied
     """
 
-    def __init__(self, *, database: Database) -> None:
+    def __init__(self, *, database: Database, observer: CommitObserver | None = None) -> None:
         self._database = database
+        self._observer = observer
+
+    @property
+    def waiting(self) -> int:
+        """How many operations wait for the writer."""
+        return self._database.waiting
 
     async def open(self) -> StoreInfo:
         """Migrate the schema, take the store for this kernel alone and raise the epoch."""
@@ -70,7 +83,9 @@ class SqlStore:
 
     def apply(self, transitions: Sequence[Transition], *, at_us: int) -> Awaitable[ApplyResult]:
         """Apply a batch in one transaction, guarded by this kernel's epoch; begun as this returns."""
-        return self._database.write(partial(apply_transitions, transitions=tuple(transitions), at_us=at_us))
+        began = time.perf_counter()
+        kept = self._database.write(partial(apply_transitions, transitions=tuple(transitions), at_us=at_us))
+        return kept if self._observer is None else _observed(self._observer, transitions, kept, began=began)
 
     async def active_runs(self) -> ActiveRuns:
         """Return every run that is not terminal."""
@@ -194,6 +209,14 @@ class SqlStore:
     async def ping(self) -> None:
         """Do nothing durably: shows that the store can be written."""
         await self._database.write(_do_nothing)
+
+
+async def _observed(
+    observer: CommitObserver, transitions: Sequence[Transition], kept: Awaitable[ApplyResult], *, began: float
+) -> ApplyResult:
+    result = await kept
+    observer.applied(transitions, result, seconds=time.perf_counter() - began)
+    return result
 
 
 def _remove_runs(session: WriteSession, *, run_ids: Sequence[str]) -> int:

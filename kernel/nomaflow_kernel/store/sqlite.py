@@ -37,6 +37,11 @@ class SqliteDatabase:
         )
         self._readers = SqliteReaders()
 
+    @property
+    def waiting(self) -> int:
+        """How many operations wait for the writer."""
+        return self._writer.waiting
+
     async def open(self) -> StoreInfo:
         """Take the lock, then the store."""
         self._lock.acquire()

@@ -42,6 +42,11 @@ class SqliteWriter:
         self._known_digests = KnownDigests()
         self._epoch = 0
 
+    @property
+    def waiting(self) -> int:
+        """How many operations have not been taken yet."""
+        return self._inbox.qsize()
+
     async def start(self) -> tuple[int, int]:
         """Start the thread, migrate, take the store over; return the epoch and the newest event."""
         loop = asyncio.get_running_loop()

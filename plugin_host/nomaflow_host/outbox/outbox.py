@@ -17,6 +17,7 @@ from nomaflow_host.outbox.batch import MAX_BATCH_BYTES, MAX_EVENT_BYTES, AckKind
 from nomaflow_host.outbox.lane import Holding, Lane
 from nomaflow_host.outbox.spill import SpillStore
 from nomaflow_host.outbox.turns import Filling, Turns
+from nomaflow_telemetry.process_log import attempt_fields
 
 __all__ = ["Outbox"]
 
@@ -114,7 +115,7 @@ class Outbox:
                 self._tell_again(attempt_key, seq)
             return None
         if kind in (AckKind.FENCED, AckKind.CONFLICT):
-            _log.warning("kernel takes no more events (%s): %s", kind.value, detail, extra={"attempt": attempt_key})
+            _log.warning("kernel takes no more events (%s): %s", kind.value, detail, extra=attempt_fields(attempt_key))
             return self.forget(attempt_key)
         if kind is AckKind.INVALID:
             return self._reject(lane, lane.acked, f"the kernel called a report invalid: {detail}", keep_outcome=False)
@@ -201,6 +202,16 @@ class Outbox:
     def spilled_bytes(self) -> int:
         """How much of what is unacknowledged lies in files."""
         return self._store.spilled_bytes
+
+    @property
+    def memory_bytes(self) -> int:
+        """How much of what is unacknowledged lies in memory."""
+        return self._store.memory_bytes
+
+    @property
+    def attempts(self) -> int:
+        """How many attempts there is, or may be, something to report of."""
+        return len(self._lanes)
 
     @property
     def saturated(self) -> bool:
@@ -303,7 +314,7 @@ class Outbox:
     def _reject(self, lane: Lane, acked: int, problem: str, *, keep_outcome: bool) -> Holding | None:
         """Deal with a kernel that cannot take what is held: give the events up, but deliver the attempt's outcome."""
         key = lane.holding.attempt_key
-        _log.error("events of an attempt are lost: %s", problem, extra={"attempt": key})
+        _log.error("events of an attempt are lost: %s", problem, extra=attempt_fields(key))
         if lane.rejected:
             return self.forget(key)
         lane.rejected = f"events of this attempt are lost, since {problem}"

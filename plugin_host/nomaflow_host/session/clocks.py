@@ -10,6 +10,7 @@ from collections.abc import Callable
 from nomaflow_host.outbox import Outbox
 from nomaflow_host.session.failures import SessionDropped
 from nomaflow_host.session.ports import Runner
+from nomaflow_telemetry.process_log import attempt_fields
 
 __all__ = ["GraceGuard", "KernelClock", "boot_seconds"]
 
@@ -102,6 +103,6 @@ class GraceGuard:
                 continue
             self._killed.add(key)
             reason = f"no word from the kernel for {silence:.0f} seconds; retry_on_lost gives the step to another host"
-            _log.warning("killing an attempt: %s", reason, extra={"attempt": key})
+            _log.warning("killing an attempt: %s", reason, extra=attempt_fields(key))
             self._runner.kill(key, "host_lost", reason)
         return min(waits, default=None)

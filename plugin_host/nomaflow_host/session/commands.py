@@ -13,6 +13,7 @@ from nomaflow_host.attempts import Finished, FinishedState
 from nomaflow_host.outbox import Outbox
 from nomaflow_host.session.encoding import cancel_from, order_from
 from nomaflow_host.session.ports import OrderRefused, ReloadOutcome, Runner
+from nomaflow_telemetry.process_log import attempt_fields
 
 __all__ = ["Commands"]
 
@@ -95,14 +96,14 @@ class Commands:
             self._fail_unreadable(message, error)
             return
         if not self._outbox.accept(order):
-            _log.info("dispatched again, reporting its state", extra={"attempt": key})
+            _log.info("dispatched again, reporting its state", extra=attempt_fields(key))
             return
         try:
             if self._outbox.saturated:
                 raise OrderRefused("the host's spill file is at its cap, or its disk is full")
             self._runner.accept(order)
         except OrderRefused as refusal:
-            _log.warning("refused: %s", refusal, extra={"attempt": key})
+            _log.warning("refused: %s", refusal, extra=attempt_fields(key))
             self._outbox.refuse(key, str(refusal), at_us=_now_us())
 
     def _fail_unreadable(self, message: pb.DispatchCommand, error: ValueError) -> None:

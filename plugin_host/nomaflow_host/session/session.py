@@ -76,7 +76,7 @@ class HostSession:
         self._turn = 0
         self._round = 1
         self._stood_by = False
-        self._trouble = ""
+        self._address = self._trouble = ""
         self._welcomed_once = False
         self._leaving = False
         self._watch: asyncio.Task[None] | None = None
@@ -109,6 +109,16 @@ class HostSession:
         """Send a heartbeat now, if attached."""
         if self._conversation is not None:
             self._conversation.beat_soon()
+
+    @property
+    def address(self) -> str:
+        """Where the kernel is that it is attached to; empty while it is not."""
+        return self._address if self.attached.is_set() else ""
+
+    @property
+    def trouble(self) -> str:
+        """Why it is not attached; empty where it is, or where it has not tried yet."""
+        return self._trouble
 
     @property
     def idle(self) -> bool:
@@ -214,7 +224,7 @@ class HostSession:
         self._stop_watching()
         self._backoff.reset()
         self._stood_by = False
-        self._trouble = ""
+        self._address, self._trouble = address, ""
         self._welcomed_once = True
         if welcome.manifest_wanted:
             self._introducer.want(explicit=False)

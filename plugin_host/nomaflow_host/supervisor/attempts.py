@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from nomaflow_host.attempts import AttemptOrder, AttemptSink
     from nomaflow_host.supervisor.pool import WorkerPool
     from nomaflow_host.supervisor.settings import SupervisorSettings
+    from nomaflow_host.supervisor.values import AttemptStatus
     from nomaflow_host.supervisor.worker_handle import WorkerHandle
 
 __all__ = ["AttemptTable"]
@@ -62,6 +63,10 @@ class AttemptTable:
     def held_keys(self) -> list[str]:
         """Return the keys of all attempts held."""
         return list(self._held)
+
+    def statuses(self) -> list[AttemptStatus]:
+        """Return how each attempt is, oldest first."""
+        return [attempt.status() for attempt in self._held.values()]
 
     def count(self, *, sync: bool) -> int:
         """Return how many attempts count against max_sync, or against max_async."""

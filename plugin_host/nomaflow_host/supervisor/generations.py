@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from nomaflow_host.masking import Masker
+from nomaflow_host.supervisor.values import GenerationInfo
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,6 +45,17 @@ class ServingGeneration:
     demoted: set[str] = field(default_factory=set)
     retired: bool = False
     forking: int = 0
+
+    @property
+    def info(self) -> GenerationInfo:
+        """What there is to say of it."""
+        return GenerationInfo(
+            number=self.number,
+            digest=self.digest,
+            loaded_at_us=self.loaded_at_us,
+            forkable=self.forkable,
+            unforkable_reason=self.unforkable_reason,
+        )
 
     def is_async(self, reference: str) -> bool:
         """Whether a callable is known to be asynchronous; what is not known runs alone."""

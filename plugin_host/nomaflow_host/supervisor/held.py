@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from typing import TYPE_CHECKING, Any
 
+from nomaflow_host.supervisor.values import AttemptStatus
 from nomaflow_host.supervisor.worker_handle import KillNote
 from nomaflow_host.worker.signals import INTERRUPT
+from nomaflow_telemetry.process_log import attempt_fields
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -55,6 +58,8 @@ class HeldAttempt:
         self.deadline: asyncio.TimerHandle | None = None
         self.ladder: asyncio.Task[None] | None = None
         self._tell_reaper = tell_reaper
+        self._began = time.monotonic()
+        self._rung = 0
 
     @property
     def exclusive(self) -> bool:
@@ -91,12 +96,25 @@ class HeldAttempt:
             worker.kill_note = KillNote(culprit=culprit, why=why)
         self._tell_reaper({"is": "kill_tree", "worker": worker.number})
 
-    def rung(self, number: int, text: str) -> None:
-        """Note a rung of the ladder."""
-        self.log.host_line(logging.INFO if number == 1 else logging.WARNING, text)
-        _log.info(
-            "%s", text, extra={"run_id": self.order.run_id, "step": self.order.step, "attempt": self.order.attempt}
+    def status(self) -> AttemptStatus:
+        """Return how it is."""
+        running = "RUNNING" if self.started else "DISPATCHED"
+        state = "STOPPING" if self.stop is not None or self.ladder is not None else running
+        return AttemptStatus(
+            attempt_key=self.order.attempt_key,
+            callable=self.order.callable,
+            worker_pid=self.worker.pid,
+            exclusive=self.exclusive,
+            state="ENDED" if self.finished is not None else state,
+            rung=self._rung,
+            held_seconds=time.monotonic() - self._began,
         )
+
+    def rung(self, number: int, text: str) -> None:
+        """Note a rung of the ladder, or 0 at its end."""
+        self._rung = number or self._rung
+        self.log.host_line(logging.INFO if number == 1 else logging.WARNING, text)
+        _log.info("%s", text, extra=attempt_fields(self.order.attempt_key))
 
     def settle(self) -> None:
         """Cancel timers and the ladder: none of its code runs."""

@@ -15,7 +15,7 @@ from nomaflow_host.supervisor.loader import GenerationLoader
 from nomaflow_host.supervisor.pool import WorkerKind, WorkerPool
 from nomaflow_host.supervisor.reaper_link import ReaperLink
 from nomaflow_host.supervisor.settings import SupervisorSettings, reaper_environment
-from nomaflow_host.supervisor.values import GenerationInfo, LoadOutcome, Refused, StopRequest, WorkerStatus
+from nomaflow_host.supervisor.values import LoadOutcome, Refused, StopRequest, WorkerStatus
 from nomaflow_host.supervisor.watchdog import LoopWatchdog
 from nomaflow_host.supervisor.worker_handle import KillNote, WorkerHandle
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from nomaflow_host.attempts import AttemptOrder, AttemptSink
     from nomaflow_host.frames import FrameError
     from nomaflow_host.supervisor.generations import ServingGeneration
-    from nomaflow_host.supervisor.values import ProjectSource
+    from nomaflow_host.supervisor.values import AttemptStatus, GenerationInfo, ProjectSource
 
 __all__ = ["Supervisor"]
 
@@ -190,6 +190,10 @@ class Supervisor:
         """Return the workers there are."""
         return self._pool.statuses()
 
+    def attempts(self) -> list[AttemptStatus]:
+        """Return the attempts it holds, oldest first."""
+        return self._attempts.statuses()
+
     @property
     def running(self) -> int:
         """How many attempts it holds."""
@@ -198,16 +202,7 @@ class Supervisor:
     @property
     def generation(self) -> GenerationInfo | None:
         """The generation that new attempts go to, None before the first was loaded."""
-        serving = self._loader.serving
-        if serving is None:
-            return None
-        return GenerationInfo(
-            number=serving.number,
-            digest=serving.digest,
-            loaded_at_us=serving.loaded_at_us,
-            forkable=serving.forkable,
-            unforkable_reason=serving.unforkable_reason,
-        )
+        return None if self._loader.serving is None else self._loader.serving.info
 
     @property
     def manifest(self) -> Mapping[str, Any] | None:

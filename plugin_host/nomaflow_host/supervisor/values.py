@@ -12,7 +12,16 @@ if TYPE_CHECKING:
     from nomaflow_host.connectors import ResolvedConnectors
     from nomaflow_host.generation import ProjectSpec
 
-__all__ = ["GenerationInfo", "LoadOutcome", "ProjectLoad", "ProjectSource", "Refused", "StopRequest", "WorkerStatus"]
+__all__ = [
+    "AttemptStatus",
+    "GenerationInfo",
+    "LoadOutcome",
+    "ProjectLoad",
+    "ProjectSource",
+    "Refused",
+    "StopRequest",
+    "WorkerStatus",
+]
 
 
 class Refused(Exception):
@@ -89,6 +98,25 @@ class WorkerStatus:
     exclusive: bool
     generation: int
     running: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AttemptStatus:
+    """One attempt that the host holds.
+
+    :param worker_pid: 0 while its worker has not started
+    :param state: ``DISPATCHED``, ``RUNNING``, ``STOPPING`` or ``ENDED`` (its last lines are being read)
+    :param rung: the last rung of the stop ladder that was taken, 0 for none
+    :param held_seconds: since its order came
+    """
+
+    attempt_key: str
+    callable: str
+    worker_pid: int
+    exclusive: bool
+    state: str
+    rung: int
+    held_seconds: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from nomaflow_host.worker.signals import DUMP
+from nomaflow_telemetry.process_log import attempt_fields
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -76,7 +77,7 @@ class LoopWatchdog:
         )
         for attempt in [blocker] if blocker is not None else list(worker.attempts.values()):
             attempt.log.host_line(logging.WARNING, text)
-        fields = {} if blocker is None else {"run_id": blocker.order.run_id, "step": blocker.order.step}
+        fields = {} if blocker is None else attempt_fields(blocker.order.attempt_key)
         _log.warning("%s", text, extra=fields)
 
 

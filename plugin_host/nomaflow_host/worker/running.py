@@ -21,6 +21,7 @@ from nomaflow_host.worker.progress import ProgressReporter
 from nomaflow_host.worker.scope import CURRENT, AttemptScope
 from nomaflow_host.worker.signals import interrupt_thread
 from nomaflow_host.worker.usage import Usage
+from nomaflow_telemetry.tracing import attach
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,6 +65,8 @@ class AttemptRun:
         self.scope = AttemptScope(order=order, slot=slot, level=level, emitter=services.emitter)
         self._context = contextvars.copy_context()
         self._context.run(CURRENT.set, self.scope)
+        if order.traceparent:
+            self._context.run(attach, order.traceparent)
         self._progress = ProgressReporter(loop=services.loop, send=services.send, slot=slot)
 
     async def run(self) -> None:

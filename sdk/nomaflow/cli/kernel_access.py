@@ -22,6 +22,7 @@ from nomaflow.client import (
     read_token,
     split_addresses,
 )
+from nomaflow_telemetry.tracing import trace_globally
 
 if TYPE_CHECKING:
     from nomaflow.cli.invocation import Invocation
@@ -102,7 +103,7 @@ async def _talk(
 ) -> R:
     with quiet_grpc():
         from nomaflow.client import KernelClient
-
+    trace_globally("nomaflow-cli", os.environ)
     client = KernelClient(
         address_source(invocation),
         ca=invocation.ca,

@@ -90,17 +90,26 @@ class Connection:
         """Close every channel. Closing twice is legal."""
         await self._channels.close()
 
-    async def call(self, method: str, request: Message, *, timeout: float) -> Any:  # noqa: ASYNC109  # gRPC's own deadline
+    async def call(
+        self,
+        method: str,
+        request: Message,
+        *,
+        timeout: float,  # noqa: ASYNC109  # gRPC's own deadline
+        traceparent: str = "",
+    ) -> Any:
         """Send one request and return the reply; the request must be one that may be sent again.
 
         :param timeout: seconds for each try
+        :param traceparent: the caller's place in a trace; empty for none
         :raises ClientError: when the kernel refuses, fails, or does not answer after the retries
         """
         trial = _Trial(self)
         while True:
             try:
                 async with self._channel(trial) as channel:
-                    reply = await getattr(channel.stub, method)(request, timeout=timeout, metadata=self._metadata())
+                    metadata = self._metadata(traceparent)
+                    reply = await getattr(channel.stub, method)(request, timeout=timeout, metadata=metadata)
             except (grpc.aio.AioRpcError, KernelUnreachable) as error:
                 await trial.failed(error)
             else:
@@ -148,9 +157,10 @@ class Connection:
         trial.address = self._route.address()
         return self._channels.to(trial.address)
 
-    def _metadata(self) -> tuple[tuple[str, str], ...]:
+    def _metadata(self, traceparent: str = "") -> tuple[tuple[str, str], ...]:
         token = self._source.token()
-        return (("authorization", f"Bearer {token}"),) if token else ()
+        trace = (("traceparent", traceparent),) if traceparent else ()
+        return (("authorization", f"Bearer {token}"), *trace) if token else trace
 
     def note_answer(self) -> None:
         """Remember that the kernel has answered, and say so where it had been away."""

@@ -20,6 +20,7 @@ from nomaflow.client.requests import (
     timestamp,
     to_json_bytes,
 )
+from nomaflow.client.tracing import trigger_span
 from nomaflow_api.v1 import kernel_service_pb2 as service
 
 __all__ = ["KernelClient"]
@@ -91,12 +92,15 @@ class KernelClient:
     async def trigger(self, order: TriggerOrder | str) -> values.Triggered:
         """Start one run, of a job's id or as an order says. Returns once the run is durable."""
         order = TriggerOrder(job_id=order) if isinstance(order, str) else order
-        return decoding.triggered(await self._write("TriggerRun", order.to_request(default_by=self._by)))
+        request = order.to_request(default_by=self._by)
+        with trigger_span(f"trigger {order.job_id}") as traceparent:
+            return decoding.triggered(await self._write("TriggerRun", request, traceparent))
 
     async def trigger_many(self, orders: Iterable[TriggerOrder]) -> list[values.Triggered | values.TriggerRefusal]:
         """Start at most 1,000 runs in one call; the answers are in the order of the orders."""
         request = service.TriggerRunsRequest(requests=[order.to_request(default_by=self._by) for order in orders])
-        reply: service.TriggerRunsResponse = await self._write("TriggerRuns", request)
+        with trigger_span(f"trigger {len(request.requests)} runs") as traceparent:
+            reply: service.TriggerRunsResponse = await self._write("TriggerRuns", request, traceparent)
         return [_item(item) for item in reply.items]
 
     async def cancel(self, run_id: str, *, why: str = "") -> values.RunView:
@@ -124,7 +128,8 @@ class KernelClient:
             request_id=request_id or new_request_id(),
             by=self._by,
         )
-        reply: service.ReplayRunResponse = await self._write("ReplayRun", request)
+        with trigger_span(f"replay {run_id}") as traceparent:
+            reply: service.ReplayRunResponse = await self._write("ReplayRun", request, traceparent)
         return reply.run_id
 
     async def get_run(self, run_id: str) -> values.RunView:
@@ -329,8 +334,8 @@ class KernelClient:
     async def _read(self, method: str, request: Any) -> Any:
         return await self._connection.call(method, request, timeout=_READ_SECONDS)
 
-    async def _write(self, method: str, request: Any) -> Any:
-        return await self._connection.call(method, request, timeout=_WRITE_SECONDS)
+    async def _write(self, method: str, request: Any, traceparent: str = "") -> Any:
+        return await self._connection.call(method, request, timeout=_WRITE_SECONDS, traceparent=traceparent)
 
 
 def _item(item: service.TriggerRunsItem) -> values.Triggered | values.TriggerRefusal:

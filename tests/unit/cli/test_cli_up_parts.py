@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from nomaflow.cli.commands.parts import _next_port
 from nomaflow.cli.up import Part, PartFailed, PartNotice
 
 PATIENCE = 15.0
@@ -173,3 +174,18 @@ def test_a_part_does_not_outlive_whoever_started_it(tmp_path: Path) -> None:
         assert ended
     finally:
         subprocess.run(["kill", "-9", str(pid)], check=False, capture_output=True)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "host"),
+    [
+        ("127.0.0.1:9464", "127.0.0.1:9465"),
+        ("[::1]:1", "[::1]:2"),
+        ("127.0.0.1:0", "127.0.0.1:0"),
+        ("x", "x"),
+        ("", ""),
+    ],
+)
+def test_the_host_s_metrics_are_at_the_next_port(kernel: str, host: str) -> None:
+    """A free port stays one, and what is malformed is left for the kernel to refuse."""
+    assert _next_port(kernel) == host

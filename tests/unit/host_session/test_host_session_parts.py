@@ -1,11 +1,8 @@
-"""The parts of a session that need no connection: encoding, back-off, addresses, clocks, failures, the log."""
+"""The parts of a session that need no connection: encoding, back-off, addresses, clocks, failures."""
 
 from __future__ import annotations
 
 import asyncio
-import io
-import json
-import logging
 from pathlib import Path
 
 import grpc
@@ -15,7 +12,6 @@ import pytest
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
 from nomaflow_api.v1 import run_pb2
 from nomaflow_host.attempts import Finished, FinishedState, LogChunk, Progress, Started
-from nomaflow_host.logs import setup_logging
 from nomaflow_host.outbox import Batch, BatchGroup
 from nomaflow_host.session import AddressSource, encode_event, is_unix
 from nomaflow_host.session.backoff import Backoff
@@ -164,23 +160,3 @@ def test_a_connection_that_failed_is_said_shortly() -> None:
     )
     error = grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, grpc.aio.Metadata(), grpc.aio.Metadata(), text)
     assert str(CallFailure.of(error)) == "UNAVAILABLE: nothing answers there (no such file or directory)"
-
-
-@pytest.mark.parametrize("form", ["text", "json"])
-def test_the_log_names_the_attempt(form: str) -> None:
-    """As a field behind the line, or as a key."""
-    stream = io.StringIO()
-    root = logging.getLogger()
-    before, level = root.handlers[:], root.level
-    root.handlers.clear()
-    try:
-        setup_logging(level="INFO", form=form, stream=stream)
-        logging.getLogger("nomaflow_host.session").warning("gone: %s", "x", extra={"attempt": "r/s/1"})
-    finally:
-        root.handlers[:] = before
-        root.setLevel(level)
-    line = stream.getvalue().strip()
-    if form == "json":
-        assert json.loads(line)["attempt"] == "r/s/1"
-    else:
-        assert line.endswith("WARNING session: gone: x  attempt=r/s/1")

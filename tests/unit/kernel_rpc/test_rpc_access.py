@@ -159,3 +159,14 @@ def test_the_documentation_names_every_method() -> None:
     text = (Path(nomaflow_kernel.__file__).parents[2] / "docs" / "grpc_api.md").read_text()
     names = [method.name for service in OURS for method in service.methods]
     assert [name for name in names if f"`{name}`" not in text] == []
+
+
+def test_a_reload_reads_the_tokens_at_once(tmp_path: Path) -> None:
+    """Calls look at most every two seconds; who replaced a token and asks for a reload need not wait."""
+    access = AccessControl(tokens=Tokens.load(tmp_path), renew=lambda: Tokens.load(tmp_path))
+    old, new = (tmp_path / "token").read_text().strip(), "n" * 40
+    assert access.identify("ipv4:127.0.0.1:1", f"Bearer {old}").role is Role.CLIENT
+    (tmp_path / "token").write_text(new)
+    access.renew()
+    assert access.identify("ipv4:127.0.0.1:1", f"Bearer {new}").role is Role.CLIENT
+    assert access.identify("ipv4:127.0.0.1:1", f"Bearer {old}").role is Role.ANYONE

@@ -64,14 +64,22 @@ def up(
     name: Annotated[str, typer.Option("--name", help="The host's name; default that of nomaflow.toml.")] = "",
     ca: CaOption = None,
     watch: Annotated[bool, typer.Option("--watch", help="Reload the host's code whenever a file is saved.")] = False,
+    log_format: Annotated[str, typer.Option("--log-format", help="Of the parts' log files: text or json.")] = "",
+    metrics: Annotated[
+        str, typer.Option("--metrics", help="127.0.0.1:PORT for the kernel's metrics; the host's are at the next port.")
+    ] = "",
 ) -> None:
     """Run a project's kernel and host in the foreground; Ctrl-C drains and stops them."""
     require_extra("kernel")
     require_extra("host")
     project = require_project(directory or invocation.project)
     _require_state_folder(project)
-    kernel_options = [*_given("--address", address), *_given("--store", store)]
-    host_options = [*_given("--name", name), *_given("--ca", str(ca or "")), *(["--watch"] if watch else [])]
+    both = _given("--log-format", log_format)
+    kernel_options = [*_given("--address", address), *_given("--store", store), *_given("--metrics", metrics), *both]
+    host_options = [
+        *_given("--name", name), *_given("--ca", str(ca or "")), *(["--watch"] if watch else []),
+        *_given("--metrics", _next_port(metrics)), *both,
+    ]  # fmt: skip
     asyncio.run(_up(project, kernel_options, host_options, ca=ca, as_json=invocation.as_json))
 
 
@@ -93,6 +101,14 @@ def _require_state_folder(project: Path) -> None:
             reason="UNWRITABLE",
             fix="run it as the user whom the project belongs to",
         )
+
+
+def _next_port(address: str) -> str:
+    """Return the address of the host's metrics beside the kernel's. A malformed one is the kernel's to refuse."""
+    place, _, port = address.rpartition(":")
+    if not port.isdecimal():
+        return address
+    return f"{place}:{int(port) + 1}" if int(port) else address
 
 
 def _given(option: str, value: str) -> list[str]:
@@ -119,6 +135,7 @@ async def _up(
         ca=ca,
         drain_seconds=_drain_seconds(project) + _DRAIN_MARGIN,
     )
+    loop.add_signal_handler(signal.SIGUSR1, supervisor.pass_on, signal.SIGUSR1)
     try:
         if await _started(supervisor.start(), signals):
             await supervisor.run_until(signals)

@@ -133,7 +133,7 @@ class ProjectSupervisor:
         return ready
 
     async def run_until(self, stop: asyncio.Queue[signal.Signals]) -> None:
-        """Show events until a signal comes or a part fails; SIGHUP reloads the host.
+        """Show events until a signal comes or a part fails; SIGHUP is passed on.
 
         :raises PartFailed: when a part ends and starting it again would not help
         """
@@ -146,7 +146,12 @@ class ProjectSupervisor:
                 await self.failed
             if asked.result() is not signal.SIGHUP:
                 return
-            self.host.signal(signal.SIGHUP)
+            self.pass_on(signal.SIGHUP)
+
+    def pass_on(self, number: signal.Signals) -> None:
+        """Send a signal to both parts, those that run."""
+        for part in (self.kernel, self.host):
+            part.signal(number)
 
     async def stop(self, again: asyncio.Queue[signal.Signals] | None = None) -> None:
         """Drain the host, then stop the kernel; a signal in ``again`` makes it faster. Stopping twice is legal."""

@@ -24,6 +24,8 @@ def main(arguments: Sequence[str]) -> None:
         prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
     if os.getppid() != parent:
         return  # The parent died before the signal was set: nobody wants the program any more.
+    for number in (signal.SIGHUP, signal.SIGUSR1):  # until the program handles them itself
+        signal.signal(number, signal.SIG_IGN)
     os.execv(command[0], command)  # noqa: S606  # no shell is wanted
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from nomaflow_api.service_manager import ServiceManager
+from nomaflow_telemetry.service_manager import ServiceManager
 from notify_socket import NotifySocket
 
 

@@ -1,0 +1,10 @@
+"""What a kernel tells of itself while it works: its state on request, metrics and traces. It only looks."""
+
+from __future__ import annotations
+
+from nomaflow_kernel.observing.commits import CommitLog
+from nomaflow_kernel.observing.metrics import KERNEL_METRICS
+from nomaflow_kernel.observing.observation import KernelView, Observation
+from nomaflow_kernel.observing.state_dump import kernel_state
+
+__all__ = ["KERNEL_METRICS", "CommitLog", "KernelView", "Observation", "kernel_state"]

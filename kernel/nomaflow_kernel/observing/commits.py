@@ -1,0 +1,37 @@
+"""The newest commits, for whoever asks what the kernel was doing."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from nomaflow_kernel.domain.transitions import Transition
+from nomaflow_kernel.ports import ApplyResult
+
+__all__ = ["Commit", "CommitLog"]
+
+_KEPT = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """One commit of the engine: when it was done, how long it took, how many transitions it held."""
+
+    at: float
+    seconds: float
+    transitions: int
+
+
+class CommitLog:
+    """Remembers the last twenty commits. A ``CommitObserver`` of the store."""
+
+    def __init__(self) -> None:
+        self.newest: deque[Commit] = deque(maxlen=_KEPT)
+        self.count = 0
+
+    def applied(self, transitions: Sequence[Transition], result: ApplyResult, *, seconds: float) -> None:
+        """Take note of a commit."""
+        self.count += 1
+        self.newest.append(Commit(time.time(), seconds, len(transitions)))

@@ -1,0 +1,212 @@
+"""A kernel's metrics: counters that commits feed, and what is read of the kernel at each scrape.
+
+No label has the name of a job: there may be thousands, they come and go with what teams deploy, and each would be a
+time series for every state. Hosts are as few as teams. Who wants figures by job reads the history, or the events.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections import Counter
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from typing import Any
+
+from nomaflow_kernel.domain.hosting import InstanceStatus
+from nomaflow_kernel.domain.records import EventRecord, TriggerKind
+from nomaflow_kernel.domain.states import ATTEMPT_TERMINAL, RUN_TERMINAL, AttemptState
+from nomaflow_kernel.domain.transitions import AppendLog, QueueRun, StartRun, Transition
+from nomaflow_kernel.observing.view import KernelView
+from nomaflow_kernel.ports import ApplyResult
+from nomaflow_telemetry.metrics import LATENCY_BUCKETS, LONG_BUCKETS, SIZE_BUCKETS, Histogram, Metric, Reading
+
+__all__ = ["KERNEL_METRICS", "KernelMetrics"]
+
+_HOST_STATES = ("ATTACHED", "DRAINING", "DETACHED", "UNREACHABLE")
+
+KERNEL_METRICS = (
+    Metric(name="nomaflow_kernel_info", kind="gauge", labels=("version", "python"), help="1, for its labels."),
+    Metric(name="nomaflow_leader", kind="gauge", help="1 while this kernel leads, 0 while it stands by."),
+    Metric(name="nomaflow_epoch", kind="gauge", help="The epoch it leads with; 0 while it stands by."),
+    Metric(name="nomaflow_runs", kind="gauge", labels=("state",), help="Runs that are not terminal."),
+    Metric(name="nomaflow_runs_triggered_total", kind="counter", labels=("trigger",), help="Runs queued, by trigger."),
+    Metric(name="nomaflow_runs_finished_total", kind="counter", labels=("state",), help="Runs that became terminal."),
+    Metric(name="nomaflow_attempts", kind="gauge", labels=("state",), help="Attempts in hand."),
+    Metric(
+        name="nomaflow_attempts_finished_total", kind="counter", labels=("state",), help="Attempts become terminal."
+    ),
+    Metric(name="nomaflow_queue_depth", kind="gauge", labels=("host",), help="QUEUED runs, by the host they wait for."),
+    Metric(name="nomaflow_schedules", kind="gauge", help="Schedules that have a next fire."),
+    Metric(
+        name="nomaflow_schedule_lag_seconds",
+        kind="histogram",
+        unit="seconds",
+        help="From the instant a schedule names until its run is durable.",
+    ),
+    Metric(
+        name="nomaflow_dispatch_latency_seconds",
+        kind="histogram",
+        unit="seconds",
+        help="From the queueing of a run until its first step is sent to a host.",
+    ),
+    Metric(
+        name="nomaflow_commit_latency_seconds",
+        kind="histogram",
+        unit="seconds",
+        help="From handing a batch to the store until it is durable.",
+    ),
+    Metric(name="nomaflow_commit_operations", kind="histogram", help="Changes of runs and attempts in a commit."),
+    Metric(name="nomaflow_commit_failures_total", kind="counter", help="Commits of the engine that failed."),
+    Metric(name="nomaflow_store_waiting", kind="gauge", help="Operations that wait for the store's writer."),
+    Metric(name="nomaflow_log_lines_total", kind="counter", help="Lines of runs' logs taken in."),
+    Metric(name="nomaflow_log_bytes_total", kind="counter", unit="bytes", help="Their size as stored, compressed."),
+    Metric(name="nomaflow_hosts", kind="gauge", labels=("state",), help="Instances of hosts."),
+    Metric(name="nomaflow_host_attempts", kind="gauge", labels=("host",), help="Attempts that its instances hold."),
+    Metric(
+        name="nomaflow_host_workers", kind="gauge", labels=("host", "kind"), help="Its worker processes, by heartbeats."
+    ),
+    Metric(
+        name="nomaflow_host_spill_bytes", kind="gauge", unit="bytes", labels=("host",),
+        help="Reports that its instances keep in files, by heartbeats.",
+    ),
+    Metric(name="nomaflow_timers", kind="gauge", help="Timers of the engine."),
+    Metric(name="nomaflow_engine_turns", kind="gauge", help="Inputs that wait for the engine's loop."),
+    Metric(name="nomaflow_watchers", kind="gauge", help="Streams that wait for events."),
+)  # fmt: skip
+
+
+class KernelMetrics:
+    """Counts over the life of the process, through every term in which the kernel leads. A ``CommitObserver``."""
+
+    def __init__(self) -> None:
+        self._triggered: Counter[str] = Counter()
+        self._runs: Counter[str] = Counter()
+        self._attempts: Counter[str] = Counter()
+        self._log_lines = 0
+        self._log_bytes = 0
+        self._failures = 0
+        self._lag = Histogram(LONG_BUCKETS)
+        self._dispatch = Histogram(LONG_BUCKETS)
+        self._commit = Histogram(LATENCY_BUCKETS)
+        self._operations = Histogram(SIZE_BUCKETS)
+        self._queued_at: Callable[[str], int | None] = lambda _: None
+        self._of_transition: dict[type, Callable[[Any, float], None]] = {
+            AppendLog: self._logged,
+            QueueRun: self._fired,
+            StartRun: self._started,
+        }
+        self._of_event: dict[str, Callable[[EventRecord], None]] = {
+            "run.queued": self._queued,
+            "run.finished": self._run_ended,
+            "attempt.finished": self._attempt_ended,
+        }
+
+    def begin(self, view: KernelView) -> None:
+        """Count for a kernel that begins to lead."""
+        self._queued_at = view.engine.queued_at_us
+
+    def failed(self) -> None:
+        """Count a commit that failed."""
+        self._failures += 1
+
+    def applied(self, transitions: Sequence[Transition], result: ApplyResult, *, seconds: float) -> None:
+        """Count what a commit has done."""
+        self._commit.observe(seconds)
+        self._operations.observe(len(transitions))
+        for index, transition in enumerate(transitions):
+            note = self._of_transition.get(type(transition))
+            if note is not None and index not in result.lost:
+                note(transition, seconds)
+        for event in result.events:
+            count = self._of_event.get(event.kind)
+            if count is not None:
+                count(event)
+
+    def _logged(self, change: AppendLog, _seconds: float) -> None:
+        self._log_lines += change.chunk.line_count
+        self._log_bytes += len(change.chunk.body)
+
+    def _fired(self, change: QueueRun, seconds: float) -> None:
+        run = change.run
+        if run.trigger.kind is TriggerKind.CRON and run.state not in RUN_TERMINAL:
+            self._lag.observe((run.queued_at_us - run.trigger.at_us) / 1e6 + seconds)
+
+    def _started(self, change: StartRun, seconds: float) -> None:
+        queued_at = self._queued_at(change.run_id)
+        if queued_at is not None:  # else it has ended already: it had nothing to do
+            self._dispatch.observe((change.at_us - queued_at) / 1e6 + seconds)
+
+    def _queued(self, event: EventRecord) -> None:
+        self._triggered[str(event.data["trigger"])] += 1
+
+    def _run_ended(self, event: EventRecord) -> None:
+        self._runs[event.state] += 1
+
+    def _attempt_ended(self, event: EventRecord) -> None:
+        self._attempts[event.state] += 1
+
+    def reading(self, view: KernelView | None, *, waiting_writes: int) -> Reading:
+        """Return what every metric of ``KERNEL_METRICS`` reads now. Called on the event loop."""
+        return {
+            "nomaflow_kernel_info": {(version("nomaflow"), platform.python_version()): 1},
+            "nomaflow_leader": {(): view is not None},
+            "nomaflow_epoch": {(): 0 if view is None else view.info.epoch},
+            "nomaflow_runs_triggered_total": {(str(kind),): self._triggered[kind] for kind in TriggerKind},
+            "nomaflow_runs_finished_total": {(str(state),): self._runs[state] for state in RUN_TERMINAL},
+            "nomaflow_attempts_finished_total": {(str(state),): self._attempts[state] for state in ATTEMPT_TERMINAL},
+            "nomaflow_schedule_lag_seconds": self._lag.copy(),
+            "nomaflow_dispatch_latency_seconds": self._dispatch.copy(),
+            "nomaflow_commit_latency_seconds": self._commit.copy(),
+            "nomaflow_commit_operations": self._operations.copy(),
+            "nomaflow_commit_failures_total": {(): self._failures},
+            "nomaflow_store_waiting": {(): waiting_writes},
+            "nomaflow_log_lines_total": {(): self._log_lines},
+            "nomaflow_log_bytes_total": {(): self._log_bytes},
+            **_held(view),
+        }
+
+
+def _held(view: KernelView | None) -> Reading:
+    """Return the gauges of what a kernel holds; one that stands by holds nothing, and has no series of them."""
+    names = (
+        "nomaflow_runs", "nomaflow_attempts", "nomaflow_queue_depth", "nomaflow_schedules", "nomaflow_hosts",
+        "nomaflow_host_attempts", "nomaflow_host_workers", "nomaflow_host_spill_bytes", "nomaflow_timers",
+        "nomaflow_engine_turns", "nomaflow_watchers",
+    )  # fmt: skip
+    if view is None:
+        return {name: {} for name in names}
+    seen = view.engine.overview()
+    states = Counter(each.state for each in seen.instances)
+    attached = [each for each in seen.instances if each.state in ("ATTACHED", "DRAINING")]
+    return {
+        "nomaflow_runs": {("QUEUED",): sum(seen.queued.values()), ("RUNNING",): seen.running},
+        "nomaflow_attempts": {
+            (str(state),): seen.attempts.get(state, 0) for state in AttemptState if state not in ATTEMPT_TERMINAL
+        },
+        "nomaflow_queue_depth": {(host,): count for host, count in seen.queued.items()},
+        "nomaflow_schedules": {(): len(view.scheduler)},
+        "nomaflow_hosts": {(state,): states[state] for state in _HOST_STATES},
+        "nomaflow_host_attempts": _by_host(seen.instances, lambda each: each.running),
+        "nomaflow_host_workers": _workers(attached),
+        "nomaflow_host_spill_bytes": _by_host(attached, lambda each: each.heartbeat.spilled_bytes),
+        "nomaflow_timers": {(): seen.timers},
+        "nomaflow_engine_turns": {(): seen.turns},
+        "nomaflow_watchers": {(): view.feed.watcher_count},
+    }
+
+
+def _workers(instances: Sequence[InstanceStatus]) -> dict[tuple[str, ...], float]:
+    counts: Counter[tuple[str, ...]] = Counter()
+    for each in instances:
+        for worker in each.heartbeat.workers or ():
+            counts[(each.hello.host, "exclusive" if worker.exclusive else "shared")] += 1
+    return dict(counts)
+
+
+def _by_host(
+    instances: Sequence[InstanceStatus], value: Callable[[InstanceStatus], int]
+) -> dict[tuple[str, ...], float]:
+    sums: Counter[tuple[str, ...]] = Counter()
+    for each in instances:
+        sums[(each.hello.host,)] += value(each)
+    return dict(sums)

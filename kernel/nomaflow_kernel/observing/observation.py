@@ -1,0 +1,109 @@
+"""All that looks at a kernel's process, over every term in which it leads."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import Any
+
+from nomaflow_kernel.domain.records import RunRecord
+from nomaflow_kernel.domain.transitions import Transition
+from nomaflow_kernel.observing.commits import CommitLog
+from nomaflow_kernel.observing.metrics import KERNEL_METRICS, KernelMetrics
+from nomaflow_kernel.observing.state_dump import kernel_state
+from nomaflow_kernel.observing.tracing import RunTracer
+from nomaflow_kernel.observing.view import KernelView
+from nomaflow_kernel.ports import ApplyResult, CommitObserver
+from nomaflow_kernel.store import SqlStore
+from nomaflow_telemetry.endpoint import MetricsEndpoint
+from nomaflow_telemetry.metrics import Reading
+from nomaflow_telemetry.process_log import write_state
+from nomaflow_telemetry.tracing import Tracing
+
+__all__ = ["KernelView", "Observation"]
+
+
+class Observation:
+    """Knows what to look at, and tells of it when asked. A ``CommitObserver`` of the store.
+
+    :param metrics_address: where metrics are served; empty for nowhere
+    :param environ: its OTEL_* variables ask for traces
+    :raises MetricsAddressRefused: where they must not be served there, or cannot be
+    """
+
+    def __init__(self, *, metrics_address: str = "", environ: Mapping[str, str]) -> None:
+        self._commits = CommitLog()
+        self._observers: list[CommitObserver] = [self._commits]
+        self._metrics: KernelMetrics | None = None
+        self._endpoint: MetricsEndpoint | None = None
+        self._view: KernelView | None = None
+        self._store: SqlStore | None = None
+        self._tracing = Tracing.start("nomaflow-kernel", environ)
+        self._tracer: RunTracer | None = None
+        if self._tracing is not None:
+            self._tracer = RunTracer(self._tracing)
+            self._observers.append(self._tracer)
+        if metrics_address:
+            self._metrics = KernelMetrics()
+            self._observers.append(self._metrics)
+            self._endpoint = MetricsEndpoint(address=metrics_address, metrics=KERNEL_METRICS, read=self._reading)
+
+    @contextlib.asynccontextmanager
+    async def served(self) -> AsyncIterator[None]:
+        """Serve the metrics for as long as this is entered, and export what is left of traces at the end.
+
+        :raises MetricsAddressTaken: where somebody else listens there
+        """
+        if self._endpoint is not None:
+            self._endpoint.start()
+        try:
+            yield
+        finally:
+            if self._endpoint is not None:
+                await self._endpoint.stop()
+            if self._tracing is not None:
+                await self._tracing.close()
+
+    @property
+    def traceparent(self) -> Callable[[RunRecord], str] | None:
+        """What says under which trace context a run goes on; None where this kernel does not trace."""
+        return None if self._tracer is None else self._tracer.traceparent
+
+    def applied(self, transitions: Sequence[Transition], result: ApplyResult, *, seconds: float) -> None:
+        """Pass a commit on to all who look at commits."""
+        for observer in self._observers:
+            observer.applied(transitions, result, seconds=seconds)
+
+    def commit_failed(self) -> None:
+        """Take note of a commit of the engine that failed."""
+        if self._metrics is not None:
+            self._metrics.failed()
+
+    def begin(self, store: SqlStore, view: KernelView) -> None:
+        """Look at a kernel that begins to lead."""
+        if self._tracer is not None:
+            self._tracer.begin(store)
+        self._store, self._view = store, view
+        if self._metrics is not None:
+            self._metrics.begin(view)
+
+    async def end(self) -> None:
+        """Look at nothing: the kernel no longer leads. Doing it twice is legal."""
+        if self._tracer is not None:
+            await self._tracer.end()
+        self._store = self._view = None
+
+    def dump(self) -> None:
+        """Write the state into the process's log."""
+        write_state(self.state())
+
+    def state(self) -> dict[str, Any]:
+        """Return the state of the kernel, JSON-ready."""
+        return kernel_state(self._view, commits=self._commits, waiting_writes=self._waiting())
+
+    def _reading(self) -> Reading:
+        assert self._metrics is not None
+        return self._metrics.reading(self._view, waiting_writes=self._waiting())
+
+    def _waiting(self) -> int:
+        return 0 if self._store is None else self._store.waiting

@@ -1,0 +1,102 @@
+"""The state of a kernel as one JSON-ready object: counts, and of lists only the first few."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+from collections.abc import Mapping
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from nomaflow_kernel.domain.hosting import InstanceStatus
+from nomaflow_kernel.observing.commits import CommitLog
+from nomaflow_kernel.runs.active import ActiveRun
+from nomaflow_telemetry.stacks import process_stacks
+
+if TYPE_CHECKING:
+    from nomaflow_kernel.observing.view import KernelView
+
+__all__ = ["kernel_state"]
+
+_RUNS = 20
+_HOSTS = 100
+
+
+def kernel_state(view: KernelView | None, *, commits: CommitLog, waiting_writes: int) -> dict[str, Any]:
+    """Return the state of a kernel.
+
+    :param view: None while it does not lead
+    :param waiting_writes: operations in front of the store's writer
+    """
+    state: dict[str, Any] = {"part": "kernel", "pid": os.getpid(), "leader": view is not None}
+    if view is not None:
+        state |= _leading(view)
+    state["store"] = {
+        "waiting": waiting_writes,
+        "commits": commits.count,
+        "last_commits": [
+            {"at": _instant(each.at), "seconds": round(each.seconds, 6), "transitions": each.transitions}
+            for each in commits.newest
+        ],
+    }
+    return state | process_stacks()
+
+
+def _leading(view: KernelView) -> dict[str, Any]:
+    seen = view.engine.overview()
+    next_fire = view.scheduler.next_due_us()
+    return {
+        "epoch": view.info.epoch,
+        "store_kind": view.info.kind,
+        "runs": {"QUEUED": sum(seen.queued.values()), "RUNNING": seen.running},
+        "attempts": dict(seen.attempts),
+        "queues": _most(seen.queued),
+        "oldest_running": [_run(run) for run in view.engine.oldest_running(_RUNS)],
+        "engine": {"turns_waiting": seen.turns, "rebuilt": seen.rebuilt, "pauses": seen.pauses},
+        "timers": {"count": seen.timers, "next_in_seconds": seen.next_timer_seconds},
+        "schedules": {"count": len(view.scheduler), "next": None if next_fire is None else _instant(next_fire / 1e6)},
+        "hosts": [_instance(each) for each in islice(seen.instances, _HOSTS)],
+        "instances": len(seen.instances),
+        "sessions": view.sessions.queued_commands(_HOSTS),
+        "events": {"last_seq": view.feed.last_seq, "watchers": view.feed.watcher_count},
+    }
+
+
+def _most(queued: Mapping[str, int]) -> dict[str, int]:
+    return dict(sorted(queued.items(), key=lambda item: -item[1])[:_HOSTS])
+
+
+def _run(run: ActiveRun) -> dict[str, Any]:
+    current = run.current
+    return {
+        "run_id": run.run_id,
+        "job_id": run.job_id,
+        "host": run.host,
+        "started_at": _instant(run.started_at_us / 1e6),
+        "step": None if current is None else current.step.name,
+        "attempt": None if current is None else current.number,
+        "state": None if current is None else str(current.state),
+        "cancel_requested": run.cancel is not None,
+    }
+
+
+def _instance(status: InstanceStatus) -> dict[str, Any]:
+    hello, beat = status.hello, status.heartbeat
+    return {
+        "host": hello.host,
+        "incarnation": hello.incarnation,
+        "machine": hello.machine,
+        "pid": hello.pid,
+        "state": status.state,
+        "last_heartbeat": _instant(status.last_heartbeat_us / 1e6),
+        "attempts": status.running,
+        "workers": len(beat.workers or ()),
+        "generation": beat.generation or hello.generation,
+        "spilled_bytes": beat.spilled_bytes,
+        "saturated": beat.saturated,
+        "draining": beat.draining,
+    }
+
+
+def _instant(seconds: float) -> str:
+    return dt.datetime.fromtimestamp(seconds, tz=dt.UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -1,0 +1,118 @@
+"""The spans of runs: read from the history once a run has ended, so that a restart in between loses nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Sequence
+
+from nomaflow_kernel.domain.records import RunRecord
+from nomaflow_kernel.domain.states import RunState
+from nomaflow_kernel.domain.transitions import Transition
+from nomaflow_kernel.ports import ApplyResult, Store
+from nomaflow_kernel.store.errors import StoreError
+from nomaflow_telemetry.trace_context import TraceContext, span_id_of, trace_id_of
+from nomaflow_telemetry.tracing import SpanRecord, Tracing
+
+__all__ = ["RunTracer"]
+
+_LOG = logging.getLogger(__name__)
+_WAITING = 10_000
+_TOGETHER = 100
+_LEAVE_SECONDS = 2.0
+
+
+class RunTracer:
+    """Exports the span of each run that has ended. A ``CommitObserver``."""
+
+    def __init__(self, tracing: Tracing) -> None:
+        self._tracing = tracing
+        self._ended: deque[str] = deque()
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._leaving = False
+        self._dropped = 0
+
+    def begin(self, store: Store) -> None:
+        """Begin: a kernel leads, with this store."""
+        self._ended.clear()
+        self._leaving = False
+        self._task = asyncio.create_task(self._run(store), name="traces")
+
+    async def end(self) -> None:
+        """Export what is left, within two seconds. Ending twice is legal."""
+        task, self._task = self._task, None
+        if task is None:
+            return
+        self._leaving = True
+        self._wake.set()
+        try:
+            async with asyncio.timeout(_LEAVE_SECONDS):
+                await task
+        except TimeoutError:
+            _LOG.warning("the store is not read in time; runs that ended last have no spans")
+
+    def applied(self, _transitions: Sequence[Transition], result: ApplyResult, *, seconds: float) -> None:
+        """Take note of the runs that have ended."""
+        before = len(self._ended)
+        for event in result.events:
+            if event.kind == "run.finished":
+                self._ended.append(event.run_id)
+        if len(self._ended) > before:
+            self._shorten()
+            self._wake.set()
+
+    def traceparent(self, run: RunRecord) -> str:
+        """Return the header of what happens in a run."""
+        return self._context(run).header
+
+    def _shorten(self) -> None:
+        """Give up the oldest where the store cannot be read as fast as runs end: traces are no history."""
+        while len(self._ended) > _WAITING:
+            self._ended.popleft()
+            self._dropped += 1
+            if self._dropped.bit_count() == 1:  # the first, the second, the fourth ...
+                _LOG.warning("runs end faster than their spans can be exported; %d have none", self._dropped)
+
+    def _context(self, run: RunRecord) -> TraceContext:
+        parent = TraceContext.parse(run.request.traceparent)
+        return self._tracing.context_below(parent, trace_id=trace_id_of(run.run_id), span_id=span_id_of(run.run_id))
+
+    async def _run(self, store: Store) -> None:
+        while self._ended or not self._leaving:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._ended:
+                some = [self._ended.popleft() for _ in range(min(_TOGETHER, len(self._ended)))]
+                try:
+                    found = await store.run_details(some)
+                except StoreError as error:
+                    _LOG.warning("the spans of %d runs are not exported: %s", len(some), error.message)
+                    continue
+                for detail in found:
+                    self._export(detail.run)
+
+    def _export(self, run: RunRecord) -> None:
+        parent = TraceContext.parse(run.request.traceparent)
+        failed = run.state is RunState.FAILED
+        why = run.error or (run.reason.message if run.reason else "") or "the run failed"
+        self._tracing.emit(
+            SpanRecord(
+                name=f"run {run.job_id}",
+                context=self._context(run),
+                parent_id="" if parent is None else parent.span_id,
+                start_us=run.queued_at_us,
+                end_us=run.finished_at_us or run.queued_at_us,
+                kind="CONSUMER",
+                attributes={
+                    "nomaflow.run_id": run.run_id,
+                    "nomaflow.job_id": run.job_id,
+                    "nomaflow.host": run.host,
+                    "nomaflow.trigger": str(run.trigger.kind),
+                    "nomaflow.state": str(run.state),
+                    "nomaflow.reason": "" if run.reason is None else run.reason.code,
+                },
+                error=why.partition("\n")[0][:500] if failed else "",
+            )
+        )

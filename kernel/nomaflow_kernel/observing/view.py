@@ -1,0 +1,24 @@
+"""The parts of a leading kernel that are looked at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nomaflow_kernel.feed import EventFeed
+from nomaflow_kernel.hosts import SessionRegistry
+from nomaflow_kernel.ports import StoreInfo
+from nomaflow_kernel.runs import Engine
+from nomaflow_kernel.scheduler import Scheduler
+
+__all__ = ["KernelView"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KernelView:
+    """What to look at, for one term of leadership."""
+
+    info: StoreInfo
+    engine: Engine
+    scheduler: Scheduler
+    sessions: SessionRegistry
+    feed: EventFeed

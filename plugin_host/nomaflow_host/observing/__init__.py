@@ -1,0 +1,9 @@
+"""What a host tells of itself while it works: its state on request, metrics and traces. It only looks."""
+
+from __future__ import annotations
+
+from nomaflow_host.observing.metrics import HOST_METRICS
+from nomaflow_host.observing.observation import HostObservation
+from nomaflow_host.observing.view import HostView
+
+__all__ = ["HOST_METRICS", "HostObservation", "HostView"]

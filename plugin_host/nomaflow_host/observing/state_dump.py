@@ -1,0 +1,45 @@
+"""The state of a host as one JSON-ready object: counts, and of lists only the first few."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+from itertools import islice
+from typing import Any
+
+from nomaflow_host.observing.view import HostView
+from nomaflow_telemetry.stacks import process_stacks
+
+__all__ = ["host_state"]
+
+_SHOWN = 200
+
+
+def host_state(view: HostView) -> dict[str, Any]:
+    """Return the state of a host."""
+    supervisor, session, outbox = view.supervisor, view.session, view.outbox
+    generation = supervisor.generation
+    workers, attempts = supervisor.workers(), supervisor.attempts()
+    return {
+        "part": "host",
+        "pid": os.getpid(),
+        "incarnation": view.identity.incarnation,
+        "session": {
+            "attached": session.attached.is_set(),
+            "kernel": session.address,
+            "epoch": session.epoch_seen,
+            "trouble": session.trouble,
+        },
+        "generation": None if generation is None else asdict(generation),
+        "reaper_pid": supervisor.reaper_identity[0],
+        "isolation_mechanism": supervisor.mechanism,
+        "workers": {"count": len(workers), "first": [asdict(each) for each in islice(workers, _SHOWN)]},
+        "attempts": {"count": len(attempts), "first": [asdict(each) for each in islice(attempts, _SHOWN)]},
+        "outbox": {
+            "attempts": outbox.attempts,
+            "memory_bytes": outbox.memory_bytes,
+            "spilled_bytes": outbox.spilled_bytes,
+            "saturated": outbox.saturated,
+        },
+        **process_stacks(),
+    }

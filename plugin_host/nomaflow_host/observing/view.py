@@ -1,0 +1,21 @@
+"""The parts of a host that are looked at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nomaflow_host.outbox import Outbox
+from nomaflow_host.session import HostIdentity, HostSession
+from nomaflow_host.supervisor import Supervisor
+
+__all__ = ["HostView"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HostView:
+    """What to look at."""
+
+    identity: HostIdentity
+    supervisor: Supervisor
+    session: HostSession
+    outbox: Outbox

@@ -1,0 +1,236 @@
+"""Serves metrics over HTTP to Prometheus, on loopback, from a thread of its own.
+
+A scrape asks the event loop for one reading, which is cheap; everything else is done in the scrape's own thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import ipaddress
+import logging
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from nomaflow_telemetry.metrics import Histogram, Metric, Reading
+
+__all__ = ["LOOP_LAG", "MetricsAddressRefused", "MetricsAddressTaken", "MetricsEndpoint", "read_metrics_address"]
+
+_LOG = logging.getLogger(__name__)
+_READ_SECONDS = 5.0
+_REQUEST_SECONDS = 10.0
+_AT_ONCE = 8
+
+LOOP_LAG = Metric(
+    name="nomaflow_loop_lag_seconds",
+    kind="gauge",
+    unit="seconds",
+    help="How long the event loop took to get to this scrape.",
+)
+
+
+class MetricsAddressRefused(Exception):
+    """Raised when metrics must not, or cannot, be served at all; the text says why and the way out."""
+
+
+class MetricsAddressTaken(Exception):
+    """Raised when the address cannot be listened on now."""
+
+
+def read_metrics_address(address: str) -> tuple[str, int]:
+    """Return host and port of an address on loopback.
+
+    :raises MetricsAddressRefused: where it is malformed, or can be reached from other machines
+    """
+    host, colon, port = address.rpartition(":")
+    if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > 65_535:
+        raise MetricsAddressRefused(
+            f"the metrics address {address!r} is not HOST:PORT on loopback; write 127.0.0.1:9464, say"
+        )
+    host = "127.0.0.1" if host == "localhost" else host.strip("[]")
+    try:
+        on_loopback = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        on_loopback = False
+    if not on_loopback:
+        raise MetricsAddressRefused(
+            f"the metrics address {address!r} can be reached from other machines, and metrics have no token, no TLS; "
+            f"serve them on 127.0.0.1:{port}, and have an agent or a TLS proxy on this machine scrape them"
+        )
+    return host, int(port)
+
+
+class MetricsEndpoint:
+    """The endpoint of a process.
+
+    :param metrics: those that it has, ``LOOP_LAG`` aside
+    :param read: reads them; called on the event loop
+    :raises MetricsAddressRefused: where the address must not be used, or the library is not installed
+    """
+
+    def __init__(self, *, address: str, metrics: Sequence[Metric], read: Callable[[], Reading]) -> None:
+        self._address = read_metrics_address(address)
+        self._metrics = (*metrics, LOOP_LAG)
+        self._read = read
+        self._server: ThreadingHTTPServer | None = None
+        self._thread: threading.Thread | None = None
+        try:
+            import prometheus_client
+        except ModuleNotFoundError:
+            raise MetricsAddressRefused(
+                "metrics need prometheus-client, which is not installed; pip install 'nomaflow[metrics]'"
+            ) from None
+        self._registry = prometheus_client.CollectorRegistry(auto_describe=False)
+        prometheus_client.ProcessCollector(registry=self._registry)
+        self._registry.register(self)
+
+    def start(self) -> str:
+        """Listen, for the running event loop; return the URL.
+
+        :raises MetricsAddressTaken: where somebody else does
+        """
+        self._loop = asyncio.get_running_loop()
+        host, port = self._address
+        server_class = _ServerOnIPv6 if ":" in host else _Server
+        try:
+            self._server = server_class((host, port), self._handler())
+        except OSError as error:
+            reason = (error.strerror or type(error).__name__).lower()
+            raise MetricsAddressTaken(f"cannot serve metrics on {host}:{port}: {reason}") from None
+        self._thread = threading.Thread(target=self._server.serve_forever, name="nomaflow-metrics", daemon=True)
+        self._thread.start()
+        shown = f"[{host}]" if ":" in host else host
+        url = f"http://{shown}:{self._server.server_port}/metrics"
+        _LOG.info("metrics on %s", url)
+        return url
+
+    async def stop(self) -> None:
+        """Stop listening. Stopping twice, or before the start, is legal."""
+        server, self._server = self._server, None
+        if server is not None:
+            # It may be in the midst of a scrape that waits for this very loop.
+            await asyncio.to_thread(server.shutdown)
+            server.server_close()
+
+    def collect(self) -> Iterator[Any]:
+        """Yield the families; called by the library, in the thread of a scrape.
+
+        :raises TimeoutError: where the event loop does not answer
+        """
+        from prometheus_client import core
+
+        makers = {"gauge": core.GaugeMetricFamily, "counter": core.CounterMetricFamily}
+        reading, lag = self._reading()
+        for metric in self._metrics:
+            found = {(): lag} if metric is LOOP_LAG else reading[metric.name]
+            if isinstance(found, Histogram):
+                yield core.HistogramMetricFamily(
+                    metric.name, metric.help, buckets=_cumulative(found), sum_value=found.total
+                )
+                continue
+            family: Any = makers[metric.kind](metric.name, metric.help, labels=metric.labels)
+            for labels, value in found.items():
+                family.add_metric(labels, value)
+            yield family
+
+    def scrape(self, accept: str) -> tuple[bytes, str]:
+        """Return what a scraper gets, and its content type.
+
+        :raises TimeoutError: where the event loop does not answer
+        """
+        from prometheus_client.exposition import choose_encoder
+
+        encode, content_type = choose_encoder(accept)
+        return encode(self._registry), content_type
+
+    def _reading(self) -> tuple[Reading, float]:
+        """Have the metrics read on the event loop, between two of its turns."""
+        answer: concurrent.futures.Future[tuple[Reading, float]] = concurrent.futures.Future()
+        asked = time.monotonic()
+
+        def read() -> None:
+            if answer.set_running_or_notify_cancel():
+                answer.set_result((self._read(), time.monotonic() - asked))
+
+        self._loop.call_soon_threadsafe(read)
+        try:
+            return answer.result(_READ_SECONDS)
+        except TimeoutError:
+            answer.cancel()
+            raise TimeoutError(f"the event loop did not answer within {_READ_SECONDS:g} s") from None
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        endpoint = self
+
+        class Handler(BaseHTTPRequestHandler):
+            """Answers GET /metrics."""
+
+            timeout = _REQUEST_SECONDS
+
+            def do_GET(self) -> None:
+                """Answer."""
+                if self.path.partition("?")[0] != "/metrics":
+                    self.send_error(404, explain="metrics are at /metrics")
+                    return
+                try:
+                    body, content_type = endpoint.scrape(self.headers.get("Accept", ""))
+                except (TimeoutError, RuntimeError) as error:  # RuntimeError: the loop is closed
+                    self.send_error(503, explain=str(error))
+                    return
+                self.send_response(200)
+                self.send_header("Content-Type", content_type)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, format: str, *arguments: object) -> None:
+                """Log requests at the lowest level."""
+                _LOG.debug(format, *arguments)
+
+        return Handler
+
+
+class _Server(ThreadingHTTPServer):
+    """Scrapes at most eight at a time, whoever asks: each is a thread, which holds up no end of the process."""
+
+    daemon_threads = True
+
+    def __init__(self, *arguments: Any) -> None:
+        self._slots = threading.BoundedSemaphore(_AT_ONCE)
+        super().__init__(*arguments)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Answer in a thread, or close the connection where there are enough."""
+        if self._slots.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Answer."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._slots.release()
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Pass over a scraper that went away; the library would print a traceback."""
+        _LOG.debug("a scrape by %s failed", client_address, exc_info=True)
+
+
+class _ServerOnIPv6(_Server):
+    """The same for ::1."""
+
+    address_family = socket.AF_INET6
+
+
+def _cumulative(histogram: Histogram) -> list[tuple[str, float]]:
+    total, buckets = 0, []
+    for bound, count in zip((*histogram.bounds, float("inf")), histogram.counts, strict=True):
+        total += count
+        buckets.append(("+Inf" if bound == float("inf") else f"{bound:g}", float(total)))
+    return buckets

@@ -1,0 +1,170 @@
+"""OpenTelemetry spans of this process, where the extra ``otel`` is installed and the OTEL_* variables ask for it.
+
+Our spans are made when they have ended, with ids that follow from keys; nothing is held while they are open.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from nomaflow_telemetry.trace_context import TraceContext
+
+__all__ = ["SpanRecord", "Tracing", "attach", "is_tracing_wanted", "trace_globally"]
+
+_LOG = logging.getLogger(__name__)
+_CLOSE_SECONDS = 3.0
+_ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SpanRecord:
+    """A span that has ended.
+
+    :param context: its own
+    :param parent_id: of the span above it; empty for the first of a trace
+    :param kind: ``INTERNAL`` or ``CONSUMER``
+    :param error: what went wrong; empty where nothing did
+    """
+
+    name: str
+    context: TraceContext
+    parent_id: str
+    start_us: int
+    end_us: int
+    kind: str = "INTERNAL"
+    attributes: Mapping[str, str | int | bool] = field(default_factory=dict)
+    error: str = ""
+
+
+def is_tracing_wanted(environ: Mapping[str, str]) -> bool:
+    """Return whether the variables of OpenTelemetry ask for traces: an endpoint, or an exporter by name."""
+    if environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
+        return False
+    exporter = environ.get("OTEL_TRACES_EXPORTER", "")
+    return exporter != "none" and bool(exporter or any(environ.get(name) for name in _ENDPOINTS))
+
+
+class Tracing:
+    """Exports spans, from a thread of the SDK's.
+
+    :param provider: of the SDK
+    :param ids: the provider's generator of ids
+    """
+
+    def __init__(self, *, provider: Any, ids: Any) -> None:
+        self._provider = provider
+        self._ids = ids
+        self._tracer = provider.get_tracer("nomaflow")
+
+    @classmethod
+    def start(cls, service: str, environ: Mapping[str, str]) -> Tracing | None:
+        """Return the tracing of this process; None where it is not asked for, or not installed.
+
+        :param service: its name, where OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES say none
+        """
+        if not is_tracing_wanted(environ):
+            return None
+        try:
+            from nomaflow_telemetry.otel_sdk import ChosenIds, make_provider
+        except ModuleNotFoundError as error:
+            _LOG.warning("no traces: %s is not installed; pip install 'nomaflow[otel]'", error.name)
+            return None
+        ids = ChosenIds()
+        provider = make_provider(service, environ, ids=ids)
+        return None if provider is None else cls(provider=provider, ids=ids)
+
+    def context_below(self, parent: TraceContext | None, *, trace_id: str, span_id: str) -> TraceContext:
+        """Return the context of a span below another one, or of the first of a trace: then the sampler decides.
+
+        :param trace_id: of the trace that it begins, where there is no parent
+        """
+        if parent is not None:
+            return TraceContext(parent.trace_id, span_id, parent.sampled)
+        decided = self._provider.sampler.should_sample(None, int(trace_id, 16), "run")
+        return TraceContext(trace_id, span_id, decided.decision.is_sampled())
+
+    def emit(self, span: SpanRecord) -> None:
+        """Export a span, unless its trace is not sampled."""
+        if not span.context.sampled:
+            return
+        from opentelemetry import trace
+
+        self._ids.choose(span.context)
+        above = TraceContext(span.context.trace_id, span.parent_id) if span.parent_id else None
+        made = self._tracer.start_span(
+            span.name,
+            context=_current_context(above),
+            kind=trace.SpanKind[span.kind],
+            attributes=dict(span.attributes),
+            start_time=span.start_us * 1000,
+        )
+        if span.error:
+            made.set_status(trace.StatusCode.ERROR, span.error)
+        made.end(end_time=max(span.start_us, span.end_us) * 1000)
+
+    async def close(self) -> None:
+        """Export what is left, within three seconds: nobody waits longer for a collector that does not answer."""
+        loop, done = asyncio.get_running_loop(), asyncio.Event()
+
+        def shut_down() -> None:
+            self._provider.shutdown()
+            with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+                loop.call_soon_threadsafe(done.set)
+
+        threading.Thread(target=shut_down, name="nomaflow-traces", daemon=True).start()
+        try:
+            async with asyncio.timeout(_CLOSE_SECONDS):
+                await done.wait()
+        except TimeoutError:
+            _LOG.warning("the last spans could not be exported within %g s", _CLOSE_SECONDS)
+
+
+def trace_globally(service: str, environ: Mapping[str, str]) -> None:
+    """Have OpenTelemetry's api of this process export its spans, where the variables ask for it; for programs of ours.
+
+    What is left is exported when the process ends.
+    """
+    if not is_tracing_wanted(environ):
+        return
+    try:
+        from opentelemetry import trace
+
+        from nomaflow_telemetry.otel_sdk import make_provider
+    except ModuleNotFoundError:
+        return
+    provider = make_provider(service, environ)
+    if provider is not None:
+        trace.set_tracer_provider(provider)
+
+
+def attach(traceparent: str) -> None:
+    """Make a span the current one of OpenTelemetry in this context, where its api is installed."""
+    parent = TraceContext.parse(traceparent)
+    if parent is None:
+        return
+    try:
+        from opentelemetry import context
+    except ModuleNotFoundError:
+        return
+    context.attach(_current_context(parent))
+
+
+def _current_context(parent: TraceContext | None) -> Any:
+    from opentelemetry import trace
+    from opentelemetry.context import Context
+
+    if parent is None:
+        return Context()
+    span = trace.SpanContext(
+        trace_id=int(parent.trace_id, 16),
+        span_id=int(parent.span_id, 16),
+        is_remote=True,
+        trace_flags=trace.TraceFlags(int(parent.sampled)),
+    )
+    return trace.set_span_in_context(trace.NonRecordingSpan(span), Context())

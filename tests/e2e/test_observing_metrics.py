@@ -1,0 +1,129 @@
+"""What real processes export is the table of docs/metrics.md, and counts what happened."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from prometheus_client import Metric
+from prometheus_client.parser import text_string_to_metric_families
+from scheduling_system import System, eventually, open_system
+
+from nomaflow_host.observing import HOST_METRICS
+from nomaflow_kernel.observing import KERNEL_METRICS
+from nomaflow_telemetry.endpoint import LOOP_LAG
+
+pytestmark = pytest.mark.e2e
+
+JOBS = """
+[[jobs]]
+id = "count"
+steps = [{ callable = "team.code:count" }]
+
+[[jobs]]
+id = "fail"
+steps = [{ callable = "team.code:fail" }]
+
+[[jobs]]
+id = "sleep"
+overlap = "queue"
+steps = [{ callable = "team.code:sleep" }]
+
+[[jobs]]
+id = "ticks"
+schedule = "* * * * * *"
+params = { }
+steps = [{ callable = "team.code:strict" }]
+"""
+
+
+@pytest.fixture
+def system(tmp_path: Path) -> Iterator[System]:
+    """Start a kernel and a host that serve metrics."""
+    for opened in open_system(tmp_path / "p"):
+        opened.write(JOBS)
+        settings = '[host]\nname = "team"\ndrain_seconds = 0.2\ncancel_grace_seconds = 0.2\nmetrics = "127.0.0.1:0"\n'
+        (opened.project / "nomaflow.toml").write_text(settings)
+        opened.start_kernel("--metrics", "127.0.0.1:0")
+        opened.start_host()
+        eventually(lambda opened=opened: len(opened.jobs()) == 4)
+        yield opened
+
+
+def scraped(system: System, part: str) -> dict[str, Metric]:
+    """Return the families that a part exports, by name."""
+    (url,) = re.findall(r"metrics on (http://127\.0\.0\.1:\d+/metrics)", system.log(part))
+    with urllib.request.urlopen(url, timeout=20) as answer:
+        text = answer.read().decode()
+    return {family.name: family for family in text_string_to_metric_families(text)}
+
+
+def value(families: dict[str, Metric], sample: str, **labels: str) -> float:
+    """Return the value of one sample."""
+    found = [each for family in families.values() for each in family.samples if each.name == sample]
+    (one,) = [each for each in found if each.labels == labels]
+    return float(one.value)
+
+
+def test_the_exports_are_the_tables(system: System) -> None:
+    """Each metric has name, type, help and labels of the table, and there is no other; what happened is counted."""
+    for job, wanted in (("count", 0), ("count", 0), ("fail", 1)):
+        system.cli("run", job, "--wait", code=wanted)
+    system.ask("run", "sleep")
+    system.ask("run", "sleep")
+    eventually(lambda: len(system.runs("ticks")) >= 2)
+    eventually(lambda: value(scraped(system, "kernel"), "nomaflow_runs", state="QUEUED") == 1)
+    for part, metrics in (("kernel", KERNEL_METRICS), ("host", HOST_METRICS)):
+        found = scraped(system, part)
+        exported = {name: (each.type, each.documentation) for name, each in found.items() if name[:8] != "process_"}
+        assert exported == {each.name.removesuffix("_total"): (each.kind, each.help) for each in (*metrics, LOOP_LAG)}
+        for each in metrics:
+            for sample in found[each.name.removesuffix("_total")].samples:
+                assert set(sample.labels) - {"le"} == set(each.labels)
+    kernel = scraped(system, "kernel")
+    assert value(kernel, "nomaflow_leader") == 1
+    assert value(kernel, "nomaflow_runs_finished_total", state="FAILED") == 1
+    assert value(kernel, "nomaflow_runs_finished_total", state="SUCCEEDED") >= 4
+    assert value(kernel, "nomaflow_runs_triggered_total", trigger="cli") == 5
+    assert value(kernel, "nomaflow_queue_depth", host="team") == 1
+    assert value(kernel, "nomaflow_schedule_lag_seconds_count") == value(
+        kernel, "nomaflow_runs_triggered_total", trigger="cron"
+    )
+    assert value(kernel, "nomaflow_schedule_lag_seconds_sum") > 0
+    assert value(kernel, "nomaflow_dispatch_latency_seconds_count") >= 5
+    assert value(kernel, "nomaflow_commit_latency_seconds_count") == value(kernel, "nomaflow_commit_operations_count")
+    assert value(kernel, "nomaflow_log_lines_total") > 0
+    assert value(kernel, "nomaflow_log_bytes_total") > 0
+    assert value(kernel, "nomaflow_hosts", state="ATTACHED") == 1
+    assert value(kernel, "nomaflow_host_workers", host="team", kind="shared") >= 1
+    host = scraped(system, "host")
+    assert value(host, "nomaflow_host_attached") == 1
+    assert value(host, "nomaflow_attempts_ended_total", state="FAILED") == 1
+    assert value(host, "nomaflow_attempt_duration_seconds_count") >= 4
+    assert value(host, "nomaflow_worker_log_lines_total") > 0
+
+
+@pytest.mark.parametrize("part", ["kernel", "host"])
+def test_an_address_that_others_reach_is_refused(tmp_path: Path, part: str) -> None:
+    """Exit 78 with the way out, before anything was started."""
+    done = subprocess.run(
+        [sys.executable, "-m", f"nomaflow_{part}", "--project", str(tmp_path), "--metrics", "0.0.0.0:9464"],
+        capture_output=True, text=True, timeout=50, check=False,
+    )  # fmt: skip
+    assert done.returncode == 78
+    assert "serve them on 127.0.0.1:9464" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_kernel_without_an_address_serves_no_metrics(tmp_path: Path) -> None:
+    """Off by default: it listens on no port of TCP."""
+    for system in open_system(tmp_path / "p"):
+        system.write(JOBS)
+        system.start_kernel()
+        assert psutil.Process(system.processes["kernel"].pid).net_connections("tcp") == []

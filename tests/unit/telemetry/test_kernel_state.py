@@ -1,0 +1,107 @@
+"""The dump of a kernel's state stays small, whatever the kernel holds."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import time
+from types import SimpleNamespace
+from typing import Any, cast
+
+from nomaflow_kernel.domain.clock import SystemClock
+from nomaflow_kernel.domain.hosting import InstanceHello
+from nomaflow_kernel.domain.ids import RunIds
+from nomaflow_kernel.domain.records import QueuedRun
+from nomaflow_kernel.feed import EventFeed
+from nomaflow_kernel.hosts import SessionRegistry
+from nomaflow_kernel.observing import KERNEL_METRICS, CommitLog, KernelView, kernel_state
+from nomaflow_kernel.observing.metrics import KernelMetrics
+from nomaflow_kernel.ports import StoreInfo
+from nomaflow_kernel.runs.api import EngineSettings
+from nomaflow_kernel.runs.fleet import Instance
+from nomaflow_kernel.runs.overview import engine_overview, oldest_running
+from nomaflow_kernel.runs.state import EngineState
+from nomaflow_kernel.runs.timers import Timer, TimerKind
+
+RUNS, HOSTS = 100_000, 1_000
+
+
+def crowded() -> EngineState:
+    """Return the memory of an engine with 100,000 runs that wait for a thousand hosts."""
+    state = EngineState(
+        settings=EngineSettings(),
+        clock=SystemClock(),
+        jobs=cast("Any", None),
+        epoch=1,
+        ids=RunIds(now_ms=lambda: 0),
+        rng=random.Random(1),
+    )
+    for number in range(RUNS):
+        host = f"host-{number % HOSTS}"
+        state.waiting.add(QueuedRun(run_id=f"run_{number}", job_id="j", host=host, priority=0, queued_at_us=number))
+        state.timers.add(float(number), Timer(kind=TimerKind.QUEUE_TIMEOUT, run_id=f"run_{number}"))
+    for number in range(HOSTS):
+        hello = InstanceHello(
+            host=f"host-{number}", incarnation=f"i-{number}", boot_id="b", machine="m", pid=1, version="0",
+            generation=1, manifest_digest="", max_async=1, max_sync=1,
+        )  # fmt: skip
+        state.fleet.add(
+            Instance(host=hello.host, incarnation=hello.incarnation, last_heard=0, last_heard_us=0, hello=hello)
+        )
+    return state
+
+
+async def test_a_dump_is_bounded_with_100000_runs_waiting() -> None:
+    """Counts are right, lists are cut, and the loop is held for a moment only."""
+    state = crowded()
+    view = KernelView(
+        info=StoreInfo(kind="sqlite", epoch=7, last_event_seq=0),
+        engine=cast(
+            "Any",
+            SimpleNamespace(
+                overview=lambda: engine_overview(state, turns=3),
+                oldest_running=lambda limit: oldest_running(state, limit),
+            ),
+        ),
+        scheduler=cast("Any", _Schedules()),
+        sessions=SessionRegistry(),
+        feed=EventFeed(0),
+    )
+    waiting = [asyncio.create_task(asyncio.sleep(60)) for _ in range(3_000)]
+    await asyncio.sleep(0)
+    began = time.monotonic()
+    told = kernel_state(view, commits=CommitLog(), waiting_writes=2)
+    took = time.monotonic() - began
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    assert told["runs"] == {"QUEUED": RUNS, "RUNNING": 0}
+    assert told["timers"]["count"] == RUNS
+    assert told["instances"] == HOSTS
+    assert told["engine"]["turns_waiting"] == 3
+    assert (len(told["queues"]), len(told["hosts"])) == (100, 100)
+    assert told["tasks"] > 3_000
+    assert max(each["count"] for each in told["stacks"]) > 1_000, "tasks at one place are one entry"
+    assert len(json.dumps(told)) < 256 * 1024
+    assert took < 2
+
+
+async def test_a_kernel_that_stands_by_tells_that_too() -> None:
+    """It has every metric, of what only a leader holds without a value, and a state."""
+    told = kernel_state(None, commits=CommitLog(), waiting_writes=0)
+    assert (told["part"], told["leader"]) == ("kernel", False)
+    reading = KernelMetrics().reading(None, waiting_writes=0)
+    assert set(reading) == {metric.name for metric in KERNEL_METRICS}
+    assert reading["nomaflow_leader"] == {(): 0}
+    assert reading["nomaflow_runs"] == {}
+
+
+class _Schedules:
+    """A scheduler without schedules."""
+
+    def __len__(self) -> int:
+        return 0
+
+    def next_due_us(self) -> int | None:
+        return None
