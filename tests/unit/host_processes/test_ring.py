@@ -147,3 +147,27 @@ def test_memory_that_is_no_ring_is_refused() -> None:
     with pytest.raises(ValueError, match="expected a log ring"):
         RingPage(fd)
     os.close(fd)
+
+
+@pytest.mark.parametrize("size", [0, 4096, 8 * DATA_BYTES])
+def test_nobody_changes_its_size(size: int) -> None:
+    """Memory that was cut short below a mapping would end whoever reads it."""
+    fd = create_ring_memory()
+    with pytest.raises(PermissionError):
+        os.ftruncate(fd, size)
+    os.close(fd)
+
+
+def test_a_header_that_was_overwritten_is_noticed(ring: Pair) -> None:
+    """Nothing is read by what it says, and the reader keeps its own place."""
+    ring.writer.write(b"000first\n")
+    assert ring.reader.read(DATA_BYTES) == [b"000first"]
+    for word, value in ((1, 1 << 60), (1, 0), (2, 5)):
+        kept = ring.writing.words[word]
+        ring.writing.words[word] = value
+        assert ring.reader.read(DATA_BYTES) == []
+        assert ring.reader.damaged
+        ring.writing.words[word] = kept
+    ring.writer.write(b"000second\n")
+    assert ring.reader.read(DATA_BYTES) == [b"000second"]
+    assert not ring.reader.damaged
