@@ -1,1 +1,1 @@
-"""What the processes tell of themselves: logs, state dumps, metrics, traces, readiness. A leaf: imports nothing of ours."""
+"""What the processes tell of themselves: logs, dumps, metrics, traces, readiness. A leaf: imports nothing of ours."""
