@@ -215,17 +215,17 @@ class EngineLoop:
             await self._rebuild_until_it_works(self._feed.last_seq)
 
     def _act(self, decisions: Decisions, result: ApplyResult) -> None:
-        """Tell watchers, callers and hosts of what is durable now."""
+        """Tell hosts, watchers and callers of what is durable now; hosts first, since they have work to do with it."""
         self._answered(decisions)
+        for incarnation, orders in decisions.batch.orders.items():
+            instance = self._state.fleet.get(incarnation)
+            if instance is not None and instance.link is not None:
+                instance.link.send(orders)
         if result.events:
             self._feed.publish(result.events)
         for run_id in decisions.batch.logged_runs:
             self._feed.touch_log(run_id)
         decisions.settle(result)
-        for incarnation, orders in decisions.batch.orders.items():
-            instance = self._state.fleet.get(incarnation)
-            if instance is not None and instance.link is not None:
-                instance.link.send(orders)
         if decisions.wanted_specs:
             # Not before: some of the runs may be in the store only now.
             self.spawn(self._load_specs(sorted(decisions.wanted_specs)))
