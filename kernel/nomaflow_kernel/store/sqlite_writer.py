@@ -149,7 +149,9 @@ class SqliteWriter:
         self._drop_connection()
         try:
             return doubt.settle(self._connect(engine))
-        except (DBAPIError, sqlite3.Error):
+        except Exception as error:  # noqa: BLE001 - every operation gets it: a thread that ended would let them wait
+            if not isinstance(error, (DBAPIError, sqlite3.Error)):
+                _log.exception("asking what became of a commit failed")
             self._drop_connection()
             return doubt.failed(outcome_unknown=True)
 
@@ -162,8 +164,10 @@ class SqliteWriter:
     def _drop_connection(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
-            with contextlib.suppress(DBAPIError):  # it is given up because it failed
+            try:
                 connection.close()
+            except Exception as error:  # noqa: BLE001 - it is given up because it failed; the next one is another
+                _log.debug("closing a connection that failed: %s", error)
 
 
 def _finish(ended: asyncio.Future[None]) -> None:

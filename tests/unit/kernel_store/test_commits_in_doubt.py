@@ -106,3 +106,35 @@ async def test_the_writer_outlives_a_commit_that_cannot_be_looked_up(tmp_path: P
             assert await writer.submit(_pause) == "done"
     finally:
         await writer.stop()
+
+
+async def test_the_writer_outlives_what_nobody_foresaw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error of any kind while it settles a doubt or lets a connection go is an answer, not the end of the thread."""
+    path = str(tmp_path / "kernel.db")
+    create_database_file(path)
+    engine = writing_engine(path, lock_wait_seconds=1.0)
+    writer = SqliteWriter(make_engine=lambda: engine, holder="test")
+    await writer.start()
+
+    def fail(*_: object) -> None:
+        raise LookupError("nobody foresaw this")
+
+    close = Connection.close
+
+    def close_and_fail(connection: Connection) -> None:
+        close(connection)
+        fail()
+
+    try:
+        with monkeypatch.context() as broken:
+            _lose_connection(engine, after_commit=False)
+            broken.setattr(CommitInDoubt, "settle", fail)
+            broken.setattr(Connection, "close", close_and_fail)
+            async with asyncio.timeout(10):
+                with pytest.raises(StoreUnavailable) as caught:
+                    await writer.submit(_pause)
+        assert caught.value.outcome_unknown
+        async with asyncio.timeout(10):
+            assert await writer.submit(_pause) == "done"
+    finally:
+        await writer.stop()
