@@ -37,15 +37,18 @@ class ChosenIds(RandomIdGenerator):
         return super().generate_trace_id() if self._next is None else int(self._next.trace_id, 16)
 
 
-def make_provider(service: str, environ: Mapping[str, str], *, ids: Any = None) -> TracerProvider | None:
+def make_provider(
+    service: str, environ: Mapping[str, str], *, ids: Any = None, timeout: float | None = None
+) -> TracerProvider | None:
     """Return a provider that exports as the variables say; None, with a line in the log, for an unknown exporter.
 
     :param ids: of a process that shuts the provider down itself; None for random ones, and the end of the process
     :param service: its name, where the variables say none
+    :param timeout: seconds for an export; None for what the variables say
 
     Sampler, limits, headers, time limits and the batches are read from the OTEL_* variables by the SDK itself.
     """
-    exporter = _exporter(environ.get("OTEL_TRACES_EXPORTER") or "otlp")
+    exporter = _exporter(environ.get("OTEL_TRACES_EXPORTER") or "otlp", timeout)
     if exporter is None:
         return None
     named = environ.get("OTEL_SERVICE_NAME") or "service.name=" in environ.get("OTEL_RESOURCE_ATTRIBUTES", "")
@@ -55,12 +58,12 @@ def make_provider(service: str, environ: Mapping[str, str], *, ids: Any = None) 
     return provider
 
 
-def _exporter(name: str) -> SpanExporter | None:
+def _exporter(name: str, timeout: float | None) -> SpanExporter | None:
     if name == "console":
         return ConsoleSpanExporter()
     if name == "otlp":
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
-        return OTLPSpanExporter()
+        return OTLPSpanExporter(timeout=timeout)
     _LOG.warning("no traces: OTEL_TRACES_EXPORTER is %r, expected otlp, console or none", name)
     return None

@@ -19,6 +19,8 @@ __all__ = ["SpanRecord", "Tracing", "attach", "is_tracing_wanted", "trace_global
 
 _LOG = logging.getLogger(__name__)
 _CLOSE_SECONDS = 3.0
+_PATIENCE_SECONDS = 1.0
+_TIMEOUTS = ("OTEL_EXPORTER_OTLP_TIMEOUT", "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT")
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 
 
@@ -128,7 +130,8 @@ class Tracing:
 def trace_globally(service: str, environ: Mapping[str, str]) -> None:
     """Have OpenTelemetry's api of this process export its spans, where the variables ask for it; for programs of ours.
 
-    What is left is exported when the process ends.
+    What is left is exported when the process ends. A person waits for that: where the collector does not answer within
+    a second (OTEL_EXPORTER_OTLP_TIMEOUT says otherwise), the spans are dropped without a word.
     """
     if not is_tracing_wanted(environ):
         return
@@ -138,7 +141,10 @@ def trace_globally(service: str, environ: Mapping[str, str]) -> None:
         from nomaflow_telemetry.otel_sdk import make_provider
     except ModuleNotFoundError:
         return
-    provider = make_provider(service, environ)
+    logging.getLogger("opentelemetry").propagate = False
+    logging.getLogger("opentelemetry").addHandler(logging.NullHandler())
+    patience = None if any(environ.get(name) for name in _TIMEOUTS) else _PATIENCE_SECONDS
+    provider = make_provider(service, environ, timeout=patience)
     if provider is not None:
         trace.set_tracer_provider(provider)
 

@@ -187,6 +187,18 @@ def test_a_trace_survives_the_kernel(system: System, collector: Collector) -> No
     }
 
 
+def test_a_collector_that_is_away_is_not_the_command_s_business(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run is started, and the command prints what it always prints, with nothing of the exporter's between."""
+    for system in open_system(tmp_path / "p"):
+        ready(system)
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
+        answer = system.cli("run", "spans", "-o", "json")
+        assert answer.err == ""
+        system.until(answer.json["run_id"], "SUCCEEDED")
+
+
 def test_without_the_variables_nothing_is_loaded(tmp_path: Path, collector: Collector) -> None:
     """Kernel, host and worker load nothing of OpenTelemetry, although it is installed, and no span comes."""
     for system in open_system(tmp_path / "p"):
