@@ -95,35 +95,6 @@ async def test_a_run_from_trigger_to_end_is_kept_whole(store: SqlStore) -> None:
     assert (attempt.peak_rss_bytes, attempt.cpu_seconds, attempt.finished_at_us) == (5, 0.25, T0 + 5)
 
 
-@pytest.mark.parametrize("state", [AttemptState.SUCCEEDED, AttemptState.FAILED, AttemptState.CANCELED])
-async def test_a_whole_attempt_in_one_batch(store: SqlStore, state: AttemptState) -> None:
-    """It leaves what its changes leave one by one, and none of it is taken where the attempt was given up before."""
-    reason = None if state is AttemptState.SUCCEEDED else Reason("step_failed", "no")
-    found = []
-    for together in (True, False):
-        run_id = ids.new()
-        changes = [
-            queue(run_id), start(run_id), opened(run_id), started(run_id), logged(run_id, 1, 3), reported(run_id, 4),
-            finished(run_id, state, reason=reason, error="no", extras_json=b"{}", has_result=True, cpu_seconds=0.5),
-            finish(run_id, RunState(state), reason=reason),
-        ]  # fmt: skip
-        for batch in (changes[:1], changes[1:3], changes[3:]) if together else [[change] for change in changes]:
-            result = await store.apply(batch, at_us=T0)
-            assert result.lost == frozenset()
-        one = await detail(store, run_id)
-        assert one.run.last_event_seq == result.events[-1].seq
-        found.append((one.run, [dataclasses.replace(each, run_id="") for each in one.attempts]))
-    assert found[0][1] == found[1][1]
-    same = {"run_id": "", "last_event_seq": 0}
-    assert dataclasses.replace(found[0][0], **same) == dataclasses.replace(found[1][0], **same)
-    given_up = ids.new()
-    await store.apply([queue(given_up), start(given_up), opened(given_up)], at_us=T0)
-    await store.apply([finished(given_up, AttemptState.LOST)], at_us=T0)
-    late = await store.apply([started(given_up), reported(given_up, 9), finished(given_up, state)], at_us=T0)
-    assert late.lost == frozenset({0, 2})
-    assert (await detail(store, given_up)).attempts[0].state is AttemptState.LOST
-
-
 async def test_events_are_numbered_without_gaps_in_the_order_given(store: SqlStore) -> None:
     """Each transition's event has the next number, its kind, state and data, and reads back as it was returned."""
     a, b = ids.new(), ids.new()
