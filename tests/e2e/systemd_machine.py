@@ -59,6 +59,11 @@ class SystemdMachine:
         """Run our own command on it and return what it prints."""
         return self.run(sys.executable, "-P", "-m", "nomaflow.cli", *arguments).stdout
 
+    def address(self, project: Path) -> str:
+        """Return where the kernel of a project listens, as it is reached from here."""
+        path = (project / ".nomaflow" / "address").read_text().strip().removeprefix("unix:")
+        return f"unix:/proc/{self._pid}/root{path}"
+
     def property(self, unit: str, name: str) -> str:
         """Return what systemd says of a unit."""
         return self.run("systemctl", "show", "--value", "--property", name, unit).stdout.strip()

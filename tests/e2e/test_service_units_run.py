@@ -15,7 +15,7 @@ import pytest
 from stopping_system import NOTING_STEPS, Ledger, alive, eventually
 from systemd_machine import SystemdMachine, open_machine
 
-from nomaflow.client import ProjectAddress, SyncKernelClient, TriggerOrder
+from nomaflow.client import SyncKernelClient, TriggerOrder
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
@@ -50,7 +50,7 @@ class Stage:
     def __init__(self, machine: SystemdMachine, project: Path) -> None:
         self.machine = machine
         self.project = project
-        self.client = SyncKernelClient(ProjectAddress(project=project))
+        self.client = SyncKernelClient(machine.address(project))
         self._number = 0
 
     def start_steps(self) -> tuple[Ledger, list[str], list[int]]:

@@ -23,9 +23,15 @@ TOOL = ("-m", "nomaflow_kernel.maintenance")
 
 
 async def started(*arguments: str) -> asyncio.subprocess.Process:
-    """Start a Python process."""
+    """Start a Python process that hears Ctrl-C, also where the tests are run in a shell's background."""
     pipe = asyncio.subprocess.PIPE
-    return await asyncio.create_subprocess_exec(sys.executable, *arguments, stdout=pipe, stderr=pipe)
+    return await asyncio.create_subprocess_exec(
+        sys.executable, *arguments, stdout=pipe, stderr=pipe, preexec_fn=_hear_interrupts
+    )
+
+
+def _hear_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 async def ended(process: asyncio.subprocess.Process) -> tuple[int, dict[str, Any]]:
