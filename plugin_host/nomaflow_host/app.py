@@ -239,7 +239,7 @@ class _NoAttempts:
 def _record(lock: InstanceLock, me: Instance, reaper: ProcessIdentity) -> None:
     """Mark a reaper before it starts anything, and write down which it is.
 
-    :raises OSError: if that cannot be written
+    :raises StateUnwritable: if that cannot be written
     """
     has_mark = put_mark(reaper.pid, me.mark)
     if not has_mark:

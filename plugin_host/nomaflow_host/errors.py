@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["HostBusy", "HostError", "KernelRefused", "ProjectError", "ProtocolUnsupported"]
+from pathlib import Path
+
+__all__ = ["HostBusy", "HostError", "KernelRefused", "ProjectError", "ProtocolUnsupported", "StateUnwritable"]
 
 EX_SOFTWARE = 70
 EX_TEMPFAIL = 75
@@ -43,6 +45,25 @@ class HostBusy(HostError):
     """Raised when another process is this host already, or one of its earlier life cannot be removed."""
 
     exit_code = EX_TEMPFAIL
+
+
+class StateUnwritable(HostError, OSError):
+    """Raised when a host cannot write in its state directory, as on a full disk.
+
+    It ends a host that starts, with a code after which it is started again. Where a new reaper could not be written
+    down it is an OSError like others: the host tries again.
+
+    :ivar directory: the state directory
+    """
+
+    def __init__(self, directory: Path, error: OSError) -> None:
+        """Name the directory, the cause and the way out."""
+        reason = (error.strerror or type(error).__name__).lower()
+        super().__init__(
+            f"the host's state cannot be written to {str(directory)!r}: {reason}\n"
+            "  fix: make room there, and let the user who runs the host write; then start it again"
+        )
+        self.directory = directory
 
 
 class ProtocolUnsupported(HostError):

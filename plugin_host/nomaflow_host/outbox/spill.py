@@ -13,6 +13,8 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
+from nomaflow_host.errors import StateUnwritable
+
 __all__ = ["Block", "MemoryBlock", "Segment", "SpillStore"]
 
 _log = logging.getLogger(__name__)
@@ -178,7 +180,10 @@ class SpillStore:
         self._failed_at: float | None = None
         self.memory_bytes = 0
         self.spilled_bytes = 0
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise StateUnwritable(directory, error) from None
         for leftover in directory.glob("*.events"):
             leftover.unlink(missing_ok=True)
 

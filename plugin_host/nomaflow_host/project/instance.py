@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from nomaflow_host.errors import HostBusy
+from nomaflow_host.errors import HostBusy, StateUnwritable
 from nomaflow_host.project.mark import marked, new_mark
 
 __all__ = ["INCARNATION_VARIABLE", "Instance", "InstanceLock", "ProcessIdentity", "machine_identity"]
@@ -117,8 +117,12 @@ class InstanceLock:
         """Take the directory, remove what is left of the life before, and return the incarnations that are over.
 
         :raises HostBusy: if another process holds it, or a leftover cannot be removed
+        :raises StateUnwritable: if nothing can be written there
         """
-        self._fd = os.open(self._state_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            self._fd = os.open(self._state_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise StateUnwritable(self._state_dir, error) from None
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -137,11 +141,17 @@ class InstanceLock:
         return tuple(ended[-_REMEMBERED:])
 
     def record(self, me: Instance) -> None:
-        """Write down who holds the directory now."""
+        """Write down who holds the directory now.
+
+        :raises StateUnwritable: if that cannot be written; what was there stays
+        """
         target = self._state_dir / _FILE
         fresh = target.with_suffix(".new")
-        fresh.write_text(json.dumps(asdict(me)), "utf-8")
-        fresh.replace(target)
+        try:
+            fresh.write_text(json.dumps(asdict(me)), "utf-8")
+            fresh.replace(target)
+        except OSError as error:
+            raise StateUnwritable(self._state_dir, error) from None
 
     def release(self) -> None:
         """Let go of the directory. Doing so twice is legal."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import re
 from collections.abc import Mapping
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nomaflow_host.connectors import ConnectorsError, ResolvedConnectors, read_connectors
-from nomaflow_host.errors import ProjectError
+from nomaflow_host.errors import ProjectError, StateUnwritable
 from nomaflow_host.generation import ProjectSpec, settings_tree
 from nomaflow_host.injection.environment import EnvironmentMissing
 from nomaflow_host.project.jobs import JobFiles, read_job_files
@@ -211,12 +212,15 @@ def make_state_dir(state: Path) -> None:
     """Make a host's own folder, for its owner only. Who only looks at a project needs none.
 
     :raises ProjectError: if it cannot be made
+    :raises StateUnwritable: if there is no room for it
     """
     try:
         state.parent.mkdir(mode=0o700, exist_ok=True)
         state.mkdir(mode=0o700, exist_ok=True)
         state.chmod(0o700)
     except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StateUnwritable(state, error) from None
         reason = (error.strerror or type(error).__name__).lower()
         raise ProjectError(
             f"it cannot be made: {reason}", file=str(state), fix="the host needs a folder of its own to write to"

@@ -10,11 +10,11 @@ import json
 import logging
 import os
 import sys
-import tomllib
 import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nomaflow.cli.project import read_settings
 from nomaflow.errors import StepFailed
 from nomaflow.settings import Settings
 
@@ -74,7 +74,7 @@ async def _run(order: dict[str, Any], project: Path) -> dict[str, Any]:
 def _settings(project: Path) -> dict[str, Any]:
     """Return nomaflow.toml with the paths that a host would make absolute; empty where it cannot be read."""
     try:
-        tree = tomllib.loads((project / "nomaflow.toml").read_text(encoding="utf-8"))
+        tree = read_settings(project)
     except (OSError, ValueError):
         tree = {}
     for section, name in (("connectors", "connectors.toml"), ("jobs", "jobs.toml")):

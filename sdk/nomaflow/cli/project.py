@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shlex
+import stat
+import tomllib
 from pathlib import Path
+from typing import Any
 
 from nomaflow.cli.errors import CliError
 
-__all__ = ["MARKERS", "find_project", "require_project"]
+__all__ = ["MARKERS", "find_project", "read_settings", "require_project"]
 
 MARKERS = ("nomaflow.toml", "jobs.toml", ".nomaflow")
 """What makes a directory a project."""
@@ -43,3 +48,16 @@ def require_project(given: Path | None) -> Path:
             fix="go to a project's directory, name one with --project, or make one with: nomaflow init DIR",
         )
     return found
+
+
+def read_settings(project: Path) -> dict[str, Any]:
+    """Return what nomaflow.toml says.
+
+    :raises OSError: where it cannot be read, or is a pipe, say: that would wait for whoever writes into it
+    :raises ValueError: where it is no TOML
+    """
+    path = project / "nomaflow.toml"
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as stream:
+        if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
+        return tomllib.load(stream)

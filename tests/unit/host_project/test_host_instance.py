@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -56,6 +57,25 @@ def test_a_second_process_is_turned_away(tmp_path: Path) -> None:
     first.release()
     assert second.acquire(Instance.new()) == (me.incarnation,)
     second.release()
+
+
+def test_a_host_that_cannot_write_who_it_is_does_not_start(tmp_path: Path) -> None:
+    """A disk that takes nothing is said in words, with the way out and a code after which it is started again."""
+    (tmp_path / "jobs.toml").write_text("")
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "nomaflow_host", "--project", str(tmp_path), "--name", "team"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        # Its writes fail as on a full disk.
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)),
+    )
+    said = f"nomaflow host: the host's state cannot be written to '{tmp_path}/.nomaflow/"
+    assert (done.returncode, done.stderr.startswith(said)) == (70, True), done.stderr
+    assert done.stderr.splitlines()[0].endswith(": file too large")
+    assert "  fix: make room there" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_an_earlier_life_of_this_boot_is_over_when_nothing_is_left(tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ import importlib.util
 import os
 import signal
 import sys
-import tomllib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -18,7 +17,7 @@ import typer
 from nomaflow.cli.errors import CliError, ExitCode
 from nomaflow.cli.invocation import CaOption, Invocation, local_command
 from nomaflow.cli.output import console
-from nomaflow.cli.project import require_project
+from nomaflow.cli.project import read_settings, require_project
 
 if TYPE_CHECKING:
     from nomaflow.cli.up import PartFailed
@@ -174,7 +173,7 @@ async def _started(start: Iterable[object] | object, signals: asyncio.Queue[sign
 def _drain_seconds(project: Path) -> float:
     """Return the host's own limit, so that it is not killed before it."""
     try:
-        host = tomllib.loads((project / "nomaflow.toml").read_text(encoding="utf-8")).get("host", {})
+        host = read_settings(project).get("host", {})
         return float(host.get("drain_seconds", _DRAIN_SECONDS))
     except (OSError, ValueError, TypeError, AttributeError):
         return _DRAIN_SECONDS  # A malformed file is the parts' own error to report.

@@ -7,7 +7,6 @@ import os
 import pwd
 import shlex
 import sys
-import tomllib
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -19,7 +18,7 @@ from nomaflow.cli.commands.parts import require_extra
 from nomaflow.cli.errors import CliError, ExitCode
 from nomaflow.cli.invocation import Invocation, local_command
 from nomaflow.cli.output import print_json, print_warnings
-from nomaflow.cli.project import require_project
+from nomaflow.cli.project import read_settings, require_project
 from nomaflow.cli.wording import printable
 
 if TYPE_CHECKING:
@@ -113,7 +112,7 @@ def _host_name(project: Path) -> str:
     from nomaflow.cli.service.units import HOST_NAME
 
     try:
-        table = tomllib.loads((project / "nomaflow.toml").read_text(encoding="utf-8")).get("host", {})
+        table = read_settings(project).get("host", {})
     except FileNotFoundError:
         table = {}
     except (OSError, ValueError) as error:

@@ -96,7 +96,7 @@ def _kernel(view: SystemView, now: datetime) -> Iterator[Finding]:
         yield warning(
             "kernel.version",
             f"the kernel is version {kernel.version}, this command {own}",
-            "install one version on both; an upgrade in place is in docs/backup.md",
+            "restart the kernel where it was upgraded in place (docs/operations.md), else install one version on both",
         )
 
 

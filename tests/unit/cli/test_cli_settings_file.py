@@ -1,0 +1,45 @@
+"""The command line where nomaflow.toml is no file that can be read."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cli_command import Command
+
+PATIENCE = 40.0
+
+
+@pytest.fixture
+def pipe(tmp_path: Path) -> Iterator[Path]:
+    """Make a project whose nomaflow.toml is a pipe; at the end whoever waits for a writer goes on."""
+    project = tmp_path / "team"
+    (project / "plugins").mkdir(parents=True)
+    (project / "plugins" / "work.py").write_text("def step(**_):\n    return 3\n")
+    (project / "jobs.toml").write_text("")
+    os.mkfifo(project / "nomaflow.toml")
+    yield project
+    with contextlib.suppress(OSError):  # nobody waits
+        os.close(os.open(project / "nomaflow.toml", os.O_WRONLY | os.O_NONBLOCK))
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("call", "work:step", "--project"), 0, ""),
+        (("up",), 1, "not a regular file"),
+        (("service", "install", "--print"), 2, "not a regular file"),
+    ],
+)
+async def test_a_pipe_in_its_place_is_not_waited_for(
+    command: Command, pipe: Path, words: tuple[str, ...], code: int, said: str
+) -> None:
+    """Nobody may ever write into it: each command ends at once, those that need the file with the cause."""
+    async with asyncio.timeout(PATIENCE):
+        done = await command(*words, str(pipe))
+    assert (done.code, said in done.err) == (code, True), done.err
