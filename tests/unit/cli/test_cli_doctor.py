@@ -200,6 +200,13 @@ async def test_a_pipe_in_the_place_of_a_file_holds_nothing_up(command: Command, 
     assert (found["level"], "not a regular file" in found["message"]) == ("problem", True)
 
 
+async def test_what_is_about_one_thing_stands_together(command: Command, tmp_path: Path) -> None:
+    """Each heading is printed once, that of the kernel too where it has a certificate."""
+    (tmp_path / "cwd" / "nomaflow.toml").write_text('[kernel]\ntls_cert = "none.crt"\ntls_key = "none.key"\n')
+    headings = [line for line in (await command("doctor")).out.splitlines() if line and line[0].isalpha()]
+    assert headings == ["machine", "project", "store", "kernel"]
+
+
 async def test_the_command_exits_1_for_a_problem_only(command: Command, tmp_path: Path) -> None:
     """A project without a kernel has warnings; a damaged history is a problem with the way to a backup."""
     project = tmp_path / "cwd"

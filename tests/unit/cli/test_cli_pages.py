@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from nomaflow.cli.pages.run_page import headline
 from nomaflow.cli.pages.tables import hosts_page
 from nomaflow.cli.up.reporting import JsonReporter, TextReporter
 from nomaflow.cli.up.supervising import Ready
-from nomaflow.client.values import CatalogueView, HostView, InstanceView, KernelView
+from nomaflow.client.values import CancelView, CatalogueView, HostView, InstanceView, KernelView, RunView
 
 
 def printed(page: object) -> str:
@@ -37,6 +40,16 @@ def test_a_host_that_takes_nothing_new_says_why() -> None:
         hosts_page([host(generation=1, saturated=True)])
     )
     assert "takes nothing new: no code is loaded" in printed(hosts_page([host(generation=0)]))
+
+
+def test_a_run_stops_since_the_cancel_and_not_since_its_start() -> None:
+    """How long that takes is what the reader compares with the grace."""
+    now = datetime.now(UTC)
+    run = RunView(run_id="run_1", job_id="j", state="RUNNING", started_at=now - timedelta(hours=2))
+    assert "RUNNING for 2 h" in printed(headline(run))
+    assert "stopping for 3 min" in printed(
+        headline(replace(run, cancel=CancelView(requested_at=now - timedelta(minutes=3))))
+    )
 
 
 @pytest.mark.parametrize(("leader", "stands_by"), [(7, False), (99, True)])

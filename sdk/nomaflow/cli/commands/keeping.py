@@ -126,8 +126,8 @@ def _warnings(done: dict[str, Any]) -> list[str]:
     lines = [f"what was acknowledged after {_instant(done)} is gone from the history, triggers included{gone}"]
     if done["open_runs"]:
         lines.append(
-            f"{count(done['open_runs'], 'run')} were open then: a host that lived through it tells how they ended, "
-            "any other may run them again"
+            f"open then: {count(done['open_runs'], 'run')}; a host that lived through it tells the outcome, "
+            "any other may run it again"
         )
     if done["paused"]:
         lines.append("everything is paused: start the kernel, look at nomaflow runs, then: nomaflow resume")

@@ -31,16 +31,17 @@ def examine(invocation: Invocation, project: Path, *, store: str, deep: bool) ->
     yield from examine_project(project)
     view, trouble = _ask(invocation)
     if not invocation.address:
-        yield from examine_certificate(project)
         # With an address the kernel may be on another machine, and have another store than this project.
         yield from examine_store(project, store=store, deep=deep, answers=view is not None)
+        yield from examine_certificate(project)
     if view is not None:
         yield from examine_system(view)
     elif invocation.address or (trouble is not None and trouble.reason != "KERNEL_UNREACHABLE"):
         assert trouble is not None
         yield problem("kernel.answers", trouble.message, trouble.fix)
     else:
-        yield warning("kernel.answers", "no kernel runs here", f"nomaflow up {shlex.quote(str(project))}")
+        way_out = f"systemctl start nomaflow-kernel where it is a service, else nomaflow up {shlex.quote(str(project))}"
+        yield warning("kernel.answers", "no kernel runs here", way_out)
 
 
 def _ask(invocation: Invocation) -> tuple[SystemView | None, CliError | None]:

@@ -122,7 +122,8 @@ def _instance(host: HostView, instance: InstanceView, kernel: KernelView) -> Ite
         heard = age(instance.last_heartbeat_at) or "long ago"
         yield problem(
             "hosts.unreachable",
-            f"{who} on {instance.machine} is silent, last heard {heard}; {count(instance.running, 'step')} run there",
+            f"{who} on {instance.machine} is silent, last heard {heard}; "
+            f"running there: {count(instance.running, 'step')}",
             "look at that machine and its network; its steps stay RUNNING until the grace is over",
         )
         return

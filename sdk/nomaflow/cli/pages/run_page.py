@@ -23,8 +23,10 @@ def headline(run: RunView) -> Text:
     text = Text.assemble((f"{GLYPHS.get(run.state, '·')} ", style), (printable(run.job_id), "bold"))
     text.append(f" {run_state(run).plain.split(' ', 1)[-1]}", style=f"{style} bold")
     facts = []
-    if run.started_at is not None:
-        text.append((" in " if run.terminal else " for ") + took(run))
+    if run.terminal and run.started_at is not None:
+        text.append(f" in {took(run)}")
+    elif since := run.started_at if run.cancel is None else run.cancel.requested_at:
+        text.append(f" for {elapsed(since, None)}")
     if run.rows_affected is not None:
         facts.append(count(run.rows_affected, "row"))
     if run.log_lines:
