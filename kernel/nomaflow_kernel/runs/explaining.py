@@ -36,13 +36,16 @@ def _pending(state: EngineState, run: ActiveRun, current: CurrentAttempt) -> Rea
 
 
 def _silent_host(state: EngineState, current: CurrentAttempt) -> Reason | None:
-    """Return the reason of an attempt of which nobody can say how it does, since nothing is heard of its host."""
+    """Return the reason of an attempt of which nobody can say how it does, since nothing is heard of its host.
+
+    Another instance of that name may be attached: it knows nothing of the attempt.
+    """
     instance = state.fleet.get(current.incarnation)
     if instance is None or (instance.link is not None and not instance.unreachable):
         return None
     silent = state.clock.monotonic() - instance.last_heard
     return Reason(
         "host_silent",
-        f"host {current.host!r} has not been heard for {silent:.0f} s; step {current.step.name!r} stays RUNNING until"
-        " it is back or its grace is over",
+        f"the process of host {current.host!r} that runs step {current.step.name!r} has not been heard for"
+        f" {silent:.0f} s; the step stays RUNNING until it is back or its grace is over",
     )

@@ -24,7 +24,7 @@ async def test_a_run_whose_host_is_silent_says_so_until_it_is_back(rig: Rig) -> 
     await rig.advance(3)
     code, sentence = why(rig, run_id)
     assert code == "host_silent"
-    assert "host 'demo' has not been heard for 3 s" in sentence
+    assert "the process of host 'demo' that runs step 'one' has not been heard for 3 s" in sentence
     host.silent = False
     await rig.advance(0.1)
     assert why(rig, run_id) == ("", "")
