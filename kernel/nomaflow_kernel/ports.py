@@ -164,7 +164,11 @@ class PauseRecord:
 
     def holds_at(self, at_us: int) -> bool:
         """Return whether it holds at an instant."""
-        return self.since_us <= at_us and (self.until_us is None or at_us < self.until_us)
+        return self.since_us <= at_us and not self.ends_by(at_us)
+
+    def ends_by(self, at_us: int) -> bool:
+        """Return whether it has ended at an instant."""
+        return self.until_us is not None and self.until_us <= at_us
 
 
 class Store(Protocol):
@@ -256,8 +260,11 @@ class Store(Protocol):
     async def set_pause(self, pause: PauseRecord) -> None:
         """Keep a pause; it replaces one of the same scope and name."""
 
-    async def clear_pause(self, scope: str, name: str) -> bool:
-        """Remove a pause and return whether there was one."""
+    async def clear_pause(self, scope: str, name: str, *, ended_by_us: int | None = None) -> bool:
+        """Remove a pause and return whether there was one.
+
+        :param ended_by_us: only where it ends by that time, microseconds; None for whenever it ends
+        """
 
     async def prune(self, *, job_id: str, keep_runs: int | None, before_us: int | None, limit: int) -> int:
         """Delete up to ``limit`` terminal runs of a job (empty: of all) and return how many went.

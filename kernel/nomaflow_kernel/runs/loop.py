@@ -110,10 +110,13 @@ class EngineLoop:
         """Have the timers looked at again."""
         self._inbox.wake()
 
-    async def clear_pause(self, scope: str, name: str) -> bool:
-        """End a pause and look at what it held up; return whether there was one."""
-        existed = await self._store.clear_pause(scope, name)
-        self._state.pauses.pop((scope, name), None)
+    async def clear_pause(self, scope: str, name: str, *, ended_by_us: int | None = None) -> bool:
+        """End a pause and look at what it held up; return whether there was one.
+
+        :param ended_by_us: only where it ends by that time: whoever prolongs it meanwhile is heeded
+        """
+        existed = await self._store.clear_pause(scope, name, ended_by_us=ended_by_us)
+        self._state.drop_pause(scope, name, ended_by_us=ended_by_us)
         for host in self._state.waiting.hosts():
             self.touch(host)
         return existed
@@ -277,14 +280,14 @@ class EngineLoop:
             if pause.until_us is None:
                 continue
             if pause.until_us <= now_us:
-                self.spawn(self._clear_ended(scope, name))
+                self.spawn(self._clear_ended(scope, name, now_us))
             else:
                 # The two clocks part a little: the wall clock, in which the end was given, decides.
                 self._add_pause_timer(pause.until_us - now_us)
 
-    async def _clear_ended(self, scope: str, name: str) -> None:
+    async def _clear_ended(self, scope: str, name: str, now_us: int) -> None:
         try:
-            await self.clear_pause(scope, name)
+            await self.clear_pause(scope, name, ended_by_us=now_us)
         except StoreError as error:
             _LOG.warning("could not end the pause of %s %s yet: %s", scope, name, error.message)
             self._state.timers.add(self._clock.monotonic() + 1.0, Timer(kind=TimerKind.PAUSE_END))

@@ -13,7 +13,7 @@ from nomaflow_kernel.domain.ids import split_attempt_key
 from nomaflow_kernel.domain.jobs import JobDefinition
 from nomaflow_kernel.domain.records import QueuedRun
 from nomaflow_kernel.domain.states import ATTEMPT_TERMINAL, AttemptState, RunState
-from nomaflow_kernel.ports import RunDetail, Store
+from nomaflow_kernel.ports import PauseRecord, RunDetail, Store
 from nomaflow_kernel.runs import attaching
 from nomaflow_kernel.runs.active import ActiveRun
 from nomaflow_kernel.runs.orders import cancel_order, dispatch_order
@@ -36,7 +36,7 @@ async def rebuild(state: EngineState, store: Store, clock: Clock) -> None:
     :raises StoreError: where the store cannot be read
     """
     found = await store.active_runs()
-    pauses = await store.pauses()
+    pauses = await _pauses(state, store)
     now, now_us = clock.monotonic(), clock.now_us()
     state.active, state.running, state.parents = {}, {}, {}
     state.waiting, state.continuing = WaitingRuns(), {}
@@ -62,6 +62,15 @@ async def rebuild(state: EngineState, store: Store, clock: Clock) -> None:
             state.timers.add(now + (left if left > 0 else _ENDED_PAUSE_SECONDS), Timer(kind=TimerKind.PAUSE_END))
     state.dirty_hosts.update(state.waiting.hosts())
     state.dirty_hosts.update(state.continuing)
+
+
+async def _pauses(state: EngineState, store: Store) -> Sequence[PauseRecord]:
+    """Read the pauses; anew where one came or went meanwhile, since what was read may be older than that."""
+    while True:
+        changes = state.pause_changes
+        pauses = await store.pauses()
+        if state.pause_changes == changes:
+            return pauses
 
 
 def _restore(state: EngineState, detail: RunDetail, now: float, now_us: int) -> None:

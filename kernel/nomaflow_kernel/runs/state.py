@@ -155,6 +155,7 @@ class EngineState:
     :param traceparent: says under which trace context a run's attempts, and the runs that it calls, are traced; empty
         for none. By default it is that of what triggered the run
     :param rebuilt: how many times all this was thrown away and read anew
+    :param pause_changes: how many times a pause was taken in or dropped, which happens beside the engine's turns
     """
 
     settings: EngineSettings
@@ -181,6 +182,22 @@ class EngineState:
     traceparent: Callable[[RunRecord], str] = lambda record: record.request.traceparent
     clocks_looked_at: float | None = None
     rebuilt: int = 0
+    pause_changes: int = 0
+
+    def keep_pause(self, pause: PauseRecord) -> None:
+        """Take in a pause that the store has."""
+        self.pauses[(pause.scope, pause.name)] = pause
+        self.pause_changes += 1
+
+    def drop_pause(self, scope: str, name: str, *, ended_by_us: int | None = None) -> None:
+        """Forget a pause that the store no longer has.
+
+        :param ended_by_us: only where it ends by that time
+        """
+        self.pause_changes += 1
+        pause = self.pauses.get((scope, name))
+        if pause is not None and (ended_by_us is None or pause.ends_by(ended_by_us)):
+            del self.pauses[(scope, name)]
 
     def pause_of(self, job_id: str, host: str, at_us: int | None = None) -> PauseRecord | None:
         """Return the pause that holds a job up, now or at an instant, or None.

@@ -69,6 +69,7 @@ class Scheduler:
         self._schedules: dict[tuple[str, str], KnownSchedule] = {}
         self._next = NextFires()
         self._stored: dict[tuple[str, str], tuple[int | None, str]] = {}
+        self._knows_stored = False
         self._wake = asyncio.Event()
         self._settling: list[asyncio.Future[None]] = []
         self._stopping = False
@@ -85,8 +86,7 @@ class Scheduler:
 
         :raises StoreError: where they cannot be read
         """
-        rows = await self._store.schedules()
-        self._stored = {(row.job_id, row.preset): (row.next_fire_us, row.fingerprint) for row in rows}
+        await self._read_stored()
         self._note_time()
         for event in await self._store.events_after(self._last_event_seq - 1, limit=1) if self._last_event_seq else ():
             # The clock may have been set back while the kernel was down.
@@ -135,6 +135,8 @@ class Scheduler:
             settling, self._settling = self._settling, []
             try:
                 self._look_at_clock()
+                if not self._knows_stored:
+                    await self._read_stored()
                 if self._changed:
                     await self._take_in_catalogue()
                 if self._back_to_us is not None:
@@ -165,6 +167,11 @@ class Scheduler:
 
     def _note_time(self) -> None:
         self._last_wall_us, self._last_monotonic = self._clock.now_us(), self._clock.monotonic()
+
+    async def _read_stored(self) -> None:
+        rows = await self._store.schedules()
+        self._stored = {(row.job_id, row.preset): (row.next_fire_us, row.fingerprint) for row in rows}
+        self._knows_stored = True
 
     async def _take_in_catalogue(self) -> None:
         """Take the schedules in; next fires are those stored, or computed from now where something changed."""
@@ -217,8 +224,10 @@ class Scheduler:
     def _forget(self) -> None:
         """Have the next fires taken from what is stored: a read or a commit has failed halfway.
 
-        What was taken in or out of memory may not be kept, and nobody knows which of the due fires are.
+        What was taken in or out of memory may not be kept, and nobody knows which of the due fires are. They are kept
+        in one commit with what is next, so the store tells also of those that have no slot: fires that did not run.
         """
+        self._knows_stored = False
         self._schedules.clear()
         self._changed = True
         self._suspect_until_us = max(self._suspect_until_us, self._clock.now_us())

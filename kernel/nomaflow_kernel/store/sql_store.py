@@ -185,9 +185,11 @@ class SqlStore:
         """Keep a pause; it replaces one of the same scope and name."""
         await self._database.write(lambda session: scheduling.set_pause(session.connection, pause))
 
-    async def clear_pause(self, scope: str, name: str) -> bool:
-        """Remove a pause and return whether there was one."""
-        return await self._database.write(lambda session: scheduling.clear_pause(session.connection, scope, name))
+    async def clear_pause(self, scope: str, name: str, *, ended_by_us: int | None = None) -> bool:
+        """Remove a pause, where asked only one that has ended, and return whether there was one."""
+        return await self._database.write(
+            lambda session: scheduling.clear_pause(session.connection, scope, name, ended_by_us=ended_by_us)
+        )
 
     async def prune(self, *, job_id: str, keep_runs: int | None, before_us: int | None, limit: int) -> int:
         """Delete old terminal runs with all that belongs to them, a few at a time; return how many went."""

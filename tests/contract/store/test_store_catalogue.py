@@ -55,6 +55,10 @@ async def test_pauses_are_kept_replaced_and_cleared(store: SqlStore) -> None:
     await store.set_pause(everything)
     found = await store.pauses()
     assert [(p.scope, p.by, p.until_us) for p in found] == [("all", "bob", None), ("job", "bob", 3)]
+    assert not await store.clear_pause("job", "a", ended_by_us=2)
+    assert not await store.clear_pause("all", "", ended_by_us=2)
+    assert await store.clear_pause("job", "a", ended_by_us=3)
+    await store.set_pause(pause)
     assert await store.clear_pause("job", "a")
     assert not await store.clear_pause("job", "a")
     assert list(await store.pauses()) == [everything]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from simulated_kernel import KernelGone
 from simulated_network import Wire
 from simulated_store import CrashPoint
 
@@ -82,7 +84,8 @@ class Faults:
         if kernel is None:
             return
         self._say(f"kernel of epoch {kernel.epoch} is stopped")
-        await kernel.stop()
+        with suppress(KernelGone):  # it may die while it stops
+            await kernel.call(kernel.stop())
         await asyncio.sleep(self._rng.uniform(0, 5))
         await self._world.open_kernel()
 

@@ -26,7 +26,7 @@ _FIRST_KINDS = ("attempt.pending", "attempt.dispatched", "attempt.started", "att
 def check_engine(engine: Engine) -> Iterator[str]:
     """Yield what the engine still holds though nothing runs."""
     state = engine._state
-    for name in ("active", "running", "parents", "wanted_specs"):
+    for name in ("active", "running", "parents", "wanted_specs", "pauses"):
         if getattr(state, name):
             yield f"the engine still has {name}: {getattr(state, name)}"
     if len(state.waiting):

@@ -92,7 +92,7 @@ class SimulatedKernel:
         self._clock = clock
         self._jobs = jobs
         self._on_ended = on_ended
-        self._database = SimulatedDatabase(engine=database, faults=faults, committed_at=committed_at)
+        self._database = SimulatedDatabase(engine=database, faults=faults, committed_at=committed_at, on_crash=self.die)
         self._tasks: dict[asyncio.Task[Any], None] = {}  # in order: a set's would differ from run to run
         self.store = SqlStore(database=self._database)
         self.epoch = 0

@@ -110,11 +110,15 @@ class SimulatedDatabase:
 
     :param engine: connects to the file; shared by all schedules, so that statements are compiled once
     :param committed_at: filled with when each event was committed, virtual seconds
+    :param on_crash: has the kernel die whose database it is, though it be one that stops, or that is taken for dead
     """
 
-    def __init__(self, *, engine: Engine, faults: StoreFaults, committed_at: dict[int, float]) -> None:
+    def __init__(
+        self, *, engine: Engine, faults: StoreFaults, committed_at: dict[int, float], on_crash: Callable[[], None]
+    ) -> None:
         self._engine = engine
         self._faults = faults
+        self._on_crash = on_crash
         self._committed_at = committed_at
         self._queue: list[Waiting] = []
         self._known_digests = KnownDigests()
@@ -176,12 +180,18 @@ class SimulatedDatabase:
 
     def _commit(self) -> None:
         batch, self._queue = self._queue, []
-        if self._connection is None or self._faults.crashes(after=False):
+        if self._connection is None or self._crashes(after=False):
             return
         outcomes = self._outcomes([waiting.operation for waiting in batch])
-        if self._faults.crashes(after=True):
+        if self._crashes(after=True):
             return
         asyncio.get_running_loop().call_later(self._faults.rng.uniform(0, 0.005), self._answer, batch, outcomes)
+
+    def _crashes(self, *, after: bool) -> bool:
+        crashes = self._faults.crashes(after=after)
+        if crashes:
+            self._on_crash()
+        return crashes
 
     def _answer(self, batch: list[Waiting], outcomes: list[Outcome]) -> None:
         self._writer_busy = False

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
 from rig import Rig, failed, job, step
 
 from nomaflow_kernel.domain.hosting import HeldAttempt
 from nomaflow_kernel.domain.jobs import Overlap, PresetDefinition, RetryPolicy
 from nomaflow_kernel.domain.records import TriggerKind
 from nomaflow_kernel.domain.states import AttemptState, RunState
-from nomaflow_kernel.ports import PauseRecord
+from nomaflow_kernel.ports import ApplyResult, PauseRecord
 from nomaflow_kernel.runs import FireCommand, TriggerCommand
+from nomaflow_kernel.store.errors import StoreFull
 
 
 async def test_max_parallel_of_a_host_bounds_all_its_instances(rig: Rig) -> None:
@@ -92,6 +98,57 @@ async def test_a_pause_ends_by_itself_and_lets_waiting_runs_go(rig: Rig) -> None
     await host.dispatch()
     assert rig.engine.pauses() == []
     assert await rig.store.pauses() == []
+
+
+async def test_a_pause_that_is_prolonged_as_it_ends_holds_on(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where its end comes while a longer one is being stored, that one is not taken away with it."""
+    now = rig.clock.now_us()
+    short = PauseRecord(scope="all", name="", by="", why="", since_us=now, until_us=now + 10_000_000)
+    longer = replace(short, since_us=now + 9_000_000, until_us=None)
+    await rig.engine.set_pause(short)
+    answered = asyncio.Event()
+    real = rig.store.set_pause
+
+    async def slow(pause: PauseRecord) -> None:
+        await real(pause)
+        await answered.wait()
+
+    monkeypatch.setattr(rig.store, "set_pause", slow)
+    prolonging = asyncio.create_task(rig.engine.set_pause(longer))
+    async with asyncio.timeout(10):
+        while await rig.store.pauses() != [longer]:
+            await asyncio.sleep(0)
+        await rig.advance(10.5)
+        while rig.engine._loop._side_tasks:
+            await asyncio.sleep(0)
+    answered.set()
+    await prolonging
+    assert await rig.store.pauses() == [longer]
+    assert rig.engine.pauses() == [longer]
+
+
+async def test_a_pause_that_comes_during_a_rebuild_is_not_forgotten(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a rebuild has read of the pauses may be older than a pause that was taken in meanwhile."""
+    rig.jobs.add(job("a"))
+    pause = PauseRecord(scope="all", name="", by="", why="", since_us=0, until_us=None)
+    real = rig.store.pauses
+
+    async def pauses() -> Sequence[PauseRecord]:
+        monkeypatch.setattr(rig.store, "pauses", real)
+        found = await real()
+        await rig.engine.set_pause(pause)
+        return found
+
+    async def refuse(*args: object, **kwargs: object) -> ApplyResult:
+        monkeypatch.undo()
+        monkeypatch.setattr(rig.store, "pauses", pauses)
+        raise StoreFull("no space")
+
+    monkeypatch.setattr(rig.store, "apply", refuse)
+    with pytest.raises(StoreFull):
+        await rig.trigger("a")
+    await rig.settle()
+    assert rig.engine.pauses() == [pause]
 
 
 async def test_the_pauses_of_job_host_and_everything_are_each_their_own(rig: Rig) -> None:

@@ -259,23 +259,37 @@ async def test_fires_that_a_failing_store_held_up_say_so(bench: Bench, monkeypat
     assert await bench.runs(RunState.QUEUED) == [("QUEUED", "14:17:00")]
 
 
+def lose_answer_once(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the store's next commit done, and its answer lost."""
+    real = bench.store.apply
+
+    async def apply(*args: object, **kwargs: object) -> object:
+        monkeypatch.setattr(bench.store, "apply", real)
+        await real(*args, **kwargs)  # type: ignore[arg-type]  # handed through
+        raise StoreUnavailable("the answer is lost", outcome_unknown=True)
+
+    monkeypatch.setattr(bench.store, "apply", apply)
+
+
 async def test_a_commit_whose_answer_was_lost_fires_once(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """The fire that was stored all the same is not tried again: its successor would cancel it."""
     bench.jobs.add(job("a", schedule="* * * * *", overlap=Overlap.CANCEL_RUNNING))
     await bench.look()
-    real, lost = bench.store.apply, [False]
-
-    async def apply(*args: object, **kwargs: object) -> object:
-        result = await real(*args, **kwargs)  # type: ignore[arg-type]  # handed through
-        if not lost[0]:
-            lost[0] = True
-            raise StoreUnavailable("the answer is lost", outcome_unknown=True)
-        return result
-
-    monkeypatch.setattr(bench.store, "apply", apply)
+    lose_answer_once(bench, monkeypatch)
     await bench.tick(45)
     await bench.look()
     assert await bench.runs() == [("QUEUED", "14:14:00")]
+
+
+async def test_a_commit_whose_answer_was_lost_counts_fires_once(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fire that does not run has no slot of its own, and is in one row all the same."""
+    bench.jobs.add(job("a", schedule="* * * * *", overlap="allow"))
+    await bench.engine.set_pause(PauseRecord(scope="job", name="a", by="", why="", since_us=0, until_us=None))
+    await bench.look()
+    lose_answer_once(bench, monkeypatch)
+    await bench.tick(45)
+    await bench.look()
+    assert await missed(bench) == [("paused", 1, "14:14:00", "14:14:00")]
 
 
 async def test_a_fire_outlives_a_failed_commit_and_then_a_failed_read(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection, delete, select, true
 
 from nomaflow_kernel.ports import PauseRecord, ScheduleRow
 from nomaflow_kernel.store.bulk import bulk_insert
@@ -55,7 +55,11 @@ def set_pause(connection: Connection, pause: PauseRecord) -> None:
     _REPLACE_PAUSE.execute(connection, [row])
 
 
-def clear_pause(connection: Connection, scope: str, name: str) -> bool:
-    """Remove a pause and return whether there was one."""
-    done = connection.execute(delete(pauses_table).where(pauses_table.c.scope == scope, pauses_table.c.name == name))
-    return done.rowcount == 1
+def clear_pause(connection: Connection, scope: str, name: str, *, ended_by_us: int | None = None) -> bool:
+    """Remove a pause and return whether there was one.
+
+    :param ended_by_us: only where it ends by that time; None for whenever it ends
+    """
+    ended = true() if ended_by_us is None else pauses_table.c.until_us <= ended_by_us
+    named = (pauses_table.c.scope == scope, pauses_table.c.name == name)
+    return connection.execute(delete(pauses_table).where(*named, ended)).rowcount == 1
