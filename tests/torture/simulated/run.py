@@ -60,13 +60,14 @@ def _run(options: argparse.Namespace, directory: Path) -> int:
     scene = Scene(directory)
     failed: list[int] = []
     begun = time.monotonic()
-    done = executions = 0
+    done = executions = taken_back = 0
     # An interrupt ends with the summary of what was run.
     with contextlib.suppress(KeyboardInterrupt):
         for seed in range(options.seed, options.seed + options.schedules):
             ledger = scene.run(seed)
             done += 1
             executions += len(ledger.executions)
+            taken_back += ledger.taken_back
             _show(options, seed, ledger)
             if ledger.complaints:
                 failed.append(seed)
@@ -76,8 +77,8 @@ def _run(options: argparse.Namespace, directory: Path) -> int:
                 print(f"{done} schedules, {len(failed)} failed, {time.monotonic() - begun:.0f} s", flush=True)
     seconds = time.monotonic() - begun
     print(
-        f"{done} schedules from seed {options.seed}, {executions} executions, {len(failed)} failed, "
-        f"{seconds:.1f} s, {1000 * seconds / max(done, 1):.0f} ms each"
+        f"{done} schedules from seed {options.seed}, {executions} executions, {taken_back} turns taken back, "
+        f"{len(failed)} failed, {seconds:.1f} s, {1000 * seconds / max(done, 1):.0f} ms each"
     )
     if failed:
         print(f"failed seeds: {' '.join(map(str, failed))}")

@@ -50,6 +50,11 @@ class Clients:
             copies = self._rng.choice((1, 1, 1, 2, 3))
             for _ in range(copies):
                 self._at(at + self._rng.choice((0.0, self._rng.uniform(0, 10))), self._trigger, job_id, f"r{number}")
+        for at in self._world.troubled_at:
+            # In the middle of the trouble, so that some are decided while a commit is under way that fails.
+            for number in range(self._rng.randint(4, 8)):
+                job_id = self._rng.choice(("quick", "flaky"))
+                self._at(at + self._rng.uniform(0, 1), self._trigger, job_id, f"burst-{at:.3f}-{number}")
         for number in range(self._rng.randint(0, 3)):
             at = self._rng.uniform(0, seconds)
             job_id = self._rng.choice(("quick", "flaky", "skip"))

@@ -49,7 +49,10 @@ class Faults:
         weights = [weight for weight, _ in self._kinds]
         for _ in range(self._rng.randint(2, 12)):
             _, work = self._rng.choices(self._kinds, weights)[0]
-            self._world.loop.call_at(self._rng.uniform(0.5, seconds), self._begin, work)
+            at = self._rng.uniform(0.5, seconds)
+            self._world.loop.call_at(at, self._begin, work)
+            if work == self._store_trouble:
+                self._world.troubled_at.append(at)
 
     def _begin(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         if not self._world.over:
@@ -141,10 +144,11 @@ class Faults:
 
     async def _store_trouble(self) -> None:
         faults = self._world.store_faults
-        self._say("store fails now and then")
-        faults.rate = self._rng.choice((0.1, 0.4, 0.9))
+        slow = self._rng.random() < 0.5
+        self._say(f"store fails now and then{', and is slow' if slow else ''}")
+        faults.rate, faults.slow = self._rng.choice((0.1, 0.4, 0.9)), slow
         await asyncio.sleep(self._rng.uniform(1, 10))
-        faults.rate = 0.0
+        faults.rate, faults.slow = 0.0, False
 
     async def _store_full(self) -> None:
         self._say("store is full")

@@ -75,6 +75,7 @@ class SimulatedKernel:
     """One life of the kernel: opened on the file, and later stopped, or dead.
 
     :param on_ended: called where it ends by itself, with why
+    :param on_taken_back: called with how many turns that were decided ahead of a commit are decided once more
     """
 
     def __init__(
@@ -87,7 +88,9 @@ class SimulatedKernel:
         faults: StoreFaults,
         committed_at: dict[int, float],
         on_ended: Callable[[SimulatedKernel, Exception], None],
+        on_taken_back: Callable[[int], None],
     ) -> None:
+        self._on_taken_back = on_taken_back
         self._rng = rng
         self._clock = clock
         self._jobs = jobs
@@ -117,6 +120,7 @@ class SimulatedKernel:
             settings=SETTINGS,
             on_ended=lambda error: self._on_ended(self, error),
         )
+        self._count_taken_back()
         # All chance comes from the seed.
         self.engine._state.rng = random.Random(self._rng.random())
         self.engine._state.ids = RunIds(now_ms=lambda: self._clock.now_us() // 1000, random_bits=self._rng.getrandbits)
@@ -133,6 +137,16 @@ class SimulatedKernel:
             ),
         )
         self.alive = True
+
+    def _count_taken_back(self) -> None:
+        loop = self.engine._loop
+        take_back = loop._take_back
+
+        def counted() -> None:
+            self._on_taken_back(len(loop._unanswered[-1].turns))
+            take_back()
+
+        loop._take_back = counted  # type: ignore[method-assign]  # looks on, and changes nothing
 
     def spawn(self, work: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
         """Run something that dies with the kernel."""

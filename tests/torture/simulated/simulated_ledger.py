@@ -54,6 +54,11 @@ class Ledger:
     slots: set[str] = field(default_factory=set)
     complaints: list[str] = field(default_factory=list)
     timeline: list[str] = field(default_factory=list)
+    taken_back: int = 0
+
+    def take_back(self, turns: int) -> None:
+        """Count turns that a kernel decided ahead of a commit, and then once more."""
+        self.taken_back += turns
 
     def say(self, text: str) -> None:
         """Put a line into the timeline."""

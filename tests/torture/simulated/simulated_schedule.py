@@ -86,6 +86,7 @@ class Schedule:
         self.committed_at: dict[int, float] = {}
         self.kernel: SimulatedKernel | None = None
         self.kernel_up = asyncio.Event()
+        self.troubled_at: list[float] = []
         self._file_lock = asyncio.Lock()
         self.zombies: list[SimulatedKernel] = []
         self.hosts: dict[str, SimulatedHost | None] = {}
@@ -138,8 +139,8 @@ class Schedule:
         clients = Clients(self)
         faults = Faults(self)
         seconds = self.rng.uniform(30, 90)
-        clients.plan(seconds)
         faults.plan(seconds)
+        clients.plan(seconds)
         await asyncio.sleep(seconds)
         faults.heal()
         self.over = True
@@ -207,6 +208,7 @@ class Schedule:
                 faults=self.store_faults,
                 committed_at=self.committed_at,
                 on_ended=self._kernel_ended,
+                on_taken_back=self.ledger.take_back,
             )
             try:
                 await kernel.open()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -26,6 +27,13 @@ def test_schedules_of_fixed_seeds_keep_every_promise() -> None:
     said = _simulate("--seed", "1", "--schedules", "90")
     assert "90 schedules from seed 1" in said
     assert "0 failed" in said
+
+
+def test_the_schedules_decide_ahead_of_commits_that_fail() -> None:
+    """What is decided ahead and taken back comes up often: else nobody would notice where it were kept, or lost."""
+    taken_back = re.search(r"(\d+) turns taken back", _simulate("--seed", "91", "--schedules", "40"))
+    assert taken_back is not None
+    assert int(taken_back[1]) >= 10
 
 
 def test_a_seed_says_everything() -> None:
