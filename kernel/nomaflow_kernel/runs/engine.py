@@ -274,7 +274,8 @@ class Engine:
 
     async def set_pause(self, pause: PauseRecord) -> None:
         """Pause a job, a host or everything."""
-        await self._store.set_pause(pause)
+        async with self._loop.changing_pauses():
+            await self._store.set_pause(pause)
         self._state.keep_pause(pause)
         if pause.until_us is not None:
             seconds = max(0.0, (pause.until_us - self._clock.now_us()) / 1_000_000)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 from nomaflow_kernel.domain.errors import KernelError, KernelStopping
@@ -115,11 +116,32 @@ class EngineLoop:
 
         :param ended_by_us: only where it ends by that time: whoever prolongs it meanwhile is heeded
         """
-        existed = await self._store.clear_pause(scope, name, ended_by_us=ended_by_us)
+        async with self.changing_pauses():
+            existed = await self._store.clear_pause(scope, name, ended_by_us=ended_by_us)
         self._state.drop_pause(scope, name, ended_by_us=ended_by_us)
         for host in self._state.waiting.hosts():
             self.touch(host)
         return existed
+
+    @asynccontextmanager
+    async def changing_pauses(self) -> AsyncIterator[None]:
+        """Have the pauses read anew where the change of one fails: it may have been kept all the same."""
+        try:
+            yield
+        except StoreError:
+            self.spawn(self._recall_pauses())
+            raise
+
+    async def _recall_pauses(self) -> None:
+        while not self._inbox.closed:
+            try:
+                await rebuilding.recall_pauses(self._state, self._store, self._clock)
+            except StoreError as error:
+                _LOG.warning("could not read the pauses yet: %s", error.message)
+                await self._inbox.pause(1.0)
+            else:
+                self._inbox.wake()
+                return
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run something beside the loop; it is cancelled when the loop stops."""

@@ -23,7 +23,7 @@ from nomaflow_kernel.runs.state import NO_HOST, EndedAttempt, EngineState, RunSp
 from nomaflow_kernel.runs.timers import Timer, TimerKind
 from nomaflow_kernel.runs.waiting import WaitingRuns
 
-__all__ = ["discard", "load_specs", "rebuild", "recall_attempts", "send_again"]
+__all__ = ["discard", "load_specs", "rebuild", "recall_attempts", "recall_pauses", "send_again"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ async def rebuild(state: EngineState, store: Store, clock: Clock) -> None:
     :raises StoreError: where the store cannot be read
     """
     found = await store.active_runs()
-    pauses = await _pauses(state, store)
+    pauses = await _read_pauses(state, store)
     now, now_us = clock.monotonic(), clock.now_us()
     state.active, state.running, state.parents = {}, {}, {}
     state.waiting, state.continuing = WaitingRuns(), {}
@@ -45,7 +45,7 @@ async def rebuild(state: EngineState, store: Store, clock: Clock) -> None:
     state.request_ids.clear()
     state.specs.clear()
     state.timers.clear()
-    state.pauses = {(pause.scope, pause.name): pause for pause in pauses}
+    _keep_pauses(state, pauses, now, now_us)
     for instance in state.fleet:
         instance.attempts.clear()
         instance.exclusive_used = 0
@@ -55,16 +55,30 @@ async def rebuild(state: EngineState, store: Store, clock: Clock) -> None:
         _restore(state, detail, now, now_us)
     for entry in found.queued:
         _requeue(state, entry, now, now_us)
+    state.dirty_hosts.update(state.waiting.hosts())
+    state.dirty_hosts.update(state.continuing)
+
+
+async def recall_pauses(state: EngineState, store: Store, clock: Clock) -> None:
+    """Read the pauses anew, since a change of them may have been kept or not.
+
+    :raises StoreError: where the store cannot be read
+    """
+    pauses = await _read_pauses(state, store)
+    _keep_pauses(state, pauses, clock.monotonic(), clock.now_us())
+    state.dirty_hosts.update(state.waiting.hosts())
+
+
+def _keep_pauses(state: EngineState, pauses: Sequence[PauseRecord], now: float, now_us: int) -> None:
+    state.pauses = {(pause.scope, pause.name): pause for pause in pauses}
     for pause in pauses:
         if pause.until_us is not None:
             # One that ended while the kernel was down stays a while for the fires of its time, which are judged now.
             left = (pause.until_us - now_us) / 1_000_000
             state.timers.add(now + (left if left > 0 else _ENDED_PAUSE_SECONDS), Timer(kind=TimerKind.PAUSE_END))
-    state.dirty_hosts.update(state.waiting.hosts())
-    state.dirty_hosts.update(state.continuing)
 
 
-async def _pauses(state: EngineState, store: Store) -> Sequence[PauseRecord]:
+async def _read_pauses(state: EngineState, store: Store) -> Sequence[PauseRecord]:
     """Read the pauses; anew where one came or went meanwhile, since what was read may be older than that."""
     while True:
         changes = state.pause_changes

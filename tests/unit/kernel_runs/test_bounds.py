@@ -15,7 +15,7 @@ from nomaflow_kernel.domain.records import TriggerKind
 from nomaflow_kernel.domain.states import AttemptState, RunState
 from nomaflow_kernel.ports import ApplyResult, PauseRecord
 from nomaflow_kernel.runs import FireCommand, TriggerCommand
-from nomaflow_kernel.store.errors import StoreFull
+from nomaflow_kernel.store.errors import StoreFull, StoreUnavailable
 
 
 async def test_max_parallel_of_a_host_bounds_all_its_instances(rig: Rig) -> None:
@@ -148,6 +148,24 @@ async def test_a_pause_that_comes_during_a_rebuild_is_not_forgotten(rig: Rig, mo
     with pytest.raises(StoreFull):
         await rig.trigger("a")
     await rig.settle()
+    assert rig.engine.pauses() == [pause]
+
+
+async def test_a_pause_whose_answer_was_lost_holds_where_it_was_kept(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the store has kept is what holds, though whoever asked for it was told that nobody knows."""
+    pause = PauseRecord(scope="all", name="", by="", why="", since_us=0, until_us=None)
+    real = rig.store.set_pause
+
+    async def lose_answer(pause: PauseRecord) -> None:
+        await real(pause)
+        raise StoreUnavailable("the answer was lost", outcome_unknown=True)
+
+    monkeypatch.setattr(rig.store, "set_pause", lose_answer)
+    with pytest.raises(StoreUnavailable):
+        await rig.engine.set_pause(pause)
+    async with asyncio.timeout(10):
+        while not rig.engine.pauses():
+            await asyncio.sleep(0)
     assert rig.engine.pauses() == [pause]
 
 
