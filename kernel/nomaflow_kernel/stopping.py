@@ -35,12 +35,13 @@ class Requests:
         self._wake = asyncio.Event()
 
     def install(self) -> None:
-        """Take over SIGTERM, SIGINT, SIGHUP and SIGUSR1."""
+        """Take over SIGTERM, SIGINT, SIGHUP, SIGUSR1 and SIGUSR2."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop, number)
         loop.add_signal_handler(signal.SIGHUP, self._wake.set)
         loop.add_signal_handler(signal.SIGUSR1, self._dump)
+        loop.add_signal_handler(signal.SIGUSR2, self._orphaned)
 
     def engine_ended(self, error: Exception) -> None:
         """Stop since the engine has ended: it is fenced, or it has failed."""
@@ -83,3 +84,8 @@ class Requests:
         self.stop.set()
         self.why = self.why or f"got {number.name}"
         self._wake.set()
+
+    def _orphaned(self) -> None:
+        """Stop since who started this process has died: no reason to hurry, however often the system says it."""
+        if not self.why:
+            self._stop(signal.SIGUSR2)

@@ -26,7 +26,8 @@ class HostLife:
     """Runs until SIGTERM or SIGINT, or until the session gives up for good.
 
     The first signal lets steps finish for *drain_s* seconds, the second cancels them, the third leaves at once. SIGHUP
-    reloads the code, SIGUSR1 has the state written into the log.
+    reloads the code, SIGUSR1 has the state written into the log. SIGUSR2 says, once or often, that whoever started this
+    host has died: the same as a first signal.
 
     :param state: is told what the host does, for the service manager
     :param dump: writes it
@@ -65,11 +66,12 @@ class HostLife:
             loop.add_signal_handler(each, self._asked_to_stop)
         loop.add_signal_handler(signal.SIGHUP, self._reload.set)
         loop.add_signal_handler(signal.SIGUSR1, self._dump)
+        loop.add_signal_handler(signal.SIGUSR2, self._orphaned)
         try:
             await self._load_first()
             await self._live()
         finally:
-            for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
+            for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
                 loop.remove_signal_handler(each)
 
     async def _load_first(self) -> None:
@@ -163,6 +165,10 @@ class HostLife:
         self._signals += 1
         for event in (self._stop, self._hurry, self._leave)[: self._signals]:
             event.set()
+
+    def _orphaned(self) -> None:
+        if not self._signals:
+            self._asked_to_stop()
 
 
 class _SourceFilter(DefaultFilter):

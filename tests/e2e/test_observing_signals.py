@@ -106,7 +106,7 @@ def test_the_rung_of_a_stop_is_told(system: System) -> None:
 
 
 def test_up_passes_the_signals_on(system: System) -> None:
-    """SIGUSR1 and SIGHUP to ``up`` reach both parts, and neither ends any of them."""
+    """SIGUSR1 and SIGHUP to ``up`` reach both parts, and neither ends any of them, nor ``up`` while it starts them."""
     up = subprocess.Popen(
         [sys.executable, "-m", "nomaflow.cli", "up", str(system.project), "--log-format", "json", "-o", "json",
          "--metrics", "127.0.0.1:0"],
@@ -114,8 +114,11 @@ def test_up_passes_the_signals_on(system: System) -> None:
     )  # fmt: skip
     system.processes["up"] = up  # type: ignore[assignment]  # stopped like the others
     assert up.stdout is not None
-    assert json.loads(up.stdout.readline())["type"] == "ready"
     state = system.project / ".nomaflow"
+    eventually((state / "kernel.log").exists)
+    for _ in range(10):
+        up.send_signal(signal.SIGHUP)
+    assert json.loads(up.stdout.readline())["type"] == "ready"
     up.send_signal(signal.SIGUSR1)
     for part in ("kernel", "host"):
         eventually(lambda part=part: [line for line in lines(state / f"{part}.log") if "state" in line])

@@ -112,6 +112,47 @@ def test_one_signal_drains_and_a_second_one_is_faster(up: subprocess.Popen[str],
     assert stored(tmp_path) == {"may_finish": ("SUCCEEDED", ""), "deaf": ("FAILED", "host_draining")}
 
 
+def test_a_reload_while_all_is_stopped_hurries_nobody(up: subprocess.Popen[str], tmp_path: Path) -> None:
+    """SIGHUP asks for a reload, also where it comes too late for one: steps go on to their end."""
+    ledger = Ledger(file=tmp_path / "ledger")
+    with closing(SyncKernelClient(ProjectAddress(project=tmp_path))) as client:
+        client.trigger(TriggerOrder(job_id="may_finish", params={"ledger": str(ledger.file)}))
+        ledger.wait_for("may_finish")
+    up.send_signal(signal.SIGTERM)
+    _lines_until(up, type="stopping")
+    for number in (signal.SIGHUP, signal.SIGUSR1):
+        up.send_signal(number)
+    log = tmp_path / ".nomaflow" / "host.log"
+    eventually(lambda: "nomaflow.state" in log.read_text())
+    Path(f"{ledger.file}.go").touch()
+    said, _ = up.communicate(timeout=40)
+    assert '"hurried":true' not in said.replace(" ", "")
+    assert up.returncode == 0
+    assert stored(tmp_path) == {"may_finish": ("SUCCEEDED", "")}
+
+
+def test_steps_may_finish_where_up_is_killed(up: subprocess.Popen[str], tmp_path: Path) -> None:
+    """Kernel and host of an ``up`` that was killed stop by themselves, once: steps have their time, nothing is left."""
+    ledger = Ledger(file=tmp_path / "ledger")
+    with closing(SyncKernelClient(ProjectAddress(project=tmp_path))) as client:
+        client.trigger(TriggerOrder(job_id="may_finish", params={"ledger": str(ledger.file)}))
+        ledger.wait_for("may_finish")
+        host = psutil.Process(client.list_hosts()[0].instances[0].pid)
+    below = {each.pid for each in psutil.Process(up.pid).children(recursive=True)}
+    log = tmp_path / ".nomaflow" / "host.log"
+    up.kill()
+    eventually(lambda: "1 steps may finish" in log.read_text())
+    for times in (1, 2, 3):  # as the system does, for each thread of the one that died
+        host.send_signal(signal.SIGUSR2)
+        host.send_signal(signal.SIGUSR1)
+        eventually(lambda times=times: log.read_text().count("nomaflow.state") == times)
+    Path(f"{ledger.file}.go").touch()
+    ledger.wait_for("finished")
+    assert "asked again" not in log.read_text()
+    host.terminate()  # nobody is there who could take the outcome
+    eventually(lambda: not any(alive(pid) for pid in below))
+
+
 def test_a_killed_kernel_is_started_again_beside_its_host(up: subprocess.Popen[str], tmp_path: Path) -> None:
     """Who ended, how, and when it is started again is one line; the host's workers go on and their result counts."""
     ledger = Ledger(file=tmp_path / "ledger")

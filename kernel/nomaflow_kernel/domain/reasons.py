@@ -140,8 +140,8 @@ REASONS: Mapping[str, ReasonInfo] = {
         "The message names the signal or exit code; look for os._exit, native crashes or memory.",
     ),
     "worker_killed": ReasonInfo(
-        "The worker was killed because another step in it would not stop.",
-        'The message names the culprit; give it isolation = "exclusive".',
+        "The worker was killed because another step in it would not stop, or code in it spoilt its worker.",
+        'The message names the culprit, or what was spoilt; give the culprit isolation = "exclusive".',
     ),
     "memory_limit": ReasonInfo(
         "The worker's processes were over memory_mb.", "Raise memory_mb, or work in smaller pieces."

@@ -119,6 +119,36 @@ async def test_a_log_that_cannot_be_written_is_said(tmp_path: Path) -> None:
         await watched.running
 
 
+async def test_a_part_that_cannot_be_started_for_a_while_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once it has run, a start that the system refuses is one more crash, with its cause, and no end."""
+    watched = _Watched(tmp_path, WAITS)
+    await watched.notice()
+    await watched.printed()
+    watched.part.proven = True
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "executable", "/nowhere/python")
+        watched.part.signal(signal.SIGKILL)
+        assert (await watched.notice()).exit == "killed by SIGKILL"
+        refused = await watched.notice()
+    assert (refused.state, refused.exit) == ("crashed", "it cannot be started: No such file or directory")
+    while (await watched.notice()).state != "started":
+        pass
+    await watched.printed(2)
+    assert (await watched.stop()).state == "stopped"
+
+
+async def test_a_part_that_is_stopped_while_it_starts_is_not_left(tmp_path: Path) -> None:
+    """A stop that comes while its process is being made waits for that process, and ends it."""
+    watched = _Watched(tmp_path, WAITS)
+    await asyncio.sleep(0)  # it is being started, and there is no process yet
+    assert not watched.part.pid
+    async with asyncio.timeout(PATIENCE):
+        assert (await watched.stop()).state == "started"
+    assert (await watched.notice()).state == "stopped"
+
+
 async def test_an_exit_code_that_says_useless_is_believed(tmp_path: Path) -> None:
     """A part that says that its configuration is wrong is not started again, however long it ran before."""
     watched = _Watched(tmp_path, "raise SystemExit(78)")
@@ -152,7 +182,7 @@ async def test_hurrying_asks_again(tmp_path: Path) -> None:
 
 
 def test_a_part_does_not_outlive_whoever_started_it(tmp_path: Path) -> None:
-    """Where ``up`` itself is killed with SIGKILL, its parts get SIGTERM from the system."""
+    """Where ``up`` itself is killed with SIGKILL, its parts are told to end by the system."""
     starter = (
         "import asyncio, sys\nfrom pathlib import Path\nfrom nomaflow.cli.up import Part\n"
         "async def main():\n"

@@ -8,7 +8,7 @@ import importlib.util
 import os
 import signal
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -20,7 +20,7 @@ from nomaflow.cli.output import console
 from nomaflow.cli.project import read_settings, require_project
 
 if TYPE_CHECKING:
-    from nomaflow.cli.up import PartFailed
+    from nomaflow.cli.up import PartFailed, ProjectSupervisor
 
 __all__ = ["register", "require_extra"]
 
@@ -136,7 +136,7 @@ async def _up(
     )
     loop.add_signal_handler(signal.SIGUSR1, supervisor.pass_on, signal.SIGUSR1)
     try:
-        if await _started(supervisor.start(), signals):
+        if await _started(supervisor, signals):
             await supervisor.run_until(signals)
     except PartFailed as error:
         raise _as_cli_error(error) from None
@@ -156,15 +156,21 @@ def _hung_up(signals: asyncio.Queue[signal.Signals]) -> None:
     signals.put_nowait(signal.SIGTERM)
 
 
-async def _started(start: Iterable[object] | object, signals: asyncio.Queue[signal.Signals]) -> bool:
-    """Return True once everything is up, False where a signal came first."""
-    starting = asyncio.ensure_future(start)  # type: ignore[call-overload]  # a coroutine of the supervisor
-    asked = asyncio.create_task(signals.get())
-    await asyncio.wait({starting, asked}, return_when=asyncio.FIRST_COMPLETED)
-    if starting.done():
-        asked.cancel()
-        await starting
-        return True
+async def _started(supervisor: ProjectSupervisor, signals: asyncio.Queue[signal.Signals]) -> bool:
+    """Return True once everything is up, False where a signal to stop came first; SIGHUP is passed on."""
+    starting = asyncio.create_task(supervisor.start())
+    while True:
+        asked = asyncio.create_task(signals.get())
+        await asyncio.wait({starting, asked}, return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            if asked.done():
+                signals.put_nowait(asked.result())
+            asked.cancel()
+            await starting
+            return True
+        if asked.result() is not signal.SIGHUP:
+            break
+        supervisor.pass_on(signal.SIGHUP)
     starting.cancel()
     await asyncio.wait({starting})
     return False

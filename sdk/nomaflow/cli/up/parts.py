@@ -109,6 +109,7 @@ class Part:
         self._process: asyncio.subprocess.Process | None = None
         self._log_start = 0
         self._stopping = asyncio.Event()
+        self._starting = asyncio.Lock()
 
     @property
     def pid(self) -> int:
@@ -123,43 +124,53 @@ class Part:
         delay = self._first_delay
         while not self._stopping.is_set():
             started = self._clock()
-            code = await self._once()
+            try:
+                code = await self._once()
+                words, hopeless = exit_words(code), code in _HOPELESS
+            except OSError as error:
+                words, hopeless = f"it cannot be started: {error.strerror or error}", False
             if self._stopping.is_set():
                 return
-            if not self.proven or code in _HOPELESS:
-                raise PartFailed(self.name, exit_words=exit_words(code), log=self.log, tail=self.tail())
+            if not self.proven or hopeless:
+                raise PartFailed(self.name, exit_words=words, log=self.log, tail=self.tail())
             if self._clock() - started > _HEALTHY_AFTER:
                 delay = self._first_delay
-            self._say(PartState.CRASHED, exit_text=exit_words(code), again_in=delay)
+            self._say(PartState.CRASHED, exit_text=words, again_in=delay)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(delay):
                     await self._stopping.wait()
             delay = min(delay * 2, _LONGEST_DELAY)
 
     async def _once(self) -> int:
-        with self._open_log() as output:
-            self._log_start = output.tell()
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-I",
-                str(_TETHER),
-                str(os.getpid()),
-                *self._command,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
-        self._say(PartState.STARTED)
-        return await self._process.wait()
+        """Run it once and return its exit code; 0 where it was to stop before it ran.
+
+        :raises OSError: if it cannot be started
+        """
+        async with self._starting:
+            if self._stopping.is_set():
+                return 0
+            with self._open_log() as output, tether.signals_held():
+                self._log_start = output.tell()
+                self._process = process = await asyncio.create_subprocess_exec(
+                    sys.executable,
+                    "-I",
+                    str(_TETHER),
+                    str(os.getpid()),
+                    *self._command,
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    start_new_session=True,
+                )
+            self._say(PartState.STARTED)
+        return await process.wait()
 
     def _open_log(self) -> BinaryIO:
         try:
             self.log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             return self.log.open("ab")
         except OSError as error:
-            words = f"its log cannot be written: {error.strerror}"
-            raise PartFailed(self.name, exit_words=words, log=self.log, tail=()) from None
+            raise OSError(error.errno, f"its log cannot be written: {error.strerror}") from None
 
     def _say(self, state: PartState, *, exit_text: str = "", again_in: float | None = None) -> None:
         pid = self._process.pid if self._process is not None else 0
@@ -178,7 +189,8 @@ class Part:
         :param hurry: set when somebody asks again: the request is repeated, with ``hurried_deadline`` seconds left
         """
         self._stopping.set()
-        process = self._process
+        async with self._starting:  # one that is being started is one to stop
+            process = self._process
         if process is None or process.returncode is not None:
             return
         self.signal(signal.SIGTERM)

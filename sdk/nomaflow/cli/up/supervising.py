@@ -168,7 +168,8 @@ class ProjectSupervisor:
             self.failed.exception()  # Seen: a part that fails while all is stopped is no news.
 
     async def _listen(self, again: asyncio.Queue[signal.Signals]) -> None:
-        await again.get()
+        while await again.get() is signal.SIGHUP:
+            pass  # A reload has nothing to do any more, and is no reason to hurry.
         self._reporter.hurried()
         self._hurry.set()
 

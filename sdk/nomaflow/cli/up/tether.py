@@ -1,19 +1,35 @@
-"""Becomes another program that gets SIGTERM when the process that started it dies, however it dies.
+"""Becomes another program that gets SIGUSR2 when the process that started it dies, however it dies.
+
+SIGTERM would not do: of a starter with several threads each thread's death can send the signal again, and a second
+SIGTERM means that somebody is in a hurry. SIGUSR2, however often, says that nobody is there any more.
 
 Run as a script: ``python -I tether.py PARENT_PID PROGRAM ARGUMENT…``. Needs the standard library only.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-__all__ = ["main"]
+__all__ = ["main", "signals_held"]
 
 _PR_SET_PDEATHSIG = 1
+_ORPHANED = signal.SIGUSR2
+_LATER = (signal.SIGHUP, signal.SIGUSR1)
+
+
+@contextlib.contextmanager
+def signals_held() -> Iterator[None]:
+    """Have a process that is started meanwhile hold back, until ``main`` ignores it, what would end it too early."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _LATER)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -21,11 +37,12 @@ def main(arguments: Sequence[str]) -> None:
     parent, command = int(arguments[0]), list(arguments[1:])
     prctl = getattr(ctypes.CDLL(None), "prctl", None)
     if prctl is not None:
-        prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
+        prctl(_PR_SET_PDEATHSIG, int(_ORPHANED), 0, 0, 0)
     if os.getppid() != parent:
         return  # The parent died before the signal was set: nobody wants the program any more.
-    for number in (signal.SIGHUP, signal.SIGUSR1):  # until the program handles them itself
+    for number in _LATER:  # until the program handles them itself
         signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _LATER)
     os.execv(command[0], command)  # noqa: S606  # no shell is wanted
 
 
