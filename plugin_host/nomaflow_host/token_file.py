@@ -14,6 +14,9 @@ __all__ = ["TokenFile"]
 _log = logging.getLogger(__name__)
 
 
+_FIX = "name the file that holds the kernel's token"
+
+
 class TokenFile:
     """Reads the token anew each time, so that it can be replaced."""
 
@@ -44,11 +47,13 @@ class TokenFile:
         try:
             found = self._path.stat()
             token = self._path.read_text("utf-8").strip()
-        except (OSError, UnicodeDecodeError):
+        except OSError as error:
+            why = (error.strerror or type(error).__name__).lower()
+            raise ProjectError(f"the token's file cannot be read: {why}", file=str(self._path), fix=_FIX) from None
+        except UnicodeDecodeError:
             token = ""
         if not token:
-            fix = "name the file that holds the kernel's token"
-            raise ProjectError("there is no token in it", file=str(self._path), fix=fix)
+            raise ProjectError("there is no token in it", file=str(self._path), fix=_FIX)
         mode = stat.S_IMODE(found.st_mode)
         # As for the kernel's key: one of this user is for this user alone, one of root may be for a group.
         if mode & (0o077 if found.st_uid == os.geteuid() != 0 else 0o027):

@@ -180,8 +180,8 @@ class CatalogueCalls:
             return name
         candidates = self._sessions.hosts() or names
         if len(candidates) != 1:
-            shown = ", ".join(map(repr, candidates)) or "none"
-            raise BadRequest(f"host is empty, and not exactly one is known: {shown}; name one", field="host")
+            known = f"there are several: {', '.join(map(repr, candidates))}" if candidates else "none is known yet"
+            raise BadRequest(f"no host is named, and {known}; name one", field="host")
         return candidates[0]
 
     def _host_names(self) -> set[str]:
