@@ -27,7 +27,7 @@ class TokenFile:
     def check(self) -> None:
         """Accept the file as it is now.
 
-        :raises ProjectError: where there is no token in it, or others may read it
+        :raises ProjectError: where there is no token in it, what is in it can be none, or others may read it
         """
         self._token()
 
@@ -54,6 +54,9 @@ class TokenFile:
             token = ""
         if not token:
             raise ProjectError("there is no token in it", file=str(self._path), fix=_FIX)
+        if not (token.isascii() and token.isprintable()):
+            fix = "write the kernel's token into it, one line as it is in the kernel's own file"
+            raise ProjectError("what is in it is no token", file=str(self._path), fix=fix)
         mode = stat.S_IMODE(found.st_mode)
         # As for the kernel's key: one of this user is for this user alone, one of root may be for a group.
         if mode & (0o077 if found.st_uid == os.geteuid() != 0 else 0o027):

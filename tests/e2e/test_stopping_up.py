@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import signal
 import sqlite3
 import subprocess
@@ -55,14 +56,20 @@ steps = [{ callable = "work:deaf" }]
 
 
 @pytest.fixture
-def up(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+def flags() -> list[str]:
+    """Start ``up`` as it is, where a test does not say otherwise."""
+    return []
+
+
+@pytest.fixture
+def up(tmp_path: Path, flags: list[str]) -> Iterator[subprocess.Popen[str]]:
     """Start a project; nothing of it may be left."""
     (tmp_path / "plugins").mkdir()
     (tmp_path / "plugins" / "work.py").write_text(CODE)
     (tmp_path / "jobs.toml").write_text(JOBS)
     (tmp_path / "nomaflow.toml").write_text('[host]\nname = "team"\ndrain_seconds = 60\n')
     process = subprocess.Popen(
-        [sys.executable, "-m", "nomaflow.cli", "up", str(tmp_path), "-o", "json"],
+        [sys.executable, "-m", "nomaflow.cli", "up", str(tmp_path), "-o", "json", *flags],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -129,6 +136,18 @@ def test_a_reload_while_all_is_stopped_hurries_nobody(up: subprocess.Popen[str],
     assert '"hurried":true' not in said.replace(" ", "")
     assert up.returncode == 0
     assert stored(tmp_path) == {"may_finish": ("SUCCEEDED", "")}
+
+
+@pytest.mark.parametrize("flags", [["--address", "127.0.0.1:0"]])
+def test_a_token_that_is_replaced_ends_nothing(up: subprocess.Popen[str], tmp_path: Path) -> None:
+    """The kernel ends what was opened with the old token; that is said once, and events go on with the new one."""
+    state = tmp_path / ".nomaflow"
+    for name in ("token", "host-token"):
+        (state / name).write_text(secrets.token_hex(32))
+    up.send_signal(signal.SIGHUP)
+    assert _lines_until(up, type="events_withheld")[-1]["message"].startswith("a valid token is needed")
+    again = _lines_until(up, type="event", kind="host.attached")
+    assert not [line for line in again if line["type"] in ("events_withheld", "part")]
 
 
 def test_steps_may_finish_where_up_is_killed(up: subprocess.Popen[str], tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from nomaflow.client.values import RUN_TERMINAL, EventView
 
 if TYPE_CHECKING:
     from nomaflow.cli.up.supervising import Ready
+    from nomaflow.client import ClientError
 
 __all__ = ["JsonReporter", "Reporter", "TextReporter"]
 
@@ -36,6 +37,9 @@ class Reporter(Protocol):
 
     def event(self, event: EventView) -> None:
         """Say what happened in the kernel."""
+
+    def events_withheld(self, error: ClientError) -> None:
+        """Say that what happens cannot be shown for now; it will be, from where it stopped."""
 
     def stopping(self) -> None:
         """Say that everything is being stopped."""
@@ -77,6 +81,10 @@ class JsonReporter:
     def event(self, event: EventView) -> None:
         """Print the event."""
         print_json_line({"type": "event", **event.to_json()})
+
+    def events_withheld(self, error: ClientError) -> None:
+        """Print the error."""
+        print_json_line({"type": "events_withheld", "reason": error.reason, "message": str(error)})
 
     def stopping(self) -> None:
         """Print it."""
@@ -157,6 +165,10 @@ class TextReporter:
             self._line(GLYPHS[event.attempt_state], STYLES[event.attempt_state], what, why, event.at)
         elif event.kind.startswith("host."):
             self._line("·", "dim", f"host {event.host}", event.kind.removeprefix("host.").replace("_", " "), event.at)
+
+    def events_withheld(self, error: ClientError) -> None:
+        """Print the error."""
+        self._line("!", "yellow", "up", f"cannot show what happens, asking again: {error}")
 
     def _run(self, event: EventView) -> None:
         if event.run_state in RUN_TERMINAL:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["ProjectSupervisor", "Ready"]
 
 _POLL = 0.05
+_ASK_AGAIN = 1.0
 _READY_SECONDS = 30.0
 _KERNEL_STOP_SECONDS = 10.0
 _HURRIED_SECONDS = 3.0
@@ -216,9 +217,19 @@ class ProjectSupervisor:
         return None
 
     async def _show_events(self) -> None:
-        async with self.client() as client:
-            async for event in client.watch_events():
-                self._reporter.event(event)
+        """Show what happens. That a kernel will not tell it ends nothing: the parts run on, and it is asked again."""
+        seen, said = 0, ""
+        while True:
+            try:
+                async with self.client() as client:
+                    async for event in client.watch_events(after_seq=seen):
+                        seen, said = event.seq, ""
+                        self._reporter.event(event)
+            except ClientError as error:
+                if said != str(error):
+                    self._reporter.events_withheld(error)
+                said = str(error)
+            await asyncio.sleep(_ASK_AGAIN)
 
     def _notify(self, notice: PartNotice) -> None:
         part = self.kernel if notice.name == "kernel" else self.host
