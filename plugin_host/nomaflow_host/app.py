@@ -9,7 +9,7 @@ import os
 import platform
 import resource
 import sys
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -131,11 +131,10 @@ async def serve(options: HostOptions, *, environ: MutableMapping[str, str]) -> i
     make_state_dir(project.state_dir)
     lock = InstanceLock(state_dir=project.state_dir)
     me = Instance.new()
+    me = replace(me, ended=lock.acquire(me))
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(lock.release)
-        with _starting(f"{project.state_dir} cannot be written to", fix="make room, or mend the disk"):
-            me = replace(me, ended=lock.acquire(me))
-            lock.record(me)
+        lock.record(me)
         outbox = Outbox(store=SpillStore(directory=project.state_dir / "spill"), encode=encode_event)
         stack.callback(outbox.close)
         limits = supervisor_settings(project.settings, project)
@@ -152,8 +151,7 @@ async def serve(options: HostOptions, *, environ: MutableMapping[str, str]) -> i
         )
         outbox.when_room(supervisor.resume_reading)
         stack.push_async_callback(supervisor.stop)
-        with _starting("the host cannot start its processes", fix="look at the disk, and at the limits of the user"):
-            await supervisor.start()
+        await supervisor.start()
         runner = SupervisedRunner(
             supervisor=supervisor,
             drain_seconds=project.settings.drain_seconds,
@@ -216,19 +214,6 @@ async def print_manifest(options: HostOptions, *, environ: MutableMapping[str, s
     sys.stdout.buffer.write(manifest_bytes(outcome.manifest) + b"\n")
     sys.stdout.flush()
     return 0
-
-
-@contextlib.contextmanager
-def _starting(problem: str, *, fix: str) -> Iterator[None]:
-    """Say what a person can do where the system refuses something without which no host can start.
-
-    :raises HostError: then; another start may succeed
-    """
-    try:
-        yield
-    except OSError as error:
-        cause = (error.strerror or str(error)).lower()
-        raise HostError(f"{problem}: {cause}\n  fix: {fix}") from None
 
 
 class _NoAttempts:

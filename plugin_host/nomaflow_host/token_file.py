@@ -54,12 +54,12 @@ class TokenFile:
             token = ""
         if not token:
             raise ProjectError("there is no token in it", file=str(self._path), fix=_FIX)
-        if not (token.isascii() and token.isprintable()):
-            fix = "write the kernel's token into it, one line as it is in the kernel's own file"
-            raise ProjectError("what is in it is no token", file=str(self._path), fix=fix)
         mode = stat.S_IMODE(found.st_mode)
         # As for the kernel's key: one of this user is for this user alone, one of root may be for a group.
         if mode & (0o077 if found.st_uid == os.geteuid() != 0 else 0o027):
             fix = f"run `chmod 600 {self._path}`, and replace the token where others may have read it"
             raise ProjectError(f"the token is open to others (mode {mode:o})", file=str(self._path), fix=fix)
+        if not (token.isascii() and token.isprintable()):
+            fix = "write the kernel's token into it, one line as it is in the kernel's own file"
+            raise ProjectError("what is in it is no token", file=str(self._path), fix=fix)
         return token

@@ -352,17 +352,6 @@ async def test_an_unusable_project_is_one_screen_and_78(
         assert part in mine.log
 
 
-async def test_a_disk_that_takes_nothing_is_one_screen(project: Path) -> None:
-    """A host whose folder cannot be written to says so and how to go on; another start may succeed."""
-    host = await asyncio.create_subprocess_exec(
-        "prlimit", "--fsize=0", sys.executable, "-m", "nomaflow_host", "--project", str(project),
-        stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    _, said = await asyncio.wait_for(host.communicate(), 15)
-    assert (host.returncode, b"Traceback" in said) == (70, False)
-    assert b"host-demo cannot be written to: file too large" in said
-
-
 async def test_the_manifest_is_printed(start: Start, project: Path) -> None:
     """With a module that does not import and a malformed job file: both are told, the rest is there, exit code 0."""
     (project / "plugins" / "myapp" / "bad.py").write_text("import nothing_of_that_name\n")
