@@ -16,6 +16,20 @@ settings.register_profile("explore", deadline=None)
 settings.load_profile("suite")
 
 
+_LONG_FIRST = ("torture", "e2e", "integration", "contract")
+"""Folders of long tests, which begin first, so that no process is left alone with them at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put long tests first; the order is kept apart from that."""
+
+    def place(item: pytest.Item) -> int:
+        folders = item.path.parts
+        return next((rank for rank, name in enumerate(_LONG_FIRST) if name in folders), len(_LONG_FIRST))
+
+    items.sort(key=place)
+
+
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[PostgresServer]:
     """Start one PostgreSQL server for the session; stop and remove it at the end."""
