@@ -7,11 +7,12 @@ import site
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from stopping_system import System, alive, eventually
+from stopping_system import HostProcess, System, alive, eventually
 
 from nomaflow.client import KernelClient, ProjectAddress
 from nomaflow.client.values import EventView, RunView
@@ -82,6 +83,24 @@ def test_conflicting_libraries_serve_one_kernel(system: System) -> None:
         assert extras["python"] == str(system.root / f"venv-{team}")
 
 
+def _settled_tree(host: HostProcess) -> set[int]:
+    """Return the processes below a host once none has come or gone for a second.
+
+    Workers are made ahead of need, each by a process that forks it and ends at once.
+    """
+    seen, since = host.tree(), time.monotonic()
+
+    def settled() -> bool:
+        nonlocal seen, since
+        now = host.tree()
+        if now != seen:
+            seen, since = now, time.monotonic()
+        return time.monotonic() - since > 1
+
+    eventually(settled)
+    return seen
+
+
 class _Watcher:
     """Watches everything from a thread of its own, and notes whether its connection was ever lost."""
 
@@ -122,7 +141,7 @@ def test_a_restart_touches_nobody_else(system: System, tmp_path: Path) -> None:
     watcher, ended = _Watcher(system), list[RunView]()
     waiting = threading.Thread(target=lambda: ended.append(system.client("bob").wait(blue_run)))
     waiting.start()
-    blue_tree, before = blue.tree(), system.instance("blue")
+    blue_tree, before = _settled_tree(blue), system.instance("blue")
     red_worker = int(red_marker.read_text())
     red.stop()
     assert not alive(red_worker)
@@ -137,7 +156,7 @@ def test_a_restart_touches_nobody_else(system: System, tmp_path: Path) -> None:
     assert (after.pid, after.incarnation, after.generation) == (before.pid, before.incarnation, before.generation)
     assert after.attached_at == before.attached_at
     assert alive(int(marker.read_text()))
-    assert blue.tree() == blue_tree
+    assert _settled_tree(blue) == blue_tree
     told.touch()
     waiting.join(30)
     assert [run.state for run in ended] == ["SUCCEEDED"]
