@@ -46,7 +46,7 @@ class AttemptScope:
         self.processes: list[subprocess.Popen[Any]] = []
         self.forked: list[int] = []
         """The pids of its own forks."""
-        self._unfinished: dict[str, UnfinishedLine] = {}
+        self._unfinished: dict[tuple[str, int], UnfinishedLine] = {}
         self._lock = threading.RLock()
         self._emitter = emitter
         self._prefix = b"%03d" % slot
@@ -60,9 +60,17 @@ class AttemptScope:
         self._emitter.line(self._prefix, record.levelno, int(record.created * 1_000_000), record.name, text)
 
     def printed(self, stream: str, level: int, text: str) -> None:
-        """Take what was printed; whole lines go out, the rest waits for its line feed."""
+        """Take what was printed; whole lines go out, the rest waits for its line feed.
+
+        ``print`` writes a text and its line feed one after the other, and another thread may print in between: each
+        thread has lines of its own.
+        """
+        source = (stream, threading.get_ident())
         with self._lock:
-            lines, piece = self._unfinished.setdefault(stream, UnfinishedLine()).add(text)
+            unfinished = self._unfinished.setdefault(source, UnfinishedLine())
+            lines, piece = unfinished.add(text)
+            if not unfinished:
+                del self._unfinished[source]
         at_us = time.time_ns() // 1000
         for line in lines:
             self.emit(level, at_us, stream, line)
@@ -72,9 +80,9 @@ class AttemptScope:
     def flush_printed(self, level: int) -> None:
         """Write what was printed without a line feed at its end."""
         with self._lock:
-            rests = {stream: line.end() for stream, line in self._unfinished.items() if line}
+            rests = [(stream, line.end()) for (stream, _), line in self._unfinished.items()]
             self._unfinished.clear()
-        for stream, rest in rests.items():
+        for stream, rest in rests:
             self.emit(level, time.time_ns() // 1000, stream, rest)
 
     def begin_work(self) -> int:

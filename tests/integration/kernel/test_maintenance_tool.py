@@ -20,18 +20,17 @@ from nomaflow_kernel.maintenance.__main__ import main
 from nomaflow_kernel.store import open_store
 
 TOOL = ("-m", "nomaflow_kernel.maintenance")
+HEARING = """import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
+"""Becomes a Python process that hears Ctrl-C, also where the tests run in a shell's background."""
 
 
 async def started(*arguments: str) -> asyncio.subprocess.Process:
-    """Start a Python process that hears Ctrl-C, also where the tests are run in a shell's background."""
+    """Start a Python process."""
     pipe = asyncio.subprocess.PIPE
-    return await asyncio.create_subprocess_exec(
-        sys.executable, *arguments, stdout=pipe, stderr=pipe, preexec_fn=_hear_interrupts
-    )
-
-
-def _hear_interrupts() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    return await asyncio.create_subprocess_exec(sys.executable, *arguments, stdout=pipe, stderr=pipe)
 
 
 async def ended(process: asyncio.subprocess.Process) -> tuple[int, dict[str, Any]]:
@@ -83,7 +82,8 @@ async def test_a_backup_that_is_interrupted_leaves_nothing(history: Path, tmp_pa
     with closing(sqlite3.connect(history, isolation_level=None)) as other:
         other.execute("PRAGMA locking_mode = EXCLUSIVE")
         other.execute("UPDATE kernel SET holder = holder")
-        command = await started("-m", "nomaflow.cli", "backup", str(target), "--project", str(history.parents[1]))
+        backup = ("-m", "nomaflow.cli", "backup", str(target), "--project", str(history.parents[1]))
+        command = await started("-c", HEARING, *backup)
         await eventually(lambda: list(target.parent.iterdir()))
         command.send_signal(signal.SIGINT)
         async with asyncio.timeout(DEADLINE):

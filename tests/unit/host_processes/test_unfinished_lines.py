@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+from typing import Any, cast
+
 import pytest
 
+from nomaflow_host.worker.scope import AttemptScope
 from nomaflow_host.worker.unfinished import UnfinishedLine
 
 
@@ -27,3 +32,17 @@ def test_an_endless_line_comes_in_pieces(size: int) -> None:
     assert bool(line)
     assert sum(map(len, pieces)) + len(line.end()) == size * (200_000 // size + 1)
     assert not line
+
+
+def test_a_line_is_of_one_thread() -> None:
+    """Two threads whose texts and line feeds fall between each other make two lines, and an open end is kept."""
+    kept: list[str] = []
+    emitter = SimpleNamespace(line=lambda *line: kept.append(line[4]))
+    order = SimpleNamespace(run_id="run_1", step="one", attempt=1)
+    scope = AttemptScope(order=cast("Any", order), slot=0, level=20, emitter=cast("Any", emitter))
+    with ThreadPoolExecutor(1) as red, ThreadPoolExecutor(1) as blue:
+        for thread, text in ((red, "red"), (blue, "blue"), (red, "\n"), (blue, "\n"), (red, "open"), (blue, "more\n")):
+            thread.submit(scope.printed, "stdout", 20, text).result()
+    assert kept == ["red", "blue", "more"]
+    scope.flush_printed(20)
+    assert kept[3:] == ["open"]
