@@ -112,8 +112,9 @@ class Work:
     until: Path
 
     def under_way(self) -> Work:
-        """Wait until its code runs."""
+        """Wait until its code runs and the kernel has heard of it."""
         self.ledger.wait_for("tick", 3)
+        eventually(lambda: self.run().steps[0].last.state == "RUNNING")
         return self
 
     def goes_on(self) -> None:

@@ -70,6 +70,13 @@ def remote(request: pytest.FixtureRequest) -> Iterator[Remote]:
     shutil.rmtree(root)
 
 
+@pytest.fixture(autouse=True)
+def healed(remote: Remote) -> Iterator[None]:
+    """Have the next test find the cable whole, whatever became of this one."""
+    yield
+    remote.cable.heal()
+
+
 def served(system: FaultSystem) -> str:
     """Return the address with TLS at which the kernel says that it listens."""
     eventually(lambda: "serving on" in system.kernel_log)

@@ -177,7 +177,7 @@ def test_what_a_file_does_not_give_back_is_told_with_its_count(make: Callable[..
         outbox.log(KEY, replace(chunk(b"%d" % number + b"." * (1 << 20)), line_count=number))
     outbox.progress(KEY, Progress(at_us=0, done=1.0))
     outbox.finished(KEY, finished())
-    first, _, third = sorted((tmp_path / "spill").glob("*.events"), key=lambda file: file.stat().st_mtime_ns)
+    first, _, third = sorted((tmp_path / "spill").glob("*.events"), key=lambda file: int(file.stem.rpartition("-")[2]))
     os.truncate(first, (1 << 20) + 100)
     os.truncate(third, 0)
     got = deliver_all(outbox)[KEY]
