@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import field
 from typing import Any, Protocol
 
+from nomaflow_api.value_class import value_class
 from nomaflow_kernel.domain.records import (
     AttemptRecord,
     EventRecord,
@@ -15,7 +16,6 @@ from nomaflow_kernel.domain.records import (
 )
 from nomaflow_kernel.domain.states import RunState
 from nomaflow_kernel.domain.transitions import Transition
-from nomaflow_kernel.domain.value_class import value_class
 
 __all__ = [
     "ActiveRuns",

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import enum
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
+from typing import Any, Protocol, Self
 
 from nomaflow_api.v1.log_lines import encode_line, pack_lines
+from nomaflow_api.value_class import value_class
 
 __all__ = [
     "AttemptOrder",
@@ -56,7 +57,7 @@ class FinishedState(enum.StrEnum):
     CANCELED = "CANCELED"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@value_class
 class AttemptOrder:
     """One attempt to run, as the kernel dispatched it. JSON texts are kept as text: only the worker reads them.
 
@@ -96,14 +97,26 @@ class AttemptOrder:
     traceparent: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """Return the order as a JSON-ready dict, for the frame that takes it to a worker."""
-        return {name: getattr(self, name) for name in _ORDER_FIELDS}
+        """Return the order as a JSON-ready dict, for the frame that takes it to a worker; defaults are left out."""
+        return {name: value for name, default in _ORDER_DEFAULTS.items() if (value := getattr(self, name)) != default}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Self:
+        """Read what `to_json` made."""
+        read = {name: convert(values[name]) for name, convert in _ORDER_TYPES.items() if name in values}
+        return cls(**{**values, **read})
 
 
-_ORDER_FIELDS = tuple(field.name for field in fields(AttemptOrder))
+_ORDER_DEFAULTS = {field.name: field.default for field in fields(AttemptOrder)}
+_ORDER_TYPES: Mapping[str, Callable[[Any], Any]] = {
+    "strict_keys": tuple,
+    "parent_chain": lambda pairs: tuple((job, run) for job, run in pairs),
+    "isolation": Isolation,
+    "timeout_kind": TimeoutKind,
+}
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@value_class
 class CancelOrder:
     """A request to stop an attempt.
 
@@ -118,7 +131,7 @@ class CancelOrder:
     why: str = ""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@value_class
 class Started:
     """The callable is about to be called."""
 
@@ -128,7 +141,7 @@ class Started:
     exclusive: bool
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@value_class
 class LogChunk:
     """A block of consecutive log lines, packed as ``nomaflow_api.v1.log_lines`` describes.
 
@@ -164,7 +177,7 @@ def host_line(level: int, text: str) -> bytes:
     return encode_line(level, time.time_ns() // 1000, _HOST_LOGGER, text).rstrip(b"\n")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@value_class
 class Progress:
     """What ``ctx.progress`` said last."""
 
@@ -174,7 +187,7 @@ class Progress:
     message: str = ""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@value_class
 class Finished:
     """How an attempt ended. Made only after its code has provably stopped.
 

@@ -14,8 +14,7 @@ import select
 import socket
 import struct
 from collections import deque
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -34,8 +33,7 @@ class FrameError(Exception):
     """Raised when the other side sends what is not a frame. The connection is of no further use."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Frame:
+class Frame(NamedTuple):
     """One message received. Who takes it owns its descriptors."""
 
     message: dict[str, Any]

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from dataclasses import field
 from typing import Protocol
 
+from nomaflow_api.value_class import value_class
 from nomaflow_kernel.domain.reasons import Reason
 from nomaflow_kernel.domain.records import Ancestor, RunTrigger
 from nomaflow_kernel.domain.states import AttemptState
-from nomaflow_kernel.domain.value_class import value_class
 
 __all__ = [
     "AckStatus",

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import field
 from typing import Any
 
+from nomaflow_api.value_class import value_class
 from nomaflow_kernel.domain.reasons import Reason
 from nomaflow_kernel.domain.states import AttemptState, RunState
-from nomaflow_kernel.domain.value_class import value_class
 
 __all__ = [
     "Ancestor",

@@ -6,12 +6,12 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import field
 from typing import Any, Protocol
 
+from nomaflow_api.value_class import value_class
 from nomaflow_kernel.domain.jobs import JobDefinition
 from nomaflow_kernel.domain.reasons import Reason
 from nomaflow_kernel.domain.records import Ancestor, Fold, RunRequest, TriggerKind
 from nomaflow_kernel.domain.states import RunState
 from nomaflow_kernel.domain.transitions import SetNextFire
-from nomaflow_kernel.domain.value_class import value_class
 
 __all__ = [
     "EngineSettings",

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from nomaflow_api.value_class import value_class
 from nomaflow_kernel.domain.errors import KernelError
-from nomaflow_kernel.domain.value_class import value_class
 from nomaflow_kernel.pacing import happens_within
 from nomaflow_kernel.ports import ApplyResult
 from nomaflow_kernel.runs.state import Batch

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import field
 from typing import Any
 
+from nomaflow_api.value_class import value_class
 from nomaflow_kernel.domain.hosting import ReportedFinished
 from nomaflow_kernel.domain.reasons import Reason
 from nomaflow_kernel.domain.states import AttemptState
 from nomaflow_kernel.domain.transitions import FinishAttempt
-from nomaflow_kernel.domain.value_class import value_class
 from nomaflow_kernel.runs.active import ActiveRun, CurrentAttempt
 
 __all__ = ["Outcome"]

@@ -12,6 +12,7 @@ from collections.abc import Callable, Container, Hashable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+from nomaflow_api.value_class import value_class
 from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.domain.hosting import CancelOrder, DispatchOrder
 from nomaflow_kernel.domain.ids import RunIds
@@ -19,7 +20,6 @@ from nomaflow_kernel.domain.jobs import IsolationChoice, JobDefinition
 from nomaflow_kernel.domain.records import RunRecord, RunRequest
 from nomaflow_kernel.domain.states import AttemptState, RunState
 from nomaflow_kernel.domain.transitions import Transition
-from nomaflow_kernel.domain.value_class import value_class
 from nomaflow_kernel.ports import PauseRecord, RunOfRequest
 from nomaflow_kernel.runs.active import ActiveRun, CurrentAttempt
 from nomaflow_kernel.runs.api import EngineSettings, JobSource

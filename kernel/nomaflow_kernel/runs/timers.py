@@ -6,7 +6,7 @@ import enum
 import heapq
 import itertools
 
-from nomaflow_kernel.domain.value_class import value_class
+from nomaflow_api.value_class import value_class
 
 __all__ = ["Timer", "TimerKind", "Timers"]
 

@@ -6,11 +6,12 @@ import asyncio
 import functools
 import inspect
 import logging
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
 from nomaflow import ConnectorRegistry, RunContext, Settings, StepCancelled, StepFailed, StepResult
 from nomaflow.calls import Factory, StepCall, StepOutcome
+from nomaflow_api.value_class import value_class
 from nomaflow_host.injection import CallPlan, PreparationFailed
 from nomaflow_host.injection.plan import plan_for
 from nomaflow_host.injection.references import described, parse_reference
@@ -27,7 +28,7 @@ __all__ = ["CallMaker", "PreparedCall"]
 _log = logging.getLogger("nomaflow.host.hooks")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@value_class
 class PreparedCall:
     """A callable with its arguments.
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nomaflow.errors import StepFailed
 from nomaflow_api.v1.values import ValueCodecError, dumps_plain
+from nomaflow_api.value_class import value_class
 
 if TYPE_CHECKING:
     from nomaflow.results import StepResult
@@ -36,7 +36,7 @@ class ReturnRefused(StepFailed):
         self.reason_code = reason_code
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@value_class
 class NormalisedResult:
     """What the run's record keeps of a return.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nomaflow_host.outbox.batch import (
+    MAX_BATCH_ATTEMPTS,
     MAX_BATCH_BYTES,
     MAX_EVENT_BYTES,
     AckKind,
@@ -15,6 +16,7 @@ from nomaflow_host.outbox.outbox import Outbox
 from nomaflow_host.outbox.spill import SpillStore
 
 __all__ = [
+    "MAX_BATCH_ATTEMPTS",
     "MAX_BATCH_BYTES",
     "MAX_EVENT_BYTES",
     "AckKind",

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
 
-__all__ = ["MAX_BATCH_BYTES", "MAX_EVENT_BYTES", "AckKind", "Batch", "BatchGroup", "HeldState"]
+from nomaflow_api.value_class import value_class
+
+__all__ = ["MAX_BATCH_ATTEMPTS", "MAX_BATCH_BYTES", "MAX_EVENT_BYTES", "AckKind", "Batch", "BatchGroup", "HeldState"]
 
 MAX_BATCH_BYTES = 1 << 20
+MAX_BATCH_ATTEMPTS = 64
+"""More go into the next one, so that kernel, host and workers all have something to do at any time."""
+
 MAX_EVENT_BYTES = (2 << 20) - (16 << 10)
 
 
@@ -21,7 +25,7 @@ class AckKind(enum.Enum):
     INVALID = "invalid"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@value_class
 class HeldState:
     """One line of the inventory.
 
@@ -34,7 +38,7 @@ class HeldState:
     epoch: int
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@value_class
 class BatchGroup:
     """Consecutive encoded events of one attempt.
 
@@ -47,7 +51,7 @@ class BatchGroup:
     unknown: bool = False
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@value_class
 class Batch:
     """What one report carries.
 

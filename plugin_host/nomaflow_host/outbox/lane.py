@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
+from nomaflow_api.value_class import value_class
 from nomaflow_host.attempts import Progress
 from nomaflow_host.outbox.batch import BatchGroup
 from nomaflow_host.outbox.spill import Block, MemoryBlock, Segment, SpillStore
@@ -15,7 +15,7 @@ __all__ = ["Holding", "Lane"]
 LANE_MEMORY_BYTES = 8 << 20
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@value_class
 class Holding:
     """What the session must know of an accepted attempt.
 
@@ -76,6 +76,11 @@ class Lane:
     def unsent(self) -> bool:
         """True where an event has not been put into a batch since the last rewind."""
         return self.sent < self.last_seq
+
+    @property
+    def under_way(self) -> bool:
+        """True while a batch with events of it is under way: the next ones wait, so that they arrive in order."""
+        return self.sent > self.acked
 
     @property
     def done(self) -> bool:

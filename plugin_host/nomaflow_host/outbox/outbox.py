@@ -31,7 +31,8 @@ _REFUSED = "REFUSED"
 class Outbox:
     """Keeps the events of every attempt until they are acknowledged. An :class:`~nomaflow_host.attempts.AttemptSink`.
 
-    All calls come from the event loop's thread. One batch is under way at a time.
+    All calls come from the event loop's thread. Several batches may be under way at a time, never two with events of
+    one attempt.
 
     :param encode: turns an event into the bytes that go on the wire, once
     """
@@ -103,6 +104,10 @@ class Outbox:
     async def wait(self) -> None:
         """Return when `next_batch` has something to give."""
         await self._turns.wait(lambda: bool(self._says))
+
+    async def wait_until_full(self) -> None:
+        """Return when `next_batch` has as many attempts to report on as one batch takes."""
+        await self._turns.wait_until_full()
 
     def acknowledge(self, attempt_key: str, seq: int, kind: AckKind, detail: str = "") -> Holding | None:
         """Act on the kernel's answer to one attempt of the batch.

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from nomaflow_host.attempts import Progress
-from nomaflow_host.outbox.batch import BatchGroup
+from nomaflow_host.outbox.batch import MAX_BATCH_ATTEMPTS, BatchGroup
 from nomaflow_host.outbox.lane import Lane
 
 __all__ = ["Filling", "Turns"]
@@ -36,6 +36,11 @@ class Filling:
         """Count a group that is complete already."""
         self.size += sum(map(len, group.events)) + len(group.attempt_key) + _GROUP_OVERHEAD
 
+    @property
+    def full(self) -> bool:
+        """True where it takes no further attempt."""
+        return self.size >= self.limit or len(self._groups) >= MAX_BATCH_ATTEMPTS
+
     def takes(self, size: int) -> bool:
         """Return True where an event of *size* bytes still fits, or would be alone."""
         return self.size == 0 or self.size + size + _EVENT_OVERHEAD + _GROUP_OVERHEAD <= self.limit
@@ -62,7 +67,8 @@ class Turns:
     """Keeps the attempts that have something to report in a queue, and apart those whose time has not come.
 
     An attempt waits where only its progress is unsent and the last one is younger than a quarter of a second, or where
-    the kernel has answered without taking anything, and for a moment where it has only just started.
+    the kernel has answered without taking anything, and for a moment where it has only just started. Until the kernel
+    has answered to a batch, none of its attempts is in either place: whoever acknowledges schedules.
 
     :param encode: turns progress into the bytes that go on the wire
     """
@@ -73,11 +79,12 @@ class Turns:
         self._ready: dict[str, Lane] = {}
         self._waiting: dict[str, Lane] = {}
         self._changed = asyncio.Event()
+        self._full = asyncio.Event()
 
     def schedule(self, lane: Lane) -> None:
         """Put an attempt into the queue where it has something to report."""
         key = lane.holding.attempt_key
-        if key in self._ready:
+        if key in self._ready or lane.under_way:
             return
         if lane.lingers and lane.last_seq > 1:
             lane.lingers, lane.parked_until = False, float("-inf")
@@ -86,6 +93,8 @@ class Turns:
             self._waiting.pop(key, None)
             self._ready[key] = lane
             self.nudge()
+            if len(self._ready) >= MAX_BATCH_ATTEMPTS:
+                self._full.set()
         elif (lane.unsent or lane.progress is not None) and key not in self._waiting:
             self._waiting[key] = lane
             self.nudge()
@@ -134,6 +143,12 @@ class Turns:
             except TimeoutError:
                 continue
 
+    async def wait_until_full(self) -> None:
+        """Return when there is enough for a batch that takes no further attempt."""
+        while len(self._ready) < MAX_BATCH_ATTEMPTS:
+            self._full.clear()
+            await self._full.wait()
+
     def take_progress(self, lane: Lane) -> None:
         """Make an event of the newest progress, if there is one."""
         if lane.progress is not None:
@@ -144,21 +159,19 @@ class Turns:
     def fill(self, filling: Filling) -> None:
         """Fill a batch in turn, 64 KiB of each attempt a round."""
         self._look_at_waiting()
-        while self._ready and filling.size < filling.limit:
-            served = False
-            for key, lane in list(self._ready.items()):
+        in_turn = list(self._ready.values())[:MAX_BATCH_ATTEMPTS]
+        while in_turn and not filling.full:
+            served: list[Lane] = []
+            for lane in in_turn:
                 if self._progress_due(lane, self._clock()):
                     self.take_progress(lane)
-                served = _take_share(filling, lane) or served
-                if not lane.unsent:
-                    del self._ready[key]
-                    self.schedule(lane)
-                elif filling.size >= filling.limit:
-                    # It goes to the end of the queue, so that the next batch begins with the others.
-                    self._ready[key] = self._ready.pop(key)
+                if _take_share(filling, lane):
+                    served.append(lane)
+                if lane.under_way or not lane.unsent:
+                    self._ready.pop(lane.holding.attempt_key, None)
+                if filling.size >= filling.limit:
                     return
-            if not served:
-                return
+            in_turn = [lane for lane in served if lane.unsent]
 
     def _look_at_waiting(self) -> None:
         now = self._clock()

@@ -84,6 +84,7 @@ class Conversation:
                 self._beat(),
                 self._clock.watch_lease(),
                 self._reporter.run(),
+                self._reporter.run_beside(),
                 self._introducer.run(self._link),
             )
         finally:

@@ -1,4 +1,4 @@
-"""Delivers the outbox: one report under way, the next batch fills meanwhile."""
+"""Delivers the outbox: one report under way, the next batch fills meanwhile, and goes beside it once it is full."""
 
 from __future__ import annotations
 
@@ -51,15 +51,27 @@ class Reporter:
         self._failing = False
 
     async def run(self) -> None:
-        """Report until cancelled.
+        """Report until cancelled: whatever there is, as soon as the report before is answered.
 
         :raises SessionDropped: if the kernel no longer takes reports of this session
         """
         while True:
             await self._outbox.wait()
-            batch = self._outbox.next_batch(_ONE_EVENT if self._alone else MAX_BATCH_BYTES)
-            if batch is not None:
-                await self._deliver(batch)
+            await self._report()
+
+    async def run_beside(self) -> None:
+        """Report until cancelled, beside `run`: batches that are full, so that the kernel need not wait for them.
+
+        :raises SessionDropped: if the kernel no longer takes reports of this session
+        """
+        while True:
+            await self._outbox.wait_until_full()
+            await self._report()
+
+    async def _report(self) -> None:
+        batch = self._outbox.next_batch(_ONE_EVENT if self._alone else MAX_BATCH_BYTES)
+        if batch is not None:
+            await self._deliver(batch)
 
     async def _deliver(self, batch: Batch) -> None:
         request = report_request(batch, incarnation=self._incarnation, epoch=self._epoch)
@@ -90,7 +102,8 @@ class Reporter:
             self._runner.kill(key, "host_lost", "the kernel no longer counts this attempt as this host's")
 
     async def _failed(self, batch: Batch, failure: CallFailure) -> None:
-        self._outbox.rewind_all()
+        for group in batch.groups:
+            self._outbox.rewind(group.attempt_key, 0)
         if failure.kind in (FailureKind.ATTACH_AGAIN, FailureKind.REFUSED, FailureKind.NOT_LEADER):
             raise SessionDropped(f"the kernel takes no reports of this session: {failure}")
         if not self._failing:

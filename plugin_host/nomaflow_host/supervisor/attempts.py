@@ -139,7 +139,7 @@ class AttemptTable:
     # --- what workers say -----------------------------------------------------------------------------------------
 
     def heard(self, worker: WorkerHandle, message: dict[str, Any]) -> None:
-        """Take a worker's message.
+        """Take a worker's message. An attempt that has finished ends at the next `settle_waiting`.
 
         :raises KeyError: if it lacks a field
         """
@@ -180,9 +180,15 @@ class AttemptTable:
 
     def settle_waiting(self) -> None:
         """End the attempts that only wait for their last lines to be read."""
+        if not self._waiting and not self._dead:
+            return
+        caught_up: dict[int, bool] = {}
         for key, exited in list(self._waiting.items()):
             attempt = self._held[key]
-            if attempt.worker.pump.catch_up(over_cap=self._to_the_end):
+            number = attempt.worker.number
+            if number not in caught_up:
+                caught_up[number] = attempt.worker.pump.catch_up(over_cap=self._to_the_end)
+            if caught_up[number]:
                 del self._waiting[key]
                 self._conclude(attempt, exited)
         for number, (worker, _) in list(self._dead.items()):
@@ -238,7 +244,6 @@ class AttemptTable:
             self._tell_reaper({"is": "kill_tree", "worker": worker.number}, ())
             return
         self._waiting[attempt.order.attempt_key] = None
-        self.settle_waiting()
 
     # --- deadlines and stops --------------------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ class AsyncLink:
     """Reads and writes frames as the socket allows.
 
     :param on_message: gets each message; what it raises of KeyError, TypeError and ValueError ends the connection
+    :param on_pause: called after all messages that had come together were given
     :param on_end: called once when the other side has ended or spoken nonsense, the latter with the error
     """
 
@@ -26,11 +27,13 @@ class AsyncLink:
         link: FrameSocket,
         loop: asyncio.AbstractEventLoop,
         on_message: Callable[[dict[str, Any]], None],
+        on_pause: Callable[[], None] = lambda: None,
         on_end: Callable[[FrameError | None], None],
     ) -> None:
         self._link = link
         self._loop = loop
         self._on_message = on_message
+        self._on_pause = on_pause
         self._on_end = on_end
         self._open = True
         self._writing = False
@@ -66,6 +69,7 @@ class AsyncLink:
             error = nonsense
         except (KeyError, TypeError, ValueError, AttributeError) as nonsense:
             error = FrameError(f"a message that lacks or confuses fields: {nonsense!r}")
+        self._on_pause()
         if self._open and (error is not None or self._link.ended):
             self.close()
             self._on_end(error)

@@ -237,6 +237,7 @@ class Supervisor:
             loop=self._loop,
             may_read=lambda: self._sink.may_read(exclusive=exclusive),
             on_message=self._attempts.heard,
+            on_pause=self._attempts.settle_waiting,
             on_nonsense=self._nonsense,
         )
         forked = generation.forkable and generation.template is not None

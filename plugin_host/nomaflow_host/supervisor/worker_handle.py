@@ -51,6 +51,7 @@ class WorkerHandle:
 
     :param exclusive: whether it runs one attempt at a time
     :param on_message: gets each message of it
+    :param on_pause: called after all messages that had come together
     :param on_nonsense: called when it has closed its connection, broken the protocol or damaged its ring
     """
 
@@ -63,6 +64,7 @@ class WorkerHandle:
         loop: asyncio.AbstractEventLoop,
         may_read: Callable[[], bool],
         on_message: Callable[[WorkerHandle, dict[str, Any]], None],
+        on_pause: Callable[[], None],
         on_nonsense: Callable[[WorkerHandle, FrameError | None], None],
     ) -> None:
         self.number = number
@@ -82,13 +84,14 @@ class WorkerHandle:
         self.dump_asked = False
         self.next_dump = 0.0
         self._next_slot = 0
-        self._open(loop, may_read, on_message, on_nonsense)
+        self._open(loop, may_read, on_message, on_pause, on_nonsense)
 
     def _open(
         self,
         loop: asyncio.AbstractEventLoop,
         may_read: Callable[[], bool],
         on_message: Callable[[WorkerHandle, dict[str, Any]], None],
+        on_pause: Callable[[], None],
         on_nonsense: Callable[[WorkerHandle, FrameError | None], None],
     ) -> None:
         """Make all that connects it; the worker's ends wait in `child_fds`."""
@@ -118,6 +121,7 @@ class WorkerHandle:
             link=FrameSocket(here),
             loop=loop,
             on_message=lambda message: on_message(self, message),
+            on_pause=on_pause,
             on_end=lambda error: on_nonsense(self, error),
         )
 

@@ -6,10 +6,11 @@ import asyncio
 import itertools
 import os
 import traceback
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Any
 
 from nomaflow import StepCancelled, StepFailed
+from nomaflow_api.value_class import value_class
 
 __all__ = ["Outcome", "author_traceback", "error_text", "exception_types", "outcome_of_exception"]
 
@@ -19,7 +20,7 @@ _MAX_TRACEBACK = 256 * 1024
 _OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@value_class
 class Outcome:
     """How the callable ended, before it is known whether somebody asked it to stop.
 
@@ -40,17 +41,17 @@ class Outcome:
     not_started: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        """Return it for the frame to the host's main process."""
-        return {name: getattr(self, name) for name in _FIELDS}
+        """Return it for the frame to the host's main process; defaults are left out."""
+        return {name: value for name, default in _DEFAULTS.items() if (value := getattr(self, name)) != default}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Outcome:
         """Read what `to_json` made."""
-        lists = {name: tuple(values[name]) for name in ("exception_types", "warnings")}
+        lists: dict[str, Any] = {n: tuple(values[n]) for n in ("exception_types", "warnings") if n in values}
         return cls(**{**values, **lists})
 
 
-_FIELDS = tuple(field.name for field in fields(Outcome))
+_DEFAULTS = {field.name: field.default for field in fields(Outcome)}
 
 
 def outcome_of_exception(error: BaseException) -> Outcome:

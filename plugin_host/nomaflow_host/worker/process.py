@@ -12,10 +12,11 @@ import signal
 import socket
 import sys
 import time
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from nomaflow_host.attempts import AttemptOrder, Isolation, TimeoutKind
+from nomaflow_host.attempts import AttemptOrder
 from nomaflow_host.connectors import ResolvedConnectors
 from nomaflow_host.frames import Frame, FrameError, FrameSocket
 from nomaflow_host.generation import Generation, ProjectSpec, load_generation
@@ -78,6 +79,7 @@ class _Worker:
         self._loop = loop
         self._services = services
         self._runs: dict[int, AttemptRun] = {}
+        self._levels: Counter[int] = Counter()
         self._keep: set[asyncio.Task[None]] = set()
         self._beating = False
 
@@ -117,10 +119,13 @@ class _Worker:
         # Each time anew, since a step may have set another.
         self._loop.set_task_factory(_tracked_task)  # type: ignore[arg-type]  # typeshed wants a generic protocol
         run = AttemptRun(
-            order=_order_of(message["order"]), slot=slot, services=self._services, is_alone=lambda: len(self._runs) == 1
+            order=AttemptOrder.from_json(message["order"]),
+            slot=slot,
+            services=self._services,
+            is_alone=lambda: len(self._runs) == 1,
         )
         self._runs[slot] = run
-        self._levels_changed()
+        self._count_level(run.scope.level, 1)
         show_warnings_again()
         if not self._beating:
             self._beating = True
@@ -132,15 +137,19 @@ class _Worker:
             await run.run()
         finally:
             del self._runs[slot]
-            self._levels_changed()
+            self._count_level(run.scope.level, -1)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = OwnTask(work, loop=self._loop)
         self._keep.add(task)
         task.add_done_callback(self._keep.discard)
 
-    def _levels_changed(self) -> None:
-        set_log_level(min((run.scope.level for run in self._runs.values()), default=_INFO))
+    def _count_level(self, level: int, change: int) -> None:
+        """Have the loggers let through what the most talkative of the attempts wants."""
+        self._levels[level] += change
+        if not self._levels[level]:
+            del self._levels[level]
+        set_log_level(min(self._levels, default=_INFO))
 
     def _beat(self) -> None:
         """Show the host that the loop turns, while anything runs."""
@@ -302,16 +311,3 @@ def _tracked_task(loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, Any
         scope.tasks.add(task)
         task.add_done_callback(scope.tasks.discard)
     return task
-
-
-def _order_of(values: dict[str, Any]) -> AttemptOrder:
-    """Read what `AttemptOrder.to_json` made."""
-    return AttemptOrder(
-        **{
-            **values,
-            "strict_keys": tuple(values["strict_keys"]),
-            "parent_chain": tuple((job, run) for job, run in values["parent_chain"]),
-            "isolation": Isolation(values["isolation"]),
-            "timeout_kind": TimeoutKind(values["timeout_kind"]),
-        }
-    )

@@ -5,18 +5,25 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 __all__ = ["Usage", "resident_bytes"]
 
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+_RECENT_SECONDS = 0.1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Usage:
-    """The processor time of this process and its dead children at one moment."""
+    """The processor time of this process and its dead children at one moment.
+
+    :param resident: returns the resident bytes of this process
+    """
 
     cpu_seconds: float
+    resident: Callable[[], int]
 
     @classmethod
     def begin(cls, *, exclusive: bool) -> Usage:
@@ -24,15 +31,18 @@ class Usage:
         if exclusive:
             with contextlib.suppress(OSError), open("/proc/self/clear_refs", "w") as file:
                 file.write("5")
-        return cls(cpu_seconds=_cpu_seconds())
+        mine, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+        return cls(
+            cpu_seconds=_seconds(mine) + _seconds(children), resident=resident_bytes if exclusive else _RECENT.bytes
+        )
 
     def spent(self) -> dict[str, float | int]:
         """Return processor seconds since then, and the peak and present resident bytes."""
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        mine, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
         return {
-            "cpu_seconds": max(0.0, _cpu_seconds() - self.cpu_seconds),
-            "peak_rss_bytes": peak,
-            "rss_bytes": resident_bytes(),
+            "cpu_seconds": max(0.0, _seconds(mine) + _seconds(children) - self.cpu_seconds),
+            "peak_rss_bytes": mine.ru_maxrss * 1024,
+            "rss_bytes": self.resident(),
         }
 
 
@@ -45,6 +55,23 @@ def resident_bytes() -> int:
         return 0
 
 
-def _cpu_seconds() -> float:
-    mine, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
-    return mine.ru_utime + mine.ru_stime + children.ru_utime + children.ru_stime
+class _RecentSize:
+    """The resident size of a process whose steps come and go by the thousand: asked for now and then."""
+
+    def __init__(self) -> None:
+        self._bytes = 0
+        self._until = 0.0
+
+    def bytes(self) -> int:
+        """Return a size that is younger than a tenth of a second."""
+        now = time.monotonic()
+        if now >= self._until:
+            self._bytes, self._until = resident_bytes(), now + _RECENT_SECONDS
+        return self._bytes
+
+
+_RECENT = _RecentSize()
+
+
+def _seconds(used: resource.struct_rusage) -> float:
+    return used.ru_utime + used.ru_stime

@@ -14,6 +14,7 @@ from session_steps import KEY, MakeGateway, MakeHost, running
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
 from nomaflow_api.v1 import run_pb2
+from nomaflow_host.outbox import MAX_BATCH_ATTEMPTS
 
 
 async def test_a_killed_kernel_loses_nothing(gateway: MakeGateway, host: MakeHost) -> None:
@@ -86,6 +87,42 @@ async def test_a_report_that_is_never_answered_is_sent_again(gateway: MakeGatewa
     await kernel.journal.until(lambda: kernel.journal.acked(KEY) == 2)
     assert len(kernel.sessions) == 1
     assert hung[1] - hung[0] >= 5
+
+
+async def test_a_full_batch_goes_beside_one_that_is_under_way(gateway: MakeGateway, host: MakeHost) -> None:
+    """While one report is not answered, fewer attempts than fill a batch wait; as many as fill one go at once."""
+    kernel = await gateway()
+    mine = host(report_deadline_s=60.0)
+    await running(mine, kernel)
+    (session,) = kernel.sessions
+    others = [f"run_2/s{number}/1" for number in range(MAX_BATCH_ATTEMPTS)]
+    for key in others:
+        session.dispatch(key)
+    await mine.runner.until(lambda: len(mine.runner.accepted) == 1 + len(others))
+    held, answer = asyncio.Event(), asyncio.Event()
+
+    async def hold_the_first(_: pb.ReportRequest, context: Any) -> pb.ReportResponse | None:
+        if not held.is_set():
+            held.set()
+            await answer.wait()
+        return None
+
+    kernel.on_report = hold_the_first
+    mine.log(KEY, b"first\n")
+    await asyncio.wait_for(held.wait(), 5)
+    mine.log(KEY, b"second\n")
+    for key in others[:-1]:
+        mine.log(key, b"x\n")
+    before = kernel.reports
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert kernel.reports == before
+    mine.log(others[-1], b"x\n")
+    await kernel.journal.until(lambda: all(kernel.journal.log_bodies(key) == [b"x\n"] for key in others))
+    assert not kernel.journal.log_bodies(KEY)
+    answer.set()
+    await kernel.journal.until(lambda: kernel.journal.log_bodies(KEY) == [b"first\n", b"second\n"])
+    assert kernel.journal.duplicates == 0
 
 
 async def test_duplicate_delivery_is_harmless(gateway: MakeGateway, host: MakeHost) -> None:

@@ -10,7 +10,7 @@ import pytest
 from outbox_driver import KEY, Clock, acknowledge, chunk, deliver_all, encode, finished, order, started, texts
 
 from nomaflow_host.attempts import Progress
-from nomaflow_host.outbox import MAX_BATCH_BYTES, MAX_EVENT_BYTES, AckKind, Outbox, SpillStore
+from nomaflow_host.outbox import MAX_BATCH_ATTEMPTS, MAX_BATCH_BYTES, MAX_EVENT_BYTES, AckKind, Outbox, SpillStore
 
 
 def test_events_are_numbered_and_keep_their_order(make: Callable[..., Outbox]) -> None:
@@ -60,6 +60,7 @@ def test_batches_are_bounded_and_filled_in_turn(make: Callable[..., Outbox]) -> 
     assert sum(len(event) for group in first.groups for event in group.events) > MAX_BATCH_BYTES * 0.9
     assert texts(first)["run_1/b/1"] == [b"quiet"]
     outbox.log("run_1/b/1", chunk(b"again"))
+    acknowledge(outbox, first)
     assert texts(outbox.next_batch())["run_1/b/1"] == [b"again"]
 
 
@@ -82,10 +83,60 @@ def test_an_event_larger_than_a_batch_goes_alone(make: Callable[..., Outbox]) ->
     outbox.log("run_1/a/1", chunk(b"small"))
     outbox.log("run_1/a/1", chunk(b"x" * (MAX_BATCH_BYTES + 1000)))
     outbox.log("run_1/b/1", chunk(b"other"))
-    assert texts(outbox.next_batch()) == {"run_1/a/1": [b"small"], "run_1/b/1": [b"other"]}
+    first = outbox.next_batch()
+    assert texts(first) == {"run_1/a/1": [b"small"], "run_1/b/1": [b"other"]}
+    acknowledge(outbox, first)
     big = outbox.next_batch()
     assert big is not None
     assert [len(event) for event in big.groups[0].events] == [MAX_BATCH_BYTES + 1000]
+
+
+def test_a_batch_takes_so_many_attempts_and_the_next_one_the_others(make: Callable[..., Outbox]) -> None:
+    """Two batches may be under way, with attempts of their own; an answer to one leaves the other alone."""
+    outbox = make()
+    keys = [f"run_1/s{number}/1" for number in range(MAX_BATCH_ATTEMPTS + 3)]
+    for key in keys:
+        outbox.accept(order(key))
+        outbox.log(key, chunk(b"1"))
+    first, second = outbox.next_batch(), outbox.next_batch()
+    assert [*texts(first)] == keys[:MAX_BATCH_ATTEMPTS]
+    assert [*texts(second)] == keys[MAX_BATCH_ATTEMPTS:]
+    assert outbox.next_batch() is None
+    acknowledge(outbox, second)
+    assert outbox.next_batch() is None
+    outbox.rewind(keys[0], 0)
+    assert texts(outbox.next_batch()) == {keys[0]: [b"1"]}
+
+
+def test_what_comes_while_a_batch_is_under_way_waits_for_its_answer(make: Callable[..., Outbox]) -> None:
+    """Events of one attempt are never in two batches at a time, so that they arrive in order."""
+    outbox = make()
+    outbox.accept(order())
+    outbox.log(KEY, chunk(b"1"))
+    first = outbox.next_batch()
+    outbox.log(KEY, chunk(b"2"))
+    outbox.progress(KEY, Progress(at_us=0, done=1))
+    outbox.finished(KEY, finished())
+    assert outbox.next_batch() is None
+    acknowledge(outbox, first)
+    assert texts(outbox.next_batch()) == {KEY: [b"2", b"progress 1", b"finished SUCCEEDED  "]}
+
+
+async def test_a_full_batch_is_announced(make: Callable[..., Outbox]) -> None:
+    """`wait_until_full` returns once there are as many attempts as a batch takes, and not when that is over."""
+    outbox = make()
+    waiter = asyncio.create_task(outbox.wait_until_full())
+    for number in range(MAX_BATCH_ATTEMPTS):
+        await asyncio.sleep(0)
+        assert not waiter.done()
+        outbox.accept(order(f"run_1/s{number}/1"))
+        outbox.log(f"run_1/s{number}/1", chunk(b"1"))
+    await asyncio.wait_for(waiter, 1)
+    outbox.next_batch()
+    again = asyncio.create_task(outbox.wait_until_full())
+    await asyncio.sleep(0)
+    assert not again.done()
+    again.cancel()
 
 
 def test_a_result_over_the_limit_becomes_a_failure(make: Callable[..., Outbox]) -> None:
