@@ -10,6 +10,7 @@ import sys
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 
+from nomaflow_api import event_loop
 from nomaflow_kernel.assembly import Kernel
 from nomaflow_kernel.certificates import CertificateRefused
 from nomaflow_kernel.domain.clock import SystemClock
@@ -200,7 +201,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(error, _EX_CONFIG)
     set_up_logging(level=settings.log_level, form=settings.log_format)
     try:
-        return asyncio.run(run(settings, ServiceManager.of(os.environ)))
+        return event_loop.run(run(settings, ServiceManager.of(os.environ)))
     except (AddressRefused, CertificateRefused, MetricsAddressRefused, TokenFileError) as error:
         return _fail(error, _EX_CONFIG)
     except (UnsupportedStore, SchemaTooNew, StoreMoved, StoreUnfinished) as error:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import os
 import signal
 import sys
 from pathlib import Path
 
+from nomaflow_api import event_loop
 from nomaflow_host.errors import EX_CONFIG, EX_TEMPFAIL, HostError
 from nomaflow_host.project import read_toml
 from nomaflow_host.settings import LOG_FORMATS, LOG_LEVELS
@@ -56,7 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
     set_up_logging(level="WARNING" if options.manifest else level, form=form)
     work = print_manifest if options.manifest else serve
     try:
-        return asyncio.run(work(chosen, environ=os.environ))
+        return event_loop.run(work(chosen, environ=os.environ))
     except HostError as error:
         sys.stderr.write(f"nomaflow host: {error}\n")
         return error.exit_code

@@ -91,10 +91,13 @@ def resolved_values(
 
 
 class _PreviousSteps(Sequence[PreviousStep]):
-    """The steps before, made when they are first asked for: few steps ask, and each would make all before it."""
+    """The steps before, read when they are first asked for: few steps ask, and each would read all before it.
 
-    def __init__(self, told: Sequence[Mapping[str, Any]]) -> None:
-        self._told = told
+    :param text: JSON array of the kernel's own making
+    """
+
+    def __init__(self, text: str) -> None:
+        self._text = text
         self._made: tuple[PreviousStep, ...] | None = None
 
     @overload
@@ -107,7 +110,7 @@ class _PreviousSteps(Sequence[PreviousStep]):
         return self._steps()[index]
 
     def __len__(self) -> int:
-        return len(self._told)
+        return len(self._steps())
 
     def __repr__(self) -> str:
         return repr(self._steps())
@@ -121,7 +124,7 @@ class _PreviousSteps(Sequence[PreviousStep]):
                     rows_affected=step.get("rows_affected"),
                     extras=step.get("extras") or {},
                 )
-                for step in self._told
+                for step in _told_steps(self._text)
             )
         return self._made
 
@@ -129,6 +132,16 @@ class _PreviousSteps(Sequence[PreviousStep]):
 def _previous_steps(text: str) -> Sequence[PreviousStep]:
     if text in ("", "[]"):
         return ()
+    if not (text.startswith("[{") and text.endswith("}]")):
+        _told_steps(text)
+    return _PreviousSteps(text)
+
+
+def _told_steps(text: str) -> Sequence[Mapping[str, Any]]:
+    """Return what the kernel says of each step.
+
+    :raises PreparationFailed: ``value_invalid``
+    """
     try:
         # Plain JSON, of the kernel's own making: its depth was checked when each result was taken in.
         told = json.loads(text)
@@ -136,7 +149,7 @@ def _previous_steps(text: str) -> Sequence[PreviousStep]:
             raise ValueError("expected an array of objects with a name and a state")
     except (ValueError, TypeError, RecursionError) as error:
         raise PreparationFailed("value_invalid", f"the previous steps cannot be read: {error}") from None
-    return _PreviousSteps(told)
+    return told
 
 
 def _moment(micros: int) -> dt.datetime | None:

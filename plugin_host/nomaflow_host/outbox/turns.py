@@ -79,6 +79,8 @@ class Turns:
         self._ready: dict[str, Lane] = {}
         self._waiting: dict[str, Lane] = {}
         self._changed = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = float("inf")
         self._full = asyncio.Event()
 
     def schedule(self, lane: Lane) -> None:
@@ -97,7 +99,8 @@ class Turns:
                 self._full.set()
         elif (lane.unsent or lane.progress is not None) and key not in self._waiting:
             self._waiting[key] = lane
-            self.nudge()
+            if _due_at(lane) < self._timer_at:
+                self.nudge()
 
     def remove(self, attempt_key: str) -> None:
         """Take an attempt out."""
@@ -134,14 +137,22 @@ class Turns:
             self._look_at_waiting()
             if self._ready or ready():
                 return
-            pause = None
-            if self._waiting:
-                pause = max(0.0, min(map(_due_at, self._waiting.values())) - self._clock()) + 0.001
-            try:
-                async with asyncio.timeout(pause):
-                    await self._changed.wait()
-            except TimeoutError:
-                continue
+            self._set_timer()
+            await self._changed.wait()
+
+    def _set_timer(self) -> None:
+        """Have `wait` look again when the next of those that wait is due. One timer serves all that come later."""
+        due_at = min(map(_due_at, self._waiting.values()), default=float("inf"))
+        if due_at >= self._timer_at:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        pause = max(0.0, due_at - self._clock()) + 0.001
+        self._timer, self._timer_at = asyncio.get_running_loop().call_later(pause, self._time_is_up), due_at
+
+    def _time_is_up(self) -> None:
+        self._timer, self._timer_at = None, float("inf")
+        self.nudge()
 
     async def wait_until_full(self) -> None:
         """Return when there is enough for a batch that takes no further attempt."""

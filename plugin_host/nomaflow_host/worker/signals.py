@@ -6,7 +6,7 @@ import asyncio
 import ctypes
 import faulthandler
 import signal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nomaflow_host.worker.scope import current_scope
 
@@ -46,11 +46,16 @@ def install_signals(*, page: RingPage, dump_fd: int, interrupt: Callable[[], Non
         if current_scope() is not None:
             raise StepInterrupted("the step did not stop within its grace")
 
+    handlers: dict[int, Any] = {
+        **dict.fromkeys((signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD, signal.SIGALRM), signal.SIG_DFL),
+        signal.SIGINT: signal.SIG_IGN,
+        INTERRUPT: on_interrupt,
+    }
+
     def restore() -> None:
-        for signum in (signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD, signal.SIGALRM):
-            signal.signal(signum, signal.SIG_DFL)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(INTERRUPT, on_interrupt)
+        for signum, handler in handlers.items():
+            if signal.getsignal(signum) != handler:
+                signal.signal(signum, handler)
         signal.setitimer(signal.ITIMER_REAL, 0)
 
     restore()

@@ -143,6 +143,9 @@ async def test_the_manifest_is_introduced_when_the_kernel_does_not_know_it(
     session = await kernel.session()
     await kernel.journal.until(lambda: len(kernel.journal.manifests) == 1)
     assert not kernel.journal.manifests[0].explicit
+    # Its answer is on the way: a session that ends before it has come would rightly introduce it again.
+    beats = len(session.heartbeats)
+    await kernel.journal.until(lambda: len(session.heartbeats) > beats + 1)
     session.end()
     second = await kernel.session(2)
     await kernel.journal.until(lambda: len(second.heartbeats) > 2)
