@@ -23,6 +23,7 @@ from nomaflow_kernel.listening import (
     claim_socket,
     is_tcp,
     private_directory,
+    refuse_answered,
 )
 from nomaflow_kernel.observing import Observation
 from nomaflow_kernel.ports import StoreInfo
@@ -42,6 +43,8 @@ from nomaflow_kernel.store.errors import (
     StoreUnfinished,
     UnsupportedStore,
 )
+from nomaflow_kernel.store.file_lock import FileLock
+from nomaflow_kernel.store.opening import sqlite_file
 from nomaflow_telemetry.endpoint import MetricsAddressRefused, MetricsAddressTaken
 from nomaflow_telemetry.process_log import set_up_logging
 from nomaflow_telemetry.service_manager import ServiceManager
@@ -65,7 +68,7 @@ async def run(settings: KernelSettings, manager: ServiceManager) -> int:
     :raises AddressUntold: where nobody would learn of it
     :raises MetricsAddressRefused: where metrics must not, or cannot, be served
     :raises MetricsAddressTaken: where another process has their address
-    :raises StoreError: where the store cannot be used
+    :raises StoreError: where the store cannot be used, or another kernel has it
     """
     private_directory(settings.state_dir)
     addresses = addresses_of(settings, os.environ)
@@ -73,6 +76,7 @@ async def run(settings: KernelSettings, manager: ServiceManager) -> int:
     on_tcp = any(map(is_tcp, addresses))
     access = AccessControl(tokens=_tokens(settings) if on_tcp else None, renew=lambda: _tokens(settings))
     observation = Observation(metrics_address=settings.metrics, environ=os.environ)
+    _refuse_neighbours(settings.store, addresses)
     requests = Requests(dump=observation.dump)
     requests.install()
     address_file = settings.state_dir / "address"
@@ -85,6 +89,27 @@ async def run(settings: KernelSettings, manager: ServiceManager) -> int:
         while exit_code is None:
             exit_code = await _one_term(process, patient=True)
     return exit_code
+
+
+def _refuse_neighbours(store: str, addresses: Sequence[str]) -> None:
+    """See to it that no other kernel has a store on SQLite, not even one whose lock file was removed.
+
+    Taking the store over would end that one, and the address that it listens on would then end this one.
+
+    :raises StoreInUse: where one has the lock
+    :raises AddressInUse: where one listens on an address of this kernel's
+    """
+    file = sqlite_file(store)
+    if file is None:
+        return
+    lock = FileLock(file)
+    lock.acquire()
+    try:
+        for address in addresses:
+            if not is_tcp(address):
+                refuse_answered(address)
+    finally:
+        lock.release()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

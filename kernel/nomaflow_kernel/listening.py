@@ -139,12 +139,29 @@ def private_directory(path: Path) -> None:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = path.lstat()
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
-            raise AddressRefused(f"{str(path)!r} is not a directory of this user; remove it, or choose another address")
+            raise AddressRefused(
+                f"{str(path)!r} is not a directory of this user; run it as the user whom it belongs to, "
+                "give it to this one, or choose another address"
+            )
         if stat.S_IMODE(found.st_mode) & 0o077:
             path.chmod(0o700)
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise AddressRefused(f"cannot make the directory {str(path)!r}: {reason.lower()}") from None
+
+
+def refuse_answered(address: str) -> None:
+    """Accept a Unix socket on which nobody answers; nothing is changed.
+
+    :raises AddressInUse: where somebody does
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(_PROBE_SECONDS)
+        try:
+            probe.connect(address.removeprefix("unix:"))
+        except OSError:
+            return
+    raise AddressInUse(f"another kernel listens on {address!r} already; stop that one first")
 
 
 def claim_socket(address: str) -> None:

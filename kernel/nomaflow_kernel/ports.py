@@ -266,10 +266,21 @@ class Store(Protocol):
         :param ended_by_us: only where it ends by that time, microseconds; None for whenever it ends
         """
 
-    async def prune(self, *, job_id: str, keep_runs: int | None, before_us: int | None, limit: int) -> int:
+    async def prune(
+        self,
+        *,
+        job_id: str,
+        keep_runs: int | None,
+        before_us: int | None,
+        limit: int,
+        proofs_after_us: int | None = None,
+    ) -> int:
         """Delete up to ``limit`` terminal runs of a job (empty: of all) and return how many went.
 
         Those beyond the newest ``keep_runs`` or finished before ``before_us`` go, with attempts, logs and events.
+
+        :param proofs_after_us: runs of a fire or a request that finished after it are kept, whatever their number:
+            they are what keeps the same fire or request from running once more; None for no such time
         """
 
     async def prune_notices(self, *, before_us: int, limit: int) -> int:

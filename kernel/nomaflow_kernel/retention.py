@@ -1,4 +1,8 @@
-"""Retention: finished runs that are too old, or too many, go in small pages that never hold up the hot path."""
+"""Retention: finished runs that are too old, or too many, go in small pages that never hold up the hot path.
+
+Of those that are too many, the runs of fires and requests of the last day stay: a clock that is set back, or a client
+that asks again, would else have them run once more.
+"""
 
 from __future__ import annotations
 
@@ -107,7 +111,11 @@ class RetentionSweeper:
         gone = 0
         while not self._stopping.is_set():
             page = await self._store.prune(
-                job_id=job_id, keep_runs=policy.keep_last_per_job, before_us=before_us, limit=_PAGE_RUNS
+                job_id=job_id,
+                keep_runs=policy.keep_last_per_job,
+                before_us=before_us,
+                limit=_PAGE_RUNS,
+                proofs_after_us=self._clock.now_us() - _DAY_US,
             )
             gone += page
             if page < _PAGE_RUNS:

@@ -14,8 +14,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from nomaflow.client import has_known_form
 from nomaflow_host.attempts import Finished, LogChunk, Progress, Started
-from nomaflow_host.errors import HostError
+from nomaflow_host.errors import HostError, ProjectError
 from nomaflow_host.generation import manifest_bytes
 from nomaflow_host.life import HostLife
 from nomaflow_host.observing import HostObservation, HostView
@@ -262,8 +263,20 @@ def _identity(me: Instance, project: Project, limits: SupervisorSettings) -> Hos
 
 
 def _addresses(options: HostOptions, project: Project) -> AddressSource:
+    """Return where the kernel is.
+
+    :raises ProjectError: where what was given is no address, and could never be reached
+    """
     given = options.kernel or project.settings.kernel
-    return AddressSource(given=given, file=project.root / ".nomaflow" / "address")
+    source = AddressSource(given=given, file=project.root / ".nomaflow" / "address")
+    for address in source.current() if source.given else ():
+        if not has_known_form(address):
+            raise ProjectError(
+                f"the kernel's address {address!r} has no known form",
+                file="--kernel" if options.kernel else str(project.root / "nomaflow.toml"),
+                fix="write unix:/path/kernel.sock, host:port or tls://host:port",
+            )
+    return source
 
 
 def _token_file(options: HostOptions, project: Project, environ: Mapping[str, str]) -> TokenFile:

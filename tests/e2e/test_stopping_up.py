@@ -142,6 +142,11 @@ def test_a_reload_while_all_is_stopped_hurries_nobody(up: subprocess.Popen[str],
 def test_a_token_that_is_replaced_ends_nothing(up: subprocess.Popen[str], tmp_path: Path) -> None:
     """The kernel ends what was opened with the old token; that is said once, and events go on with the new one."""
     state = tmp_path / ".nomaflow"
+    ledger = Ledger(file=tmp_path / "ledger")
+    Path(f"{ledger.file}.go").touch()
+    with closing(SyncKernelClient(ProjectAddress(project=tmp_path))) as client:
+        client.trigger(TriggerOrder(job_id="may_finish", params={"ledger": str(ledger.file)}))
+    _lines_until(up, type="event", kind="run.finished")  # with the old token: what begins later begins with the new
     for name in ("token", "host-token"):
         (state / name).write_text(secrets.token_hex(32))
     up.send_signal(signal.SIGHUP)
@@ -222,6 +227,34 @@ def test_a_crash_that_a_new_start_cannot_mend_ends_it(up: subprocess.Popen[str],
     assert "the kernel did not stay up: exit code 78, its configuration cannot be used" in error["message"]
     assert "lease_seconds" in error["message"]
     eventually(lambda: not any(alive(pid) for pid in below), seconds=5)
+
+
+def test_a_host_without_code_is_not_called_ready(tmp_path: Path) -> None:
+    """Code that ends the process which imports it leaves nothing to run: up and doctor say so, until a reload helps."""
+    (tmp_path / "plugins").mkdir()
+    code = tmp_path / "plugins" / "work.py"
+    code.write_text("import os\nprint('the cause', flush=True)\nos._exit(3)\n")
+    (tmp_path / "jobs.toml").write_text('[[jobs]]\nid = "one"\nsteps = [{ callable = "work:one" }]\n')
+    (tmp_path / "nomaflow.toml").write_text('[host]\nname = "team"\n')
+    command = [sys.executable, "-m", "nomaflow.cli"]
+    with subprocess.Popen([*command, "up", str(tmp_path)], stdout=subprocess.PIPE, text=True) as up:
+        try:
+            assert up.stdout is not None
+            said = []
+            while not any("has no code to run until a reload succeeds" in line for line in said):
+                said.append(up.stdout.readline())
+                assert said[-1], "up has ended"
+            assert not any("✔ host" in line for line in said)
+            doctor = [*command, "doctor", "--project", str(tmp_path)]
+            asked = subprocess.run(doctor, capture_output=True, text=True, check=False)
+            assert asked.returncode == 1
+            assert "takes nothing new: no code is loaded" in asked.stdout
+            code.write_text("async def one(**_):\n    return 1\n")
+            subprocess.run([*command, "reload", "team", "--project", str(tmp_path)], check=True, capture_output=True)
+            assert subprocess.run(doctor, capture_output=True, text=True, check=False).returncode == 0
+        finally:
+            up.send_signal(signal.SIGTERM)
+            up.wait(60)
 
 
 def _lines_until(process: subprocess.Popen[str], **wanted: Any) -> list[dict[str, Any]]:

@@ -185,7 +185,11 @@ class RetentionEntry(Entry):
 
     enabled: bool = key(default=True, meaning="Whether history is pruned at all.")
     days: int | None = key(90, "Age.", unit="days", ge=1, le=36500)
-    keep_last_per_job: int | None = key(None, "Newest finished runs kept of each job. Default: no bound.", ge=1)
+    keep_last_per_job: int | None = key(
+        None,
+        "Newest finished runs kept of each job, beside those of fires and requests of the last day. No bound without.",
+        ge=1,
+    )
     sweep_interval_minutes: int = key(60, "How often to prune.", unit="minutes", ge=1, le=1440)
 
 

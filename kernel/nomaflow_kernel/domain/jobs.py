@@ -145,7 +145,8 @@ class RetentionPolicy(Definition):
     """How long the history of finished runs is kept: a run goes when either bound says so.
 
     :param days: age in days; None for no bound
-    :param keep_last_per_job: newest finished runs kept of each job; None for no bound
+    :param keep_last_per_job: newest finished runs kept of each job, beside those of fires and requests of the last day;
+        None for no bound
     """
 
     enabled: bool = True

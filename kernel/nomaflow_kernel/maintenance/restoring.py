@@ -118,6 +118,7 @@ def _restore(backup: Path, history: Path, *, force: bool, pause: bool, now_us: i
         check_history(draft, shown=backup)
         old = _old_facts(history) if there else None
         found = _take_on(draft, old, pause=pause, now_us=now_us)
+        lost = _events_after(history, found.last_event_seq) if old else None
         _own(draft)
         replaced = _swap(draft, history, now_us=now_us)
         sync_directory(history.parent)
@@ -129,7 +130,7 @@ def _restore(backup: Path, history: Path, *, force: bool, pause: bool, now_us: i
         runs=found.runs,
         open_runs=found.open_runs,
         newest_event_at_us=found.newest_event_at_us,
-        lost_events=max(0, old.last_event_seq - found.last_event_seq) if old else None,
+        lost_events=lost,
         paused=pause,
         seconds=time.perf_counter() - began,
     )
@@ -141,6 +142,16 @@ def _old_facts(history: Path) -> HistoryFacts | None:
         with opened(history) as connection:
             return read_facts(connection)
     except (sqlite3.Error, TypeError):
+        return None
+
+
+def _events_after(history: Path, seq: int) -> int | None:
+    """Return how many events a history has after *seq*. Counters do not tell: a restore sets them to the clock."""
+    try:
+        with opened(history) as connection:
+            found: int = connection.execute("SELECT count(*) FROM events WHERE seq > ?", (seq,)).fetchone()[0]
+            return found
+    except sqlite3.Error:
         return None
 
 

@@ -15,6 +15,9 @@ from nomaflow_kernel.runs.timers import Timer, TimerKind
 
 __all__ = ["call_timed_out", "job_timed_out", "lose_attempt", "queue_timed_out", "request_cancel"]
 
+_LOOK_AGAIN_SECONDS = 1.0
+"""How often a run is looked at whose time is up while its host, which keeps the limit, has yet to say so."""
+
 
 def request_cancel(state: EngineState, batch: Batch, run_id: str, cancel: CancelRequest) -> bool:
     """Ask for a run to stop; return False where it is not waiting or running.
@@ -94,6 +97,9 @@ def job_timed_out(state: EngineState, batch: Batch, run_id: str) -> None:
     elif current.state is AttemptState.PENDING:
         failed = Outcome(state=AttemptState.FAILED, reason=reason, error=reason.message)
         stepping.end_attempt(state, batch, run, failed)
+    else:
+        # What follows the attempt, a wait for the next try or a call_job, is the kernel's to stop again.
+        state.timers.add(batch.now + _LOOK_AGAIN_SECONDS, Timer(kind=TimerKind.JOB_TIMEOUT, run_id=run_id))
 
 
 def call_timed_out(state: EngineState, batch: Batch, run_id: str) -> None:

@@ -265,8 +265,9 @@ def must_look_up(state: EngineState, command: TriggerCommand) -> bool:
     if not command.request_id or (command.job_id, command.request_id) in state.request_ids:
         return False
     job = state.jobs.job(command.job_id)
-    if job is None or job.definition is None:
-        return False
+    if command.replay_of or job is None or job.removed or job.definition is None:
+        # A replay runs its snapshot, whatever the job is today; what was started once is told though the job is gone.
+        return True
     return job.definition.overlap is not Overlap.ALLOW or any(step.target_job_id for step in job.definition.steps)
 
 

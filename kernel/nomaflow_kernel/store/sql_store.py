@@ -191,10 +191,25 @@ class SqlStore:
             lambda session: scheduling.clear_pause(session.connection, scope, name, ended_by_us=ended_by_us)
         )
 
-    async def prune(self, *, job_id: str, keep_runs: int | None, before_us: int | None, limit: int) -> int:
+    async def prune(
+        self,
+        *,
+        job_id: str,
+        keep_runs: int | None,
+        before_us: int | None,
+        limit: int,
+        proofs_after_us: int | None = None,
+    ) -> int:
         """Delete old terminal runs with all that belongs to them, a few at a time; return how many went."""
         found = await self._database.read(
-            partial(prune.prunable_runs, job_id=job_id, keep_runs=keep_runs, before_us=before_us, limit=limit)
+            partial(
+                prune.prunable_runs,
+                job_id=job_id,
+                keep_runs=keep_runs,
+                before_us=before_us,
+                limit=limit,
+                proofs_after_us=proofs_after_us,
+            )
         )
         gone = 0
         for start in range(0, len(found), _PRUNED_TOGETHER):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from pathlib import Path
 
 from sqlalchemy import Connection, Engine, NullPool, QueuePool, create_engine, event
 
@@ -25,6 +26,12 @@ _WRITER_PRAGMAS = (
 
 def create_database_file(path: str) -> None:
     """Make the file where there is none, readable by its owner only: job params may be confidential."""
+    log = Path(path + "-wal")
+    if not os.path.exists(path) and log.exists() and log.stat().st_size:
+        # SQLite would throw away what it holds, which may be the whole history.
+        raise StoreUnavailable(
+            f"{path!r} is gone and {str(log)!r} is not; put the file back, or move its log away and restore a backup"
+        )
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     except OSError as error:

@@ -24,7 +24,8 @@ class Commands:
     """Handles the commands of one session, in order. Those that take long go on beside it.
 
     :param epoch: commands of a lower one are passed over
-    :param answer_reload: sends the outcome of a reload, introducing the new manifest first
+    :param on_reloaded: is told of each new generation that a reload brought, also where the session ended meanwhile
+    :param answer_reload: sends the outcome of a reload, once the new manifest is introduced
     """
 
     def __init__(
@@ -33,11 +34,13 @@ class Commands:
         runner: Runner,
         outbox: Outbox,
         epoch: int,
+        on_reloaded: Callable[[], None],
         answer_reload: Callable[[int, ReloadOutcome], Awaitable[None]],
     ) -> None:
         self._runner = runner
         self._outbox = outbox
         self._epoch = epoch
+        self._on_reloaded = on_reloaded
         self._answer_reload = answer_reload
         self._tasks: set[asyncio.Task[None]] = set()
         self.handled = 0
@@ -126,8 +129,15 @@ class Commands:
 
     async def _reload(self, command_seq: int, *, force: bool) -> None:
         # The load itself goes on where the session ends meanwhile: half a load would be worse.
-        outcome = await asyncio.shield(asyncio.ensure_future(self._runner.reload(force=force)))
+        loading = asyncio.ensure_future(self._runner.reload(force=force))
+        loading.add_done_callback(self._reloaded)
+        outcome = await asyncio.shield(loading)
         await self._answer_reload(command_seq, outcome)
+
+    def _reloaded(self, loading: asyncio.Future[ReloadOutcome]) -> None:
+        # A kernel that has seen this manifest before would not ask for it when the host is back.
+        if not loading.cancelled() and loading.exception() is None and loading.result().accepted:
+            self._on_reloaded()
 
     def _beside(self, work: Coroutine[Any, Any, None], name: str) -> None:
         task = asyncio.create_task(work, name=name)

@@ -61,7 +61,13 @@ class Conversation:
         self._beat_now = asyncio.Event()
         self._leaving = False
         self._workers: tuple[WorkerLine, ...] | None = None
-        self._commands = Commands(runner=runner, outbox=outbox, epoch=welcome.epoch, answer_reload=self._answer_reload)
+        self._commands = Commands(
+            runner=runner,
+            outbox=outbox,
+            epoch=welcome.epoch,
+            on_reloaded=lambda: introducer.want(explicit=True),
+            answer_reload=self._answer_reload,
+        )
         self._reporter = Reporter(
             link=link,
             outbox=outbox,
@@ -150,7 +156,6 @@ class Conversation:
     async def _answer_reload(self, command_seq: int, outcome: ReloadOutcome) -> None:
         message = outcome.message
         if outcome.accepted:
-            self._introducer.want(explicit=True)
             self.beat_soon()
             if not await self._introducer.settled(_INTRODUCE_SECONDS):
                 message = f"{message}; the kernel has not taken the manifest yet"

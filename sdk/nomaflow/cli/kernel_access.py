@@ -19,6 +19,7 @@ from nomaflow.client import (
     KernelFailed,
     KernelUnreachable,
     ProjectAddress,
+    has_known_form,
     read_token,
     split_addresses,
 )
@@ -58,9 +59,7 @@ def address_source(invocation: Invocation) -> AddressSource:
 
 
 def _checked(address: str) -> str:
-    host, _, port = address.rpartition(":")
-    path = address.removeprefix("unix:")
-    if (address.startswith("unix:") and path) or (host and port.isascii() and port.isdigit() and int(port) < 65536):
+    if has_known_form(address):
         return address
     raise CliError(
         f"the address {address!r} has no known form",

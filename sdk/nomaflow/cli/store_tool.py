@@ -42,10 +42,18 @@ def run_store_tool(
         answer: dict[str, Any] = json.loads(said)
     except ValueError:
         tail = (errors or b"").decode("utf-8", "replace").strip().splitlines()[-5:]
+        killed = tool.returncode < 0
+        how = (
+            f"was killed by {signal.Signals(-tool.returncode).name}"
+            if killed
+            else f"ended with exit code {tool.returncode}"
+        )
         raise CliError(
-            "\n".join([f"the {work} ended with exit code {tool.returncode}", *tail]),
+            "\n".join([f"the {work} {how}", *tail]),
             reason="TOOL_FAILED",
-            fix="install the same version of nomaflow with its kernel: pip install 'nomaflow[kernel]'",
+            fix="look who killed it, such as the system for its memory (journalctl -k), and begin again"
+            if killed
+            else "install the same version of nomaflow with its kernel: pip install 'nomaflow[kernel]'",
             exit_code=ExitCode.FAILED,
         ) from None
     refused = answer.get("refused")

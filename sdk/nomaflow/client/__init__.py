@@ -16,7 +16,15 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from nomaflow.client.address import AddressSource, FixedAddress, ProjectAddress, read_token, split_addresses, uses_tls
+from nomaflow.client.address import (
+    AddressSource,
+    FixedAddress,
+    ProjectAddress,
+    has_known_form,
+    read_token,
+    split_addresses,
+    uses_tls,
+)
 from nomaflow.client.errors import (
     ClientError,
     InvalidRequest,
@@ -52,6 +60,7 @@ __all__ = [
     "SyncKernelClient",
     "TriggerOrder",
     "Unauthenticated",
+    "has_known_form",
     "read_token",
     "split_addresses",
     "uses_tls",

@@ -12,17 +12,35 @@ from typing import Protocol
 
 from nomaflow.client.errors import KernelUnreachable, Unauthenticated
 
-__all__ = ["TLS_SCHEME", "AddressSource", "FixedAddress", "ProjectAddress", "read_token", "split_addresses", "uses_tls"]
+__all__ = [
+    "TLS_SCHEME",
+    "AddressSource",
+    "FixedAddress",
+    "ProjectAddress",
+    "has_known_form",
+    "read_token",
+    "split_addresses",
+    "uses_tls",
+]
 
 _COMMA = re.compile(r",\s*(?=unix:|tls://|[^/,]+:\d+\s*(?:,|$))")
 """A comma before an address; one within a path is part of it."""
 
 TLS_SCHEME = "tls://"
+_UNIX = ("unix:", "unix-abstract:")
 
 
 def split_addresses(text: str) -> tuple[str, ...]:
     """Return the addresses in a text that separates them by commas."""
     return tuple(each.strip() for each in _COMMA.split(text) if each.strip(", "))
+
+
+def has_known_form(address: str) -> bool:
+    """Return True for ``unix:/path``, ``host:port`` and ``tls://host:port``; nothing can ever be reached by another."""
+    if address.startswith(_UNIX):
+        return address.partition(":")[2] != ""
+    host, _, port = address.removeprefix(TLS_SCHEME).rpartition(":")
+    return bool(host) and port.isascii() and port.isdigit() and int(port) < 65536
 
 
 def uses_tls(address: str, *, with_ca: bool) -> bool:
@@ -32,7 +50,7 @@ def uses_tls(address: str, *, with_ca: bool) -> bool:
 
     :param with_ca: whether authorities were given, which on loopback asks for TLS too
     """
-    if address.startswith(("unix:", "unix-abstract:")):
+    if address.startswith(_UNIX):
         return False
     return with_ca or address.startswith(TLS_SCHEME) or not _is_loopback(address.rpartition(":")[0])
 

@@ -43,6 +43,11 @@ _FIXES: Mapping[type[errors.ClientError], str] = {
     errors.KernelFailed: "the kernel's log has the cause",
 }
 
+_ANSWERED: Mapping[str, str] = {
+    "STORE_UNAVAILABLE": "the kernel runs, and tries its store again until it answers: see to that"
+}
+"""What mends it where a kernel answered that something of its own is away."""
+
 
 @dataclass(slots=True)
 class _Details:
@@ -69,7 +74,7 @@ def client_error(error: grpc.aio.AioRpcError, *, address: str) -> errors.ClientE
     """Return the client's error for a failed call to the kernel at ``address``."""
     details = _details(error)
     kind = STATUS_ERRORS.get(error.code(), errors.KernelFailed)
-    fix = details.metadata.pop("fix", "") or _FIXES.get(kind, "")
+    fix = details.metadata.pop("fix", "") or _ANSWERED.get(details.reason, "") or _FIXES.get(kind, "")
     message = error.details() or error.code().name.lower()
     if issubclass(kind, errors.KernelUnreachable) and not details.reason:
         message = _unreachable(kind, address)

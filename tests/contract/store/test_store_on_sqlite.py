@@ -253,3 +253,24 @@ def test_the_lock_file_of_a_dead_kernel_does_not_matter(sqlite_place: SqlitePlac
     connection = sqlite3.connect(sqlite_place.path)
     assert connection.execute("SELECT epoch FROM kernel").fetchall() == [(1,)]
     connection.close()
+
+
+async def test_a_history_whose_log_alone_is_left_is_not_begun_anew(sqlite_place: SqlitePlace, store: SqlStore) -> None:
+    """SQLite would throw the log away, and with it, in a young store, nearly everything; put back, the file serves."""
+    run = ids.new()
+    await store.apply([queue(run)], at_us=T0)
+    file = Path(sqlite_place.path)
+    copies = {name: Path(f"{file}{name}").read_bytes() for name in ("", "-wal")}
+    await store.close()
+    file.unlink()
+    Path(f"{file}-wal").write_bytes(copies["-wal"])
+    again = open_store(sqlite_place.url)
+    with pytest.raises(StoreUnavailable, match="is gone and "):
+        await again.open()
+    await again.close()
+    assert Path(f"{file}-wal").read_bytes() == copies["-wal"]
+    file.write_bytes(copies[""])
+    back = open_store(sqlite_place.url)
+    await back.open()
+    assert [found.run.run_id for found in await back.run_details([run])] == [run]
+    await back.close()

@@ -352,6 +352,15 @@ async def test_an_unusable_project_is_one_screen_and_78(
         assert part in mine.log
 
 
+@pytest.mark.parametrize("address", ["kernel.example.org", "127.0.0.1:99999", "tls://:7433", "unix:", "a:1,foo"])
+async def test_an_address_that_can_never_be_reached_is_refused(start: Start, project: Path, address: str) -> None:
+    """With exit code 78, the address and the forms there are, and not by trying for ever."""
+    mine = await start("--kernel", address)
+    assert await mine.exit_code() == 78
+    assert f"--kernel: the kernel's address {address!r} has no known form" in mine.log
+    assert "tls://host:port" in mine.log
+
+
 async def test_the_manifest_is_printed(start: Start, project: Path) -> None:
     """With a module that does not import and a malformed job file: both are told, the rest is there, exit code 0."""
     (project / "plugins" / "myapp" / "bad.py").write_text("import nothing_of_that_name\n")

@@ -172,6 +172,32 @@ async def test_a_reload_is_introduced_before_it_is_answered(gateway: MakeGateway
     assert len(kernel.journal.manifests) == 1
 
 
+async def test_a_reload_that_ends_while_the_kernel_is_away_is_introduced_when_it_is_back(
+    gateway: MakeGateway, host: MakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Explicitly, since a kernel that has seen this manifest before, as where a deploy is taken back, does not ask."""
+    kernel = await gateway()
+    mine = host()
+    mine.runner.offered = manifest = offer(b'{"callables": {}}')
+    kernel.known_digests.add(manifest.digest)
+    loading, loaded = asyncio.Event(), asyncio.Event()
+
+    async def load(*, force: bool) -> ReloadOutcome:
+        loading.set()
+        await loaded.wait()
+        return ReloadOutcome(accepted=True, generation=2, digest=manifest.digest, message="ok")
+
+    monkeypatch.setattr(mine.runner, "reload", load)
+    session = await kernel.session()
+    session.send(reload=pb.ReloadCommand())
+    await asyncio.wait_for(loading.wait(), 5)
+    session.end()
+    await kernel.session(2)
+    assert not kernel.journal.manifests
+    loaded.set()
+    await kernel.journal.until(lambda: [each.explicit for each in kernel.journal.manifests] == [True])
+
+
 async def test_the_host_says_goodbye(gateway: MakeGateway, host: MakeHost) -> None:
     """A clean stop ends the stream from the host's side, and the session's task returns."""
     kernel = await gateway()

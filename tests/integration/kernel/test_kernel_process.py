@@ -58,6 +58,17 @@ async def test_a_socket_that_answers_is_never_taken_over(process: KernelProcess,
     assert await health_of(process) == health_pb2.HealthCheckResponse.SERVING
 
 
+async def test_a_kernel_whose_lock_file_was_removed_keeps_its_store(process: KernelProcess) -> None:
+    """The second one sees that somebody answers before it takes anything over."""
+    (process.project / ".nomaflow" / "kernel.db.lock").unlink()
+    code, text = await ended("--project", str(process.project))
+    assert code == 75
+    assert "listens on" in text
+    assert await health_of(process) == health_pb2.HealthCheckResponse.SERVING
+    stub: Any = KernelServiceStub(process.channel())
+    await stub.Pause(kernel.PauseRequest(by="ann"), timeout=DEADLINE)
+
+
 async def test_a_socket_left_behind_by_a_killed_kernel_is_replaced(process: KernelProcess) -> None:
     """A kernel killed the hard way does not keep the next one from starting."""
     await process.kill()

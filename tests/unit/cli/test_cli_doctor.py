@@ -76,6 +76,7 @@ def test_a_system_in_order_has_nothing_to_mend() -> None:
             "hosts.unreachable",
             Level.PROBLEM,
         ),
+        ({"hosts": [replace(HOST, instances=(replace(INSTANCE, generation=0),))]}, "hosts.no_code", Level.PROBLEM),
         ({"hosts": [replace(HOST, instances=(replace(INSTANCE, code_newer=True),))]}, "hosts.code", Level.WARNING),
         ({"hosts": [replace(HOST, instances=(replace(INSTANCE, version="0"),))]}, "hosts.version", Level.WARNING),
         (

@@ -54,8 +54,10 @@ class _Watched:
             while self.part.log.read_text().count("ready") < times:  # a file cannot be awaited
                 await asyncio.sleep(0.01)
 
-    async def stop(self, deadline: float = PATIENCE, hurry: asyncio.Event | None = None) -> PartNotice:
-        await self.part.stop(deadline=deadline, hurry=hurry or asyncio.Event(), hurried_deadline=PATIENCE)
+    async def stop(
+        self, deadline: float = PATIENCE, hurry: asyncio.Event | None = None, kill: asyncio.Event | None = None
+    ) -> PartNotice:
+        await self.part.stop(deadline=deadline, hurry=hurry or asyncio.Event(), kill=kill or asyncio.Event())
         await self.running
         return await self.notice()
 
@@ -86,7 +88,7 @@ async def test_the_wait_doubles_and_is_short_again_after_a_minute(tmp_path: Path
         if notice.state == "started" and len(waits) == 3:
             watched.now += 61
         waits += [notice.again_in] if notice.state == "crashed" else []
-    await watched.part.stop(deadline=1, hurry=asyncio.Event(), hurried_deadline=1)
+    await watched.part.stop(deadline=1, hurry=asyncio.Event(), kill=asyncio.Event())
     await watched.running
     assert waits == [0.01, 0.02, 0.04, 0.01, 0.02]
 
@@ -98,7 +100,7 @@ async def test_a_stop_does_not_wait_for_the_next_start(tmp_path: Path) -> None:
     started, crashed = await watched.notice(), await watched.notice()
     assert (started.state, crashed.exit, crashed.again_in) == ("started", "exit code 1", 29)
     async with asyncio.timeout(PATIENCE):
-        await watched.part.stop(deadline=1, hurry=asyncio.Event(), hurried_deadline=1)
+        await watched.part.stop(deadline=1, hurry=asyncio.Event(), kill=asyncio.Event())
         await watched.running
     assert watched.notices.empty()
 
@@ -163,7 +165,7 @@ async def test_a_deaf_part_is_killed_after_the_deadline(tmp_path: Path) -> None:
     pid = (await watched.notice()).pid
     await watched.printed()
     assert (await watched.stop(deadline=0.2)).state == "killed"
-    await watched.part.stop(deadline=0.1, hurry=asyncio.Event(), hurried_deadline=0.1)
+    await watched.part.stop(deadline=0.1, hurry=asyncio.Event(), kill=asyncio.Event())
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
 
@@ -179,6 +181,20 @@ async def test_hurrying_asks_again(tmp_path: Path) -> None:
     hurry.set()
     stopped = await stopping
     assert (stopped.state, stopped.exit) == ("stopped", "exit code 0")
+
+
+async def test_a_third_request_kills(tmp_path: Path) -> None:
+    """A part that hears neither request has its whole time, unless the person has none left."""
+    watched = _Watched(tmp_path, DEAF)
+    await watched.notice()
+    await watched.printed()
+    hurry, kill = asyncio.Event(), asyncio.Event()
+    stopping = asyncio.create_task(watched.stop(deadline=600, hurry=hurry, kill=kill))
+    hurry.set()
+    done, _ = await asyncio.wait({stopping}, timeout=0.2)
+    assert not done
+    kill.set()
+    assert (await stopping).state == "killed"
 
 
 def test_a_part_does_not_outlive_whoever_started_it(tmp_path: Path) -> None:

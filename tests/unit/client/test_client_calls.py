@@ -84,6 +84,18 @@ def test_every_status_code_has_an_error() -> None:
     assert set(STATUS_ERRORS) == set(grpc.StatusCode) - {grpc.StatusCode.OK}
 
 
+async def test_a_kernel_without_its_store_is_not_to_be_started(kernel: FakeKernel, client: KernelClient) -> None:
+    """It runs and has answered; what is away is its store."""
+    kernel.refusals["GetRun"] = [
+        Refusal(grpc.StatusCode.UNAVAILABLE, "the store is away", reason="STORE_UNAVAILABLE") for _ in range(50)
+    ]
+    with pytest.raises(KernelUnreachable) as caught:
+        await client.get_run("run_1")
+    assert caught.value.reason == "STORE_UNAVAILABLE"
+    assert "the kernel runs" in caught.value.fix
+    assert "nomaflow up" not in caught.value.fix
+
+
 async def test_an_error_carries_reason_fix_and_fields(kernel: FakeKernel, client: KernelClient) -> None:
     """The details of a status become attributes of the error."""
     kernel.refusals["GetRun"] = [

@@ -57,6 +57,21 @@ async def counts(rig: Rig) -> dict[str, int]:
     return found
 
 
+async def test_the_count_spares_what_proves_that_a_request_was_met(rig: Rig, tmp_path: Path) -> None:
+    """For a day: who asks again is told the run that there was."""
+    for number in range(4):
+        await rig.trigger("a", request_id=f"k{number}", request_hash="h")
+        await rig.trigger("b")
+    await rig.settle()
+    policy = RetentionPolicy(days=None, keep_last_per_job=1)
+    sweeper = RetentionSweeper(store=rig.store, clock=rig.clock, catalogue=Hosts(load(tmp_path, "")), default=policy)
+    assert await sweeper.sweep() == 3
+    assert await counts(rig) == {"a": 4, "b": 1}
+    await rig.advance(86_400 + 1)
+    assert await sweeper.sweep() == 3
+    assert await counts(rig) == {"a": 1, "b": 1}
+
+
 async def test_age_and_count_let_runs_go(rig: Rig, tmp_path: Path) -> None:
     """A run goes when it is older than the days, or beyond the newest ones kept of its job; active runs stay."""
     for _ in range(3):

@@ -128,3 +128,33 @@ async def test_a_missed_fire_can_be_replayed(rig: Rig) -> None:
     assert await rig.state(running) is RunState.SUCCEEDED
     await rig.engine.replay(ReplayCommand(run_id=skipped, from_failed_step=True))
     assert (await host.dispatch(2)).params_json == '{"p":1}'
+
+
+async def test_a_repeated_replay_of_a_job_that_is_gone_calls_its_child_once(rig: Rig) -> None:
+    """A replay runs its snapshot, with the steps that call other jobs, whatever the catalogue says of the job today."""
+    rig.jobs.add(job("p", step("call", type="call_job", callable="", target_job_id="b")), job("b", overlap="allow"))
+    host = await rig.host()
+    run_id = (await rig.trigger("p")).run_id
+    await host.finish((await host.dispatch()).attempt_key)
+    assert await rig.state(run_id) is RunState.SUCCEEDED
+    del rig.jobs.definitions["p"]
+    request = ReplayCommand(run_id=run_id, request_id="k", request_hash="h")
+    first = await rig.engine.replay(request)
+    await host.finish((await host.dispatch(2)).attempt_key)
+    assert await rig.state(first) is RunState.SUCCEEDED
+    await rig.restart()
+    await host.attach()
+    assert await rig.engine.replay(request) == first
+    for _ in range(3):
+        await rig.advance(0.1)
+    assert len(host.orders) == 2
+
+
+async def test_a_repeated_request_is_answered_though_its_job_is_gone(rig: Rig) -> None:
+    """What was acknowledged once is told again, also where the job could not be started today."""
+    rig.jobs.add(job("b", overlap="allow"))
+    first = (await rig.trigger("b", request_id="k", request_hash="h")).run_id
+    await rig.restart()
+    del rig.jobs.definitions["b"]
+    again = await rig.trigger("b", request_id="k", request_hash="h")
+    assert (again.run_id, again.deduplicated) == (first, True)

@@ -342,6 +342,30 @@ async def test_job_timeout_is_not_retried_and_ends_a_backoff(rig: Rig) -> None:
     assert detail.run.reason.code == "job_timed_out"
 
 
+async def test_a_job_timeout_holds_where_the_host_says_late_how_its_attempt_ended(rig: Rig) -> None:
+    """As after an outage: what would follow then, a wait for the next try or a called run, is over as well."""
+    policy = RetryPolicy(attempts=3, base_seconds=1000.0, max_seconds=1000.0)
+    child = step("call", type="call_job", callable="", target_job_id="b")
+    rig.jobs.add(job("a", step("one", retry=policy), child, timeout_seconds=5.0, overlap="allow"), job("b"))
+    host = await rig.host()
+    runs = [(await rig.trigger("a")).run_id for _ in range(2)]
+    keys = [(await host.dispatch(number)).attempt_key for number in (1, 2)]
+    for key in keys:
+        await host.start(key)
+    for _ in range(7):
+        await rig.advance(1.0)
+    await host.report(keys[0], failed(), first_seq=2)
+    await host.report(keys[1], finished(), first_seq=2)
+    called = (await host.dispatch(3)).attempt_key
+    for _ in range(3):
+        await rig.advance(1.0)
+    await host.order(4)
+    await host.report(called, canceled("canceled_by_parent"))
+    for run_id in runs:
+        run = (await rig.detail(run_id)).run
+        assert (run.state, run.reason and run.reason.code) == (RunState.FAILED, "job_timed_out")
+
+
 async def test_queue_timeout_fails_a_run_that_never_started(rig: Rig) -> None:
     """A run that waits longer than queue_timeout_seconds is FAILED queue_timed_out."""
     rig.jobs.add(job("a", queue_timeout_seconds=5))

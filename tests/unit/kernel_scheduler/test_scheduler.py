@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "kernel_runs"))
 from rig import Rig, job
 
 from nomaflow_kernel.domain.clock import from_us
+from nomaflow_kernel.domain.hosting import DispatchOrder, HeartbeatInfo
 from nomaflow_kernel.domain.jobs import Overlap, PresetDefinition
 from nomaflow_kernel.domain.states import RunState
 from nomaflow_kernel.ports import PauseRecord, RunFilter
@@ -361,6 +362,30 @@ async def test_fires_go_on_where_the_row_they_fold_into_was_pruned(bench: Bench)
     page = await bench.store.list_runs(RunFilter(states=(RunState.SKIPPED,)), before="", limit=10)
     assert [run.fold.count for run in page.runs if run.fold] == [2]
     assert bench.engine._state.rebuilt == rebuilt
+
+
+async def test_a_fire_does_not_run_again_where_the_clock_goes_back_and_its_run_is_too_many(bench: Bench) -> None:
+    """Retention by number keeps what proves that an instant of the last day was fired."""
+    bench.jobs.add(job("a", schedule="* * * * *", overlap="allow"))
+    await bench.look()
+    host = await bench.host()
+    for number in range(1, 21):
+        bench.clock.advance(60)
+        bench.engine.heartbeat(host.incarnation, HeartbeatInfo())
+        await bench.look()
+        await host.finish((await host.dispatch(number)).attempt_key)
+    day_ago = bench.clock.now_us() - 86_400_000_000
+    prune = {"job_id": "a", "keep_runs": 5, "before_us": None, "limit": 100}
+    assert await bench.store.prune(**prune, proofs_after_us=day_ago) == 0
+    bench.clock.wall_us -= 15 * 60_000_000
+    for _ in range(15):
+        bench.clock.advance(60)
+        bench.engine.heartbeat(host.incarnation, HeartbeatInfo())
+        await bench.look()
+    await bench.settle()
+    fired = [order.trigger.at_us for order in host.orders if isinstance(order, DispatchOrder)]
+    assert len(fired) == len(set(fired)) == 20
+    assert await bench.store.prune(**prune, proofs_after_us=bench.clock.now_us() + 1) == 15
 
 
 async def test_a_refused_fire_leaves_a_row(bench: Bench) -> None:

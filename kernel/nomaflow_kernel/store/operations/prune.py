@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import ColumnElement, Connection, delete, select
+from sqlalchemy import ColumnElement, Connection, and_, delete, or_, select
 
 from nomaflow_kernel.domain.ids import first_run_id
 from nomaflow_kernel.domain.states import RUN_TERMINAL
@@ -17,10 +17,17 @@ _TERMINAL = tuple(sorted(state.value for state in RUN_TERMINAL))
 
 
 def prunable_runs(
-    connection: Connection, *, job_id: str, keep_runs: int | None, before_us: int | None, limit: int
+    connection: Connection,
+    *,
+    job_id: str,
+    keep_runs: int | None,
+    before_us: int | None,
+    limit: int,
+    proofs_after_us: int | None = None,
 ) -> list[str]:
     """Return up to ``limit`` terminal runs that are beyond the newest ``keep_runs`` of their job, or finished before
-    ``before_us``; oldest first within a job."""
+    ``before_us``; oldest first within a job. The count spares runs of a fire or a request that finished after
+    ``proofs_after_us``."""
     found: dict[str, None] = {}
     if before_us is not None:
         found.update(dict.fromkeys(_finished_before(connection, job_id, before_us, limit)))
@@ -29,7 +36,7 @@ def prunable_runs(
         for job in jobs:
             if len(found) >= limit:
                 break
-            found.update(dict.fromkeys(_beyond(connection, job, keep_runs, limit)))
+            found.update(dict.fromkeys(_beyond(connection, job, keep_runs, limit, proofs_after_us)))
     return list(found)[:limit]
 
 
@@ -45,17 +52,22 @@ def _finished_before(connection: Connection, job_id: str, before_us: int, limit:
     return connection.execute(query).scalars().all()
 
 
-def _beyond(connection: Connection, job_id: str, keep_runs: int, limit: int) -> Sequence[str]:
+def _beyond(
+    connection: Connection, job_id: str, keep_runs: int, limit: int, proofs_after_us: int | None
+) -> Sequence[str]:
     newest_first = select(runs.c.run_id).where(runs.c.job_id == job_id).order_by(runs.c.run_id.desc())
     first_gone = connection.execute(newest_first.offset(keep_runs).limit(1)).scalar_one_or_none()
     if first_gone is None:
         return ()
-    query = (
-        select(runs.c.run_id)
-        .where(runs.c.job_id == job_id, runs.c.run_id <= first_gone, runs.c.state.in_(_TERMINAL))
-        .order_by(runs.c.run_id)
-        .limit(limit)
-    )
+    gone: list[ColumnElement[bool]] = [
+        runs.c.job_id == job_id,
+        runs.c.run_id <= first_gone,
+        runs.c.state.in_(_TERMINAL),
+    ]
+    if proofs_after_us is not None:
+        proves_nothing = and_(runs.c.request_id == "", runs.c.slot == "")
+        gone.append(or_(proves_nothing, runs.c.finished_at_us < proofs_after_us))
+    query = select(runs.c.run_id).where(*gone).order_by(runs.c.run_id).limit(limit)
     return connection.execute(query).scalars().all()
 
 

@@ -8,6 +8,7 @@ import importlib.util
 import os
 import signal
 import sys
+import termios
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -29,6 +30,12 @@ _DRAIN_MARGIN = 10.0
 _EXTRAS = {"kernel": ("sqlalchemy", "croniter", "pydantic"), "host": ("sqlalchemy", "pydantic")}
 
 _Directory = Annotated[Path | None, typer.Argument(help="The project's directory; else found from where you are.")]
+_Project = Annotated[
+    Path | None,
+    typer.Option(
+        "--project", envvar="NOMAFLOW_PROJECT", help="The project's directory; else found from where you are."
+    ),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -148,12 +155,23 @@ async def _up(
 
 
 def _hung_up(signals: asyncio.Queue[signal.Signals]) -> None:
-    """Stop, since the terminal is gone, and stop writing to it; without a terminal SIGHUP means reload."""
+    """Stop, where the terminal is gone, and stop writing to it; else SIGHUP means reload."""
+    if _terminal_lives():
+        signals.put_nowait(signal.SIGHUP)
+        return
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (1, 2):
         os.dup2(nowhere, stream)
     os.close(nowhere)
     signals.put_nowait(signal.SIGTERM)
+
+
+def _terminal_lives() -> bool:
+    try:
+        termios.tcgetattr(1)
+    except termios.error:
+        return False
+    return True
 
 
 async def _started(supervisor: ProjectSupervisor, signals: asyncio.Queue[signal.Signals]) -> bool:
@@ -195,20 +213,32 @@ def _as_cli_error(error: PartFailed) -> CliError:
     )
 
 
-def kernel(context: typer.Context, directory: _Directory = None) -> None:
+def kernel(context: typer.Context, directory: _Directory = None, project: _Project = None) -> None:
     """Run a project's kernel alone; further options, such as --address and --store, go to it."""
     require_extra("kernel")
     from nomaflow.cli.up import kernel_command
 
-    _become(kernel_command(require_project(directory), *context.args))
+    root, options = _project_and_options(directory, project, context.args)
+    _become(kernel_command(root, *options))
 
 
-def host(context: typer.Context, directory: _Directory = None) -> None:
+def host(context: typer.Context, directory: _Directory = None, project: _Project = None) -> None:
     """Run a project's host alone; further options, such as --kernel ADDRESS and --watch, go to it."""
     require_extra("host")
     from nomaflow.cli.up import host_command
 
-    _become(host_command(require_project(directory), *context.args))
+    root, options = _project_and_options(directory, project, context.args)
+    _become(host_command(root, *options))
+
+
+def _project_and_options(directory: Path | None, project: Path | None, rest: Sequence[str]) -> tuple[Path, list[str]]:
+    """Tell the directory from the part's own options: where no directory is given, the first of them is taken for it.
+
+    :raises CliError: where there is no project
+    """
+    if directory is not None and str(directory).startswith("-"):
+        return require_project(project), [str(directory), *rest]
+    return require_project(directory or project), list(rest)
 
 
 def _become(command: Sequence[str]) -> NoReturn:

@@ -25,7 +25,7 @@ def examine_store(project: Path, *, store: str, deep: bool, answers: bool) -> It
     try:
         seen = run_store_tool("inspect", *(["--deep"] if deep else []), project=project, store=store)
     except CliError as error:
-        yield problem("store.settings", error.message, error.fix)
+        yield problem("store.settings", " ".join(error.message.split()), error.fix)
         return
     if seen["kind"] != "sqlite":
         yield fine("store.history", "the store is a PostgreSQL database; the kernel's health speaks for it")

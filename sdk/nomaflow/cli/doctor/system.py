@@ -117,7 +117,7 @@ def _host(host: HostView, kernel: KernelView) -> Iterator[Finding]:
 
 
 def _instance(host: HostView, instance: InstanceView, kernel: KernelView) -> Iterator[Finding]:
-    who = f"host {host.name!r}, pid {instance.pid}"
+    who, name = f"host {host.name!r}, pid {instance.pid}", shlex.quote(host.name)
     if instance.state == "UNREACHABLE":
         heard = age(instance.last_heartbeat_at) or "long ago"
         yield problem(
@@ -125,6 +125,13 @@ def _instance(host: HostView, instance: InstanceView, kernel: KernelView) -> Ite
             f"{who} on {instance.machine} is silent, last heard {heard}; "
             f"running there: {count(instance.running, 'step')}",
             "look at that machine and its network; its steps stay RUNNING until the grace is over",
+        )
+        return
+    if not instance.generation:
+        yield problem(
+            "hosts.no_code",
+            f"{who} is {instance.state.lower()} and takes nothing new: no code is loaded",
+            f"its log says why; mend it, then: nomaflow reload {name}",
         )
         return
     load = f"{count(instance.running, 'step')} running, generation {instance.generation}"
@@ -139,7 +146,7 @@ def _instance(host: HostView, instance: InstanceView, kernel: KernelView) -> Ite
         yield warning(
             "hosts.code",
             f"{who}: code on disk is newer than what is loaded",
-            f"nomaflow reload {shlex.quote(host.name)}",
+            f"nomaflow reload {name}",
         )
     if instance.saturated:
         yield problem(

@@ -182,11 +182,12 @@ class Part:
             with contextlib.suppress(ProcessLookupError):
                 self._process.send_signal(number)
 
-    async def stop(self, *, deadline: float, hurry: asyncio.Event, hurried_deadline: float) -> None:
+    async def stop(self, *, deadline: float, hurry: asyncio.Event, kill: asyncio.Event) -> None:
         """Ask it to end, and end it where it does not. Stopping twice is legal.
 
-        :param deadline: seconds it has after the first request
-        :param hurry: set when somebody asks again: the request is repeated, with ``hurried_deadline`` seconds left
+        :param deadline: seconds it has after the first request, and once more after the second
+        :param hurry: set when somebody asks again: the request is repeated
+        :param kill: set when even that takes too long: it is killed
         """
         self._stopping.set()
         async with self._starting:  # one that is being started is one to stop
@@ -195,12 +196,13 @@ class Part:
             return
         self.signal(signal.SIGTERM)
         ended = asyncio.create_task(process.wait())
-        hurried = asyncio.create_task(hurry.wait())
+        hurried, given_up = asyncio.create_task(hurry.wait()), asyncio.create_task(kill.wait())
         await asyncio.wait({ended, hurried}, timeout=deadline, return_when=asyncio.FIRST_COMPLETED)
         if not ended.done() and hurried.done():
             self.signal(signal.SIGTERM)
-            await asyncio.wait({ended}, timeout=hurried_deadline)
+            await asyncio.wait({ended, given_up}, timeout=deadline, return_when=asyncio.FIRST_COMPLETED)
         hurried.cancel()
+        given_up.cancel()
         killed = not ended.done()
         if killed:
             self.signal(signal.SIGKILL)

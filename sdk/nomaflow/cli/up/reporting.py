@@ -112,10 +112,13 @@ class TextReporter:
         leads = f"  stands by, kernel pid {ready.kernel.pid} leads" if ready.stands_by else ""
         kernel = f"{ready.address}  {ready.kernel.store}{leads}"
         out(_part_line("kernel", ready.kernel_pid, kernel, ready.kernel_seconds))
-        if ready.host is not None:
+        if ready.host is not None and not ready.serves:
+            out(Text(f"  ✘ host     pid {ready.host_pid}  has no code to run until a reload succeeds:", style="red"))
+            for line in ready.host_tail[-5:]:
+                out(Text(f"             {printable(line)}", style="dim"), soft_wrap=True)
+        elif ready.host is not None:
             counts = f"{count(ready.host.job_count, 'job')}, {count(ready.host.callable_count, 'callable')}"
-            pid = ready.host.instances[0].pid
-            out(_part_line("host", pid, f"{ready.host.name}: {counts}", ready.host_seconds))
+            out(_part_line("host", ready.host_pid, f"{ready.host.name}: {counts}", ready.host_seconds))
         else:
             out(Text("  … host     has not attached yet; its log says why", style="yellow"))
         out()
@@ -199,7 +202,7 @@ class TextReporter:
 
     def hurried(self) -> None:
         """Print it."""
-        self._line("·", "yellow", "up", "stopping now")
+        self._line("·", "yellow", "up", "stopping now, what runs included; Ctrl-C again kills")
 
 
 def _part_line(name: str, pid: int, text: str, seconds: float) -> Text:

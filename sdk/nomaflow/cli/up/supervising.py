@@ -7,7 +7,7 @@ import contextlib
 import signal
 import time
 from collections.abc import Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +29,6 @@ _POLL = 0.05
 _ASK_AGAIN = 1.0
 _READY_SECONDS = 30.0
 _KERNEL_STOP_SECONDS = 10.0
-_HURRIED_SECONDS = 3.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,6 +39,7 @@ class Ready:
     :param kernel_pid: the project's own kernel
     :param kernel_seconds: from the start of the kernel until it answered
     :param host_seconds: from the start of the host until it was attached
+    :param host_tail: its last words where its code could not be loaded
     """
 
     project: Path
@@ -50,11 +50,18 @@ class Ready:
     catalogue: CatalogueView
     kernel_seconds: float
     host_seconds: float
+    host_pid: int = 0
+    host_tail: tuple[str, ...] = ()
 
     @property
     def stands_by(self) -> bool:
         """Whether another kernel leads."""
         return self.kernel.pid != self.kernel_pid
+
+    @property
+    def serves(self) -> bool:
+        """Whether the host has code to run."""
+        return any(one.pid == self.host_pid and one.generation for one in (self.host.instances if self.host else ()))
 
 
 class ProjectSupervisor:
@@ -81,6 +88,7 @@ class ProjectSupervisor:
         self._ca = ca
         self._drain_seconds = drain_seconds
         self._hurry = asyncio.Event()
+        self._kill = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self.failed = asyncio.get_running_loop().create_future()
         self.address = ProjectAddress(project=project)
@@ -129,7 +137,10 @@ class ProjectSupervisor:
                 catalogue=await client.list_jobs(),
                 kernel_seconds=kernel_seconds,
                 host_seconds=time.monotonic() - begun,
+                host_pid=self.host.pid,
             )
+            if not ready.serves:
+                ready = replace(ready, host_tail=tuple(self.host.tail()))
         self._reporter.ready(ready)
         return ready
 
@@ -155,11 +166,13 @@ class ProjectSupervisor:
             part.signal(number)
 
     async def stop(self, again: asyncio.Queue[signal.Signals] | None = None) -> None:
-        """Drain the host, then stop the kernel; a signal in ``again`` makes it faster. Stopping twice is legal."""
+        """Drain the host, then stop the kernel. Stopping twice is legal.
+
+        :param again: a signal in it makes the host stop its steps at once, by the ladder; the one after that kills
+        """
         listener = asyncio.create_task(self._listen(again)) if again is not None else None
-        kill = {"hurry": self._hurry, "hurried_deadline": _HURRIED_SECONDS}
-        await self.host.stop(deadline=self._drain_seconds, **kill)  # type: ignore[arg-type]  # exactly these keywords
-        await self.kernel.stop(deadline=_KERNEL_STOP_SECONDS, **kill)  # type: ignore[arg-type]  # exactly these keywords
+        await self.host.stop(deadline=self._drain_seconds, hurry=self._hurry, kill=self._kill)
+        await self.kernel.stop(deadline=_KERNEL_STOP_SECONDS, hurry=self._hurry, kill=self._kill)
         for task in [*self._tasks, *([listener] if listener else [])]:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError, PartFailed, ClientError):
@@ -173,6 +186,9 @@ class ProjectSupervisor:
             pass  # A reload has nothing to do any more, and is no reason to hurry.
         self._reporter.hurried()
         self._hurry.set()
+        while await again.get() is signal.SIGHUP:
+            pass
+        self._kill.set()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -207,9 +223,10 @@ class ProjectSupervisor:
         deadline = time.monotonic() + _READY_SECONDS
         while time.monotonic() < deadline:
             for host in await client.list_hosts():
-                attached = any(one.pid == self.host.pid and one.state == "ATTACHED" for one in host.instances)
-                # It attaches first and brings its jobs as soon as the plugins are imported.
-                if attached and host.manifest_digest:
+                own = [one for one in host.instances if one.pid == self.host.pid and one.state == "ATTACHED"]
+                # It attaches after its first load and brings its jobs; where that failed it has none to bring,
+                # and those that the kernel knows of are of an earlier life.
+                if own and (host.manifest_digest or not own[0].generation):
                     self.host.proven = True
                     return host
             await asyncio.sleep(_POLL)

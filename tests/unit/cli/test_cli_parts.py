@@ -1,0 +1,61 @@
+"""What ``kernel``, ``host`` and the store's tool make of their command lines and of their ends."""
+
+from __future__ import annotations
+
+import os
+import sys
+import termios
+from pathlib import Path
+
+import pytest
+
+from cli_command import Command
+from nomaflow.cli.commands.parts import _terminal_lives
+from nomaflow.cli.errors import CliError
+from nomaflow.cli.store_tool import run_store_tool
+
+
+@pytest.mark.parametrize("part", ["kernel", "host"])
+@pytest.mark.parametrize("given", ["--nonsense=1", "--project={project} --nonsense=1", "{project} --nonsense=1"])
+async def test_a_parts_own_options_are_not_taken_for_the_directory(
+    command: Command, tmp_path: Path, part: str, given: str
+) -> None:
+    """Each reaches the part, which names it, wherever the project comes from."""
+    project = tmp_path / "cwd"
+    (project / "nomaflow.toml").write_text("")
+    done = await command(part, *given.format(project=project).split())
+    assert "unrecognized arguments: --nonsense=1" in done.err
+    assert "no such directory" not in done.err
+
+
+@pytest.mark.parametrize("part", ["kernel", "host"])
+async def test_the_variable_names_the_project(command: Command, tmp_path: Path, part: str) -> None:
+    """Outside a project, as for every other command."""
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "nomaflow.toml").write_text("[broken\n")
+    done = await command(part, env={"NOMAFLOW_PROJECT": str(tmp_path / "there")})
+    assert (done.code, "line 1" in done.err or "nomaflow.toml:1" in done.err) == (78, True), done.err
+
+
+def test_a_store_tool_that_is_killed_is_not_to_be_installed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The signal is named, and who may have sent it."""
+    tool = tmp_path / "python"
+    tool.write_text("#!/bin/sh\nkill -9 $$\n")
+    tool.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(tool))
+    with pytest.raises(CliError, match="the copy was killed by SIGKILL") as caught:
+        run_store_tool("copy", project=tmp_path)
+    assert "pip install" not in caught.value.fix
+
+
+def test_a_terminal_is_gone_once_its_other_end_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SIGHUP means a reload before that, and the end after."""
+    outside, inside = os.openpty()
+    asked = termios.tcgetattr
+    monkeypatch.setattr(termios, "tcgetattr", lambda _fd: asked(inside))
+    assert _terminal_lives()
+    os.close(outside)
+    assert not _terminal_lives()
+    os.close(inside)
