@@ -82,6 +82,7 @@ class HostLife:
         # What is there now stays for life; the collector need not look at it again.
         gc.collect()
         gc.freeze()
+        gc.set_threshold(50_000, 20, 50)  # as the kernel does: its values come and go by the thousand
 
     async def _live(self) -> None:
         self._state.ready()

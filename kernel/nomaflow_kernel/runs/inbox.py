@@ -68,6 +68,7 @@ class Inbox:
     def __init__(self) -> None:
         self._turns: list[Turn] = []
         self._wake = asyncio.Event()
+        self._alarm: asyncio.TimerHandle | None = None
         self._closed = asyncio.Event()
 
     def __len__(self) -> int:
@@ -94,6 +95,9 @@ class Inbox:
         """Refuse further turns and let the loop end."""
         self._closed.set()
         self._wake.set()
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
 
     def take(self) -> list[Turn]:
         """Take everything that waits."""
@@ -122,9 +126,23 @@ class Inbox:
         if seconds is None:
             await self._wake.wait()
         elif not self._wake.is_set() and seconds > 0:
-            await happens_within(self._wake, seconds)
+            self._set_alarm(seconds)
+            await self._wake.wait()
         self._wake.clear()
         return not self.closed
+
+    def _set_alarm(self, seconds: float) -> None:
+        """Wake in so many seconds at the latest. An alarm that is set already and comes before does as well."""
+        loop = asyncio.get_running_loop()
+        if self._alarm is not None:
+            if self._alarm.when() <= loop.time() + seconds:
+                return
+            self._alarm.cancel()
+        self._alarm = loop.call_later(seconds, self._ring)
+
+    def _ring(self) -> None:
+        self._alarm = None
+        self._wake.set()
 
     async def pause(self, seconds: float) -> None:
         """Wait for ``seconds``, or until the engine is stopping."""
