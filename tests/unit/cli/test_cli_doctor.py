@@ -80,6 +80,11 @@ def test_a_system_in_order_has_nothing_to_mend() -> None:
         ({"hosts": [replace(HOST, instances=(replace(INSTANCE, code_newer=True),))]}, "hosts.code", Level.WARNING),
         ({"hosts": [replace(HOST, instances=(replace(INSTANCE, version="0"),))]}, "hosts.version", Level.WARNING),
         (
+            {"hosts": [replace(HOST, manifest_digest="a", instances=(replace(INSTANCE, manifest_digest="b"),))]},
+            "hosts.manifest",
+            Level.WARNING,
+        ),
+        (
             {"hosts": [replace(HOST, instances=(replace(INSTANCE, spilled_bytes=1 << 30),))]},
             "hosts.spill",
             Level.WARNING,

@@ -136,6 +136,12 @@ def _instance(host: HostView, instance: InstanceView, kernel: KernelView) -> Ite
         return
     load = f"{count(instance.running, 'step')} running, generation {instance.generation}"
     yield fine("hosts.attached", f"{who} is {instance.state.lower()}: {load}")
+    yield from _code_of(host, instance, kernel)
+    yield from _reports_of(who, instance)
+
+
+def _code_of(host: HostView, instance: InstanceView, kernel: KernelView) -> Iterator[Finding]:
+    who, name = f"host {host.name!r}, pid {instance.pid}", shlex.quote(host.name)
     if instance.version and instance.version != kernel.version:
         yield warning(
             "hosts.version",
@@ -148,6 +154,15 @@ def _instance(host: HostView, instance: InstanceView, kernel: KernelView) -> Ite
             f"{who}: code on disk is newer than what is loaded",
             f"nomaflow reload {name}",
         )
+    if host.manifest_digest and instance.manifest_digest not in ("", host.manifest_digest):
+        yield warning(
+            "hosts.manifest",
+            f"{who} serves other code than the jobs are from that the kernel has of this host",
+            f"nomaflow reload {name}",
+        )
+
+
+def _reports_of(who: str, instance: InstanceView) -> Iterator[Finding]:
     if instance.saturated:
         yield problem(
             "hosts.saturated",
