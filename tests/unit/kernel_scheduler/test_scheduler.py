@@ -1,72 +1,18 @@
-"""The scheduler on a real store and engine, with a clock that the test moves."""
+"""When the scheduler fires, and what becomes of fires that it was too late for."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "kernel_runs"))
-
-from rig import Rig, job
+from rig import job
+from scheduler_rig import Bench
 
 from nomaflow_kernel.domain.clock import from_us
 from nomaflow_kernel.domain.hosting import DispatchOrder, HeartbeatInfo
 from nomaflow_kernel.domain.jobs import Overlap, PresetDefinition
 from nomaflow_kernel.domain.states import RunState
 from nomaflow_kernel.ports import PauseRecord, RunFilter
-from nomaflow_kernel.scheduler import Scheduler
-from nomaflow_kernel.store.errors import StoreBusy, StoreUnavailable
-
-
-class Bench(Rig):
-    """The rig with a scheduler."""
-
-    scheduler: Scheduler
-
-    async def open(self) -> None:
-        """Start store, engine and scheduler."""
-        await super().open()
-        self.scheduler = Scheduler(
-            store=self.store,
-            clock=self.clock,
-            jobs=self.jobs,
-            engine=self.engine,
-            last_event_seq=self.info.last_event_seq,
-        )
-        await self.scheduler.start()
-
-    async def close(self) -> None:
-        """Stop them in the opposite order."""
-        await self.scheduler.stop()
-        await super().close()
-
-    async def tick(self, seconds: float = 0.0) -> None:
-        """Let time pass, and wait until the scheduler has looked at it."""
-        self.clock.advance(seconds)
-        await self.look()
-
-    async def look(self) -> None:
-        """Have the scheduler look at catalogue and clock."""
-        await self.scheduler.settle()
-
-    async def runs(self, *states: RunState) -> list[tuple[str, str]]:
-        """Return (state, scheduled instant) of the runs, oldest first."""
-        page = await self.store.list_runs(RunFilter(states=states), before="", limit=500)
-        found = [(str(run.state), from_us(run.trigger.at_us).strftime("%H:%M:%S")) for run in page.runs]
-        return found[::-1]
-
-
-@pytest.fixture
-async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
-    """A scheduler at 2026-09-21 14:13:20 UTC."""
-    built = Bench(tmp_path / "kernel.db")
-    await built.open()
-    yield built
-    await built.close()
 
 
 async def test_fires_when_due_and_once(bench: Bench) -> None:
@@ -187,18 +133,6 @@ async def test_a_changed_schedule_counts_from_now(bench: Bench) -> None:
     assert [row.next_fire_us for row in await bench.store.schedules()] == [None]
 
 
-async def missed(bench: Bench) -> list[tuple[str, int, str, str]]:
-    """Return (code, count, first, last) of the MISSED rows, oldest first."""
-    page = await bench.store.list_runs(RunFilter(states=(RunState.MISSED,)), before="", limit=50)
-    found = []
-    for run in reversed(page.runs):
-        assert run.reason is not None
-        assert run.fold is not None
-        first, last = (from_us(at).strftime("%H:%M:%S") for at in (run.fold.first_us, run.fold.last_us))
-        found.append((run.reason.code, run.fold.count, first, last))
-    return found
-
-
 async def test_a_pause_that_ended_while_the_kernel_was_down_covers_its_own_time_only(bench: Bench) -> None:
     """Fires of the pause are MISSED paused with its reason; those after its end follow the misfire policy."""
     bench.jobs.add(job("a", schedule="* * * * *", overlap="allow"))
@@ -210,7 +144,7 @@ async def test_a_pause_that_ended_while_the_kernel_was_down_covers_its_own_time_
     bench.clock.advance(300)
     await bench.open()
     await bench.look()
-    assert await missed(bench) == [
+    assert await bench.missed() == [
         ("paused", 2, "14:14:00", "14:15:00"),
         ("kernel_down", 2, "14:16:00", "14:17:00"),
     ]
@@ -229,96 +163,6 @@ async def test_a_fire_at_the_very_end_of_a_pause_runs(bench: Bench) -> None:
     assert await bench.runs() == [("QUEUED", "14:14:00")]
 
 
-def fail_once(bench: Bench, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """Have the store's next call of that name fail, before anything is done."""
-    real = getattr(bench.store, name)
-
-    async def failing(*args: object, **kwargs: object) -> object:
-        monkeypatch.setattr(bench.store, name, real)
-        raise StoreUnavailable("the connection broke")
-
-    monkeypatch.setattr(bench.store, name, failing)
-
-
-async def test_fires_that_a_failing_store_held_up_say_so(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They are late for no fault of the clock: the reason is kernel_held_up, each is there once, the latest runs."""
-    bench.jobs.add(job("a", schedule="* * * * *", overlap="allow"))
-    await bench.look()
-    real, working = bench.store.apply, [False]
-
-    async def apply(*args: object, **kwargs: object) -> object:
-        if not working[0]:
-            raise StoreBusy("locked")
-        return await real(*args, **kwargs)  # type: ignore[arg-type]  # handed through
-
-    monkeypatch.setattr(bench.store, "apply", apply)
-    for _ in range(4):
-        await bench.tick(60)
-    working[0] = True
-    await bench.look()
-    assert await missed(bench) == [("kernel_held_up", 3, "14:14:00", "14:16:00")]
-    assert await bench.runs(RunState.QUEUED) == [("QUEUED", "14:17:00")]
-
-
-def lose_answer_once(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have the store's next commit done, and its answer lost."""
-    real = bench.store.apply
-
-    async def apply(*args: object, **kwargs: object) -> object:
-        monkeypatch.setattr(bench.store, "apply", real)
-        await real(*args, **kwargs)  # type: ignore[arg-type]  # handed through
-        raise StoreUnavailable("the answer is lost", outcome_unknown=True)
-
-    monkeypatch.setattr(bench.store, "apply", apply)
-
-
-async def test_a_commit_whose_answer_was_lost_fires_once(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The fire that was stored all the same is not tried again: its successor would cancel it."""
-    bench.jobs.add(job("a", schedule="* * * * *", overlap=Overlap.CANCEL_RUNNING))
-    await bench.look()
-    lose_answer_once(bench, monkeypatch)
-    await bench.tick(45)
-    await bench.look()
-    assert await bench.runs() == [("QUEUED", "14:14:00")]
-
-
-async def test_a_commit_whose_answer_was_lost_counts_fires_once(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A fire that does not run has no slot of its own, and is in one row all the same."""
-    bench.jobs.add(job("a", schedule="* * * * *", overlap="allow"))
-    await bench.engine.set_pause(PauseRecord(scope="job", name="a", by="", why="", since_us=0, until_us=None))
-    await bench.look()
-    lose_answer_once(bench, monkeypatch)
-    await bench.tick(45)
-    await bench.look()
-    assert await missed(bench) == [("paused", 1, "14:14:00", "14:14:00")]
-
-
-async def test_a_fire_outlives_a_failed_commit_and_then_a_failed_read(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The retry of a fire that was not kept asks what has run: where that read fails too, the fire is still owed."""
-    bench.jobs.add(job("a", schedule="* * * * *", overlap="allow"))
-    await bench.look()
-    for name in ("apply", "slots_taken"):
-        fail_once(bench, monkeypatch, name)
-    for _ in range(4):
-        await bench.tick(20)
-    assert await missed(bench) == []
-    assert await bench.runs() == [("QUEUED", "14:14:00")]
-
-
-async def test_a_clock_set_back_is_heeded_though_the_store_fails(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What comes again is worked out until it is kept: a failed commit holds no fire up until the clock catches up."""
-    bench.jobs.add(job("a", schedule="* * * * *", overlap="allow"))
-    await bench.look()
-    await bench.tick(60)
-    bench.clock.wall_us -= 3600 * 1_000_000
-    fail_once(bench, monkeypatch, "apply")
-    for _ in range(3):
-        await bench.tick(30)
-    assert [at for _, at in await bench.runs()] == ["14:14:00", "13:15:00"]
-
-
 async def test_other_zone_data_loses_no_fire_that_was_due(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """A zone update during a downtime works out coming fires anew, and those that were due are still judged."""
     bench.jobs.add(job("a", schedule="* * * * *", overlap="allow"))
@@ -328,7 +172,7 @@ async def test_other_zone_data_loses_no_fire_that_was_due(bench: Bench, monkeypa
     monkeypatch.setattr("nomaflow_kernel.scheduler.schedules.zone_data_version", lambda: "2099z")
     await bench.open()
     await bench.look()
-    assert await missed(bench) == [("kernel_down", 1, "14:14:00", "14:14:00")]
+    assert await bench.missed() == [("kernel_down", 1, "14:14:00", "14:14:00")]
     assert await bench.runs(RunState.QUEUED) == [("QUEUED", "14:15:00")]
     [row] = await bench.store.schedules()
     assert row.fingerprint.endswith("2099z")
@@ -343,7 +187,7 @@ async def test_a_long_downtime_of_a_frequent_schedule_is_counted_exactly(bench: 
     await bench.open()
     await bench.look()
     on_time = len(await bench.runs(RunState.QUEUED))
-    [(code, count, first, _)] = await missed(bench)
+    [(code, count, first, _)] = await bench.missed()
     assert (code, first, count + on_time) == ("kernel_down", "14:13:21", 3_000)
 
 
@@ -394,7 +238,7 @@ async def test_a_refused_fire_leaves_a_row(bench: Bench) -> None:
     await bench.look()
     bench.engine._state.settings = replace(bench.engine._state.settings, max_waiting=0)
     await bench.tick(45)
-    assert await missed(bench) == [("fire_refused", 1, "14:14:00", "14:14:00")]
+    assert await bench.missed() == [("fire_refused", 1, "14:14:00", "14:14:00")]
 
 
 async def test_preset_flags_and_zones_are_their_own(bench: Bench) -> None:
