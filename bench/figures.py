@@ -41,7 +41,7 @@ def machine() -> dict[str, str]:
         "system": f"{platform.system()} {platform.release().partition('-')[0]} {platform.machine()}",
         "Python": platform.python_version(),
         "SQLite": sqlite3.sqlite_version,
-        **{name: version(name) for name in ("grpcio", "protobuf", "SQLAlchemy")},
+        **{name: version(name) for name in ("grpcio", "protobuf", "SQLAlchemy", "uvloop")},
     }
 
 

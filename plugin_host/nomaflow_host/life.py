@@ -25,9 +25,10 @@ _GOODBYE_SECONDS = 2.0
 class HostLife:
     """Runs until SIGTERM or SIGINT, or until the session gives up for good.
 
-    The first signal lets steps finish for *drain_s* seconds, the second cancels them, the third leaves at once. SIGHUP
-    reloads the code, SIGUSR1 has the state written into the log. SIGUSR2 says, once or often, that whoever started this
-    host has died: the same as a first signal.
+    The first signal lets steps finish for *drain_s* seconds, and waits as long for a kernel that is away; the second
+    cancels them and gives such a kernel five seconds; the third leaves at once. SIGHUP reloads the code, SIGUSR1 has
+    the state written into the log. SIGUSR2 says, once or often, that whoever started this host has died: the same as
+    a first signal.
 
     :param state: is told what the host does, for the service manager
     :param dump: writes it
@@ -106,7 +107,9 @@ class HostLife:
         loop = asyncio.get_running_loop()
         until = loop.time() + self._drain_s
         await self._drain()
-        if not await self._delivered(max(_FLUSH_SECONDS, until - loop.time())):
+        if not await self._delivered(
+            _FLUSH_SECONDS if self._hurry.is_set() else max(_FLUSH_SECONDS, until - loop.time())
+        ):
             _log.warning("the kernel has not taken everything that was to be reported; it will find out by itself")
         attached = self._session.attached.is_set()
         await self._session.say_goodbye()
@@ -114,7 +117,7 @@ class HostLife:
             await asyncio.wait([session], timeout=_GOODBYE_SECONDS)
 
     async def _delivered(self, seconds: float) -> bool:
-        """Wait until the kernel has everything, also for a kernel that is away; a signal more cuts the wait short.
+        """Wait until the kernel has everything, also for a kernel that is away; a further signal cuts the wait short.
 
         What the kernel is not told dies with this host.
         """

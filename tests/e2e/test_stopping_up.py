@@ -177,6 +177,22 @@ def test_steps_may_finish_where_up_is_killed(up: subprocess.Popen[str], tmp_path
     eventually(lambda: not any(alive(pid) for pid in below))
 
 
+def test_a_host_that_was_asked_twice_waits_for_no_kernel(up: subprocess.Popen[str], tmp_path: Path) -> None:
+    """A second signal while steps run cancels them; for a kernel that is gone the host waits a moment, no drain of 60 s."""
+    ledger = Ledger(file=tmp_path / "ledger")
+    with closing(SyncKernelClient(ProjectAddress(project=tmp_path))) as client:
+        client.trigger(TriggerOrder(job_id="may_finish", params={"ledger": str(ledger.file)}))
+        ledger.wait_for("may_finish")
+        host = psutil.Process(client.list_hosts()[0].instances[0].pid)
+    below = {each.pid for each in psutil.Process(up.pid).children(recursive=True)}
+    log = tmp_path / ".nomaflow" / "host.log"
+    up.kill()
+    eventually(lambda: "1 steps may finish" in log.read_text())
+    host.terminate()
+    eventually(lambda: "asked again" in log.read_text())
+    eventually(lambda: not any(alive(pid) for pid in below))
+
+
 def test_a_killed_kernel_is_started_again_beside_its_host(up: subprocess.Popen[str], tmp_path: Path) -> None:
     """Who ended, how, and when it is started again is one line; the host's workers go on and their result counts."""
     ledger = Ledger(file=tmp_path / "ledger")
