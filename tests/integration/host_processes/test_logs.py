@@ -124,6 +124,20 @@ async def test_a_forked_child_may_log(start_host: StartHost) -> None:
     assert "parent goes on" in text
 
 
+async def test_an_end_is_not_told_before_its_last_lines(start_host: StartHost) -> None:
+    """A step that has returned ends once its lines are read, however long they may not be."""
+    host = await start_host()
+    host.sink.open = False
+    key = host.run("polite:floods", {"count": 10})
+    await host.sink.until(lambda: key in host.sink.starts)
+    await asyncio.sleep(0.5)  # it has returned long since; nothing tells so, which is the point
+    assert key not in host.sink.ends
+    host.sink.open = True
+    host.supervisor.resume_reading()
+    await host.sink.end_of(key)
+    assert len(host.sink.lines(key)) == 10
+
+
 async def test_a_closed_sink_holds_the_worker_back(start_host: StartHost) -> None:
     """While may_read is False nothing is read and nothing lost; the step waits and then ends with every line."""
     host = await start_host()
