@@ -153,14 +153,16 @@ def private_directory(path: Path) -> None:
 def refuse_answered(address: str) -> None:
     """Accept a Unix socket on which nobody answers; nothing is changed.
 
-    :raises AddressInUse: where somebody does
+    :raises AddressInUse: where somebody does, or it cannot be told
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(_PROBE_SECONDS)
         try:
             probe.connect(address.removeprefix("unix:"))
-        except OSError:
+        except (ConnectionRefusedError, FileNotFoundError):
             return
+        except OSError as error:
+            raise AddressInUse(f"cannot tell whether a kernel listens on {address!r}: {error}") from None
     raise AddressInUse(f"another kernel listens on {address!r} already; stop that one first")
 
 
@@ -176,18 +178,8 @@ def claim_socket(address: str) -> None:
         return
     if not path.is_socket() or path.is_symlink():
         raise AddressRefused(f"{str(path)!r} is there and is not a socket; remove it, or choose another address")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(_PROBE_SECONDS)
-        try:
-            probe.connect(str(path))
-        except ConnectionRefusedError:
-            path.unlink(missing_ok=True)
-            return
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            raise AddressInUse(f"cannot tell whether a kernel listens on {address!r}: {error}") from None
-    raise AddressInUse(f"another kernel listens on {address!r} already; stop that one first")
+    refuse_answered(address)
+    path.unlink(missing_ok=True)
 
 
 def _check_private(directory: Path) -> None:

@@ -54,6 +54,8 @@ class FrameSocket:
     """One end of a connection. Not for use by several threads.
 
     :param sock: a connected Unix stream socket; owned from now on, made non-blocking
+    :ivar ended: True once the other side is gone
+    :ivar caught_up: True where the last `receive` found nothing to read, False where there may be more
     """
 
     def __init__(self, sock: socket.socket) -> None:
@@ -63,6 +65,7 @@ class FrameSocket:
         self._in = bytearray()
         self._fds: deque[int] = deque()
         self.ended = False
+        self.caught_up = False
 
     def fileno(self) -> int:
         """Return the socket's descriptor, -1 once closed."""
@@ -154,16 +157,20 @@ class FrameSocket:
         return self._sock.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
 
     def _read(self) -> None:
+        self.caught_up = self.ended
         if self.ended:
             return
         try:
             data, ancillary, _, _ = self._sock.recvmsg(
                 _READ_BYTES, socket.CMSG_SPACE(MAX_FDS * 4), socket.MSG_CMSG_CLOEXEC
             )
-        except (BlockingIOError, InterruptedError):
+        except InterruptedError:
+            return
+        except BlockingIOError:
+            self.caught_up = True
             return
         except OSError:
-            self.ended = True
+            self.ended = self.caught_up = True
             return
         for level, kind, rights in ancillary:
             if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
@@ -173,7 +180,7 @@ class FrameSocket:
         if data:
             self._in += data
         else:
-            self.ended = True
+            self.ended = self.caught_up = True
 
     def _next_frame(self) -> Frame | None:
         if len(self._in) < _LENGTH.size:

@@ -107,9 +107,8 @@ class HostLife:
         loop = asyncio.get_running_loop()
         until = loop.time() + self._drain_s
         await self._drain()
-        if not await self._delivered(
-            _FLUSH_SECONDS if self._hurry.is_set() else max(_FLUSH_SECONDS, until - loop.time())
-        ):
+        in_vain = self._hurry.is_set() and not self._session.attached.is_set()
+        if not await self._delivered(_FLUSH_SECONDS if in_vain else max(_FLUSH_SECONDS, until - loop.time())):
             _log.warning("the kernel has not taken everything that was to be reported; it will find out by itself")
         attached = self._session.attached.is_set()
         await self._session.say_goodbye()

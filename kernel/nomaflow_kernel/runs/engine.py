@@ -119,12 +119,24 @@ class Engine:
             refused_for.extend(triggering.refused_for_duplicates(result, outcomes))
 
         outcomes = await self._decide_known(requests, decide, settle)
+        refused_for.extend(await self._refused_repeats(requests, outcomes))
         if refused_for:
             again = [requests[index] for index in refused_for]
             await self._look_up(again)
             for index, outcome in zip(refused_for, await self.trigger_many(again), strict=True):
                 outcomes[index] = outcome
         return outcomes
+
+    async def _refused_repeats(
+        self, requests: Sequence[TriggerCommand], outcomes: Sequence[TriggerOutcome | KernelError]
+    ) -> list[int]:
+        """Return the indices of the requests that were refused as new ones and are repeats.
+
+        What was started once is told, whatever has become of its job since, and however full the queue is.
+        """
+        doubtful = triggering.refused_unasked(self._state, requests, outcomes)
+        await self._look_up([requests[index] for index in doubtful])
+        return [index for index in doubtful if triggering.is_remembered(self._state, requests[index])]
 
     async def _decide_known(
         self,

@@ -28,9 +28,11 @@ from nomaflow_kernel.runs.timers import Timer, TimerKind
 
 __all__ = [
     "admit",
+    "is_remembered",
     "must_look_up",
     "record_unrun",
     "refused_for_duplicates",
+    "refused_unasked",
     "repeated",
     "settle_duplicates",
     "settle_folds",
@@ -262,13 +264,30 @@ def must_look_up(state: EngineState, command: TriggerCommand) -> bool:
     """Return whether the store must be asked for the request first: were it a repeat, taking it for a new one until the
     commit would cancel other runs, run what a call_job step calls, or make other requests of the turn wait or be
     skipped for a run that never is."""
-    if not command.request_id or (command.job_id, command.request_id) in state.request_ids:
+    if not command.request_id or is_remembered(state, command):
         return False
+    if command.replay_of:
+        return True  # it runs its snapshot, whatever the job is today
     job = state.jobs.job(command.job_id)
-    if command.replay_of or job is None or job.removed or job.definition is None:
-        # A replay runs its snapshot, whatever the job is today; what was started once is told though the job is gone.
-        return True
+    if job is None or job.definition is None:
+        return False  # it is refused, and looked up before it hears so
     return job.definition.overlap is not Overlap.ALLOW or any(step.target_job_id for step in job.definition.steps)
+
+
+def is_remembered(state: EngineState, command: TriggerCommand) -> bool:
+    """Return whether it is known without the store what the request id stands for."""
+    return (command.job_id, command.request_id) in state.request_ids
+
+
+def refused_unasked(
+    state: EngineState, commands: Sequence[TriggerCommand], outcomes: Sequence[TriggerOutcome | KernelError]
+) -> list[int]:
+    """Return the indices of the requests that were refused before the store was asked what their id stands for."""
+    return [
+        index
+        for index, (command, outcome) in enumerate(zip(commands, outcomes, strict=True))
+        if isinstance(outcome, KernelError) and command.request_id and not is_remembered(state, command)
+    ]
 
 
 def record_unrun(state: EngineState, batch: Batch, command: UnrunCommand) -> str | None:

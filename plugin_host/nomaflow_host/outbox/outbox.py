@@ -81,8 +81,7 @@ class Outbox:
         lane = self._lanes.get(attempt_key)
         if lane is None:
             self._says[attempt_key] = self._answer(attempt_key)
-        else:
-            lane.sent = lane.acked
+        elif not lane.under_way:  # else the report under way says it, now or once it is sent again
             self._turns.schedule(lane)
             if not lane.unsent:
                 self._says[attempt_key] = lane.last_words()

@@ -11,9 +11,12 @@ from typing import Any
 
 from nomaflow import StepCancelled, StepFailed
 from nomaflow_api.value_class import value_class
+from nomaflow_host.attempts import FinishedState
 
 __all__ = ["Outcome", "author_traceback", "error_text", "exception_types", "outcome_of_exception"]
 
+_STATES = frozenset(FinishedState)
+_ROWS_LIMIT = 1 << 63
 _MAX_ERROR = 2000
 _NOBODY_ASKED = "the code raised CancelledError though nobody had asked it to stop"
 _MAX_TRACEBACK = 256 * 1024
@@ -46,7 +49,13 @@ class Outcome:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Outcome:
-        """Read what `to_json` made."""
+        """Read what `to_json` made.
+
+        :raises ValueError: where no worker of ours has made it
+        """
+        rows = values.get("rows_affected")
+        if values["state"] not in _STATES or not (rows is None or -_ROWS_LIMIT <= rows < _ROWS_LIMIT):
+            raise ValueError(f"no outcome: state {values['state']!r}, rows_affected {rows!r}")
         lists: dict[str, Any] = {n: tuple(values[n]) for n in ("exception_types", "warnings") if n in values}
         return cls(**{**values, **lists})
 

@@ -23,6 +23,8 @@ INTERRUPT = signal.SIGRTMIN + 5
 DUMP = signal.SIGRTMIN + 6
 """Write every thread's stack, and note whose code is on the event loop."""
 
+_OF_THE_LADDER = frozenset((signal.SIGTERM, INTERRUPT))
+
 
 class StepInterrupted(asyncio.CancelledError):
     """Raised in a step's code, wherever it is, once it has outlived its grace."""
@@ -54,7 +56,8 @@ def install_signals(*, page: RingPage, dump_fd: int, interrupt: Callable[[], Non
 
     def restore() -> None:
         for signum, handler in handlers.items():
-            if signal.getsignal(signum) != handler:
+            # What the stop ladder relies on is set whatever Python knows of: C code may have changed it unseen.
+            if signum in _OF_THE_LADDER or signal.getsignal(signum) != handler:
                 signal.signal(signum, handler)
         signal.setitimer(signal.ITIMER_REAL, 0)
 

@@ -130,19 +130,27 @@ async def test_loads_asked_for_while_a_reaper_dies_come_to_an_end(start_host: St
     assert (await host.result("polite:noop")).state is FinishedState.SUCCEEDED
 
 
-async def test_a_template_that_dies_with_its_answer_under_way_is_not_served(start_host: StartHost) -> None:
-    """Killed between its answer and the end of the load: steps run in spawned workers, and none waits for ever."""
+@pytest.mark.parametrize(("answer_first", "served"), [(True, 2), (False, 1)])
+async def test_a_template_that_dies_with_its_answer_under_way_is_not_served(
+    start_host: StartHost, *, answer_first: bool, served: int
+) -> None:
+    """Killed between its answer and the end of the load: steps run in spawned workers, and none waits for ever.
+
+    Where its end is heard first, the load is refused.
+    """
     host = await start_host()
     reaper, _ = host.supervisor.reaper_identity
     load = asyncio.ensure_future(host.supervisor.load())
     await asyncio.sleep(0)
-    template = host.supervisor._loader._templates[2]._link._link
+    template = host.supervisor._loader._templates[2]._link
     # This loop stands still here, so that the answer and the deaths come in one turn of it.
-    assert select.select([template], [], [], 20)[0]
+    assert select.select([template._link], [], [], 20)[0]
     os.kill(reaper, signal.SIGKILL)
     while is_alive(reaper):
         os.sched_yield()
-    assert (await load).generation == 2
+    first = template if answer_first else host.supervisor._reaper._link
+    first.read()
+    assert (await load).generation == served
     await wait_until(lambda: host.supervisor.reaper_identity[0] not in (0, reaper))
     for name in ("noop", "anoop"):
         assert (await host.result(f"polite:{name}")).state is FinishedState.SUCCEEDED

@@ -122,6 +122,23 @@ def test_what_comes_while_a_batch_is_under_way_waits_for_its_answer(make: Callab
     assert texts(outbox.next_batch()) == {KEY: [b"2", b"progress 1", b"finished SUCCEEDED  "]}
 
 
+def test_a_state_that_is_asked_for_is_not_told_beside_a_batch_under_way(make: Callable[..., Outbox]) -> None:
+    """The answer to a repeated dispatch is the report that is under way, or that report again where it fails."""
+    outbox = make()
+    outbox.accept(order())
+    outbox.log(KEY, chunk(b"1"))
+    first = outbox.next_batch()
+    assert not outbox.accept(order())
+    outbox.log(KEY, chunk(b"2"))
+    assert outbox.next_batch() is None
+    acknowledge(outbox, first)
+    second = outbox.next_batch()
+    assert texts(second) == {KEY: [b"2"]}
+    outbox.say(KEY)
+    outbox.rewind(KEY, 1)
+    assert texts(outbox.next_batch()) == {KEY: [b"2"]}
+
+
 async def test_a_full_batch_is_announced(make: Callable[..., Outbox]) -> None:
     """`wait_until_full` returns once there are as many attempts as a batch takes, and not when that is over."""
     outbox = make()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 from rig import Rig, failed, finished, job, step
 
-from nomaflow_kernel.domain.errors import BadRequest, RequestIdReused
+from nomaflow_kernel.domain.errors import BadRequest, KernelError, QuotaExceeded, RequestIdReused
 from nomaflow_kernel.domain.hosting import CancelOrder
 from nomaflow_kernel.domain.jobs import Overlap
 from nomaflow_kernel.domain.states import AttemptState, RunState
@@ -150,11 +153,41 @@ async def test_a_repeated_replay_of_a_job_that_is_gone_calls_its_child_once(rig:
     assert len(host.orders) == 2
 
 
-async def test_a_repeated_request_is_answered_though_its_job_is_gone(rig: Rig) -> None:
-    """What was acknowledged once is told again, also where the job could not be started today."""
+@pytest.mark.parametrize("how", ["gone", "removed", "invalid", "step renamed", "param refused"])
+async def test_a_repeated_request_is_answered_though_it_would_be_refused_today(rig: Rig, how: str) -> None:
+    """What was acknowledged is told again, also by a kernel that asks its store; an id used otherwise is refused."""
+    rig.jobs.add(job("b", step("one"), overlap="allow"))
+    wish: dict[str, Any] = {"params": {"p": 1}, "op_kwargs": {"one": {"k": 1}}, "request_id": "k"}
+    first = (await rig.trigger("b", **wish, request_hash="h")).run_id
+    await rig.restart()
+    match how:
+        case "gone":
+            del rig.jobs.definitions["b"]
+        case "removed":
+            rig.jobs.removed.add("b")
+        case "invalid":
+            rig.jobs.invalid["b"] = "its callable is gone"
+        case "step renamed":
+            rig.jobs.add(job("b", step("uno"), overlap="allow"))
+        case _:
+            rig.jobs.refusal = "no enabled step takes the param 'p'"
+    again = await rig.trigger("b", **wish, request_hash="h")
+    assert (again.run_id, again.deduplicated) == (first, True)
+    await rig.restart()
+    with pytest.raises(RequestIdReused, match=first):
+        await rig.trigger("b", **wish, request_hash="other")
+    with pytest.raises(KernelError) as refused:
+        await rig.trigger("b", **{**wish, "request_id": "new"}, request_hash="h")
+    assert not isinstance(refused.value, RequestIdReused)
+
+
+async def test_a_repeated_request_is_answered_though_the_queue_is_full(rig: Rig) -> None:
+    """Its run is one of those that fill it."""
     rig.jobs.add(job("b", overlap="allow"))
     first = (await rig.trigger("b", request_id="k", request_hash="h")).run_id
+    rig.settings = replace(rig.settings, max_waiting=1)
     await rig.restart()
-    del rig.jobs.definitions["b"]
+    with pytest.raises(QuotaExceeded):
+        await rig.trigger("b", request_id="new", request_hash="h")
     again = await rig.trigger("b", request_id="k", request_hash="h")
     assert (again.run_id, again.deduplicated) == (first, True)

@@ -1,0 +1,118 @@
+"""A frame socket on an event loop, asyncio's own and uvloop's."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import uvloop
+
+from nomaflow_host.frames import FrameError, FrameSocket
+from nomaflow_host.supervisor.links import AsyncLink
+
+LOOPS = [
+    pytest.param(asyncio.new_event_loop, id="asyncio"),
+    pytest.param(uvloop.new_event_loop, id="uvloop"),
+]
+
+
+class Heard:
+    """A link, its other end, and what the link has told."""
+
+    def __init__(self) -> None:
+        here, self.there = socket.socketpair()
+        self.other = FrameSocket(self.there)
+        self.messages: list[Any] = []
+        self.pauses = 0
+        self.ended: asyncio.Future[FrameError | None] = asyncio.get_running_loop().create_future()
+        self.link = AsyncLink(
+            link=FrameSocket(here),
+            loop=asyncio.get_running_loop(),
+            on_message=self.take,
+            on_pause=self.pause,
+            on_end=self.ended.set_result,
+        )
+
+    def take(self, message: dict[str, Any]) -> None:
+        """Keep a message; one without a number is nonsense."""
+        self.messages.append(message["n"])
+
+    def pause(self) -> None:
+        """Count."""
+        self.pauses += 1
+
+    def close(self) -> None:
+        """Close both ends."""
+        self.link.close()
+        self.other.close()
+
+
+@pytest.mark.parametrize("new_loop", LOOPS)
+def test_a_peer_that_dies_with_something_unread_is_noticed(new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    """Its last words are heard, and its end, also on a loop that calls the reader once for it, and never again."""
+
+    async def main() -> None:
+        heard = Heard()
+        heard.link.send({"is": "never read"})
+        heard.other.send({"n": 1})
+        heard.other.send({"n": 2})
+        heard.there.close()
+        async with asyncio.timeout(10):
+            assert await heard.ended is None
+        assert heard.messages == [1, 2]
+        assert heard.pauses
+        heard.close()
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(main())
+
+
+@pytest.mark.parametrize("new_loop", LOOPS)
+def test_a_peer_that_speaks_without_end_leaves_others_their_turn(
+    new_loop: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
+    """However much comes, the loop goes round; nothing is lost and nothing out of order."""
+
+    async def main() -> None:
+        heard, count = Heard(), 0
+        text = "x" * 50_000
+
+        def speak() -> None:
+            nonlocal count
+            while not heard.other.pending:
+                count += 1
+                heard.other.send({"n": count, "text": text})
+            heard.other.flush()
+
+        def take(message: dict[str, Any]) -> None:
+            heard.messages.append(message["n"])
+            speak()
+
+        heard.link._on_message = take
+        speak()
+        async with asyncio.timeout(30):
+            for _ in range(20):
+                await asyncio.sleep(0)
+                speak()
+        heard.close()
+        assert heard.messages == list(range(1, len(heard.messages) + 1))
+        assert len(heard.messages) > 10
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(main())
+
+
+async def test_nonsense_ends_it_and_what_came_before_is_settled() -> None:
+    """The end carries the error."""
+    heard = Heard()
+    heard.other.send({"n": 1})
+    heard.other.send({"no": "number"})
+    async with asyncio.timeout(10):
+        error = await heard.ended
+    assert "lacks or confuses fields" in str(error)
+    assert heard.messages == [1]
+    assert heard.pauses == 1
+    heard.close()

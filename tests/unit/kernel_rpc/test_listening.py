@@ -1,0 +1,68 @@
+"""Whose a Unix socket is."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from nomaflow_kernel import listening
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A path in a directory that only this user can enter."""
+    tmp_path.chmod(0o700)
+    return tmp_path / "kernel.sock"
+
+
+@pytest.fixture
+def neighbour(path: Path) -> Iterator[socket.socket]:
+    """A process that listens there, with room for one who connects."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind(str(path))
+        listener.listen(0)
+        yield listener
+
+
+def test_what_a_dead_kernel_left_is_removed(path: Path, neighbour: socket.socket) -> None:
+    """Nobody answers there; looking alone changes nothing."""
+    neighbour.close()
+    listening.refuse_answered(f"unix:{path}")
+    assert path.is_socket()
+    listening.claim_socket(f"unix:{path}")
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("look", [listening.refuse_answered, listening.claim_socket])
+def test_a_neighbour_that_answers_keeps_its_socket(look: object, path: Path, neighbour: socket.socket) -> None:
+    """The one who came second is told."""
+    assert callable(look)
+    with pytest.raises(listening.AddressInUse, match="another kernel listens on"):
+        look(f"unix:{path}")
+    assert path.is_socket()
+
+
+@pytest.mark.parametrize("look", [listening.refuse_answered, listening.claim_socket])
+def test_a_frozen_neighbour_keeps_its_socket(
+    look: object, path: Path, neighbour: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that takes nobody in is not taken for one that is gone."""
+    assert callable(look)
+    monkeypatch.setattr(listening, "_PROBE_SECONDS", 0.1)
+    waiting = []
+    try:
+        for _ in range(4):
+            each = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            waiting.append(each)
+            each.setblocking(False)
+            if each.connect_ex(str(path)):
+                break
+        with pytest.raises(listening.AddressInUse, match="cannot tell whether a kernel listens"):
+            look(f"unix:{path}")
+    finally:
+        for each in waiting:
+            each.close()
+    assert path.is_socket()
