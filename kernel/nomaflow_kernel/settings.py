@@ -154,6 +154,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="nomaflow kernel",
         description="Run the kernel of a project: scheduling, history and cancellation, over gRPC.",
+        epilog="`nomaflow kernel DIR` is short for `nomaflow kernel --project DIR`.",
         allow_abbrev=False,
     )
     parser.add_argument("--project", metavar="DIR", help="the project's directory; by default the working directory")

@@ -68,7 +68,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m nomaflow_host", description=__doc__.partition(": ")[2])
+    parser = argparse.ArgumentParser(
+        prog="nomaflow host",
+        description="Run the plugin host of a project: its callables, in processes of their own.",
+        epilog="`nomaflow host DIR` is short for `nomaflow host --project DIR`.",
+    )
     parser.add_argument("--project", type=Path, default=Path(), metavar="DIR", help="the project's folder")
     parser.add_argument(
         "--kernel", default="", metavar="ADDRESS", help="unix:PATH, HOST:PORT or tls://HOST:PORT, several with commas"

@@ -28,6 +28,16 @@ async def test_a_parts_own_options_are_not_taken_for_the_directory(
     assert "no such directory" not in done.err
 
 
+@pytest.mark.parametrize(("part", "option"), [("kernel", "--store"), ("host", "--token-file")])
+@pytest.mark.parametrize("given", [["--help"], ["-h"], ["somewhere", "--help"]])
+async def test_help_tells_of_a_parts_own_options(command: Command, part: str, option: str, given: list[str]) -> None:
+    """Anywhere, also outside a project."""
+    done = await command(part, *given)
+    assert done.code == 0
+    assert f"usage: nomaflow {part}" in done.out
+    assert option in done.out
+
+
 @pytest.mark.parametrize("part", ["kernel", "host"])
 async def test_the_variable_names_the_project(command: Command, tmp_path: Path, part: str) -> None:
     """Outside a project, as for every other command."""

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["register", "require_extra"]
 
+_HELP = {"-h", "--help"}
 _DRAIN_SECONDS = 30.0
 _DRAIN_MARGIN = 10.0
 _EXTRAS = {"kernel": ("sqlalchemy", "croniter", "pydantic"), "host": ("sqlalchemy", "pydantic")}
@@ -42,8 +43,9 @@ def register(app: typer.Typer) -> None:
     """Add the commands."""
     passing = {"allow_extra_args": True, "ignore_unknown_options": True}
     app.command("up")(local_command(up))
-    app.command("kernel", context_settings=passing)(kernel)
-    app.command("host", context_settings=passing)(host)
+    # The parts tell of their own options themselves.
+    app.command("kernel", context_settings=passing, add_help_option=False)(kernel)
+    app.command("host", context_settings=passing, add_help_option=False)(host)
 
 
 def require_extra(name: str) -> None:
@@ -234,8 +236,10 @@ def host(context: typer.Context, directory: _Directory = None, project: _Project
 def _project_and_options(directory: Path | None, project: Path | None, rest: Sequence[str]) -> tuple[Path, list[str]]:
     """Tell the directory from the part's own options: where no directory is given, the first of them is taken for it.
 
-    :raises CliError: where there is no project
+    :raises CliError: where there is no project, and it is not help that is wanted
     """
+    if _HELP & {str(directory), *rest}:
+        return Path(), ["--help"]
     if directory is not None and str(directory).startswith("-"):
         return require_project(project), [str(directory), *rest]
     return require_project(directory or project), list(rest)
