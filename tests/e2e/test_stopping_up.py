@@ -155,42 +155,53 @@ def test_a_token_that_is_replaced_ends_nothing(up: subprocess.Popen[str], tmp_pa
     assert not [line for line in again if line["type"] in ("events_withheld", "part")]
 
 
+class Orphaned:
+    """What a killed ``up`` leaves for a moment: a host with one running step.
+
+    :ivar below: pids of all that was below it
+    """
+
+    def __init__(self, up: subprocess.Popen[str], project: Path) -> None:
+        self.ledger = Ledger(file=project / "ledger")
+        with closing(SyncKernelClient(ProjectAddress(project=project))) as client:
+            client.trigger(TriggerOrder(job_id="may_finish", params={"ledger": str(self.ledger.file)}))
+            self.ledger.wait_for("may_finish")
+            self.host = psutil.Process(client.list_hosts()[0].instances[0].pid)
+        self.below = {each.pid for each in psutil.Process(up.pid).children(recursive=True)}
+        self._log = project / ".nomaflow" / "host.log"
+        up.kill()
+        eventually(lambda: "1 steps may finish" in self.log)
+
+    @property
+    def log(self) -> str:
+        """The host's log."""
+        return self._log.read_text()
+
+    def is_gone(self) -> bool:
+        """Return whether nothing of it is left."""
+        return not any(alive(pid) for pid in self.below)
+
+
 def test_steps_may_finish_where_up_is_killed(up: subprocess.Popen[str], tmp_path: Path) -> None:
     """Kernel and host of an ``up`` that was killed stop by themselves, once: steps have their time, nothing is left."""
-    ledger = Ledger(file=tmp_path / "ledger")
-    with closing(SyncKernelClient(ProjectAddress(project=tmp_path))) as client:
-        client.trigger(TriggerOrder(job_id="may_finish", params={"ledger": str(ledger.file)}))
-        ledger.wait_for("may_finish")
-        host = psutil.Process(client.list_hosts()[0].instances[0].pid)
-    below = {each.pid for each in psutil.Process(up.pid).children(recursive=True)}
-    log = tmp_path / ".nomaflow" / "host.log"
-    up.kill()
-    eventually(lambda: "1 steps may finish" in log.read_text())
+    left = Orphaned(up, tmp_path)
     for times in (1, 2, 3):  # as the system does, for each thread of the one that died
-        host.send_signal(signal.SIGUSR2)
-        host.send_signal(signal.SIGUSR1)
-        eventually(lambda times=times: log.read_text().count("nomaflow.state") == times)
-    Path(f"{ledger.file}.go").touch()
-    ledger.wait_for("finished")
-    assert "asked again" not in log.read_text()
-    host.terminate()  # nobody is there who could take the outcome
-    eventually(lambda: not any(alive(pid) for pid in below))
+        left.host.send_signal(signal.SIGUSR2)
+        left.host.send_signal(signal.SIGUSR1)
+        eventually(lambda times=times: left.log.count("nomaflow.state") == times)
+    Path(f"{left.ledger.file}.go").touch()
+    left.ledger.wait_for("finished")
+    assert "asked again" not in left.log
+    left.host.terminate()  # nobody is there who could take the outcome
+    eventually(left.is_gone)
 
 
 def test_a_host_that_was_asked_twice_waits_for_no_kernel(up: subprocess.Popen[str], tmp_path: Path) -> None:
     """A second signal while steps run cancels them; for a kernel that is gone the host waits a moment, no drain of 60 s."""
-    ledger = Ledger(file=tmp_path / "ledger")
-    with closing(SyncKernelClient(ProjectAddress(project=tmp_path))) as client:
-        client.trigger(TriggerOrder(job_id="may_finish", params={"ledger": str(ledger.file)}))
-        ledger.wait_for("may_finish")
-        host = psutil.Process(client.list_hosts()[0].instances[0].pid)
-    below = {each.pid for each in psutil.Process(up.pid).children(recursive=True)}
-    log = tmp_path / ".nomaflow" / "host.log"
-    up.kill()
-    eventually(lambda: "1 steps may finish" in log.read_text())
-    host.terminate()
-    eventually(lambda: "asked again" in log.read_text())
-    eventually(lambda: not any(alive(pid) for pid in below))
+    left = Orphaned(up, tmp_path)
+    left.host.terminate()
+    eventually(lambda: "asked again" in left.log)
+    eventually(left.is_gone)
 
 
 def test_a_killed_kernel_is_started_again_beside_its_host(up: subprocess.Popen[str], tmp_path: Path) -> None:
