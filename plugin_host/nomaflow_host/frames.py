@@ -26,6 +26,7 @@ MAX_FDS = 16
 _LENGTH = struct.Struct("!I")
 _READ_BYTES = 256 * 1024
 _JOINED_BYTES = 64 * 1024
+_decode = json.JSONDecoder().decode
 _encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 
 
@@ -191,14 +192,14 @@ class FrameSocket:
         end = _LENGTH.size + length
         if len(self._in) < end:
             return None
-        body = bytes(self._in[_LENGTH.size : end])
+        body = self._in[_LENGTH.size : end]
         del self._in[:end]
         try:
-            message = json.loads(body)
+            message = _decode(body.decode("ascii"))
         except ValueError as error:
-            raise FrameError(f"expected a JSON object, got {body[:80]!r}") from error
+            raise FrameError(f"expected a JSON object, got {bytes(body[:80])!r}") from error
         if not isinstance(message, dict):
-            raise FrameError(f"expected a JSON object, got {body[:80]!r}")
+            raise FrameError(f"expected a JSON object, got {bytes(body[:80])!r}")
         return Frame(message=message, fds=self._take_fds(message.pop("fds", 0)))
 
     def _take_fds(self, count: object) -> tuple[int, ...]:

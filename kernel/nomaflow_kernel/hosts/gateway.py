@@ -29,7 +29,7 @@ from nomaflow_kernel.hosts.incoming import (
     read_report,
 )
 from nomaflow_kernel.hosts.manifest import open_manifest
-from nomaflow_kernel.hosts.outgoing import MOST_MS, ack_messages, verdict_message
+from nomaflow_kernel.hosts.outgoing import MOST_MS, report_response, verdict_message
 from nomaflow_kernel.hosts.registry import SessionRegistry
 from nomaflow_kernel.hosts.session import Session
 from nomaflow_telemetry.process_log import attempt_fields
@@ -216,7 +216,7 @@ class HostGateway:
                 )
                 answers.append(_invalid(message.attempt_key, str(error)))
         acks = iter(await self._engine.report(request.incarnation, reports) if reports else ())
-        return gateway.ReportResponse(acks=ack_messages([answer or next(acks) for answer in answers]))
+        return report_response(answer or next(acks) for answer in answers)
 
     async def introduce_manifest(self, request: gateway.IntroduceManifestRequest) -> gateway.IntroduceManifestResponse:
         """Take in what a generation of an attached instance offers.

@@ -262,12 +262,17 @@ def _read_finished(message: gateway.AttemptFinished) -> ReportedFinished:
         rows_affected=result.rows_affected if result.HasField("rows_affected") else None,
         extras_json=result.extras_json,
         has_result=message.HasField("result"),
-        exception_types=tuple(name[:255] for name in message.exception_types[:64]),
+        exception_types=_texts(message.exception_types, 255),
         peak_rss_bytes=min(message.peak_rss_bytes, _NUMBER),
         cpu_seconds=message.cpu_seconds if math.isfinite(message.cpu_seconds) else 0.0,
-        warnings=tuple(text[:_TEXT] for text in message.warnings[:64]),
+        warnings=_texts(message.warnings, _TEXT),
         not_started=message.not_started,
     )
+
+
+def _texts(told: Sequence[str], length: int) -> tuple[str, ...]:
+    """Return the first 64 of some texts, each cut; there are seldom any."""
+    return tuple(text[:length] for text in told[:64]) if told else ()
 
 
 def _check_extras(extras_json: bytes) -> None:

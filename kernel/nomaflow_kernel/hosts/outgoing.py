@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_api.v1 import run_pb2
@@ -17,7 +17,9 @@ from nomaflow_kernel.domain.hosting import (
 )
 from nomaflow_kernel.domain.records import TriggerKind
 
-__all__ = ["MOST_MS", "ack_messages", "cancel_message", "dispatch_message", "verdict_message"]
+__all__ = ["MOST_MS", "Order", "fill_command", "fill_dispatch", "report_response", "verdict_message"]
+
+Order = DispatchOrder | CancelOrder | gateway.DrainCommand | gateway.ReloadCommand
 
 _TRIGGER_KINDS = {kind: run_pb2.TriggerKind.Value(f"TRIGGER_KIND_{kind.name}") for kind in TriggerKind}
 _TIMEOUT_KINDS = {
@@ -29,36 +31,62 @@ _ISOLATIONS = {"shared": gateway.ISOLATION_SHARED, "exclusive": gateway.ISOLATIO
 _ACTIONS = {action: gateway.VerdictAction.Value(f"VERDICT_ACTION_{action.name}") for action in VerdictAction}
 _ACK_STATUSES = {status: gateway.AckStatus.Value(f"ACK_STATUS_{status.name}") for status in AckStatus}
 _EMPTY = ("", "{}")
+_NO_STEPS = ("", "[]")
 
 MOST_MS = 2**32 - 1
 """Milliseconds that the wire can say, 49 days: a longer time is as good as that."""
 
 
-def dispatch_message(order: DispatchOrder) -> gateway.DispatchCommand:
-    """Return the command that runs an attempt."""
-    message = gateway.DispatchCommand(
-        attempt_key=order.attempt_key,
-        epoch=order.epoch,
-        run_id=order.run_id,
-        job_id=order.job_id,
-        step=order.step,
-        attempt=order.attempt,
-        callable=order.callable,
-        kwargs_json=_json_bytes(order.kwargs_json),
-        strict_keys=order.strict_keys,
-        params_json=_json_bytes(order.params_json),
-        previous_steps_json=b"" if order.previous_steps_json in ("", "[]") else order.previous_steps_json.encode(),
-        timeout_ms=order.timeout_ms,
-        timeout_kind=_TIMEOUT_KINDS[order.timeout_kind],
-        isolation=_ISOLATIONS.get(order.isolation, gateway.ISOLATION_UNSPECIFIED),
-        log_level=order.log_level,
-        retry_on_lost=order.retry_on_lost,
-        grace_ms=min(order.grace_ms, MOST_MS),
-        max_log_bytes=min(order.max_log_bytes, 2**64 - 1),
-    )
-    message.trigger.kind = _TRIGGER_KINDS[order.trigger.kind]
-    message.trigger.by = order.trigger.by
-    message.trigger.at.FromMicroseconds(order.trigger.at_us)
+def fill_command(command: gateway.Command, order: Order) -> None:
+    """Write an order into a command of a message that is being made: an order is never copied."""
+    match order:
+        case DispatchOrder():
+            fill_dispatch(command.dispatch, order)
+        case CancelOrder():
+            command.cancel.CopyFrom(cancel_message(order))
+        case gateway.ReloadCommand():
+            command.reload.CopyFrom(order)
+            command.reload.SetInParent()
+        case _:
+            command.drain.CopyFrom(order)
+            command.drain.SetInParent()
+
+
+def fill_dispatch(message: gateway.DispatchCommand, order: DispatchOrder) -> None:
+    """Write the order that runs an attempt into its message."""
+    message.attempt_key = order.attempt_key
+    message.epoch = order.epoch
+    message.run_id = order.run_id
+    message.job_id = order.job_id
+    message.step = order.step
+    message.attempt = order.attempt
+    message.callable = order.callable
+    message.log_level = order.log_level
+    trigger = message.trigger
+    trigger.kind = _TRIGGER_KINDS[order.trigger.kind]
+    trigger.by = order.trigger.by
+    trigger.at.seconds, micros = divmod(order.trigger.at_us, 1_000_000)
+    trigger.at.nanos = micros * 1000
+    # What few steps have is written where they have it: each field costs as much as all the checks.
+    if order.kwargs_json not in _EMPTY:
+        message.kwargs_json = _json_bytes(order.kwargs_json)
+    if order.strict_keys:
+        message.strict_keys.extend(order.strict_keys)
+    if order.params_json not in _EMPTY:
+        message.params_json = _json_bytes(order.params_json)
+    if order.previous_steps_json not in _NO_STEPS:
+        message.previous_steps_json = order.previous_steps_json.encode()
+    if order.timeout_ms:
+        message.timeout_ms = order.timeout_ms
+        message.timeout_kind = _TIMEOUT_KINDS[order.timeout_kind]
+    if order.isolation:
+        message.isolation = _ISOLATIONS.get(order.isolation, gateway.ISOLATION_UNSPECIFIED)
+    if order.retry_on_lost:
+        message.retry_on_lost = True
+    if order.grace_ms:
+        message.grace_ms = min(order.grace_ms, MOST_MS)
+    if order.max_log_bytes:
+        message.max_log_bytes = min(order.max_log_bytes, 2**64 - 1)
     if order.prev_rows_affected is not None:
         message.prev_rows_affected = order.prev_rows_affected
     if order.cancel_grace_ms is not None:
@@ -67,7 +95,6 @@ def dispatch_message(order: DispatchOrder) -> gateway.DispatchCommand:
         message.traceparent = order.traceparent
     for ancestor in order.parent_chain:
         message.parent_chain.add(job_id=ancestor.job_id, run_id=ancestor.run_id)
-    return message
 
 
 def cancel_message(order: CancelOrder) -> gateway.CancelCommand:
@@ -87,18 +114,18 @@ def verdict_message(verdict: Verdict) -> gateway.Verdict:
     )
 
 
-def ack_messages(acks: Sequence[AttemptAck]) -> list[gateway.AttemptAck]:
+def report_response(acks: Iterable[AttemptAck]) -> gateway.ReportResponse:
     """Return the answers to the attempts of a report."""
-    return [
-        gateway.AttemptAck(
-            attempt_key=ack.attempt_key,
-            acknowledged_seq=ack.acknowledged_seq,
-            status=_ACK_STATUSES[ack.status],
-            detail=ack.detail,
-        )
-        for ack in acks
-    ]
+    response = gateway.ReportResponse()
+    for ack in acks:
+        message = response.acks.add()
+        message.attempt_key = ack.attempt_key
+        message.acknowledged_seq = ack.acknowledged_seq
+        message.status = _ACK_STATUSES[ack.status]
+        if ack.detail:
+            message.detail = ack.detail
+    return response
 
 
 def _json_bytes(text: str) -> bytes:
-    return b"" if text in _EMPTY else text.encode("utf-8", "surrogatepass")
+    return text.encode("utf-8", "surrogatepass")

@@ -11,7 +11,7 @@ from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_kernel.domain.errors import KernelError, KernelStopping
 from nomaflow_kernel.domain.hosting import CancelOrder, DispatchOrder, InstanceHello
 from nomaflow_kernel.hosts.errors import HostNotAttached, SessionSuperseded
-from nomaflow_kernel.hosts.outgoing import cancel_message, dispatch_message
+from nomaflow_kernel.hosts.outgoing import Order, fill_command
 
 __all__ = ["Session"]
 
@@ -28,7 +28,7 @@ class Session:
 
     def __init__(self, *, hello: InstanceHello) -> None:
         self.hello = hello
-        self._commands: deque[gateway.Command] = deque()
+        self._commands: deque[tuple[int, Order]] = deque()
         self._last_command = 0
         self._heartbeat_ack: int | None = None
         self._ready = asyncio.Event()
@@ -51,10 +51,7 @@ class Session:
         if not self.open:
             return
         for order in orders:
-            if isinstance(order, DispatchOrder):
-                self._queue(gateway.Command(dispatch=dispatch_message(order)))
-            else:
-                self._queue(gateway.Command(cancel=cancel_message(order)))
+            self._queue(order)
 
     def end(self, reason: str) -> None:
         """End the session from the kernel's side; what is queued is dropped. Ending twice is legal."""
@@ -82,7 +79,7 @@ class Session:
 
     def drain(self, deadline_ms: int = 0) -> None:
         """Ask the host to finish what runs and to take nothing new."""
-        self._queue(gateway.Command(drain=gateway.DrainCommand(deadline_ms=deadline_ms)))
+        self._queue(gateway.DrainCommand(deadline_ms=deadline_ms))
 
     def acknowledge_heartbeat(self, sent_at_us: int) -> None:
         """Queue the answer to a heartbeat; only the newest is kept."""
@@ -96,7 +93,7 @@ class Session:
         """
         if not self.open:
             raise HostNotAttached(self.hello.host)
-        seq = self._queue(gateway.Command(reload=gateway.ReloadCommand(force=force)))
+        seq = self._queue(gateway.ReloadCommand(force=force))
         answer: asyncio.Future[gateway.ReloadResult] = asyncio.get_running_loop().create_future()
         self._reloads[seq] = answer
         try:
@@ -126,22 +123,28 @@ class Session:
                 ack, self._heartbeat_ack = self._heartbeat_ack, None
                 yield gateway.AttachResponse(heartbeat_ack=gateway.HeartbeatAck(sent_at_us=ack))
             while self._commands and self.open:
-                yield gateway.AttachResponse(commands=self._next_batch())
+                yield self._next_batch()
 
-    def _next_batch(self) -> gateway.CommandBatch:
-        batch = [self._commands.popleft()]
-        size = batch[0].ByteSize()
+    def _next_batch(self) -> gateway.AttachResponse:
+        """Return what waits, up to a mebibyte; larger only for a single command."""
+        message = gateway.AttachResponse()
+        batch = message.commands.commands
+        size = 0
         while self._commands:
-            size += self._commands[0].ByteSize() + 8
-            if size > _BATCH_BYTES:
+            seq, order = self._commands[0]
+            command = batch.add()
+            command.command_seq = seq
+            fill_command(command, order)
+            size += command.ByteSize() + 8
+            if size > _BATCH_BYTES and len(batch) > 1:
+                del batch[-1]
                 break
-            batch.append(self._commands.popleft())
-        return gateway.CommandBatch(commands=batch)
+            self._commands.popleft()
+        return message
 
-    def _queue(self, command: gateway.Command) -> int:
+    def _queue(self, order: Order) -> int:
         self._last_command += 1
-        command.command_seq = self._last_command
-        self._commands.append(command)
+        self._commands.append((self._last_command, order))
         self._ready.set()
         return self._last_command
 

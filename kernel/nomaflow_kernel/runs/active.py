@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from nomaflow_kernel.domain.ids import attempt_key
 from nomaflow_kernel.domain.jobs import JobDefinition
@@ -16,6 +17,7 @@ from nomaflow_kernel.runs.plan import PlannedStep, RunPlan
 __all__ = ["ActiveRun", "CurrentAttempt"]
 
 _PREVIOUS_STEPS_BYTES = 512 * 1024
+_quoted = lru_cache(maxsize=1024)(json.dumps)  # names of steps, the same ones in every run
 
 
 @dataclass(kw_only=True, slots=True)
@@ -131,7 +133,7 @@ class ActiveRun:
             # Each fits into 64 bits; a sum that does not stays at the end of what can be stored.
             self.rows_affected = max(-(2**63), min((self.rows_affected or 0) + rows, 2**63 - 1))
         self.prev_rows = rows
-        head = f'{{"name":{json.dumps(step)},"state":"{state}","rows_affected":{json.dumps(rows)},'
+        head = f'{{"name":{_quoted(step)},"state":"{state}","rows_affected":{"null" if rows is None else rows},'
         extras = extras_json.decode() if extras_json else "{}"
         if self.previous_bytes + len(head) + len(extras) > _PREVIOUS_STEPS_BYTES:
             text = head + '"extras":{},"extras_omitted":true}'

@@ -59,29 +59,25 @@ _TRIGGERS = {
 
 def encode_event(event: Started | LogChunk | Progress | Finished) -> bytes:
     """Return the bytes of an ``AttemptEvent``."""
-    if isinstance(event, LogChunk):
-        codec = pb.LOG_CODEC_JSONL_ZLIB if event.compressed else pb.LOG_CODEC_JSONL
-        log = pb.LogChunk(
-            line_count=event.line_count,
-            first_at_us=event.first_at_us,
-            last_at_us=event.last_at_us,
-            levels=event.levels,
-            codec=codec,
-            body=event.body,
-        )
-        return pb.AttemptEvent(log=log).SerializeToString()
-    if isinstance(event, Progress):
-        progress = run_pb2.Progress(done=event.done, total=event.total, message=_text(event.message))
-        return pb.AttemptEvent(progress=pb.AttemptProgress(at_us=event.at_us, progress=progress)).SerializeToString()
-    if isinstance(event, Started):
-        started = pb.AttemptStarted(
-            at_us=event.at_us,
-            worker_pid=event.worker_pid,
-            generation=event.generation,
-            exclusive=event.exclusive,
-        )
-        return pb.AttemptEvent(started=started).SerializeToString()
-    return pb.AttemptEvent(finished=_finished(event)).SerializeToString()
+    message = pb.AttemptEvent()
+    match event:
+        case LogChunk():
+            _fill_log(message.log, event)
+        case Progress():
+            progress = message.progress
+            progress.at_us = event.at_us
+            progress.progress.CopyFrom(
+                run_pb2.Progress(done=event.done, total=event.total, message=_text(event.message))
+            )
+        case Started():
+            started = message.started
+            started.at_us = event.at_us
+            started.worker_pid = event.worker_pid
+            started.generation = event.generation
+            started.exclusive = event.exclusive
+        case _:
+            _fill_finished(message.finished, event)
+    return message.SerializeToString()
 
 
 def report_request(batch: Batch, *, incarnation: str, epoch: int) -> pb.ReportRequest:
@@ -181,22 +177,36 @@ def cancel_from(message: pb.CancelCommand, attempt_key: str = "") -> CancelOrder
     )
 
 
-def _finished(event: Finished) -> pb.AttemptFinished:
-    message = pb.AttemptFinished(
-        at_us=event.at_us,
-        state=_STATES[event.state.value],
-        error=_text(event.error),
-        exception_types=[_text(each) for each in event.exception_types[:_MAX_ITEMS]],
-        peak_rss_bytes=event.peak_rss_bytes,
-        cpu_seconds=event.cpu_seconds,
-        warnings=[_text(each) for each in event.warnings[:_MAX_ITEMS]],
-        not_started=event.not_started,
-    )
+def _fill_log(message: pb.LogChunk, event: LogChunk) -> None:
+    message.line_count = event.line_count
+    message.first_at_us = event.first_at_us
+    message.last_at_us = event.last_at_us
+    message.levels = event.levels
+    message.codec = pb.LOG_CODEC_JSONL_ZLIB if event.compressed else pb.LOG_CODEC_JSONL
+    message.body = event.body
+
+
+def _fill_finished(message: pb.AttemptFinished, event: Finished) -> None:
+    message.at_us = event.at_us
+    message.state = _STATES[event.state.value]
+    message.peak_rss_bytes = event.peak_rss_bytes
+    message.cpu_seconds = event.cpu_seconds
+    message.not_started = event.not_started
+    if event.error:
+        message.error = _text(event.error)
+    if event.exception_types:
+        message.exception_types.extend(_text(each) for each in event.exception_types[:_MAX_ITEMS])
+    if event.warnings:
+        message.warnings.extend(_text(each) for each in event.warnings[:_MAX_ITEMS])
     if event.has_result or event.extras_json or event.rows_affected is not None:
-        message.result.CopyFrom(run_pb2.StepResult(rows_affected=event.rows_affected, extras_json=event.extras_json))
+        result = message.result
+        result.SetInParent()
+        result.extras_json = event.extras_json
+        if event.rows_affected is not None:
+            result.rows_affected = event.rows_affected
     if event.reason_code:
-        message.reason.CopyFrom(run_pb2.Reason(code=event.reason_code, message=_text(event.reason)))
-    return message
+        message.reason.code = event.reason_code
+        message.reason.message = _text(event.reason)
 
 
 def _text(value: str) -> str:

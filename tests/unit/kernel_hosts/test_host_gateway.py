@@ -16,7 +16,7 @@ from rpc_world import World, eventually
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_kernel.domain.hosting import CancelOrder
-from nomaflow_kernel.hosts.outgoing import MOST_MS, dispatch_message
+from nomaflow_kernel.hosts.outgoing import MOST_MS, fill_dispatch
 
 
 @pytest.mark.parametrize(
@@ -199,5 +199,6 @@ async def test_a_reload_that_cannot_be_says_why(world: World) -> None:
 def test_a_time_that_the_wire_cannot_say_is_the_longest_that_it_can() -> None:
     """Settings allow thirty years; the kernel must not end over them."""
     longest = replace(order(1), grace_ms=10**12, cancel_grace_ms=10**12, max_log_bytes=10**30)
-    message = dispatch_message(longest)
+    message = gateway.DispatchCommand()
+    fill_dispatch(message, longest)
     assert (message.grace_ms, message.cancel_grace_ms, message.max_log_bytes) == (MOST_MS, MOST_MS, 2**64 - 1)
