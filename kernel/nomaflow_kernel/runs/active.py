@@ -48,9 +48,13 @@ class CurrentAttempt:
     timed_out: Reason | None = None
 
     def call_seconds_left(self, now_us: int) -> float | None:
-        """Return the seconds that a call_job step may still wait for its child; None where there is no limit."""
+        """Return the seconds that a call_job step may still wait for its child; None where there is no limit.
+
+        Where the clock went back behind its start, its time counts anew.
+        """
         if not self.child_run_id or self.step.timeout_seconds is None:
             return None
+        self.started_at_us = min(self.started_at_us, now_us)
         return self.step.timeout_seconds - (now_us - self.started_at_us) / 1_000_000
 
 
@@ -118,11 +122,15 @@ class ActiveRun:
         self.latest_us = max(self.latest_us, at_us)
         return self.latest_us
 
-    def job_deadline_us(self) -> int | None:
-        """Return when the job's time is up, microseconds since the epoch."""
+    def job_us_left(self, now_us: int) -> int | None:
+        """Return the microseconds that the job has left, None where there is no limit; all of them at most.
+
+        It has no more than that where the clock went back behind its start.
+        """
         if self.definition.timeout_seconds is None:
             return None
-        return self.started_at_us + int(self.definition.timeout_seconds * 1_000_000)
+        timeout_us = int(self.definition.timeout_seconds * 1_000_000)
+        return min(timeout_us, self.started_at_us + timeout_us - now_us)
 
     def note_result(self, step: str, state: AttemptState, rows: int | None, extras_json: bytes) -> None:
         """Take a finished step into the sums and into what later steps may look at.

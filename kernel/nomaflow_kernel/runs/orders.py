@@ -47,8 +47,8 @@ def dispatch_order(state: EngineState, run: ActiveRun, current: CurrentAttempt, 
 
 def _time_limit(run: ActiveRun, step: PlannedStep, now_us: int) -> tuple[int, TimeoutKind]:
     step_ms = None if step.timeout_seconds is None else max(1, int(step.timeout_seconds * 1000))
-    deadline_us = run.job_deadline_us()
-    job_ms = None if deadline_us is None else max(1, (deadline_us - now_us) // 1000)
+    job_us = run.job_us_left(now_us)
+    job_ms = None if job_us is None else max(1, job_us // 1000)
     if job_ms is not None and (step_ms is None or job_ms < step_ms):
         return job_ms, TimeoutKind.JOB
     if step_ms is not None:

@@ -14,7 +14,7 @@ from nomaflow_kernel.domain.jobs import JobDefinition
 from nomaflow_kernel.domain.records import QueuedRun
 from nomaflow_kernel.domain.states import ATTEMPT_TERMINAL, AttemptState, RunState
 from nomaflow_kernel.ports import PauseRecord, RunDetail, Store
-from nomaflow_kernel.runs import attaching
+from nomaflow_kernel.runs import attaching, stepping
 from nomaflow_kernel.runs.active import ActiveRun
 from nomaflow_kernel.runs.orders import cancel_order, dispatch_order
 from nomaflow_kernel.runs.plan import plan_run
@@ -93,10 +93,9 @@ def _restore(state: EngineState, detail: RunDetail, now: float, now_us: int) -> 
     run.restore(detail.attempts)
     state.active[run.run_id] = run
     state.running.setdefault(run.job_id, set()).add(run.run_id)
-    deadline_us = run.job_deadline_us()
-    if deadline_us is not None:
-        due = now + max(0.0, (deadline_us - now_us) / 1_000_000)
-        state.timers.add(due, Timer(kind=TimerKind.JOB_TIMEOUT, run_id=run.run_id))
+    job_us = run.job_us_left(now_us)
+    if job_us is not None:
+        state.timers.add(now + max(0.0, job_us / 1_000_000), Timer(kind=TimerKind.JOB_TIMEOUT, run_id=run.run_id))
     current = run.current
     if current is None:
         return
@@ -113,8 +112,8 @@ def _restore(state: EngineState, detail: RunDetail, now: float, now_us: int) -> 
 
 def _await_turn(state: EngineState, run: ActiveRun, not_before_us: int, now: float, now_us: int) -> None:
     if not_before_us > now_us and run.current is not None:
-        longest = run.current.step.retry.max_seconds
-        seconds = min((not_before_us - now_us) / 1_000_000, longest)
+        # The clock may have gone back meanwhile.
+        seconds = min((not_before_us - now_us) / 1_000_000, stepping.longest_delay(run.current))
         state.timers.add(now + seconds, Timer(kind=TimerKind.ATTEMPT_DUE, run_id=run.run_id))
         return
     lane = NO_HOST if run.current is not None and run.current.step.calls_job else run.host
@@ -126,7 +125,7 @@ def _requeue(state: EngineState, entry: QueuedRun, now: float, now_us: int) -> N
     job = state.jobs.job(entry.job_id)
     limit = job.definition.queue_timeout_seconds if job is not None and job.definition is not None else None
     if limit is not None:
-        left = limit - (now_us - entry.queued_at_us) / 1_000_000
+        left = limit - max(0, now_us - entry.queued_at_us) / 1_000_000
         state.timers.add(now + max(0.0, left), Timer(kind=TimerKind.QUEUE_TIMEOUT, run_id=entry.run_id))
 
 

@@ -26,6 +26,7 @@ __all__ = [
     "end_attempt",
     "end_canceled",
     "end_run",
+    "longest_delay",
     "start_run",
     "waits",
 ]
@@ -246,6 +247,12 @@ def _open_next_try(state: EngineState, batch: Batch, run: ActiveRun, ended: Curr
 
 def _refused_delay(refusals: int) -> float:
     return min(_REFUSED_DELAY_SECONDS * 2.0 ** min(refusals, 16), _LONGEST_REFUSED_DELAY_SECONDS)
+
+
+def longest_delay(attempt: CurrentAttempt) -> float:
+    """Return the most seconds for which an attempt may wait after the one before."""
+    by_policy = attempt.step.retry.delay_seconds(max(1, attempt.tries - 1), 1.0)
+    return max(by_policy, _refused_delay(attempt.number - attempt.tries))
 
 
 def _retry_by_policy(state: EngineState, batch: Batch, run: ActiveRun, ended: CurrentAttempt, outcome: Outcome) -> bool:

@@ -85,8 +85,7 @@ def job_timed_out(state: EngineState, batch: Batch, run_id: str) -> None:
     While an attempt is with a host, the host keeps the limit: it goes on counting when the kernel is away.
     """
     run = state.active.get(run_id)
-    deadline_us = run.job_deadline_us() if run else None
-    if run is None or deadline_us is None or run.current is None:
+    if run is None or run.definition.timeout_seconds is None or run.current is None:
         return
     current = run.current
     reason = Reason("job_timed_out", f"the run took longer than its timeout of {run.definition.timeout_seconds:g} s")

@@ -1,0 +1,98 @@
+"""A clock that is set back by an hour while the kernel is away lengthens no wait by more than the wait itself.
+
+Times that outlive a kernel are wall-clock times: nothing else is the same for two processes.
+"""
+
+from __future__ import annotations
+
+from rig import PlayedHost, Rig, failed, job, step
+
+from nomaflow_kernel.domain.hosting import CancelOrder
+from nomaflow_kernel.domain.jobs import Overlap, RetryPolicy
+from nomaflow_kernel.domain.states import RunState
+
+HOUR_US = 3600 * 1_000_000
+
+
+def cancels(host: PlayedHost) -> list[str]:
+    """Return the attempts that the host was asked to stop."""
+    return [order.attempt_key for order in host.orders if isinstance(order, CancelOrder)]
+
+
+async def set_back(rig: Rig) -> None:
+    """Restart the kernel an hour before it ended."""
+    rig.clock.wall_us -= HOUR_US
+    await rig.restart()
+
+
+async def test_a_back_off_is_not_an_hour_longer(rig: Rig) -> None:
+    """The next try comes after the delay of its policy at most, whatever ``max_seconds`` is."""
+    rig.jobs.add(job("a", step("one", retry=RetryPolicy(attempts=2, base_seconds=5, jitter=0))))
+    host = await rig.host()
+    await rig.trigger("a")
+    await host.finish((await host.dispatch()).attempt_key, failed())
+    await set_back(rig)
+    await host.attach()
+    await rig.advance(4)
+    assert len(host.orders) == 1
+    await rig.advance(2)
+    assert (await host.dispatch(2)).attempt == 2
+
+
+async def test_a_job_has_its_timeout_at_most(rig: Rig) -> None:
+    """It counts anew: for what the kernel stops itself, and for what it tells the host."""
+    again = RetryPolicy(attempts=3, base_seconds=30, jitter=0)
+    rig.jobs.add(job("a", step("one", retry=again), timeout_seconds=60))
+    host = await rig.host()
+    run_id = (await rig.trigger("a")).run_id
+    await host.finish((await host.dispatch()).attempt_key, failed())
+    await set_back(rig)
+    await host.attach()
+    await rig.advance(31)
+    order = await host.dispatch(2)
+    assert order.timeout_ms <= 60_000
+    await host.finish(order.attempt_key, failed())
+    await rig.advance(31)
+    detail = await rig.detail(run_id)
+    assert (detail.run.state, detail.run.reason and detail.run.reason.code) == (RunState.FAILED, "job_timed_out")
+
+
+async def test_a_call_has_its_timeout_at_most(rig: Rig) -> None:
+    """The child is stopped when the step's time, counted anew, is up."""
+    call = step("call", type="call_job", callable="", target_job_id="b", timeout_seconds=20.0)
+    rig.jobs.add(job("a", call), job("b"))
+    host = await rig.host()
+    await rig.trigger("a")
+    key = (await host.dispatch()).attempt_key
+    await host.start(key)
+    await set_back(rig)
+    await host.attach()
+    await rig.advance(15)
+    assert not cancels(host)
+    await rig.advance(6)
+    assert cancels(host) == [key]
+
+
+async def test_a_call_has_its_timeout_at_most_where_the_kernel_stays(rig: Rig) -> None:
+    """Its timer goes by the monotonic clock, and is not put off for as long as the clock went back."""
+    call = step("call", type="call_job", callable="", target_job_id="b", timeout_seconds=20.0)
+    rig.jobs.add(job("a", call), job("b"))
+    host = await rig.host()
+    await rig.trigger("a")
+    key = (await host.dispatch()).attempt_key
+    await host.start(key)
+    rig.clock.wall_us -= HOUR_US
+    await rig.advance(21)
+    await rig.advance(21)
+    assert cancels(host) == [key]
+
+
+async def test_a_queue_timeout_is_not_an_hour_longer(rig: Rig) -> None:
+    """What waits is given up when its limit, counted anew, is up."""
+    rig.jobs.add(job("a", overlap=Overlap.ALLOW, queue_timeout_seconds=30))
+    run_id = (await rig.trigger("a")).run_id
+    await set_back(rig)
+    await rig.advance(25)
+    assert await rig.state(run_id) is RunState.QUEUED
+    await rig.advance(6)
+    assert await rig.state(run_id) is RunState.FAILED
