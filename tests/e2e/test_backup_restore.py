@@ -166,7 +166,7 @@ def test_a_host_lives_through_a_restore_and_nothing_runs_twice(system: System, l
     assert refusal(system.command("restore", str(backup), "--force", "-o", "json")) == "STORE_IN_USE"
     system.kill_kernel()
     found = findings(system)
-    assert (found["store.address"], found["kernel.answers"], found["store.damage"]) == ("warning", "warning", "ok")
+    assert (found["store.address"], found["kernel.answers"], found["store.damage"]) == ("warning", "problem", "ok")
     # Without a kernel, too, a backup holds all that a killed one had committed, though its log was never closed.
     done(system.command("backup", str(tmp_path / "dead.db"), "-o", "json"))
     assert holds(tmp_path / "dead.db", life.ids["unknown"])

@@ -151,7 +151,10 @@ _OWNED = "id_of_another_host"
 
 
 def _release(owner: str) -> str:
-    return f"rename the job, or release the id with `nomaflow hosts forget {owner}`"
+    return (
+        f'rename the job; where this host was called {owner!r}, give it that name again, [host] name = "{owner}" in '
+        f"nomaflow.toml; where that one is gone for good: nomaflow hosts forget {owner}"
+    )
 
 
 def _without_owner_problem(job: LoadedJob) -> LoadedJob:

@@ -7,11 +7,10 @@ import contextlib
 import getpass
 import os
 from collections.abc import Awaitable, Callable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from nomaflow.cli.errors import CliError, ExitCode
-from nomaflow.cli.project import find_project, require_project
+from nomaflow.cli.project import project_around, require_project
 from nomaflow.client import (
     AddressSource,
     ClientError,
@@ -68,7 +67,7 @@ def _checked(address: str) -> str:
 
 
 def _project_token(invocation: Invocation) -> str:
-    project = invocation.project or find_project(Path.cwd())
+    project = invocation.project or project_around()
     path = project / ".nomaflow" / "token" if project else None
     return read_token(path) if path is not None and path.exists() else ""
 

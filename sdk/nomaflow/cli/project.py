@@ -12,7 +12,7 @@ from typing import Any
 
 from nomaflow.cli.errors import CliError
 
-__all__ = ["MARKERS", "find_project", "read_settings", "require_project"]
+__all__ = ["MARKERS", "find_project", "project_around", "read_settings", "require_project", "working_directory"]
 
 MARKERS = ("nomaflow.toml", "jobs.toml", ".nomaflow")
 """What makes a directory a project."""
@@ -22,9 +22,39 @@ def find_project(start: Path) -> Path | None:
     """Return the nearest directory at or above ``start`` that is a project, None where there is none."""
     start = start.absolute()
     for folder in (start, *start.parents):
-        if any((folder / marker).exists() for marker in MARKERS):
+        if any(_is_there(folder / marker) for marker in MARKERS):
             return folder
     return None
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:
+        return False  # a directory above that this user may not look into
+
+
+def working_directory() -> Path:
+    """Return the directory that the command was started in.
+
+    :raises CliError: where it is gone
+    """
+    try:
+        return Path.cwd()
+    except OSError:
+        raise CliError(
+            "the working directory cannot be found: it was removed, or this user may not enter it",
+            reason="NO_PROJECT",
+            fix="go to a project's directory, or name one with --project",
+        ) from None
+
+
+def project_around() -> Path | None:
+    """Return the project that the working directory lies in, None where there is none or the directory is gone."""
+    try:
+        return find_project(Path.cwd())
+    except OSError:
+        return None
 
 
 def require_project(given: Path | None) -> Path:
@@ -40,10 +70,11 @@ def require_project(given: Path | None) -> Path:
                 fix=f"name a project's directory, or make one with: nomaflow init {shlex.quote(str(given))}",
             )
         return given.absolute()
-    found = find_project(Path.cwd())
+    here = working_directory()
+    found = find_project(here)
     if found is None:
         raise CliError(
-            f"no project here: neither {', '.join(MARKERS)} in {str(Path.cwd())!r} nor above",
+            f"no project here: neither {', '.join(MARKERS)} in {str(here)!r} nor above",
             reason="NO_PROJECT",
             fix="go to a project's directory, name one with --project, or make one with: nomaflow init DIR",
         )

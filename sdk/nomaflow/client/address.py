@@ -126,6 +126,11 @@ class ProjectAddress:
         """
         try:
             text = self.file.read_text(encoding="utf-8").strip()
+        except PermissionError:
+            raise KernelUnreachable(
+                f"cannot read {str(self.file)!r}: permission denied",
+                fix="run it as the user whom the project belongs to",
+            ) from None
         except (OSError, UnicodeDecodeError):
             text = ""
         if not text:

@@ -32,7 +32,7 @@ from nomaflow_kernel.store.file_lock import FileLock
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 VERSION = installed_version()
 INSTANCE = InstanceView(incarnation="i", state="ATTACHED", pid=7, machine="box", version=VERSION, generation=1)
-HOST = HostView(name="team", state="ATTACHED", instances=(INSTANCE,))
+HOST = HostView(name="team", state="ATTACHED", job_count=1, instances=(INSTANCE,))
 WELL = SystemView(
     kernel=KernelView(version=VERSION, epoch=3, pid=9, store="sqlite", started_at=NOW - timedelta(hours=1)),
     serving=True,
@@ -70,7 +70,8 @@ def test_a_system_in_order_has_nothing_to_mend() -> None:
         ({"read_seconds": 3.0}, "kernel.slow", Level.WARNING),
         ({"kernel": replace(WELL.kernel, version="9.9")}, "kernel.version", Level.WARNING),
         ({"hosts": []}, "hosts.none", Level.WARNING),
-        ({"hosts": [replace(HOST, instances=())]}, "hosts.absent", Level.WARNING),
+        ({"hosts": [replace(HOST, instances=())]}, "hosts.absent", Level.PROBLEM),
+        ({"hosts": [replace(HOST, instances=(), job_count=0)]}, "hosts.absent", Level.WARNING),
         (
             {"hosts": [replace(HOST, instances=(replace(INSTANCE, state="UNREACHABLE"),))]},
             "hosts.unreachable",
@@ -144,6 +145,15 @@ def test_a_mistake_in_a_job_is_found_without_importing_code(tmp_path: Path) -> N
     found = _files(tmp_path)["project.files"]
     assert found.level is Level.PROBLEM
     assert found.fix.startswith("nomaflow check ")
+
+
+def test_a_place_for_a_kernel_alone_is_in_order(tmp_path: Path) -> None:
+    """Teams and their jobs are elsewhere; where code is, jobs.toml is missed by name."""
+    (tmp_path / "nomaflow.toml").touch()
+    assert _files(tmp_path)["project.files"].level is Level.OK
+    (tmp_path / "plugins").mkdir()
+    found = _files(tmp_path)["project.files"]
+    assert (found.level, "jobs.toml" in found.message) == (Level.PROBLEM, True)
 
 
 def test_the_machine_is_described(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from fake_kernel import make_run
 from nomaflow.cli.errors import CliError
 from nomaflow.cli.pages.log_lines import LogPrinter, log_text
 from nomaflow.cli.pages.tables import runs_table
-from nomaflow.cli.project import find_project, require_project
+from nomaflow.cli.project import find_project, project_around, require_project
 from nomaflow.cli.values import level_number, parse_op_kwargs, parse_params, parse_span, parse_switches
 from nomaflow.cli.wording import age, count, duration, extras_text, first_line, paragraph, printable
 from nomaflow.client import decoding
@@ -146,11 +146,32 @@ def test_the_project_is_found_from_below(tmp_path: Path, monkeypatch: pytest.Mon
         require_project(tmp_path / "none")
 
 
+def test_a_working_directory_that_is_gone_or_closed_is_no_project(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Root's own directory, say, in which a user was switched to: a sentence, and no traceback."""
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with pytest.raises(CliError, match="the working directory cannot be found"):
+        require_project(None)
+    assert project_around() is None
+    monkeypatch.chdir(tmp_path)
+
+    def closed(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "exists", closed)
+    with pytest.raises(CliError, match="no project here"):
+        require_project(None)
+
+
 @pytest.mark.parametrize(
     ("width", "headers"),
     [
         (160, ["run", "job", "state", "started by", "took", "rows", "why"]),
-        (80, ["run", "job", "state", "started by", "why"]),
+        (80, ["run", "job", "state", "started by"]),
         (60, ["run", "job", "state"]),
         (40, ["run", "job", "st"]),
     ],

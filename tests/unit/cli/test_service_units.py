@@ -124,6 +124,23 @@ async def test_an_edited_unit_is_shown_and_not_replaced(command: Command, projec
     assert "WatchdogSec=30" in unit.read_text()
 
 
+async def test_a_kernel_unit_is_not_taken_from_another_project(command: Command, project: Path, root: Path) -> None:
+    """A machine has one: it is named, nothing is written, and --only host or --force is the way on."""
+    await command("service", "install", str(project), "--root", str(root))
+    unit = root / "etc/systemd/system" / KERNEL_UNIT
+    before = unit.read_text()
+    other = project.parent / "other"
+    other.mkdir()
+    (other / "nomaflow.toml").write_text('[host]\nname = "other"\n')
+    refused = await command("service", "install", str(other), "--root", str(root))
+    assert (refused.code, str(project) in refused.err, "--only host" in refused.err) == (1, True, True), refused.err
+    assert unit.read_text() == before
+    assert not (unit.parent / "nomaflow-host@other.service.d").exists()
+    assert (await command("service", "install", str(other), "--root", str(root), "--only", "host")).code == 0
+    assert (await command("service", "install", str(other), "--root", str(root), "--force")).code == 0
+    assert str(other) in unit.read_text()
+
+
 async def test_a_second_team_is_added_and_taken_away(command: Command, project: Path, root: Path) -> None:
     """Each team has its own project, interpreter and settings; taking one away leaves the rest and all settings."""
     await command("service", "install", str(project), "--root", str(root))

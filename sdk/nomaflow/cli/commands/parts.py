@@ -6,6 +6,7 @@ import asyncio
 import errno
 import importlib.util
 import os
+import shlex
 import signal
 import sys
 import termios
@@ -104,11 +105,16 @@ def _require_state_folder(project: Path) -> None:
     except OSError as error:
         words = error.strerror or str(error)
     if words:
-        raise CliError(
-            f"cannot write to {str(folder)!r}: {words}",
-            reason="UNWRITABLE",
-            fix="run it as the user whom the project belongs to",
-        )
+        raise CliError(f"cannot write to {str(folder)!r}: {words}", reason="UNWRITABLE", fix=_writable_again(folder))
+
+
+def _writable_again(folder: Path) -> str:
+    try:
+        if folder.parent.stat().st_uid == os.geteuid() != folder.stat().st_uid:
+            return f"it was made by another user, such as root: chown -R {os.geteuid()} {shlex.quote(str(folder))}"
+    except OSError:
+        pass
+    return "run it as the user whom the project belongs to"
 
 
 def _next_port(address: str) -> str:
@@ -147,13 +153,11 @@ async def _up(
     try:
         if await _started(supervisor, signals):
             await supervisor.run_until(signals)
+        reporter.stopping()
     except PartFailed as error:
         raise _as_cli_error(error) from None
     finally:
-        try:
-            reporter.stopping()
-        finally:
-            await supervisor.stop(signals)
+        await supervisor.stop(signals)
 
 
 def _hung_up(signals: asyncio.Queue[signal.Signals]) -> None:

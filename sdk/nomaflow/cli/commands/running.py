@@ -132,12 +132,25 @@ def _run(
         _follow(invocation, start)
         return
 
+    waits_for: list[str] = []
+
     async def ask(kernel: KernelClient) -> tuple[_Started, RunView]:
         started = await start(kernel)
-        found = await (kernel.wait(started.run_id) if wait else kernel.get_run(started.run_id))
+        found = await kernel.get_run(started.run_id)
+        if wait and not found.terminal:
+            waits_for.append(started.run_id)
+            if not invocation.as_json:
+                _print_waiting(found)
+            found = await kernel.wait(started.run_id)
         return started, found
 
-    started, found = talk(invocation, ask, retry_seconds=300 if wait else 10)
+    try:
+        started, found = talk(invocation, ask, retry_seconds=300 if wait else 10)
+    except KeyboardInterrupt:
+        for run_id in waits_for:
+            hint = f"the run goes on: nomaflow show {run_id}; to stop it: nomaflow cancel {run_id}"
+            console(stderr=True).print(hint, soft_wrap=True)
+        raise
     print_warnings(started.warnings, as_json=invocation.as_json)
     if invocation.as_json:
         print_json(found.to_json())
@@ -159,6 +172,12 @@ def _follow(invocation: Invocation, start: Callable[[KernelClient], Awaitable[_S
         return await follow_run(kernel=kernel, run_id=started.run_id, screen=screen, connected=connected)
 
     raise typer.Exit(talk(invocation, ask, retry_seconds=300, on_connected=connected))
+
+
+def _print_waiting(run: RunView) -> None:
+    from nomaflow.cli.pages.run_page import started_line
+
+    console(stderr=True).print(started_line(run))
 
 
 def _print_started(run: RunView) -> None:

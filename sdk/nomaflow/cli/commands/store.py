@@ -10,7 +10,7 @@ import typer
 from nomaflow.cli.commands.parts import require_extra
 from nomaflow.cli.invocation import Invocation, local_command
 from nomaflow.cli.output import print_json
-from nomaflow.cli.project import find_project
+from nomaflow.cli.project import project_around, working_directory
 from nomaflow.cli.store_tool import run_store_tool
 from nomaflow.cli.wording import amount, count, duration, printable
 
@@ -64,4 +64,4 @@ def reclaim(
 
 def _project(invocation: Invocation) -> Path:
     """Return where relative paths begin: no project is needed for stores named in full."""
-    return invocation.project or find_project(Path.cwd()) or Path.cwd()
+    return invocation.project or project_around() or working_directory()

@@ -32,8 +32,11 @@ def examine(invocation: Invocation, project: Path, *, store: str, deep: bool) ->
     view, trouble = _ask(invocation)
     if not invocation.address:
         # With an address the kernel may be on another machine, and have another store than this project.
-        yield from examine_store(project, store=store, deep=deep, answers=view is not None)
+        of_store = list(examine_store(project, store=store, deep=deep, answers=view is not None))
+        yield from of_store
         yield from examine_certificate(project)
+        if any(finding.check == "store.lock" for finding in of_store):
+            return  # which process is there, and what to do about it, is said
     if view is not None:
         yield from examine_system(view)
     elif invocation.address or (trouble is not None and trouble.reason != "KERNEL_UNREACHABLE"):
@@ -41,7 +44,8 @@ def examine(invocation: Invocation, project: Path, *, store: str, deep: bool) ->
         yield problem("kernel.answers", trouble.message, trouble.fix)
     else:
         way_out = f"systemctl start nomaflow-kernel where it is a service, else nomaflow up {shlex.quote(str(project))}"
-        yield warning("kernel.answers", "no kernel runs here", way_out)
+        ran_here = any((project / ".nomaflow" / name).exists() for name in ("kernel.db", "kernel.log"))
+        yield (problem if ran_here else warning)("kernel.answers", "no kernel runs here", way_out)
 
 
 def _ask(invocation: Invocation) -> tuple[SystemView | None, CliError | None]:

@@ -30,6 +30,8 @@ def examine_project(project: Path) -> Iterator[Finding]:
 def _jobs(project: Path) -> Finding:
     from nomaflow_kernel.catalogue import check_project
 
+    if not (project / "jobs.toml").exists() and not (project / "plugins").exists():
+        return fine("project.files", "neither jobs.toml nor plugins: a kernel's place, and no team's")
     report = check_project(project)
     command = f"nomaflow check {shlex.quote(str(project))}"
     problems = report.all_problems()
@@ -37,7 +39,9 @@ def _jobs(project: Path) -> Finding:
     jobs = count(len(report.jobs), "job")
     if errors:
         first = next(each for each in problems if each.is_error)
-        return problem("project.files", f"{jobs}, {count(errors, 'error')}; the first: {first.message}", command)
+        where = first.file or "jobs"
+        told = f"{jobs}, {count(errors, 'error')}; the first, in {where}: {first.message}"
+        return problem("project.files", told, command)
     if problems:
         return warning("project.files", f"{jobs} in order, {count(len(problems), 'warning')}", command)
     return fine("project.files", f"{jobs} in order (nomaflow check imports the code, too)")

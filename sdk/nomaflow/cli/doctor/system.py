@@ -103,7 +103,7 @@ def _kernel(view: SystemView, now: datetime) -> Iterator[Finding]:
 def _host(host: HostView, kernel: KernelView) -> Iterator[Finding]:
     name = shlex.quote(host.name)
     if not host.instances:
-        yield warning(
+        yield (problem if host.job_count else warning)(
             "hosts.absent",
             f"host {host.name!r} is not attached; {count(host.job_count, 'job')} cannot run",
             f"nomaflow host DIR --name {name}; or, where it is gone for good: nomaflow hosts forget {name}",

@@ -31,7 +31,7 @@ def runs_table(runs: Sequence[RunView]) -> RenderableType:
     return FittingTable(
         headers=("run", "job", "state", "started by", "took", "rows", "why"),
         rows=tuple(_run_row(run) for run in runs),
-        spare={"rows": 90, "took": 90, "started by": 70, "why": 62},
+        spare={"rows": 90, "took": 90, "started by": 70, "why": 110},
         right=("took", "rows"),
         loose=("why",),
     )

@@ -20,6 +20,7 @@ from nomaflow.cli.service.units import UnitFile
 __all__ = ["Outcome", "Written", "is_ours", "remove", "write"]
 
 _MARK = "# Written by nomaflow service install; own settings go to a drop-in. sha256="
+_PROJECT = re.compile(r"^ExecStart=.* --project (\"[^\"]*\"|\S+)", re.MULTILINE)
 _MARKED = re.compile(re.escape(_MARK) + r"([0-9a-f]{64})\n")
 
 
@@ -55,13 +56,15 @@ def is_ours(found: str) -> bool:
 def write(files: Sequence[UnitFile], places: Places, *, force: bool) -> list[Written]:
     """Write files: all, or none where one was edited. What belongs to the operator is written once.
 
-    :param force: replace what was edited
-    :raises CliError: where a file was edited by hand, or cannot be written
+    :param force: replace what was edited, or is of another project
+    :raises CliError: where a file was edited by hand, is another project's, or cannot be written
     """
     found = {file.path: _read(places.on_disk(file.path)) for file in files}
     edited = [file for file in files if not file.theirs and _is_edited(found[file.path])]
     if edited and not force:
         raise _edited(edited, found)
+    if not force:
+        _refuse_another_project(files, found)
     done = []
     for file in files:
         text, before = file.text if file.theirs else marked(file.text), found[file.path]
@@ -105,6 +108,19 @@ def _digest(text: str) -> str:
 
 def _is_edited(found: str | None) -> bool:
     return found is not None and not is_ours(found)
+
+
+def _refuse_another_project(files: Sequence[UnitFile], found: dict[Path, str | None]) -> None:
+    """A machine has one kernel unit: that of one project is not made that of another in passing."""
+    for file in files:
+        before, after = (_PROJECT.search(text or "") for text in (found[file.path], file.text))
+        if before is not None and after is not None and before[1] != after[1]:
+            raise CliError(
+                f"{file.unit} is there, for another project: {before[1]}; nothing was written",
+                reason="ANOTHER_PROJECT",
+                fix="install this team's host alone with --only host; or, to have the unit for this project, --force",
+                exit_code=ExitCode.FAILED,
+            )
 
 
 def _edited(files: Sequence[UnitFile], found: dict[Path, str | None]) -> CliError:

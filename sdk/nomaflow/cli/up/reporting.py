@@ -126,9 +126,15 @@ class TextReporter:
 
     def _hints(self, ready: Ready) -> None:
         jobs = ready.catalogue.jobs
-        fires = sorted((job.next_fires[0].at, job.job_id) for job in jobs if job.next_fires and job.next_fires[0].at)
+        fires = sorted(
+            (job.next_fires[0].at, job.job_id, job.pause is not None)
+            for job in jobs
+            if job.next_fires and job.next_fires[0].at
+        )
         valid = [job.job_id for job in jobs if job.valid]
         hint = f"{fires[0][1]} {age(fires[0][0])}" if fires else "nothing is scheduled"
+        if fires and fires[0][2]:
+            hint += ", and will not run: it is paused (nomaflow jobs, nomaflow resume)"
         for title, text in (
             ("next", hint),
             ("try", f"nomaflow run {valid[0] if valid else 'JOB'} --follow   in another terminal"),
