@@ -44,7 +44,7 @@ from nomaflow_kernel.store.errors import (
     UnsupportedStore,
 )
 from nomaflow_kernel.store.file_lock import FileLock
-from nomaflow_kernel.store.opening import sqlite_file
+from nomaflow_kernel.store.opening import shown_url, sqlite_file
 from nomaflow_telemetry.endpoint import MetricsAddressRefused, MetricsAddressTaken
 from nomaflow_telemetry.process_log import set_up_logging
 from nomaflow_telemetry.service_manager import ServiceManager
@@ -233,11 +233,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(error, _EX_CONFIG)
     except (AddressInUse, AddressTaken, MetricsAddressTaken, StoreInUse) as error:
         return _fail(error, EX_TEMPFAIL)
-    except (AddressUntold, StoreError) as error:
+    except AddressUntold as error:
         return _fail(error, 1)
+    except StoreError as error:
+        return _fail(error, 1, more=f"; the store is {shown_url(settings.store)}")
 
 
-def _fail(error: Exception, code: int) -> int:
+def _fail(error: Exception, code: int, *, more: str = "") -> int:
     text = error.message if isinstance(error, KernelError) else str(error)
-    sys.stderr.write(f"nomaflow kernel: {text}\n")
+    sys.stderr.write(f"nomaflow kernel: {text}{more}\n")
     return code

@@ -66,7 +66,7 @@ class KernelSection(Entry):
     lost_after_seconds: float = seconds(
         600.0, "Silence after which attempts of a host are LOST; jobs may say otherwise."
     )
-    drain_seconds: float = seconds(10.0, "Time to finish open calls when stopping.", zero=True)
+    drain_seconds: float = seconds(10.0, "Time to finish open calls when stopping; 2 s at most.", zero=True)
     log_level: LogLevel = key("INFO", "Lowest level of the kernel's own log.")
     log_format: Literal["text", "json"] = key("text", "The kernel's own log: for people, or one JSON object a line.")
     metrics: str = key("", "Loopback address such as `127.0.0.1:9464` to serve Prometheus metrics on. Empty: none.")

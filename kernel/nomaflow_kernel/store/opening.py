@@ -14,7 +14,7 @@ from nomaflow_kernel.store.errors import UnsupportedStore
 from nomaflow_kernel.store.leases import LeasePolicy
 from nomaflow_kernel.store.sql_store import Database, SqlStore
 
-__all__ = ["driver_url", "open_store", "sqlite_file"]
+__all__ = ["driver_url", "open_store", "shown_url", "sqlite_file"]
 
 _OPTIONS = frozenset(
     {"database", "host", "krbsrvname", "passfile", "password", "port", "prepared_statement_cache_size", "service",
@@ -76,6 +76,11 @@ def _file(url: str) -> str:
     if path in ("", ":memory:"):
         raise UnsupportedStore(url, "history must be kept in a file")
     return os.fsdecode(unquote_to_bytes(os.fsencode(path)))
+
+
+def shown_url(url: str) -> str:
+    """Return a store's URL as it may be shown: without its password."""
+    return make_url(url).render_as_string(hide_password=True)
 
 
 def driver_url(url: URL | str) -> str:

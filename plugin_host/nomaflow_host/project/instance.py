@@ -131,7 +131,8 @@ class InstanceLock:
                 raise
             raise HostBusy(
                 f"another process is this host already: {self._holder()}holds {self._state_dir}\n"
-                "  fix: stop it first, or give this one another --name"
+                "  fix: stop it first; one that is stopping already ends within its drain_seconds. "
+                "Where two hosts are meant, give this one a --name of its own"
             ) from None
         ended: list[str] = []
         for data in self._previous():

@@ -45,6 +45,19 @@ async def test_a_relative_store_lies_in_the_project(project: Path) -> None:
         await process.close()
 
 
+async def test_a_store_that_cannot_be_reached_is_named_without_its_password(project: Path) -> None:
+    """Who reads it knows which database to look at, and a log has no secret."""
+    child = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "nomaflow_kernel", "--project", str(project)),
+        *("--store", "postgresql+asyncpg://ann:hunter2@127.0.0.1:1/history"),
+        stderr=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(DEADLINE):
+        _, errors = await child.communicate()
+    assert (child.returncode, b"hunter2" in errors) == (1, False)
+    assert errors.decode().splitlines()[-1].endswith("the store is postgresql+asyncpg://ann:***@127.0.0.1:1/history")
+
+
 async def test_an_address_that_cannot_be_told_ends_the_start_with_a_sentence(project: Path) -> None:
     """A kernel that nobody would find does not stay, and leaves no half-written file."""
     (project / ".nomaflow" / "address").mkdir(parents=True)

@@ -110,7 +110,9 @@ class TextReporter:
         out(Text.assemble(("nomaflow", "bold"), f" {installed_version()}", (f"  ·  {name}", "dim")))
         out()
         leads = f"  stands by, kernel pid {ready.kernel.pid} leads" if ready.stands_by else ""
-        kernel = f"{ready.address}  {ready.kernel.store}{leads}"
+        # Below the project, as what is typed there, so that the line fits.
+        address = ready.address.replace(f"unix:{ready.project}/", "unix:", 1)
+        kernel = f"{address}  {ready.kernel.store}{leads}"
         out(_part_line("kernel", ready.kernel_pid, kernel, ready.kernel_seconds))
         if ready.host is not None and not ready.serves:
             out(Text(f"  ✘ host     pid {ready.host_pid}  has no code to run until a reload succeeds:", style="red"))
@@ -134,7 +136,7 @@ class TextReporter:
         valid = [job.job_id for job in jobs if job.valid]
         hint = f"{fires[0][1]} {age(fires[0][0])}" if fires else "nothing is scheduled"
         if fires and fires[0][2]:
-            hint += ", and will not run: it is paused (nomaflow jobs, nomaflow resume)"
+            hint += ", but it is paused: nomaflow resume"
         for title, text in (
             ("next", hint),
             ("try", f"nomaflow run {valid[0] if valid else 'JOB'} --follow   in another terminal"),
