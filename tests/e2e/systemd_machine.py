@@ -97,6 +97,7 @@ def open_machine(log: Path) -> Iterator[SystemdMachine]:
         with log.open("ab") as output:
             unshare = subprocess.Popen(
                 [
+                    *("sh", "-c", 'echo $$ > "$0/cgroup.procs"; exec "$@"', str(group)),
                     "unshare",
                     "--pid",
                     "--mount",
@@ -111,7 +112,6 @@ def open_machine(log: Path) -> Iterator[SystemdMachine]:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                preexec_fn=lambda: (group / "cgroup.procs").write_text(str(os.getpid())),
             )
         try:
             yield _booted(unshare, log)

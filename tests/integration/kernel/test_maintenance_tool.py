@@ -18,6 +18,8 @@ from kernel_process import DEADLINE, eventually
 from nomaflow_kernel.maintenance import back_up
 from nomaflow_kernel.maintenance.__main__ import main
 from nomaflow_kernel.store import open_store
+from nomaflow_kernel.store.errors import StoreInUse
+from nomaflow_kernel.store.file_lock import FileLock
 
 TOOL = ("-m", "nomaflow_kernel.maintenance")
 HEARING = """import os, signal, sys
@@ -41,6 +43,24 @@ async def ended(process: asyncio.subprocess.Process) -> tuple[int, dict[str, Any
     return process.returncode or 0, json.loads(out)
 
 
+async def frozen_at_work(*arguments: str, history: Path) -> asyncio.subprocess.Process:
+    """Start a restore and freeze it while it holds the history; begin again where it was done by then."""
+    lock = history.with_name("kernel.db.lock")
+    while True:
+        tool = await started(*arguments)
+        await eventually(lambda tool=tool: lock.read_text() == f"{tool.pid} restore\n" or tool.returncode is not None)
+        if tool.returncode is None:
+            tool.send_signal(signal.SIGSTOP)
+            look = FileLock(str(history))
+            try:
+                look.acquire()
+            except StoreInUse:
+                return tool
+            look.release()
+            tool.send_signal(signal.SIGCONT)
+        assert (await ended(tool))[0] == 0
+
+
 @pytest.fixture
 async def history(tmp_path: Path) -> Path:
     """Make a history in a project."""
@@ -56,10 +76,7 @@ async def test_of_two_restores_at_once_one_is_told_of_the_other(history: Path, t
     """It does nothing and says what is at work, and so does a kernel that is started; the first is complete."""
     back_up(history, tmp_path / "backup")
     restoring = (*TOOL, "restore", str(tmp_path / "backup"), "--force", "--project", str(history.parents[1]))
-    first = await started(*restoring)
-    lock = history.with_name("kernel.db.lock")
-    await eventually(lambda: lock.read_text() == f"{first.pid} restore\n")
-    first.send_signal(signal.SIGSTOP)
+    first = await frozen_at_work(*restoring, history=history)
     try:
         code, told = await ended(await started(*restoring))
         assert (code, told["refused"]["reason"]) == (1, "STORE_IN_USE")
