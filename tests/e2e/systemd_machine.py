@@ -72,7 +72,10 @@ class SystemdMachine:
         """Return the main process of a unit, in the numbers of this machine; 0 where it does not run."""
         inner = self.property(unit, "MainPID")
         for process in psutil.Process(self._pid).children():
-            status = Path(f"/proc/{process.pid}/status").read_text().split("\n")
+            try:
+                status = Path(f"/proc/{process.pid}/status").read_text().split("\n")
+            except (FileNotFoundError, ProcessLookupError):
+                continue  # it ended meanwhile
             if [line.split()[-1] for line in status if line.startswith("NSpid:")] == [inner]:
                 return process.pid
         return 0
