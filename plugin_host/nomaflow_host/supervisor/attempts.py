@@ -145,6 +145,8 @@ class AttemptTable:
         """
         if message["is"] == "ready":
             worker.ready = True
+            # It may be heard before the reaper's word that it was started, and say at once that a step has.
+            worker.pid = worker.pid or int(message["pid"])
             worker.first_rss = worker.last_rss = int(message["rss_bytes"])
             return
         attempt = worker.attempts.get(message["slot"])

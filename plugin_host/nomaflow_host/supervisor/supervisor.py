@@ -321,7 +321,7 @@ class Supervisor:
     def _spawned(self, message: dict[str, Any]) -> None:
         worker = self._pool.get(message["worker"])
         if worker is not None:
-            worker.pid = message["pid"]
+            worker.pid, worker.spawned = message["pid"], True
             self._fork_answered(worker)
 
     def _fork_answered(self, worker: WorkerHandle) -> None:
@@ -333,7 +333,7 @@ class Supervisor:
         worker = self._pool.get(message["worker"])
         if worker is None:
             return
-        if not worker.pid:
+        if not worker.spawned:
             self._fork_answered(worker)
         if (timer := self._shutdowns.pop(worker.number, None)) is not None:
             timer.cancel()

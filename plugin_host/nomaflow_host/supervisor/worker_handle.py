@@ -71,6 +71,7 @@ class WorkerHandle:
         self.generation = generation
         self.exclusive = exclusive
         self.pid = 0
+        self.spawned = False
         self.attempts: dict[int, HeldAttempt] = {}
         self.ready = False
         self.closed = False

@@ -257,7 +257,7 @@ def run_worker(channels: WorkerChannels, *, generation: Generation | None) -> No
     worker = _Worker(link=link, loop=loop, services=services)
     hide_other_tasks(worker.scopes)
     restore_signals = install_signals(page=page, dump_fd=channels.dump, interrupt=worker.interrupt)
-    to_host.send({"is": "ready", "version": 1, "rss_bytes": resident_bytes()})
+    to_host.send({"is": "ready", "version": 1, "pid": os.getpid(), "rss_bytes": resident_bytes()})
     loop.call_soon(worker.take, early)
     loop.add_reader(link, worker.read)
     _serve(loop, link)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from pathlib import Path
 
 import pytest
 from harness import Host, StartHost
 
-from nomaflow_host.attempts import FinishedState
+from nomaflow_host.attempts import FinishedState, Isolation
 from nomaflow_host.supervisor import Refused
 
 FAILED, CANCELED = FinishedState.FAILED, FinishedState.CANCELED
@@ -124,3 +126,18 @@ async def test_stop_before_start_is_legal() -> None:
     assert host.supervisor.generation is None
     assert not host.supervisor.code_newer()
     await host.supervisor.stop()
+
+
+async def test_a_start_names_its_process_whoever_is_heard_first(start_host: StartHost, marker: Path) -> None:
+    """A worker may say that a step has started before the reaper's word that the worker has is read."""
+    host = await start_host()
+    key = host.run("polite:waits_for", {"marker": str(marker)}, isolation=Isolation.EXCLUSIVE)
+    await asyncio.sleep(0)  # the order goes out, and then this loop stands still
+    running, until = Path(f"{marker}.running"), time.monotonic() + 20
+    while not (running.exists() and running.read_text()) or key not in host.sink.starts:
+        assert time.monotonic() < until
+        for worker in host.supervisor._pool:
+            worker.link.read()
+    assert host.sink.starts[key].worker_pid == int(running.read_text())
+    marker.touch()
+    assert (await host.sink.end_of(key)).state is FinishedState.SUCCEEDED
