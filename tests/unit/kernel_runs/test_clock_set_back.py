@@ -19,6 +19,17 @@ def cancels(host: PlayedHost) -> list[str]:
     return [order.attempt_key for order in host.orders if isinstance(order, CancelOrder)]
 
 
+async def called(rig: Rig) -> tuple[PlayedHost, str]:
+    """Return a host and the attempt that it runs for a call_job step, which waits for 20 s at most."""
+    call = step("call", type="call_job", callable="", target_job_id="b", timeout_seconds=20.0)
+    rig.jobs.add(job("a", call), job("b"))
+    host = await rig.host()
+    await rig.trigger("a")
+    key = (await host.dispatch()).attempt_key
+    await host.start(key)
+    return host, key
+
+
 async def set_back(rig: Rig) -> None:
     """Restart the kernel an hour before it ended."""
     rig.clock.wall_us -= HOUR_US
@@ -59,12 +70,7 @@ async def test_a_job_has_its_timeout_at_most(rig: Rig) -> None:
 
 async def test_a_call_has_its_timeout_at_most(rig: Rig) -> None:
     """The child is stopped when the step's time, counted anew, is up."""
-    call = step("call", type="call_job", callable="", target_job_id="b", timeout_seconds=20.0)
-    rig.jobs.add(job("a", call), job("b"))
-    host = await rig.host()
-    await rig.trigger("a")
-    key = (await host.dispatch()).attempt_key
-    await host.start(key)
+    host, key = await called(rig)
     await set_back(rig)
     await host.attach()
     await rig.advance(15)
@@ -75,12 +81,7 @@ async def test_a_call_has_its_timeout_at_most(rig: Rig) -> None:
 
 async def test_a_call_has_its_timeout_at_most_where_the_kernel_stays(rig: Rig) -> None:
     """Its timer goes by the monotonic clock, and is not put off for as long as the clock went back."""
-    call = step("call", type="call_job", callable="", target_job_id="b", timeout_seconds=20.0)
-    rig.jobs.add(job("a", call), job("b"))
-    host = await rig.host()
-    await rig.trigger("a")
-    key = (await host.dispatch()).attempt_key
-    await host.start(key)
+    host, key = await called(rig)
     rig.clock.wall_us -= HOUR_US
     await rig.advance(21)
     await rig.advance(21)
