@@ -151,9 +151,12 @@ async def _up(
     )
     loop.add_signal_handler(signal.SIGUSR1, supervisor.pass_on, signal.SIGUSR1)
     try:
-        if await _started(supervisor, signals):
-            await supervisor.run_until(signals)
-        reporter.stopping()
+        up_now = await _started(supervisor, signals)  # where that fails, nobody's steps are waited for
+        try:
+            if up_now:
+                await supervisor.run_until(signals)
+        finally:
+            reporter.stopping()
     except PartFailed as error:
         raise _as_cli_error(error) from None
     finally:
