@@ -15,30 +15,19 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from nomaflow_kernel.catalogue import (
-    Catalogue,
-    CatalogueChange,
-    CatalogueEntry,
-    CatalogueLoad,
-    JobFile,
-    Problem,
-    keep_load,
-    kind_of,
-    load_job_files,
-    load_manifest,
-    parse_toml_file,
-    read_kept_load,
-    refuse_params,
-)
+from nomaflow_kernel.catalogue import Catalogue, CatalogueChange, CatalogueEntry, keep_load, read_kept_load
 from nomaflow_kernel.domain.clock import Clock, from_us
-from nomaflow_kernel.domain.cron import CronError, CronExpression, zone
-from nomaflow_kernel.domain.ids import is_job_id
-from nomaflow_kernel.domain.jobs import JobDefinition
 from nomaflow_kernel.domain.transitions import Notice
 from nomaflow_kernel.feed import EventFeed
 from nomaflow_kernel.ports import HostManifest, Store
 from nomaflow_kernel.runs.api import KnownJob
 from nomaflow_kernel.store.errors import StoreError
+from nomaflow_project.cron import CronError, CronExpression, zone
+from nomaflow_project.jobs.callables import kind_of, refuse_params
+from nomaflow_project.jobs.definitions import JobDefinition, is_job_id
+from nomaflow_project.jobs.load import CatalogueLoad, load_job_files, load_manifest
+from nomaflow_project.reading.files import JobFile, parse_toml_file
+from nomaflow_project.reading.problems import Problem
 
 __all__ = ["CatalogueService", "HostCatalogue", "next_fires"]
 

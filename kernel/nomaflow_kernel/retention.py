@@ -13,10 +13,10 @@ from typing import Protocol
 
 from nomaflow_kernel.catalogue_service import HostCatalogue
 from nomaflow_kernel.domain.clock import Clock
-from nomaflow_kernel.domain.jobs import RetentionPolicy
 from nomaflow_kernel.pacing import happens_within
 from nomaflow_kernel.ports import Store
 from nomaflow_kernel.store.errors import StoreError
+from nomaflow_project.jobs.definitions import RetentionPolicy
 
 __all__ = ["RetentionSweeper"]
 

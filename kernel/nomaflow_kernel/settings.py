@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
-from nomaflow_kernel.catalogue import Problem, parse_toml_file
-from nomaflow_kernel.catalogue.problems import Place
-from nomaflow_kernel.catalogue.settings_file import KernelSection
-from nomaflow_kernel.catalogue.validation import validate
-from nomaflow_kernel.domain.jobs import RetentionPolicy
+from nomaflow_project.jobs.definitions import RetentionPolicy
+from nomaflow_project.models.settings_file import KernelSection
+from nomaflow_project.reading.files import parse_toml_file
+from nomaflow_project.reading.problems import Place, Problem
+from nomaflow_project.reading.validation import validate
 
 __all__ = ["KernelSettings", "SettingsError", "read_settings", "store_url"]
 

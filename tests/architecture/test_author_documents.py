@@ -36,8 +36,8 @@ from nomaflow_host.connectors import HostConnectorRegistry
 from nomaflow_host.generation import Generation, load_generation, settings_tree
 from nomaflow_host.hooks import build_hooks
 from nomaflow_host.project import Project
-from nomaflow_kernel.catalogue import CheckReport, check_project
-from nomaflow_kernel.domain.jobs import JobDefinition, StepDefinition
+from nomaflow_project.check.project import CheckReport, check_project
+from nomaflow_project.jobs.definitions import JobDefinition, StepDefinition
 
 Result = tuple[str, int | None, dict[str, Any]]
 

@@ -16,11 +16,11 @@ from typing import Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from nomaflow_kernel.catalogue.connectors_file import ConnectorsFile
 from nomaflow_kernel.catalogue.document_text import INTRODUCTION, PROBLEM_CODES, SCHEDULES
-from nomaflow_kernel.catalogue.job_file import JobsFile
-from nomaflow_kernel.catalogue.settings_file import SettingsFile
 from nomaflow_kernel.domain.reasons import reason_codes_markdown
+from nomaflow_project.models.connectors_file import ConnectorsFile
+from nomaflow_project.models.job_file import JobsFile
+from nomaflow_project.models.settings_file import SettingsFile
 
 __all__ = ["configuration_markdown", "documented_files", "main", "schema"]
 

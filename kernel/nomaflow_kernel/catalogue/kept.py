@@ -12,11 +12,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from nomaflow_kernel import domain
-from nomaflow_kernel.catalogue.load import CatalogueLoad, LoadedJob
-from nomaflow_kernel.catalogue.problems import Problem
-from nomaflow_kernel.catalogue.zone_data import zone_data_version
-from nomaflow_kernel.domain.jobs import JobDefinition, RetentionPolicy
+import nomaflow_project
+from nomaflow_project.cron.zone_data import zone_data_version
+from nomaflow_project.jobs.definitions import JobDefinition, RetentionPolicy
+from nomaflow_project.jobs.load import CatalogueLoad, LoadedJob
+from nomaflow_project.reading.problems import Problem
 
 __all__ = ["keep_load", "read_kept_load"]
 
@@ -73,7 +73,6 @@ def _read_job(kept: Mapping[str, Any]) -> LoadedJob:
 def _checks() -> str:
     """Return what names the code and the zone data that checks depend on."""
     digest = hashlib.sha256(zone_data_version().encode())
-    for package in (Path(__file__).parent, Path(domain.__file__).parent):
-        for path in sorted(package.rglob("*.py")):
-            digest.update(path.read_bytes())
+    for path in sorted(Path(nomaflow_project.__file__).parent.rglob("*.py")):
+        digest.update(path.read_bytes())
     return digest.hexdigest()

@@ -6,9 +6,9 @@ import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from nomaflow_kernel.catalogue.load import CatalogueLoad, LoadedJob
-from nomaflow_kernel.catalogue.problems import Place
-from nomaflow_kernel.domain.jobs import JobDefinition
+from nomaflow_project.jobs.definitions import JobDefinition
+from nomaflow_project.jobs.load import CatalogueLoad, LoadedJob
+from nomaflow_project.reading.problems import Place
 
 __all__ = ["Catalogue", "CatalogueChange", "CatalogueEntry"]
 

@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Callable
 from typing import NewType
 
-__all__ = ["AttemptKey", "RunId", "RunIds", "attempt_key", "is_job_id", "is_run_id", "split_attempt_key"]
+__all__ = ["AttemptKey", "RunId", "RunIds", "attempt_key", "is_run_id", "split_attempt_key"]
 
 RunId = NewType("RunId", str)
 """``run_`` and 26 characters: 48 bits of milliseconds, then 80 random bits, in Crockford's base 32 (a ULID)."""
@@ -18,7 +18,6 @@ AttemptKey = NewType("AttemptKey", str)
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _PAIRS = tuple(high + low for high in _ALPHABET for low in _ALPHABET)
 _RUN_ID = re.compile(rf"run_[0-7][{_ALPHABET}]{{25}}")
-_JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 _RANDOM_BITS = 80
 
 
@@ -59,11 +58,6 @@ def _encode(value: int) -> str:
 def is_run_id(text: str) -> bool:
     """Return True where ``text`` has the form of a run id."""
     return _RUN_ID.fullmatch(text) is not None
-
-
-def is_job_id(text: str) -> bool:
-    """Return True where ``text`` has the form of a job id."""
-    return _JOB_ID.fullmatch(text) is not None
 
 
 def attempt_key(run_id: str, step: str, attempt: int) -> AttemptKey:

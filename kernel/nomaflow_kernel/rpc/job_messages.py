@@ -6,11 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from nomaflow_api.v1 import job_pb2
-from nomaflow_kernel.catalogue import CatalogueEntry, Problem
+from nomaflow_kernel.catalogue import CatalogueEntry
 from nomaflow_kernel.catalogue_service import HostCatalogue, next_fires
 from nomaflow_kernel.domain.hosting import InstanceStatus
 from nomaflow_kernel.ports import PauseRecord
 from nomaflow_kernel.rpc.run_messages import timestamp
+from nomaflow_project.reading.problems import Problem
 
 __all__ = ["Pauses", "host_message", "job_message", "pause_message", "problem_message", "problem_messages_of_json"]
 

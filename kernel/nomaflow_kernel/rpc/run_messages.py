@@ -9,12 +9,12 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from nomaflow_api.v1 import run_pb2
 from nomaflow_kernel.domain.ids import attempt_key
-from nomaflow_kernel.domain.jobs import JobDefinition
 from nomaflow_kernel.domain.reasons import Reason
 from nomaflow_kernel.domain.records import AttemptRecord, CancelRequest, Fold, RunRecord, RunTrigger, TriggerKind
 from nomaflow_kernel.domain.states import AttemptState, RunState
 from nomaflow_kernel.ports import RunDetail
 from nomaflow_kernel.runs.plan import PlannedStep, plan_run
+from nomaflow_project.jobs.definitions import JobDefinition
 
 __all__ = [
     "RUN_STATES",

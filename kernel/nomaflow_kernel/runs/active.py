@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from nomaflow_kernel.domain.ids import attempt_key
-from nomaflow_kernel.domain.jobs import JobDefinition
 from nomaflow_kernel.domain.reasons import Reason
 from nomaflow_kernel.domain.records import AttemptRecord, CancelRequest, RunRecord
 from nomaflow_kernel.domain.states import ATTEMPT_TERMINAL, AttemptState
 from nomaflow_kernel.runs.plan import PlannedStep, RunPlan
+from nomaflow_project.jobs.definitions import JobDefinition
 
 __all__ = ["ActiveRun", "CurrentAttempt"]
 

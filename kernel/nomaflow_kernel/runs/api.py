@@ -7,11 +7,11 @@ from dataclasses import field
 from typing import Any, Protocol
 
 from nomaflow_api.value_class import value_class
-from nomaflow_kernel.domain.jobs import JobDefinition
 from nomaflow_kernel.domain.reasons import Reason
 from nomaflow_kernel.domain.records import Ancestor, Fold, RunRequest, TriggerKind
 from nomaflow_kernel.domain.states import RunState
 from nomaflow_kernel.domain.transitions import SetNextFire
+from nomaflow_project.jobs.definitions import JobDefinition
 
 __all__ = [
     "EngineSettings",

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from nomaflow_kernel.domain.hosting import CancelOrder, DispatchOrder, TimeoutKind
-from nomaflow_kernel.domain.jobs import IsolationChoice
 from nomaflow_kernel.domain.records import CancelRequest
 from nomaflow_kernel.runs.active import ActiveRun, CurrentAttempt
 from nomaflow_kernel.runs.plan import PlannedStep
 from nomaflow_kernel.runs.state import EngineState
+from nomaflow_project.jobs.definitions import IsolationChoice
 
 __all__ = ["cancel_order", "dispatch_order"]
 

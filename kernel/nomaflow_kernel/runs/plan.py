@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from nomaflow_kernel.domain.jobs import (
+from nomaflow_kernel.domain.records import RunRequest
+from nomaflow_project.jobs.definitions import (
     CALL_JOB_STEP,
     IsolationChoice,
     JobDefinition,
@@ -18,7 +19,6 @@ from nomaflow_kernel.domain.jobs import (
     RetryPolicy,
     StepDefinition,
 )
-from nomaflow_kernel.domain.records import RunRequest
 
 __all__ = ["PlannedStep", "RunPlan", "plan_run"]
 

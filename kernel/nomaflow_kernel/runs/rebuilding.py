@@ -10,7 +10,6 @@ from typing import Any
 
 from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.domain.ids import split_attempt_key
-from nomaflow_kernel.domain.jobs import JobDefinition
 from nomaflow_kernel.domain.records import QueuedRun
 from nomaflow_kernel.domain.states import ATTEMPT_TERMINAL, AttemptState, RunState
 from nomaflow_kernel.ports import PauseRecord, RunDetail, Store
@@ -22,6 +21,7 @@ from nomaflow_kernel.runs.reporting import find_attempt
 from nomaflow_kernel.runs.state import NO_HOST, EndedAttempt, EngineState, RunSpec
 from nomaflow_kernel.runs.timers import Timer, TimerKind
 from nomaflow_kernel.runs.waiting import WaitingRuns
+from nomaflow_project.jobs.definitions import JobDefinition
 
 __all__ = ["discard", "load_specs", "rebuild", "recall_attempts", "recall_pauses", "send_again"]
 

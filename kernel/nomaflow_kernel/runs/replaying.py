@@ -6,9 +6,7 @@ import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nomaflow_kernel.domain.definition_json import canonical_json
 from nomaflow_kernel.domain.errors import BadRequest, KernelError, RunNotTerminal
-from nomaflow_kernel.domain.jobs import JobDefinition
 from nomaflow_kernel.domain.records import AttemptRecord, TriggerKind
 from nomaflow_kernel.domain.states import RUN_TERMINAL, AttemptState
 from nomaflow_kernel.ports import RunDetail
@@ -16,6 +14,8 @@ from nomaflow_kernel.runs import triggering
 from nomaflow_kernel.runs.api import KnownJob, ReplayCommand, TriggerCommand, TriggerOutcome
 from nomaflow_kernel.runs.plan import RunPlan, plan_run
 from nomaflow_kernel.runs.state import Batch, EngineState
+from nomaflow_project.jobs.definition_json import canonical_json
+from nomaflow_project.jobs.definitions import JobDefinition
 
 __all__ = ["admit", "prepare"]
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import deque
 
-from nomaflow_kernel.domain.jobs import Overlap
 from nomaflow_kernel.domain.reasons import Reason
 from nomaflow_kernel.domain.records import QueuedRun
 from nomaflow_kernel.domain.states import AttemptState
 from nomaflow_kernel.runs import stepping
 from nomaflow_kernel.runs.active import ActiveRun
 from nomaflow_kernel.runs.state import NO_HOST, Batch, EngineState
+from nomaflow_project.jobs.definitions import Overlap
 
 __all__ = ["attempt_due", "start_due", "waiting_reason", "why_not_running"]
 

@@ -16,7 +16,6 @@ from nomaflow_api.value_class import value_class
 from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.domain.hosting import CancelOrder, DispatchOrder
 from nomaflow_kernel.domain.ids import RunIds
-from nomaflow_kernel.domain.jobs import IsolationChoice, JobDefinition
 from nomaflow_kernel.domain.records import RunRecord, RunRequest
 from nomaflow_kernel.domain.states import AttemptState, RunState
 from nomaflow_kernel.domain.transitions import Transition
@@ -27,6 +26,7 @@ from nomaflow_kernel.runs.fleet import Fleet, Instance
 from nomaflow_kernel.runs.plan import PlannedStep, RunPlan, plan_run
 from nomaflow_kernel.runs.timers import Timers
 from nomaflow_kernel.runs.waiting import WaitingRuns
+from nomaflow_project.jobs.definitions import IsolationChoice, JobDefinition
 
 NO_HOST = "*"
 """The lane of waiting runs that need no host to start: their first step is a call_job, or none will run."""

@@ -14,7 +14,6 @@ from nomaflow_kernel.domain.errors import (
     RequestIdReused,
     UnknownJob,
 )
-from nomaflow_kernel.domain.jobs import JobDefinition, Overlap
 from nomaflow_kernel.domain.reasons import Reason
 from nomaflow_kernel.domain.records import CancelRequest, Fold, QueuedRun, RunRecord, RunTrigger, TriggerKind
 from nomaflow_kernel.domain.states import RunState
@@ -25,6 +24,7 @@ from nomaflow_kernel.runs.api import KnownJob, TriggerCommand, TriggerOutcome, U
 from nomaflow_kernel.runs.plan import RunPlan
 from nomaflow_kernel.runs.state import NO_HOST, Batch, EngineState, LastFold, RunSpec
 from nomaflow_kernel.runs.timers import Timer, TimerKind
+from nomaflow_project.jobs.definitions import JobDefinition, Overlap
 
 __all__ = [
     "admit",

@@ -12,11 +12,11 @@ from simulated_store import SimulatedDatabase, StoreFaults
 from simulated_time import VirtualClock
 
 from nomaflow_kernel.domain.ids import RunIds
-from nomaflow_kernel.domain.jobs import JobDefinition
 from nomaflow_kernel.feed import EventFeed
 from nomaflow_kernel.hosts import GatewaySettings, HostGateway, SessionRegistry
 from nomaflow_kernel.runs import Engine, EngineSettings, KnownJob
 from nomaflow_kernel.store.sql_store import SqlStore
+from nomaflow_project.jobs.definitions import JobDefinition
 
 __all__ = ["SETTINGS", "KernelGone", "SimulatedCatalogue", "SimulatedKernel"]
 

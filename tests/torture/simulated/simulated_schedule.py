@@ -20,8 +20,8 @@ from simulated_network import Wire
 from simulated_store import StoreFaults
 from simulated_time import Stalled, VirtualClock, VirtualLoop
 
-from nomaflow_kernel.domain.jobs import JobDefinition, Overlap, RetryPolicy, StepDefinition
 from nomaflow_kernel.store.errors import StaleEpoch, StoreError
+from nomaflow_project.jobs.definitions import JobDefinition, Overlap, RetryPolicy, StepDefinition
 
 __all__ = ["JOBS", "Schedule"]
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import tomllib
 from typing import Any
 
-from nomaflow_kernel.catalogue import CatalogueLoad, JobFile, LoadedJob, Problem, load_job_files
-from nomaflow_kernel.catalogue.files import encode_file
+from nomaflow_project.jobs.load import CatalogueLoad, LoadedJob, load_job_files
+from nomaflow_project.reading.files import JobFile, encode_file
+from nomaflow_project.reading.problems import Problem
 
 GOOD = """
 [[jobs]]

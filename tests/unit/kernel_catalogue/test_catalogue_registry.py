@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from nomaflow_kernel.catalogue import Catalogue, CatalogueLoad, JobFile, load_job_files
+from nomaflow_kernel.catalogue import Catalogue
+from nomaflow_project.jobs.load import CatalogueLoad, load_job_files
+from nomaflow_project.reading.files import JobFile
 
 
 def _load(host: str, *job_ids: str, callable: str = "m:f") -> CatalogueLoad:

@@ -9,19 +9,20 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-import nomaflow_kernel.catalogue
+import nomaflow_project
 from nomaflow_host.connectors import schema
 from nomaflow_host.settings import HostSettings
-from nomaflow_kernel.catalogue.connectors_file import (
+from nomaflow_kernel.catalogue import registry
+from nomaflow_kernel.catalogue.document import documented_files, main
+from nomaflow_kernel.catalogue.document_text import PROBLEM_CODES
+from nomaflow_project.models.connectors_file import (
     ApiConnectorEntry,
     AuthEntry,
     EndpointEntry,
     PoolEntry,
     SqlConnectorEntry,
 )
-from nomaflow_kernel.catalogue.document import documented_files, main
-from nomaflow_kernel.catalogue.document_text import PROBLEM_CODES
-from nomaflow_kernel.catalogue.settings_file import HostSection
+from nomaflow_project.models.settings_file import HostSection
 
 _DOCS = Path(__file__).parents[3] / "docs"
 
@@ -49,9 +50,9 @@ def test_every_key_has_a_row() -> None:
 
 
 def test_every_problem_code_is_documented() -> None:
-    """Each code in the source of the catalogue is in the table, and the other way round."""
-    folder = Path(nomaflow_kernel.catalogue.__file__).parent
-    source = "\n".join(path.read_text() for path in folder.glob("*.py") if path.name != "document_text.py")
+    """Each code in the source of reader and registry is in the table, and the other way round."""
+    folder = Path(nomaflow_project.__file__).parent
+    source = "\n".join(path.read_text() for path in [*folder.rglob("*.py"), Path(registry.__file__)])
     calls = r"""(?:\.(?:error|warning)|PydanticCustomError|_custom|_failed)\(\s*(?:\w+,\s*)?"([a-z_]+)","""
     pattern = calls + r"""|(?:_OWNED|UNSET_VARIABLE) = "([a-z_]+)\""""
     used = {first or second for first, second in re.findall(pattern, source)}

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nomaflow_kernel.domain.jobs import (
+from nomaflow_project.jobs.definitions import (
     AlertPolicy,
     Backoff,
     IsolationChoice,

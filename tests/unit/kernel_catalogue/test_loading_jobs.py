@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from job_texts import GOOD, load, load_one, the_problem
 
-from nomaflow_kernel.catalogue import Problem
-from nomaflow_kernel.domain.jobs import Backoff, IsolationChoice, Misfire, Overlap, RetentionPolicy
+from nomaflow_project.jobs.definitions import Backoff, IsolationChoice, Misfire, Overlap, RetentionPolicy
+from nomaflow_project.reading.problems import Problem
 
 EVERY_KEY = """
 [[jobs]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from job_texts import GOOD, load, load_one, the_problem
 
-from nomaflow_kernel.catalogue import StepType
+from nomaflow_project.jobs.step_types import StepType
 
 HTTP = StepType(
     name="http",

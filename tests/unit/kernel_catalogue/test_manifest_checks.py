@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from nomaflow_kernel.catalogue import LoadedJob, kind_of, load_manifest, refuse_params
-from nomaflow_kernel.catalogue.files import encode_file
+from nomaflow_project.jobs.callables import kind_of, refuse_params
+from nomaflow_project.jobs.load import LoadedJob, load_manifest
+from nomaflow_project.reading.files import encode_file
 
 
 def _parameter(name: str, *, required: bool = True, annotation: str = "", **more: Any) -> dict[str, Any]:

@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from nomaflow_kernel.catalogue import cron_batch, cron_fires, schedule_table
-from nomaflow_kernel.domain.cron import CronError
-from nomaflow_kernel.domain.jobs import JobDefinition, PresetDefinition
+from nomaflow_project.check.planning import cron_batch, cron_fires, schedule_table
+from nomaflow_project.cron import CronError
+from nomaflow_project.jobs.definitions import JobDefinition, PresetDefinition
 
 START = datetime(2026, 10, 24, 12, tzinfo=UTC)
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from nomaflow_kernel.catalogue import check_project, parse_toml_file, read_project
+from nomaflow_project.check.project import check_project
+from nomaflow_project.reading.files import parse_toml_file, read_project
 
 JOB = '[[jobs]]\nid = "%s"\n[[jobs.steps]]\ncallable = "m:f"\n'
 

@@ -9,7 +9,7 @@ from cron_oracle import Oracle
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nomaflow_kernel.domain.cron import CronError, CronExpression, zone
+from nomaflow_project.cron import CronError, CronExpression, zone
 
 _ZONES = [
     "Europe/Paris",

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 from croniter import croniter
 
-from nomaflow_kernel.domain.cron import CronError, CronExpression, zone
+from nomaflow_project.cron import CronError, CronExpression, zone
 
 
 @pytest.mark.parametrize(

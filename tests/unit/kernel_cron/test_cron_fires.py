@@ -8,7 +8,7 @@ from itertools import islice
 
 import pytest
 
-from nomaflow_kernel.domain.cron import CronError, CronExpression, zone
+from nomaflow_project.cron import CronError, CronExpression, zone
 
 
 def _fires(text: str, name: str, start: str, count: int) -> list[str]:

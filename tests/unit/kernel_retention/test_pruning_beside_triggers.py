@@ -13,8 +13,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "kernel_runs"))
 
 from rig import Rig, job, step
 
-from nomaflow_kernel.domain.jobs import RetentionPolicy
 from nomaflow_kernel.retention import RetentionSweeper
+from nomaflow_project.jobs.definitions import RetentionPolicy
 
 OLD = 10_000
 SLOW_SECONDS = 3.0

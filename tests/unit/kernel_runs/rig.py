@@ -23,7 +23,6 @@ from nomaflow_kernel.domain.hosting import (
     ReportedStarted,
     Verdict,
 )
-from nomaflow_kernel.domain.jobs import JobDefinition, StepDefinition
 from nomaflow_kernel.domain.reasons import Reason
 from nomaflow_kernel.domain.records import EventRecord, TriggerKind
 from nomaflow_kernel.domain.states import AttemptState, RunState
@@ -31,6 +30,7 @@ from nomaflow_kernel.feed import EventFeed
 from nomaflow_kernel.ports import RunDetail, Store, StoreInfo
 from nomaflow_kernel.runs import Engine, EngineSettings, KnownJob, TriggerCommand, TriggerOutcome
 from nomaflow_kernel.store import open_store
+from nomaflow_project.jobs.definitions import JobDefinition, StepDefinition
 
 START_US = 1_790_000_000_000_000
 

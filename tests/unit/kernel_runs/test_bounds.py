@@ -10,12 +10,12 @@ import pytest
 from rig import Rig, failed, job, step
 
 from nomaflow_kernel.domain.hosting import HeldAttempt
-from nomaflow_kernel.domain.jobs import Overlap, PresetDefinition, RetryPolicy
 from nomaflow_kernel.domain.records import TriggerKind
 from nomaflow_kernel.domain.states import AttemptState, RunState
 from nomaflow_kernel.ports import ApplyResult, PauseRecord
 from nomaflow_kernel.runs import FireCommand, TriggerCommand
 from nomaflow_kernel.store.errors import StoreFull, StoreUnavailable
+from nomaflow_project.jobs.definitions import Overlap, PresetDefinition, RetryPolicy
 
 
 async def test_max_parallel_of_a_host_bounds_all_its_instances(rig: Rig) -> None:

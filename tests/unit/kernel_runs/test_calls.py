@@ -6,9 +6,9 @@ import pytest
 from rig import Rig, canceled, failed, finished, job, step
 
 from nomaflow_kernel.domain.hosting import CancelOrder
-from nomaflow_kernel.domain.jobs import Overlap, PresetDefinition, RetryPolicy, StepDefinition
 from nomaflow_kernel.domain.states import AttemptState, RunState
 from nomaflow_kernel.ports import RunDetail
+from nomaflow_project.jobs.definitions import Overlap, PresetDefinition, RetryPolicy, StepDefinition
 
 
 def call(target: str, **fields: object) -> StepDefinition:

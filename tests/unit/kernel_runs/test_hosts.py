@@ -14,8 +14,8 @@ from nomaflow_kernel.domain.hosting import (
     ReportedLog,
     VerdictAction,
 )
-from nomaflow_kernel.domain.jobs import RetryPolicy
 from nomaflow_kernel.domain.states import AttemptState, RunState
+from nomaflow_project.jobs.definitions import RetryPolicy
 
 
 def held(key: str, state: AttemptState = AttemptState.RUNNING, last_seq: int = 1) -> HeldAttempt:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 
-from nomaflow_kernel.domain.jobs import JobDefinition, StepDefinition
 from nomaflow_kernel.domain.records import RunRequest
 from nomaflow_kernel.runs.plan import plan_run
+from nomaflow_project.jobs.definitions import JobDefinition, StepDefinition
 
 
 def test_values_that_are_no_utf8_reach_the_host() -> None:

@@ -7,12 +7,12 @@ from rig import START_US, Rig, canceled, failed, finished, job, step
 
 from nomaflow_kernel.domain.errors import BadRequest, RunNotTerminal, UnknownRun
 from nomaflow_kernel.domain.hosting import CancelOrder, DispatchOrder
-from nomaflow_kernel.domain.jobs import Overlap
 from nomaflow_kernel.domain.records import TriggerKind
 from nomaflow_kernel.domain.states import AttemptState, RunState
 from nomaflow_kernel.ports import PauseRecord
 from nomaflow_kernel.runs import FireCommand, ReplayCommand, TriggerCommand
 from nomaflow_kernel.store.errors import StoreBusy
+from nomaflow_project.jobs.definitions import Overlap
 
 
 def call(target: str, name: str = "call") -> object:

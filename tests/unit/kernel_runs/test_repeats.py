@@ -10,9 +10,9 @@ from rig import Rig, failed, finished, job, step
 
 from nomaflow_kernel.domain.errors import BadRequest, KernelError, QuotaExceeded, RequestIdReused
 from nomaflow_kernel.domain.hosting import CancelOrder
-from nomaflow_kernel.domain.jobs import Overlap
 from nomaflow_kernel.domain.states import AttemptState, RunState
 from nomaflow_kernel.runs import ReplayCommand
+from nomaflow_project.jobs.definitions import Overlap
 
 
 async def test_a_repeated_request_cancels_nothing(rig: Rig) -> None:

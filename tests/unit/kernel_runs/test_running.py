@@ -11,9 +11,9 @@ from rig import Rig, canceled, failed, finished, job, started, step
 
 from nomaflow_kernel.domain.errors import BadRequest, JobUnavailable, RequestIdReused, UnknownJob
 from nomaflow_kernel.domain.hosting import TimeoutKind
-from nomaflow_kernel.domain.jobs import Backoff, IsolationChoice, PresetDefinition, RetryPolicy
 from nomaflow_kernel.domain.states import AttemptState, RunState
 from nomaflow_kernel.ports import ApplyResult
+from nomaflow_project.jobs.definitions import Backoff, IsolationChoice, PresetDefinition, RetryPolicy
 
 
 async def test_one_step_run_goes_all_the_way(rig: Rig) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from nomaflow_kernel.domain.jobs import Misfire
 from nomaflow_kernel.domain.reasons import Reason
 from nomaflow_kernel.domain.records import Fold
 from nomaflow_kernel.scheduler.misfires import sort_out
+from nomaflow_project.jobs.definitions import Misfire
 
 MINUTE = 60_000_000
 NOW = 1_000 * MINUTE

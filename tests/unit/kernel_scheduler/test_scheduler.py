@@ -10,9 +10,9 @@ from scheduler_rig import Bench
 
 from nomaflow_kernel.domain.clock import from_us
 from nomaflow_kernel.domain.hosting import DispatchOrder, HeartbeatInfo
-from nomaflow_kernel.domain.jobs import Overlap, PresetDefinition
 from nomaflow_kernel.domain.states import RunState
 from nomaflow_kernel.ports import PauseRecord, RunFilter
+from nomaflow_project.jobs.definitions import Overlap, PresetDefinition
 
 
 async def test_fires_when_due_and_once(bench: Bench) -> None:

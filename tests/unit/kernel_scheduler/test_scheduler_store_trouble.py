@@ -6,10 +6,10 @@ import pytest
 from rig import job
 from scheduler_rig import Bench
 
-from nomaflow_kernel.domain.jobs import Overlap
 from nomaflow_kernel.domain.states import RunState
 from nomaflow_kernel.ports import PauseRecord
 from nomaflow_kernel.store.errors import StoreBusy, StoreUnavailable
+from nomaflow_project.jobs.definitions import Overlap
 
 
 def fail_once(bench: Bench, monkeypatch: pytest.MonkeyPatch, name: str) -> None:

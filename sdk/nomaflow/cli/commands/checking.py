@@ -20,7 +20,7 @@ from nomaflow.cli.project import require_project
 from nomaflow.cli.values import parse_instant
 
 if TYPE_CHECKING:
-    from nomaflow_kernel.catalogue import CheckReport
+    from nomaflow_project.check.project import CheckReport
 
 __all__ = ["register"]
 
@@ -61,7 +61,8 @@ def _report(project: Path, *, importing: bool) -> CheckReport:
 
     :raises CliError: where the plugins cannot be imported although the files are in order
     """
-    from nomaflow_kernel.catalogue import Problem, Severity, check_project
+    from nomaflow_project.check.project import check_project
+    from nomaflow_project.reading.problems import Problem, Severity
 
     if not importing:
         return check_project(project)
@@ -86,7 +87,7 @@ def _report(project: Path, *, importing: bool) -> CheckReport:
 def _with_pitfalls(report: CheckReport, project: Path) -> CheckReport:
     """Return the report with warnings about the code of the callables that its jobs name."""
     from nomaflow.lint import lint_project
-    from nomaflow_kernel.catalogue import Problem, Severity
+    from nomaflow_project.reading.problems import Problem, Severity
 
     named = [step.callable for job in report.jobs if job.definition for step in job.definition.steps if step.callable]
     pitfalls = (
@@ -139,7 +140,8 @@ def schedule(
     """Show the coming fires of the project's jobs, collisions marked."""
     require_extra("kernel")
     project = require_project(directory or invocation.project)
-    from nomaflow_kernel.catalogue import check_project, schedule_table
+    from nomaflow_project.check.planning import schedule_table
+    from nomaflow_project.check.project import check_project
 
     report = check_project(project)
     begin = parse_instant(start, option="--from") if start else datetime.now(UTC)

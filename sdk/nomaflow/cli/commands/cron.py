@@ -40,8 +40,8 @@ def cron(
         return
     if not expression:
         raise CliError("no cron expression", fix="give one, as in: nomaflow cron '*/5 * * * *', or --batch")
-    from nomaflow_kernel.catalogue import cron_fires
-    from nomaflow_kernel.domain.cron import CronError
+    from nomaflow_project.check.planning import cron_fires
+    from nomaflow_project.cron import CronError
 
     try:
         fires = cron_fires(expression, tz, _start(start), count)
@@ -54,7 +54,7 @@ def cron(
 
 
 def _batch() -> None:
-    from nomaflow_kernel.catalogue import cron_batch
+    from nomaflow_project.check.planning import cron_batch
 
     for answer in cron_batch(sys.stdin, now=lambda: datetime.now(UTC)):
         print(answer, flush=True)

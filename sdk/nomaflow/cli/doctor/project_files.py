@@ -28,7 +28,7 @@ def examine_project(project: Path) -> Iterator[Finding]:
 
 
 def _jobs(project: Path) -> Finding:
-    from nomaflow_kernel.catalogue import check_project
+    from nomaflow_project.check.project import check_project
 
     if not (project / "jobs.toml").exists() and not (project / "plugins").exists():
         return fine("project.files", "neither jobs.toml nor plugins: a kernel's place, and no team's")
@@ -87,7 +87,7 @@ def _private(path: Path, why: str, mode: int) -> Finding | None:
 
 def _credentials(project: Path) -> Iterator[Finding]:
     """Yield a finding where connectors.toml has credentials in it and others may read it: a host refuses that."""
-    from nomaflow_kernel.catalogue import parse_toml_file
+    from nomaflow_project.reading.files import parse_toml_file
 
     path = project / "connectors.toml"
     try:

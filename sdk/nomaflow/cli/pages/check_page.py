@@ -13,7 +13,8 @@ from nomaflow.cli.wording import count
 from nomaflow.client.values import ProblemView
 
 if TYPE_CHECKING:
-    from nomaflow_kernel.catalogue import CheckReport, Problem
+    from nomaflow_project.check.project import CheckReport
+    from nomaflow_project.reading.problems import Problem
 
 __all__ = ["check_page"]
 

@@ -12,7 +12,7 @@ from nomaflow.cli.pages.cells import table
 from nomaflow.cli.wording import age
 
 if TYPE_CHECKING:
-    from nomaflow_kernel.catalogue import ScheduleTable
+    from nomaflow_project.check.planning import ScheduleTable
 
 __all__ = ["schedule_page"]
 

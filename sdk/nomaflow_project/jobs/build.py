@@ -5,12 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nomaflow_kernel.catalogue.job_file import AlertsEntry, JobEntry, PresetEntry, RetryEntry, StepEntry
-from nomaflow_kernel.catalogue.problems import Place, Problem, did_you_mean
-from nomaflow_kernel.catalogue.references import last_part, reference_error
-from nomaflow_kernel.catalogue.step_types import StepType
-from nomaflow_kernel.catalogue.validation import validate
-from nomaflow_kernel.domain.jobs import (
+from nomaflow_project.jobs.definitions import (
     CALL_JOB_STEP,
     PYTHON_STEP,
     AlertPolicy,
@@ -19,6 +14,11 @@ from nomaflow_kernel.domain.jobs import (
     RetryPolicy,
     StepDefinition,
 )
+from nomaflow_project.jobs.step_types import StepType
+from nomaflow_project.models.job_file import AlertsEntry, JobEntry, PresetEntry, RetryEntry, StepEntry
+from nomaflow_project.reading.problems import Place, Problem, did_you_mean
+from nomaflow_project.reading.references import last_part, reference_error
+from nomaflow_project.reading.validation import validate
 
 __all__ = ["build_job"]
 

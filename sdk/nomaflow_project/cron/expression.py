@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import lru_cache
 
-from nomaflow_kernel.domain.cron.calendar import first_match
-from nomaflow_kernel.domain.cron.errors import CronError
-from nomaflow_kernel.domain.cron.grammar import CronFields, parse_fields
+from nomaflow_project.cron.calendar import first_match
+from nomaflow_project.cron.errors import CronError
+from nomaflow_project.cron.grammar import CronFields, parse_fields
 
 __all__ = ["CronExpression"]
 

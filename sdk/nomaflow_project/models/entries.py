@@ -12,7 +12,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from nomaflow_kernel.domain.cron import CronError, CronExpression, zone
+from nomaflow_project.cron import CronError, CronExpression, zone
 
 __all__ = ["Entry", "checked_cron", "checked_zone", "key", "seconds"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from nomaflow_kernel.catalogue.problems import Place, Problem, did_you_mean
-from nomaflow_kernel.domain.jobs import JobDefinition, PresetDefinition, StepDefinition
+from nomaflow_project.jobs.definitions import JobDefinition, PresetDefinition, StepDefinition
+from nomaflow_project.reading.problems import Place, Problem, did_you_mean
 
 __all__ = ["check_callables", "kind_of", "refuse_params", "signature"]
 

@@ -6,15 +6,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
-from nomaflow_kernel.catalogue.build import build_job
-from nomaflow_kernel.catalogue.callables import check_callables
-from nomaflow_kernel.catalogue.calls import check_calls
-from nomaflow_kernel.catalogue.files import JobFile
-from nomaflow_kernel.catalogue.job_file import JobsFile, MetaEntry
-from nomaflow_kernel.catalogue.problems import Place, Problem, did_you_mean, shown
-from nomaflow_kernel.catalogue.step_types import StepType
-from nomaflow_kernel.catalogue.validation import validate
-from nomaflow_kernel.domain.jobs import JobDefinition, RetentionPolicy
+from nomaflow_project.jobs.build import build_job
+from nomaflow_project.jobs.callables import check_callables
+from nomaflow_project.jobs.calls import check_calls
+from nomaflow_project.jobs.definitions import JobDefinition, RetentionPolicy
+from nomaflow_project.jobs.step_types import StepType
+from nomaflow_project.models.job_file import JobsFile, MetaEntry
+from nomaflow_project.reading.files import JobFile
+from nomaflow_project.reading.problems import Place, Problem, did_you_mean, shown
+from nomaflow_project.reading.validation import validate
 
 __all__ = ["CatalogueLoad", "LoadedJob", "load_job_files", "load_manifest", "with_told_problems"]
 

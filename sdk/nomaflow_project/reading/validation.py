@@ -8,7 +8,7 @@ from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from nomaflow_kernel.catalogue.problems import Place, Problem, did_you_mean, shown
+from nomaflow_project.reading.problems import Place, Problem, did_you_mean, shown
 
 __all__ = ["UNSET_VARIABLE", "unresolved_references", "validate"]
 

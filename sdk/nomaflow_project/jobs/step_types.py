@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from nomaflow_kernel.catalogue.problems import Place, Problem, did_you_mean, shown
+from nomaflow_project.reading.problems import Place, Problem, did_you_mean, shown
 
 __all__ = ["StepType"]
 

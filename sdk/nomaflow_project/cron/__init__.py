@@ -6,8 +6,8 @@ docs/configuration.md. Nothing here keeps state: an expression is a value, share
 
 from __future__ import annotations
 
-from nomaflow_kernel.domain.cron.errors import CronError
-from nomaflow_kernel.domain.cron.expression import CronExpression
-from nomaflow_kernel.domain.cron.zones import zone
+from nomaflow_project.cron.errors import CronError
+from nomaflow_project.cron.expression import CronExpression
+from nomaflow_project.cron.zones import zone
 
 __all__ = ["CronError", "CronExpression", "zone"]

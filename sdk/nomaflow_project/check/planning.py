@@ -9,8 +9,8 @@ from datetime import UTC, datetime, timedelta
 from itertools import groupby, islice, takewhile
 from typing import Any
 
-from nomaflow_kernel.domain.cron import CronError, CronExpression, zone
-from nomaflow_kernel.domain.jobs import JobDefinition, Schedule
+from nomaflow_project.cron import CronError, CronExpression, zone
+from nomaflow_project.jobs.definitions import JobDefinition, Schedule
 
 __all__ = ["FrequentSchedule", "PlannedFire", "ScheduleTable", "cron_batch", "cron_fires", "schedule_table"]
 

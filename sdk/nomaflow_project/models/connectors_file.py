@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from nomaflow_kernel.catalogue.entries import Entry, key, seconds
+from nomaflow_project.models.entries import Entry, key, seconds
 
 __all__ = ["ApiConnectorEntry", "AuthEntry", "ConnectorsFile", "EndpointEntry", "PoolEntry", "SqlConnectorEntry"]
 

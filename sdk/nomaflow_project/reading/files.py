@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from nomaflow_api.v1.values import ValueCodecError, encode_tree
-from nomaflow_kernel.catalogue.environment import resolve_environment
-from nomaflow_kernel.catalogue.problems import Place, Problem
+from nomaflow_project.reading.environment import resolve_environment
+from nomaflow_project.reading.problems import Place, Problem
 
 __all__ = ["MAX_FILE_BYTES", "FileError", "JobFile", "ProjectFiles", "encode_file", "parse_toml_file", "read_project"]
 

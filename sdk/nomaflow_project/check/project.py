@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nomaflow_kernel.catalogue.connectors_check import check_connectors
-from nomaflow_kernel.catalogue.files import JobFile, read_project
-from nomaflow_kernel.catalogue.load import LoadedJob, load_job_files, with_told_problems
-from nomaflow_kernel.catalogue.problems import Place, Problem
-from nomaflow_kernel.catalogue.settings_file import SettingsFile
-from nomaflow_kernel.catalogue.step_types import StepType
-from nomaflow_kernel.catalogue.validation import validate
+from nomaflow_project.check.connectors_check import check_connectors
+from nomaflow_project.jobs.load import LoadedJob, load_job_files, with_told_problems
+from nomaflow_project.jobs.step_types import StepType
+from nomaflow_project.models.settings_file import SettingsFile
+from nomaflow_project.reading.files import JobFile, read_project
+from nomaflow_project.reading.problems import Place, Problem
+from nomaflow_project.reading.validation import validate
 
 __all__ = ["CheckReport", "check_project"]
 

@@ -7,10 +7,10 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from nomaflow_kernel.catalogue.connectors_file import ApiConnectorEntry, ConnectorsFile, PoolEntry, SqlConnectorEntry
-from nomaflow_kernel.catalogue.files import JobFile
-from nomaflow_kernel.catalogue.problems import Place, Problem, did_you_mean, shown
-from nomaflow_kernel.catalogue.validation import UNSET_VARIABLE, validate
+from nomaflow_project.models.connectors_file import ApiConnectorEntry, ConnectorsFile, PoolEntry, SqlConnectorEntry
+from nomaflow_project.reading.files import JobFile
+from nomaflow_project.reading.problems import Place, Problem, did_you_mean, shown
+from nomaflow_project.reading.validation import UNSET_VARIABLE, validate
 
 __all__ = ["check_connectors"]
 

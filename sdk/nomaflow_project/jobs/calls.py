@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 
-from nomaflow_kernel.catalogue.problems import Place, Problem, did_you_mean
-from nomaflow_kernel.domain.jobs import JobDefinition
+from nomaflow_project.jobs.definitions import JobDefinition
+from nomaflow_project.reading.problems import Place, Problem, did_you_mean
 
 __all__ = ["check_calls"]
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import enum
 import hashlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Self
 
-from nomaflow_kernel.domain.definition_json import Definition, canonical_json, known_fields
+from nomaflow_project.jobs.definition_json import Definition, canonical_json, known_fields
 
 __all__ = [
     "CALL_JOB_STEP",
@@ -30,10 +31,17 @@ __all__ = [
     "RetryPolicy",
     "Schedule",
     "StepDefinition",
+    "is_job_id",
 ]
 
 PYTHON_STEP = "python"
 CALL_JOB_STEP = "call_job"
+_JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
+
+
+def is_job_id(text: str) -> bool:
+    """Return True where ``text`` has the form of a job id."""
+    return _JOB_ID.fullmatch(text) is not None
 
 
 class Overlap(enum.StrEnum):

@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator
 from pydantic_core import PydanticCustomError
 
-from nomaflow_kernel.catalogue.entries import Entry, key, seconds
-from nomaflow_kernel.catalogue.job_file import LogLevel, RetentionEntry
+from nomaflow_project.models.entries import Entry, key, seconds
+from nomaflow_project.models.job_file import LogLevel, RetentionEntry
 
 __all__ = ["HostSection", "KernelSection", "PathSection", "SettingsFile"]
 

@@ -6,7 +6,7 @@ import calendar
 from bisect import bisect_left, bisect_right
 from datetime import MAXYEAR, date, datetime
 
-from nomaflow_kernel.domain.cron.grammar import LAST, CronFields
+from nomaflow_project.cron.grammar import LAST, CronFields
 
 __all__ = ["first_match"]
 

@@ -7,9 +7,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
-from nomaflow_kernel.catalogue.entries import Entry, checked_cron, checked_zone, key, seconds
-from nomaflow_kernel.domain.ids import is_job_id
-from nomaflow_kernel.domain.jobs import Backoff, IsolationChoice, Misfire, Overlap
+from nomaflow_project.jobs.definitions import Backoff, IsolationChoice, Misfire, Overlap, is_job_id
+from nomaflow_project.models.entries import Entry, checked_cron, checked_zone, key, seconds
 
 __all__ = [
     "AlertsEntry",

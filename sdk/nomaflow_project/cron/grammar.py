@@ -13,7 +13,7 @@ from functools import lru_cache
 
 from croniter import croniter
 
-from nomaflow_kernel.domain.cron.errors import CronError
+from nomaflow_project.cron.errors import CronError
 
 __all__ = ["LAST", "CronFields", "parse_fields"]
 

@@ -6,7 +6,7 @@ import difflib
 from functools import lru_cache
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
-from nomaflow_kernel.domain.cron.errors import CronError
+from nomaflow_project.cron.errors import CronError
 
 __all__ = ["zone"]
 

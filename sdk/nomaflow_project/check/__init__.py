@@ -1,0 +1,3 @@
+"""Checking a project without a kernel, and planning its fires."""
+
+from __future__ import annotations
