@@ -55,6 +55,7 @@ PROBLEM_CODES = {
     "duplicate_step_name": "Two steps of a job have one name.",
     "empty": "A list needs an entry.",
     "id_of_another_host": "The job's id belongs to another host.",
+    "emptied_file": "A file that had jobs is empty: nobody says that they shall go.",
     "missing_file": "A file that is named, or needed, is not there.",
     "missing_key": "A required key is missing.",
     "missing_op_kwarg": "A callable needs a parameter that nothing gives; a warning where no schedule runs into it.",

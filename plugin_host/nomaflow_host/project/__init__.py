@@ -6,11 +6,9 @@ from nomaflow_host.project.instance import INCARNATION_VARIABLE, Instance, Insta
 from nomaflow_host.project.jobs import JobFiles, read_job_files
 from nomaflow_host.project.mark import new_mark, put_mark
 from nomaflow_host.project.project import Project, make_state_dir
-from nomaflow_host.project.reading import FileProblem, read_toml
 
 __all__ = [
     "INCARNATION_VARIABLE",
-    "FileProblem",
     "Instance",
     "InstanceLock",
     "JobFiles",
@@ -20,5 +18,4 @@ __all__ = [
     "new_mark",
     "put_mark",
     "read_job_files",
-    "read_toml",
 ]

@@ -1,15 +1,16 @@
-"""Finds and reads a project's job files."""
+"""The job files of a project, with the variables of this host in them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from nomaflow_api.v1.values import ValueCodecError, child_path, encode_tree
+from nomaflow_api.v1.values import child_path
 from nomaflow_host.injection.environment import EnvironmentMissing, resolve_text
-from nomaflow_host.project.reading import FileProblem, read_toml, shown_path
+from nomaflow_project.reading import files as project_files
+from nomaflow_project.reading.files import JobFile
 
 __all__ = ["JobFiles", "read_job_files"]
 
@@ -38,31 +39,18 @@ def read_job_files(*, root: Path, main: Path, required: bool, environ: Mapping[s
 
     :param required: True where the main file must be there, since a setting names it
     """
-    others = sorted(root.glob("plugins/*/jobs.toml"))
-    paths = [main, *others] if required or main.exists() or not others else others
-    files: list[Mapping[str, Any]] = []
+    files: list[JobFile] = []
     problems: list[Mapping[str, Any]] = []
-    for path in paths:
-        name = shown_path(path, root)
-        tree = _read(path)
-        if isinstance(tree, FileProblem):
-            files.append({"path": name, "tree": None, "error": tree.to_json()})
-        else:
-            resolver = _Resolver(file=name, environ=environ)
-            files.append({"path": name, "tree": resolver.resolve(tree), "error": None})
+    for file in project_files.read_job_files(root, main, required=required):
+        if file.tree is not None:
+            resolver = _Resolver(file=file.path, environ=environ)
+            file = replace(file, tree=resolver.resolve(file.tree))
             problems += resolver.problems
-    named = {name for each in files if each["tree"] is not None for name in _callables(each["tree"])}
-    return JobFiles(files=tuple(files), problems=tuple(problems), callables=tuple(sorted(named)))
-
-
-def _read(path: Path) -> Any:
-    tree = read_toml(path)
-    if isinstance(tree, FileProblem):
-        return tree
-    try:
-        return encode_tree(tree)
-    except ValueCodecError as error:
-        return FileProblem(code="bad_toml", message=str(error), fix="correct the value")
+        files.append(file)
+    named = {name for file in files if file.tree is not None for name in _callables(file.tree)}
+    return JobFiles(
+        files=tuple(file.to_manifest() for file in files), problems=tuple(problems), callables=tuple(sorted(named))
+    )
 
 
 class _Resolver:

@@ -15,8 +15,8 @@ from nomaflow_host.errors import ProjectError, StateUnwritable
 from nomaflow_host.generation import ProjectSpec, settings_tree
 from nomaflow_host.injection.environment import EnvironmentMissing
 from nomaflow_host.project.jobs import JobFiles, read_job_files
-from nomaflow_host.project.reading import FileProblem, read_toml, shown_path
 from nomaflow_host.settings import HOST_NAME, HostSettings, SettingsInvalid
+from nomaflow_project.reading.toml_file import FileError, read_toml, shown_path
 
 __all__ = ["Project", "make_state_dir"]
 
@@ -122,7 +122,7 @@ def _settings_file(path: Path) -> tuple[dict[str, Any], list[Mapping[str, Any]]]
     if not path.exists():
         return {}, []
     tree = read_toml(path)
-    if isinstance(tree, FileProblem):
+    if isinstance(tree, FileError):
         raise ProjectError(tree.message, file=str(path), line=tree.line or None, fix=tree.fix)
     unknown = [key for key in tree if key not in _TABLES]
     problems = [

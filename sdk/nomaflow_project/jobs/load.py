@@ -10,6 +10,7 @@ from nomaflow_project.jobs.build import build_job
 from nomaflow_project.jobs.callables import check_callables
 from nomaflow_project.jobs.calls import check_calls
 from nomaflow_project.jobs.definitions import JobDefinition, RetentionPolicy
+from nomaflow_project.jobs.last_good import hold_unimportable, jobs_of_illegible_files, keep_invalid
 from nomaflow_project.jobs.step_types import StepType
 from nomaflow_project.models.job_file import JobsFile, MetaEntry
 from nomaflow_project.reading.files import JobFile
@@ -27,6 +28,8 @@ class LoadedJob:
     :param definition: None where the table cannot be read as a job
     :param problems: errors first
     :param enabled: whether its author left its schedule on
+    :param kept: whether `definition` is the last good one, which goes on in spite of the problems
+    :param held: why a kept job cannot run all the same; empty where it can
     """
 
     job_id: str
@@ -36,11 +39,13 @@ class LoadedJob:
     enabled: bool = True
     file: str = ""
     path: str = ""
+    kept: bool = False
+    held: str = ""
 
     @property
     def valid(self) -> bool:
-        """Whether it can run."""
-        return self.definition is not None and not any(problem.is_error for problem in self.problems)
+        """Whether it has a definition to go by: one without an error, or the last good one."""
+        return self.definition is not None and (self.kept or not any(problem.is_error for problem in self.problems))
 
     def with_problem(self, problem: Problem) -> Self:
         """Return the job with one problem more."""
@@ -55,6 +60,8 @@ class LoadedJob:
             "enabled": self.enabled,
             "file": self.file,
             "path": self.path,
+            "kept": self.kept,
+            "held": self.held,
             "problems": [problem.to_json() for problem in self.problems],
         }
 
@@ -76,12 +83,19 @@ class CatalogueLoad:
         return (*self.problems, *(problem for job in self.jobs for problem in job.problems))
 
 
-def load_manifest(manifest: Mapping[str, Any]) -> CatalogueLoad:
-    """Return the jobs that a host's manifest brings, checked against its callables."""
+def load_manifest(manifest: Mapping[str, Any], *, before: CatalogueLoad | None = None) -> CatalogueLoad:
+    """Return the jobs that a host's manifest brings, checked against its callables.
+
+    :param before: what was loaded last: a job that was valid in it goes on unless its owner legibly took it out
+    """
     files = [JobFile.from_manifest(each) for each in manifest.get("job_files") or ()]
     types = [StepType.from_manifest(each) for each in manifest.get("step_types") or ()]
-    load = load_job_files(files, host=str(manifest.get("host", "")), manifest=manifest, step_types=types)
-    return with_told_problems(load, manifest)
+    host = str(manifest.get("host", ""))
+    load = load_job_files(files, host=host, manifest=manifest, step_types=types, before=before)
+    load = with_told_problems(load, manifest)
+    if before is None:
+        return load
+    return replace(load, jobs=tuple(hold_unimportable(keep_invalid(load.jobs, before), manifest)))
 
 
 def with_told_problems(load: CatalogueLoad, manifest: Mapping[str, Any]) -> CatalogueLoad:
@@ -111,12 +125,14 @@ def load_job_files(
     host: str,
     manifest: Mapping[str, Any] | None = None,
     step_types: Iterable[StepType] = (),
+    before: CatalogueLoad | None = None,
 ) -> CatalogueLoad:
     """Return the jobs of some files, each with its problems.
 
     :param host: the name of the host that brings them
     :param manifest: what the host offers, to check callables against; None checks everything else
     :param step_types: what plugins contribute besides ``python`` and ``call_job``
+    :param before: as `load_manifest` has it
     """
     types = {each.name: each for each in step_types}
     jobs: list[LoadedJob] = []
@@ -139,7 +155,13 @@ def load_job_files(
             jobs.append(_load_job(table, place / "jobs" / index, host=host, step_types=types))
     jobs = [_check_host(job) for job in jobs]
     jobs = _check_duplicates(jobs)
+    if before is not None:
+        kept = list(jobs_of_illegible_files(before, files, jobs, problems))
+        retention = retention or (before.retention if kept else None)
+        jobs = keep_invalid([*jobs, *kept], before)
     jobs = _check_together(jobs, manifest)
+    if before is not None:
+        jobs = keep_invalid(jobs, before)
     return CatalogueLoad(jobs=tuple(jobs), problems=_errors_first(problems), retention=retention)
 
 

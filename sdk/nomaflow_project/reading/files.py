@@ -1,69 +1,54 @@
-"""Reading the files of a project. The only module of the catalogue that touches the disk."""
+"""The files of a project, found and read."""
 
 from __future__ import annotations
 
-import errno
 import os
-import re
-import stat
-import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
 from nomaflow_api.v1.values import ValueCodecError, encode_tree
 from nomaflow_project.reading.environment import resolve_environment
 from nomaflow_project.reading.problems import Place, Problem
+from nomaflow_project.reading.toml_file import FileError, read_toml, shown_path
 
-__all__ = ["MAX_FILE_BYTES", "FileError", "JobFile", "ProjectFiles", "encode_file", "parse_toml_file", "read_project"]
+__all__ = ["JobFile", "ProjectFiles", "encode_file", "parse_toml_file", "read_job_files", "read_project"]
 
-MAX_FILE_BYTES = 1024 * 1024
-"""The largest file that is read."""
-
-_POSITION = re.compile(r" \(at line (\d+), column (\d+)\)$")
-_AT_END = " (at end of document)"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class FileError:
-    """Why a file could not be read. Lines and columns count from 1; 0 where there is none.
-
-    :param code: ``missing_file``, ``unreadable_file`` or ``bad_toml``
-    """
-
-    message: str
-    line: int = 0
-    column: int = 0
-    code: str = "bad_toml"
-    fix: str = ""
+_PLUGINS = "plugins"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JobFile:
-    """A TOML file as read: its tree in the encoding of ``nomaflow_api.v1.values``, or the error."""
+    """A TOML file as read: its tree in the encoding of ``nomaflow_api.v1.values``, or the error.
+
+    :param absent: True for a file or folder that need not be there and is not; then it has neither tree nor error
+    :param main: True for the file that the others are read beside
+    """
 
     path: str
     tree: Mapping[str, Any] | None = None
     error: FileError | None = None
+    absent: bool = False
+    main: bool = False
 
     @classmethod
     def from_manifest(cls, data: Mapping[str, Any]) -> Self:
         """Return one of the ``job_files`` of a manifest."""
-        error = data.get("error")
-        if error is None:
-            return cls(path=str(data.get("path", "")), tree=data.get("tree") or {})
-        read = FileError(
-            message=str(error.get("message", "")),
-            line=int(error.get("line") or 0),
-            column=int(error.get("column") or 0),
-            code=str(error.get("code") or "bad_toml"),
-            fix=str(error.get("fix") or ""),
-        )
-        return cls(path=str(data.get("path", "")), error=read)
+        path, main = str(data.get("path", "")), bool(data.get("main"))
+        if data.get("error") is not None:
+            return cls(path=path, error=FileError.from_json(data["error"]), main=main)
+        if data.get("absent"):
+            return cls(path=path, absent=True, main=main)
+        return cls(path=path, tree=data.get("tree") or {}, main=main)
+
+    def to_manifest(self) -> dict[str, Any]:
+        """Return the file as a manifest has it."""
+        error = None if self.error is None else self.error.to_json()
+        return {"path": self.path, "tree": self.tree, "error": error, "absent": self.absent, "main": self.main}
 
     def problem(self) -> Problem | None:
-        """Return the error as a problem, None where the file was read."""
+        """Return the error as a problem, None where the file was read or need not be there."""
         if self.error is None:
             return None
         where = f"line {self.error.line}, column {self.error.column}: " if self.error.line else ""
@@ -90,32 +75,63 @@ def parse_toml_file(path: Path, *, name: str = "", environ: Mapping[str, str] | 
     :param environ: variables to resolve references with; None leaves them
     """
     shown = name or str(path)
+    read = read_toml(path)
+    if isinstance(read, FileError):
+        return JobFile(path=shown, error=read)
     try:
-        body = _read(path)
+        tree = encode_file(read)
+    except ValueCodecError as error:
+        return JobFile(path=shown, error=FileError(message=str(error), fix="correct the value"))
+    except RecursionError:
+        return JobFile(path=shown, error=FileError(message="it is nested too deeply", fix="nest at most 64 levels"))
+    return JobFile(path=shown, tree=tree if environ is None else resolve_environment(tree, environ))
+
+
+def read_job_files(
+    root: Path, main: Path, *, required: bool, environ: Mapping[str, str] | None = None
+) -> tuple[JobFile, ...]:
+    """Return the main job file, then that of each folder of ``plugins/``, in order of name.
+
+    What cannot be listed or read is there with its error. A main file that may be missing, and a ``plugins/`` that is
+    not there, come as absent: whoever knows what they held decides what that means.
+
+    :param required: True where the main file must be there, since a setting names it
+    :param environ: variables to resolve references with; None leaves them
+    """
+    others = [
+        found if isinstance(found, JobFile) else parse_toml_file(found, name=shown_path(found, root), environ=environ)
+        for found in _in_plugins(root)
+    ]
+    first = replace(parse_toml_file(main, name=shown_path(main, root), environ=environ), main=True)
+    may_be_missing = not required and any(not file.absent for file in others)
+    if may_be_missing and first.error is not None and first.error.code == "missing_file":
+        first = JobFile(path=first.path, absent=True, main=True)
+    return (first, *others)
+
+
+def _in_plugins(root: Path) -> Iterator[Path | JobFile]:
+    """Yield the path of each job file below ``plugins/``, or the folder as absent or with its error."""
+    try:
+        folders = sorted(entry.path for entry in os.scandir(root / _PLUGINS) if not entry.is_file())
     except FileNotFoundError:
-        return _failed(shown, "missing_file", "there is no such file")
+        yield JobFile(path=_PLUGINS, absent=True)
+        return
     except OSError as error:
         reason = (error.strerror or type(error).__name__).lower()
-        return _failed(shown, "unreadable_file", f"cannot be read: {reason}", fix="make it a readable file")
-    if len(body) > MAX_FILE_BYTES:
-        return _failed(
-            shown,
-            "unreadable_file",
-            f"is larger than {MAX_FILE_BYTES} bytes",
-            fix="split it: the jobs.toml of each folder of plugins/ is read too",
-        )
-    return _parsed(shown, body, environ)
-
-
-def _read(path: Path) -> bytes:
-    """Return the first bytes of a file, one more than may be.
-
-    :raises OSError: where it cannot be read, or is a pipe, say: that would wait for whoever writes into it
-    """
-    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as stream:
-        if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
-            raise OSError(errno.EINVAL, "not a regular file")
-        return stream.read(MAX_FILE_BYTES + 1)
+        failed = FileError(code="unreadable_file", message=f"it cannot be listed: {reason}", fix="make it a folder")
+        yield JobFile(path=_PLUGINS, error=failed)
+        return
+    for folder in folders:
+        path = Path(folder, "jobs.toml")
+        try:
+            path.lstat()
+        except FileNotFoundError:
+            if Path(folder).is_symlink() and not Path(folder).exists():
+                yield path  # a folder replaced by a link to nowhere: reading it says so
+            continue
+        except OSError:
+            pass  # it cannot be looked at: reading it says why
+        yield path
 
 
 def read_project(root: Path, *, environ: Mapping[str, str] | None = None) -> ProjectFiles:
@@ -126,22 +142,16 @@ def read_project(root: Path, *, environ: Mapping[str, str] | None = None) -> Pro
     variables = os.environ if environ is None else environ
     settings_path = root / "nomaflow.toml"
     settings = None
-    if settings_path.exists():
+    if settings_path.exists() or settings_path.is_symlink():
         settings = parse_toml_file(settings_path, name="nomaflow.toml", environ=variables)
     jobs_name = _configured(settings, "jobs")
-    job_files = [
-        parse_toml_file(path, name=_relative(path, root), environ=variables)
-        for path in sorted(root.glob("plugins/*/jobs.toml"))
-    ]
-    main_path = root / (jobs_name or "jobs.toml")
-    if jobs_name or main_path.exists() or not job_files:
-        job_files.insert(0, parse_toml_file(main_path, name=_relative(main_path, root), environ=variables))
+    job_files = read_job_files(root, root / (jobs_name or "jobs.toml"), required=bool(jobs_name), environ=variables)
     connectors_name = _configured(settings, "connectors")
     connectors_path = root / (connectors_name or "connectors.toml")
     connectors = None
     if connectors_name or connectors_path.exists():
-        connectors = parse_toml_file(connectors_path, name=_relative(connectors_path, root), environ=variables)
-    return ProjectFiles(root=root, settings=settings, job_files=tuple(job_files), connectors=connectors)
+        connectors = parse_toml_file(connectors_path, name=shown_path(connectors_path, root), environ=variables)
+    return ProjectFiles(root=root, settings=settings, job_files=job_files, connectors=connectors)
 
 
 def encode_file(tree: Mapping[str, Any]) -> dict[str, Any]:
@@ -168,42 +178,7 @@ def _encode_job(job: Any) -> Any:
         return {**named, "$error": {"path": error.path, "message": error.problem}}
 
 
-def _parsed(shown: str, body: bytes, environ: Mapping[str, str] | None) -> JobFile:
-    try:
-        tree = encode_file(tomllib.loads(body.decode("utf-8")))
-    except UnicodeDecodeError as error:
-        line = body.count(b"\n", 0, error.start) + 1
-        return _failed(shown, "bad_toml", "is not UTF-8 text", line=line, column=1)
-    except tomllib.TOMLDecodeError as error:
-        message, position = str(error), _POSITION.search(str(error))
-        if position is not None:
-            line, column = int(position[1]), int(position[2])
-            return _failed(shown, "bad_toml", _lowered(message[: position.start()]), line=line, column=column)
-        line = body.count(b"\n") + 1
-        return _failed(
-            shown, "bad_toml", _lowered(message.removesuffix(_AT_END)) + " at the end of the file", line=line
-        )
-    except (ValueCodecError, RecursionError) as error:
-        problem = "is nested too deeply" if isinstance(error, RecursionError) else str(error)
-        return _failed(shown, "bad_toml", problem)
-    except ValueError as error:  # an integer of more digits than Python reads, or a date that does not exist
-        return _failed(shown, "bad_toml", _lowered(str(error)))
-    return JobFile(path=shown, tree=tree if environ is None else resolve_environment(tree, environ))
-
-
-def _failed(path: str, code: str, message: str, *, line: int = 0, column: int = 0, fix: str = "") -> JobFile:
-    return JobFile(path=path, error=FileError(message=message, line=line, column=column, code=code, fix=fix))
-
-
 def _configured(settings: JobFile | None, section: str) -> str:
     table = settings.tree.get(section) if settings is not None and settings.tree is not None else None
     value = table.get("config_path") if isinstance(table, Mapping) else None
     return value if isinstance(value, str) else ""
-
-
-def _relative(path: Path, root: Path) -> str:
-    return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
-
-
-def _lowered(message: str) -> str:
-    return message[:1].lower() + message[1:]

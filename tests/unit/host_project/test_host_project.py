@@ -10,7 +10,7 @@ import pytest
 
 from nomaflow_host.errors import ProjectError
 from nomaflow_host.project import Project, make_state_dir
-from nomaflow_host.project.reading import FileProblem, read_toml
+from nomaflow_project.reading.toml_file import FileError, read_toml
 
 JOBS = """
 [[jobs]]
@@ -117,10 +117,12 @@ def test_hostile_job_files_are_entries_too(project: Path, body: bytes, message: 
 def test_a_missing_job_file_is_said(project: Path) -> None:
     """With no job file anywhere, or one that a setting names, the missing one is named."""
     (project / "jobs.toml").unlink()
-    (entry,) = open_project(project).jobs.files
-    assert entry["error"]["code"] == "missing_file"
+    assert open_project(project).jobs.files[0]["error"]["code"] == "missing_file"
     (project / "plugins" / "myapp" / "jobs.toml").write_text("")
-    assert [each["path"] for each in open_project(project).jobs.files] == ["plugins/myapp/jobs.toml"]
+    main, other = open_project(project).jobs.files
+    assert main["absent"]
+    assert main["error"] is None
+    assert other["path"] == "plugins/myapp/jobs.toml"
     (project / "nomaflow.toml").write_text('[jobs]\nconfig_path = "other.toml"\n')
     assert open_project(project).jobs.files[0]["path"] == "other.toml"
 
@@ -221,5 +223,5 @@ def test_a_pipe_in_the_place_of_a_file_is_no_file(tmp_path: Path) -> None:
     """Nobody may ever write into it: reading it ends at once, and says what it is."""
     os.mkfifo(tmp_path / "jobs.toml")
     found = read_toml(tmp_path / "jobs.toml")
-    assert isinstance(found, FileProblem)
+    assert isinstance(found, FileError)
     assert found.message == "it cannot be read: not a regular file"

@@ -1,0 +1,124 @@
+"""The last good definitions: only a legible decision of its owner takes a job off the schedule.
+
+A file that cannot be read, an emptied one, a key that is misspelt or a callable that no longer imports is no decision.
+The job goes on with the definition that was valid last; `docs/decisions/2026-11-26-edits.md` has the rules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from nomaflow_project.jobs.definitions import JobDefinition
+from nomaflow_project.reading.files import JobFile
+from nomaflow_project.reading.problems import Place, Problem
+
+if TYPE_CHECKING:
+    from nomaflow_project.jobs.load import CatalogueLoad, LoadedJob
+
+__all__ = ["hold_unimportable", "jobs_of_illegible_files", "keep_invalid"]
+
+_NONE_MEANT = "restore it; where it shall bring no job any more, write `jobs = []` into it"
+
+
+def jobs_of_illegible_files(
+    before: CatalogueLoad, files: Sequence[JobFile], jobs: Sequence[LoadedJob], problems: Sequence[Problem]
+) -> Iterator[LoadedJob]:
+    """Yield the jobs that are missing only since the file that had them is not legible, as they were.
+
+    :param files: the files as they are now
+    :param jobs: the jobs found in them
+    :param problems: what is wrong with the files themselves
+    """
+    present = {job.job_id for job in jobs}
+    illegible = _Illegible(files, jobs, problems)
+    for job in before.jobs:
+        if job.job_id in present:
+            continue
+        problem = illegible.why(job.file)
+        if problem is not None:
+            told = replace(problem, job_id=job.job_id)
+            yield replace(job, problems=(told,), kept=job.valid, held="")
+
+
+def keep_invalid(jobs: Sequence[LoadedJob], before: CatalogueLoad) -> list[LoadedJob]:
+    """Return the jobs; one that was valid and no longer is goes on with its last good definition.
+
+    A job that its author has switched off is left as it is.
+    """
+    good = {job.job_id: job.definition for job in before.jobs if job.valid}
+    return [
+        job
+        if job.valid or not job.enabled or good.get(job.job_id) is None
+        else replace(job, definition=good[job.job_id], kept=True)
+        for job in jobs
+    ]
+
+
+def hold_unimportable(jobs: Sequence[LoadedJob], manifest: Mapping[str, Any]) -> list[LoadedJob]:
+    """Return the jobs; a kept one of which a callable cannot be imported says in `held` why it cannot run."""
+    return [
+        replace(job, held=_why_held(job.definition, manifest))
+        if job.kept and job.definition is not None and job.definition.host == job.host
+        else job
+        for job in jobs
+    ]
+
+
+def _why_held(definition: JobDefinition, manifest: Mapping[str, Any]) -> str:
+    """Return why a step cannot even be imported; empty where each can be."""
+    callables, modules = manifest.get("callables") or {}, manifest.get("modules") or {}
+    for step in definition.steps:
+        if not step.enabled or step.calls_job:
+            continue
+        module = modules.get(step.callable.partition(":")[0])
+        error = (callables.get(step.callable) or {}).get("error")
+        if module is not None and module.get("error"):
+            return f"the module of {step.callable!r} cannot be imported: {module['error']}"
+        if module is None and error:
+            return f"{step.callable!r} cannot be imported: {error}"
+    return ""
+
+
+class _Illegible:
+    """Tells which files of a load cannot be taken at their word where a job is missing from them."""
+
+    def __init__(self, files: Sequence[JobFile], jobs: Sequence[LoadedJob], problems: Sequence[Problem]) -> None:
+        self._files = {file.path: file for file in files}
+        self._main = next((file for file in files if file.main), None)
+        self._all_gone = not any(file.tree is not None for file in files)
+        self._wrong: dict[str, Problem] = {}
+        unnamed = [problem for job in jobs for problem in job.problems if _names_no_job(job, problem)]
+        for problem in (*problems, *unnamed):
+            if problem.is_error:
+                self._wrong.setdefault(problem.file, problem)
+
+    def why(self, path: str) -> Problem | None:
+        """Return why a job that is missing from a file was not removed from it; None where it was."""
+        file = self._files.get(path)
+        if file is None:
+            folder = next((at for at in self._files.values() if path.startswith(f"{at.path}/")), None)
+            if folder is not None:
+                return self._why_unread(folder)
+            return self._gone(path) if self._all_gone else self._why_of_former_main(path)
+        return self._why_unread(file) or self._wrong.get(path)
+
+    def _why_of_former_main(self, path: str) -> Problem | None:
+        """Return what is wrong with the main file, for a path that was the main file before."""
+        return None if self._main is None or path.startswith("plugins/") else self._why_unread(self._main)
+
+    def _why_unread(self, file: JobFile) -> Problem | None:
+        if file.absent or (file.error is not None and file.error.code == "missing_file"):
+            return self._gone(file.path)
+        if file.tree is not None and not file.tree:
+            return Place(file.path).error("emptied_file", "the file is empty, and it had jobs", fix=_NONE_MEANT)
+        return file.problem()
+
+    def _gone(self, path: str) -> Problem:
+        return Place(path).error("missing_file", "there is no such file or folder, and it had jobs", fix=_NONE_MEANT)
+
+
+def _names_no_job(job: LoadedJob, problem: Problem) -> bool:
+    """Return whether a problem hides which job a table is about: it has no legible id, or that of another job."""
+    return problem.is_error and (problem.code == "duplicate_job_id" or job.job_id == f"{job.file}:{job.path}")

@@ -1,0 +1,188 @@
+"""Only a legible decision of its owner takes a job off the schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nomaflow_project.jobs.load import CatalogueLoad, LoadedJob, load_manifest
+from nomaflow_project.reading.files import read_job_files
+
+JOB = '[[jobs]]\nid = "{id}"\nschedule = "0 2 * * *"\nsteps = [{{ type = "python", callable = "app:work" }}]\n'
+A, B, C = (JOB.format(id=name) for name in "abc")
+WORKING: Mapping[str, Any] = {
+    "callables": {"app:work": {"kind": "sync", "parameters": [], "accepts_any_keyword": True, "error": None}},
+    "modules": {"app": {"error": None}},
+}
+BROKEN: Mapping[str, Any] = {
+    "callables": {"app:work": {"kind": "sync", "parameters": [], "accepts_any_keyword": False, "error": "it fails"}},
+    "modules": {"app": {"error": "SyntaxError: '(' was never closed"}},
+}
+RENAMED: Mapping[str, Any] = {
+    "callables": {"app:work": {"kind": "sync", "parameters": [], "accepts_any_keyword": False, "error": "no 'work'"}},
+    "modules": {"app": {"error": None}},
+}
+
+
+class Project:
+    """A project's job files, loaded again and again as a host's manifest brings them."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.main = root / "jobs.toml"
+        self.other = root / "plugins" / "x" / "jobs.toml"
+        self.other.parent.mkdir(parents=True)
+        self.main.write_text(A + B)
+        self.other.write_text(C)
+        self.load: CatalogueLoad | None = None
+        self.again()
+
+    def again(self, offers: Mapping[str, Any] = WORKING) -> dict[str, LoadedJob]:
+        """Read the files anew and return the jobs by id."""
+        files = read_job_files(self.root, self.main, required=False, environ={})
+        manifest = {"host": "h", "job_files": [file.to_manifest() for file in files], **offers}
+        self.load = load_manifest(manifest, before=self.load)
+        return {job.job_id: job for job in self.load.jobs}
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    """Return a project with the jobs a and b in jobs.toml, and c in plugins/x/jobs.toml."""
+    return Project(tmp_path)
+
+
+def _goes_on(job: LoadedJob) -> bool:
+    return job.valid and job.kept and not job.held and job.definition is not None and bool(job.problems)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        A + '[[jobs]]\nid = "b\n',
+        "",
+        "# to be written\n",
+        A + B.replace("[[jobs]]", "[[jbos]]"),
+        A + B.replace("id =", "idd ="),
+        A + B.replace('"b"', '"a"'),
+        A + B.replace('"b"', '"not an id"'),
+        A + B.replace("schedule", "shedule"),
+        A + B.replace("0 2 * * *", "0 25 * * *"),
+        A + B.replace("[[jobs]]", '[[jobs]]\ntimout_seconds = 5'),
+        A + B.replace('"app:work"', '"app.work"'),
+        A + B.replace("app:work", "${UNSET_VARIABLE}:work"),
+        "[jobs]\n" + "x = 1\n",
+        "a = " + "[" * 100_000,
+    ],
+)  # fmt: skip
+def test_an_illegible_edit_leaves_the_job_on_its_schedule(project: Project, text: str) -> None:
+    """Whatever is misspelt, half-written or emptied, the last good definition goes on, with the problem beside it."""
+    project.main.write_text(text)
+    for _ in range(2):  # the second load finds only what the first has kept
+        jobs = project.again()
+        assert _goes_on(jobs["b"])
+        assert jobs["c"].valid
+        assert not jobs["c"].kept
+
+
+def test_what_cannot_be_read_leaves_its_jobs_on_the_schedule(project: Project) -> None:
+    """A missing main file, a dangling link, a folder in the file's place, and text that is not UTF-8 decide nothing."""
+    project.main.unlink()
+    assert _goes_on(project.again()["a"])
+    project.main.symlink_to("nowhere.toml")
+    assert _goes_on(project.again()["a"])
+    project.main.unlink()
+    project.main.mkdir()
+    assert _goes_on(project.again()["a"])
+    project.main.rmdir()
+    project.main.write_bytes(b"\xff\xfe")
+    assert _goes_on(project.again()["b"])
+    project.main.write_text(A + B)
+    jobs = project.again()
+    assert [jobs[name].kept for name in "abc"] == [False, False, False]
+
+
+def test_plugins_that_cannot_be_listed_decide_nothing(project: Project) -> None:
+    """Without its folder, and behind a link to nowhere, the file of a plugin has removed no job."""
+    moved = project.root / "moved"
+    (project.root / "plugins").rename(moved)
+    assert _goes_on(project.again()["c"])
+    (project.root / "plugins").symlink_to("nowhere")
+    assert _goes_on(project.again()["c"])
+    (project.root / "plugins").unlink()
+    (project.root / "plugins").mkdir()
+    (project.root / "plugins" / "x").symlink_to("nowhere")
+    assert _goes_on(project.again()["c"])
+
+
+def test_all_job_files_gone_at_once_decide_nothing(project: Project) -> None:
+    """No file left at all is an accident of the disk, also where plugins/ can be listed."""
+    project.main.unlink()
+    project.other.unlink()
+    jobs = project.again()
+    assert all(_goes_on(jobs[name]) for name in "abc")
+
+
+def test_a_legible_removal_removes(project: Project) -> None:
+    """A job absent from a readable file is gone, and so are those of a plugin's file that is gone; a rename is both."""
+    project.main.write_text(A)
+    assert sorted(project.again()) == ["a", "c"]
+    project.main.write_text(A.replace('"a"', '"d"'))
+    assert sorted(project.again()) == ["c", "d"]
+    project.other.unlink()
+    assert sorted(project.again()) == ["d"]
+    project.main.write_text("jobs = []\n")
+    assert project.again() == {}
+
+
+def test_a_job_that_moved_to_another_file_is_that_job(project: Project) -> None:
+    """A move between files is no removal, also where the old file is empty now."""
+    project.other.write_text(B + C)
+    project.main.write_text(A)
+    assert [job.kept for job in project.again().values()] == [False] * 3
+
+
+def test_enabled_false_is_a_legible_decision(project: Project) -> None:
+    """A job that is switched off stays off, whatever else is wrong with it."""
+    project.main.write_text(A + B.replace("[[jobs]]", "[[jobs]]\nenabled = false\ntimout_seconds = 5"))
+    job = project.again()["b"]
+    assert not job.kept
+    assert not job.valid
+
+
+def test_a_callable_that_no_longer_imports_holds_its_job(project: Project) -> None:
+    """The job stays on its schedule and says why it cannot run; once the module imports again it is as before."""
+    job = project.again(BROKEN)["a"]
+    assert job.valid
+    assert job.kept
+    assert "'(' was never closed" in job.held
+    again = project.again()["a"]
+    assert not again.kept
+    assert not again.held
+
+
+def test_a_callable_that_is_gone_from_its_module_fails_by_name(project: Project) -> None:
+    """The last good definition fires: the attempt is what says that the function is gone."""
+    assert _goes_on(project.again(RENAMED)["a"])
+
+
+def test_what_was_never_valid_is_disabled(tmp_path: Path) -> None:
+    """Without a last good definition a malformed job is disabled, and the others go on."""
+    project = Project(tmp_path)
+    project.load = None
+    project.main.write_text(A + B.replace("schedule", "shedule"))
+    jobs = project.again()
+    assert not jobs["b"].valid
+    assert not jobs["b"].kept
+    assert jobs["a"].valid
+
+
+def test_the_legible_job_wins_beside_an_illegible_one(project: Project) -> None:
+    """Definitions are merged per job: what can be read is taken, the rest stays as it was."""
+    project.main.write_text(A.replace("0 2", "30 4") + B.replace("schedule", "shedule"))
+    jobs = project.again()
+    assert jobs["a"].definition is not None
+    assert jobs["a"].definition.schedule == "30 4 * * *"
+    assert _goes_on(jobs["b"])
