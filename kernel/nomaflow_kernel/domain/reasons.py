@@ -95,7 +95,7 @@ REASONS: Mapping[str, ReasonInfo] = {
         "Name a function whose parameters can be given by keyword.",
     ),
     "key_unknown": ReasonInfo(
-        "An op_kwargs key that the callable does not take.",
+        "An op_kwargs key that the callable does not take, or one edit away from a parameter that nothing gives.",
         "Correct the key, or give the callable **_.",
     ),
     "argument_missing": ReasonInfo(
