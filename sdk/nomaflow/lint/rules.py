@@ -73,6 +73,12 @@ _RULES = (
         symptom="every step in the same worker stands still, and a cancel does too",
         fix="await the async variant, or wrap the call in await asyncio.to_thread(...)",
     ),
+    Rule(
+        code="NF109",
+        mistake="a coroutine is not awaited",
+        symptom="the query, request or function never runs, and the step fails when it returns",
+        fix="await it, in an async def; in a plain def use pools.sync_engine or asyncio.run(...)",
+    ),
 )
 
 RULES: Mapping[str, Rule] = MappingProxyType({rule.code: rule for rule in _RULES})

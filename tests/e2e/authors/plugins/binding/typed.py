@@ -6,6 +6,7 @@ import asyncio
 import datetime as dt
 import decimal
 import enum
+import gc
 import pathlib
 import uuid
 from typing import TYPE_CHECKING, Literal
@@ -81,6 +82,15 @@ async def forgets_beside_others(*, number: int):
         write("nowhere")
     await asyncio.sleep(0.02)
     return {"number": number}
+
+
+async def hides_it_in_a_cycle(**_):
+    cycle = [write("nowhere")]
+    cycle.append(cycle)
+
+
+async def collects_garbage(**_):
+    return gc.collect()
 
 
 def returns_it(*, path):
