@@ -145,6 +145,7 @@ class AttemptRun:
                 "at_us": time.time_ns() // 1000,
                 "location": prepared.location,
                 "cpu_seconds": usage.cpu_seconds,
+                "askable": prepared.askable,
             }
         )
         self._context.run(services.generation.observe_started, prepared.info)

@@ -40,7 +40,7 @@ _RULES = (
     Rule(
         code="NF103",
         mistake="a loop that never asks whether it is to stop",
-        symptom="a cancel waits for the grace period and then ends the code wherever it is",
+        symptom="a cancel ends the code wherever it is, after the grace period where it is given ctx",
         fix="ask ctx.is_cancelled() in the loop and raise StepCancelled, or await in it",
     ),
     Rule(
