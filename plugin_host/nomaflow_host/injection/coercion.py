@@ -4,6 +4,7 @@
 |---|---|
 | int, float, bool, str | read by the rules of `scalars` |
 | a union of these and others | left alone where it fits a member, else read as a scalar, else as one of the others |
+| a model, a dataclass, a TypedDict, ``Annotated``, and a union with one of them | validated by pydantic |
 | anything else that pydantic knows | validated by pydantic, in lax mode |
 | not at all, or with what nobody knows | handed over as it is |
 """
@@ -17,7 +18,7 @@ from typing import Any
 
 from nomaflow_host.injection.annotations import UNKNOWN, unwrapped
 from nomaflow_host.injection.scalars import SCALARS, Misfit
-from nomaflow_host.injection.validation import Validator, validator_for
+from nomaflow_host.injection.validation import Validator, mentions_validated, validator_for, validator_of_asked
 
 __all__ = ["Coercion", "coercion_for"]
 
@@ -36,6 +37,8 @@ def coercion_for(annotation: Any) -> Coercion | None:
         return None
     if isinstance(annotation, type) and annotation in _NAMES:
         return SCALARS[annotation]
+    if mentions_validated(annotation):
+        return validator_of_asked(annotation)
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
         members = [unwrapped(member) for member in typing.get_args(annotation)]
         if any(_is_scalar(member) for member in members):

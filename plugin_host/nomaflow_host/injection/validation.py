@@ -20,7 +20,10 @@ from nomaflow_host.injection.scalars import Misfit
 if typing.TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Validator", "mentions_validated", "validator_for"]
+if typing.TYPE_CHECKING:
+    pass
+
+__all__ = ["Validator", "mentions_validated", "validator_for", "validator_of_asked"]
 
 _MAX_DEPTH = 8
 _MAX_SHOWN = 3
@@ -48,7 +51,7 @@ class Validator:
     """
 
     def __init__(self, adapter: Any, failure: type[Exception]) -> None:
-        self._validate = adapter.validate_python
+        self._validate = adapter.validator.validate_python  # a third of the time that the adapter's own takes
         self._failure = failure
 
     def __call__(self, value: Any) -> Any:
@@ -72,25 +75,34 @@ class Validator:
         return True
 
 
-def validator_for(annotation: Any) -> Validator | Callable[[Any], Any] | None:
-    """Return what validates values of the annotation; None where pydantic knows nothing of it, so that values pass.
-
-    A model, a dataclass, a TypedDict and ``Annotated`` ask for validation: where pydantic cannot give it, values are
-    refused with why.
-    """
-    asked = mentions_validated(annotation)
-    if not asked and _is_read_once(annotation):
+def validator_for(annotation: Any) -> Validator | None:
+    """Return what validates values of the annotation; None where pydantic knows nothing of it, so that values pass."""
+    if _is_read_once(annotation):
         return None
     try:
-        import pydantic  # costs 100 ms and 20 MiB, so only where a callable asks for it
-    except ModuleNotFoundError:
-        return _refusing(annotation, "it is not installed: pip install 'nomaflow[host]'") if asked else None
+        return _validator(lambda pydantic: pydantic.TypeAdapter(annotation))
+    except Exception:  # noqa: BLE001 - the author's types raise what they like, and pydantic may not be installed
+        return None
+
+
+def validator_of_asked(annotation: Any) -> Callable[[Any], Any]:
+    """Return what validates values of an annotation that asks for it, as `mentions_validated` says.
+
+    Where pydantic cannot do it, the result raises `Misfit` with why.
+    """
     try:
-        adapter = _adapter(pydantic, portable(annotation)) if asked else pydantic.TypeAdapter(annotation)
-        adapter.rebuild(raise_errors=True)
+        return _validator(lambda pydantic: _adapter(pydantic, portable(annotation)))
+    except ModuleNotFoundError:
+        return _refusing(annotation, "it is not installed: pip install 'nomaflow[host]'")
     except Exception as error:  # noqa: BLE001 - the author's types raise what they like
-        why = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
-        return _refusing(annotation, why) if asked else None
+        return _refusing(annotation, f"{type(error).__name__}: {str(error).strip().splitlines()[0]}")
+
+
+def _validator(make: Callable[[Any], Any]) -> Validator:
+    import pydantic  # costs 100 ms and 20 MiB, so only where a callable asks for it
+
+    adapter = make(pydantic)
+    adapter.rebuild(raise_errors=True)  # where names are not defined, making it raises nothing
     return Validator(adapter, pydantic.ValidationError)
 
 
