@@ -23,7 +23,7 @@ from nomaflow_kernel.ports import HostManifest, Store
 from nomaflow_kernel.runs.api import KnownJob
 from nomaflow_kernel.store.errors import StoreError
 from nomaflow_project.cron import CronError, CronExpression, zone
-from nomaflow_project.jobs.callables import kind_of, refuse_params
+from nomaflow_project.jobs.callables import check_keys, kind_of, refuse_params
 from nomaflow_project.jobs.definitions import JobDefinition, is_job_id
 from nomaflow_project.jobs.load import CatalogueLoad, load_job_files, load_manifest
 from nomaflow_project.reading.files import JobFile, parse_toml_file
@@ -231,6 +231,13 @@ class CatalogueService:
         known = self._hosts.get(host)
         bound = known.manifest.get("max_parallel") if known is not None else None
         return bound if isinstance(bound, int) and not isinstance(bound, bool) and bound > 0 else None
+
+    def check_keys(
+        self, job: KnownJob, callable: str, keys: Collection[str], given: Collection[str]
+    ) -> tuple[str | None, list[str]]:
+        """Return why keys of op_kwargs are refused, None where they are not, and a warning for each that is ignored."""
+        known = self._hosts.get(job.host)
+        return (None, []) if known is None else check_keys(callable, known.manifest, keys, given)
 
     def refuse_params(self, job: KnownJob, params: Collection[str], enabled_steps: Collection[str]) -> str | None:
         """Return why run params cannot be taken; None where all can be, or where nothing is known of the callables."""

@@ -79,13 +79,13 @@ BOUND: dict[str, tuple[str, dict[str, Any] | None, dict[str, Any]]] = {
     ),
     "untouched": (
         "binding.values:untouched",
-        {"colour": "red", "literal": "b", "anything": "5", "plain": "5", "items": ["1"]},
+        {"anything": "5", "plain": "5"},
         {
-            "colour": ["str", "red"],
-            "literal": ["str", "b"],
+            "colour": ["NoneType", "None"],
+            "literal": ["str", "a"],
             "anything": ["str", "5"],
             "plain": ["str", "5"],
-            "items": ["list", "['1']"],
+            "items": ["tuple", "()"],
         },
     ),
     "4,000 digits": ("binding.values:exactly", {"n": BIG}, {"digits": 4000, "n": BIG, "text": ""}),

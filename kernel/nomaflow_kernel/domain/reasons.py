@@ -73,6 +73,10 @@ REASONS: Mapping[str, ReasonInfo] = {
         "The return value is not one of None, int, dict and StepResult, or holds a value JSON cannot keep.",
         "The error names the path of the value; return plain numbers, strings, lists and dicts.",
     ),
+    "never_awaited": ReasonInfo(
+        "The callable made a coroutine and let it go without awaiting it: what it was to do has not happened.",
+        "Await it; a plain def cannot, so make it an async def, or use pools.sync_engine.",
+    ),
     "result_too_large": ReasonInfo(
         "The extras are over max_extras_bytes.",
         "Store the data yourself and return a row count and a key.",
@@ -95,7 +99,7 @@ REASONS: Mapping[str, ReasonInfo] = {
         "Name a function whose parameters can be given by keyword.",
     ),
     "key_unknown": ReasonInfo(
-        "An op_kwargs key that the callable does not take.",
+        "An op_kwargs key that the callable does not take, or one edit away from a parameter that nothing gives.",
         "Correct the key, or give the callable **_.",
     ),
     "argument_missing": ReasonInfo(

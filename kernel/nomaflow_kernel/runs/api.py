@@ -198,5 +198,13 @@ class JobSource(Protocol):
     def max_parallel(self, host: str) -> int | None:
         """Return how many steps a host runs at once, over all its instances; None for no bound of that kind."""
 
+    def check_keys(
+        self, job: KnownJob, callable: str, keys: Collection[str], given: Collection[str]
+    ) -> tuple[str | None, list[str]]:
+        """Return why keys of op_kwargs are refused, None where they are not, and a warning for each that is ignored.
+
+        :param given: the keys that all layers give
+        """
+
     def refuse_params(self, job: KnownJob, params: Collection[str], enabled_steps: Collection[str]) -> str | None:
         """Return why a run param cannot be taken: no enabled step's callable takes it. None where all can be."""

@@ -47,6 +47,11 @@ class PlannedStep:
     reuse: Mapping[str, Any] | None = None
 
     @property
+    def given_keys(self) -> frozenset[str]:
+        """The keys that any layer gives."""
+        return frozenset(json.loads(self.kwargs_json))
+
+    @property
     def calls_job(self) -> bool:
         """Whether the kernel runs the step itself."""
         return self.type == CALL_JOB_STEP

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from nomaflow_kernel.domain.errors import BadRequest, KernelError, RunNotTerminal
@@ -126,6 +127,8 @@ def admit(
         refusal = _refuse_params(state, job, plan, request)
         if refusal is not None:
             return BadRequest(refusal, field="params_json")
-        return triggering.admit(state, batch, command, job, definition, plan)
+        ignored = triggering.check_keys(state, job, plan, command)
+        outcome = triggering.admit(state, batch, command, job, definition, plan)
+        return replace(outcome, warnings=(*outcome.warnings, *ignored)) if ignored else outcome
     except KernelError as error:
         return error

@@ -28,6 +28,7 @@ from nomaflow_project.jobs.definitions import JobDefinition, Overlap
 
 __all__ = [
     "admit",
+    "check_keys",
     "is_remembered",
     "must_look_up",
     "record_unrun",
@@ -45,7 +46,7 @@ def trigger(state: EngineState, batch: Batch, command: TriggerCommand) -> Trigge
 
     :raises UnknownJob: where the catalogue has no such job
     :raises JobUnavailable: where it is malformed, or its host no longer brings it
-    :raises BadRequest: where a name or a param of the request does not fit the job
+    :raises BadRequest: where a name, a param or a key of the request does not fit the job
     :raises RequestIdReused: where the request id was used for another request
     """
     known = repeated(state, command)
@@ -53,7 +54,9 @@ def trigger(state: EngineState, batch: Batch, command: TriggerCommand) -> Trigge
         return known
     job, definition = _find_job(state, command.job_id)
     plan = _check_request(state, job, definition, command)
-    return admit(state, batch, command, job, definition, plan)
+    ignored = check_keys(state, job, plan, command)
+    outcome = admit(state, batch, command, job, definition, plan)
+    return replace(outcome, warnings=(*outcome.warnings, *ignored)) if ignored else outcome
 
 
 def repeated(state: EngineState, command: TriggerCommand) -> TriggerOutcome | None:
@@ -101,6 +104,23 @@ def _check_request(state: EngineState, job: KnownJob, definition: JobDefinition,
         if refusal is not None:
             raise BadRequest(refusal, field="params_json")
     return plan
+
+
+def check_keys(state: EngineState, job: KnownJob, plan: RunPlan, command: TriggerCommand) -> list[str]:
+    """Return a warning for each key of op_kwargs that its callable ignores; nothing for a fire, which nobody watches.
+
+    :raises BadRequest: for a misspelt key
+    """
+    warnings: list[str] = []
+    if command.kind is TriggerKind.CRON:
+        return warnings
+    for step in plan.steps:
+        if step.enabled and step.strict_keys and not step.calls_job and step.reuse is None:
+            refusal, ignored = state.jobs.check_keys(job, step.callable, step.strict_keys, step.given_keys)
+            if refusal is not None:
+                raise BadRequest(f"step {step.name!r}: {refusal}", field="step_values")
+            warnings += [f"step {step.name!r}: {each}" for each in ignored]
+    return warnings
 
 
 def _unknown(noun: str, name: str, known: Collection[str], job_id: str) -> str:

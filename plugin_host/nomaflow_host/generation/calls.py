@@ -36,6 +36,7 @@ class PreparedCall:
     :param call: takes nothing
     :param location: ``file:line``, empty where that is not known
     :param info: the call as the hooks see it
+    :param askable: whether its code can learn that it is to stop: it is async, or was given ``ctx``
     """
 
     kind: Kind
@@ -43,6 +44,7 @@ class PreparedCall:
     reference: str
     location: str
     info: StepCall = field(repr=False)
+    askable: bool = True
 
 
 class CallMaker:
@@ -91,7 +93,14 @@ class CallMaker:
             call: Callable[[], Any] = functools.partial(plan.target, **arguments)
         else:
             call = functools.partial(_call_to_the_end, plan.target, arguments)
-        return PreparedCall(kind=plan.kind, call=call, reference=plan.reference, location=plan.location, info=info)
+        return PreparedCall(
+            kind=plan.kind,
+            call=call,
+            reference=plan.reference,
+            location=plan.location,
+            info=info,
+            askable=plan.kind == "async" or ("ctx" in arguments and "ctx" not in values),
+        )
 
     def normalise(self, value: Any, *, call: StepCall) -> NormalisedResult:
         """Return what is recorded of a returned value.

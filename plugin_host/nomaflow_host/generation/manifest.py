@@ -81,7 +81,7 @@ def _callable(plan: CallPlan | PreparationFailed, root: str) -> dict[str, Any]:
             "file": "",
             "line": 0,
             "parameters": [],
-            "accepts_any_keyword": False,
+            "catch_all": "",
             "error": stable(plan.message),
         }
     code = getattr(plan.function, "__code__", None)
@@ -91,7 +91,7 @@ def _callable(plan: CallPlan | PreparationFailed, root: str) -> dict[str, Any]:
         "file": _relative(code.co_filename, root) if code is not None else "",
         "line": code.co_firstlineno if code is not None else 0,
         "parameters": [_parameter(each) for each in plan.parameters],
-        "accepts_any_keyword": plan.accepts_any,
+        "catch_all": plan.catch_all,
         "error": None,
     }
 

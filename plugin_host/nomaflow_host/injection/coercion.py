@@ -1,4 +1,13 @@
-"""From a parameter's annotation to what makes a value fit it."""
+"""From a parameter's annotation to what makes a value fit it.
+
+| annotated | is |
+|---|---|
+| int, float, bool, str | read by the rules of `scalars` |
+| a union of these and others | left alone where it fits a member, else read as a scalar, else as one of the others |
+| a model, a dataclass, a TypedDict, ``Annotated``, and a union with one of them | validated by pydantic |
+| anything else that pydantic knows | validated by pydantic, in lax mode |
+| not at all, or with what nobody knows | handed over as it is |
+"""
 
 from __future__ import annotations
 
@@ -9,7 +18,7 @@ from typing import Any
 
 from nomaflow_host.injection.annotations import UNKNOWN, unwrapped
 from nomaflow_host.injection.scalars import SCALARS, Misfit
-from nomaflow_host.injection.validation import mentions_validated, validator_for
+from nomaflow_host.injection.validation import Validator, mentions_validated, validator_for, validator_of_asked
 
 __all__ = ["Coercion", "coercion_for"]
 
@@ -29,27 +38,28 @@ def coercion_for(annotation: Any) -> Coercion | None:
     if isinstance(annotation, type) and annotation in _NAMES:
         return SCALARS[annotation]
     if mentions_validated(annotation):
-        return validator_for(annotation)
+        return validator_of_asked(annotation)
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
-        return _union_coercion([unwrapped(member) for member in typing.get_args(annotation)])
-    return None
+        members = [unwrapped(member) for member in typing.get_args(annotation)]
+        if any(_is_scalar(member) for member in members):
+            return _union_coercion(members)
+    return validator_for(annotation)
 
 
-def _union_coercion(members: list[Any]) -> Coercion | None:
-    """Return the coercion of a union: what fits a member stays, else the scalars are tried in order."""
-    scalars = [member for member in members if isinstance(member, type) and member in _NAMES]
-    others = [member for member in members if member not in scalars and member is not _NONE]
-    if not scalars:
-        return None
+def _is_scalar(member: Any) -> bool:
+    return isinstance(member, type) and member in _NAMES
+
+
+def _union_coercion(members: list[Any]) -> Coercion:
+    """Return the coercion of a union with scalars in it: they are tried in order, numbers first for a number."""
+    scalars = [member for member in members if _is_scalar(member)]
+    others = [member for member in members if not _is_scalar(member) and member is not _NONE]
+    validate = validator_for(typing.Union[tuple(others)]) if others else None  # noqa: UP007 - members known at run time
     expected = "expected " + " or ".join(_name(member) for member in members)
     numbers_first = sorted(scalars, key=lambda member: member not in _NUMBERS)
 
     def fit(value: Any) -> Any:
-        if value is None:
-            if _NONE in members or others:
-                return None
-            raise Misfit(expected)
-        if type(value) in scalars or any(_is_instance(value, other) for other in others):
+        if (value is None and _NONE in members) or type(value) in scalars or _fits(value, others, validate):
             return value
         numeric = isinstance(value, (int, float)) and not isinstance(value, bool)
         for member in numbers_first if numeric else scalars:
@@ -57,11 +67,23 @@ def _union_coercion(members: list[Any]) -> Coercion | None:
                 return SCALARS[member](value)
             except Misfit:
                 continue
+        if validate is not None:
+            try:
+                return validate(value)
+            except Misfit as misfit:
+                raise Misfit(f"{expected} ({misfit})") from None
         if others:
             return value
         raise Misfit(expected)
 
     return fit
+
+
+def _fits(value: Any, others: list[Any], validate: Validator | None) -> bool:
+    """Return True where a value is already what a member that is no scalar takes."""
+    if validate is not None:
+        return validate.accepts_unchanged(value)
+    return bool(others) and (value is None or any(_is_instance(value, other) for other in others))
 
 
 def _is_instance(value: Any, member: Any) -> bool:

@@ -27,7 +27,7 @@ PREPARATION_REASONS: Mapping[str, tuple[str, str]] = {
         "Name a function whose parameters can be given by keyword.",
     ),
     "key_unknown": (
-        "An op_kwargs key that the callable does not take.",
+        "An op_kwargs key that the callable does not take, or one edit away from a parameter that nothing gives.",
         "Correct the key, or give the callable `**_`.",
     ),
     "argument_missing": (

@@ -13,6 +13,7 @@ from nomaflow_host.injection.errors import PreparationFailed
 from nomaflow_host.injection.kinds import Kind, innermost, kind_of_callable
 from nomaflow_host.injection.references import described, near, stable
 from nomaflow_host.injection.scalars import Misfit
+from nomaflow_project.reading.spelling import misspelt_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -51,7 +52,7 @@ class Parameter:
 class CallPlan:
     """How to call *target*.
 
-    :param accepts_any: it has ``**kwargs``
+    :param catch_all: the name of its ``**`` parameter, empty for none
     :param named: its parameters that can be given by name
     :param coercions: made when a value for the parameter first comes
     """
@@ -61,10 +62,15 @@ class CallPlan:
     function: Any
     kind: Kind
     parameters: tuple[Parameter, ...]
-    accepts_any: bool
+    catch_all: str
     named: Mapping[str, Parameter]
     required: tuple[str, ...]
     coercions: dict[str, Coercion | None]
+
+    @property
+    def accepts_any(self) -> bool:
+        """True where it takes keys that it does not name."""
+        return bool(self.catch_all)
 
     @property
     def location(self) -> str:
@@ -74,12 +80,12 @@ class CallPlan:
 
     @property
     def signature(self) -> str:
-        """The signature in short, for messages: ``(*, apps_id, max_age_days=…, **)``."""
+        """The signature in short, for messages: ``(*, apps_id, max_age_days=…, **_)``."""
         parts = [
             ("*" if each.kind == "var_positional" else "") + each.name + ("" if each.required else "=…")
             for each in self.parameters
         ]
-        return f"({', '.join([*parts, *(['**'] if self.accepts_any else [])])})"
+        return f"({', '.join([*parts, *(['**' + self.catch_all] if self.catch_all else [])])})"
 
     def takes(self, name: str) -> bool:
         """Return True where the key *name* can be handed over."""
@@ -115,10 +121,10 @@ class CallPlan:
         for key, value in values.items():
             if key in self.named:
                 arguments[key] = value if key in injections else self.fit(key, value, shown or values)
-            elif self.accepts_any:
+            elif key in strict and (problem := self._key_problem(key, values, injections)):
+                raise problem
+            elif self.catch_all:
                 arguments[key] = value
-            elif key in strict:
-                raise self._unknown_key(key)
         for name, value in injections.items():
             if name not in arguments and self.injectable(name):
                 arguments[name] = value
@@ -126,6 +132,36 @@ class CallPlan:
             if name not in arguments:
                 raise self._missing([each for each in self.required if each not in arguments], values)
         return arguments
+
+    def problems(
+        self,
+        values: Mapping[str, Any],
+        *,
+        strict: Collection[str],
+        injected: Collection[str],
+        unread: Collection[str] = (),
+    ) -> list[PreparationFailed]:
+        """Return all that `bind` would refuse, without a call and without any injection.
+
+        :param values: all layers merged
+        :param strict: the keys that came from op_kwargs
+        :param injected: names of injections
+        :param unread: keys whose values are not known yet, such as references to the environment: they count as given
+        """
+        found: list[PreparationFailed] = []
+        for key, value in values.items():
+            if key not in self.named:
+                if key in strict and (problem := self._key_problem(key, values, injected)):
+                    found.append(problem)
+            elif key not in injected and key not in unread:
+                try:
+                    self.fit(key, value)
+                except PreparationFailed as problem:
+                    found.append(problem)
+        missing = [
+            name for name in self.required if name not in values and not (name in injected and self.injectable(name))
+        ]
+        return [*found, self._missing(missing, values)] if missing else found
 
     def read_coercion(self, name: str) -> Coercion | None:
         """Return what makes a value fit the parameter *name*, reading its annotation; None where values pass."""
@@ -159,10 +195,24 @@ class CallPlan:
             )
             raise PreparationFailed("value_invalid", problem) from None
 
-    def _unknown_key(self, key: str) -> PreparationFailed:
+    def _key_problem(self, key: str, given: Collection[str], injected: Collection[str]) -> PreparationFailed | None:
+        """Return why a key of op_kwargs that no parameter has is refused: nothing takes it, or it is misspelt.
+
+        A key that was meant for a required parameter is named where that one is missing.
+        """
+        if not self.catch_all:
+            problem = (
+                f"the callable {self.reference!r} does not take the op_kwargs key {key!r}{near(key, self.named)}; "
+                f"its signature is {self.signature} (correct the key, or add **_ to the signature)"
+            )
+            return PreparationFailed("key_unknown", problem)
+        spare = (name for name, each in self.named.items() if not (each.required or each.bound or name in injected))
+        meant = misspelt_name(key, (name for name in spare if name not in given))
+        if not meant:
+            return None
         problem = (
-            f"the callable {self.reference!r} does not take the op_kwargs key {key!r}{near(key, self.named)}; "
-            f"its signature is {self.signature} (correct the key, or add **_ to the signature)"
+            f"the callable {self.reference!r} does not name the op_kwargs key {key!r} (did you mean {meant!r}?), "
+            f"and nothing gives {meant!r}; its signature is {self.signature} (correct the key)"
         )
         return PreparationFailed("key_unknown", problem)
 
@@ -219,7 +269,7 @@ def _plan_of(target: Any, reference: str) -> CallPlan:
         function=innermost(target),
         kind=kind,
         parameters=parameters,
-        accepts_any=any(each.kind is each.VAR_KEYWORD for each in signature.parameters.values()),
+        catch_all=next((each.name for each in signature.parameters.values() if each.kind is each.VAR_KEYWORD), ""),
         named=named,
         required=tuple(each.name for each in named.values() if each.required),
         coercions={},

@@ -1,4 +1,4 @@
-"""Values for parameters annotated with models, dataclasses, TypedDicts or ``Annotated``: pydantic reads them.
+"""Values for parameters whose annotation is no plain scalar: pydantic reads them, where it knows the annotation.
 
 pydantic is imported when the first such parameter is met, so that a worker without any does without it.
 """
@@ -11,17 +11,23 @@ import operator
 import sys
 import types
 import typing
+from collections import abc
 from typing import Any
 
+from nomaflow_host.injection.references import described
 from nomaflow_host.injection.scalars import Misfit
 
 if typing.TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["mentions_validated", "validator_for"]
+if typing.TYPE_CHECKING:
+    pass
+
+__all__ = ["Validator", "mentions_validated", "validator_for", "validator_of_asked"]
 
 _MAX_DEPTH = 8
 _MAX_SHOWN = 3
+_READ_ONCE = (abc.Iterable, abc.Iterator, abc.Generator)
 
 
 def mentions_validated(annotation: Any, *, depth: int = 0) -> bool:
@@ -37,28 +43,76 @@ def mentions_validated(annotation: Any, *, depth: int = 0) -> bool:
     return any(mentions_validated(each, depth=depth + 1) for each in typing.get_args(annotation))
 
 
-def validator_for(annotation: Any) -> Callable[[Any], Any]:
-    """Return what validates values of the annotation.
+class Validator:
+    """Validates values of one annotation with pydantic, in lax mode.
 
-    The result raises `Misfit` with up to three of pydantic's own findings, or with why pydantic cannot validate the
-    annotation at all.
+    :param adapter: a `pydantic.TypeAdapter`
+    :param failure: its ValidationError
+    """
+
+    def __init__(self, adapter: Any, failure: type[Exception]) -> None:
+        self._validate = adapter.validator.validate_python  # a third of the time that the adapter's own takes
+        self._failure = failure
+
+    def __call__(self, value: Any) -> Any:
+        """Return the value that fits.
+
+        :raises Misfit: with up to three of pydantic's own findings
+        """
+        try:
+            return self._validate(value)
+        except self._failure as error:
+            raise Misfit(_findings(error.errors(include_url=False, include_input=False))) from None  # type: ignore[attr-defined]  # a ValidationError has them
+        except Exception as error:  # noqa: BLE001 - an author's validator, or a type's own constructor
+            raise Misfit(described(error)) from None
+
+    def accepts_unchanged(self, value: Any) -> bool:
+        """Return True where the value needs no conversion."""
+        try:
+            self._validate(value, strict=True)
+        except Exception:  # noqa: BLE001 - as above
+            return False
+        return True
+
+
+def validator_for(annotation: Any) -> Validator | None:
+    """Return what validates values of the annotation; None where pydantic knows nothing of it, so that values pass."""
+    if _is_read_once(annotation):
+        return None
+    try:
+        return _validator(lambda pydantic: pydantic.TypeAdapter(annotation))
+    except Exception:  # noqa: BLE001 - the author's types raise what they like, and pydantic may not be installed
+        return None
+
+
+def validator_of_asked(annotation: Any) -> Callable[[Any], Any]:
+    """Return what validates values of an annotation that asks for it, as `mentions_validated` says.
+
+    Where pydantic cannot do it, the result raises `Misfit` with why.
     """
     try:
-        import pydantic  # costs 100 ms and 20 MiB, so only where a callable asks for it
+        return _validator(lambda pydantic: _adapter(pydantic, portable(annotation)))
     except ModuleNotFoundError:
         return _refusing(annotation, "it is not installed: pip install 'nomaflow[host]'")
-    try:
-        adapter = _adapter(pydantic, portable(annotation))
     except Exception as error:  # noqa: BLE001 - the author's types raise what they like
         return _refusing(annotation, f"{type(error).__name__}: {str(error).strip().splitlines()[0]}")
 
-    def validate(value: Any) -> Any:
-        try:
-            return adapter.validate_python(value)
-        except pydantic.ValidationError as error:
-            raise Misfit(_findings(error.errors(include_url=False, include_input=False))) from None
 
-    return validate
+def _validator(make: Callable[[Any], Any]) -> Validator:
+    import pydantic  # costs 100 ms and 20 MiB, so only where a callable asks for it
+
+    adapter = make(pydantic)
+    adapter.rebuild(raise_errors=True)  # where names are not defined, making it raises nothing
+    return Validator(adapter, pydantic.ValidationError)
+
+
+def _is_read_once(annotation: Any, *, depth: int = 0) -> bool:
+    """Return True for iterables and iterators: pydantic would hand over a generator in place of the list given."""
+    if (typing.get_origin(annotation) or annotation) in _READ_ONCE or depth > _MAX_DEPTH:
+        return True
+    if typing.get_origin(annotation) is typing.Literal:
+        return False
+    return any(_is_read_once(each, depth=depth + 1) for each in typing.get_args(annotation))
 
 
 def _adapter(pydantic: Any, annotation: Any) -> Any:

@@ -210,6 +210,8 @@ class AttemptTable:
         attempt.started = True
         attempt.location = str(message["location"])
         attempt.cpu_before = float(message["cpu_seconds"])
+        if worker.exclusive and not message["askable"]:
+            attempt.unaskable.set()
         self._set_deadline(attempt)
         self._sink.started(
             attempt.order.attempt_key,
@@ -279,7 +281,9 @@ class AttemptTable:
         )
 
     def _climb(self, attempt: HeldAttempt, why: str) -> None:
-        climbing = climb(attempt, why=why, times=self._times(attempt))
+        # What a step has left behind when it returned gets the grace: it may be about to end.
+        unaskable = attempt.unaskable if attempt.stop is not None else None
+        climbing = climb(attempt, why=why, times=self._times(attempt), unaskable=unaskable)
         attempt.ladder = asyncio.get_running_loop().create_task(climbing)
 
     def _conclude(self, attempt: HeldAttempt, exited: Mapping[str, Any] | None) -> None:

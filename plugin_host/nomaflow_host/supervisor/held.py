@@ -47,6 +47,8 @@ class HeldAttempt:
         self.counts_as_sync = counts_as_sync
         self.log = log
         self.gone = asyncio.Event()
+        self.unaskable = asyncio.Event()
+        """Set once it is known that its code, in a worker of its own, cannot learn that it is to stop."""
         self.slot = worker.put_in(self)
         self.started = False
         self.location = ""

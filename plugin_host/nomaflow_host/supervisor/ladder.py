@@ -55,26 +55,35 @@ class StopTarget(Protocol):
 
 
 async def climb(
-    target: StopTarget, *, why: str, times: LadderTimes, clock: Callable[[], float] = time.monotonic
+    target: StopTarget,
+    *,
+    why: str,
+    times: LadderTimes,
+    unaskable: asyncio.Event | None = None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> None:
     """Stop *target*, rung by rung, until it is gone.
 
     :param why: what made it necessary, for the log
+    :param unaskable: set once it is known that its code cannot learn that it is to stop: the first rung is left out
     """
     began = clock()
 
     def note(number: int, text: str) -> None:
         target.rung(number, f"{why}: rung {number} after {clock() - began:.2f} s, {text}")
 
-    note(1, f"asked to stop, {times.grace:g} s of grace")
+    askable = unaskable is None or not unaskable.is_set()
+    if askable:
+        note(1, f"asked to stop, {times.grace:g} s of grace")
     target.ask()
-    if await _gone_within(target, times.grace):
+    if askable and await _gone_within(target, times.grace, unless=unaskable):
         return
     if not target.exclusive:
         note(4, "its shared worker is killed")
         target.kill(f"{why} and outlived its grace of {times.grace:g} s")
         return
-    note(2, "its child processes get SIGTERM and its threads an exception")
+    unable = "it was given no ctx that could tell it to stop, " if unaskable is not None and unaskable.is_set() else ""
+    note(2, f"{unable}its child processes get SIGTERM and its threads an exception")
     target.interrupt()
     if await _gone_within(target, times.term):
         return
@@ -86,10 +95,12 @@ async def climb(
     target.kill(why)
 
 
-async def _gone_within(target: StopTarget, seconds: float) -> bool:
+async def _gone_within(target: StopTarget, seconds: float, *, unless: asyncio.Event | None = None) -> bool:
+    """Wait until *target* is gone; return False where it takes longer, or as soon as *unless* is set."""
+    waits = [asyncio.ensure_future(event.wait()) for event in (target.gone, unless) if event is not None]
     try:
-        async with asyncio.timeout(seconds):
-            await target.gone.wait()
-    except TimeoutError:
-        return False
-    return True
+        await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for each in waits:
+            each.cancel()
+    return target.gone.is_set()

@@ -16,7 +16,13 @@ from nomaflow_host.generation import Generation, ProjectSpec, load_generation
 from nomaflow_host.reaper.proc import die_with_parent
 from nomaflow_host.reaper.spawning import FIRST_FD
 from nomaflow_host.template.forking import fork_to_reaper, unforkable
-from nomaflow_host.worker import WorkerChannels, install_log_capture, install_tracking, run_worker
+from nomaflow_host.worker import (
+    WorkerChannels,
+    install_log_capture,
+    install_tracking,
+    install_unawaited_capture,
+    run_worker,
+)
 from nomaflow_host.worker.sources import read_sources
 
 if TYPE_CHECKING:
@@ -119,6 +125,7 @@ def main() -> int:
     os.umask(0o077)
     install_log_capture()
     install_tracking()
+    install_unawaited_capture()
     install_liberty_aliases()
     Template(control=control, reaper=reaper).run()
     return 0

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from nomaflow_host.compat import install_liberty_aliases
-from nomaflow_host.worker import WorkerChannels, install_log_capture, install_tracking, run_worker
+from nomaflow_host.worker import (
+    WorkerChannels,
+    install_log_capture,
+    install_tracking,
+    install_unawaited_capture,
+    run_worker,
+)
 
 install_log_capture()
 install_tracking()
+install_unawaited_capture()
 install_liberty_aliases()
 run_worker(WorkerChannels.inherited(), generation=None)

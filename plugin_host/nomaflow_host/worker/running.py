@@ -34,6 +34,7 @@ __all__ = ["AttemptRun"]
 
 _SETTLE_SECONDS = 0.01
 _RECHECK_SECONDS = 0.02
+_MAX_NAMES = 3
 _STEP_LOGGER = "nomaflow.step"
 
 
@@ -144,6 +145,7 @@ class AttemptRun:
                 "at_us": time.time_ns() // 1000,
                 "location": prepared.location,
                 "cpu_seconds": usage.cpu_seconds,
+                "askable": prepared.askable,
             }
         )
         self._context.run(services.generation.observe_started, prepared.info)
@@ -209,6 +211,8 @@ class AttemptRun:
             return replace(outcome, reason_code=getattr(error, "reason_code", outcome.reason_code))
         except BaseException as error:  # noqa: BLE001  # a value's own methods may raise anything
             return self._outcome_of(error)
+        if self.scope.unawaited:
+            return _never_awaited(self.scope.unawaited)
         for warning in result.warnings:
             self.scope.emit(logging.WARNING, time.time_ns() // 1000, _STEP_LOGGER, warning)
         return Outcome(
@@ -272,3 +276,12 @@ class AttemptRun:
                 **usage.spent(),
             }
         )
+
+
+def _never_awaited(names: list[str]) -> Outcome:
+    """Return the outcome of a step that let coroutines go: what they were to do has not happened."""
+    unique = list(dict.fromkeys(names))
+    shown = ", ".join(map(repr, unique[:_MAX_NAMES])) + (" …" if len(unique) > _MAX_NAMES else "")
+    noun = "coroutines were" if len(unique) > 1 else "a coroutine was"
+    error = StepFailed(f"{noun} never awaited: {shown} (await it; a plain def cannot, make it an async def)")
+    return replace(outcome_of_exception(error), reason_code="never_awaited")

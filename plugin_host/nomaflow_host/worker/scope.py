@@ -46,6 +46,8 @@ class AttemptScope:
         self.processes: list[subprocess.Popen[Any]] = []
         self.forked: list[int] = []
         """The pids of its own forks."""
+        self.unawaited: list[str] = []
+        """The names of coroutines that it made and nobody awaited."""
         self._unfinished: dict[tuple[str, int], UnfinishedLine] = {}
         self._lock = threading.RLock()
         self._emitter = emitter

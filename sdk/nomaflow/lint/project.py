@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from nomaflow.lint.awaiting import check_awaits
 from nomaflow.lint.blocking import check_blocking
 from nomaflow.lint.findings import Finding, Sighting
 from nomaflow.lint.locating import Located, locate, reached_functions
@@ -46,10 +47,12 @@ def _sightings(located: Located) -> Iterator[Sighting]:
     yield from check_returns(function, module.imports)
     yield from check_swallowing(function, module.imports, is_callable=True)
     yield from check_blocking(function, module.imports)
+    yield from check_awaits(function, module)
     reached = reached_functions(located)
     for other in [*nested_functions(function), *reached, *(each for one in reached for each in nested_functions(one))]:
         yield from check_swallowing(other, module.imports, is_callable=False)
         yield from check_blocking(other, module.imports)
+        yield from check_awaits(other, module)
 
 
 def _findings(module: SourceModule, sightings: Iterable[Sighting], root: Path) -> Iterator[Finding]:

@@ -40,7 +40,7 @@ _RULES = (
     Rule(
         code="NF103",
         mistake="a loop that never asks whether it is to stop",
-        symptom="a cancel waits for the grace period and then ends the code wherever it is",
+        symptom="a cancel ends the code wherever it is, after the grace period where it is given ctx",
         fix="ask ctx.is_cancelled() in the loop and raise StepCancelled, or await in it",
     ),
     Rule(
@@ -72,6 +72,12 @@ _RULES = (
         mistake="a blocking call in a coroutine",
         symptom="every step in the same worker stands still, and a cancel does too",
         fix="await the async variant, or wrap the call in await asyncio.to_thread(...)",
+    ),
+    Rule(
+        code="NF109",
+        mistake="a coroutine is not awaited",
+        symptom="the query, request or function never runs, and the step fails when it returns",
+        fix="await it, in an async def; in a plain def use pools.sync_engine or asyncio.run(...)",
     ),
 )
 

@@ -6,9 +6,10 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from nomaflow_project.jobs.definitions import JobDefinition, PresetDefinition, StepDefinition
-from nomaflow_project.reading.problems import Place, Problem, did_you_mean
+from nomaflow_project.reading.problems import Place, Problem, did_you_mean, nearest
+from nomaflow_project.reading.spelling import misspelt_name
 
-__all__ = ["check_callables", "kind_of", "refuse_params", "signature"]
+__all__ = ["check_callables", "check_keys", "kind_of", "refuse_params", "signature"]
 
 _INJECTED = frozenset({"connectors", "ctx", "settings"})
 
@@ -43,6 +44,29 @@ def refuse_params(
     return f"no enabled step takes the param {refused[0]!r}; {did_you_mean(refused[0], takeable, noun='param')}"
 
 
+def check_keys(
+    reference: str, manifest: Mapping[str, Any], keys: Collection[str], given: Collection[str]
+) -> tuple[str | None, list[str]]:
+    """Return why keys of op_kwargs are refused, None where they are not, and a warning for each that is ignored.
+
+    What a callable without ``**`` does not take is for the attempt to refuse; only what is swallowed is looked at.
+
+    :param reference: the callable
+    :param given: the keys that all layers give
+    """
+    entry = _callables(manifest).get(reference)
+    if entry is None or not entry.get("catch_all"):
+        return None, []
+    injected = _injected(manifest)
+    stray = [key for key in keys if key not in _keywords(entry) and key not in injected]
+    shown = signature(reference, entry)
+    for key in stray:
+        meant = _meant(key, entry, injected.union(given))
+        if meant:
+            return f"{shown} does not name {key!r}, and nothing gives {meant!r}; did you mean {meant!r}?", []
+    return None, [_ignored(shown, key) for key in stray if _ignores(entry)]
+
+
 def signature(reference: str, entry: Mapping[str, Any]) -> str:
     """Return the signature of a callable of a manifest, for a message."""
     parts = []
@@ -53,8 +77,8 @@ def signature(reference: str, entry: Mapping[str, Any]) -> str:
         if parameter.get("default"):
             text += f" = {parameter['default']}"
         parts.append(text)
-    if entry.get("accepts_any_keyword"):
-        parts.append("**kwargs")
+    if entry.get("catch_all"):
+        parts.append(f"**{entry['catch_all']}")
     return f"{reference.rpartition(':')[2]}({', '.join(parts)})"
 
 
@@ -74,38 +98,60 @@ def _check_step(
                 f"{step.callable!r} takes {parameter['name']!r} by position only, and steps are called with keywords",
                 fix="put *, before its parameters",
             )
-    if not entry.get("accepts_any_keyword"):
-        sources = [(at / "op_kwargs", step.op_kwargs)] + [
-            (job / "presets" / index / "op_kwargs" / step.name, preset.op_kwargs.get(step.name, {}))
-            for index, preset in enumerate(definition.presets)
-        ]
-        for source, keys in sources:
-            for name in keys:
-                if name not in takes:
-                    yield (source / name).error(
-                        "unknown_op_kwarg",
-                        f"{shown} takes no {name!r}",
-                        fix=did_you_mean(name, takes, noun="parameter"),
-                    )
-    yield from _check_required(definition, step, manifest, at, shown)
+    injected = _injected(manifest)
+    given = injected.union(definition.params, step.op_kwargs)
+    sources = [(at / "op_kwargs", step.op_kwargs, given)] + [
+        (job / "presets" / index / "op_kwargs" / step.name, keys, given.union(preset.params, keys))
+        for index, preset in enumerate(definition.presets)
+        if (keys := preset.op_kwargs.get(step.name, {}))
+    ]
+    misspelt: set[str] = set()
+    for source, keys, known in sources:
+        for name in keys:
+            if name in takes:
+                continue
+            if not entry.get("catch_all"):
+                fix = did_you_mean(name, takes, noun="parameter")
+                yield (source / name).error("unknown_op_kwarg", f"{shown} takes no {name!r}", fix=fix)
+            elif meant := _meant(name, entry, known):
+                misspelt.add(meant)
+                message = f"{shown} does not name {name!r}, and nothing gives {meant!r}"
+                yield (source / name).error("misspelt_op_kwarg", message, fix=f"did you mean {meant!r}?")
+            elif _ignores(entry) and name not in injected:
+                yield (source / name).warning(
+                    "ignored_op_kwarg",
+                    _ignored(shown, name),
+                    fix=did_you_mean(name, takes - injected, noun="parameter"),
+                )
+    yield from _check_required(definition, step, manifest, at, shown, misspelt)
 
 
 def _check_required(
-    definition: JobDefinition, step: StepDefinition, manifest: Mapping[str, Any], at: Place, shown: str
+    definition: JobDefinition,
+    step: StepDefinition,
+    manifest: Mapping[str, Any],
+    at: Place,
+    shown: str,
+    misspelt: Collection[str],
 ) -> Iterator[Problem]:
-    """Yield the required parameters that nothing gives: errors where a schedule would run into them."""
-    injected = _INJECTED.union(manifest.get("injections") or ())  # plugins may contribute further ones
-    given = definition.params.keys() | step.op_kwargs.keys() | injected
+    """Yield the required parameters that nothing gives: errors where a schedule would run into them.
+
+    :param misspelt: parameters that are told of already, with the key that was meant for them
+    """
+    entry = _callables(manifest)[step.callable]
+    given = _injected(manifest).union(definition.params, step.op_kwargs)
+    spare = [key for key in (*definition.params, *step.op_kwargs) if key not in _keywords(entry)]
     required = [
         parameter["name"]
-        for parameter in _callables(manifest)[step.callable].get("parameters") or ()
-        if parameter["kind"] == "keyword" and parameter["required"] and parameter["name"] not in given
+        for parameter in entry.get("parameters") or ()
+        if parameter["kind"] == "keyword" and parameter["required"] and parameter["name"] not in {*given, *misspelt}
     ]
     for name in required:
         fires = [schedule.preset for schedule in definition.schedules()]
         lacking = [preset for preset in fires if not _preset_gives(definition.preset(preset), step, name)]
         message = f"{shown} needs {name!r} and nothing gives it"
-        fix = f"add {name} to op_kwargs or to the job's params"
+        near = nearest(name, spare)
+        fix = f"rename {near!r} to {name!r}" if near else f"add {name} to op_kwargs or to the job's params"
         if lacking:
             by = f"the preset {lacking[0]!r}" if lacking[0] else "the job's schedule"
             yield (at / "op_kwargs").error("missing_op_kwarg", f"{message} when {by} fires", fix=fix)
@@ -140,7 +186,7 @@ def _takeable(steps: Collection[StepDefinition], manifest: Mapping[str, Any]) ->
     names: set[str] = set()
     for step in steps:
         entry = _callables(manifest).get(step.callable)
-        if step.calls_job or entry is None or entry.get("error") or entry.get("accepts_any_keyword"):
+        if step.calls_job or entry is None or entry.get("error") or entry.get("catch_all"):
             return None
         names |= _keywords(entry)
     return names - _INJECTED
@@ -170,6 +216,24 @@ def _softened(problem: Problem) -> Problem:
 
 def _callables(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
     return manifest.get("callables") or {}
+
+
+def _injected(manifest: Mapping[str, Any]) -> frozenset[str]:
+    return _INJECTED.union(manifest.get("injections") or ())  # plugins may contribute further ones
+
+
+def _meant(key: str, entry: Mapping[str, Any], given: Collection[str]) -> str:
+    """Return the parameter that a key is a misspelling of; empty for none."""
+    return misspelt_name(key, (name for name in sorted(_keywords(entry)) if name not in given))
+
+
+def _ignores(entry: Mapping[str, Any]) -> bool:
+    """Return whether the callable says by the name of its ``**`` that it does not look at what lands there."""
+    return str(entry.get("catch_all", "")).startswith("_")
+
+
+def _ignored(shown: str, key: str) -> str:
+    return f"{shown} does not name {key!r}, so the key is ignored"
 
 
 def _keywords(entry: Mapping[str, Any]) -> set[str]:

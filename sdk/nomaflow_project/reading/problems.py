@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
-__all__ = ["Place", "Problem", "Severity", "did_you_mean", "shown"]
+__all__ = ["Place", "Problem", "Severity", "did_you_mean", "nearest", "shown"]
 
 _PART = re.compile(r'"(?:[^"\\]|\\.)*"(?:\[\d+\])*|[^."]+')
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
@@ -109,14 +109,20 @@ class Place:
 def did_you_mean(name: str, known: Iterable[str], *, noun: str = "key") -> str:
     """Return the way out of a misspelt name: the near match, or what is known."""
     candidates = sorted(known)
-    folded = {candidate.casefold(): candidate for candidate in candidates}
-    match = difflib.get_close_matches(name.casefold()[:128], folded, n=1, cutoff=0.6)
+    match = nearest(name, candidates)
     if match:
-        return f"did you mean {folded[match[0]]!r}?"
+        return f"did you mean {match!r}?"
     if not candidates:
         return f"there is no {noun} that could be named here"
     listed = ", ".join(candidates[:20]) + (" …" if len(candidates) > 20 else "")
     return f"the known {noun}s are {listed}"
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return the known name that looks most like a misspelt one; empty where none does."""
+    folded = {candidate.casefold(): candidate for candidate in known}
+    match = difflib.get_close_matches(name.casefold()[:128], folded, n=1, cutoff=0.6)
+    return folded[match[0]] if match else ""
 
 
 def shown(value: object) -> str:

@@ -115,6 +115,24 @@ async def test_timeouts_use_the_same_ladder(start_host: StartHost, marker: Path,
     assert "rung 2" in host.sink.text(key)
 
 
+@pytest.mark.parametrize("by", ["cancel", "timeout"])
+async def test_code_that_cannot_be_asked_gets_no_grace(
+    start_host: StartHost, marker: Path, by: str, spawn_only: bool
+) -> None:
+    """A sync step that is given no ctx is stopped from the second rung on, at once, and the log says why."""
+    host = await start_host(cancel_grace_seconds=600, spawn_only=spawn_only)
+    key = host.run("hostile.stubborn:unaware", {"marker": str(marker)}, timeout_ms=500 if by == "timeout" else 0)
+    pid = await host.started_in(marker)
+    if by == "cancel":
+        host.supervisor.cancel(cancel(key))
+    end = await host.sink.end_of(key)
+    assert not is_alive(pid)
+    expected = {"cancel": (FinishedState.CANCELED, "canceled_by_user"), "timeout": (FinishedState.FAILED, "timed_out")}
+    assert (end.state, end.reason_code) == expected[by]
+    assert "rung 1" not in host.sink.text(key)
+    assert "it was given no ctx that could tell it to stop" in host.sink.text(key)
+
+
 async def test_timeout_keeps_a_normal_return(start_host: StartHost, marker: Path) -> None:
     """A step that returns after its timeout reached it is FAILED timed_out with its result."""
     host = await start_host()

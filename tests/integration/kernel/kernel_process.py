@@ -50,9 +50,7 @@ def manifest(host: str = "team", jobs: dict[str, Any] | None = None) -> dict[str
     return {
         "manifest_version": 1,
         "host": host,
-        "callables": {
-            "team.code:work": {"kind": "async", "parameters": [], "accepts_any_keyword": True, "error": None}
-        },
+        "callables": {"team.code:work": {"kind": "async", "parameters": [], "catch_all": "kwargs", "error": None}},
         "modules": {},
         "step_types": [],
         "job_files": [{"path": "jobs.toml", "tree": JOBS if jobs is None else jobs, "error": None}],

@@ -56,6 +56,12 @@ class SimulatedCatalogue:
         """Return that there is no bound."""
         return None
 
+    def check_keys(
+        self, job: KnownJob, callable: str, keys: Collection[str], given: Collection[str]
+    ) -> tuple[str | None, list[str]]:
+        """Take all keys."""
+        return None, []
+
     def refuse_params(self, job: KnownJob, params: Collection[str], enabled_steps: Collection[str]) -> str | None:
         """Take all params."""
         return None

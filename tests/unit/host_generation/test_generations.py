@@ -66,7 +66,7 @@ def test_manifest(project: Project, tmp_path: Path) -> None:
             {"name": "apps_id", "kind": "keyword", "required": True, "annotation": "int", "default": ""},
             {"name": "max_age_days", "kind": "keyword", "required": False, "annotation": "int", "default": "30"},
         ],
-        "accepts_any_keyword": True,
+        "catch_all": "_",
         "error": None,
     }
     assert manifest["callables"]["myapp.cleanup:export"]["parameters"][0]["default"] == "'x'"

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import decimal
+import enum
+import pathlib
 import threading
 import typing
+import uuid
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import pydantic
@@ -94,12 +99,58 @@ def test_answers_before_the_call(op_kwargs: dict[str, Any], code: str, words: st
 
 
 def test_swallowed_typo_is_named_where_something_is_missing() -> None:
-    """With **_ a misspelt key is no error, but the parameter it was meant for is, and says so."""
+    """With **_ a key that resembles a missing parameter is no error, but the missing one is, and names the key."""
 
     def work(*, apps_id: int, **_: Any) -> None: ...
 
     with pytest.raises(PreparationFailed, match=r"needs 'apps_id'.*they give 'app_id'"):
         bound(work, {"app_id": 1})
+    with pytest.raises(PreparationFailed, match=r"needs 'apps_id'.*they give 'app_id'"):
+        bound(work, params={"app_id": 1})
+
+
+@pytest.mark.parametrize(
+    ("op_kwargs", "params", "refused"),
+    [
+        ({"min_row": 1}, {}, True),
+        ({"mni_rows": 1}, {}, True),
+        ({"min_rowss": 1}, {}, True),
+        ({"min_row": 1, "min_rows": 2}, {}, False),
+        ({"min_row": 1}, {"min_rows": 2}, False),
+        ({}, {"min_row": 1}, False),
+        ({"max_row": 1}, {}, False),
+        ({"connector": 1}, {}, False),
+        ({"j": 1}, {}, False),
+        ({"table2": 1}, {}, False),
+    ],
+)
+def test_misspelt_key(op_kwargs: dict[str, Any], params: dict[str, Any], refused: bool) -> None:
+    """A key of op_kwargs that is one edit away from a parameter that nothing gives is refused, also beside ``**``."""
+
+    def work(*, connectors: Any, min_rows: int = 5, i: int = 1, table1: str = "", **_: Any) -> None: ...
+
+    plan = plan_for(work, reference="m:f")
+    problems = plan.problems({**params, **op_kwargs}, strict=set(op_kwargs), injected=INJECTED)
+    if not refused:
+        bound(work, op_kwargs, params)
+        assert problems == []
+        return
+    with pytest.raises(PreparationFailed, match="did you mean 'min_rows'") as caught:
+        bound(work, op_kwargs, params)
+    assert caught.value.reason_code == "key_unknown"
+    assert [each.message for each in problems] == [caught.value.message]
+
+
+def test_all_problems_of_a_bag_of_values() -> None:
+    """All that a call would be refused for is found without the call; values that are not known yet count as given."""
+
+    def work(*, ctx: Any, apps_id: int, since: dt.date, name: str) -> None: ...
+
+    plan = plan_for(work, reference="m:f")
+    values = {"apps_id": "x", "since": "${SINCE}", "nmae": 1}
+    found = plan.problems(values, strict={"apps_id", "nmae"}, injected=INJECTED, unread={"since"})
+    assert [each.reason_code for each in found] == ["value_invalid", "key_unknown", "argument_missing"]
+    assert plan.problems({"apps_id": 1, "since": "2026-01-31", "name": ""}, strict=(), injected=INJECTED) == []
 
 
 def test_positional_only_fails_before_the_call() -> None:
@@ -162,8 +213,29 @@ class Opaque:
     lock: type(threading.Lock())  # type: ignore[valid-type]  # the point of it
 
 
+class Colour(enum.Enum):
+    """An enumeration."""
+
+    RED = "red"
+
+
+class Fussy(pydantic.BaseModel):
+    """A model whose validator breaks."""
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def break_(cls, _value: Any) -> Any:
+        """Raise what no validator should."""
+        raise KeyError("no such thing")
+
+
+class Opaquest:
+    """A class of the author's, of which pydantic knows nothing."""
+
+
 Age = typing.NewType("Age", int)
 DAY = dt.date(2026, 1, 31)
+MOMENT = dt.datetime(2026, 1, 31)  # noqa: DTZ001 - as a TOML file may have it
 
 FITTING = [
     (int, 5, 5), (int, " 5 ", 5), (int, "-0", 0), (int, "1_000", 1000), (int, 3.0, 3), (int, "3.0", 3),
@@ -181,9 +253,18 @@ FITTING = [
     (int | str, "5", "5"), (int | str, 5, 5), (str | int, 5, 5), (str | float, 5, 5.0), (int | float, "2.5", 2.5),
     (int | float, "3", 3), (bool | None, "off", False), (int | bool, True, True), (int | dt.date, DAY, DAY),
     (list[str] | str, ["a"], ["a"]), (list[str] | str, 5, "5"), (int | dict, {"a": 1}, {"a": 1}),
-    (Age, "5", 5), (dt.date, DAY, DAY), (dt.date, "2026-01-31", "2026-01-31"), (list[int], ["1"], ["1"]),
-    (Any, "5", "5"),
-    (Literal["a"], "b", "b"), ("Decimal", "5", "5"), ("no such name", "5", "5"), ("1/0", "5", "5"),
+    (Age, "5", 5), (dt.date, DAY, DAY), (dt.date, "2026-01-31", DAY), ("dt.date | None", "2026-01-31", DAY),
+    (dt.datetime, "2026-01-31", MOMENT), (dt.time, "07:30", dt.time(7, 30)),
+    (dt.timedelta, "PT90S", dt.timedelta(seconds=90)), (decimal.Decimal, "1.50", decimal.Decimal("1.50")),
+    (uuid.UUID, "12345678123456781234567812345678", uuid.UUID("12345678123456781234567812345678")),
+    (pathlib.Path, "a/b", pathlib.Path("a/b")), (Colour, "red", Colour.RED), (Literal["a"], "a", "a"),
+    (list[int], ["1"], [1]), (dict[str, int], {"a": "1"}, {"a": 1}), (tuple[int, ...], ["1"], (1,)),
+    (int | dt.date, "5", 5), (int | dt.date, "2026-01-31", DAY), (str | dt.date, "2026-01-31", "2026-01-31"),
+    (bool | Literal["auto"], "auto", "auto"), (bool | Literal["auto"], "no", False),
+    (list[int] | str, ["1"], [1]), (list[int] | str, 5, "5"),
+    (Any, "5", "5"), (Iterable[int], ["1"], ["1"]), (Opaquest, 5, 5), (list[Opaquest], [5], [5]),
+    (Opaquest | None, 5, 5), (Opaquest | int, "5", 5), (Opaquest | int, "x", "x"), (list["Nowhere"], [5], [5]),  # noqa: F821 - a name that is nowhere
+    ("Decimal", "5", "5"), ("no such name", "5", "5"), ("1/0", "5", "5"),
     ("int | Decimal", "5", "5"),
     (Model, {"n": "5"}, Model(n=5)), (Data, {"day": "2026-01-31"}, Data(DAY)), (Data, {"day": DAY}, Data(DAY)),
     (Typed, {"n": "5"}, {"n": 5}), (Annotated[int, pydantic.Field(gt=3)], "5", 5), (Optional[Model], None, None),
@@ -210,6 +291,9 @@ REFUSED = [
     (int | float, "x"), ("int | None", 3.5), (int | None, True), (Model, {"n": "x"}), (Model, 5),
     (Data, {"day": "soon"}),
     (Typed, {}), (Annotated[int, pydantic.Field(gt=3)], 2), (Age, "x"),
+    (dt.date, "soon"), (dt.date, MOMENT.replace(hour=7)), (decimal.Decimal, "x"), (Colour, "blue"),
+    (Literal["a"], "b"), (list[int], ["x"]), (list[int], "1"), (dict[str, int], {"a": "x"}), (int | dt.date, "soon"),
+    (bool | Literal["auto"], "maybe"), (dt.date | None, "soon"), (Fussy, 1),
     (Partial, {"n": "x"}), (Partial, {"more": [{}]}), (Opaque, {"lock": 1}),
 ]  # fmt: skip
 

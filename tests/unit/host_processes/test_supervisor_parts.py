@@ -71,6 +71,20 @@ async def test_the_ladder_ends_where_the_code_does(*, exclusive: bool, goes_at: 
     assert len(target.rungs) == len(taken)
 
 
+@pytest.mark.parametrize("known_at", ["the beginning", "a later moment"])
+async def test_code_that_cannot_be_asked_gets_no_grace(known_at: str) -> None:
+    """The ladder begins at its second rung, or goes there as soon as it is known that asking is of no use."""
+    target, unaskable = Target(exclusive=True, goes_at=2), asyncio.Event()
+    if known_at == "the beginning":
+        unaskable.set()
+    else:
+        asyncio.get_running_loop().call_later(0.01, unaskable.set)
+    times = LadderTimes(grace=600, term=600, kill=600)
+    await climb(target, why="cancelled", times=times, unaskable=unaskable)
+    assert target.taken == ["ask", "interrupt"]
+    assert target.rungs == ([2] if known_at == "the beginning" else [1, 2])
+
+
 @pytest.mark.parametrize(
     ("exited", "code", "words"),
     [

@@ -32,7 +32,7 @@ JOBS: dict[str, Any] = {
 def manifest(host: str = "team", **changes: Any) -> dict[str, Any]:
     """Return a manifest with three jobs."""
     callables = {
-        name: {"kind": "async", "parameters": [], "accepts_any_keyword": name == "work", "error": None}
+        name: {"kind": "async", "parameters": [], "catch_all": "kwargs" if name == "work" else "", "error": None}
         for name in ("work", "none")
     }
     return {

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from nomaflow_project.jobs.callables import kind_of, refuse_params
+from nomaflow_project.jobs.callables import check_keys, kind_of, refuse_params
 from nomaflow_project.jobs.load import LoadedJob, load_manifest
 from nomaflow_project.reading.files import encode_file
 
@@ -16,9 +16,9 @@ def _parameter(name: str, *, required: bool = True, annotation: str = "", **more
     return {"name": name, "kind": "keyword", "required": required, "annotation": annotation, "default": ""} | more
 
 
-def _callable(*parameters: dict[str, Any], any_keyword: bool = False, **more: Any) -> dict[str, Any]:
+def _callable(*parameters: dict[str, Any], catch_all: str = "", **more: Any) -> dict[str, Any]:
     base = {"kind": "async", "doc": "", "file": "a.py", "line": 1, "error": None}
-    return base | {"parameters": list(parameters), "accepts_any_keyword": any_keyword} | more
+    return base | {"parameters": list(parameters), "catch_all": catch_all} | more
 
 
 CALLABLES = {
@@ -26,9 +26,12 @@ CALLABLES = {
         _parameter("connectors"),
         _parameter("apps_id", annotation="int"),
         _parameter("max_age_days", required=False, annotation="int", default="30"),
-        any_keyword=True,
+        catch_all="kwargs",
     ),
     "app.clean:strict": _callable(_parameter("table", annotation="str"), _parameter("ctx"), kind="sync"),
+    "app.clean:ignoring": _callable(
+        _parameter("apps_id", annotation="int"), _parameter("min_rows", required=False, default="5"), catch_all="_"
+    ),
     "app.clean:plain": _callable(),
     "app.clean:positional": _callable(_parameter("x", kind="positional_only")),
     "app.clean:gone": _callable(error="module 'app.clean' has no attribute 'gone'"),
@@ -131,6 +134,49 @@ def test_op_kwargs_of_a_preset_are_checked_too() -> None:
         'presets = [{ name = "a", op_kwargs = { strict = { tabel = "u" } } }]',
     )
     assert [problem.path for problem in job.problems] == ["jobs[0].presets[0].op_kwargs.strict.tabel"]
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "more", "problems"),
+    [
+        ("apps_id = 1, min_rows = 2", "", []),
+        ("apps_id = 1, min_row = 2", "", [("error", "misspelt_op_kwarg", "did you mean 'min_rows'?")]),
+        ("apps_di = 1", "", [("error", "misspelt_op_kwarg", "did you mean 'apps_id'?")]),
+        ("apps_id = 1, min_row = 2", "params = { min_rows = 3 }", [("warning", "ignored_op_kwarg", "min_rows")]),
+        ("apps_id = 1, more = 2", "", [("warning", "ignored_op_kwarg", "apps_id, min_rows")]),
+        ("apps_id = 1, ctx = 2", "", []),
+        (
+            "my_apps_id = 1",
+            "",
+            [
+                ("warning", "ignored_op_kwarg", "apps_id"),
+                ("warning", "missing_op_kwarg", "rename 'my_apps_id' to 'apps_id'"),
+            ],
+        ),
+        (
+            "apps_id = 1",
+            'presets = [{ name = "a", op_kwargs = { ignoring = { min_row = 1 } } }]',
+            [("error", "misspelt_op_kwarg", "did you mean 'min_rows'?")],
+        ),
+    ],
+)
+def test_keys_that_a_catch_all_swallows(kwargs: str, more: str, problems: list[tuple[str, str, str]]) -> None:
+    """A misspelt key is an error, one that a ``**_`` ignores a warning, and a missing parameter names the key."""
+    found = _job(f'callable = "app.clean:ignoring"\nop_kwargs = {{ {kwargs} }}', more).problems
+    assert [(each.severity, each.code) for each in found] == [(severity, code) for severity, code, _ in problems]
+    assert all(fix in each.fix for each, (_, _, fix) in zip(found, problems, strict=True))
+
+
+def test_run_keys_that_a_catch_all_swallows() -> None:
+    """As at trigger: a misspelt key is refused, an ignored one is a warning; a ``**`` of another name reads them."""
+    manifest = {"callables": CALLABLES}
+    shown = "ignoring(apps_id: int, min_rows = 5, **_)"
+    refusal = f"{shown} does not name 'min_row', and nothing gives 'min_rows'; did you mean 'min_rows'?"
+    assert check_keys("app.clean:ignoring", manifest, ["min_row"], {"min_row"}) == (refusal, [])
+    warning = f"{shown} does not name 'min_row', so the key is ignored"
+    assert check_keys("app.clean:ignoring", manifest, ["min_row"], {"min_row", "min_rows"}) == (None, [warning])
+    assert check_keys("app.clean:purge", manifest, ["else"], {"else"}) == (None, [])
+    assert check_keys("app.clean:purge", {}, ["else"], {"else"}) == (None, [])
 
 
 def test_what_is_wrong_with_a_disabled_step_is_a_warning() -> None:

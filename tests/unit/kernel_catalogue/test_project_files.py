@@ -168,7 +168,7 @@ def test_a_manifest_adds_its_own_problems_and_types(tmp_path: Path) -> None:
     told = {"severity": "warning", "code": "NF001", "file": "a.py", "path": "", "message": "loops", "fix": "await"}
     manifest = {
         "host": "team",
-        "callables": {"p:call": {"kind": "sync", "parameters": [], "accepts_any_keyword": True, "error": None}},
+        "callables": {"p:call": {"kind": "sync", "parameters": [], "catch_all": "kwargs", "error": None}},
         "step_types": [{"name": "http", "callable": "p:call"}],
         "problems": [told],
     }

@@ -28,7 +28,7 @@ def packed(body: bytes, *, digest: str = "", explicit: bool = False) -> gateway.
 def manifest(*job_ids: str, host: str = "team") -> bytes:
     """Return a manifest that brings jobs."""
     jobs = [{"id": job_id, "steps": [{"type": "python", "callable": "m:f"}]} for job_id in job_ids]
-    callables = {"m:f": {"kind": "async", "parameters": [], "accepts_any_keyword": True, "error": None}}
+    callables = {"m:f": {"kind": "async", "parameters": [], "catch_all": "kwargs", "error": None}}
     file = {"path": "jobs.toml", "tree": {"jobs": jobs}, "error": None}
     return json.dumps({"host": host, "callables": callables, "job_files": [file]}).encode()
 

@@ -104,6 +104,12 @@ class Jobs:
         """Return the bound the test has set."""
         return self.bounds.get(host)
 
+    def check_keys(
+        self, job: KnownJob, callable: str, keys: Collection[str], given: Collection[str]
+    ) -> tuple[str | None, list[str]]:
+        """Take all keys."""
+        return None, []
+
     def refuse_params(self, job: KnownJob, params: Collection[str], enabled_steps: Collection[str]) -> str | None:
         """Return the refusal the test has set."""
         return self.refusal

@@ -27,6 +27,12 @@ def tight_loop(*, marker: str, **_: object) -> None:
         pass
 
 
+def unaware(*, marker: str) -> None:
+    _here(marker)
+    while True:
+        time.sleep(0.01)
+
+
 async def async_tight_loop(*, marker: str, **_: object) -> None:
     _here(marker)
     while True:
