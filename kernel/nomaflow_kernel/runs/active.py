@@ -64,6 +64,7 @@ class ActiveRun:
 
     :param rows_affected: the sum so far; None where no step reported a count
     :param prev_rows: that of the last step that ran
+    :param last_extras: JSON object that the last step that ran returned; empty for none
     :param previous: JSON texts of the steps before, for ``ctx.previous_step``
     :param log_lines: lines stored so far
     :param latest_us: the latest time recorded of it
@@ -78,6 +79,7 @@ class ActiveRun:
     cancel: CancelRequest | None = None
     rows_affected: int | None = None
     prev_rows: int | None = None
+    last_extras: bytes = b""
     previous: list[str] = field(default_factory=list)
     previous_bytes: int = 0
     log_lines: int = 0
@@ -140,7 +142,7 @@ class ActiveRun:
         if rows is not None:
             # Each fits into 64 bits; a sum that does not stays at the end of what can be stored.
             self.rows_affected = max(-(2**63), min((self.rows_affected or 0) + rows, 2**63 - 1))
-        self.prev_rows = rows
+        self.prev_rows, self.last_extras = rows, extras_json
         head = f'{{"name":{_quoted(step)},"state":"{state}","rows_affected":{"null" if rows is None else rows},'
         extras = extras_json.decode() if extras_json else "{}"
         if self.previous_bytes + len(head) + len(extras) > _PREVIOUS_STEPS_BYTES:

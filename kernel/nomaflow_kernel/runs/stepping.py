@@ -276,19 +276,18 @@ def end_run(
     )
     for step in run.steps[run.index + 1 :]:
         _skip(batch, run, step, why)
-    batch.add(
-        FinishRun(
-            run_id=run.run_id,
-            job_id=run.job_id,
-            state=to,
-            at_us=run.stamp(batch.now_us),
-            reason=reason,
-            error=error,
-            rows_affected=run.rows_affected,
-        )
+    finish = FinishRun(
+        run_id=run.run_id,
+        job_id=run.job_id,
+        state=to,
+        at_us=run.stamp(batch.now_us),
+        reason=reason,
+        error=error,
+        rows_affected=run.rows_affected,
     )
+    batch.add(finish)
     state.leave(run)
-    calling.child_ended(state, batch, run.run_id, to, run.rows_affected, reason, error)
+    calling.child_ended(state, batch, finish, extras_json=run.last_extras)
 
 
 def _skip(batch: Batch, run: ActiveRun, step: PlannedStep, reason: Reason) -> None:

@@ -46,8 +46,9 @@ def _end_waiting(state: EngineState, batch: Batch, run_id: str, to: RunState, re
         return
     state.specs.pop(run_id)
     at_us = max(batch.now_us, waiting.queued_at_us)
-    batch.add(FinishRun(run_id=run_id, job_id=waiting.job_id, state=to, at_us=at_us, reason=reason))
-    calling.child_ended(state, batch, run_id, to, None, reason, "")
+    finish = FinishRun(run_id=run_id, job_id=waiting.job_id, state=to, at_us=at_us, reason=reason)
+    batch.add(finish)
+    calling.child_ended(state, batch, finish)
 
 
 def _stop_attempt(state: EngineState, batch: Batch, run: ActiveRun, cancel: CancelRequest) -> None:

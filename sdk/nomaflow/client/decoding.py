@@ -79,6 +79,7 @@ def _attempt(message: run_pb2.Attempt) -> values.AttemptView:
         peak_rss_bytes=message.peak_rss_bytes,
         cpu_seconds=message.cpu_seconds,
         child_run_id=message.child_run_id,
+        child_job_id=message.child_job_id,
     )
 
 
