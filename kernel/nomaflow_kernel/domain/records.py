@@ -166,10 +166,20 @@ class RunRecord:
     last_event_seq: int = 0
     current_step: str = ""
 
+    @property
+    def slot_us(self) -> int | None:
+        """The instant at which the schedule wanted it to start; None for what no schedule fired."""
+        return self.trigger.at_us if self.trigger.kind is TriggerKind.CRON else None
+
 
 @value_class
 class QueuedRun:
-    """What the engine keeps in memory of a run that waits."""
+    """What the engine keeps in memory of a run that waits.
+
+    :param host: the lane it waits in: a host's, or that of runs which need none
+    :param job_host: the host that its job belongs to
+    :param slot_us: the instant at which its schedule wanted it to start
+    """
 
     run_id: str
     job_id: str
@@ -177,6 +187,9 @@ class QueuedRun:
     priority: int
     queued_at_us: int
     allow_overlap: bool = False
+    job_host: str = ""
+    preset: str = ""
+    slot_us: int | None = None
 
 
 @value_class

@@ -62,6 +62,7 @@ class CurrentAttempt:
 class ActiveRun:
     """One RUNNING run.
 
+    :param tries: attempts at all steps so far; those that were not made, or taken over, do not count
     :param rows_affected: the sum so far; None where no step reported a count
     :param prev_rows: that of the last step that ran
     :param last_extras: JSON object that the last step that ran returned; empty for none
@@ -77,6 +78,7 @@ class ActiveRun:
     index: int = 0
     current: CurrentAttempt | None = None
     cancel: CancelRequest | None = None
+    tries: int = 0
     rows_affected: int | None = None
     prev_rows: int | None = None
     last_extras: bytes = b""
@@ -175,6 +177,8 @@ class ActiveRun:
         by_step: dict[int, list[AttemptRecord]] = {}
         for attempt in sorted(attempts, key=lambda item: (item.step_index, item.attempt)):
             by_step.setdefault(attempt.step_index, []).append(attempt)
+            reused = attempt.reason is not None and attempt.reason.code == "reused"
+            self.tries += attempt.state is not AttemptState.SKIPPED and not reused
             for at_us in (attempt.dispatched_at_us, attempt.started_at_us, attempt.finished_at_us):
                 self.stamp(at_us or 0)
         for step in self.steps:

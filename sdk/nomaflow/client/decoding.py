@@ -270,6 +270,8 @@ def kernel(message: kernel_service_pb2.GetKernelResponse) -> values.KernelView:
         started_at=instant(message.started_at),
         project=message.project,
         last_event_seq=message.last_event_seq,
+        store_id=message.store_id,
+        pruned_through_seq=message.pruned_through_seq,
     )
 
 

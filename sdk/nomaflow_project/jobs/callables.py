@@ -36,7 +36,9 @@ def check_call_params(
         if not step.params or child is None or child.host != definition.host:
             continue
         takeable = _takeable(child.steps, manifest)
-        for name in step.params if takeable is not None else ():
+        if takeable is None:
+            continue
+        for name in step.params:
             if name not in takeable and name not in child.params:
                 yield (place / "steps" / index / "params" / name).warning(
                     "unused_param",
