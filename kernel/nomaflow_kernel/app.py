@@ -141,7 +141,7 @@ async def _one_term(process: _Process, *, patient: bool) -> int | None:
             process.manager.stopping(f"stopping: {requests.why}")
             _LOG.info("stopped: %s", requests.why)
             return 0
-        await _lead(process, store, info)
+        await _lead(process, store, info, first_term=not patient)
     except (StaleEpoch, StoreBusy, StoreUnavailable) as error:
         # At its start, when the database has just come back, say. Not at once again, should it go on like that.
         if info is None or info.kind == "sqlite" or await requests.stop_within(_AGAIN_SECONDS):
@@ -158,7 +158,7 @@ async def _one_term(process: _Process, *, patient: bool) -> int | None:
     return None
 
 
-async def _lead(process: _Process, store: SqlStore, info: StoreInfo) -> None:
+async def _lead(process: _Process, store: SqlStore, info: StoreInfo, *, first_term: bool) -> None:
     sentry, requests, manager = process.sentry, process.requests, process.manager
     # After the store: who holds it is the only one to look after a dead kernel's socket.
     for address in sentry.addresses:
@@ -174,6 +174,7 @@ async def _lead(process: _Process, store: SqlStore, info: StoreInfo) -> None:
         certificate=sentry.certificate,
         on_engine_end=requests.engine_ended,
         observation=process.observation,
+        first_term=first_term,
     )
     try:
         # What is made at the start stays for the term; looking for garbage in it takes a third of the start.

@@ -14,6 +14,7 @@ import grpc.aio
 from nomaflow_kernel.catalogue_service import CatalogueService
 from nomaflow_kernel.certificates import CertificateFiles
 from nomaflow_kernel.domain.clock import Clock
+from nomaflow_kernel.domain.transitions import Notice
 from nomaflow_kernel.feed import EventFeed
 from nomaflow_kernel.hosts import GatewaySettings, HostGateway, SessionRegistry
 from nomaflow_kernel.jobs_watch import JobsFileWatch
@@ -47,6 +48,7 @@ class Kernel:
 
     :param addresses: checked, and claimed where they are Unix sockets
     :param certificate: for addresses with TLS
+    :param first_term: whether this process has not led before
     """
 
     def __init__(
@@ -61,8 +63,11 @@ class Kernel:
         certificate: CertificateFiles | None,
         on_engine_end: Callable[[Exception], None],
         observation: Observation,
+        first_term: bool = True,
     ) -> None:
         self._settings = settings
+        self._clock = clock
+        self._first_term = first_term
         self._observation = observation
         self._addresses = addresses
         self._certificate = certificate
@@ -126,6 +131,7 @@ class Kernel:
                 version=version("nomaflow"),
                 epoch=info.epoch,
                 store=info.kind,
+                store_id=info.store_id,
                 started_at_us=clock.now_us(),
                 # A name may be any bytes, and what goes over the wire is text.
                 project=os.fsencode(self._settings.project).decode(errors="backslashreplace"),
@@ -151,6 +157,7 @@ class Kernel:
         await self._catalogue.start()
         await self._engine.start()
         await self._scheduler.start()
+        await self._tell_start()
         took = time.perf_counter() - began
         jobs, schedules = len(self._catalogue.entries()), len(self._scheduler)
         _LOG.info("%d jobs with %d schedules loaded in %.3f s", jobs, schedules, took)
@@ -164,6 +171,26 @@ class Kernel:
         publish_address(self._settings.state_dir / "address", published(self._served))
         _LOG.info("serving on %s, store %s, epoch %d", ", ".join(self._served), self._store_name(), self._info.epoch)
         return tuple(self._served)
+
+    async def _tell_start(self) -> None:
+        """Write the events of the start. A store in trouble costs the events only."""
+        now, last = self._clock.now_us(), self._info.last_event_seq
+        try:
+            before = await self._store.events_after(last - 1, limit=1) if last else ()
+            data = {
+                "version": version("nomaflow"),
+                "epoch": self._info.epoch,
+                "previous_end_us": before[0].at_us if before else None,
+            }
+            notices = [Notice(kind="kernel.leading", at_us=now, data=data)]
+            if self._first_term:
+                about = {"version": data["version"], "epoch": data["epoch"], "pid": os.getpid()}
+                notices.insert(0, Notice(kind="kernel.started", at_us=now, data=about))
+            result = await self._store.apply(notices, at_us=now)
+        except StoreError as error:
+            _LOG.warning("the events of the start could not be kept: %s", error)
+        else:
+            self._feed.publish(result.events)
 
     @property
     def view(self) -> KernelView:

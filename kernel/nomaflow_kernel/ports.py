@@ -44,11 +44,17 @@ class CommitObserver(Protocol):
 
 @value_class
 class StoreInfo:
-    """What a store says of itself once open: its kind, this kernel's epoch, the newest event."""
+    """What a store says of itself once open: its kind, this kernel's epoch, the newest event.
+
+    :param store_id: names this history; one that was restored, or taken back from a copy, has another
+    :param pruned_through_seq: the newest event that retention has removed, 0 for none
+    """
 
     kind: str
     epoch: int
     last_event_seq: int
+    store_id: str = ""
+    pruned_through_seq: int = 0
 
 
 @value_class
@@ -183,6 +189,10 @@ class Store(Protocol):
     ``outcome_unknown``: then the caller reads again what has become of it.
     """
 
+    @property
+    def pruned_through_seq(self) -> int:
+        """The newest event that retention has removed, 0 for none: all later ones are there."""
+
     async def open(self) -> StoreInfo:
         """Migrate the schema, take the store for this kernel alone and raise the epoch.
 
@@ -218,8 +228,8 @@ class Store(Protocol):
     async def last_runs(self, job_ids: Sequence[str]) -> Mapping[str, RunRecord]:
         """Return the newest run of each job that has one."""
 
-    async def runs_of_requests(self, keys: Sequence[tuple[str, str]]) -> Mapping[tuple[str, str], RunOfRequest]:
-        """Return, of pairs of job id and request id, those that a run was started with, and that run."""
+    async def runs_of_requests(self, request_ids: Sequence[str]) -> Mapping[str, RunOfRequest]:
+        """Return those of some request ids that a run was started with, and that run."""
 
     async def slots_taken(self, slots: Sequence[str]) -> frozenset[str]:
         """Return those of some slots that have a run."""

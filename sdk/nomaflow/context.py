@@ -33,13 +33,29 @@ class PreviousStep:
 
     :param state: the state of its last attempt, such as ``SUCCEEDED`` or ``SKIPPED``
     :param rows_affected: its count, None where it reported none
-    :param extras: the other keys it returned
+    :param extras: the other keys it returned; for a ``call_job`` step those of the last step of the run that it
+        started, with ``child_run_id``, ``child_job_id`` and ``child_state``
     """
 
     name: str
     state: str
     rows_affected: int | None = None
     extras: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def child_run_id(self) -> str:
+        """The run that a ``call_job`` step started; empty for other steps."""
+        return str(self.extras.get("child_run_id", ""))
+
+    @property
+    def child_job_id(self) -> str:
+        """The job that the run is of; empty for other steps."""
+        return str(self.extras.get("child_job_id", ""))
+
+    @property
+    def child_state(self) -> str:
+        """The state in which the run ended, such as ``SUCCEEDED``; empty for other steps."""
+        return str(self.extras.get("child_state", ""))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

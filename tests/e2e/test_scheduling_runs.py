@@ -332,10 +332,11 @@ def test_the_bounds_of_job_and_host(system: System) -> None:
 
 
 def test_a_key_is_one_run(system: System) -> None:
-    """The same key with the same request answers with the same run, with another request it is refused."""
+    """The same key with the same request answers with the same run, with another request or for another job it is refused."""
     first = system.ask("run", "layers", "--key", "k1", "-p", "rows=1", "--wait")
     again = system.ask("run", "layers", "--key", "k1", "-p", "rows=1", "--wait")
     assert again["run_id"] == first["run_id"]
     assert "with another request" in system.cli("run", "layers", "--key", "k1", "-p", "rows=2", code=2).err
+    assert first["run_id"] in system.cli("run", "strict", "--key", "k1", code=2).err
     replays = [system.ask("replay", first["run_id"], "--key", "r1", "--wait")["run_id"] for _ in range(2)]
     assert replays[0] == replays[1] != first["run_id"]

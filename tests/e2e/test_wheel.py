@@ -125,8 +125,10 @@ def test_the_wheel_holds_what_is_run_and_nothing_else(wheel: Path) -> None:
         "nomaflow_api",
         "nomaflow_host",
         "nomaflow_kernel",
+        "nomaflow_project",
         "nomaflow_telemetry",
     }
+    assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
     for package in ("nomaflow", "nomaflow_api", "nomaflow_host", "nomaflow_kernel", "nomaflow_telemetry"):
         assert f"{package}/py.typed" in names
     source = {

@@ -76,6 +76,6 @@ PROBLEM_CODES = {
     "unreadable_file": "A file cannot be read, or is too large.",
     "unset_variable": "An environment variable without default is not set.",
     "unused_key": "Warning: a key has no effect where it stands.",
-    "unused_param": "Warning: no step takes a param of the job.",
+    "unused_param": "Warning: no step takes a param of the job, or of a `call_job` step.",
     "wrong_type": "A value is of another type than expected.",
 }

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 __all__ = [
     "BadRequest",
+    "CursorAhead",
     "JobUnavailable",
     "KernelError",
     "KernelStopping",
@@ -40,6 +41,19 @@ class BadRequest(KernelError):
     def __init__(self, message: str, *, field: str) -> None:
         self.field = field
         super().__init__(message)
+
+
+class CursorAhead(KernelError):
+    """Raised when a watcher has seen events that the store does not have: it watched another one."""
+
+    reason = "CURSOR_AHEAD"
+
+    def __init__(self, after_seq: int, last_event_seq: int) -> None:
+        self.last_event_seq = last_event_seq
+        super().__init__(
+            f"after_seq is {after_seq}, and the store's newest event is {last_event_seq}: "
+            "the cursor is of another store (compare store_id of GetKernel); watch from_start, or from now on"
+        )
 
 
 class UnknownRun(KernelError):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import field, fields
 from typing import Any
 
 from nomaflow_api.value_class import value_class
@@ -61,6 +61,7 @@ class Ancestor:
 class RunRequest:
     """The layers that one run lays over its job; kept whole, so that a replay can repeat it.
 
+    :param inherited: tagged JSON object laid over the job's params, below all else: the job params of a parent
     :param params: tagged JSON object laid over the job's and the preset's params
     :param op_kwargs: step name → tagged JSON object, the last layer
     :param switches: step name → switched on or off
@@ -72,6 +73,7 @@ class RunRequest:
     :param traceparent: the W3C trace context of what triggered it, or empty
     """
 
+    inherited: Mapping[str, Any] = field(default_factory=dict)
     params: Mapping[str, Any] = field(default_factory=dict)
     op_kwargs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     switches: Mapping[str, bool] = field(default_factory=dict)
@@ -84,11 +86,13 @@ class RunRequest:
     @property
     def changes_plan(self) -> bool:
         """Whether a run with this request does anything else than its job says."""
-        return bool(self.params or self.op_kwargs or self.switches or self.preset or self.log_level or self.reuse)
+        layers = (self.inherited, self.params, self.op_kwargs, self.switches, self.preset, self.log_level, self.reuse)
+        return any(layers)
 
     def to_json(self) -> dict[str, Any]:
         """Return the request as a JSON-ready dict, without what is empty."""
         full = {
+            "inherited": dict(self.inherited),
             "params": dict(self.params),
             "op_kwargs": {step: dict(values) for step, values in self.op_kwargs.items()},
             "switches": dict(self.switches),
@@ -103,8 +107,7 @@ class RunRequest:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> RunRequest:
         """Return the request that :meth:`to_json` gave; keys of a newer version are passed over."""
-        known = ("params", "op_kwargs", "switches", "preset", "log_level", "reuse", "allow_overlap", "traceparent")
-        return cls(**{key: data[key] for key in known if key in data})
+        return cls(**{each.name: data[each.name] for each in fields(cls) if each.name in data})
 
 
 @value_class
@@ -163,10 +166,20 @@ class RunRecord:
     last_event_seq: int = 0
     current_step: str = ""
 
+    @property
+    def slot_us(self) -> int | None:
+        """The instant at which the schedule wanted it to start; None for what no schedule fired."""
+        return self.trigger.at_us if self.trigger.kind is TriggerKind.CRON else None
+
 
 @value_class
 class QueuedRun:
-    """What the engine keeps in memory of a run that waits."""
+    """What the engine keeps in memory of a run that waits.
+
+    :param host: the lane it waits in: a host's, or that of runs which need none
+    :param job_host: the host that its job belongs to
+    :param slot_us: the instant at which its schedule wanted it to start
+    """
 
     run_id: str
     job_id: str
@@ -174,6 +187,9 @@ class QueuedRun:
     priority: int
     queued_at_us: int
     allow_overlap: bool = False
+    job_host: str = ""
+    preset: str = ""
+    slot_us: int | None = None
 
 
 @value_class

@@ -39,6 +39,7 @@ __all__ = [
     "StartAttempt",
     "StartRun",
     "Transition",
+    "end_data",
     "run_of",
 ]
 
@@ -181,7 +182,10 @@ class FinishAttempt:
 
 @value_class
 class FinishRun:
-    """A QUEUED or RUNNING run to a terminal state. Event ``run.finished``."""
+    """A QUEUED or RUNNING run to a terminal state. Event ``run.finished``.
+
+    :param data: what the event carries beside state, reason, rows and error
+    """
 
     run_id: str
     job_id: str
@@ -190,6 +194,7 @@ class FinishRun:
     reason: Reason | None = None
     error: str = ""
     rows_affected: int | None = None
+    data: Mapping[str, Any] = field(default_factory=dict)
 
 
 @value_class
@@ -219,6 +224,26 @@ class SetNextFire:
     preset: str
     next_fire_us: int | None
     fingerprint: str
+
+
+def end_data(
+    *,
+    host: str,
+    preset: str,
+    slot_us: int | None,
+    started_us: int | None = None,
+    attempts: int = 0,
+    failed_step: str = "",
+) -> dict[str, Any]:
+    """Return what ``run.finished`` tells of a run beside its outcome, so that nobody has to ask for each."""
+    return {
+        "host": host,
+        "preset": preset,
+        "slot_us": slot_us,
+        "started_us": started_us,
+        "attempts": attempts,
+        "failed_step": failed_step,
+    }
 
 
 Transition = (

@@ -6,6 +6,7 @@ import contextlib
 import os
 import sqlite3
 import time
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -169,6 +170,8 @@ def _take_on(draft: Path, old: HistoryFacts | None, *, pause: bool, now_us: int)
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("BEGIN IMMEDIATE")
         connection.execute("UPDATE kernel SET epoch = ?, last_event_seq = ?, holder = 'restore'", (epoch, seq))
+        if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'identity'").fetchone():
+            connection.execute("UPDATE identity SET store_id = ?", (uuid.uuid4().hex,))
         if pause:
             connection.execute(
                 'INSERT OR IGNORE INTO pauses (scope, name, "by", why, since_us) VALUES (?, ?, ?, ?, ?)',

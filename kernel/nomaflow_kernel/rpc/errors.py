@@ -85,6 +85,7 @@ class ErrorRow:
 ERROR_TABLE: Mapping[type[domain.KernelError], ErrorRow] = {
     domain.KernelError: ErrorRow(_Code.INTERNAL, "INTERNAL"),
     domain.BadRequest: ErrorRow(_Code.INVALID_ARGUMENT, "BAD_REQUEST"),
+    domain.CursorAhead: ErrorRow(_Code.OUT_OF_RANGE, "CURSOR_AHEAD"),
     domain.UnknownRun: ErrorRow(_Code.NOT_FOUND, "RUN_NOT_FOUND"),
     domain.UnknownJob: ErrorRow(_Code.NOT_FOUND, "JOB_NOT_FOUND"),
     domain.UnknownHost: ErrorRow(_Code.NOT_FOUND, "HOST_NOT_FOUND"),
@@ -191,6 +192,8 @@ def _metadata(error: domain.KernelError) -> dict[str, str]:
         return {"near": _cut(",".join(error.near), _VALUE_CHARACTERS)} if error.near else {}
     if isinstance(error, domain.RequestIdReused):
         return {"run_id": error.run_id}
+    if isinstance(error, domain.CursorAhead):
+        return {"last_event_seq": str(error.last_event_seq)}
     if isinstance(error, store.StoreLed):
         return {"leader": _cut(",".join(error.addresses), _ADDRESS_BYTES)} if error.addresses else {}
     return {}

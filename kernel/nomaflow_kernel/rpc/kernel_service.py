@@ -93,6 +93,7 @@ class KernelIdentity:
     """What a kernel says of itself.
 
     :param store: ``sqlite`` or ``postgresql``
+    :param store_id: names the history
     :param project: the directory it was started with
     """
 
@@ -101,6 +102,7 @@ class KernelIdentity:
     store: str
     started_at_us: int
     project: str = ""
+    store_id: str = ""
 
 
 class KernelService:
@@ -153,6 +155,8 @@ class KernelService:
             started_at=timestamp(self._identity.started_at_us),
             project=self._identity.project,
             last_event_seq=self._feed.last_seq,
+            store_id=self._identity.store_id,
+            pruned_through_seq=self._store.pruned_through_seq,
         )
 
     async def trigger_run(self, request: kernel.TriggerRunRequest, caller: Caller) -> kernel.TriggerRunResponse:

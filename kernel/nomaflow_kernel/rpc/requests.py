@@ -309,7 +309,8 @@ def _content_hash(
     """Return a name for everything a request says but its id."""
     copy.MergeFrom(request)  # type: ignore[arg-type]  # both are of one type, which the union cannot say
     copy.ClearField("request_id")
-    return hashlib.sha256(copy.SerializeToString(deterministic=True)).hexdigest()
+    kind = copy.DESCRIPTOR.name.encode()  # the two kinds share the ids
+    return hashlib.sha256(kind + copy.SerializeToString(deterministic=True)).hexdigest()
 
 
 def _microseconds(seconds: int, nanos: int, field: str) -> int:

@@ -103,11 +103,11 @@ def _step_message(step: PlannedStep, tries: Sequence[AttemptRecord]) -> run_pb2.
         index=step.index,
         type=step.type,
         callable=step.target_job_id or step.callable,
-        attempts=[_attempt_message(attempt) for attempt in sorted(tries, key=lambda each: each.attempt)],
+        attempts=[_attempt_message(attempt, step) for attempt in sorted(tries, key=lambda each: each.attempt)],
     )
 
 
-def _attempt_message(attempt: AttemptRecord) -> run_pb2.Attempt:
+def _attempt_message(attempt: AttemptRecord, step: PlannedStep) -> run_pb2.Attempt:
     message = run_pb2.Attempt(
         attempt_key=attempt_key(attempt.run_id, attempt.step, attempt.attempt),
         attempt=attempt.attempt,
@@ -125,6 +125,7 @@ def _attempt_message(attempt: AttemptRecord) -> run_pb2.Attempt:
         peak_rss_bytes=attempt.peak_rss_bytes,
         cpu_seconds=attempt.cpu_seconds,
         child_run_id=attempt.child_run_id,
+        child_job_id=step.target_job_id if attempt.child_run_id else "",
     )
     if attempt.has_result:
         message.result.extras_json = attempt.extras_json

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1 import run_pb2
-from nomaflow_kernel.domain.errors import KernelStopping, UnknownRun
+from nomaflow_kernel.domain.errors import CursorAhead, KernelStopping, UnknownRun
 from nomaflow_kernel.domain.records import EventRecord
 from nomaflow_kernel.domain.states import RUN_TERMINAL
 from nomaflow_kernel.feed import EventFeed
@@ -48,11 +48,13 @@ class Watching:
         """Yield the run as it is, then its events after ``after_seq``, until its terminal event.
 
         :raises UnknownRun: where no run has the id
+        :raises CursorAhead: where the store has no event as new as ``after_seq``
         :raises KernelStopping: where the kernel stops first
         """
         # Subscribed before the run is read: an event is in what was read, or it comes by the feed.
         with self._feed.subscribe(run_id) as subscription:
             detail = await self._read_run(run_id)
+            await self._refuse_ahead(after_seq)
             yield kernel.WatchRunResponse(snapshot=self._explain(run_detail_message(detail)))
             cursor = after_seq
             async for event in self._stored(cursor, run_id=run_id):
@@ -80,19 +82,33 @@ class Watching:
     async def events(self, after_seq: int | None, kinds: Sequence[str]) -> AsyncIterator[kernel.WatchEventsResponse]:
         """Yield every event after ``after_seq`` (None: from now on) whose kind is one of ``kinds``, without end.
 
+        Where some of them are gone, it says so before those that come after.
+
         :param kinds: a kind, or what comes before a dot in it; empty for all
+        :raises CursorAhead: where the store has no event as new as ``after_seq``
         :raises KernelStopping: where the kernel stops
         """
-        cursor = self._feed.last_seq if after_seq is None else after_seq
         if after_seq is None:
-            yield kernel.WatchEventsResponse(bookmark_seq=cursor)
+            after_seq = self._feed.last_seq
+            yield kernel.WatchEventsResponse(bookmark_seq=after_seq)
+        else:
+            await self._refuse_ahead(after_seq)
+        cursor, told = after_seq, after_seq
         while True:
+            if self._store.pruned_through_seq > max(cursor, told):
+                told = self._store.pruned_through_seq
+                yield _pruned(cursor, told)
             tail = self._feed.tail_after(cursor)
             if tail is None:
                 seen = self._feed.last_seq
-                async for event in self._stored(cursor, kinds=kinds):
-                    cursor = event.seq
-                    yield kernel.WatchEventsResponse(event=event_message(event))
+                async for page in self._pages(cursor, kinds=kinds):
+                    # Asked after the page was read: what is missing in it was removed before.
+                    if self._store.pruned_through_seq > max(cursor, told):
+                        told = self._store.pruned_through_seq
+                        yield _pruned(cursor, told)
+                    for event in page:
+                        cursor = event.seq
+                        yield kernel.WatchEventsResponse(event=event_message(event))
                 cursor = max(cursor, seen)
                 continue
             for event in tail:
@@ -111,12 +127,25 @@ class Watching:
             raise UnknownRun(run_id)
         return found[0]
 
-    async def _stored(self, after: int, *, run_id: str = "", kinds: Sequence[str] = ()) -> AsyncIterator[EventRecord]:
+    async def _refuse_ahead(self, after_seq: int) -> None:
+        newest = max(self._feed.last_seq, self._store.pruned_through_seq)
+        # What is committed may have been read from the store a moment before the feed has it.
+        if after_seq > newest and not await self._store.events_after(after_seq - 1, limit=1):
+            raise CursorAhead(after_seq, newest)
+
+    async def _stored(self, after: int, *, run_id: str) -> AsyncIterator[EventRecord]:
+        """Yield what the store has of a run after a sequence."""
+        async for page in self._pages(after, run_id=run_id):
+            for event in page:
+                yield event
+
+    async def _pages(
+        self, after: int, *, run_id: str = "", kinds: Sequence[str] = ()
+    ) -> AsyncIterator[Sequence[EventRecord]]:
         """Yield what the store has after a sequence, page by page, until it has no more."""
         while True:
             page = await self._store.events_after(after, limit=_PAGE, run_id=run_id, kinds=kinds)
-            for event in page:
-                yield event
+            yield page
             if len(page) < _PAGE:
                 return
             after = page[-1].seq
@@ -125,6 +154,10 @@ class Watching:
 def _after(events: Sequence[EventRecord], cursor: int) -> Iterator[EventRecord]:
     """Yield the events after a cursor: what the store has told already may come by the feed once more."""
     return (event for event in events if event.seq > cursor)
+
+
+def _pruned(after_seq: int, through_seq: int) -> kernel.WatchEventsResponse:
+    return kernel.WatchEventsResponse(pruned=kernel.PrunedEvents(after_seq=after_seq, through_seq=through_seq))
 
 
 def _wanted(kind: str, kinds: Sequence[str]) -> bool:

@@ -62,8 +62,10 @@ class CurrentAttempt:
 class ActiveRun:
     """One RUNNING run.
 
+    :param tries: attempts at all steps so far; those that were not made, or taken over, do not count
     :param rows_affected: the sum so far; None where no step reported a count
     :param prev_rows: that of the last step that ran
+    :param last_extras: JSON object that the last step that ran returned; empty for none
     :param previous: JSON texts of the steps before, for ``ctx.previous_step``
     :param log_lines: lines stored so far
     :param latest_us: the latest time recorded of it
@@ -76,8 +78,10 @@ class ActiveRun:
     index: int = 0
     current: CurrentAttempt | None = None
     cancel: CancelRequest | None = None
+    tries: int = 0
     rows_affected: int | None = None
     prev_rows: int | None = None
+    last_extras: bytes = b""
     previous: list[str] = field(default_factory=list)
     previous_bytes: int = 0
     log_lines: int = 0
@@ -140,7 +144,7 @@ class ActiveRun:
         if rows is not None:
             # Each fits into 64 bits; a sum that does not stays at the end of what can be stored.
             self.rows_affected = max(-(2**63), min((self.rows_affected or 0) + rows, 2**63 - 1))
-        self.prev_rows = rows
+        self.prev_rows, self.last_extras = rows, extras_json
         head = f'{{"name":{_quoted(step)},"state":"{state}","rows_affected":{"null" if rows is None else rows},'
         extras = extras_json.decode() if extras_json else "{}"
         if self.previous_bytes + len(head) + len(extras) > _PREVIOUS_STEPS_BYTES:
@@ -173,6 +177,8 @@ class ActiveRun:
         by_step: dict[int, list[AttemptRecord]] = {}
         for attempt in sorted(attempts, key=lambda item: (item.step_index, item.attempt)):
             by_step.setdefault(attempt.step_index, []).append(attempt)
+            reused = attempt.reason is not None and attempt.reason.code == "reused"
+            self.tries += attempt.state is not AttemptState.SKIPPED and not reused
             for at_us in (attempt.dispatched_at_us, attempt.started_at_us, attempt.finished_at_us):
                 self.stamp(at_us or 0)
         for step in self.steps:

@@ -46,6 +46,7 @@ class EngineSettings:
 class TriggerCommand:
     """A wish for one run, already checked for form; whether it fits the job is the engine's to say.
 
+    :param inherited: the job params of the run that calls this one, laid over the job's
     :param params: tagged JSON object laid over the job's params
     :param op_kwargs: step name → tagged JSON object
     :param switches: step name → on or off
@@ -61,6 +62,7 @@ class TriggerCommand:
 
     job_id: str
     kind: TriggerKind
+    inherited: Mapping[str, Any] = field(default_factory=dict)
     params: Mapping[str, Any] = field(default_factory=dict)
     op_kwargs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     switches: Mapping[str, bool] = field(default_factory=dict)
@@ -80,6 +82,7 @@ class TriggerCommand:
     def request(self) -> RunRequest:
         """Return the layers of the command as the run keeps them."""
         return RunRequest(
+            inherited=self.inherited,
             params=self.params,
             op_kwargs=self.op_kwargs,
             switches=self.switches,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 from nomaflow_kernel.domain.errors import KernelError
 from nomaflow_kernel.domain.reasons import Reason
 from nomaflow_kernel.domain.records import Ancestor, AttemptRecord, TriggerKind
 from nomaflow_kernel.domain.states import AttemptState, RunState
-from nomaflow_kernel.domain.transitions import OpenAttempt, StartAttempt
+from nomaflow_kernel.domain.transitions import FinishRun, OpenAttempt, StartAttempt
 from nomaflow_kernel.runs import stepping, triggering
 from nomaflow_kernel.runs.active import ActiveRun, CurrentAttempt
 from nomaflow_kernel.runs.api import TriggerCommand
@@ -87,7 +89,8 @@ def _trigger_child(state: EngineState, batch: Batch, run: ActiveRun, current: Cu
     command = TriggerCommand(
         job_id=target,
         kind=TriggerKind.CALL_JOB,
-        params=run.record.request.params,
+        inherited=run.plan.job_params,
+        params={**run.plan.run_params, **current.step.child_params},
         op_kwargs={},
         log_level=run.asked_log_level(),
         by=f"{run.job_id}/{current.step.name}",
@@ -105,39 +108,37 @@ def _trigger_child(state: EngineState, batch: Batch, run: ActiveRun, current: Cu
     return outcome.run_id
 
 
-def child_ended(
-    state: EngineState,
-    batch: Batch,
-    child_run_id: str,
-    to: RunState,
-    rows_affected: int | None,
-    reason: Reason | None,
-    error: str,
-) -> None:
-    """Hand the outcome of a run on to the call_job step that waits for it, if one does."""
-    parent_id = state.parents.pop(child_run_id, None)
+def child_ended(state: EngineState, batch: Batch, end: FinishRun, *, extras_json: bytes = b"") -> None:
+    """Hand the outcome of a run on to the call_job step that waits for it, if one does.
+
+    :param extras_json: what the last step of the run that ran returned
+    """
+    parent_id = state.parents.pop(end.run_id, None)
     run = state.active.get(parent_id) if parent_id else None
-    if run is None or run.current is None or run.current.child_run_id != child_run_id:
+    if run is None or run.current is None or run.current.child_run_id != end.run_id:
         return
-    why = f": {reason.message}" if reason else ""
+    why = f": {end.reason.message}" if end.reason else ""
+    to, reason, error = AttemptState.FAILED, None, end.error
     if run.current.timed_out is not None:
-        timed_out = run.current.timed_out
-        outcome = Outcome(
-            state=AttemptState.FAILED, reason=timed_out, error=timed_out.message, rows_affected=rows_affected
-        )
-    elif to is RunState.SUCCEEDED:
-        outcome = Outcome(state=AttemptState.SUCCEEDED, rows_affected=rows_affected, has_result=True)
-    elif to is RunState.CANCELED:
-        outcome = Outcome(
-            state=AttemptState.CANCELED,
-            reason=Reason("child_canceled", f"run {child_run_id} was canceled{why}"),
-            rows_affected=rows_affected,
-        )
+        reason, error = run.current.timed_out, run.current.timed_out.message
+    elif end.state is RunState.SUCCEEDED:
+        to = AttemptState.SUCCEEDED
+    elif end.state is RunState.CANCELED:
+        to, reason, error = AttemptState.CANCELED, Reason("child_canceled", f"run {end.run_id} was canceled{why}"), ""
     else:
-        outcome = Outcome(
-            state=AttemptState.FAILED,
-            reason=Reason("child_failed", f"run {child_run_id} failed{why}"),
-            error=error,
-            rows_affected=rows_affected,
-        )
+        reason = Reason("child_failed", f"run {end.run_id} failed{why}")
+    outcome = Outcome(
+        state=to,
+        reason=reason,
+        error=error,
+        rows_affected=end.rows_affected,
+        extras_json=_extras(end, extras_json),
+        has_result=True,
+    )
     stepping.end_attempt(state, batch, run, outcome)
+
+
+def _extras(end: FinishRun, last: bytes) -> bytes:
+    """Return the extras of a call_job step: those of its child's last step, and what tells of the child itself."""
+    child = {"child_run_id": end.run_id, "child_job_id": end.job_id, "child_state": end.state.value}
+    return json.dumps({**(json.loads(last) if last else {}), **child}, separators=(",", ":")).encode()

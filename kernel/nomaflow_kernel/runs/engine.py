@@ -165,9 +165,9 @@ class Engine:
 
     async def _look_up(self, requests: Sequence[TriggerCommand]) -> None:
         """Recall what repeated requests have started."""
-        keys = [(request.job_id, request.request_id) for request in requests]
-        for key, found in (await self._store.runs_of_requests(keys) if keys else {}).items():
-            self._state.request_ids.put(key, found)
+        wanted = [request.request_id for request in requests]
+        for request_id, found in (await self._store.runs_of_requests(wanted) if wanted else {}).items():
+            self._state.request_ids.put(request_id, found)
 
     def _try_trigger(self, batch: Batch, request: TriggerCommand) -> TriggerOutcome | KernelError:
         try:

@@ -1,13 +1,15 @@
 """The plan of one run: which steps, with which values, once every layer is laid on.
 
 Layers, lowest first: job.params, step.op_kwargs, preset (its params, then its op_kwargs), run params, run op_kwargs.
+A child of call_job inherits: its parent's job params lie over its own, and its parent's preset and run params, with the
+step's own params on top, are its run params.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from nomaflow_kernel.domain.records import RunRequest
@@ -29,6 +31,7 @@ class PlannedStep:
 
     :param kwargs_json: all layers merged
     :param strict_keys: keys that came from op_kwargs, and which the callable must be able to take
+    :param child_params: what a call_job step itself gives the run that it starts
     :param reuse: the output to take over instead of running the step, as RunRequest keeps it
     """
 
@@ -44,6 +47,7 @@ class PlannedStep:
     timeout_seconds: float | None
     isolation: IsolationChoice
     cancel_grace_seconds: float | None
+    child_params: Mapping[str, Any] = field(default_factory=dict)
     reuse: Mapping[str, Any] | None = None
 
     @property
@@ -62,10 +66,14 @@ class RunPlan:
     """What one run will do.
 
     :param first: the first step that will run, None where all are switched off
+    :param job_params: the params of the job, with the inherited ones on top
+    :param run_params: those of the preset and the request
     """
 
     steps: tuple[PlannedStep, ...]
     first: PlannedStep | None
+    job_params: Mapping[str, Any]
+    run_params: Mapping[str, Any]
     params_json: str
     log_level: str
 
@@ -77,13 +85,16 @@ def plan_run(definition: JobDefinition, request: RunRequest) -> RunPlan:
     """
     preset = definition.preset(request.preset) if request.preset else None
     preset_params: Mapping[str, Any] = preset.params if preset else {}
-    params = {**definition.params, **preset_params, **request.params}
+    job_params = {**definition.params, **request.inherited}
+    run_params = {**preset_params, **request.params}
     level = request.log_level or (preset.log_level if preset else "") or definition.log_level
     steps = tuple(_plan_step(index, step, definition, preset, request) for index, step in enumerate(definition.steps))
     return RunPlan(
         steps=steps,
         first=next((step for step in steps if step.enabled and step.reuse is None), None),
-        params_json=_dump(params),
+        job_params=job_params,
+        run_params=run_params,
+        params_json=_dump({**job_params, **run_params}),
         log_level=level,
     )
 
@@ -98,7 +109,15 @@ def _plan_step(
     preset_params: Mapping[str, Any] = preset.params if preset else {}
     preset_values: Mapping[str, Any] = preset.op_kwargs.get(step.name, {}) if preset else {}
     run_values = request.op_kwargs.get(step.name, {})
-    kwargs = _merge(definition.params, step.op_kwargs, preset_params, preset_values, request.params, run_values)
+    kwargs = {
+        **definition.params,
+        **request.inherited,
+        **step.op_kwargs,
+        **preset_params,
+        **preset_values,
+        **request.params,
+        **run_values,
+    }
     enabled = step.enabled
     if preset and step.name in preset.steps:
         enabled = preset.steps[step.name]
@@ -115,15 +134,9 @@ def _plan_step(
         timeout_seconds=step.timeout_seconds,
         isolation=definition.isolation_of(step),
         cancel_grace_seconds=definition.cancel_grace_of(step),
+        child_params={**step.params, **preset_values, **run_values} if step.calls_job else {},
         reuse=request.reuse.get(step.name),
     )
-
-
-def _merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
-    merged: dict[str, Any] = {}
-    for layer in layers:
-        merged.update(layer)
-    return merged
 
 
 def _dump(values: Mapping[str, Any]) -> str:

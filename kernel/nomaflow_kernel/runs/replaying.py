@@ -37,6 +37,7 @@ def prepare(state: EngineState, detail: RunDetail, request: ReplayCommand) -> tu
     command = TriggerCommand(
         job_id=old.job_id,
         kind=TriggerKind.REPLAY,
+        inherited=old.request.inherited,
         params={**old.request.params, **request.params},
         op_kwargs=op_kwargs,
         switches=old.request.switches,

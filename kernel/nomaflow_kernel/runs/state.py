@@ -176,7 +176,7 @@ class EngineState:
     specs: RecentlyUsed[str, RunSpec] = field(default_factory=lambda: RecentlyUsed(4096))
     plans: RecentlyUsed[str, RunPlan] = field(default_factory=lambda: RecentlyUsed(4096))
     ended: RecentlyUsed[str, EndedAttempt] = field(default_factory=lambda: RecentlyUsed(20_000))
-    request_ids: RecentlyUsed[tuple[str, str], RunOfRequest] = field(default_factory=lambda: RecentlyUsed(20_000))
+    request_ids: RecentlyUsed[str, RunOfRequest] = field(default_factory=lambda: RecentlyUsed(20_000))
     dirty_hosts: set[str] = field(default_factory=set)
     wanted_specs: set[str] = field(default_factory=set)
     traceparent: Callable[[RunRecord], str] = lambda record: record.request.traceparent

@@ -9,7 +9,7 @@ from typing import Any
 from nomaflow_kernel.domain.reasons import Reason
 from nomaflow_kernel.domain.records import AttemptRecord, CancelRequest
 from nomaflow_kernel.domain.states import AttemptState, RunState
-from nomaflow_kernel.domain.transitions import DispatchAttempt, FinishRun, OpenAttempt, StartRun
+from nomaflow_kernel.domain.transitions import DispatchAttempt, FinishRun, OpenAttempt, StartRun, end_data
 from nomaflow_kernel.runs import calling
 from nomaflow_kernel.runs.active import ActiveRun, CurrentAttempt
 from nomaflow_kernel.runs.fleet import Instance
@@ -75,6 +75,7 @@ def _open_attempt(
     state: EngineState, batch: Batch, run: ActiveRun, *, number: int, tries: int, delay_seconds: float
 ) -> None:
     step = run.steps[run.index]
+    run.tries += 1
     run.current = CurrentAttempt(
         step=step,
         number=number,
@@ -276,19 +277,26 @@ def end_run(
     )
     for step in run.steps[run.index + 1 :]:
         _skip(batch, run, step, why)
-    batch.add(
-        FinishRun(
-            run_id=run.run_id,
-            job_id=run.job_id,
-            state=to,
-            at_us=run.stamp(batch.now_us),
-            reason=reason,
-            error=error,
-            rows_affected=run.rows_affected,
-        )
+    finish = FinishRun(
+        run_id=run.run_id,
+        job_id=run.job_id,
+        state=to,
+        at_us=run.stamp(batch.now_us),
+        reason=reason,
+        error=error,
+        rows_affected=run.rows_affected,
+        data=end_data(
+            host=run.host,
+            preset=run.record.request.preset,
+            slot_us=run.record.slot_us,
+            started_us=run.started_at_us,
+            attempts=run.tries,
+            failed_step=run.steps[run.index].name if to is RunState.FAILED else "",
+        ),
     )
+    batch.add(finish)
     state.leave(run)
-    calling.child_ended(state, batch, run.run_id, to, run.rows_affected, reason, error)
+    calling.child_ended(state, batch, finish, extras_json=run.last_extras)
 
 
 def _skip(batch: Batch, run: ActiveRun, step: PlannedStep, reason: Reason) -> None:

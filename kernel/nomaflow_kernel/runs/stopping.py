@@ -5,7 +5,7 @@ from __future__ import annotations
 from nomaflow_kernel.domain.reasons import Reason
 from nomaflow_kernel.domain.records import CancelRequest
 from nomaflow_kernel.domain.states import AttemptState, RunState
-from nomaflow_kernel.domain.transitions import FinishRun, RequestCancel
+from nomaflow_kernel.domain.transitions import FinishRun, RequestCancel, end_data
 from nomaflow_kernel.runs import calling, stepping
 from nomaflow_kernel.runs.active import ActiveRun
 from nomaflow_kernel.runs.orders import cancel_order
@@ -46,8 +46,10 @@ def _end_waiting(state: EngineState, batch: Batch, run_id: str, to: RunState, re
         return
     state.specs.pop(run_id)
     at_us = max(batch.now_us, waiting.queued_at_us)
-    batch.add(FinishRun(run_id=run_id, job_id=waiting.job_id, state=to, at_us=at_us, reason=reason))
-    calling.child_ended(state, batch, run_id, to, None, reason, "")
+    facts = end_data(host=waiting.job_host, preset=waiting.preset, slot_us=waiting.slot_us)
+    finish = FinishRun(run_id=run_id, job_id=waiting.job_id, state=to, at_us=at_us, reason=reason, data=facts)
+    batch.add(finish)
+    calling.child_ended(state, batch, finish)
 
 
 def _stop_attempt(state: EngineState, batch: Batch, run: ActiveRun, cancel: CancelRequest) -> None:

@@ -66,7 +66,7 @@ def repeated(state: EngineState, command: TriggerCommand) -> TriggerOutcome | No
     """
     if not command.request_id:
         return None
-    used = state.request_ids.get((command.job_id, command.request_id))
+    used = state.request_ids.get(command.request_id)
     if used is None:
         return None
     if used.request_hash != command.request_hash:
@@ -255,6 +255,9 @@ def _queue(
             priority=record.priority,
             queued_at_us=batch.now_us,
             allow_overlap=command.allow_overlap,
+            job_host=job.host,
+            preset=command.preset,
+            slot_us=record.slot_us,
         )
     )
     state.specs.put(record.run_id, spec)
@@ -277,7 +280,7 @@ def _warnings(state: EngineState, host: str) -> tuple[str, ...]:
 def _remember_request(state: EngineState, command: TriggerCommand, run: RunRecord) -> None:
     if command.request_id:
         known = RunOfRequest(run_id=run.run_id, request_hash=command.request_hash, state=run.state)
-        state.request_ids.put((command.job_id, command.request_id), known)
+        state.request_ids.put(command.request_id, known)
 
 
 def must_look_up(state: EngineState, command: TriggerCommand) -> bool:
@@ -296,7 +299,7 @@ def must_look_up(state: EngineState, command: TriggerCommand) -> bool:
 
 def is_remembered(state: EngineState, command: TriggerCommand) -> bool:
     """Return whether it is known without the store what the request id stands for."""
-    return (command.job_id, command.request_id) in state.request_ids
+    return command.request_id in state.request_ids
 
 
 def refused_unasked(
@@ -345,7 +348,7 @@ def settle_duplicates(
         duplicate = result.duplicates.get(outcome.run_id) if isinstance(outcome, TriggerOutcome) else None
         if duplicate is None:
             continue
-        state.request_ids.pop((command.job_id, command.request_id))
+        state.request_ids.pop(command.request_id)
         if duplicate.same_request:
             outcomes[index] = TriggerOutcome(
                 run_id=duplicate.existing_run_id, state=duplicate.existing_state, deduplicated=True

@@ -6,10 +6,11 @@ those that know nothing of marks refuse too. What the other store is stands in t
 
 from __future__ import annotations
 
+import uuid
 from dataclasses import dataclass
 from enum import StrEnum
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, inspect, text
 
 from nomaflow_kernel.store.errors import StaleEpoch, StoreMoved, StoreUnfinished
 
@@ -86,12 +87,19 @@ def reclaim(connection: Connection, *, now_us: int) -> None:
         ),
         values,
     )
+    _rename(connection)
     connection.execute(text("DELETE FROM pauses WHERE scope = 'all'"))
     connection.execute(
         text("INSERT INTO pauses (scope, name, \"by\", why, since_us) VALUES ('all', '', 'reclaim', :why, :now)"),
         {"why": _RECLAIMED, "now": now_us},
     )
     _unmark(connection)
+
+
+def _rename(connection: Connection) -> None:
+    """Have the history be told from the one it was until now; one of an older revision gets its first name later."""
+    if inspect(connection).has_table("identity"):
+        connection.execute(text("UPDATE identity SET store_id = :store_id"), {"store_id": uuid.uuid4().hex})
 
 
 def _unmark(connection: Connection) -> None:

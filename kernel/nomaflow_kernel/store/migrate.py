@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import NamedTuple
 
 from sqlalchemy import Connection, inspect, text
 
@@ -11,7 +12,15 @@ from nomaflow_kernel.store.errors import SchemaTooNew
 from nomaflow_kernel.store.marks import refuse_marked
 from nomaflow_kernel.store.migrations import HEAD, REVISIONS
 
-__all__ = ["lock_migrations", "lock_schema", "migrate", "stored_revision", "take_over", "usable_revision"]
+__all__ = [
+    "Taken",
+    "lock_migrations",
+    "lock_schema",
+    "migrate",
+    "stored_revision",
+    "take_over",
+    "usable_revision",
+]
 
 _LOG = logging.getLogger(__name__)
 
@@ -94,11 +103,21 @@ def _run_revisions(connection: Connection) -> None:
     command.upgrade(config, "head")
 
 
-def take_over(connection: Connection, *, holder: str) -> tuple[int, int]:
-    """Raise the epoch, so that no older kernel can write; return it and the newest event's number."""
+class Taken(NamedTuple):
+    """What a store says to the kernel that takes it over, see ``StoreInfo``."""
+
+    epoch: int
+    last_event_seq: int
+    store_id: str
+    pruned_through_seq: int
+
+
+def take_over(connection: Connection, *, holder: str) -> Taken:
+    """Raise the epoch, so that no older kernel can write; return what the store says."""
     connection.execute(
         text("UPDATE kernel SET epoch = epoch + 1, commits = commits + 1, holder = :holder WHERE id = 1"),
         {"holder": holder},
     )
-    row = connection.execute(text("SELECT epoch, last_event_seq FROM kernel WHERE id = 1")).one()
-    return row.epoch, row.last_event_seq
+    columns = "kernel.epoch, kernel.last_event_seq, identity.store_id, identity.pruned_through_seq"
+    query = f"SELECT {columns} FROM kernel, identity WHERE kernel.id = 1 AND identity.id = 1"  # noqa: S608 - constants
+    return Taken(*connection.execute(text(query)).one())

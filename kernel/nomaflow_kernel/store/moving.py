@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextma
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, NullPool, inspect, make_url, select, text
+from sqlalchemy import Connection, NullPool, inspect, make_url, select, text, update
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.util.concurrency import greenlet_spawn
 
@@ -247,11 +247,13 @@ def _digest_all(connection: Connection, between: Callable[[str, int], None]) -> 
 
 
 def _copy_counters(source: Connection, target: Connection) -> tuple[int, int]:
-    """Let epochs and events go on from where they are: hosts and watchers go by them."""
-    columns = schema.kernel.c
+    """Let epochs and events go on from where they are: hosts and watchers go by them, and by the store's name."""
+    columns, own = schema.kernel.c, schema.identity.c
     with source.begin():
         row = source.execute(select(columns.epoch, columns.last_event_seq, columns.commits)).one()
+        identity = source.execute(select(own.store_id, own.pruned_through_seq)).one()
     with target.begin():
+        target.execute(update(schema.identity).values(identity._asdict()))
         target.execute(
             text("UPDATE kernel SET epoch = :epoch, last_event_seq = :last_event_seq, commits = :commits WHERE id = 1"),
             dict(row._mapping),  # noqa: SLF001  # SQLAlchemy's public name for a row as a mapping

@@ -13,7 +13,7 @@ from nomaflow_kernel.store.errors import StoreLed
 from nomaflow_kernel.store.holders import own_process
 from nomaflow_kernel.store.lease_keeper import LeaseKeeper, boot_seconds
 from nomaflow_kernel.store.leases import LeasePolicy, LeaseWatch, Tenure, refuse_while_held, take_lease
-from nomaflow_kernel.store.migrate import lock_schema, migrate, take_over
+from nomaflow_kernel.store.migrate import Taken, lock_schema, migrate, take_over
 from nomaflow_kernel.store.postgres_writer import PostgresWriter
 from nomaflow_kernel.store.reading import Readers
 from nomaflow_kernel.store.session import WriteSession
@@ -75,11 +75,11 @@ class PostgresDatabase:
             await self._keeper.look(self._watch)
         asked_at = boot_seconds()
         try:
-            epoch, last_event_seq = await self._writer.start()
+            taken = await self._writer.start()
         except StoreLed:
             self._stood_by = True
             raise
-        self._keeper.start(term=epoch, asked_at=asked_at)
+        self._keeper.start(term=taken.epoch, asked_at=asked_at)
         self._readers.open(
             create_async_engine(
                 self._url,
@@ -90,21 +90,21 @@ class PostgresDatabase:
                 connect_args={"timeout": _CONNECT_SECONDS, "server_settings": _READER_SETTINGS},
             )
         )
-        return StoreInfo(kind=self.kind, epoch=epoch, last_event_seq=last_event_seq)
+        return StoreInfo(kind=self.kind, **taken._asdict())
 
-    def _take(self, connection: Connection) -> tuple[int, int]:
+    def _take(self, connection: Connection) -> Taken:
         if lock_schema(connection):
             refuse_while_held(connection, self._watch, lock=True)
         migrate(connection)
-        epoch, last_event_seq = take_over(connection, holder=self._tenure.holder)
+        taken = take_over(connection, holder=self._tenure.holder)
         take_lease(
             connection,
             self._tenure,
-            term=epoch,
+            term=taken.epoch,
             addresses=self._lease.addresses(),
             ttl_seconds=self._lease.ttl_seconds,
         )
-        return epoch, last_event_seq
+        return taken
 
     async def close(self) -> None:
         """Finish what waits, give the lease back and close every connection."""

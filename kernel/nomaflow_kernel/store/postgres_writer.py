@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from nomaflow_kernel.store.errors import StoreError, StoreUnavailable
 from nomaflow_kernel.store.failures import mapped_errors, store_error
+from nomaflow_kernel.store.migrate import Taken
 from nomaflow_kernel.store.session import KnownDigests
 from nomaflow_kernel.store.transaction import CommitInDoubt, Operation, Outcome, commit_batch
 from nomaflow_kernel.store.waiting import Waiting, deliver
@@ -27,10 +28,10 @@ class PostgresWriter:
     """Owns the only connection that writes, from one task.
 
     :param engine: without a pool; disposed by :meth:`stop`
-    :param take: takes the store in an open transaction, and returns the epoch and the newest event
+    :param take: takes the store in an open transaction, and returns what the store says
     """
 
-    def __init__(self, *, engine: AsyncEngine, take: Callable[[Connection], tuple[int, int]]) -> None:
+    def __init__(self, *, engine: AsyncEngine, take: Callable[[Connection], Taken]) -> None:
         self._engine = engine
         self._take_store = take
         self._inbox: asyncio.Queue[Waiting | None] = asyncio.Queue()
@@ -44,18 +45,19 @@ class PostgresWriter:
         """How many operations have not been taken yet."""
         return self._inbox.qsize()
 
-    async def start(self) -> tuple[int, int]:
-        """Take the store and start the task; return the epoch and the newest event."""
+    async def start(self) -> Taken:
+        """Take the store and start the task; return what the store says."""
         try:
             with mapped_errors():
                 connection = await self._connect()
                 async with connection.begin():
-                    self._epoch, last_event_seq = await connection.run_sync(self._take_store)
+                    taken = await connection.run_sync(self._take_store)
         except BaseException:
             await self._dispose()
             raise
+        self._epoch = taken.epoch
         self._task = asyncio.create_task(self._serve(), name="nomaflow-store")
-        return self._epoch, last_event_seq
+        return taken
 
     def submit(self, operation: Operation) -> asyncio.Future[Any]:
         """Queue an operation; the future gets its outcome after the commit."""

@@ -29,6 +29,7 @@ __all__ = [
     "events",
     "host_digests",
     "host_manifests",
+    "identity",
     "job_owners",
     "kernel",
     "leadership",
@@ -98,6 +99,15 @@ lease_length = Table(
 )
 """One row: how long the lease of a term holds unless it is renewed."""
 
+identity = Table(
+    "identity",
+    metadata,
+    Column("id", Integer(), primary_key=True, autoincrement=False),
+    _text("store_id"),
+    _number("pruned_through_seq"),
+)
+"""One row: a random name of this history, and the newest event that retention has removed."""
+
 definitions = Table(
     "definitions",
     metadata,
@@ -153,7 +163,6 @@ Index("runs_by_host", runs.c.host, runs.c.run_id)
 Index("runs_by_state", runs.c.state, runs.c.run_id)
 Index(
     "runs_by_request",
-    runs.c.job_id,
     runs.c.request_id,
     unique=True,
     sqlite_where=text("request_id <> ''"),

@@ -67,6 +67,7 @@ class SqlStore:
     def __init__(self, *, database: Database, observer: CommitObserver | None = None) -> None:
         self._database = database
         self._observer = observer
+        self._pruned_through_seq = 0
 
     @property
     def waiting(self) -> int:
@@ -75,7 +76,14 @@ class SqlStore:
 
     async def open(self) -> StoreInfo:
         """Migrate the schema, take the store for this kernel alone and raise the epoch."""
-        return await self._database.open()
+        info = await self._database.open()
+        self._pruned_through_seq = info.pruned_through_seq
+        return info
+
+    @property
+    def pruned_through_seq(self) -> int:
+        """The newest event that retention has removed, 0 for none."""
+        return self._pruned_through_seq
 
     async def close(self) -> None:
         """Finish what waits, and let go. Closing twice is legal."""
@@ -124,9 +132,9 @@ class SqlStore:
         """Return the newest run of each job that has one."""
         return await self._database.read(partial(runs.last_runs, job_ids=tuple(job_ids)))
 
-    async def runs_of_requests(self, keys: Sequence[tuple[str, str]]) -> Mapping[tuple[str, str], RunOfRequest]:
-        """Return, of pairs of job id and request id, those that a run was started with, and that run."""
-        return await self._database.read(partial(duplicates.runs_of_requests, keys=tuple(keys)))
+    async def runs_of_requests(self, request_ids: Sequence[str]) -> Mapping[str, RunOfRequest]:
+        """Return those of some request ids that a run was started with, and that run."""
+        return await self._database.read(partial(duplicates.runs_of_requests, request_ids=tuple(request_ids)))
 
     async def slots_taken(self, slots: Sequence[str]) -> frozenset[str]:
         """Return those of some slots that have a run."""
@@ -214,14 +222,24 @@ class SqlStore:
         gone = 0
         for start in range(0, len(found), _PRUNED_TOGETHER):
             some = found[start : start + _PRUNED_TOGETHER]
-            gone += await self._database.write(partial(_remove_runs, run_ids=some))
+            gone += await self._database.write(partial(self._remove_runs, run_ids=some))
         if before_us is not None and not job_id:
-            await self._database.write(partial(_remove_notices, before_us=before_us, limit=limit))
+            await self._database.write(partial(self._remove_notices, before_us=before_us, limit=limit))
         return gone
 
     async def prune_notices(self, *, before_us: int, limit: int) -> int:
         """Delete up to ``limit`` events of no run that are older than ``before_us``; return how many went."""
-        return await self._database.write(partial(_remove_notices, before_us=before_us, limit=limit))
+        return await self._database.write(partial(self._remove_notices, before_us=before_us, limit=limit))
+
+    def _remove_runs(self, session: WriteSession, *, run_ids: Sequence[str]) -> int:
+        return prune.remove_runs(session.connection, run_ids, on_gone=self._note_pruned)
+
+    def _remove_notices(self, session: WriteSession, *, before_us: int, limit: int) -> int:
+        return prune.remove_notices(session.connection, before_us=before_us, limit=limit, on_gone=self._note_pruned)
+
+    def _note_pruned(self, seq: int) -> None:
+        # Before the commit, on the writer's thread: whoever misses an event finds that it may be gone.
+        self._pruned_through_seq = max(self._pruned_through_seq, seq)
 
     async def ping(self) -> None:
         """Do nothing durably: shows that the store can be written."""
@@ -234,14 +252,6 @@ async def _observed(
     result = await kept
     observer.applied(transitions, result, seconds=time.perf_counter() - began)
     return result
-
-
-def _remove_runs(session: WriteSession, *, run_ids: Sequence[str]) -> int:
-    return prune.remove_runs(session.connection, run_ids)
-
-
-def _remove_notices(session: WriteSession, *, before_us: int, limit: int) -> int:
-    return prune.remove_notices(session.connection, before_us=before_us, limit=limit)
 
 
 def _do_nothing(_session: WriteSession) -> None:

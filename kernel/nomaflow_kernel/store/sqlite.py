@@ -47,12 +47,12 @@ class SqliteDatabase:
         self._lock.acquire()
         try:
             create_database_file(self._path)
-            epoch, last_event_seq = await self._writer.start()
+            taken = await self._writer.start()
         except BaseException:
             self._lock.release()
             raise
         self._readers.open(reading_engine(self._path))
-        return StoreInfo(kind=self.kind, epoch=epoch, last_event_seq=last_event_seq)
+        return StoreInfo(kind=self.kind, **taken._asdict())
 
     async def close(self) -> None:
         """Finish what waits, close every connection, release the lock."""

@@ -16,7 +16,7 @@ from sqlalchemy.exc import DBAPIError
 
 from nomaflow_kernel.store.errors import StoreBusy, StoreUnavailable
 from nomaflow_kernel.store.failures import mapped_errors, store_error
-from nomaflow_kernel.store.migrate import migrate, take_over
+from nomaflow_kernel.store.migrate import Taken, migrate, take_over
 from nomaflow_kernel.store.session import KnownDigests
 from nomaflow_kernel.store.transaction import CommitInDoubt, Operation, Outcome, commit_batch
 from nomaflow_kernel.store.waiting import Waiting, deliver
@@ -47,10 +47,10 @@ class SqliteWriter:
         """How many operations have not been taken yet."""
         return self._inbox.qsize()
 
-    async def start(self) -> tuple[int, int]:
-        """Start the thread, migrate, take the store over; return the epoch and the newest event."""
+    async def start(self) -> Taken:
+        """Start the thread, migrate, take the store over; return what the store says."""
         loop = asyncio.get_running_loop()
-        opened: asyncio.Future[tuple[int, int]] = loop.create_future()
+        opened: asyncio.Future[Taken] = loop.create_future()
         self._ended = loop.create_future()
         self._thread = threading.Thread(target=self._run, args=(loop, opened), name="nomaflow-store", daemon=True)
         self._thread.start()
@@ -77,7 +77,7 @@ class SqliteWriter:
             await asyncio.shield(self._ended)
             thread.join()
 
-    def _run(self, loop: asyncio.AbstractEventLoop, opened: asyncio.Future[tuple[int, int]]) -> None:
+    def _run(self, loop: asyncio.AbstractEventLoop, opened: asyncio.Future[Taken]) -> None:
         engine = self._make_engine()
         try:
             if self._open(engine, loop, opened):
@@ -88,17 +88,18 @@ class SqliteWriter:
             with contextlib.suppress(RuntimeError):  # the loop was closed without stopping the store
                 loop.call_soon_threadsafe(_finish, self._ended)
 
-    def _open(self, engine: Engine, loop: asyncio.AbstractEventLoop, opened: asyncio.Future[tuple[int, int]]) -> bool:
+    def _open(self, engine: Engine, loop: asyncio.AbstractEventLoop, opened: asyncio.Future[Taken]) -> bool:
         try:
             with mapped_errors():
                 connection = self._connect(engine)
                 with connection.begin():
                     migrate(connection)
-                    self._epoch, last_event_seq = take_over(connection, holder=self._holder)
+                    taken = take_over(connection, holder=self._holder)
         except Exception as error:  # noqa: BLE001 - handed to who opens the store
             loop.call_soon_threadsafe(_fail, opened, error)
             return False
-        loop.call_soon_threadsafe(opened.set_result, (self._epoch, last_event_seq))
+        self._epoch = taken.epoch
+        loop.call_soon_threadsafe(opened.set_result, taken)
         return True
 
     def _serve(self, engine: Engine, loop: asyncio.AbstractEventLoop) -> None:
@@ -175,6 +176,6 @@ def _finish(ended: asyncio.Future[None]) -> None:
         ended.set_result(None)
 
 
-def _fail(opened: asyncio.Future[tuple[int, int]], error: BaseException) -> None:
+def _fail(opened: asyncio.Future[Taken], error: BaseException) -> None:
     if not opened.done():
         opened.set_exception(error)

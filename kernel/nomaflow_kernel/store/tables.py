@@ -18,7 +18,7 @@ __all__ = ["HISTORY", "TableDigest", "copy_table", "digest_table"]
 HISTORY: Sequence[Table] = tuple(
     table
     for table in schema.metadata.sorted_tables
-    if table not in (schema.kernel, schema.leadership, schema.lease_length)
+    if table not in (schema.kernel, schema.leadership, schema.lease_length, schema.identity)
 )
 """All but the rows that say who works on this very database."""
 

@@ -46,6 +46,8 @@ class GetKernelResponse(google.protobuf.message.Message):
     STARTED_AT_FIELD_NUMBER: builtins.int
     PROJECT_FIELD_NUMBER: builtins.int
     LAST_EVENT_SEQ_FIELD_NUMBER: builtins.int
+    STORE_ID_FIELD_NUMBER: builtins.int
+    PRUNED_THROUGH_SEQ_FIELD_NUMBER: builtins.int
     version: builtins.str
     """version is the nomaflow version."""
     epoch: builtins.int
@@ -58,6 +60,12 @@ class GetKernelResponse(google.protobuf.message.Message):
     """project is the directory the kernel was started with. May be empty."""
     last_event_seq: builtins.int
     """last_event_seq is the newest event's sequence."""
+    store_id: builtins.str
+    """store_id names the history at random, from the day it was made. One that was restored from a backup has a new name:
+    a cursor that was kept with another store_id says nothing here.
+    """
+    pruned_through_seq: builtins.int
+    """pruned_through_seq is the newest event that retention has removed; all later ones are there. Zero where none was."""
     @property
     def started_at(self) -> google.protobuf.timestamp_pb2.Timestamp:
         """started_at is when this kernel started."""
@@ -72,9 +80,11 @@ class GetKernelResponse(google.protobuf.message.Message):
         started_at: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         project: builtins.str = ...,
         last_event_seq: builtins.int = ...,
+        store_id: builtins.str = ...,
+        pruned_through_seq: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["started_at", b"started_at"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["epoch", b"epoch", "last_event_seq", b"last_event_seq", "pid", b"pid", "project", b"project", "started_at", b"started_at", "store", b"store", "version", b"version"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["epoch", b"epoch", "last_event_seq", b"last_event_seq", "pid", b"pid", "project", b"project", "pruned_through_seq", b"pruned_through_seq", "started_at", b"started_at", "store", b"store", "store_id", b"store_id", "version", b"version"]) -> None: ...
 
 global___GetKernelResponse = GetKernelResponse
 
@@ -141,8 +151,9 @@ class TriggerRunRequest(google.protobuf.message.Message):
     job_id: builtins.str
     """job_id names a job of the catalogue."""
     request_id: builtins.str
-    """request_id makes the call idempotent: at most 128 ASCII characters. The same id with the same request answers
-    with the same run, with another request it is refused (IDEMPOTENCY_KEY_REUSED). Empty means no protection.
+    """request_id makes the call idempotent: at most 128 ASCII characters, for all jobs and replays together. The same id
+    with the same request answers with the same run, with another request, or for another job, it is refused
+    (IDEMPOTENCY_KEY_REUSED). Empty means no protection.
     """
     params_json: builtins.bytes
     """params_json is a JSON object laid over the job's params. Empty means none. At most 256 KiB."""
@@ -543,7 +554,9 @@ class WatchRunRequest(google.protobuf.message.Message):
     run_id: builtins.str
     """run_id is the run."""
     after_seq: builtins.int
-    """after_seq is the last event already seen. Zero means from the run's first event."""
+    """after_seq is the last event already seen. Zero means from the run's first event. One that is ahead of the store is
+    refused (CURSOR_AHEAD).
+    """
     def __init__(
         self,
         *,
@@ -596,7 +609,9 @@ class WatchEventsRequest(google.protobuf.message.Message):
     FROM_START_FIELD_NUMBER: builtins.int
     KINDS_FIELD_NUMBER: builtins.int
     after_seq: builtins.int
-    """after_seq is the last event already seen. Zero means only events from now on."""
+    """after_seq is the last event already seen. Zero means only events from now on. One that is ahead of the store is
+    refused (CURSOR_AHEAD): it was kept of another store.
+    """
     from_start: builtins.bool
     """from_start sends all retained events first; after_seq must be zero."""
     @property
@@ -615,28 +630,56 @@ class WatchEventsRequest(google.protobuf.message.Message):
 global___WatchEventsRequest = WatchEventsRequest
 
 @typing.final
+class PrunedEvents(google.protobuf.message.Message):
+    """PrunedEvents says which events a watcher misses: those of runs, and notices, that retention has removed."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    AFTER_SEQ_FIELD_NUMBER: builtins.int
+    THROUGH_SEQ_FIELD_NUMBER: builtins.int
+    after_seq: builtins.int
+    """after_seq is the last event before the range: that of the request, or the last one sent."""
+    through_seq: builtins.int
+    """through_seq is the newest event that was removed. Up to it events may be missing; those that were kept are sent."""
+    def __init__(
+        self,
+        *,
+        after_seq: builtins.int = ...,
+        through_seq: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["after_seq", b"after_seq", "through_seq", b"through_seq"]) -> None: ...
+
+global___PrunedEvents = PrunedEvents
+
+@typing.final
 class WatchEventsResponse(google.protobuf.message.Message):
-    """WatchEventsResponse is one event or a bookmark."""
+    """WatchEventsResponse is one event, a bookmark, or word of events that are gone."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     EVENT_FIELD_NUMBER: builtins.int
     BOOKMARK_SEQ_FIELD_NUMBER: builtins.int
+    PRUNED_FIELD_NUMBER: builtins.int
     bookmark_seq: builtins.int
     """bookmark_seq is sent when nothing happened for a while: resume from here."""
     @property
     def event(self) -> nomaflow_api.v1.event_pb2.Event:
         """event is one event."""
 
+    @property
+    def pruned(self) -> global___PrunedEvents:
+        """pruned is sent first where events after after_seq were removed, and again where more go before they are sent."""
+
     def __init__(
         self,
         *,
         event: nomaflow_api.v1.event_pb2.Event | None = ...,
         bookmark_seq: builtins.int = ...,
+        pruned: global___PrunedEvents | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["bookmark_seq", b"bookmark_seq", "event", b"event", "item", b"item"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["bookmark_seq", b"bookmark_seq", "event", b"event", "item", b"item"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["item", b"item"]) -> typing.Literal["event", "bookmark_seq"] | None: ...
+    def HasField(self, field_name: typing.Literal["bookmark_seq", b"bookmark_seq", "event", b"event", "item", b"item", "pruned", b"pruned"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["bookmark_seq", b"bookmark_seq", "event", b"event", "item", b"item", "pruned", b"pruned"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["item", b"item"]) -> typing.Literal["event", "bookmark_seq", "pruned"] | None: ...
 
 global___WatchEventsResponse = WatchEventsResponse
 

@@ -304,6 +304,7 @@ class Attempt(google.protobuf.message.Message):
     PEAK_RSS_BYTES_FIELD_NUMBER: builtins.int
     CPU_SECONDS_FIELD_NUMBER: builtins.int
     CHILD_RUN_ID_FIELD_NUMBER: builtins.int
+    CHILD_JOB_ID_FIELD_NUMBER: builtins.int
     attempt_key: builtins.str
     """attempt_key is "run/step/attempt": the fencing token, also given to the author as ctx.attempt_key."""
     attempt: builtins.int
@@ -326,6 +327,8 @@ class Attempt(google.protobuf.message.Message):
     """cpu_seconds is the processor time of the worker's tree. Zero where it was not measured."""
     child_run_id: builtins.str
     """child_run_id is the run that a call_job step started. Empty for other steps."""
+    child_job_id: builtins.str
+    """child_job_id is the job of that run. Empty for other steps, and before the run is started."""
     @property
     def reason(self) -> global___Reason:
         """reason is set in every terminal state but SUCCEEDED."""
@@ -370,9 +373,10 @@ class Attempt(google.protobuf.message.Message):
         peak_rss_bytes: builtins.int = ...,
         cpu_seconds: builtins.float = ...,
         child_run_id: builtins.str = ...,
+        child_job_id: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["dispatched_at", b"dispatched_at", "finished_at", b"finished_at", "progress", b"progress", "reason", b"reason", "result", b"result", "started_at", b"started_at"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["attempt", b"attempt", "attempt_key", b"attempt_key", "child_run_id", b"child_run_id", "cpu_seconds", b"cpu_seconds", "dispatched_at", b"dispatched_at", "error", b"error", "finished_at", b"finished_at", "generation", b"generation", "host", b"host", "incarnation", b"incarnation", "peak_rss_bytes", b"peak_rss_bytes", "progress", b"progress", "reason", b"reason", "result", b"result", "started_at", b"started_at", "state", b"state", "worker_pid", b"worker_pid"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["attempt", b"attempt", "attempt_key", b"attempt_key", "child_job_id", b"child_job_id", "child_run_id", b"child_run_id", "cpu_seconds", b"cpu_seconds", "dispatched_at", b"dispatched_at", "error", b"error", "finished_at", b"finished_at", "generation", b"generation", "host", b"host", "incarnation", b"incarnation", "peak_rss_bytes", b"peak_rss_bytes", "progress", b"progress", "reason", b"reason", "result", b"result", "started_at", b"started_at", "state", b"state", "worker_pid", b"worker_pid"]) -> None: ...
 
 global___Attempt = Attempt
 

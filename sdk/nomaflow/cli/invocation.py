@@ -59,7 +59,7 @@ _ADDRESS = Annotated[
         "--address",
         show_envvar=False,
         help="The kernel: unix:/path, host:port or tls://host:port, several with commas; else NOMAFLOW_ADDRESS, "
-        "else the project's.",
+        "else the project's own, else the one that its host dials ([host] kernel).",
     ),
 ]
 _TOKEN = Annotated[

@@ -6,11 +6,13 @@ import asyncio
 import contextlib
 import getpass
 import os
-from collections.abc import Awaitable, Callable, Iterator
+import socket
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from nomaflow.cli.errors import CliError, ExitCode
-from nomaflow.cli.project import project_around, require_project
+from nomaflow.cli.project import project_around, read_settings, require_project
 from nomaflow.client import (
     AddressSource,
     ClientError,
@@ -22,6 +24,7 @@ from nomaflow.client import (
     read_token,
     split_addresses,
 )
+from nomaflow_project.reading.environment import resolve_environment
 from nomaflow_telemetry.tracing import trace_globally
 
 if TYPE_CHECKING:
@@ -42,18 +45,79 @@ def caller_name() -> str:
 
 
 def address_source(invocation: Invocation) -> AddressSource:
-    """Return where the kernel is, as the options say.
+    """Return where the kernel is: as the options say, else the project's own, else the one that its host dials.
 
-    :raises CliError: where nothing says it, or the address has no known form
+    :raises CliError: where nothing says it, the address has no known form, or a token is missing
     """
+    return _kernel(invocation)[0]
+
+
+def _kernel(invocation: Invocation) -> tuple[AddressSource, Path | None]:
+    """Return where the kernel is, and the file of the authorities that vouch for it."""
     token = invocation.token or ""
     if not token and invocation.token_file is not None:
         token = read_token(invocation.token_file)
-    if not invocation.address:
-        return ProjectAddress(project=require_project(invocation.project), secret=token)
-    addresses = [_checked(each) for each in split_addresses(",".join(invocation.address))]
+    if invocation.address:
+        return _fixed(invocation, invocation.address, token), invocation.ca
+    project = require_project(invocation.project)
+    own = ProjectAddress(project=project, secret=token)
+    if own.file.exists() and not _is_left_over(own):
+        return own, invocation.ca
+    host = _host_table(project)
+    if not host.get("kernel"):
+        return own, invocation.ca
+    source = _fixed(invocation, (host["kernel"],), token, project=project)
+    if not source.secret and not all(each.startswith("unix:") for each in source.addresses()):
+        raise CliError(
+            f"the kernel {host['kernel']!r}, which [host] kernel of nomaflow.toml names, wants a token, "
+            "and none is given; the token of [host] token_file is the host's, and is not sent for a command",
+            reason="UNAUTHENTICATED",
+            fix="give the clients' token of that kernel (its .nomaflow/token) with --token-file or NOMAFLOW_TOKEN_FILE",
+        )
+    ca = project / host["kernel_ca"] if host.get("kernel_ca") else None
+    return source, invocation.ca or ca
+
+
+def _host_table(project: Path) -> Mapping[str, str]:
+    """Return the texts of ``[host]`` in the project's nomaflow.toml.
+
+    :raises CliError: where the file cannot be read, so that nothing says which kernel is meant
+    """
+    try:
+        found = read_settings(project).get("host")
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise CliError(
+            f"no kernel runs in {str(project)!r}, and nomaflow.toml, which may name another, cannot be read: {error}",
+            fix="correct the file, or name the kernel with --address",
+        ) from None
+    table = resolve_environment(found, os.environ) if isinstance(found, dict) else {}
+    return {name: value for name, value in table.items() if isinstance(value, str)}
+
+
+def _is_left_over(own: ProjectAddress) -> bool:
+    """Return whether the address is that of a socket behind which no kernel is any more, as after a kill."""
+    try:
+        address = own.current()
+    except KernelUnreachable:
+        return True
+    if not address.startswith("unix:"):
+        return False
+    with contextlib.closing(socket.socket(socket.AF_UNIX)) as probe:
+        try:
+            probe.connect(address.removeprefix("unix:"))
+        except (ConnectionRefusedError, FileNotFoundError):
+            return True
+        except OSError:
+            return False  # it may be there, and not for this user
+    return False
+
+
+def _fixed(invocation: Invocation, given: Sequence[str], token: str, *, project: Path | None = None) -> FixedAddress:
+    addresses = [_checked(each) for each in split_addresses(",".join(given))]
     if not token and not all(each.startswith("unix:") for each in addresses):
-        token = _project_token(invocation)
+        token = _project_token(project or invocation.project or project_around())
     return FixedAddress.of(addresses, token=token)
 
 
@@ -66,8 +130,7 @@ def _checked(address: str) -> str:
     )
 
 
-def _project_token(invocation: Invocation) -> str:
-    project = invocation.project or project_around()
+def _project_token(project: Path | None) -> str:
     path = project / ".nomaflow" / "token" if project else None
     return read_token(path) if path is not None and path.exists() else ""
 
@@ -102,9 +165,10 @@ async def _talk(
     with quiet_grpc():
         from nomaflow.client import KernelClient
     trace_globally("nomaflow-cli", os.environ)
+    source, ca = _kernel(invocation)
     client = KernelClient(
-        address_source(invocation),
-        ca=invocation.ca,
+        source,
+        ca=ca,
         by=caller_name(),
         connect_seconds=patience,
         retry_seconds=retry_seconds,

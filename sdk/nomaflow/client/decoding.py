@@ -79,6 +79,7 @@ def _attempt(message: run_pb2.Attempt) -> values.AttemptView:
         peak_rss_bytes=message.peak_rss_bytes,
         cpu_seconds=message.cpu_seconds,
         child_run_id=message.child_run_id,
+        child_job_id=message.child_job_id,
     )
 
 
@@ -269,6 +270,8 @@ def kernel(message: kernel_service_pb2.GetKernelResponse) -> values.KernelView:
         started_at=instant(message.started_at),
         project=message.project,
         last_event_seq=message.last_event_seq,
+        store_id=message.store_id,
+        pruned_through_seq=message.pruned_through_seq,
     )
 
 

@@ -199,12 +199,19 @@ class KernelClient:
         return await self.get_run(run_id)
 
     async def watch_events(
-        self, *, after_seq: int = 0, from_start: bool = False, kinds: Iterable[str] = ()
+        self,
+        *,
+        after_seq: int = 0,
+        from_start: bool = False,
+        kinds: Iterable[str] = (),
+        on_pruned: Callable[[values.PrunedView], None] | None = None,
     ) -> AsyncIterator[values.EventView]:
         """Yield every event the caller may read, in order, without end.
 
         :param after_seq: the last event already seen; 0 means only events from now on
         :param kinds: keeps events whose kind is, or starts with one of these and a dot
+        :param on_pruned: is told which events are missing, since retention has removed them
+        :raises InvalidRequest: CURSOR_AHEAD where the store has no event as new as ``after_seq``, so is another one
         """
         if not after_seq and not from_start:
             # Else an outage before the first event would lose what happened during it.
@@ -220,6 +227,10 @@ class KernelClient:
                     if message.event.seq > seen:
                         seen = message.event.seq
                         yield decoding.event(message.event)
+                elif message.WhichOneof("item") == "pruned":
+                    if on_pruned is not None:
+                        gone = message.pruned
+                        on_pruned(values.PrunedView(after_seq=gone.after_seq, through_seq=gone.through_seq))
                 else:
                     seen = max(seen, message.bookmark_seq)
 

@@ -109,6 +109,9 @@ def _build_step(
     entry: StepEntry, name: str, place: Place, job_retry: RetryEntry, step_types: Mapping[str, StepType]
 ) -> tuple[StepDefinition, list[Problem]]:
     own = dict(entry.__pydantic_extra__ or {})
+    calls_job = entry.type == CALL_JOB_STEP
+    if entry.params is not None and not calls_job:
+        own["params"] = entry.params
     problems: list[Problem] = []
     reference, op_kwargs = entry.callable, dict(entry.op_kwargs)
     if entry.type in step_types:
@@ -116,10 +119,7 @@ def _build_step(
         reference, op_kwargs = contributed.callable, {**own, **op_kwargs}
         problems += contributed.check(op_kwargs, place)
     elif entry.type in (PYTHON_STEP, CALL_JOB_STEP):
-        problems += [
-            (place / key).error("unknown_key", f"unknown key {key!r}", fix=did_you_mean(key, StepEntry.model_fields))
-            for key in own
-        ]
+        problems += [(place / key).error("unknown_key", f"unknown key {key!r}", fix=_fix_of_key(key)) for key in own]
         problems += _check_builtin(entry, place)
     else:
         known = [PYTHON_STEP, CALL_JOB_STEP, *step_types]
@@ -134,15 +134,22 @@ def _build_step(
         name=name,
         type=entry.type,
         enabled=entry.enabled,
-        callable="" if entry.type == CALL_JOB_STEP else reference,
+        callable="" if calls_job else reference,
         op_kwargs=op_kwargs,
-        target_job_id=entry.target_job_id if entry.type == CALL_JOB_STEP else "",
+        target_job_id=entry.target_job_id if calls_job else "",
+        params=(entry.params or {}) if calls_job else {},
         timeout_seconds=entry.timeout_seconds,
         retry=None if entry.retry is None else _retry(job_retry, entry.retry),
         isolation=entry.isolation,
         cancel_grace_seconds=entry.cancel_grace_seconds,
     )
     return step, problems
+
+
+def _fix_of_key(key: str) -> str:
+    if key == "params":
+        return "only call_job steps have params; give a callable op_kwargs, or the job params"
+    return did_you_mean(key, StepEntry.model_fields)
 
 
 def _check_builtin(entry: StepEntry, place: Place) -> list[Problem]:
@@ -154,7 +161,13 @@ def _check_builtin(entry: StepEntry, place: Place) -> list[Problem]:
                 )
             ]
         if entry.op_kwargs or entry.callable:
-            return [place.warning("unused_key", "a call_job step calls a job: its callable and op_kwargs are not used")]
+            return [
+                place.warning(
+                    "unused_key",
+                    "a call_job step calls a job: its callable and op_kwargs are not used",
+                    fix="give the job that it calls values by the step's params",
+                )
+            ]
         return []
     if not entry.callable:
         return [

@@ -9,7 +9,7 @@ from nomaflow_project.jobs.definitions import JobDefinition, PresetDefinition, S
 from nomaflow_project.reading.problems import Place, Problem, did_you_mean, nearest
 from nomaflow_project.reading.spelling import misspelt_name
 
-__all__ = ["check_callables", "check_keys", "kind_of", "refuse_params", "signature"]
+__all__ = ["check_call_params", "check_callables", "check_keys", "kind_of", "refuse_params", "signature"]
 
 _INJECTED = frozenset({"connectors", "ctx", "settings"})
 
@@ -23,6 +23,29 @@ def check_callables(definition: JobDefinition, manifest: Mapping[str, Any], plac
                 # A disabled step does no harm until a run switches it on.
                 yield problem if step.enabled else _softened(problem)
     yield from _check_params(definition, manifest, place / "params")
+
+
+def check_call_params(
+    definition: JobDefinition, definitions: Mapping[str, JobDefinition], manifest: Mapping[str, Any], place: Place
+) -> Iterator[Problem]:
+    """Yield the params of call_job steps that no step of the called job takes.
+
+    :param definitions: the jobs known beside it, by id
+    """
+    for index, step in enumerate(definition.steps):
+        child = definitions.get(step.target_job_id)
+        if not step.params or child is None or child.host != definition.host:
+            continue
+        takeable = _takeable(child.steps, manifest)
+        if takeable is None:
+            continue
+        for name in step.params:
+            if name not in takeable and name not in child.params:
+                yield (place / "steps" / index / "params" / name).warning(
+                    "unused_param",
+                    f"no step of job {child.id!r} takes the param {name!r}; it is only in ctx.params",
+                    fix=did_you_mean(name, takeable, noun="parameter"),
+                )
 
 
 def kind_of(manifest: Mapping[str, Any], reference: str) -> str:

@@ -175,6 +175,7 @@ class StepDefinition(Definition):
     :param type: ``python``, ``call_job``, or a type that a plugin contributes, which is then a call of ``callable``
     :param callable: ``module:name``; empty for ``call_job``
     :param target_job_id: the job that ``call_job`` runs; else empty
+    :param params: what a ``call_job`` step gives the run that it starts, above all that the run inherits
     :param timeout_seconds: None for no limit
     :param retry: the step's own policy; None for the job's
     :param isolation: None for the job's choice
@@ -187,6 +188,7 @@ class StepDefinition(Definition):
     callable: str = ""
     op_kwargs: Mapping[str, Any] = field(default_factory=dict)
     target_job_id: str = ""
+    params: Mapping[str, Any] = field(default_factory=dict)
     timeout_seconds: float | None = None
     retry: RetryPolicy | None = None
     isolation: IsolationChoice | None = None
@@ -200,7 +202,11 @@ class StepDefinition(Definition):
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Return the step that `to_json` wrote."""
-        return cls(**known_fields(cls, data, op_kwargs=dict, retry=RetryPolicy.from_json, isolation=IsolationChoice))
+        return cls(
+            **known_fields(
+                cls, data, op_kwargs=dict, params=dict, retry=RetryPolicy.from_json, isolation=IsolationChoice
+            )
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from nomaflow_project.jobs.build import build_job
-from nomaflow_project.jobs.callables import check_callables
+from nomaflow_project.jobs.callables import check_call_params, check_callables
 from nomaflow_project.jobs.calls import check_calls
 from nomaflow_project.jobs.definitions import JobDefinition, RetentionPolicy
 from nomaflow_project.jobs.last_good import hold_unimportable, jobs_of_illegible_files, keep_invalid
@@ -259,7 +259,9 @@ def _check_together(jobs: Sequence[LoadedJob], manifest: Mapping[str, Any] | Non
     if manifest is not None:
         for index, job in enumerate(jobs):
             if job.definition is not None and job.definition.host == job.host:
-                found.setdefault(index, []).extend(check_callables(job.definition, manifest, _place(job)))
+                place = _place(job)
+                found.setdefault(index, []).extend(check_callables(job.definition, manifest, place))
+                found[index].extend(check_call_params(job.definition, definitions, manifest, place))
     return [
         replace(job, problems=_errors_first([*job.problems, *found[index]])) if found.get(index) else job
         for index, job in enumerate(jobs)

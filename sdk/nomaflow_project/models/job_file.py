@@ -105,6 +105,9 @@ class StepEntry(Entry):
         dict, "Keyword arguments of the call. `${NAME}` and `${NAME:-default}` are resolved in the host, each time."
     )
     target_job_id: str = key("", "The job that a `call_job` step runs.")
+    params: dict[str, Any] | None = key(
+        None, "Params that a `call_job` step gives the run that it starts, laid over all that the run inherits."
+    )
     timeout_seconds: float | None = seconds(None, "Limit of one attempt; it is then stopped and may be retried.")
     retry: RetryEntry | None = key(None, "The step's own retries.")
     isolation: IsolationChoice | None = key(None, "As the job's `isolation`, for this step.")

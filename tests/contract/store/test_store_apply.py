@@ -216,7 +216,7 @@ async def test_the_second_of_two_racing_ends_in_one_batch_is_lost(store: SqlStor
 
 
 async def test_a_request_id_is_one_run_within_and_between_batches(store: SqlStore) -> None:
-    """A repeat is answered with the first run, a reuse is told apart, and the rest of the refused run is dropped."""
+    """A repeat is answered with the first run, a reuse is told apart, by another job too; the rest of it is dropped."""
     first, repeat, reuse, later = (ids.new() for _ in range(4))
     one = await store.apply(
         [
@@ -241,8 +241,10 @@ async def test_a_request_id_is_one_run_within_and_between_batches(store: SqlStor
     assert two.duplicates[later].existing_state is RunState.RUNNING
     assert list(two.events) == []
     assert [d.run.run_id for d in await store.run_details([later, repeat, reuse, first])] == [first]
-    other_job = await store.apply([queue(ids.new(), request_id="k", job_id="other")], at_us=T0)
-    assert other_job.duplicates == {}
+    elsewhere = ids.new()
+    other_job = await store.apply([queue(elsewhere, request_id="k", request_hash="h3", job_id="other")], at_us=T0)
+    found = other_job.duplicates[elsewhere]
+    assert (found.existing_run_id, found.same_request) == (first, False)
 
 
 async def test_a_slot_fires_once(store: SqlStore) -> None:

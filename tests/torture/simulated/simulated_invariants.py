@@ -108,7 +108,7 @@ def _triggers(found: _Found) -> Iterator[str]:
         if run is None:
             yield f"acknowledged trigger {acked.job_id} {acked.request_id} has no run {run_id}"
             continue
-        before = told.setdefault((acked.job_id, acked.request_id), run_id)
+        before = told.setdefault(acked.request_id, run_id)
         if before != run_id:
             yield f"{acked.job_id} {acked.request_id} was told to be {before} and {run_id}"
         if (run["job_id"], run["request_id"]) != (acked.job_id, acked.request_id):
@@ -119,7 +119,7 @@ def _triggers(found: _Found) -> Iterator[str]:
     counts: dict[tuple[str, str], int] = defaultdict(int)
     for run in found.runs.values():
         if run["request_id"]:
-            counts[run["job_id"], run["request_id"]] += 1
+            counts[run["request_id"]] += 1
     yield from (f"{count} runs of request {key}" for key, count in counts.items() if count > 1)
 
 

@@ -136,8 +136,9 @@ class SimulatedDatabase:
         assert driver is not None
         driver.execute("PRAGMA synchronous = OFF")
         with self._connection.begin():
-            self._epoch, last_event_seq = take_over(self._connection, holder="simulated")
-        return StoreInfo(kind="sqlite", epoch=self._epoch, last_event_seq=last_event_seq)
+            taken = take_over(self._connection, holder="simulated")
+        self._epoch = taken.epoch
+        return StoreInfo(kind="sqlite", **taken._asdict())
 
     async def close(self) -> None:
         """Finish what waits, then let go."""

@@ -4,5 +4,5 @@ from __future__ import annotations
 
 __all__ = ["HEAD", "REVISIONS"]
 
-REVISIONS = ("0001", "0002", "0003")
+REVISIONS = ("0001", "0002", "0003", "0004")
 HEAD = REVISIONS[-1]

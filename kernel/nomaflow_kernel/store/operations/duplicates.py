@@ -20,7 +20,6 @@ _CHUNK = 500
 _HAS_REQUEST_ID = text("runs.request_id <> ''")
 _HAS_SLOT = text("runs.slot <> ''")
 _OF_REQUESTS = select(runs.c.request_id, runs.c.run_id, runs.c.request_hash, runs.c.state).where(
-    runs.c.job_id == bindparam("job_id"),
     runs.c.request_id.in_(bindparam("request_ids", expanding=True)),
     _HAS_REQUEST_ID,
 )
@@ -30,7 +29,7 @@ def find_duplicate(connection: Connection, run: RunRecord) -> DuplicateRun | Non
     """Return what stands where ``run`` would go, or None. The same slot is the same request by definition."""
     clashes = [runs.c.run_id == run.run_id]
     if run.request_id:
-        clashes.append(and_(runs.c.job_id == run.job_id, runs.c.request_id == run.request_id, _HAS_REQUEST_ID))
+        clashes.append(and_(runs.c.request_id == run.request_id, _HAS_REQUEST_ID))
     if run.slot:
         clashes.append(and_(runs.c.slot == run.slot, _HAS_SLOT))
     columns = (runs.c.run_id, runs.c.state, runs.c.request_hash, runs.c.slot)
@@ -45,18 +44,14 @@ def find_duplicate(connection: Connection, run: RunRecord) -> DuplicateRun | Non
     )
 
 
-def runs_of_requests(connection: Connection, *, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], RunOfRequest]:
-    """Return, of pairs of job id and request id, those that a run was started with, and that run."""
-    by_job: dict[str, list[str]] = {}
-    for job_id, request_id in keys:
-        by_job.setdefault(job_id, []).append(request_id)
-    found: dict[tuple[str, str], RunOfRequest] = {}
-    for job_id, request_ids in by_job.items():
-        left = iter(request_ids)
-        while chunk := list(islice(left, _CHUNK)):
-            for row in connection.execute(_OF_REQUESTS, {"job_id": job_id, "request_ids": chunk}):
-                run = RunOfRequest(run_id=row.run_id, request_hash=row.request_hash, state=RunState(row.state))
-                found[job_id, row.request_id] = run
+def runs_of_requests(connection: Connection, *, request_ids: Sequence[str]) -> dict[str, RunOfRequest]:
+    """Return those of some request ids that a run was started with, and that run."""
+    found: dict[str, RunOfRequest] = {}
+    left = iter(request_ids)
+    while chunk := list(islice(left, _CHUNK)):
+        for row in connection.execute(_OF_REQUESTS, {"request_ids": chunk}):
+            run = RunOfRequest(run_id=row.run_id, request_hash=row.request_hash, state=RunState(row.state))
+            found[row.request_id] = run
     return found
 
 

@@ -22,6 +22,7 @@ from nomaflow_kernel.domain.transitions import (
     StartAttempt,
     StartRun,
     Transition,
+    end_data,
 )
 
 __all__ = ["CORE_EVENTS", "EventInfo", "event_of"]
@@ -41,6 +42,15 @@ _TRIGGER = {
 }
 _OUTCOME = {"rows_affected": "rows, or null", "error": "the error's text, or empty"}
 
+_RUN_FACTS = {
+    "host": "the host that the job belongs to",
+    "preset": "the preset it was started with, or empty",
+    "slot_us": "when its schedule wanted it to start, microseconds since the epoch, or null",
+    "started_us": "when it became RUNNING, or null",
+    "attempts": "tries of all its steps together",
+    "failed_step": "the step that failed it, or empty",
+}
+
 CORE_EVENTS: Mapping[str, EventInfo] = {
     "run.queued": EventInfo("A trigger was accepted.", _TRIGGER),
     "run.started": EventInfo("The run's first step is about to be dispatched.", {}),
@@ -50,7 +60,7 @@ CORE_EVENTS: Mapping[str, EventInfo] = {
     ),
     "run.finished": EventInfo(
         "The run reached a terminal state, or was recorded as SKIPPED or MISSED.",
-        {**_OUTCOME, **{key: text + " (SKIPPED and MISSED only)" for key, text in _TRIGGER.items()}},
+        {**_OUTCOME, **_RUN_FACTS, **{key: text + " (SKIPPED and MISSED only)" for key, text in _TRIGGER.items()}},
     ),
     "attempt.pending": EventInfo(
         "A try is due but waits: for a slot, for its back-off, or since its host refused it. The reason says which.",
@@ -127,7 +137,8 @@ def _queued(t: QueueRun, seq: int, at_us: int) -> EventRecord:
     kind = "run.queued"
     if run.state in RUN_TERMINAL:
         kind = "run.finished"
-        data = {"rows_affected": run.rows_affected, "error": run.error, **data}
+        facts = end_data(host=run.host, preset=run.request.preset, slot_us=run.slot_us)
+        data = {"rows_affected": run.rows_affected, "error": run.error, **facts, **data}
     return EventRecord(
         seq=seq,
         at_us=at_us,
@@ -153,7 +164,7 @@ def _cancel_requested(t: RequestCancel, seq: int, at_us: int) -> EventRecord:
 
 
 def _run_finished(t: FinishRun, seq: int, at_us: int) -> EventRecord:
-    data = {"rows_affected": t.rows_affected, "error": t.error}
+    data = {"rows_affected": t.rows_affected, "error": t.error, **t.data}
     return _run_event(t, seq, at_us, "run.finished", state=t.state.value, reason=t.reason, data=data)
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, or_, select
+from sqlalchemy import ColumnElement, Connection, and_, delete, func, or_, select, update
 
 from nomaflow_kernel.domain.ids import first_run_id
 from nomaflow_kernel.domain.states import RUN_TERMINAL
 from nomaflow_kernel.store.operations.runs import job_ids
-from nomaflow_kernel.store.schema import attempts, events, log_chunks, runs
+from nomaflow_kernel.store.schema import attempts, events, identity, log_chunks, runs
 
 __all__ = ["prunable_runs", "remove_notices", "remove_runs"]
 
@@ -71,19 +71,36 @@ def _beyond(
     return connection.execute(query).scalars().all()
 
 
-def remove_runs(connection: Connection, run_ids: Sequence[str]) -> int:
-    """Delete the runs that are terminal, with all that belongs to them; return how many went."""
-    terminal = list(
-        connection.execute(
-            select(runs.c.run_id).where(runs.c.run_id.in_(run_ids), runs.c.state.in_(_TERMINAL))
-        ).scalars()
-    )
+def remove_runs(connection: Connection, run_ids: Sequence[str], *, on_gone: Callable[[int], None]) -> int:
+    """Delete the runs that are terminal, with all that belongs to them; return how many went.
+
+    :param on_gone: is told the newest of the events that go, before they do
+    """
+    query = select(runs.c.run_id, runs.c.last_event_seq).where(runs.c.run_id.in_(run_ids), runs.c.state.in_(_TERMINAL))
+    newest = dict(tuple(row) for row in connection.execute(query))
+    if newest:
+        _note_gone(connection, max(newest.values()), on_gone)
+    terminal = list(newest)
     for table in (log_chunks, events, attempts, runs):
         connection.execute(delete(table).where(table.c.run_id.in_(terminal)))
     return len(terminal)
 
 
-def remove_notices(connection: Connection, *, before_us: int, limit: int) -> int:
-    """Delete up to ``limit`` events of no run that are older than ``before_us``; return how many went."""
-    old = select(events.c.seq).where(events.c.run_id == "", events.c.at_us < before_us)
-    return connection.execute(delete(events).where(events.c.seq.in_(old.order_by(events.c.seq).limit(limit)))).rowcount
+def remove_notices(connection: Connection, *, before_us: int, limit: int, on_gone: Callable[[int], None]) -> int:
+    """Delete up to ``limit`` events of no run that are older than ``before_us``; return how many went.
+
+    :param on_gone: is told the newest of them, before they go
+    """
+    of_no_run = and_(events.c.run_id == "", events.c.at_us < before_us)
+    old = select(events.c.seq).where(of_no_run).order_by(events.c.seq).limit(limit)
+    newest = connection.execute(select(func.max(old.subquery().c.seq))).scalar_one()
+    if newest is None:
+        return 0
+    _note_gone(connection, newest, on_gone)
+    return connection.execute(delete(events).where(of_no_run, events.c.seq <= newest)).rowcount
+
+
+def _note_gone(connection: Connection, seq: int, on_gone: Callable[[int], None]) -> None:
+    later = identity.c.pruned_through_seq < seq
+    connection.execute(update(identity).where(later).values(pruned_through_seq=seq))
+    on_gone(seq)

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Select, bindparam, func, literal, select, union_all
 
 from nomaflow_kernel.domain.ids import first_run_id
-from nomaflow_kernel.domain.records import AttemptRecord, QueuedRun, RunRecord
+from nomaflow_kernel.domain.records import AttemptRecord, QueuedRun, RunRecord, TriggerKind
 from nomaflow_kernel.domain.states import RunState
 from nomaflow_kernel.ports import ActiveRuns, RunDetail, RunFilter, RunPage
 from nomaflow_kernel.store.rows import attempt_from_row, run_from_row
@@ -44,21 +44,28 @@ def active_runs(connection: Connection) -> ActiveRuns:
         runs.c.priority,
         runs.c.queued_at_us,
         runs.c.request,
+        runs.c.trigger_kind,
+        runs.c.trigger_at_us,
     )
     queued = connection.execute(select(*columns).where(runs.c.state == RunState.QUEUED.value).order_by(runs.c.run_id))
     return ActiveRuns(
         running=run_details(connection, running.all()),
-        queued=[
-            QueuedRun(
-                run_id=row[0],
-                job_id=row[1],
-                host=row[2],
-                priority=row[3],
-                queued_at_us=row[4],
-                allow_overlap=row[5] != "{}" and json.loads(row[5]).get("allow_overlap", False),
-            )
-            for row in queued
-        ],
+        queued=[_queued(row) for row in queued],
+    )
+
+
+def _queued(row: Any) -> QueuedRun:
+    request = json.loads(row.request) if row.request != "{}" else {}
+    return QueuedRun(
+        run_id=row.run_id,
+        job_id=row.job_id,
+        host=row.host,
+        priority=row.priority,
+        queued_at_us=row.queued_at_us,
+        allow_overlap=request.get("allow_overlap", False),
+        job_host=row.host,
+        preset=request.get("preset", ""),
+        slot_us=row.trigger_at_us if row.trigger_kind == TriggerKind.CRON.value else None,
     )
 
 

@@ -12,7 +12,7 @@ from nomaflow.cli.output import console, print_json
 
 if TYPE_CHECKING:
     from nomaflow.client import KernelClient
-    from nomaflow.client.values import JobView, RunView
+    from nomaflow.client.values import CatalogueView, JobView, RunView
 
 __all__ = ["register"]
 
@@ -33,13 +33,19 @@ def jobs(
     all_: Annotated[bool, typer.Option("--all", help="Also jobs that their host no longer brings.")] = False,
 ) -> None:
     """List all known jobs, valid or not, with the next fire and the last run."""
-    found = talk(invocation, lambda kernel: kernel.list_jobs(host=host, tag=tag, include_removed=all_))
+
+    async def ask(kernel: KernelClient) -> tuple[CatalogueView, CatalogueView]:
+        found = await kernel.list_jobs(host=host, tag=tag, include_removed=all_)
+        nothing = (host or tag) and not found.jobs
+        return found, await kernel.list_jobs(include_removed=all_) if nothing else found
+
+    found, whole = talk(invocation, ask)
     if invocation.as_json:
         print_json(found.to_json())
         return
-    from nomaflow.cli.pages.tables import jobs_page
+    from nomaflow.cli.pages.tables import jobs_page, no_such_jobs
 
-    console().print(jobs_page(found))
+    console().print(no_such_jobs(whole, host=host, tag=tag) if whole.jobs and not found.jobs else jobs_page(found))
 
 
 def job(*, invocation: Invocation, job: Annotated[str, typer.Argument(help="The job's id.")]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -81,13 +82,13 @@ def _published(project: Path) -> str:
 
 def _running_kernel(invocation: Invocation, project: Path) -> KernelView | None:
     """Return the project's kernel where one answers. One that does not is no hindrance."""
-    if not _published(project):
+    address = _published(project)
+    if not address:
         return None
+    # By its address, since else the kernel that the project's host dials would be asked where the own one is gone.
+    own = replace(invocation, project=project, address=(address,))
     try:
-        return talk(
-            Invocation(project=project, token=invocation.token, token_file=invocation.token_file, ca=invocation.ca),
-            lambda kernel: kernel.get_kernel(),
-        )
+        return talk(own, lambda kernel: kernel.get_kernel())
     except CliError:
         return None
 

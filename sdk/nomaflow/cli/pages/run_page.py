@@ -94,10 +94,12 @@ def _result(attempt: AttemptView) -> Text:
     if attempt.state == "RUNNING" and attempt.progress is not None:
         total = f" of {amount(attempt.progress.total)}" if attempt.progress.total else ""
         return Text(f"{amount(attempt.progress.done)}{total}  {printable(attempt.progress.message)}", style="cyan")
+    if attempt.child_run_id:
+        told = {key: value for key, value in attempt.extras.items() if not key.startswith("child_")}
+        ran = Text(f"ran {attempt.child_run_id} of {printable(attempt.child_job_id)}", style="dim")
+        return ran.append(f"  {extras_text(told)}" if told else "", style="default")
     if attempt.extras:
         return Text(extras_text(attempt.extras))
-    if attempt.child_run_id:
-        return Text(f"ran {attempt.child_run_id}", style="dim")
     if attempt.state == "SKIPPED" and attempt.reason is not None:
         return Text(printable(attempt.reason.message or attempt.reason.code), style="dim")
     return Text("")

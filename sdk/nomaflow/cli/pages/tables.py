@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Collection, Sequence
 
 from rich.console import Group, RenderableType
 from rich.padding import Padding
@@ -23,7 +24,9 @@ from nomaflow.cli.pages.cells import (
 from nomaflow.cli.wording import age, amount, count, paragraph, printable
 from nomaflow.client.values import CatalogueView, HostView, InstanceView, JobView, ReloadView, RunView
 
-__all__ = ["hosts_page", "jobs_page", "reload_page", "runs_table"]
+__all__ = ["hosts_page", "jobs_page", "no_such_jobs", "reload_page", "runs_table"]
+
+_NAMES = 5
 
 
 def runs_table(runs: Sequence[RunView]) -> RenderableType:
@@ -62,6 +65,26 @@ def jobs_page(catalogue: CatalogueView) -> RenderableType:
     )
     problems = [problem for job in catalogue.jobs for problem in job.problems] + list(catalogue.problems)
     return Group(shape, *[Padding(problem_lines(problem), (0, 0, 1, 0)) for problem in problems])
+
+
+def no_such_jobs(whole: CatalogueView, *, host: str, tag: str) -> str:
+    """Return why a list that was narrowed down is empty, though there are jobs.
+
+    :param whole: the list as it would be without host and tag
+    """
+    of_host = [job for job in whole.jobs if host in ("", job.host)]
+    if not of_host:
+        return f"no job is of host {printable(host)!r}; {_near(host, {job.host for job in whole.jobs})}"
+    of = f" of host {printable(host)!r}" if host else ""
+    tags = {each for job in of_host for each in job.tags}
+    return f"no job{of} has the tag {printable(tag)!r}; {_near(tag, tags)}"
+
+
+def _near(asked: str, known: Collection[str]) -> str:
+    names = sorted(difflib.get_close_matches(asked, known) or known)
+    if not names:
+        return "none has any"
+    return f"there {'is' if len(names) == 1 else 'are'} {', '.join(printable(each) for each in names[:_NAMES])}"
 
 
 def _job_row(job: JobView) -> tuple[RenderableType, ...]:

@@ -243,6 +243,9 @@ class ProjectSupervisor:
                         seen, said = event.seq, ""
                         self._reporter.event(event)
             except ClientError as error:
+                if error.reason == "CURSOR_AHEAD":
+                    seen = 0  # another history is there by now: from its present on
+                    continue
                 if said != str(error):
                     self._reporter.events_withheld(error)
                 said = str(error)

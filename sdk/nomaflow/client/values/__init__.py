@@ -13,7 +13,7 @@ from nomaflow.client.values.catalogue import (
     ReloadView,
     WorkerView,
 )
-from nomaflow.client.values.events import EventView, KernelView, LogLine, Triggered, TriggerRefusal
+from nomaflow.client.values.events import EventView, KernelView, LogLine, PrunedView, Triggered, TriggerRefusal
 from nomaflow.client.values.runs import (
     RUN_TERMINAL,
     AncestorView,
@@ -45,6 +45,7 @@ __all__ = [
     "PauseView",
     "ProblemView",
     "ProgressView",
+    "PrunedView",
     "ReasonView",
     "ReloadView",
     "RunView",

@@ -11,7 +11,7 @@ from typing import Any
 from nomaflow.client.values.runs import ReasonView
 from nomaflow.client.values.times import iso, iso_micros
 
-__all__ = ["EventView", "KernelView", "LogLine", "TriggerRefusal", "Triggered"]
+__all__ = ["EventView", "KernelView", "LogLine", "PrunedView", "TriggerRefusal", "Triggered"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,6 +53,14 @@ class EventView:
             "host": self.host or None,
             "data": dict(self.data),
         }
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PrunedView:
+    """Events that a watch misses since retention has removed them: some of those after one number, up to another."""
+
+    after_seq: int
+    through_seq: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +110,11 @@ class LogLine:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class KernelView:
-    """What kernel this is; ``store`` is ``sqlite`` or ``postgresql``."""
+    """What kernel this is; ``store`` is ``sqlite`` or ``postgresql``.
+
+    :param store_id: names the history at random; a cursor that was kept with another name says nothing here
+    :param pruned_through_seq: the newest event that retention has removed, 0 for none
+    """
 
     version: str
     epoch: int
@@ -111,6 +123,8 @@ class KernelView:
     started_at: datetime | None = None
     project: str = ""
     last_event_seq: int = 0
+    store_id: str = ""
+    pruned_through_seq: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Return the kernel in the shape of docs/cli.md."""
@@ -122,6 +136,8 @@ class KernelView:
             "started_at": iso(self.started_at),
             "project": self.project,
             "last_event_seq": self.last_event_seq,
+            "store_id": self.store_id,
+            "pruned_through_seq": self.pruned_through_seq,
         }
 
 

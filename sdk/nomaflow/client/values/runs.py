@@ -87,6 +87,7 @@ class AttemptView:
     peak_rss_bytes: int = 0
     cpu_seconds: float = 0.0
     child_run_id: str = ""
+    child_job_id: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return the attempt in the shape of docs/cli.md."""
@@ -100,7 +101,6 @@ class AttemptView:
             "dispatched_at": iso(self.dispatched_at),
             "peak_rss_bytes": self.peak_rss_bytes or None,
             "cpu_seconds": self.cpu_seconds or None,
-            "child_run_id": self.child_run_id or None,
         }
 
 
@@ -145,6 +145,8 @@ def _outcome_json(attempt: AttemptView) -> dict[str, Any]:
         "started_at": iso(attempt.started_at),
         "finished_at": iso(attempt.finished_at),
         "progress": attempt.progress.to_json() if attempt.progress else None,
+        "child_run_id": attempt.child_run_id or None,
+        "child_job_id": attempt.child_job_id or None,
     }
 
 

@@ -1,0 +1,153 @@
+"""call_job on real processes: the values that go down to a child, and what comes back of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from scheduling_system import System, eventually, open_system
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+
+CODE = '''"""Steps that say what they were given."""
+
+
+async def say(*, ctx, apps_id: int = 0, day: str = "none", **_):
+    return {"rows_affected": apps_id, "apps_id": apps_id, "day": day, "params": dict(ctx.params)}
+
+
+async def strict(*, apps_id: int = 0):
+    return apps_id
+
+
+async def look(*, ctx, **_):
+    called = ctx.previous_step("call")
+    return {"run": called.child_run_id, "job": called.child_job_id, "state": called.child_state,
+            "rows": called.rows_affected, "day": called.extras["day"]}
+'''
+
+JOBS = """
+[[jobs]]
+id = "parent"
+params = { apps_id = 5, day = "parent" }
+  [[jobs.presets]]
+  name = "nine"
+  params = { apps_id = 9 }
+  [[jobs.presets]]
+  name = "own"
+  op_kwargs = { call = { day = "preset-own" } }
+  [[jobs.steps]]
+  name = "call"
+  type = "call_job"
+  target_job_id = "child"
+  params = { source = "${HOME_OF_TEST}" }
+  [[jobs.steps]]
+  callable = "team.code:look"
+
+[[jobs]]
+id = "child"
+params = { apps_id = 2, tenant = "own" }
+  [[jobs.steps]]
+  name = "says"
+  callable = "team.code:say"
+  [[jobs.steps]]
+  name = "fixed"
+  callable = "team.code:say"
+  op_kwargs = { day = "fixed" }
+
+[[jobs]]
+id = "grandparent"
+params = { region = "eu" }
+  [[jobs.steps]]
+  name = "call"
+  type = "call_job"
+  target_job_id = "parent"
+  params = { apps_id = 7 }
+
+[[jobs]]
+id = "wrong"
+  [[jobs.steps]]
+  name = "call"
+  type = "call_job"
+  target_job_id = "narrow"
+  params = { apps_di = 1 }
+
+[[jobs]]
+id = "narrow"
+  [[jobs.steps]]
+  callable = "team.code:strict"
+"""
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    """A kernel and a host for all tests of this file."""
+    for opened in open_system(tmp_path_factory.mktemp("calls")):
+        opened.write(JOBS, code=CODE)
+        opened.start_kernel()
+        opened.start_host()
+        eventually(opened.jobs)
+        yield opened
+
+
+def _child(system: System, run: dict) -> dict:
+    return system.ask("show", run["steps"][0]["child_run_id"])
+
+
+def _extras(run: dict) -> list[tuple[int, str]]:
+    return [(step["extras"]["apps_id"], step["extras"]["day"]) for step in run["steps"]]
+
+
+def test_a_child_gets_the_effective_params_of_its_parent(system: System) -> None:
+    """Own job params < the parent's job params < its preset's < its run's < the step's own; op_kwargs stay the child's."""
+    plain = _child(system, system.ask("run", "parent", "--wait"))
+    assert _extras(plain) == [(5, "parent"), (5, "fixed")]
+    assert plain["params"] == {"apps_id": 5, "tenant": "own", "day": "parent", "source": "${HOME_OF_TEST}"}
+    assert plain["steps"][0]["extras"]["params"]["source"] == "/h"
+    assert _extras(_child(system, system.ask("run", "parent", "--preset", "nine", "--wait")))[0] == (9, "parent")
+    asked = system.ask("run", "parent", "--preset", "nine", "-p", "apps_id=11", "-p", "day=mon", "--wait")
+    assert _extras(_child(system, asked)) == [(11, "mon"), (11, "mon")]
+    own = system.ask("run", "parent", "--preset", "own", "-p", "day=mon", "--wait")
+    assert _extras(_child(system, own))[0] == (5, "preset-own")
+    over = system.ask("run", "parent", "--op-kwarg", "call.source=here", "-p", "source=there", "--wait")
+    assert _child(system, over)["params"]["source"] == "here"
+
+
+def test_values_go_on_to_the_child_of_a_child_and_into_a_replay(system: System) -> None:
+    """What the first step gives counts as a run param below it; a replay of the child has the same values again."""
+    top = system.ask("run", "grandparent", "--wait")
+    child = _child(system, _child(system, top))
+    assert child["params"] == {
+        "apps_id": 7,
+        "tenant": "own",
+        "day": "parent",
+        "region": "eu",
+        "source": "${HOME_OF_TEST}",
+    }
+    assert _extras(child) == [(7, "parent"), (7, "fixed")]
+    again = system.ask("replay", child["run_id"], "--wait")
+    assert (again["params"], _extras(again)) == (child["params"], _extras(child))
+
+
+def test_a_later_step_and_the_record_know_the_child(system: System) -> None:
+    """previous_step has run, job, state, rows and last extras of the child; show has them too, also after a replay."""
+    run = system.ask("run", "parent", "--wait")
+    call, look = run["steps"]
+    child = system.ask("show", call["child_run_id"])
+    assert call["child_job_id"] == child["job_id"] == "child"
+    seen = {"run": child["run_id"], "job": "child", "state": "SUCCEEDED", "rows": 10, "day": "fixed"}
+    assert look["extras"] == seen
+    assert (call["extras"]["child_state"], call["rows_affected"]) == ("SUCCEEDED", 10)
+    assert f"ran {child['run_id']} of child" in system.cli("show", run["run_id"]).out
+    replay = system.ask("replay", run["run_id"], "--from-step", "look", "--wait")
+    assert replay["steps"][1]["extras"] == seen
+
+
+def test_a_param_that_the_child_does_not_take_is_a_warning(system: System) -> None:
+    """It names the key of the step, the called job and the near match; the job runs all the same."""
+    [problem] = system.ask("job", "wrong")["problems"]
+    assert (problem["severity"], problem["code"]) == ("warning", "unused_param")
+    assert problem["path"].endswith("steps[0].params.apps_di")
+    assert "'narrow' takes the param 'apps_di'" in problem["message"]
+    assert "apps_id" in problem["fix"]
+    assert system.ask("run", "wrong", "--wait")["state"] == "SUCCEEDED"
