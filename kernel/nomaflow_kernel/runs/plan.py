@@ -1,6 +1,7 @@
 """The plan of one run: which steps, with which values, once every layer is laid on.
 
 Layers, lowest first: job.params, step.op_kwargs, preset (its params, then its op_kwargs), run params, run op_kwargs.
+Of all but the step's own they reach a step of a contributed type only where its type calls a field overridable.
 """
 
 from __future__ import annotations
@@ -91,9 +92,16 @@ def _plan_step(
     request: RunRequest,
 ) -> PlannedStep:
     preset_params: Mapping[str, Any] = preset.params if preset else {}
-    preset_values: Mapping[str, Any] = preset.op_kwargs.get(step.name, {}) if preset else {}
-    run_values = request.op_kwargs.get(step.name, {})
-    kwargs = _merge(definition.params, step.op_kwargs, preset_params, preset_values, request.params, run_values)
+    preset_values = _settable(step, preset.op_kwargs.get(step.name, {}) if preset else {})
+    run_values = _settable(step, request.op_kwargs.get(step.name, {}))
+    kwargs = _merge(
+        _settable(step, definition.params),
+        step.op_kwargs,
+        _settable(step, preset_params),
+        preset_values,
+        _settable(step, request.params),
+        run_values,
+    )
     enabled = step.enabled
     if preset and step.name in preset.steps:
         enabled = preset.steps[step.name]
@@ -112,6 +120,12 @@ def _plan_step(
         cancel_grace_seconds=definition.cancel_grace_of(step),
         reuse=request.reuse.get(step.name),
     )
+
+
+def _settable(step: StepDefinition, values: Mapping[str, Any]) -> Mapping[str, Any]:
+    if step.overridable is None:
+        return values
+    return {name: value for name, value in values.items() if step.may_set(name)}
 
 
 def _merge(*layers: Mapping[str, Any]) -> dict[str, Any]:

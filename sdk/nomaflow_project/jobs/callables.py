@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from nomaflow_project.jobs.definitions import JobDefinition, PresetDefinition, StepDefinition
 from nomaflow_project.reading.problems import Place, Problem, did_you_mean
 
-__all__ = ["check_callables", "kind_of", "refuse_params", "signature"]
+__all__ = ["check_callables", "kind_of", "refuse_op_kwargs", "refuse_params", "signature"]
 
 _INJECTED = frozenset({"connectors", "ctx", "settings"})
 
@@ -18,7 +18,11 @@ def check_callables(definition: JobDefinition, manifest: Mapping[str, Any], plac
     for index, step in enumerate(definition.steps):
         if not step.calls_job and step.callable:
             at = place / "steps" / index
-            for problem in _check_step(definition, step, manifest, at, place):
+            problems = [
+                *_check_preset_fields(definition, step, place),
+                *_check_step(definition, step, manifest, at, place),
+            ]
+            for problem in problems:
                 # A disabled step does no harm until a run switches it on.
                 yield problem if step.enabled else _softened(problem)
     yield from _check_params(definition, manifest, place / "params")
@@ -40,7 +44,34 @@ def refuse_params(
     refused = sorted(name for name in params if name not in takeable and name not in definition.params)
     if not refused:
         return None
+    fixed = next((step for step in steps if refused[0] in step.op_kwargs), None)
+    if fixed is not None:
+        return refuse_op_kwargs(fixed, refused[:1])
     return f"no enabled step takes the param {refused[0]!r}; {did_you_mean(refused[0], takeable, noun='param')}"
+
+
+def refuse_op_kwargs(step: StepDefinition, names: Iterable[str]) -> str | None:
+    """Return why a preset or a run may not set these keys of a step; None where it may."""
+    fixed = [name for name in names if not step.may_set(name)]
+    if not fixed:
+        return None
+    return f"{_not_overridable(step, fixed[0])}; {_overridable(step)}"
+
+
+def _not_overridable(step: StepDefinition, name: str) -> str:
+    return f"the key {name!r} of step {step.name!r} is its job's alone: the type {step.type!r} opens it to nobody else"
+
+
+def _overridable(step: StepDefinition) -> str:
+    return f"those that a preset or a run may set: {', '.join(map(repr, step.overridable or ())) or 'none'}"
+
+
+def _check_preset_fields(definition: JobDefinition, step: StepDefinition, job: Place) -> Iterator[Problem]:
+    for index, preset in enumerate(definition.presets):
+        for name in preset.op_kwargs.get(step.name, {}):
+            if not step.may_set(name):
+                at = job / "presets" / index / "op_kwargs" / step.name / name
+                yield at.error("not_overridable", _not_overridable(step, name), fix=_overridable(step))
 
 
 def signature(reference: str, entry: Mapping[str, Any]) -> str:
@@ -95,7 +126,8 @@ def _check_required(
 ) -> Iterator[Problem]:
     """Yield the required parameters that nothing gives: errors where a schedule would run into them."""
     injected = _INJECTED.union(manifest.get("injections") or ())  # plugins may contribute further ones
-    given = definition.params.keys() | step.op_kwargs.keys() | injected
+    params = {name for name in definition.params if step.may_set(name)}
+    given = params | step.op_kwargs.keys() | injected
     required = [
         parameter["name"]
         for parameter in _callables(manifest)[step.callable].get("parameters") or ()
@@ -105,6 +137,9 @@ def _check_required(
         fires = [schedule.preset for schedule in definition.schedules()]
         lacking = [preset for preset in fires if not _preset_gives(definition.preset(preset), step, name)]
         message = f"{shown} needs {name!r} and nothing gives it"
+        if not step.may_set(name):
+            yield (at / name).error("missing_op_kwarg", message, fix=f"add {name} to the step")
+            continue
         fix = f"add {name} to op_kwargs or to the job's params"
         if lacking:
             by = f"the preset {lacking[0]!r}" if lacking[0] else "the job's schedule"
@@ -139,6 +174,9 @@ def _takeable(steps: Collection[StepDefinition], manifest: Mapping[str, Any]) ->
     """Return the names that the steps take between them; None where one takes any, or it cannot be known."""
     names: set[str] = set()
     for step in steps:
+        if step.overridable is not None:
+            names.update(step.overridable)
+            continue
         entry = _callables(manifest).get(step.callable)
         if step.calls_job or entry is None or entry.get("error") or entry.get("accepts_any_keyword"):
             return None

@@ -174,6 +174,8 @@ class StepDefinition(Definition):
 
     :param type: ``python``, ``call_job``, or a type that a plugin contributes, which is then a call of ``callable``
     :param callable: ``module:name``; empty for ``call_job``
+    :param overridable: the op_kwargs that params, and op_kwargs of presets and runs, may set; None for any, as of a
+        ``python`` step
     :param target_job_id: the job that ``call_job`` runs; else empty
     :param timeout_seconds: None for no limit
     :param retry: the step's own policy; None for the job's
@@ -186,6 +188,7 @@ class StepDefinition(Definition):
     enabled: bool = True
     callable: str = ""
     op_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    overridable: tuple[str, ...] | None = None
     target_job_id: str = ""
     timeout_seconds: float | None = None
     retry: RetryPolicy | None = None
@@ -200,7 +203,17 @@ class StepDefinition(Definition):
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Return the step that `to_json` wrote."""
-        return cls(**known_fields(cls, data, op_kwargs=dict, retry=RetryPolicy.from_json, isolation=IsolationChoice))
+        readers = {
+            "op_kwargs": dict,
+            "overridable": tuple,
+            "retry": RetryPolicy.from_json,
+            "isolation": IsolationChoice,
+        }
+        return cls(**known_fields(cls, data, **readers))
+
+    def may_set(self, name: str) -> bool:
+        """Return whether params, and op_kwargs of presets and runs, reach a key of the step."""
+        return self.overridable is None or name in self.overridable
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
