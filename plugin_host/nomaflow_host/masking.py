@@ -1,21 +1,27 @@
-"""Keeping credentials out of what is written down: log lines, errors, progress."""
+"""Keeping credentials out of what is written down: log lines, errors, results, progress."""
 
 from __future__ import annotations
 
 import base64
+import json
 import re
+from collections import deque
 from collections.abc import Iterable
+from typing import Any
 from urllib.parse import quote, quote_plus
 
-__all__ = ["MASK", "Masker"]
+__all__ = ["MASK", "Masker", "WorkerMasker"]
 
 MASK = "***"
 _LEAST = 6
 """Shorter credentials would mask ordinary words."""
+_REMEMBERED = 16
 
 
 class Masker:
-    """Puts ``***`` in the place of known credentials: as they are, URL-encoded, and in base64 at any place.
+    """Puts ``***`` in the place of known credentials: as they are, URL-encoded, escaped, and in base64 at any place.
+
+    Of a credential of several lines each line is one.
 
     :param secrets: those of fewer than six characters are passed over
     """
@@ -23,9 +29,9 @@ class Masker:
     def __init__(self, secrets: Iterable[str]) -> None:
         plain: set[str] = set()
         encoded: set[str] = set()
-        for secret in secrets:
+        for secret in (part for whole in secrets for part in {whole, *whole.splitlines()}):
             if len(secret) >= _LEAST:
-                plain |= {secret, quote(secret), quote(secret, safe=""), quote_plus(secret)}
+                plain |= {secret, quote(secret), quote(secret, safe=""), quote_plus(secret), *_escaped(secret)}
                 encoded |= _base64_cores(secret)
         self._needles = tuple(sorted(plain | encoded, key=len, reverse=True))
         self._pattern = re.compile("|".join([*map(re.escape, _longest_first(plain)), *map(_around, sorted(encoded))]))
@@ -43,9 +49,71 @@ class Masker:
         masked = self.text(text)
         return line if masked is text else masked.encode("utf-8", "surrogateescape")
 
+    def json(self, text: str) -> str:
+        """Return a JSON text with every credential in its texts, keys and numbers masked."""
+        if self.text(text) is text:
+            return text
+        return json.dumps(self._tree(json.loads(text)), separators=(",", ":"))
+
+    def _tree(self, tree: Any) -> Any:
+        if isinstance(tree, str):
+            return self.text(tree)
+        if isinstance(tree, dict):
+            return {self.text(key): self._tree(value) for key, value in tree.items()}
+        if isinstance(tree, list):
+            return [self._tree(value) for value in tree]
+        if isinstance(tree, (int, float)) and not isinstance(tree, bool):
+            shown = repr(tree)
+            return tree if self.text(shown) is shown else MASK
+        return tree
+
+
+class WorkerMasker:
+    """The masker of one worker: the credentials of its connectors, and those of the attempts in it.
+
+    Those of the last attempts that ended are remembered, for what a library says of them late.
+
+    :param secrets: those of the connectors
+    """
+
+    def __init__(self, secrets: Iterable[str] = ()) -> None:
+        self._always = frozenset(secrets)
+        self._running: dict[int, frozenset[str]] = {}
+        self._ended: deque[frozenset[str]] = deque(maxlen=_REMEMBERED)
+        self._known = self._always
+        self.now = Masker(self._always)
+        """Masks all that is known at the moment."""
+
+    def add(self, slot: int, secrets: Iterable[str]) -> None:
+        """Take the credentials of the attempt in a slot, beside those that it has already."""
+        more = frozenset(secrets)
+        if more:
+            self._running[slot] = self._running.get(slot, frozenset()) | more
+            self._renew()
+
+    def leave(self, slot: int) -> None:
+        """Take note that the attempt in a slot has ended."""
+        ended = self._running.pop(slot, None)
+        if ended is not None and ended not in self._ended:
+            self._ended.append(ended)
+
+    def _renew(self) -> None:
+        known = self._always.union(*self._running.values(), *self._ended)
+        if known != self._known:
+            self._known = known
+            self.now = Masker(known)
+
 
 def _longest_first(texts: Iterable[str]) -> list[str]:
     return sorted(texts, key=lambda text: (-len(text), text))
+
+
+def _escaped(secret: str) -> set[str]:
+    """Return the characters that stand for *secret* in JSON and in Python's ``repr``, whichever quotes are around."""
+    texts = [json.dumps(secret), json.dumps(secret, ensure_ascii=False), repr(secret), ascii(secret)]
+    found = {text[1:-1] for text in texts}
+    doubled = secret.replace("\\", "\\\\")
+    return found | {doubled, doubled.replace("'", "\\'")}
 
 
 def _base64_cores(secret: str) -> set[str]:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from nomaflow.connectors import ConnectorRegistry
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from nomaflow.context import RunContext
     from nomaflow.settings import Settings
 
@@ -64,13 +66,22 @@ class Factory:
 class StepType:
     """A step type that a plugin contributes: a call of *callable* with the step's fields as op_kwargs.
 
+    References to the environment in the fields are resolved in the host, at each attempt.
+
     :param name: what ``type = "…"`` of a step says; lower-case letters, digits and ``_``
     :param callable: the reference of the callable
     :param schema: the JSON Schema of the fields; empty for any
     :param doc: one line
+    :param overridable: the fields that params of job, preset and run, and op_kwargs of preset and run, may set
+    :param secret: the fields whose values are masked in logs, errors, results and progress of the attempt
+    :param model: a pydantic model of the fields, against which steps are checked when their jobs are loaded; `schema`
+        is then made of it. The callable gets the fields as they are in the file.
     """
 
     name: str
     callable: str
     schema: Mapping[str, Any] = field(default_factory=dict)
     doc: str = ""
+    overridable: tuple[str, ...] = ()
+    secret: tuple[str, ...] = ()
+    model: type[BaseModel] | None = None

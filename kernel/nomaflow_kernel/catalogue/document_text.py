@@ -11,9 +11,9 @@ Every key of the three files of a project. This page and the JSON Schemas in `sc
 check the files; a test fails where they differ. `nomaflow check` reports what is wrong in a folder, each problem with
 file, place, what was expected and the way out.
 
-`${NAME}` and `${NAME:-default}` stand for environment variables in any text. Below `params` and `op_kwargs` they are
-resolved in the host at each attempt, elsewhere when the file is read. Texts of numbers and of true/false are read as
-such, so that a reference can give them.
+`${NAME}` and `${NAME:-default}` stand for environment variables in any text. Below `params` and `op_kwargs`, and in the
+keys of a step type that a plugin contributes, they are resolved in the host at each attempt, elsewhere when the file is
+read. Texts of numbers and of true/false are read as such, so that a reference can give them.
 
 A malformed job disables that job, visibly; the other jobs go on. Files have at most 1 MiB; the `jobs.toml` of each
 folder of `plugins/` is read too.
@@ -59,6 +59,7 @@ PROBLEM_CODES = {
     "ignored_op_kwarg": "Warning: a key of `op_kwargs` lands in a `**` whose name begins with `_`, which nobody reads.",
     "missing_file": "A file that is named, or needed, is not there.",
     "missing_key": "A required key is missing.",
+    "not_overridable": "A preset sets a field that the step's type does not open to presets and runs.",
     "missing_op_kwarg": "A callable needs a parameter that nothing gives; a warning where no schedule runs into it.",
     "misspelt_op_kwarg": "A key of `op_kwargs` is one edit away from a parameter that nothing gives.",
     "out_of_range": "A number or a list is too small or too large.",

@@ -3,6 +3,7 @@
 Layers, lowest first: job.params, step.op_kwargs, preset (its params, then its op_kwargs), run params, run op_kwargs.
 A child of call_job inherits: its parent's job params lie over its own, and its parent's preset and run params, with the
 step's own params on top, are its run params.
+Of all but the step's own they reach a step of a contributed type only where its type calls a field overridable.
 """
 
 from __future__ import annotations
@@ -107,15 +108,15 @@ def _plan_step(
     request: RunRequest,
 ) -> PlannedStep:
     preset_params: Mapping[str, Any] = preset.params if preset else {}
-    preset_values: Mapping[str, Any] = preset.op_kwargs.get(step.name, {}) if preset else {}
-    run_values = request.op_kwargs.get(step.name, {})
+    preset_values = _settable(step, preset.op_kwargs.get(step.name, {}) if preset else {})
+    run_values = _settable(step, request.op_kwargs.get(step.name, {}))
     kwargs = {
-        **definition.params,
-        **request.inherited,
+        **_settable(step, definition.params),
+        **_settable(step, request.inherited),
         **step.op_kwargs,
-        **preset_params,
+        **_settable(step, preset_params),
         **preset_values,
-        **request.params,
+        **_settable(step, request.params),
         **run_values,
     }
     enabled = step.enabled
@@ -137,6 +138,12 @@ def _plan_step(
         child_params={**step.params, **preset_values, **run_values} if step.calls_job else {},
         reuse=request.reuse.get(step.name),
     )
+
+
+def _settable(step: StepDefinition, values: Mapping[str, Any]) -> Mapping[str, Any]:
+    if step.overridable is None:
+        return values
+    return {name: value for name, value in values.items() if step.may_set(name)}
 
 
 def _dump(values: Mapping[str, Any]) -> str:

@@ -125,6 +125,7 @@ def admit(
         known = triggering.repeated(state, command)
         if known is not None:
             return known
+        triggering.refuse_fixed_keys(definition, request.op_kwargs)
         refusal = _refuse_params(state, job, plan, request)
         if refusal is not None:
             return BadRequest(refusal, field="params_json")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from nomaflow_kernel.domain.errors import (
     BadRequest,
@@ -24,6 +25,7 @@ from nomaflow_kernel.runs.api import KnownJob, TriggerCommand, TriggerOutcome, U
 from nomaflow_kernel.runs.plan import RunPlan
 from nomaflow_kernel.runs.state import NO_HOST, Batch, EngineState, LastFold, RunSpec
 from nomaflow_kernel.runs.timers import Timer, TimerKind
+from nomaflow_project.jobs.callables import refuse_op_kwargs
 from nomaflow_project.jobs.definitions import JobDefinition, Overlap
 
 __all__ = [
@@ -32,6 +34,7 @@ __all__ = [
     "is_remembered",
     "must_look_up",
     "record_unrun",
+    "refuse_fixed_keys",
     "refused_for_duplicates",
     "refused_unasked",
     "repeated",
@@ -96,6 +99,7 @@ def _check_request(state: EngineState, job: KnownJob, definition: JobDefinition,
     for name in command.op_kwargs:
         if name not in steps:
             raise BadRequest(_unknown("step", name, steps, job.job_id), field="step_values")
+    refuse_fixed_keys(definition, command.op_kwargs)
     plan = state.plan(job.digest, definition, command.request())
     # A child inherits its parent's params, and takes from them what it can.
     if command.params and command.kind is not TriggerKind.CALL_JOB:
@@ -121,6 +125,17 @@ def check_keys(state: EngineState, job: KnownJob, plan: RunPlan, command: Trigge
                 raise BadRequest(f"step {step.name!r}: {refusal}", field="step_values")
             warnings += [f"step {step.name!r}: {each}" for each in ignored]
     return warnings
+
+
+def refuse_fixed_keys(definition: JobDefinition, op_kwargs: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuse op_kwargs of a run for what the type of a step does not open to runs.
+
+    :raises BadRequest: naming the first of them, and those that may be set
+    """
+    for step in definition.steps:
+        refusal = refuse_op_kwargs(step, op_kwargs.get(step.name, ()))
+        if refusal is not None:
+            raise BadRequest(refusal, field="step_values")
 
 
 def _unknown(noun: str, name: str, known: Collection[str], job_id: str) -> str:

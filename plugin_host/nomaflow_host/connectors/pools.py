@@ -102,7 +102,7 @@ class HostPools(ConnectorPools):
     ) -> Any:
         path = f"pools.{name}"
         url = _url_of(config, path, drivers, self._root)
-        options = config.options()
+        options = {"hide_parameters": not config.show_parameters, **config.options()}
         if not pooled or (url.get_backend_name() == "sqlite" and _is_memory(url.database)):
             options = {key: value for key, value in options.items() if key not in ("pool_size", "max_overflow")}
         if not pooled:

@@ -25,6 +25,7 @@ class PoolConfig:
     :param password: put into the URL; None where it has its own, or none
     :param pool_size: connections kept; None for SQLAlchemy's default, as for the others
     :param pool_recycle: seconds after which a connection is replaced
+    :param show_parameters: whether errors and echoed statements show the values bound to them
     """
 
     url: str = field(repr=False)
@@ -34,6 +35,7 @@ class PoolConfig:
     pool_pre_ping: bool | None = None
     pool_recycle: int | None = None
     echo: bool | None = None
+    show_parameters: bool | None = None
 
     def options(self) -> dict[str, Any]:
         """Return the keyword arguments for SQLAlchemy that were given."""

@@ -26,6 +26,7 @@ _POOL_KEYS: Mapping[str, type] = {
     "pool_pre_ping": bool,
     "pool_recycle": int,
     "echo": bool,
+    "show_parameters": bool,
 }
 _SQL_KEYS: Mapping[str, type] = {"type": str, "pool": str, "queries": dict}
 _API_KEYS: Mapping[str, type] = {

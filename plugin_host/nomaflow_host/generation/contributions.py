@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from nomaflow import RunContext, Settings
 from nomaflow.calls import StepCall, StepType
-from nomaflow_api.v1.values import ValueCodecError, plain_tree
+from nomaflow_api.v1.values import plain_tree
 from nomaflow_host.connectors import HostConnectorRegistry, ResolvedConnectors
+from nomaflow_host.generation.step_fields import fields_of
 from nomaflow_host.hooks import HookHost, Problem
 from nomaflow_host.injection import BUILTIN_INJECTIONS
 from nomaflow_host.injection.references import described
@@ -29,11 +30,41 @@ def step_types_of(hooks: HookHost) -> tuple[tuple[StepType, ...], tuple[Problem,
     problems: list[Problem] = []
     for each in contributed:
         try:
-            good[each.name] = replace(each, schema=plain_tree(dict(each.schema), path="schema"))
-        except (ValueCodecError, AttributeError, TypeError, ValueError) as error:
+            good[each.name] = _usable(each)
+        except Exception as error:  # noqa: BLE001 - as above; a model raises what its fields do
             name = getattr(each, "name", type(each).__name__)
             problems.append(_problem(f"the step type {name!r} of a plugin cannot be used: {error}"))
     return tuple(good.values()), tuple(problems)
+
+
+def _usable(each: StepType) -> StepType:
+    """Return a step type in its one form.
+
+    :raises TypeError: where a part of it is of another type
+    :raises ValueError: where it names a field that it does not have; a model may raise anything
+    """
+    schema: Mapping[str, Any] = each.schema
+    if each.model is not None:
+        if not hasattr(each.model, "model_json_schema"):
+            raise TypeError(f"its model is {each.model!r}, expected a pydantic model")
+        schema = each.model.model_json_schema()
+    usable = replace(
+        each,
+        schema=plain_tree(dict(schema), path="schema"),
+        overridable=_names(each.overridable, "overridable"),
+        secret=_names(each.secret, "secret"),
+    )
+    fields = fields_of(usable)
+    for name in (*usable.overridable, *usable.secret):
+        if not fields.takes(name):
+            raise ValueError(f"it has no field {name!r}, which its overridable or secret names")
+    return usable
+
+
+def _names(given: Any, what: str) -> tuple[str, ...]:
+    if isinstance(given, str) or not all(isinstance(name, str) for name in given):
+        raise TypeError(f"its {what} is {given!r}, expected a tuple of names")
+    return tuple(given)
 
 
 def injection_names(hooks: HookHost, settings: Settings) -> tuple[tuple[str, ...], tuple[Problem, ...]]:

@@ -23,8 +23,10 @@ from nomaflow_host.generation.job_values import misfits
 from nomaflow_host.generation.manifest import build_manifest, manifest_bytes
 from nomaflow_host.generation.manners import kept_manners
 from nomaflow_host.generation.settings import SettingsSource
+from nomaflow_host.generation.step_fields import step_misfits
 from nomaflow_host.hooks import HookHost, Problem, build_hooks
 from nomaflow_host.injection import CallPlan, PreparationFailed
+from nomaflow_host.injection.credentials import credentials_of
 from nomaflow_host.injection.plan import BUILTIN_INJECTIONS
 from nomaflow_host.injection.references import functions_of
 
@@ -124,6 +126,12 @@ class Generation:
     def settings(self, environ: Mapping[str, str]) -> Settings:
         """Return the settings as of now."""
         return self._settings.current(environ)
+
+    def credentials_of(self, order: AttemptOrder, environ: Mapping[str, str]) -> set[str]:
+        """Return what is to be masked of an order's values."""
+        types = self._step_types
+        secret = {name for each in types if each.callable == order.callable for name in each.secret}
+        return credentials_of(order, environ, secret=secret)
 
     def context(
         self,
@@ -264,7 +272,12 @@ def _load(
         calls=calls,
         step_types=step_types,
         injections=injections,
-        problems=(*problems, *unknown, *misfits(spec.job_files, plans, as_given=injections)),
+        problems=(
+            *problems,
+            *unknown,
+            *misfits(spec.job_files, plans, as_given=injections),
+            *step_misfits(spec.job_files, step_types),
+        ),
     )
 
 

@@ -49,7 +49,15 @@ def build_manifest(
         "callables": {reference: _callable(plans[reference], spec.root) for reference in sorted(plans)},
         "modules": _modules(imports),
         "step_types": [
-            {"name": each.name, "callable": each.callable, "schema": dict(each.schema), "doc": each.doc}
+            {
+                "name": each.name,
+                "callable": each.callable,
+                "schema": dict(each.schema),
+                "doc": each.doc,
+                "overridable": list(each.overridable),
+                "secret": list(each.secret),
+                "checked": each.model is not None,
+            }
             for each in sorted(step_types, key=lambda each: each.name)
         ],
         "injections": sorted(injections),

@@ -10,11 +10,10 @@ from typing import Any
 from nomaflow_api.v1.values import child_path
 from nomaflow_host.injection.environment import EnvironmentMissing, resolve_text
 from nomaflow_project.reading import files as project_files
+from nomaflow_project.reading.environment import has_steps, is_kept
 from nomaflow_project.reading.files import JobFile
 
 __all__ = ["JobFiles", "read_job_files"]
-
-_KEPT = frozenset({"params", "op_kwargs"})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,8 +33,8 @@ class JobFiles:
 def read_job_files(*, root: Path, main: Path, required: bool, environ: Mapping[str, str]) -> JobFiles:
     """Read the main job file and that of each folder of ``plugins/``, in order of name.
 
-    ``${NAME}`` is resolved everywhere but below ``params`` and ``op_kwargs``; where a variable is missing the text
-    stays, with a problem that names it.
+    ``${NAME}`` is resolved everywhere but below ``params``, ``op_kwargs`` and the fields of contributed step types;
+    where a variable is missing the text stays, with a problem that names it.
 
     :param required: True where the main file must be there, since a setting names it
     """
@@ -61,19 +60,21 @@ class _Resolver:
         self._environ = environ
         self.problems: list[Mapping[str, Any]] = []
 
-    def resolve(self, tree: Any, path: str = "", job_id: str = "") -> Any:
+    def resolve(self, tree: Any, path: str = "", job_id: str = "", *, in_step: bool = False) -> Any:
         """Return the tree with its references resolved."""
         if isinstance(tree, str):
             return self._text(tree, path, job_id)
         if isinstance(tree, dict):
             return {
-                key: value if key in _KEPT else self.resolve(value, child_path(path, key), job_id)
+                key: value
+                if is_kept(key, in_step=in_step)
+                else self.resolve(value, child_path(path, key), job_id, in_step=has_steps(key, value))
                 for key, value in tree.items()
             }
         if isinstance(tree, list):
             items = enumerate(tree)
             return [
-                self.resolve(item, f"{path}[{index}]", _job_id(item) if path == "jobs" else job_id)
+                self.resolve(item, f"{path}[{index}]", _job_id(item) if path == "jobs" else job_id, in_step=in_step)
                 for index, item in items
             ]
         return tree

@@ -107,6 +107,7 @@ class AttemptTable:
             log=log,
             tell_reaper=lambda message: self._tell_reaper(message, ()),
         )
+        worker.masker.add(attempt.slot, worker.generation.credentials_of(order))
         self._held[key] = attempt
         self._counts[counts_as_sync] += 1
         self._empty.clear()
@@ -209,6 +210,7 @@ class AttemptTable:
         worker = attempt.worker
         attempt.started = True
         attempt.location = str(message["location"])
+        worker.masker.add(attempt.slot, message.get("credentials", ()))
         attempt.cpu_before = float(message["cpu_seconds"])
         if worker.exclusive and not message["askable"]:
             attempt.unaskable.set()
@@ -230,7 +232,7 @@ class AttemptTable:
                 at_us=int(message["at_us"]),
                 done=float(message["done"]),
                 total=None if message["total"] is None else float(message["total"]),
-                message=attempt.worker.generation.masker.text(str(message["message"])),
+                message=attempt.worker.masker.now.text(str(message["message"])),
             ),
         )
 

@@ -6,12 +6,13 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from nomaflow_host.masking import Masker
+from nomaflow_host.injection.credentials import credentials_of
 from nomaflow_host.supervisor.values import GenerationInfo
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from nomaflow_host.attempts import AttemptOrder
     from nomaflow_host.supervisor.disk_stamp import DiskStamp
     from nomaflow_host.supervisor.values import ProjectLoad
 
@@ -26,7 +27,6 @@ class ServingGeneration:
     :param demoted: callables that run exclusively from now on, since they did not stop in a shared worker
     :param stamp: what the project's files were like when it was loaded
     :param environ: what its processes inherit
-    :param masker: knows the credentials of its connectors
     :param forking: how many workers its template was asked for and has not answered
     """
 
@@ -41,7 +41,6 @@ class ServingGeneration:
     template: int | None
     sources: Mapping[str, str] | None
     environ: Mapping[str, str] = field(default_factory=dict, repr=False)
-    masker: Masker = field(default_factory=lambda: Masker(()), repr=False)
     demoted: set[str] = field(default_factory=set)
     retired: bool = False
     forking: int = 0
@@ -61,6 +60,12 @@ class ServingGeneration:
         """Whether a callable is known to be asynchronous; what is not known runs alone."""
         known = self.manifest["callables"].get(reference)
         return known is not None and known.get("kind") == "async" and not known.get("error")
+
+    def credentials_of(self, order: AttemptOrder) -> set[str]:
+        """Return what is to be masked of an order's values, as far as this process can know."""
+        types = self.manifest["step_types"]
+        secret = {name for each in types if each["callable"] == order.callable for name in each["secret"]}
+        return credentials_of(order, self.environ, secret=secret)
 
     @property
     def has_kind(self) -> tuple[bool, bool]:

@@ -8,7 +8,6 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from nomaflow_host.generation import manifest_bytes
-from nomaflow_host.masking import Masker
 from nomaflow_host.supervisor.disk_stamp import disk_stamp
 from nomaflow_host.supervisor.generations import ServingGeneration, broken_since, digest_of
 from nomaflow_host.supervisor.loading import LoadFailed, TemplateHandle
@@ -135,7 +134,6 @@ class GenerationLoader:
             template=template.number,
             sources=loaded.sources,
             environ=self._environment(project),
-            masker=Masker(project.connectors.secrets),
         )
 
     def _environment(self, project: ProjectLoad) -> dict[str, str]:

@@ -27,7 +27,7 @@ def finished_of(attempt: HeldAttempt, exited: Mapping[str, Any] | None) -> Finis
     state, code, reason = _verdict(attempt, exited)
     usage = _usage(attempt, exited)
     kept = outcome is not None and outcome.state == "SUCCEEDED"
-    masked = attempt.worker.generation.masker.text
+    masked = attempt.worker.masker.now.text
     silent = outcome is None or (attempt.stop is not None and outcome.cancelled_error)
     return Finished(
         at_us=time.time_ns() // 1000,

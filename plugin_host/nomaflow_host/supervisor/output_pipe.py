@@ -11,7 +11,7 @@ from nomaflow_api.v1.log_lines import CONTINUED, MAX_LINE_BYTES, encode_line
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from nomaflow_host.masking import Masker
+    from nomaflow_host.masking import WorkerMasker
 
 __all__ = ["OutputPipe", "TailPipe"]
 
@@ -35,7 +35,7 @@ class OutputPipe:
         name: str,
         level: int,
         take: Callable[[list[tuple[str, int]], OutputPipe], None],
-        masker: Masker,
+        masker: WorkerMasker,
     ) -> None:
         self.fd = fd
         self._name = name
@@ -57,9 +57,9 @@ class OutputPipe:
             self.ended = True
             return False
         *lines, self._rest = (self._rest + data).split(b"\n")
-        pieces = [piece for line in lines for piece in _pieces(self._masker.line(line))]
+        pieces = [piece for line in lines for piece in _pieces(self._masker.now.line(line))]
         while len(self._rest) > MAX_LINE_BYTES:
-            self._rest = self._masker.line(self._rest)
+            self._rest = self._masker.now.line(self._rest)
             pieces.append((_text(self._rest[:MAX_LINE_BYTES]), CONTINUED))
             self._rest = self._rest[MAX_LINE_BYTES:]
         if pieces:
@@ -70,7 +70,7 @@ class OutputPipe:
         """Take what came without a line feed at its end."""
         rest, self._rest = self._rest, b""
         if rest:
-            self._take(_pieces(self._masker.line(rest)), self)
+            self._take(_pieces(self._masker.now.line(rest)), self)
 
     def encode(self, pieces: list[tuple[str, int]], flags: int) -> list[bytes]:
         """Return pieces as encoded lines, without their line feeds."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from nomaflow_api.v1.log_lines import SHARED
 from nomaflow_host.frames import FrameError, FrameSocket
+from nomaflow_host.masking import WorkerMasker
 from nomaflow_host.ring import MAX_SLOTS, RingPage, create_ring_memory
 from nomaflow_host.supervisor.links import AsyncLink
 from nomaflow_host.supervisor.log_pump import LogPump
@@ -73,6 +74,7 @@ class WorkerHandle:
         self.pid = 0
         self.spawned = False
         self.attempts: dict[int, HeldAttempt] = {}
+        self.masker = WorkerMasker(generation.project.connectors.secrets)
         self.ready = False
         self.closed = False
         self.tainted = False
@@ -108,7 +110,7 @@ class WorkerHandle:
         self.dump_fd = os.memfd_create("nomaflow-stacks", os.MFD_CLOEXEC)
         theirs = (there.detach(), ring, os.dup(doorbell), os.dup(room), os.dup(self.dump_fd))
         self.child_fds: tuple[int, ...] = (out_write, err_write, *theirs)
-        masker, take = self.generation.masker, self._printed
+        masker, take = self.masker, self._printed
         pipes = (
             OutputPipe(fd=out_read, name="stdout", level=_STDOUT_LEVEL, take=take, masker=masker),
             OutputPipe(fd=err_read, name="stderr", level=_STDERR_LEVEL, take=take, masker=masker),
@@ -146,6 +148,7 @@ class WorkerHandle:
     def take_out(self, slot: int) -> None:
         """Free an attempt's slot."""
         self.attempts.pop(slot, None)
+        self.masker.leave(slot)
         self.idle_since = time.monotonic()
 
     def close(self) -> None:

@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 from nomaflow_api.v1.log_lines import CONTINUED, encode_line, split_message
-from nomaflow_host.masking import Masker
+from nomaflow_host.masking import WorkerMasker
 
 if TYPE_CHECKING:
     from nomaflow_host.ring import RingWriter
@@ -25,7 +25,7 @@ class Emitter:
 
     def __init__(self, *, writer: RingWriter) -> None:
         self._writer = writer
-        self.masker = Masker(())
+        self.masker = WorkerMasker()
         """Masks what this process must not show; set once its connectors are known."""
         self._detached = False
         os.register_at_fork(after_in_child=self._detach)
@@ -35,7 +35,7 @@ class Emitter:
 
         :param prefix: three digits, the slot of the attempt
         """
-        message = self.masker.text(message)
+        message = self.masker.now.text(message)
         if self._detached:
             write_all(2, f"{logger}: {message}\n".encode("utf-8", "surrogateescape"))
         elif len(message) <= _SHORT:

@@ -6,12 +6,16 @@ import asyncio
 import itertools
 import os
 import traceback
-from dataclasses import fields
-from typing import Any
+from collections.abc import Callable
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING, Any
 
 from nomaflow import StepCancelled, StepFailed
 from nomaflow_api.value_class import value_class
 from nomaflow_host.attempts import FinishedState
+
+if TYPE_CHECKING:
+    from nomaflow_host.masking import Masker
 
 __all__ = ["Outcome", "author_traceback", "error_text", "exception_types", "outcome_of_exception"]
 
@@ -43,6 +47,17 @@ class Outcome:
     cancelled_error: bool = False
     not_started: bool = False
 
+    def masked(self, masker: Masker) -> Outcome:
+        """Return it with the credentials taken out of every text that an author's code may have put them in."""
+        text = masker.text
+        return replace(
+            self,
+            reason=text(self.reason),
+            error=text(self.error),
+            extras_json=masker.json(self.extras_json),
+            warnings=tuple(map(text, self.warnings)),
+        )
+
     def to_json(self) -> dict[str, Any]:
         """Return it for the frame to the host's main process; defaults are left out."""
         return {name: value for name, default in _DEFAULTS.items() if (value := getattr(self, name)) != default}
@@ -63,9 +78,12 @@ class Outcome:
 _DEFAULTS = {field.name: field.default for field in fields(Outcome)}
 
 
-def outcome_of_exception(error: BaseException) -> Outcome:
-    """Return the outcome of a callable that raised *error*, asked for by nobody."""
-    text = error_text(error)
+def outcome_of_exception(error: BaseException, mask: Callable[[str], str] = str) -> Outcome:
+    """Return the outcome of a callable that raised *error*, asked for by nobody.
+
+    :param mask: takes the credentials out of a text
+    """
+    text = error_text(error, mask)
     state, code, reason = "FAILED", "step_failed", text
     if isinstance(error, asyncio.CancelledError):
         state, code, reason = "CANCELED", "raised_by_code", _NOBODY_ASKED
@@ -81,14 +99,17 @@ def outcome_of_exception(error: BaseException) -> Outcome:
     )
 
 
-def error_text(error: BaseException) -> str:
-    """Return one short text, ``ValueError: message``; the message alone where the author chose it for readers."""
+def error_text(error: BaseException, mask: Callable[[str], str] = str) -> str:
+    """Return one short text, ``ValueError: message``; the message alone where the author chose it for readers.
+
+    :param mask: takes the credentials out of a text, before it is cut
+    """
     name = type(error).__name__
-    text = _text_of(error)
+    text = mask(_text_of(error))
     if isinstance(error, (StepFailed, StepCancelled)) and text:
         return _short(text)
     if isinstance(error, BaseExceptionGroup):
-        inner = "; ".join(error_text(each) for each in error.exceptions[:5])
+        inner = "; ".join(error_text(each, mask) for each in error.exceptions[:5])
         more = f"; and {len(error.exceptions) - 5} more" if len(error.exceptions) > 5 else ""
         return _short(f"{name}: {text}: {inner}{more}")
     return _short(f"{name}: {text}" if text else name)
@@ -99,8 +120,11 @@ def exception_types(error: BaseException) -> tuple[str, ...]:
     return tuple(f"{kind.__module__}.{kind.__qualname__}" for kind in type(error).__mro__ if kind is not object)
 
 
-def author_traceback(error: BaseException) -> str:
-    """Return the traceback from the author's own frames on, causes included."""
+def author_traceback(error: BaseException, mask: Callable[[str], str] = str) -> str:
+    """Return the traceback from the author's own frames on, causes included.
+
+    :param mask: takes the credentials out of a text, before it is cut
+    """
     try:
         told = traceback.TracebackException(type(error), error, error.__traceback__, compact=True)
         _begin_with_the_author(told)
@@ -108,6 +132,7 @@ def author_traceback(error: BaseException) -> str:
     except Exception:  # noqa: BLE001  # hostile __str__, __cause__ or source files
         frames = _from_the_author(traceback.extract_tb(error.__traceback__))
         text = "".join(traceback.format_list(frames)) + error_text(error)
+    text = mask(text)
     return text if len(text) <= _MAX_TRACEBACK else f"{text[:_MAX_TRACEBACK]}\n(cut: {len(text)} characters)"
 
 

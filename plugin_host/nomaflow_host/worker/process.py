@@ -20,7 +20,7 @@ from nomaflow_host.attempts import AttemptOrder
 from nomaflow_host.connectors import ResolvedConnectors
 from nomaflow_host.frames import Frame, FrameError, FrameSocket
 from nomaflow_host.generation import Generation, ProjectSpec, load_generation
-from nomaflow_host.masking import Masker
+from nomaflow_host.masking import WorkerMasker
 from nomaflow_host.reaper.proc import become_subreaper, die_with_parent
 from nomaflow_host.reaper.spawning import FIRST_FD
 from nomaflow_host.ring import RingPage, RingWriter
@@ -235,7 +235,7 @@ def run_worker(channels: WorkerChannels, *, generation: Generation | None) -> No
 
     to_host = _ToHost(link=link, loop=loop)
     connectors = ResolvedConnectors.from_json(bootstrap["connectors"])
-    emitter.masker = Masker(connectors.secrets)
+    emitter.masker = WorkerMasker(connectors.secrets)
 
     def restore() -> None:
         streams.install()

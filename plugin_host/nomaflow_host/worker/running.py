@@ -63,6 +63,7 @@ class AttemptRun:
         self._asked = False
         self._inner: asyncio.Task[_Ending] | None = None
         self._thread: threading.Thread | None = None
+        self._credentials: set[str] = set()
         level = logging.getLevelNamesMapping().get(order.log_level.upper(), logging.INFO)
         self.scope = AttemptScope(order=order, slot=slot, level=level, emitter=services.emitter)
         self._context = contextvars.copy_context()
@@ -89,8 +90,9 @@ class AttemptRun:
             )
         except BaseException as error:  # noqa: BLE001  # whatever a plugin's hook raises fails this attempt only
             outcome = replace(self._outcome_of(error), not_started=True)
-        if prepared is not None:
-            outcome = await self._call(prepared, usage)
+        outcome = (
+            outcome.masked(self._services.emitter.masker.now) if prepared is None else await self._call(prepared, usage)
+        )
         clean = await self._settle(outcome)
         self._finish(outcome, usage, clean=clean)
 
@@ -115,8 +117,13 @@ class AttemptRun:
     def _is_asked(self) -> bool:
         return self._asked or self._services.page.cancelled[self._slot] != 0
 
+    def _mask(self, text: str) -> str:
+        return self._services.emitter.masker.now.text(text)
+
     def _prepare(self) -> PreparedCall:
         services = self._services
+        self._credentials = services.generation.credentials_of(self._order, services.environ)
+        services.emitter.masker.add(self._slot, self._credentials)
         cancelled, slot = services.page.cancelled, self._slot
         ctx = services.generation.context(
             self._order,
@@ -146,11 +153,12 @@ class AttemptRun:
                 "location": prepared.location,
                 "cpu_seconds": usage.cpu_seconds,
                 "askable": prepared.askable,
+                **({"credentials": sorted(self._credentials)} if self._credentials else {}),
             }
         )
         self._context.run(services.generation.observe_started, prepared.info)
         ending = await (self._await(prepared) if prepared.kind == "async" else self._in_thread(prepared))
-        outcome = self._context.run(self._outcome, ending, prepared)
+        outcome = self._context.run(self._outcome, ending, prepared).masked(services.emitter.masker.now)
         observed = StepOutcome(
             state=outcome.state,
             rows_affected=outcome.rows_affected,
@@ -207,7 +215,7 @@ class AttemptRun:
         try:
             result = self._services.generation.normalise(ending.value, call=prepared.info)
         except StepFailed as error:
-            outcome = outcome_of_exception(error)
+            outcome = outcome_of_exception(error, self._mask)
             return replace(outcome, reason_code=getattr(error, "reason_code", outcome.reason_code))
         except BaseException as error:  # noqa: BLE001  # a value's own methods may raise anything
             return self._outcome_of(error)
@@ -225,12 +233,15 @@ class AttemptRun:
 
     def _outcome_of(self, error: BaseException) -> Outcome:
         """Return the outcome of an exception, after its traceback went to the log."""
-        outcome = outcome_of_exception(error)
+        outcome = outcome_of_exception(error, self._mask)
         if outcome.state == "FAILED":
-            self.scope.emit(logging.ERROR, time.time_ns() // 1000, _STEP_LOGGER, author_traceback(error))
+            self.scope.emit(logging.ERROR, time.time_ns() // 1000, _STEP_LOGGER, author_traceback(error, self._mask))
         elif outcome.cancelled_error and self._is_asked:
             self.scope.emit(
-                logging.INFO, time.time_ns() // 1000, _STEP_LOGGER, f"stopped as asked ({error_text(error)})"
+                logging.INFO,
+                time.time_ns() // 1000,
+                _STEP_LOGGER,
+                f"stopped as asked ({error_text(error, self._mask)})",
             )
         return outcome
 
@@ -264,6 +275,7 @@ class AttemptRun:
         self.scope.flush_printed(logging.INFO)
         self.scope.closed = True
         services = self._services
+        services.emitter.masker.leave(self._slot)
         # Beside others at the end of this turn of the loop, with what they have to say: the host is woken once.
         send = services.send if services.exclusive or self._is_alone() else services.send_soon
         send(

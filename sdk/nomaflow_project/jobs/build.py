@@ -14,6 +14,7 @@ from nomaflow_project.jobs.definitions import (
     RetryPolicy,
     StepDefinition,
 )
+from nomaflow_project.jobs.step_defaults import blame_defaults, unknown_defaults, with_step_defaults
 from nomaflow_project.jobs.step_types import StepType
 from nomaflow_project.models.job_file import AlertsEntry, JobEntry, PresetEntry, RetryEntry, StepEntry
 from nomaflow_project.reading.problems import Place, Problem, did_you_mean
@@ -27,18 +28,19 @@ def build_job(
     tree: Mapping[str, Any], place: Place, *, host: str, step_types: Mapping[str, StepType]
 ) -> tuple[JobDefinition | None, list[Problem]]:
     """Return the definition that a table of ``[[jobs]]`` describes, or None, and what is wrong with it."""
-    merged, defaulted = _with_step_defaults(tree)
+    merged, defaulted = with_step_defaults(tree, step_types)
+    unknown = unknown_defaults(tree, place, step_types)
     entry, problems = validate(JobEntry, merged, place)
     if entry is None:
         problems += _step_problems(merged.get("steps"), place, step_types)
-        return None, [_blame_defaults(problem, place, defaulted) for problem in problems]
-    problems = [_blame_defaults(problem, place, defaulted) for problem in problems]
+        return None, [*(blame_defaults(problem, place, defaulted) for problem in problems), *unknown]
+    problems = [*(blame_defaults(problem, place, defaulted) for problem in problems), *unknown]
     names = _step_names(entry.steps)
     steps = []
     for index, (step, name) in enumerate(zip(entry.steps, names, strict=True)):
         at = place / "steps" / index
         built, found = _build_step(step, name, at, entry.retry, step_types)
-        problems += [_blame_defaults(problem, place, defaulted) for problem in found]
+        problems += [blame_defaults(problem, place, defaulted) for problem in found]
         steps.append(built)
     problems += _duplicate_names(entry.steps, place)
     problems += _check_presets(entry.presets, names, place)
@@ -55,39 +57,6 @@ def _step_problems(steps: object, place: Place, step_types: Mapping[str, StepTyp
         if step is not None:
             problems += _build_step(step, "", at, RetryEntry(), step_types)[1]
     return problems
-
-
-def _with_step_defaults(tree: Mapping[str, Any]) -> tuple[dict[str, Any], dict[int, set[str]]]:
-    """Return the table with its step_defaults merged into the steps, and the keys that each step has from there."""
-    merged, defaults, steps = dict(tree), tree.get("step_defaults"), tree.get("steps")
-    if not isinstance(defaults, Mapping) or not isinstance(steps, list):
-        return merged, {}
-    merged["steps"] = [_merge(defaults, step) if isinstance(step, Mapping) else step for step in steps]
-    given = [step.keys() if isinstance(step, Mapping) else defaults.keys() for step in steps]
-    return merged, {index: set(defaults.keys() - keys) for index, keys in enumerate(given)}
-
-
-def _merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(under)
-    for name, value in over.items():
-        base = merged.get(name)
-        both = isinstance(base, Mapping) and isinstance(value, Mapping)
-        merged[name] = _merge(base, value) if both and not _is_tagged(value) else value  # type: ignore[arg-type]  # both
-    return merged
-
-
-def _is_tagged(value: Mapping[str, Any]) -> bool:
-    return len(value) == 1 and next(iter(value)).startswith("$")
-
-
-def _blame_defaults(problem: Problem, place: Place, defaulted: Mapping[int, set[str]]) -> Problem:
-    """Return the problem at ``step_defaults`` where the key at fault came from there."""
-    for index, names in defaulted.items():
-        prefix = (place / "steps" / index).path + "."
-        if problem.path.startswith(prefix) and problem.path[len(prefix) :].partition(".")[0] in names:
-            moved = Place(problem.file, f"{place.path}.step_defaults.{problem.path[len(prefix) :]}", problem.job_id)
-            return moved.error(problem.code, problem.message, fix=problem.fix)
-    return problem
 
 
 def _step_names(steps: Sequence[StepEntry]) -> list[str]:
@@ -114,9 +83,11 @@ def _build_step(
         own["params"] = entry.params
     problems: list[Problem] = []
     reference, op_kwargs = entry.callable, dict(entry.op_kwargs)
+    overridable: tuple[str, ...] | None = None
     if entry.type in step_types:
         contributed = step_types[entry.type]
         reference, op_kwargs = contributed.callable, {**own, **op_kwargs}
+        overridable = contributed.overridable
         problems += contributed.check(op_kwargs, place)
     elif entry.type in (PYTHON_STEP, CALL_JOB_STEP):
         problems += [(place / key).error("unknown_key", f"unknown key {key!r}", fix=_fix_of_key(key)) for key in own]
@@ -138,6 +109,7 @@ def _build_step(
         op_kwargs=op_kwargs,
         target_job_id=entry.target_job_id if calls_job else "",
         params=(entry.params or {}) if calls_job else {},
+        overridable=overridable,
         timeout_seconds=entry.timeout_seconds,
         retry=None if entry.retry is None else _retry(job_retry, entry.retry),
         isolation=entry.isolation,

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from nomaflow_project.jobs.definitions import JobDefinition, PresetDefinition, StepDefinition
 from nomaflow_project.reading.problems import Place, Problem, did_you_mean, nearest
 from nomaflow_project.reading.spelling import misspelt_name
 
-__all__ = ["check_call_params", "check_callables", "check_keys", "kind_of", "refuse_params", "signature"]
+__all__ = [
+    "check_call_params",
+    "check_callables",
+    "check_keys",
+    "kind_of",
+    "refuse_op_kwargs",
+    "refuse_params",
+    "signature",
+]
 
 _INJECTED = frozenset({"connectors", "ctx", "settings"})
 
@@ -19,7 +27,11 @@ def check_callables(definition: JobDefinition, manifest: Mapping[str, Any], plac
     for index, step in enumerate(definition.steps):
         if not step.calls_job and step.callable:
             at = place / "steps" / index
-            for problem in _check_step(definition, step, manifest, at, place):
+            problems = [
+                *_check_preset_fields(definition, step, place),
+                *_check_step(definition, step, manifest, at, place),
+            ]
+            for problem in problems:
                 # A disabled step does no harm until a run switches it on.
                 yield problem if step.enabled else _softened(problem)
     yield from _check_params(definition, manifest, place / "params")
@@ -64,6 +76,9 @@ def refuse_params(
     refused = sorted(name for name in params if name not in takeable and name not in definition.params)
     if not refused:
         return None
+    fixed = next((step for step in steps if refused[0] in step.op_kwargs), None)
+    if fixed is not None:
+        return refuse_op_kwargs(fixed, refused[:1])
     return f"no enabled step takes the param {refused[0]!r}; {did_you_mean(refused[0], takeable, noun='param')}"
 
 
@@ -88,6 +103,30 @@ def check_keys(
         if meant:
             return f"{shown} does not name {key!r}, and nothing gives {meant!r}; did you mean {meant!r}?", []
     return None, [_ignored(shown, key) for key in stray if _ignores(entry)]
+
+
+def refuse_op_kwargs(step: StepDefinition, names: Iterable[str]) -> str | None:
+    """Return why a preset or a run may not set these keys of a step; None where it may."""
+    fixed = [name for name in names if not step.may_set(name)]
+    if not fixed:
+        return None
+    return f"{_not_overridable(step, fixed[0])}; {_overridable(step)}"
+
+
+def _not_overridable(step: StepDefinition, name: str) -> str:
+    return f"the key {name!r} of step {step.name!r} is its job's alone: the type {step.type!r} opens it to nobody else"
+
+
+def _overridable(step: StepDefinition) -> str:
+    return f"those that a preset or a run may set: {', '.join(map(repr, step.overridable or ())) or 'none'}"
+
+
+def _check_preset_fields(definition: JobDefinition, step: StepDefinition, job: Place) -> Iterator[Problem]:
+    for index, preset in enumerate(definition.presets):
+        for name in preset.op_kwargs.get(step.name, {}):
+            if not step.may_set(name):
+                at = job / "presets" / index / "op_kwargs" / step.name / name
+                yield at.error("not_overridable", _not_overridable(step, name), fix=_overridable(step))
 
 
 def signature(reference: str, entry: Mapping[str, Any]) -> str:
@@ -162,8 +201,9 @@ def _check_required(
     :param misspelt: parameters that are told of already, with the key that was meant for them
     """
     entry = _callables(manifest)[step.callable]
-    given = _injected(manifest).union(definition.params, step.op_kwargs)
-    spare = [key for key in (*definition.params, *step.op_kwargs) if key not in _keywords(entry)]
+    params = {name for name in definition.params if step.may_set(name)}
+    given = _injected(manifest).union(params, step.op_kwargs)
+    spare = [key for key in (*params, *step.op_kwargs) if key not in _keywords(entry)]
     required = [
         parameter["name"]
         for parameter in entry.get("parameters") or ()
@@ -174,6 +214,10 @@ def _check_required(
         lacking = [preset for preset in fires if not _preset_gives(definition.preset(preset), step, name)]
         message = f"{shown} needs {name!r} and nothing gives it"
         near = nearest(name, spare)
+        if not step.may_set(name):
+            fix = f"rename {near!r} to {name!r}" if near else f"add {name} to the step"
+            yield (at / name).error("missing_op_kwarg", message, fix=fix)
+            continue
         fix = f"rename {near!r} to {name!r}" if near else f"add {name} to op_kwargs or to the job's params"
         if lacking:
             by = f"the preset {lacking[0]!r}" if lacking[0] else "the job's schedule"
@@ -208,6 +252,9 @@ def _takeable(steps: Collection[StepDefinition], manifest: Mapping[str, Any]) ->
     """Return the names that the steps take between them; None where one takes any, or it cannot be known."""
     names: set[str] = set()
     for step in steps:
+        if step.overridable is not None:
+            names.update(step.overridable)
+            continue
         entry = _callables(manifest).get(step.callable)
         if step.calls_job or entry is None or entry.get("error") or entry.get("catch_all"):
             return None

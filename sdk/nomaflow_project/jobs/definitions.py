@@ -174,6 +174,8 @@ class StepDefinition(Definition):
 
     :param type: ``python``, ``call_job``, or a type that a plugin contributes, which is then a call of ``callable``
     :param callable: ``module:name``; empty for ``call_job``
+    :param overridable: the op_kwargs that params, and op_kwargs of presets and runs, may set; None for any, as of a
+        ``python`` step
     :param target_job_id: the job that ``call_job`` runs; else empty
     :param params: what a ``call_job`` step gives the run that it starts, above all that the run inherits
     :param timeout_seconds: None for no limit
@@ -187,6 +189,7 @@ class StepDefinition(Definition):
     enabled: bool = True
     callable: str = ""
     op_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    overridable: tuple[str, ...] | None = None
     target_job_id: str = ""
     params: Mapping[str, Any] = field(default_factory=dict)
     timeout_seconds: float | None = None
@@ -202,11 +205,18 @@ class StepDefinition(Definition):
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Return the step that `to_json` wrote."""
-        return cls(
-            **known_fields(
-                cls, data, op_kwargs=dict, params=dict, retry=RetryPolicy.from_json, isolation=IsolationChoice
-            )
-        )
+        readers = {
+            "op_kwargs": dict,
+            "params": dict,
+            "overridable": tuple,
+            "retry": RetryPolicy.from_json,
+            "isolation": IsolationChoice,
+        }
+        return cls(**known_fields(cls, data, **readers))
+
+    def may_set(self, name: str) -> bool:
+        """Return whether params, and op_kwargs of presets and runs, reach a key of the step."""
+        return self.overridable is None or name in self.overridable
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -26,12 +26,16 @@ class StepType:
 
     :param schema: JSON Schema of an object; ``required``, ``properties`` with ``type`` and ``enum``, and
         ``additionalProperties`` are checked here, all else by the callable itself
+    :param overridable: the keys that params, and op_kwargs of presets and runs, may set
+    :param checked: whether the host has checked its steps, against the model that the schema was made of
     """
 
     name: str
     callable: str
     schema: Mapping[str, Any] = field(default_factory=dict)
     doc: str = ""
+    overridable: tuple[str, ...] = ()
+    checked: bool = False
 
     @classmethod
     def from_manifest(cls, data: Mapping[str, Any]) -> Self:
@@ -41,18 +45,31 @@ class StepType:
             callable=str(data["callable"]),
             schema=data.get("schema") or {},
             doc=str(data.get("doc", "")),
+            overridable=tuple(map(str, data.get("overridable") or ())),
+            checked=data.get("checked") is True,
         )
 
+    @property
+    def fields(self) -> Collection[str]:
+        """The keys that its schema names."""
+        return (self.schema.get("properties") or {}).keys()
+
+    def takes(self, key: str) -> bool:
+        """Return whether a step of this type takes a key; a model takes its fields alone, unless it says otherwise."""
+        return key in self.fields or self.schema.get("additionalProperties", not self.checked) is not False
+
     def check(self, keys: Mapping[str, Any], place: Place) -> Iterator[Problem]:
-        """Yield what is wrong with the keys of a step of this type."""
-        properties = self.schema.get("properties") or {}
-        if self.schema.get("additionalProperties", True) is False:
-            for name in keys.keys() - properties.keys():
+        """Yield what is wrong with the keys of a step of this type; the host has checked values against a model."""
+        for name in keys:
+            if not self.takes(name):
                 yield (place / name).error(
                     "unknown_key",
                     f"unknown key {name!r} of a step of type {self.name!r}",
-                    fix=did_you_mean(name, properties),
+                    fix=did_you_mean(name, self.fields),
                 )
+        if self.checked:
+            return
+        properties = self.schema.get("properties") or {}
         for name in self.schema.get("required") or ():
             if name not in keys:
                 yield (place / str(name)).error(

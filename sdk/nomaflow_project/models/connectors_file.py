@@ -21,6 +21,9 @@ class PoolEntry(Entry):
     pool_pre_ping: bool | None = key(None, "Whether a connection is tried before it is used.")
     pool_recycle: int | None = key(None, "A connection is replaced at this age; -1 for never.", unit="seconds", ge=-1)
     echo: bool | None = key(None, "Whether each statement is logged.")
+    show_parameters: bool | None = key(
+        None, "Whether errors and logged statements show the values bound to them, which may be secrets."
+    )
 
 
 class SqlConnectorEntry(Entry):

@@ -91,7 +91,7 @@ class AlertsEntry(Entry):
 
 
 class StepEntry(Entry):
-    """One step. A type that a plugin contributes takes its own keys besides these."""
+    """One step. A type that a plugin contributes takes its own keys besides these, with `${NAME}` as in `op_kwargs`."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -149,7 +149,8 @@ class JobEntry(Entry):
     retry: RetryEntry = key(RetryEntry, "Retries of its steps.")
     alerts: AlertsEntry | None = key(None, "Alerts.")
     step_defaults: dict[str, Any] = key(
-        dict, "Keys that every step has unless it gives them itself; tables are merged key by key."
+        dict,
+        "Keys that each step whose type takes them has, unless it gives them itself; tables are merged key by key.",
     )
     overlap: Overlap = key(
         Overlap.SKIP, "What a run does while another of the job is going: skip, queue, run beside it, or cancel it."

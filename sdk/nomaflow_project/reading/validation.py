@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
+from nomaflow_project.reading.environment import has_steps, is_kept
 from nomaflow_project.reading.problems import Place, Problem, did_you_mean, shown
 
-__all__ = ["UNSET_VARIABLE", "unresolved_references", "validate"]
+__all__ = ["UNSET_VARIABLE", "misfits", "unresolved_references", "validate"]
 
 UNSET_VARIABLE = "unset_variable"
 """The code of a reference without value."""
@@ -29,7 +30,6 @@ _EXPECTED = {
 }
 _SECRET = re.compile(r"password|secret|token|api_key|^url$")
 _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-[^}]*)?\}")
-_UNRESOLVED_TABLES = frozenset({"params", "op_kwargs"})
 
 
 def validate(model: type[E], tree: object, place: Place) -> tuple[E | None, list[Problem]]:
@@ -43,15 +43,37 @@ def validate(model: type[E], tree: object, place: Place) -> tuple[E | None, list
         return None, problems + [problem for problem in found if problem.path not in told]
 
 
-def unresolved_references(tree: object, place: Place) -> Iterator[Problem]:
+def misfits(model: type[BaseModel], tree: object, place: Place, *, hidden: Collection[str]) -> Iterator[Problem]:
+    """Yield what a plugin's model finds wrong with a table; values that ``${…}`` still changes are not judged.
+
+    :param hidden: the keys of the table whose values no message shows
+    """
+    try:
+        model.model_validate(tree)
+    except ValidationError as error:
+        for each in error.errors(include_url=False):
+            if each["type"] in ("missing", "extra_forbidden") or not _refers(each["input"]):
+                told = {**each, "msg": "is not valid"} if each["loc"] and each["loc"][0] in hidden else each
+                yield _problem(model, tree, place, told, hidden=hidden)
+
+
+def _refers(tree: object) -> bool:
+    if isinstance(tree, dict):
+        return any(map(_refers, tree.values()))
+    if isinstance(tree, list):
+        return any(map(_refers, tree))
+    return isinstance(tree, str) and "${" in tree
+
+
+def unresolved_references(tree: object, place: Place, *, in_step: bool = False) -> Iterator[Problem]:
     """Yield a problem for each ``${NAME}`` that whoever read the file found no value for."""
     if isinstance(tree, dict):
         for name, value in tree.items():
-            if name not in _UNRESOLVED_TABLES:
-                yield from unresolved_references(value, place / str(name))
+            if not is_kept(name, in_step=in_step):
+                yield from unresolved_references(value, place / str(name), in_step=has_steps(name, value))
     elif isinstance(tree, list):
         for index, value in enumerate(tree):
-            yield from unresolved_references(value, place / index)
+            yield from unresolved_references(value, place / index, in_step=in_step)
     elif isinstance(tree, str) and (match := _REFERENCE.search(tree)):
         yield place.error(
             UNSET_VARIABLE,
@@ -60,7 +82,9 @@ def unresolved_references(tree: object, place: Place) -> Iterator[Problem]:
         )
 
 
-def _problem(model: type[BaseModel], tree: object, place: Place, error: Mapping[str, Any]) -> Problem:
+def _problem(
+    model: type[BaseModel], tree: object, place: Place, error: Mapping[str, Any], *, hidden: Collection[str] = ()
+) -> Problem:
     location = _in_tree(tree, error["loc"])
     for part in location:
         place = place / part
@@ -72,7 +96,7 @@ def _problem(model: type[BaseModel], tree: object, place: Place, error: Mapping[
         return place.error("missing_key", f"the key {location[-1]!r} is required and missing", fix="add it")
     if "fix" in context or kind == "wrong_type":
         return place.error(kind, error["msg"], fix=context.get("fix", ""))
-    secret = bool(location) and bool(_SECRET.search(str(location[-1])))
+    secret = bool(location) and (location[0] in hidden or bool(_SECRET.search(str(location[-1]))))
     got = "another value" if secret else shown(error["input"])
     return _builtin(place, kind, context, got, error)
 
@@ -99,7 +123,11 @@ def _builtin(place: Place, kind: str, context: Mapping[str, Any], got: str, erro
         return place.error("out_of_range", f"{got} is not a finite number")
     if kind.startswith("union_tag"):
         return place.error("bad_choice", f"the type is {got}, expected {context.get('expected_tags', 'a known one')}")
-    expected = _EXPECTED.get(kind.partition("_")[0], "another type")
+    expected = _EXPECTED.get(kind.partition("_")[0], "")
+    if not expected or (expected == _EXPECTED["string"] and kind != "string_type"):
+        said = str(error["msg"]).removeprefix("Value error, ").removeprefix("Assertion failed, ")
+        code = "wrong_type" if kind.endswith(("_type", "_parsing")) else "bad_value"
+        return place.error(code, f"{said[:1].lower()}{said[1:]}, got {got}")
     return place.error("wrong_type", f"expected {expected}, got {got}")
 
 

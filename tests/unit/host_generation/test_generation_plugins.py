@@ -56,7 +56,15 @@ def test_plugin_on_every_hook(project: Project, tmp_path: Path, caplog: pytest.L
     acme = sys.modules["acme"]
     manifest = generation.manifest()
     assert manifest["step_types"] == [
-        {"name": "http", "callable": "acme:request", "schema": {"type": "object"}, "doc": "Call."}
+        {
+            "name": "http",
+            "callable": "acme:request",
+            "schema": {"type": "object"},
+            "doc": "Call.",
+            "overridable": [],
+            "secret": [],
+            "checked": False,
+        }
     ]
     assert "acme:nomaflow_step_types" not in manifest["callables"]
     settings = generation.settings({})

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import base64
+import json
 from urllib.parse import quote, quote_plus
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nomaflow_host.masking import MASK, Masker
+from nomaflow_host.masking import MASK, Masker, WorkerMasker
 
 SECRET = "p@ss wörd/+7%"
 MASKER = Masker([SECRET, "short", "another-secret"])
@@ -51,3 +52,38 @@ def test_lines_of_bytes() -> None:
     assert MASKER.line(b"\xff " + SECRET.encode() + b" \x00") == b"\xff " + MASK.encode() + b" \x00"
     line = b"\xff\xfe"
     assert MASKER.line(line) is line
+
+
+def test_several_lines_and_escapes() -> None:
+    """Each line of a credential is one, and what JSON and repr make of it is recognised."""
+    masker = Masker(["-----BEGIN\nfirst-half\nsecond-half", "quo'te\"\\tö"])
+    assert masker.text("a second-half b") == f"a {MASK} b"
+    for shown in (json.dumps("quo'te\"\\tö"), repr("quo'te\"\\tö"), ascii("quo'te\"\\tö"), "quo'te\"\\tö"):
+        assert Masker(["quo'te\"\\tö"]).text(shown).strip("'\"") == MASK
+
+
+def test_json_is_masked_in_texts_keys_and_numbers() -> None:
+    """A result stays the JSON that it was, but for what holds a credential."""
+    masker = Masker(["secret-1", "123456789"])
+    text = '{"a":["x secret-1","y",{"secret-1":true}],"n":123456789,"m":5,"\\u00e9":null}'
+    assert json.loads(masker.json(text)) == {"a": [f"x {MASK}", "y", {MASK: True}], "n": MASK, "m": 5, "é": None}
+    untouched = '{"big": 1' + "0" * 4000 + "}"
+    assert masker.json(untouched) is untouched
+    assert masker.json("") == ""
+
+
+def test_a_worker_masks_what_its_attempts_have() -> None:
+    """Those of an attempt join while it runs, and are remembered for a while after it."""
+    masker = WorkerMasker(["of-the-pool"])
+    masker.add(1, ["of-the-first"])
+    masker.add(1, ["of-the-first-too"])
+    masker.add(2, ["of-the-second"])
+    masker.leave(1)
+    masker.add(3, [])
+    for secret in ("of-the-pool", "of-the-first", "of-the-first-too", "of-the-second"):
+        assert masker.now.text(secret) == MASK
+    for slot in range(10, 40):
+        masker.add(slot, [f"another-secret-{slot}"])
+        masker.leave(slot)
+    assert masker.now.text("of-the-first") == "of-the-first"
+    assert masker.now.text("of-the-second of-the-pool another-secret-39") == f"{MASK} {MASK} {MASK}"

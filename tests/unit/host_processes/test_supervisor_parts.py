@@ -10,7 +10,7 @@ import pytest
 
 from nomaflow_api.v1.log_lines import CONTINUED, decode_lines, encode_line
 from nomaflow_host.attempts import LogChunk
-from nomaflow_host.masking import Masker
+from nomaflow_host.masking import WorkerMasker
 from nomaflow_host.supervisor import SupervisorSettings, reaper_environment, worker_environment
 from nomaflow_host.supervisor.attempt_log import AttemptLog
 from nomaflow_host.supervisor.causes import death_of
@@ -166,7 +166,9 @@ def test_a_pipe_gives_lines_in_pieces() -> None:
     reading, writing = os.pipe()
     os.set_blocking(reading, False)
     got: list[tuple[str, int]] = []
-    pipe = OutputPipe(fd=reading, name="stdout", level=20, take=lambda pieces, _: got.extend(pieces), masker=Masker(()))
+    pipe = OutputPipe(
+        fd=reading, name="stdout", level=20, take=lambda pieces, _: got.extend(pieces), masker=WorkerMasker()
+    )
     writer = threading.Thread(target=os.write, args=(writing, b"one\n" + b"z" * 150_000 + b"\n\nend"))
     writer.start()
     while len(got) < 5:

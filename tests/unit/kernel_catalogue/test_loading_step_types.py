@@ -6,6 +6,8 @@ import pytest
 from job_texts import GOOD, load, load_one, the_problem
 
 from nomaflow_project.jobs.step_types import StepType
+from nomaflow_project.models.job_file import StepEntry
+from nomaflow_project.reading.environment import STEP_KEYS, resolve_environment
 
 HTTP = StepType(
     name="http",
@@ -49,6 +51,53 @@ def test_the_keys_of_a_contributed_type_are_checked(keys: str, code: str, path: 
     step = 'type = "http"' + (f", {keys}" if keys else "")
     problem = the_problem(load_one(f'[[jobs]]\nid = "x"\nsteps = [{{ {step} }}]\n', step_types=[HTTP]))
     assert (problem.code, problem.path) == (code, f"jobs[0].steps[0].{path}")
+
+
+FIELDS = {"properties": {"source": {}, "own": {}}}
+CLOSED = StepType(name="copy", callable="plug.copy:copy", schema=FIELDS, checked=True)
+_CALL = '{ type = "call_job", target_job_id = "good" }'
+_PYTHON = '{ callable = "m:f", op_kwargs = { a = 1 } }'
+
+
+@pytest.mark.parametrize(
+    ("defaults", "taken"),
+    [
+        ("source = 1, timeout_seconds = 5", [({"source": 1, "own": 1}, 5.0), ({"a": 1}, 5.0), ({}, 5.0)]),
+        (
+            "op_kwargs = { a = 2, b = 3, source = 4 }",
+            [({"own": 1, "source": 4}, None), ({"a": 1, "b": 3, "source": 4}, None), ({}, None)],
+        ),
+    ],
+)
+def test_step_defaults_go_to_the_steps_that_take_them(defaults: str, taken: list[object]) -> None:
+    """A type with a model takes its fields, a python step its own keys, a call_job step neither."""
+    steps = f'[{{ type = "copy", own = 1 }}, {_PYTHON}, {_CALL}]'
+    job = load_one(f'[[jobs]]\nid = "x"\nstep_defaults = {{ {defaults} }}\nsteps = {steps}\n', step_types=[CLOSED])
+    assert job.problems == ()
+    assert job.definition is not None
+    assert [(step.op_kwargs, step.timeout_seconds) for step in job.definition.steps] == taken
+
+
+@pytest.mark.parametrize(
+    ("steps", "fix"),
+    [
+        (f'[{{ type = "copy", source = 1 }}, {_PYTHON}]', "did you mean 'source'?"),
+        (f"[{_PYTHON}, {_CALL}]", "the known keys are "),
+    ],
+)
+def test_a_default_that_no_step_takes_is_an_error(steps: str, fix: str) -> None:
+    """It is told once, at step_defaults, with the near match among the keys of the job's types."""
+    text = f'[[jobs]]\nid = "x"\nstep_defaults = {{ sorce = 1 }}\nsteps = {steps}\n'
+    problem = the_problem(load_one(text, step_types=[CLOSED]))
+    assert (problem.code, problem.path) == ("unknown_key", "jobs[0].step_defaults.sorce")
+    assert fix in problem.fix
+
+
+def test_defaults_of_a_job_with_an_unknown_type_are_not_judged() -> None:
+    """Its keys are not known, so the type alone is told."""
+    steps = f'[{{ type = "copi" }}, {_PYTHON}]'
+    text = f'[[jobs]]\nid = "x"\nstep_defaults = {{ sorce = 1 }}\nsteps = {steps}\n'
+    assert the_problem(load_one(text, step_types=[CLOSED])).code == "unknown_step_type"
 
 
 def test_an_unknown_type_names_the_known_ones() -> None:
@@ -96,3 +145,25 @@ def test_a_long_chain_of_calls_is_checked_quickly() -> None:
     """Three thousand jobs, each calling the next, hold no circle."""
     text = "".join(_calls(f"j{number}", f"j{number + 1}") for number in range(3000)) + _calls("j3000", "good") + GOOD
     assert all(job.valid for job in load(text).jobs)
+
+
+def test_keys_of_a_step_that_are_ours() -> None:
+    """All others are fields of contributed types, whose references the host resolves at each attempt."""
+    assert set(StepEntry.model_fields) == STEP_KEYS
+
+
+def test_fields_of_contributed_types_keep_their_references() -> None:
+    """Those of the step's own keys are resolved, also in step_defaults; a preset's switches are no steps."""
+    step = {"type": "${A}", "url": "${A}", "retry": {"attempts": "${A}"}, "op_kwargs": {"a": "${A}"}}
+    preset = {"name": "${A}", "steps": {"x": "${A}"}}
+    tree = {"jobs": [{"id": "${A}", "steps": [step], "step_defaults": step, "presets": [preset]}]}
+    resolved = {**step, "type": "v", "retry": {"attempts": "v"}}
+    expected = {
+        "id": "v",
+        "steps": [resolved],
+        "step_defaults": resolved,
+        "presets": [{"name": "v", "steps": {"x": "v"}}],
+    }
+    assert resolve_environment(tree, {"A": "v"}) == {"jobs": [expected]}
+    unset = '[[jobs]]\nid = "x"\nstep_defaults = { url = "${A}" }\nsteps = [{ type = "http", method = "${B}" }]\n'
+    assert load_one(unset, step_types=[HTTP]).problems == ()

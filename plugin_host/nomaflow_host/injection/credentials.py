@@ -1,0 +1,68 @@
+"""The credentials among the values of an attempt, for masking."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from nomaflow_host.injection.environment import EnvironmentMissing, names_in, resolve_text
+
+if TYPE_CHECKING:
+    from nomaflow_host.attempts import AttemptOrder
+
+__all__ = ["credentials_of", "says_credential"]
+
+_CREDENTIAL = re.compile(r"PASS|SECRET|TOKEN|KEY|AUTH|CRED", re.IGNORECASE)
+
+
+def says_credential(name: str) -> bool:
+    """Return whether the name of a variable says that it holds a credential."""
+    return _CREDENTIAL.search(name) is not None
+
+
+def credentials_of(order: AttemptOrder, environ: Mapping[str, str], *, secret: Collection[str] = ()) -> set[str]:
+    """Return what is to be masked of an order's values: variables named like credentials, and its secret fields.
+
+    A default that stands in a reference is none: it is in the file. Values that cannot be read are left to whoever
+    prepares the call.
+
+    :param environ: what references are looked up in
+    :param secret: the fields that the callable's step types call secret
+    """
+    found: set[str] = set()
+    if "${" in order.kwargs_json or "${" in order.params_json:
+        for name in filter(says_credential, names_in([_read(order.kwargs_json), _read(order.params_json)])):
+            found.update(_resolved(f"${{{name}}}", environ))
+    values = _read(order.kwargs_json) if secret else {}
+    for field in secret:
+        for text in _texts(values.get(field)):
+            found.update(_resolved(text, environ))
+    return found
+
+
+def _read(text: str) -> dict[str, Any]:
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
+def _resolved(text: str, environ: Mapping[str, str]) -> Iterator[str]:
+    try:
+        yield resolve_text(text, environ)
+    except EnvironmentMissing:
+        return
+
+
+def _texts(tree: Any) -> Iterator[str]:
+    if isinstance(tree, dict):
+        for value in tree.values():
+            yield from _texts(value)
+    elif isinstance(tree, list):
+        for value in tree:
+            yield from _texts(value)
+    elif isinstance(tree, str) or (isinstance(tree, (int, float)) and not isinstance(tree, bool)):
+        yield str(tree)
