@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from nomaflow_api.v1.values import ValueCodecError, child_path, encode_tree
-from nomaflow_host.injection.environment import EnvironmentMissing, resolve_text
 from nomaflow_host.project.reading import FileProblem, read_toml, shown_path
+from nomaflow_project.reading.environment import EnvironmentMissing, resolve_text
 
 __all__ = ["JobFiles", "read_job_files"]
 
@@ -100,8 +100,8 @@ class _Resolver:
                     "code": "unset_variable",
                     "file": self._file,
                     "path": path,
-                    "message": f"the environment variable {error.name!r} is not set",
-                    "fix": f"set it for the host, or write ${{{error.name}:-default}}",
+                    "message": error.problem,
+                    "fix": error.fix,
                     "job_id": job_id,
                 }
             )

@@ -7,8 +7,9 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
+from nomaflow_project.cron import CronError, CronExpression, zone
 from nomaflow_project.jobs.definitions import Backoff, IsolationChoice, Misfire, Overlap, is_job_id
-from nomaflow_project.models.entries import Entry, checked_cron, checked_zone, key, seconds
+from nomaflow_project.models.entries import Entry, key, seconds
 
 __all__ = [
     "AlertsEntry",
@@ -59,10 +60,36 @@ def _exception_names(values: list[str]) -> list[str]:
     return values
 
 
+def _checked_cron(text: str) -> str:
+    """Return a schedule that is a valid cron expression, or empty."""
+    if text.strip():
+        try:
+            CronExpression.parse(text)
+        except CronError as error:
+            raise _refusal("bad_schedule", "cron expression", error) from error
+    return text.strip()
+
+
+def _checked_zone(name: str) -> str:
+    """Return the name of a zone that is known, or empty."""
+    if name:
+        try:
+            zone(name)
+        except CronError as error:
+            raise _refusal("unknown_timezone", "timezone", error) from error
+    return name
+
+
+def _refusal(code: str, kind: str, error: CronError) -> PydanticCustomError:
+    subject = error.subject if len(error.subject) <= 60 else error.subject[:60] + "…"
+    context = {"kind": kind, "subject": repr(subject), "problem": error.problem, "fix": error.fix}
+    return PydanticCustomError(code, "{kind} {subject}: {problem}", context)
+
+
 JobId = Annotated[str, AfterValidator(_job_id)]
 Name = Annotated[str, AfterValidator(_name)]
-Cron = Annotated[str, AfterValidator(checked_cron)]
-Zone = Annotated[str, AfterValidator(checked_zone)]
+Cron = Annotated[str, AfterValidator(_checked_cron)]
+Zone = Annotated[str, AfterValidator(_checked_zone)]
 ExceptionNames = Annotated[list[str], AfterValidator(_exception_names)]
 
 

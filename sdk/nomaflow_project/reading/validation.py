@@ -8,6 +8,7 @@ from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
+from nomaflow_project.reading.environment import Unresolved
 from nomaflow_project.reading.problems import Place, Problem, did_you_mean, shown
 
 __all__ = ["UNSET_VARIABLE", "unresolved_references", "validate"]
@@ -28,39 +29,40 @@ _EXPECTED = {
     "model": "a table",
 }
 _SECRET = re.compile(r"password|secret|token|api_key|^url$")
-_REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-[^}]*)?\}")
-_UNRESOLVED_TABLES = frozenset({"params", "op_kwargs"})
 
 
-def validate(model: type[E], tree: object, place: Place) -> tuple[E | None, list[Problem]]:
-    """Return the entry that a table describes, or None and what is wrong with the table."""
+def validate(
+    model: type[E], tree: object, place: Place, *, hide_values: bool = False
+) -> tuple[E | None, list[Problem]]:
+    """Return the entry that a table describes, or None and what is wrong with the table.
+
+    :param hide_values: True where any value may be a credential, so that no message shows one
+    """
     problems = list(unresolved_references(tree, place))
     try:
         return model.model_validate(tree), problems
     except ValidationError as error:
         told = {problem.path for problem in problems}
-        found = [_problem(model, tree, place, each) for each in error.errors(include_url=False)]
+        errors = error.errors(include_url=False)
+        found = [_problem(model, tree, place, each, hide_values=hide_values) for each in errors]
         return None, problems + [problem for problem in found if problem.path not in told]
 
 
 def unresolved_references(tree: object, place: Place) -> Iterator[Problem]:
-    """Yield a problem for each ``${NAME}`` that whoever read the file found no value for."""
+    """Yield a problem for each reference that whoever read the file found no value for."""
     if isinstance(tree, dict):
         for name, value in tree.items():
-            if name not in _UNRESOLVED_TABLES:
-                yield from unresolved_references(value, place / str(name))
+            yield from unresolved_references(value, place / str(name))
     elif isinstance(tree, list):
         for index, value in enumerate(tree):
             yield from unresolved_references(value, place / index)
-    elif isinstance(tree, str) and (match := _REFERENCE.search(tree)):
-        yield place.error(
-            UNSET_VARIABLE,
-            f"the environment variable {match[1]!r} is not set",
-            fix=f"set it where the project is read, or give a default: ${{{match[1]}:-default}}",
-        )
+    elif isinstance(tree, Unresolved):
+        yield place.error(UNSET_VARIABLE, tree.missing.problem, fix=tree.missing.fix)
 
 
-def _problem(model: type[BaseModel], tree: object, place: Place, error: Mapping[str, Any]) -> Problem:
+def _problem(
+    model: type[BaseModel], tree: object, place: Place, error: Mapping[str, Any], *, hide_values: bool
+) -> Problem:
     location = _in_tree(tree, error["loc"])
     for part in location:
         place = place / part
@@ -72,7 +74,7 @@ def _problem(model: type[BaseModel], tree: object, place: Place, error: Mapping[
         return place.error("missing_key", f"the key {location[-1]!r} is required and missing", fix="add it")
     if "fix" in context or kind == "wrong_type":
         return place.error(kind, error["msg"], fix=context.get("fix", ""))
-    secret = bool(location) and bool(_SECRET.search(str(location[-1])))
+    secret = hide_values or (bool(location) and bool(_SECRET.search(str(location[-1]))))
     got = "another value" if secret else shown(error["input"])
     return _builtin(place, kind, context, got, error)
 
