@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nomaflow_project.check.original import ChangedMeaning, changed_meanings
 from nomaflow_project.connectors.reading import read_connectors
 from nomaflow_project.jobs.load import LoadedJob, load_job_files, with_told_problems
 from nomaflow_project.jobs.step_types import StepType
@@ -27,12 +28,14 @@ class CheckReport:
     :param files: the files read, relative to the folder
     :param jobs: every job, with its problems
     :param problems: problems of the files themselves
+    :param changes: what means something else than in the original, where that was asked for
     """
 
     root: str
     files: tuple[str, ...]
     jobs: tuple[LoadedJob, ...]
     problems: tuple[Problem, ...]
+    changes: tuple[ChangedMeaning, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -52,16 +55,22 @@ class CheckReport:
             "files": list(self.files),
             "jobs": [job.to_json() for job in self.jobs],
             "problems": [problem.to_json() for problem in self.problems],
+            "changes": [change.to_json() for change in self.changes],
         }
 
 
 def check_project(
-    root: Path, *, manifest: Mapping[str, Any] | None = None, environ: Mapping[str, str] | None = None
+    root: Path,
+    *,
+    manifest: Mapping[str, Any] | None = None,
+    environ: Mapping[str, str] | None = None,
+    from_original: bool = False,
 ) -> CheckReport:
     """Return everything that is wrong with a project.
 
     :param manifest: what its host offers, to check callables against; None checks everything else
     :param environ: variables to resolve references with; None means the process's own
+    :param from_original: whether the files are the original's, so that the report has what means something else here
     """
     if not root.is_dir():
         what = "is not a folder" if root.exists() else "there is no such folder"
@@ -88,6 +97,7 @@ def check_project(
         files=tuple(file.path for file in read if file.tree is not None),
         jobs=load.jobs,
         problems=(*problems, *map(_with_advice, load.problems)),
+        changes=changed_meanings(project.job_files) if from_original else (),
     )
 
 

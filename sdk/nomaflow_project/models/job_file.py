@@ -40,10 +40,10 @@ def _job_id(value: str) -> str:
 
 
 def _name(value: str) -> str:
-    if not 1 <= len(value) <= _NAME_LENGTH or "/" in value or not value.isprintable() or value != value.strip():
+    if not 1 <= len(value) <= _NAME_LENGTH or not value.isprintable() or not value.strip():
         raise PydanticCustomError(
             "bad_name",
-            "{got} is not a name; expected 1 to 128 printable characters without '/' and without blanks at the ends",
+            "{got} is not a name; expected 1 to 128 printable characters",
             {"got": repr(value[:60]), "fix": "rename it"},
         )
     return value
@@ -141,7 +141,9 @@ class StepEntry(Entry):
 class PresetEntry(Entry):
     """A named set of overrides, which may carry its own schedule."""
 
-    name: Name = key(..., "Unique in the job; `run --preset NAME` applies it.")
+    name: Name = key(
+        ..., "`run --preset NAME` applies it. Of several with one name the one with a schedule stands, else the first."
+    )
     description: str = key("", "What it is for.")
     schedule: Cron = key("", "Cron expression of its own fires. Empty: only when asked for.")
     timezone: Zone = key("", "IANA zone of its schedule. Empty: the job's.")
@@ -202,6 +204,7 @@ class JobEntry(Entry):
     max_log_bytes: int | None = key(
         None, "Log kept of one attempt; what is beyond is dropped and counted. Default: all.", unit="bytes", ge=1024
     )
+    install_step: int | None = key(None, "Of the original; has no effect.")
     presets: list[PresetEntry] = key(list, "Presets.")
     steps: list[StepEntry] = key(..., "Steps, run in order.", min_length=1, max_length=1000)
 
