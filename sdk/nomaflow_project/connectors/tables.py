@@ -24,7 +24,8 @@ def sql_values(
 
     :param pools: the pools that can be used
     """
-    entry, problems = validate(OriginalSql if is_original(table) else SqlConnectorEntry, table, at, hide_values=True)
+    model: type[OriginalSql | SqlConnectorEntry] = OriginalSql if is_original(table) else SqlConnectorEntry
+    entry, problems = validate(model, table, at, hide_values=True)
     if entry is None:
         return None, problems
     queries = _named(entry)

@@ -85,7 +85,7 @@ def _private(path: Path, why: str, mode: int) -> Finding | None:
 
 
 def _credentials(project: Path, report: CheckReport) -> Iterator[Finding]:
-    """Yield a finding for each credential in a file that others may open; a host does not use one of connectors.toml."""
+    """Yield a finding for each credential in a file that others may open."""
     for each in report.all_problems():
         if each.code == "open_credential":
             told = f"{each.file!r} at {each.path}: {each.message}"
