@@ -86,7 +86,7 @@ class ProjectReader:
         opened = self._open()
         # A host keeps its name for life: another one in the file takes effect when it is started again.
         self.current = opened = replace(opened, host=self.current.host, state_dir=self.current.state_dir)
-        return ProjectLoad(spec=opened.spec(), connectors=opened.connectors)
+        return ProjectLoad(spec=opened.spec(), connectors=opened.connectors, variables=opened.variables)
 
     def _open(self) -> Project:
         return Project.open(self._options.project, name=self._options.name or None, environ=self._environ)

@@ -38,6 +38,7 @@ class HostSettings:
     :param name: empty means the name of the project's folder
     :param kernel: addresses, separated by commas; empty means the project's own kernel
     :param token_file: relative to the project
+    :param env_file: files with variables of the project, relative to it
     :param kernel_ca: file of the authorities that vouch for the kernel, relative to the project
     :param drain_seconds: how long steps may go on when the host is asked to stop
     :param metrics: ``127.0.0.1:PORT`` to serve metrics on; empty means none
@@ -56,6 +57,7 @@ class HostSettings:
     memory_mb: int | None = None
     max_processes: int | None = None
     nice: int | None = None
+    env_file: tuple[str, ...] = ()
     pass_env: tuple[str, ...] = ()
     recycle_after_steps: int | None = None
     recycle_growth_mb: int | None = None
@@ -101,7 +103,15 @@ _FRACTIONS = frozenset({"cancel_grace_seconds", "drain_seconds"})
 def _checked(key: str, value: object) -> Any:
     path = f"host.{key}"
     if key in _BOUNDS:
-        return _number(path, key, value)
+        return _number(path, key, _of_text(value))
+    if key == "env_file" and isinstance(value, str):
+        return (value,) if value else ()
+    if key == "env_file":
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            raise SettingsInvalid(
+                path, f"expected a path or a list of paths, got {_kind(value)}", 'write env_file = ".env"'
+            )
+        return tuple(value)
     if key == "pass_env":
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
             raise SettingsInvalid(path, f"expected a list of names, got {value!r}", 'write pass_env = ["NAME"]')
@@ -114,6 +124,17 @@ def _checked(key: str, value: object) -> Any:
     choices = {"log_level": LOG_LEVELS, "log_format": LOG_FORMATS}.get(key, ())
     if choices and value not in choices:
         raise SettingsInvalid(path, f"{value!r} is not one of {', '.join(choices)}", "write one of them")
+    return value
+
+
+def _of_text(value: object) -> object:
+    """Return the number that a text holds, as references to the environment give it; anything else as it is."""
+    if isinstance(value, str):
+        for kind in (int, float):
+            try:
+                return kind(value)
+            except ValueError:
+                continue
     return value
 
 

@@ -329,7 +329,7 @@ async def test_hooks_examples(tmp_path: Path, caplog: pytest.LogCaptureFixture) 
     report = await asyncio.to_thread(checked, tmp_path)
     steps = list(steps_of(report))
     # A type of connector that a plugin brings is not built in, and the host says so.
-    assert [problem.code for problem in report.all_problems()] == ["connectors"]
+    assert [problem.code for problem in report.all_problems()] == ["plugin_type"]
     assert [job for job in report.jobs if not job.valid] == []
     project = Project.open(tmp_path, environ={})
     generation = load_generation(project.spec(), environ={}, trace_stream=io.StringIO(), entry_points=())

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from nomaflow import StepFailed
 from nomaflow.connectors import ApiConnector
-from nomaflow_host.connectors.errors import ConnectorUnknown
+from nomaflow_host.connectors.errors import ConnectorUnknown, ConnectorUnusable
+from nomaflow_host.connectors.placeholders import filled, filled_body, filled_path
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -65,7 +66,7 @@ class HostApiConnector(ApiConnector):
         import httpx  # only a worker that uses an API pays for it
 
         method = method.upper()
-        tries = 1 + (self._table.get("retries", 2) if method in _IDEMPOTENT else 0)
+        tries = 1 + (self._table["retries"] if method in _IDEMPOTENT else 0)
         for number in range(1, tries + 1):
             try:
                 response = await self._opened().request(method, path.lstrip("/"), **options)
@@ -82,14 +83,16 @@ class HostApiConnector(ApiConnector):
 
     async def call(self, endpoint: str, /, *, path: Mapping[str, Any] | None = None, **options: Any) -> httpx.Response:
         """Send the request that *endpoint* names; a status of 400 or above is a StepFailed."""
-        endpoints: Mapping[str, Any] = self._table.get("endpoints", {})
-        known = endpoints.get(endpoint)
+        known = self._table["endpoints"].get(endpoint)
         if known is None:
-            raise ConnectorUnknown(f"endpoint of connector {self._name!r} named", endpoint, endpoints)
-        for key in ("params", "headers"):
-            if key in known:
+            raise ConnectorUnknown(f"endpoint of connector {self._name!r} named", endpoint, self._table["endpoints"])
+        method = known["method"]
+        if "values" in known:
+            target, options = self._in_the_original_form(endpoint, known, path or {}, options)
+        else:
+            target = self._filled(endpoint, known["path"], path or {})
+            for key in ("params", "headers"):
                 options[key] = {**known[key], **(options.get(key) or {})}
-        method, target = known.get("method", "GET"), self._filled(endpoint, known["path"], path or {})
         response = await self.request(method, target, **options)
         if response.status_code >= 400:
             problem = f"the connector {self._name!r} answered {method} {target} with {response.status_code}"
@@ -111,14 +114,14 @@ class HostApiConnector(ApiConnector):
         client = self._clients.get(loop)
         if client is None:
             stays = threading.current_thread() is threading.main_thread()
-            timeout = float(self._table.get("timeout_seconds", 30))
-            connect = float(self._table.get("connect_timeout_seconds", min(timeout, 10) if timeout else 10))
+            timeout, connect = float(self._table["timeout_seconds"]), float(self._table["connect_timeout_seconds"])
             client = self._clients[loop] = httpx.AsyncClient(
                 base_url=self._table["base_url"],
-                headers=self._table.get("headers", {}),
-                auth=auth_for(self._table.get("auth", {"type": "none"})),
-                timeout=httpx.Timeout(timeout or None, connect=connect),
-                verify=self._table.get("verify", True),
+                headers=self._table["headers"],
+                auth=auth_for(self._table["auth"]),
+                timeout=httpx.Timeout(timeout or None, connect=min(connect, timeout) if timeout else connect),
+                verify=self._table["verify"],
+                follow_redirects=self._table.get("follow_redirects", False),
                 limits=httpx.Limits(max_connections=100, max_keepalive_connections=20 if stays else 0),
             )
         return client
@@ -131,8 +134,31 @@ class HostApiConnector(ApiConnector):
             problem = f"the endpoint {endpoint!r} of connector {self._name!r} needs {error} for its path {template!r}"
             raise StepFailed(f"{problem} (give it in path=)") from None
 
+    def _in_the_original_form(
+        self, endpoint: str, known: Mapping[str, Any], path: Mapping[str, Any], options: dict[str, Any]
+    ) -> tuple[str, dict[str, Any]]:
+        """Return path and options of a request; what is given as ``params`` fills ``{{name}}``, as ``path`` does."""
+        if known["refused"]:
+            raise ConnectorUnusable(f"endpoint of connector {self._name!r} named", endpoint, known["refused"])
+        values = {**known["values"], **(options.pop("params", None) or {}), **path}
+        headers = {**self._table["headers"], **known["headers"]}
+        try:
+            target = filled_path(known["path"], values)
+            query = {name: filled(text, values) for name, text in known["params"].items()}
+            sent = {name: filled(text, values) for name, text in headers.items()}
+            if known["body"] is not None:
+                options.setdefault("content", filled_body(known["body"], values, known["content_type"]))
+                sent.setdefault("Content-Type", known["content_type"])
+        except KeyError as error:
+            problem = f"the endpoint {endpoint!r} of connector {self._name!r} needs a value for {error}"
+            raise StepFailed(f"{problem} (give it in path=)") from None
+        options["headers"] = {**sent, **(options.get("headers") or {})}
+        if query:
+            options["params"] = query
+        return target, options
+
     def _wait(self, number: int) -> float:
-        base = float(self._table.get("retry_backoff_seconds", 0.5))
+        base = float(self._table["retry_backoff_seconds"])
         return min(base * float(2 ** (number - 1)) * (0.5 + self._jitter() / 2), _MAX_WAIT_SECONDS)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from nomaflow import StepFailed
+from nomaflow_host.connectors.placeholders import filled, filled_body
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
@@ -30,7 +31,11 @@ def auth_for(table: Mapping[str, Any], *, clock: Callable[[], float] = time.mono
     if kind == "api_key":
         return _KeyAuth(table["name"], table["value"], in_query=table.get("in", "header") == "query")
     if kind == "oauth2":
-        return _ClientCredentials(table, clock)
+        return _FetchedToken(_client_credentials(table), clock=clock)
+    if kind == "token_request":
+        return _FetchedToken(
+            _original_request(table), clock=clock, field=table["field"], seconds=float(table["seconds"])
+        )
     return None
 
 
@@ -50,44 +55,99 @@ class _KeyAuth(httpx.Auth):
         yield request
 
 
-class _ClientCredentials(httpx.Auth):
-    """The client credentials grant of OAuth 2: a token is fetched when there is none, and once after a 401."""
+class _FetchedToken(httpx.Auth):
+    """A bearer token that is fetched when there is none, and once after a 401.
+
+    :param ask: makes the request for a token
+    :param field: where the answer has it, such as ``user.token``; empty for the usual names
+    :param seconds: its life; None where the answer says it, or 300 s
+    """
 
     requires_response_body = True
 
-    def __init__(self, table: Mapping[str, Any], clock: Callable[[], float]) -> None:
-        self._table = table
+    def __init__(
+        self,
+        ask: Callable[[], httpx.Request],
+        *,
+        clock: Callable[[], float],
+        field: str = "",
+        seconds: float | None = None,
+    ) -> None:
+        self._ask = ask
         self._clock = clock
+        self._field = field
+        self._seconds = seconds
         self._token = ""
         self._good_until = 0.0
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
         fresh = not self._token or self._clock() >= self._good_until
         if fresh:
-            self._keep((yield self._token_request()))
+            self._keep((yield self._ask()))
         request.headers["Authorization"] = f"Bearer {self._token}"
         response = yield request
         if response.status_code == httpx.codes.UNAUTHORIZED and not fresh:
-            self._keep((yield self._token_request()))
+            self._keep((yield self._ask()))
             request.headers["Authorization"] = f"Bearer {self._token}"
             yield request
-
-    def _token_request(self) -> httpx.Request:
-        form = {
-            "grant_type": "client_credentials",
-            "client_id": self._table["client_id"],
-            "client_secret": self._table["client_secret"],
-        }
-        form |= {key: self._table[key] for key in ("scope", "audience") if key in self._table}
-        return httpx.Request("POST", self._table["token_url"], data=form)
 
     def _keep(self, response: httpx.Response) -> None:
         try:
             answer = response.json() if response.is_success else {}
-            token, seconds = str(answer["access_token"]), float(answer.get("expires_in", 300))
-        except (ValueError, KeyError, TypeError, AttributeError):
+            token, told = _token_in(answer, self._field), float(answer.get("expires_in", 300))
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError):
             self._token = ""
-            problem = f"the token_url answered {response.status_code} without an access_token"
+            problem = f"the token_url answered {response.status_code} without {self._field or 'an access_token'}"
             raise StepFailed(f"{problem} (check client_id and client_secret)") from None
         self._token = token
-        self._good_until = self._clock() + max(seconds - _EARLY_SECONDS, 0.0)
+        seconds = told - _EARLY_SECONDS if self._seconds is None else self._seconds
+        self._good_until = self._clock() + max(seconds, 0.0)
+
+
+def _client_credentials(table: Mapping[str, Any]) -> Callable[[], httpx.Request]:
+    """Return what asks for a token by the client credentials grant of OAuth 2."""
+    form = {
+        "grant_type": "client_credentials",
+        "client_id": table["client_id"],
+        "client_secret": table["client_secret"],
+    }
+    form |= {key: table[key] for key in ("scope", "audience") if table.get(key)}
+    return lambda: httpx.Request("POST", table["token_url"], data=form)
+
+
+def _original_request(table: Mapping[str, Any]) -> Callable[[], httpx.Request]:
+    """Return what asks for a token as the original does: by a body of the author's, a form, or user and password."""
+    values = {"username": table["username"], "password": table["password"]}
+    headers = {name: filled(text, values) for name, text in table["headers"].items()}
+    options: dict[str, Any]
+    if table["body"]:
+        headers = {"Content-Type": table["content_type"], **headers}
+        options = {"content": filled_body(table["body"], values, table["content_type"])}
+    elif "x-www-form-urlencoded" in table["content_type"].lower():
+        options = {
+            "data": {
+                "grant_type": "client_credentials",
+                "client_id": table["username"],
+                "client_secret": table["password"],
+            }
+        }
+    else:
+        options = {"json": values}
+    return lambda: httpx.Request("POST", table["token_url"], headers=headers, **options)
+
+
+def _token_in(answer: Any, field: str) -> str:
+    """Return the token of an answer.
+
+    :raises LookupError: if it has none
+    :raises TypeError: if it is of another form
+    """
+    found = answer
+    if field:
+        for part in field.split("."):
+            found = found[int(part)] if isinstance(found, list) else found[part]
+    else:
+        found = next((answer[name] for name in ("access_token", "token", "id_token") if answer.get(name)), None)
+    if found is None:
+        raise KeyError(field)
+    return str(found)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["ConnectorUnknown", "ConnectorsError"]
+__all__ = ["ConnectorUnknown", "ConnectorUnusable", "ConnectorsError"]
 
 
 class ConnectorsError(Exception):
@@ -25,6 +25,14 @@ class ConnectorsError(Exception):
         self.file = file
         self.path = path
         self.problem = problem
+
+
+class ConnectorUnusable(ConnectorsError):
+    """Raised when a callable uses what connectors.toml has, and what is wrong there."""
+
+    def __init__(self, what: str, name: str, reason: str) -> None:
+        """Name what was asked for, and why it cannot be used."""
+        super().__init__(f"the {what} {name!r} cannot be used: {reason}")
 
 
 class ConnectorUnknown(ConnectorsError, LookupError):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nomaflow.connectors import ConnectorPools
-from nomaflow_host.connectors.errors import ConnectorsError, ConnectorUnknown
+from nomaflow_host.connectors.errors import ConnectorsError, ConnectorUnknown, ConnectorUnusable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -33,12 +33,16 @@ class HostPools(ConnectorPools):
     each use.
     """
 
-    def __init__(self, configs: Mapping[str, PoolConfig], *, root: str) -> None:
+    def __init__(
+        self, configs: Mapping[str, PoolConfig], *, root: str, unusable: Mapping[str, str] | None = None
+    ) -> None:
         """Make nothing yet.
 
         :param root: what SQLite paths are relative to
+        :param unusable: as `ResolvedConnectors.unusable`
         """
         self._configs = configs
+        self._unusable = unusable or {}
         self._root = root
         self._lock = threading.Lock()
         self._async: dict[str, AsyncEngine] = {}
@@ -50,7 +54,8 @@ class HostPools(ConnectorPools):
 
     def names(self) -> tuple[str, ...]:
         """Return the names of all pools, sorted."""
-        return tuple(sorted(self._configs))
+        unusable = (path.partition(".")[2] for path in self._unusable if path.startswith("pools."))
+        return tuple(sorted({*self._configs, *unusable}))
 
     def engine(self, name: str) -> AsyncEngine:
         """Return the async engine of the pool *name*."""
@@ -87,9 +92,12 @@ class HostPools(ConnectorPools):
 
     def _config(self, name: str) -> PoolConfig:
         config = self._configs.get(name)
-        if config is None:
-            raise ConnectorUnknown("pool", name, self._configs)
-        return config
+        if config is not None:
+            return config
+        reason = self._unusable.get(f"pools.{name}") or self._unusable.get("")
+        if reason:
+            raise ConnectorUnusable("pool", name, reason)
+        raise ConnectorUnknown("pool", name, self.names())
 
     def _made(
         self,

@@ -7,7 +7,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from nomaflow.connectors import ApiConnector, ConnectorRegistry, SqlConnector
-from nomaflow_host.connectors.errors import ConnectorsError, ConnectorUnknown
+from nomaflow_host.connectors.errors import ConnectorsError, ConnectorUnknown, ConnectorUnusable
 from nomaflow_host.connectors.pools import HostPools
 from nomaflow_host.connectors.types import BUILTIN_TYPES
 
@@ -33,8 +33,9 @@ class HostConnectorRegistry(ConnectorRegistry):
         :param types: what makes connectors of each type
         """
         self._tables = resolved.connectors
+        self._unusable = resolved.unusable
         self._types = types
-        self._pools = HostPools(resolved.pools, root=resolved.root)
+        self._pools = HostPools(resolved.pools, root=resolved.root, unusable=resolved.unusable)
         self._made: dict[str, Any] = {}
         self._lock = threading.RLock()
 
@@ -49,7 +50,8 @@ class HostConnectorRegistry(ConnectorRegistry):
 
     def names(self) -> tuple[str, ...]:
         """Return the names of all connectors, sorted."""
-        return tuple(sorted(self._tables))
+        unusable = (path.partition(".")[2] for path in self._unusable if path.startswith("connectors."))
+        return tuple(sorted({*self._tables, *unusable}))
 
     def sql(self, name: str) -> SqlConnector:
         """Return the SQL connector *name*."""
@@ -67,6 +69,7 @@ class HostConnectorRegistry(ConnectorRegistry):
         """Return the connector *name* of whatever type."""
         table = self._tables.get(name)
         if table is None:
+            self._refuse_unusable(name)
             raise ConnectorUnknown("connector", name, self._tables)
         with self._lock:
             if name not in self._made:
@@ -87,10 +90,20 @@ class HostConnectorRegistry(ConnectorRegistry):
                 await closing
         await self._pools.aclose()
 
+    def _refuse_unusable(self, name: str) -> None:
+        """Raise where the file has the connector and it cannot be used.
+
+        :raises ConnectorUnusable: with the reason
+        """
+        reason = self._unusable.get(f"connectors.{name}") or self._unusable.get("")
+        if reason:
+            raise ConnectorUnusable("connector", name, reason)
+
     def _of_type(self, name: str, kind: str) -> Any:
         same = [each for each, table in self._tables.items() if table["type"] == kind]
         table = self._tables.get(name)
         if table is None:
+            self._refuse_unusable(name)
             raise ConnectorUnknown(f"connector of type {kind!r} named", name, same)
         if table["type"] != kind:
             problem = f"the connector {name!r} is of type {table['type']!r}, not {kind!r} (known: {sorted(same)})"

@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote
 
-__all__ = ["PoolConfig", "ResolvedConnectors", "url_password"]
+__all__ = ["PoolConfig", "ResolvedConnectors"]
 
 _URL_PASSWORD = re.compile(r"^[\w+]+://[^:/@]*:([^@]*)@")
 _QUERY_PASSWORD = re.compile(r"[?&](?:password|passwd|pwd|sslpassword)=([^&]*)", re.IGNORECASE)
 _SECRET_KEYS = frozenset({"password", "token", "value", "client_secret"})
 _SECRET_HEADER = re.compile(r"auth|token|key|secret|cookie", re.IGNORECASE)
+_OPTIONS = ("pool_size", "max_overflow", "pool_pre_ping", "pool_recycle", "echo")
 _DRIVERS = {"sqlite": "aiosqlite", "postgresql": "asyncpg", "postgres": "asyncpg"}
 
 
@@ -39,8 +40,12 @@ class PoolConfig:
 
     def options(self) -> dict[str, Any]:
         """Return the keyword arguments for SQLAlchemy that were given."""
-        names = ("pool_size", "max_overflow", "pool_pre_ping", "pool_recycle", "echo")
-        return {name: value for name in names if (value := getattr(self, name)) is not None}
+        return {name: value for name in _OPTIONS if (value := getattr(self, name)) is not None}
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> PoolConfig:
+        """Return the part of a pool's values that makes its engine."""
+        return cls(**{name: values[name] for name in ("url", "password", *_OPTIONS)})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,17 +55,21 @@ class ResolvedConnectors:
     The host's main process makes it and hands it to workers over their socket; it is never logged or stored.
 
     :param root: the project's directory, which SQLite paths are relative to
-    :param connectors: each connector's table, references resolved
+    :param pools: those that can be used
+    :param connectors: the values of each connector that can be used
+    :param unusable: why a pool (``pools.NAME``), a connector (``connectors.NAME``) or all of the file (empty) cannot
+        be used, in a sentence
     :param secret_env_names: the variables that the file names, which workers do not inherit
-    :param warnings: sentences for the log
+    :param problems: what is wrong with the file, for the manifest
     """
 
     root: str = ""
     file: str = ""
     pools: Mapping[str, PoolConfig] = field(default_factory=dict)
     connectors: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
+    unusable: Mapping[str, str] = field(default_factory=dict)
     secret_env_names: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
+    problems: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def secrets(self) -> tuple[str, ...]:
@@ -81,15 +90,15 @@ class ResolvedConnectors:
         return ("sqlalchemy.ext.asyncio", *drivers)
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as a JSON-able dict, credentials included."""
+        """Return what workers need of it as a JSON-able dict, credentials included."""
         names = PoolConfig.__dataclass_fields__
         return {
             "root": self.root,
             "file": self.file,
             "pools": {key: {name: getattr(pool, name) for name in names} for key, pool in self.pools.items()},
             "connectors": {key: dict(table) for key, table in self.connectors.items()},
+            "unusable": dict(self.unusable),
             "secret_env_names": list(self.secret_env_names),
-            "warnings": list(self.warnings),
         }
 
     @classmethod
@@ -100,15 +109,9 @@ class ResolvedConnectors:
             file=tree["file"],
             pools={name: PoolConfig(**pool) for name, pool in tree["pools"].items()},
             connectors=tree["connectors"],
+            unusable=tree["unusable"],
             secret_env_names=tuple(tree["secret_env_names"]),
-            warnings=tuple(tree["warnings"]),
         )
-
-
-def url_password(url: str) -> str:
-    """Return the password in a URL as it is written there, empty where there is none."""
-    match = _URL_PASSWORD.match(url) or _QUERY_PASSWORD.search(url)
-    return match[1] if match else ""
 
 
 def _url_secrets(url: str) -> set[str]:

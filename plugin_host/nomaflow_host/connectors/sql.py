@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nomaflow.connectors import ConnectorPools, SqlConnector
-from nomaflow_host.connectors.errors import ConnectorUnknown
+from nomaflow_host.connectors.errors import ConnectorUnknown, ConnectorUnusable
 
 __all__ = ["HostSqlConnector"]
 
@@ -14,11 +14,14 @@ __all__ = ["HostSqlConnector"]
 class HostSqlConnector(SqlConnector):
     """Named queries of connectors.toml, each call a transaction of its own."""
 
-    def __init__(self, name: str, *, pool: str, queries: Mapping[str, str], pools: ConnectorPools) -> None:
-        """Take the queries, and the pools that have the engine."""
+    def __init__(self, name: str, table: Mapping[str, Any], *, pools: ConnectorPools) -> None:
+        """Take the connector's values of connectors.toml, and the pools that have the engine."""
         self._name = name
-        self._pool = pool
-        self._queries = queries
+        self._pool: str = table["pool"]
+        self._queries: Mapping[str, str] = table["queries"]
+        self._refused: Mapping[str, str] = table["refused"]
+        self._defaults: Mapping[str, Mapping[str, Any]] = table["defaults"]
+        self._trims: bool = table["trim_strings"]
         self._pools = pools
 
     def __repr__(self) -> str:
@@ -34,20 +37,22 @@ class HostSqlConnector(SqlConnector):
         text = self._queries.get(query)
         if text is None:
             raise ConnectorUnknown(f"query of connector {self._name!r} named", query, self._queries)
+        if query in self._refused:
+            raise ConnectorUnusable(f"query of connector {self._name!r} named", query, self._refused[query])
         return text
 
     async def fetch_all(
         self, query: str, params: Mapping[str, Any] | None = None, /, **more: Any
     ) -> list[dict[str, Any]]:
         """Run the query named *query* and return its rows."""
-        return [dict(row) for row in (await self._run(query, {**(params or {}), **more}))[0]]
+        return [self._row(row) for row in (await self._run(query, {**(params or {}), **more}))[0]]
 
     async def fetch_one(
         self, query: str, params: Mapping[str, Any] | None = None, /, **more: Any
     ) -> dict[str, Any] | None:
         """Run the query named *query* and return its first row."""
         rows, _ = await self._run(query, {**(params or {}), **more})
-        return dict(rows[0]) if rows else None
+        return self._row(rows[0]) if rows else None
 
     async def fetch_value(self, query: str, params: Mapping[str, Any] | None = None, /, **more: Any) -> Any:
         """Run the query named *query* and return the first value of its first row."""
@@ -68,7 +73,14 @@ class HostSqlConnector(SqlConnector):
         statement = text(self.statement(query))
         if isinstance(params, list) and not params:
             return [], 0
+        if defaults := self._defaults.get(query):
+            params = [{**defaults, **each} for each in params] if isinstance(params, list) else {**defaults, **params}
         async with self._pools.engine(self._pool).begin() as connection:
             result = await connection.execute(statement, params)
             rows: Sequence[Any] = result.mappings().all() if result.returns_rows else []
             return rows, max(result.rowcount, 0)
+
+    def _row(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        if not self._trims:
+            return dict(row)
+        return {key: value.rstrip() if isinstance(value, str) else value for key, value in row.items()}

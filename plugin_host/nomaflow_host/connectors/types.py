@@ -17,7 +17,7 @@ __all__ = ["BUILTIN_TYPES"]
 
 
 def _sql(name: str, table: Mapping[str, Any], registry: ConnectorRegistry) -> HostSqlConnector:
-    return HostSqlConnector(name, pool=table["pool"], queries=table.get("queries", {}), pools=registry.pools)
+    return HostSqlConnector(name, table, pools=registry.pools)
 
 
 def _api(name: str, table: Mapping[str, Any], registry: ConnectorRegistry) -> HostApiConnector:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nomaflow import Settings
-from nomaflow_host.injection.environment import EnvironmentMissing, resolve_tree
+from nomaflow_project.reading.environment import EnvironmentMissing, resolve_tree
 
 __all__ = ["SettingsSource", "settings_tree"]
 

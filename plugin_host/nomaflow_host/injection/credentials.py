@@ -7,7 +7,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from nomaflow_host.injection.environment import EnvironmentMissing, names_in, resolve_text
+from nomaflow_project.reading.environment import EnvironmentMissing, names_in, resolve_text
 
 if TYPE_CHECKING:
     from nomaflow_host.attempts import AttemptOrder

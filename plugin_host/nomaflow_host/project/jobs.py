@@ -7,11 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from nomaflow_api.v1.values import child_path
-from nomaflow_host.injection.environment import EnvironmentMissing, resolve_text
 from nomaflow_project.reading import files as project_files
-from nomaflow_project.reading.environment import has_steps, is_kept
+from nomaflow_project.reading.environment import resolve_environment, unresolved_references
 from nomaflow_project.reading.files import JobFile
+from nomaflow_project.reading.problems import Place, Problem
 
 __all__ = ["JobFiles", "read_job_files"]
 
@@ -39,67 +38,29 @@ def read_job_files(*, root: Path, main: Path, required: bool, environ: Mapping[s
     :param required: True where the main file must be there, since a setting names it
     """
     files: list[JobFile] = []
-    problems: list[Mapping[str, Any]] = []
+    problems: list[Problem] = []
     for file in project_files.read_job_files(root, main, required=required):
         if file.tree is not None:
-            resolver = _Resolver(file=file.path, environ=environ)
-            file = replace(file, tree=resolver.resolve(file.tree))
-            problems += resolver.problems
+            tree = resolve_environment(file.tree, environ)
+            file = replace(file, tree=tree)
+            problems += _unset(tree, file.path)
         files.append(file)
     named = {name for file in files if file.tree is not None for name in _callables(file.tree)}
     return JobFiles(
-        files=tuple(file.to_manifest() for file in files), problems=tuple(problems), callables=tuple(sorted(named))
+        files=tuple(file.to_manifest() for file in files),
+        problems=tuple(problem.to_json() for problem in problems),
+        callables=tuple(sorted(named)),
     )
 
 
-class _Resolver:
-    """Resolves the references of one file and collects what is missing."""
-
-    def __init__(self, *, file: str, environ: Mapping[str, str]) -> None:
-        self._file = file
-        self._environ = environ
-        self.problems: list[Mapping[str, Any]] = []
-
-    def resolve(self, tree: Any, path: str = "", job_id: str = "", *, in_step: bool = False) -> Any:
-        """Return the tree with its references resolved."""
-        if isinstance(tree, str):
-            return self._text(tree, path, job_id)
-        if isinstance(tree, dict):
-            return {
-                key: value
-                if is_kept(key, in_step=in_step)
-                else self.resolve(value, child_path(path, key), job_id, in_step=has_steps(key, value))
-                for key, value in tree.items()
-            }
-        if isinstance(tree, list):
-            items = enumerate(tree)
-            return [
-                self.resolve(item, f"{path}[{index}]", _job_id(item) if path == "jobs" else job_id, in_step=in_step)
-                for index, item in items
-            ]
-        return tree
-
-    def _text(self, text: str, path: str, job_id: str) -> str:
-        try:
-            return resolve_text(text, self._environ)
-        except EnvironmentMissing as error:
-            self.problems.append(
-                {
-                    "severity": "error",
-                    "code": "unset_variable",
-                    "file": self._file,
-                    "path": path,
-                    "message": f"the environment variable {error.name!r} is not set",
-                    "fix": f"set it for the host, or write ${{{error.name}:-default}}",
-                    "job_id": job_id,
-                }
-            )
-            return text
-
-
-def _job_id(item: Any) -> str:
-    found = item.get("id") if isinstance(item, dict) else None
-    return found if isinstance(found, str) else ""
+def _unset(tree: Mapping[str, Any], path: str) -> Iterator[Problem]:
+    """Yield a problem for each text whose variable has no value, with the job that it belongs to."""
+    yield from unresolved_references({name: value for name, value in tree.items() if name != "jobs"}, Place(path))
+    jobs = tree.get("jobs")
+    for index, job in enumerate(jobs if isinstance(jobs, list) else ()):
+        job_id = job.get("id") if isinstance(job, dict) else None
+        at = Place(path, f"jobs[{index}]", job_id if isinstance(job_id, str) else "")
+        yield from unresolved_references(job, at)
 
 
 def _callables(tree: Mapping[str, Any]) -> Iterator[str]:

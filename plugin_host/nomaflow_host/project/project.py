@@ -5,17 +5,19 @@ from __future__ import annotations
 import errno
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nomaflow_host.connectors import ConnectorsError, ResolvedConnectors, read_connectors
+from nomaflow_host.connectors import ResolvedConnectors, read_connectors
 from nomaflow_host.errors import ProjectError, StateUnwritable
 from nomaflow_host.generation import ProjectSpec, settings_tree
-from nomaflow_host.injection.environment import EnvironmentMissing
 from nomaflow_host.project.jobs import JobFiles, read_job_files
 from nomaflow_host.settings import HOST_NAME, HostSettings, SettingsInvalid
+from nomaflow_project.reading.env_files import project_variables
+from nomaflow_project.reading.environment import EnvironmentMissing, resolve_tree
+from nomaflow_project.reading.problems import Problem
 from nomaflow_project.reading.toml_file import FileError, read_toml, shown_path
 
 __all__ = ["Project", "make_state_dir"]
@@ -34,6 +36,7 @@ class Project:
     :param host: the host's name
     :param state_dir: this host's own folder below ``.nomaflow``, 0700
     :param app_settings: what ``settings`` shows to callables
+    :param variables: those of ``[host] env_file``
     :param problems: what is wrong but does not stop the host, for the manifest
     """
 
@@ -46,6 +49,7 @@ class Project:
     app_settings: Mapping[str, Any]
     jobs: JobFiles
     connectors: ResolvedConnectors = field(repr=False)
+    variables: Mapping[str, str] = field(default_factory=dict, repr=False)
     problems: tuple[Mapping[str, Any], ...] = ()
 
     @classmethod
@@ -58,7 +62,9 @@ class Project:
         root = _folder(directory)
         settings_path = root / SETTINGS_FILE
         tree, problems = _settings_file(settings_path)
-        settings = _host_settings(tree, settings_path)
+        variables = project_variables(root, tree, environ)
+        environ = variables.environ
+        settings = _host_settings(tree, settings_path, environ)
         app_settings = _app_settings(tree, root, environ)
         host = _host_name(name or settings.name, root)
         jobs = read_job_files(
@@ -67,7 +73,7 @@ class Project:
             required=_names_path(tree, "jobs"),
             environ=environ,
         )
-        connectors, connector_problems = _connectors(root, tree, app_settings, environ)
+        connectors = _connectors(root, tree, app_settings, environ)
         plugins = root / "plugins"
         return cls(
             root=root,
@@ -79,7 +85,8 @@ class Project:
             app_settings=app_settings,
             jobs=jobs,
             connectors=connectors,
-            problems=(*problems, *jobs.problems, *connector_problems),
+            variables=variables.given,
+            problems=(*problems, *_told(variables.problems), *jobs.problems, *connectors.problems),
         )
 
     def spec(self) -> ProjectSpec:
@@ -139,9 +146,17 @@ def _settings_file(path: Path) -> tuple[dict[str, Any], list[Mapping[str, Any]]]
     return tree, list(problems)
 
 
-def _host_settings(tree: Mapping[str, Any], path: Path) -> HostSettings:
+def _told(problems: Iterable[Problem]) -> Iterator[Mapping[str, Any]]:
+    for problem in problems:
+        _log.warning("%s: %s", problem.file, problem.message)
+        yield problem.to_json()
+
+
+def _host_settings(tree: Mapping[str, Any], path: Path, environ: Mapping[str, str]) -> HostSettings:
     try:
-        return HostSettings.from_table(tree.get("host", {}))
+        return HostSettings.from_table(resolve_tree(tree.get("host", {}), environ, path="host"))
+    except EnvironmentMissing as error:
+        raise ProjectError(f"{error.path}: {error.problem}", file=str(path), fix=error.fix) from None
     except SettingsInvalid as error:
         raise ProjectError(f"{error.path}: {error.problem}", file=str(path), fix=error.fix) from None
 
@@ -150,9 +165,7 @@ def _app_settings(tree: Mapping[str, Any], root: Path, environ: Mapping[str, str
     try:
         return settings_tree(tree, root=str(root), environ=environ)
     except EnvironmentMissing as error:
-        fix = f"set it for the host, or write ${{{error.name}:-default}}"
-        problem = f"{error.path}: the environment variable {error.name!r} is not set"
-        raise ProjectError(problem, file=str(root / SETTINGS_FILE), fix=fix) from None
+        raise ProjectError(f"{error.path}: {error.problem}", file=str(root / SETTINGS_FILE), fix=error.fix) from None
     except TypeError as error:
         raise ProjectError(str(error), file=str(root / SETTINGS_FILE), fix="correct its type") from None
 
@@ -178,34 +191,16 @@ def _names_path(tree: Mapping[str, Any], section: str) -> bool:
 
 def _connectors(
     root: Path, tree: Mapping[str, Any], app_settings: Mapping[str, Any], environ: Mapping[str, str]
-) -> tuple[ResolvedConnectors, list[Mapping[str, Any]]]:
-    """Read connectors.toml; where that fails the host goes on without, so that other jobs work."""
+) -> ResolvedConnectors:
+    """Read connectors.toml; what is wrong in it fails where it is used, so that other jobs work."""
     path = Path(app_settings["connectors"]["config_path"])
-    try:
-        found = read_connectors(path, environ, root=root, required=_names_path(tree, "connectors"))
-    except ConnectorsError as error:
-        _log.error("connectors: %s", error)
-        problem = {
-            "severity": "error",
-            "code": "connectors_unusable",
-            "file": shown_path(path, root),
-            "path": error.path,
-            "message": error.problem,
-            "fix": "correct it and reload the host; until then every pool and connector is missing",
-        }
-        return ResolvedConnectors(root=str(root), file=str(path)), [problem]
-    warnings = [
-        {
-            "severity": "warning",
-            "code": "connectors",
-            "file": shown_path(path, root),
-            "path": "",
-            "message": warning,
-            "fix": "",
-        }
-        for warning in found.warnings
-    ]
-    return found, list(warnings)
+    found = read_connectors(
+        path, environ, root=root, name=shown_path(path, root), required=_names_path(tree, "connectors")
+    )
+    for each in found.problems:
+        log = _log.error if each["severity"] == "error" else _log.warning
+        log("%s", ": ".join(part for part in (each["file"], each["path"], each["message"]) if part))
+    return found
 
 
 def make_state_dir(state: Path) -> None:

@@ -137,7 +137,8 @@ class GenerationLoader:
         )
 
     def _environment(self, project: ProjectLoad) -> dict[str, str]:
-        return worker_environment(self._environ, drop=project.connectors.secret_env_names, settings=self._settings)
+        environ = {**project.variables, **self._environ}
+        return worker_environment(environ, drop=project.connectors.secret_env_names, settings=self._settings)
 
     def _refused(
         self, reasons: tuple[str, ...], template: TemplateHandle, began: float, problems: Sequence[Mapping[str, Any]]

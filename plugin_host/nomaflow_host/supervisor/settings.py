@@ -7,6 +7,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from nomaflow_project.reading.environment import file_variables
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -66,7 +68,7 @@ def worker_environment(
 
     :param drop: the variables that the generation's connectors.toml takes credentials from
     """
-    kept, dropped = set(settings.pass_env), set(drop)
+    kept, dropped = file_variables(set(settings.pass_env)), set(drop)
     return {
         name: value
         for name, value in environ.items()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -40,10 +40,14 @@ class Refused(Exception):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ProjectLoad:
-    """What one generation is loaded from."""
+    """What one generation is loaded from.
+
+    :param variables: those that the project's files give; the host's own environment wins
+    """
 
     spec: ProjectSpec
     connectors: ResolvedConnectors
+    variables: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 class ProjectSource(Protocol):

@@ -42,11 +42,12 @@ async def _run(order: dict[str, Any], project: Path) -> dict[str, Any]:
     from nomaflow.testing.host_machinery import host_machinery
 
     tree = _settings(project)
+    environ = _environment(project, tree)
     config = tree["connectors"]["config_path"]
     connectors = None
     if os.path.exists(config):  # noqa: ASYNC240  # nothing else runs on this loop
         try:
-            connectors = connectors_from(config)
+            connectors = connectors_from(config, environ)
         except Exception as error:  # noqa: BLE001  # whatever is wrong with the file is the outcome
             return _shape("FAILED", error=str(error), reason="connectors_unusable")
     try:
@@ -69,6 +70,17 @@ async def _run(order: dict[str, Any], project: Path) -> dict[str, Any]:
         error=outcome.error,
         reason=outcome.reason_code,
     )
+
+
+def _environment(project: Path, settings: dict[str, Any]) -> dict[str, str]:
+    """Return the variables of this process and those of the project's env_file, which it is given, too."""
+    from nomaflow_project.reading.env_files import project_variables
+
+    variables = project_variables(project, settings, os.environ)
+    for problem in variables.problems:
+        print(problem, file=sys.stderr)
+    os.environ.update(variables.environ)
+    return dict(variables.environ)
 
 
 def _settings(project: Path) -> dict[str, Any]:

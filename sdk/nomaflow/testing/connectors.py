@@ -76,11 +76,14 @@ def connectors_from(path: str | os.PathLike[str], environ: Mapping[str, str] | N
 
     :param environ: what ``${NAME}`` is looked up in, in place of this process's environment
     :raises RuntimeError: if the host's machinery is not installed
+    :raises Exception: if the file cannot be read; what is wrong with one pool or connector is told when it is used
     """
     from nomaflow.testing.host_machinery import host_machinery
 
     machinery = host_machinery()
     resolved = machinery.read_connectors(path, os.environ if environ is None else environ, required=True)
+    if "" in resolved.unusable:
+        raise machinery.ConnectorsError(resolved.unusable[""])
     registry: ConnectorRegistry = machinery.HostConnectorRegistry(resolved)
     return registry
 

@@ -9,7 +9,7 @@ from typing import Any
 __all__ = ["host_machinery"]
 
 _NAMES = {
-    "nomaflow_host.connectors": ("HostConnectorRegistry", "ResolvedConnectors", "read_connectors"),
+    "nomaflow_host.connectors": ("ConnectorsError", "HostConnectorRegistry", "ResolvedConnectors", "read_connectors"),
     "nomaflow_host.generation": ("CallMaker", "PreparationFailed", "import_plugins"),
     "nomaflow_host.hooks": ("build_hooks",),
     "nomaflow_host.injection": ("plan_for", "resolve_tree"),

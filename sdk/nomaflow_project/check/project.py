@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nomaflow_project.check.connectors_check import check_connectors
+from nomaflow_project.check.original import ChangedMeaning, changed_meanings
+from nomaflow_project.connectors.reading import read_connectors
 from nomaflow_project.jobs.load import LoadedJob, load_job_files, with_told_problems
 from nomaflow_project.jobs.step_types import StepType
 from nomaflow_project.models.settings_file import SettingsFile
+from nomaflow_project.reading.env_files import project_variables
+from nomaflow_project.reading.environment import UNSET_VARIABLE
 from nomaflow_project.reading.files import JobFile, read_project
 from nomaflow_project.reading.problems import Place, Problem
 from nomaflow_project.reading.validation import validate
@@ -25,17 +29,19 @@ class CheckReport:
     :param files: the files read, relative to the folder
     :param jobs: every job, with its problems
     :param problems: problems of the files themselves
+    :param changes: what means something else than in the original, where that was asked for
     """
 
     root: str
     files: tuple[str, ...]
     jobs: tuple[LoadedJob, ...]
     problems: tuple[Problem, ...]
+    changes: tuple[ChangedMeaning, ...] = ()
 
     @property
     def ok(self) -> bool:
-        """Whether no job would be disabled and no file has an error."""
-        return all(job.valid for job in self.jobs) and not any(problem.is_error for problem in self.problems)
+        """Whether there is no error: no job, pool or connector would be disabled, and every file can be read."""
+        return not any(problem.is_error for problem in self.all_problems())
 
     def all_problems(self) -> tuple[Problem, ...]:
         """Return the problems of the files and of all jobs, errors first."""
@@ -50,16 +56,22 @@ class CheckReport:
             "files": list(self.files),
             "jobs": [job.to_json() for job in self.jobs],
             "problems": [problem.to_json() for problem in self.problems],
+            "changes": [change.to_json() for change in self.changes],
         }
 
 
 def check_project(
-    root: Path, *, manifest: Mapping[str, Any] | None = None, environ: Mapping[str, str] | None = None
+    root: Path,
+    *,
+    manifest: Mapping[str, Any] | None = None,
+    environ: Mapping[str, str] | None = None,
+    from_original: bool = False,
 ) -> CheckReport:
     """Return everything that is wrong with a project.
 
     :param manifest: what its host offers, to check callables against; None checks everything else
     :param environ: variables to resolve references with; None means the process's own
+    :param from_original: whether the files are the original's, so that the report has what means something else here
     """
     if not root.is_dir():
         what = "is not a folder" if root.exists() else "there is no such folder"
@@ -71,18 +83,22 @@ def check_project(
     if project.settings is not None:
         host, found = _check_settings(project.settings)
         problems += found
-    if project.connectors is not None and manifest is None:  # a host tells itself what it found in the file
-        problems += check_connectors(project.connectors)
+    tree = None if project.settings is None else project.settings.tree
+    variables = project_variables(root, tree, os.environ if environ is None else environ)
+    problems += variables.problems
+    if project.connectors is not None:
+        problems += _check_connectors(root / project.connectors.path, project.connectors.path, variables.environ)
     types = [StepType.from_manifest(each) for each in (manifest or {}).get("step_types") or ()]
     name = str((manifest or {}).get("host") or host or root.resolve().name)
     load = load_job_files(project.job_files, host=name, manifest=manifest, step_types=types)
-    load = with_told_problems(load, manifest or {})
+    load = with_told_problems(load, manifest or {}, also_found=problems)
     read = [file for file in (project.settings, *project.job_files, project.connectors) if file is not None]
     return CheckReport(
         root=str(root),
         files=tuple(file.path for file in read if file.tree is not None),
         jobs=load.jobs,
         problems=(*problems, *map(_with_advice, load.problems)),
+        changes=changed_meanings(project.job_files) if from_original else (),
     )
 
 
@@ -92,6 +108,20 @@ def _check_settings(file: JobFile) -> tuple[str, list[Problem]]:
         return "", [unread]
     settings, problems = validate(SettingsFile, file.tree, Place(file.path))
     return ("" if settings is None else settings.host.name), problems
+
+
+def _check_connectors(path: Path, name: str, environ: Mapping[str, str]) -> list[Problem]:
+    """Return what is wrong with connectors.toml.
+
+    A variable that is not set is a warning: credentials are often set where the host runs, and nowhere else.
+    """
+    found = read_connectors(path, environ, name=name, required=True).problems
+    return [
+        Place(each.file, each.path).warning(each.code, each.message + " here", fix=each.fix)
+        if each.code == UNSET_VARIABLE
+        else each
+        for each in found
+    ]
 
 
 def _with_advice(problem: Problem) -> Problem:

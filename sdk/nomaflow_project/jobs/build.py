@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from nomaflow_project.jobs.definitions import (
@@ -43,6 +43,8 @@ def build_job(
         problems += [blame_defaults(problem, place, defaulted) for problem in found]
         steps.append(built)
     problems += _duplicate_names(entry.steps, place)
+    for index, step in enumerate(entry.steps):
+        problems += _odd_name(step.name or "", place / "steps" / index / "name")
     problems += _check_presets(entry.presets, names, place)
     problems += _check_job(entry, place)
     return _definition(entry, steps, host), problems
@@ -174,35 +176,52 @@ def _duplicate_names(steps: Sequence[StepEntry], place: Place) -> list[Problem]:
     return problems
 
 
-def _check_presets(presets: Sequence[PresetEntry], step_names: Sequence[str], place: Place) -> list[Problem]:
-    problems, seen = [], set()
+def _check_presets(presets: Sequence[PresetEntry], step_names: Sequence[str], place: Place) -> Iterator[Problem]:
+    kept = _kept_presets(presets)
     for index, preset in enumerate(presets):
         at = place / "presets" / index
-        if preset.name in seen:
-            problems.append(
-                (at / "name").error(
-                    "duplicate_preset", f"another preset is called {preset.name!r} too", fix="rename one of them"
-                )
-            )
-        seen.add(preset.name)
+        yield from _odd_name(preset.name, at / "name")
+        stands = kept[preset.name]
+        if stands is not preset and preset.schedule:
+            problem = f"another preset with a schedule is called {preset.name!r} too"
+            yield (at / "name").error("duplicate_preset", problem, fix="rename one of them")
+        elif stands is not preset:
+            problem = f"presets[{presets.index(stands)}] is called {preset.name!r} too, and this one has no effect"
+            yield (at / "name").warning("duplicate_preset", problem, fix="rename one of them")
         tables: tuple[tuple[str, Mapping[str, Any]], ...] = (
             ("op_kwargs", preset.op_kwargs),
             ("steps", preset.steps),
             ("step_enabled", preset.step_enabled),
         )
-        problems += [
-            (at / table / name).error(
-                "unknown_step", f"the job has no step {name!r}", fix=did_you_mean(name, step_names, noun="step")
-            )
-            for table, entries in tables
-            for name in entries
-            if name not in step_names
-        ]
-    return problems
+        for table, entries in tables:
+            for name in entries:
+                if name not in step_names:
+                    problem = f"the job has no step {name!r}, so this has no effect"
+                    fix = did_you_mean(name, step_names, noun="step")
+                    yield (at / table / name).warning("unknown_step", problem, fix=fix)
+
+
+def _kept_presets(presets: Sequence[PresetEntry]) -> dict[str, PresetEntry]:
+    """Return the preset that stands for each name, as `JobDefinition.preset` does."""
+    kept: dict[str, PresetEntry] = {}
+    for preset in presets:
+        if preset.name not in kept or (preset.schedule and not kept[preset.name].schedule):
+            kept[preset.name] = preset
+    return kept
+
+
+def _odd_name(name: str, at: Place) -> Iterator[Problem]:
+    """Yield a warning for a name of a step or preset that is easily mistaken."""
+    if "/" in name or name != name.strip():
+        problem = f"the name {name!r} has '/' in it, or blanks at its ends"
+        yield at.warning("odd_name", problem, fix="rename it, or quote it wherever it is given")
 
 
 def _check_job(entry: JobEntry, place: Place) -> list[Problem]:
     problems = []
+    if entry.install_step is not None:
+        told = "is of the original and has no effect: nothing runs jobs in its order"
+        problems.append((place / "install_step").warning("unused_key", told, fix="run them in order yourself"))
     if entry.retry.attempts > 1 and entry.retry.base_seconds > entry.retry.max_seconds:
         problems.append(
             (place / "retry" / "max_seconds").warning(
@@ -241,7 +260,8 @@ def _alerts(entry: AlertsEntry | None) -> AlertPolicy | None:
     )
 
 
-def _preset(entry: PresetEntry) -> PresetDefinition:
+def _preset(entry: PresetEntry, steps: Collection[str]) -> PresetDefinition:
+    """Return a preset without what it says of steps that the job does not have."""
     return PresetDefinition(
         name=entry.name,
         description=entry.description,
@@ -249,8 +269,8 @@ def _preset(entry: PresetEntry) -> PresetDefinition:
         timezone=entry.timezone,
         enabled=entry.enabled,
         params=entry.params,
-        op_kwargs=entry.op_kwargs,
-        steps={**entry.step_enabled, **entry.steps},
+        op_kwargs={name: values for name, values in entry.op_kwargs.items() if name in steps},
+        steps={name: on for name, on in {**entry.step_enabled, **entry.steps}.items() if name in steps},
         log_level=entry.log_level or "",
     )
 
@@ -279,6 +299,7 @@ _SAME = (
 
 
 def _definition(entry: JobEntry, steps: Sequence[StepDefinition], host: str) -> JobDefinition:
+    names = {step.name for step in steps}
     return JobDefinition(
         **{name: getattr(entry, name) for name in _SAME},
         host=entry.host or host,
@@ -286,6 +307,6 @@ def _definition(entry: JobEntry, steps: Sequence[StepDefinition], host: str) -> 
         tags=tuple(entry.tags),
         retry=_retry(entry.retry),
         alerts=_alerts(entry.alerts),
-        presets=tuple(_preset(preset) for preset in entry.presets),
+        presets=tuple(_preset(preset, names) for preset in entry.presets),
         steps=tuple(steps),
     )

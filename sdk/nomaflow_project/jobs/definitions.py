@@ -318,7 +318,8 @@ class JobDefinition(Definition):
 
     def preset(self, name: str) -> PresetDefinition | None:
         """Return the preset of a name, or None."""
-        return next((preset for preset in self.presets if preset.name == name), None)
+        named = [preset for preset in self.presets if preset.name == name]
+        return next((preset for preset in named if preset.schedule), named[0] if named else None)
 
     def retry_of(self, step: StepDefinition) -> RetryPolicy:
         """Return the policy that holds for a step."""

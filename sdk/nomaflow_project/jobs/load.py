@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -13,6 +13,7 @@ from nomaflow_project.jobs.definitions import JobDefinition, RetentionPolicy
 from nomaflow_project.jobs.last_good import hold_unimportable, jobs_of_illegible_files, keep_invalid
 from nomaflow_project.jobs.step_types import StepType
 from nomaflow_project.models.job_file import JobsFile, MetaEntry
+from nomaflow_project.reading.environment import UNSET_VARIABLE
 from nomaflow_project.reading.files import JobFile
 from nomaflow_project.reading.problems import Place, Problem, did_you_mean, shown
 from nomaflow_project.reading.validation import validate
@@ -98,25 +99,37 @@ def load_manifest(manifest: Mapping[str, Any], *, before: CatalogueLoad | None =
     return replace(load, jobs=tuple(hold_unimportable(keep_invalid(load.jobs, before), manifest)))
 
 
-def with_told_problems(load: CatalogueLoad, manifest: Mapping[str, Any]) -> CatalogueLoad:
+def with_told_problems(
+    load: CatalogueLoad, manifest: Mapping[str, Any], *, also_found: Iterable[Problem] = ()
+) -> CatalogueLoad:
     """Return the load with the problems that a host told, without those that the load of its jobs found too.
 
     One that names a job is that job's, and disables it where it is an error.
+
+    :param also_found: problems of other files that are known without the host
     """
-    found = {(problem.code, problem.file, problem.path) for problem in load.all_problems()}
+    found = {(problem.code, problem.file, problem.path) for problem in (*load.all_problems(), *also_found)}
     of_files: list[Problem] = []
     of_jobs: dict[tuple[str, str], list[Problem]] = {}
     known = {(job.job_id, job.file) for job in load.jobs}
+    unset: set[tuple[str, str]] = set()
     for problem in (Problem.from_json(each) for each in manifest.get("problems") or ()):
         if (problem.code, problem.file, problem.path) in found:
             continue
+        if problem.code == UNSET_VARIABLE:
+            unset.add((problem.file, problem.path))
         its_job = (problem.job_id, problem.file)
         (of_jobs.setdefault(its_job, []) if its_job in known else of_files).append(problem)
     jobs = tuple(
-        replace(job, problems=_errors_first([*job.problems, *of_jobs.get((job.job_id, job.file), ())]))
+        replace(job, problems=_errors_first([*_but_at(unset, job), *of_jobs.get((job.job_id, job.file), ())]))
         for job in load.jobs
     )
     return replace(load, jobs=jobs, problems=(*load.problems, *of_files))
+
+
+def _but_at(unset: Collection[tuple[str, str]], job: LoadedJob) -> Iterator[Problem]:
+    """Yield the problems of a job but those of values that a missing variable is to blame for."""
+    return (problem for problem in job.problems if (problem.file, problem.path) not in unset)
 
 
 def load_job_files(

@@ -1,20 +1,49 @@
-"""The keys of connectors.toml, for the documentation. The host reads, checks and resolves the file itself."""
+"""The keys of connectors.toml."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import re
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from nomaflow_project.models.entries import Entry, key, seconds
 
 __all__ = ["ApiConnectorEntry", "AuthEntry", "ConnectorsFile", "EndpointEntry", "PoolEntry", "SqlConnectorEntry"]
 
+_AUTH_KEYS = {
+    "none": ((), ()),
+    "basic": (("username", "password"), ()),
+    "bearer": (("token",), ()),
+    "api_key": (("name", "value"), ("in",)),
+    "oauth2": (("token_url", "client_id", "client_secret"), ("scope", "audience")),
+}
+"""The keys that each kind of authentication needs, and those that it may have."""
+
+
+def _pool_url(value: str) -> str:
+    if not re.match(r"[A-Za-z][\w+]*://", value):
+        raise PydanticCustomError(
+            "bad_url",
+            "expected an SQLAlchemy URL",
+            {"fix": "write one such as 'sqlite:///data.db' or 'postgresql://user@host/name'"},
+        )
+    return value
+
+
+def _base_url(value: str) -> str:
+    if not re.match(r"https?://", value):
+        raise PydanticCustomError("bad_url", "expected an http:// or https:// URL", {"fix": "write its scheme, too"})
+    return value
+
 
 class PoolEntry(Entry):
-    """A database. What is not given is as SQLAlchemy has it."""
+    """A database. What is not given is as SQLAlchemy has it. The last eight keys are those of the original."""
 
-    url: str = key(..., "SQLAlchemy URL, such as `sqlite:///data.db` or `postgresql://user@host/db`.")
+    url: Annotated[str, AfterValidator(_pool_url)] = key(
+        ..., "SQLAlchemy URL, such as `sqlite:///data.db` or `postgresql://user@host/db`."
+    )
     password: str | None = key(None, "Its password; better `${NAME}` than the secret itself.")
     pool_size: int | None = key(None, "Connections kept.", ge=0)
     max_overflow: int | None = key(None, "Connections beyond those for a short while; -1 for any number.", ge=-1)
@@ -24,6 +53,16 @@ class PoolEntry(Entry):
     show_parameters: bool | None = key(
         None, "Whether errors and logged statements show the values bound to them, which may be secrets."
     )
+    dialect: str = key("", "Which variant of a named query runs here. Empty: the one of the URL's database.")
+    schemas: dict[str, str] = key(dict, "Schemas by name, for `#SCHEMA.NAME#` in named queries.")
+    dblinks: dict[str, str] = key(dict, "Suffixes of tables by name, for `#DBLINK.NAME#` in named queries.")
+    trim_strings: bool = key(default=False, meaning="Whether named queries cut the blanks at the end of texts.")
+    coalesce_nulls: bool = key(
+        default=False, meaning="Not supported: connectors with queries that write are disabled on such a pool."
+    )
+    max_rows: int | None = key(None, "Has no effect: named queries return every row.")
+    arraysize: int | None = key(None, "Has no effect.")
+    debug_sql: bool = key(default=False, meaning="Has no effect; `echo` logs statements.")
 
 
 class SqlConnectorEntry(Entry):
@@ -37,7 +76,7 @@ class SqlConnectorEntry(Entry):
 class AuthEntry(Entry):
     """How requests are authenticated."""
 
-    type: Literal["none", "basic", "bearer", "api_key", "oauth2"] = key("none", "Which of the other keys are needed.")
+    type: Literal["none", "basic", "bearer", "api_key", "oauth2"] = key(..., "Which of the other keys are needed.")
     username: str = key("", "For `basic`.")
     password: str = key("", "For `basic`.")
     token: str = key("", "For `bearer`.")
@@ -51,6 +90,21 @@ class AuthEntry(Entry):
     client_secret: str = key("", "For `oauth2`.")
     scope: str = key("", "For `oauth2`, optional.")
     audience: str = key("", "For `oauth2`, optional.")
+
+    @model_validator(mode="after")
+    def _check_keys(self) -> Self:
+        needed, optional = _AUTH_KEYS[self.type]
+        given = {"in" if name == "in_" else name for name in self.model_fields_set} - {"type"}
+        missing = [name for name in needed if name not in given]
+        if missing:
+            problem = {"kind": self.type, "key": missing[0], "fix": "add it"}
+            raise PydanticCustomError("missing_key", "authentication of type '{kind}' needs the key '{key}'", problem)
+        unused = sorted(given - {*needed, *optional})
+        if unused:
+            known = ", ".join(("type", *needed, *optional))
+            problem = {"kind": self.type, "key": unused[0], "fix": f"remove it; the known keys are {known}"}
+            raise PydanticCustomError("unknown_key", "authentication of type '{kind}' has no key '{key}'", problem)
+        return self
 
 
 class EndpointEntry(Entry):
@@ -66,12 +120,14 @@ class ApiConnectorEntry(Entry):
     """Of type `api`: named endpoints of a web service."""
 
     type: Literal["api"] = key(..., "`api`.")
-    base_url: str = key(..., "`http://` or `https://`; what the paths of the endpoints follow.")
+    base_url: Annotated[str, AfterValidator(_base_url)] = key(
+        ..., "`http://` or `https://`; what the paths of the endpoints follow."
+    )
     headers: dict[str, str] = key(dict, "Headers of every request.")
-    auth: AuthEntry = key(AuthEntry, "Authentication.")
+    auth: AuthEntry = key(lambda: AuthEntry(type="none"), "Authentication.")
     endpoints: dict[str, EndpointEntry] = key(dict, "Endpoints by name.")
-    timeout_seconds: float = seconds(30.0, "Limit of one request.", zero=True)
-    connect_timeout_seconds: float = seconds(10.0, "Limit of the connection.", zero=True)
+    timeout_seconds: float = seconds(30.0, "Limit of one request; 0 for none.", zero=True)
+    connect_timeout_seconds: float = seconds(10.0, "Limit of the connection, at most `timeout_seconds`.", zero=True)
     retries: int = key(2, "Further tries of a request that is safe to repeat.", ge=0)
     retry_backoff_seconds: float = seconds(0.5, "Delay before the first of them; doubled each time.", zero=True)
     verify: bool = key(default=True, meaning="Whether the server's certificate is checked.")

@@ -12,9 +12,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from nomaflow_project.cron import CronError, CronExpression, zone
-
-__all__ = ["Entry", "checked_cron", "checked_zone", "key", "seconds"]
+__all__ = ["Entry", "key", "seconds"]
 
 _LONGEST_SECONDS = 1e9
 
@@ -54,29 +52,3 @@ def seconds(default: Any, meaning: str, *, zero: bool = False, most: float = _LO
     """Return the declaration of a key that is a time in seconds, above zero unless ``zero`` is allowed."""
     bound: dict[str, Any] = {"ge": 0} if zero else {"gt": 0}
     return key(default, meaning, unit="seconds", le=most, **bound)
-
-
-def checked_cron(text: str) -> str:
-    """Return a schedule that is a valid cron expression, or empty."""
-    if text.strip():
-        try:
-            CronExpression.parse(text)
-        except CronError as error:
-            raise _custom("bad_schedule", "cron expression", error) from error
-    return text.strip()
-
-
-def checked_zone(name: str) -> str:
-    """Return the name of a zone that is known, or empty."""
-    if name:
-        try:
-            zone(name)
-        except CronError as error:
-            raise _custom("unknown_timezone", "timezone", error) from error
-    return name
-
-
-def _custom(code: str, kind: str, error: CronError) -> PydanticCustomError:
-    subject = error.subject if len(error.subject) <= 60 else error.subject[:60] + "…"
-    context = {"kind": kind, "subject": repr(subject), "problem": error.problem, "fix": error.fix}
-    return PydanticCustomError(code, "{kind} {subject}: {problem}", context)

@@ -7,8 +7,9 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
+from nomaflow_project.cron import CronError, CronExpression, zone
 from nomaflow_project.jobs.definitions import Backoff, IsolationChoice, Misfire, Overlap, is_job_id
-from nomaflow_project.models.entries import Entry, checked_cron, checked_zone, key, seconds
+from nomaflow_project.models.entries import Entry, key, seconds
 
 __all__ = [
     "AlertsEntry",
@@ -39,10 +40,10 @@ def _job_id(value: str) -> str:
 
 
 def _name(value: str) -> str:
-    if not 1 <= len(value) <= _NAME_LENGTH or "/" in value or not value.isprintable() or value != value.strip():
+    if not 1 <= len(value) <= _NAME_LENGTH or not value.isprintable() or not value.strip():
         raise PydanticCustomError(
             "bad_name",
-            "{got} is not a name; expected 1 to 128 printable characters without '/' and without blanks at the ends",
+            "{got} is not a name; expected 1 to 128 printable characters",
             {"got": repr(value[:60]), "fix": "rename it"},
         )
     return value
@@ -59,10 +60,36 @@ def _exception_names(values: list[str]) -> list[str]:
     return values
 
 
+def _checked_cron(text: str) -> str:
+    """Return a schedule that is a valid cron expression, or empty."""
+    if text.strip():
+        try:
+            CronExpression.parse(text)
+        except CronError as error:
+            raise _refusal("bad_schedule", "cron expression", error) from error
+    return text.strip()
+
+
+def _checked_zone(name: str) -> str:
+    """Return the name of a zone that is known, or empty."""
+    if name:
+        try:
+            zone(name)
+        except CronError as error:
+            raise _refusal("unknown_timezone", "timezone", error) from error
+    return name
+
+
+def _refusal(code: str, kind: str, error: CronError) -> PydanticCustomError:
+    subject = error.subject if len(error.subject) <= 60 else error.subject[:60] + "…"
+    context = {"kind": kind, "subject": repr(subject), "problem": error.problem, "fix": error.fix}
+    return PydanticCustomError(code, "{kind} {subject}: {problem}", context)
+
+
 JobId = Annotated[str, AfterValidator(_job_id)]
 Name = Annotated[str, AfterValidator(_name)]
-Cron = Annotated[str, AfterValidator(checked_cron)]
-Zone = Annotated[str, AfterValidator(checked_zone)]
+Cron = Annotated[str, AfterValidator(_checked_cron)]
+Zone = Annotated[str, AfterValidator(_checked_zone)]
 ExceptionNames = Annotated[list[str], AfterValidator(_exception_names)]
 
 
@@ -117,7 +144,9 @@ class StepEntry(Entry):
 class PresetEntry(Entry):
     """A named set of overrides, which may carry its own schedule."""
 
-    name: Name = key(..., "Unique in the job; `run --preset NAME` applies it.")
+    name: Name = key(
+        ..., "`run --preset NAME` applies it. Of several with one name the one with a schedule stands, else the first."
+    )
     description: str = key("", "What it is for.")
     schedule: Cron = key("", "Cron expression of its own fires. Empty: only when asked for.")
     timezone: Zone = key("", "IANA zone of its schedule. Empty: the job's.")
@@ -179,6 +208,7 @@ class JobEntry(Entry):
     max_log_bytes: int | None = key(
         None, "Log kept of one attempt; what is beyond is dropped and counted. Default: all.", unit="bytes", ge=1024
     )
+    install_step: int | None = key(None, "Of the original; has no effect.")
     presets: list[PresetEntry] = key(list, "Presets.")
     steps: list[StepEntry] = key(..., "Steps, run in order.", min_length=1, max_length=1000)
 

@@ -99,6 +99,11 @@ class HostSection(Entry):
     )
     max_processes: int | None = key(None, "Processes of one worker's tree. Default: no limit.", ge=1, le=1 << 22)
     nice: int | None = key(None, "Niceness of workers. Default: the host's own.", ge=-20, le=19)
+    env_file: str | list[str] = key(
+        list,
+        "Files with variables of the project, `NAME=value` lines, relative to it; a path or several. "
+        "The process's own environment wins; a reload reads them again.",
+    )
     pass_env: list[str] = key(list, "Variables that workers get although they hold secrets.")
     recycle_after_steps: int | None = key(
         None, "A worker is replaced after so many steps. Default: never.", ge=1, le=1 << 31

@@ -1,14 +1,47 @@
-"""``${NAME}`` and ``${NAME:-default}`` in the files."""
+"""``${NAME}`` and ``${NAME:-default}`` in the files of a project and in the values of its jobs.
+
+``$${NAME}`` is a literal ``${NAME}``. As in a shell, a default also takes the place of an empty variable. Where NAME is
+not set and NAME_FILE is, the content of the file that NAME_FILE names stands for it, less its last newline: that is how
+Docker and Kubernetes hand over secrets.
+"""
 
 from __future__ import annotations
 
+import errno
+import os
 import re
-from collections.abc import Mapping
-from typing import Any
+import stat
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["STEP_KEYS", "has_steps", "is_kept", "resolve_environment"]
+from nomaflow_api.v1.values import child_path
 
-_REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from nomaflow_project.reading.problems import Place, Problem
+
+__all__ = [
+    "STEP_KEYS",
+    "UNSET_VARIABLE",
+    "EnvironmentMissing",
+    "Unresolved",
+    "file_variables",
+    "has_steps",
+    "is_kept",
+    "names_in",
+    "resolve_environment",
+    "resolve_leniently",
+    "resolve_text",
+    "resolve_tree",
+    "unresolved_references",
+]
+
+UNSET_VARIABLE = "unset_variable"
+
+MAX_VALUE_BYTES = 64 * 1024
+"""The largest file that stands for a variable."""
+
+_REFERENCE = re.compile(r"\$?\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 _KEPT = frozenset({"params", "op_kwargs"})
 STEP_KEYS = frozenset(
     {
@@ -18,6 +51,7 @@ STEP_KEYS = frozenset(
         "callable",
         "op_kwargs",
         "target_job_id",
+        "params",
         "timeout_seconds",
         "retry",
         "isolation",
@@ -25,6 +59,99 @@ STEP_KEYS = frozenset(
     }
 )
 """The keys of a step that are ours, as `StepEntry` has them; all others belong to a type that a plugin contributes."""
+
+
+class EnvironmentMissing(LookupError):
+    """Raised when a value refers to a variable that has no value.
+
+    :ivar name: the variable
+    :ivar path: where the value is, such as ``op_kwargs.url``; may be empty
+    :ivar problem: one sentence without the place
+    :ivar fix: the way out
+    """
+
+    def __init__(self, name: str, path: str = "", *, unreadable: str = "") -> None:
+        """Name the variable and the place.
+
+        :param unreadable: the file of NAME_FILE and why it cannot be read; empty where neither variable is set
+        """
+        self.name = name
+        self.path = path
+        if unreadable:
+            self.problem = f"the environment variable {name!r} is not set, and the file of {name}_FILE {unreadable}"
+            self.fix = f"make the file readable for the host, set {name}, or write ${{{name}:-default}}"
+        else:
+            self.problem = f"the environment variable {name!r} is not set"
+            self.fix = f"set it for the host, or write ${{{name}:-default}}"
+        super().__init__(f"{path}: {self.problem} ({self.fix})" if path else f"{self.problem} ({self.fix})")
+
+
+class Unresolved(str):
+    """A text of a file that refers to a variable without value, left as it is written.
+
+    :ivar missing: the variable, the problem and the way out
+    """
+
+    __slots__ = ("missing",)
+    missing: EnvironmentMissing
+
+    @classmethod
+    def of(cls, text: str, missing: EnvironmentMissing) -> Unresolved:
+        """Return the text, marked."""
+        marked = cls(text)
+        marked.missing = missing
+        return marked
+
+
+def resolve_text(text: str, environ: Mapping[str, str], *, path: str = "") -> str:
+    """Return *text* with its references resolved.
+
+    :param path: where the text is, for the error
+    :raises EnvironmentMissing: if a variable has no value and no default
+    """
+    if "${" not in text:
+        return text
+
+    def value_of(match: re.Match[str]) -> str:
+        if match[0].startswith("$$"):
+            return match[0][1:]
+        name, default = match[1], match[2]
+        try:
+            value = _value(name, environ, path)
+        except EnvironmentMissing:
+            if default is None:
+                raise
+            return default
+        return value or default or ""
+
+    return _REFERENCE.sub(value_of, text)
+
+
+def resolve_tree(
+    tree: Any,
+    environ: Mapping[str, str],
+    *,
+    path: str = "",
+    keep: Callable[[str, str], bool] | None = None,
+) -> Any:
+    """Return a tree of dicts and lists with the references in its texts resolved; keys stay as they are.
+
+    :param path: the name of the tree in errors
+    :param keep: told the path of a table and a key in it, returns True where the value stays unresolved
+    :raises EnvironmentMissing: as `resolve_text`, naming the place
+    """
+    return _resolved(tree, environ, path, keep, resolve_text)
+
+
+def resolve_leniently(
+    tree: Any,
+    environ: Mapping[str, str],
+    *,
+    path: str = "",
+    keep: Callable[[str, str], bool] | None = None,
+) -> Any:
+    """Return the tree as `resolve_tree` does; a text whose variable has no value stays, as an `Unresolved`."""
+    return _resolved(tree, environ, path, keep, _lenient)
 
 
 def is_kept(name: str, *, in_step: bool) -> bool:
@@ -41,10 +168,7 @@ def has_steps(name: str, value: object) -> bool:
 
 
 def resolve_environment(tree: Any, environ: Mapping[str, str], *, in_step: bool = False) -> Any:
-    """Return the tree with references replaced, but for those that `is_kept` says the host resolves later.
-
-    A reference without value or default stays as it is: only the job that holds it is then disabled.
-    """
+    """Return the tree resolved leniently, but for what `is_kept` says the host resolves later."""
     if isinstance(tree, dict):
         return {
             name: value
@@ -54,14 +178,96 @@ def resolve_environment(tree: Any, environ: Mapping[str, str], *, in_step: bool 
         }
     if isinstance(tree, list):
         return [resolve_environment(value, environ, in_step=in_step) for value in tree]
-    if isinstance(tree, str) and "${" in tree:
-        return _REFERENCE.sub(lambda match: _value(match, environ), tree)
+    return _lenient(tree, environ, path="") if isinstance(tree, str) else tree
+
+
+def unresolved_references(tree: object, place: Place) -> Iterator[Problem]:
+    """Yield a problem for each reference that whoever read the file found no value for."""
+    if isinstance(tree, dict):
+        for name, value in tree.items():
+            yield from unresolved_references(value, place / str(name))
+    elif isinstance(tree, list):
+        for index, value in enumerate(tree):
+            yield from unresolved_references(value, place / index)
+    elif isinstance(tree, Unresolved):
+        yield place.error(UNSET_VARIABLE, tree.missing.problem, fix=tree.missing.fix)
+
+
+def names_in(tree: Any) -> set[str]:
+    """Return the names of all variables that a tree refers to."""
+    if isinstance(tree, str):
+        return {match[1] for match in _REFERENCE.finditer(tree) if not match[0].startswith("$$")}
+    if isinstance(tree, dict):
+        return set().union(*map(names_in, tree.values()))
+    if isinstance(tree, list):
+        return set().union(*map(names_in, tree))
+    return set()
+
+
+def file_variables(names: set[str]) -> set[str]:
+    """Return the names with the variables that may name a file for each: what gives away the values of *names*."""
+    return names | {f"{name}_FILE" for name in names}
+
+
+def _resolved(
+    tree: Any,
+    environ: Mapping[str, str],
+    path: str,
+    keep: Callable[[str, str], bool] | None,
+    resolve: Callable[..., str],
+) -> Any:
+    if isinstance(tree, str):
+        return resolve(tree, environ, path=path)
+    if isinstance(tree, dict):
+        return {
+            key: item
+            if keep is not None and keep(path, key)
+            else _resolved(item, environ, child_path(path, key), keep, resolve)
+            for key, item in tree.items()
+        }
+    if isinstance(tree, list):
+        return [_resolved(item, environ, f"{path}[{index}]", keep, resolve) for index, item in enumerate(tree)]
     return tree
 
 
-def _value(match: re.Match[str], environ: Mapping[str, str]) -> str:
-    name, default = match[1], match[2]
-    found = environ.get(name, "")
-    if found or (name in environ and default is None):
-        return found  # set; like a shell's :-, the default also stands in for an empty value
-    return match[0] if default is None else default
+def _lenient(text: str, environ: Mapping[str, str], *, path: str) -> str:
+    try:
+        return resolve_text(text, environ, path=path)
+    except EnvironmentMissing as error:
+        return Unresolved.of(text, error)
+
+
+def _value(name: str, environ: Mapping[str, str], path: str) -> str:
+    """Return the value of a variable, or the content of its file.
+
+    :raises EnvironmentMissing: if there is neither, or the file cannot be read
+    """
+    value = environ.get(name)
+    if value is not None:
+        return value
+    file = environ.get(f"{name}_FILE")
+    if not file:
+        raise EnvironmentMissing(name, path)
+    try:
+        return _content(file)
+    except OSError as error:
+        reason = (error.strerror or type(error).__name__).lower()
+        raise EnvironmentMissing(name, path, unreadable=f"({file!r}) cannot be read: {reason}") from None
+    except UnicodeDecodeError:
+        raise EnvironmentMissing(name, path, unreadable=f"({file!r}) is not UTF-8 text") from None
+
+
+def _content(file: str) -> str:
+    """Return the text of a file less its last newline.
+
+    :raises OSError: if it cannot be read, is too large, is no regular file or is named by a relative path
+    """
+    if not os.path.isabs(file):
+        raise OSError(errno.EINVAL, "its path must be absolute")
+    with open(file, "rb", opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK)) as stream:
+        if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file")
+        body = stream.read(MAX_VALUE_BYTES + 1)
+    if len(body) > MAX_VALUE_BYTES:
+        raise OSError(errno.EFBIG, f"it is larger than {MAX_VALUE_BYTES} bytes")
+    return body.decode("utf-8").removesuffix("\n").removesuffix("\r")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from nomaflow_api.v1.values import ValueCodecError, encode_tree
+from nomaflow_project.reading.env_files import project_variables
 from nomaflow_project.reading.environment import resolve_environment
 from nomaflow_project.reading.problems import Place, Problem
 from nomaflow_project.reading.toml_file import FileError, read_toml, shown_path
@@ -144,6 +145,7 @@ def read_project(root: Path, *, environ: Mapping[str, str] | None = None) -> Pro
     settings = None
     if settings_path.exists() or settings_path.is_symlink():
         settings = parse_toml_file(settings_path, name="nomaflow.toml", environ=variables)
+    variables = project_variables(root, settings.tree if settings is not None else None, variables).environ
     jobs_name = _configured(settings, "jobs")
     job_files = read_job_files(root, root / (jobs_name or "jobs.toml"), required=bool(jobs_name), environ=variables)
     connectors_name = _configured(settings, "connectors")

@@ -8,12 +8,11 @@ from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from nomaflow_project.reading.environment import has_steps, is_kept
+from nomaflow_project.reading.environment import unresolved_references
 from nomaflow_project.reading.problems import Place, Problem, did_you_mean, shown
 
-__all__ = ["UNSET_VARIABLE", "misfits", "unresolved_references", "validate"]
+__all__ = ["misfits", "validate"]
 
-UNSET_VARIABLE = "unset_variable"
 """The code of a reference without value."""
 
 E = TypeVar("E", bound=BaseModel)
@@ -29,17 +28,22 @@ _EXPECTED = {
     "model": "a table",
 }
 _SECRET = re.compile(r"password|secret|token|api_key|^url$")
-_REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-[^}]*)?\}")
 
 
-def validate(model: type[E], tree: object, place: Place) -> tuple[E | None, list[Problem]]:
-    """Return the entry that a table describes, or None and what is wrong with the table."""
+def validate(
+    model: type[E], tree: object, place: Place, *, hide_values: bool = False
+) -> tuple[E | None, list[Problem]]:
+    """Return the entry that a table describes, or None and what is wrong with the table.
+
+    :param hide_values: True where any value may be a credential, so that no message shows one
+    """
     problems = list(unresolved_references(tree, place))
     try:
         return model.model_validate(tree), problems
     except ValidationError as error:
         told = {problem.path for problem in problems}
-        found = [_problem(model, tree, place, each) for each in error.errors(include_url=False)]
+        errors = error.errors(include_url=False)
+        found = [_problem(model, tree, place, each, hide_values=hide_values) for each in errors]
         return None, problems + [problem for problem in found if problem.path not in told]
 
 
@@ -65,25 +69,14 @@ def _refers(tree: object) -> bool:
     return isinstance(tree, str) and "${" in tree
 
 
-def unresolved_references(tree: object, place: Place, *, in_step: bool = False) -> Iterator[Problem]:
-    """Yield a problem for each ``${NAME}`` that whoever read the file found no value for."""
-    if isinstance(tree, dict):
-        for name, value in tree.items():
-            if not is_kept(name, in_step=in_step):
-                yield from unresolved_references(value, place / str(name), in_step=has_steps(name, value))
-    elif isinstance(tree, list):
-        for index, value in enumerate(tree):
-            yield from unresolved_references(value, place / index, in_step=in_step)
-    elif isinstance(tree, str) and (match := _REFERENCE.search(tree)):
-        yield place.error(
-            UNSET_VARIABLE,
-            f"the environment variable {match[1]!r} is not set",
-            fix=f"set it where the project is read, or give a default: ${{{match[1]}:-default}}",
-        )
-
-
 def _problem(
-    model: type[BaseModel], tree: object, place: Place, error: Mapping[str, Any], *, hidden: Collection[str] = ()
+    model: type[BaseModel],
+    tree: object,
+    place: Place,
+    error: Mapping[str, Any],
+    *,
+    hide_values: bool = False,
+    hidden: Collection[str] = (),
 ) -> Problem:
     location = _in_tree(tree, error["loc"])
     for part in location:
@@ -96,7 +89,7 @@ def _problem(
         return place.error("missing_key", f"the key {location[-1]!r} is required and missing", fix="add it")
     if "fix" in context or kind == "wrong_type":
         return place.error(kind, error["msg"], fix=context.get("fix", ""))
-    secret = bool(location) and (location[0] in hidden or bool(_SECRET.search(str(location[-1]))))
+    secret = hide_values or (bool(location) and (location[0] in hidden or bool(_SECRET.search(str(location[-1])))))
     got = "another value" if secret else shown(error["input"])
     return _builtin(place, kind, context, got, error)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from nomaflow_host.connectors import ConnectorsError, ResolvedConnectors, read_connectors
+from nomaflow_host.connectors import ResolvedConnectors, read_connectors
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,9 +57,10 @@ def test_everything(read: Read, tmp_path: Path) -> None:
         "echo": False,
     }
     assert resolved.root == str(tmp_path)
-    assert resolved.secret_env_names == ("CRM_TOKEN", "DB_PASSWORD")
+    assert resolved.secret_env_names == ("CRM_TOKEN", "CRM_TOKEN_FILE", "DB_PASSWORD", "DB_PASSWORD_FILE")
     assert set(resolved.secrets) == {"pa$$ word", "none"}
     assert resolved.modules() == ("sqlalchemy.ext.asyncio", "aiosqlite", "asyncpg")
+    assert (resolved.unusable, resolved.problems) == ({}, ())
     assert ResolvedConnectors.from_json(json.loads(json.dumps(resolved.to_json()))) == resolved
     assert "pa$$" not in repr(resolved)
 
@@ -67,9 +68,9 @@ def test_everything(read: Read, tmp_path: Path) -> None:
 def test_missing_file(tmp_path: Path) -> None:
     """A missing file is an empty one, unless it is required."""
     resolved = read_connectors(tmp_path / "none.toml", {})
-    assert (resolved.pools, resolved.connectors, resolved.modules()) == ({}, {}, ())
-    with pytest.raises(ConnectorsError, match=r"none\.toml: there is no such file"):
-        read_connectors(tmp_path / "none.toml", {}, required=True)
+    assert (resolved.pools, resolved.connectors, resolved.unusable, resolved.modules()) == ({}, {}, {}, ())
+    resolved = read_connectors(tmp_path / "none.toml", {}, required=True)
+    assert "none.toml: there is no such file" in resolved.unusable[""]
 
 
 LITERALS = [
@@ -89,14 +90,14 @@ LITERALS = [
 
 @pytest.mark.parametrize("text", LITERALS)
 def test_literal_secret_needs_a_private_file(read: Read, text: str) -> None:
-    """A file with a literal credential is refused where others may read it, and read where they may not."""
+    """What has a literal credential is refused where others may read the file, and read where they may not."""
     for mode in (0o640, 0o604, 0o620, 0o666):
-        with pytest.raises(ConnectorsError) as caught:
-            read(text, mode=mode)
-        assert "chmod 600" in str(caught.value)
-        assert "connectors.toml" in str(caught.value)
-        assert "hunter2" not in str(caught.value)
+        (reason,) = read(text, mode=mode).unusable.values()
+        assert "chmod 600" in reason
+        assert "connectors.toml" in reason
+        assert "hunter2" not in reason
     resolved = read(text, mode=0o600)
+    assert not resolved.unusable
     assert any("hunter2" in secret for secret in resolved.secrets)
     assert "hunter2" not in repr(resolved)
 
@@ -114,65 +115,95 @@ def test_link_to_a_file_of_another_user(tmp_path: Path) -> None:
     (tmp_path / "theirs.toml").write_text("[pools.p]\nurl = 'sqlite://'")
     os.chown(tmp_path / "theirs.toml", 12345, 12345)
     (tmp_path / "connectors.toml").symlink_to(tmp_path / "theirs.toml")
-    with pytest.raises(ConnectorsError, match="link to a file of another user"):
-        read_connectors(tmp_path / "connectors.toml", {})
+    assert "link to a file of another user" in read_connectors(tmp_path / "connectors.toml", {}).unusable[""]
+
+
+MISTAKES = [
+    (
+        '[pools.x]\nurl = "sqlite://"\npasword = "hunter2"',
+        "pools.x.pasword: unknown key 'pasword' (did you mean 'password'",
+    ),
+    ('[pools.x]\npassword = "hunter2"', "pools.x.url: the key 'url' is required and missing"),
+    ('[pools.x]\nurl = "hunter2"', "pools.x.url: expected an SQLAlchemy URL"),
+    ("[pools.x]\nurl = 5", "pools.x.url: expected a text in quotes"),
+    ('[pools.x]\nurl = "sqlite://"\npool_size = "hunter2"', "pools.x.pool_size: expected a whole number, got another"),
+    ('[pools.x]\nurl = "sqlite://"\npool_size = true', "pools.x.pool_size: expected a number"),
+    (
+        '[pools.x]\nurl = "sqlite://"\npool_size = -1',
+        "pools.x.pool_size: another value is too small, expected at least 0",
+    ),
+    ('[pools]\nx = "hunter2"', "pools.x: expected a table"),
+    ('[pools."x y"]\nurl = "sqlite://"', "'x y' is not a name"),
+    ('[pools.x]\nurl = "${NOWHERE}"', "pools.x.url: the environment variable 'NOWHERE' is not set"),
+    ('[pools.x]\nurl = "sqlite://"\npassword = "ENC:hunter2"', "pools.x.password: an encrypted value (ENC:)"),
+    ('[pools.x]\nurl = "postgresql://u:ENC:hunter2@h/d"', "pools.x.url: an encrypted value (ENC:)"),
+    ('[connectors.x]\npool = "p"', "connectors.x.type: needs the key 'type'"),
+    ('[connectors.x]\ntype = "sql"\npool = "p"', "connectors.x.pool: there is no pool 'p'"),
+    ('[connectors.x]\ntype="sql"\npool="ok"\nqueries={a=1}', "connectors.x.queries.a: expected a text"),
+    ('[connectors.x]\ntype = "api"', "connectors.x.base_url: the key 'base_url' is required"),
+    ('[connectors.x]\ntype = "api"\nbase_url = "ftp://h"', "connectors.x.base_url: expected an http://"),
+    ('[connectors.x]\ntype = "api"\nbase_url = "http://h"\nauth = { type = "beerer" }', "did you mean 'bearer'?"),
+    ('[connectors.x]\ntype = "api"\nbase_url = "http://h"\nauth = { type = "bearer" }', "needs the key 'token'"),
+    (
+        '[connectors.x]\ntype = "api"\nbase_url = "http://h"\nauth = { token = "hunter2" }',
+        "auth.type: the key 'type' is required",
+    ),
+    (
+        '[connectors.x]\ntype = "api"\nbase_url = "http://h"\nauth = { type = "bearer", token = "t", username = "u" }',
+        "'bearer' has no key 'username'",
+    ),
+    ('[connectors.x]\ntype = "api"\nbase_url = "http://h"\nauth = { type = [] }', "connectors.x.auth.type: "),
+    ('[connectors.x]\ntype = "api"\nbase_url = "http://h"\nretries = -1', "connectors.x.retries: "),
+    (
+        '[connectors.x.endpoints.e]\nmethod="GET"\n[connectors.x]\ntype="api"\nbase_url="http://h"',
+        "connectors.x.endpoints.e.path: the key 'path' is required",
+    ),
+    ('[connectors.x]\ntype = "ftp"\nhost = "${NOWHERE}"', "connectors.x.host: the environment variable 'NOWHERE'"),
+]
+
+
+@pytest.mark.parametrize(("text", "words"), MISTAKES)
+def test_a_mistake_disables_what_it_is_in(read: Read, text: str, words: str) -> None:
+    """File, place, what was expected and the near match are named, never a value; the other pool goes on."""
+    resolved = read(f'[pools.ok]\nurl = "sqlite://"\n{text}')
+    assert set(resolved.pools) == {"ok"}
+    assert resolved.connectors == {}
+    ((place, reason),) = resolved.unusable.items()
+    assert place.startswith(("pools.", "connectors."))
+    assert reason.startswith("connectors.toml: ") or "/connectors.toml: " in reason
+    assert words in reason
+    assert "hunter2" not in reason + str(resolved.problems)
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (
-            '[pools.p]\nurl = "sqlite://"\npasword = "hunter2"',
-            "pools.p: unknown key 'pasword' (did you mean 'password'?",
-        ),
-        ('[pool.p]\nurl = "sqlite://"', "unknown key 'pool' (did you mean 'pools'?"),
-        ('[pools.p]\npassword = "hunter2"', "pools.p: the key 'url' is missing"),
-        ('[pools.p]\nurl = "hunter2"', "pools.p.url: expected an SQLAlchemy URL"),
-        ("[pools.p]\nurl = 5", "pools.p.url: expected str, got int"),
-        ('[pools.p]\nurl = "sqlite://"\npool_size = "hunter2"', "pools.p.pool_size: expected int, got str"),
-        ('[pools.p]\nurl = "sqlite://"\npool_size = true', "pools.p.pool_size: expected int, got bool"),
-        ('[pools.p]\nurl = "sqlite://"\npool_size = -1', "pools.p.pool_size: expected at least 0"),
-        ('[pools]\np = "hunter2"', "pools.p: expected a table, got str"),
-        ('pools = "hunter2"', "pools: expected a table, got str"),
-        ('[pools."a b"]\nurl = "sqlite://"', "pools.a b: expected a name"),
-        ('[pools.p]\nurl = "${NOWHERE}"', "pools.p.url: the environment variable 'NOWHERE' is not set"),
-        ('[pools.p]\npassword = "hunter2', "line 2, at its end: unterminated string"),
-        ("[pools.p]\npassword = hunter2", "line 2, column"),
-        ('[pools.p]\nurl = "a"\nurl = "hunter2"', "line 3, at its end: cannot overwrite a value"),
-        ('[connectors.c]\npool = "p"', "connectors.c: the key 'type' is missing"),
-        ('[connectors.c]\ntype = "sql"\npool = "p"', "connectors.c.pool: there is no pool 'p' (known: none)"),
-        (
-            '[pools.main]\nurl="sqlite://"\n[connectors.c]\ntype = "sql"\npool = "mian"',
-            "did you mean 'main'? known: 'main'",
-        ),
-        ('[pools.p]\nurl="sqlite://"\n[connectors.c]\ntype="sql"\npool="p"\nqueries={a=1}', "queries.a: expected str"),
-        ('[connectors.c]\ntype = "api"', "connectors.c: the key 'base_url' is missing"),
-        ('[connectors.c]\ntype = "api"\nbase_url = "ftp://h"', "connectors.c.base_url: expected an http://"),
-        ('[connectors.c]\ntype = "api"\nbase_url = "http://h"\nauth = { type = "beerer" }', "did you mean 'bearer'?"),
-        (
-            '[connectors.c]\ntype = "api"\nbase_url = "http://h"\nauth = { type = "bearer" }',
-            "auth: the key 'token' is missing",
-        ),
-        (
-            '[connectors.c]\ntype = "api"\nbase_url = "http://h"\nauth = { type = [] }',
-            "auth.type: expected str, got a list",
-        ),
-        ('[connectors.c]\ntype = "api"\nbase_url = "http://h"\nretries = -1', "retries: expected no negative number"),
-        (
-            '[connectors.c.endpoints.e]\nmethod="GET"\n[connectors.c]\ntype="api"\nbase_url="http://h"',
-            "key 'path' is missing",
-        ),
+        ('[pools.p]\npassword = "hunter2', "unterminated string at the end of the file"),
+        ("[pools.p]\npassword = hunter2", "line 3, column"),
+        ('[pools.p]\nurl = "a"\nurl = "hunter2"', "cannot overwrite a value"),
         ("a = " + "[" * 5000, "connectors.toml: "),
     ],
 )
-def test_bad_files(read: Read, text: str, words: str) -> None:
-    """Each mistake names file, place, what was expected and the near match, never a value that may be secret."""
-    with pytest.raises(ConnectorsError) as caught:
-        read(text)
-    assert words in str(caught.value)
-    assert "connectors.toml" in str(caught.value)
-    assert "hunter2" not in str(caught.value)
-    assert caught.value.__cause__ is None
+def test_a_file_that_is_not_toml(read: Read, text: str, words: str) -> None:
+    """The whole file is unusable; its variables are withheld from workers all the same."""
+    resolved = read("# ${DB_PASSWORD}\n" + text)
+    assert words in resolved.unusable[""]
+    assert "hunter2" not in str(resolved.problems) + resolved.unusable[""]
+    assert resolved.secret_env_names == ("DB_PASSWORD", "DB_PASSWORD_FILE")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('[pool.p]\nurl = "sqlite://"', "unknown key 'pool'"),
+        ('pools = "hunter2"', "expected a table"),
+    ],
+)
+def test_a_wrong_section_is_an_error(read: Read, text: str, words: str) -> None:
+    """Nothing below it is a pool, and the manifest says why."""
+    (problem,) = read(text).problems
+    assert words in problem["message"]
+    assert "hunter2" not in str(problem)
 
 
 def test_hostile_files(tmp_path: Path) -> None:
@@ -184,12 +215,11 @@ def test_hostile_files(tmp_path: Path) -> None:
     binary.write_bytes(b"a = 1\nb = '\xff'")
     for file, words in (
         (big, "larger than"),
-        (folder, "not a regular"),
+        (folder, "is a directory"),
         (pipe, "not a regular"),
-        (binary, "line 2 is not UTF-8"),
+        (binary, "line 2, column 1: is not UTF-8"),
     ):
-        with pytest.raises(ConnectorsError, match=words):
-            read_connectors(file, {})
+        assert words in read_connectors(file, {}).unusable[""]
 
 
 def test_numbers_from_the_environment(read: Read) -> None:
@@ -202,7 +232,9 @@ def test_types_of_plugins_are_a_warning(read: Read) -> None:
     """A type that is not built in is kept for a plugin, and mentioned."""
     resolved = read('[connectors.c]\ntype = "ftp"\nhost = "h"')
     assert resolved.connectors["c"]["host"] == "h"
-    assert "'ftp' is not built in" in resolved.warnings[0]
+    (problem,) = resolved.problems
+    assert problem["severity"] == "warning"
+    assert "'ftp' is not built in" in problem["message"]
 
 
 def test_reading_is_light(tmp_path: Path) -> None:

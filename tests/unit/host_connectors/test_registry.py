@@ -332,3 +332,34 @@ async def test_an_api_on_loops_of_their_own(read: Read) -> None:
         assert await twice() == [200, 200]
         assert len(connections) == 7, "one is kept on the loop that stays, none on those that end"
     await asyncio.gather(*filter(None, connections))
+
+
+async def test_a_token_as_the_original_asks_for_it(read: Read) -> None:
+    """The body is filled and escaped, the token is found by its path, kept, and fetched anew after a 401."""
+    issued = iter(["T1", "T2"])
+
+    def answer(line: str, headers: dict[str, str], body: bytes) -> tuple[int, dict[str, object]]:
+        if line.startswith("POST /v1/login"):
+            assert json.loads(body) == {"user": 'a"b', "pw": "S"}
+            assert (headers["x-client"], headers["content-type"]) == ("S", "application/json")
+            return 200, {"data": [{"token": next(issued)}]}
+        return (401, {}) if "/old" in line and headers["authorization"] == "Bearer T1" else (200, {})
+
+    rest = """
+    auth_type = "oauth2"
+    auth_username = 'a"b'
+    auth_password = "S"
+    auth_token_endpoint = "/login"
+    auth_token_body = '{"user": "{{username}}", "pw": "{{password}}"}'
+    auth_token_headers = { X-Client = "{{password}}" }
+    auth_token_field = "data.0.token"
+    endpoints = [{ name = "get", path = "{{where}}" }]
+    """
+    async with served(answer) as (address, seen):
+        resolved = read(f'[connectors.crm]\ntype = "api"\nbase_url = "{address}/v1"\n{rest}')
+        async with opened(resolved) as registry:
+            for where in ("a", "old"):
+                assert (await registry.api("crm").call("get", path={"where": where})).status_code == 200
+            with pytest.raises(StepFailed, match="needs a value for 'where'"):
+                await registry.api("crm").call("get")
+    assert [line.split()[1] for line, _, _ in seen] == ["/v1/login", "/v1/a", "/v1/old", "/v1/login", "/v1/old"]

@@ -131,7 +131,9 @@ def test_a_missing_job_file_is_said(project: Path) -> None:
     ("text", "expected"),
     [
         ("[host]\nname = 'x'\nmax_sinc = 3\n", ["nomaflow.toml", "max_sinc", "max_sync"]),
-        ("[host]\nmax_sync = '3'\n", ["host.max_sync", "whole number", "without quotes"]),
+        ("[host]\nmax_sync = 'three'\n", ["host.max_sync", "whole number", "without quotes"]),
+        ("[host]\nname = '${MISSING}'\n", ["host.name", "'MISSING'", ":-default"]),
+        ("[host]\nenv_file = 3\n", ["host.env_file", "path"]),
         ("[host]\nmax_sync = true\n", ["host.max_sync", "whole number"]),
         ("[host]\nmax_sync = 0\n", ["out of bounds", "expected 1"]),
         ("[host]\nname = 'No Way'\n", ["host.name", "'No Way'"]),
@@ -172,13 +174,13 @@ def test_names_come_from_the_command_line_first(project: Path) -> None:
 
 
 def test_an_unusable_connectors_file_is_a_problem_without_its_values(project: Path) -> None:
-    """The host goes on without connectors, so that other jobs work, and no secret is in the message."""
+    """The host goes on without that pool, so that other jobs work, and no secret is in the message."""
     file = project / "connectors.toml"
     file.write_text('[pools.default]\nurl = "postgresql://u:hunter2@h/d"\n')
     file.chmod(0o644)
     opened = open_project(project, TEAM="ops")
     (problem,) = opened.problems
-    assert problem["code"] == "connectors_unusable"
+    assert (problem["code"], problem["path"]) == ("open_credential", "pools.default.url")
     assert "hunter2" not in str(problem)
     assert not opened.connectors.pools
 
@@ -188,7 +190,7 @@ def test_connectors_are_resolved_and_their_variables_kept_from_workers(project: 
     (project / "connectors.toml").write_text('[pools.default]\nurl = "postgresql://u:${DB_PASSWORD}@h/d"\n')
     opened = open_project(project, TEAM="ops", DB_PASSWORD="hunter2")
     assert "hunter2" in opened.connectors.pools["default"].url
-    assert opened.connectors.secret_env_names == ("DB_PASSWORD",)
+    assert opened.connectors.secret_env_names == ("DB_PASSWORD", "DB_PASSWORD_FILE")
     assert "hunter2" not in repr(opened)
     assert "hunter2" not in str(opened.spec().to_json())
 
@@ -204,7 +206,7 @@ def test_unknown_tables_are_warnings(project: Path) -> None:
 def test_settings_hold_every_limit(project: Path) -> None:
     """What [host] says arrives."""
     (project / "nomaflow.toml").write_text(
-        "[host]\nmax_async = 5\nmax_sync = 2\ncancel_grace_seconds = 0.5\nnice = 3\n"
+        "[host]\nmax_async = '${SOME:-5}'\nmax_sync = 2\ncancel_grace_seconds = 0.5\nnice = 3\n"
         'pass_env = ["A"]\ndrain_seconds = 2\n'
     )
     settings: Any = open_project(project).settings

@@ -6,6 +6,7 @@ import tomllib
 from typing import Any
 
 from nomaflow_project.jobs.load import CatalogueLoad, LoadedJob, load_job_files
+from nomaflow_project.reading.environment import resolve_environment
 from nomaflow_project.reading.files import JobFile, encode_file
 from nomaflow_project.reading.problems import Problem
 
@@ -19,7 +20,7 @@ callable = "app.work:run"
 
 def load(text: str, **more: Any) -> CatalogueLoad:
     """Return what one file of that text holds."""
-    file = JobFile(path="jobs.toml", tree=encode_file(tomllib.loads(text)))
+    file = JobFile(path="jobs.toml", tree=resolve_environment(encode_file(tomllib.loads(text)), {}))
     return load_job_files([file], host="team", **more)
 
 

@@ -143,20 +143,45 @@ BAD_JOBS = [
     ('id = "x"\npresets = [{ }]', "missing_key", "jobs[0].presets[0].name", "'name' is required"),
     ('id = "x"\npresets = [{ name = "p", schedule = "x" }]', "bad_schedule", "jobs[0].presets[0].schedule", "1 field"),
     (
-        'id = "x"\npresets = [{ name = "p", steps = { rum = true } }]',
-        "unknown_step",
-        "jobs[0].presets[0].steps.rum",
-        "",
+        'id = "x"\npresets = [{ name = "p", schedule = "@daily" }, { name = "p", schedule = "@hourly" }]',
+        "duplicate_preset",
+        "jobs[0].presets[1].name",
+        "'p'",
     ),
-    (
-        'id = "x"\npresets = [{ name = "p", op_kwargs = { rum = { a = 1 } } }]',
-        "unknown_step",
-        "jobs[0].presets[0].op_kwargs.rum",
-        "no step 'rum'",
-    ),
-    ('id = "x"\npresets = [{ name = "p" }, { name = "p" }]', "duplicate_preset", "jobs[0].presets[1].name", "'p'"),
+    ('id = "x"\npresets = [{ name = "p\\n" }]', "bad_name", "jobs[0].presets[0].name", "is not a name"),
     ('id = "x"\ntimeout_seconds = "${UNSET}"', "unset_variable", "jobs[0].timeout_seconds", "'UNSET'"),
 ]
+
+
+@pytest.mark.parametrize(
+    ("keys", "code", "path"),
+    [
+        ('presets = [{ name = "p", steps = { rum = true } }]', "unknown_step", "presets[0].steps.rum"),
+        ('presets = [{ name = "p", op_kwargs = { rum = { a = 1 } } }]', "unknown_step", "presets[0].op_kwargs.rum"),
+        ('presets = [{ name = "p" }, { name = "p" }]', "duplicate_preset", "presets[1].name"),
+        ('presets = [{ name = "IN / OUT only" }]', "odd_name", "presets[0].name"),
+        ('presets = [{ name = " p" }]', "odd_name", "presets[0].name"),
+        ("install_step = 3", "unused_key", "install_step"),
+    ],
+)
+def test_what_the_original_takes_is_a_warning(keys: str, code: str, path: str) -> None:
+    """The job runs, without what has no effect."""
+    job = load_one(f'[[jobs]]\nid = "x"\n{keys}\n[[jobs.steps]]\ncallable = "app.work:run"\n')
+    problem = the_problem(job)
+    assert (problem.code, problem.path, problem.severity) == (code, f"jobs[0].{path}", "warning")
+    assert job.definition is not None
+    assert all(not preset.steps and not preset.op_kwargs for preset in job.definition.presets)
+
+
+def test_of_presets_of_one_name_the_scheduled_one_stands() -> None:
+    """The original's rule: a name may repeat, and a schedule fires its own preset."""
+    two = '[{ name = "p", params = { a = 1 } }, { name = "p", params = { a = 2 }, schedule = "@daily" }]'
+    job = load_one(f'[[jobs]]\nid = "x"\npresets = {two}\n[[jobs.steps]]\ncallable = "app.work:run"\n')
+    assert the_problem(job).path == "jobs[0].presets[0].name"
+    assert job.definition is not None
+    preset = job.definition.preset("p")
+    assert preset is not None
+    assert preset.params == {"a": 2}
 
 
 @pytest.mark.parametrize(
@@ -186,7 +211,6 @@ BAD_STEPS = [
     ('callable = "m:f"\nop_kwarg = { a = 1 }', "unknown_key", "op_kwarg", "'op_kwarg'"),
     ('callable = "m:f"\nop_kwargs = "a"', "wrong_type", "op_kwargs", "expected a table"),
     ('callable = "m:f"\nname = ""', "bad_name", "name", "is not a name"),
-    ('callable = "m:f"\nname = "a/b"', "bad_name", "name", "is not a name"),
     ('callable = "m:f"\nname = "a\\nb"', "bad_name", "name", "is not a name"),
     ('callable = "m:f"\nisolation = "thread"', "bad_choice", "isolation", "by_kind, shared, exclusive"),
     ('type = "pyton"\ncallable = "m:f"', "unknown_step_type", "type", "call_job, python"),

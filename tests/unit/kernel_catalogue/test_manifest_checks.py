@@ -230,7 +230,8 @@ def test_kinds_are_read_from_the_manifest() -> None:
 def test_a_problem_that_host_and_kernel_both_found_is_told_once() -> None:
     """An unset variable is with its job, and not with the files as well."""
     told = {"severity": "error", "code": "unset_variable", "file": "jobs.toml", "path": "jobs[0].timezone"}
-    other = {"severity": "error", "code": "connectors_unusable", "file": "connectors.toml", "path": ""}
+    told["job_id"] = "x"
+    other = {"severity": "error", "code": "bad_toml", "file": "connectors.toml", "path": ""}
     tree = {"jobs": [{"id": "x", "timezone": "${NO}", "steps": [{"callable": "app.clean:plain"}]}]}
     manifest = {
         "host": "team",
@@ -239,7 +240,7 @@ def test_a_problem_that_host_and_kernel_both_found_is_told_once() -> None:
         "problems": [told, other],
     }
     load = load_manifest(manifest)
-    assert [problem.code for problem in load.problems] == ["connectors_unusable"]
+    assert [problem.code for problem in load.problems] == ["bad_toml"]
     assert [problem.code for problem in load.jobs[0].problems] == ["unset_variable"]
 
 

@@ -229,6 +229,6 @@ def test_values_of_secret_keys_are_never_shown(tmp_path: Path) -> None:
         tmp_path / "connectors.toml",
         '[pools.a]\nurl = "sqlite:///x"\npassword = 12345678\n[connectors.c]\ntype = "ldap"\nhost = "x"\n',
     )
-    (problem,) = check_project(tmp_path, environ={}).problems
-    assert problem.code == "wrong_type"
+    problem, kind = check_project(tmp_path, environ={}).problems
+    assert (problem.code, kind.code) == ("wrong_type", "plugin_type")
     assert "12345678" not in str(problem)

@@ -41,11 +41,15 @@ def check(
     no_import: Annotated[
         bool, typer.Option("--no-import", help="Read the files only; do not import the plugins in a child process.")
     ] = False,
+    from_original: Annotated[
+        bool, typer.Option("--from-original", help="Show what means something else than in the original, per job.")
+    ] = False,
 ) -> None:
-    """Check the project's files and callables; exits 1 if any job would be disabled."""
+    """Check the project's files and callables; exits 1 if it finds an error."""
     require_extra("kernel")
     project = require_project(directory or invocation.project)
-    report = _with_pitfalls(_report(project, importing=not no_import), project)
+    report = _report(project, importing=not no_import, from_original=from_original)
+    report = _with_pitfalls(report, project)
     if invocation.as_json:
         print_json(report.to_json())
     else:
@@ -56,7 +60,7 @@ def check(
         raise typer.Exit(ExitCode.FAILED)
 
 
-def _report(project: Path, *, importing: bool) -> CheckReport:
+def _report(project: Path, *, importing: bool, from_original: bool) -> CheckReport:
     """Return what is wrong with the files, and with the callables where the files let the plugins be imported.
 
     :raises CliError: where the plugins cannot be imported although the files are in order
@@ -65,11 +69,11 @@ def _report(project: Path, *, importing: bool) -> CheckReport:
     from nomaflow_project.reading.problems import Problem, Severity
 
     if not importing:
-        return check_project(project)
+        return check_project(project, from_original=from_original)
     try:
         manifest = _manifest(project)
     except CliError:
-        report = check_project(project)
+        report = check_project(project, from_original=from_original)
         if report.ok:
             raise
         unseen = Problem(
@@ -81,7 +85,7 @@ def _report(project: Path, *, importing: bool) -> CheckReport:
             fix="mend the errors above, then check again",
         )
         return replace(report, problems=(*report.problems, unseen))
-    return check_project(project, manifest=manifest)
+    return check_project(project, manifest=manifest, from_original=from_original)
 
 
 def _with_pitfalls(report: CheckReport, project: Path) -> CheckReport:

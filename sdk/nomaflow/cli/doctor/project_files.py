@@ -3,36 +3,35 @@
 from __future__ import annotations
 
 import os
-import re
 import shlex
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from nomaflow.cli.doctor.findings import Finding, fine, problem, warning
 from nomaflow.cli.wording import count
 
+if TYPE_CHECKING:
+    from nomaflow_project.check.project import CheckReport
+
 __all__ = ["examine_project"]
-
-
-_SECRET_KEY = re.compile(r"password|passwd|secret|token|api_key", re.IGNORECASE)
-_SECRET_URL = re.compile(r"://[^/\s:@]*:[^/\s@]+@")
 
 
 def examine_project(project: Path) -> Iterator[Finding]:
     """Yield what is found of a project's files, without importing a line of its code."""
-    yield _jobs(project)
-    yield from _permissions(project)
-    yield from _credentials(project)
-
-
-def _jobs(project: Path) -> Finding:
     from nomaflow_project.check.project import check_project
 
-    if not (project / "jobs.toml").exists() and not (project / "plugins").exists():
-        return fine("project.files", "neither jobs.toml nor plugins: a kernel's place, and no team's")
     report = check_project(project)
+    if (project / "jobs.toml").exists() or (project / "plugins").exists():
+        yield _jobs(project, report)
+    else:
+        yield fine("project.files", "neither jobs.toml nor plugins: a kernel's place, and no team's")
+    yield from _permissions(project)
+    yield from _credentials(project, report)
+
+
+def _jobs(project: Path, report: CheckReport) -> Finding:
     command = f"nomaflow check {shlex.quote(str(project))}"
     problems = report.all_problems()
     errors = sum(each.is_error for each in problems)
@@ -85,33 +84,10 @@ def _private(path: Path, why: str, mode: int) -> Finding | None:
     return (problem if path.name == "run" else warning)("project.permissions", shown, fix)
 
 
-def _credentials(project: Path) -> Iterator[Finding]:
-    """Yield a finding where connectors.toml has credentials in it and others may read it: a host refuses that."""
-    from nomaflow_project.reading.files import parse_toml_file
-
-    path = project / "connectors.toml"
-    try:
-        mode = stat.S_IMODE(path.stat().st_mode)
-    except OSError:
-        return
-    tree = parse_toml_file(path).tree or {}  # what is malformed the check of the files has said
-    literal = next((place for place, key, text in _texts(tree, "") if _is_secret(key, text)), "")
-    if literal and mode & 0o066:
-        yield problem(
-            "project.credentials",
-            f"'connectors.toml' has a literal credential at {literal} and is open to others (mode {mode:o})",
-            f"chmod 600 {shlex.quote(str(path))}, or write the credential as ${{NAME}}",
-        )
-
-
-def _texts(tree: Mapping[str, Any], path: str) -> Iterator[tuple[str, str, str]]:
-    for key, value in tree.items():
-        below = f"{path}.{key}" if path else key
-        if isinstance(value, Mapping):
-            yield from _texts(value, below)
-        elif isinstance(value, str):
-            yield below, key, value
-
-
-def _is_secret(key: str, text: str) -> bool:
-    return bool(text) and "${" not in text and bool(_SECRET_KEY.search(key) or _SECRET_URL.search(text))
+def _credentials(project: Path, report: CheckReport) -> Iterator[Finding]:
+    """Yield a finding for each credential in a file that others may open."""
+    for each in report.all_problems():
+        if each.code == "open_credential":
+            told = f"{each.file!r} at {each.path}: {each.message}"
+            fix = f"chmod 600 {shlex.quote(str(project / each.file))}, or write the credential as ${{NAME}}"
+            yield (problem if each.is_error else warning)("project.credentials", told, fix)

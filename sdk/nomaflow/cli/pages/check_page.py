@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
@@ -13,6 +14,8 @@ from nomaflow.cli.wording import count
 from nomaflow.client.values import ProblemView
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from nomaflow_project.check.project import CheckReport
     from nomaflow_project.reading.problems import Problem
 
@@ -34,7 +37,20 @@ def check_page(report: CheckReport) -> RenderableType:
         lines.append(verdict)
     for problem in report.all_problems():
         lines.append(Padding(problem_lines(_view(problem)), (1 if lines else 0, 0, 0, 0)))
+    lines += _changes(report)
     return Group(*lines, Text(f"\n{_verdict(report)}", style="green" if report.ok else "red"))
+
+
+def _changes(report: CheckReport) -> Iterator[RenderableType]:
+    """Yield what means something else than in the original, job by job."""
+    for job_id, changes in groupby(report.changes, key=lambda change: change.job_id):
+        yield Text(f"\n{job_id or 'all jobs'}: what means something else here", style="bold")
+        for change in changes:
+            yield Text.assemble(
+                ("  ~ ", "yellow"), f"{change.topic}: {change.there} in the original; {change.here} here"
+            )
+            for number, line in enumerate(change.line.splitlines()):
+                yield Text(f"      {'add  ' if number == 0 else '     '}{line}", style="cyan")
 
 
 def _view(problem: Problem) -> ProblemView:
@@ -55,6 +71,8 @@ def _verdict(report: CheckReport) -> str:
     if report.ok:
         return f"{count(len(report.jobs), 'job')} in order; {files}"
     errors = count(sum(problem.is_error for problem in report.all_problems()), "error")
+    if report.jobs and not disabled:
+        return f"{errors}; {count(len(report.jobs), 'job')} in order; {files}"
     if not report.jobs:
         return f"{errors}, and no job was found; {files}"
     return f"{errors}; {disabled} of {count(len(report.jobs), 'job')} would be disabled; {files}"

@@ -1,0 +1,190 @@
+"""What the jobs of the original mean otherwise here, and the line that brings the old meaning back."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from nomaflow_project.reading.files import JobFile
+
+__all__ = ["ChangedMeaning", "changed_meanings", "translated_weekdays"]
+
+_DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+_STEP_SECONDS = 3600
+_RETENTION = {"days": 30, "keep_last_per_job": 100}
+_RANGE = re.compile(r"(\w+)(?:-(\w+))?")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ChangedMeaning:
+    """One thing that a file says and that means something else here.
+
+    :param job_id: empty where it is about all jobs of the project
+    :param topic: ``zone``, ``weekdays``, ``days``, ``missed_fires``, ``step_timeout``, ``job_timeout``, ``call_job`` or
+        ``retention``
+    :param there: the meaning in the original
+    :param here: the meaning here
+    :param line: what to write for the old meaning; empty where nothing says it
+    """
+
+    job_id: str
+    file: str
+    path: str
+    topic: str
+    there: str
+    here: str
+    line: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as ``check --from-original -o json`` shows it."""
+        return asdict(self)
+
+
+def changed_meanings(files: Sequence[JobFile], *, zone: str | None = None) -> tuple[ChangedMeaning, ...]:
+    """Return what changes its meaning in the job files of the original, in order of the files.
+
+    :param zone: of the machine that ran the original; None means this one's
+    """
+    found: list[ChangedMeaning] = []
+    jobs = [each for file in files for each in _jobs(file)]
+    called = {step.get("target_job_id") for _, _, job in jobs for step in _tables(job.get("steps"))}
+    for file, path, job in jobs:
+        for topic, place, there, here, line in _of_job(job, called, _machine_zone() if zone is None else zone):
+            at = f"{path}.{place}" if place else path
+            found.append(
+                ChangedMeaning(
+                    job_id=str(job.get("id", "")), file=file, path=at, topic=topic, there=there, here=here, line=line
+                )
+            )
+    if jobs:
+        found += _of_retention(files)
+    return tuple(found)
+
+
+_Found = tuple[str, str, str, str, str]
+"""Topic, place in the job, meaning there, meaning here, line."""
+
+
+def _of_job(job: Mapping[str, Any], called: set[Any], zone: str) -> Iterator[_Found]:
+    schedules = [("", job)] + [
+        (f"presets[{index}]", preset) for index, preset in enumerate(_tables(job.get("presets"))) if preset
+    ]
+    fires = [(place, table) for place, table in schedules if isinstance(table.get("schedule"), str)]
+    if any(not job.get("timezone") and not table.get("timezone") for _, table in fires):
+        line = f'timezone = "{zone}"' if zone else 'timezone = "…"  # the zone of the machine that ran the original'
+        yield "zone", "timezone", "schedules are in the zone of the machine", "they are in UTC", line
+    for place, table in fires:
+        yield from _of_schedule(f"{place}.schedule" if place else "schedule", table["schedule"])
+    if fires and "misfire" not in job:
+        here = "the latest one of the last hour is run when the kernel is back"
+        yield "missed_fires", "misfire", "fires of a downtime are not run", here, 'misfire = "skip"'
+    defaults = job.get("step_defaults")
+    given = isinstance(defaults, Mapping) and "timeout_seconds" in defaults
+    unlimited = [index for index, step in enumerate(_tables(job.get("steps"))) if "timeout_seconds" not in step]
+    if unlimited and not given:
+        steps = ", ".join(f"steps[{index}]" for index in unlimited)
+        line = f"step_defaults = {{ timeout_seconds = {_STEP_SECONDS} }}"
+        yield "step_timeout", "steps", f"{steps}: {_STEP_SECONDS} s for each attempt", "no limit", line
+    if "timeout_seconds" in job:
+        here = f"the run is stopped after {job['timeout_seconds']} s"
+        yield "job_timeout", "timeout_seconds", "never enforced", here, ""
+    if job.get("id") in called and "overlap" not in job:
+        there = "a call_job step runs it although another run of it is going"
+        yield "call_job", "overlap", there, "the called run is skipped then, and its step fails", 'overlap = "allow"'
+
+
+def _of_schedule(place: str, schedule: str) -> Iterator[_Found]:
+    fields = schedule.split()
+    if len(fields) != 5:
+        return
+    days = translated_weekdays(fields[4])
+    if days is not None:
+        line = f'schedule = "{" ".join([*fields[:4], days])}"'
+        yield "weekdays", place, f"{fields[4]} counts from Monday = 0: {days}", "it counts from Sunday = 0", line
+    if not fields[2].startswith("*") and not fields[4].startswith("*"):
+        there = f"fires where both the day of the month ({fields[2]}) and of the week match"
+        yield "days", place, there, "it fires where either matches, as in crontab", ""
+
+
+def translated_weekdays(field: str) -> str | None:
+    """Return a day-of-week field of the original, where Monday is 0, in names; None where it means the same here."""
+    if not re.search(r"\d", field):
+        return None
+    days: set[int] = set()
+    for part in field.lower().split(","):
+        span, _, step = part.partition("/")
+        match = _RANGE.fullmatch(span)
+        first, last = (0, 6) if span == "*" else (-1, -1)
+        if match is not None:
+            first = _day(match[1])
+            last = _day(match[2]) if match[2] else (6 if step else first)
+        if not 0 <= first <= last <= 6 or (step and not (step.isdecimal() and int(step))):
+            return None  # the original refuses it, too
+        days.update(range(first, last + 1, int(step or 1)))
+    return "*" if len(days) == 7 else ",".join(_named(sorted(days)))
+
+
+def _day(text: str) -> int:
+    if text.isdecimal():
+        return int(text)
+    return _DAYS.index(text) if text in _DAYS else -1
+
+
+def _named(days: list[int]) -> Iterator[str]:
+    """Yield the names of days, three and more in a row as a range."""
+    while days:
+        run = 1
+        while run < len(days) and days[run] == days[0] + run:
+            run += 1
+        if run > 2:
+            yield f"{_DAYS[days[0]]}-{_DAYS[days[run - 1]]}"
+        else:
+            yield from (_DAYS[day] for day in days[:run])
+        days = days[run:]
+
+
+def _of_retention(files: Sequence[JobFile]) -> Iterator[ChangedMeaning]:
+    said: dict[str, Any] = {}
+    for file in files:
+        meta = (file.tree or {}).get("meta")
+        table = meta.get("retention") if isinstance(meta, Mapping) else None
+        if isinstance(table, Mapping):
+            said = dict(table)
+            break
+    missing = {name: value for name, value in _RETENTION.items() if name not in said}
+    if missing and said.get("enabled", True):
+        here = {"days": "90 days", "keep_last_per_job": "no bound on their number"}
+        there = {"days": "30 days", "keep_last_per_job": "the last 100 of each job"}
+        yield ChangedMeaning(
+            job_id="",
+            file=next((file.path for file in files if file.tree is not None), ""),
+            path="meta.retention",
+            topic="retention",
+            there=f"finished runs are kept: {', '.join(there[name] for name in missing)}",
+            here=", ".join(here[name] for name in missing),
+            line="[meta.retention]\n" + "\n".join(f"{name} = {value}" for name, value in missing.items()),
+        )
+
+
+def _jobs(file: JobFile) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    for index, job in enumerate(_tables((file.tree or {}).get("jobs"))):
+        yield file.path, f"jobs[{index}]", job
+
+
+def _tables(value: Any) -> list[Mapping[str, Any]]:
+    return [each if isinstance(each, Mapping) else {} for each in value] if isinstance(value, list) else []
+
+
+def _machine_zone() -> str:
+    """Return the name of this machine's zone, empty where it is UTC or not known: then it says nothing."""
+    given = os.environ.get("TZ", "").lstrip(":")
+    try:
+        linked = str(Path("/etc/localtime").resolve()).partition("/zoneinfo/")[2]
+    except OSError:
+        linked = ""
+    name = given or linked
+    return "" if name.rpartition("/")[2] in ("", "UTC", "UCT", "Universal", "Zulu", "localtime") else name

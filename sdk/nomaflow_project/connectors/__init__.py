@@ -1,0 +1,3 @@
+"""connectors.toml: read, checked and resolved, each pool and connector by itself."""
+
+from __future__ import annotations

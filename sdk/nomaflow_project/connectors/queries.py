@@ -1,0 +1,100 @@
+"""The named queries of a connector: their text on its pool, and which of them may not run."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nomaflow_project.models.connectors_file import PoolEntry
+
+__all__ = ["NamedQuery", "query_values", "written_by"]
+
+_WRITES = re.compile(r"\b(INSERT|UPDATE|DELETE|MERGE)\b", re.IGNORECASE)
+_NO_CODE = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|--[^\n]*|/\*.*?\*/", re.DOTALL)
+_PLACEHOLDER = re.compile(r"#(SCHEMA|DBLINK)(?:\.([A-Za-z0-9_]+))?#", re.IGNORECASE)
+_FORMS = {"SCHEMA": re.compile(r"[A-Za-z0-9_]+(?:\.[A-Za-z0-9_]+)?"), "DBLINK": re.compile(r"@[A-Za-z0-9_$#.]+")}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NamedQuery:
+    """A query as a file gives it.
+
+    :param sql: the text, or a table of texts by dialect with one for ``default``
+    :param writable: False where it may only read
+    :param defaults: the values of parameters that a call need not give
+    """
+
+    name: str
+    sql: str | Mapping[str, str]
+    writable: bool = True
+    defaults: Mapping[str, str | None] = field(default_factory=dict)
+
+
+def query_values(queries: Iterable[NamedQuery], pool: PoolEntry | None) -> dict[str, Any]:
+    """Return ``queries``, ``refused`` and ``defaults`` of a connector, by the names of its queries.
+
+    :param pool: the one they run on; None where it cannot be used, so that no query runs
+    """
+    texts: dict[str, str] = {}
+    refused: dict[str, str] = {}
+    defaults: dict[str, Mapping[str, str | None]] = {}
+    for query in queries:
+        sql = query.sql if isinstance(query.sql, str) else query.sql.get(_dialect(pool), query.sql["default"])
+        texts[query.name] = sql
+        written = written_by(sql)
+        if written and not query.writable:
+            refused[query.name] = f"it is {written} and has no writable = true"
+        elif pool is not None:
+            texts[query.name], problem = _placed(sql, pool)
+            if problem:
+                refused[query.name] = problem
+        if query.defaults:
+            defaults[query.name] = dict(query.defaults)
+    return {"queries": texts, "refused": refused, "defaults": defaults}
+
+
+def written_by(text: str) -> str:
+    """Return what a statement is that may write, such as ``an UPDATE``; empty for one that only reads."""
+    code = _NO_CODE.sub(" ", text).strip(" \t\r\n(;")
+    first = re.match(r"\w+", code)
+    if first is None or first[0].upper() in ("SELECT", "VALUES"):
+        return ""
+    found = _WRITES.search(code) if first[0].upper() == "WITH" else first
+    if found is None:
+        return ""
+    word = found[0].upper()
+    return f"an {word}" if word[0] in "AEIOU" else f"a {word}"
+
+
+def _dialect(pool: PoolEntry | None) -> str:
+    if pool is None:
+        return "default"
+    backend = pool.url.partition(":")[0].partition("+")[0]
+    return pool.dialect or ("postgresql" if backend == "postgres" else backend)
+
+
+def _placed(text: str, pool: PoolEntry) -> tuple[str, str]:
+    """Return a text with its ``#SCHEMA.NAME#`` and ``#DBLINK.NAME#`` replaced, and what stands in the way."""
+    if "#" not in text:
+        return text, ""
+    given = {
+        kind: {name.upper(): value.strip() for name, value in table.items()}
+        for kind, table in (("SCHEMA", pool.schemas), ("DBLINK", pool.dblinks))
+    }
+    problems: list[str] = []
+
+    def replaced(match: re.Match[str]) -> str:
+        kind, name = match[1].upper(), (match[2] or "").upper()
+        value = given[kind].get(name)
+        if kind == "DBLINK" and not value:
+            return ""  # a pool without links runs the query on its own tables
+        if value is None:
+            problems.append(f"its pool has no schema for {match[0]} (add it to the pool's 'schemas')")
+        elif not _FORMS[kind].fullmatch(value):
+            problems.append(f"what its pool gives for {match[0]} is not a plain name")
+        return value or ""
+
+    return _PLACEHOLDER.sub(replaced, text), "; ".join(problems[:1])

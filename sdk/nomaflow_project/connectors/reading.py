@@ -1,0 +1,220 @@
+"""Reads connectors.toml: who may see it, its syntax, its variables, its keys.
+
+Each pool and each connector stands alone: what is wrong with one disables that one. No message holds a value of the
+file, since it may be a credential.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from nomaflow_project.connectors.tables import api_values, sql_values
+from nomaflow_project.models.connectors_file import ConnectorsFile, PoolEntry
+from nomaflow_project.models.original_connectors import IGNORED_KEYS, INTERFACE_KEYS
+from nomaflow_project.reading.credentials import is_literal_credential, others_may_open, url_password
+from nomaflow_project.reading.environment import file_variables, names_in, resolve_leniently, unresolved_references
+from nomaflow_project.reading.files import parse_toml_file
+from nomaflow_project.reading.problems import Place, Problem, did_you_mean, shown
+from nomaflow_project.reading.toml_file import MAX_FILE_BYTES
+from nomaflow_project.reading.validation import validate
+
+__all__ = ["ConnectorSet", "read_connectors"]
+
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
+_QUOTED = re.compile(r"""(["'])(?:(?!\1).){2,}\1""")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ConnectorSet:
+    """The pools and connectors of a file, with credentials.
+
+    :param pools: the values of each usable pool
+    :param connectors: those of each usable connector; of a type that plugins contribute, its table
+    :param unusable: why a pool (``pools.NAME``), a connector (``connectors.NAME``) or all of the file (empty) cannot
+        be used, in a sentence with file, place and way out
+    :param variables: those that the file refers to, and those that may name their files
+    :param problems: errors and warnings
+    """
+
+    pools: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
+    connectors: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
+    unusable: Mapping[str, str] = field(default_factory=dict)
+    variables: frozenset[str] = frozenset()
+    problems: tuple[Problem, ...] = ()
+
+
+def read_connectors(path: Path, environ: Mapping[str, str], *, name: str = "", required: bool = False) -> ConnectorSet:
+    """Return the pools and connectors of a file, with ``${NAME}`` resolved.
+
+    :param name: the file's name in messages; the path where empty
+    :param required: True where a missing file is an error, not an empty one
+    """
+    shown_name = name or str(path)
+    file = parse_toml_file(path, name=shown_name)
+    problem = file.problem()
+    if problem is None and path.is_symlink() and path.stat().st_uid not in (os.geteuid(), 0):
+        fix = "link to a file of your own"
+        problem = Place(shown_name).error("unreadable_file", "is a link to a file of another user", fix=fix)
+    if problem is not None:
+        if problem.code == "missing_file" and not required:
+            return ConnectorSet()
+        problem = replace(problem, message=_QUOTED.sub("…", problem.message))
+        return ConnectorSet(unusable={"": _sentence(problem)}, variables=_variables(_raw(path)), problems=(problem,))
+    return _Reader(tree=file.tree or {}, place=Place(shown_name), environ=environ, mode=others_may_open(path)).read()
+
+
+class _Reader:
+    """Reads the tables of one file."""
+
+    def __init__(self, *, tree: Mapping[str, Any], place: Place, environ: Mapping[str, str], mode: int) -> None:
+        self._tree = tree
+        self._place = place
+        self._environ = environ
+        self._mode = mode
+        self._problems: list[Problem] = []
+        self._unusable: dict[str, str] = {}
+        self._ignored: list[str] = []
+
+    def read(self) -> ConnectorSet:
+        """Return what is usable, and what is wrong with the rest."""
+        for name in self._tree:
+            if name not in ConnectorsFile.model_fields:
+                fix = did_you_mean(name, ConnectorsFile.model_fields)
+                self._problems.append((self._place / name).error("unknown_key", f"unknown key {name!r}", fix=fix))
+        pools = {name: entry for name, table, at in self._tables("pools") if (entry := self._pool(name, table, at))}
+        connectors: dict[str, Mapping[str, Any]] = {}
+        for name, table, at in self._tables("connectors"):
+            values = self._connector(table, at, pools)
+            if values is not None:
+                connectors[name] = values
+        if self._ignored:
+            listed = ", ".join(self._ignored)
+            told = self._place.warning("unused_key", f"these keys have no effect here: {listed}", fix="they may stay")
+            self._problems.append(told)
+        return ConnectorSet(
+            pools={name: entry.model_dump() for name, entry in pools.items()},
+            connectors=connectors,
+            unusable=self._unusable,
+            variables=_variables(self._tree),
+            problems=tuple(self._problems),
+        )
+
+    def _tables(self, section: str) -> Iterator[tuple[str, dict[str, Any], Place]]:
+        """Yield each table of a section that has a good name, with its variables resolved."""
+        tables = self._tree.get(section, {})
+        if not isinstance(tables, Mapping):
+            told = (self._place / section).error("wrong_type", f"expected a table, got {_kind(tables)}")
+            self._problems.append(told)
+            return
+        for name, table in tables.items():
+            at = self._place / section / name
+            if not isinstance(table, dict):
+                self._refuse(at, [at.error("wrong_type", f"expected a table, got {_kind(table)}")])
+            elif not _NAME.fullmatch(name):
+                problem = f"{name[:60]!r} is not a name; expected at most 64 letters, digits, '-' and '_'"
+                self._refuse(at, [at.error("bad_name", problem, fix="rename it")])
+            else:
+                yield name, resolve_leniently(table, self._environ), at
+
+    def _pool(self, name: str, table: dict[str, Any], at: Place) -> PoolEntry | None:
+        entry, problems = validate(PoolEntry, table, at, hide_values=True)
+        problems += self._credentials("pools", name, at, table)
+        if entry is None or problems:
+            self._refuse(at, problems)
+            return None
+        self._ignored += [(at / key).path for key in table if key in IGNORED_KEYS]
+        return entry
+
+    def _connector(self, table: dict[str, Any], at: Place, pools: Mapping[str, PoolEntry]) -> Mapping[str, Any] | None:
+        name, kind = at.path.rpartition(".")[2], table.get("type")
+        problems = list(self._credentials("connectors", name, at, table))
+        values: Mapping[str, Any] | None = table
+        if kind in ("sql", "api"):
+            self._ignored += [(at / key).path for key in table if key in INTERFACE_KEYS | IGNORED_KEYS]
+            kept = {key: value for key, value in table.items() if key not in INTERFACE_KEYS}
+            values, found = sql_values(kept, at, pools) if kind == "sql" else api_values(kept, at)
+            problems += found
+            if kind == "sql":
+                problems += self._pool_of(kept.get("pool", "default"), at)
+        elif not isinstance(kind, str):
+            told = "needs the key 'type'" if kind is None else f"expected a text, got {_kind(kind)}"
+            problems.append((at / "type").error("missing_key", told, fix="give 'sql' or 'api'"))
+        else:
+            problems += unresolved_references(table, at)
+            told = f"the type {kind!r} is not built in (sql, api), so a plugin must contribute it"
+            self._problems.append((at / "type").warning("plugin_type", told))
+        errors = [problem for problem in problems if problem.is_error]
+        if values is None or errors:
+            self._refuse(at, errors)
+            return None
+        self._problems += problems
+        return values
+
+    def _pool_of(self, pool: object, at: Place) -> Iterator[Problem]:
+        """Yield an error where the file does not have a connector's pool; one that is disabled tells so itself."""
+        tables = self._tree.get("pools")
+        pools = tables if isinstance(tables, Mapping) else {}
+        if isinstance(pool, str) and pool not in pools:
+            fix = did_you_mean(pool, pools, noun="pool")
+            yield (at / "pool").error("unknown_pool", f"there is no pool {pool!r}", fix=fix)
+
+    def _credentials(self, section: str, name: str, at: Place, resolved: Mapping[str, Any]) -> Iterator[Problem]:
+        """Yield an error where others can read a credential, or where nobody can."""
+        for place, parent, key, text in _texts(self._tree[section][name], at):
+            if self._mode and is_literal_credential(parent, key, text):
+                yield place.error(
+                    "open_credential",
+                    f"a literal credential, and others may read or write the file (its mode is {self._mode:04o})",
+                    fix="chmod 600 it, or write the credential as ${NAME}",
+                )
+                break
+        for place, _, _, text in _texts(resolved, at):
+            if text.startswith("ENC:") or url_password(text).startswith("ENC:"):
+                problem = "an encrypted value (ENC:) of the original, which cannot be read here"
+                yield place.error("encrypted_value", problem, fix="write the credential as ${NAME}")
+                break
+
+    def _refuse(self, at: Place, problems: list[Problem]) -> None:
+        self._problems += problems
+        self._unusable[at.path] = _sentence(problems[0])
+
+
+def _texts(tree: Any, at: Place) -> Iterator[tuple[Place, str, str, str]]:
+    """Yield place, path of its table, key and text of every text below a table."""
+    for key, value in tree.items() if isinstance(tree, Mapping) else ():
+        if isinstance(value, str):
+            yield at / key, at.path, key, value
+        elif isinstance(value, list):
+            for index, item in enumerate(value):
+                yield from _texts(item, at / key / index)
+        else:
+            yield from _texts(value, at / key)
+
+
+def _sentence(problem: Problem) -> str:
+    where = ": ".join(part for part in (problem.file, problem.path, problem.message) if part)
+    return f"{where} ({problem.fix})" if problem.fix else where
+
+
+def _variables(tree: Any) -> frozenset[str]:
+    return frozenset(file_variables(names_in(tree)))
+
+
+def _raw(path: Path) -> str:
+    """Return the text of a file that is not TOML, whose variables are withheld all the same; empty for none."""
+    try:
+        if path.is_file():
+            with path.open("rb") as stream:
+                return stream.read(MAX_FILE_BYTES).decode("utf-8", "replace")
+    except OSError:
+        pass
+    return ""
+
+
+def _kind(value: object) -> str:
+    return shown(value) if isinstance(value, dict | list) else "another value"

@@ -1,0 +1,81 @@
+"""From the table of a connector, in our form or the original's, to the values that a host uses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from nomaflow_project.connectors.queries import NamedQuery, query_values, written_by
+from nomaflow_project.models.connectors_file import ApiConnectorEntry, SqlConnectorEntry
+from nomaflow_project.models.original_connectors import OriginalApi, OriginalSql, api_table, is_original
+from nomaflow_project.reading.validation import validate
+
+if TYPE_CHECKING:
+    from nomaflow_project.models.connectors_file import PoolEntry
+    from nomaflow_project.reading.problems import Place, Problem
+
+__all__ = ["api_values", "sql_values"]
+
+
+def sql_values(
+    table: Mapping[str, Any], at: Place, pools: Mapping[str, PoolEntry]
+) -> tuple[dict[str, Any] | None, list[Problem]]:
+    """Return the values of a connector of type ``sql`` and what is wrong with its table.
+
+    :param pools: the pools that can be used
+    """
+    model: type[OriginalSql | SqlConnectorEntry] = OriginalSql if is_original(table) else SqlConnectorEntry
+    entry, problems = validate(model, table, at, hide_values=True)
+    if entry is None:
+        return None, problems
+    queries = _named(entry)
+    problems += _twice([query.name for query in queries], at)
+    pool = pools.get(entry.pool)
+    writing = next((query for query in queries if query.writable and written_by(_any_text(query))), None)
+    if pool is not None and pool.coalesce_nulls and writing is not None:
+        problem = f"its pool {entry.pool!r} has coalesce_nulls, which is not supported, and {writing.name!r} writes"
+        problems.append((at / "pool").error("not_supported", problem, fix="write through connectors.pools.engine"))
+    values = query_values(queries, pool)
+    for name, reason in values["refused"].items():
+        problems.append(at.warning("unusable_query", f"the query {name!r} cannot run: {reason}"))
+    trim = pool is not None and pool.trim_strings
+    return {"type": "sql", "pool": entry.pool, "trim_strings": trim, **values}, problems
+
+
+def api_values(table: Mapping[str, Any], at: Place) -> tuple[dict[str, Any] | None, list[Problem]]:
+    """Return the values of a connector of type ``api`` and what is wrong with its table."""
+    if is_original(table):
+        original, problems = validate(OriginalApi, table, at, hide_values=True)
+        if original is None:
+            return None, problems
+        return api_table(original), [*problems, *_twice([each.name for each in original.endpoints], at)]
+    entry, problems = validate(ApiConnectorEntry, table, at, hide_values=True)
+    return (None if entry is None else entry.model_dump(by_alias=True)), problems
+
+
+def _named(entry: OriginalSql | SqlConnectorEntry) -> list[NamedQuery]:
+    if isinstance(entry, SqlConnectorEntry):
+        return [NamedQuery(name=name, sql=sql) for name, sql in entry.queries.items()]
+    return [
+        NamedQuery(
+            name=name,
+            sql=slot.sql,
+            writable=slot.writable,
+            defaults={param.name: param.default for param in slot.params},
+        )
+        for name, slot in entry.named()
+    ]
+
+
+def _any_text(query: NamedQuery) -> str:
+    return query.sql if isinstance(query.sql, str) else query.sql["default"]
+
+
+def _twice(names: list[str], at: Place) -> list[Problem]:
+    """Return an error for the first name that two queries or endpoints have."""
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            return [
+                at.error("duplicate_name", f"two of its queries or endpoints are called {name!r}", fix="rename one")
+            ]
+    return []

@@ -1,0 +1,195 @@
+"""The connectors of the original: list-valued ``queries`` and ``endpoints``, ``auth_type``. Read here, made ours here.
+
+``[[connectors.X.queries]]`` gives each query a table of its own, with its text for each dialect, and says whether it
+may write; ``[[connectors.X.endpoints]]`` has ``{{name}}`` in path, query, headers and body.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal
+from urllib.parse import urljoin
+
+from pydantic import AfterValidator, ConfigDict
+from pydantic_core import PydanticCustomError
+
+from nomaflow_project.models.entries import Entry, key, seconds
+
+__all__ = ["IGNORED_KEYS", "INTERFACE_KEYS", "OriginalApi", "OriginalSql", "api_table", "is_original"]
+
+INTERFACE_KEYS = frozenset({"home", "licensed", "show_in_switcher"})
+"""Keys of a connector that say how the original's web pages show it."""
+
+IGNORED_KEYS = frozenset({"arraysize", "debug_sql", "max_rows", "pools"})
+"""Keys of pools and connectors that are read and have no effect."""
+
+_LISTS = ("queries", "tables", "sequences", "lookups", "endpoints")
+
+
+def is_original(table: Mapping[str, Any]) -> bool:
+    """Return True where the table of a connector is in the original's form."""
+    return "auth_type" in table or any(isinstance(table.get(name), list) for name in _LISTS)
+
+
+class _Lax(Entry):
+    """A table of which keys that are not known have no effect, as in the original."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+def _sql(value: str | dict[str, str]) -> str | dict[str, str]:
+    if isinstance(value, dict) and "default" not in value:
+        raise PydanticCustomError("missing_key", "a text for each dialect needs the key 'default'", {"fix": "add it"})
+    return value
+
+
+class Param(_Lax):
+    """A parameter of a query or an endpoint."""
+
+    name: str = key(..., "Its name.")
+    default: str | None = key(None, "Its value where the call gives none.")
+
+
+class Slot(_Lax):
+    """The statement of a query, or of one of the four kinds of a table."""
+
+    sql: Annotated[str | dict[str, str], AfterValidator(_sql)] = key(..., "The text, or a table of texts by dialect.")
+    writable: bool = key(default=False, meaning="Whether it may write.")
+    params: list[Param] = key(list, "Its parameters.")
+
+
+class Query(Slot):
+    """A query, sequence or lookup."""
+
+    name: str = key(..., "Unique in the connector.")
+
+
+class Table(_Lax):
+    """Up to four statements on a table, named ``NAME_get``, ``NAME_put``, ``NAME_post`` and ``NAME_delete``."""
+
+    name: str = key(..., "Unique in the connector.")
+    get: Slot | None = key(None, "Reads.")
+    put: Slot | None = key(None, "Updates.")
+    post: Slot | None = key(None, "Inserts.")
+    delete: Slot | None = key(None, "Deletes.")
+
+
+class OriginalSql(Entry):
+    """A connector of type ``sql``."""
+
+    type: Literal["sql"] = key(..., "`sql`.")
+    pool: str = key("default", "The pool.")
+    pools: list[str] = key(list, "Has no effect: queries run on `pool`.")
+    max_rows: int | None = key(None, "Has no effect: every row is returned.")
+    queries: list[Query] = key(list, "Queries.")
+    sequences: list[Query] = key(list, "Queries.")
+    lookups: list[Query] = key(list, "Queries.")
+    tables: list[Table] = key(list, "Tables.")
+
+    def named(self) -> Iterator[tuple[str, Slot]]:
+        """Yield each query with its name."""
+        for table in self.tables:
+            for kind in ("get", "put", "post", "delete"):
+                slot = getattr(table, kind)
+                if slot is not None:
+                    yield f"{table.name}_{kind}", slot.model_copy(update={"writable": slot.writable or kind != "get"})
+        for query in (*self.queries, *self.sequences, *self.lookups):
+            yield query.name, query
+
+
+class Endpoint(_Lax):
+    """An endpoint."""
+
+    name: str = key(..., "Unique in the connector.")
+    method: str = key("GET", "HTTP method.")
+    path: str = key("", "Follows `base_url`, or a whole URL.")
+    headers: dict[str, str] = key(dict, "Headers.")
+    query_params: dict[str, str] = key(dict, "Query parameters.")
+    body: str | None = key(None, "The body.")
+    content_type: str = key("application/json", "Its type.")
+    response_field: str | None = key(None, "Has no effect: the whole response is returned.")
+    response_map: dict[str, str] = key(dict, "Has no effect.")
+    params: list[Param] = key(list, "What `{{name}}` stands for.")
+
+
+class OriginalApi(Entry):
+    """A connector of type ``api``."""
+
+    type: Literal["api"] = key(..., "`api`.")
+    base_url: str = key("", "What the paths of the endpoints follow.")
+    auth_type: Literal["none", "basic", "bearer", "api_key", "oauth2"] = key("none", "Kind of authentication.")
+    auth_username: str = key("", "User.")
+    auth_password: str = key("", "Password.")
+    auth_token: str = key("", "Token or key.")
+    auth_api_key_header: str = key("X-Api-Key", "Header of the key.")
+    auth_token_endpoint: str = key("", "Where a token is fetched.")
+    auth_token_field: str = key("", "Path of the token in the answer.")
+    auth_token_body: str = key("", "Body of the request for a token.")
+    auth_token_content_type: str = key("application/json", "Its type.")
+    auth_token_headers: dict[str, str] = key(dict, "Headers of that request.")
+    auth_token_ttl: int = key(3300, "Life of a token, in seconds.", ge=1)
+    default_headers: dict[str, str] = key(dict, "Headers of every request.")
+    timeout: float = seconds(30.0, "Limit of one request.", zero=True)
+    verify_ssl: bool = key(default=True, meaning="Whether the server's certificate is checked.")
+    endpoints: list[Endpoint] = key(list, "Endpoints.")
+
+
+def api_table(entry: OriginalApi) -> dict[str, Any]:
+    """Return a connector as the host knows it."""
+    return {
+        "type": "api",
+        "base_url": entry.base_url,
+        "headers": dict(entry.default_headers),
+        "auth": _auth(entry),
+        "endpoints": {each.name: _endpoint(each, entry) for each in entry.endpoints},
+        "timeout_seconds": entry.timeout,
+        "connect_timeout_seconds": 10.0,
+        "retries": 2,
+        "retry_backoff_seconds": 0.5,
+        "verify": entry.verify_ssl,
+        "follow_redirects": True,
+    }
+
+
+def _auth(entry: OriginalApi) -> dict[str, Any]:
+    match entry.auth_type:
+        case "basic":
+            return {"type": "basic", "username": entry.auth_username, "password": entry.auth_password}
+        case "bearer":
+            return {"type": "bearer", "token": entry.auth_token}
+        case "api_key":
+            return {"type": "api_key", "name": entry.auth_api_key_header, "value": entry.auth_token, "in": "header"}
+        case "oauth2":
+            return {
+                "type": "token_request",
+                "token_url": urljoin(entry.base_url.rstrip("/") + "/", entry.auth_token_endpoint.lstrip("/")),
+                "username": entry.auth_username,
+                "password": entry.auth_password,
+                "body": entry.auth_token_body,
+                "content_type": entry.auth_token_content_type,
+                "headers": dict(entry.auth_token_headers),
+                "field": entry.auth_token_field,
+                "seconds": entry.auth_token_ttl,
+            }
+    return {"type": "none"}
+
+
+def _endpoint(endpoint: Endpoint, entry: OriginalApi) -> dict[str, Any]:
+    known: dict[str, str | None] = {"username": entry.auth_username, "password": entry.auth_password}
+    if entry.auth_type in ("bearer", "api_key"):
+        known["token"] = entry.auth_token
+    known |= {param.name: param.default for param in endpoint.params if param.default is not None}
+    sends = endpoint.body is not None and endpoint.method.upper() not in ("GET", "HEAD", "DELETE")
+    refused = ""
+    if sends and endpoint.content_type.lower().startswith("multipart/"):
+        refused = "it sends multipart/form-data, which only connectors.api(name).request(…, files=…) can"
+    return {
+        "method": endpoint.method,
+        "path": endpoint.path,
+        "params": dict(endpoint.query_params),
+        "headers": dict(endpoint.headers),
+        "body": endpoint.body if sends else None,
+        "content_type": endpoint.content_type,
+        "values": known,
+        "refused": refused,
+    }

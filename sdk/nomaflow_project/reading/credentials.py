@@ -1,0 +1,48 @@
+"""Signs of a credential: in the name of a key or variable, in a URL; and who may read a file that has some."""
+
+from __future__ import annotations
+
+import re
+import stat
+from pathlib import Path
+
+__all__ = ["is_literal_credential", "names_credential", "others_may_open", "url_password"]
+
+_NAME = re.compile(r"PASS|SECRET|TOKEN|KEY|AUTH|CRED", re.IGNORECASE)
+_URL_PASSWORD = re.compile(r"^[\w+]+://[^:/@]*:([^@]*)@")
+_QUERY_PASSWORD = re.compile(r"[?&](?:password|passwd|pwd|sslpassword)=([^&]*)", re.IGNORECASE)
+_REFERENCE = re.compile(r"\$\{[^}]*\}")
+_KEYS = frozenset({"password", "token", "client_secret", "auth_password", "auth_token"})
+_HEADERS = frozenset({"authorization", "proxy-authorization", "cookie", "x-api-key", "api-key"})
+
+
+def names_credential(name: str) -> bool:
+    """Return True where the name of a variable says that its value is a credential."""
+    return bool(_NAME.search(name)) and not name.endswith("_FILE")
+
+
+def url_password(url: str) -> str:
+    """Return the password in a URL as it is written there, empty where there is none."""
+    match = _URL_PASSWORD.match(url) or _QUERY_PASSWORD.search(url)
+    return match[1] if match else ""
+
+
+def others_may_open(path: Path) -> int:
+    """Return the mode of a file that others than its owner may read or write, 0 where they may not."""
+    mode = stat.S_IMODE(path.stat().st_mode)
+    return mode if mode & (stat.S_IRGRP | stat.S_IWGRP | stat.S_IROTH | stat.S_IWOTH) else 0
+
+
+def is_literal_credential(parent: str, key: str, value: str) -> bool:
+    """Return True where a value of connectors.toml is a credential itself, not a reference to one.
+
+    :param parent: the path of the table that the key is in, such as ``connectors.crm.auth``
+    """
+    literal = _REFERENCE.sub("", value)
+    if not literal:
+        return False
+    if key in _KEYS or (key == "value" and parent.endswith("auth")):
+        return True
+    if parent.endswith("headers") and key.lower() in _HEADERS:
+        return bool(literal.removeprefix("Bearer ").removeprefix("Basic ").strip())
+    return "://" in value and bool(_REFERENCE.sub("", url_password(value)))

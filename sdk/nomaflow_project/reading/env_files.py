@@ -1,0 +1,136 @@
+"""``[host] env_file``: files of ``NAME=value`` lines with the variables of a project."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nomaflow_project.reading.credentials import names_credential, others_may_open, url_password
+from nomaflow_project.reading.environment import EnvironmentMissing, resolve_text
+from nomaflow_project.reading.problems import Place, Problem
+
+__all__ = ["ProjectVariables", "project_variables"]
+
+MAX_FILE_BYTES = 1024 * 1024
+"""The largest file of variables that is read."""
+
+_ENTRY = re.compile(
+    r"""[ \t]*(?:export[ \t]+)?(?P<name>[A-Za-z_][A-Za-z0-9_]*)[ \t]*=[ \t]*
+    (?: '(?P<single>[^']*)' | "(?P<double>(?:[^"\\]|\\.)*)" | (?P<bare>[^\n'"][^\n]*|) )
+    (?P<rest>[^\n]*)(?:\n|\Z)""",
+    re.VERBOSE | re.DOTALL,
+)
+_BLANK = re.compile(r"[ \t\r]*(?:\#[^\n]*)?(?:\n|\Z)")
+_COMMENT = re.compile(r"(?:^|[ \t])\#.*", re.DOTALL)
+_ESCAPE = re.compile(r"\\(.)", re.DOTALL)
+_ESCAPES = {"n": "\n", "t": "\t", "r": "\r"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ProjectVariables:
+    """The variables that a project's files give.
+
+    :param given: those of the files alone; a later file wins over an earlier one
+    :param environ: the process's own variables laid over them
+    """
+
+    given: Mapping[str, str]
+    environ: Mapping[str, str]
+    problems: tuple[Problem, ...] = ()
+
+
+def project_variables(root: Path, settings: object, environ: Mapping[str, str]) -> ProjectVariables:
+    """Return the variables of a project's ``[host] env_file``.
+
+    :param settings: the tree of nomaflow.toml
+    :param environ: the process's own variables, which win
+    """
+    given: dict[str, str] = {}
+    problems: list[Problem] = []
+    for place, name in _named(settings):
+        try:
+            path = root / resolve_text(name, environ)
+        except EnvironmentMissing as error:
+            problems.append(place.error("unset_variable", error.problem, fix=error.fix))
+            continue
+        shown = str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
+        found, told = _read(path, Place(shown), named_at=place)
+        given |= found
+        problems += told
+    return ProjectVariables(given=given, environ={**given, **environ}, problems=tuple(problems))
+
+
+def _named(settings: object) -> Iterator[tuple[Place, str]]:
+    """Yield the place and the path of each file that nomaflow.toml names; what is no path its own check tells."""
+    host = settings.get("host") if isinstance(settings, Mapping) else None
+    named = host.get("env_file") if isinstance(host, Mapping) else None
+    place = Place("nomaflow.toml", "host.env_file")
+    if isinstance(named, str):
+        yield from ((place, named),) if named else ()
+    elif isinstance(named, Sequence):
+        yield from ((place / index, each) for index, each in enumerate(named) if isinstance(each, str) and each)
+
+
+def _read(path: Path, place: Place, *, named_at: Place) -> tuple[dict[str, str], list[Problem]]:
+    try:
+        if not path.is_file():
+            what = "is not a file" if path.exists() else "is not there"
+            told = named_at.error(
+                "missing_file", f"the file {place.file!r} {what}", fix="create it, or correct env_file"
+            )
+            return {}, [told]
+        with path.open("rb") as stream:
+            body = stream.read(MAX_FILE_BYTES + 1)
+        text = body.decode("utf-8")
+    except OSError as error:
+        reason = (error.strerror or type(error).__name__).lower()
+        return {}, [place.error("unreadable_file", f"cannot be read: {reason}", fix="make it a readable file")]
+    except UnicodeDecodeError:
+        return {}, [place.error("unreadable_file", "is not UTF-8 text", fix="save it as UTF-8")]
+    if len(body) > MAX_FILE_BYTES:
+        return {}, [place.error("unreadable_file", f"is larger than {MAX_FILE_BYTES} bytes", fix="split it")]
+    found, problems = _parsed(text, place)
+    secret = next((name for name, value in found.items() if names_credential(name) or url_password(value)), "")
+    if secret and (mode := others_may_open(path)):
+        problems.append(
+            (place / secret).warning(
+                "open_credential",
+                f"holds a credential, and others may read or write the file (its mode is {mode:04o})",
+                fix="chmod 600 it",
+            )
+        )
+    return found, problems
+
+
+def _parsed(text: str, place: Place) -> tuple[dict[str, str], list[Problem]]:
+    """Return the variables of a file and the lines that are none. No message quotes a line: it may be a secret."""
+    found: dict[str, str] = {}
+    problems: list[Problem] = []
+    at = 0
+    while at < len(text):
+        if blank := _BLANK.match(text, at):
+            at = max(blank.end(), at + 1)
+            continue
+        entry = _ENTRY.match(text, at)
+        if entry is None or not _BLANK.fullmatch(entry["rest"]):
+            line = text.count("\n", 0, at) + 1
+            problems.append(
+                place.error(
+                    "bad_variable", f"line {line} is not NAME=value", fix="close its quotes, or put # before a comment"
+                )
+            )
+            at = text.find("\n", at) + 1 or len(text)
+            continue
+        found[entry["name"]] = _value(entry)
+        at = entry.end()
+    return found, problems
+
+
+def _value(entry: re.Match[str]) -> str:
+    if entry["single"] is not None:
+        return entry["single"]
+    if entry["double"] is not None:
+        return _ESCAPE.sub(lambda match: _ESCAPES.get(match[1], match[1]), entry["double"])
+    return _COMMENT.sub("", entry["bare"]).strip()

@@ -1,0 +1,286 @@
+"""One bad pool or connector spoils nothing else; variables from files; connectors and jobs of the original."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+from stopping_system import System
+
+from nomaflow.client import TriggerOrder
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
+
+CODE = """
+import os
+from sqlalchemy import text
+
+async def pool(*, connectors, name: str, **_):
+    async with connectors.pools.engine(name).connect() as db:
+        return {"one": (await db.execute(text("SELECT 1"))).scalar_one()}
+
+async def query(*, connectors, connector: str, name: str, values: dict, **_):
+    sql = connectors.sql(connector)
+    if name.startswith("read"):
+        return {"rows": await sql.fetch_all(name, values)}
+    return await sql.execute(name, values)
+
+async def call(*, connectors, connector: str, endpoint: str, values: dict, **_):
+    return {"answer": (await connectors.api(connector).call(endpoint, params=values)).json()}
+
+def told(*, value: str, **_):
+    names = ("PLAIN", "DB_FILE_NAME", "DB_FILE_NAME_FILE", "SHARED")
+    print("said by", _["ctx"].step_name)
+    return {"value": value, "seen": {name: os.environ[name] for name in names if name in os.environ}}
+"""
+CONNECTORS = """
+[pools.default]
+url = "sqlite:///${DB_FILE_NAME}"
+trim_strings = true
+schemas = { MAIN = "main" }
+max_rows = 500
+
+[pools.warehouse]
+url = "sqlite:///w.db"
+password = "${WAREHOUSE_PASSWORD}"
+
+[pools.typo]
+url = "sqlite:///t.db"
+pasword = "x"
+
+[connectors.crm]
+type = "api"
+base_url = "http://h"
+auth = { type = "bearer", token = "${CRM_TOKEN}" }
+
+[connectors.secret]
+type = "api"
+base_url = "http://h"
+auth_type = "bearer"
+auth_token = "ENC:abcdef"
+
+[connectors.notes]
+type = "sql"
+licensed = true
+home = "menu"
+[[connectors.notes.tables]]
+name = "note"
+label = "Notes"
+post = { sql = "CREATE TABLE IF NOT EXISTS note (id INTEGER, body TEXT)" }
+put = { sql = "INSERT INTO #SCHEMA.MAIN#.note#DBLINK.X# VALUES (:id, :body)", params = [{ name = "body" }] }
+[[connectors.notes.queries]]
+name = "read_notes"
+sql = { default = "SELECT nothing", sqlite = "SELECT id, body FROM #SCHEMA.MAIN#.note" }
+label = "All"
+[[connectors.notes.queries]]
+name = "purge"
+sql = "DELETE FROM note"
+
+[connectors.service]
+type = "api"
+base_url = "http://127.0.0.1:%d/v1"
+auth_type = "api_key"
+auth_token = "${SERVICE_KEY}"
+auth_api_key_header = "X-Team-Key"
+default_headers = { "X-From" = "nomaflow" }
+timeout = 20
+verify_ssl = false
+[[connectors.service.endpoints]]
+name = "save"
+method = "POST"
+path = "/notes/{{id}}"
+query_params = { kind = "{{kind}}" }
+body = '{"text": "{{text}}", "n": {{n}}}'
+params = [{ name = "kind", default = "short" }]
+"""
+JOBS = """
+[[jobs]]
+id = "pool"
+overlap = "allow"
+steps = [{ callable = "team:pool" }]
+[[jobs]]
+id = "query"
+overlap = "allow"
+steps = [{ callable = "team:query" }]
+[[jobs]]
+id = "call"
+overlap = "allow"
+steps = [{ callable = "team:call" }]
+[[jobs]]
+id = "told"
+description = "$${LITERAL}"
+overlap = "allow"
+install_step = 3
+presets = [
+  { name = "IN / OUT only", steps = { "OUT" = false, "gone" = true } },
+  { name = "IN / OUT only", params = { a = 1 } },
+]
+[[jobs.steps]]
+name = "IN / OUT"
+callable = "team:told"
+op_kwargs = { value = "${PLAIN}/${OWN}/$${PLAIN}" }
+[[jobs.steps]]
+name = "OUT"
+callable = "team:told"
+op_kwargs = { value = "${DB_FILE_NAME:-withheld}" }
+"""
+
+
+class _Service(BaseHTTPRequestHandler):
+    """Answers with what it was sent."""
+
+    def do_POST(self) -> None:
+        """Tell path, headers and body back."""
+        body = self.rfile.read(int(self.headers["content-length"])).decode()
+        names = ("X-Team-Key", "X-From", "Content-Type")
+        answer = {"path": self.path, "body": body, **{name: self.headers[name] for name in names}}
+        content = json.dumps(answer).encode()
+        self.send_response(200)
+        self.send_header("content-length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    """A kernel and a host, whose variables come from three places, and a web service."""
+    root = tmp_path_factory.mktemp("alone")
+    with HTTPServer(("127.0.0.1", 0), _Service) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        made = System(root=root)
+        made.start_kernel()
+        connectors = CONNECTORS.replace("%d", str(server.server_port))
+        made.project("team", {"jobs.toml": JOBS, "plugins/team.py": CODE, "connectors.toml": connectors})
+        (root / "team" / "connectors.toml").chmod(0o600)
+        (root / "secret").write_text("data.db\n")
+        (root / "team" / ".env").write_text(
+            "# ours\nexport PLAIN='from file' # yes\nSHARED=file\nSERVICE_KEY=\"k-12345\"\n"
+        )
+        (root / "own").write_text("from NAME_FILE\r\n")
+        environ = {"DB_FILE_NAME_FILE": str(root / "secret"), "SHARED": "process", "OWN_FILE": str(root / "own")}
+        made.start_host("team", environ=environ, settings=['env_file = ".env"'])
+        yield made
+        made.close()
+        server.shutdown()
+
+
+def _outcome(system: System, job: str, **params: object) -> tuple[str, str, dict[str, object]]:
+    last = system.end(system.start(job, None, **params)).steps[0].last
+    return last.state, last.error, dict(last.extras)
+
+
+def test_each_pool_and_connector_stands_alone(system: System) -> None:
+    """The good pool works; a bad one fails where it is used, by variable or key; only an absent one is said to be so."""
+    assert _outcome(system, "pool", name="default") == ("SUCCEEDED", "", {"one": 1})
+    expected = {
+        "warehouse": ("'warehouse' cannot be used: connectors.toml", "'WAREHOUSE_PASSWORD' is not set"),
+        "typo": ("connectors.toml: pools.typo.pasword", "did you mean 'password'?"),
+        "nope": ("there is no pool 'nope'", "'warehouse'"),
+    }
+    for name, words in expected.items():
+        state, error, _ = _outcome(system, "pool", name=name)
+        assert state == "FAILED"
+        for part in words:
+            assert part in error
+        assert ("there is no pool" in error) is (name == "nope")
+    for name, words in {"crm": ("'CRM_TOKEN' is not set",), "secret": ("ENC:", "${NAME}")}.items():
+        state, error, _ = _outcome(system, "call", connector=name, endpoint="e", values={})
+        assert (state, "cannot be used" in error) == ("FAILED", True)
+        for part in words:
+            assert part in error
+        assert "abcdef" not in error
+
+
+def test_connectors_of_the_original_work(system: System) -> None:
+    """Tables and queries run with schema, dialect, defaults and writable; an endpoint fills its places."""
+    assert _outcome(system, "query", connector="notes", name="note_post", values={})[0] == "SUCCEEDED"
+    assert (
+        _outcome(system, "query", connector="notes", name="note_put", values={"id": 1, "body": "a  "})[0] == "SUCCEEDED"
+    )
+    assert _outcome(system, "query", connector="notes", name="note_put", values={"id": 2})[0] == "SUCCEEDED"
+    _, _, extras = _outcome(system, "query", connector="notes", name="read_notes", values={})
+    assert extras["rows"] == [{"id": 1, "body": "a"}, {"id": 2, "body": None}]
+    state, error, _ = _outcome(system, "query", connector="notes", name="purge", values={})
+    assert (state, "a DELETE and has no writable = true" in error) == ("FAILED", True)
+    values = {"id": "a/b", "text": 'say "hi"', "n": 5}
+    state, error, extras = _outcome(system, "call", connector="service", endpoint="save", values=values)
+    assert (state, error) == ("SUCCEEDED", "")
+    answer = extras["answer"]
+    assert isinstance(answer, dict)
+    assert answer.pop("body") == '{"text": "say \\"hi\\"", "n": 5}'
+    key = answer.pop("X-Team-Key")
+    assert key in ("k-12345", "***")
+    assert answer == {"path": "/v1/notes/a%2Fb?kind=short", "X-From": "nomaflow", "Content-Type": "application/json"}
+    host = system.host_view("team")
+    assert host is not None
+    told = [problem for problem in host.problems if problem.code == "unused_key" and problem.file == "connectors.toml"]
+    assert len(told) == 1
+    for name in ("pools.default.max_rows", "connectors.notes.licensed", "connectors.notes.home"):
+        assert name in told[0].message
+
+
+def test_variables_come_from_files_and_odd_names_run(system: System) -> None:
+    """The process wins over env_file, NAME_FILE holds at each attempt, a reload reads anew; a step may have a slash."""
+    run_id = system.start("told", None)
+    run = system.end(run_id)
+    assert [step.last.state for step in run.steps] == ["SUCCEEDED", "SUCCEEDED"]
+    first, second = (dict(step.last.extras) for step in run.steps)
+    assert first == {
+        "value": "from file/from NAME_FILE/${PLAIN}",
+        "seen": {"PLAIN": "from file", "SHARED": "process"},
+    }
+    assert second["value"] == "withheld"
+    assert "IN / OUT" in system.command("show", run_id).stdout
+    lines = system.command("logs", run_id, "--step", "IN / OUT").stdout
+    assert "said by IN / OUT" in lines
+    assert "said by OUT" not in lines
+    switched = system.command(
+        "run", "told", "--step", "IN / OUT=off", "--op-kwarg", "OUT.value=x", "--wait", "-o", "json"
+    )
+    assert [step["state"] for step in json.loads(switched.stdout)["steps"]] == ["SKIPPED", "SUCCEEDED"]
+    preset = system.end(system.clients[0].trigger(TriggerOrder(job_id="told", preset="IN / OUT only")).run_id)
+    assert [step.last.state for step in preset.steps] == ["SUCCEEDED", "SKIPPED"]
+    env_file = system.root / "team" / ".env"
+    env_file.write_text(env_file.read_text().replace("from file", "reloaded"))
+    reloaded = json.loads(system.command("reload", "team", "-o", "json").stdout)
+    assert [one["accepted"] for one in reloaded["instances"]] == [True]
+    assert str(_outcome(system, "told")[2]["value"]).startswith("reloaded/")
+
+
+def test_check_exits_by_what_it_prints(tmp_path: Path) -> None:
+    """An unset variable of a connector is a warning and exit 0, with the code imported or not; a wrong key an error."""
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "team.py").write_text("def f(**_):\n    return None\n")
+    (tmp_path / "jobs.toml").write_text(
+        '[[jobs]]\nid = "a"\nschedule = "0 6 * * 0-4"\nsteps = [{ callable = "team:f" }]\n'
+    )
+    pool = '[pools.w]\nurl = "sqlite:///w.db"\npassword = "${NOT_SET_ANYWHERE}"\n'
+    (tmp_path / "connectors.toml").write_text(pool)
+    for flags in ((), ("--no-import",)):
+        done = _check(tmp_path, *flags)
+        assert (done.returncode, "1 job in order" in done.stdout) == (0, True), done.stdout
+        assert "'NOT_SET_ANYWHERE' is not set here" in done.stdout
+    (tmp_path / "connectors.toml").write_text(pool + "pool_sise = 3\n")
+    done = _check(tmp_path, "--no-import", "--from-original")
+    assert (done.returncode, "1 error; 1 job in order" in done.stdout) == (1, True), done.stdout
+    assert 'schedule = "0 6 * * mon-fri"' in done.stdout
+
+
+def _check(project: Path, *flags: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "nomaflow.cli", "check", str(project), *flags],
+        check=False,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "COLUMNS": "200"},
+    )
