@@ -217,7 +217,7 @@ def test_hostile_files(tmp_path: Path) -> None:
         (big, "larger than"),
         (folder, "is a directory"),
         (pipe, "not a regular"),
-        (binary, "line 2, column 1: is not UTF-8"),
+        (binary, "line 2, column 1: it is not UTF-8"),
     ):
         assert words in read_connectors(file, {}).unusable[""]
 
