@@ -16,6 +16,8 @@ from nomaflow_host.generation import ProjectSpec, settings_tree
 from nomaflow_host.injection.environment import EnvironmentMissing
 from nomaflow_host.project.jobs import JobFiles, read_job_files
 from nomaflow_host.settings import HOST_NAME, HostSettings, SettingsInvalid
+from nomaflow_project.reading.lines import with_lines
+from nomaflow_project.reading.problems import Problem
 from nomaflow_project.reading.toml_file import FileError, read_toml, shown_path
 
 __all__ = ["Project", "make_state_dir"]
@@ -79,7 +81,7 @@ class Project:
             app_settings=app_settings,
             jobs=jobs,
             connectors=connectors,
-            problems=(*problems, *jobs.problems, *connector_problems),
+            problems=_with_lines((*problems, *jobs.problems, *connector_problems), root),
         )
 
     def spec(self) -> ProjectSpec:
@@ -119,7 +121,7 @@ def _folder(directory: Path) -> Path:
 
 
 def _settings_file(path: Path) -> tuple[dict[str, Any], list[Mapping[str, Any]]]:
-    if not path.exists():
+    if not path.exists() and not path.is_symlink():
         return {}, []
     tree = read_toml(path)
     if isinstance(tree, FileError):
@@ -143,7 +145,7 @@ def _host_settings(tree: Mapping[str, Any], path: Path) -> HostSettings:
     try:
         return HostSettings.from_table(tree.get("host", {}))
     except SettingsInvalid as error:
-        raise ProjectError(f"{error.path}: {error.problem}", file=str(path), fix=error.fix) from None
+        raise ProjectError(f"{error.path}: {error.problem}", file=str(path), fix=error.fix, path=error.path) from None
 
 
 def _app_settings(tree: Mapping[str, Any], root: Path, environ: Mapping[str, str]) -> dict[str, Any]:
@@ -152,9 +154,10 @@ def _app_settings(tree: Mapping[str, Any], root: Path, environ: Mapping[str, str
     except EnvironmentMissing as error:
         fix = f"set it for the host, or write ${{{error.name}:-default}}"
         problem = f"{error.path}: the environment variable {error.name!r} is not set"
-        raise ProjectError(problem, file=str(root / SETTINGS_FILE), fix=fix) from None
+        raise ProjectError(problem, file=str(root / SETTINGS_FILE), fix=fix, path=error.path) from None
     except TypeError as error:
-        raise ProjectError(str(error), file=str(root / SETTINGS_FILE), fix="correct its type") from None
+        path = str(error).partition(" ")[0]
+        raise ProjectError(str(error), file=str(root / SETTINGS_FILE), fix="correct its type", path=path) from None
 
 
 def _host_name(given: str, root: Path) -> str:
@@ -170,6 +173,11 @@ def _host_name(given: str, root: Path) -> str:
         return given
     made = re.sub(r"[^a-z0-9_-]+", "-", root.name.lower()).strip("-_")[:64]
     return made or "host"
+
+
+def _with_lines(problems: tuple[Mapping[str, Any], ...], root: Path) -> tuple[Mapping[str, Any], ...]:
+    """Return the problems with their lines, which only this process can tell: the kernel never has the files."""
+    return tuple(each.to_json() for each in with_lines(map(Problem.from_json, problems), root))
 
 
 def _names_path(tree: Mapping[str, Any], section: str) -> bool:

@@ -12,7 +12,7 @@ from nomaflow.cli.output import console, print_json
 
 if TYPE_CHECKING:
     from nomaflow.client import KernelClient
-    from nomaflow.client.values import JobView, RunView
+    from nomaflow.client.values import CatalogueView, JobView, RefusedLoadView, RunView
 
 __all__ = ["register"]
 
@@ -33,13 +33,19 @@ def jobs(
     all_: Annotated[bool, typer.Option("--all", help="Also jobs that their host no longer brings.")] = False,
 ) -> None:
     """List all known jobs, valid or not, with the next fire and the last run."""
-    found = talk(invocation, lambda kernel: kernel.list_jobs(host=host, tag=tag, include_removed=all_))
+
+    async def ask(kernel: KernelClient) -> tuple[CatalogueView, dict[str, RefusedLoadView]]:
+        jobs = await kernel.list_jobs(host=host, tag=tag, include_removed=all_)
+        hosts = [one for one in await kernel.list_hosts() if host in ("", one.name)]
+        return jobs, {one.name: one.refused_load for one in hosts if one.refused_load is not None}
+
+    found, refused = talk(invocation, ask)
     if invocation.as_json:
-        print_json(found.to_json())
+        print_json({**found.to_json(), "refused_loads": {name: load.to_json() for name, load in refused.items()}})
         return
     from nomaflow.cli.pages.tables import jobs_page
 
-    console().print(jobs_page(found))
+    console().print(jobs_page(found, refused))
 
 
 def job(*, invocation: Invocation, job: Annotated[str, typer.Argument(help="The job's id.")]) -> None:

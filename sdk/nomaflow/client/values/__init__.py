@@ -10,6 +10,7 @@ from nomaflow.client.values.catalogue import (
     JobView,
     PauseView,
     ProblemView,
+    RefusedLoadView,
     ReloadView,
     WorkerView,
 )
@@ -46,6 +47,7 @@ __all__ = [
     "ProblemView",
     "ProgressView",
     "ReasonView",
+    "RefusedLoadView",
     "ReloadView",
     "RunView",
     "StepView",
