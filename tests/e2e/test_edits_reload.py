@@ -87,9 +87,18 @@ def test_a_broken_file_is_refused_with_file_and_line(
     where = f"{place[0]}:{place[1]}" if place[1] else place[0]
     eventually(lambda: host.log.count(f"{where}: ") >= 2)
     assert "WARNING" in host.log
-    _seen_everywhere(system, where)
     (host.project / file).write_text(good)
     assert _reload(system)[1]["accepted"]
+
+
+def test_a_refusal_stands_until_a_load_succeeds(system: System) -> None:
+    """``hosts``, ``jobs``, ``doctor``, ``run`` and an event show it; once a reload succeeds, nothing does."""
+    host = system.start_host("team")
+    (host.project / "plugins/team.py").write_text("\ndef work(:\n")
+    assert _reload(system)[0] == 1
+    _seen_everywhere(system, "plugins/team.py:2")
+    (host.project / "plugins/team.py").write_text(CODE)
+    assert _reload(system)[0] == 0
     _gone_everywhere(system)
 
 
@@ -165,4 +174,5 @@ def test_a_host_without_code_says_why(system: System) -> None:
     assert "hosts.load_refused" in system.command("doctor", "-o", "json").stdout
     (host.project / "plugins" / "team.py").write_text(CODE)
     assert _reload(system)[0] == 0
+    system.client()
     assert _fires(system)
