@@ -203,6 +203,7 @@ def _refused(who: str, outcome: ReloadView) -> list[RenderableType]:
     if outcome.message and not told:
         lines.append(Text(f"  {paragraph(outcome.message, indent=2)}"))
     if outcome.generation:
-        force = "to serve it all the same: nomaflow reload --force; a job that cannot be read goes on as it was"
-        lines.append(Text(f"  {force}", style="dim"))
+        force = f"--force serves it all the same: nomaflow reload {printable(outcome.host)} --force"
+        kept = "a job that is broken then goes on with its last good definition"
+        lines.append(Padding(Text(f"{force}\n{kept}", style="dim"), (0, 0, 0, 2)))
     return lines

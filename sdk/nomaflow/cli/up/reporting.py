@@ -211,11 +211,11 @@ class TextReporter:
     def _reloaded(self, event: EventView) -> None:
         data = event.data
         offers = f"{count(int(data.get('jobs', 0)), 'job')}, {count(int(data.get('callables', 0)), 'callable')}"
-        facts = [f"reloaded: {offers} (generation {data.get('generation', 0)})"]
+        self._line("✔", "green", event.host, f"reloaded: {offers} (generation {data.get('generation', 0)})", event.at)
         for name in ("removed", "added"):
-            job_ids = data.get(f"{name}_job_ids") or ()
-            facts += [f"{name}: {', '.join(map(str, job_ids))}"] if job_ids else []
-        self._line("✔", "green", event.host, " · ".join(facts), event.at)
+            job_ids = ", ".join(printable(str(job_id)) for job_id in data.get(f"{name}_job_ids") or ())
+            if job_ids:
+                self._console.print(Padding(Text(f"{name}: {job_ids}"), (0, 0, 0, _INDENT)))
 
     def events_withheld(self, error: ClientError) -> None:
         """Print the error."""
