@@ -18,7 +18,7 @@ CODE = "def work(**_):\n    return 1\n"
 TICKS = '[[jobs]]\nid = "ticks"\nschedule = "* * * * * *"\nsteps = [{ callable = "team:work" }]\n'
 OTHER = '\n[[jobs]]\nid = "other"\nsteps = [{ callable = "team:work" }]\n'
 NIGHTLY = '[[jobs]]\nid = "nightly"\nschedule = "0 2 * * *"\nsteps = [{ callable = "team:work" }]\n'
-FILES = {"jobs.toml": TICKS + OTHER, "plugins/team.py": CODE, "plugins/x/jobs.toml": NIGHTLY}
+FILES = {"jobs.toml": TICKS + OTHER, "plugins/team.py": CODE, "plugins/x/jobs.toml": NIGHTLY, "connectors.toml": ""}
 
 
 @pytest.fixture
@@ -68,6 +68,7 @@ def _events(system: System, kind: str) -> list[dict[str, Any]]:
         ("plugins/team.py", "\ndef work(:\n", ("plugins/team.py", 2), "SyntaxError"),
         ("nomaflow.toml", "[host]\n\nmax_sync = 'many'\n", ("nomaflow.toml", 3), "max_sync"),
         ("nomaflow.toml", "[host\n", ("nomaflow.toml", 1), "expected"),
+        ("connectors.toml", "\n[pools.x\n", ("connectors.toml", 2), "expected"),
     ],
 )
 def test_a_broken_file_is_refused_with_file_and_line(

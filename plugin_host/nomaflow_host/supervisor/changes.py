@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["Changes", "changes_of", "job_count"]
 
 _IMPORT_FIX = "correct the code; until it imports, the last good code goes on"
+_ILLEGIBLE = frozenset({"connectors_unusable", "bad_toml", "unreadable_file", "missing_file"})
 _AT_PLACE = re.compile(r" \([^()\n]*:\d+\)$")
 
 
@@ -53,6 +54,7 @@ def changes_of(serving: Mapping[str, Any] | None, new: Mapping[str, Any]) -> Cha
         *modules.values(),
         *(problem for name, problem in _broken_callables(serving, new, modules) if name not in named),
         *_problems_of(kept, told=modules),
+        *_illegible_files(serving, new),
     ]
     known, found = _ids(before), _ids(after)
     return Changes(
@@ -109,6 +111,17 @@ def _problems_of(kept: list[LoadedJob], *, told: Collection[str]) -> Iterator[Pr
             of_module = problem.code == "callable_error" and any(f"'{name}:" in problem.message for name in told)
             if problem.is_error and not of_module:
                 yield problem
+
+
+def _illegible_files(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Problem]:
+    """Yield why other files than those of jobs, such as connectors.toml, can no longer be read as a whole."""
+    known = {each.file for each in _of_files(old)}
+    yield from (each for each in _of_files(new) if each.file not in known)
+
+
+def _of_files(manifest: Mapping[str, Any]) -> list[Problem]:
+    problems = map(Problem.from_json, manifest.get("problems") or ())
+    return [each for each in problems if each.is_error and each.code in _ILLEGIBLE]
 
 
 def _once(problems: list[Problem]) -> list[Problem]:

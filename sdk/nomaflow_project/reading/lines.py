@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nomaflow_project.reading.problems import Place, Problem
-from nomaflow_project.reading.toml_file import read_body
+from nomaflow_project.reading.toml_file import FileError, read_body, read_toml
 
 if TYPE_CHECKING:
     from tree_sitter import Node
@@ -30,13 +30,21 @@ def with_lines(problems: Iterable[Problem], root: Path) -> tuple[Problem, ...]:
     known: dict[str, dict[str, int]] = {}
     found = []
     for problem in problems:
-        if problem.line == 0 and problem.path and problem.file.endswith(".toml"):
+        if problem.line == 0 and problem.file.endswith(".toml"):
             if problem.file not in known:
-                body = read_body(root / problem.file)
-                known[problem.file] = {} if body is None else lines_of_keys(body)
+                known[problem.file] = _lines_of(root / problem.file)
             problem = replace(problem, line=_nearest(known[problem.file], problem.path))
         found.append(problem)
     return tuple(found)
+
+
+def _lines_of(path: Path) -> dict[str, int]:
+    """Return the lines of a file's keys; under the empty path that of a syntax error."""
+    body = read_body(path)
+    if body is None:
+        return {}
+    read = read_toml(path)
+    return {**lines_of_keys(body), "": read.line if isinstance(read, FileError) else 0}
 
 
 def lines_of_keys(body: bytes) -> dict[str, int]:
@@ -54,14 +62,12 @@ def lines_of_keys(body: bytes) -> dict[str, int]:
 
 
 def _nearest(known: dict[str, int], path: str) -> int:
-    while path:
-        if path in known:
-            return known[path]
+    while path not in known:
         shorter = _LAST_PART.sub("", path)
-        if shorter == path:
-            break
+        if shorter in ("", path):
+            return 0
         path = shorter
-    return 0
+    return known[path]
 
 
 class _Lines:
