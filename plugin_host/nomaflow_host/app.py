@@ -44,6 +44,7 @@ __all__ = ["HostOptions", "print_manifest", "serve"]
 _log = logging.getLogger(__name__)
 
 _FILES = 65_536
+_VANISHED_SECONDS = 2.0  # under --watch: editors and git replace a file by deleting and creating it
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -138,7 +139,9 @@ async def serve(options: HostOptions, *, environ: MutableMapping[str, str]) -> i
         lock.record(me)
         outbox = Outbox(store=SpillStore(directory=project.state_dir / "spill"), encode=encode_event)
         stack.callback(outbox.close)
-        limits = supervisor_settings(project.settings, project)
+        limits = replace(
+            supervisor_settings(project.settings, project), vanished_seconds=_VANISHED_SECONDS if options.watch else 0.0
+        )
         observation = HostObservation(
             sink=outbox, metrics_address=options.metrics or project.settings.metrics, environ=environ
         )
@@ -170,6 +173,7 @@ async def serve(options: HostOptions, *, environ: MutableMapping[str, str]) -> i
             watched=(project.root,) if options.watch else (),
             drain_s=project.settings.drain_seconds,
             dump=observation.dump,
+            disk_changed=supervisor.disk_changed,
         )
         await life.run()
     return 0

@@ -25,17 +25,21 @@ class ProjectError(HostError):
     """Raised when a project, or the command line that names it, cannot be used at all.
 
     :ivar file: the file or directory it is about
+    :ivar name: the same for messages about a project that is known: a file's name without its folder
+    :ivar path: the key in the file, such as ``host.max_sync``; empty for none
     :ivar line: counts from 1; None where there is none
     :ivar fix: the way out
     """
 
     exit_code = EX_CONFIG
 
-    def __init__(self, problem: str, *, file: str, fix: str, line: int | None = None) -> None:
+    def __init__(self, problem: str, *, file: str, fix: str, line: int | None = None, path: str = "") -> None:
         """Build the message from file, problem and way out."""
         place = file if line is None else f"{file}:{line}"
         super().__init__(f"{place}: {problem}\n  fix: {fix}")
         self.file = file
+        self.name = file.rpartition("/")[2]
+        self.path = path
         self.line = line
         self.problem = problem
         self.fix = fix

@@ -20,6 +20,9 @@ _log = logging.getLogger(__name__)
 
 _FLUSH_SECONDS = 5.0
 _GOODBYE_SECONDS = 2.0
+_SOURCES = (".py", ".toml")
+_BURST_MS = 400  # the longest that saves may follow each other closely before the code is loaded
+_LOOK_MS = 1_000
 
 
 class HostLife:
@@ -33,6 +36,7 @@ class HostLife:
     :param state: is told what the host does, for the service manager
     :param dump: writes it
     :param watched: folders whose changes reload the code; empty for none
+    :param disk_changed: tells whether the project has changed on disk since the newest load; may block
     """
 
     def __init__(
@@ -44,8 +48,10 @@ class HostLife:
         watched: Sequence[Path],
         drain_s: float,
         dump: Callable[[], None],
+        disk_changed: Callable[[], bool] = lambda: False,
     ) -> None:
         self._dump = dump
+        self._disk_changed = disk_changed
         self._runner = runner
         self._session = session
         self._state = state
@@ -79,7 +85,7 @@ class HostLife:
         loading = asyncio.create_task(self._runner.reload(force=False))
         await _either(loading, self._stop)
         if loading.done() and not loading.result().accepted:
-            _log.error("the host serves no code until a reload succeeds: %s", loading.result().message)
+            _log.error("the host serves no code until a load succeeds: %s", loading.result().message)
         # What is there now stays for life; the collector need not look at it again.
         gc.collect()
         gc.freeze()
@@ -155,14 +161,27 @@ class HostLife:
             outcome = await self._runner.reload(force=False)
             if outcome.accepted:
                 self._session.introduce()
-            else:
-                _log.error("the reload is refused, what was loaded goes on serving: %s", outcome.message)
+            self._session.beat_soon()  # the kernel hears at once what became of the load
             self._state.ready()
 
     async def _watch(self) -> None:
-        only_sources = _SourceFilter()
-        async for _ in awatch(*self._watched, watch_filter=only_sources, stop_event=self._stop):
-            self._reload.set()
+        """Reload whenever a source is saved, or the project has otherwise changed since the newest load.
+
+        Not every change is an event of a source: a folder becomes a link, permissions change, a file lies behind a
+        link. So any event, and each second, has the files looked at.
+        """
+        async for changes in awatch(
+            *self._watched,
+            watch_filter=_ProjectFilter(),
+            debounce=_BURST_MS,
+            rust_timeout=_LOOK_MS,
+            yield_on_timeout=True,
+            ignore_permission_denied=True,
+            stop_event=self._stop,
+        ):
+            saved = any(path.endswith(_SOURCES) for _, path in changes)
+            if saved or await asyncio.to_thread(self._disk_changed):
+                self._reload.set()
 
     def _asked_to_stop(self) -> None:
         self._signals += 1
@@ -174,14 +193,10 @@ class HostLife:
             self._asked_to_stop()
 
 
-class _SourceFilter(DefaultFilter):
-    """Lets through what code and jobs are made of, and nothing that the host writes itself."""
+class _ProjectFilter(DefaultFilter):
+    """Lets through what may be code, jobs, or a folder of them, and nothing that the host writes itself."""
 
     ignore_dirs = (*DefaultFilter.ignore_dirs, ".nomaflow")
-
-    def __call__(self, change: object, path: str) -> bool:
-        """Return True for a change that calls for a reload."""
-        return path.endswith((".py", ".toml")) and super().__call__(change, path)  # type: ignore[arg-type]  # passed on
 
 
 async def _either(task: asyncio.Task[object], event: asyncio.Event) -> bool:

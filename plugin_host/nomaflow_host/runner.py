@@ -7,10 +7,10 @@ from collections.abc import Callable
 from typing import Protocol
 
 from nomaflow_host.attempts import AttemptOrder, CancelOrder
-from nomaflow_host.errors import ProjectError
 from nomaflow_host.generation import manifest_bytes
 from nomaflow_host.session.ports import HostStatus, Manifest, OrderRefused, ReloadOutcome, WorkerLine
 from nomaflow_host.supervisor import LoadOutcome, Refused, Supervisor
+from nomaflow_project.reading.problems import Problem
 
 __all__ = ["OrderWatch", "SupervisedRunner"]
 
@@ -49,6 +49,8 @@ class SupervisedRunner:
         self._drain_seconds = drain_seconds
         self._draining = False
         self._manifest: Manifest | None = None
+        self._known_load: LoadOutcome | None = None
+        self._load: ReloadOutcome | None = None
 
     def accept(self, order: AttemptOrder) -> None:
         """Start an attempt.
@@ -88,6 +90,7 @@ class SupervisedRunner:
             code_newer=self._supervisor.code_newer(),
             draining=self._draining,
             isolation_mechanism=self._supervisor.mechanism,
+            load=self._newest_load(),
         )
 
     def manifest(self) -> Manifest | None:
@@ -101,36 +104,54 @@ class SupervisedRunner:
 
     async def reload(self, *, force: bool) -> ReloadOutcome:
         """Load the project's code anew, beside what serves. A project that cannot be read is refused like bad code."""
-        outcome = await self._load(force=force)
+        try:
+            outcome = _outcome(await self._supervisor.load(force=force))
+        except Refused as error:  # nothing was loaded: the host is stopping
+            status = self.status()
+            outcome = ReloadOutcome(
+                accepted=False, generation=status.generation, digest=status.manifest_digest, message=str(error)
+            )
+        self._log_load(outcome)
         self._on_load(outcome)
         return outcome
 
-    async def _load(self, *, force: bool) -> ReloadOutcome:
-        try:
-            outcome = await self._supervisor.load(force=force)
-        except (ProjectError, Refused) as error:
-            generation = self._supervisor.generation
-            _log.error("the reload is refused, what was loaded goes on serving: %s", error)
-            return ReloadOutcome(
-                accepted=False,
-                generation=generation.number if generation else 0,
-                digest=generation.digest if generation else "",
-                message=str(error),
-            )
+    def _log_load(self, outcome: ReloadOutcome) -> None:
         if outcome.accepted:
-            _log.info("generation %d serves, loaded in %.2f s", outcome.generation, outcome.seconds)
-        return ReloadOutcome(
-            accepted=outcome.accepted,
-            generation=outcome.generation,
-            digest=outcome.digest,
-            message=_message(outcome),
-            problems=tuple(map(dict, outcome.problems)),
-        )
+            _log.info("generation %d serves", outcome.generation)
+            return
+        serves = "the last good code goes on" if outcome.generation else "no code serves"
+        for problem in map(Problem.from_json, outcome.problems):
+            at = f"{problem.place}: " if problem.place else ""
+            fix = f" ({problem.fix})" if problem.fix else ""
+            _log.warning("the load is refused, %s: %s%s%s", serves, at, problem.message, fix)
+        if not outcome.problems:
+            _log.warning("the load is refused, %s: %s", serves, outcome.message)
+
+    def _newest_load(self) -> ReloadOutcome | None:
+        newest = self._supervisor.newest_load
+        if newest is not self._known_load:
+            self._known_load, self._load = newest, None if newest is None else _outcome(newest)
+        return self._load
 
     async def drain(self, deadline_s: float) -> None:
         """Take nothing new and return when nothing runs any more."""
         self._draining = True
         await self._supervisor.drain(deadline_s or self._drain_seconds)
+
+
+def _outcome(outcome: LoadOutcome) -> ReloadOutcome:
+    return ReloadOutcome(
+        accepted=outcome.accepted,
+        generation=outcome.generation,
+        digest=outcome.digest,
+        message=_message(outcome),
+        problems=tuple(map(dict, outcome.problems)),
+        at_us=outcome.at_us,
+        jobs=outcome.jobs,
+        callables=len((outcome.manifest or {}).get("callables") or ()),
+        removed=outcome.removed,
+        added=outcome.added,
+    )
 
 
 def _message(outcome: LoadOutcome) -> str:

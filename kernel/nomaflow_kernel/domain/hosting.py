@@ -14,6 +14,7 @@ from nomaflow_api.value_class import value_class
 from nomaflow_kernel.domain.reasons import Reason
 from nomaflow_kernel.domain.records import Ancestor, RunTrigger
 from nomaflow_kernel.domain.states import AttemptState
+from nomaflow_project.reading.problems import Problem
 
 __all__ = [
     "AckStatus",
@@ -26,6 +27,8 @@ __all__ = [
     "InstanceHello",
     "InstanceLink",
     "InstanceStatus",
+    "LoadInfo",
+    "RefusedLoad",
     "ReportedEvent",
     "ReportedFinished",
     "ReportedLog",
@@ -106,6 +109,36 @@ class HeldAttempt:
 
 
 @value_class
+class RefusedLoad:
+    """A load of plugin code that an instance refused: what served before goes on."""
+
+    at_us: int
+    message: str
+    problems: tuple[Problem, ...] = ()
+
+    @property
+    def summary(self) -> str:
+        """The first problem with its place, in one line."""
+        if not self.problems:
+            return self.message.partition("\n")[0]
+        first = self.problems[0]
+        more = f" (and {len(self.problems) - 1} more)" if len(self.problems) > 1 else ""
+        return (f"{first.place}: " if first.place else "") + first.message.partition("\n")[0] + more
+
+
+@value_class
+class LoadInfo:
+    """What became of an instance's newest load: refused, or serving with so many jobs."""
+
+    refused: RefusedLoad | None = None
+    generation: int = 0
+    jobs: int = 0
+    callables: int = 0
+    removed_job_ids: tuple[str, ...] = ()
+    added_job_ids: tuple[str, ...] = ()
+
+
+@value_class
 class InstanceHello:
     """How an instance introduces itself."""
 
@@ -123,6 +156,7 @@ class InstanceHello:
     ended_incarnations: tuple[str, ...] = ()
     loaded_at_us: int = 0
     isolation_mechanism: str = ""
+    refused_load: RefusedLoad | None = None
 
 
 @value_class
@@ -262,3 +296,4 @@ class InstanceStatus:
     last_heartbeat_us: int
     running: int
     heartbeat: HeartbeatInfo = field(default_factory=HeartbeatInfo)
+    refused_load: RefusedLoad | None = None

@@ -17,6 +17,7 @@ from nomaflow_kernel.domain.hosting import (
     HeartbeatInfo,
     InstanceHello,
     InstanceLink,
+    LoadInfo,
     Verdict,
 )
 from nomaflow_kernel.hosts.errors import ProtocolUnsupported
@@ -26,6 +27,7 @@ from nomaflow_kernel.hosts.incoming import (
     check_incarnation,
     read_heartbeat,
     read_hello,
+    read_load,
     read_report,
 )
 from nomaflow_kernel.hosts.manifest import open_manifest
@@ -48,6 +50,9 @@ class AttemptEngine(Protocol):
 
     def heartbeat(self, incarnation: str, info: HeartbeatInfo) -> None:
         """Take note that an instance is alive, and how it is."""
+
+    def loaded(self, incarnation: str, load: LoadInfo) -> None:
+        """Take note of what became of an instance's newest load."""
 
     def detach(self, incarnation: str, link: InstanceLink) -> None:
         """Take note that a session is over."""
@@ -183,6 +188,8 @@ class HostGateway:
                 if kind == "heartbeat":
                     self._engine.heartbeat(session.hello.incarnation, read_heartbeat(request.heartbeat))
                     session.acknowledge_heartbeat(request.heartbeat.sent_at_us)
+                elif kind == "load_state":
+                    self._engine.loaded(session.hello.incarnation, read_load(request.load_state))
                 elif kind == "reload_result":
                     session.take_reload_result(request.reload_result)
                 elif kind == "hello":

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
-from nomaflow_api.v1 import run_pb2
+from nomaflow_api.v1 import job_pb2, run_pb2
 from nomaflow_api.v1.values import ValueCodecError, loads_plain
 from nomaflow_kernel.domain.errors import BadRequest
 from nomaflow_kernel.domain.hosting import (
@@ -15,6 +15,8 @@ from nomaflow_kernel.domain.hosting import (
     HeartbeatInfo,
     HeldAttempt,
     InstanceHello,
+    LoadInfo,
+    RefusedLoad,
     ReportedEvent,
     ReportedFinished,
     ReportedLog,
@@ -26,6 +28,7 @@ from nomaflow_kernel.domain.ids import split_attempt_key
 from nomaflow_kernel.domain.reasons import Reason
 from nomaflow_kernel.domain.states import AttemptState
 from nomaflow_kernel.hosts.errors import ProtocolUnsupported
+from nomaflow_project.reading.problems import Problem, Severity
 
 __all__ = [
     "PROTOCOL_MAX",
@@ -34,6 +37,7 @@ __all__ = [
     "check_incarnation",
     "read_heartbeat",
     "read_hello",
+    "read_load",
     "read_report",
 ]
 
@@ -47,6 +51,9 @@ _INVENTORY = 20_000
 _CHUNK_BYTES = 1024 * 1024
 _CHUNK_LINES = 1_000_000
 _TEXT = 16 * 1024
+_SENTENCE = 500
+_PROBLEMS = 20
+_JOB_IDS = 50
 _NUMBER = 2**53
 _EXTRAS_BYTES = 2 * 1024 * 1024
 _CODECS = (gateway.LOG_CODEC_JSONL, gateway.LOG_CODEC_JSONL_ZLIB)
@@ -118,6 +125,40 @@ def read_hello(message: gateway.Hello) -> InstanceHello:
         ended_incarnations=tuple(message.ended_incarnations[:1000]),
         loaded_at_us=message.loaded_at_us,
         isolation_mechanism=message.isolation_mechanism[:32],
+        refused_load=_refused_load(message.refused_load) if message.HasField("refused_load") else None,
+    )
+
+
+def read_load(message: gateway.LoadState) -> LoadInfo:
+    """Return what became of a load."""
+    if message.HasField("refused"):
+        return LoadInfo(refused=_refused_load(message.refused))
+    loaded = message.loaded
+    return LoadInfo(
+        generation=min(loaded.generation, _NUMBER),
+        jobs=loaded.jobs,
+        callables=loaded.callables,
+        removed_job_ids=tuple(job_id[:_SENTENCE] for job_id in loaded.removed_job_ids[:_JOB_IDS]),
+        added_job_ids=tuple(job_id[:_SENTENCE] for job_id in loaded.added_job_ids[:_JOB_IDS]),
+    )
+
+
+def _refused_load(message: job_pb2.RefusedLoad) -> RefusedLoad:
+    return RefusedLoad(
+        at_us=message.at.ToMicroseconds(),
+        message=message.message[:_SENTENCE],
+        problems=tuple(
+            Problem(
+                severity=Severity.WARNING if each.severity == "warning" else Severity.ERROR,
+                code=each.code[:64],
+                file=each.file[:_SENTENCE],
+                path=each.path[:_SENTENCE],
+                message=each.message[:_SENTENCE],
+                fix=each.fix[:_SENTENCE],
+                line=each.line,
+            )
+            for each in message.problems[:_PROBLEMS]
+        ),
     )
 
 

@@ -147,7 +147,8 @@ class CatalogueCalls:
         await self._catalogue.reload_jobs_file()
         if not request.host and self._catalogue.jobs_file is not None and not self._host_names():
             return kernel.ReloadHostResponse()
-        results = await self._sessions.reload(self._the_host(request.host), force=request.force)
+        host = self._the_host(request.host)
+        results = await self._sessions.reload(host, force=request.force)
         return kernel.ReloadHostResponse(
             instances=[
                 kernel.ReloadOutcome(
@@ -156,6 +157,11 @@ class CatalogueCalls:
                     generation=result.generation,
                     message=result.message,
                     problems=_problems(result),
+                    host=host,
+                    jobs=result.loaded.jobs,
+                    callables=result.loaded.callables,
+                    removed_job_ids=result.loaded.removed_job_ids,
+                    added_job_ids=result.loaded.added_job_ids,
                 )
                 for incarnation, result in results
             ]

@@ -8,7 +8,7 @@ from typing import Any
 from nomaflow_api.v1 import job_pb2
 from nomaflow_kernel.catalogue import CatalogueEntry
 from nomaflow_kernel.catalogue_service import HostCatalogue, next_fires
-from nomaflow_kernel.domain.hosting import InstanceStatus
+from nomaflow_kernel.domain.hosting import InstanceStatus, RefusedLoad
 from nomaflow_kernel.ports import PauseRecord
 from nomaflow_kernel.rpc.run_messages import timestamp
 from nomaflow_project.reading.problems import Problem
@@ -48,6 +48,7 @@ def problem_message(problem: Problem) -> job_pb2.Problem:
         path=problem.path,
         message=problem.message,
         fix=problem.fix,
+        line=problem.line,
     )
 
 
@@ -164,4 +165,12 @@ def _instance_message(status: InstanceStatus) -> job_pb2.Instance:
         spilled_bytes=beat.spilled_bytes,
         isolation_mechanism=hello.isolation_mechanism,
         saturated=beat.saturated,
+        refused_load=_refused_message(status.refused_load),
     )
+
+
+def _refused_message(refused: RefusedLoad | None) -> job_pb2.RefusedLoad | None:
+    if refused is None:
+        return None
+    problems = [problem_message(problem) for problem in refused.problems]
+    return job_pb2.RefusedLoad(at=timestamp(refused.at_us), message=refused.message, problems=problems)

@@ -8,6 +8,8 @@ from nomaflow_kernel.domain.hosting import (
     HeldAttempt,
     InstanceHello,
     InstanceLink,
+    LoadInfo,
+    RefusedLoad,
     Verdict,
     VerdictAction,
 )
@@ -21,7 +23,7 @@ from nomaflow_kernel.runs.orders import cancel_order, dispatch_order
 from nomaflow_kernel.runs.reporting import find_attempt
 from nomaflow_kernel.runs.state import Batch, EngineState
 
-__all__ = ["attach", "await_instance", "check_clocks", "detach"]
+__all__ = ["attach", "await_instance", "check_clocks", "detach", "take_load"]
 
 
 def attach(state: EngineState, batch: Batch, hello: InstanceHello, link: InstanceLink) -> Sequence[Verdict]:
@@ -68,7 +70,40 @@ def _introduce(state: EngineState, batch: Batch, hello: InstanceHello, link: Ins
             data={"incarnation": hello.incarnation, "pid": hello.pid, "machine": hello.machine},
         )
     )
+    _take_refusal(batch, instance, hello.refused_load)
     return instance
+
+
+def take_load(state: EngineState, batch: Batch, incarnation: str, load: LoadInfo) -> None:
+    """Take note of what became of an instance's newest load; the event tells it to whoever watches."""
+    instance = state.fleet.get(incarnation)
+    if instance is None:
+        return
+    _take_refusal(batch, instance, load.refused)
+    if load.refused is None:
+        data = {
+            "incarnation": incarnation,
+            "generation": load.generation,
+            "jobs": load.jobs,
+            "callables": load.callables,
+            "removed_job_ids": list(load.removed_job_ids),
+            "added_job_ids": list(load.added_job_ids),
+        }
+        batch.add(Notice(kind="host.reloaded", at_us=batch.now_us, host=instance.host, data=data))
+
+
+def _take_refusal(batch: Batch, instance: Instance, refused: RefusedLoad | None) -> None:
+    """Keep a refusal, or that there is none any more. One that was told before is no news."""
+    known, instance.refused = instance.refused, refused
+    if refused is None or (known is not None and known.at_us == refused.at_us):
+        return
+    data = {
+        "incarnation": instance.incarnation,
+        "generation": instance.generation,
+        "message": refused.message,
+        "problems": [problem.to_json() for problem in refused.problems],
+    }
+    batch.add(Notice(kind="host.reload_refused", at_us=batch.now_us, host=instance.host, data=data))
 
 
 def _judge(state: EngineState, incarnation: str, held: HeldAttempt) -> Verdict:

@@ -16,6 +16,7 @@ from nomaflow_kernel.domain.hosting import (
     InstanceHello,
     InstanceLink,
     InstanceStatus,
+    LoadInfo,
     Verdict,
 )
 from nomaflow_kernel.domain.ids import RunIds
@@ -263,6 +264,10 @@ class Engine:
         instance.unreachable = False
         if instance.serves and not served:
             self._loop.touch(instance.host)
+
+    def loaded(self, incarnation: str, load: LoadInfo) -> None:
+        """Take note of what became of an instance's newest load."""
+        self._loop.tell(lambda batch: attaching.take_load(self._state, batch, incarnation, load))
 
     def detach(self, incarnation: str, link: InstanceLink) -> None:
         """Take note that a session has ended; the instance's clocks run on."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from nomaflow_kernel.domain.hosting import HeartbeatInfo, InstanceHello, InstanceLink, InstanceStatus
+from nomaflow_kernel.domain.hosting import HeartbeatInfo, InstanceHello, InstanceLink, InstanceStatus, RefusedLoad
 
 __all__ = ["Fleet", "Instance"]
 
@@ -18,6 +18,7 @@ class Instance:
     :param link: its session, None while it is away
     :param last_heard: monotonic seconds; for an awaited instance the kernel's start
     :param unreachable: True once it has been silent for longer than the lease
+    :param refused: its newest load, where that was refused; None where it serves
     :param attempts: keys of the attempts it holds → whether each uses an exclusive slot
     """
 
@@ -30,6 +31,7 @@ class Instance:
     attached_at_us: int = 0
     unreachable: bool = False
     heartbeat: HeartbeatInfo = field(default_factory=HeartbeatInfo)
+    refused: RefusedLoad | None = None
     attempts: dict[str, bool] = field(default_factory=dict)
     exclusive_used: int = 0
 
@@ -45,9 +47,14 @@ class Instance:
         )
 
     @property
+    def generation(self) -> int:
+        """The generation of plugin code that serves; 0 for a host whose first load failed, until a reload."""
+        return self.heartbeat.generation or (0 if self.hello is None else self.hello.generation)
+
+    @property
     def has_code(self) -> bool:
-        """Whether a generation of plugin code serves; a host whose first load failed has none until a reload."""
-        return bool(self.heartbeat.generation or (self.hello is not None and self.hello.generation))
+        """Whether a generation of plugin code serves."""
+        return bool(self.generation)
 
     def free(self, *, exclusive: bool) -> int:
         """Return how many more attempts of that kind it takes."""
@@ -115,6 +122,11 @@ class Fleet:
         """Return whether an instance of the host says that the code on disk is newer than what it has loaded."""
         return any(instance.link is not None and instance.heartbeat.code_newer for instance in self.of_host(host))
 
+    def refused_load(self, host: str) -> RefusedLoad | None:
+        """Return the newest load that an attached instance of the host has refused, None where none has."""
+        refused = [each.refused for each in self.of_host(host) if each.refused is not None and each.link is not None]
+        return max(refused, key=lambda load: load.at_us, default=None)
+
     def held(self, host: str) -> int:
         """Return how many attempts all instances of a host hold."""
         return sum(len(instance.attempts) for instance in self.of_host(host))
@@ -140,6 +152,7 @@ class Fleet:
                 last_heartbeat_us=instance.last_heard_us,
                 running=len(instance.attempts),
                 heartbeat=instance.heartbeat,
+                refused_load=instance.refused,
             )
             for instance in self._instances.values()
             if instance.hello is not None

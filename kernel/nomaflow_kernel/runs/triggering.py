@@ -287,6 +287,10 @@ def _queue(
 
 def _warnings(state: EngineState, host: str) -> tuple[str, ...]:
     """Return what the person who triggers should know."""
+    refused = state.fleet.refused_load(host)
+    if refused is not None:
+        mend = f"mend it, then: nomaflow reload {host}"
+        return (f"the newest load of host {host!r} was refused, so its last good code runs: {refused.summary}; {mend}",)
     if not state.fleet.has_newer_code(host):
         return ()
     return (f"the code of host {host!r} on disk is newer than what it has loaded; to load it: nomaflow reload {host}",)

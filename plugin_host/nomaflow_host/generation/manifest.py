@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from nomaflow_host.generation.imports import Imports
     from nomaflow_host.generation.spec import ProjectSpec
     from nomaflow_host.hooks import Problem
+    from nomaflow_host.injection.references import ImportReport
 
 __all__ = ["MANIFEST_VERSION", "build_manifest", "manifest_bytes"]
 
@@ -47,7 +48,7 @@ def build_manifest(
         "project": spec.root,
         "max_parallel": spec.max_parallel,
         "callables": {reference: _callable(plans[reference], spec.root) for reference in sorted(plans)},
-        "modules": _modules(imports),
+        "modules": _modules(imports, spec.root),
         "step_types": [
             {
                 "name": each.name,
@@ -71,14 +72,21 @@ def manifest_bytes(manifest: Mapping[str, Any]) -> bytes:
     return json.dumps(manifest, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")
 
 
-def _modules(imports: Imports) -> dict[str, Any]:
-    return {
-        name: {
-            "error": imports.failed[name].message if name in imports.failed else None,
-            "traceback": imports.failed[name].traceback if name in imports.failed else "",
-        }
-        for name in sorted({*imports.loaded, *imports.failed})
-    }
+def _modules(imports: Imports, root: str) -> dict[str, Any]:
+    return {name: _module(imports.failed.get(name), root) for name in sorted({*imports.loaded, *imports.failed})}
+
+
+def _module(failed: ImportReport | None, root: str) -> dict[str, Any]:
+    """Return a module; of one that failed also the innermost place of the project that was being run."""
+    if failed is None:
+        return {"error": None, "traceback": "", "file": "", "line": 0}
+    inside = [
+        (file, line)
+        for path, line in failed.places
+        if not (file := _relative(path, root)).startswith(("/", "<")) and "site-packages" not in file
+    ]
+    file, line = inside[-1] if inside else ("", 0)
+    return {"error": failed.message, "traceback": failed.traceback, "file": file, "line": line}
 
 
 def _callable(plan: CallPlan | PreparationFailed, root: str) -> dict[str, Any]:

@@ -56,11 +56,13 @@ class ImportReport:
     :param code: a reason code, ``callable_not_found`` where there is no such module
     :param message: one line
     :param traceback: from the module's own frames; empty where there is nothing to show
+    :param places: file and line of each of these frames, outermost first; of a syntax error its own place alone
     """
 
     code: str
     message: str
     traceback: str = ""
+    places: tuple[tuple[str, int], ...] = ()
 
 
 def parse_reference(text: str) -> Reference:
@@ -180,11 +182,12 @@ def _missing_module(name: str, missing: str, known_modules: Iterable[str]) -> Im
 
 def _failed_import(name: str, error: BaseException) -> ImportReport:
     frames = _own_frames(error)
-    where = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
+    places = tuple((frame.filename, frame.lineno or 0) for frame in frames)
     if isinstance(error, SyntaxError) and error.filename:
-        where = f" ({error.filename}:{error.lineno})"
-    message = f"the module {name!r} cannot be imported: {described(error)}{where}"
-    return ImportReport(code="import_failed", message=stable(message), traceback=_traceback(error, frames))
+        places = ((error.filename, error.lineno or 0),)
+    where = f" ({places[-1][0]}:{places[-1][1]})" if places else ""
+    message = stable(f"the module {name!r} cannot be imported: {described(error)}{where}")
+    return ImportReport(code="import_failed", message=message, traceback=_traceback(error, frames), places=places)
 
 
 def described(error: BaseException) -> str:

@@ -17,6 +17,7 @@ from nomaflow_host.project.jobs import JobFiles, read_job_files
 from nomaflow_host.settings import HOST_NAME, HostSettings, SettingsInvalid
 from nomaflow_project.reading.env_files import project_variables
 from nomaflow_project.reading.environment import EnvironmentMissing, resolve_tree
+from nomaflow_project.reading.lines import with_lines
 from nomaflow_project.reading.problems import Problem
 from nomaflow_project.reading.toml_file import FileError, read_toml, shown_path
 
@@ -86,7 +87,7 @@ class Project:
             jobs=jobs,
             connectors=connectors,
             variables=variables.given,
-            problems=(*problems, *_told(variables.problems), *jobs.problems, *connectors.problems),
+            problems=_with_lines((*problems, *_told(variables.problems), *jobs.problems, *connectors.problems), root),
         )
 
     def spec(self) -> ProjectSpec:
@@ -126,7 +127,7 @@ def _folder(directory: Path) -> Path:
 
 
 def _settings_file(path: Path) -> tuple[dict[str, Any], list[Mapping[str, Any]]]:
-    if not path.exists():
+    if not path.exists() and not path.is_symlink():
         return {}, []
     tree = read_toml(path)
     if isinstance(tree, FileError):
@@ -158,16 +159,19 @@ def _host_settings(tree: Mapping[str, Any], path: Path, environ: Mapping[str, st
     except EnvironmentMissing as error:
         raise ProjectError(f"{error.path}: {error.problem}", file=str(path), fix=error.fix) from None
     except SettingsInvalid as error:
-        raise ProjectError(f"{error.path}: {error.problem}", file=str(path), fix=error.fix) from None
+        raise ProjectError(f"{error.path}: {error.problem}", file=str(path), fix=error.fix, path=error.path) from None
 
 
 def _app_settings(tree: Mapping[str, Any], root: Path, environ: Mapping[str, str]) -> dict[str, Any]:
     try:
         return settings_tree(tree, root=str(root), environ=environ)
     except EnvironmentMissing as error:
-        raise ProjectError(f"{error.path}: {error.problem}", file=str(root / SETTINGS_FILE), fix=error.fix) from None
+        raise ProjectError(
+            f"{error.path}: {error.problem}", file=str(root / SETTINGS_FILE), fix=error.fix, path=error.path
+        ) from None
     except TypeError as error:
-        raise ProjectError(str(error), file=str(root / SETTINGS_FILE), fix="correct its type") from None
+        path = str(error).partition(" ")[0]
+        raise ProjectError(str(error), file=str(root / SETTINGS_FILE), fix="correct its type", path=path) from None
 
 
 def _host_name(given: str, root: Path) -> str:
@@ -183,6 +187,11 @@ def _host_name(given: str, root: Path) -> str:
         return given
     made = re.sub(r"[^a-z0-9_-]+", "-", root.name.lower()).strip("-_")[:64]
     return made or "host"
+
+
+def _with_lines(problems: tuple[Mapping[str, Any], ...], root: Path) -> tuple[Mapping[str, Any], ...]:
+    """Return the problems with their lines, which only this process can tell: the kernel never has the files."""
+    return tuple(each.to_json() for each in with_lines(map(Problem.from_json, problems), root))
 
 
 def _names_path(tree: Mapping[str, Any], section: str) -> bool:

@@ -15,7 +15,7 @@ from nomaflow_api.v1 import host_gateway_service_pb2 as pb
 from nomaflow_host.outbox import Outbox
 from nomaflow_host.session.clocks import KernelClock
 from nomaflow_host.session.commands import Commands
-from nomaflow_host.session.encoding import worker_messages
+from nomaflow_host.session.encoding import load_message, loaded_message, worker_messages
 from nomaflow_host.session.failures import SessionDropped
 from nomaflow_host.session.introducing import Introducer
 from nomaflow_host.session.link import AttachCall, Link
@@ -33,6 +33,7 @@ _GOODBYE_SECONDS = 1.0
 class Conversation:
     """Heartbeats, commands and reports of one session. The first thing that ends, ends them all.
 
+    :param told: the load that its hello told of
     :param report_deadline_s: of each report
     """
 
@@ -47,6 +48,7 @@ class Conversation:
         outbox: Outbox,
         clock: KernelClock,
         introducer: Introducer,
+        told: ReloadOutcome | None,
         report_deadline_s: float,
     ) -> None:
         self._link = link
@@ -59,6 +61,7 @@ class Conversation:
         self._interval = max(welcome.heartbeat_interval_ms, 10) / 1000
         self._writing = asyncio.Lock()
         self._beat_now = asyncio.Event()
+        self._told = told
         self._leaving = False
         self._workers: tuple[WorkerLine, ...] | None = None
         self._commands = Commands(
@@ -128,6 +131,7 @@ class Conversation:
             heartbeat = self._heartbeat()
             self._clock.sent(heartbeat.sent_at_us)
             await self._write(pb.AttachRequest(heartbeat=heartbeat))
+            await self._tell_load()
             try:
                 async with asyncio.timeout(self._interval):
                     await self._beat_now.wait()
@@ -153,12 +157,20 @@ class Conversation:
             loaded_at_us=status.loaded_at_us,
         )
 
+    async def _tell_load(self) -> None:
+        """Tell what became of the newest load, once."""
+        load = self._runner.status().load
+        if load is not None and load is not self._told:
+            self._told = load
+            await self._write(load_message(load))
+
     async def _answer_reload(self, command_seq: int, outcome: ReloadOutcome) -> None:
         message = outcome.message
         if outcome.accepted:
             self.beat_soon()
             if not await self._introducer.settled(_INTRODUCE_SECONDS):
                 message = f"{message}; the kernel has not taken the manifest yet"
+        await self._tell_load()
         result = pb.ReloadResult(
             command_seq=command_seq,
             accepted=outcome.accepted,
@@ -166,6 +178,7 @@ class Conversation:
             manifest_digest=outcome.digest,
             message=message,
             problems_json=_problems_json(outcome),
+            loaded=loaded_message(outcome) if outcome.accepted else None,
         )
         await self._write(pb.AttachRequest(reload_result=result))
 

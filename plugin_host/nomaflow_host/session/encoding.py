@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
-from nomaflow_api.v1 import run_pb2
+from nomaflow_api.v1 import job_pb2, run_pb2
 from nomaflow_host.attempts import (
     AttemptOrder,
     CancelOrder,
@@ -17,7 +17,8 @@ from nomaflow_host.attempts import (
     TimeoutKind,
 )
 from nomaflow_host.outbox import Batch, HeldState
-from nomaflow_host.session.ports import HostIdentity, HostStatus, WorkerLine
+from nomaflow_host.session.ports import HostIdentity, HostStatus, ReloadOutcome, WorkerLine
+from nomaflow_project.reading.problems import Problem
 
 __all__ = [
     "PROTOCOL_MAX",
@@ -25,6 +26,8 @@ __all__ = [
     "cancel_from",
     "encode_event",
     "hello_message",
+    "load_message",
+    "loaded_message",
     "order_from",
     "report_request",
     "worker_messages",
@@ -35,6 +38,9 @@ PROTOCOL_MAX = 1
 
 _MAX_TEXT = 16 << 10
 _MAX_ITEMS = 100
+_MAX_PROBLEMS = 20
+_MAX_JOB_IDS = 50
+_MAX_SENTENCE = 500
 _STATES = {
     "DISPATCHED": run_pb2.ATTEMPT_STATE_DISPATCHED,
     "RUNNING": run_pb2.ATTEMPT_STATE_RUNNING,
@@ -112,6 +118,8 @@ def hello_message(
         loaded_at_us=status.loaded_at_us,
         isolation_mechanism=status.isolation_mechanism,
     )
+    if status.load is not None and not status.load.accepted:
+        hello.refused_load.CopyFrom(_refused_message(status.load))
     for held in inventory:
         hello.inventory.add(
             attempt_key=held.attempt_key,
@@ -120,6 +128,46 @@ def hello_message(
             epoch=held.epoch,
         )
     return pb.AttachRequest(hello=hello)
+
+
+def load_message(load: ReloadOutcome) -> pb.AttachRequest:
+    """Return the message that tells what became of a load."""
+    if load.accepted:
+        return pb.AttachRequest(load_state=pb.LoadState(loaded=loaded_message(load)))
+    return pb.AttachRequest(load_state=pb.LoadState(refused=_refused_message(load)))
+
+
+def loaded_message(load: ReloadOutcome) -> pb.Loaded:
+    """Return what serves after a load."""
+    return pb.Loaded(
+        generation=load.generation,
+        jobs=load.jobs,
+        callables=load.callables,
+        removed_job_ids=[_sentence(job_id) for job_id in load.removed[:_MAX_JOB_IDS]],
+        added_job_ids=[_sentence(job_id) for job_id in load.added[:_MAX_JOB_IDS]],
+    )
+
+
+def _refused_message(load: ReloadOutcome) -> job_pb2.RefusedLoad:
+    """Return a refused load: small enough for the session, and for every place where it is shown."""
+    message = job_pb2.RefusedLoad(message=_sentence(load.message))
+    message.at.FromMicroseconds(load.at_us)
+    for problem in map(Problem.from_json, load.problems[:_MAX_PROBLEMS]):
+        message.problems.add(
+            severity=problem.severity.value,
+            code=problem.code,
+            file=_sentence(problem.file),
+            path=_sentence(problem.path),
+            message=_sentence(problem.message),
+            fix=_sentence(problem.fix),
+            line=problem.line,
+        )
+    return message
+
+
+def _sentence(text: str) -> str:
+    text = _text(text)
+    return text if len(text) <= _MAX_SENTENCE else text[: _MAX_SENTENCE - 1] + "…"
 
 
 def worker_messages(workers: Iterable[WorkerLine]) -> list[pb.HostWorker]:

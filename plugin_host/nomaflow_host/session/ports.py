@@ -50,6 +50,7 @@ class HostStatus:
 
     :param generation: the load of plugin code that new steps go to; 0 for none
     :param isolation_mechanism: ``cgroup`` or ``sampling``
+    :param load: the newest load, the same object for as long as there is no newer one; None before the first
     """
 
     running: int = 0
@@ -60,6 +61,7 @@ class HostStatus:
     code_newer: bool = False
     draining: bool = False
     isolation_mechanism: str = ""
+    load: ReloadOutcome | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,10 +74,15 @@ class Manifest:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReloadOutcome:
-    """What became of a reload.
+    """What became of a load.
 
     :param message: why it was refused, or what changed
-    :param problems: of the new generation, in the manifest's form
+    :param problems: what it was refused for, or those of the new generation; in the manifest's form, with lines
+    :param at_us: when, microseconds since the epoch
+    :param jobs: how many jobs the files of what serves hold
+    :param callables: how many callables it offers
+    :param removed: ids of jobs that their files no longer hold
+    :param added: ids of jobs that are new
     """
 
     accepted: bool
@@ -83,6 +90,11 @@ class ReloadOutcome:
     digest: str
     message: str
     problems: tuple[dict[str, Any], ...] = field(default=())
+    at_us: int = 0
+    jobs: int = 0
+    callables: int = 0
+    removed: tuple[str, ...] = ()
+    added: tuple[str, ...] = ()
 
 
 class Runner(Protocol):

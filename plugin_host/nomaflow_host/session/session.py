@@ -171,6 +171,7 @@ class HostSession:
         return self._pause()
 
     async def _one_session(self, address: str) -> None:
+        told = self._runner.status().load
         async with Link(address=address, token=self._token(), ca=self._ca) as link:
             call = link.attach()
             try:
@@ -186,6 +187,7 @@ class HostSession:
                     outbox=self._outbox,
                     clock=self._clock,
                     introducer=self._introducer,
+                    told=told,
                     report_deadline_s=self._report_deadline,
                 )
                 self.attached.set()

@@ -5,28 +5,47 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from nomaflow_host.generation import ProjectSpec
 
 __all__ = ["DiskStamp", "DiskWatch", "disk_stamp"]
 
-DiskStamp = Mapping[str, tuple[int, int]]
-"""Path to (modification time in nanoseconds, size)."""
-
 _SUFFIXES = (".py", ".toml")
 _KEPT_SECONDS = 2.0
 _MAX_FILES = 20_000
 
 
+class _Seen(NamedTuple):
+    """A file or folder as it was: modification time in nanoseconds, size, mode and inode; all 0 for a link to nowhere.
+
+    Of a folder only the mode counts: its times change with files that are none of ours.
+    """
+
+    mtime_ns: int = 0
+    size: int = 0
+    mode: int = 0
+    inode: int = 0
+
+
+DiskStamp = Mapping[str, _Seen]
+"""Each file that a generation is made of, and each folder, by path."""
+
+
 def disk_stamp(spec: ProjectSpec) -> DiskStamp:
-    """Return what the files a generation is made of are like now: modules and TOML files, with those of the root."""
-    found: dict[str, tuple[int, int]] = {}
-    for path, status in _files(spec):
-        found[path] = (status.st_mtime_ns, status.st_size)
-        if len(found) >= _MAX_FILES:
-            break
+    """Return what the files a generation is made of are like now: modules and TOML files, with those of the root.
+
+    What cannot be read is there as well: a link to nowhere, a folder that cannot be listed, a file without permission.
+    """
+    found = dict(_scan(spec.root, deep=False, within=()))
+    for folder in {*spec.plugin_dirs, os.path.join(spec.root, "plugins")}:
+        for path, seen in _scan(folder, deep=True, within=()):
+            found[path] = seen
+            if len(found) >= _MAX_FILES:
+                return found
+    for path in _named(spec):
+        found.setdefault(path, _seen(path))
     return found
 
 
@@ -47,23 +66,46 @@ class DiskWatch:
         return self._newer
 
 
-def _files(spec: ProjectSpec) -> Iterator[tuple[str, os.stat_result]]:
-    yield from _scan(spec.root, deep=False)
-    for folder in spec.plugin_dirs:
-        yield from _scan(folder, deep=True)
+def _named(spec: ProjectSpec) -> Iterator[str]:
+    """Yield the files that the project names, wherever they are."""
+    for file in spec.job_files:
+        yield os.path.join(spec.root, str(file["path"]))
+    connectors = spec.settings.get("connectors")
+    if connectors:
+        yield str(connectors["config_path"])
 
 
-def _scan(folder: str, *, deep: bool) -> Iterator[tuple[str, os.stat_result]]:
+def _scan(folder: str, *, deep: bool, within: tuple[tuple[int, int], ...]) -> Iterator[tuple[str, _Seen]]:
+    """Yield a folder and what is in it.
+
+    :param within: device and inode of the folders around it, so that a link to one of them ends the walk
+    """
     try:
+        status = os.stat(folder)
         entries = list(os.scandir(folder))
-    except OSError:
+    except OSError as error:
+        yield folder, _Seen(mode=-(error.errno or 1))
         return
-    for entry in entries:
-        try:
-            if entry.is_dir():
-                if deep and not entry.name.startswith((".", "__pycache__")):
-                    yield from _scan(entry.path, deep=True)
-            elif entry.name.endswith(_SUFFIXES):
-                yield entry.path, entry.stat()
-        except OSError:
-            continue
+    yield folder, _Seen(mode=status.st_mode)
+    me = (status.st_dev, status.st_ino)
+    for entry in entries if me not in within else ():
+        if _is_folder(entry):
+            if deep and not entry.name.startswith((".", "__pycache__")):
+                yield from _scan(entry.path, deep=True, within=(*within, me))
+        elif entry.name.endswith(_SUFFIXES) or (deep and entry.is_symlink()):
+            yield entry.path, _seen(entry.path)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def _seen(path: str) -> _Seen:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return _Seen()
+    return _Seen(status.st_mtime_ns, status.st_size, status.st_mode, status.st_ino)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from nomaflow_host.supervisor.disk_stamp import DiskStamp
     from nomaflow_host.supervisor.values import ProjectLoad
 
-__all__ = ["ServingGeneration", "broken_since"]
+__all__ = ["ServingGeneration", "digest_of"]
 
 
 @dataclass(kw_only=True, slots=True)
@@ -77,24 +77,3 @@ class ServingGeneration:
 def digest_of(manifest_bytes: bytes) -> str:
     """Return a manifest's digest as it is written everywhere."""
     return f"sha256:{hashlib.sha256(manifest_bytes).hexdigest()}"
-
-
-def broken_since(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return what worked in *old* and no longer does in *new*, in sentences; what was broken before does not count."""
-    if old is None:
-        return ()
-    reasons = [
-        f"the module {name!r} no longer imports: {module['error']}"
-        for name, module in new["modules"].items()
-        if module.get("error") and _works(old["modules"].get(name))
-    ]
-    reasons += [
-        f"the callable {reference!r}, which a job names, can no longer be called: {entry['error']}"
-        for reference, entry in new["callables"].items()
-        if entry.get("error") and _works(old["callables"].get(reference))
-    ]
-    return tuple(reasons)
-
-
-def _works(entry: Mapping[str, Any] | None) -> bool:
-    return entry is not None and not entry.get("error")

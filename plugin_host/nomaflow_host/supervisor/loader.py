@@ -5,18 +5,26 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nomaflow_host.errors import ProjectError
 from nomaflow_host.generation import manifest_bytes
+from nomaflow_host.supervisor.changes import Changes, changes_of, job_count
 from nomaflow_host.supervisor.disk_stamp import disk_stamp
-from nomaflow_host.supervisor.generations import ServingGeneration, broken_since, digest_of
+from nomaflow_host.supervisor.generations import ServingGeneration, digest_of
 from nomaflow_host.supervisor.loading import LoadFailed, TemplateHandle
 from nomaflow_host.supervisor.settings import worker_environment
 from nomaflow_host.supervisor.values import LoadOutcome
+from nomaflow_project.reading.lines import with_lines
+from nomaflow_project.reading.problems import Problem, Severity
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from nomaflow_host.generation import ProjectSpec
+    from nomaflow_host.supervisor.disk_stamp import DiskStamp
     from nomaflow_host.supervisor.loading import Loaded
     from nomaflow_host.supervisor.settings import SupervisorSettings
     from nomaflow_host.supervisor.values import ProjectLoad, ProjectSource
@@ -24,6 +32,8 @@ if TYPE_CHECKING:
 __all__ = ["GenerationLoader"]
 
 _log = logging.getLogger("nomaflow.host")
+
+_LOOK_AGAIN_SECONDS = 0.2
 
 
 class GenerationLoader:
@@ -49,40 +59,78 @@ class GenerationLoader:
         self._templates: dict[int, TemplateHandle] = {}
         self._number = 0
         self._one_at_a_time = asyncio.Lock()
+        self._spec: ProjectSpec | None = None
+        self._stamp: DiskStamp = {}
         self.serving: ServingGeneration | None = None
+        self.newest: LoadOutcome | None = None
 
     async def load(self, *, force: bool) -> tuple[LoadOutcome, ServingGeneration | None]:
-        """Load the project as it is now; return what became of it, and the generation it replaces."""
+        """Load the project as it is now; return what became of it, and the generation it replaces.
+
+        A load is refused, and what serves goes on, where the project cannot be read, a job that was valid would have
+        to be kept on its last good definition, or a module or callable that worked no longer does.
+
+        :param force: serve it even so, where it can be loaded at all
+        """
         async with self._one_at_a_time:
             began = time.monotonic()
-            self._number += 1
-            project = self._project()
-            stamp = disk_stamp(project.spec)
-            template = TemplateHandle(
-                number=self._number, loop=asyncio.get_running_loop(), tell_reaper=self._tell_reaper
-            )
-            self._templates[template.number] = template
-            template.start(
-                project.spec,
-                environ=self._environment(project),
-                spawn_only=self._settings.spawn_only,
-                load_seconds=self._settings.load_seconds,
-            )
             try:
-                loaded = await template.loaded(self._settings.load_seconds)
-            except LoadFailed as error:
-                template.stop()
-                await template.exited.wait()
-                return self._refused((str(error),), template, began, ()), None
-            old = self.serving
-            broken = broken_since(None if old is None else old.manifest, loaded.manifest)
-            if broken and not force:
-                template.stop()
-                return self._refused(broken, template, began, loaded.manifest["problems"]), None
-            self.serving = self._generation(template, loaded, project, stamp)
-            if template.exited.is_set():  # while its answer was on its way
-                self._template_died(self.serving)
-            return self._outcome(template, began, accepted=True, reasons=broken), old
+                project = await self._read()
+            except (ProjectError, OSError) as error:
+                self.newest = self._refused((_unreadable(error),), began)
+                return self.newest, None
+            self.newest, replaced = await self._load(project, began, force=force)
+            return self.newest, replaced
+
+    def disk_changed(self) -> bool:
+        """Return whether a file has changed, come or gone since the newest load began. Reads the disk."""
+        return self._spec is not None and disk_stamp(self._spec) != self._stamp
+
+    async def _read(self) -> ProjectLoad:
+        """Read the project; a file of it that has vanished may come back, as editors and git replace files.
+
+        :raises ProjectError: if it cannot be used
+        """
+        until = time.monotonic() + self._settings.vanished_seconds
+        while True:
+            # Taken before the files are read: what changes meanwhile is newer than what is loaded.
+            stamp = {} if self._spec is None else disk_stamp(self._spec)
+            self._stamp = stamp
+            project = self._project()
+            self._spec = project.spec
+            self._stamp = {**disk_stamp(project.spec), **stamp}
+            if time.monotonic() >= until or not _vanished(self.serving, project):
+                return project
+            await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+
+    async def _load(
+        self, project: ProjectLoad, began: float, *, force: bool
+    ) -> tuple[LoadOutcome, ServingGeneration | None]:
+        self._number += 1
+        stamp = self._stamp
+        template = TemplateHandle(number=self._number, loop=asyncio.get_running_loop(), tell_reaper=self._tell_reaper)
+        self._templates[template.number] = template
+        template.start(
+            project.spec,
+            environ=self._environment(project),
+            spawn_only=self._settings.spawn_only,
+            load_seconds=self._settings.load_seconds,
+        )
+        try:
+            loaded = await template.loaded(self._settings.load_seconds)
+        except LoadFailed as error:
+            template.stop()
+            await template.exited.wait()
+            return self._refused((_failed(error),), began, template), None
+        old = self.serving
+        changes = await asyncio.to_thread(changes_of, None if old is None else old.manifest, loaded.manifest)
+        if changes.broken and not force:
+            template.stop()
+            return self._refused(changes.broken, began, template), None
+        self.serving = self._generation(template, loaded, project, stamp)
+        if template.exited.is_set():  # while its answer was on its way
+            self._template_died(self.serving)
+        return self._accepted(changes, began, template), old
 
     def stop_template_if_idle(self, generation: ServingGeneration) -> None:
         """Stop the template of a generation that is no longer served, once it has forked what it was asked for."""
@@ -118,7 +166,7 @@ class GenerationLoader:
         _log.error("the template of generation %d has died; its workers are spawned from now on", serving.number)
 
     def _generation(
-        self, template: TemplateHandle, loaded: Loaded, project: ProjectLoad, stamp: Mapping[str, tuple[int, int]]
+        self, template: TemplateHandle, loaded: Loaded, project: ProjectLoad, stamp: DiskStamp
     ) -> ServingGeneration:
         if loaded.unforkable_reason:
             _log.info("workers are spawned, not forked: %s", loaded.unforkable_reason)
@@ -140,32 +188,59 @@ class GenerationLoader:
         environ = {**project.variables, **self._environ}
         return worker_environment(environ, drop=project.connectors.secret_env_names, settings=self._settings)
 
-    def _refused(
-        self, reasons: tuple[str, ...], template: TemplateHandle, began: float, problems: Sequence[Mapping[str, Any]]
-    ) -> LoadOutcome:
-        for reason in reasons:
-            _log.error("generation %d is refused: %s", template.number, reason)
-        return self._outcome(template, began, accepted=False, reasons=reasons, problems=problems)
+    def _refused(self, broken: Sequence[Problem], began: float, template: TemplateHandle | None = None) -> LoadOutcome:
+        return self._outcome(began, template, accepted=False, broken=broken)
+
+    def _accepted(self, changes: Changes, began: float, template: TemplateHandle) -> LoadOutcome:
+        outcome = self._outcome(began, template, accepted=True, broken=changes.broken)
+        told = (outcome.manifest or {}).get("problems", ())
+        return replace(outcome, problems=(*outcome.problems, *told), removed=changes.removed, added=changes.added)
 
     def _outcome(
-        self,
-        template: TemplateHandle,
-        began: float,
-        *,
-        accepted: bool,
-        reasons: tuple[str, ...],
-        problems: Sequence[Mapping[str, Any]] | None = None,
+        self, began: float, template: TemplateHandle | None, *, accepted: bool, broken: Sequence[Problem]
     ) -> LoadOutcome:
         serving = self.serving
-        manifest = None if serving is None else serving.manifest
-        given = problems if problems is not None else (manifest or {}).get("problems", ())
         return LoadOutcome(
             accepted=accepted,
             generation=0 if serving is None else serving.number,
             digest="" if serving is None else serving.digest,
-            reasons=reasons,
-            problems=tuple(given),
-            manifest=manifest,
-            output_tail=template.output_tail,
+            reasons=tuple(f"{each.place}: {each.message}" if each.place else each.message for each in broken),
+            problems=tuple(each.to_json() for each in broken),
+            manifest=None if serving is None else serving.manifest,
+            output_tail="" if template is None else template.output_tail,
             seconds=time.monotonic() - began,
+            at_us=time.time_ns() // 1000,
+            jobs=0 if serving is None else job_count(serving.manifest),
         )
+
+
+def _vanished(serving: ServingGeneration | None, project: ProjectLoad) -> bool:
+    """Return whether a file that the serving generation was made of is gone."""
+    if serving is None:
+        return False
+    before, now = serving.project.spec, project.spec
+    had = {file["path"] for file in before.job_files if file["tree"] is not None}
+    has = {file["path"] for file in now.job_files if not (file["absent"] or _is_missing(file["error"]))}
+    return not had <= has or bool(before.settings_file and not now.settings_file)
+
+
+def _is_missing(error: Mapping[str, Any] | None) -> bool:
+    return error is not None and error["code"] == "missing_file"
+
+
+def _unreadable(error: ProjectError | OSError) -> Problem:
+    if isinstance(error, OSError):
+        reason = (error.strerror or type(error).__name__).lower()
+        return _error("project_unusable", f"it cannot be read: {reason}", file=str(error.filename or ""))
+    found = _error(
+        "project_unusable", error.problem, file=error.name, path=error.path, line=error.line or 0, fix=error.fix
+    )
+    return with_lines((found,), Path(error.file).parent)[0]
+
+
+def _failed(error: LoadFailed) -> Problem:
+    return _error("load_failed", str(error), fix="correct what its last output says, then reload")
+
+
+def _error(code: str, message: str, *, file: str = "", path: str = "", line: int = 0, fix: str = "") -> Problem:
+    return Problem(severity=Severity.ERROR, code=code, file=file, path=path, message=message, fix=fix, line=line)

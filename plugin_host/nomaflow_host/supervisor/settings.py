@@ -39,6 +39,7 @@ class SupervisorSettings:
     :param blocked_seconds: how long the loop of a shared worker may stand still before the watchdog says so
     :param spawn_only: start each worker as a fresh interpreter, also where forking would do
     :param state_dir: the instance's own directory; empty for none
+    :param vanished_seconds: how long a job file that is gone may take to come back before its jobs count as removed
     :param pass_env: variables that workers inherit although they hold secrets
     """
 
@@ -58,6 +59,7 @@ class SupervisorSettings:
     blocked_seconds: float = 2.0
     spawn_only: bool = False
     state_dir: str = ""
+    vanished_seconds: float = 0.0
     pass_env: tuple[str, ...] = ()
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 from typing import TYPE_CHECKING, Any
 
 from nomaflow_host.attempts import CancelOrder, FinishedState, Isolation
-from nomaflow_host.errors import ProjectError
 from nomaflow_host.supervisor.attempts import AttemptTable
 from nomaflow_host.supervisor.disk_stamp import DiskWatch
 from nomaflow_host.supervisor.loader import GenerationLoader
@@ -93,7 +93,7 @@ class Supervisor:
     async def load(self, *, force: bool = False) -> LoadOutcome:
         """Load a new generation beside the old one; serve it unless something that worked no longer does.
 
-        :param force: serve it even so
+        :param force: serve it even so, where it can be loaded at all
         :raises Refused: if the host is stopping, or its reaper is being replaced
         """
         if self._reaper is None:
@@ -210,9 +210,18 @@ class Supervisor:
         return None if self._loader.serving is None else self._loader.serving.manifest
 
     @property
+    def newest_load(self) -> LoadOutcome | None:
+        """The outcome of the newest load; one that was refused stands until another succeeds."""
+        return self._loader.newest
+
+    @property
     def reaper_identity(self) -> tuple[int, int]:
         """The reaper's pid and start time. Once that process is gone, so is every process below it."""
         return (0, 0) if self._reaper is None else self._reaper.identity
+
+    def disk_changed(self) -> bool:
+        """Return whether the project has changed on disk since the newest load began, served or refused. Blocks."""
+        return self._loader.disk_changed()
 
     def code_newer(self) -> bool:
         """Return whether files on disk are newer than what is loaded."""
@@ -367,13 +376,10 @@ class Supervisor:
             except (OSError, TimeoutError) as error:
                 _log.error("no new reaper can be started, trying again: %s", error)
                 await asyncio.sleep(_REVIVE_SECONDS)
-        try:
+        with contextlib.suppress(Refused):  # the host is stopping
             outcome = await self.load()
-            problem = "" if outcome.accepted else "; ".join(outcome.reasons)
-        except (ProjectError, Refused) as error:
-            problem = str(error)
-        if problem:
-            _log.error("no new generation after the reaper died: %s", problem)
+            if not outcome.accepted:
+                _log.error("no new generation after the reaper died: %s", "; ".join(outcome.reasons))
 
     def _end_slow_starters(self) -> None:
         """Kill workers that have not become ready in the time a load may take."""

@@ -63,8 +63,12 @@ class LoadOutcome:
 
     :param generation: the one that serves now, 0 for none
     :param digest: its manifest's digest, ``sha256:…``; empty for none
-    :param reasons: why it was refused, or what was overridden
-    :param problems: those of the new manifest
+    :param at_us: when, microseconds since the epoch
+    :param reasons: why it was refused, or what was overridden; sentences
+    :param problems: what it was refused for, or those of the new manifest; as `Problem.to_json` writes them
+    :param jobs: how many jobs the files of what serves hold
+    :param removed: ids of jobs that their files no longer hold
+    :param added: ids of jobs that are new
     :param manifest: the one that serves now
     :param output_tail: the last 4 KiB that the imports have printed
     :param seconds: how long it took
@@ -78,6 +82,10 @@ class LoadOutcome:
     manifest: Mapping[str, Any] | None = None
     output_tail: str = ""
     seconds: float = 0.0
+    at_us: int = 0
+    jobs: int = 0
+    removed: tuple[str, ...] = ()
+    added: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

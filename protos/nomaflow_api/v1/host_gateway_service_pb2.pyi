@@ -22,6 +22,7 @@ import google.protobuf.descriptor
 import google.protobuf.internal.containers
 import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
+import nomaflow_api.v1.job_pb2
 import nomaflow_api.v1.run_pb2
 import sys
 import typing
@@ -188,6 +189,7 @@ class AttachRequest(google.protobuf.message.Message):
     HELLO_FIELD_NUMBER: builtins.int
     HEARTBEAT_FIELD_NUMBER: builtins.int
     RELOAD_RESULT_FIELD_NUMBER: builtins.int
+    LOAD_STATE_FIELD_NUMBER: builtins.int
     @property
     def hello(self) -> global___Hello:
         """hello is the first message of a session, and only that."""
@@ -200,16 +202,21 @@ class AttachRequest(google.protobuf.message.Message):
     def reload_result(self) -> global___ReloadResult:
         """reload_result answers a reload command."""
 
+    @property
+    def load_state(self) -> global___LoadState:
+        """load_state tells of a load, whoever asked for it."""
+
     def __init__(
         self,
         *,
         hello: global___Hello | None = ...,
         heartbeat: global___Heartbeat | None = ...,
         reload_result: global___ReloadResult | None = ...,
+        load_state: global___LoadState | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["heartbeat", b"heartbeat", "hello", b"hello", "message", b"message", "reload_result", b"reload_result"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["heartbeat", b"heartbeat", "hello", b"hello", "message", b"message", "reload_result", b"reload_result"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["message", b"message"]) -> typing.Literal["hello", "heartbeat", "reload_result"] | None: ...
+    def HasField(self, field_name: typing.Literal["heartbeat", b"heartbeat", "hello", b"hello", "load_state", b"load_state", "message", b"message", "reload_result", b"reload_result"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["heartbeat", b"heartbeat", "hello", b"hello", "load_state", b"load_state", "message", b"message", "reload_result", b"reload_result"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["message", b"message"]) -> typing.Literal["hello", "heartbeat", "reload_result", "load_state"] | None: ...
 
 global___AttachRequest = AttachRequest
 
@@ -236,6 +243,7 @@ class Hello(google.protobuf.message.Message):
     ENDED_INCARNATIONS_FIELD_NUMBER: builtins.int
     LOADED_AT_US_FIELD_NUMBER: builtins.int
     ISOLATION_MECHANISM_FIELD_NUMBER: builtins.int
+    REFUSED_LOAD_FIELD_NUMBER: builtins.int
     protocol_min: builtins.int
     """protocol_min is the lowest protocol the host speaks. This file describes protocol 1."""
     protocol_max: builtins.int
@@ -276,6 +284,10 @@ class Hello(google.protobuf.message.Message):
         one has proof that no process is left.
         """
 
+    @property
+    def refused_load(self) -> nomaflow_api.v1.job_pb2.RefusedLoad:
+        """refused_load is its newest load, where that was refused. Absent where it serves."""
+
     def __init__(
         self,
         *,
@@ -296,10 +308,78 @@ class Hello(google.protobuf.message.Message):
         ended_incarnations: collections.abc.Iterable[builtins.str] | None = ...,
         loaded_at_us: builtins.int = ...,
         isolation_mechanism: builtins.str = ...,
+        refused_load: nomaflow_api.v1.job_pb2.RefusedLoad | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["boot_id", b"boot_id", "ended_incarnations", b"ended_incarnations", "epoch_seen", b"epoch_seen", "generation", b"generation", "host", b"host", "incarnation", b"incarnation", "inventory", b"inventory", "isolation_mechanism", b"isolation_mechanism", "loaded_at_us", b"loaded_at_us", "machine", b"machine", "manifest_digest", b"manifest_digest", "max_async", b"max_async", "max_sync", b"max_sync", "pid", b"pid", "protocol_max", b"protocol_max", "protocol_min", b"protocol_min", "version", b"version"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["refused_load", b"refused_load"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["boot_id", b"boot_id", "ended_incarnations", b"ended_incarnations", "epoch_seen", b"epoch_seen", "generation", b"generation", "host", b"host", "incarnation", b"incarnation", "inventory", b"inventory", "isolation_mechanism", b"isolation_mechanism", "loaded_at_us", b"loaded_at_us", "machine", b"machine", "manifest_digest", b"manifest_digest", "max_async", b"max_async", "max_sync", b"max_sync", "pid", b"pid", "protocol_max", b"protocol_max", "protocol_min", b"protocol_min", "refused_load", b"refused_load", "version", b"version"]) -> None: ...
 
 global___Hello = Hello
+
+@typing.final
+class LoadState(google.protobuf.message.Message):
+    """LoadState tells what became of the newest load of plugin code."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    REFUSED_FIELD_NUMBER: builtins.int
+    LOADED_FIELD_NUMBER: builtins.int
+    @property
+    def refused(self) -> nomaflow_api.v1.job_pb2.RefusedLoad:
+        """refused: what served before goes on."""
+
+    @property
+    def loaded(self) -> global___Loaded:
+        """loaded: it serves."""
+
+    def __init__(
+        self,
+        *,
+        refused: nomaflow_api.v1.job_pb2.RefusedLoad | None = ...,
+        loaded: global___Loaded | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["loaded", b"loaded", "outcome", b"outcome", "refused", b"refused"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["loaded", b"loaded", "outcome", b"outcome", "refused", b"refused"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["outcome", b"outcome"]) -> typing.Literal["refused", "loaded"] | None: ...
+
+global___LoadState = LoadState
+
+@typing.final
+class Loaded(google.protobuf.message.Message):
+    """Loaded is a load of plugin code that serves."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    GENERATION_FIELD_NUMBER: builtins.int
+    JOBS_FIELD_NUMBER: builtins.int
+    CALLABLES_FIELD_NUMBER: builtins.int
+    REMOVED_JOB_IDS_FIELD_NUMBER: builtins.int
+    ADDED_JOB_IDS_FIELD_NUMBER: builtins.int
+    generation: builtins.int
+    """generation is its number."""
+    jobs: builtins.int
+    """jobs is how many jobs its files hold."""
+    callables: builtins.int
+    """callables is how many callables it offers."""
+    @property
+    def removed_job_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """removed_job_ids are jobs of the load before that its files no longer hold, at most 50."""
+
+    @property
+    def added_job_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """added_job_ids are jobs that the load before did not have, at most 50."""
+
+    def __init__(
+        self,
+        *,
+        generation: builtins.int = ...,
+        jobs: builtins.int = ...,
+        callables: builtins.int = ...,
+        removed_job_ids: collections.abc.Iterable[builtins.str] | None = ...,
+        added_job_ids: collections.abc.Iterable[builtins.str] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["added_job_ids", b"added_job_ids", "callables", b"callables", "generation", b"generation", "jobs", b"jobs", "removed_job_ids", b"removed_job_ids"]) -> None: ...
+
+global___Loaded = Loaded
 
 @typing.final
 class HeldAttempt(google.protobuf.message.Message):
@@ -437,6 +517,7 @@ class ReloadResult(google.protobuf.message.Message):
     MANIFEST_DIGEST_FIELD_NUMBER: builtins.int
     MESSAGE_FIELD_NUMBER: builtins.int
     PROBLEMS_JSON_FIELD_NUMBER: builtins.int
+    LOADED_FIELD_NUMBER: builtins.int
     command_seq: builtins.int
     """command_seq is the command it answers."""
     accepted: builtins.bool
@@ -449,6 +530,10 @@ class ReloadResult(google.protobuf.message.Message):
     """message says why, or what changed."""
     problems_json: builtins.bytes
     """problems_json is a JSON array of problems of the new generation, in the manifest's form."""
+    @property
+    def loaded(self) -> global___Loaded:
+        """loaded says what serves now, where it was accepted. Absent where it was not."""
+
     def __init__(
         self,
         *,
@@ -458,8 +543,10 @@ class ReloadResult(google.protobuf.message.Message):
         manifest_digest: builtins.str = ...,
         message: builtins.str = ...,
         problems_json: builtins.bytes = ...,
+        loaded: global___Loaded | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["accepted", b"accepted", "command_seq", b"command_seq", "generation", b"generation", "manifest_digest", b"manifest_digest", "message", b"message", "problems_json", b"problems_json"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["loaded", b"loaded"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["accepted", b"accepted", "command_seq", b"command_seq", "generation", b"generation", "loaded", b"loaded", "manifest_digest", b"manifest_digest", "message", b"message", "problems_json", b"problems_json"]) -> None: ...
 
 global___ReloadResult = ReloadResult
 

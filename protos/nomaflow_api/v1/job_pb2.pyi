@@ -65,6 +65,7 @@ class Problem(google.protobuf.message.Message):
     PATH_FIELD_NUMBER: builtins.int
     MESSAGE_FIELD_NUMBER: builtins.int
     FIX_FIELD_NUMBER: builtins.int
+    LINE_FIELD_NUMBER: builtins.int
     severity: builtins.str
     """severity is "error" (the job is disabled) or "warning"."""
     code: builtins.str
@@ -77,6 +78,8 @@ class Problem(google.protobuf.message.Message):
     """message says what is wrong and what was expected."""
     fix: builtins.str
     """fix is the way out. May be empty."""
+    line: builtins.int
+    """line is the line of the file, from 1. Zero where it is not known."""
     def __init__(
         self,
         *,
@@ -86,10 +89,42 @@ class Problem(google.protobuf.message.Message):
         path: builtins.str = ...,
         message: builtins.str = ...,
         fix: builtins.str = ...,
+        line: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["code", b"code", "file", b"file", "fix", b"fix", "message", b"message", "path", b"path", "severity", b"severity"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["code", b"code", "file", b"file", "fix", b"fix", "line", b"line", "message", b"message", "path", b"path", "severity", b"severity"]) -> None: ...
 
 global___Problem = Problem
+
+@typing.final
+class RefusedLoad(google.protobuf.message.Message):
+    """RefusedLoad is a load of plugin code that a host refused: what served before goes on."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    AT_FIELD_NUMBER: builtins.int
+    MESSAGE_FIELD_NUMBER: builtins.int
+    PROBLEMS_FIELD_NUMBER: builtins.int
+    message: builtins.str
+    """message says in one sentence why."""
+    @property
+    def at(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """at is when it was refused."""
+
+    @property
+    def problems(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Problem]:
+        """problems are what the load was refused for, at most 20."""
+
+    def __init__(
+        self,
+        *,
+        at: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        message: builtins.str = ...,
+        problems: collections.abc.Iterable[global___Problem] | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["at", b"at"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["at", b"at", "message", b"message", "problems", b"problems"]) -> None: ...
+
+global___RefusedLoad = RefusedLoad
 
 @typing.final
 class Fire(google.protobuf.message.Message):
@@ -284,6 +319,7 @@ class Instance(google.protobuf.message.Message):
     SPILLED_BYTES_FIELD_NUMBER: builtins.int
     ISOLATION_MECHANISM_FIELD_NUMBER: builtins.int
     SATURATED_FIELD_NUMBER: builtins.int
+    REFUSED_LOAD_FIELD_NUMBER: builtins.int
     incarnation: builtins.str
     """incarnation is the process's random id."""
     state: global___HostState.ValueType
@@ -328,6 +364,10 @@ class Instance(google.protobuf.message.Message):
     def workers(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___WorkerInfo]:
         """workers are its worker processes."""
 
+    @property
+    def refused_load(self) -> global___RefusedLoad:
+        """refused_load is its newest load, where that was refused. Absent where it serves."""
+
     def __init__(
         self,
         *,
@@ -349,9 +389,10 @@ class Instance(google.protobuf.message.Message):
         spilled_bytes: builtins.int = ...,
         isolation_mechanism: builtins.str = ...,
         saturated: builtins.bool = ...,
+        refused_load: global___RefusedLoad | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["attached_at", b"attached_at", "last_heartbeat_at", b"last_heartbeat_at", "loaded_at", b"loaded_at"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["attached_at", b"attached_at", "code_newer", b"code_newer", "generation", b"generation", "incarnation", b"incarnation", "isolation_mechanism", b"isolation_mechanism", "last_heartbeat_at", b"last_heartbeat_at", "loaded_at", b"loaded_at", "machine", b"machine", "manifest_digest", b"manifest_digest", "max_async", b"max_async", "max_sync", b"max_sync", "pid", b"pid", "running", b"running", "saturated", b"saturated", "spilled_bytes", b"spilled_bytes", "state", b"state", "version", b"version", "workers", b"workers"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["attached_at", b"attached_at", "last_heartbeat_at", b"last_heartbeat_at", "loaded_at", b"loaded_at", "refused_load", b"refused_load"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["attached_at", b"attached_at", "code_newer", b"code_newer", "generation", b"generation", "incarnation", b"incarnation", "isolation_mechanism", b"isolation_mechanism", "last_heartbeat_at", b"last_heartbeat_at", "loaded_at", b"loaded_at", "machine", b"machine", "manifest_digest", b"manifest_digest", "max_async", b"max_async", "max_sync", b"max_sync", "pid", b"pid", "refused_load", b"refused_load", "running", b"running", "saturated", b"saturated", "spilled_bytes", b"spilled_bytes", "state", b"state", "version", b"version", "workers", b"workers"]) -> None: ...
 
 global___Instance = Instance
 

@@ -917,6 +917,11 @@ class ReloadOutcome(google.protobuf.message.Message):
     GENERATION_FIELD_NUMBER: builtins.int
     MESSAGE_FIELD_NUMBER: builtins.int
     PROBLEMS_FIELD_NUMBER: builtins.int
+    HOST_FIELD_NUMBER: builtins.int
+    JOBS_FIELD_NUMBER: builtins.int
+    CALLABLES_FIELD_NUMBER: builtins.int
+    REMOVED_JOB_IDS_FIELD_NUMBER: builtins.int
+    ADDED_JOB_IDS_FIELD_NUMBER: builtins.int
     incarnation: builtins.str
     """incarnation is the instance."""
     accepted: builtins.bool
@@ -925,9 +930,23 @@ class ReloadOutcome(google.protobuf.message.Message):
     """generation is the one that serves now."""
     message: builtins.str
     """message says why it was refused, or what changed."""
+    host: builtins.str
+    """host is the name of its host."""
+    jobs: builtins.int
+    """jobs is how many jobs its files hold. Zero where it was refused."""
+    callables: builtins.int
+    """callables is how many callables it offers. Zero where it was refused."""
     @property
     def problems(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[nomaflow_api.v1.job_pb2.Problem]:
         """problems are those of the new generation."""
+
+    @property
+    def removed_job_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """removed_job_ids are jobs of the generation before that its files no longer hold, at most 50."""
+
+    @property
+    def added_job_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """added_job_ids are jobs that the generation before did not have, at most 50."""
 
     def __init__(
         self,
@@ -937,8 +956,13 @@ class ReloadOutcome(google.protobuf.message.Message):
         generation: builtins.int = ...,
         message: builtins.str = ...,
         problems: collections.abc.Iterable[nomaflow_api.v1.job_pb2.Problem] | None = ...,
+        host: builtins.str = ...,
+        jobs: builtins.int = ...,
+        callables: builtins.int = ...,
+        removed_job_ids: collections.abc.Iterable[builtins.str] | None = ...,
+        added_job_ids: collections.abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["accepted", b"accepted", "generation", b"generation", "incarnation", b"incarnation", "message", b"message", "problems", b"problems"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["accepted", b"accepted", "added_job_ids", b"added_job_ids", "callables", b"callables", "generation", b"generation", "host", b"host", "incarnation", b"incarnation", "jobs", b"jobs", "message", b"message", "problems", b"problems", "removed_job_ids", b"removed_job_ids"]) -> None: ...
 
 global___ReloadOutcome = ReloadOutcome
 

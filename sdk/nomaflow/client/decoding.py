@@ -174,7 +174,13 @@ def problem(message: job_pb2.Problem) -> values.ProblemView:
         file=message.file,
         path=message.path,
         fix=message.fix,
+        line=message.line,
     )
+
+
+def _refused_load(message: job_pb2.RefusedLoad) -> values.RefusedLoadView:
+    problems = tuple(problem(one) for one in message.problems)
+    return values.RefusedLoadView(at=instant(message.at), message=message.message, problems=problems)
 
 
 def pause(message: job_pb2.Pause) -> values.PauseView:
@@ -241,6 +247,7 @@ def _instance(message: job_pb2.Instance) -> values.InstanceView:
         spilled_bytes=message.spilled_bytes,
         saturated=message.saturated,
         isolation_mechanism=message.isolation_mechanism,
+        refused_load=_refused_load(message.refused_load) if message.HasField("refused_load") else None,
     )
 
 

@@ -320,6 +320,11 @@ class KernelClient:
                 generation=one.generation,
                 message=one.message,
                 problems=tuple(decoding.problem(found) for found in one.problems),
+                host=one.host,
+                jobs=one.jobs,
+                callables=one.callables,
+                removed_job_ids=tuple(one.removed_job_ids),
+                added_job_ids=tuple(one.added_job_ids),
             )
             for one in reply.instances
         ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from nomaflow_project.models.settings_file import SettingsFile
 from nomaflow_project.reading.env_files import project_variables
 from nomaflow_project.reading.environment import UNSET_VARIABLE
 from nomaflow_project.reading.files import JobFile, read_project
+from nomaflow_project.reading.lines import with_lines
 from nomaflow_project.reading.problems import Place, Problem
 from nomaflow_project.reading.validation import validate
 
@@ -96,8 +97,8 @@ def check_project(
     return CheckReport(
         root=str(root),
         files=tuple(file.path for file in read if file.tree is not None),
-        jobs=load.jobs,
-        problems=(*problems, *map(_with_advice, load.problems)),
+        jobs=tuple(replace(job, problems=with_lines(job.problems, root)) for job in load.jobs),
+        problems=with_lines((*problems, *map(_with_advice, load.problems)), root),
         changes=changed_meanings(project.job_files) if from_original else (),
     )
 

@@ -52,8 +52,8 @@ class JobFile:
         """Return the error as a problem, None where the file was read or need not be there."""
         if self.error is None:
             return None
-        where = f"line {self.error.line}, column {self.error.column}: " if self.error.line else ""
-        return Place(self.path).error(self.error.code, where + self.error.message, fix=self.error.fix)
+        found = Place(self.path).error(self.error.code, self.error.message, fix=self.error.fix)
+        return replace(found, line=self.error.line)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

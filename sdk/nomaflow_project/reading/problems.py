@@ -33,6 +33,7 @@ class Problem:
     :param message: what is wrong and what was expected
     :param fix: the way out; may be empty
     :param job_id: the job it is about; empty where it is about the file
+    :param line: of the file, from 1; 0 where it is not known, as `nomaflow_project.reading.lines` finds most
     """
 
     severity: Severity
@@ -42,14 +43,20 @@ class Problem:
     message: str
     fix: str = ""
     job_id: str = ""
+    line: int = 0
 
     @property
     def is_error(self) -> bool:
         """Whether it disables its job."""
         return self.severity is Severity.ERROR
 
+    @property
+    def place(self) -> str:
+        """The file with the line, such as ``jobs.toml:7``; empty for no file."""
+        return f"{self.file}:{self.line}" if self.file and self.line else self.file
+
     def __str__(self) -> str:
-        head = f"{self.severity}: {self.file or 'jobs'}"
+        head = f"{self.severity}: {self.place or 'jobs'}"
         if self.path:
             parts = _PART.findall(self.path)
             if self.job_id:
@@ -69,7 +76,8 @@ class Problem:
         """Return the problem that `to_json` wrote, or one of a manifest."""
         texts = {name: str(data.get(name, "")) for name in ("code", "file", "path", "message", "fix", "job_id")}
         severity = Severity.WARNING if data.get("severity") == "warning" else Severity.ERROR
-        return cls(severity=severity, **texts)
+        line = data.get("line")
+        return cls(severity=severity, line=line if isinstance(line, int) and line > 0 else 0, **texts)
 
 
 @dataclass(frozen=True, slots=True)

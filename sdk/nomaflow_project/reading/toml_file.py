@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
-__all__ = ["MAX_FILE_BYTES", "FileError", "read_toml", "shown_path"]
+__all__ = ["MAX_FILE_BYTES", "FileError", "read_body", "read_toml", "shown_path"]
 
 MAX_FILE_BYTES = 1024 * 1024
 """The largest file that is read."""
@@ -65,6 +65,15 @@ def read_toml(path: Path) -> dict[str, Any] | FileError:
         fix = "split it: the jobs.toml of each folder of plugins/ is read too"
         return _unreadable(f"it is larger than {MAX_FILE_BYTES} bytes", fix)
     return _parsed(body)
+
+
+def read_body(path: Path) -> bytes | None:
+    """Return a file's bytes; None where it cannot be read, or is too large to be."""
+    try:
+        body = _read(path)
+    except OSError:
+        return None
+    return body if len(body) <= MAX_FILE_BYTES else None
 
 
 def shown_path(path: Path, root: Path) -> str:

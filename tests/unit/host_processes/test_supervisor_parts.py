@@ -14,7 +14,6 @@ from nomaflow_host.masking import WorkerMasker
 from nomaflow_host.supervisor import SupervisorSettings, reaper_environment, worker_environment
 from nomaflow_host.supervisor.attempt_log import AttemptLog
 from nomaflow_host.supervisor.causes import death_of
-from nomaflow_host.supervisor.generations import broken_since
 from nomaflow_host.supervisor.ladder import LadderTimes, climb
 from nomaflow_host.supervisor.output_pipe import OutputPipe, TailPipe
 from nomaflow_host.worker.tracking import is_library_thread
@@ -113,21 +112,6 @@ def test_workers_inherit_no_secret() -> None:
     kept = {"NOMAFLOW_TRACE_HOOKS", "PATH", "DB", "NOMAFLOW_TOKEN"}
     assert set(worker_environment(environ, drop=("DB",), settings=settings)) == kept
     assert reaper_environment(environ, keep=("NOMAFLOW_TRACE_HOOKS",)) == {"NOMAFLOW_TRACE_HOOKS": "1", "PATH": "3"}
-
-
-def test_what_makes_a_generation_worse() -> None:
-    """What worked and no longer does counts; new things, removed files and old faults do not."""
-    fine: dict[str, object] = {"error": None}
-    bad: dict[str, object] = {"error": "no"}
-    old = {"modules": {"a": fine, "b": bad, "gone": fine}, "callables": {"a:f": fine, "b:f": bad}}
-    same = {"modules": {"a": fine, "b": bad, "new": bad}, "callables": {"a:f": fine, "b:f": bad, "new:f": bad}}
-    assert broken_since(old, same) == ()
-    assert broken_since(None, same) == ()
-    worse = {"modules": {"a": bad}, "callables": {"a:f": bad}}
-    assert [("module" in reason, "callable" in reason) for reason in broken_since(old, worse)] == [
-        (True, False),
-        (False, True),
-    ]
 
 
 def _lines(chunks: list[LogChunk]) -> list[str]:

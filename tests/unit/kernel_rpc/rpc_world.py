@@ -22,6 +22,7 @@ from nomaflow_kernel.domain.hosting import (
     InstanceHello,
     InstanceLink,
     InstanceStatus,
+    LoadInfo,
     Verdict,
     VerdictAction,
 )
@@ -66,6 +67,7 @@ class ScriptedEngine:
         self.cancels: list[tuple[str, str, str]] = []
         self.reports: list[AttemptReport] = []
         self.heartbeats: list[HeartbeatInfo] = []
+        self.loads: list[LoadInfo] = []
         self.links: list[InstanceLink] = []
         self.detached: list[InstanceLink] = []
         self.paused: dict[tuple[str, str], PauseRecord] = {}
@@ -107,6 +109,10 @@ class ScriptedEngine:
     def heartbeat(self, incarnation: str, info: HeartbeatInfo) -> None:
         """Record a heartbeat."""
         self.heartbeats.append(info)
+
+    def loaded(self, incarnation: str, load: LoadInfo) -> None:
+        """Record a load."""
+        self.loads.append(load)
 
     def detach(self, incarnation: str, link: InstanceLink) -> None:
         """Record the end of a session."""

@@ -18,6 +18,7 @@ from nomaflow_kernel.domain.hosting import (
     HeartbeatInfo,
     HeldAttempt,
     InstanceHello,
+    RefusedLoad,
     ReportedEvent,
     ReportedFinished,
     ReportedStarted,
@@ -142,7 +143,13 @@ class PlayedHost:
         """Take note that the session was ended."""
         self.ended.append(reason)
 
-    async def attach(self, *, inventory: Sequence[HeldAttempt] = (), ended: Sequence[str] = ()) -> Sequence[Verdict]:
+    async def attach(
+        self,
+        *,
+        inventory: Sequence[HeldAttempt] = (),
+        ended: Sequence[str] = (),
+        refused_load: RefusedLoad | None = None,
+    ) -> Sequence[Verdict]:
         """Introduce itself to the engine."""
         hello = InstanceHello(
             host=self.host,
@@ -157,6 +164,7 @@ class PlayedHost:
             max_sync=self.max_sync,
             inventory=tuple(inventory),
             ended_incarnations=tuple(ended),
+            refused_load=refused_load,
         )
         return await self.rig.engine.attach(hello, self)
 

@@ -11,11 +11,14 @@ from nomaflow_kernel.domain.hosting import (
     CancelOrder,
     HeartbeatInfo,
     HeldAttempt,
+    LoadInfo,
+    RefusedLoad,
     ReportedLog,
     VerdictAction,
 )
 from nomaflow_kernel.domain.states import AttemptState, RunState
 from nomaflow_project.jobs.definitions import RetryPolicy
+from nomaflow_project.reading.problems import Problem, Severity
 
 
 def held(key: str, state: AttemptState = AttemptState.RUNNING, last_seq: int = 1) -> HeldAttempt:
@@ -348,3 +351,24 @@ async def test_a_host_without_code_gets_nothing_until_it_has_some(rig: Rig) -> N
     rig.engine.heartbeat(host.incarnation, HeartbeatInfo(generation=1))
     await host.finish((await host.dispatch()).attempt_key)
     assert await rig.state(run_id) is RunState.SUCCEEDED
+
+
+async def test_a_refused_load_stands_until_one_succeeds(rig: Rig) -> None:
+    """It is an event once, a warning of each trigger and part of the instance; the next good load ends it."""
+    for name in "abc":
+        rig.jobs.add(job(name))
+    host = await rig.host()
+    problem = Problem(severity=Severity.ERROR, code="bad_toml", file="jobs.toml", line=7, path="", message="no value")
+    refused = RefusedLoad(at_us=5, message="the load is refused", problems=(problem,))
+    rig.engine.loaded(host.incarnation, LoadInfo(refused=refused))
+    await host.attach(refused_load=refused)
+    (warning,) = (await rig.trigger("a")).warnings
+    assert "jobs.toml:7: no value" in warning
+    assert [one.refused_load for one in rig.engine.instances()] == [refused]
+    rig.engine.loaded(host.incarnation, LoadInfo(refused=RefusedLoad(at_us=6, message="still")))
+    assert "still" in (await rig.trigger("b")).warnings[0]
+    rig.engine.loaded(host.incarnation, LoadInfo(generation=2, jobs=1, removed_job_ids=("d",)))
+    assert (await rig.trigger("c")).warnings == ()
+    assert [one.refused_load for one in rig.engine.instances()] == [None]
+    told = [event.kind for event in await rig.events() if event.kind.startswith("host.re")]
+    assert told == ["host.reload_refused", "host.reattached", "host.reload_refused", "host.reloaded"]

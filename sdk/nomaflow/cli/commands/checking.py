@@ -98,7 +98,8 @@ def _with_pitfalls(report: CheckReport, project: Path) -> CheckReport:
         Problem(
             severity=Severity.WARNING,
             code=each.code,
-            file=f"{each.file}:{each.line}",
+            file=each.file,
+            line=each.line,
             path="",
             message=each.message,
             fix=f"{each.fix}; if it is meant: # noqa: {each.code}",

@@ -12,7 +12,7 @@ from nomaflow.cli.output import console, print_json
 
 if TYPE_CHECKING:
     from nomaflow.client import KernelClient
-    from nomaflow.client.values import CatalogueView, JobView, RunView
+    from nomaflow.client.values import CatalogueView, JobView, RefusedLoadView, RunView
 
 __all__ = ["register"]
 
@@ -34,18 +34,23 @@ def jobs(
 ) -> None:
     """List all known jobs, valid or not, with the next fire and the last run."""
 
-    async def ask(kernel: KernelClient) -> tuple[CatalogueView, CatalogueView]:
+    async def ask(kernel: KernelClient) -> tuple[CatalogueView, CatalogueView, dict[str, RefusedLoadView]]:
         found = await kernel.list_jobs(host=host, tag=tag, include_removed=all_)
         nothing = (host or tag) and not found.jobs
-        return found, await kernel.list_jobs(include_removed=all_) if nothing else found
+        whole = await kernel.list_jobs(include_removed=all_) if nothing else found
+        hosts = [one for one in await kernel.list_hosts() if host in ("", one.name)]
+        return found, whole, {one.name: one.refused_load for one in hosts if one.refused_load is not None}
 
-    found, whole = talk(invocation, ask)
+    found, whole, refused = talk(invocation, ask)
     if invocation.as_json:
-        print_json(found.to_json())
+        print_json({**found.to_json(), "refused_loads": {name: load.to_json() for name, load in refused.items()}})
         return
     from nomaflow.cli.pages.tables import jobs_page, no_such_jobs
 
-    console().print(no_such_jobs(whole, host=host, tag=tag) if whole.jobs and not found.jobs else jobs_page(found))
+    if whole.jobs and not found.jobs:
+        console().print(no_such_jobs(whole, host=host, tag=tag))
+    else:
+        console().print(jobs_page(found, refused))
 
 
 def job(*, invocation: Invocation, job: Annotated[str, typer.Argument(help="The job's id.")]) -> None:

@@ -127,6 +127,7 @@ def _instance(host: HostView, instance: InstanceView, kernel: KernelView) -> Ite
             "look at that machine and its network; its steps stay RUNNING until the grace is over",
         )
         return
+    yield from _refused_load(host, instance)
     if not instance.generation:
         yield problem(
             "hosts.no_code",
@@ -140,6 +141,18 @@ def _instance(host: HostView, instance: InstanceView, kernel: KernelView) -> Ite
     yield from _reports_of(who, instance)
 
 
+def _refused_load(host: HostView, instance: InstanceView) -> Iterator[Finding]:
+    refused = instance.refused_load
+    if refused is not None:
+        goes_on = "its last good code goes on" if instance.generation else "it has no code"
+        since = f" {age(refused.at)}" if refused.at else ""
+        yield problem(
+            "hosts.load_refused",
+            f"host {host.name!r}, pid {instance.pid}, refused a load{since}, {goes_on}: {refused.summary}",
+            f"mend it, then: nomaflow reload {shlex.quote(host.name)}",
+        )
+
+
 def _code_of(host: HostView, instance: InstanceView, kernel: KernelView) -> Iterator[Finding]:
     who, name = f"host {host.name!r}, pid {instance.pid}", shlex.quote(host.name)
     if instance.version and instance.version != kernel.version:
@@ -148,7 +161,7 @@ def _code_of(host: HostView, instance: InstanceView, kernel: KernelView) -> Iter
             f"{who} is version {instance.version}, the kernel {kernel.version}",
             "restart the host with the kernel's version",
         )
-    if instance.code_newer:
+    if instance.code_newer and instance.refused_load is None:
         yield warning(
             "hosts.code",
             f"{who}: code on disk is newer than what is loaded",

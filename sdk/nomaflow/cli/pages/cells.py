@@ -11,8 +11,8 @@ from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-from nomaflow.cli.wording import GLYPHS, STYLES, age, elapsed, moment, printable
-from nomaflow.client.values import PauseView, ProblemView, ReasonView, RunView
+from nomaflow.cli.wording import GLYPHS, STYLES, age, clock_time, elapsed, moment, printable
+from nomaflow.client.values import PauseView, ProblemView, ReasonView, RefusedLoadView, RunView
 
 __all__ = [
     "FittingTable",
@@ -20,6 +20,7 @@ __all__ = [
     "pause_text",
     "problem_lines",
     "reason_text",
+    "refused_text",
     "run_state",
     "since",
     "state",
@@ -133,11 +134,17 @@ def pause_text(pause: PauseView) -> str:
     return f"paused{by}{until}{why}"
 
 
+def refused_text(refused: RefusedLoadView) -> str:
+    """Return a refused load in one line."""
+    at = f" of {clock_time(refused.at)}" if refused.at else ""
+    return f"refused the load{at}: {printable(refused.summary)}"
+
+
 def problem_lines(problem: ProblemView) -> Text:
     """Return a problem: what is wrong, where, and the way out."""
     error = problem.severity == "error"
     text = Text.assemble(("✘ " if error else "! ", "red" if error else "yellow"), printable(problem.message))
-    place = " › ".join(printable(part) for part in (problem.file, problem.path) if part)
+    place = " › ".join(printable(part) for part in (problem.place, problem.path) if part)
     if place:
         text.append(f"\n  in {place}", style="dim")
     if problem.fix:

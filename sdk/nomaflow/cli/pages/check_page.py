@@ -62,6 +62,7 @@ def _view(problem: Problem) -> ProblemView:
         file=problem.file,
         path=place,
         fix=problem.fix,
+        line=problem.line,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from rich.console import Group, RenderableType
 from rich.padding import Padding
@@ -16,13 +16,22 @@ from nomaflow.cli.pages.cells import (
     pause_text,
     problem_lines,
     reason_text,
+    refused_text,
     run_state,
     since,
     state,
     took,
 )
 from nomaflow.cli.wording import age, amount, count, paragraph, printable
-from nomaflow.client.values import CatalogueView, HostView, InstanceView, JobView, ReloadView, RunView
+from nomaflow.client.values import (
+    CatalogueView,
+    HostView,
+    InstanceView,
+    JobView,
+    RefusedLoadView,
+    ReloadView,
+    RunView,
+)
 
 __all__ = ["hosts_page", "jobs_page", "no_such_jobs", "reload_page", "runs_table"]
 
@@ -53,8 +62,11 @@ def _run_row(run: RunView) -> tuple[RenderableType, ...]:
     )
 
 
-def jobs_page(catalogue: CatalogueView) -> RenderableType:
-    """Return the jobs as a table, with what is wrong below it."""
+def jobs_page(catalogue: CatalogueView, refused: Mapping[str, RefusedLoadView]) -> RenderableType:
+    """Return the jobs as a table, with what is wrong below it.
+
+    :param refused: by host, the newest load that was refused: the jobs shown are those of the load before
+    """
     if not catalogue.jobs and not catalogue.problems:
         return "no jobs yet: no host has brought any; nomaflow hosts shows who is there"
     shape = FittingTable(
@@ -64,7 +76,13 @@ def jobs_page(catalogue: CatalogueView) -> RenderableType:
         loose=("now",),
     )
     problems = [problem for job in catalogue.jobs for problem in job.problems] + list(catalogue.problems)
-    return Group(shape, *[Padding(problem_lines(problem), (0, 0, 1, 0)) for problem in problems])
+    stale = [_stale_jobs(host, load) for host, load in refused.items()]
+    return Group(*stale, shape, *[Padding(problem_lines(problem), (0, 0, 1, 0)) for problem in problems])
+
+
+def _stale_jobs(host: str, refused: RefusedLoadView) -> RenderableType:
+    text = Text(f"✘ {printable(host)} {refused_text(refused)}", style="red")
+    return Padding(text.append("\n  its last good jobs and code go on", style="dim"), (0, 0, 1, 0))
 
 
 def no_such_jobs(whole: CatalogueView, *, host: str, tag: str) -> str:
@@ -152,12 +170,15 @@ def _instance(instance: InstanceView) -> Table:
     workers = f"{len(instance.workers) - exclusive} shared, {exclusive} exclusive"
     mechanism = f", limits by {instance.isolation_mechanism}" if instance.isolation_mechanism else ""
     loaded = f", loaded {age(instance.loaded_at)}" if instance.loaded_at else ""
-    newer = ("  newer on disk: nomaflow reload", "yellow") if instance.code_newer else ("", "")
+    refused = instance.refused_load
+    newer = ("  newer on disk: nomaflow reload", "yellow") if instance.code_newer and refused is None else ("", "")
     spilled = f", {amount(instance.spilled_bytes)} bytes of reports wait" if instance.spilled_bytes else ""
     heard = f"heard {age(instance.last_heartbeat_at)}" if instance.last_heartbeat_at else "not heard yet"
     process = f"pid {instance.pid} on {printable(instance.machine)}, {instance.state.lower()}, {heard}"
     shape.add_row("instance", Text.assemble(process, (_why_idle(instance), "yellow")))
     shape.add_row("code", Text.assemble(f"generation {instance.generation} {_digest(instance)}{loaded}", newer))
+    if refused is not None:
+        shape.add_row("", Text(refused_text(refused), style="red"))
     shape.add_row("running", f"{instance.running} of {instance.max_async} async and {instance.max_sync} sync{spilled}")
     shape.add_row("workers", workers + mechanism)
     return shape
@@ -166,7 +187,7 @@ def _instance(instance: InstanceView) -> Table:
 def _why_idle(instance: InstanceView) -> str:
     """Return why it takes no work although it is attached, empty where it does."""
     if not instance.generation:
-        return "  takes nothing new: no code is loaded, its log says why"
+        return "  takes nothing new: no code is loaded" + ("" if instance.refused_load else ", its log says why")
     return "  takes nothing new: its spill file is at its cap" if instance.saturated else ""
 
 
@@ -180,13 +201,32 @@ def reload_page(outcomes: Sequence[ReloadView]) -> RenderableType:
         return "no instance is attached; nothing was reloaded"
     lines: list[RenderableType] = []
     for outcome in outcomes:
-        sign = ("✔ ", "green") if outcome.accepted else ("✘ ", "red")
-        who, generation = f"instance {outcome.incarnation[:8]}", f"generation {outcome.generation}"
-        if outcome.accepted:
-            lines.append(Text.assemble(sign, f"{who}: {printable(outcome.message) or f'{generation} serves'}"))
-        else:
-            text = f"{who} refused the new code and goes on with {generation}"
-            why = f"\n  {paragraph(outcome.message, indent=2)}" if outcome.message else ""
-            lines.append(Text.assemble(sign, text, why))
-        lines += [problem_lines(problem) for problem in outcome.problems]
+        who = printable(outcome.host) + (f", instance {outcome.incarnation[:8]}" if len(outcomes) > 1 else "")
+        lines += _reloaded(who, outcome) if outcome.accepted else _refused(who, outcome)
     return Group(*lines)
+
+
+def _reloaded(who: str, outcome: ReloadView) -> list[RenderableType]:
+    offers = f"{count(outcome.jobs, 'job')}, {count(outcome.callables, 'callable')}"
+    lines: list[RenderableType] = [
+        Text.assemble(("✔ ", "green"), f"reloaded {who}: {offers} (generation {outcome.generation})")
+    ]
+    for name, job_ids in (("removed", outcome.removed_job_ids), ("added", outcome.added_job_ids)):
+        if job_ids:
+            lines.append(Text(f"  {name}: {', '.join(map(printable, job_ids))}"))
+    return lines + [Padding(problem_lines(problem), (0, 0, 0, 2)) for problem in outcome.problems]
+
+
+def _refused(who: str, outcome: ReloadView) -> list[RenderableType]:
+    goes_on = f"the last good code goes on (generation {outcome.generation})"
+    serves = goes_on if outcome.generation else "no code serves until a load succeeds"
+    lines: list[RenderableType] = [Text.assemble(("✘ ", "red"), f"{who} refuses the load: {serves}")]
+    lines += [Padding(problem_lines(problem), (0, 0, 0, 2)) for problem in outcome.problems]
+    told = outcome.problems and all(problem.code != "load_failed" for problem in outcome.problems)
+    if outcome.message and not told:
+        lines.append(Text(f"  {paragraph(outcome.message, indent=2)}"))
+    if outcome.generation:
+        force = f"--force serves it all the same: nomaflow reload {printable(outcome.host)} --force"
+        kept = "a job that is broken then goes on with its last good definition"
+        lines.append(Padding(Text(f"{force}\n{kept}", style="dim"), (0, 0, 0, 2)))
+    return lines

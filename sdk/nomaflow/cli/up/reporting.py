@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.text import Text
 
 from nomaflow.cli.output import print_json_line
@@ -15,15 +16,20 @@ from nomaflow.cli.pages.cells import problem_lines
 from nomaflow.cli.up.parts import PartNotice, PartState
 from nomaflow.cli.versions import installed_version
 from nomaflow.cli.wording import GLYPHS, STYLES, age, clock_time, count, duration, first_line, printable
-from nomaflow.client.values import RUN_TERMINAL, EventView
+from nomaflow.client.values import RUN_TERMINAL, EventView, ProblemView
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from nomaflow.cli.up.supervising import Ready
     from nomaflow.client import ClientError
 
 __all__ = ["JsonReporter", "Reporter", "TextReporter"]
 
 _REMEMBERED_RUNS = 1_000
+_SHOWN_PROBLEMS = 5
+_SHOWN_SOURCE = 200
+_INDENT = 12
 
 
 class Reporter(Protocol):
@@ -102,9 +108,12 @@ class TextReporter:
         self._console = console
         self._started: OrderedDict[str, datetime | None] = OrderedDict()
         self._said = ("", "")
+        self._project: Path | None = None
+        self._host = ""
 
     def ready(self, ready: Ready) -> None:
         """Print the start screen."""
+        self._project, self._host = ready.project, ready.host.name if ready.host else ""
         name = ready.host.name if ready.host else ready.project.name
         out = self._console.print
         out(Text.assemble(("nomaflow", "bold"), f" {installed_version()}", (f"  ·  {name}", "dim")))
@@ -174,8 +183,39 @@ class TextReporter:
             what = f"{event.job_id} › {event.step}"
             self._said = (event.run_id, why)
             self._line(GLYPHS[event.attempt_state], STYLES[event.attempt_state], what, why, event.at)
+        elif event.kind == "host.reload_refused":
+            self._refused(event)
+        elif event.kind == "host.reloaded":
+            self._reloaded(event)
+        elif event.kind == "host.manifest":
+            pass  # the line of the reload says it
         elif event.kind.startswith("host."):
             self._line("·", "dim", f"host {event.host}", event.kind.removeprefix("host.").replace("_", " "), event.at)
+
+    def _refused(self, event: EventView) -> None:
+        """Say where a load is broken, with the line of source, and that nothing is lost."""
+        serves = "the last good code goes on" if event.data.get("generation") else "no code serves until it loads"
+        self._line("✘", "red", event.host, f"refuses the load: {serves}", event.at)
+        problems = [_problem(each) for each in event.data.get("problems") or ()][:_SHOWN_PROBLEMS]
+        for problem in problems:
+            source = source_line(self._project, problem) if self._project and event.host == self._host else ""
+            lines = Text(printable(problem.place), style="bold") if problem.place else Text()
+            lines.append(f"\n  {printable(source)}" if source else "", style="dim")
+            lines.append(f"\n{printable(problem.message)}" if lines else printable(problem.message))
+            lines.append(f"\n→ {printable(problem.fix)}" if problem.fix else "", style="not bold")
+            self._console.print(Padding(lines, (0, 0, 0, _INDENT)))
+        if not problems:
+            text = Text(first_line(str(event.data.get("message", ""))))
+            self._console.print(Padding(text, (0, 0, 0, _INDENT)))
+
+    def _reloaded(self, event: EventView) -> None:
+        data = event.data
+        offers = f"{count(int(data.get('jobs', 0)), 'job')}, {count(int(data.get('callables', 0)), 'callable')}"
+        self._line("✔", "green", event.host, f"reloaded: {offers} (generation {data.get('generation', 0)})", event.at)
+        for name in ("removed", "added"):
+            job_ids = ", ".join(printable(str(job_id)) for job_id in data.get(f"{name}_job_ids") or ())
+            if job_ids:
+                self._console.print(Padding(Text(f"{name}: {job_ids}"), (0, 0, 0, _INDENT)))
 
     def events_withheld(self, error: ClientError) -> None:
         """Print the error."""
@@ -211,6 +251,23 @@ class TextReporter:
     def hurried(self) -> None:
         """Print it."""
         self._line("·", "yellow", "up", "stopping now, what runs included; Ctrl-C again kills")
+
+
+def source_line(project: Path, problem: ProblemView) -> str:
+    """Return the line of source that a problem is about; empty where it cannot be had. It never left this machine."""
+    if not problem.line:
+        return ""
+    try:
+        lines = (project / problem.file).read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return ""
+    return lines[problem.line - 1].strip()[:_SHOWN_SOURCE] if problem.line <= len(lines) else ""
+
+
+def _problem(data: Mapping[str, Any]) -> ProblemView:
+    texts = {name: str(data.get(name, "")) for name in ("severity", "code", "message", "file", "path", "fix")}
+    line = data.get("line")
+    return ProblemView(**texts, line=line if isinstance(line, int) else 0)
 
 
 def _part_line(name: str, pid: int, text: str, seconds: float) -> Text:

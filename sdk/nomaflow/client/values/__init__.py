@@ -10,6 +10,7 @@ from nomaflow.client.values.catalogue import (
     JobView,
     PauseView,
     ProblemView,
+    RefusedLoadView,
     ReloadView,
     WorkerView,
 )
@@ -47,6 +48,7 @@ __all__ = [
     "ProgressView",
     "PrunedView",
     "ReasonView",
+    "RefusedLoadView",
     "ReloadView",
     "RunView",
     "StepView",

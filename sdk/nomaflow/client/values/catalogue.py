@@ -25,7 +25,11 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ProblemView:
-    """Something wrong with a job, a file or a callable. ``severity`` is ``error`` or ``warning``."""
+    """Something wrong with a job, a file or a callable.
+
+    :param severity: ``error`` or ``warning``
+    :param line: of the file, from 1; 0 where it is not known
+    """
 
     severity: str
     code: str
@@ -33,6 +37,12 @@ class ProblemView:
     file: str = ""
     path: str = ""
     fix: str = ""
+    line: int = 0
+
+    @property
+    def place(self) -> str:
+        """The file with the line, such as ``jobs.toml:7``; empty for no file."""
+        return f"{self.file}:{self.line}" if self.file and self.line else self.file
 
     def to_json(self) -> dict[str, Any]:
         """Return the problem in the shape of docs/cli.md."""
@@ -151,6 +161,28 @@ class WorkerView:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class RefusedLoadView:
+    """A load of plugin code that a host refused: what served before goes on."""
+
+    at: datetime | None
+    message: str
+    problems: tuple[ProblemView, ...] = ()
+
+    @property
+    def summary(self) -> str:
+        """The first problem with its place, in one line."""
+        if not self.problems:
+            return self.message.partition("\n")[0]
+        first = self.problems[0]
+        more = f" (and {len(self.problems) - 1} more)" if len(self.problems) > 1 else ""
+        return (f"{first.place}: " if first.place else "") + first.message.partition("\n")[0] + more
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the refusal in the shape of docs/cli.md."""
+        return {**asdict(self), "at": iso(self.at)}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class InstanceView:
     """One process of a host. ``state`` is ATTACHED, UNREACHABLE, DRAINING or DETACHED."""
 
@@ -172,11 +204,13 @@ class InstanceView:
     spilled_bytes: int = 0
     isolation_mechanism: str = ""
     saturated: bool = False
+    refused_load: RefusedLoadView | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the instance in the shape of docs/cli.md."""
         times = ("loaded_at", "attached_at", "last_heartbeat_at")
-        return {**asdict(self), **{name: iso(getattr(self, name)) for name in times}}
+        refused = None if self.refused_load is None else self.refused_load.to_json()
+        return {**asdict(self), **{name: iso(getattr(self, name)) for name in times}, "refused_load": refused}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -193,6 +227,11 @@ class HostView:
     problems: tuple[ProblemView, ...] = ()
     queued: int = 0
     pause: PauseView | None = None
+
+    @property
+    def refused_load(self) -> RefusedLoadView | None:
+        """The newest load that an instance has refused, None where each serves what it loaded last."""
+        return next((each.refused_load for each in self.instances if each.refused_load is not None), None)
 
     def to_json(self) -> dict[str, Any]:
         """Return the host in the shape of docs/cli.md."""
@@ -212,13 +251,24 @@ class HostView:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReloadView:
-    """What one instance did when asked to reload; ``generation`` is the one that serves now."""
+    """What one instance did when asked to reload; ``generation`` is the one that serves now.
+
+    :param jobs: how many jobs its files hold; 0 where it refused
+    :param callables: how many callables it offers; 0 where it refused
+    :param removed_job_ids: jobs that its files no longer hold
+    :param added_job_ids: jobs that are new
+    """
 
     incarnation: str
     accepted: bool
     generation: int = 0
     message: str = ""
     problems: tuple[ProblemView, ...] = field(default=())
+    host: str = ""
+    jobs: int = 0
+    callables: int = 0
+    removed_job_ids: tuple[str, ...] = ()
+    added_job_ids: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the outcome in the shape of docs/cli.md."""

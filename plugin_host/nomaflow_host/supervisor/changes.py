@@ -1,0 +1,137 @@
+"""The changes that a new load would bring to what serves: jobs that come, jobs that go, and what no longer works."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nomaflow_project.reading.lines import with_lines
+from nomaflow_project.reading.problems import Problem, Severity
+
+if TYPE_CHECKING:
+    from nomaflow_project.jobs.load import CatalogueLoad, LoadedJob
+
+__all__ = ["Changes", "changes_of", "job_count"]
+
+_IMPORT_FIX = "correct the code; until it imports, the last good code goes on"
+_ILLEGIBLE = frozenset({"connectors_unusable", "bad_toml", "unreadable_file", "missing_file"})
+_AT_PLACE = re.compile(r" \([^()\n]*:\d+\)$")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Changes:
+    """What a load would change.
+
+    :param broken: what worked and no longer does: a load with any is refused
+    :param removed: ids of jobs that their files no longer hold
+    :param added: ids of jobs that are new
+    """
+
+    broken: tuple[Problem, ...] = ()
+    removed: tuple[str, ...] = ()
+    added: tuple[str, ...] = ()
+
+
+def changes_of(serving: Mapping[str, Any] | None, new: Mapping[str, Any]) -> Changes:
+    """Return what would change, with the lines of all problems. Blocks: call it in a thread.
+
+    :param serving: the manifest that serves; None where none does, and then nothing is compared
+    """
+    if serving is None:
+        return Changes()
+    # Not at the top: the reader loads pydantic, for which each start of a host would pay; only a reload needs it.
+    from nomaflow_project.jobs.load import load_manifest
+
+    before = load_manifest(serving)
+    after = load_manifest(new, before=before)
+    kept = [job for job in after.jobs if job.kept]
+    modules = _broken_modules(serving, new)
+    named = {step.callable for job in kept if job.definition is not None for step in job.definition.steps}
+    broken = [
+        *modules.values(),
+        *(problem for name, problem in _broken_callables(serving, new, modules) if name not in named),
+        *_problems_of(kept, told=modules),
+        *_illegible_files(serving, new),
+    ]
+    known, found = _ids(before), _ids(after)
+    return Changes(
+        broken=with_lines(_once(broken), Path(str(new.get("project", "")))),
+        removed=tuple(sorted(known - found)),
+        added=tuple(sorted(found - known)),
+    )
+
+
+def job_count(manifest: Mapping[str, Any]) -> int:
+    """Return how many jobs the files of a manifest hold."""
+    trees = (file.get("tree") or {} for file in manifest.get("job_files") or ())
+    return sum(len(jobs) for tree in trees if isinstance(jobs := tree.get("jobs"), list))
+
+
+def _broken_modules(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Problem]:
+    return {
+        name: Problem(
+            severity=Severity.ERROR,
+            code="import_failed",
+            file=str(module.get("file") or ""),
+            line=int(module.get("line") or 0),
+            path="",
+            message=_AT_PLACE.sub("", module["error"]) if module.get("line") else module["error"],
+            fix=_IMPORT_FIX,
+        )
+        for name, module in new["modules"].items()
+        if module.get("error") and _works(old["modules"].get(name))
+    }
+
+
+def _broken_callables(
+    old: Mapping[str, Any], new: Mapping[str, Any], modules: Collection[str]
+) -> Iterator[tuple[str, Problem]]:
+    """Yield the callables that no longer work although their modules, all but *modules*, do."""
+    for reference, entry in new["callables"].items():
+        was = old["callables"].get(reference)
+        if entry.get("error") and _works(was) and reference.partition(":")[0] not in modules:
+            problem = Problem(
+                severity=Severity.ERROR,
+                code="callable_broken",
+                file=str((was or {}).get("file") or ""),
+                path="",
+                message=f"the callable {reference!r}, which a job names, can no longer be called: {entry['error']}",
+                fix=_IMPORT_FIX,
+            )
+            yield reference, problem
+
+
+def _problems_of(kept: list[LoadedJob], *, told: Collection[str]) -> Iterator[Problem]:
+    """Yield why jobs cannot be taken as they are; a module that does not import is told once, not for each job."""
+    for job in kept:
+        for problem in job.problems:
+            of_module = problem.code == "callable_error" and any(f"'{name}:" in problem.message for name in told)
+            if problem.is_error and not of_module:
+                yield problem
+
+
+def _illegible_files(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Problem]:
+    """Yield why other files than those of jobs, such as connectors.toml, can no longer be read as a whole."""
+    known = {each.file for each in _of_files(old)}
+    yield from (each for each in _of_files(new) if each.file not in known)
+
+
+def _of_files(manifest: Mapping[str, Any]) -> list[Problem]:
+    problems = map(Problem.from_json, manifest.get("problems") or ())
+    return [each for each in problems if each.is_error and each.code in _ILLEGIBLE]
+
+
+def _once(problems: list[Problem]) -> list[Problem]:
+    """Return the problems without repeats: that of a file stands with each of its jobs."""
+    return list({(each.code, each.file, each.path, each.message): each for each in reversed(problems)}.values())[::-1]
+
+
+def _ids(load: CatalogueLoad) -> set[str]:
+    return {job.job_id for job in load.jobs if job.job_id != f"{job.file}:{job.path}"}
+
+
+def _works(entry: Mapping[str, Any] | None) -> bool:
+    return entry is not None and not entry.get("error")

@@ -1,0 +1,179 @@
+"""An edit never loses a night: a reload that would take a job off its schedule by accident is refused and seen."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from stopping_system import HostProcess, System, eventually
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+
+CODE = "def work(**_):\n    return 1\n"
+TICKS = '[[jobs]]\nid = "ticks"\nschedule = "* * * * * *"\nsteps = [{ callable = "team:work" }]\n'
+OTHER = '\n[[jobs]]\nid = "other"\nsteps = [{ callable = "team:work" }]\n'
+NIGHTLY = '[[jobs]]\nid = "nightly"\nschedule = "0 2 * * *"\nsteps = [{ callable = "team:work" }]\n'
+FILES = {"jobs.toml": TICKS + OTHER, "plugins/team.py": CODE, "plugins/x/jobs.toml": NIGHTLY, "connectors.toml": ""}
+
+
+@pytest.fixture
+def system(tmp_path: Path) -> Iterator[System]:
+    """A kernel, and a team whose project has a job that fires every second."""
+    made = System(root=tmp_path)
+    made.start_kernel()
+    made.project("team", FILES)
+    yield made
+    made.close()
+
+
+def _reload(system: System, *flags: str) -> tuple[int, dict[str, Any]]:
+    done = system.command("reload", "team", "-o", "json", *flags)
+    assert done.stdout, done.stderr
+    return done.returncode, json.loads(done.stdout)["instances"][0]
+
+
+def _ticks(system: System) -> int:
+    return len(list(system.clients[0].list_runs(job_id="ticks", states=["SUCCEEDED"])))
+
+
+def _fires(system: System) -> bool:
+    """Whether the job that is due every second goes on firing."""
+    seen = _ticks(system)
+    return eventually(lambda: _ticks(system) >= seen + 2)
+
+
+def _events(system: System, kind: str) -> list[dict[str, Any]]:
+    """Return the data of every event of a kind so far."""
+    found = []
+    last = system.clients[0].get_kernel().last_event_seq
+    for event in system.clients[0].watch_events(after_seq=1):
+        if event.kind == kind:
+            found.append(dict(event.data))
+        if event.seq >= last:
+            break
+    return found
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "place", "sentence"),
+    [
+        ("jobs.toml", TICKS + '\n[[jobs]]\nid = "other\n', ("jobs.toml", 7), "illegal character"),
+        ("jobs.toml", TICKS + "timout_seconds = 5\n" + OTHER, ("jobs.toml", 5), "timout_seconds"),
+        ("plugins/x/jobs.toml", "", ("plugins/x/jobs.toml", 0), "empty"),
+        ("plugins/team.py", "\ndef work(:\n", ("plugins/team.py", 2), "SyntaxError"),
+        ("nomaflow.toml", "[host]\n\nmax_sync = 'many'\n", ("nomaflow.toml", 3), "max_sync"),
+        ("nomaflow.toml", "[host\n", ("nomaflow.toml", 1), "expected"),
+        ("connectors.toml", "\n[pools.x\n", ("connectors.toml", 2), "expected"),
+    ],
+)
+def test_a_broken_file_is_refused_with_file_and_line(
+    system: System, file: str, text: str, place: tuple[str, int], sentence: str
+) -> None:
+    """``reload`` exits 1 and names the place; the jobs, their schedules and their code go on as they were."""
+    host = system.start_host("team")
+    good = (host.project / file).read_text()
+    (host.project / file).write_text(text)
+    code, answer = _reload(system)
+    assert (code, answer["accepted"], answer["generation"]) == (1, False, 1)
+    problem = answer["problems"][0]
+    assert (problem["file"], problem["line"]) == place
+    assert sentence in problem["message"]
+    assert _fires(system)
+    os.kill(host.pid, signal.SIGHUP)
+    where = f"{place[0]}:{place[1]}" if place[1] else place[0]
+    eventually(lambda: host.log.count(f"{where}: ") >= 2)
+    assert "WARNING" in host.log
+    (host.project / file).write_text(good)
+    assert _reload(system)[1]["accepted"]
+
+
+def test_a_refusal_stands_until_a_load_succeeds(system: System) -> None:
+    """``hosts``, ``jobs``, ``doctor``, ``run`` and an event show it; once a reload succeeds, nothing does."""
+    host = system.start_host("team")
+    (host.project / "plugins/team.py").write_text("\ndef work(:\n")
+    assert _reload(system)[0] == 1
+    _seen_everywhere(system, "plugins/team.py:2")
+    (host.project / "plugins/team.py").write_text(CODE)
+    assert _reload(system)[0] == 0
+    _gone_everywhere(system)
+
+
+def _seen_everywhere(system: System, where: str) -> None:
+    """Check that the refusal stands in every place where a person looks."""
+    hosts, jobs = system.command("hosts").stdout, system.command("jobs").stdout
+    assert "refused the load of" in hosts
+    assert where in hosts
+    assert "refused the load of" in jobs
+    assert "ticks" in jobs
+    doctor = system.command("doctor", "-o", "json")
+    assert doctor.returncode == 1
+    assert "hosts.load_refused" in doctor.stdout
+    ran = system.command("run", "other", "--wait")
+    assert ran.returncode == 0
+    assert "was refused" in ran.stderr
+    assert where in ran.stderr
+    assert "newer than" not in ran.stderr
+    events = eventually(lambda: _events(system, "host.reload_refused"))
+    assert where.partition(":")[0] == events[-1]["problems"][0]["file"]
+
+
+def _gone_everywhere(system: System) -> None:
+    eventually(lambda: "refused" not in system.command("hosts").stdout)
+    assert "refused" not in system.command("jobs").stdout
+    assert "hosts.load_refused" not in system.command("doctor", "-o", "json").stdout
+    assert "refused" not in system.command("run", "other", "--wait").stderr
+    assert _events(system, "host.reloaded")
+
+
+def test_force_serves_what_can_be_read(system: System) -> None:
+    """With ``--force`` the edits of the other jobs are live, and the refusal is over."""
+    host = system.start_host("team")
+    edited = OTHER.replace('"other"', '"other"\ndescription = "new words"')
+    (host.project / "jobs.toml").write_text(TICKS + "timout_seconds = 5\n" + edited)
+    assert _reload(system)[0] == 1
+    code, answer = _reload(system, "--force")
+    assert (code, answer["accepted"], answer["generation"]) == (0, True, 3)
+    eventually(lambda: system.clients[0].get_job("other").description == "new words")
+    assert "refused" not in system.command("hosts").stdout
+
+
+def test_a_legible_removal_is_named(system: System) -> None:
+    """The answer of a reload names jobs that are gone and jobs that are new; both are accepted."""
+    host = system.start_host("team")
+    (host.project / "plugins/x/jobs.toml").unlink()
+    (host.project / "jobs.toml").write_text(TICKS + OTHER.replace('"other"', '"another"'))
+    done = system.command("reload", "team")
+    assert done.returncode == 0, done.stdout
+    assert "✔ reloaded team: 2 jobs, 1 callable (generation 2)" in done.stdout
+    assert "removed: nightly, other" in done.stdout
+    assert "added: another" in done.stdout
+
+
+def test_a_refusal_in_words(system: System) -> None:
+    """``reload`` says that the last good code goes on, gives place, sentence and way out, and explains ``--force``."""
+    host = system.start_host("team")
+    (host.project / "jobs.toml").write_text(TICKS + "timout_seconds = 5\n" + OTHER)
+    done = system.command("reload", "team")
+    assert done.returncode == 1
+    said = done.stdout
+    assert "✘ team refuses the load: the last good code goes on" in said
+    assert "jobs.toml:5" in said
+    assert "did you mean 'timeout_seconds'?" in said
+    assert "--force" in said
+
+
+def test_a_host_without_code_says_why(system: System) -> None:
+    """A first load that fails is a refusal too: the host attaches, serves nothing, and is mended by a reload."""
+    (system.root / "team" / "plugins" / "team.py").write_text("import os\nos._exit(3)\n")
+    host: HostProcess = system.start_host("team", serves=False)
+    eventually(lambda: "refused the load of" in system.command("hosts").stdout)
+    assert "hosts.load_refused" in system.command("doctor", "-o", "json").stdout
+    (host.project / "plugins" / "team.py").write_text(CODE)
+    assert _reload(system)[0] == 0
+    system.client()
+    assert _fires(system)

@@ -1,0 +1,123 @@
+"""Edits of a project under ``--watch``: each is answered at once, and none takes a job away by accident."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from stopping_system import System, eventually
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+
+CODE = "def work(**_):\n    return 1\n"
+JOBS = '[[jobs]]\nid = "other"\nsteps = [{ callable = "team:work" }]\n'
+NIGHTLY = '[[jobs]]\nid = "nightly"\nschedule = "0 2 * * *"\nsteps = [{ callable = "team:work" }]\n'
+FILES = {"jobs.toml": JOBS, "plugins/team.py": CODE, "plugins/x/jobs.toml": NIGHTLY}
+
+
+@pytest.fixture
+def system(tmp_path: Path) -> Iterator[System]:
+    """A kernel, and a host that watches its project."""
+    made = System(root=tmp_path)
+    made.start_kernel()
+    made.project("team", FILES)
+    made.start_host("team", "--watch")
+    yield made
+    made.close()
+
+
+def _loads(system: System) -> list[dict[str, Any]]:
+    """Return what the kernel was told of loads since the host attached, oldest first."""
+    found = []
+    last = system.clients[0].get_kernel().last_event_seq
+    for event in system.clients[0].watch_events(from_start=True):
+        if event.kind in ("host.reloaded", "host.reload_refused"):
+            found.append({"kind": event.kind, **event.data})
+        if event.seq >= last:
+            break
+    return found
+
+
+def _newest(system: System) -> dict[str, Any]:
+    return (_loads(system) or [{"kind": "", "removed_job_ids": []}])[-1]
+
+
+def test_a_file_that_is_replaced_removes_nothing(system: System) -> None:
+    """Editors and git delete and create: a plugin's job file may be gone for two seconds; then its jobs are removed."""
+    file = system.root / "team" / "plugins" / "x" / "jobs.toml"
+    file.unlink()
+    (system.root / "team" / "plugins" / "team.py").write_text(CODE + "\n\n")
+    time.sleep(0.5)  # the edit itself: it takes an editor that long to write the file anew
+    file.write_text(NIGHTLY.replace("0 2", "0 3"))
+    eventually(lambda: system.clients[0].get_job("nightly").schedule == "0 3 * * *")
+    assert [each["removed_job_ids"] for each in _loads(system)] == [[]] * len(_loads(system))
+    file.unlink()
+    eventually(lambda: _newest(system)["removed_job_ids"] == ["nightly"])
+
+
+def test_files_behind_links_are_watched(system: System, tmp_path: Path) -> None:
+    """A folder replaced by a link is loaded from there, a save behind the link too; a link to nowhere is refused."""
+    folder = system.root / "team" / "plugins" / "x"
+    elsewhere = tmp_path / "elsewhere"
+    folder.rename(elsewhere)
+    (elsewhere / "jobs.toml").write_text(NIGHTLY.replace("0 2", "0 4"))
+    folder.symlink_to(elsewhere)
+    eventually(lambda: system.clients[0].get_job("nightly").schedule == "0 4 * * *")
+    (elsewhere / "jobs.toml").write_text(NIGHTLY.replace("0 2", "0 5"))
+    eventually(lambda: system.clients[0].get_job("nightly").schedule == "0 5 * * *")
+    elsewhere.rename(tmp_path / "moved")
+    eventually(lambda: _newest(system)["kind"] == "host.reload_refused")
+    assert _newest(system)["problems"][0]["file"] == "plugins/x/jobs.toml"
+    (tmp_path / "moved").rename(elsewhere)
+    eventually(lambda: _newest(system)["kind"] == "host.reloaded")
+    assert system.clients[0].get_job("nightly").schedule == "0 5 * * *"
+
+
+@contextlib.contextmanager
+def _up(project: Path, *flags: str) -> Iterator[Callable[[], str]]:
+    """Run ``up`` on a project; yields what it has printed so far."""
+    screen = project.parent / "screen"
+    command = [sys.executable, "-m", "nomaflow.cli", "up", str(project), "--name", "team", *flags]
+    with screen.open("wb") as out:
+        process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env={**os.environ, "COLUMNS": "100"})
+    try:
+        eventually(lambda: "Ctrl-C" in screen.read_text())
+        yield screen.read_text
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(30)
+
+
+def test_up_prints_what_is_wrong_and_when_it_is_mended(tmp_path: Path) -> None:
+    """A save that breaks code or jobs is printed with file, line, source and sentence; a good one says that it serves."""
+    project = tmp_path / "team"
+    for path, text in FILES.items():
+        (project / path).parent.mkdir(parents=True, exist_ok=True)
+        (project / path).write_text(text)
+    with _up(project, "--watch") as printed:
+        (project / "plugins/team.py").write_text("\ndef work(:\n    return 1\n")
+        eventually(lambda: "refuses the load: the last good code goes on" in printed(), seconds=10)
+        eventually(lambda: "SyntaxError" in printed())
+        assert "plugins/team.py:2" in printed()
+        assert "def work(:" in printed()
+        (project / "plugins/team.py").write_text(CODE)
+        eventually(lambda: "reloaded: 2 jobs, 1 callable" in printed(), seconds=10)
+        (project / "jobs.toml").write_text(JOBS + "timout_seconds = 5\n")
+        eventually(lambda: "jobs.toml:4" in printed(), seconds=10)
+        assert "timout_seconds = 5" in printed()
+        eventually(lambda: "did you mean 'timeout_seconds'?" in printed())
+        for number in range(20):  # a burst of saves: the last one is what counts
+            (project / "jobs.toml").write_text(JOBS + f'description = "{number}"\n')
+        eventually(lambda: printed().count("reloaded: 2 jobs") >= 2, seconds=10)
+        ask = [sys.executable, "-m", "nomaflow.cli", "job", "other", "-o", "json"]
+        eventually(
+            lambda: '"19"' in subprocess.run(ask, check=False, cwd=project, capture_output=True, text=True).stdout
+        )

@@ -1,0 +1,100 @@
+"""What a load would change of what serves, and how a host knows that its project has changed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nomaflow_host.generation import ProjectSpec
+from nomaflow_host.supervisor.changes import changes_of
+from nomaflow_host.supervisor.disk_stamp import disk_stamp
+from nomaflow_project.reading.files import read_job_files
+
+JOB = '[[jobs]]\nid = "{id}"\nsteps = [{{ callable = "{callable}" }}]\n'
+FINE: Mapping[str, Any] = {"kind": "sync", "parameters": [], "accepts_any_keyword": True, "error": None}
+BAD: Mapping[str, Any] = {**FINE, "error": "no"}
+WORKS: Mapping[str, Any] = {"error": None}
+BREAKS: Mapping[str, Any] = {"error": "the module 'a' cannot be imported: X (/p/a.py:3)", "file": "a.py", "line": 3}
+
+
+def _manifest(root: Path, **offers: Any) -> dict[str, Any]:
+    files = read_job_files(root, root / "jobs.toml", required=False, environ={})
+    offered = {"callables": {"a:f": FINE, "b:f": FINE}, "modules": {"a": WORKS, "b": WORKS}, **offers}
+    return {"host": "h", "project": str(root), "job_files": [file.to_manifest() for file in files], **offered}
+
+
+def test_a_job_that_would_have_to_be_kept_is_told_with_its_line(tmp_path: Path) -> None:
+    """Its problems are the reason to refuse; jobs that come and go by a legible decision are only named."""
+    file = tmp_path / "jobs.toml"
+    file.write_text(JOB.format(id="x", callable="a:f") + JOB.format(id="y", callable="a:f"))
+    serving = _manifest(tmp_path)
+    file.write_text(JOB.format(id="x", callable="a:f") + "timout_seconds = 5\n" + JOB.format(id="z", callable="b:f"))
+    changes = changes_of(serving, _manifest(tmp_path))
+    assert [(each.place, each.code) for each in changes.broken] == [("jobs.toml:4", "unknown_key")]
+    assert (changes.removed, changes.added) == (("y",), ("z",))
+
+
+def test_an_illegible_file_is_told_once(tmp_path: Path) -> None:
+    """However many jobs it had; and what was broken before is no reason, nor is anything at a first load."""
+    file = tmp_path / "jobs.toml"
+    file.write_text(JOB.format(id="x", callable="a:f") + JOB.format(id="y", callable="a:f"))
+    serving = _manifest(tmp_path)
+    file.write_text("\n[[jobs]\n")
+    broken = _manifest(tmp_path)
+    assert [(each.place, each.code) for each in changes_of(serving, broken).broken] == [("jobs.toml:2", "bad_toml")]
+    assert changes_of(broken, broken).broken == ()
+    assert changes_of(None, broken).broken == ()
+
+
+def test_a_module_that_no_longer_imports_is_told_once(tmp_path: Path) -> None:
+    """With its own place, and not again for each job and callable of it."""
+    (tmp_path / "jobs.toml").write_text(JOB.format(id="x", callable="a:f") + JOB.format(id="y", callable="a:f"))
+    broken = _manifest(tmp_path, callables={"a:f": BAD, "b:f": FINE}, modules={"a": BREAKS, "b": WORKS})
+    (problem,) = changes_of(_manifest(tmp_path), broken).broken
+    assert (problem.place, problem.message) == ("a.py:3", "the module 'a' cannot be imported: X")
+    assert changes_of(broken, broken).broken == ()
+
+
+def test_a_callable_that_is_gone_is_told_where_its_job_names_it(tmp_path: Path) -> None:
+    """The line is that of the job; where it has no valid job, the callable itself is told."""
+    (tmp_path / "jobs.toml").write_text(JOB.format(id="x", callable="a:f"))
+    changes = changes_of(_manifest(tmp_path), _manifest(tmp_path, callables={"a:f": BAD, "b:f": BAD}))
+    assert [(each.place, each.code) for each in changes.broken] == [
+        ("", "callable_broken"),
+        ("jobs.toml:3", "callable_error"),
+    ]
+
+
+@pytest.mark.parametrize("edit", ["write", "chmod", "dangle", "vanish", "link", "named"])
+def test_a_stamp_sees_every_kind_of_edit(tmp_path: Path, edit: str) -> None:
+    """Content, permissions, links and vanished folders, and files that the project names elsewhere."""
+    root = tmp_path / "project"
+    folder = root / "plugins" / "x"
+    folder.mkdir(parents=True)
+    (folder / "a.py").write_text("")
+    (folder / "loop").symlink_to(root)
+    elsewhere = tmp_path / "jobs.toml"
+    elsewhere.write_text("")
+    spec = ProjectSpec(host="h", root=str(root), job_files=({"path": str(elsewhere)},))
+    before = disk_stamp(spec)
+    assert disk_stamp(spec) == before
+    match edit:
+        case "write":
+            (folder / "a.py").write_text("x = 1\n")
+        case "chmod":
+            (folder / "a.py").chmod(0o000)
+        case "dangle":
+            (folder / "a.py").unlink()
+            (folder / "a.py").symlink_to("nowhere")
+        case "vanish":
+            os.rename(folder, tmp_path / "moved")
+        case "link":
+            os.rename(folder, tmp_path / "moved")
+            folder.symlink_to("nowhere")
+        case "named":
+            elsewhere.write_text("jobs = []\n")
+    assert disk_stamp(spec) != before
