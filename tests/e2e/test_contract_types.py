@@ -114,6 +114,12 @@ def test_no_step_is_blamed_for_the_coroutine_of_another(stage: Stage) -> None:
     assert any("coroutine 'write' was never awaited" in line for line in collected.messages)
 
 
+def test_a_coroutine_that_was_refused_is_not_forgotten(stage: Stage) -> None:
+    """Code that hands a coroutine to a loop that refuses it, and goes another way, succeeds."""
+    assert stage.run("binding.typed:is_refused_and_goes_on").extras == {"done": 42}
+    assert stage.run("binding.typed:has_no_loop_and_goes_on").extras["done"] == 42
+
+
 def test_awaitables_that_are_returned(stage: Stage, tmp_path: Path) -> None:
     """A coroutine that a plain def returns is run to its end; another awaitable is refused."""
     path = tmp_path / "written"

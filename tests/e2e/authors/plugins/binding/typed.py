@@ -89,6 +89,24 @@ async def hides_it_in_a_cycle(**_):
     cycle.append(cycle)
 
 
+async def is_refused_and_goes_on(**_):
+    try:
+        return {"done": asyncio.run(answer())}
+    except RuntimeError:
+        return {"done": await answer()}
+
+
+def has_no_loop_and_goes_on(**_):
+    try:
+        asyncio.create_task(answer())
+    except RuntimeError as error:
+        return {"done": asyncio.run(answer()), "error": str(error)}
+
+
+async def answer():
+    return 42
+
+
 async def collects_garbage(**_):
     return gc.collect()
 
