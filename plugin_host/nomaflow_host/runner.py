@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from nomaflow_host.attempts import AttemptOrder, CancelOrder
+from nomaflow_host.checks import CheckedStep, CheckOutcome
 from nomaflow_host.errors import ProjectError
 from nomaflow_host.generation import manifest_bytes
 from nomaflow_host.session.ports import HostStatus, Manifest, OrderRefused, ReloadOutcome, WorkerLine
@@ -48,6 +49,7 @@ class SupervisedRunner:
         self._watch = watch
         self._drain_seconds = drain_seconds
         self._draining = False
+        self._loading = True
         self._manifest: Manifest | None = None
 
     def accept(self, order: AttemptOrder) -> None:
@@ -88,6 +90,7 @@ class SupervisedRunner:
             code_newer=self._supervisor.code_newer(),
             draining=self._draining,
             isolation_mechanism=self._supervisor.mechanism,
+            loading=self._loading,
         )
 
     def manifest(self) -> Manifest | None:
@@ -102,8 +105,17 @@ class SupervisedRunner:
     async def reload(self, *, force: bool) -> ReloadOutcome:
         """Load the project's code anew, beside what serves. A project that cannot be read is refused like bad code."""
         outcome = await self._load(force=force)
+        self._loading = False
         self._on_load(outcome)
         return outcome
+
+    async def settled(self, seconds: float) -> bool:
+        """Wait until no load is under way or due for what is on disk; False where that takes longer."""
+        return await self._supervisor.settled(seconds)
+
+    async def check(self, steps: Sequence[CheckedStep], seconds: float) -> CheckOutcome:
+        """Return what the code that serves would refuse of given values, without calling it."""
+        return await self._supervisor.check(steps, seconds)
 
     async def _load(self, *, force: bool) -> ReloadOutcome:
         try:

@@ -91,6 +91,10 @@ class InstanceLink(Protocol):
     def send(self, orders: Sequence[DispatchOrder | CancelOrder]) -> None:
         """Send orders, in order. A link that is broken drops them: the reattach settles what became of them."""
 
+    @property
+    def loading(self) -> bool:
+        """Whether the instance has not loaded and introduced its first generation yet."""
+
     def end(self, reason: str) -> None:
         """End the session, as a newer one of the same incarnation has taken over, or the kernel stops."""
 
@@ -123,6 +127,8 @@ class InstanceHello:
     ended_incarnations: tuple[str, ...] = ()
     loaded_at_us: int = 0
     isolation_mechanism: str = ""
+    watching: bool = False
+    loading: bool = False
 
 
 @value_class
@@ -147,6 +153,7 @@ class HeartbeatInfo:
     generation: int = 0
     manifest_digest: str = ""
     loaded_at_us: int = 0
+    loading: bool = False
     workers: tuple[WorkerStatus, ...] | None = None
 
 

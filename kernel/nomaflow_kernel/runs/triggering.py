@@ -28,6 +28,7 @@ from nomaflow_project.jobs.definitions import JobDefinition, Overlap
 
 __all__ = [
     "admit",
+    "examine",
     "is_remembered",
     "must_look_up",
     "record_unrun",
@@ -54,6 +55,15 @@ def trigger(state: EngineState, batch: Batch, command: TriggerCommand) -> Trigge
     job, definition = _find_job(state, command.job_id)
     plan = _check_request(state, job, definition, command)
     return admit(state, batch, command, job, definition, plan)
+
+
+def examine(state: EngineState, command: TriggerCommand) -> tuple[KnownJob, RunPlan]:
+    """Return job and plan of the run that a command would make. Nothing is made, and no request id is looked at.
+
+    :raises KernelError: as `trigger`
+    """
+    job, definition = _find_job(state, command.job_id)
+    return job, _check_request(state, job, definition, command)
 
 
 def repeated(state: EngineState, command: TriggerCommand) -> TriggerOutcome | None:

@@ -159,6 +159,22 @@ class CallPlan:
             )
             raise PreparationFailed("value_invalid", problem) from None
 
+    def check(
+        self, key: str, value: Any, *, strict: bool, injected: bool, shown: Mapping[str, Any] | None = None
+    ) -> None:
+        """Accept a key and its value, as `bind` would.
+
+        :param strict: whether the key came from op_kwargs
+        :param injected: whether the key is the name of an injection
+        :param shown: as of `bind`
+        :raises PreparationFailed: for an unknown key, or a value that does not fit
+        """
+        if key in self.named:
+            if not injected:
+                self.fit(key, value, shown)
+        elif strict and not self.accepts_any:
+            raise self._unknown_key(key)
+
     def _unknown_key(self, key: str) -> PreparationFailed:
         problem = (
             f"the callable {self.reference!r} does not take the op_kwargs key {key!r}{near(key, self.named)}; "

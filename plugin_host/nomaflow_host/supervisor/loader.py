@@ -18,6 +18,7 @@ from nomaflow_host.supervisor.values import LoadOutcome
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from nomaflow_host.supervisor.disk_stamp import DiskStamp
     from nomaflow_host.supervisor.loading import Loaded
     from nomaflow_host.supervisor.settings import SupervisorSettings
     from nomaflow_host.supervisor.values import ProjectLoad, ProjectSource
@@ -50,40 +51,69 @@ class GenerationLoader:
         self._templates: dict[int, TemplateHandle] = {}
         self._number = 0
         self._one_at_a_time = asyncio.Lock()
+        self._ended = asyncio.Event()
+        self._tried: DiskStamp | None = None
         self.serving: ServingGeneration | None = None
 
     async def load(self, *, force: bool) -> tuple[LoadOutcome, ServingGeneration | None]:
         """Load the project as it is now; return what became of it, and the generation it replaces."""
         async with self._one_at_a_time:
-            began = time.monotonic()
-            self._number += 1
-            project = self._project()
-            stamp = disk_stamp(project.spec)
-            template = TemplateHandle(
-                number=self._number, loop=asyncio.get_running_loop(), tell_reaper=self._tell_reaper
-            )
-            self._templates[template.number] = template
-            template.start(
-                project.spec,
-                environ=self._environment(project),
-                spawn_only=self._settings.spawn_only,
-                load_seconds=self._settings.load_seconds,
-            )
             try:
-                loaded = await template.loaded(self._settings.load_seconds)
-            except LoadFailed as error:
-                template.stop()
-                await template.exited.wait()
-                return self._refused((str(error),), template, began, ()), None
-            old = self.serving
-            broken = broken_since(None if old is None else old.manifest, loaded.manifest)
-            if broken and not force:
-                template.stop()
-                return self._refused(broken, template, began, loaded.manifest["problems"]), None
-            self.serving = self._generation(template, loaded, project, stamp)
-            if template.exited.is_set():  # while its answer was on its way
-                self._template_died(self.serving)
-            return self._outcome(template, began, accepted=True, reasons=broken), old
+                return await self._load(force=force)
+            finally:
+                ended, self._ended = self._ended, asyncio.Event()
+                ended.set()
+
+    async def settled(self, seconds: float) -> bool:
+        """Wait until no load is under way, and none is due: the last one began with the files as they are.
+
+        Returns False where that takes longer than *seconds*. A load that was refused is over, too.
+        """
+        try:
+            async with asyncio.timeout(seconds):
+                while True:
+                    ended, serving = self._ended, self.serving
+                    # Off the loop: a project may have thousands of files.
+                    on_disk = serving and await asyncio.to_thread(disk_stamp, serving.project.spec)
+                    if not self._one_at_a_time.locked() and (on_disk is None or on_disk == self._tried):
+                        return True
+                    await ended.wait()
+        except TimeoutError:
+            return False
+
+    async def _load(self, *, force: bool) -> tuple[LoadOutcome, ServingGeneration | None]:
+        began = time.monotonic()
+        self._number += 1
+        # Before anything is read: what is saved while it is read is newer.
+        known = None if self.serving is None else self.serving.project.spec
+        self._tried = None if known is None else disk_stamp(known)
+        project = self._project()
+        if self._tried is None or known is None or known.plugin_dirs != project.spec.plugin_dirs:
+            self._tried = disk_stamp(project.spec)
+        stamp = self._tried
+        template = TemplateHandle(number=self._number, loop=asyncio.get_running_loop(), tell_reaper=self._tell_reaper)
+        self._templates[template.number] = template
+        template.start(
+            project.spec,
+            environ=self._environment(project),
+            spawn_only=self._settings.spawn_only,
+            load_seconds=self._settings.load_seconds,
+        )
+        try:
+            loaded = await template.loaded(self._settings.load_seconds)
+        except LoadFailed as error:
+            template.stop()
+            await template.exited.wait()
+            return self._refused((str(error),), template, began, ()), None
+        old = self.serving
+        broken = broken_since(None if old is None else old.manifest, loaded.manifest)
+        if broken and not force:
+            template.stop()
+            return self._refused(broken, template, began, loaded.manifest["problems"]), None
+        self.serving = self._generation(template, loaded, project, stamp)
+        if template.exited.is_set():  # while its answer was on its way
+            self._template_died(self.serving)
+        return self._outcome(template, began, accepted=True, reasons=broken), old
 
     def stop_template_if_idle(self, generation: ServingGeneration) -> None:
         """Stop the template of a generation that is no longer served, once it has forked what it was asked for."""

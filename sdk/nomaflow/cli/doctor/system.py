@@ -127,6 +127,13 @@ def _instance(host: HostView, instance: InstanceView, kernel: KernelView) -> Ite
             "look at that machine and its network; its steps stay RUNNING until the grace is over",
         )
         return
+    if instance.state == "LOADING":
+        yield warning(
+            "hosts.loading",
+            f"{who} is loading its code, and its jobs are not known yet",
+            "look again in a few seconds; where it stays so, a module waits or loops while it is imported: see its log",
+        )
+        return
     if not instance.generation:
         yield problem(
             "hosts.no_code",
