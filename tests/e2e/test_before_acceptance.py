@@ -217,6 +217,19 @@ def test_a_trigger_at_the_save_runs_the_new_code(system: System) -> None:
         assert system.end(system.start("version")).rows_affected == 110 + number
 
 
+def test_two_saves_within_a_second_are_two(system: System) -> None:
+    """A save of the same length within the same second as the one before is not taken for what was compiled then."""
+    plugin = system.root / "team" / "plugins" / "team.py"
+    second = int(time.time()) + 3600  # so that however slow the machine is, both are of one second that is not over
+    os.utime(plugin, (second, second))
+    system.start_host("team", environ={"PYTHONDONTWRITEBYTECODE": ""})
+    assert system.end(system.start("version")).rows_affected == 100
+    plugin.write_text(CODE.replace("VERSION = 100", "VERSION = 101"))
+    os.utime(plugin, (second, second + 0.5))
+    assert system.command("reload", "team").returncode == 0
+    assert system.end(system.start("version")).rows_affected == 101
+
+
 def test_a_job_that_was_just_saved_is_known(system: System) -> None:
     """Under --watch a job can be started right after it was written, and not after it was taken out."""
     host = system.start_host("team", "--watch")

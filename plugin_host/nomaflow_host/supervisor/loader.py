@@ -74,8 +74,8 @@ class GenerationLoader:
                 while True:
                     ended, serving = self._ended, self.serving
                     # Off the loop: a project may have thousands of files.
-                    on_disk = serving and await asyncio.to_thread(disk_stamp, serving.project.spec)
-                    if not self._one_at_a_time.locked() and (on_disk is None or on_disk == self._tried):
+                    seen = None if serving is None else await asyncio.to_thread(disk_stamp, serving.project.spec)
+                    if not self._one_at_a_time.locked() and (seen is None or seen == self._tried):
                         return True
                     await ended.wait()
         except TimeoutError:

@@ -17,7 +17,7 @@ from nomaflow_host.reaper.proc import die_with_parent
 from nomaflow_host.reaper.spawning import FIRST_FD
 from nomaflow_host.template.forking import fork_to_reaper, unforkable
 from nomaflow_host.worker import WorkerChannels, install_log_capture, install_tracking, run_worker
-from nomaflow_host.worker.sources import read_sources
+from nomaflow_host.worker.sources import keep_no_fresh_bytecode, read_sources
 
 if TYPE_CHECKING:
     from typing import Any
@@ -120,5 +120,6 @@ def main() -> int:
     install_log_capture()
     install_tracking()
     install_liberty_aliases()
+    keep_no_fresh_bytecode()
     Template(control=control, reaper=reaper).run()
     return 0
