@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +14,7 @@ from pathlib import Path
 import pytest
 from stopping_system import System, eventually
 
-from nomaflow.client import InvalidRequest, NotFound, Refused, TriggerOrder
+from nomaflow.client import InvalidRequest, NotFound, ProjectAddress, Refused, SyncKernelClient, TriggerOrder
 from nomaflow.client.values import Triggered, TriggerRefusal
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(90)]
@@ -299,3 +301,31 @@ def test_a_frozen_host_holds_nothing_up_for_long(system: System) -> None:
         os.kill(host.pid, signal.SIGCONT)
     assert any("not checked" in warning for warning in accepted.warnings)
     assert system.end(accepted.run_id).state == "FAILED"
+
+
+def test_a_trigger_right_after_up_has_begun(tmp_path: Path) -> None:
+    """As soon as the kernel of ``up`` answers, a job that its host is about to bring is waited for, never not found."""
+    project = tmp_path / "team"
+    (project / "plugins").mkdir(parents=True)
+    (project / "jobs.toml").write_text(JOBS)
+    (project / "plugins" / "team.py").write_text(CODE)
+    up = subprocess.Popen(
+        [sys.executable, "-m", "nomaflow.cli", "up", str(project), "-o", "json"], stdout=subprocess.DEVNULL
+    )
+    try:
+        eventually((project / ".nomaflow" / "address").exists)
+        with SyncKernelClient(ProjectAddress(project=project)) as client:
+            eventually(lambda: _started_or_told_to_wait(client))
+            assert [run.job_id for run in client.list_runs()] == ["version"]
+    finally:
+        up.send_signal(signal.SIGINT)
+        up.wait(60)
+
+
+def _started_or_told_to_wait(client: SyncKernelClient) -> bool:
+    try:
+        client.trigger("version")
+    except Refused as refused:
+        assert refused.reason == "HOST_LOADING", refused
+        return False
+    return True
