@@ -104,8 +104,13 @@ class HostGateway:
             hello.host, hello.manifest_digest
         )
         session = Session(hello=hello, loading=hello.loading or wanted)
-        verdicts = await self._attach(hello, session)
+        # Before the engine knows it: whoever sees that it is loading can wait for it.
         self._sessions.add(session)
+        try:
+            verdicts = await self._attach(hello, session)
+        except BaseException:
+            self._sessions.remove(session)
+            raise
         reader = asyncio.create_task(self._read(requests, session), name=f"host {hello.host} reader")
         _LOG.info(
             "host %s attached: instance %s, pid %s on %s, %s attempts held",

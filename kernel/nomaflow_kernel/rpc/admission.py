@@ -131,6 +131,8 @@ class Admission:
             for session, answer in zip(watching, answers, strict=True)
             if answer is None or not answer.settled
         }
+        if late and self._runnable(job_id) is None:
+            return HostLoading(job_id, late)
         return tuple(f"host {host!r} is still loading what was saved; the run uses what it had before" for host in late)
 
     async def _await_job(self, job_id: str) -> Collection[str]:

@@ -48,20 +48,22 @@ class ValueChecker:
         if generation is None:
             return CheckOutcome(checked=False)
         worker = self._take(generation)
+        loop = asyncio.get_running_loop()
         self._number += 1
         number = self._number
-        answer = worker.checks[number] = asyncio.get_running_loop().create_future()
+        answer = worker.checks[number] = loop.create_future()
         worker.link.send_soon({"is": "check", "number": number, "steps": [step.to_json() for step in steps]})
+        told = None
         try:
             async with asyncio.timeout(seconds):
                 told = await answer
         except TimeoutError:
-            told = None
-            self._give_up(worker)
+            self._worker = None  # what comes next is checked elsewhere
         finally:
-            worker.checks.pop(number, None)
-            worker.idle_since = time.monotonic()
-            self._pool.released(worker)
+            if number in worker.checks:
+                loop.call_later(seconds, self._end_if_stuck, worker, number)
+            else:
+                self._release(worker)
         if told is None:
             return CheckOutcome(checked=False)
         masked = generation.masker.text
@@ -84,9 +86,16 @@ class ValueChecker:
             worker = self._worker = self._pool.take(generation, exclusive=True)
         return worker
 
-    def _give_up(self, worker: WorkerHandle) -> None:
-        """Kill a worker whose check does not end. One that is still starting has not begun, and will end it."""
-        if worker.ready and worker.kill_note is None:
+    def _end_if_stuck(self, worker: WorkerHandle, number: int) -> None:
+        """Kill a worker that has still not come to the end of a check. One that is starting is the pool's business."""
+        if number not in worker.checks or not worker.ready:
+            self._release(worker)
+        elif worker.kill_note is None:
             worker.closed = True
             worker.kill_note = KillNote(culprit=None, why="a check of values did not end in it")
             self._tell_reaper({"is": "kill_tree", "worker": worker.number}, ())
+
+    def _release(self, worker: WorkerHandle) -> None:
+        if self._pool.get(worker.number) is worker:
+            worker.idle_since = time.monotonic()
+            self._pool.released(worker)

@@ -151,7 +151,7 @@ class WorkerHandle:
 
     def checked(self, message: dict[str, Any]) -> None:
         """Take an answer to a check; one that nobody waits for is passed over."""
-        waiting = self.checks.get(message["number"])
+        waiting = self.checks.pop(message["number"], None)
         if waiting is not None and not waiting.done():
             waiting.set_result(message["problems"])
 
@@ -160,6 +160,7 @@ class WorkerHandle:
         for waiting in self.checks.values():
             if not waiting.done():
                 waiting.set_result(None)
+        self.checks.clear()
         self.link.close()
         self.pump.close()
         self.handed_over()
