@@ -25,6 +25,7 @@ from nomaflow_kernel.retention import RetentionSweeper
 from nomaflow_kernel.rpc import (
     SERVICES,
     AccessControl,
+    Admission,
     CatalogueCalls,
     Health,
     KernelIdentity,
@@ -41,6 +42,7 @@ __all__ = ["Kernel", "engine_settings"]
 
 _LOG = logging.getLogger("nomaflow.kernel")
 _CALLS_SECONDS = 2.0
+_EXPECTED_SECONDS = 30.0  # as long as `nomaflow up` itself waits for its host
 
 
 class Kernel:
@@ -120,6 +122,7 @@ class Kernel:
             store=self._store,
             feed=self._feed,
             clock=clock,
+            admission=Admission(engine=self._engine, jobs=self._catalogue, sessions=self._sessions, store=self._store),
             catalogue_calls=CatalogueCalls(
                 engine=self._engine,
                 catalogue=self._catalogue,
@@ -166,6 +169,8 @@ class Kernel:
         self._catalogue.subscribe(self._engine.jobs_changed)
         self._catalogue.subscribe(self._scheduler.jobs_changed)
         self._served = [listen(self._server, address, self._certificate) for address in self._addresses]
+        if self._settings.expect_host:
+            self._sessions.expect_host(_EXPECTED_SECONDS)
         await self._server.start()
         self._health.set_ready()
         publish_address(self._settings.state_dir / "address", published(self._served))

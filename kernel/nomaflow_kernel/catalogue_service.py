@@ -163,6 +163,9 @@ class CatalogueService:
         self, host: str, *, digest: str, manifest: Mapping[str, Any], explicit: bool
     ) -> tuple[bool, Sequence[str]]:
         """Keep a manifest; return whether it is now the host's catalogue, and the jobs of it that are disabled."""
+        known = self._hosts.get(host)
+        if not explicit and known is not None and known.digest == digest:
+            return True, [job.job_id for job in known.load.jobs if not job.valid]
         load = await asyncio.to_thread(_load, host, manifest)
         async with self._changing:
             now = self._clock.now_us()

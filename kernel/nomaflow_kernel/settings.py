@@ -53,6 +53,7 @@ class KernelSettings:
     :param tls_cert: certificate of addresses with TLS; None for no such address
     :param tls_key: its key; given if and only if the certificate is
     :param metrics: loopback address of the metrics; empty means none
+    :param expect_host: whether a host is being started beside this kernel
     :param advertised: addresses told to those who ask a kernel that stands by; empty means where this one listens
     """
 
@@ -74,6 +75,7 @@ class KernelSettings:
     log_format: str = "text"
     metrics: str = ""
     reflection: bool = False
+    expect_host: bool = False
     retention: RetentionPolicy = field(default_factory=RetentionPolicy)
 
     @property
@@ -129,6 +131,7 @@ def read_settings(argv: Sequence[str], environ: Mapping[str, str]) -> KernelSett
         log_format=section.log_format,
         metrics=section.metrics,
         retention=RetentionPolicy(**section.retention.model_dump()),
+        expect_host=flags.expect_host,
         reflection=flags.reflection or environ.get("NOMAFLOW_REFLECTION") == "1",
     )
 
@@ -162,6 +165,11 @@ def _parser() -> argparse.ArgumentParser:
         parser.add_argument(flag, dest=key, help=f"{text} [{_variable(flag)}]")
     parser.add_argument(
         "--reflection", action="store_true", help="serve the gRPC schema to clients [NOMAFLOW_REFLECTION=1]"
+    )
+    parser.add_argument(
+        "--expect-host",
+        action="store_true",
+        help="a host is being started too: for 30 s, triggers of unknown jobs wait for it as for one that loads",
     )
     return parser
 

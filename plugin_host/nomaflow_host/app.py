@@ -162,7 +162,7 @@ async def serve(options: HostOptions, *, environ: MutableMapping[str, str]) -> i
             on_load=state.loaded,
             watch=observation.orders,
         )
-        identity = _identity(me, project, limits)
+        identity = _identity(me, project, limits, watching=options.watch)
         session = _session(options, project, environ, identity, runner, outbox, state)
         view = HostView(identity=identity, supervisor=supervisor, session=session, outbox=outbox)
         await stack.enter_async_context(observation.of(view))
@@ -252,7 +252,7 @@ def _record(lock: InstanceLock, me: Instance, reaper: ProcessIdentity) -> None:
     lock.record(replace(me, reaper=reaper, mark=me.mark if has_mark else 0))
 
 
-def _identity(me: Instance, project: Project, limits: SupervisorSettings) -> HostIdentity:
+def _identity(me: Instance, project: Project, limits: SupervisorSettings, *, watching: bool) -> HostIdentity:
     return HostIdentity(
         host=project.host,
         incarnation=me.incarnation,
@@ -263,6 +263,7 @@ def _identity(me: Instance, project: Project, limits: SupervisorSettings) -> Hos
         max_async=limits.max_async,
         max_sync=limits.max_sync,
         ended_incarnations=me.ended,
+        watching=watching,
     )
 
 

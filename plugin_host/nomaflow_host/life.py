@@ -75,7 +75,6 @@ class HostLife:
         loop.add_signal_handler(signal.SIGUSR1, self._dump)
         loop.add_signal_handler(signal.SIGUSR2, self._orphaned)
         try:
-            await self._load_first()
             await self._live()
         finally:
             for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
@@ -84,16 +83,20 @@ class HostLife:
     async def _load_first(self) -> None:
         loading = asyncio.create_task(self._runner.reload(force=False))
         await _either(loading, self._stop)
-        if loading.done() and not loading.result().accepted:
+        if loading.done() and loading.result().accepted:
+            self._session.introduce(explicit=False)
+        elif loading.done():
             _log.error("the host serves no code until a load succeeds: %s", loading.result().message)
+            self._session.beat_soon()
         # What is there now stays for life; the collector need not look at it again.
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 20, 50)  # as the kernel does: its values come and go by the thousand
 
     async def _live(self) -> None:
-        self._state.ready()
-        tasks = [asyncio.create_task(self._session.run(), name="session"), asyncio.create_task(self._reloads())]
+        # The session from the start, so that the kernel knows that this host is loading; the watch, so that it misses
+        # nothing that is saved meanwhile.
+        tasks = [asyncio.create_task(self._session.run(), name="session"), asyncio.create_task(self._loads())]
         if self._watched:
             tasks.append(asyncio.create_task(self._watch(), name="watch"))
         stop = asyncio.create_task(self._stop.wait())
@@ -152,7 +155,9 @@ class HostLife:
                 draining.cancel()
         await asyncio.gather(draining, return_exceptions=True)
 
-    async def _reloads(self) -> None:
+    async def _loads(self) -> None:
+        await self._load_first()
+        self._state.ready()
         while True:
             await self._reload.wait()
             self._reload.clear()

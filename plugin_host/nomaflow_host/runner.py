@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from nomaflow_host.attempts import AttemptOrder, CancelOrder
+from nomaflow_host.checks import CheckedStep, CheckOutcome
 from nomaflow_host.generation import manifest_bytes
 from nomaflow_host.session.ports import HostStatus, Manifest, OrderRefused, ReloadOutcome, WorkerLine
 from nomaflow_host.supervisor import LoadOutcome, Refused, Supervisor
@@ -48,6 +49,7 @@ class SupervisedRunner:
         self._watch = watch
         self._drain_seconds = drain_seconds
         self._draining = False
+        self._loading = True
         self._manifest: Manifest | None = None
         self._known_load: LoadOutcome | None = None
         self._load: ReloadOutcome | None = None
@@ -91,6 +93,7 @@ class SupervisedRunner:
             draining=self._draining,
             isolation_mechanism=self._supervisor.mechanism,
             load=self._newest_load(),
+            loading=self._loading,
         )
 
     def manifest(self) -> Manifest | None:
@@ -111,9 +114,18 @@ class SupervisedRunner:
             outcome = ReloadOutcome(
                 accepted=False, generation=status.generation, digest=status.manifest_digest, message=str(error)
             )
+        self._loading = False
         self._log_load(outcome)
         self._on_load(outcome)
         return outcome
+
+    async def settled(self, seconds: float) -> bool:
+        """Wait until no load is under way or due for what is on disk; False where that takes longer."""
+        return await self._supervisor.settled(seconds)
+
+    async def check(self, steps: Sequence[CheckedStep], seconds: float) -> CheckOutcome:
+        """Return what the code that serves would refuse of given values, without calling it."""
+        return await self._supervisor.check(steps, seconds)
 
     def _log_load(self, outcome: ReloadOutcome) -> None:
         if outcome.accepted:

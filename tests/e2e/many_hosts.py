@@ -9,9 +9,11 @@ import asyncio
 import secrets
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from nomaflow_host.attempts import AttemptOrder, CancelOrder
+from nomaflow_host.checks import CheckedStep, CheckOutcome
 from nomaflow_host.outbox import Outbox, SpillStore
 from nomaflow_host.session import (
     AddressSource,
@@ -49,6 +51,14 @@ class IdleRunner:
     async def reload(self, *, force: bool) -> ReloadOutcome:
         """Never be asked: nothing is offered."""
         raise AssertionError("nobody asks for this")
+
+    async def settled(self, seconds: float) -> bool:
+        """Return True: nothing is ever loaded."""
+        return True
+
+    async def check(self, steps: Sequence[CheckedStep], seconds: float) -> CheckOutcome:
+        """Find nothing wrong."""
+        return CheckOutcome()
 
     async def drain(self, deadline_s: float) -> None:
         """Return at once."""

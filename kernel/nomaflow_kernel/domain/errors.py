@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 __all__ = [
     "BadRequest",
@@ -17,6 +17,7 @@ __all__ = [
     "UnknownHost",
     "UnknownJob",
     "UnknownRun",
+    "ValuesRefused",
 ]
 
 
@@ -41,6 +42,26 @@ class BadRequest(KernelError):
     def __init__(self, message: str, *, field: str) -> None:
         self.field = field
         super().__init__(message)
+
+    @property
+    def fields(self) -> Mapping[str, str]:
+        """Each field that is wrong, with what is wrong with it."""
+        return {self.field: self.message}
+
+
+class ValuesRefused(BadRequest):
+    """Raised when steps would refuse values that a request gives; ``fields`` names each with what is wrong with it."""
+
+    reason = "VALUE_INVALID"
+
+    def __init__(self, fields: Mapping[str, str]) -> None:
+        self._fields = dict(fields)
+        super().__init__("; ".join(fields.values()), field=next(iter(fields)))
+
+    @property
+    def fields(self) -> Mapping[str, str]:
+        """Each value that is wrong, with what is wrong with it."""
+        return self._fields
 
 
 class CursorAhead(KernelError):

@@ -94,6 +94,10 @@ class InstanceLink(Protocol):
     def send(self, orders: Sequence[DispatchOrder | CancelOrder]) -> None:
         """Send orders, in order. A link that is broken drops them: the reattach settles what became of them."""
 
+    @property
+    def loading(self) -> bool:
+        """Whether the instance has not loaded and introduced its first generation yet."""
+
     def end(self, reason: str) -> None:
         """End the session, as a newer one of the same incarnation has taken over, or the kernel stops."""
 
@@ -157,6 +161,8 @@ class InstanceHello:
     loaded_at_us: int = 0
     isolation_mechanism: str = ""
     refused_load: RefusedLoad | None = None
+    watching: bool = False
+    loading: bool = False
 
 
 @value_class
@@ -181,6 +187,7 @@ class HeartbeatInfo:
     generation: int = 0
     manifest_digest: str = ""
     loaded_at_us: int = 0
+    loading: bool = False
     workers: tuple[WorkerStatus, ...] | None = None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from nomaflow_kernel.hosts.errors import (
     HostAttached,
+    HostLoading,
     HostNotAttached,
     OperationInProgress,
     ProtocolUnsupported,
@@ -19,6 +20,7 @@ __all__ = [
     "GatewaySettings",
     "HostAttached",
     "HostGateway",
+    "HostLoading",
     "HostNotAttached",
     "ManifestKeeper",
     "OperationInProgress",

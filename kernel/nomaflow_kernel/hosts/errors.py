@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from nomaflow_kernel.domain.errors import KernelError
 
 __all__ = [
     "HostAttached",
+    "HostLoading",
     "HostNotAttached",
     "OperationInProgress",
     "ProtocolUnsupported",
@@ -55,6 +58,24 @@ class HostAttached(KernelError):
     def __init__(self, host: str) -> None:
         self.host = host
         super().__init__(f"host {host!r} is attached, and only a host that is gone can be forgotten; stop it first")
+
+
+class HostLoading(KernelError):
+    """Raised when a job cannot be found as yet, since a host that may bring it is still loading.
+
+    :param hosts: their names; an empty one stands for a host that is being started
+    """
+
+    reason = "HOST_LOADING"
+
+    def __init__(self, job_id: str, hosts: Collection[str]) -> None:
+        self.hosts = tuple(sorted(hosts))
+        names = " and ".join(f"host {host!r}" if host else "a host that is being started" for host in self.hosts)
+        verb = "is" if len(self.hosts) == 1 else "are"
+        super().__init__(
+            f"{names} {verb} still loading and may bring job {job_id!r}; try again in a second, "
+            "and see `nomaflow hosts` where that does not help"
+        )
 
 
 class OperationInProgress(KernelError):

@@ -105,12 +105,17 @@ class HostGateway:
         :raises KernelError: where the instance is not welcome, or the kernel ends the session
         """
         hello, protocol = await self._read_hello(requests)
-        session = Session(hello=hello)
         wanted = bool(hello.manifest_digest) and not await self._manifests.knows_manifest(
             hello.host, hello.manifest_digest
         )
-        verdicts = await self._attach(hello, session)
+        session = Session(hello=hello, loading=hello.loading or wanted)
+        # Before the engine knows it: whoever sees that it is loading can wait for it.
         self._sessions.add(session)
+        try:
+            verdicts = await self._attach(hello, session)
+        except BaseException:
+            self._sessions.remove(session)
+            raise
         reader = asyncio.create_task(self._read(requests, session), name=f"host {hello.host} reader")
         _LOG.info(
             "host %s attached: instance %s, pid %s on %s, %s attempts held",
@@ -186,12 +191,17 @@ class HostGateway:
             async for request in requests:
                 kind = request.WhichOneof("message")
                 if kind == "heartbeat":
-                    self._engine.heartbeat(session.hello.incarnation, read_heartbeat(request.heartbeat))
+                    info = read_heartbeat(request.heartbeat)
+                    self._engine.heartbeat(session.hello.incarnation, info)
                     session.acknowledge_heartbeat(request.heartbeat.sent_at_us)
+                    if session.loading and not info.loading and not info.generation:
+                        self._sessions.loaded(session.hello.incarnation)  # its first load has failed
                 elif kind == "load_state":
                     self._engine.loaded(session.hello.incarnation, read_load(request.load_state))
                 elif kind == "reload_result":
-                    session.take_reload_result(request.reload_result)
+                    session.take_answer(request.reload_result)
+                elif kind == "check_result":
+                    session.take_answer(request.check_result)
                 elif kind == "hello":
                     raise BadRequest("a second hello on one session; open a new session", field="hello")
                 # Anything else is of a newer protocol: a host that speaks ours does not need an answer to it.
@@ -235,10 +245,17 @@ class HostGateway:
         if host is None:
             raise StaleSession(f"instance {request.incarnation!r} is not attached; attach first")
         # Off the loop: a large manifest takes a while to parse.
-        manifest = await asyncio.to_thread(open_manifest, request.manifest_json_zlib, digest=request.digest, host=host)
+        try:
+            manifest = await asyncio.to_thread(
+                open_manifest, request.manifest_json_zlib, digest=request.digest, host=host
+            )
+        except BadRequest:
+            self._sessions.loaded(request.incarnation)  # it will not send it again
+            raise
         current, disabled = await self._manifests.introduce(
             host, digest=request.digest, manifest=manifest, explicit=request.explicit
         )
+        self._sessions.loaded(request.incarnation)
         return gateway.IntroduceManifestResponse(current=current, disabled_job_ids=disabled)
 
 

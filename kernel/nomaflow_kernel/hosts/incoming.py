@@ -125,6 +125,8 @@ def read_hello(message: gateway.Hello) -> InstanceHello:
         ended_incarnations=tuple(message.ended_incarnations[:1000]),
         loaded_at_us=message.loaded_at_us,
         isolation_mechanism=message.isolation_mechanism[:32],
+        watching=message.watching,
+        loading=message.loading,
         refused_load=_refused_load(message.refused_load) if message.HasField("refused_load") else None,
     )
 
@@ -199,6 +201,7 @@ def read_heartbeat(message: gateway.Heartbeat) -> HeartbeatInfo:
         generation=min(message.generation, _NUMBER),
         manifest_digest=message.manifest_digest[:128],
         loaded_at_us=message.loaded_at_us,
+        loading=message.loading,
         workers=workers,
     )
 

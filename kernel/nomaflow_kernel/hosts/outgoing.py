@@ -19,7 +19,7 @@ from nomaflow_kernel.domain.records import TriggerKind
 
 __all__ = ["MOST_MS", "Order", "fill_command", "fill_dispatch", "report_response", "verdict_message"]
 
-Order = DispatchOrder | CancelOrder | gateway.DrainCommand | gateway.ReloadCommand
+Order = DispatchOrder | CancelOrder | gateway.DrainCommand | gateway.ReloadCommand | gateway.CheckCommand
 
 _TRIGGER_KINDS = {kind: run_pb2.TriggerKind.Value(f"TRIGGER_KIND_{kind.name}") for kind in TriggerKind}
 _TIMEOUT_KINDS = {
@@ -47,6 +47,9 @@ def fill_command(command: gateway.Command, order: Order) -> None:
         case gateway.ReloadCommand():
             command.reload.CopyFrom(order)
             command.reload.SetInParent()
+        case gateway.CheckCommand():
+            command.check.CopyFrom(order)
+            command.check.SetInParent()
         case _:
             command.drain.CopyFrom(order)
             command.drain.SetInParent()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Sequence
 from itertools import islice
 
@@ -27,6 +28,9 @@ class SessionRegistry:
         self._sessions: dict[str, Session] = {}
         self._reloading: set[str] = set()
         self._stopped = False
+        self._changed = asyncio.Event()
+        self._restless = False
+        self._expected_until = 0.0
 
     @property
     def stopped(self) -> bool:
@@ -36,11 +40,54 @@ class SessionRegistry:
     def add(self, session: Session) -> None:
         """Take in a session; it takes the place of an older one of the same instance."""
         self._sessions[session.hello.incarnation] = session
+        self._expected_until = 0.0
+        self.note_change()
 
     def remove(self, session: Session) -> None:
         """Forget a session, unless a newer one of the same instance has its place."""
         if self._sessions.get(session.hello.incarnation) is session:
             del self._sessions[session.hello.incarnation]
+            self.note_change()
+
+    # --- what triggers wait for -----------------------------------------------------------------------------------
+
+    def expect_host(self, seconds: float) -> None:
+        """Count a host that is being started as loading, until the first instance attaches, or for as long."""
+        self._expected_until = time.monotonic() + seconds
+
+    def loaded(self, incarnation: str) -> None:
+        """Take note that the first load of an instance is over, and introduced where there is anything to be."""
+        session = self._sessions.get(incarnation)
+        if session is not None and session.loading:
+            session.loading = False
+            self.note_change()
+
+    @property
+    def restless(self) -> bool:
+        """Whether any instance loads its first generation, or watches its files: triggers may have to wait then."""
+        return self._restless or self._expects()
+
+    def loading(self) -> Sequence[str]:
+        """Return the hosts of which an instance loads its first generation; an empty name is one that is expected."""
+        names = {session.hello.host for session in self._sessions.values() if session.open and session.loading}
+        return sorted(names | {""} if self._expects() else names)
+
+    def watching(self) -> Sequence[Session]:
+        """Return the open sessions of instances that load what is saved."""
+        return [session for session in self._sessions.values() if session.open and session.hello.watching]
+
+    async def changed(self) -> None:
+        """Wait until an instance has come, gone or loaded its first generation."""
+        await self._changed.wait()
+
+    def note_change(self) -> None:
+        """Wake those who wait for a change."""
+        self._restless = any(session.loading or session.hello.watching for session in self._sessions.values())
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+    def _expects(self) -> bool:
+        return self._expected_until > 0.0 and time.monotonic() < self._expected_until
 
     def host_of(self, incarnation: str) -> str | None:
         """Return the name of the host that an attached instance belongs to; None where it is not attached."""

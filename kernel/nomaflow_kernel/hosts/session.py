@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
+from typing import TypeVar
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_kernel.domain.errors import KernelError, KernelStopping
@@ -17,6 +18,8 @@ __all__ = ["Session"]
 
 _LOG = logging.getLogger(__name__)
 _BATCH_BYTES = 1024 * 1024
+_Answer = gateway.ReloadResult | gateway.CheckResult
+_A = TypeVar("_A", gateway.ReloadResult, gateway.CheckResult)
 
 
 class Session:
@@ -24,17 +27,20 @@ class Session:
 
     Everything that is ready when the stream can take a message goes into one. Commands are numbered from 1 in the
     order in which they were given.
+
+    :param loading: whether the instance has not loaded and introduced its first generation yet
     """
 
-    def __init__(self, *, hello: InstanceHello) -> None:
+    def __init__(self, *, hello: InstanceHello, loading: bool = False) -> None:
         self.hello = hello
+        self.loading = loading
         self._commands: deque[tuple[int, Order]] = deque()
         self._last_command = 0
         self._heartbeat_ack: int | None = None
         self._ready = asyncio.Event()
         self._ended: KernelError | None = None
         self._host_left = False
-        self._reloads: dict[int, asyncio.Future[gateway.ReloadResult]] = {}
+        self._asked: dict[int, asyncio.Future[_Answer]] = {}
 
     @property
     def open(self) -> bool:
@@ -61,20 +67,20 @@ class Session:
                 "session of host %s instance %s ends: %s", host, self.hello.incarnation, reason, extra={"host": host}
             )
             self._ended = SessionSuperseded()
-            self._fail_reloads()
+            self._fail_questions()
             self._ready.set()
 
     def stop(self) -> None:
         """End the session since the kernel stops."""
         if self._ended is None:
             self._ended = KernelStopping()
-            self._fail_reloads()
+            self._fail_questions()
             self._ready.set()
 
     def leave(self) -> None:
         """Take note that the host closed its side, or that the connection is gone."""
         self._host_left = True
-        self._fail_reloads()
+        self._fail_questions()
         self._ready.set()
 
     def drain(self, deadline_ms: int = 0) -> None:
@@ -91,21 +97,20 @@ class Session:
 
         :raises HostNotAttached: where the session ends before it has answered
         """
-        if not self.open:
-            raise HostNotAttached(self.hello.host)
-        seq = self._queue(gateway.ReloadCommand(force=force))
-        answer: asyncio.Future[gateway.ReloadResult] = asyncio.get_running_loop().create_future()
-        self._reloads[seq] = answer
-        try:
-            return await answer
-        finally:
-            self._reloads.pop(seq, None)
+        return await self._ask(gateway.ReloadCommand(force=force), gateway.ReloadResult)
 
-    def take_reload_result(self, result: gateway.ReloadResult) -> None:
-        """Give an answer to the reload that waits for it; an answer nobody waits for is passed over."""
-        waiting = self._reloads.get(result.command_seq)
+    async def check(self, command: gateway.CheckCommand) -> gateway.CheckResult:
+        """Ask the host what has to be known before a run is accepted, and return what it says.
+
+        :raises HostNotAttached: where the session ends before it has answered
+        """
+        return await self._ask(command, gateway.CheckResult)
+
+    def take_answer(self, answer: gateway.ReloadResult | gateway.CheckResult) -> None:
+        """Give an answer to whoever waits for it; an answer nobody waits for is passed over."""
+        waiting = self._asked.get(answer.command_seq)
         if waiting is not None and not waiting.done():
-            waiting.set_result(result)
+            waiting.set_result(answer)
 
     async def messages(self) -> AsyncIterator[gateway.AttachResponse]:
         """Yield messages as they become ready, until the host leaves.
@@ -142,13 +147,27 @@ class Session:
             self._commands.popleft()
         return message
 
+    async def _ask(self, order: Order, kind: type[_A]) -> _A:
+        if not self.open:
+            raise HostNotAttached(self.hello.host)
+        seq = self._queue(order)
+        waiting: asyncio.Future[_Answer] = asyncio.get_running_loop().create_future()
+        self._asked[seq] = waiting
+        try:
+            answer = await waiting
+        finally:
+            self._asked.pop(seq, None)
+        if not isinstance(answer, kind):
+            raise HostNotAttached(self.hello.host)  # it mistakes one command for another: as good as no answer
+        return answer
+
     def _queue(self, order: Order) -> int:
         self._last_command += 1
         self._commands.append((self._last_command, order))
         self._ready.set()
         return self._last_command
 
-    def _fail_reloads(self) -> None:
-        for waiting in self._reloads.values():
+    def _fail_questions(self) -> None:
+        for waiting in self._asked.values():
             if not waiting.done():
                 waiting.set_exception(HostNotAttached(self.hello.host))

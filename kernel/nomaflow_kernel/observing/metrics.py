@@ -22,7 +22,7 @@ from nomaflow_telemetry.metrics import LATENCY_BUCKETS, LONG_BUCKETS, SIZE_BUCKE
 
 __all__ = ["KERNEL_METRICS", "KernelMetrics"]
 
-_HOST_STATES = ("ATTACHED", "DRAINING", "DETACHED", "UNREACHABLE")
+_HOST_STATES = ("ATTACHED", "LOADING", "DRAINING", "DETACHED", "UNREACHABLE")
 
 KERNEL_METRICS = (
     Metric(name="nomaflow_kernel_info", kind="gauge", labels=("version", "python"), help="1, for its labels."),
@@ -177,7 +177,7 @@ def _held(view: KernelView | None) -> Reading:
         return {name: {} for name in names}
     seen = view.engine.overview()
     states = Counter(each.state for each in seen.instances)
-    attached = [each for each in seen.instances if each.state in ("ATTACHED", "DRAINING")]
+    attached = [each for each in seen.instances if each.state in ("ATTACHED", "LOADING", "DRAINING")]
     return {
         "nomaflow_runs": {("QUEUED",): sum(seen.queued.values()), ("RUNNING",): seen.running},
         "nomaflow_attempts": {

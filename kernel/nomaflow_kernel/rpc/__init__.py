@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nomaflow_kernel.rpc.access import POLICY, AccessControl, TokenFileError, Tokens
+from nomaflow_kernel.rpc.admission import Admission
 from nomaflow_kernel.rpc.catalogue_calls import CatalogueCalls
 from nomaflow_kernel.rpc.errors import ERROR_TABLE
 from nomaflow_kernel.rpc.health import Health
@@ -16,6 +17,7 @@ __all__ = [
     "SERVICES",
     "AccessControl",
     "AddressTaken",
+    "Admission",
     "CatalogueCalls",
     "Health",
     "KernelIdentity",

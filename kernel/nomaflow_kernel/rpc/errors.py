@@ -37,6 +37,7 @@ DOMAIN = "nomaflow"
 
 _MESSAGE_BYTES = 900
 _DETAIL_BYTES = 3000
+_VIOLATIONS_BYTES = 1800
 _VALUE_CHARACTERS = 200
 _ADDRESS_BYTES = 1000
 _DETAILS_KEY = "grpc-status-details-bin"
@@ -86,6 +87,7 @@ ERROR_TABLE: Mapping[type[domain.KernelError], ErrorRow] = {
     domain.KernelError: ErrorRow(_Code.INTERNAL, "INTERNAL"),
     domain.BadRequest: ErrorRow(_Code.INVALID_ARGUMENT, "BAD_REQUEST"),
     domain.CursorAhead: ErrorRow(_Code.OUT_OF_RANGE, "CURSOR_AHEAD"),
+    domain.ValuesRefused: ErrorRow(_Code.INVALID_ARGUMENT, "VALUE_INVALID"),
     domain.UnknownRun: ErrorRow(_Code.NOT_FOUND, "RUN_NOT_FOUND"),
     domain.UnknownJob: ErrorRow(_Code.NOT_FOUND, "JOB_NOT_FOUND"),
     domain.UnknownHost: ErrorRow(_Code.NOT_FOUND, "HOST_NOT_FOUND"),
@@ -99,6 +101,7 @@ ERROR_TABLE: Mapping[type[domain.KernelError], ErrorRow] = {
     hosts.SessionSuperseded: ErrorRow(_Code.ABORTED, "SUPERSEDED"),
     hosts.HostNotAttached: ErrorRow(_Code.FAILED_PRECONDITION, "HOST_NOT_ATTACHED"),
     hosts.HostAttached: ErrorRow(_Code.FAILED_PRECONDITION, "HOST_ATTACHED"),
+    hosts.HostLoading: ErrorRow(_Code.UNAVAILABLE, "HOST_LOADING", 1.0),
     hosts.OperationInProgress: ErrorRow(_Code.ABORTED, "OPERATION_IN_PROGRESS"),
     hosts.ReloadUnanswered: ErrorRow(_Code.DEADLINE_EXCEEDED, "RELOAD_UNANSWERED"),
     store.StoreError: ErrorRow(_Code.UNAVAILABLE, "STORE_ERROR", 1.0),
@@ -173,15 +176,23 @@ def _status(row: ErrorRow, message: str, *, metadata: Mapping[str, str], extra: 
 def _extra_details(error: domain.KernelError, row: ErrorRow) -> tuple[Message, ...]:
     details: list[Message] = []
     if isinstance(error, domain.BadRequest):
-        violation = error_details_pb2.BadRequest.FieldViolation(
-            field=_cut(error.field, _VALUE_CHARACTERS), description=_cut(error.message, _MESSAGE_BYTES)
-        )
-        details.append(error_details_pb2.BadRequest(field_violations=[violation]))
+        details.append(_violations(error.fields))
     if row.retry_seconds is not None:
         retry = error_details_pb2.RetryInfo()
         retry.retry_delay.FromMilliseconds(round(row.retry_seconds * 1000))
         details.append(retry)
     return tuple(details)
+
+
+def _violations(fields: Mapping[str, str]) -> error_details_pb2.BadRequest:
+    """Return what is wrong with each field, as far as there is room; with the first one in any case."""
+    wrong = error_details_pb2.BadRequest()
+    for field, description in fields.items():
+        wrong.field_violations.add(field=_cut(field, _VALUE_CHARACTERS), description=_cut(description, _MESSAGE_BYTES))
+        if wrong.ByteSize() > _VIOLATIONS_BYTES and len(wrong.field_violations) > 1:
+            del wrong.field_violations[-1]
+            break
+    return wrong
 
 
 def _metadata(error: domain.KernelError) -> dict[str, str]:

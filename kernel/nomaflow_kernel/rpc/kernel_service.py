@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from nomaflow_kernel.domain.reasons import Reason
 from nomaflow_kernel.feed import EventFeed
 from nomaflow_kernel.ports import PauseRecord, Store
 from nomaflow_kernel.rpc.access import Caller
+from nomaflow_kernel.rpc.admission import Admission
 from nomaflow_kernel.rpc.catalogue_calls import CatalogueCalls
 from nomaflow_kernel.rpc.errors import error_row
 from nomaflow_kernel.rpc.job_messages import pause_message
@@ -115,6 +117,7 @@ class KernelService:
         store: Store,
         feed: EventFeed,
         clock: Clock,
+        admission: Admission,
         catalogue_calls: CatalogueCalls,
         identity: KernelIdentity,
     ) -> None:
@@ -122,6 +125,7 @@ class KernelService:
         self._store = store
         self._feed = feed
         self._clock = clock
+        self._admission = admission
         self._catalogue_calls = catalogue_calls
         self._identity = identity
         self._watching = Watching(store=store, feed=feed, explain=self._explain)
@@ -160,8 +164,16 @@ class KernelService:
         )
 
     async def trigger_run(self, request: kernel.TriggerRunRequest, caller: Caller) -> kernel.TriggerRunResponse:
-        """Start one run."""
-        return _outcome_message(await self._engine.trigger(trigger_command(request, caller)))
+        """Start one run, or say whether it would be accepted."""
+        command = trigger_command(request, caller)
+        if request.validate_only:
+            answer = await self._validated(command)
+            if isinstance(answer, KernelError):
+                raise answer
+            return answer
+        # Most triggers give no values, to hosts that neither watch nor load: these wait for nothing but the engine.
+        warnings = await self._admission.admit(command) if self._admission.concerns(command) else ()
+        return _outcome_message(await self._engine.trigger(command), warnings)
 
     async def trigger_runs(self, request: kernel.TriggerRunsRequest, caller: Caller) -> kernel.TriggerRunsResponse:
         """Start many runs, each item with its own outcome."""
@@ -170,16 +182,37 @@ class KernelService:
                 f"requests has {len(request.requests)} items, expected at most {MAX_BATCH}; send several batches",
                 field="requests",
             )
-        commands: list[TriggerCommand] = []
-        outcomes: list[KernelError | None] = []
-        for item in request.requests:
-            try:
-                commands.append(trigger_command(item, caller))
-                outcomes.append(None)
-            except BadRequest as error:
-                outcomes.append(error)
-        accepted = iter(await self._engine.trigger_many(commands) if commands else ())
-        return kernel.TriggerRunsResponse(items=[_item_message(each or next(accepted)) for each in outcomes])
+        read = [_command_or_refusal(item, caller) for item in request.requests]
+        made: list[TriggerCommand] = []
+        examined: list[TriggerCommand] = []
+        for item, command in zip(request.requests, read, strict=True):
+            if isinstance(command, TriggerCommand):
+                (examined if item.validate_only else made).append(command)
+        validated = iter(await asyncio.gather(*map(self._validated, examined)))
+        accepted = iter(await self._trigger_many(made) if made else ())
+        answers = [
+            command if isinstance(command, KernelError) else next(validated if item.validate_only else accepted)
+            for item, command in zip(request.requests, read, strict=True)
+        ]
+        return kernel.TriggerRunsResponse(items=map(_item_message, answers))
+
+    async def _validated(self, command: TriggerCommand) -> kernel.TriggerRunResponse | KernelError:
+        """Return what would become of a trigger; no run is made."""
+        try:
+            return kernel.TriggerRunResponse(warnings=await self._admission.validate(command))
+        except KernelError as error:
+            return error
+
+    async def _trigger_many(
+        self, commands: Sequence[TriggerCommand]
+    ) -> Sequence[kernel.TriggerRunResponse | KernelError]:
+        """Start runs in one commit; those that are not admitted are left out of it."""
+        if not any(map(self._admission.concerns, commands)):
+            return [_outcome_of(outcome) for outcome in await self._engine.trigger_many(commands)]
+        admitted = await self._admission.admit_many(commands)
+        passed = [command for command, one in zip(commands, admitted, strict=True) if not isinstance(one, KernelError)]
+        outcomes = iter(await self._engine.trigger_many(passed) if passed else ())
+        return [one if isinstance(one, KernelError) else _outcome_of(next(outcomes), one) for one in admitted]
 
     async def cancel_run(self, request: kernel.CancelRunRequest, caller: Caller) -> kernel.CancelRunResponse:
         """Ask for a run to stop, and return it as it is."""
@@ -189,7 +222,10 @@ class KernelService:
 
     async def replay_run(self, request: kernel.ReplayRunRequest, caller: Caller) -> kernel.ReplayRunResponse:
         """Start a run from the snapshot of a finished one."""
-        return kernel.ReplayRunResponse(run_id=await self._engine.replay(replay_command(request, caller)))
+        command = replay_command(request, caller)
+        if command.params or command.op_kwargs:
+            await self._admission.admit_replay(command)
+        return kernel.ReplayRunResponse(run_id=await self._engine.replay(command))
 
     async def get_run(self, request: kernel.GetRunRequest, _caller: Caller) -> kernel.GetRunResponse:
         """Return one run with its steps and attempts."""
@@ -272,19 +308,32 @@ class KernelService:
         return run
 
 
-def _outcome_message(outcome: TriggerOutcome) -> kernel.TriggerRunResponse:
+def _command_or_refusal(item: kernel.TriggerRunRequest, caller: Caller) -> TriggerCommand | BadRequest:
+    try:
+        return trigger_command(item, caller)
+    except BadRequest as error:
+        return error
+
+
+def _outcome_of(
+    outcome: TriggerOutcome | KernelError, warnings: Sequence[str] = ()
+) -> kernel.TriggerRunResponse | KernelError:
+    return _outcome_message(outcome, warnings) if isinstance(outcome, TriggerOutcome) else outcome
+
+
+def _outcome_message(outcome: TriggerOutcome, warnings: Sequence[str] = ()) -> kernel.TriggerRunResponse:
     return kernel.TriggerRunResponse(
         run_id=outcome.run_id,
         deduplicated=outcome.deduplicated,
         state=run_state_number(outcome.state),
         reason=reason_message(outcome.reason),
-        warnings=outcome.warnings,
+        warnings=(*warnings, *outcome.warnings),
     )
 
 
-def _item_message(outcome: TriggerOutcome | KernelError) -> kernel.TriggerRunsItem:
-    if isinstance(outcome, TriggerOutcome):
-        return kernel.TriggerRunsItem(response=_outcome_message(outcome))
+def _item_message(outcome: kernel.TriggerRunResponse | KernelError) -> kernel.TriggerRunsItem:
+    if isinstance(outcome, kernel.TriggerRunResponse):
+        return kernel.TriggerRunsItem(response=outcome)
     row = error_row(outcome)
     code, _ = row.code.value
     return kernel.TriggerRunsItem(error=kernel.CallError(code=code, reason=row.reason, message=outcome.message))

@@ -30,6 +30,7 @@ from nomaflow_kernel.runs.api import (
     EngineSettings,
     FireCommand,
     JobSource,
+    KnownJob,
     ReplayCommand,
     TriggerCommand,
     TriggerOutcome,
@@ -37,6 +38,7 @@ from nomaflow_kernel.runs.api import (
 )
 from nomaflow_kernel.runs.loop import EngineLoop
 from nomaflow_kernel.runs.overview import EngineOverview, engine_overview, oldest_running
+from nomaflow_kernel.runs.plan import RunPlan
 from nomaflow_kernel.runs.state import Batch, EngineState
 from nomaflow_kernel.runs.timers import Timer, TimerKind
 from nomaflow_kernel.store.errors import StoreError
@@ -127,6 +129,13 @@ class Engine:
             for index, outcome in zip(refused_for, await self.trigger_many(again), strict=True):
                 outcomes[index] = outcome
         return outcomes
+
+    def examine(self, request: TriggerCommand) -> tuple[KnownJob, RunPlan]:
+        """Return job and plan of the run that a trigger would make, as far as is known now. Nothing is made.
+
+        :raises KernelError: where it would be refused, see ``triggering.trigger``
+        """
+        return triggering.examine(self._state, request)
 
     async def _refused_repeats(
         self, requests: Sequence[TriggerCommand], outcomes: Sequence[TriggerOutcome | KernelError]
@@ -221,10 +230,7 @@ class Engine:
         :raises RunNotTerminal: where it has not finished
         :raises BadRequest: where the step to start from is not one of it
         """
-        found = await self._store.run_details([request.run_id])
-        if not found:
-            raise UnknownRun(request.run_id)
-        command, job, plan = replaying.prepare(self._state, found[0], request)
+        command, job, plan = await self.examine_replay(request)
 
         def decide(batch: Batch) -> list[TriggerOutcome | KernelError]:
             return [replaying.admit(self._state, batch, command, job, plan, request)]
@@ -236,6 +242,16 @@ class Engine:
         if isinstance(outcome, KernelError):
             raise outcome
         return outcome.run_id
+
+    async def examine_replay(self, request: ReplayCommand) -> tuple[TriggerCommand, KnownJob, RunPlan]:
+        """Return the trigger, the job as it was, and the plan of a replay. Nothing is made.
+
+        :raises KernelError: as `replay`
+        """
+        found = await self._store.run_details([request.run_id])
+        if not found:
+            raise UnknownRun(request.run_id)
+        return replaying.prepare(self._state, found[0], request)
 
     async def attach(self, hello: InstanceHello, link: InstanceLink) -> Sequence[Verdict]:
         """Take an instance in; answers with a verdict on each attempt of its inventory, once they are durable.

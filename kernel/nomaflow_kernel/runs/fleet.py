@@ -82,7 +82,9 @@ class Instance:
             return "UNREACHABLE"
         if self.link is None:
             return "DETACHED"
-        return "DRAINING" if self.heartbeat.draining else "ATTACHED"
+        if self.heartbeat.draining:
+            return "DRAINING"
+        return "LOADING" if self.link.loading else "ATTACHED"
 
 
 class Fleet:

@@ -31,6 +31,7 @@ from nomaflow_project.jobs.definitions import JobDefinition, Overlap
 __all__ = [
     "admit",
     "check_keys",
+    "examine",
     "is_remembered",
     "must_look_up",
     "record_unrun",
@@ -60,6 +61,15 @@ def trigger(state: EngineState, batch: Batch, command: TriggerCommand) -> Trigge
     ignored = check_keys(state, job, plan, command)
     outcome = admit(state, batch, command, job, definition, plan)
     return replace(outcome, warnings=(*outcome.warnings, *ignored)) if ignored else outcome
+
+
+def examine(state: EngineState, command: TriggerCommand) -> tuple[KnownJob, RunPlan]:
+    """Return job and plan of the run that a command would make. Nothing is made, and no request id is looked at.
+
+    :raises KernelError: as `trigger`
+    """
+    job, definition = _find_job(state, command.job_id)
+    return job, _check_request(state, job, definition, command)
 
 
 def repeated(state: EngineState, command: TriggerCommand) -> TriggerOutcome | None:

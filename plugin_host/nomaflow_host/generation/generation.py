@@ -15,6 +15,7 @@ from nomaflow import ConnectorRegistry, RunContext, Settings
 from nomaflow.calls import StepCall, StepOutcome, StepType
 from nomaflow_host.connectors import HostConnectorRegistry, ResolvedConnectors
 from nomaflow_host.generation.calls import CallMaker, PreparedCall
+from nomaflow_host.generation.checking import unfit_values
 from nomaflow_host.generation.contexts import context_of, resolved_values, values_of
 from nomaflow_host.generation.contributions import injection_names, step_types_of
 from nomaflow_host.generation.discovery import extend_sys_path, find_modules
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from nomaflow_host.attempts import AttemptOrder
+    from nomaflow_host.checks import CheckedStep, ValueProblem
     from nomaflow_host.generation.spec import ProjectSpec
     from nomaflow_host.injection.kinds import Kind
     from nomaflow_host.normalise import NormalisedResult
@@ -188,6 +190,18 @@ class Generation:
             settings=settings or self.settings(environ),
             shown=shown,
         )
+
+    def check(self, step: CheckedStep, *, environ: Mapping[str, str]) -> list[ValueProblem]:
+        """Return what an attempt at a step would fail for, of the values that are to be checked. Calls nothing.
+
+        A callable that cannot be called at all has no problem with its values.
+
+        :param environ: what ``${NAME}`` in the values is looked up in
+        """
+        plan = self._plans.get(step.callable) or _plan(self._calls, step.callable)
+        if not isinstance(plan, CallPlan):
+            return []
+        return list(unfit_values(plan, step, environ=environ, as_given=self._injections))
 
     def normalise(self, value: Any, *, call: StepCall | None = None) -> NormalisedResult:
         """Return what is recorded of a returned value.

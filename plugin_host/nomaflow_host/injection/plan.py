@@ -133,36 +133,6 @@ class CallPlan:
                 raise self._missing([each for each in self.required if each not in arguments], values)
         return arguments
 
-    def problems(
-        self,
-        values: Mapping[str, Any],
-        *,
-        strict: Collection[str],
-        injected: Collection[str],
-        unread: Collection[str] = (),
-    ) -> list[PreparationFailed]:
-        """Return all that `bind` would refuse, without a call and without any injection.
-
-        :param values: all layers merged
-        :param strict: the keys that came from op_kwargs
-        :param injected: names of injections
-        :param unread: keys whose values are not known yet, such as references to the environment: they count as given
-        """
-        found: list[PreparationFailed] = []
-        for key, value in values.items():
-            if key not in self.named:
-                if key in strict and (problem := self._key_problem(key, values, injected)):
-                    found.append(problem)
-            elif key not in injected and key not in unread:
-                try:
-                    self.fit(key, value)
-                except PreparationFailed as problem:
-                    found.append(problem)
-        missing = [
-            name for name in self.required if name not in values and not (name in injected and self.injectable(name))
-        ]
-        return [*found, self._missing(missing, values)] if missing else found
-
     def read_coercion(self, name: str) -> Coercion | None:
         """Return what makes a value fit the parameter *name*, reading its annotation; None where values pass."""
         try:
@@ -194,6 +164,30 @@ class CallPlan:
                 f"({type(value).__name__}) for {key}: {readable(self.named[key].annotation)}: {misfit}"
             )
             raise PreparationFailed("value_invalid", problem) from None
+
+    def check(
+        self,
+        key: str,
+        value: Any,
+        *,
+        strict: bool,
+        given: Collection[str],
+        injected: Collection[str],
+        shown: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Accept a key and its value, as `bind` would.
+
+        :param strict: whether the key came from op_kwargs
+        :param given: the keys of all layers
+        :param injected: names of injections
+        :param shown: as of `bind`
+        :raises PreparationFailed: for an unknown key, or a value that does not fit
+        """
+        if key in self.named:
+            if key not in injected:
+                self.fit(key, value, shown)
+        elif strict and (problem := self._key_problem(key, given, injected)):
+            raise problem
 
     def _key_problem(self, key: str, given: Collection[str], injected: Collection[str]) -> PreparationFailed | None:
         """Return why a key of op_kwargs that no parameter has is refused: nothing takes it, or it is misspelt.

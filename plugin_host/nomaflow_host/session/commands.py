@@ -25,6 +25,7 @@ class Commands:
 
     :param epoch: commands of a lower one are passed over
     :param on_reloaded: is told of each new generation that a reload brought, also where the session ended meanwhile
+    :param answer_check: does a check, and sends its outcome
     :param answer_reload: sends the outcome of a reload, once the new manifest is introduced
     """
 
@@ -36,12 +37,14 @@ class Commands:
         epoch: int,
         on_reloaded: Callable[[], None],
         answer_reload: Callable[[int, ReloadOutcome], Awaitable[None]],
+        answer_check: Callable[[int, pb.CheckCommand], Coroutine[Any, Any, None]],
     ) -> None:
         self._runner = runner
         self._outbox = outbox
         self._epoch = epoch
         self._on_reloaded = on_reloaded
         self._answer_reload = answer_reload
+        self._answer_check = answer_check
         self._tasks: set[asyncio.Task[None]] = set()
         self.handled = 0
 
@@ -82,6 +85,8 @@ class Commands:
             self._beside(self._runner.drain(command.drain.deadline_ms / 1000), "drain")
         elif kind == "reload":
             self._beside(self._reload(command.command_seq, force=command.reload.force), "reload")
+        elif kind == "check":
+            self._beside(self._answer_check(command.command_seq, command.check), "check")
         elif kind == "query":
             for key in command.query.attempt_keys:
                 self._outbox.say(key)

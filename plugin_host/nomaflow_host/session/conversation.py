@@ -12,10 +12,11 @@ from typing import Any
 import grpc.aio
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
+from nomaflow_host.checks import CheckOutcome
 from nomaflow_host.outbox import Outbox
 from nomaflow_host.session.clocks import KernelClock
 from nomaflow_host.session.commands import Commands
-from nomaflow_host.session.encoding import load_message, loaded_message, worker_messages
+from nomaflow_host.session.encoding import check_result, load_message, loaded_message, steps_from, worker_messages
 from nomaflow_host.session.failures import SessionDropped
 from nomaflow_host.session.introducing import Introducer
 from nomaflow_host.session.link import AttachCall, Link
@@ -27,6 +28,7 @@ __all__ = ["Conversation"]
 _log = logging.getLogger(__name__)
 
 _INTRODUCE_SECONDS = 30.0
+_CHECK_SECONDS = 2.0
 _GOODBYE_SECONDS = 1.0
 
 
@@ -70,6 +72,7 @@ class Conversation:
             epoch=welcome.epoch,
             on_reloaded=lambda: introducer.want(explicit=True),
             answer_reload=self._answer_reload,
+            answer_check=self._answer_check,
         )
         self._reporter = Reporter(
             link=link,
@@ -155,6 +158,7 @@ class Conversation:
             manifest_digest=status.manifest_digest,
             draining=status.draining,
             loaded_at_us=status.loaded_at_us,
+            loading=status.loading,
         )
 
     async def _tell_load(self) -> None:
@@ -181,6 +185,21 @@ class Conversation:
             loaded=loaded_message(outcome) if outcome.accepted else None,
         )
         await self._write(pb.AttachRequest(reload_result=result))
+
+    async def _answer_check(self, command_seq: int, command: pb.CheckCommand) -> None:
+        settled, outcome = True, CheckOutcome()
+        if command.settle:
+            began = time.monotonic()
+            settled = await self._runner.settled(_CHECK_SECONDS)
+            left = _CHECK_SECONDS - (time.monotonic() - began)
+            settled = settled and await self._introducer.introduced(max(left, 0.0))
+        if command.steps:
+            try:
+                outcome = await self._runner.check(steps_from(command), _CHECK_SECONDS)
+            except ValueError as error:
+                _log.warning("values that are not UTF-8 cannot be checked: %s", error)
+                outcome = CheckOutcome(checked=False)
+        await self._write(check_result(command_seq, outcome, settled=settled))
 
     async def _write(self, message: pb.AttachRequest) -> None:
         async with self._writing:

@@ -16,6 +16,7 @@ from nomaflow_host.attempts import (
     Started,
     TimeoutKind,
 )
+from nomaflow_host.checks import CheckedStep, CheckOutcome
 from nomaflow_host.outbox import Batch, HeldState
 from nomaflow_host.session.ports import HostIdentity, HostStatus, ReloadOutcome, WorkerLine
 from nomaflow_project.reading.problems import Problem
@@ -24,12 +25,14 @@ __all__ = [
     "PROTOCOL_MAX",
     "PROTOCOL_MIN",
     "cancel_from",
+    "check_result",
     "encode_event",
     "hello_message",
     "load_message",
     "loaded_message",
     "order_from",
     "report_request",
+    "steps_from",
     "worker_messages",
 ]
 
@@ -117,6 +120,8 @@ def hello_message(
         ended_incarnations=identity.ended_incarnations,
         loaded_at_us=status.loaded_at_us,
         isolation_mechanism=status.isolation_mechanism,
+        watching=identity.watching,
+        loading=status.loading,
     )
     if status.load is not None and not status.load.accepted:
         hello.refused_load.CopyFrom(_refused_message(status.load))
@@ -210,6 +215,31 @@ def order_from(message: pb.DispatchCommand) -> AttemptOrder:
         max_log_bytes=message.max_log_bytes,
         traceparent=message.traceparent,
     )
+
+
+def steps_from(message: pb.CheckCommand) -> list[CheckedStep]:
+    """Return the steps whose values a check is about.
+
+    :raises ValueError: if one of its JSON texts is not UTF-8
+    """
+    return [
+        CheckedStep(
+            step=each.step,
+            callable=each.callable,
+            kwargs_json=each.kwargs_json.decode() or "{}",
+            strict_keys=tuple(each.strict_keys),
+            given_keys=tuple(each.given_keys),
+        )
+        for each in message.steps
+    ]
+
+
+def check_result(command_seq: int, outcome: CheckOutcome, *, settled: bool) -> pb.AttachRequest:
+    """Return the answer to a check."""
+    result = pb.CheckResult(command_seq=command_seq, settled=settled, checked=outcome.checked)
+    for each in outcome.problems[:_MAX_ITEMS]:
+        result.problems.add(step=each.step, key=each.key, code=each.code, message=_text(each.message))
+    return pb.AttachRequest(check_result=result)
 
 
 def cancel_from(message: pb.CancelCommand, attempt_key: str = "") -> CancelOrder:

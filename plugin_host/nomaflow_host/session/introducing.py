@@ -31,6 +31,8 @@ class Introducer:
         self._explicit = False
         self._wanted = asyncio.Event()
         self._done = asyncio.Event()
+        self._known = ""
+        self._learned = asyncio.Event()
 
     def want(self, *, explicit: bool) -> None:
         """Ask for the serving manifest to be introduced.
@@ -50,6 +52,22 @@ class Introducer:
             return False
         return True
 
+    def kernel_knows(self, digest: str) -> None:
+        """Take note of the manifest that the kernel has; empty for none."""
+        self._known = digest
+        learned, self._learned = self._learned, asyncio.Event()
+        learned.set()
+
+    async def introduced(self, seconds: float) -> bool:
+        """Wait until the kernel has the manifest that serves; False where that takes longer than *seconds*."""
+        try:
+            async with asyncio.timeout(seconds):
+                while (manifest := self._runner.manifest()) is not None and manifest.digest != self._known:
+                    await self._learned.wait()
+        except TimeoutError:
+            return False
+        return True
+
     async def run(self, link: Link) -> None:
         """Introduce what is asked for, on one session, until cancelled."""
         backoff = Backoff(first=0.5, most=10.0)
@@ -60,6 +78,7 @@ class Introducer:
                 await asyncio.sleep(backoff.next())
                 continue
             backoff.reset()
+            self.kernel_knows("" if manifest is None else manifest.digest)
             if self._runner.manifest() == manifest and self._explicit == explicit:
                 self._explicit = False
                 self._wanted.clear()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from nomaflow_host.attempts import AttemptOrder, CancelOrder
+from nomaflow_host.checks import CheckedStep, CheckOutcome
 
 __all__ = ["HostIdentity", "HostStatus", "Manifest", "OrderRefused", "ReloadOutcome", "Runner", "WorkerLine"]
 
@@ -21,6 +23,7 @@ class HostIdentity:
     :param max_async: asynchronous steps at once
     :param max_sync: exclusive steps at once
     :param ended_incarnations: earlier lives of which nothing is left
+    :param watching: whether it loads its code anew whenever a file is saved
     """
 
     host: str
@@ -32,6 +35,7 @@ class HostIdentity:
     max_async: int
     max_sync: int
     ended_incarnations: tuple[str, ...] = ()
+    watching: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,6 +55,7 @@ class HostStatus:
     :param generation: the load of plugin code that new steps go to; 0 for none
     :param isolation_mechanism: ``cgroup`` or ``sampling``
     :param load: the newest load, the same object for as long as there is no newer one; None before the first
+    :param loading: whether the first load of its life is under way
     """
 
     running: int = 0
@@ -62,6 +67,7 @@ class HostStatus:
     draining: bool = False
     isolation_mechanism: str = ""
     load: ReloadOutcome | None = None
+    loading: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -120,6 +126,12 @@ class Runner(Protocol):
 
     async def reload(self, *, force: bool) -> ReloadOutcome:
         """Load the project's code anew, beside what serves."""
+
+    async def settled(self, seconds: float) -> bool:
+        """Wait until no load is under way or due for what is on disk; False where that takes longer."""
+
+    async def check(self, steps: Sequence[CheckedStep], seconds: float) -> CheckOutcome:
+        """Return what the code that serves would refuse of given values, without calling it."""
 
     async def drain(self, deadline_s: float) -> None:
         """Take nothing new and return when nothing runs any more; *deadline_s* 0 means the host's own setting."""

@@ -76,7 +76,7 @@ class HostSession:
         self._turn = 0
         self._round = 1
         self._stood_by = False
-        self._address = self._trouble = ""
+        self._address = self._trouble = self._shown_digest = ""
         self._welcomed_once = False
         self._leaving = False
         self._watch: asyncio.Task[None] | None = None
@@ -100,9 +100,12 @@ class HostSession:
         finally:
             self._stop_watching()
 
-    def introduce(self) -> None:
-        """Tell the kernel of the manifest that serves now, since a person asked for a reload."""
-        self._introducer.want(explicit=True)
+    def introduce(self, *, explicit: bool = True) -> None:
+        """Tell the kernel of the manifest that serves now.
+
+        :param explicit: since a person asked for a reload; False after the first load
+        """
+        self._introducer.want(explicit=explicit)
         self.beat_soon()
 
     def beat_soon(self) -> None:
@@ -196,9 +199,11 @@ class HostSession:
                 call.cancel()
 
     async def _welcome(self, call: AttachCall) -> pb.Welcome:
+        status = self._runner.status()
+        self._shown_digest = status.manifest_digest
         hello = hello_message(
             identity=self._identity,
-            status=self._runner.status(),
+            status=status,
             inventory=self._outbox.inventory(),
             epoch_seen=self.epoch_seen,
         )
@@ -228,6 +233,7 @@ class HostSession:
         self._stood_by = False
         self._address, self._trouble = address, ""
         self._welcomed_once = True
+        self._introducer.kernel_knows("" if welcome.manifest_wanted else self._shown_digest)
         if welcome.manifest_wanted:
             self._introducer.want(explicit=False)
         _log.info("attached to the kernel at %s, epoch %d", address, welcome.epoch)

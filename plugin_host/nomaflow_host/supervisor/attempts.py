@@ -150,6 +150,9 @@ class AttemptTable:
             worker.pid = worker.pid or int(message["pid"])
             worker.first_rss = worker.last_rss = int(message["rss_bytes"])
             return
+        if message["is"] == "checked":
+            worker.checked(message)
+            return
         attempt = worker.attempts.get(message["slot"])
         if attempt is None or attempt.finished is not None:
             return

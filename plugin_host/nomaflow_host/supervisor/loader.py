@@ -61,6 +61,7 @@ class GenerationLoader:
         self._one_at_a_time = asyncio.Lock()
         self._spec: ProjectSpec | None = None
         self._stamp: DiskStamp = {}
+        self._ended = asyncio.Event()
         self.serving: ServingGeneration | None = None
         self.newest: LoadOutcome | None = None
 
@@ -75,12 +76,33 @@ class GenerationLoader:
         async with self._one_at_a_time:
             began = time.monotonic()
             try:
-                project = await self._read()
-            except (ProjectError, OSError) as error:
-                self.newest = self._refused((_unreadable(error),), began)
-                return self.newest, None
-            self.newest, replaced = await self._load(project, began, force=force)
-            return self.newest, replaced
+                try:
+                    project = await self._read()
+                except (ProjectError, OSError) as error:
+                    self.newest = self._refused((_unreadable(error),), began)
+                    return self.newest, None
+                self.newest, replaced = await self._load(project, began, force=force)
+                return self.newest, replaced
+            finally:
+                ended, self._ended = self._ended, asyncio.Event()
+                ended.set()
+
+    async def settled(self, seconds: float) -> bool:
+        """Wait until no load is under way, and none is due: the last one began with the files as they are.
+
+        Returns False where that takes longer than *seconds*. A load that was refused is over, too.
+        """
+        try:
+            async with asyncio.timeout(seconds):
+                while True:
+                    ended = self._ended
+                    # Off the loop: a project may have thousands of files.
+                    changed = await asyncio.to_thread(self.disk_changed)
+                    if not self._one_at_a_time.locked() and not changed:
+                        return True
+                    await ended.wait()
+        except TimeoutError:
+            return False
 
     def disk_changed(self) -> bool:
         """Return whether a file has changed, come or gone since the newest load began. Reads the disk."""

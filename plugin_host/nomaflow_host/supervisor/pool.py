@@ -102,7 +102,7 @@ class WorkerPool:
         """Take a worker back after an attempt of it has ended: keep it, replace it, or end it."""
         if self._is_old(worker):
             worker.closed = True
-        if worker.closed and not worker.attempts and worker.kill_note is None:
+        if worker.closed and not worker.attempts and not worker.checks and worker.kill_note is None:
             self._shut_down(worker)
 
     def retire(self, generation: ServingGeneration) -> None:
@@ -135,7 +135,7 @@ class WorkerPool:
         return [w for w in self._workers.values() if w.generation is generation and not w.closed]
 
     def _idle(self, generation: ServingGeneration) -> list[WorkerHandle]:
-        return [w for w in self._of(generation) if w.exclusive and not w.attempts]
+        return [w for w in self._of(generation) if w.exclusive and not w.attempts and not w.checks]
 
     def _is_old(self, worker: WorkerHandle) -> bool:
         settings = self._settings

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from nomaflow_host.attempts import CancelOrder, FinishedState, Isolation
 from nomaflow_host.supervisor.attempts import AttemptTable
+from nomaflow_host.supervisor.checking import ValueChecker
 from nomaflow_host.supervisor.disk_stamp import DiskWatch
 from nomaflow_host.supervisor.loader import GenerationLoader
 from nomaflow_host.supervisor.pool import WorkerKind, WorkerPool
@@ -68,6 +69,10 @@ class Supervisor:
             settings=settings, project=project, environ=environ, tell_reaper=self._tell_reaper
         )
         self._attempts = AttemptTable(settings=settings, sink=sink, pool=self._pool, tell_reaper=self._tell_reaper)
+        self.settled = self._loader.settled
+        """Waits, for so many seconds at most, until no load is under way or due; returns whether that is so."""
+        self.check = ValueChecker(pool=self._pool, loader=self._loader, tell_reaper=self._tell_reaper).check
+        """Has given values checked by the callables of the generation that serves, without calling one."""
         self._watchdog = LoopWatchdog(blocked_seconds=settings.blocked_seconds, tell_reaper=self._tell_reaper)
         self._accepted: set[str] = set()
         self._next_worker = 1

@@ -75,6 +75,7 @@ class WorkerHandle:
         self.spawned = False
         self.attempts: dict[int, HeldAttempt] = {}
         self.masker = WorkerMasker(generation.project.connectors.secrets)
+        self.checks: dict[int, asyncio.Future[list[dict[str, Any]] | None]] = {}
         self.ready = False
         self.closed = False
         self.tainted = False
@@ -151,8 +152,18 @@ class WorkerHandle:
         self.masker.leave(slot)
         self.idle_since = time.monotonic()
 
+    def checked(self, message: dict[str, Any]) -> None:
+        """Take an answer to a check; one that nobody waits for is passed over."""
+        waiting = self.checks.pop(message["number"], None)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(message["problems"])
+
     def close(self) -> None:
-        """Close everything. May be called twice."""
+        """Close everything, and leave its checks without an answer. May be called twice."""
+        for waiting in self.checks.values():
+            if not waiting.done():
+                waiting.set_result(None)
+        self.checks.clear()
         self.link.close()
         self.pump.close()
         self.handed_over()

@@ -23,7 +23,7 @@ from nomaflow_host.worker import (
     install_unawaited_capture,
     run_worker,
 )
-from nomaflow_host.worker.sources import read_sources
+from nomaflow_host.worker.sources import keep_no_fresh_bytecode, read_sources
 
 if TYPE_CHECKING:
     from typing import Any
@@ -127,5 +127,6 @@ def main() -> int:
     install_tracking()
     install_unawaited_capture()
     install_liberty_aliases()
+    keep_no_fresh_bytecode()
     Template(control=control, reaper=reaper).run()
     return 0

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from nomaflow_host.attempts import AttemptOrder
+from nomaflow_host.checks import CheckedStep
 from nomaflow_host.connectors import ResolvedConnectors
 from nomaflow_host.frames import Frame, FrameError, FrameSocket
 from nomaflow_host.generation import Generation, ProjectSpec, load_generation
@@ -93,6 +94,8 @@ class _Worker:
                 case "cancel":
                     if (run := self._runs.get(message["slot"])) is not None:
                         run.ask_to_stop()
+                case "check":
+                    self._check(message)
                 case "shutdown":
                     self._spawn(self._shut_down())
                 case unknown:
@@ -131,6 +134,16 @@ class _Worker:
             self._beating = True
             self._beat()
         self._spawn(self._run_to_the_end(slot, run))
+
+    def _check(self, message: dict[str, Any]) -> None:
+        """Say what is wrong with values; validators are the authors' code, and may do anything."""
+        generation, environ = self._services.generation, self._services.environ
+        try:
+            steps = map(CheckedStep.from_json, message["steps"])
+            problems = [each.to_json() for step in steps for each in generation.check(step, environ=environ)]
+        except BaseException:  # noqa: BLE001  # the attempt will say it
+            problems = None
+        self._services.send({"is": "checked", "number": message["number"], "problems": problems})
 
     async def _run_to_the_end(self, slot: int, run: AttemptRun) -> None:
         try:

@@ -7,14 +7,16 @@ it gets the plugin folders' files as they were, under their own paths, and what 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping, Sequence
 from importlib.machinery import SourceFileLoader
 from typing import Any
 
-__all__ = ["MAX_SNAPSHOT_BYTES", "read_sources", "serve_sources"]
+__all__ = ["MAX_SNAPSHOT_BYTES", "keep_no_fresh_bytecode", "read_sources", "serve_sources"]
 
 MAX_SNAPSHOT_BYTES = 16 * 1024 * 1024
 _SUFFIX = ".py"
+_FRESH_SECONDS = 2.0
 
 
 def read_sources(folders: Sequence[str]) -> dict[str, str] | None:
@@ -51,6 +53,21 @@ def serve_sources(sources: Mapping[str, str], folders: Sequence[str]) -> None:
 
     SourceFileLoader.get_data = get_data  # type: ignore[method-assign, assignment]  # the purpose of this module
     SourceFileLoader.path_stats = path_stats  # type: ignore[method-assign]  # the purpose of this module
+
+
+def keep_no_fresh_bytecode() -> None:
+    """Have this process write no compiled file of a source that was saved just now.
+
+    Python knows a compiled file by its source's length and the second of its last change: the next save within that
+    second would go unnoticed where the length is the same.
+    """
+    plain = SourceFileLoader.set_data
+
+    def set_data(self: SourceFileLoader, path: str, data: bytes, *, _mode: int = 0o666) -> None:
+        if int.from_bytes(data[8:12], "little") < time.time() - _FRESH_SECONDS:
+            plain(self, path, data, _mode=_mode)
+
+    SourceFileLoader.set_data = set_data  # type: ignore[method-assign, assignment]  # the purpose of this function
 
 
 def _read(path: str) -> bytes | None:

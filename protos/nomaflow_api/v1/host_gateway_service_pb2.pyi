@@ -4,9 +4,11 @@ isort:skip_file
 HostGatewayService: what plugin hosts call. Hosts dial the kernel.
 
 The order of things, each step committed before the next is sent:
- 1. The host opens Attach and sends Hello with its inventory: every attempt it accepted and may still report on.
+ 1. The host opens Attach and sends Hello with its inventory: every attempt it accepted and may still report on. It
+    does so before its first load, and says that it is loading.
  2. The kernel answers Welcome with its epoch and, per attempt of the inventory, a verdict: keep, cancel or forget.
-    If it does not know the manifest's digest it asks for it, and the host calls IntroduceManifest.
+    If it does not know the manifest's digest it asks for it, and the host calls IntroduceManifest; so does the host
+    after its first load.
  3. The kernel commits an attempt as DISPATCHED with key, incarnation and epoch, then sends Dispatch.
  4. The host runs it and sends its events by Report, numbered from 1 within the attempt: started, log chunks,
     progress, finished (always the last).
@@ -189,6 +191,7 @@ class AttachRequest(google.protobuf.message.Message):
     HELLO_FIELD_NUMBER: builtins.int
     HEARTBEAT_FIELD_NUMBER: builtins.int
     RELOAD_RESULT_FIELD_NUMBER: builtins.int
+    CHECK_RESULT_FIELD_NUMBER: builtins.int
     LOAD_STATE_FIELD_NUMBER: builtins.int
     @property
     def hello(self) -> global___Hello:
@@ -203,6 +206,10 @@ class AttachRequest(google.protobuf.message.Message):
         """reload_result answers a reload command."""
 
     @property
+    def check_result(self) -> global___CheckResult:
+        """check_result answers a check command."""
+
+    @property
     def load_state(self) -> global___LoadState:
         """load_state tells of a load, whoever asked for it."""
 
@@ -212,11 +219,12 @@ class AttachRequest(google.protobuf.message.Message):
         hello: global___Hello | None = ...,
         heartbeat: global___Heartbeat | None = ...,
         reload_result: global___ReloadResult | None = ...,
+        check_result: global___CheckResult | None = ...,
         load_state: global___LoadState | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["heartbeat", b"heartbeat", "hello", b"hello", "load_state", b"load_state", "message", b"message", "reload_result", b"reload_result"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["heartbeat", b"heartbeat", "hello", b"hello", "load_state", b"load_state", "message", b"message", "reload_result", b"reload_result"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["message", b"message"]) -> typing.Literal["hello", "heartbeat", "reload_result", "load_state"] | None: ...
+    def HasField(self, field_name: typing.Literal["check_result", b"check_result", "heartbeat", b"heartbeat", "hello", b"hello", "load_state", b"load_state", "message", b"message", "reload_result", b"reload_result"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["check_result", b"check_result", "heartbeat", b"heartbeat", "hello", b"hello", "load_state", b"load_state", "message", b"message", "reload_result", b"reload_result"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["message", b"message"]) -> typing.Literal["hello", "heartbeat", "reload_result", "check_result", "load_state"] | None: ...
 
 global___AttachRequest = AttachRequest
 
@@ -243,6 +251,8 @@ class Hello(google.protobuf.message.Message):
     ENDED_INCARNATIONS_FIELD_NUMBER: builtins.int
     LOADED_AT_US_FIELD_NUMBER: builtins.int
     ISOLATION_MECHANISM_FIELD_NUMBER: builtins.int
+    WATCHING_FIELD_NUMBER: builtins.int
+    LOADING_FIELD_NUMBER: builtins.int
     REFUSED_LOAD_FIELD_NUMBER: builtins.int
     protocol_min: builtins.int
     """protocol_min is the lowest protocol the host speaks. This file describes protocol 1."""
@@ -274,6 +284,10 @@ class Hello(google.protobuf.message.Message):
     """loaded_at_us is when the generation was loaded, microseconds since the epoch."""
     isolation_mechanism: builtins.str
     """isolation_mechanism says how limits of worker trees are held: "cgroup" or "sampling"."""
+    watching: builtins.bool
+    """watching is true where the host loads its code anew whenever a file of the project is saved."""
+    loading: builtins.bool
+    """loading is true while the first load of the host's life is under way."""
     @property
     def inventory(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___HeldAttempt]:
         """inventory is every attempt it accepted and may still report on."""
@@ -308,10 +322,12 @@ class Hello(google.protobuf.message.Message):
         ended_incarnations: collections.abc.Iterable[builtins.str] | None = ...,
         loaded_at_us: builtins.int = ...,
         isolation_mechanism: builtins.str = ...,
+        watching: builtins.bool = ...,
+        loading: builtins.bool = ...,
         refused_load: nomaflow_api.v1.job_pb2.RefusedLoad | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["refused_load", b"refused_load"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["boot_id", b"boot_id", "ended_incarnations", b"ended_incarnations", "epoch_seen", b"epoch_seen", "generation", b"generation", "host", b"host", "incarnation", b"incarnation", "inventory", b"inventory", "isolation_mechanism", b"isolation_mechanism", "loaded_at_us", b"loaded_at_us", "machine", b"machine", "manifest_digest", b"manifest_digest", "max_async", b"max_async", "max_sync", b"max_sync", "pid", b"pid", "protocol_max", b"protocol_max", "protocol_min", b"protocol_min", "refused_load", b"refused_load", "version", b"version"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["boot_id", b"boot_id", "ended_incarnations", b"ended_incarnations", "epoch_seen", b"epoch_seen", "generation", b"generation", "host", b"host", "incarnation", b"incarnation", "inventory", b"inventory", "isolation_mechanism", b"isolation_mechanism", "loaded_at_us", b"loaded_at_us", "loading", b"loading", "machine", b"machine", "manifest_digest", b"manifest_digest", "max_async", b"max_async", "max_sync", b"max_sync", "pid", b"pid", "protocol_max", b"protocol_max", "protocol_min", b"protocol_min", "refused_load", b"refused_load", "version", b"version", "watching", b"watching"]) -> None: ...
 
 global___Hello = Hello
 
@@ -429,6 +445,7 @@ class Heartbeat(google.protobuf.message.Message):
     MANIFEST_DIGEST_FIELD_NUMBER: builtins.int
     DRAINING_FIELD_NUMBER: builtins.int
     LOADED_AT_US_FIELD_NUMBER: builtins.int
+    LOADING_FIELD_NUMBER: builtins.int
     sent_at_us: builtins.int
     """sent_at_us is the host's own clock, returned in the acknowledgement."""
     command_ack: builtins.int
@@ -451,6 +468,8 @@ class Heartbeat(google.protobuf.message.Message):
     """draining is true once the host takes nothing new, since it is stopping."""
     loaded_at_us: builtins.int
     """loaded_at_us is when the generation was loaded, microseconds since the epoch."""
+    loading: builtins.bool
+    """loading is true while the first load of the host's life is under way."""
     @property
     def workers(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___HostWorker]:
         """workers are its worker processes. Sent only when they changed, else empty with workers_unchanged set."""
@@ -470,8 +489,9 @@ class Heartbeat(google.protobuf.message.Message):
         manifest_digest: builtins.str = ...,
         draining: builtins.bool = ...,
         loaded_at_us: builtins.int = ...,
+        loading: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["code_newer", b"code_newer", "command_ack", b"command_ack", "draining", b"draining", "generation", b"generation", "loaded_at_us", b"loaded_at_us", "manifest_digest", b"manifest_digest", "running", b"running", "saturated", b"saturated", "sent_at_us", b"sent_at_us", "spilled_bytes", b"spilled_bytes", "workers", b"workers", "workers_unchanged", b"workers_unchanged"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["code_newer", b"code_newer", "command_ack", b"command_ack", "draining", b"draining", "generation", b"generation", "loaded_at_us", b"loaded_at_us", "loading", b"loading", "manifest_digest", b"manifest_digest", "running", b"running", "saturated", b"saturated", "sent_at_us", b"sent_at_us", "spilled_bytes", b"spilled_bytes", "workers", b"workers", "workers_unchanged", b"workers_unchanged"]) -> None: ...
 
 global___Heartbeat = Heartbeat
 
@@ -549,6 +569,68 @@ class ReloadResult(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["accepted", b"accepted", "command_seq", b"command_seq", "generation", b"generation", "loaded", b"loaded", "manifest_digest", b"manifest_digest", "message", b"message", "problems_json", b"problems_json"]) -> None: ...
 
 global___ReloadResult = ReloadResult
+
+@typing.final
+class CheckResult(google.protobuf.message.Message):
+    """CheckResult answers a check command."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    COMMAND_SEQ_FIELD_NUMBER: builtins.int
+    SETTLED_FIELD_NUMBER: builtins.int
+    CHECKED_FIELD_NUMBER: builtins.int
+    PROBLEMS_FIELD_NUMBER: builtins.int
+    command_seq: builtins.int
+    """command_seq is the command it answers."""
+    settled: builtins.bool
+    """settled is false where settle was asked for, and a load that is due was not over in time."""
+    checked: builtins.bool
+    """checked is false where the values could not be checked: no code serves, or the code that checks them hangs or died."""
+    @property
+    def problems(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___ValueProblem]:
+        """problems are the values that their callables would refuse. Empty where there is none."""
+
+    def __init__(
+        self,
+        *,
+        command_seq: builtins.int = ...,
+        settled: builtins.bool = ...,
+        checked: builtins.bool = ...,
+        problems: collections.abc.Iterable[global___ValueProblem] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["checked", b"checked", "command_seq", b"command_seq", "problems", b"problems", "settled", b"settled"]) -> None: ...
+
+global___CheckResult = CheckResult
+
+@typing.final
+class ValueProblem(google.protobuf.message.Message):
+    """ValueProblem is one value that its callable would refuse."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    STEP_FIELD_NUMBER: builtins.int
+    KEY_FIELD_NUMBER: builtins.int
+    CODE_FIELD_NUMBER: builtins.int
+    MESSAGE_FIELD_NUMBER: builtins.int
+    step: builtins.str
+    """step is the step's name."""
+    key: builtins.str
+    """key is the key of the value."""
+    code: builtins.str
+    """code is the reason code that an attempt would fail with, such as "value_invalid"."""
+    message: builtins.str
+    """message says in a sentence what is wrong."""
+    def __init__(
+        self,
+        *,
+        step: builtins.str = ...,
+        key: builtins.str = ...,
+        code: builtins.str = ...,
+        message: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["code", b"code", "key", b"key", "message", b"message", "step", b"step"]) -> None: ...
+
+global___ValueProblem = ValueProblem
 
 @typing.final
 class AttachResponse(google.protobuf.message.Message):
@@ -711,6 +793,7 @@ class Command(google.protobuf.message.Message):
     DRAIN_FIELD_NUMBER: builtins.int
     RELOAD_FIELD_NUMBER: builtins.int
     QUERY_FIELD_NUMBER: builtins.int
+    CHECK_FIELD_NUMBER: builtins.int
     command_seq: builtins.int
     """command_seq rises by one within a session."""
     @property
@@ -733,6 +816,10 @@ class Command(google.protobuf.message.Message):
     def query(self) -> global___QueryCommand:
         """query asks for the state of attempts the kernel has not heard of for long."""
 
+    @property
+    def check(self) -> global___CheckCommand:
+        """check asks whether a run with given values would be taken. The host answers with a CheckResult."""
+
     def __init__(
         self,
         *,
@@ -742,10 +829,11 @@ class Command(google.protobuf.message.Message):
         drain: global___DrainCommand | None = ...,
         reload: global___ReloadCommand | None = ...,
         query: global___QueryCommand | None = ...,
+        check: global___CheckCommand | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["cancel", b"cancel", "command", b"command", "dispatch", b"dispatch", "drain", b"drain", "query", b"query", "reload", b"reload"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["cancel", b"cancel", "command", b"command", "command_seq", b"command_seq", "dispatch", b"dispatch", "drain", b"drain", "query", b"query", "reload", b"reload"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["command", b"command"]) -> typing.Literal["dispatch", "cancel", "drain", "reload", "query"] | None: ...
+    def HasField(self, field_name: typing.Literal["cancel", b"cancel", "check", b"check", "command", b"command", "dispatch", b"dispatch", "drain", b"drain", "query", b"query", "reload", b"reload"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["cancel", b"cancel", "check", b"check", "command", b"command", "command_seq", b"command_seq", "dispatch", b"dispatch", "drain", b"drain", "query", b"query", "reload", b"reload"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["command", b"command"]) -> typing.Literal["dispatch", "cancel", "drain", "reload", "query", "check"] | None: ...
 
 global___Command = Command
 
@@ -957,6 +1045,68 @@ class QueryCommand(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["attempt_keys", b"attempt_keys"]) -> None: ...
 
 global___QueryCommand = QueryCommand
+
+@typing.final
+class CheckCommand(google.protobuf.message.Message):
+    """CheckCommand asks for what has to be known before a run is accepted."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SETTLE_FIELD_NUMBER: builtins.int
+    STEPS_FIELD_NUMBER: builtins.int
+    settle: builtins.bool
+    """settle has the host finish first what it is about to load, and introduce it. It takes at most 2 s."""
+    @property
+    def steps(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___CheckedStep]:
+        """steps are the steps whose values are checked, without calling anything. Empty means none."""
+
+    def __init__(
+        self,
+        *,
+        settle: builtins.bool = ...,
+        steps: collections.abc.Iterable[global___CheckedStep] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["settle", b"settle", "steps", b"steps"]) -> None: ...
+
+global___CheckCommand = CheckCommand
+
+@typing.final
+class CheckedStep(google.protobuf.message.Message):
+    """CheckedStep is one step with the values that it would be called with."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    STEP_FIELD_NUMBER: builtins.int
+    CALLABLE_FIELD_NUMBER: builtins.int
+    KWARGS_JSON_FIELD_NUMBER: builtins.int
+    STRICT_KEYS_FIELD_NUMBER: builtins.int
+    GIVEN_KEYS_FIELD_NUMBER: builtins.int
+    step: builtins.str
+    """step is the step's name."""
+    callable: builtins.str
+    """callable is the reference, such as "myapp.cleanup:purge_old_sessions"."""
+    kwargs_json: builtins.bytes
+    """kwargs_json is the JSON object of all layers merged, environment references unresolved. Empty means {}."""
+    @property
+    def strict_keys(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """strict_keys are the keys of kwargs_json that came from op_kwargs: the callable must be able to take them."""
+
+    @property
+    def given_keys(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """given_keys are the keys of kwargs_json that the caller gave: only these are checked."""
+
+    def __init__(
+        self,
+        *,
+        step: builtins.str = ...,
+        callable: builtins.str = ...,
+        kwargs_json: builtins.bytes = ...,
+        strict_keys: collections.abc.Iterable[builtins.str] | None = ...,
+        given_keys: collections.abc.Iterable[builtins.str] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["callable", b"callable", "given_keys", b"given_keys", "kwargs_json", b"kwargs_json", "step", b"step", "strict_keys", b"strict_keys"]) -> None: ...
+
+global___CheckedStep = CheckedStep
 
 @typing.final
 class ReportRequest(google.protobuf.message.Message):

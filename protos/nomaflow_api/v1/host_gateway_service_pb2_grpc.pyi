@@ -4,9 +4,11 @@ isort:skip_file
 HostGatewayService: what plugin hosts call. Hosts dial the kernel.
 
 The order of things, each step committed before the next is sent:
- 1. The host opens Attach and sends Hello with its inventory: every attempt it accepted and may still report on.
+ 1. The host opens Attach and sends Hello with its inventory: every attempt it accepted and may still report on. It
+    does so before its first load, and says that it is loading.
  2. The kernel answers Welcome with its epoch and, per attempt of the inventory, a verdict: keep, cancel or forget.
-    If it does not know the manifest's digest it asks for it, and the host calls IntroduceManifest.
+    If it does not know the manifest's digest it asks for it, and the host calls IntroduceManifest; so does the host
+    after its first load.
  3. The kernel commits an attempt as DISPATCHED with key, incarnation and epoch, then sends Dispatch.
  4. The host runs it and sends its events by Report, numbered from 1 within the attempt: started, log chunks,
     progress, finished (always the last).

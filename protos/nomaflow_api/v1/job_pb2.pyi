@@ -37,6 +37,8 @@ class _HostStateEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._Enum
     """HOST_STATE_DRAINING: finishing what it has and taking nothing new."""
     HOST_STATE_DETACHED: _HostState.ValueType  # 4
     """HOST_STATE_DETACHED: known, and not connected."""
+    HOST_STATE_LOADING: _HostState.ValueType  # 5
+    """HOST_STATE_LOADING: connected, and its first generation is not loaded and introduced yet."""
 
 class HostState(_HostState, metaclass=_HostStateEnumTypeWrapper):
     """HostState is how a kernel sees a host instance."""
@@ -51,6 +53,8 @@ HOST_STATE_DRAINING: HostState.ValueType  # 3
 """HOST_STATE_DRAINING: finishing what it has and taking nothing new."""
 HOST_STATE_DETACHED: HostState.ValueType  # 4
 """HOST_STATE_DETACHED: known, and not connected."""
+HOST_STATE_LOADING: HostState.ValueType  # 5
+"""HOST_STATE_LOADING: connected, and its first generation is not loaded and introduced yet."""
 global___HostState = HostState
 
 @typing.final

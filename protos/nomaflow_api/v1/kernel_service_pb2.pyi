@@ -148,6 +148,7 @@ class TriggerRunRequest(google.protobuf.message.Message):
     TRIGGER_KIND_FIELD_NUMBER: builtins.int
     BY_FIELD_NUMBER: builtins.int
     ALLOW_OVERLAP_FIELD_NUMBER: builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: builtins.int
     job_id: builtins.str
     """job_id names a job of the catalogue."""
     request_id: builtins.str
@@ -167,6 +168,10 @@ class TriggerRunRequest(google.protobuf.message.Message):
     """by names who triggers, for the record. Empty means the caller's own name."""
     allow_overlap: builtins.bool
     """allow_overlap starts the run whatever the job's overlap policy says."""
+    validate_only: builtins.bool
+    """validate_only has the request checked and makes no run: what would be refused is refused, else run_id is empty in
+    the response. request_id is not looked at.
+    """
     @property
     def step_values(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___StepValues]:
         """step_values are op_kwargs for steps of this run."""
@@ -188,8 +193,9 @@ class TriggerRunRequest(google.protobuf.message.Message):
         trigger_kind: nomaflow_api.v1.run_pb2.TriggerKind.ValueType = ...,
         by: builtins.str = ...,
         allow_overlap: builtins.bool = ...,
+        validate_only: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["allow_overlap", b"allow_overlap", "by", b"by", "job_id", b"job_id", "log_level", b"log_level", "params_json", b"params_json", "preset", b"preset", "request_id", b"request_id", "step_switches", b"step_switches", "step_values", b"step_values", "trigger_kind", b"trigger_kind"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["allow_overlap", b"allow_overlap", "by", b"by", "job_id", b"job_id", "log_level", b"log_level", "params_json", b"params_json", "preset", b"preset", "request_id", b"request_id", "step_switches", b"step_switches", "step_values", b"step_values", "trigger_kind", b"trigger_kind", "validate_only", b"validate_only"]) -> None: ...
 
 global___TriggerRunRequest = TriggerRunRequest
 
@@ -205,11 +211,11 @@ class TriggerRunResponse(google.protobuf.message.Message):
     REASON_FIELD_NUMBER: builtins.int
     WARNINGS_FIELD_NUMBER: builtins.int
     run_id: builtins.str
-    """run_id is the run."""
+    """run_id is the run. Empty for validate_only."""
     deduplicated: builtins.bool
     """deduplicated is true where request_id had been used before with the same request."""
     state: nomaflow_api.v1.run_pb2.RunState.ValueType
-    """state is QUEUED, or SKIPPED where the overlap policy said so."""
+    """state is QUEUED, or SKIPPED where the overlap policy said so. Unspecified for validate_only."""
     @property
     def reason(self) -> nomaflow_api.v1.run_pb2.Reason:
         """reason says why, for a state that needs one."""

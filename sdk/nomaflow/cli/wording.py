@@ -51,6 +51,7 @@ STYLES: Mapping[str, str] = {
     "ATTACHED": "green",
     "UNREACHABLE": "red",
     "DRAINING": "yellow",
+    "LOADING": "yellow",
     "DETACHED": "dim",
 }
 """One rich style for each state of runs, attempts and hosts."""

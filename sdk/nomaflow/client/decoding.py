@@ -287,7 +287,7 @@ def triggered(message: kernel_service_pb2.TriggerRunResponse) -> values.Triggere
     return values.Triggered(
         run_id=message.run_id,
         deduplicated=message.deduplicated,
-        state=run_state(message.state) or "QUEUED",
+        state=run_state(message.state) or ("QUEUED" if message.run_id else ""),
         reason=reason(message.reason),
         warnings=tuple(message.warnings),
     )

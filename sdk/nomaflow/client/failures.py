@@ -43,6 +43,9 @@ _FIXES: Mapping[type[errors.ClientError], str] = {
     errors.KernelFailed: "the kernel's log has the cause",
 }
 
+_REFUSALS = frozenset({"HOST_LOADING"})
+"""Reasons of a kernel that is there and says when to come back: whoever asks decides whether to."""
+
 _ANSWERED: Mapping[str, str] = {
     "STORE_UNAVAILABLE": "the kernel runs, and tries its store again until it answers: see to that"
 }
@@ -62,6 +65,8 @@ class _Details:
 def retryable(error: grpc.aio.AioRpcError) -> bool:
     """Return True where the same call may be sent again: the kernel was away, slow, or said when to come back."""
     code = error.code()
+    if code is grpc.StatusCode.UNAVAILABLE and _details(error).reason in _REFUSALS:
+        return False
     # A server that stops ends its streams with CANCELLED; a cancel of our own raises asyncio.CancelledError instead.
     if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
         return True
@@ -73,7 +78,7 @@ def retryable(error: grpc.aio.AioRpcError) -> bool:
 def client_error(error: grpc.aio.AioRpcError, *, address: str) -> errors.ClientError:
     """Return the client's error for a failed call to the kernel at ``address``."""
     details = _details(error)
-    kind = STATUS_ERRORS.get(error.code(), errors.KernelFailed)
+    kind = errors.Refused if details.reason in _REFUSALS else STATUS_ERRORS.get(error.code(), errors.KernelFailed)
     fix = details.metadata.pop("fix", "") or _ANSWERED.get(details.reason, "") or _FIXES.get(kind, "")
     message = error.details() or error.code().name.lower()
     if issubclass(kind, errors.KernelUnreachable) and not details.reason:

@@ -90,7 +90,10 @@ class KernelClient:
         return await self._connection.is_serving(timeout=_READ_SECONDS)
 
     async def trigger(self, order: TriggerOrder | str) -> values.Triggered:
-        """Start one run, of a job's id or as an order says. Returns once the run is durable."""
+        """Start one run, of a job's id or as an order says. Returns once the run is durable.
+
+        Values that a step would refuse are refused, with one of the error's ``fields`` for each.
+        """
         order = TriggerOrder(job_id=order) if isinstance(order, str) else order
         request = order.to_request(default_by=self._by)
         with trigger_span(f"trigger {order.job_id}") as traceparent:

@@ -30,6 +30,7 @@ class TriggerOrder:
     :param kind: ``api``, ``cli`` or ``manual``
     :param by: who triggers; the client's own ``by`` where empty
     :param allow_overlap: start whatever the job's overlap policy says
+    :param validate_only: have it checked and start nothing: what would be refused is, else the answer has no run id
     """
 
     job_id: str
@@ -42,6 +43,7 @@ class TriggerOrder:
     kind: str = "api"
     by: str = ""
     allow_overlap: bool = False
+    validate_only: bool = False
 
     def to_request(self, *, default_by: str) -> service.TriggerRunRequest:
         """Return the message.
@@ -59,6 +61,7 @@ class TriggerOrder:
             trigger_kind=run_pb2.TriggerKind.Value(f"TRIGGER_KIND_{self.kind.upper()}"),
             by=self.by or default_by,
             allow_overlap=self.allow_overlap,
+            validate_only=self.validate_only,
         )
 
 

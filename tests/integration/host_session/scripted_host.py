@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from nomaflow_host.attempts import AttemptOrder, CancelOrder, Finished, FinishedState, LogChunk, Started
+from nomaflow_host.checks import CheckedStep, CheckOutcome
 from nomaflow_host.outbox import Outbox, SpillStore
 from nomaflow_host.session import (
     AddressSource,
@@ -35,6 +36,8 @@ class ScriptedRunner:
     now: HostStatus = field(default_factory=lambda: HostStatus(isolation_mechanism="sampling"))
     offered: Manifest | None = None
     next_reload: ReloadOutcome | None = None
+    checked: list[CheckedStep] = field(default_factory=list)
+    next_check: CheckOutcome = field(default_factory=CheckOutcome)
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     def accept(self, order: AttemptOrder) -> None:
@@ -62,6 +65,13 @@ class ScriptedRunner:
         if self.next_reload.accepted and self.offered is not None:
             self.now = replace(self.now, generation=self.next_reload.generation, manifest_digest=self.offered.digest)
         return self.next_reload
+
+    async def settled(self, seconds: float) -> bool:
+        return True
+
+    async def check(self, steps: Sequence[CheckedStep], seconds: float) -> CheckOutcome:
+        self.checked.extend(steps)
+        return self.next_check
 
     async def drain(self, deadline_s: float) -> None:
         self.drains.append(deadline_s)

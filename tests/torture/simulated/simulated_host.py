@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from simulated_ledger import Execution, Ledger, rows_of
@@ -13,6 +13,7 @@ from simulated_time import START_US
 
 from nomaflow_host.attempts import AttemptOrder, CancelOrder, Finished, FinishedState, LogChunk, Progress, Started
 from nomaflow_host.attempts import TimeoutKind as HostTimeout
+from nomaflow_host.checks import CheckedStep, CheckOutcome
 from nomaflow_host.outbox import Outbox, SpillStore
 from nomaflow_host.session import (
     HostIdentity,
@@ -80,6 +81,14 @@ class PlayedCode:
     async def reload(self, *, force: bool) -> ReloadOutcome:
         """Refuse."""
         return ReloadOutcome(accepted=False, generation=1, digest="", message="simulated")
+
+    async def settled(self, seconds: float) -> bool:
+        """Return True: nothing is ever loaded."""
+        return True
+
+    async def check(self, steps: Sequence[CheckedStep], seconds: float) -> CheckOutcome:
+        """Find nothing wrong."""
+        return CheckOutcome()
 
     async def drain(self, deadline_s: float) -> None:
         """Do nothing."""

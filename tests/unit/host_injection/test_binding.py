@@ -130,27 +130,22 @@ def test_misspelt_key(op_kwargs: dict[str, Any], params: dict[str, Any], refused
     def work(*, connectors: Any, min_rows: int = 5, i: int = 1, table1: str = "", **_: Any) -> None: ...
 
     plan = plan_for(work, reference="m:f")
-    problems = plan.problems({**params, **op_kwargs}, strict=set(op_kwargs), injected=INJECTED)
+    given = {**params, **op_kwargs}
+
+    def check() -> None:
+        for key, value in given.items():
+            plan.check(key, value, strict=key in op_kwargs, given=given, injected=INJECTED)
+
     if not refused:
         bound(work, op_kwargs, params)
-        assert problems == []
+        check()
         return
     with pytest.raises(PreparationFailed, match="did you mean 'min_rows'") as caught:
         bound(work, op_kwargs, params)
     assert caught.value.reason_code == "key_unknown"
-    assert [each.message for each in problems] == [caught.value.message]
-
-
-def test_all_problems_of_a_bag_of_values() -> None:
-    """All that a call would be refused for is found without the call; values that are not known yet count as given."""
-
-    def work(*, ctx: Any, apps_id: int, since: dt.date, name: str) -> None: ...
-
-    plan = plan_for(work, reference="m:f")
-    values = {"apps_id": "x", "since": "${SINCE}", "nmae": 1}
-    found = plan.problems(values, strict={"apps_id", "nmae"}, injected=INJECTED, unread={"since"})
-    assert [each.reason_code for each in found] == ["value_invalid", "key_unknown", "argument_missing"]
-    assert plan.problems({"apps_id": 1, "since": "2026-01-31", "name": ""}, strict=(), injected=INJECTED) == []
+    with pytest.raises(PreparationFailed) as checked:
+        check()
+    assert checked.value.message == caught.value.message
 
 
 def test_positional_only_fails_before_the_call() -> None:

@@ -15,6 +15,7 @@ from nomaflow_api.v1.host_gateway_service_pb2_grpc import HostGatewayServiceStub
 from nomaflow_api.v1.kernel_service_pb2_grpc import KernelServiceStub
 from nomaflow_kernel.catalogue_service import CatalogueService
 from nomaflow_kernel.domain.clock import SystemClock
+from nomaflow_kernel.domain.errors import UnknownJob, UnknownRun
 from nomaflow_kernel.domain.hosting import (
     AttemptAck,
     AttemptReport,
@@ -36,6 +37,7 @@ from nomaflow_kernel.ports import PauseRecord, Store, StoreInfo
 from nomaflow_kernel.rpc import (
     SERVICES,
     AccessControl,
+    Admission,
     CatalogueCalls,
     Health,
     KernelIdentity,
@@ -44,6 +46,8 @@ from nomaflow_kernel.rpc import (
     listen,
 )
 from nomaflow_kernel.runs import ReplayCommand, TriggerCommand, TriggerOutcome
+from nomaflow_kernel.runs.api import KnownJob
+from nomaflow_kernel.runs.plan import RunPlan
 from nomaflow_kernel.store import open_store
 
 PATIENCE = 20.0
@@ -89,6 +93,14 @@ class ScriptedEngine:
     async def trigger_many(self, requests: Sequence[TriggerCommand]) -> Sequence[TriggerOutcome]:
         """Record triggers."""
         return [await self.trigger(request) for request in requests]
+
+    def examine(self, request: TriggerCommand) -> tuple[KnownJob, RunPlan]:
+        """Know no job."""
+        raise UnknownJob(request.job_id)
+
+    async def examine_replay(self, request: ReplayCommand) -> tuple[TriggerCommand, KnownJob, RunPlan]:
+        """Know no run."""
+        raise UnknownRun(request.run_id)
 
     async def cancel(self, run_id: str, *, by: str, why: str) -> None:
         """Record a cancel."""
@@ -190,6 +202,7 @@ class World:
             store=self.store,
             feed=self.feed,
             clock=clock,
+            admission=Admission(engine=self.engine, jobs=self.catalogue, sessions=self.sessions, store=self.store),
             catalogue_calls=calls,
             identity=KernelIdentity(version="0", epoch=self.info.epoch, store="sqlite", started_at_us=0),
         )

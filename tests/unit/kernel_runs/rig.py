@@ -131,6 +131,7 @@ class PlayedHost:
         self.orders: list[DispatchOrder | CancelOrder] = []
         self.ended: list[str] = []
         self.silent = False
+        self.loading = False
         rig.hosts.append(self)
         self._arrived = asyncio.Event()
 

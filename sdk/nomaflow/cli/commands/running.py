@@ -14,6 +14,7 @@ from nomaflow.cli.invocation import Invocation, remote_command
 from nomaflow.cli.kernel_access import talk
 from nomaflow.cli.output import console, print_json, print_warnings
 from nomaflow.cli.values import level_number, parse_op_kwargs, parse_params, parse_switches
+from nomaflow.cli.wording import printable
 
 if TYPE_CHECKING:
     from nomaflow.client import KernelClient, TriggerOrder
@@ -63,6 +64,9 @@ def run(
     ] = None,
     wait: _Wait = False,
     follow: _Follow = False,
+    validate: Annotated[
+        bool, typer.Option("--validate", help="Say whether it would be accepted, and start nothing.")
+    ] = False,
 ) -> None:
     """Start a run of a job."""
     from nomaflow.client import TriggerOrder
@@ -79,12 +83,44 @@ def run(
         request_id=key,
         kind="cli",
         allow_overlap=overlap is Overlap.ALLOW,
+        validate_only=validate,
     )
+    if validate:
+        _validate(invocation, order)
 
     async def start(kernel: KernelClient) -> _Started:
         return await _trigger(kernel, order)
 
     _run(invocation, start, wait=wait, follow=follow)
+
+
+def _validate(invocation: Invocation, order: TriggerOrder) -> None:
+    """Say what would become of a run; the exit code is 0 where it would be accepted, else 1."""
+    from nomaflow.client import ClientError, InvalidRequest, NotFound, Refused
+
+    async def ask(kernel: KernelClient) -> Triggered | ClientError:
+        try:
+            return await kernel.trigger(order)
+        except (InvalidRequest, NotFound, Refused) as error:
+            return error
+
+    answer = talk(invocation, ask)
+    refusal = answer if isinstance(answer, ClientError) else None
+    warnings = () if isinstance(answer, ClientError) else answer.warnings
+    fields = refusal.fields if isinstance(refusal, InvalidRequest) else {}
+    if invocation.as_json:
+        problems = [{"field": field, "message": text} for field, text in fields.items()]
+        if refusal is not None and not problems:
+            problems = [{"field": "", "message": refusal.message}]
+        reason = refusal.reason if refusal is not None else ""
+        shape = {"accepted": refusal is None, "reason": reason, "problems": problems, "warnings": list(warnings)}
+        print_json(shape)
+    else:
+        print_warnings(warnings, as_json=False)
+        lines = [] if refusal is None else list(fields.values()) or [refusal.message]
+        for line in lines or [f"a run of job {order.job_id!r} would be accepted"]:
+            print(f"{'✘' if refusal else '✔'} {printable(line)}")
+    raise typer.Exit(ExitCode.SUCCEEDED if refusal is None else ExitCode.FAILED)
 
 
 async def _trigger(kernel: KernelClient, order: TriggerOrder) -> _Started:

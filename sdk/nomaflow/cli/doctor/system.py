@@ -128,6 +128,13 @@ def _instance(host: HostView, instance: InstanceView, kernel: KernelView) -> Ite
         )
         return
     yield from _refused_load(host, instance)
+    if instance.state == "LOADING":
+        yield warning(
+            "hosts.loading",
+            f"{who} is loading its code, and its jobs are not known yet",
+            "look again in a few seconds; where it stays so, a module waits or loops while it is imported: see its log",
+        )
+        return
     if not instance.generation:
         yield problem(
             "hosts.no_code",

@@ -96,7 +96,7 @@ class ProjectSupervisor:
         self.kernel, self.host = (
             Part(name=name, command=command, log=state / f"{name}.log", notify=self._notify)
             for name, command in (
-                ("kernel", kernel_command(project, *kernel_options)),
+                ("kernel", kernel_command(project, "--expect-host", *kernel_options)),
                 ("host", host_command(project, *host_options)),
             )
         )
@@ -224,8 +224,8 @@ class ProjectSupervisor:
         while time.monotonic() < deadline:
             for host in await client.list_hosts():
                 own = [one for one in host.instances if one.pid == self.host.pid and one.state == "ATTACHED"]
-                # It attaches after its first load and brings its jobs; where that failed it has none to bring,
-                # and those that the kernel knows of are of an earlier life.
+                # It is LOADING until it has brought its jobs; where its load failed it has none to bring, and those
+                # that the kernel knows of are of an earlier life.
                 if own and (host.manifest_digest or not own[0].generation):
                     self.host.proven = True
                     return host

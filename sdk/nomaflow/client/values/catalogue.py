@@ -184,7 +184,7 @@ class RefusedLoadView:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class InstanceView:
-    """One process of a host. ``state`` is ATTACHED, UNREACHABLE, DRAINING or DETACHED."""
+    """One process of a host. ``state`` is ATTACHED, LOADING, UNREACHABLE, DRAINING or DETACHED."""
 
     incarnation: str
     state: str

@@ -1,0 +1,226 @@
+"""What happens between a trigger's arrival and the engine: loads that are due are waited for, values are checked."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
+from nomaflow_kernel.domain.errors import KernelError, ValuesRefused
+from nomaflow_kernel.hosts.errors import HostLoading, HostNotAttached
+from nomaflow_kernel.hosts.registry import SessionRegistry
+from nomaflow_kernel.hosts.session import Session
+from nomaflow_kernel.ports import Store
+from nomaflow_kernel.runs.api import JobSource, KnownJob, ReplayCommand, TriggerCommand
+from nomaflow_kernel.runs.plan import PlannedStep, RunPlan
+
+__all__ = ["Admission", "RunExaminer"]
+
+_WAIT_SECONDS = 2.0
+_ANSWER_SECONDS = 2.5  # a host gives itself two, for either question
+_AT_THE_ATTEMPT = "each step checks its own when it is reached"
+
+
+class RunExaminer(Protocol):
+    """What is asked of the engine before a run is made. Nothing is changed."""
+
+    def examine(self, request: TriggerCommand) -> tuple[KnownJob, RunPlan]:
+        """Return job and plan of the run that a trigger would make.
+
+        :raises KernelError: where it would be refused
+        """
+
+    async def examine_replay(self, request: ReplayCommand) -> tuple[TriggerCommand, KnownJob, RunPlan]:
+        """Return the trigger, the job as it was, and the plan of a replay.
+
+        :raises KernelError: where it would be refused
+        """
+
+
+class Admission:
+    """Stands in front of the engine. What it cannot find out refuses nothing."""
+
+    def __init__(self, *, engine: RunExaminer, jobs: JobSource, sessions: SessionRegistry, store: Store) -> None:
+        self._engine = engine
+        self._jobs = jobs
+        self._sessions = sessions
+        self._store = store
+
+    def concerns(self, command: TriggerCommand) -> bool:
+        """Return whether there is anything to wait for or to check before the engine sees a trigger."""
+        return bool(command.params or command.op_kwargs) or self._sessions.restless
+
+    async def admit(self, command: TriggerCommand) -> tuple[str, ...]:
+        """Return warnings for whoever triggers.
+
+        :raises HostLoading: where a host that is loading may bring the job
+        :raises ValuesRefused: where a step would refuse a value that the caller gives
+        """
+        (outcome,) = await self.admit_many([command])
+        if isinstance(outcome, KernelError):
+            raise outcome
+        return outcome
+
+    async def admit_many(self, commands: Sequence[TriggerCommand]) -> list[tuple[str, ...] | KernelError]:
+        """Return the warnings of each trigger, or why it is refused; what is due is waited for once for all."""
+        jobs = list(dict.fromkeys(command.job_id for command in commands))
+        settled = dict(zip(jobs, await asyncio.gather(*map(self._settled, jobs)), strict=True))
+        return await asyncio.gather(*(self._admitted(command, settled[command.job_id]) for command in commands))
+
+    async def _admitted(
+        self, command: TriggerCommand, settled: tuple[str, ...] | HostLoading
+    ) -> tuple[str, ...] | KernelError:
+        try:
+            if isinstance(settled, HostLoading):
+                raise settled
+            job, plan = self._engine.examine(command)
+        except HostLoading as error:
+            return () if await self._is_repeat(command.request_id) else error
+        except KernelError:
+            return settled if isinstance(settled, tuple) else ()  # the engine says so itself, and knows repeats
+        try:
+            return (*settled, *await self._check(job, plan, command.params, command.op_kwargs))
+        except ValuesRefused as error:
+            return settled if await self._is_repeat(command.request_id) else error
+
+    async def validate(self, command: TriggerCommand) -> tuple[str, ...]:
+        """Return the warnings of a trigger that is not to be made.
+
+        :raises KernelError: where it would be refused
+        """
+        settled = await self._settled(command.job_id)
+        if isinstance(settled, HostLoading):
+            raise settled
+        job, plan = self._engine.examine(command)
+        return (*settled, *await self._check(job, plan, command.params, command.op_kwargs, says_absent=True))
+
+    async def admit_replay(self, request: ReplayCommand) -> None:
+        """Check the values that a replay changes.
+
+        :raises ValuesRefused: where a step would refuse one of them
+        """
+        try:
+            _, job, plan = await self._engine.examine_replay(request)
+        except KernelError:
+            return  # the engine says so itself, and knows repeats
+        try:
+            await self._check(job, plan, request.params, request.op_kwargs)
+        except ValuesRefused:
+            if not await self._is_repeat(request.request_id):
+                raise
+
+    async def _is_repeat(self, request_id: str) -> bool:
+        """Return whether the request was accepted before: then it is answered with its run, whatever holds today."""
+        return bool(request_id) and bool(await self._store.runs_of_requests([request_id]))
+
+    # --- waiting --------------------------------------------------------------------------------------------------
+
+    async def _settled(self, job_id: str) -> tuple[str, ...] | HostLoading:
+        """Wait for the loads that may change a job, at most two seconds; return warnings, or who still loads."""
+        if not self._sessions.restless:
+            return ()
+        loading = await self._await_job(job_id)
+        if loading:
+            return HostLoading(job_id, loading)
+        job = self._runnable(job_id)
+        watching = [session for session in self._sessions.watching() if job is None or session.hello.host == job.host]
+        answers = await asyncio.gather(*(_ask(session, gateway.CheckCommand(settle=True)) for session in watching))
+        late = {
+            session.hello.host
+            for session, answer in zip(watching, answers, strict=True)
+            if answer is None or not answer.settled
+        }
+        if late and self._runnable(job_id) is None:
+            return HostLoading(job_id, late)
+        return tuple(f"host {host!r} is still loading what was saved; the run uses what it had before" for host in late)
+
+    async def _await_job(self, job_id: str) -> Collection[str]:
+        """Wait while a host that may bring the job is loading; return those that still do, empty where none does."""
+        try:
+            async with asyncio.timeout(_WAIT_SECONDS):
+                while loading := self._loading(job_id):
+                    await self._sessions.changed()
+        except TimeoutError:
+            return loading
+        return ()
+
+    def _loading(self, job_id: str) -> Collection[str]:
+        """Return the hosts that are loading and may bring a job that cannot be run as far as is known."""
+        if self._runnable(job_id) is not None:
+            return ()
+        job = self._jobs.job(job_id)
+        return [host for host in self._sessions.loading() if job is None or host in ("", job.host)]
+
+    def _runnable(self, job_id: str) -> KnownJob | None:
+        job = self._jobs.job(job_id)
+        return job if job is not None and job.valid and not job.removed else None
+
+    # --- checking -------------------------------------------------------------------------------------------------
+
+    async def _check(
+        self,
+        job: KnownJob,
+        plan: RunPlan,
+        params: Mapping[str, Any],
+        op_kwargs: Mapping[str, Mapping[str, Any]],
+        *,
+        says_absent: bool = False,
+    ) -> tuple[str, ...]:
+        """Have the job's host check given values; return warnings.
+
+        :param says_absent: also where no instance is attached
+        :raises ValuesRefused: where a step would refuse one
+        """
+        steps = list(_given_steps(plan, params, op_kwargs))
+        if not steps:
+            return ()
+        session = next((each for each in self._sessions.of_host(job.host) if not each.loading), None)
+        if session is None:
+            absent = f"the values were not checked: no instance of host {job.host!r} serves; {_AT_THE_ATTEMPT}"
+            return (absent,) if says_absent else ()
+        answer = await _ask(session, gateway.CheckCommand(steps=steps))
+        if answer is None or not answer.checked:
+            return (f"the values were not checked: host {job.host!r} could not do it in time; {_AT_THE_ATTEMPT}",)
+        if answer.problems:
+            fields: dict[str, str] = {}
+            for each in answer.problems:
+                fields.setdefault(_field(each, op_kwargs), each.message)
+            raise ValuesRefused(fields)
+        return ()
+
+
+def _given_steps(
+    plan: RunPlan, params: Mapping[str, Any], op_kwargs: Mapping[str, Mapping[str, Any]]
+) -> Iterator[gateway.CheckedStep]:
+    """Yield the steps that will run in a host and get a value that the caller gives."""
+    for step in plan.steps:
+        given = list(dict.fromkeys((*params, *op_kwargs.get(step.name, ()))))
+        if given and _runs_in_host(step):
+            yield gateway.CheckedStep(
+                step=step.name,
+                callable=step.callable,
+                kwargs_json=step.kwargs_json.encode("utf-8", "surrogatepass"),
+                strict_keys=step.strict_keys,
+                given_keys=given,
+            )
+
+
+def _runs_in_host(step: PlannedStep) -> bool:
+    return step.enabled and step.reuse is None and not step.calls_job
+
+
+def _field(problem: gateway.ValueProblem, op_kwargs: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the field of the request that a value came from."""
+    if problem.key in op_kwargs.get(problem.step, ()):
+        return f"step_values.{problem.step}.op_kwargs_json.{problem.key}"
+    return f"params_json.{problem.key}"
+
+
+async def _ask(session: Session, command: gateway.CheckCommand) -> gateway.CheckResult | None:
+    """Return what a host answers; None where it does not."""
+    try:
+        async with asyncio.timeout(_ANSWER_SECONDS):
+            return await session.check(command)
+    except (TimeoutError, HostNotAttached):
+        return None

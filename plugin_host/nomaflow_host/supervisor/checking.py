@@ -1,0 +1,101 @@
+"""Checking values in a worker: annotations and validators are the authors' code, and may hang or die."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any
+
+from nomaflow_host.checks import CheckOutcome, ValueProblem
+from nomaflow_host.supervisor.worker_handle import KillNote, WorkerHandle
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from nomaflow_host.checks import CheckedStep
+    from nomaflow_host.supervisor.generations import ServingGeneration
+    from nomaflow_host.supervisor.loader import GenerationLoader
+    from nomaflow_host.supervisor.pool import WorkerPool
+
+__all__ = ["ValueChecker"]
+
+
+class ValueChecker:
+    """Has values checked in an exclusive worker that runs nothing else meanwhile, so that it can be killed.
+
+    :param tell_reaper: sends the reaper a command
+    """
+
+    def __init__(
+        self,
+        *,
+        pool: WorkerPool,
+        loader: GenerationLoader,
+        tell_reaper: Callable[[Mapping[str, Any], Sequence[int]], None],
+    ) -> None:
+        self._pool = pool
+        self._loader = loader
+        self._tell_reaper = tell_reaper
+        self._worker: WorkerHandle | None = None
+        self._number = 0
+
+    async def check(self, steps: Sequence[CheckedStep], seconds: float) -> CheckOutcome:
+        """Return what callables of the serving generation would refuse.
+
+        Unchecked where none serves, where the check takes longer, or where its worker dies.
+        """
+        generation = self._loader.serving
+        if generation is None:
+            return CheckOutcome(checked=False)
+        worker = self._take(generation)
+        loop = asyncio.get_running_loop()
+        self._number += 1
+        number = self._number
+        answer = worker.checks[number] = loop.create_future()
+        worker.link.send_soon({"is": "check", "number": number, "steps": [step.to_json() for step in steps]})
+        told = None
+        try:
+            async with asyncio.timeout(seconds):
+                told = await answer
+        except TimeoutError:
+            self._worker = None  # what comes next is checked elsewhere
+        finally:
+            if number in worker.checks:
+                loop.call_later(seconds, self._end_if_stuck, worker, number)
+            else:
+                self._release(worker)
+        if told is None:
+            return CheckOutcome(checked=False)
+        masked = worker.masker.now.text
+        return CheckOutcome(
+            problems=tuple(
+                ValueProblem(
+                    step=str(each["step"]),
+                    key=str(each["key"]),
+                    code=str(each["code"]),
+                    message=masked(each["message"]),
+                )
+                for each in told
+            )
+        )
+
+    def _take(self, generation: ServingGeneration) -> WorkerHandle:
+        """Return the worker that checks already, else one that is idle, else a new one."""
+        worker = self._worker
+        if worker is None or not worker.checks or worker.closed or worker.generation is not generation:
+            worker = self._worker = self._pool.take(generation, exclusive=True)
+        return worker
+
+    def _end_if_stuck(self, worker: WorkerHandle, number: int) -> None:
+        """Kill a worker that has still not come to the end of a check. One that is starting is the pool's business."""
+        if number not in worker.checks or not worker.ready:
+            self._release(worker)
+        elif worker.kill_note is None:
+            worker.closed = True
+            worker.kill_note = KillNote(culprit=None, why="a check of values did not end in it")
+            self._tell_reaper({"is": "kill_tree", "worker": worker.number}, ())
+
+    def _release(self, worker: WorkerHandle) -> None:
+        if self._pool.get(worker.number) is worker:
+            worker.idle_since = time.monotonic()
+            self._pool.released(worker)

@@ -1,0 +1,341 @@
+"""Between a trigger's arrival and its acceptance: values are checked, loads that are due are waited for, so are hosts."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from stopping_system import System, eventually
+
+from nomaflow.client import InvalidRequest, NotFound, ProjectAddress, Refused, SyncKernelClient, TriggerOrder
+from nomaflow.client.values import Triggered, TriggerRefusal
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(90)]
+
+CODE = """
+import os, signal, time
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator
+
+VERSION = 100
+
+def hangs(value):
+    time.sleep(600)
+
+def kills(value):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def writes(*, marker):
+    Path(marker).write_text("written")
+
+def reads(*, min_rows: int = 5, limit: int = 7, **_):
+    return min_rows
+
+def strict(*, min_rows: int = 5):
+    return min_rows
+
+def hostile(*, slow: Annotated[int, AfterValidator(hangs)] = 0, deadly: Annotated[int, AfterValidator(kills)] = 0):
+    return 1
+
+def version(*, told=0, **_):
+    return VERSION + told
+"""
+JOBS = """
+[[jobs]]
+id = "two"
+overlap = "allow"
+steps = [
+  { name = "write", callable = "team:writes" },
+  { name = "read", callable = "team:reads" },
+  { name = "strict", callable = "team:strict" },
+]
+
+[[jobs]]
+id = "hostile"
+overlap = "allow"
+cancel_grace_seconds = 0.1
+steps = [{ name = "only", callable = "team:hostile" }]
+
+[[jobs]]
+id = "version"
+overlap = "allow"
+steps = [{ name = "only", callable = "team:version", op_kwargs = { told = 0 } }]
+"""
+NEW_JOB = '\n[[jobs]]\nid = "new"\nsteps = [{ callable = "team:version" }]\n'
+
+
+@pytest.fixture
+def system(tmp_path: Path) -> Iterator[System]:
+    """A kernel, and the project of a host that is not started yet."""
+    made = System(root=tmp_path)
+    made.start_kernel()
+    made.project("team", {"jobs.toml": JOBS, "plugins/team.py": CODE})
+    made.client()
+    yield made
+    made.close()
+
+
+def _order(system: System, **given: object) -> TriggerOrder:
+    params = {"marker": str(system.root / "marker"), **(given.pop("params", None) or {})}  # type: ignore[dict-item]  # tests know what they give
+    return TriggerOrder(job_id="two", params=params, **given)  # type: ignore[arg-type]  # as above
+
+
+def _unwarned(client: SyncKernelClient, job: str) -> str:
+    """Start a job until the trigger neither says that a host still loads, nor warns that the run may use what was before."""
+
+    def start() -> str:
+        try:
+            triggered = client.trigger(job)
+        except Refused as refused:
+            if refused.reason != "HOST_LOADING":
+                raise
+            return ""
+        return "" if any("still loading" in warning for warning in triggered.warnings) else triggered.run_id
+
+    return eventually(start)
+
+
+def test_a_bad_value_is_refused_before_anything_runs(system: System) -> None:
+    """A value that the third step would refuse is refused at the trigger, by name; nothing has run, and a good one does."""
+    system.start_host("team")
+    client = system.clients[0]
+    with pytest.raises(InvalidRequest) as caught:
+        client.trigger(_order(system, params={"min_rows": "many"}))
+    assert caught.value.reason == "VALUE_INVALID"
+    assert set(caught.value.fields) == {"params_json.min_rows"}
+    assert "min_rows" in caught.value.message
+    assert "'many'" in caught.value.message
+    assert "int" in caught.value.message
+    with pytest.raises(InvalidRequest) as caught:
+        client.trigger(_order(system, op_kwargs={"read": {"limit": [1]}, "strict": {"min_row": 3}}))
+    assert set(caught.value.fields) == {
+        "step_values.read.op_kwargs_json.limit",
+        "step_values.strict.op_kwargs_json.min_row",
+    }
+    assert "did you mean 'min_rows'?" in caught.value.fields["step_values.strict.op_kwargs_json.min_row"]
+    with pytest.raises(InvalidRequest, match="NOT_SET_HERE"):
+        client.trigger(_order(system, op_kwargs={"read": {"limit": "${NOT_SET_HERE}"}}))
+    assert list(client.list_runs()) == []
+    assert not (system.root / "marker").exists()
+    run = system.end(client.trigger(_order(system, params={"min_rows": "12"})).run_id)
+    assert (run.state, run.rows_affected) == ("SUCCEEDED", 24)
+
+
+def test_a_batch_and_a_replay_are_checked_as_well(system: System) -> None:
+    """Each item of a batch has its own answer; a replay with a value that does not fit is refused."""
+    system.start_host("team")
+    client = system.clients[0]
+    good, bad, off = client.trigger_many(
+        [
+            _order(system),
+            _order(system, params={"min_rows": "many"}),
+            _order(system, params={"min_rows": "many"}, steps={"read": False, "strict": False, "write": True}),
+        ]
+    )
+    assert isinstance(good, Triggered)
+    assert isinstance(bad, TriggerRefusal)
+    assert bad.reason == "VALUE_INVALID"
+    assert isinstance(off, TriggerRefusal)
+    assert off.reason == "BAD_REQUEST"  # no step that runs takes it
+    run = system.end(good.run_id)
+    assert run.state == "SUCCEEDED"
+    with pytest.raises(InvalidRequest) as caught:
+        client.replay(run.run_id, params={"min_rows": "many"})
+    assert caught.value.reason == "VALUE_INVALID"
+    assert len(list(client.list_runs())) == 1
+
+
+def test_a_repeat_is_not_refused_by_a_later_check(system: System) -> None:
+    """A request that was accepted is answered with its run, though the code has changed and would refuse it now."""
+    host = system.start_host("team")
+    client = system.clients[0]
+    order = _order(system, params={"min_rows": 3}, request_id="once")
+    first = client.trigger(order)
+    plugin = host.project / "plugins" / "team.py"
+    plugin.write_text(CODE.replace("min_rows: int = 5", "min_rows: bool = False"))
+    assert system.command("reload", "team").returncode == 0
+    with pytest.raises(InvalidRequest):
+        client.trigger(_order(system, params={"min_rows": 3}))
+    again = client.trigger(order)
+    assert (again.run_id, again.deduplicated) == (first.run_id, True)
+
+
+def test_validate_only_answers_and_makes_no_run(system: System) -> None:
+    """``run --validate`` says what would be refused, with exit code 1, and makes no run either way."""
+    system.start_host("team")
+    marker = json.dumps(str(system.root / "marker"))
+    good = system.command("run", "two", "--validate", "-p", f"marker={marker}", "-p", "min_rows=3")
+    assert good.returncode == 0, good.stdout + good.stderr
+    bad = system.command(
+        "run", "two", "--validate", "-p", f"marker={marker}", "-p", 'min_rows="many"', "--op-kwarg", "strict.min_row=3"
+    )
+    assert bad.returncode == 1
+    said = " ".join(bad.stdout.split())
+    assert "cannot take min_rows = 'many' (str) for min_rows: int" in said
+    assert "did you mean 'min_rows'?" in said
+    shown = system.command("run", "two", "--validate", "-p", 'min_rows="many"', "-o", "json")
+    assert shown.returncode == 1
+    told = json.loads(shown.stdout)
+    assert (told["accepted"], told["reason"]) == (False, "VALUE_INVALID")
+    assert [each["field"] for each in told["problems"]] == ["params_json.min_rows"]
+    assert system.command("run", "tow", "--validate").returncode == 1
+    many = system.clients[0].trigger_many(
+        [_order(system, validate_only=True), _order(system, params={"min_rows": "x"}, validate_only=True)]
+    )
+    assert isinstance(many[0], Triggered)
+    assert many[0].run_id == ""
+    assert isinstance(many[1], TriggerRefusal)
+    assert list(system.clients[0].list_runs()) == []
+
+
+@pytest.mark.parametrize("key", ["slow", "deadly"])
+def test_a_check_that_hangs_or_dies_refuses_nothing(system: System, key: str) -> None:
+    """A validator that hangs, or kills its process, leaves the run to its attempt, and the host goes on checking."""
+    host = system.start_host("team")
+    client = system.clients[0]
+    accepted = client.trigger(TriggerOrder(job_id="hostile", op_kwargs={"only": {key: 3}}))
+    assert any("not checked" in warning for warning in accepted.warnings)
+    client.cancel(accepted.run_id)
+    assert system.end(accepted.run_id).terminal
+    with pytest.raises(InvalidRequest):
+        client.trigger(_order(system, params={"min_rows": "many"}))
+    assert host.process.poll() is None
+
+
+def test_values_are_accepted_where_no_host_is_attached(system: System) -> None:
+    """Without a host a run is accepted as ever, and validate says that the values were not checked."""
+    host = system.start_host("team")
+    host.stop()
+    client = system.clients[0]
+    eventually(lambda: system.instance("team") is None)
+    warned = client.trigger(_order(system, params={"min_rows": "many"}, validate_only=True)).warnings
+    assert any("not checked" in warning for warning in warned)
+    assert client.trigger(_order(system, params={"min_rows": "many"})).run_id
+
+
+def test_a_trigger_at_the_save_runs_the_new_code(system: System) -> None:
+    """Under --watch a run that is started right after a save runs what was saved: Python and TOML, ten times each.
+
+    Where a load takes longer than a trigger waits, it says so.
+    """
+    host = system.start_host("team", "--watch")
+    plugin, jobs = host.project / "plugins" / "team.py", host.project / "jobs.toml"
+    for number in range(101, 111):
+        plugin.write_text(CODE.replace("VERSION = 100", f"VERSION = {number}"))
+        assert system.end(_unwarned(system.clients[0], "version")).rows_affected == number
+    for number in range(1, 11):
+        jobs.write_text(JOBS.replace("told = 0", f"told = {number}"))
+        assert system.end(_unwarned(system.clients[0], "version")).rows_affected == 110 + number
+
+
+def test_two_saves_within_a_second_are_two(system: System) -> None:
+    """A save of the same length within the same second as the one before is not taken for what was compiled then."""
+    plugin = system.root / "team" / "plugins" / "team.py"
+    second = int(time.time()) + 3600  # so that however slow the machine is, both are of one second that is not over
+    os.utime(plugin, (second, second))
+    system.start_host("team", environ={"PYTHONDONTWRITEBYTECODE": ""})
+    assert system.end(system.start("version")).rows_affected == 100
+    plugin.write_text(CODE.replace("VERSION = 100", "VERSION = 101"))
+    os.utime(plugin, (second, second + 0.5))
+    assert system.command("reload", "team").returncode == 0
+    assert system.end(system.start("version")).rows_affected == 101
+
+
+def test_a_job_that_was_just_saved_is_known(system: System) -> None:
+    """Under --watch a job can be started right after it was written, and not after it was taken out."""
+    host = system.start_host("team", "--watch")
+    jobs = host.project / "jobs.toml"
+    jobs.write_text(JOBS + NEW_JOB)
+    assert system.end(_unwarned(system.clients[0], "new")).state == "SUCCEEDED"
+    jobs.write_text(JOBS)
+    _unwarned(system.clients[0], "version")
+    with pytest.raises(Refused, match="no longer brings it"):
+        system.start("new")
+
+
+def test_a_refused_load_does_not_hold_triggers_up(system: System) -> None:
+    """Under --watch a save that cannot be loaded leaves triggers to the code before, which they say."""
+    host = system.start_host("team", "--watch")
+    (host.project / "plugins" / "team.py").write_text("VERSION = (\n")
+    triggered = system.clients[0].trigger("version")
+    assert system.end(triggered.run_id).rows_affected == 100
+    began = time.monotonic()
+    for _ in range(5):
+        system.clients[0].trigger("version")
+    assert time.monotonic() - began < 5 * 2  # none of them waits for a load that is over
+
+
+def test_a_trigger_right_at_the_start_of_a_host(system: System) -> None:
+    """A trigger while a host loads for the first time waits for its jobs; a misspelt one is then not found."""
+    (system.root / "team" / "plugins" / "team.py").write_text("import time\ntime.sleep(0.7)\n" + CODE)
+    system.start_host("team", serves=False)
+    eventually(lambda: (view := system.host_view("team")) is not None and view.state == "LOADING")
+    assert system.end(_unwarned(system.clients[0], "version")).rows_affected == 100
+    with pytest.raises(NotFound):
+        system.start("versoin")
+
+
+def test_a_host_that_never_finishes_loading(system: System) -> None:
+    """A trigger of what may still come is told HOST_LOADING within seconds, with a time to come back; hosts shows LOADING."""
+    (system.root / "team" / "plugins" / "team.py").write_text("import time\ntime.sleep(600)\n")
+    system.start_host("team", serves=False)
+    eventually(lambda: (view := system.host_view("team")) is not None and view.state == "LOADING")
+    began = time.monotonic()
+    with pytest.raises(Refused) as caught:
+        system.start("version")
+    assert time.monotonic() - began < 10
+    assert caught.value.reason == "HOST_LOADING"
+    assert caught.value.retry_after
+    said = system.command("run", "version")
+    assert said.returncode != 0
+    assert "host 'team' is still loading" in " ".join(said.stderr.split())
+    assert "LOADING" in system.command("hosts").stdout
+
+
+def test_a_host_whose_first_load_failed_is_not_loading(system: System) -> None:
+    """What a host cannot bring is not waited for: a job that nobody knows is not found at once."""
+    (system.root / "team" / "plugins" / "team.py").write_text("import os\nos._exit(3)\n")
+    system.start_host("team", serves=False)
+    eventually(lambda: (view := system.host_view("team")) is not None and view.state == "ATTACHED")
+    with pytest.raises(NotFound):
+        system.start("version")
+
+
+def test_a_frozen_host_holds_nothing_up_for_long(system: System) -> None:
+    """A host that does not answer a check leaves the run to its attempt."""
+    host = system.start_host("team")
+    os.kill(host.pid, signal.SIGSTOP)
+    try:
+        accepted = system.clients[0].trigger(_order(system, params={"min_rows": "many"}))
+    finally:
+        os.kill(host.pid, signal.SIGCONT)
+    assert any("not checked" in warning for warning in accepted.warnings)
+    assert system.end(accepted.run_id).state == "FAILED"
+
+
+def test_a_trigger_right_after_up_has_begun(tmp_path: Path) -> None:
+    """As soon as the kernel of ``up`` answers, a job that its host is about to bring is waited for, never not found."""
+    project = tmp_path / "team"
+    (project / "plugins").mkdir(parents=True)
+    (project / "jobs.toml").write_text(JOBS)
+    (project / "plugins" / "team.py").write_text(CODE)
+    up = subprocess.Popen(
+        [sys.executable, "-m", "nomaflow.cli", "up", str(project), "-o", "json"], stdout=subprocess.DEVNULL
+    )
+    try:
+        eventually((project / ".nomaflow" / "address").exists)
+        with SyncKernelClient(ProjectAddress(project=project)) as client:
+            _unwarned(client, "version")
+            assert [run.job_id for run in client.list_runs()] == ["version"]
+    finally:
+        up.send_signal(signal.SIGINT)
+        up.wait(60)

@@ -1,0 +1,244 @@
+"""What a trigger waits for and is asked about before the engine sees it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2, status_pb2
+from rpc_world import RUN_ID, World, queue_run
+
+from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
+from nomaflow_api.v1 import kernel_service_pb2 as kernel
+from nomaflow_kernel.domain.records import RunRequest
+from nomaflow_kernel.runs import TriggerCommand
+from nomaflow_kernel.runs.api import KnownJob
+from nomaflow_kernel.runs.plan import RunPlan, plan_run
+from nomaflow_project.jobs.definitions import JobDefinition
+from nomaflow_project.jobs.load import load_job_files
+from nomaflow_project.reading.files import JobFile
+
+JOB = {
+    "jobs": [
+        {
+            "id": "job",
+            "steps": [
+                {"name": "first", "callable": "m:first"},
+                {"name": "second", "callable": "m:second", "op_kwargs": {"rows": 1}},
+                {"name": "off", "callable": "m:off", "enabled": False},
+                {"name": "call", "type": "call_job", "job": "other"},
+            ],
+        }
+    ]
+}
+
+
+def _definition() -> JobDefinition:
+    load = load_job_files([JobFile(path="jobs.toml", tree=JOB, error=None)], host="team")
+    definition = load.jobs[0].definition
+    assert definition is not None
+    return definition
+
+
+class PlayedHost:
+    """One instance on a real session, which answers checks as the test says."""
+
+    def __init__(self, world: World) -> None:
+        self.asked: list[gateway.CheckCommand] = []
+        self.answer: gateway.CheckResult | None = gateway.CheckResult(settled=True, checked=True)
+        self._world = world
+        self._out: asyncio.Queue[gateway.AttachRequest] = asyncio.Queue()
+
+    async def attach(self, **hello: Any) -> None:
+        """Say hello, and answer from now on."""
+        told = {"protocol_min": 1, "protocol_max": 1, "host": "team", "incarnation": "incarnation-1", "max_async": 1}
+        self._out.put_nowait(gateway.AttachRequest(hello=gateway.Hello(**{**told, **hello})))
+        self._call = self._world.gateway.Attach(self._requests(), timeout=20)
+        await self._call.read()
+        self._task = asyncio.create_task(self._serve())
+
+    async def leave(self) -> None:
+        """End the session."""
+        self._task.cancel()
+        self._call.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    def beat(self, **heartbeat: Any) -> None:
+        """Send a heartbeat."""
+        self._out.put_nowait(gateway.AttachRequest(heartbeat=gateway.Heartbeat(**heartbeat)))
+
+    async def _requests(self) -> AsyncIterator[gateway.AttachRequest]:
+        while True:
+            yield await self._out.get()
+
+    async def _serve(self) -> None:
+        while True:
+            message = await self._call.read()
+            for command in message.commands.commands:
+                self.asked.append(command.check)
+                if self.answer is not None:
+                    result = gateway.CheckResult()
+                    result.CopyFrom(self.answer)
+                    result.command_seq = command.command_seq
+                    self._out.put_nowait(gateway.AttachRequest(check_result=result))
+
+
+@pytest.fixture
+async def host(world: World, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[PlayedHost]:
+    """A host that is not attached yet, and an engine that knows one job of it."""
+    definition = _definition()
+    job = KnownJob(job_id="job", host="team", definition=definition, valid=True)
+
+    def examine(command: TriggerCommand) -> tuple[KnownJob, RunPlan]:
+        request = RunRequest(params=command.params, op_kwargs=command.op_kwargs, switches=command.switches)
+        return job, plan_run(definition, request)
+
+    monkeypatch.setattr(world.engine, "examine", examine)
+    monkeypatch.setattr(world.catalogue, "job", lambda job_id: job if job_id == "job" else None)
+    played = PlayedHost(world)
+    yield played
+    if hasattr(played, "_task"):
+        await played.leave()
+
+
+def _refusal(error: grpc.aio.AioRpcError) -> tuple[grpc.StatusCode, str, dict[str, str], float]:
+    """Return code, reason, fields and seconds to wait of an error."""
+    raw = dict(error.trailing_metadata() or ())["grpc-status-details-bin"]
+    info, bad, retry = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest(), error_details_pb2.RetryInfo()
+    for detail in status_pb2.Status.FromString(raw).details:
+        for kind in (info, bad, retry):
+            detail.Unpack(kind)
+    fields = {one.field: one.description for one in bad.field_violations}
+    return error.code(), info.reason, fields, retry.retry_delay.ToTimedelta().total_seconds()
+
+
+async def test_only_given_values_of_steps_that_run_are_asked_about(world: World, host: PlayedHost) -> None:
+    """A step that is off or calls a job is left out; without values nobody is asked at all."""
+    await host.attach(generation=1)
+    await world.client.TriggerRun(kernel.TriggerRunRequest(job_id="job"))
+    assert host.asked == []
+    request = kernel.TriggerRunRequest(
+        job_id="job",
+        params_json=b'{"since": 1}',
+        step_values=[kernel.StepValues(step="second", op_kwargs_json=b'{"rows": 2}')],
+    )
+    await world.client.TriggerRun(request)
+    (asked,) = host.asked
+    assert not asked.settle
+    assert [(each.step, list(each.given_keys), list(each.strict_keys)) for each in asked.steps] == [
+        ("first", ["since"], []),
+        ("second", ["since", "rows"], ["rows"]),
+    ]
+    assert len(world.engine.triggers) == 2
+
+
+async def test_a_refusal_names_every_value_with_its_field(world: World, host: PlayedHost) -> None:
+    """What two steps refuse of one param is one field; the engine never hears of the trigger."""
+    await host.attach(generation=1)
+    host.answer = gateway.CheckResult(
+        settled=True,
+        checked=True,
+        problems=[
+            gateway.ValueProblem(step="first", key="since", code="value_invalid", message="no date"),
+            gateway.ValueProblem(step="second", key="since", code="value_invalid", message="no day"),
+            gateway.ValueProblem(step="second", key="rows", code="value_invalid", message="too few"),
+        ],
+    )
+    request = kernel.TriggerRunRequest(
+        job_id="job",
+        params_json=b'{"since": 1}',
+        step_values=[kernel.StepValues(step="second", op_kwargs_json=b'{"rows": 2}')],
+    )
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await world.client.TriggerRun(request)
+    fields = {"params_json.since": "no date", "step_values.second.op_kwargs_json.rows": "too few"}
+    assert _refusal(caught.value) == (grpc.StatusCode.INVALID_ARGUMENT, "VALUE_INVALID", fields, 0)
+    assert world.engine.triggers == []
+
+
+async def test_a_repeat_is_admitted_whatever_the_check_says(world: World, host: PlayedHost) -> None:
+    """A request id that the store knows is the engine's to answer."""
+    await host.attach(generation=1)
+    run = queue_run()
+    await world.apply(type(run)(run=_with_request(run.run, "once"), definition_json=run.definition_json))
+    host.answer = gateway.CheckResult(
+        settled=True, checked=True, problems=[gateway.ValueProblem(step="first", key="since", message="no date")]
+    )
+    request = kernel.TriggerRunRequest(job_id="job", request_id="once", params_json=b'{"since": 1}')
+    assert (await world.client.TriggerRun(request)).run_id == RUN_ID
+    request.request_id = "twice"
+    with pytest.raises(grpc.aio.AioRpcError):
+        await world.client.TriggerRun(request)
+
+
+def _with_request(run: Any, request_id: str) -> Any:
+    from dataclasses import replace
+
+    return replace(run, request_id=request_id)
+
+
+@pytest.mark.parametrize("answer", [None, gateway.CheckResult(settled=True, checked=False)])
+async def test_a_check_that_cannot_be_had_is_a_warning(
+    world: World, host: PlayedHost, answer: gateway.CheckResult | None
+) -> None:
+    """A host that says nothing, or cannot check, leaves the run to its attempts."""
+    await host.attach(generation=1)
+    host.answer = answer
+    reply = await world.client.TriggerRun(kernel.TriggerRunRequest(job_id="job", params_json=b'{"since": 1}'))
+    assert reply.run_id == RUN_ID
+    assert "not checked" in reply.warnings[0]
+
+
+async def test_a_host_that_watches_settles_first(world: World, host: PlayedHost) -> None:
+    """A trigger asks a host that watches to finish what is due; where that takes too long, it says so."""
+    await host.attach(generation=1, watching=True)
+    await world.client.TriggerRun(kernel.TriggerRunRequest(job_id="job"))
+    assert [(each.settle, len(each.steps)) for each in host.asked] == [(True, 0)]
+    host.answer = gateway.CheckResult(settled=False, checked=True)
+    reply = await world.client.TriggerRun(kernel.TriggerRunRequest(job_id="job"))
+    assert "still loading what was saved" in reply.warnings[0]
+
+
+async def test_an_unknown_job_waits_for_hosts_that_load(world: World, host: PlayedHost) -> None:
+    """While a host loads, the job may still come; once its load has failed, the engine says what it knows."""
+    await host.attach(loading=True)
+    request = kernel.TriggerRunRequest(job_id="unknown")
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await world.client.TriggerRun(request)
+    assert _refusal(caught.value) == (grpc.StatusCode.UNAVAILABLE, "HOST_LOADING", {}, 1.0)
+    assert "host 'team' is still loading" in caught.value.details()
+    assert (await world.client.TriggerRun(kernel.TriggerRunRequest(job_id="job"))).run_id == RUN_ID
+    waiting = asyncio.ensure_future(world.client.TriggerRun(request))
+    await asyncio.sleep(0)
+    host.beat(loading=False, generation=0)
+    assert (await waiting).run_id == RUN_ID
+
+
+async def test_a_host_that_is_expected_counts_as_loading(world: World, host: PlayedHost) -> None:
+    """Until the first instance attaches, a kernel that was told of a host waits for it."""
+    world.sessions.expect_host(30)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await world.client.TriggerRun(kernel.TriggerRunRequest(job_id="unknown"))
+    assert "a host that is being started is still loading" in caught.value.details()
+    await host.attach(generation=1)
+    assert (await world.client.TriggerRun(kernel.TriggerRunRequest(job_id="unknown"))).run_id == RUN_ID
+
+
+async def test_a_batch_is_validated_and_triggered_item_by_item(world: World, host: PlayedHost) -> None:
+    """An item that only validates makes no run, and one that is refused leaves the others alone."""
+    await host.attach(generation=1)
+    reply = await world.client.TriggerRuns(
+        kernel.TriggerRunsRequest(
+            requests=[
+                kernel.TriggerRunRequest(job_id="job", params_json=b'{"since": 1}', validate_only=True),
+                kernel.TriggerRunRequest(job_id="no job!"),
+                kernel.TriggerRunRequest(job_id="job", params_json=b'{"since": 1}'),
+            ]
+        )
+    )
+    told = [(item.WhichOneof("outcome"), item.response.run_id) for item in reply.items]
+    assert told == [("response", ""), ("error", ""), ("response", RUN_ID)]
+    assert len(world.engine.triggers) == 1
