@@ -59,8 +59,8 @@ class AttemptEngine(Protocol):
 class ManifestKeeper(Protocol):
     """What the gateway needs of the catalogue."""
 
-    async def knows_manifest(self, host: str, digest: str) -> bool:
-        """Return whether the host has shown that manifest before."""
+    async def knows_manifest(self, host: str, digest: str, *, loaded_at_us: int) -> bool:
+        """Return whether an instance brings nothing new: its manifest is the host's catalogue, or was so before."""
 
     async def introduce(
         self, host: str, *, digest: str, manifest: Mapping[str, Any], explicit: bool
@@ -101,9 +101,7 @@ class HostGateway:
         """
         hello, protocol = await self._read_hello(requests)
         session = Session(hello=hello)
-        wanted = bool(hello.manifest_digest) and not await self._manifests.knows_manifest(
-            hello.host, hello.manifest_digest
-        )
+        wanted = bool(hello.manifest_digest) and await self._is_news(hello)
         verdicts = await self._attach(hello, session)
         self._sessions.add(session)
         reader = asyncio.create_task(self._read(requests, session), name=f"host {hello.host} reader")
@@ -123,6 +121,11 @@ class HostGateway:
             self._engine.detach(hello.incarnation, session)
             _LOG.info("host %s detached: instance %s", hello.host, hello.incarnation, extra={"host": hello.host})
             await _cancelled(reader)
+
+    async def _is_news(self, hello: InstanceHello) -> bool:
+        return not await self._manifests.knows_manifest(
+            hello.host, hello.manifest_digest, loaded_at_us=hello.loaded_at_us
+        )
 
     async def _attach(self, hello: InstanceHello, session: Session) -> Sequence[Verdict]:
         """Attach to the engine; where the stream breaks meanwhile, detach once the engine has done it."""
@@ -224,13 +227,16 @@ class HostGateway:
         :raises StaleSession: where the instance is not attached
         """
         check_incarnation(request.incarnation)
-        host = self._sessions.host_of(request.incarnation)
-        if host is None:
+        hello = self._sessions.hello_of(request.incarnation)
+        if hello is None:
             raise StaleSession(f"instance {request.incarnation!r} is not attached; attach first")
         # Off the loop: a large manifest takes a while to parse.
-        manifest = await asyncio.to_thread(open_manifest, request.manifest_json_zlib, digest=request.digest, host=host)
+        manifest = await asyncio.to_thread(
+            open_manifest, request.manifest_json_zlib, digest=request.digest, host=hello.host
+        )
+        explicit = request.explicit or (request.digest == hello.manifest_digest and await self._is_news(hello))
         current, disabled = await self._manifests.introduce(
-            host, digest=request.digest, manifest=manifest, explicit=request.explicit
+            hello.host, digest=request.digest, manifest=manifest, explicit=explicit
         )
         return gateway.IntroduceManifestResponse(current=current, disabled_job_ids=disabled)
 

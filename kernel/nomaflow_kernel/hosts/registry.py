@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from itertools import islice
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
+from nomaflow_kernel.domain.hosting import InstanceHello
 from nomaflow_kernel.hosts.errors import HostNotAttached, OperationInProgress, ReloadUnanswered
 from nomaflow_kernel.hosts.session import Session
 
@@ -46,6 +47,11 @@ class SessionRegistry:
         """Return the name of the host that an attached instance belongs to; None where it is not attached."""
         session = self._sessions.get(incarnation)
         return None if session is None else session.hello.host
+
+    def hello_of(self, incarnation: str) -> InstanceHello | None:
+        """Return how an attached instance has introduced itself; None where it is not attached."""
+        session = self._sessions.get(incarnation)
+        return None if session is None else session.hello
 
     def of_host(self, host: str) -> Sequence[Session]:
         """Return the open sessions of a host."""

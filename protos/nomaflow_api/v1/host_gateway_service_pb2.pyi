@@ -521,7 +521,9 @@ class Welcome(google.protobuf.message.Message):
     grace_ms: builtins.int
     """grace_ms is the silence after which attempts may be declared LOST."""
     manifest_wanted: builtins.bool
-    """manifest_wanted is true where the kernel does not know the manifest's digest."""
+    """manifest_wanted is true where the kernel does not know the manifest's digest, or the generation was loaded after the
+    host's present catalogue was introduced.
+    """
     @property
     def verdicts(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Verdict]:
         """verdicts answer the inventory, one for each attempt."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from rich.console import Group, RenderableType
 from rich.padding import Padding
@@ -60,7 +61,8 @@ def jobs_page(catalogue: CatalogueView) -> RenderableType:
         spare={"host": 90, "schedule": 70, "last run": 56},
         loose=("now",),
     )
-    problems = [problem for job in catalogue.jobs for problem in job.problems] + list(catalogue.problems)
+    found = [problem for job in catalogue.jobs for problem in job.problems] + list(catalogue.problems)
+    problems = dict.fromkeys(found)  # one of a file is that of each of its jobs
     return Group(shape, *[Padding(problem_lines(problem), (0, 0, 1, 0)) for problem in problems])
 
 
@@ -102,11 +104,20 @@ def _now(job: JobView) -> Text:
         return Text("removed from its host's files", style="dim")
     if not job.valid:
         return Text("✘ disabled by a problem, see below", style="red")
+    if job.held:
+        return Text(f"✘ cannot run: {printable(job.held)}", style="red")
+    if job.kept:
+        return Text.assemble(("✘ last good definition, see below", "red"), *_after_kept(job))
     if job.pause is not None:
         return Text(pause_text(job.pause), style="yellow")
     if not job.enabled:
         return Text("disabled", style="dim")
     return Text(printable(job.why_not_running), style="dim")
+
+
+def _after_kept(job: JobView) -> tuple[Text, ...]:
+    rest = _now(replace(job, kept=False))
+    return (Text("; "), rest) if rest.plain else ()
 
 
 def hosts_page(hosts: Sequence[HostView]) -> RenderableType:
@@ -158,6 +169,10 @@ def reload_page(outcomes: Sequence[ReloadView]) -> RenderableType:
     lines: list[RenderableType] = []
     for outcome in outcomes:
         sign = ("✔ ", "green") if outcome.accepted else ("✘ ", "red")
+        if not outcome.incarnation:
+            lines.append(Text.assemble(sign, printable(outcome.message)))
+            lines += [problem_lines(problem) for problem in outcome.problems]
+            continue
         who, generation = f"instance {outcome.incarnation[:8]}", f"generation {outcome.generation}"
         if outcome.accepted:
             lines.append(Text.assemble(sign, f"{who}: {printable(outcome.message) or f'{generation} serves'}"))
