@@ -82,7 +82,8 @@ class CatalogueService:
         kept = await self._store.manifests()
         if self._jobs_file is None and any(item.host == _OWN_FILE for item in kept):
             # Started without the file it once had: its jobs are gone, and their ids free.
-            await self._store.forget_host(_OWN_FILE)
+            gone = await self._store.forget_host(_OWN_FILE)
+            _LOG.warning("no jobs file is named, and there was one; its jobs are gone: %s", ", ".join(gone) or "none")
             kept = [item for item in kept if item.host != _OWN_FILE]
         self._catalogue = Catalogue(owners=[(job_id, item.host) for item in kept for job_id in item.owned_job_ids])
         for item in kept:

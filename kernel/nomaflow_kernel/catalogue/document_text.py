@@ -15,8 +15,10 @@ file, place, what was expected and the way out.
 resolved in the host at each attempt, elsewhere when the file is read. Texts of numbers and of true/false are read as
 such, so that a reference can give them.
 
-A malformed job disables that job, visibly; the other jobs go on. Files have at most 1 MiB; the `jobs.toml` of each
-folder of `plugins/` is read too.
+A malformed job is disabled, visibly; the other jobs go on. One that was valid before goes on with its last good
+definition: only its absence from a file that can be read, or `enabled = false`, takes a job off the schedule
+([operations](operations.md#a-file-is-broken)). Files have at most 1 MiB; the `jobs.toml` of each folder of `plugins/`
+is read too.
 """
 
 SCHEDULES = """\
