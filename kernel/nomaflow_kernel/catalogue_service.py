@@ -15,7 +15,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from nomaflow_kernel.catalogue import Catalogue, CatalogueChange, CatalogueEntry, keep_load, read_kept_load
+from nomaflow_kernel.catalogue import (
+    Catalogue,
+    CatalogueChange,
+    CatalogueEntry,
+    checked_here,
+    keep_load,
+    read_kept_load,
+)
 from nomaflow_kernel.domain.clock import Clock, from_us
 from nomaflow_kernel.domain.transitions import Notice
 from nomaflow_kernel.feed import EventFeed
@@ -25,8 +32,8 @@ from nomaflow_kernel.store.errors import StoreError
 from nomaflow_project.cron import CronError, CronExpression, zone
 from nomaflow_project.jobs.callables import check_keys, kind_of, refuse_params
 from nomaflow_project.jobs.definitions import JobDefinition, is_job_id
-from nomaflow_project.jobs.load import CatalogueLoad, load_job_files, load_manifest
-from nomaflow_project.reading.files import JobFile, parse_toml_file
+from nomaflow_project.jobs.load import CatalogueLoad, LoadedJob, load_manifest
+from nomaflow_project.reading.files import parse_toml_file
 from nomaflow_project.reading.problems import Problem
 
 __all__ = ["CatalogueService", "HostCatalogue", "next_fires"]
@@ -75,7 +82,8 @@ class CatalogueService:
         kept = await self._store.manifests()
         if self._jobs_file is None and any(item.host == _OWN_FILE for item in kept):
             # Started without the file it once had: its jobs are gone, and their ids free.
-            await self._store.forget_host(_OWN_FILE)
+            gone = await self._store.forget_host(_OWN_FILE)
+            _LOG.warning("no jobs file is named, and there was one; its jobs are gone: %s", ", ".join(gone) or "none")
             kept = [item for item in kept if item.host != _OWN_FILE]
         self._catalogue = Catalogue(owners=[(job_id, item.host) for item in kept for job_id in item.owned_job_ids])
         for item in kept:
@@ -86,11 +94,16 @@ class CatalogueService:
         self._announce()
 
     async def _read(self, item: HostManifest) -> HostCatalogue:
-        """Return what was kept of a host; it is checked anew, and kept so, where other code than this checked it."""
-        manifest, load = dict(item.manifest), read_kept_load(item.manifest.get(_KEPT_LOAD))
-        manifest.pop(_KEPT_LOAD, None)
-        if load is None:
-            load = await asyncio.to_thread(_load, item.host, manifest)
+        """Return what was kept of a host; it is checked anew, and kept so, where other code than this checked it.
+
+        What that code found valid goes on: stricter checks are no decision of a job's owner.
+        """
+        manifest = dict(item.manifest)
+        kept = manifest.pop(_KEPT_LOAD)
+        load = read_kept_load(kept)
+        if not checked_here(kept):
+            load = await asyncio.to_thread(load_manifest, manifest, before=load)
+            _tell_kept(load)
             try:
                 await self._keep(item.host, item.digest, manifest, load, explicit=True, at_us=item.introduced_at_us)
             except StoreError as error:
@@ -116,48 +129,59 @@ class CatalogueService:
         """The jobs.toml that the kernel itself reads, or None."""
         return self._jobs_file
 
-    async def reload_jobs_file(self) -> None:
-        """Read the kernel's own file, where one was named to it."""
-        if self._jobs_file is None:
-            return
-        file = await asyncio.to_thread(parse_toml_file, self._jobs_file, environ=os.environ)
-        async with self._changing:
-            before = self._hosts.get(_OWN_FILE)
-            if file.error is not None:
-                load = load_job_files([file], host=_OWN_FILE)
-                # The last good jobs stay; only the problem is new.
-                good = before if before is not None else HostCatalogue(host=_OWN_FILE)
-                self._hosts[_OWN_FILE] = replace(good, load=replace(good.load, problems=load.problems))
-            else:
-                load = await self._take_in_own(file, before)
-        for problem in load.all_problems():
-            _LOG.log(logging.ERROR if problem.is_error else logging.WARNING, "%s", problem)
+    async def reload_jobs_file(self) -> CatalogueLoad | None:
+        """Read the kernel's own file, where one was named to it, and return what is now known of it.
 
-    async def _take_in_own(self, file: JobFile, before: HostCatalogue | None) -> CatalogueLoad:
-        """Make the jobs of the kernel's own file known, and keep them, where they are others than before."""
-        manifest = {"host": _OWN_FILE, "job_files": [{"path": file.path, "tree": file.tree, "error": None}]}
+        Its jobs are made known, and kept, where they are others than before.
+        """
+        if self._jobs_file is None:
+            return None
+        file = replace(await asyncio.to_thread(parse_toml_file, self._jobs_file, environ=os.environ), main=True)
+        manifest = {"host": _OWN_FILE, "job_files": [file.to_manifest()]}
         text = json.dumps(manifest, sort_keys=True, separators=(",", ":"))
         digest = "sha256:" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-        same = before is not None and before.digest == digest
-        load = await asyncio.to_thread(_load, _OWN_FILE, manifest)
-        now = self._clock.now_us()
-        if not same:
-            try:
-                await self._keep(_OWN_FILE, digest, manifest, load, explicit=True, at_us=now)
-            except StoreError as error:
-                _LOG.warning("the jobs of %s hold, and could not be kept: %s", file.path, error)
-                digest = ""
-        at_us = before.introduced_at_us if same and before is not None else now
-        self._hosts[_OWN_FILE] = HostCatalogue(
-            host=_OWN_FILE, digest=digest, introduced_at_us=at_us, manifest=manifest, load=load
-        )
-        await self._changed(_OWN_FILE, self._catalogue.introduce(_OWN_FILE, load))
+        async with self._changing:
+            before = self._hosts.get(_OWN_FILE)
+            load = await self._load(_OWN_FILE, manifest)
+            same = before is not None and before.digest == digest
+            now = self._clock.now_us()
+            if not same:
+                try:
+                    await self._keep(_OWN_FILE, digest, manifest, load, explicit=True, at_us=now)
+                except StoreError as error:
+                    _LOG.warning("the jobs of %s hold, and could not be kept: %s", file.path, error)
+                    digest = ""
+            at_us = before.introduced_at_us if same and before is not None else now
+            self._hosts[_OWN_FILE] = HostCatalogue(
+                host=_OWN_FILE, digest=digest, introduced_at_us=at_us, manifest=manifest, load=load
+            )
+            await self._changed(_OWN_FILE, self._catalogue.introduce(_OWN_FILE, load))
+        for problem in (*load.problems, *(each for job in load.jobs if not job.kept for each in job.problems)):
+            _LOG.log(logging.ERROR if problem.is_error else logging.WARNING, "%s", problem)
+        _tell_kept(load)
         return load
 
-    async def knows_manifest(self, host: str, digest: str) -> bool:
-        """Return whether the host has shown that manifest before."""
+    async def _load(self, host: str, manifest: Mapping[str, Any]) -> CatalogueLoad:
+        """Return the jobs of a manifest, with the last good definition of each that nobody legibly took out."""
+        before = self._hosts.get(host)
+        return await asyncio.to_thread(load_manifest, manifest, before=None if before is None else before.load)
+
+    async def knows_manifest(self, host: str, digest: str, *, loaded_at_us: int, served: Collection[str] = ()) -> bool:
+        """Return whether an instance brings nothing new: its manifest is the host's catalogue, or was so before.
+
+        A load that is newer than the catalogue is new also where its manifest was shown before: an edit taken back.
+        It is not while another instance serves the catalogue: one of older code would roll it back by a restart.
+
+        :param loaded_at_us: when the instance loaded it, by its own clock
+        :param served: the digests that other instances of the host serve
+        """
         known = self._hosts.get(host)
-        return (known is not None and known.digest == digest) or await self._store.knows_digest(host, digest)
+        if known is not None:
+            if known.digest == digest:
+                return True
+            if loaded_at_us > known.introduced_at_us and known.digest not in served:
+                return False
+        return await self._store.knows_digest(host, digest)
 
     async def introduce(
         self, host: str, *, digest: str, manifest: Mapping[str, Any], explicit: bool
@@ -166,11 +190,12 @@ class CatalogueService:
         known = self._hosts.get(host)
         if not explicit and known is not None and known.digest == digest:
             return True, [job.job_id for job in known.load.jobs if not job.valid]
-        load = await asyncio.to_thread(_load, host, manifest)
         async with self._changing:
+            load = await self._load(host, manifest)
             now = self._clock.now_us()
             if not await self._keep(host, digest, manifest, load, explicit=explicit, at_us=now):
                 return False, [job.job_id for job in load.jobs if not job.valid]
+            _tell_kept(load)
             change = self._catalogue.introduce(host, load)
             self._hosts[host] = HostCatalogue(
                 host=host, digest=digest, introduced_at_us=now, manifest=manifest, load=load
@@ -293,21 +318,38 @@ def _fires(expression: str, timezone: str, preset: str, after: datetime) -> Iter
 
 
 def _known_job(entry: CatalogueEntry) -> KnownJob:
-    definition = entry.definition
-    why = next((problem.message for problem in entry.loaded.problems if problem.is_error), "")
+    definition, loaded = entry.definition, entry.loaded
+    why = next((problem.message for problem in loaded.problems if problem.is_error), "")
     return KnownJob(
         job_id=entry.job_id,
         host=(definition.host if definition is not None else "") or entry.host,
         definition=definition,
-        valid=entry.loaded.valid and not entry.foreign,
+        valid=loaded.valid and not entry.foreign,
         removed=entry.removed,
-        enabled=entry.loaded.enabled,
+        enabled=loaded.enabled,
         why_invalid=why,
+        why_kept=_why_kept(loaded) if loaded.kept else "",
+        why_held=loaded.held,
     )
 
 
-def _load(host: str, manifest: Mapping[str, Any]) -> CatalogueLoad:
-    """Return the jobs of a manifest; those of the kernel's own file have no callables to be checked against."""
-    if host == _OWN_FILE:
-        return load_job_files([JobFile.from_manifest(each) for each in manifest["job_files"]], host=_OWN_FILE)
-    return load_manifest(manifest)
+def _why_kept(job: LoadedJob) -> str:
+    """Return why the last good definition of a job goes on, and the way out, in one sentence."""
+    problem = next(problem for problem in job.problems if problem.is_error)
+    place = f"{problem.file}, {problem.path}" if problem.path else problem.file
+    reload = f"nomaflow reload {job.host}".strip()
+    return (
+        f"job {job.job_id!r} goes on with its last good definition: {place}: {problem.message}; "
+        f"mend the file and `{reload}`"
+    )
+
+
+def _tell_kept(load: CatalogueLoad) -> None:
+    """Log which jobs go on with their last good definition, and which of them cannot run all the same."""
+    kept, held = [job for job in load.jobs if job.kept], [job for job in load.jobs if job.held]
+    if kept:
+        names = ", ".join(job.job_id for job in kept)
+        _LOG.warning("last good definitions go on: %s; %s", names, _why_kept(kept[0]))
+    if held:
+        names = ", ".join(job.job_id for job in held)
+        _LOG.error("jobs that stay on their schedule and cannot run: %s; %s", names, held[0].held)

@@ -24,7 +24,7 @@ class JobsFileWatch:
     :param on_change: may raise the kernel's errors, which are logged: the next save is another try
     """
 
-    def __init__(self, *, path: Path | None, on_change: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, *, path: Path | None, on_change: Callable[[], Awaitable[object]]) -> None:
         self._path = path
         self._on_change = on_change
         self._stopping = asyncio.Event()

@@ -180,7 +180,7 @@ def _variable(flag: str) -> str:
 
 def _section(project: Path, environ: Mapping[str, str]) -> KernelSection:
     path = project / "nomaflow.toml"
-    if not path.exists():
+    if not path.exists() and not path.is_symlink():
         return KernelSection()
     file = parse_toml_file(path, name="nomaflow.toml", environ=environ)
     unread = file.problem()

@@ -24,9 +24,11 @@ true/false are read as such, so that a reference can give them.
 - Workers see the variables of the environment and of these files, but for secret `NOMAFLOW_*` ones and those that
   connectors.toml names (and their `_FILE`), unless `[host] pass_env` lists them.
 
-A malformed job disables that job, visibly; the other jobs go on. So it is with each pool and each connector of
-connectors.toml: what is malformed, or needs a variable that is not set, fails where it is used, with the reason. Files
-have at most 1 MiB; the `jobs.toml` of each folder of `plugins/` is read too.
+A malformed job is disabled, visibly; the other jobs go on. One that was valid before goes on with its last good
+definition: only its absence from a file that can be read, or `enabled = false`, takes a job off the schedule
+([operations](operations.md#a-file-is-broken)). Each pool and each connector of connectors.toml stands alone, too: what
+is malformed, or needs a variable that is not set, fails where it is used, with the reason. Files have at most 1 MiB;
+the `jobs.toml` of each folder of `plugins/` is read too.
 """
 
 SCHEDULES = """\

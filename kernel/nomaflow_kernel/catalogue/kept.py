@@ -1,7 +1,7 @@
 """A load as it is kept in the store, so that a start need not check ten thousand jobs again.
 
 What is kept names the code that checked it: another version of the checks, or of the zone data, loads the manifest
-anew.
+anew. Its last good definitions hold whatever checked them: stricter checks never take a job off the schedule.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from nomaflow_project.jobs.definitions import JobDefinition, RetentionPolicy
 from nomaflow_project.jobs.load import CatalogueLoad, LoadedJob
 from nomaflow_project.reading.problems import Problem
 
-__all__ = ["keep_load", "read_kept_load"]
+__all__ = ["checked_here", "keep_load", "read_kept_load"]
 
 
 def keep_load(load: CatalogueLoad) -> dict[str, Any]:
@@ -31,10 +31,13 @@ def keep_load(load: CatalogueLoad) -> dict[str, Any]:
     }
 
 
-def read_kept_load(kept: Mapping[str, Any] | None) -> CatalogueLoad | None:
-    """Return the load that `keep_load` wrote; None where there is none, or other code than this checked it."""
-    if kept is None or kept.get("checked_by") != _checks():
-        return None
+def checked_here(kept: Mapping[str, Any]) -> bool:
+    """Return whether this code, with these zone data, checked what `keep_load` wrote."""
+    return bool(kept["checked_by"] == _checks())
+
+
+def read_kept_load(kept: Mapping[str, Any]) -> CatalogueLoad:
+    """Return the load that `keep_load` wrote, by this version or another."""
     retention = kept["retention"]
     return CatalogueLoad(
         jobs=tuple(_read_job(job) for job in kept["jobs"]),
@@ -53,6 +56,8 @@ def _keep_job(job: LoadedJob) -> dict[str, Any]:
         "enabled": job.enabled,
         "file": job.file,
         "path": job.path,
+        "kept": job.kept,
+        "held": job.held,
     }
 
 
@@ -66,6 +71,8 @@ def _read_job(kept: Mapping[str, Any]) -> LoadedJob:
         enabled=kept["enabled"],
         file=kept["file"],
         path=kept["path"],
+        kept=kept["kept"],
+        held=kept["held"],
     )
 
 

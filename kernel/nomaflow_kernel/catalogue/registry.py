@@ -52,7 +52,7 @@ class CatalogueChange:
     """What an introduction or a forgetting changed: ids, each in one of the first three only.
 
     :param changed: jobs whose definition or problems are others than before, and removed ones that are back
-    :param disabled: jobs of the introduction that cannot run, foreign ones included
+    :param disabled: jobs of the introduction that cannot run, held and foreign ones included
     """
 
     added: tuple[str, ...] = ()
@@ -113,7 +113,9 @@ class Catalogue:
             changed=tuple(job_id for job_id, entry in after.items() if before.get(job_id, entry) != entry),
             removed=tuple(job_id for job_id, entry in removed.items() if not entry.removed),
             disabled=tuple(
-                dict.fromkeys(job.job_id for job in load.jobs if not job.valid or self._owners[job.job_id] != host)
+                dict.fromkeys(
+                    job.job_id for job in load.jobs if not job.valid or job.held or self._owners[job.job_id] != host
+                )
             ),
         )
 

@@ -111,7 +111,7 @@ class UnknownHost(KernelError):
 
 
 class JobUnavailable(KernelError):
-    """Raised when a job cannot be run: malformed, switched off by its author, or no longer brought by its host."""
+    """Raised when a job cannot be run: malformed, without callables that import, or no longer brought by its host."""
 
     reason = "JOB_DISABLED"
 

@@ -201,8 +201,12 @@ REASONS: Mapping[str, ReasonInfo] = {
         "Read the kernel's log.",
     ),
     "fire_refused": ReasonInfo(
-        "The kernel could not accept the fire: too many runs wait, or the job had just become unavailable.",
-        "The message says which; nomaflow runs shows what waits.",
+        "The kernel could not accept the fire: too many runs wait.",
+        "nomaflow runs shows what waits.",
+    ),
+    "job_disabled": ReasonInfo(
+        "The job is on its schedule and cannot run: a callable of it cannot be imported, or it had just been removed.",
+        "The message names the cause; mend the code and reload the host: nomaflow reload.",
     ),
     "misfire_window": ReasonInfo(
         "The fire was older than misfire_window_seconds when it could run.", "Raise misfire_window_seconds."

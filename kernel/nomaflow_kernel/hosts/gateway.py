@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -64,8 +64,8 @@ class AttemptEngine(Protocol):
 class ManifestKeeper(Protocol):
     """What the gateway needs of the catalogue."""
 
-    async def knows_manifest(self, host: str, digest: str) -> bool:
-        """Return whether the host has shown that manifest before."""
+    async def knows_manifest(self, host: str, digest: str, *, loaded_at_us: int, served: Collection[str] = ()) -> bool:
+        """Return whether an instance brings nothing new: its manifest is the host's catalogue, or was so before."""
 
     async def introduce(
         self, host: str, *, digest: str, manifest: Mapping[str, Any], explicit: bool
@@ -105,9 +105,7 @@ class HostGateway:
         :raises KernelError: where the instance is not welcome, or the kernel ends the session
         """
         hello, protocol = await self._read_hello(requests)
-        wanted = bool(hello.manifest_digest) and not await self._manifests.knows_manifest(
-            hello.host, hello.manifest_digest
-        )
+        wanted = bool(hello.manifest_digest) and await self._is_news(hello, hello.manifest_digest, hello.loaded_at_us)
         session = Session(hello=hello, loading=hello.loading or wanted)
         # Before the engine knows it: whoever sees that it is loading can wait for it.
         self._sessions.add(session)
@@ -133,6 +131,11 @@ class HostGateway:
             self._engine.detach(hello.incarnation, session)
             _LOG.info("host %s detached: instance %s", hello.host, hello.incarnation, extra={"host": hello.host})
             await _cancelled(reader)
+
+    async def _is_news(self, hello: InstanceHello, digest: str, loaded_at_us: int) -> bool:
+        return not await self._manifests.knows_manifest(
+            hello.host, digest, loaded_at_us=loaded_at_us, served=self._sessions.digests_beside(hello)
+        )
 
     async def _attach(self, hello: InstanceHello, session: Session) -> Sequence[Verdict]:
         """Attach to the engine; where the stream breaks meanwhile, detach once the engine has done it."""
@@ -241,21 +244,22 @@ class HostGateway:
         :raises StaleSession: where the instance is not attached
         """
         check_incarnation(request.incarnation)
-        host = self._sessions.host_of(request.incarnation)
-        if host is None:
+        hello = self._sessions.hello_of(request.incarnation)
+        if hello is None:
             raise StaleSession(f"instance {request.incarnation!r} is not attached; attach first")
         # Off the loop: a large manifest takes a while to parse.
         try:
             manifest = await asyncio.to_thread(
-                open_manifest, request.manifest_json_zlib, digest=request.digest, host=host
+                open_manifest, request.manifest_json_zlib, digest=request.digest, host=hello.host
             )
         except BadRequest:
             self._sessions.loaded(request.incarnation)  # it will not send it again
             raise
+        explicit = request.explicit or await self._is_news(hello, request.digest, request.loaded_at_us)
         current, disabled = await self._manifests.introduce(
-            host, digest=request.digest, manifest=manifest, explicit=request.explicit
+            hello.host, digest=request.digest, manifest=manifest, explicit=explicit
         )
-        self._sessions.loaded(request.incarnation)
+        self._sessions.loaded(request.incarnation, digest=request.digest)
         return gateway.IntroduceManifestResponse(current=current, disabled_job_ids=disabled)
 
 

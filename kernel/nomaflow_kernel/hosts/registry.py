@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from itertools import islice
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
+from nomaflow_kernel.domain.hosting import InstanceHello
 from nomaflow_kernel.hosts.errors import HostNotAttached, OperationInProgress, ReloadUnanswered
 from nomaflow_kernel.hosts.session import Session
 
@@ -55,9 +56,14 @@ class SessionRegistry:
         """Count a host that is being started as loading, until the first instance attaches, or for as long."""
         self._expected_until = time.monotonic() + seconds
 
-    def loaded(self, incarnation: str) -> None:
-        """Take note that the first load of an instance is over, and introduced where there is anything to be."""
+    def loaded(self, incarnation: str, *, digest: str = "") -> None:
+        """Take note that a load of an instance is over.
+
+        :param digest: names what it serves; empty where there is nothing to introduce
+        """
         session = self._sessions.get(incarnation)
+        if session is not None and digest:
+            session.digest = digest
         if session is not None and session.loading:
             session.loading = False
             self.note_change()
@@ -93,6 +99,16 @@ class SessionRegistry:
         """Return the name of the host that an attached instance belongs to; None where it is not attached."""
         session = self._sessions.get(incarnation)
         return None if session is None else session.hello.host
+
+    def hello_of(self, incarnation: str) -> InstanceHello | None:
+        """Return how an attached instance has introduced itself; None where it is not attached."""
+        session = self._sessions.get(incarnation)
+        return None if session is None else session.hello
+
+    def digests_beside(self, hello: InstanceHello) -> frozenset[str]:
+        """Return the digests of what the other attached instances of a host serve."""
+        others = (each for each in self.of_host(hello.host) if each.hello.incarnation != hello.incarnation)
+        return frozenset(session.digest for session in others)
 
     def of_host(self, host: str) -> Sequence[Session]:
         """Return the open sessions of a host."""

@@ -34,6 +34,7 @@ class Session:
     def __init__(self, *, hello: InstanceHello, loading: bool = False) -> None:
         self.hello = hello
         self.loading = loading
+        self.digest = hello.manifest_digest
         self._commands: deque[tuple[int, Order]] = deque()
         self._last_command = 0
         self._heartbeat_ack: int | None = None

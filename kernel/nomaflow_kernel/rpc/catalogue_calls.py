@@ -28,6 +28,7 @@ from nomaflow_kernel.rpc.job_messages import (
 )
 from nomaflow_kernel.rpc.requests import check_host, check_job_id
 from nomaflow_kernel.rpc.run_messages import run_message
+from nomaflow_project.jobs.load import CatalogueLoad
 
 __all__ = ["CatalogueCalls", "FleetView"]
 
@@ -144,26 +145,29 @@ class CatalogueCalls:
 
     async def reload_host(self, request: kernel.ReloadHostRequest, _caller: Caller) -> kernel.ReloadHostResponse:
         """Have a host load its code anew, and return what each instance did; the kernel's own file is read too."""
-        await self._catalogue.reload_jobs_file()
+        own = _own_outcome(await self._catalogue.reload_jobs_file(), force=request.force)
         if not request.host and self._catalogue.jobs_file is not None and not self._host_names():
-            return kernel.ReloadHostResponse()
+            return kernel.ReloadHostResponse(instances=own)
         host = self._the_host(request.host)
         results = await self._sessions.reload(host, force=request.force)
         return kernel.ReloadHostResponse(
             instances=[
-                kernel.ReloadOutcome(
-                    incarnation=incarnation,
-                    accepted=result.accepted,
-                    generation=result.generation,
-                    message=result.message,
-                    problems=_problems(result),
-                    host=host,
-                    jobs=result.loaded.jobs,
-                    callables=result.loaded.callables,
-                    removed_job_ids=result.loaded.removed_job_ids,
-                    added_job_ids=result.loaded.added_job_ids,
-                )
-                for incarnation, result in results
+                *own,
+                *(
+                    kernel.ReloadOutcome(
+                        incarnation=incarnation,
+                        accepted=result.accepted,
+                        generation=result.generation,
+                        message=result.message,
+                        problems=_problems(result),
+                        host=host,
+                        jobs=result.loaded.jobs,
+                        callables=result.loaded.callables,
+                        removed_job_ids=result.loaded.removed_job_ids,
+                        added_job_ids=result.loaded.added_job_ids,
+                    )
+                    for incarnation, result in results
+                ),
             ]
         )
 
@@ -211,6 +215,19 @@ def _chosen(entry: CatalogueEntry, request: kernel.ListJobsRequest) -> bool:
     if request.host and request.host not in (entry.host, definition.host if definition else ""):
         return False
     return not request.tag or (definition is not None and request.tag in definition.tags)
+
+
+def _own_outcome(load: CatalogueLoad | None, *, force: bool) -> list[kernel.ReloadOutcome]:
+    """Return the outcome of the kernel's own file where it is broken: as a whole, or in a job that was valid."""
+    if load is None or not (any(job.kept for job in load.jobs) or any(each.is_error for each in load.problems)):
+        return []
+    kept = [job.job_id for job in load.jobs if job.kept]
+    goes_on = f"; last good definitions go on: {', '.join(kept)}" if kept else ""
+    message = f"the kernel's own jobs file is broken{goes_on}"
+    found = [*load.problems, *(problem for job in load.jobs if job.kept for problem in job.problems)]
+    problems = [problem_message(problem) for problem in found]
+    told = {problem.SerializeToString(): problem for problem in problems}  # one of a file is that of each of its jobs
+    return [kernel.ReloadOutcome(accepted=force, message=message, problems=list(told.values()))]
 
 
 def _problems(result: gateway.ReloadResult) -> list[job_pb2.Problem]:

@@ -86,6 +86,8 @@ def job_message(entry: CatalogueEntry, *, now_us: int, fires: int) -> job_pb2.Jo
         valid=entry.loaded.valid and not entry.foreign,
         problems=[problem_message(problem) for problem in entry.loaded.problems],
         removed=entry.removed,
+        kept=entry.loaded.kept and entry.runnable,
+        held=entry.loaded.held if entry.runnable else "",
     )
     definition = entry.definition
     if definition is None:

@@ -159,6 +159,8 @@ class KnownJob:
     :param definition: None where the job is malformed
     :param enabled: False where its author switched its schedule off; it can still be run by hand
     :param why_invalid: one sentence, where ``valid`` is False
+    :param why_kept: one sentence, where the definition is the last good one and not what the job's file says now
+    :param why_held: why a kept job cannot run all the same; it stays on its schedule, and its fires are MISSED
     :param snapshot: digest and JSON of a stored snapshot, where the definition was read from one
     """
 
@@ -169,6 +171,8 @@ class KnownJob:
     removed: bool = False
     enabled: bool = True
     why_invalid: str = ""
+    why_kept: str = ""
+    why_held: str = ""
     snapshot: tuple[str, str] | None = None
 
     @property

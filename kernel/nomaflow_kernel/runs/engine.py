@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from nomaflow_kernel.domain.clock import Clock
-from nomaflow_kernel.domain.errors import KernelError, UnknownRun
+from nomaflow_kernel.domain.errors import JobUnavailable, KernelError, UnknownRun
 from nomaflow_kernel.domain.hosting import (
     AttemptAck,
     AttemptReport,
@@ -201,7 +201,8 @@ class Engine:
             for request in command.triggers:
                 outcome = self._try_trigger(batch, request)
                 if isinstance(outcome, KernelError):
-                    _LOG.warning("the fire %s was refused: %s", request.slot, outcome.message)
+                    level = logging.DEBUG if isinstance(outcome, JobUnavailable) else logging.WARNING
+                    _LOG.log(level, "the fire %s was refused: %s", request.slot, outcome.message)
                     triggering.record_unrun(self._state, batch, _refused(request, outcome))
 
         await self._loop.ask(decide, lambda result, _: triggering.settle_folds(self._state, result))
@@ -366,6 +367,5 @@ class Engine:
 
 def _refused(request: TriggerCommand, error: KernelError) -> UnrunCommand:
     once = Fold(first_us=request.at_us, last_us=request.at_us, count=1)
-    return UnrunCommand(
-        job_id=request.job_id, preset=request.preset, fold=once, reason=Reason("fire_refused", error.message)
-    )
+    code = "job_disabled" if isinstance(error, JobUnavailable) else "fire_refused"
+    return UnrunCommand(job_id=request.job_id, preset=request.preset, fold=once, reason=Reason(code, error.message))

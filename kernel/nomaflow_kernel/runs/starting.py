@@ -80,6 +80,8 @@ def why_not_running(state: EngineState, job_id: str) -> str:
         return f"host {job.host!r} no longer brings the job"
     if not job.valid:
         return job.why_invalid
+    if job.why_held:
+        return job.why_held
     waiting = state.waiting.of_job(job_id)
     entry = state.waiting.get(waiting[0]) if waiting else None
     if entry is None:

@@ -49,7 +49,7 @@ def trigger(state: EngineState, batch: Batch, command: TriggerCommand) -> Trigge
     """Make a run of the command, QUEUED or SKIPPED.
 
     :raises UnknownJob: where the catalogue has no such job
-    :raises JobUnavailable: where it is malformed, or its host no longer brings it
+    :raises JobUnavailable: where it is malformed, its callables cannot be imported, or its host no longer brings it
     :raises BadRequest: where a name, a param or a key of the request does not fit the job
     :raises RequestIdReused: where the request id was used for another request
     """
@@ -95,6 +95,8 @@ def _find_job(state: EngineState, job_id: str) -> tuple[KnownJob, JobDefinition]
         raise JobUnavailable(job_id, f"host {job.host!r} no longer brings it")
     if not job.valid or job.definition is None:
         raise JobUnavailable(job_id, job.why_invalid or "its definition is malformed")
+    if job.why_held:
+        raise JobUnavailable(job_id, job.why_held)
     return job, job.definition
 
 
@@ -292,18 +294,23 @@ def _queue(
     if definition.queue_timeout_seconds is not None:
         due = batch.now + definition.queue_timeout_seconds
         state.timers.add(due, Timer(kind=TimerKind.QUEUE_TIMEOUT, run_id=record.run_id))
-    return TriggerOutcome(run_id=record.run_id, state=RunState.QUEUED, warnings=_warnings(state, lane))
+    return TriggerOutcome(run_id=record.run_id, state=RunState.QUEUED, warnings=_warnings(state, job, lane))
 
 
-def _warnings(state: EngineState, host: str) -> tuple[str, ...]:
+def _warnings(state: EngineState, job: KnownJob, lane: str) -> tuple[str, ...]:
     """Return what the person who triggers should know."""
-    refused = state.fleet.refused_load(host)
+    warnings = [job.why_kept] if job.why_kept else []
+    refused = state.fleet.refused_load(lane)
     if refused is not None:
-        mend = f"mend it, then: nomaflow reload {host}"
-        return (f"the newest load of host {host!r} was refused, so its last good code runs: {refused.summary}; {mend}",)
-    if not state.fleet.has_newer_code(host):
-        return ()
-    return (f"the code of host {host!r} on disk is newer than what it has loaded; to load it: nomaflow reload {host}",)
+        mend = f"mend it, then: nomaflow reload {lane}"
+        warnings.append(
+            f"the newest load of host {lane!r} was refused, so its last good code runs: {refused.summary}; {mend}"
+        )
+    elif state.fleet.has_newer_code(lane):
+        warnings.append(
+            f"the code of host {lane!r} on disk is newer than what it has loaded; to load it: nomaflow reload {lane}"
+        )
+    return tuple(warnings)
 
 
 def _remember_request(state: EngineState, command: TriggerCommand, run: RunRecord) -> None:

@@ -88,7 +88,11 @@ class Introducer:
         """Return False where it has to be tried again."""
         packed = await asyncio.to_thread(zlib.compress, manifest.body, _ZLIB_LEVEL)
         request = pb.IntroduceManifestRequest(
-            incarnation=self._incarnation, digest=manifest.digest, manifest_json_zlib=packed, explicit=explicit
+            incarnation=self._incarnation,
+            digest=manifest.digest,
+            manifest_json_zlib=packed,
+            explicit=explicit,
+            loaded_at_us=self._runner.status().loaded_at_us,
         )
         try:
             response = await link.introduce(request, deadline_s=_DEADLINE_SECONDS)

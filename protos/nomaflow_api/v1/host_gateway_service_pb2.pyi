@@ -690,7 +690,9 @@ class Welcome(google.protobuf.message.Message):
     grace_ms: builtins.int
     """grace_ms is the silence after which attempts may be declared LOST."""
     manifest_wanted: builtins.bool
-    """manifest_wanted is true where the kernel does not know the manifest's digest."""
+    """manifest_wanted is true where the kernel does not know the manifest's digest, or the generation was loaded after the
+    host's present catalogue was introduced.
+    """
     @property
     def verdicts(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Verdict]:
         """verdicts answer the inventory, one for each attempt."""
@@ -1426,6 +1428,7 @@ class IntroduceManifestRequest(google.protobuf.message.Message):
     DIGEST_FIELD_NUMBER: builtins.int
     MANIFEST_JSON_ZLIB_FIELD_NUMBER: builtins.int
     EXPLICIT_FIELD_NUMBER: builtins.int
+    LOADED_AT_US_FIELD_NUMBER: builtins.int
     incarnation: builtins.str
     """incarnation is the instance."""
     digest: builtins.str
@@ -1436,6 +1439,10 @@ class IntroduceManifestRequest(google.protobuf.message.Message):
     """explicit is true where a person asked for the reload: the manifest becomes the host's catalogue even if its digest
     was seen before.
     """
+    loaded_at_us: builtins.int
+    """loaded_at_us is when the generation was loaded, microseconds since the epoch by the host's clock. A load that is
+    newer than the catalogue counts also where its digest was seen before, unless another instance serves the catalogue.
+    """
     def __init__(
         self,
         *,
@@ -1443,8 +1450,9 @@ class IntroduceManifestRequest(google.protobuf.message.Message):
         digest: builtins.str = ...,
         manifest_json_zlib: builtins.bytes = ...,
         explicit: builtins.bool = ...,
+        loaded_at_us: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["digest", b"digest", "explicit", b"explicit", "incarnation", b"incarnation", "manifest_json_zlib", b"manifest_json_zlib"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["digest", b"digest", "explicit", b"explicit", "incarnation", b"incarnation", "loaded_at_us", b"loaded_at_us", "manifest_json_zlib", b"manifest_json_zlib"]) -> None: ...
 
 global___IntroduceManifestRequest = IntroduceManifestRequest
 

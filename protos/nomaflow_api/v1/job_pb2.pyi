@@ -71,7 +71,7 @@ class Problem(google.protobuf.message.Message):
     FIX_FIELD_NUMBER: builtins.int
     LINE_FIELD_NUMBER: builtins.int
     severity: builtins.str
-    """severity is "error" (the job is disabled) or "warning"."""
+    """severity is "error" (the job is disabled, or goes on with its last good definition) or "warning"."""
     code: builtins.str
     """code is stable, such as "unknown_key"."""
     file: builtins.str
@@ -222,6 +222,8 @@ class Job(google.protobuf.message.Message):
     DEFINITION_JSON_FIELD_NUMBER: builtins.int
     REMOVED_FIELD_NUMBER: builtins.int
     DIGEST_FIELD_NUMBER: builtins.int
+    KEPT_FIELD_NUMBER: builtins.int
+    HELD_FIELD_NUMBER: builtins.int
     job_id: builtins.str
     """job_id is unique in a kernel."""
     description: builtins.str
@@ -244,6 +246,12 @@ class Job(google.protobuf.message.Message):
     """removed is true for a job that its host no longer brings; it does not fire and keeps its history."""
     digest: builtins.str
     """digest names the content of the definition."""
+    kept: builtins.bool
+    """kept is true where the definition is the last good one, which goes on in spite of the problems."""
+    held: builtins.str
+    """held says in one sentence why a kept job cannot run all the same: a callable of it cannot be imported. Its fires
+    are MISSED. Empty where it can run.
+    """
     @property
     def problems(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Problem]:
         """problems are what is wrong, errors first."""
@@ -293,9 +301,11 @@ class Job(google.protobuf.message.Message):
         definition_json: builtins.bytes = ...,
         removed: builtins.bool = ...,
         digest: builtins.str = ...,
+        kept: builtins.bool = ...,
+        held: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["last_run", b"last_run", "pause", b"pause"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["definition_json", b"definition_json", "description", b"description", "digest", b"digest", "enabled", b"enabled", "host", b"host", "job_id", b"job_id", "last_run", b"last_run", "next_fires", b"next_fires", "pause", b"pause", "preset_names", b"preset_names", "problems", b"problems", "removed", b"removed", "schedule", b"schedule", "step_names", b"step_names", "tags", b"tags", "timezone", b"timezone", "valid", b"valid", "why_not_running", b"why_not_running"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["definition_json", b"definition_json", "description", b"description", "digest", b"digest", "enabled", b"enabled", "held", b"held", "host", b"host", "job_id", b"job_id", "kept", b"kept", "last_run", b"last_run", "next_fires", b"next_fires", "pause", b"pause", "preset_names", b"preset_names", "problems", b"problems", "removed", b"removed", "schedule", b"schedule", "step_names", b"step_names", "tags", b"tags", "timezone", b"timezone", "valid", b"valid", "why_not_running", b"why_not_running"]) -> None: ...
 
 global___Job = Job
 

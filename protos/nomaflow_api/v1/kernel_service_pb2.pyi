@@ -914,7 +914,7 @@ global___ReloadHostResponse = ReloadHostResponse
 
 @typing.final
 class ReloadOutcome(google.protobuf.message.Message):
-    """ReloadOutcome is what one instance did."""
+    """ReloadOutcome is what one instance did, or what became of the kernel's own jobs file where that is broken."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -929,7 +929,7 @@ class ReloadOutcome(google.protobuf.message.Message):
     REMOVED_JOB_IDS_FIELD_NUMBER: builtins.int
     ADDED_JOB_IDS_FIELD_NUMBER: builtins.int
     incarnation: builtins.str
-    """incarnation is the instance."""
+    """incarnation is the instance. Empty for the kernel's own jobs file."""
     accepted: builtins.bool
     """accepted is false where the new generation was refused and the last good one goes on."""
     generation: builtins.int

@@ -204,6 +204,8 @@ def job(message: job_pb2.Job) -> values.JobView:
         enabled=message.enabled,
         valid=message.valid,
         removed=message.removed,
+        kept=message.kept,
+        held=message.held,
         problems=tuple(problem(one) for one in message.problems),
         schedule=message.schedule,
         timezone=message.timezone,

@@ -45,15 +45,20 @@ def jobs_of_illegible_files(
 def keep_invalid(jobs: Sequence[LoadedJob], before: CatalogueLoad) -> list[LoadedJob]:
     """Return the jobs; one that was valid and no longer is goes on with its last good definition.
 
-    A job that its author has switched off is left as it is.
+    A job that its author has switched off stays off, and so goes on only where a preset of it fires.
     """
     good = {job.job_id: job.definition for job in before.jobs if job.valid}
-    return [
-        job
-        if job.valid or not job.enabled or good.get(job.job_id) is None
-        else replace(job, definition=good[job.job_id], kept=True)
-        for job in jobs
-    ]
+    kept = []
+    for job in jobs:
+        # The first table of an id is the job's; a later one never was.
+        definition = None if job.valid else good.pop(job.job_id, None)
+        if definition is not None and not job.enabled:
+            definition = replace(definition, enabled=False)
+            if not any(definition.schedules()):
+                definition = None
+        kept.append(job if definition is None else replace(job, definition=definition, kept=True))
+        good.pop(job.job_id, None)
+    return kept
 
 
 def hold_unimportable(jobs: Sequence[LoadedJob], manifest: Mapping[str, Any]) -> list[LoadedJob]:

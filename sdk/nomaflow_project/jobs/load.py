@@ -6,6 +6,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
+from pydantic import TypeAdapter, ValidationError
+
 from nomaflow_project.jobs.build import build_job
 from nomaflow_project.jobs.callables import check_call_params, check_callables
 from nomaflow_project.jobs.calls import check_calls
@@ -19,6 +21,8 @@ from nomaflow_project.reading.problems import Place, Problem, did_you_mean, show
 from nomaflow_project.reading.validation import validate
 
 __all__ = ["CatalogueLoad", "LoadedJob", "load_job_files", "load_manifest", "with_told_problems"]
+
+_TRUE_OR_FALSE = TypeAdapter(bool)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,9 +94,10 @@ def load_manifest(manifest: Mapping[str, Any], *, before: CatalogueLoad | None =
     :param before: what was loaded last: a job that was valid in it goes on unless its owner legibly took it out
     """
     files = [JobFile.from_manifest(each) for each in manifest.get("job_files") or ()]
+    offers = manifest if "callables" in manifest else None  # the kernel's own file comes without code
     types = [StepType.from_manifest(each) for each in manifest.get("step_types") or ()]
     host = str(manifest.get("host", ""))
-    load = load_job_files(files, host=host, manifest=manifest, step_types=types, before=before)
+    load = load_job_files(files, host=host, manifest=offers, step_types=types, before=before)
     load = with_told_problems(load, manifest)
     if before is None:
         return load
@@ -170,7 +175,8 @@ def load_job_files(
     jobs = _check_duplicates(jobs)
     if before is not None:
         kept = list(jobs_of_illegible_files(before, files, jobs, problems))
-        retention = retention or (before.retention if kept else None)
+        illegible = kept or any(problem.is_error for problem in problems)
+        retention = retention or (before.retention if illegible else None)
         jobs = keep_invalid([*jobs, *kept], before)
     jobs = _check_together(jobs, manifest)
     if before is not None:
@@ -198,7 +204,8 @@ def _check_top(tree: Mapping[str, Any], place: Place) -> tuple[list[Problem], Re
 def _load_job(table: object, place: Place, *, host: str, step_types: Mapping[str, StepType]) -> LoadedJob:
     if not isinstance(table, Mapping):
         wrong = place.error("wrong_type", f"expected a [[jobs]] table, got {shown(table)}")
-        return LoadedJob(job_id=f"{place.file}:{place.path}", host=host, definition=None, problems=(wrong,))
+        job_id = f"{place.file}:{place.path}"
+        return LoadedJob(job_id=job_id, host=host, definition=None, problems=(wrong,), file=place.file, path=place.path)
     given = table.get("id")
     named = Place(place.file, place.path, given if isinstance(given, str) else "")
     definition, problems = _build(table, named, host=host, step_types=step_types)
@@ -208,7 +215,7 @@ def _load_job(table: object, place: Place, *, host: str, step_types: Mapping[str
         host=host,
         definition=definition,
         problems=_errors_first(problems),
-        enabled=table.get("enabled") is not False if definition is None else definition.enabled,
+        enabled=_is_enabled(table) if definition is None else definition.enabled,
         file=place.file,
         path=place.path,
     )
@@ -223,6 +230,14 @@ def _build(
     inner = str(unencodable.get("path", ""))
     at = replace(place, path=f"{place.path}.{inner}" if inner else place.path)
     return None, [at.error("bad_value", str(unencodable.get("message", "")), fix="give another value")]
+
+
+def _is_enabled(table: Mapping[str, Any]) -> bool:
+    """Return False where a table that is wrong elsewhere legibly switches its job off."""
+    try:
+        return _TRUE_OR_FALSE.validate_python(table.get("enabled", True))
+    except ValidationError:
+        return True
 
 
 def _check_host(job: LoadedJob) -> LoadedJob:

@@ -159,8 +159,8 @@ def read_project(root: Path, *, environ: Mapping[str, str] | None = None) -> Pro
 def encode_file(tree: Mapping[str, Any]) -> dict[str, Any]:
     """Return a parsed file in the encoding of ``nomaflow_api.v1.values``.
 
-    A job with a value that has no such encoding, such as ``inf``, becomes ``{"id", "$error": {"path", "message"}}``, so
-    that the other jobs of the file go on.
+    A job with a value that has no such encoding, such as ``inf``, becomes ``{"id", "enabled", "$error": {"path",
+    "message"}}``, so that the other jobs of the file go on.
 
     :raises ValueCodecError: where such a value is outside the jobs
     """
@@ -175,8 +175,8 @@ def _encode_job(job: Any) -> Any:
     try:
         return encode_tree(job)
     except ValueCodecError as error:
-        job_id = job.get("id") if isinstance(job, dict) else None
-        named = {"id": job_id} if isinstance(job_id, str) else {}
+        known = job if isinstance(job, dict) else {}
+        named = {name: known[name] for name in ("id", "enabled") if isinstance(known.get(name), str | bool)}
         return {**named, "$error": {"path": error.path, "message": error.problem}}
 
 

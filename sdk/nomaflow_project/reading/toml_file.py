@@ -116,7 +116,7 @@ def _syntax_error(said: str, body: bytes) -> FileError:
         return FileError(message=message, fix=fix, line=int(position[1]), column=int(position[2]))
     if said.endswith(_AT_END):
         message = _lowered(said.removesuffix(_AT_END)) + " at the end of the file"
-        return FileError(message=message, fix=fix, line=body.count(b"\n") + 1)
+        return FileError(message=message, fix=fix, line=body.rstrip().count(b"\n") + 1)
     return FileError(message=_lowered(said), fix=fix)
 
 

@@ -68,7 +68,7 @@ class SimulatedCatalogue:
 
 
 class _NoManifests:
-    async def knows_manifest(self, host: str, digest: str) -> bool:
+    async def knows_manifest(self, host: str, digest: str, *, loaded_at_us: int) -> bool:
         return True
 
     async def introduce(

@@ -98,6 +98,8 @@ def test_a_system_in_order_has_nothing_to_mend() -> None:
         ({"running": [run("RUNNING", "gone")]}, "runs.cut_off", Level.WARNING),
         ({"queued": [run("QUEUED", "gone")]}, "runs.no_host", Level.WARNING),
         ({"catalogue": CatalogueView(jobs=(JobView(job_id="j", valid=False),))}, "runs.jobs", Level.WARNING),
+        ({"catalogue": CatalogueView(jobs=(JobView(job_id="j", kept=True),))}, "runs.kept", Level.PROBLEM),
+        ({"catalogue": CatalogueView(jobs=(JobView(job_id="j", kept=True, held="no"),))}, "runs.held", Level.PROBLEM),
         ({"catalogue": CatalogueView(jobs=(JobView(job_id="j", pause=PauseView()),))}, "runs.paused", Level.WARNING),
         (
             {

@@ -80,7 +80,7 @@ async def test_a_start_reads_what_was_checked_before(stage: Stage, monkeypatch: 
     first = await stage.start()
     await first.introduce("team", digest="m1", manifest=manifest(), explicit=False)
     monkeypatch.setattr(
-        "nomaflow_kernel.catalogue_service.load_manifest", lambda manifest: pytest.fail("checked again")
+        "nomaflow_kernel.catalogue_service.load_manifest", lambda manifest, before: pytest.fail("checked again")
     )
     second = await stage.start()
     assert shown(second) == shown(first)
@@ -100,7 +100,9 @@ async def test_other_checks_than_those_of_the_introduction_check_again(
     await first.introduce("team", digest="m1", manifest=manifest(), explicit=False)
     monkeypatch.setattr(kept, "_checks", lambda: "a later version")
     assert shown(await stage.start()) == shown(first)
-    monkeypatch.setattr("nomaflow_kernel.catalogue_service.load_manifest", lambda manifest: pytest.fail("not kept"))
+    monkeypatch.setattr(
+        "nomaflow_kernel.catalogue_service.load_manifest", lambda manifest, before: pytest.fail("not kept")
+    )
     assert shown(await stage.start()) == shown(first)
 
 
@@ -123,6 +125,57 @@ async def test_the_bound_of_a_host_comes_with_its_manifest(stage: Stage) -> None
         await catalogue.introduce("team", digest=f"m{bound}", manifest=body, explicit=True)
         assert catalogue.max_parallel("team") == expected
     assert catalogue.max_parallel("nobody") is None
+
+
+def edited(**keys: Any) -> dict[str, Any]:
+    """Return the manifest, with the job ``good`` edited."""
+    tree = {**JOBS, "jobs": [{**JOBS["jobs"][0], **keys}, *JOBS["jobs"][1:]]}
+    return manifest(job_files=[{"path": "jobs.toml", "tree": tree, "error": None}])
+
+
+async def test_an_introduction_keeps_what_its_host_had(stage: Stage) -> None:
+    """A misspelt key leaves the last good definition in place, over starts too; ``hosts forget`` ends it at once."""
+    first = await stage.start()
+    await first.introduce("team", digest="m1", manifest=manifest(), explicit=False)
+    _, disabled = await first.introduce("team", digest="m2", manifest=edited(timout_seconds=5), explicit=False)
+    assert disabled == ("bad",)
+    for catalogue in (first, await stage.start()):
+        job = catalogue.job("good")
+        assert job is not None
+        assert (job.valid, job.removed, job.why_held) == (True, False, "")
+        assert "unknown key 'timout_seconds'; mend the file and `nomaflow reload team`" in job.why_kept
+    assert list(await first.forget("team")) == ["bad", "good", "warned"]
+    await first.introduce("team", digest="m3", manifest=edited(timout_seconds=6), explicit=False)
+    job = first.job("good")
+    assert job is not None
+    assert not job.valid
+
+
+async def test_stricter_checks_take_no_job_off_its_schedule(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an older version found valid goes on, marked, and so it is kept; held jobs say so over starts."""
+    first = await stage.start()
+    await first.introduce("team", digest="m1", manifest=manifest(), explicit=False)
+    broken = {name: {**each, "error": "it fails"} for name, each in manifest()["callables"].items()}
+    body = manifest(callables=broken, modules={"team.code": {"error": "SyntaxError: no"}})
+    await first.introduce("team", digest="m2", manifest=body, explicit=False)
+    monkeypatch.setattr(kept, "_checks", lambda: "a later version")
+    for _ in range(2):
+        job = (await stage.start()).job("good")
+        assert job is not None
+        assert job.valid
+        assert job.why_held == "the module of 'team.code:work' cannot be imported: SyntaxError: no"
+
+
+async def test_an_edit_taken_back_is_taken_in_again(stage: Stage) -> None:
+    """A load that is newer than the catalogue is news although its manifest was shown before; an older one is none."""
+    catalogue = await stage.start()
+    await catalogue.introduce("team", digest="m1", manifest=manifest(), explicit=False)
+    stage.clock.advance(60)
+    await catalogue.introduce("team", digest="m2", manifest=edited(timout_seconds=5), explicit=False)
+    now = stage.clock.now_us()
+    assert await catalogue.knows_manifest("team", "m1", loaded_at_us=now - 1)
+    assert not await catalogue.knows_manifest("team", "m1", loaded_at_us=now + 1)
+    assert await catalogue.knows_manifest("team", "m2", loaded_at_us=now + 1)
 
 
 CENTRAL = '[[jobs]]\nid = "{id}"\nhost = "team"\n[[jobs.steps]]\ncallable = "m:f"\n'
@@ -149,7 +202,11 @@ async def test_a_file_that_is_broken_at_the_start_leaves_the_last_good_jobs(stag
     await stage.start(with_file=True)
     stage.file.write_text("[[jobs")
     catalogue = await stage.start(with_file=True)
-    assert shown(catalogue) == [("a", "", [])]
+    assert shown(catalogue) == [("a", "", ["bad_toml"])]
+    job = catalogue.job("a")
+    assert job is not None
+    assert job.valid
+    assert job.why_kept.startswith(f"job 'a' goes on with its last good definition: {stage.file}: line 1: ")
     assert [problem.code for problem in catalogue.file_problems()] == ["bad_toml"]
     stage.file.write_text(CENTRAL.format(id="b"))
     await catalogue.reload_jobs_file()

@@ -65,6 +65,7 @@ class Jobs:
     sync_callables: set[str] = field(default_factory=set)
     invalid: dict[str, str] = field(default_factory=dict)
     removed: set[str] = field(default_factory=set)
+    held: dict[str, str] = field(default_factory=dict)
     refusal: str | None = None
     bounds: dict[str, int] = field(default_factory=dict)
 
@@ -86,6 +87,8 @@ class Jobs:
             removed=job_id in self.removed,
             enabled=definition.enabled,
             why_invalid=self.invalid.get(job_id, ""),
+            why_kept="its file is broken" if job_id in self.held else "",
+            why_held=self.held.get(job_id, ""),
         )
 
     def jobs(self) -> list[KnownJob]:

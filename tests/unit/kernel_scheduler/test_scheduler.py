@@ -12,7 +12,7 @@ from nomaflow_kernel.domain.clock import from_us
 from nomaflow_kernel.domain.hosting import DispatchOrder, HeartbeatInfo
 from nomaflow_kernel.domain.states import RunState
 from nomaflow_kernel.ports import PauseRecord, RunFilter
-from nomaflow_project.jobs.definitions import Overlap, PresetDefinition
+from nomaflow_project.jobs.definitions import Misfire, Overlap, PresetDefinition
 
 
 async def test_fires_when_due_and_once(bench: Bench) -> None:
@@ -239,6 +239,27 @@ async def test_a_refused_fire_leaves_a_row(bench: Bench) -> None:
     bench.engine._state.settings = replace(bench.engine._state.settings, max_waiting=0)
     await bench.tick(45)
     assert await bench.missed() == [("fire_refused", 1, "14:14:00", "14:14:00")]
+
+
+async def test_fires_of_a_held_job_are_one_row_that_counts(bench: Bench) -> None:
+    """Each is MISSED with the cause, one row counts many, and what was missed does not run later."""
+    bench.jobs.add(job("a", schedule="* * * * *", overlap="allow", misfire=Misfire.ALL))
+    bench.jobs.held["a"] = "the module of 'm:f' cannot be imported"
+    await bench.look()
+    await bench.tick(45)
+    await bench.tick(60)
+    await bench.close()
+    bench.clock.advance(600)
+    await bench.open()
+    await bench.look()
+    rows = [("job_disabled", 2, "14:14:00", "14:15:00"), ("job_disabled", 10, "14:16:00", "14:25:00")]
+    assert await bench.missed() == rows
+    del bench.jobs.held["a"]
+    await bench.tick(60)
+    assert await bench.runs(RunState.QUEUED) == [("QUEUED", "14:26:00")]
+    bench.jobs.held["a"] = "the module of 'm:f' cannot be imported"
+    await bench.tick(60)
+    assert await bench.missed() == [*rows, ("job_disabled", 1, "14:27:00", "14:27:00")]
 
 
 async def test_preset_flags_and_zones_are_their_own(bench: Bench) -> None:

@@ -74,6 +74,7 @@ def _goes_on(job: LoadedJob) -> bool:
         A + B.replace('"app:work"', '"app.work"'),
         A + B.replace("app:work", "${UNSET_VARIABLE}:work"),
         "[jobs]\n" + "x = 1\n",
+        "jobs = [1]\n",
         "a = " + "[" * 100_000,
     ],
 )  # fmt: skip
@@ -150,6 +151,55 @@ def test_enabled_false_is_a_legible_decision(project: Project) -> None:
     job = project.again()["b"]
     assert not job.kept
     assert not job.valid
+
+
+@pytest.mark.parametrize("value", ["false", '"false"', '"${UNSET_VARIABLE:-off}"'])
+def test_a_preset_fires_on_where_its_job_is_switched_off(project: Project, value: str) -> None:
+    """Switching the job off says nothing of its preset's schedule, and a key misspelt beside it does not either."""
+    preset = '[[jobs.presets]]\nname = "p"\nschedule = "0 3 * * *"\n'
+    project.main.write_text(A + B + preset)
+    project.again()
+    off = B.replace("[[jobs]]", f"[[jobs]]\nenabled = {value}\ntimout_seconds = 5")
+    project.main.write_text(A + off + preset)
+    job = project.again()["b"]
+    assert _goes_on(job)
+    assert job.definition is not None
+    assert [schedule.preset for schedule in job.definition.schedules()] == ["p"]
+
+
+def test_a_value_that_cannot_be_kept_does_not_hide_that_the_job_is_off(project: Project) -> None:
+    """A job with `inf` in it is read no further, and yet its `enabled = false` counts."""
+    project.main.write_text(A + B.replace("[[jobs]]", "[[jobs]]\nenabled = false\ntimeout_seconds = inf"))
+    assert not project.again()["b"].kept
+
+
+def test_a_second_table_of_an_id_is_no_job_that_goes_on(project: Project) -> None:
+    """Only the first table of an id is the job; the later one is wrong, and is not kept for it."""
+    project.main.write_text(A + B.replace('"b"', '"a"'))
+    project.again()
+    assert project.load is not None
+    assert [(job.job_id, job.kept) for job in project.load.jobs] == [
+        ("a", False),
+        ("a", False),
+        ("c", False),
+        ("b", True),
+    ]
+
+
+def test_retention_goes_on_with_a_file_that_cannot_be_read(project: Project) -> None:
+    """What is kept of history is not shortened by a syntax error or a misspelt key, and is by a legible decision."""
+    said = "jobs = []\n[meta.retention]\ndays = 900\n"
+    for broken in ("[meta.retention\n", said.replace("days", "dayz")):
+        project.main.write_text(said)
+        project.again()
+        project.main.write_text(broken)
+        project.again()
+        assert project.load is not None
+        assert project.load.retention is not None
+        assert project.load.retention.days == 900
+    project.main.write_text("jobs = []\n")
+    project.again()
+    assert project.load.retention is None
 
 
 def test_a_callable_that_no_longer_imports_holds_its_job(project: Project) -> None:

@@ -221,6 +221,26 @@ def _runs_findings(view: SystemView, now: datetime) -> Iterator[Finding]:
         )
 
 
+def _kept(catalogue: CatalogueView) -> Iterator[Finding]:
+    """Yield what nobody has decided: jobs that go on with their last good definition, and those that cannot even so."""
+    held = [job for job in catalogue.jobs if job.held]
+    if held:
+        yield problem(
+            "runs.held",
+            f"{count(len(held), 'job')} cannot run and stay on schedule, such as {held[0].job_id!r}: {held[0].held}",
+            f"mend the code; nomaflow reload {shlex.quote(held[0].host)}".strip(),
+        )
+    kept = [job for job in catalogue.jobs if job.kept and not job.held]
+    if kept:
+        why = next((one for one in kept[0].problems if one.severity == "error"), None)
+        yield problem(
+            "runs.kept",
+            f"{count(len(kept), 'job')} on the last good definition, such as {kept[0].job_id!r}"
+            + (f": {why.file}: {why.message}" if why else ""),
+            f"mend the file; nomaflow reload {shlex.quote(kept[0].host)}".strip(),
+        )
+
+
 def _jobs(catalogue: CatalogueView, now: datetime) -> Iterator[Finding]:
     invalid = [job for job in catalogue.jobs if not job.valid]
     if invalid:
@@ -229,6 +249,7 @@ def _jobs(catalogue: CatalogueView, now: datetime) -> Iterator[Finding]:
             f"{count(len(invalid), 'job')} disabled by mistakes, such as {invalid[0].job_id!r}",
             f"nomaflow job {shlex.quote(invalid[0].job_id)}",
         )
+    yield from _kept(catalogue)
     paused = [job for job in catalogue.jobs if job.pause is not None]
     if paused:
         everything = any(not job.pause.job_id and not job.pause.host for job in paused if job.pause)

@@ -54,6 +54,10 @@ def _rows(job: JobView) -> Iterator[tuple[str, str]]:
     yield "enabled", "yes" if job.enabled else "no, by its author"
     if job.removed:
         yield "removed", "its host no longer brings it"
+    if job.kept:
+        yield "definition", "the last good one; mend the problems below and reload"
+    if job.held:
+        yield "cannot run", f"{job.held}; its fires are MISSED"
     if job.pause is not None:
         yield "pause", pause_text(job.pause)
     if job.why_not_running:

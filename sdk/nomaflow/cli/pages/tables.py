@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 
 from rich.console import Group, RenderableType
 from rich.padding import Padding
@@ -75,7 +76,8 @@ def jobs_page(catalogue: CatalogueView, refused: Mapping[str, RefusedLoadView]) 
         spare={"host": 90, "schedule": 70, "last run": 56},
         loose=("now",),
     )
-    problems = [problem for job in catalogue.jobs for problem in job.problems] + list(catalogue.problems)
+    found = [problem for job in catalogue.jobs for problem in job.problems] + list(catalogue.problems)
+    problems = dict.fromkeys(found)  # one of a file is that of each of its jobs
     stale = [_stale_jobs(host, load) for host, load in refused.items()]
     return Group(*stale, shape, *[Padding(problem_lines(problem), (0, 0, 1, 0)) for problem in problems])
 
@@ -143,11 +145,20 @@ def _now(job: JobView) -> Text:
         return Text("removed from its host's files", style="dim")
     if not job.valid:
         return Text("✘ disabled by a problem, see below", style="red")
+    if job.held:
+        return Text(f"✘ cannot run: {printable(job.held)}", style="red")
+    if job.kept:
+        return Text.assemble(("✘ last good definition, see below", "red"), *_after_kept(job))
     if job.pause is not None:
         return Text(pause_text(job.pause), style="yellow")
     if not job.enabled:
         return Text("disabled", style="dim")
     return Text(printable(job.why_not_running), style="dim")
+
+
+def _after_kept(job: JobView) -> tuple[Text, ...]:
+    rest = _now(replace(job, kept=False))
+    return (Text("; "), rest) if rest.plain else ()
 
 
 def hosts_page(hosts: Sequence[HostView]) -> RenderableType:
@@ -201,6 +212,11 @@ def reload_page(outcomes: Sequence[ReloadView]) -> RenderableType:
         return "no instance is attached; nothing was reloaded"
     lines: list[RenderableType] = []
     for outcome in outcomes:
+        if not outcome.incarnation:  # the kernel's own jobs file
+            sign = ("✔ ", "green") if outcome.accepted else ("✘ ", "red")
+            lines.append(Text.assemble(sign, printable(outcome.message)))
+            lines += [problem_lines(problem) for problem in outcome.problems]
+            continue
         who = printable(outcome.host) + (f", instance {outcome.incarnation[:8]}" if len(outcomes) > 1 else "")
         lines += _reloaded(who, outcome) if outcome.accepted else _refused(who, outcome)
     return Group(*lines)

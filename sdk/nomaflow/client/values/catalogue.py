@@ -86,7 +86,11 @@ class PauseView:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JobView:
-    """A job of the catalogue, valid or not. Only ``get_job`` fills ``definition``."""
+    """A job of the catalogue, valid or not. Only ``get_job`` fills ``definition``.
+
+    :param kept: whether its last good definition goes on, in spite of the problems
+    :param held: why a kept job cannot run all the same; empty where it can
+    """
 
     job_id: str
     description: str = ""
@@ -94,6 +98,8 @@ class JobView:
     enabled: bool = True
     valid: bool = True
     removed: bool = False
+    kept: bool = False
+    held: str = ""
     problems: tuple[ProblemView, ...] = ()
     schedule: str = ""
     timezone: str = ""
@@ -116,6 +122,8 @@ class JobView:
             "enabled": self.enabled,
             "valid": self.valid,
             "removed": self.removed,
+            "kept": self.kept,
+            "held": self.held or None,
             "problems": [problem.to_json() for problem in self.problems],
             "schedule": self.schedule or None,
             "timezone": self.timezone or None,

@@ -1,0 +1,223 @@
+"""Edits that break a project, and a restart of kernel and host upon them: no schedule stops without a visible reason."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from scheduling_system import CODE, PATIENCE, System, eventually, open_system
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+
+JOB = """
+[[jobs]]
+id = "{id}"
+schedule = "* * * * * *"
+overlap = "allow"
+  [[jobs.steps]]
+  callable = "team.code:count"
+"""
+MAIN, OTHER = JOB.format(id="a"), JOB.format(id="b")
+CALLER = '\n[[jobs]]\nid = "caller"\n[[jobs.steps]]\ntype = "call_job"\ntarget_job_id = "a"\n'
+
+
+@pytest.fixture
+def system(tmp_path: Path) -> Iterator[System]:
+    """A kernel and a host with the jobs a and caller in jobs.toml, b in plugins/x/jobs.toml; a and b fire each second."""
+    for opened in open_system(tmp_path):
+        opened.write(MAIN + CALLER)
+        (tmp_path / "nomaflow.toml").write_text('[host]\nname = "team"\n')
+        (tmp_path / "plugins" / "x").mkdir()
+        (tmp_path / "plugins" / "x" / "jobs.toml").write_text(OTHER)
+        opened.start_kernel()
+        opened.start_host()
+        _fires(opened, "a", "b")
+        yield opened
+
+
+def _fires(system: System, *job_ids: str, state: str = "SUCCEEDED") -> None:
+    """Wait until each job has a new run in a state."""
+    for job_id in job_ids:
+        before = {run.run_id for run in system.runs(job_id)}
+        eventually(
+            lambda job_id=job_id, before=before: any(
+                run.state == state and run.run_id not in before for run in system.runs(job_id)
+            )
+        )
+
+
+def _restart(system: System) -> None:
+    system.stop("host")
+    system.stop("kernel")
+    system.start_kernel()
+    system.start_host()
+
+
+def _is(system: System, job_id: str, question: Callable[[Any], bool]) -> Any:
+    """Wait until a question about a job is true, and return the job."""
+    return eventually(lambda: job if (job := system.jobs()[job_id]) and question(job) else None)
+
+
+def _dangle(path: Path) -> None:
+    path.unlink()
+    path.symlink_to("nowhere.toml")
+
+
+def test_a_broken_jobs_file_stops_no_schedule(system: System) -> None:
+    """Whatever is broken, last good definitions fire over a restart of both sides and say so; mended, all is as before."""
+    main = system.project / "jobs.toml"
+    for edit, said in (
+        (lambda: main.write_text(MAIN + "[[jobs]]\nid = 'b\n"), "line 9"),
+        (lambda: main.write_text(MAIN.replace("overlap", "timout_seconds = 5\noverlap")), "'timout_seconds'"),
+        (lambda: main.write_text("# to be written\n"), "the file is empty, and it had jobs"),
+        (lambda: _dangle(main), "link to a file that does not exist"),
+        (main.unlink, "there is no such file or folder, and it had jobs"),
+    ):
+        edit()
+        _restart(system)
+        job = _is(system, "a", lambda job, said=said: any(said in problem.message for problem in job.problems))
+        assert job.problems[0].file == "jobs.toml"
+        assert (job.valid, job.kept, job.removed, job.held) == (True, True, False, "")
+        assert not system.jobs()["b"].kept
+        _fires(system, "a")
+    page = system.cli("jobs").out
+    assert "last good definition" in page
+    assert said in page
+    assert "the last good one" in system.cli("job", "a").out
+    started = system.cli("run", "a")
+    assert "job 'a' goes on with its last good definition: jobs.toml" in started.out + started.err
+    found = {finding["check"]: finding for finding in system.ask("doctor", code=None)["findings"]}
+    assert found["runs.kept"]["level"] == "problem"
+    main.write_text(MAIN + CALLER)
+    system.stop("host")
+    system.start_host()
+    assert _is(system, "a", lambda job: not job.kept).problems == ()
+    _fires(system, "a", "b")
+
+
+def test_a_module_that_no_longer_imports_holds_its_jobs(system: System) -> None:
+    """Their fires are one MISSED row that counts, runs are refused with the cause; the mended module fires again."""
+    system.write(MAIN + CALLER, code=CODE + "def broken(:\n")
+    _restart(system)
+    job = _is(system, "a", lambda job: job.held)
+    assert "invalid syntax" in job.held or "was never closed" in job.held
+
+    def held_rows() -> list[Any]:
+        return [run for run in system.runs("a") if run.reason and run.reason.code == "job_disabled"]
+
+    row = eventually(lambda: row if held_rows() and (row := held_rows()[-1]).fold.count >= 3 else None)
+    assert row.state == "MISSED"
+    assert "cannot be imported" in row.reason.message
+    assert len(held_rows()) == 1
+    assert "cannot be imported" in system.cli("run", "a", code=2).err
+    called = system.ask("run", "caller", "--wait", code=1)
+    assert "cannot be imported" in called["error"]
+    found = {finding["check"]: finding for finding in system.ask("doctor", code=None)["findings"]}
+    assert found["runs.held"]["level"] == "problem"
+    assert "✘ cannot run: the module of 'team.code:count'" in " ".join(system.cli("jobs").out.split())
+    system.write(MAIN + CALLER)
+    system.cli("reload")
+    _is(system, "a", lambda job: not job.held and not job.kept)
+    _fires(system, "a")
+    [row] = held_rows()
+    ran = {run.trigger.at for run in system.runs("a") if run.state == "SUCCEEDED"}
+    assert not [at for at in ran if row.fold.first <= at <= row.fold.last]
+
+
+def test_plugins_behind_a_dangling_link_remove_nothing(system: System) -> None:
+    """Without their folder the jobs of a plugin stay on the schedule: MISSED, with the reason."""
+    (system.project / "plugins").rename(system.project / "moved")
+    (system.project / "plugins").symlink_to("nowhere")
+    _restart(system)
+    job = _is(system, "b", lambda job: job.held)
+    assert not job.removed
+    assert any("there is no such file or folder" in problem.message for problem in job.problems)
+    for name in ("a", "b"):
+        eventually(lambda name=name: any(run.reason and run.reason.code == "job_disabled" for run in system.runs(name)))
+    (system.project / "plugins").unlink()
+    (system.project / "moved").rename(system.project / "plugins")
+    _restart(system)
+    _is(system, "b", lambda job: not job.held and not job.kept)
+    _fires(system, "a", "b")
+
+
+def test_a_function_renamed_away_fails_by_name(system: System) -> None:
+    """The job fires on the served code, and its attempt says which function is gone."""
+    system.write(MAIN + CALLER, code=CODE.replace("async def count(", "async def counted("))
+    _restart(system)
+    assert _is(system, "a", lambda job: job.kept).held == ""
+    _fires(system, "a", state="FAILED")
+    run = next(run for run in reversed(system.runs("a")) if run.state == "FAILED")
+    assert "'count'" in run.error
+
+
+def test_only_a_legible_decision_takes_a_job_off_its_schedule(system: System) -> None:
+    """A job that is absent from a readable file is removed, one with enabled = false is off, and both say so."""
+    system.write(CALLER + MAIN.replace("overlap", "enabled = false\noverlap"))
+    (system.project / "plugins" / "x" / "jobs.toml").write_text("jobs = []\n")
+    _restart(system)
+    off = _is(system, "a", lambda job: not job.enabled)
+    assert (off.valid, off.kept, off.next_fires) == (True, False, ())
+    assert system.jobs()["b"].removed
+    system.write(CALLER)
+    system.cli("reload")
+    assert _is(system, "a", lambda job: job.removed).kept is False
+    assert "removed from its host's files" in " ".join(system.cli("jobs", "--all").out.split())
+
+
+def test_stricter_checks_of_a_new_version_stop_no_schedule(system: System) -> None:
+    """What an older version kept as valid goes on, marked, where the checks of this one refuse it."""
+    system.stop("host")
+    system.stop("kernel")
+    with sqlite3.connect(system.project / ".nomaflow" / "kernel.db") as store:
+        [[text]] = store.execute("SELECT manifest FROM host_manifests WHERE host = 'team'")
+        manifest = json.loads(text)
+        manifest["kept_load"]["checked_by"] = "an older version"
+        manifest["job_files"][0]["tree"]["jobs"][0]["refused_today"] = 5
+        store.execute("UPDATE host_manifests SET manifest = ? WHERE host = 'team'", [json.dumps(manifest)])
+    store.close()
+    system.start_kernel()
+    job = system.jobs()["a"]
+    assert (job.valid, job.kept) == (True, True)
+    assert [problem.code for problem in job.problems] == ["unknown_key"]
+    system.start_host()
+    _fires(system, "a", "b")
+
+
+def test_the_kernel_s_own_file_follows_the_same_rule(system: System) -> None:
+    """Broken, emptied, missing or misspelt, its jobs fire on; ``reload`` names file and line, and fails but for --force."""
+    own = system.project / "central" / "jobs.toml"
+    own.parent.mkdir()
+    text = JOB.format(id="central").replace("overlap", 'host = "team"\noverlap')
+    own.write_text(text)
+    system.stop("kernel")
+    system.start_kernel("--jobs", str(own))
+    _fires(system, "central")
+    for broken, said in (
+        (text + "[[jobs", "line 9"),
+        (text.replace("overlap", "overlapp"), "'overlapp'"),
+        ("", "the file is empty"),
+        (None, "there is no such file"),
+    ):
+        own.unlink() if broken is None else own.write_text(broken)
+        refused = system.cli("reload", code=1)
+        assert said in refused.out
+        assert "jobs.toml" in refused.out
+        assert system.jobs()["central"].kept
+        system.cli("reload", "--force")
+    system.stop("kernel")
+    system.start_kernel("--jobs", str(own))
+    job = system.jobs()["central"]
+    assert (job.kept, job.removed) == (True, False)
+    _fires(system, "central")
+    started = system.cli("run", "central")
+    assert "mend the file and `nomaflow reload`" in started.out + started.err
+    own.write_text(text + text.replace("central", "second"))
+    eventually(lambda: "second" in system.jobs(), seconds=PATIENCE)
+    assert not system.jobs()["central"].kept
+    own.write_text("jobs = []\n")
+    eventually(lambda: system.jobs()["central"].removed)
