@@ -11,7 +11,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from harness import HOSTILE, Host, StartHost, is_alive, pids_below, process_name  # after the path is set
+from harness import HOSTILE, Host, StartHost, pids_below, process_name  # after the path is set
+
+from processes import open_files, still_alive
 
 
 @pytest.fixture(params=["fork", "spawn"])
@@ -24,7 +26,7 @@ def spawn_only(request: pytest.FixtureRequest) -> bool:
 async def start_host() -> AsyncIterator[StartHost]:
     """Start hosts; at the end stop them and assert that no process and no descriptor is left."""
     hosts: list[Host] = []
-    before = set(os.listdir("/proc/self/fd"))
+    before = set(open_files())
     others = _processes_of_tests()
 
     async def start(root: Path = HOSTILE, *, load: bool = True, **settings: object) -> Host:
@@ -42,9 +44,8 @@ async def start_host() -> AsyncIterator[StartHost]:
         below = pids_below(reaper) if reaper else []
         await host.supervisor.stop()
         await host.supervisor.stop()
-        assert not is_alive(reaper) or reaper == 0
-        assert [pid for pid in below if is_alive(pid)] == []
-    assert set(os.listdir("/proc/self/fd")) <= before
+        assert still_alive([reaper, *below]) == []
+    assert set(open_files()) <= before
     assert _processes_of_tests() <= others
 
 
