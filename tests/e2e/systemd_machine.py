@@ -6,21 +6,19 @@ Its ``/run`` is empty at first, what it writes to ``/etc`` is gone with it, and 
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
 from stopping_system import eventually
 
+from machine_parts import need
 from processes import inner_pid, pids_below, process_name
 
 __all__ = ["SystemdMachine", "open_machine"]
 
-_SYSTEMD = Path("/lib/systemd/systemd")
 _BOOT = """
 set -e
 mount --make-rprivate /
@@ -88,7 +86,7 @@ def open_machine(log: Path) -> Iterator[SystemdMachine]:
 
     :param log: takes what it writes to its console
     """
-    _require()
+    need("nsenter", "systemctl", "unshare", namespaces=True)
     group = _make_cgroup()
     try:
         with log.open("ab") as output:
@@ -117,15 +115,6 @@ def open_machine(log: Path) -> Iterator[SystemdMachine]:
             unshare.wait()
     finally:
         _remove_cgroup(group)
-
-
-def _require() -> None:
-    missing = [name for name in ("unshare", "nsenter", "systemctl") if shutil.which(name) is None]
-    missing += [] if _SYSTEMD.exists() else [str(_SYSTEMD)]
-    missing += [] if os.geteuid() == 0 else ["root"]
-    if missing and not os.environ.get("CI"):
-        pytest.skip(f"a machine with systemd needs {', '.join(missing)}")
-    assert not missing, f"a machine with systemd needs {', '.join(missing)}; apt-get install systemd util-linux"
 
 
 def _booted(unshare: subprocess.Popen[bytes], log: Path) -> SystemdMachine:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -39,12 +40,14 @@ async def start_host() -> AsyncIterator[StartHost]:
         return host
 
     yield start
-    for host in hosts:
-        reaper, _ = host.supervisor.reaper_identity
-        below = pids_below(reaper) if reaper else []
-        await host.supervisor.stop()
-        await host.supervisor.stop()
-        assert still_alive([reaper, *below]) == []
+    left: list[int] = []
+    async with AsyncExitStack() as stack:
+        for host in hosts:
+            reaper, _ = host.supervisor.reaper_identity
+            left += [reaper, *(pids_below(reaper) if reaper else [])]
+            stack.push_async_callback(host.supervisor.stop)
+            stack.push_async_callback(host.supervisor.stop)
+    assert still_alive(left) == []
     assert set(open_files()) <= before
     assert _processes_of_tests() <= others
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
 import json
 import os
 import signal
@@ -12,7 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from fake_gateway import FakeGateway
+from fake_gateway import FakeGateway, Journal
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
 from nomaflow_api.v1 import run_pb2
@@ -110,7 +112,7 @@ async def start(project: Path) -> AsyncIterator[Start]:
     yield factory
     trees = [child for each in made for child in each.tree()]
     for each in made:
-        if each.process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
             each.process.kill()
         await each.process.communicate()
     assert not still_alive(trees, seconds=3)
@@ -119,18 +121,18 @@ async def start(project: Path) -> AsyncIterator[Start]:
 @pytest.fixture
 async def gateway(project: Path) -> AsyncIterator[Callable[..., Awaitable[FakeGateway]]]:
     """Start gateways that write their address as the project's kernel does."""
-    made: list[FakeGateway] = []
+    journal, numbers = Journal(), itertools.count()
+    async with contextlib.AsyncExitStack() as stack:
 
-    async def factory(*, epoch: int = 1) -> FakeGateway:
-        path = project.parent / f"k{len(made)}.sock"
-        journal = made[0].journal if made else None
-        made.append(await FakeGateway(path, journal=journal, epoch=epoch).start())
-        (project / ".nomaflow" / "address").write_text(f"unix:{path}\n")
-        return made[-1]
+        async def factory(*, epoch: int = 1) -> FakeGateway:
+            path = project.parent / f"k{next(numbers)}.sock"
+            made = FakeGateway(path, journal=journal, epoch=epoch)
+            stack.push_async_callback(made.kill)
+            await made.start()
+            (project / ".nomaflow" / "address").write_text(f"unix:{path}\n")
+            return made
 
-    yield factory
-    for each in made:
-        await each.kill()
+        yield factory
 
 
 async def test_it_runs_a_real_callable_and_stops_cleanly(
