@@ -19,7 +19,7 @@ import pytest
 from fault_stage import Caller, digest_of_log, ledger, settled, start
 from scheduling_system import System, eventually, open_system
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.e2e
 
 JOBS = """
 [[jobs]]

@@ -17,7 +17,7 @@ from systemd_machine import SystemdMachine, open_machine
 from nomaflow.client import SyncKernelClient, TriggerOrder
 from processes import pids_below
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.e2e
 
 KERNEL, HOST = "nomaflow-kernel.service", "nomaflow-host@team.service"
 ODD_NAME = 'it\'s a "team" of 100%n ${HOME}'

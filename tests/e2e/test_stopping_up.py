@@ -22,7 +22,7 @@ from stopping_system import NOTING_STEPS, Ledger, alive, eventually
 from nomaflow.client import ProjectAddress, SyncKernelClient, TriggerOrder
 from processes import pids_below
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.e2e
 
 CODE = (
     NOTING_STEPS

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]  # pip resolves and unpacks three times
 
 ROOT = Path(__file__).parents[2]
 EXTRAS = {"bare": "", "kernel": "[kernel]", "host": "[host]"}
@@ -118,7 +118,7 @@ def installations(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Mapp
         subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "venv"], check=True, timeout=PATIENCE)
         options = ["--quiet", "--no-compile", "--disable-pip-version-check", "--no-input"]
         command = [sys.executable, "-m", "pip", "--python", str(python), "install", *options, f"{wheel}{extra}"]
-        done = subprocess.run(command, env=ENVIRONMENT, check=False, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(command, env=ENVIRONMENT, check=False, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stdout + done.stderr
         made[name] = Installation(python=python, folder=folder)
     return made

@@ -12,7 +12,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from harness import HOSTILE, Host, StartHost, pids_below, process_name  # after the path is set
+from harness import HOSTILE, Host, StartHost, pids_below  # after the path is set
 
 from processes import open_files, still_alive
 
@@ -28,7 +28,7 @@ async def start_host() -> AsyncIterator[StartHost]:
     """Start hosts; at the end stop them and assert that no process and no descriptor is left."""
     hosts: list[Host] = []
     before = set(open_files())
-    others = _processes_of_tests()
+    others = pids_below(os.getpid())
 
     async def start(root: Path = HOSTILE, *, load: bool = True, **settings: object) -> Host:
         host = Host(root, **settings)
@@ -49,12 +49,9 @@ async def start_host() -> AsyncIterator[StartHost]:
             stack.push_async_callback(host.supervisor.stop)
     assert still_alive(left) == []
     assert set(open_files()) <= before
-    assert _processes_of_tests() <= others
-
-
-def _processes_of_tests() -> set[int]:
-    """Return what runs below this process, but for the session's database server, which starts processes at will."""
-    return {pid for pid in pids_below(os.getpid()) if process_name(pid) not in ("postgres", "")}
+    # What the session shares, as its database server, starts processes at will.
+    known = {*others, *(pid for other in others for pid in pids_below(other))}
+    assert still_alive(set(pids_below(os.getpid())) - known) == []
 
 
 @pytest.fixture
