@@ -25,6 +25,7 @@ def test_command(command, monkeypatch):
 
 
 def test_root(monkeypatch):
+    monkeypatch.delenv("NOMAFLOW_TESTS_COMPLETE")
     monkeypatch.setattr("os.geteuid", lambda: 1000)
     need(root=True)
 
