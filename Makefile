@@ -19,7 +19,7 @@ $(STAMP): pyproject.toml
 demo: $(STAMP) ## Start a kernel and a plugin host, run the demo's jobs live, show the result
 	@$(BIN)/python plugins/demo/run_demo.py
 
-test: $(STAMP) ## Run the whole test suite
+test: $(STAMP) ## Run every test that this machine has the parts for; name at the end what was left out
 	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 # One schedule in ten runs on real processes, the others on the simulation.

@@ -9,6 +9,8 @@ from hypothesis import settings
 
 from postgres_server import PostgresServer
 
+pytest_plugins = ["machine_parts", "red_tests"]
+
 # The same examples everywhere: what is green on one machine is green on the next, however slow that is. Search for new
 # ones with `pytest --hypothesis-profile=explore`.
 settings.register_profile("suite", derandomize=True, deadline=None, database=None, print_blob=True)

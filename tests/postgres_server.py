@@ -111,11 +111,10 @@ class PostgresServer:
 
     def _run(self, program: str, *arguments: str) -> None:
         done = subprocess.run(
-            [str(self._binaries / program), *arguments],
+            [*self._become_user(), str(self._binaries / program), *arguments],
             cwd=self.folder,
             check=False,
             capture_output=True,
-            **self._as_user(),
         )
         if done.returncode:
             raise RuntimeError(f"{program} failed: {done.stderr.decode(errors='replace')}")
@@ -131,9 +130,6 @@ class PostgresServer:
         user, group = self._user
         code = "import os, sys; os.setgroups([]); os.setgid(%d); os.setuid(%d); os.execv(sys.argv[1], sys.argv[1:])"
         return [sys.executable, "-I", "-S", "-c", code % (group, user)]
-
-    def _as_user(self) -> dict[str, object]:
-        return {} if self._user is None else {"user": self._user[0], "group": self._user[1], "extra_groups": []}
 
 
 def _unprivileged_user(folder: Path) -> tuple[int, int] | None:

@@ -16,6 +16,8 @@ import pytest
 import yaml
 from compose_spec import PyCompose
 
+from machine_parts import need
+
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 TEAMS = sorted(folder.name for folder in (DEPLOY / "teams").iterdir())
@@ -100,6 +102,7 @@ def test_a_drain_fits_into_the_grace_period(compose: dict[str, Any], team: str) 
 
 def test_secrets_are_made_once_and_for_their_owner_alone(tmp_path: Path, compose: dict[str, Any]) -> None:
     """The script makes every secret that the compose file names, readable by nobody else, and replaces none."""
+    need("openssl")
     folder = tmp_path / "secrets"
     make = ["sh", str(DEPLOY / "make-secrets.sh"), str(folder)]
     done = subprocess.run(make, capture_output=True, text=True, check=False)

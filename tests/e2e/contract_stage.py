@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -134,6 +135,7 @@ def job_of(reference: str) -> str:
     return re.sub(r"[^A-Za-z0-9_]+", "-", reference)
 
 
+@contextmanager
 def open_stage(folder: Path, *, spawned: bool) -> Iterator[Stage]:
     """Start kernel and host on a copy of the authors' project; leave nothing behind.
 

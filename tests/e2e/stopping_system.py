@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-import psutil
-
 from nomaflow.client import ProjectAddress, SyncKernelClient, TriggerOrder
 from nomaflow.client.values import HostView, InstanceView, RunView, Triggered
 from nomaflow.client.values.runs import AttemptView
+from processes import is_alive as alive
+from processes import pids_below
 
 __all__ = ["HOSTILE", "NOTING_STEPS", "HostProcess", "Ledger", "System", "alive", "eventually", "reason_of"]
 
@@ -47,15 +47,6 @@ def eventually(question: Callable[[], T], *, seconds: float = PATIENCE) -> T:
         assert time.monotonic() < until, f"still not so: {question}"
         time.sleep(0.01)
     return answer
-
-
-def alive(pid: int) -> bool:
-    """Whether a process is there and not a zombie, as the system says."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return False
-    return stat[stat.rindex(")") + 2] not in "ZX"
 
 
 def reason_of(of: RunView | AttemptView) -> str:
@@ -107,7 +98,7 @@ class HostProcess:
 
     def tree(self) -> set[int]:
         """Return the processes below it."""
-        return {child.pid for child in psutil.Process(self.pid).children(recursive=True)}
+        return set(pids_below(self.pid))
 
     def stop(self, signum: int = signal.SIGTERM) -> None:
         """End it, and check that nothing of it is left."""

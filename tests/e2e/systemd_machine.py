@@ -6,20 +6,19 @@ Its ``/run`` is empty at first, what it writes to ``/etc`` is gone with it, and 
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import psutil
-import pytest
 from stopping_system import eventually
+
+from machine_parts import need
+from processes import inner_pid, pids_below, process_name
 
 __all__ = ["SystemdMachine", "open_machine"]
 
-_SYSTEMD = Path("/lib/systemd/systemd")
 _BOOT = """
 set -e
 mount --make-rprivate /
@@ -70,15 +69,8 @@ class SystemdMachine:
 
     def pid(self, unit: str) -> int:
         """Return the main process of a unit, in the numbers of this machine; 0 where it does not run."""
-        inner = self.property(unit, "MainPID")
-        for process in psutil.Process(self._pid).children():
-            try:
-                status = Path(f"/proc/{process.pid}/status").read_text().split("\n")
-            except (FileNotFoundError, ProcessLookupError):
-                continue  # it ended meanwhile
-            if [line.split()[-1] for line in status if line.startswith("NSpid:")] == [inner]:
-                return process.pid
-        return 0
+        inner = int(self.property(unit, "MainPID"))
+        return next((pid for pid in pids_below(self._pid) if inner_pid(pid) == inner), 0) if inner else 0
 
     def drop_in(self, unit: str, *lines: str) -> None:
         """Say more about a unit, as ``systemctl edit`` does."""
@@ -94,7 +86,7 @@ def open_machine(log: Path) -> Iterator[SystemdMachine]:
 
     :param log: takes what it writes to its console
     """
-    _require()
+    need("nsenter", "systemctl", "unshare", namespaces=True)
     group = _make_cgroup()
     try:
         with log.open("ab") as output:
@@ -125,21 +117,12 @@ def open_machine(log: Path) -> Iterator[SystemdMachine]:
         _remove_cgroup(group)
 
 
-def _require() -> None:
-    missing = [name for name in ("unshare", "nsenter", "systemctl") if shutil.which(name) is None]
-    missing += [] if _SYSTEMD.exists() else [str(_SYSTEMD)]
-    missing += [] if os.geteuid() == 0 else ["root"]
-    if missing and not os.environ.get("CI"):
-        pytest.skip(f"a machine with systemd needs {', '.join(missing)}")
-    assert not missing, f"a machine with systemd needs {', '.join(missing)}; apt-get install systemd util-linux"
-
-
 def _booted(unshare: subprocess.Popen[bytes], log: Path) -> SystemdMachine:
     def machine() -> SystemdMachine | None:
         assert unshare.poll() is None, log.read_text()
-        for child in psutil.Process(unshare.pid).children():
-            if child.name() == "systemd":
-                found = SystemdMachine(child.pid)
+        for pid in pids_below(unshare.pid):
+            if process_name(pid) == "systemd":
+                found = SystemdMachine(pid)
                 return (
                     found if found.run("systemctl", "is-active", "basic.target", check=False).returncode == 0 else None
                 )

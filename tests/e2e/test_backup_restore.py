@@ -17,7 +17,7 @@ from stopping_system import NOTING_STEPS, Ledger, System, eventually
 from nomaflow.client import NotFound
 from nomaflow.client.values import RunView
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.e2e
 
 CODE = (
     NOTING_STEPS

@@ -17,7 +17,7 @@ import pytest
 
 from cli_command import Command, command_in
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.e2e
 
 SLOW_JOB = """
 [[jobs]]

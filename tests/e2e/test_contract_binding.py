@@ -10,7 +10,7 @@ from contract_stage import Stage, job_of
 
 from nomaflow.client import ClientError, TriggerOrder
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.e2e
 
 BIG = int("7" * 4000)
 INJECTED = ["connectors", "ctx", "greeting", "settings", "wallet"]

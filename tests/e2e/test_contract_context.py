@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from contract_stage import PASSWORD, Stage, eventually
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.e2e
 
 
 def test_the_whole_surface(stage: Stage) -> None:

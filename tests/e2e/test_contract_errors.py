@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from contract_stage import Ran, Stage
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.e2e
 
 RAISED = {
     "step_failed": ("step_failed", "no invoices to aggregate — check the upstream job"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from contract_stage import Stage
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.e2e
 
 SPOKEN = [
     "from the module", "from a child logger", "from the root", "from ctx.log", "from one that does not propagate",

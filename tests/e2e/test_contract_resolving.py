@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from contract_stage import Stage
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.e2e
 
 ON_LOOP, IN_THREAD = {"loop": True, "main": True}, {"loop": False, "main": False}
 OWN_LOOP = {"loop": True, "main": False}

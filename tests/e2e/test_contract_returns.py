@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from contract_stage import Ran, Stage
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.e2e
 
 VALUE = "returns.shapes:value"
 KEPT: dict[str, tuple[int | None, Any]] = {

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from contract_stage import Stage, eventually
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(60)]
+pytestmark = pytest.mark.e2e
 
 
 def well(stage: Stage) -> None:

@@ -13,7 +13,7 @@ import pytest
 from fault_stage import CODE, ledger, settled
 from scheduling_system import System, eventually, open_system
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.e2e
 
 HOUR = 3600
 JOBS = """

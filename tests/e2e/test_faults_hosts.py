@@ -20,6 +20,7 @@ from stopping_system import HostProcess, alive, eventually, reason_of
 
 from nomaflow.client import KernelUnreachable
 from nomaflow.client.values import EventView
+from processes import command_of
 
 pytestmark = pytest.mark.e2e
 
@@ -221,7 +222,7 @@ def test_template_and_reaper_are_killed(system: FaultSystem, host: HostProcess) 
     view = system.instance("team")
     assert view is not None
     known = workers | {worker.pid for worker in view.workers}
-    templates = [child for child in reaper.children() if child.pid not in known and "template" in _command(child)]
+    templates = [child for child in reaper.children() if child.pid not in known and "template" in command_of(child.pid)]
     assert templates
     for template in templates:
         template.kill()
@@ -236,10 +237,6 @@ def test_template_and_reaper_are_killed(system: FaultSystem, host: HostProcess) 
         assert "reaper" in (run.reason.message if run.reason else "")
     eventually(lambda: not any(alive(pid) for pid in below), seconds=3)
     system.work("ticks").under_way().succeeds_whole()
-
-
-def _command(process: psutil.Process) -> str:
-    return " ".join(process.cmdline())
 
 
 def test_the_kernel_is_away_for_longer_than_the_grace(system: FaultSystem, host: HostProcess) -> None:

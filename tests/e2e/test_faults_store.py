@@ -12,7 +12,7 @@ import pytest
 from fault_stage import Caller, Refusal, digest_of_log, file_limit, held_lock, ledger, settled, start
 from scheduling_system import System, eventually, open_system
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.e2e
 
 JOBS = """
 [[jobs]]

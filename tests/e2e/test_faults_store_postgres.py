@@ -19,7 +19,7 @@ from scheduling_system import System, eventually, open_system
 from nomaflow.client import TriggerOrder
 from postgres_server import SUPERUSER, PostgresServer
 
-pytestmark = [pytest.mark.e2e, pytest.mark.postgres, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.e2e, pytest.mark.postgres]
 
 JOBS = """
 [[jobs]]

@@ -16,7 +16,7 @@ from stopping_system import System, alive, eventually, reason_of
 
 from nomaflow.client import SyncKernelClient
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(90)]
+pytestmark = pytest.mark.e2e
 
 CODE = """
 import asyncio, os, time

@@ -17,7 +17,7 @@ from stopping_system import HostProcess, System, alive, eventually
 from nomaflow.client import KernelClient, ProjectAddress
 from nomaflow.client.values import EventView, RunView
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(90)]
+pytestmark = pytest.mark.e2e
 
 CODE = """
 import asyncio, os

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from faults_system import CLOCKS, FaultSystem
 from stopping_system import alive, eventually
-from two_networks import Cable, cables
+from two_networks import Cable, Loopback, Namespaces
 
 from certificate_authority import Authority
 
@@ -47,7 +47,7 @@ class Remote:
         return ("--kernel", self.dialed, "--token-file", str(self.token), "--ca", str(self.authority.file))
 
 
-@pytest.fixture(scope="module", params=cables(), ids=lambda kind: kind.__name__.lower())
+@pytest.fixture(scope="module", params=[Loopback, Namespaces], ids=lambda kind: kind.__name__.lower())
 def remote(request: pytest.FixtureRequest) -> Iterator[Remote]:
     """Lay a cable and start a kernel at its one end."""
     root = Path(tempfile.mkdtemp(prefix="nf-"))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from scheduling_system import CODE, System, eventually, open_system
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.e2e
 
 GOOD = """
 [[jobs]]

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from scheduling_system import System, eventually, open_system
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.e2e
 
 STEP = '  [[jobs.steps]]\n  callable = "team.code:count"\n'
 JOBS = f"""

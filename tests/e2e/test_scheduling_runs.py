@@ -11,7 +11,7 @@ from scheduling_system import System, eventually, open_system
 
 from nomaflow.client import TriggerOrder
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.e2e
 
 JOBS = """
 [meta.retention]

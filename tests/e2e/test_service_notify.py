@@ -13,7 +13,7 @@ from stopping_system import NOTING_STEPS, HostProcess, System, eventually
 
 from notify_socket import NotifySocket, Told
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.e2e
 
 FILES = {
     "plugins/work.py": NOTING_STEPS

@@ -10,14 +10,14 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-import psutil
 import pytest
 from stopping_system import NOTING_STEPS, Ledger, alive, eventually
 from systemd_machine import SystemdMachine, open_machine
 
 from nomaflow.client import SyncKernelClient, TriggerOrder
+from processes import pids_below
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.e2e
 
 KERNEL, HOST = "nomaflow-kernel.service", "nomaflow-host@team.service"
 ODD_NAME = 'it\'s a "team" of 100%n ${HOME}'
@@ -160,7 +160,7 @@ def test_a_drain_longer_than_the_units_limit_is_not_cut_short(stage: Stage) -> N
     """A host whose drain_seconds are more than TimeoutStopSec= is given them; when it has ended nothing is left."""
     ledger, runs, _ = stage.start_steps()
     pid = stage.machine.pid(HOST)
-    below = {child.pid for child in psutil.Process(pid).children(recursive=True)}
+    below = set(pids_below(pid))
     stage.machine.run("systemctl", "stop", "--no-block", HOST)
     with pytest.raises(AssertionError, match="still not so"):
         eventually(lambda: not alive(pid), seconds=4)  # twice the unit's own limit

@@ -11,7 +11,7 @@ from stopping_system import Ledger, System, alive, reason_of
 
 from nomaflow.client.values import RunView
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(90)]
+pytestmark = pytest.mark.e2e
 
 GRACE = 0.2
 CEILING = GRACE + 3.0

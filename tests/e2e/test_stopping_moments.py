@@ -12,7 +12,7 @@ from stopping_system import HostProcess, System, alive, eventually, reason_of
 
 from nomaflow.client.values import RunView
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(90)]
+pytestmark = pytest.mark.e2e
 
 
 _AFTER = ("SUCCEEDED", "CANCELED")

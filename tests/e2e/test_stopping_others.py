@@ -10,7 +10,7 @@ from datetime import timedelta
 import pytest
 from stopping_system import System, alive, eventually, reason_of
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(90)]
+pytestmark = pytest.mark.e2e
 
 
 @pytest.fixture(scope="module")

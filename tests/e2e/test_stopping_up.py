@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,9 @@ import pytest
 from stopping_system import NOTING_STEPS, Ledger, alive, eventually
 
 from nomaflow.client import ProjectAddress, SyncKernelClient, TriggerOrder
+from processes import pids_below
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.e2e
 
 CODE = (
     NOTING_STEPS
@@ -74,18 +75,18 @@ def up(tmp_path: Path, flags: list[str]) -> Iterator[subprocess.Popen[str]]:
         stderr=subprocess.PIPE,
         text=True,
     )
-    below: list[psutil.Process] = []
+    below: list[int] = []
     try:
         assert process.stdout is not None
         assert json.loads(process.stdout.readline())["type"] == "ready"
-        below = psutil.Process(process.pid).children(recursive=True)
+        below = pids_below(process.pid)
         yield process
     finally:
         process.kill()
         process.communicate()
-        for each in below:
-            if each.is_running():
-                each.kill()
+        for each in filter(alive, below):
+            with suppress(ProcessLookupError):
+                os.kill(each, signal.SIGKILL)
 
 
 def stored(project: Path) -> dict[str, tuple[str, str]]:
@@ -101,7 +102,7 @@ def test_one_signal_drains_and_a_second_one_is_faster(up: subprocess.Popen[str],
         for job in ("may_finish", "deaf"):
             client.trigger(TriggerOrder(job_id=job, params={"ledger": str(ledger.file)}))
         pids = [ledger.pid(what) for what in ("may_finish", "deaf", "child")]
-        below = {each.pid for each in psutil.Process(up.pid).children(recursive=True)} | set(pids)
+        below = set(pids_below(up.pid)) | set(pids)
         up.send_signal(signal.SIGTERM)
         lines = _lines_until(up, type="stopping")
         assert not lines[-1]["hurried"]
@@ -167,7 +168,7 @@ class Orphaned:
             client.trigger(TriggerOrder(job_id="may_finish", params={"ledger": str(self.ledger.file)}))
             self.ledger.wait_for("may_finish")
             self.host = psutil.Process(client.list_hosts()[0].instances[0].pid)
-        self.below = {each.pid for each in psutil.Process(up.pid).children(recursive=True)}
+        self.below = set(pids_below(up.pid))
         self._log = project / ".nomaflow" / "host.log"
         up.kill()
         eventually(lambda: "1 steps may finish" in self.log)
@@ -244,7 +245,7 @@ def test_a_killed_host_is_started_again(up: subprocess.Popen[str], tmp_path: Pat
 def test_a_crash_that_a_new_start_cannot_mend_ends_it(up: subprocess.Popen[str], tmp_path: Path) -> None:
     """Where the kernel comes back to settings that it cannot use, everything ends, and the cause is said."""
     with closing(SyncKernelClient(ProjectAddress(project=tmp_path))) as client:
-        below = {each.pid for each in psutil.Process(up.pid).children(recursive=True)}
+        below = set(pids_below(up.pid))
         settings = tmp_path / "nomaflow.toml"
         settings.write_text(settings.read_text() + "[kernel]\nlease_seconds = 'long'\n")
         os.kill(client.get_kernel().pid, signal.SIGKILL)

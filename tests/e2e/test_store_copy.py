@@ -19,7 +19,7 @@ from stopping_system import eventually
 
 from postgres_server import SUPERUSER, PostgresServer
 
-pytestmark = [pytest.mark.e2e, pytest.mark.postgres, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.e2e, pytest.mark.postgres]
 
 YEARLY = """
 [[jobs]]

@@ -23,7 +23,7 @@ from nomaflow.client import TriggerOrder
 from nomaflow.client.values import RunView, Triggered
 from nomaflow_kernel.store.migrations import HEAD
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.e2e
 
 STEPS = 100
 NEXT_VERSION = "99.1.0"

@@ -10,7 +10,9 @@ from typing import Protocol, Self
 
 from tcp_proxy import TcpProxy
 
-__all__ = ["Cable", "Loopback", "Namespaces", "cables"]
+from machine_parts import need
+
+__all__ = ["Cable", "Loopback", "Namespaces"]
 
 
 class Cable(Protocol):
@@ -95,7 +97,8 @@ class Namespaces:
         self.host_side = ("nsenter", f"--net=/run/netns/{self._host}", "--")
 
     def __enter__(self) -> Self:
-        """Make them."""
+        """Make them, where this machine can."""
+        need("ip", "nsenter", "unshare", namespaces=True)
         try:
             self._make()
         except BaseException:
@@ -130,15 +133,6 @@ class Namespaces:
     def heal(self) -> None:
         """Put it back."""
         _ip("-n", self._host, "link", "set", "far", "up")
-
-
-def cables() -> list[type[Cable]]:
-    """Return the kinds that this machine can lay: loopback always, namespaces for the superuser as a rule."""
-    try:
-        with Namespaces():
-            return [Loopback, Namespaces]
-    except (OSError, subprocess.CalledProcessError):
-        return [Loopback]
 
 
 def _ip(*arguments: str) -> None:

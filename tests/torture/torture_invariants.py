@@ -16,6 +16,7 @@ from torture_play import Acknowledged, Record
 from torture_system import SECRET, TortureSystem
 
 from nomaflow.client.values import AttemptView, EventView, RunView, StepView
+from processes import is_alive
 
 __all__ = ["read_ledger", "violations", "violations_of_secrecy"]
 
@@ -246,17 +247,9 @@ def _processes(ledger: list[dict[str, Any]]) -> Iterator[str]:
     doomed = {entry["child"]: entry["key"] for entry in ledger if entry["what"] == "child"}
     doomed |= {entry["pid"]: entry["key"] for entry in ledger if entry["what"] == "start" and entry["key"] not in ended}
     until = time.monotonic() + _DEAD_SECONDS
-    while (left := {pid: key for pid, key in doomed.items() if _alive(pid)}) and time.monotonic() < until:
+    while (left := {pid: key for pid, key in doomed.items() if is_alive(pid)}) and time.monotonic() < until:
         time.sleep(0.01)
     yield from (f"I8: process {pid} of {key} is alive" for pid, key in left.items())
-
-
-def _alive(pid: int) -> bool:
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return False
-    return stat[stat.rindex(")") + 2] not in "ZX"
 
 
 # I9

@@ -22,7 +22,10 @@ from nomaflow.client import FixedAddress, KernelClient
 from nomaflow.client.values import InstanceView
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "faults"))
-from tcp_proxy import TcpProxy, Way
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from tcp_proxy import TcpProxy, Way  # found by the line above
+
+from processes import pids_below
 
 __all__ = ["SECRET", "TcpProxy", "Timeline", "TortureSystem", "Victim", "Way"]
 
@@ -188,9 +191,7 @@ class TortureSystem:
 
     def tree(self) -> list[int]:
         """Return every process below the host."""
-        with contextlib.suppress(psutil.NoSuchProcess):
-            return [child.pid for child in psutil.Process(self.host.pid).children(recursive=True)]
-        return []
+        return pids_below(self.host.pid)
 
     def disarm(self) -> None:
         """Take back every failpoint that has not fired."""

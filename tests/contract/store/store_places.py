@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import asyncpg
 
 from postgres_server import SUPERUSER, PostgresServer
+from processes import open_files
 
 
 async def eventually(holds: Callable[[], Awaitable[bool]], *, seconds: float = 10.0) -> None:
@@ -59,13 +59,7 @@ class SqlitePlace(Place):
 
     async def leftovers(self) -> int:
         """Return how many descriptors name the file or its companions."""
-        count = 0
-        for fd in os.listdir("/proc/self/fd"):
-            try:
-                count += os.readlink(f"/proc/self/fd/{fd}").startswith(str(self.path))
-            except FileNotFoundError:
-                continue
-        return count
+        return sum(name.startswith(str(self.path)) for name in open_files().values())
 
 
 class PostgresPlace(Place):

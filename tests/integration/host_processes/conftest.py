@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from harness import HOSTILE, Host, StartHost, is_alive, pids_below, process_name  # after the path is set
+from harness import HOSTILE, Host, StartHost, pids_below  # after the path is set
+
+from processes import open_files, still_alive
 
 
 @pytest.fixture(params=["fork", "spawn"])
@@ -24,8 +27,8 @@ def spawn_only(request: pytest.FixtureRequest) -> bool:
 async def start_host() -> AsyncIterator[StartHost]:
     """Start hosts; at the end stop them and assert that no process and no descriptor is left."""
     hosts: list[Host] = []
-    before = set(os.listdir("/proc/self/fd"))
-    others = _processes_of_tests()
+    before = set(open_files())
+    others = pids_below(os.getpid())
 
     async def start(root: Path = HOSTILE, *, load: bool = True, **settings: object) -> Host:
         host = Host(root, **settings)
@@ -37,20 +40,18 @@ async def start_host() -> AsyncIterator[StartHost]:
         return host
 
     yield start
-    for host in hosts:
-        reaper, _ = host.supervisor.reaper_identity
-        below = pids_below(reaper) if reaper else []
-        await host.supervisor.stop()
-        await host.supervisor.stop()
-        assert not is_alive(reaper) or reaper == 0
-        assert [pid for pid in below if is_alive(pid)] == []
-    assert set(os.listdir("/proc/self/fd")) <= before
-    assert _processes_of_tests() <= others
-
-
-def _processes_of_tests() -> set[int]:
-    """Return what runs below this process, but for the session's database server, which starts processes at will."""
-    return {pid for pid in pids_below(os.getpid()) if process_name(pid) not in ("postgres", "")}
+    left: list[int] = []
+    async with AsyncExitStack() as stack:
+        for host in hosts:
+            reaper, _ = host.supervisor.reaper_identity
+            left += [reaper, *(pids_below(reaper) if reaper else [])]
+            stack.push_async_callback(host.supervisor.stop)
+            stack.push_async_callback(host.supervisor.stop)
+    assert still_alive(left) == []
+    assert set(open_files()) <= before
+    # What the session shares, as its database server, starts processes at will.
+    known = {*others, *(pid for other in others for pid in pids_below(other))}
+    assert still_alive(set(pids_below(os.getpid())) - known) == []
 
 
 @pytest.fixture

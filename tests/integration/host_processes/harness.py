@@ -15,6 +15,11 @@ from nomaflow_host.attempts import AttemptOrder, Finished, LogChunk, Progress, S
 from nomaflow_host.connectors import ResolvedConnectors
 from nomaflow_host.generation import ProjectSpec
 from nomaflow_host.supervisor import ProjectLoad, Supervisor, SupervisorSettings
+from processes import is_alive, pids_below, process_name
+
+__all__ = [
+    "HOSTILE", "Host", "Sink", "StartHost", "is_alive", "pids_below", "process_name", "wait_until",
+]  # fmt: skip
 
 HOSTILE = Path(__file__).parent / "hostile"
 
@@ -143,33 +148,3 @@ async def wait_until(condition: Callable[[], bool], seconds: float = 20) -> None
     async with asyncio.timeout(seconds):
         while not condition():  # what other processes do sets no event here
             await asyncio.sleep(0.005)
-
-
-def is_alive(pid: int) -> bool:
-    """Whether a process is there and not a zombie, as the system says."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return False
-    return stat[stat.rindex(")") + 2] not in "ZX"
-
-
-def process_name(pid: int) -> str:
-    """Return the name of a process, empty where it has ended."""
-    try:
-        return Path(f"/proc/{pid}/comm").read_text().strip()
-    except OSError:
-        return ""
-
-
-def pids_below(pid: int) -> list[int]:
-    """Return every process that descends from *pid*."""
-    found: list[int] = []
-    for tasks in Path(f"/proc/{pid}/task").glob("*/children"):
-        try:
-            children = [int(child) for child in tasks.read_text().split()]
-        except OSError:
-            continue
-        for child in children:
-            found += [child, *pids_below(child)]
-    return found

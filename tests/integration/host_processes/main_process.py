@@ -1,12 +1,16 @@
-"""A host's main process for a test to kill: starts a supervisor on hostile code and says which processes there are."""
+"""A host's main process for a test to kill: starts a supervisor on hostile code and says which processes there are.
+
+Lasting are those that only the end of the host ends; a passing one, as what forks a worker, may end by itself.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 from pathlib import Path
 
-from harness import HOSTILE, Host, is_alive, pids_below, wait_until
+from harness import HOSTILE, Host, pids_below, wait_until
 
 
 async def main(folder: Path) -> None:
@@ -17,9 +21,11 @@ async def main(folder: Path) -> None:
     host.run("hostile.stubborn:async_tight_loop", {"marker": str(folder / "loop")})
     await wait_until(lambda: (folder / "daemon").exists() and (folder / "loop").exists())
     reaper, _ = host.supervisor.reaper_identity
-    daemon = (folder / "daemon.child").read_text()
-    pids = {reaper, int(daemon), *pids_below(reaper)}
-    print(*filter(is_alive, pids), flush=True)
+    template = pids_below(reaper)[0]  # the first that a reaper starts
+    files = [folder / name for name in ("daemon", "daemon.child", "loop")]
+    lasting = {reaper, template, *(int(file.read_text()) for file in files)}
+    passing = set(pids_below(reaper)) - lasting
+    print(json.dumps({"lasting": sorted(lasting), "passing": sorted(passing)}), flush=True)
     await asyncio.Event().wait()
 
 

@@ -10,7 +10,6 @@ import select
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -19,6 +18,9 @@ from harness import StartHost, is_alive, pids_below, wait_until
 from nomaflow_host.attempts import FinishedState, Isolation
 from nomaflow_host.connectors import ResolvedConnectors
 from nomaflow_host.supervisor import Refused
+from processes import still_alive
+
+SUITE = Path(__file__).parents[2]
 
 DEATHS = [
     ("exits", "exit code 3", "the last line before os._exit"),
@@ -193,12 +195,7 @@ async def test_a_killed_template_is_survived(start_host: StartHost) -> None:
     host = await start_host(spare_exclusive=0)
     reaper, _ = host.supervisor.reaper_identity
 
-    def templates() -> list[int]:
-        workers = {status.pid for status in host.supervisor.workers()}
-        return [pid for pid in pids_below(reaper) if pid not in workers]
-
-    await wait_until(lambda: len(templates()) == 1)  # a worker just forked is not known yet
-    (template,) = templates()
+    template = pids_below(reaper)[0]  # the first that a reaper starts
     os.kill(template, signal.SIGKILL)
     await wait_until(lambda: not is_alive(template))
     ends = [await host.result("polite:noop") for _ in range(3)]
@@ -209,18 +206,16 @@ async def test_a_killed_template_is_survived(start_host: StartHost) -> None:
 def test_killed_main_leaves_nothing(tmp_path: Path) -> None:
     """kill -9 of the main process: reaper, template, workers, a daemon in its own session are gone in a second."""
     script = Path(__file__).with_name("main_process.py")
-    with subprocess.Popen([sys.executable, str(script), str(tmp_path)], stdout=subprocess.PIPE, text=True) as main:
+    command, environ = [sys.executable, str(script), str(tmp_path)], {**os.environ, "PYTHONPATH": str(SUITE)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environ) as main:
         try:
             assert main.stdout is not None
-            pids = [int(pid) for pid in main.stdout.readline().split()]
-            assert len(pids) >= 5
-            assert all(is_alive(pid) for pid in pids)
+            pids = json.loads(main.stdout.readline())
+            assert len(pids["lasting"]) == 5
+            assert still_alive(pids["lasting"]) == pids["lasting"]
         finally:
             main.kill()
-    deadline = time.monotonic() + 1.0
-    while any(is_alive(pid) for pid in pids) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert [pid for pid in pids if is_alive(pid)] == []
+    assert still_alive(pids["lasting"] + pids["passing"], seconds=3) == []
 
 
 async def test_stop_kills_what_runs(start_host: StartHost, marker: Path) -> None:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
+import os
 import signal
 import sys
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
-import psutil
 import pytest
-from fake_gateway import FakeGateway
+from fake_gateway import FakeGateway, Journal
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
 from nomaflow_api.v1 import run_pb2
+from processes import command_of, pids_below, still_alive
 
 KEY = "run_1/one/1"
 WORK = """
@@ -73,11 +75,9 @@ class HostProcess:
     def log(self) -> str:
         return self._log.read_text()
 
-    def tree(self) -> list[psutil.Process]:
+    def tree(self) -> list[int]:
         """Return every process below the host."""
-        with contextlib.suppress(psutil.NoSuchProcess):
-            return psutil.Process(self.process.pid).children(recursive=True)
-        return []
+        return pids_below(self.process.pid)
 
     async def exit_code(self, seconds: float = 15.0) -> int:
         return await asyncio.wait_for(self.process.wait(), seconds)
@@ -112,33 +112,27 @@ async def start(project: Path) -> AsyncIterator[Start]:
     yield factory
     trees = [child for each in made for child in each.tree()]
     for each in made:
-        if each.process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
             each.process.kill()
         await each.process.communicate()
-    psutil.wait_procs(trees, timeout=3)
-    assert not alive(trees)
-
-
-def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
-    """Return those that run: where nobody reaps orphans, a dead one stays a zombie."""
-    return [each for each in processes if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
+    assert not still_alive(trees, seconds=3)
 
 
 @pytest.fixture
 async def gateway(project: Path) -> AsyncIterator[Callable[..., Awaitable[FakeGateway]]]:
     """Start gateways that write their address as the project's kernel does."""
-    made: list[FakeGateway] = []
+    journal, numbers = Journal(), itertools.count()
+    async with contextlib.AsyncExitStack() as stack:
 
-    async def factory(*, epoch: int = 1) -> FakeGateway:
-        path = project.parent / f"k{len(made)}.sock"
-        journal = made[0].journal if made else None
-        made.append(await FakeGateway(path, journal=journal, epoch=epoch).start())
-        (project / ".nomaflow" / "address").write_text(f"unix:{path}\n")
-        return made[-1]
+        async def factory(*, epoch: int = 1) -> FakeGateway:
+            path = project.parent / f"k{next(numbers)}.sock"
+            made = FakeGateway(path, journal=journal, epoch=epoch)
+            stack.push_async_callback(made.kill)
+            await made.start()
+            (project / ".nomaflow" / "address").write_text(f"unix:{path}\n")
+            return made
 
-    yield factory
-    for each in made:
-        await each.kill()
+        yield factory
 
 
 async def test_it_runs_a_real_callable_and_stops_cleanly(
@@ -165,8 +159,7 @@ async def test_it_runs_a_real_callable_and_stops_cleanly(
     mine.process.send_signal(signal.SIGTERM)
     assert await mine.exit_code() == 0
     assert session.host_left
-    psutil.wait_procs(below, timeout=2)
-    assert not alive(below)
+    assert not still_alive(below, seconds=2)
     assert not list((project / ".nomaflow" / "host-demo" / "spill").glob("*"))
 
 
@@ -213,7 +206,7 @@ async def test_a_killed_host_is_proved_gone_by_its_successor(
     assert list(second.hello.ended_incarnations) == [session.hello.incarnation]
     assert second.hello.incarnation != session.hello.incarnation
     assert second.hello.boot_id == session.hello.boot_id
-    assert not alive(below)
+    assert not still_alive(below)
 
 
 async def test_leftovers_are_removed_where_the_reaper_was_killed_too(
@@ -232,16 +225,16 @@ async def test_leftovers_are_removed_where_the_reaper_was_killed_too(
         while not (pid_file.exists() and pid_file.read_text()):
             await asyncio.sleep(0.01)
     below = first.tree()
-    assert int(pid_file.read_text()) in [each.pid for each in below]
-    reaper = next(each for each in below if "nomaflow_host.reaper" in each.cmdline())
+    assert int(pid_file.read_text()) in below
+    reaper = next(pid for pid in below if "nomaflow_host.reaper" in command_of(pid))
     first.process.send_signal(signal.SIGSTOP)
-    reaper.kill()
+    os.kill(reaper, signal.SIGKILL)
     first.process.kill()
     await first.process.wait()
     await start()
     second = await kernel.session(2)
     assert len(second.hello.ended_incarnations) == 1
-    assert not alive(below)
+    assert not still_alive(below)
 
 
 async def test_a_second_host_on_the_same_folder_is_turned_away(

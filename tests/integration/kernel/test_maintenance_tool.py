@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from kernel_process import DEADLINE, eventually
 
+from machine_parts import need
 from nomaflow_kernel.maintenance import back_up
 from nomaflow_kernel.maintenance.__main__ import main
 from nomaflow_kernel.store import open_store
@@ -127,12 +128,12 @@ async def test_a_disk_without_room_is_no_damage(history: Path, tmp_path: Path) -
     assert (kernel.returncode, errors.count(b"\n"), b"free disk space" in errors) == (1, 1, True), errors
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only the superuser can be somebody else for a while")
 @pytest.mark.parametrize("work", ["backup", "inspect"])
 async def test_what_may_not_be_read_is_said_plainly(
     history: Path, work: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Another user's project is refused by path and cause, and not taken for a tool that is broken."""
+    need(root=True)
     history.parent.chmod(0o700)
     for folder in (history.parents[1], *history.parents[2:-2]):
         folder.chmod(folder.stat().st_mode | 0o055)

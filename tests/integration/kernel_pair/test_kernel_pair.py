@@ -23,7 +23,7 @@ from nomaflow_api.v1 import kernel_service_pb2 as service
 from nomaflow_api.v1.host_gateway_service_pb2_grpc import HostGatewayServiceStub
 from nomaflow_api.v1.kernel_service_pb2_grpc import KernelServiceStub
 
-pytestmark = [pytest.mark.postgres, pytest.mark.timeout(180)]  # five processes start one after the other
+pytestmark = pytest.mark.postgres
 
 TAKEOVER_SECONDS = 25.0
 """20 are promised; the rest is for a busy machine."""

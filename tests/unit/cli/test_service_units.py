@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from cli_command import Command
+from machine_parts import need
 from nomaflow.cli.errors import CliError
 from nomaflow.cli.service import KERNEL_UNIT, Places, require_systemd
 
@@ -46,7 +46,7 @@ def places(variant: str, root: Path) -> Places:
 
 def verified(unit: Path, *, variant: str, runtime: Path) -> str:
     """Return what systemd finds wrong with a unit, empty for nothing."""
-    assert shutil.which("systemd-analyze"), "systemd-analyze is missing; apt-get install systemd"
+    need("systemd-analyze")
     environ = {**os.environ, "SYSTEMD_UNIT_PATH": f"{unit.parent}:", "XDG_RUNTIME_DIR": str(runtime)}
     command = ["systemd-analyze", *filter(None, [variant]), "verify", "--man=no", str(unit)]
     done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from machine_parts import need
 from nomaflow_host.connectors import ResolvedConnectors, read_connectors
 
 if TYPE_CHECKING:
@@ -109,9 +110,9 @@ def test_referenced_secret_may_be_public(read: Read) -> None:
     assert set(resolved.secrets) == {"hunter2", "swordfish%21", "swordfish!"}
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a file of another user")
 def test_link_to_a_file_of_another_user(tmp_path: Path) -> None:
     """A symbolic link to somebody else's file is refused."""
+    need(root=True)
     (tmp_path / "theirs.toml").write_text("[pools.p]\nurl = 'sqlite://'")
     os.chown(tmp_path / "theirs.toml", 12345, 12345)
     (tmp_path / "connectors.toml").symlink_to(tmp_path / "theirs.toml")

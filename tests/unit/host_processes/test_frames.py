@@ -8,6 +8,7 @@ import socket
 import pytest
 
 from nomaflow_host.frames import FrameError, FrameSocket
+from processes import open_files
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ def test_a_frame_larger_than_the_socket_waits(pair: tuple[FrameSocket, FrameSock
 def test_descriptors_ride_with_their_frame(pair: tuple[FrameSocket, FrameSocket]) -> None:
     """Each frame gets its own descriptors, the sender keeps its own, and an unwanted frame closes them."""
     reading, writing = os.pipe()
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(open_files())
     pair[0].send({"is": "none"})
     pair[0].send({"is": "two"}, [reading, writing])
     pair[0].send({"is": "one"}, [writing])
@@ -56,7 +57,7 @@ def test_descriptors_ride_with_their_frame(pair: tuple[FrameSocket, FrameSocket]
     assert not os.get_inheritable(frames[1].fds[0])
     for frame in frames:
         frame.close()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(open_files()) == before
     os.close(reading)
     os.close(writing)
 

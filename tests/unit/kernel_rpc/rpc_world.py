@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -225,11 +226,12 @@ class World:
 
     async def close(self) -> None:
         """Take everything apart; nobody may still be watching."""
-        await self.channel.close()
-        await eventually(lambda: self.feed.watcher_count == 0)
-        await self.health.stop()
-        await self.server.stop(None)
-        await self.store.close()
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(self.store.close)
+            stack.push_async_callback(self.server.stop, None)
+            stack.push_async_callback(self.health.stop)
+            await self.channel.close()
+            await eventually(lambda: self.feed.watcher_count == 0)
 
     async def apply(self, *transitions: Transition) -> None:
         """Commit transitions and tell the feed."""

@@ -18,6 +18,7 @@ from nomaflow_kernel.rpc import POLICY, AccessControl, TokenFileError, Tokens
 from nomaflow_kernel.rpc.access import Role
 from nomaflow_kernel.rpc.endpoints import Endpoints, service_handler
 from nomaflow_kernel.rpc.errors import NotAuthenticated, NotPermitted
+from processes import open_files
 
 OURS: list[ServiceDescriptor] = [
     kernel_service_pb2.DESCRIPTOR.services_by_name["KernelService"],
@@ -140,11 +141,11 @@ def test_what_is_no_file_is_no_token_file(tmp_path: Path) -> None:
     """A directory and a pipe are refused at once, and no descriptor stays open."""
     os.mkfifo(tmp_path / "pipe", 0o600)
     (tmp_path / "folder").mkdir(mode=0o700)
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(open_files())
     for name in ("pipe", "folder"):
         with pytest.raises(TokenFileError, match="no regular file"):
             Tokens.load(tmp_path, client_file=tmp_path / name)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(open_files()) == before
 
 
 def test_no_repr_shows_a_token(tmp_path: Path) -> None:

@@ -1,0 +1,71 @@
+"""Answers of the operating system about processes, any of which may end while it is asked about.
+
+A process that has ended is not alive, has no name and nothing below it; no question about one raises.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import psutil
+
+__all__ = ["command_of", "inner_pid", "is_alive", "open_files", "pids_below", "process_name", "still_alive"]
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process is there and not a zombie: where nobody reaps orphans, a dead one stays a zombie."""
+    try:
+        return psutil.Process(pid).status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def still_alive(pids: Iterable[int], *, seconds: float = 0.0) -> list[int]:
+    """Return those that are alive, as soon as there are none, or after so many seconds."""
+    until = time.monotonic() + seconds
+    while (left := [pid for pid in pids if is_alive(pid)]) and time.monotonic() < until:
+        time.sleep(0.01)
+    return left
+
+
+def process_name(pid: int) -> str:
+    """Return the name of a process, empty where it has ended."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return psutil.Process(pid).name()
+    return ""
+
+
+def command_of(pid: int) -> str:
+    """Return the command line of a process, empty where it has ended."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return " ".join(psutil.Process(pid).cmdline())
+    return ""
+
+
+def inner_pid(pid: int) -> int:
+    """Return the number of a process in the innermost namespace that it is in, 0 where it has ended."""
+    with contextlib.suppress(OSError):
+        status = Path(f"/proc/{pid}/status").read_text().splitlines()
+        return next(int(line.split()[-1]) for line in status if line.startswith("NSpid:"))
+    return 0
+
+
+def pids_below(pid: int) -> list[int]:
+    """Return every process that descends from *pid*, zombies included, oldest first."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        found = psutil.Process(pid).children(recursive=True)
+        return [child.pid for child in sorted(found, key=lambda child: (child.create_time(), child.pid))]
+    return []
+
+
+def open_files() -> dict[int, str]:
+    """Return the open descriptors of this process, and the names that the system has for them."""
+    found: dict[int, str] = {}
+    for number in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):  # the listing's own is closed by now
+            found[int(number)] = os.readlink(f"/proc/self/fd/{number}")
+    return found
