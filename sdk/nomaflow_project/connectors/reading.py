@@ -13,9 +13,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from nomaflow_project.connectors.tables import api_values, sql_values
+from nomaflow_project.connectors.tables import IGNORED_KEYS, INTERFACE_KEYS, api_values, sql_values
 from nomaflow_project.models.connectors_file import ConnectorsFile, PoolEntry
-from nomaflow_project.models.original_connectors import IGNORED_KEYS, INTERFACE_KEYS
 from nomaflow_project.reading.credentials import is_literal_credential, others_may_open, url_password
 from nomaflow_project.reading.environment import file_variables, names_in, resolve_leniently, unresolved_references
 from nomaflow_project.reading.files import parse_toml_file

@@ -7,14 +7,22 @@ from typing import TYPE_CHECKING, Any
 
 from nomaflow_project.connectors.queries import NamedQuery, query_values, written_by
 from nomaflow_project.models.connectors_file import ApiConnectorEntry, SqlConnectorEntry
-from nomaflow_project.models.original_connectors import OriginalApi, OriginalSql, api_table, is_original
 from nomaflow_project.reading.validation import validate
 
 if TYPE_CHECKING:
     from nomaflow_project.models.connectors_file import PoolEntry
+    from nomaflow_project.models.original_connectors import OriginalSql
     from nomaflow_project.reading.problems import Place, Problem
 
-__all__ = ["api_values", "sql_values"]
+__all__ = ["IGNORED_KEYS", "INTERFACE_KEYS", "api_values", "sql_values"]
+
+IGNORED_KEYS = frozenset({"arraysize", "debug_sql", "max_rows", "pools"})
+"""Keys of pools and connectors that are read and have no effect."""
+
+INTERFACE_KEYS = frozenset({"home", "licensed", "show_in_switcher"})
+"""Keys of a connector that say how the original's web pages show it."""
+
+_LISTS = ("queries", "tables", "sequences", "lookups", "endpoints")
 
 
 def sql_values(
@@ -24,8 +32,7 @@ def sql_values(
 
     :param pools: the pools that can be used
     """
-    model: type[OriginalSql | SqlConnectorEntry] = OriginalSql if is_original(table) else SqlConnectorEntry
-    entry, problems = validate(model, table, at, hide_values=True)
+    entry, problems = _sql_entry(table, at)
     if entry is None:
         return None, problems
     queries = _named(entry)
@@ -44,13 +51,30 @@ def sql_values(
 
 def api_values(table: Mapping[str, Any], at: Place) -> tuple[dict[str, Any] | None, list[Problem]]:
     """Return the values of a connector of type ``api`` and what is wrong with its table."""
-    if is_original(table):
+    if _is_original(table):
+        from nomaflow_project.models.original_connectors import OriginalApi, api_table  # few files need them
+
         original, problems = validate(OriginalApi, table, at, hide_values=True)
         if original is None:
             return None, problems
         return api_table(original), [*problems, *_twice([each.name for each in original.endpoints], at)]
     entry, problems = validate(ApiConnectorEntry, table, at, hide_values=True)
     return (None if entry is None else entry.model_dump(by_alias=True)), problems
+
+
+def _is_original(table: Mapping[str, Any]) -> bool:
+    """Return True where the table of a connector is in the original's form."""
+    return "auth_type" in table or any(isinstance(table.get(name), list) for name in _LISTS)
+
+
+def _sql_entry(
+    table: Mapping[str, Any], at: Place
+) -> tuple[OriginalSql | None, list[Problem]] | tuple[SqlConnectorEntry | None, list[Problem]]:
+    if _is_original(table):
+        from nomaflow_project.models.original_connectors import OriginalSql  # few files need it
+
+        return validate(OriginalSql, table, at, hide_values=True)
+    return validate(SqlConnectorEntry, table, at, hide_values=True)
 
 
 def _named(entry: OriginalSql | SqlConnectorEntry) -> list[NamedQuery]:

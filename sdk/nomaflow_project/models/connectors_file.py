@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from nomaflow_project.models.entries import Entry, key, seconds
@@ -135,6 +135,8 @@ class ApiConnectorEntry(Entry):
 
 class ConnectorsFile(Entry):
     """connectors.toml: the databases and services of a project."""
+
+    model_config = ConfigDict(defer_build=True)  # only the pages need it whole
 
     pools: dict[str, PoolEntry] = key(dict, "Databases by name.")
     connectors: dict[str, SqlConnectorEntry | ApiConnectorEntry] = key(dict, "SQL and API connectors by name.")

@@ -6,7 +6,7 @@ may write; ``[[connectors.X.endpoints]]`` has ``{{name}}`` in path, query, heade
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 from urllib.parse import urljoin
 
@@ -15,20 +15,7 @@ from pydantic_core import PydanticCustomError
 
 from nomaflow_project.models.entries import Entry, key, seconds
 
-__all__ = ["IGNORED_KEYS", "INTERFACE_KEYS", "OriginalApi", "OriginalSql", "api_table", "is_original"]
-
-INTERFACE_KEYS = frozenset({"home", "licensed", "show_in_switcher"})
-"""Keys of a connector that say how the original's web pages show it."""
-
-IGNORED_KEYS = frozenset({"arraysize", "debug_sql", "max_rows", "pools"})
-"""Keys of pools and connectors that are read and have no effect."""
-
-_LISTS = ("queries", "tables", "sequences", "lookups", "endpoints")
-
-
-def is_original(table: Mapping[str, Any]) -> bool:
-    """Return True where the table of a connector is in the original's form."""
-    return "auth_type" in table or any(isinstance(table.get(name), list) for name in _LISTS)
+__all__ = ["OriginalApi", "OriginalSql", "api_table"]
 
 
 class _Lax(Entry):
