@@ -85,7 +85,7 @@ def test_a_host_tells_of_its_life(systemd: NotifySocket, system: System) -> None
     system.kill_kernel()
     host = system.start_host("team", environ=watched(systemd), settings=["drain_seconds = 7"], serves=False)
     ready = systemd.wait_for(lambda told: "READY" in told)
-    assert ready["STATUS"] == "dialing the kernel; generation 1"
+    assert ready["STATUS"].endswith("; generation 1")
     systemd.wait_for(is_tick)
     system.start_kernel()
     systemd.wait_for(lambda told: told.get("STATUS", "").startswith("attached to the kernel at unix:"))

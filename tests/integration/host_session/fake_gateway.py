@@ -78,6 +78,11 @@ class Session:
         self.seq = 0
         self.host_left = False
 
+    @property
+    def loaded(self) -> bool:
+        """Whether the first load of the host's life is over."""
+        return not self.hello.loading or any(not beat.loading for beat in self.heartbeats)
+
     def send(self, **command: Any) -> int:
         """Send one command."""
         self.seq += 1
@@ -137,8 +142,8 @@ class FakeGateway(HostGatewayServiceServicer):
         self.path.unlink(missing_ok=True)
 
     async def session(self, number: int = 1, seconds: float = 15.0) -> Session:
-        """Wait for the session of that number."""
-        await self.journal.until(lambda: len(self.sessions) >= number, seconds)
+        """Wait for the session of that number, and until its host has loaded its code, or failed to."""
+        await self.journal.until(lambda: len(self.sessions) >= number and self.sessions[number - 1].loaded, seconds)
         return self.sessions[number - 1]
 
     async def Attach(  # type: ignore[override]  # noqa: N802 - the stub's name, for both kinds of server
