@@ -181,7 +181,7 @@ class _SourceFilter(DefaultFilter):
 
     def __call__(self, change: object, path: str) -> bool:
         """Return True for a change that calls for a reload."""
-        return path.endswith((".py", ".toml")) and super().__call__(change, path)  # type: ignore[arg-type]  # passed on
+        return path.endswith((".py", ".toml", ".env")) and super().__call__(change, path)  # type: ignore[arg-type]  # passed on
 
 
 async def _either(task: asyncio.Task[object], event: asyncio.Event) -> bool:

@@ -15,13 +15,13 @@ __all__ = ["DiskStamp", "DiskWatch", "disk_stamp"]
 DiskStamp = Mapping[str, tuple[int, int]]
 """Path to (modification time in nanoseconds, size)."""
 
-_SUFFIXES = (".py", ".toml")
+_SUFFIXES = (".py", ".toml", ".env")
 _KEPT_SECONDS = 2.0
 _MAX_FILES = 20_000
 
 
 def disk_stamp(spec: ProjectSpec) -> DiskStamp:
-    """Return what the files a generation is made of are like now: modules and TOML files, with those of the root."""
+    """Return what the files a generation is made of are like now: modules, TOML files and ``.env`` files."""
     found: dict[str, tuple[int, int]] = {}
     for path, status in _files(spec):
         found[path] = (status.st_mtime_ns, status.st_size)
