@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 
 _FLUSH_SECONDS = 5.0
 _GOODBYE_SECONDS = 2.0
-_SOURCES = (".py", ".toml")
+_SOURCES = (".py", ".toml", ".env")
 _BURST_MS = 400  # the longest that saves may follow each other closely before the code is loaded
 _LOOK_MS = 1_000
 

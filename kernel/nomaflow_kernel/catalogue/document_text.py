@@ -20,7 +20,8 @@ true/false are read as such, so that a reference can give them.
   NAME, less its last newline. That is how Docker and Kubernetes hand over secrets.
 - `[host] env_file` names files with variables of the project: `NAME=value` lines, with `export `, quotes and `#`
   comments as in a shell; nothing is expanded in them. The process's own environment wins, and a later file over an
-  earlier one. A reload reads them again. The kernel does not read them, so they do not count in `[kernel]`.
+  earlier one. A reload reads them again, and `up --watch` reloads where one whose name ends in `.env` is saved. The
+  kernel does not read them, so they do not count in `[kernel]`.
 - Workers see the variables of the environment and of these files, but for secret `NOMAFLOW_*` ones and those that
   connectors.toml names (and their `_FILE`), unless `[host] pass_env` lists them.
 

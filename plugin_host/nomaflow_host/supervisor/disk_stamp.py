@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DiskStamp", "DiskWatch", "disk_stamp"]
 
-_SUFFIXES = (".py", ".toml")
+_SUFFIXES = (".py", ".toml", ".env")
 _KEPT_SECONDS = 2.0
 _MAX_FILES = 20_000
 
@@ -34,7 +34,7 @@ DiskStamp = Mapping[str, _Seen]
 
 
 def disk_stamp(spec: ProjectSpec) -> DiskStamp:
-    """Return what the files a generation is made of are like now: modules and TOML files, with those of the root.
+    """Return what the files a generation is made of are like now: modules, TOML and ``.env`` files.
 
     What cannot be read is there as well: a link to nowhere, a folder that cannot be listed, a file without permission.
     """

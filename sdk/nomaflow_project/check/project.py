@@ -14,7 +14,7 @@ from nomaflow_project.jobs.load import LoadedJob, load_job_files, with_told_prob
 from nomaflow_project.jobs.step_types import StepType
 from nomaflow_project.models.settings_file import SettingsFile
 from nomaflow_project.reading.env_files import project_variables
-from nomaflow_project.reading.environment import UNSET_VARIABLE
+from nomaflow_project.reading.environment import UNSET_VARIABLE, Unresolved, resolve_leniently
 from nomaflow_project.reading.files import JobFile, read_project
 from nomaflow_project.reading.lines import with_lines
 from nomaflow_project.reading.problems import Place, Problem
@@ -79,14 +79,13 @@ def check_project(
         missing = Place(str(root)).error("missing_file", what, fix="name a project's folder; `nomaflow init` makes one")
         return CheckReport(root=str(root), files=(), jobs=(), problems=(missing,))
     project = read_project(root, environ=environ)
-    problems: list[Problem] = []
-    host = ""
-    if project.settings is not None:
-        host, found = _check_settings(project.settings)
-        problems += found
     tree = None if project.settings is None else project.settings.tree
     variables = project_variables(root, tree, os.environ if environ is None else environ)
-    problems += variables.problems
+    problems = list(variables.problems)
+    host = ""
+    if project.settings is not None:
+        host, found = _check_settings(project.settings, variables.environ)
+        problems += found
     if project.connectors is not None:
         problems += _check_connectors(root / project.connectors.path, project.connectors.path, variables.environ)
     types = [StepType.from_manifest(each) for each in (manifest or {}).get("step_types") or ()]
@@ -103,12 +102,29 @@ def check_project(
     )
 
 
-def _check_settings(file: JobFile) -> tuple[str, list[Problem]]:
+def _check_settings(file: JobFile, environ: Mapping[str, str]) -> tuple[str, list[Problem]]:
+    """Return the host's name and what is wrong with nomaflow.toml.
+
+    :param environ: with the variables of ``env_file``, which hosts read and kernels do not
+    """
     unread = file.problem()
     if unread is not None:
         return "", [unread]
-    settings, problems = validate(SettingsFile, file.tree, Place(file.path))
+    tree = {
+        name: table if name == "kernel" else _resolved_again(table, environ)
+        for name, table in (file.tree or {}).items()
+    }
+    settings, problems = validate(SettingsFile, tree, Place(file.path))
     return ("" if settings is None else settings.host.name), problems
+
+
+def _resolved_again(tree: Any, environ: Mapping[str, str]) -> Any:
+    """Return a tree with the texts resolved that lacked a variable before."""
+    if isinstance(tree, dict):
+        return {name: _resolved_again(value, environ) for name, value in tree.items()}
+    if isinstance(tree, list):
+        return [_resolved_again(value, environ) for value in tree]
+    return resolve_leniently(str(tree), environ) if isinstance(tree, Unresolved) else tree
 
 
 def _check_connectors(path: Path, name: str, environ: Mapping[str, str]) -> list[Problem]:

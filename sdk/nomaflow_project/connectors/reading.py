@@ -6,6 +6,7 @@ file, since it may be a credential.
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -84,7 +85,9 @@ class _Reader:
         for name in self._tree:
             if name not in ConnectorsFile.model_fields:
                 fix = did_you_mean(name, ConnectorsFile.model_fields)
-                self._problems.append((self._place / name).error("unknown_key", f"unknown key {name!r}", fix=fix))
+                problem = (self._place / name).error("unknown_key", f"unknown key {name!r}", fix=fix)
+                self._problems.append(problem)
+                self._misplaced(name, problem)
         pools = {name: entry for name, table, at in self._tables("pools") if (entry := self._pool(name, table, at))}
         connectors: dict[str, Mapping[str, Any]] = {}
         for name, table, at in self._tables("connectors"):
@@ -102,6 +105,13 @@ class _Reader:
             variables=_variables(self._tree),
             problems=tuple(self._problems),
         )
+
+    def _misplaced(self, section: str, problem: Problem) -> None:
+        """Have what stands in a misspelt section fail by that: the file does have it."""
+        near = difflib.get_close_matches(section, ConnectorsFile.model_fields, n=1)
+        tables = self._tree[section]
+        for name in tables if near and isinstance(tables, Mapping) else ():
+            self._unusable[f"{near[0]}.{name}"] = _sentence(problem)
 
     def _tables(self, section: str) -> Iterator[tuple[str, dict[str, Any], Place]]:
         """Yield each table of a section that has a good name, with its variables resolved."""

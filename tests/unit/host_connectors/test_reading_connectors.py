@@ -201,8 +201,12 @@ def test_a_file_that_is_not_toml(read: Read, text: str, words: str) -> None:
     ],
 )
 def test_a_wrong_section_is_an_error(read: Read, text: str, words: str) -> None:
-    """Nothing below it is a pool, and the manifest says why."""
-    (problem,) = read(text).problems
+    """Nothing below it is a pool, and manifest and use say why."""
+    resolved = read(text)
+    (problem,) = resolved.problems
+    assert not resolved.pools
+    assert all(words in reason for reason in resolved.unusable.values())
+    assert ("pools.p" in resolved.unusable) is ("[pool.p]" in text)
     assert words in problem["message"]
     assert "hunter2" not in str(problem)
 

@@ -232,3 +232,19 @@ def test_values_of_secret_keys_are_never_shown(tmp_path: Path) -> None:
     problem, kind = check_project(tmp_path, environ={}).problems
     assert (problem.code, kind.code) == ("wrong_type", "plugin_type")
     assert "12345678" not in str(problem)
+
+
+def test_variables_of_env_file_count_but_in_the_kernel(tmp_path: Path) -> None:
+    """Hosts read the file, and kernels do not; a literal reference stays one."""
+    _write(tmp_path / "jobs.toml", JOB.replace('id = "%s"', 'id = "main"\ndescription = "$${NOT_A_VARIABLE}"'))
+    _write(tmp_path / ".env", "TEAM=ops\nLEVEL=DEBUG\nFILE=pools.db\n")
+    _write(tmp_path / "connectors.toml", '[pools.a]\nurl = "sqlite:///${FILE}"\n')
+    settings = '[host]\nenv_file = ".env"\nname = "${TEAM}"\n[app]\nkey = "$${TEAM}"\n'
+    _write(tmp_path / "nomaflow.toml", settings)
+    report = check_project(tmp_path, environ={})
+    assert [str(each) for each in report.all_problems()] == []
+    assert [job.host for job in report.jobs] == ["ops"]
+    _write(tmp_path / "nomaflow.toml", settings + '[kernel]\nlog_level = "${LEVEL}"\n')
+    assert [(each.code, each.path) for each in check_project(tmp_path, environ={}).problems] == [
+        ("unset_variable", "kernel.log_level")
+    ]
