@@ -39,8 +39,8 @@ def system() -> Iterator[FaultSystem]:
 
 
 def start_host(system: FaultSystem) -> HostProcess:
-    """Start the host."""
-    return system.start_host("team", "--kernel", "", settings=["drain_seconds = 20"])
+    """Start the host; it drains for longer than a kernel takes to start on a machine that is busy."""
+    return system.start_host("team", "--kernel", "", settings=["drain_seconds = 120"])
 
 
 @pytest.fixture
