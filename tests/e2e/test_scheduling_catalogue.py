@@ -162,8 +162,9 @@ def test_the_kernel_s_own_file_is_read_when_it_is_saved(system: System) -> None:
         (False, ["id_of_another_host"]),
     ]
     own.write_text("[[jobs")
-    system.ask("reload")
-    assert system.jobs()["central"].valid
+    [broken, _] = system.ask("reload", code=1)["instances"]
+    assert (broken["incarnation"], broken["accepted"]) == ("", False)
+    assert (system.jobs()["central"].valid, system.jobs()["central"].kept) == (True, True)
     assert "central/jobs.toml" in system.cli("jobs").out
 
 
