@@ -15,7 +15,7 @@ from nomaflow_project.reading.problems import Place, Problem, did_you_mean
 __all__ = ["blame_defaults", "unknown_defaults", "with_step_defaults"]
 
 _END_OF_KEY = re.compile(r"[.\[]")
-_ONLY_OF = {"callable": PYTHON_STEP, "target_job_id": CALL_JOB_STEP}
+_ONLY_OF = {"callable": PYTHON_STEP, "params": CALL_JOB_STEP, "target_job_id": CALL_JOB_STEP}
 
 
 def with_step_defaults(
