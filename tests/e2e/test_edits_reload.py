@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from stopping_system import HostProcess, System, eventually
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 
 CODE = "def work(**_):\n    return 1\n"
 TICKS = '[[jobs]]\nid = "ticks"\nschedule = "* * * * * *"\nsteps = [{ callable = "team:work" }]\n'

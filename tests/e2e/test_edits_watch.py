@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from stopping_system import System, eventually
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 
 CODE = "def work(**_):\n    return 1\n"
 JOBS = '[[jobs]]\nid = "other"\nsteps = [{ callable = "team:work" }]\n'

@@ -134,7 +134,7 @@ def test_sighup_reloads(system: System) -> None:
     assert system.end(system.start("quick", None)).rows_affected == 22
     (host.project / "plugins" / "team.py").write_text("def quick(:\n")
     os.kill(host.pid, signal.SIGHUP)
-    eventually(lambda: "the reload is refused, what was loaded goes on serving" in host.log)
+    eventually(lambda: "the load is refused, the last good code goes on" in host.log)
     assert "SyntaxError" in host.log
     assert system.end(system.start("quick", None)).rows_affected == 22
     (host.project / "nomaflow.toml").write_text("[host]\nmax_sync = 'many'\n")
@@ -149,7 +149,7 @@ def test_watch_reloads_on_save(system: System) -> None:
     _write(system, 22)
     eventually(lambda: _generation(system) == 2)
     (host.project / "plugins" / "team.py").write_text("import os\nos._exit(3)\n")
-    eventually(lambda: "the reload is refused" in host.log)
+    eventually(lambda: "the load is refused" in host.log)
     assert system.end(system.start("quick", None)).rows_affected == 22
     _write(system, 333)
     eventually(lambda: _generation(system) > 2)

@@ -35,6 +35,7 @@ __all__ = ["GenerationLoader"]
 _log = logging.getLogger("nomaflow.host")
 
 _LOOK_AGAIN_SECONDS = 0.2
+_SHOWN_OUTPUT = 200
 
 
 class GenerationLoader:
@@ -122,7 +123,7 @@ class GenerationLoader:
         except LoadFailed as error:
             template.stop()
             await template.exited.wait()
-            return self._refused((_failed(error),), began, template), None
+            return self._refused((_failed(error, template.output_tail),), began, template), None
         old = self.serving
         changes = await asyncio.to_thread(changes_of, None if old is None else old.manifest, loaded.manifest)
         if changes.broken and not force:
@@ -239,8 +240,10 @@ def _unreadable(error: ProjectError | OSError) -> Problem:
     return with_lines((found,), Path(error.file).parent)[0]
 
 
-def _failed(error: LoadFailed) -> Problem:
-    return _error("load_failed", str(error), fix="correct what its last output says, then reload")
+def _failed(error: LoadFailed, output: str) -> Problem:
+    last = output.rstrip().rpartition("\n")[2].strip()[:_SHOWN_OUTPUT]
+    said = f"; its last output: {last}" if last else ""
+    return _error("load_failed", f"{error}{said}", fix="correct what its last output says, then reload")
 
 
 def _error(code: str, message: str, *, file: str = "", path: str = "", line: int = 0, fix: str = "") -> Problem:

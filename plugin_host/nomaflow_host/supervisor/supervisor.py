@@ -220,7 +220,7 @@ class Supervisor:
         return (0, 0) if self._reaper is None else self._reaper.identity
 
     def disk_changed(self) -> bool:
-        """Return whether the project has changed on disk since the newest load began, served or refused. Blocks."""
+        """Return whether the project has changed on disk since the newest load began. Blocks."""
         return self._loader.disk_changed()
 
     def code_newer(self) -> bool:
@@ -377,8 +377,7 @@ class Supervisor:
                 _log.error("no new reaper can be started, trying again: %s", error)
                 await asyncio.sleep(_REVIVE_SECONDS)
         with contextlib.suppress(Refused):  # the host is stopping
-            outcome = await self.load()
-            if not outcome.accepted:
+            if not (outcome := await self.load()).accepted:
                 _log.error("no new generation after the reaper died: %s", "; ".join(outcome.reasons))
 
     def _end_slow_starters(self) -> None:

@@ -114,7 +114,7 @@ async def test_a_malformed_nomaflow_toml_is_named_with_its_line(project: Path) -
     (project / "nomaflow.toml").write_text("[kernel\n")
     code, text = await ended("--project", str(project))
     assert code == 78
-    assert "line 1" in text
+    assert "nomaflow.toml:1" in text
 
 
 async def test_a_path_too_long_for_a_socket_moves_to_the_runtime_directory(project: Path) -> None:

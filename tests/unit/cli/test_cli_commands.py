@@ -329,7 +329,7 @@ async def test_check_says_where_and_what_to_do(command: Command, tmp_path: Path)
     assert done.code == 1
     assert "✔ good" in done.out
     assert "✘ bad  would be disabled" in done.out
-    assert "jobs.toml › bad: jobs[1].shedule" in done.out
+    assert "jobs.toml:8 › bad: jobs[1].shedule" in done.out
     assert "did you mean 'schedule'?" in done.out
 
 
@@ -342,7 +342,7 @@ async def test_check_names_every_error_of_the_files_though_no_host_could_start(
     (tmp_path / "jobs.toml").write_text("[[jobs]]\nid=1")
     done = await command("check", str(tmp_path))
     assert done.code == 1
-    for words in ("nomaflow.toml › host.nam", "connectors.toml › pols", "jobs.toml", "callables were not checked"):
+    for words in ("nomaflow.toml:2 › host.nam", "connectors.toml:1 › pols", "jobs.toml", "callables were not checked"):
         assert words in done.out
     assert "errors; " in done.out
     assert not done.out.startswith("\n")

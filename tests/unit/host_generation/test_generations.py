@@ -76,7 +76,9 @@ def test_manifest(project: Project, tmp_path: Path) -> None:
     assert sorted(modules) == ["broken", "json", "myapp.cleanup", "nowhere", "pkg", "pkg.a.b", "single"]
     assert "ZeroDivisionError: division by zero" in modules["broken"]["error"]
     assert "1/0" in modules["broken"]["traceback"]
-    assert modules["single"] == {"error": None, "traceback": ""}
+    assert modules["broken"]["file"].endswith(".py")
+    assert modules["broken"]["line"] > 0
+    assert modules["single"] == {"error": None, "traceback": "", "file": "", "line": 0}
     assert set(generation.timings) == set(modules)
     assert generation.kind_of("myapp.cleanup:purge") == "async"
     assert generation.kind_of("myapp.cleanup:export") == "sync"

@@ -136,7 +136,7 @@ def test_a_malformed_file_leaves_the_others_alone(tmp_path: Path) -> None:
     report = check_project(tmp_path, environ={})
     assert not report.ok
     assert [(job.job_id, job.valid) for job in report.jobs] == [("a", True)]
-    assert "line 1, column" in report.problems[0].message
+    assert report.problems[0].place == "jobs.toml:1"
 
 
 @pytest.mark.parametrize(
