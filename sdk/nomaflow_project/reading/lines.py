@@ -94,9 +94,9 @@ class _Lines:
         at, parts = "", _parts(key)
         for index, part in enumerate(parts):
             at = _below(at, part)
+            self.found.setdefault(at, _line(key))  # also of a table that only a longer header implies
             if array and index == len(parts) - 1:
                 self._counts[at] = self._counts.get(at, -1) + 1
-                self.found.setdefault(at, _line(key))
             if at in self._counts:
                 at = f"{at}[{self._counts[at]}]"
         return at

@@ -33,6 +33,7 @@ callable = '''
 long'''
 [jobs.steps.op_kwargs]
 z = 1
+[implied.table]
 """
 
 
@@ -41,6 +42,7 @@ z = 1
     [
         ("x.y", 1),
         ("meta.retention.days", 3),
+        ("implied", 23),
         ("jobs", 4),
         ("jobs[0]", 4),
         ("jobs[0].steps[0].callable", 8),
