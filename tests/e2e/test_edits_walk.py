@@ -1,0 +1,215 @@
+"""A walk of many edits through one running project: in no case does a job stop firing without a visible reason."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from scheduling_system import System, eventually, open_system
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
+
+MAIN = """
+[[jobs]]
+id = "tick"
+schedule = "* * * * * *"
+overlap = "allow"
+steps = [{ type = "python", name = "work", callable = "team.code:work", op_kwargs = { rows = 2 } }]
+
+[[jobs]]
+id = "steady"
+schedule = "* * * * * *"
+overlap = "allow"
+steps = [{ callable = "team.code:work" }]
+"""
+EXTRA = MAIN[: MAIN.index("[[jobs]]", 5)].replace('"tick"', '"extra"')
+CODE = "async def work(*, rows: int = 1):\n    return rows\n"
+
+Edit = Callable[[Path], object]
+
+
+def _swap(old: str, new: str, *, file: str = "jobs.toml") -> Edit:
+    def edit(project: Path) -> None:
+        path = project / file
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new, 1))
+
+    return edit
+
+
+def _text(text: str | bytes, *, file: str = "jobs.toml") -> Edit:
+    body = text.encode() if isinstance(text, str) else text
+    return lambda project: (project / file).write_bytes(body)
+
+
+def _linked(file: str, target: str) -> Edit:
+    def edit(project: Path) -> None:
+        path = project / file
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+        path.symlink_to(target)
+
+    return edit
+
+
+def _gone(*files: str) -> Edit:
+    def edit(project: Path) -> None:
+        for file in files:
+            path = project / file
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    return edit
+
+
+CODE_FILE = "plugins/team/code.py"
+EXTRA_FILE = "plugins/extra/jobs.toml"
+ILLEGIBLE: dict[str, Edit] = {
+    "a bracket is missing": _swap("[[jobs]]", "[[jobs]"),
+    "a quote is missing": _swap('id = "tick"', 'id = "tick'),
+    "half a file": _text(MAIN[: len(MAIN) // 2]),
+    "an empty file": _text(""),
+    "only comments": _text("# later\n"),
+    "not UTF-8": _text(b"\xff\xfe" + MAIN.encode()),
+    "a NUL": _text("\0" + MAIN),
+    "a merge conflict": _swap("\n[[jobs]]", "\n<<<<<<< HEAD\n[[jobs]]"),
+    "a duplicate key": _swap('overlap = "allow"', 'overlap = "allow"\noverlap = "skip"'),
+    "a misspelt table": _swap("[[jobs]]", "[[job]]"),
+    "a single table": _text(MAIN[: MAIN.index("[[jobs]]", 5)].replace("[[jobs]]", "[jobs]")),
+    "a misspelt key": _swap('overlap = "allow"', 'ovrlap = "allow"'),
+    "a misspelt timeout": _swap('overlap = "allow"', 'overlap = "allow"\ntimout_seconds = 5'),
+    "a wrong type": _swap('overlap = "allow"', 'overlap = "allow"\ntimeout_seconds = "ten"'),
+    "a wrong choice": _swap('overlap = "allow"', 'overlap = "alow"'),
+    "a wrong schedule": _swap("* * * * * *", "* 25 * * *"),
+    "a wrong zone": _swap('overlap = "allow"', 'overlap = "allow"\ntimezone = "Europe/Pariss"'),
+    "no steps": _swap("steps =", "stps ="),
+    "a misspelt id key": _swap("id = ", "di = "),
+    "the id of another job": _swap('"tick"', '"steady"'),
+    "an id that is none": _swap('"tick"', '"t i c k"'),
+    "an unknown step type": _swap('type = "python"', 'type = "pyhton"'),
+    "an unset variable": _swap('overlap = "allow"', 'overlap = "allow"\ndescription = "${NOBODY_SETS_THIS}"'),
+    "a reference that is none": _swap("team.code:work", "team.code.work"),
+    "a function that is not there": _swap("team.code:work", "team.code:wrok"),
+    "a key the function does not take": _swap("rows = 2", "rowz = 2"),
+    "a value of another type": _swap("rows = 2", 'rows = "two"'),
+    "no main file": _gone("jobs.toml"),
+    "no job file at all": _gone("jobs.toml", EXTRA_FILE),
+    "no plugins folder": _gone("plugins"),
+    "a link to nowhere": _linked("jobs.toml", "nowhere"),
+    "a folder in its place": lambda project: (_gone("jobs.toml")(project), (project / "jobs.toml").mkdir()),
+    "plugins behind a link to nowhere": _linked("plugins", "nowhere"),
+    "a plugin behind a link to nowhere": _linked("plugins/extra", "nowhere"),
+    "settings with a syntax error": _text("[host\n", file="nomaflow.toml"),
+    "settings with a wrong key": _text("[host]\nmax_sinc = 3\n", file="nomaflow.toml"),
+    "a Python syntax error": _text("async def work(:\n", file=CODE_FILE),
+    "a function renamed": _swap("def work", "def works", file=CODE_FILE),
+    "an import that fails": _swap("async def", "import nowhere_at_all\nasync def", file=CODE_FILE),
+    "a module that raises": _swap("async def", "raise RuntimeError('boo')\nasync def", file=CODE_FILE),
+    "a module that exits": _swap("async def", "import os; os._exit(3)\nasync def", file=CODE_FILE),
+}
+"""No decision of anybody: each is refused, and all jobs go on."""
+
+LEGIBLE: dict[str, tuple[Edit, set[str]]] = {
+    "a job is taken out": (_text(MAIN[MAIN.index("[[jobs]]", 5) :]), {"tick"}),
+    "a job is renamed": (_swap('"tick"', '"tack"'), {"tick"}),
+    "a job is switched off": (_swap('id = "tick"', 'id = "tick"\nenabled = false'), {"tick"}),
+    "no jobs, and it says so": (_text("jobs = []\n"), {"tick", "steady"}),
+    "a plugin's file is gone": (_gone(EXTRA_FILE), {"extra"}),
+    "another schedule": (_swap("* * * * * *", "* * * * * */2"), set()),
+    "jobs moved to another file": (lambda project: (_text(EXTRA, file="jobs.toml")(project),
+                                                    _text(MAIN, file=EXTRA_FILE)(project)), set()),
+}  # fmt: skip
+"""Decisions of the owner: each is taken, and exactly these jobs stop."""
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    """A kernel and a host of a project with three jobs that fire every second."""
+    for made in open_system(tmp_path_factory.mktemp("walk") / "team"):
+        _restore(made.project)
+        made.start_kernel()
+        made.start_host()
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def whole_project(system: System) -> None:
+    """Begin each test with a project in order, of which every job fires."""
+    _restore(system.project)
+    with system.client() as client:
+        assert client.reload_host("team", force=False)[0].accepted
+    _all_fire(system)
+
+
+def _restore(project: Path) -> None:
+    """Put the files of the project back as they were."""
+    for path in (project / "jobs.toml", project / "plugins"):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.is_symlink() or path.exists():
+            path.unlink()
+    for folder in ("team", "extra"):
+        (project / "plugins" / folder).mkdir(parents=True)
+    (project / "plugins" / "team" / "__init__.py").touch()
+    (project / CODE_FILE).write_text(CODE)
+    (project / "jobs.toml").write_text(MAIN)
+    (project / EXTRA_FILE).write_text(EXTRA)
+    (project / "nomaflow.toml").write_text('[host]\nname = "team"\n')
+
+
+def _fired_since(system: System, at: datetime) -> set[str]:
+    """Return the jobs of which a fire later than *at* has a run that went on."""
+    with system.client() as client:
+        runs = list(client.list_runs(since=at))
+    return {
+        run.job_id for run in runs if run.trigger.at and run.trigger.at > at and run.state not in ("MISSED", "SKIPPED")
+    }
+
+
+def _all_fire(system: System, jobs: frozenset[str] = frozenset({"tick", "steady", "extra"})) -> None:
+    at = datetime.now(UTC)
+    eventually(lambda: jobs <= _fired_since(system, at))
+
+
+def test_no_edit_stops_a_job_without_a_reason(system: System) -> None:
+    """Every illegible edit is refused with its reason, and all three jobs go on firing on what was good."""
+    for name, edit in ILLEGIBLE.items():
+        _restore(system.project)
+        edit(system.project)
+        with system.client() as client:
+            (outcome,) = client.reload_host("team", force=False)
+        assert not outcome.accepted, name
+        assert outcome.message or outcome.problems, name
+        _all_fire(system)
+
+
+@pytest.mark.parametrize("name", LEGIBLE)
+def test_a_decision_stops_exactly_what_it_says(system: System, name: str) -> None:
+    """A legible edit is taken at once: what it takes off the schedule stops, and everything else goes on."""
+    edit, stopped = LEGIBLE[name]
+    edit(system.project)
+    with system.client() as client:
+        (outcome,) = client.reload_host("team", force=False)
+        assert outcome.accepted, outcome
+        at = datetime.now(UTC)
+        eventually(lambda: {"tick", "steady", "extra"} - stopped <= _fired_since(system, at))
+        assert not stopped & _fired_since(system, at)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a bracket is missing", "an empty file", "a misspelt key", "no main file", "no job file at all",
+        "plugins behind a link to nowhere", "a function renamed",
+    ],
+)  # fmt: skip
+def test_a_restart_with_an_illegible_edit_stops_nothing(system: System, name: str) -> None:
+    """Kernel and host start anew on the broken project: every job fires on, or its fires leave MISSED rows that say why."""
+    ILLEGIBLE[name](system.project)
+    system.stop("host")
+    system.stop("kernel")
+    system.start_kernel()
+    system.start_host()
+    _all_fire(system)
