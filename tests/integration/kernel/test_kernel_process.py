@@ -115,6 +115,11 @@ async def test_a_malformed_nomaflow_toml_is_named_with_its_line(project: Path) -
     code, text = await ended("--project", str(project))
     assert code == 78
     assert "nomaflow.toml:1" in text
+    (project / "nomaflow.toml").unlink()
+    (project / "nomaflow.toml").symlink_to("nowhere.toml")
+    code, text = await ended("--project", str(project))
+    assert code == 78
+    assert "a link to a file that does not exist" in text
 
 
 async def test_a_path_too_long_for_a_socket_moves_to_the_runtime_directory(project: Path) -> None:
