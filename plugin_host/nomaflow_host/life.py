@@ -85,7 +85,7 @@ class HostLife:
         loading = asyncio.create_task(self._runner.reload(force=False))
         await _either(loading, self._stop)
         if loading.done() and not loading.result().accepted:
-            _log.error("the host serves no code until a load succeeds: %s", loading.result().message)
+            _log.error("the host serves no code until a reload succeeds: %s", loading.result().message)
         # What is there now stays for life; the collector need not look at it again.
         gc.collect()
         gc.freeze()
