@@ -86,7 +86,7 @@ class HostLife:
         if loading.done() and loading.result().accepted:
             self._session.introduce(explicit=False)
         elif loading.done():
-            _log.error("the host serves no code until a load succeeds: %s", loading.result().message)
+            _log.error("the host serves no code until a reload succeeds: %s", loading.result().message)
             self._session.beat_soon()
         # What is there now stays for life; the collector need not look at it again.
         gc.collect()

@@ -288,7 +288,7 @@ async def test_saving_a_file_reloads_with_watch(
     await start("--watch")
     await kernel.session()
     await kernel.journal.until(lambda: len(kernel.journal.manifests) == 1)
-    (project / "jobs.toml").write_text(JOBS + 'schedule = "oops"\n')
+    (project / "jobs.toml").write_text(JOBS.replace('id = "j"', 'id = "j"\nschedule = "0 3 * * *"'))
     await kernel.journal.until(lambda: len(kernel.journal.manifests) == 2, 10)
 
 
