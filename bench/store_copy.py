@@ -35,7 +35,7 @@ _DATABASE = "postgres"
 
 def move(source: str, target: str) -> dict[str, Any]:
     """Move a history and return seconds, rows, rows a second and the largest memory of the process in MiB."""
-    command = [sys.executable, "-m", "nomaflow_kernel.maintenance", "copy", source, "--to", target]
+    command = [sys.executable, "-m", "nomaflow_kernel.upkeep", "copy", source, "--to", target]
     child = subprocess.Popen(command, stdout=subprocess.PIPE)
     assert child.stdout is not None
     done = json.loads(child.stdout.read())["done"]

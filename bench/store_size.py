@@ -18,10 +18,17 @@ from pathlib import Path
 
 from bench.figures import machine
 from nomaflow_api.v1.log_lines import encode_line, pack_lines
-from nomaflow_kernel.domain.ids import RunIds
-from nomaflow_kernel.domain.records import AttemptRecord, LogChunkRecord, RunRecord, RunRequest, RunTrigger, TriggerKind
-from nomaflow_kernel.domain.states import AttemptState, RunState
-from nomaflow_kernel.domain.transitions import (
+from nomaflow_kernel.history.ids import RunIds
+from nomaflow_kernel.history.records import (
+    AttemptRecord,
+    LogChunkRecord,
+    RunRecord,
+    RunRequest,
+    RunTrigger,
+    TriggerKind,
+)
+from nomaflow_kernel.history.states import AttemptState, RunState
+from nomaflow_kernel.history.transitions import (
     AppendLog,
     FinishAttempt,
     FinishRun,
@@ -32,9 +39,9 @@ from nomaflow_kernel.domain.transitions import (
     StartRun,
     Transition,
 )
-from nomaflow_kernel.maintenance import back_up
 from nomaflow_kernel.store import open_store
 from nomaflow_kernel.store.sql_store import SqlStore
+from nomaflow_kernel.upkeep import back_up
 
 RESULTS = Path(__file__).parent / "results" / "store_size.json"
 _BATCH = 500

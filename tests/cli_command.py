@@ -30,7 +30,7 @@ def command_in(folder: Path) -> Command:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
-            "nomaflow.cli",
+            "nomaflow_cli",
             *arguments,
             cwd=folder,
             env={**os.environ, **(env or {})},

@@ -11,12 +11,15 @@ from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 
 from nomaflow_api import event_loop
-from nomaflow_kernel.assembly import Kernel
-from nomaflow_kernel.certificates import CertificateRefused
 from nomaflow_kernel.domain.clock import SystemClock
 from nomaflow_kernel.domain.errors import KernelError
-from nomaflow_kernel.leadership import Sentry, take_lead
-from nomaflow_kernel.listening import (
+from nomaflow_kernel.history.port import StoreInfo
+from nomaflow_kernel.leadership.assembly import Kernel
+from nomaflow_kernel.leadership.candidate import Sentry, take_lead
+from nomaflow_kernel.leadership.signals import EX_TEMPFAIL, Requests
+from nomaflow_kernel.network.addresses import addresses_of, certificate_of
+from nomaflow_kernel.network.certificates import CertificateRefused
+from nomaflow_kernel.network.listening import (
     AddressInUse,
     AddressRefused,
     AddressUntold,
@@ -26,11 +29,8 @@ from nomaflow_kernel.listening import (
     refuse_answered,
 )
 from nomaflow_kernel.observing import Observation
-from nomaflow_kernel.ports import StoreInfo
+from nomaflow_kernel.process.settings import KernelSettings, SettingsError, read_settings
 from nomaflow_kernel.rpc import AccessControl, AddressTaken, TokenFileError, Tokens
-from nomaflow_kernel.serving import addresses_of, certificate_of
-from nomaflow_kernel.settings import KernelSettings, SettingsError, read_settings
-from nomaflow_kernel.stopping import EX_TEMPFAIL, Requests
 from nomaflow_kernel.store import LeasePolicy, SqlStore, open_store
 from nomaflow_kernel.store.errors import (
     SchemaTooNew,

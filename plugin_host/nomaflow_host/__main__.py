@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 from nomaflow_api import event_loop
-from nomaflow_host.errors import EX_CONFIG, EX_TEMPFAIL, HostError
-from nomaflow_host.settings import LOG_FORMATS, LOG_LEVELS
+from nomaflow_host.process.errors import EX_CONFIG, EX_TEMPFAIL, HostError
+from nomaflow_host.process.settings import LOG_FORMATS, LOG_LEVELS
 from nomaflow_project.reading.toml_file import read_toml
 from nomaflow_telemetry.endpoint import MetricsAddressRefused, MetricsAddressTaken
 from nomaflow_telemetry.process_log import set_up_logging

@@ -15,12 +15,16 @@ from pathlib import Path
 from typing import Any
 
 from nomaflow.client import has_known_form
-from nomaflow_host.attempts import Finished, LogChunk, Progress, Started
-from nomaflow_host.errors import HostError, ProjectError
+from nomaflow_host.attempt.messages import Finished, LogChunk, Progress, Started
 from nomaflow_host.generation import manifest_bytes
-from nomaflow_host.life import HostLife
 from nomaflow_host.observing import HostObservation, HostView
 from nomaflow_host.outbox import Outbox, SpillStore
+from nomaflow_host.process.errors import HostError, ProjectError
+from nomaflow_host.process.life import HostLife
+from nomaflow_host.process.runner import SupervisedRunner
+from nomaflow_host.process.service_state import ServiceState
+from nomaflow_host.process.settings import HostSettings
+from nomaflow_host.process.token_file import TokenFile
 from nomaflow_host.project import (
     INCARNATION_VARIABLE,
     Instance,
@@ -30,12 +34,8 @@ from nomaflow_host.project import (
     make_state_dir,
     put_mark,
 )
-from nomaflow_host.runner import SupervisedRunner
-from nomaflow_host.service_state import ServiceState
 from nomaflow_host.session import AddressSource, HostIdentity, HostSession, encode_event
-from nomaflow_host.settings import HostSettings
 from nomaflow_host.supervisor import ProjectLoad, Supervisor, SupervisorSettings
-from nomaflow_host.token_file import TokenFile
 from nomaflow_telemetry.process_log import set_up_logging
 from nomaflow_telemetry.service_manager import ServiceManager
 

@@ -21,15 +21,15 @@ from rich.console import Console
 from rich.rule import Rule
 from rich.text import Text
 
-from nomaflow.cli.errors import ExitCode
-from nomaflow.cli.live import Connected, choose_screen, follow_run
-from nomaflow.cli.output import console as make_console
-from nomaflow.cli.pages.run_page import summary
-from nomaflow.cli.pages.tables import runs_table
-from nomaflow.cli.up import PartFailed, PartNotice, ProjectSupervisor, Ready
-from nomaflow.cli.wording import amount, count, duration
 from nomaflow.client import ClientError, TriggerOrder
 from nomaflow.client.values import EventView, InstanceView, RunView
+from nomaflow_cli.errors import ExitCode
+from nomaflow_cli.live import Connected, choose_screen, follow_run
+from nomaflow_cli.output import console as make_console
+from nomaflow_cli.pages.run_page import summary
+from nomaflow_cli.pages.tables import runs_table
+from nomaflow_cli.up import PartFailed, PartNotice, ProjectSupervisor, Ready
+from nomaflow_cli.wording import amount, count, duration
 
 if TYPE_CHECKING:
     from nomaflow.client import KernelClient

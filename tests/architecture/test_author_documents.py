@@ -28,10 +28,10 @@ import nomaflow.testing
 from document_examples import DOCS, console_examples, examples_of, write_project
 from nomaflow import RunContext, Settings, hookspecs
 from nomaflow.calls import StepCall, StepOutcome
-from nomaflow.lint import RULES, lint_project
 from nomaflow.testing import CallableOutcome, connectors_from, run_callable
 from nomaflow_api.v1.values import decode_tree
-from nomaflow_host.attempts import AttemptOrder
+from nomaflow_cli.lint import RULES, lint_project
+from nomaflow_host.attempt.messages import AttemptOrder
 from nomaflow_host.connectors import HostConnectorRegistry
 from nomaflow_host.generation import Generation, load_generation, settings_tree
 from nomaflow_host.hooks import build_hooks
@@ -212,7 +212,7 @@ def test_guide_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     fill = "nomaflow call shop.orders:fill_orders -p days=50"
     for command, output in [(fill, None), *shown]:
         words = shlex.split(command)
-        done = subprocess.run([sys.executable, "-m", "nomaflow.cli", *words[1:]], capture_output=True, check=True)
+        done = subprocess.run([sys.executable, "-m", "nomaflow_cli", *words[1:]], capture_output=True, check=True)
         lines = [line.rstrip() for line in done.stdout.decode().rstrip("\n").split("\n")]
         assert output is None or lines == output.rstrip("\n").split("\n")
 

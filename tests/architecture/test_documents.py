@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from nomaflow_host.injection.errors import PREPARATION_REASONS
-from nomaflow_kernel.domain.reasons import REASONS, reason_codes_markdown
-from nomaflow_kernel.domain.states import ATTEMPT_TRANSITIONS, RUN_TRANSITIONS, AttemptState, RunState
+from nomaflow_kernel.history.reasons import REASONS, reason_codes_markdown
+from nomaflow_kernel.history.states import ATTEMPT_TRANSITIONS, RUN_TRANSITIONS, AttemptState, RunState
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"

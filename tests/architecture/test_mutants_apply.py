@@ -35,7 +35,7 @@ def test_a_mutant_fits_the_code(mutant: Mutant) -> None:
 def test_there_are_mutants_of_every_part() -> None:
     """Engine, gateway, store and host have some each, and each says what would go wrong."""
     files = {edit.file for mutant in MUTANTS for edit in mutant.edits}
-    for part in ("kernel/nomaflow_kernel/runs", "kernel/nomaflow_kernel/hosts", "kernel/nomaflow_kernel/store"):
+    for part in ("kernel/nomaflow_kernel/engine", "kernel/nomaflow_kernel/hosts", "kernel/nomaflow_kernel/store"):
         assert any(file.startswith(part) for file in files), part
     for part in ("plugin_host/nomaflow_host/outbox", "plugin_host/nomaflow_host/session"):
         assert any(file.startswith(part) for file in files), part

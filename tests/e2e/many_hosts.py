@@ -12,8 +12,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from nomaflow_host.attempts import AttemptOrder, CancelOrder
-from nomaflow_host.checks import CheckedStep, CheckOutcome
+from nomaflow_host.attempt.checks import CheckedStep, CheckOutcome
+from nomaflow_host.attempt.messages import AttemptOrder, CancelOrder
 from nomaflow_host.outbox import Outbox, SpillStore
 from nomaflow_host.session import (
     AddressSource,

@@ -152,7 +152,7 @@ class System:
     def cli(self, *arguments: str, code: int | None = 0, stdin: str = "") -> Answer:
         """Run the command in the project's folder; ``code`` None takes any exit code."""
         done = subprocess.run(
-            [sys.executable, "-m", "nomaflow.cli", *arguments],
+            [sys.executable, "-m", "nomaflow_cli", *arguments],
             cwd=self.project, input=stdin, capture_output=True, text=True, timeout=60, check=False,
             env={**os.environ, "COLUMNS": "200"},
         )  # fmt: skip

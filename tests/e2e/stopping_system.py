@@ -244,7 +244,7 @@ class System:
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run the command line against the kernel."""
         return subprocess.run(
-            [sys.executable, "-m", "nomaflow.cli", *arguments],
+            [sys.executable, "-m", "nomaflow_cli", *arguments],
             check=False,
             cwd=self.kernel_project,
             capture_output=True,

@@ -56,7 +56,7 @@ class SystemdMachine:
 
     def nomaflow(self, *arguments: str) -> str:
         """Run our own command on it and return what it prints."""
-        return self.run(sys.executable, "-P", "-m", "nomaflow.cli", *arguments).stdout
+        return self.run(sys.executable, "-P", "-m", "nomaflow_cli", *arguments).stdout
 
     def address(self, project: Path) -> str:
         """Return where the kernel of a project listens, as it is reached from here."""

@@ -329,7 +329,7 @@ def test_a_trigger_right_after_up_has_begun(tmp_path: Path) -> None:
     (project / "jobs.toml").write_text(JOBS)
     (project / "plugins" / "team.py").write_text(CODE)
     up = subprocess.Popen(
-        [sys.executable, "-m", "nomaflow.cli", "up", str(project), "-o", "json"], stdout=subprocess.DEVNULL
+        [sys.executable, "-m", "nomaflow_cli", "up", str(project), "-o", "json"], stdout=subprocess.DEVNULL
     )
     try:
         eventually((project / ".nomaflow" / "address").exists)

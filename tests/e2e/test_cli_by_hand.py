@@ -86,7 +86,7 @@ class Up:
 async def start_up(project: Path) -> Up:
     """Start ``up`` and wait until it is ready."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "nomaflow.cli", "up", str(project), "-o", "json", stdout=asyncio.subprocess.PIPE
+        sys.executable, "-m", "nomaflow_cli", "up", str(project), "-o", "json", stdout=asyncio.subprocess.PIPE
     )
     started = Up(process=process, project=project, command=command_in(project), ready={})
     started.ready = await started.line(type="ready")
@@ -193,7 +193,7 @@ async def test_a_killed_host_and_a_killed_kernel_come_back(up: Up) -> None:
 async def test_ctrl_c_without_a_terminal_detaches(up: Up) -> None:
     """SIGINT to a ``--follow`` that nobody can answer for leaves the run running and says how to watch it."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "nomaflow.cli", "run", "slow", "--follow"),
+        *(sys.executable, "-m", "nomaflow_cli", "run", "slow", "--follow"),
         cwd=up.project,
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,

@@ -278,7 +278,7 @@ def test_check_exits_by_what_it_prints(tmp_path: Path) -> None:
 
 def _check(project: Path, *flags: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "nomaflow.cli", "check", str(project), *flags],
+        [sys.executable, "-m", "nomaflow_cli", "check", str(project), *flags],
         check=False,
         capture_output=True,
         text=True,

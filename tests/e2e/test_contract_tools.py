@@ -81,7 +81,7 @@ def nomaflow(stage: Stage, *arguments: str, **environ: str) -> subprocess.Comple
     """Run the command line in the project."""
     hushed = {**stage.environ, "NOMAFLOW_TRACE_HOOKS": "", **environ}
     return subprocess.run(
-        [sys.executable, "-m", "nomaflow.cli", *arguments],
+        [sys.executable, "-m", "nomaflow_cli", *arguments],
         check=False,
         cwd=stage.project,
         env=hushed,

@@ -85,7 +85,7 @@ def test_files_behind_links_are_watched(system: System, tmp_path: Path) -> None:
 def _up(project: Path, *flags: str) -> Iterator[Callable[[], str]]:
     """Run ``up`` on a project; yields what it has printed so far."""
     screen = project.parent / "screen"
-    command = [sys.executable, "-m", "nomaflow.cli", "up", str(project), "--name", "team", *flags]
+    command = [sys.executable, "-m", "nomaflow_cli", "up", str(project), "--name", "team", *flags]
     with screen.open("wb") as out:
         process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env={**os.environ, "COLUMNS": "100"})
     try:
@@ -117,7 +117,7 @@ def test_up_prints_what_is_wrong_and_when_it_is_mended(tmp_path: Path) -> None:
         for number in range(20):  # a burst of saves: the last one is what counts
             (project / "jobs.toml").write_text(JOBS + f'description = "{number}"\n')
         eventually(lambda: printed().count("reloaded: 2 jobs") >= 2, seconds=10)
-        ask = [sys.executable, "-m", "nomaflow.cli", "job", "other", "-o", "json"]
+        ask = [sys.executable, "-m", "nomaflow_cli", "job", "other", "-o", "json"]
         eventually(
             lambda: '"19"' in subprocess.run(ask, check=False, cwd=project, capture_output=True, text=True).stdout
         )

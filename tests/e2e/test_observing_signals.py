@@ -108,7 +108,7 @@ def test_the_rung_of_a_stop_is_told(system: System) -> None:
 def test_up_passes_the_signals_on(system: System) -> None:
     """SIGUSR1 and SIGHUP to ``up`` reach both parts, and neither ends any of them, nor ``up`` while it starts them."""
     up = subprocess.Popen(
-        [sys.executable, "-m", "nomaflow.cli", "up", str(system.project), "--log-format", "json", "-o", "json",
+        [sys.executable, "-m", "nomaflow_cli", "up", str(system.project), "--log-format", "json", "-o", "json",
          "--metrics", "127.0.0.1:0"],
         stdout=subprocess.PIPE, text=True,
     )  # fmt: skip

@@ -160,7 +160,7 @@ def test_up_watch_reloads_on_save(tmp_path: Path) -> None:
     """``nomaflow up --watch`` hands the switch on to its host."""
     system = System(root=tmp_path)
     project = system.project("kernel", {"jobs.toml": JOBS, "plugins/team.py": CODE})
-    command = [sys.executable, "-m", "nomaflow.cli", "up", str(project), "--watch", "--name", "team"]
+    command = [sys.executable, "-m", "nomaflow_cli", "up", str(project), "--watch", "--name", "team"]
     up = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         eventually((project / ".nomaflow" / "address").exists)

@@ -176,7 +176,7 @@ def test_a_drain_longer_than_the_units_limit_is_not_cut_short(stage: Stage) -> N
 def test_status_and_uninstall_know_what_runs(stage: Stage) -> None:
     """``service status`` shows what the processes say; what runs is not removed, and what is stopped is."""
     assert "attached to the kernel" in stage.machine.nomaflow("service", "status")
-    refused = stage.machine.run(*("sh", "-c", f"{sys.executable} -m nomaflow.cli service uninstall 2>&1"), check=False)
+    refused = stage.machine.run(*("sh", "-c", f"{sys.executable} -m nomaflow_cli service uninstall 2>&1"), check=False)
     assert refused.returncode == 1
     assert f"systemctl disable --now {KERNEL} {HOST}" in refused.stdout
     stage.machine.run("systemctl", "disable", "--now", KERNEL, HOST)

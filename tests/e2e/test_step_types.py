@@ -159,7 +159,7 @@ def test_no_secret_leaves_the_host(stage: Stage) -> None:
     assert found_in(stage.logs.joinpath("host.log").read_bytes()) == []
     assert found_in(stage.logs.joinpath("kernel.log").read_bytes()) == []
     shown = subprocess.run(
-        [sys.executable, "-m", "nomaflow.cli", "job", "secrets", "-o", "json"],
+        [sys.executable, "-m", "nomaflow_cli", "job", "secrets", "-o", "json"],
         cwd=stage.project, env=dict(stage.environ), capture_output=True, check=True,
     )  # fmt: skip
     assert b"https://user:${MY_TOKEN}@x" in shown.stdout

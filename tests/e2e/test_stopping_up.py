@@ -70,7 +70,7 @@ def up(tmp_path: Path, flags: list[str]) -> Iterator[subprocess.Popen[str]]:
     (tmp_path / "jobs.toml").write_text(JOBS)
     (tmp_path / "nomaflow.toml").write_text('[host]\nname = "team"\ndrain_seconds = 60\n')
     process = subprocess.Popen(
-        [sys.executable, "-m", "nomaflow.cli", "up", str(tmp_path), "-o", "json", *flags],
+        [sys.executable, "-m", "nomaflow_cli", "up", str(tmp_path), "-o", "json", *flags],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -264,7 +264,7 @@ def test_a_host_without_code_is_not_called_ready(tmp_path: Path) -> None:
     code.write_text("import os\nprint('the cause', flush=True)\nos._exit(3)\n")
     (tmp_path / "jobs.toml").write_text('[[jobs]]\nid = "one"\nsteps = [{ callable = "work:one" }]\n')
     (tmp_path / "nomaflow.toml").write_text('[host]\nname = "team"\n')
-    command = [sys.executable, "-m", "nomaflow.cli"]
+    command = [sys.executable, "-m", "nomaflow_cli"]
     with subprocess.Popen([*command, "up", str(tmp_path)], stdout=subprocess.PIPE, text=True) as up:
         try:
             assert up.stdout is not None

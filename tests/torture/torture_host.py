@@ -19,9 +19,9 @@ import nomaflow_host.app
 import nomaflow_host.session.session
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
 from nomaflow_host.__main__ import main as host_main
-from nomaflow_host.attempts import AttemptOrder, CancelOrder, Finished
+from nomaflow_host.attempt.messages import AttemptOrder, CancelOrder, Finished
 from nomaflow_host.outbox import Outbox, SpillStore, spill
-from nomaflow_host.runner import SupervisedRunner
+from nomaflow_host.process.runner import SupervisedRunner
 from nomaflow_host.session.link import Link
 
 _MEMORY_BYTES = 2048

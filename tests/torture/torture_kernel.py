@@ -20,8 +20,9 @@ from failpoints import Failpoints
 
 import nomaflow_kernel.app
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
-from nomaflow_kernel.domain.states import AttemptState
-from nomaflow_kernel.domain.transitions import (
+from nomaflow_kernel.history.port import ApplyResult, Store
+from nomaflow_kernel.history.states import AttemptState
+from nomaflow_kernel.history.transitions import (
     AppendLog,
     DispatchAttempt,
     FinishAttempt,
@@ -32,7 +33,6 @@ from nomaflow_kernel.domain.transitions import (
     StartAttempt,
     Transition,
 )
-from nomaflow_kernel.ports import ApplyResult, Store
 from nomaflow_kernel.store.errors import StoreBusy, StoreUnavailable
 
 _KINDS: dict[type, str] = {

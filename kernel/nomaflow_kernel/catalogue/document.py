@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from nomaflow_kernel.catalogue.document_text import INTRODUCTION, PROBLEM_CODES, SCHEDULES
-from nomaflow_kernel.domain.reasons import reason_codes_markdown
+from nomaflow_kernel.history.reasons import reason_codes_markdown
 from nomaflow_project.models.connectors_file import ConnectorsFile
 from nomaflow_project.models.job_file import JobsFile
 from nomaflow_project.models.settings_file import SettingsFile

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_kernel.domain.errors import BadRequest, KernelError, KernelStopping, StaleSession
-from nomaflow_kernel.domain.hosting import (
+from nomaflow_kernel.engine.host_messages import (
     AckStatus,
     AttemptAck,
     AttemptReport,

@@ -10,7 +10,7 @@ from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_api.v1 import job_pb2, run_pb2
 from nomaflow_api.v1.values import ValueCodecError, loads_plain
 from nomaflow_kernel.domain.errors import BadRequest
-from nomaflow_kernel.domain.hosting import (
+from nomaflow_kernel.engine.host_messages import (
     AttemptReport,
     HeartbeatInfo,
     HeldAttempt,
@@ -24,9 +24,9 @@ from nomaflow_kernel.domain.hosting import (
     ReportedStarted,
     WorkerStatus,
 )
-from nomaflow_kernel.domain.ids import split_attempt_key
-from nomaflow_kernel.domain.reasons import Reason
-from nomaflow_kernel.domain.states import AttemptState
+from nomaflow_kernel.history.ids import split_attempt_key
+from nomaflow_kernel.history.reasons import Reason
+from nomaflow_kernel.history.states import AttemptState
 from nomaflow_kernel.hosts.errors import ProtocolUnsupported
 from nomaflow_project.reading.problems import Problem, Severity
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_api.v1 import run_pb2
-from nomaflow_kernel.domain.hosting import (
+from nomaflow_kernel.engine.host_messages import (
     AckStatus,
     AttemptAck,
     CancelOrder,
@@ -15,7 +15,7 @@ from nomaflow_kernel.domain.hosting import (
     Verdict,
     VerdictAction,
 )
-from nomaflow_kernel.domain.records import TriggerKind
+from nomaflow_kernel.history.records import TriggerKind
 
 __all__ = ["MOST_MS", "Order", "fill_command", "fill_dispatch", "report_response", "verdict_message"]
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from itertools import islice
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
-from nomaflow_kernel.domain.hosting import InstanceHello
+from nomaflow_kernel.engine.host_messages import InstanceHello
 from nomaflow_kernel.hosts.errors import HostNotAttached, OperationInProgress, ReloadUnanswered
 from nomaflow_kernel.hosts.session import Session
 

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_kernel.domain.errors import KernelError, KernelStopping
-from nomaflow_kernel.domain.hosting import CancelOrder, DispatchOrder, InstanceHello
+from nomaflow_kernel.engine.host_messages import CancelOrder, DispatchOrder, InstanceHello
 from nomaflow_kernel.hosts.errors import HostNotAttached, SessionSuperseded
 from nomaflow_kernel.hosts.outgoing import Order, fill_command
 

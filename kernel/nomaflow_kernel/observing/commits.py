@@ -7,8 +7,8 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nomaflow_kernel.domain.transitions import Transition
-from nomaflow_kernel.ports import ApplyResult
+from nomaflow_kernel.history.port import ApplyResult
+from nomaflow_kernel.history.transitions import Transition
 
 __all__ = ["Commit", "CommitLog"]
 

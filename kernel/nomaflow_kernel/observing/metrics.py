@@ -12,12 +12,12 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from typing import Any
 
-from nomaflow_kernel.domain.hosting import InstanceStatus
-from nomaflow_kernel.domain.records import EventRecord, TriggerKind
-from nomaflow_kernel.domain.states import ATTEMPT_TERMINAL, RUN_TERMINAL, AttemptState
-from nomaflow_kernel.domain.transitions import AppendLog, QueueRun, StartRun, Transition
+from nomaflow_kernel.engine.host_messages import InstanceStatus
+from nomaflow_kernel.history.port import ApplyResult
+from nomaflow_kernel.history.records import EventRecord, TriggerKind
+from nomaflow_kernel.history.states import ATTEMPT_TERMINAL, RUN_TERMINAL, AttemptState
+from nomaflow_kernel.history.transitions import AppendLog, QueueRun, StartRun, Transition
 from nomaflow_kernel.observing.view import KernelView
-from nomaflow_kernel.ports import ApplyResult
 from nomaflow_telemetry.metrics import LATENCY_BUCKETS, LONG_BUCKETS, SIZE_BUCKETS, Histogram, Metric, Reading
 
 __all__ = ["KERNEL_METRICS", "KernelMetrics"]

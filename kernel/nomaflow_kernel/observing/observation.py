@@ -6,14 +6,14 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
-from nomaflow_kernel.domain.records import RunRecord
-from nomaflow_kernel.domain.transitions import Transition
+from nomaflow_kernel.history.port import ApplyResult, CommitObserver
+from nomaflow_kernel.history.records import RunRecord
+from nomaflow_kernel.history.transitions import Transition
 from nomaflow_kernel.observing.commits import CommitLog
 from nomaflow_kernel.observing.metrics import KERNEL_METRICS, KernelMetrics
 from nomaflow_kernel.observing.state_dump import kernel_state
 from nomaflow_kernel.observing.tracing import RunTracer
 from nomaflow_kernel.observing.view import KernelView
-from nomaflow_kernel.ports import ApplyResult, CommitObserver
 from nomaflow_kernel.store import SqlStore
 from nomaflow_telemetry.endpoint import MetricsEndpoint
 from nomaflow_telemetry.metrics import Reading

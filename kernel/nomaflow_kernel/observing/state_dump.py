@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from nomaflow_kernel.domain.hosting import InstanceStatus
+from nomaflow_kernel.engine.active import ActiveRun
+from nomaflow_kernel.engine.host_messages import InstanceStatus
 from nomaflow_kernel.observing.commits import CommitLog
-from nomaflow_kernel.runs.active import ActiveRun
 from nomaflow_telemetry.stacks import process_stacks
 
 if TYPE_CHECKING:

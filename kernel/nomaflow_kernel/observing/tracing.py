@@ -7,10 +7,10 @@ import logging
 from collections import deque
 from collections.abc import Sequence
 
-from nomaflow_kernel.domain.records import RunRecord
-from nomaflow_kernel.domain.states import RunState
-from nomaflow_kernel.domain.transitions import Transition
-from nomaflow_kernel.ports import ApplyResult, Store
+from nomaflow_kernel.history.port import ApplyResult, Store
+from nomaflow_kernel.history.records import RunRecord
+from nomaflow_kernel.history.states import RunState
+from nomaflow_kernel.history.transitions import Transition
 from nomaflow_kernel.store.errors import StoreError
 from nomaflow_telemetry.trace_context import TraceContext, span_id_of, trace_id_of
 from nomaflow_telemetry.tracing import SpanRecord, Tracing

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nomaflow_kernel.feed import EventFeed
+from nomaflow_kernel.engine import Engine
+from nomaflow_kernel.history.feed import EventFeed
+from nomaflow_kernel.history.port import StoreInfo
 from nomaflow_kernel.hosts import SessionRegistry
-from nomaflow_kernel.ports import StoreInfo
-from nomaflow_kernel.runs import Engine
 from nomaflow_kernel.scheduler import Scheduler
 
 __all__ = ["KernelView"]

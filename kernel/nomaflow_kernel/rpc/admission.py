@@ -8,12 +8,12 @@ from typing import Any, Protocol
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_kernel.domain.errors import KernelError, ValuesRefused
+from nomaflow_kernel.engine.commands import JobSource, KnownJob, ReplayCommand, TriggerCommand
+from nomaflow_kernel.engine.plan import PlannedStep, RunPlan
+from nomaflow_kernel.history.port import Store
 from nomaflow_kernel.hosts.errors import HostLoading, HostNotAttached
 from nomaflow_kernel.hosts.registry import SessionRegistry
 from nomaflow_kernel.hosts.session import Session
-from nomaflow_kernel.ports import Store
-from nomaflow_kernel.runs.api import JobSource, KnownJob, ReplayCommand, TriggerCommand
-from nomaflow_kernel.runs.plan import PlannedStep, RunPlan
 
 __all__ = ["Admission", "RunExaminer"]
 

@@ -11,12 +11,12 @@ from nomaflow_api.v1 import job_pb2
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1.values import ValueCodecError, loads_plain
 from nomaflow_kernel.catalogue import CatalogueEntry
-from nomaflow_kernel.catalogue_service import CatalogueService
+from nomaflow_kernel.catalogue.service import CatalogueService
 from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.domain.errors import BadRequest, UnknownHost, UnknownJob
-from nomaflow_kernel.domain.hosting import InstanceStatus
+from nomaflow_kernel.engine.host_messages import InstanceStatus
+from nomaflow_kernel.history.port import PauseRecord, Store
 from nomaflow_kernel.hosts import HostAttached, SessionRegistry
-from nomaflow_kernel.ports import PauseRecord, Store
 from nomaflow_kernel.rpc.access import Caller
 from nomaflow_kernel.rpc.job_messages import (
     Pauses,

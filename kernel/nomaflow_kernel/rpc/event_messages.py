@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 
 from nomaflow_api.v1 import event_pb2
-from nomaflow_kernel.domain.records import EventRecord
-from nomaflow_kernel.domain.states import AttemptState, RunState
+from nomaflow_kernel.history.records import EventRecord
+from nomaflow_kernel.history.states import AttemptState, RunState
 from nomaflow_kernel.rpc.run_messages import attempt_state_number, reason_message, run_state_number, timestamp
 
 __all__ = ["event_message"]

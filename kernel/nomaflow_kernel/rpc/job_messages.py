@@ -7,9 +7,9 @@ from typing import Any
 
 from nomaflow_api.v1 import job_pb2
 from nomaflow_kernel.catalogue import CatalogueEntry
-from nomaflow_kernel.catalogue_service import HostCatalogue, next_fires
-from nomaflow_kernel.domain.hosting import InstanceStatus, RefusedLoad
-from nomaflow_kernel.ports import PauseRecord
+from nomaflow_kernel.catalogue.service import HostCatalogue, next_fires
+from nomaflow_kernel.engine.host_messages import InstanceStatus, RefusedLoad
+from nomaflow_kernel.history.port import PauseRecord
 from nomaflow_kernel.rpc.run_messages import timestamp
 from nomaflow_project.reading.problems import Problem
 

@@ -12,10 +12,11 @@ from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1 import run_pb2
 from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.domain.errors import BadRequest, KernelError, UnknownRun
-from nomaflow_kernel.domain.hosting import InstanceStatus
-from nomaflow_kernel.domain.reasons import Reason
-from nomaflow_kernel.feed import EventFeed
-from nomaflow_kernel.ports import PauseRecord, Store
+from nomaflow_kernel.engine.commands import ReplayCommand, TriggerCommand, TriggerOutcome
+from nomaflow_kernel.engine.host_messages import InstanceStatus
+from nomaflow_kernel.history.feed import EventFeed
+from nomaflow_kernel.history.port import PauseRecord, Store
+from nomaflow_kernel.history.reasons import Reason
 from nomaflow_kernel.rpc.access import Caller
 from nomaflow_kernel.rpc.admission import Admission
 from nomaflow_kernel.rpc.catalogue_calls import CatalogueCalls
@@ -43,7 +44,6 @@ from nomaflow_kernel.rpc.run_messages import (
     timestamp,
 )
 from nomaflow_kernel.rpc.watching import Watching
-from nomaflow_kernel.runs.api import ReplayCommand, TriggerCommand, TriggerOutcome
 
 __all__ = ["KernelIdentity", "KernelService", "RunEngine"]
 

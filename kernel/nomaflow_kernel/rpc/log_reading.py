@@ -11,10 +11,10 @@ from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1 import log_pb2
 from nomaflow_api.v1.log_lines import CONTINUED, SHARED, decode_lines
 from nomaflow_kernel.domain.errors import KernelStopping, UnknownRun
-from nomaflow_kernel.domain.records import LogChunkRecord
-from nomaflow_kernel.domain.states import RUN_TERMINAL
-from nomaflow_kernel.feed import EventFeed, RunSubscription
-from nomaflow_kernel.ports import RunDetail, Store
+from nomaflow_kernel.history.feed import EventFeed, RunSubscription
+from nomaflow_kernel.history.port import RunDetail, Store
+from nomaflow_kernel.history.records import LogChunkRecord
+from nomaflow_kernel.history.states import RUN_TERMINAL
 
 __all__ = ["LogQuery", "LogReading"]
 

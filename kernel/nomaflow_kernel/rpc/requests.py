@@ -12,12 +12,12 @@ from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1 import run_pb2
 from nomaflow_api.v1.values import ValueCodecError, decode_tree, loads_plain
 from nomaflow_kernel.domain.errors import BadRequest
-from nomaflow_kernel.domain.ids import is_run_id
-from nomaflow_kernel.domain.records import TriggerKind
-from nomaflow_kernel.ports import PauseRecord, RunFilter
+from nomaflow_kernel.engine.commands import ReplayCommand, TriggerCommand
+from nomaflow_kernel.history.ids import is_run_id
+from nomaflow_kernel.history.port import PauseRecord, RunFilter
+from nomaflow_kernel.history.records import TriggerKind
 from nomaflow_kernel.rpc.access import Caller
 from nomaflow_kernel.rpc.run_messages import RUN_STATES
-from nomaflow_kernel.runs.api import ReplayCommand, TriggerCommand
 from nomaflow_project.jobs.definitions import is_job_id
 from nomaflow_telemetry.trace_context import TraceContext
 

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from nomaflow_api.v1 import run_pb2
-from nomaflow_kernel.domain.ids import attempt_key
-from nomaflow_kernel.domain.reasons import Reason
-from nomaflow_kernel.domain.records import AttemptRecord, CancelRequest, Fold, RunRecord, RunTrigger, TriggerKind
-from nomaflow_kernel.domain.states import AttemptState, RunState
-from nomaflow_kernel.ports import RunDetail
-from nomaflow_kernel.runs.plan import PlannedStep, plan_run
+from nomaflow_kernel.engine.plan import PlannedStep, plan_run
+from nomaflow_kernel.history.ids import attempt_key
+from nomaflow_kernel.history.port import RunDetail
+from nomaflow_kernel.history.reasons import Reason
+from nomaflow_kernel.history.records import AttemptRecord, CancelRequest, Fold, RunRecord, RunTrigger, TriggerKind
+from nomaflow_kernel.history.states import AttemptState, RunState
 from nomaflow_project.jobs.definitions import JobDefinition
 
 __all__ = [

@@ -12,10 +12,10 @@ from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health_pb2
 
 from nomaflow_api.v1 import host_gateway_service_pb2, kernel_service_pb2
-from nomaflow_kernel.certificates import CertificateFiles
 from nomaflow_kernel.domain.errors import KernelError
 from nomaflow_kernel.hosts import HostGateway
-from nomaflow_kernel.listening import uses_tls
+from nomaflow_kernel.network.certificates import CertificateFiles
+from nomaflow_kernel.network.listening import uses_tls
 from nomaflow_kernel.rpc.access import AccessControl, Caller
 from nomaflow_kernel.rpc.endpoints import Endpoints, service_handler
 from nomaflow_kernel.rpc.health import Health

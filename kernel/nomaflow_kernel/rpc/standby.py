@@ -8,7 +8,7 @@ from typing import Any
 from google.protobuf.descriptor import MethodDescriptor
 from grpc_health.v1 import health_pb2
 
-from nomaflow_kernel.certificates import CertificateFiles
+from nomaflow_kernel.network.certificates import CertificateFiles
 from nomaflow_kernel.rpc.access import AccessControl, Caller
 from nomaflow_kernel.rpc.errors import UnknownService
 from nomaflow_kernel.rpc.server import SERVICE_DESCRIPTORS, bare_server, listen

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import grpc
 
-from nomaflow_kernel.certificates import Certificate, CertificateFiles
+from nomaflow_kernel.network.certificates import Certificate, CertificateFiles
 
 __all__ = ["server_credentials"]
 

@@ -11,10 +11,10 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1 import run_pb2
 from nomaflow_kernel.domain.errors import CursorAhead, KernelStopping, UnknownRun
-from nomaflow_kernel.domain.records import EventRecord
-from nomaflow_kernel.domain.states import RUN_TERMINAL
-from nomaflow_kernel.feed import EventFeed
-from nomaflow_kernel.ports import RunDetail, Store
+from nomaflow_kernel.history.feed import EventFeed
+from nomaflow_kernel.history.port import RunDetail, Store
+from nomaflow_kernel.history.records import EventRecord
+from nomaflow_kernel.history.states import RUN_TERMINAL
 from nomaflow_kernel.rpc.event_messages import event_message
 from nomaflow_kernel.rpc.run_messages import run_detail_message
 

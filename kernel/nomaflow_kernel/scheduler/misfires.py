@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nomaflow_kernel.domain.reasons import Reason
-from nomaflow_kernel.domain.records import Fold
+from nomaflow_kernel.history.reasons import Reason
+from nomaflow_kernel.history.records import Fold
 from nomaflow_project.jobs.definitions import Misfire
 
 __all__ = ["ON_TIME_SECONDS", "Due", "sort_out"]

@@ -10,12 +10,12 @@ from typing import Protocol
 
 from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.domain.errors import KernelStopping
-from nomaflow_kernel.domain.reasons import Reason
-from nomaflow_kernel.domain.transitions import SetNextFire
-from nomaflow_kernel.pacing import happens_within
-from nomaflow_kernel.ports import PauseRecord, Store
-from nomaflow_kernel.runs.api import FireCommand, KnownJob, TriggerCommand, UnrunCommand
-from nomaflow_kernel.scheduler.deciding import decide
+from nomaflow_kernel.domain.pacing import happens_within
+from nomaflow_kernel.engine.commands import FireCommand, KnownJob, TriggerCommand, UnrunCommand
+from nomaflow_kernel.history.port import PauseRecord, Store
+from nomaflow_kernel.history.reasons import Reason
+from nomaflow_kernel.history.transitions import SetNextFire
+from nomaflow_kernel.scheduler.due_fires import decide
 from nomaflow_kernel.scheduler.schedules import KnownSchedule, NextFires, same_schedule
 from nomaflow_kernel.store.errors import StoreError
 

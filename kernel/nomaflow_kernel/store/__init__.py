@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nomaflow_kernel.store.leases import LeasePolicy
+from nomaflow_kernel.store.lease_row import LeasePolicy
 from nomaflow_kernel.store.opening import open_store
 from nomaflow_kernel.store.sql_store import SqlStore
 

@@ -9,9 +9,9 @@ from urllib.parse import unquote_to_bytes
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
-from nomaflow_kernel.ports import CommitObserver
+from nomaflow_kernel.history.port import CommitObserver
 from nomaflow_kernel.store.errors import UnsupportedStore
-from nomaflow_kernel.store.leases import LeasePolicy
+from nomaflow_kernel.store.lease_row import LeasePolicy
 from nomaflow_kernel.store.sql_store import Database, SqlStore
 
 __all__ = ["driver_url", "open_store", "shown_url", "sqlite_file"]

@@ -8,14 +8,14 @@ from typing import TypeVar
 from sqlalchemy import Connection, NullPool
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from nomaflow_kernel.ports import StoreInfo
+from nomaflow_kernel.history.port import StoreInfo
 from nomaflow_kernel.store.errors import StoreLed
 from nomaflow_kernel.store.holders import own_process
-from nomaflow_kernel.store.lease_keeper import LeaseKeeper, boot_seconds
-from nomaflow_kernel.store.leases import LeasePolicy, LeaseWatch, Tenure, refuse_while_held, take_lease
+from nomaflow_kernel.store.lease_renewal import LeaseKeeper, boot_seconds
+from nomaflow_kernel.store.lease_row import LeasePolicy, LeaseWatch, Tenure, refuse_while_held, take_lease
 from nomaflow_kernel.store.migrate import Taken, lock_schema, migrate, take_over
+from nomaflow_kernel.store.postgres_reader import Readers
 from nomaflow_kernel.store.postgres_writer import PostgresWriter
-from nomaflow_kernel.store.reading import Readers
 from nomaflow_kernel.store.session import WriteSession
 
 __all__ = ["PostgresDatabase"]

@@ -17,7 +17,7 @@ from nomaflow_kernel.store.failures import mapped_errors, store_error
 from nomaflow_kernel.store.migrate import Taken
 from nomaflow_kernel.store.session import KnownDigests
 from nomaflow_kernel.store.transaction import CommitInDoubt, Operation, Outcome, commit_batch
-from nomaflow_kernel.store.waiting import Waiting, deliver
+from nomaflow_kernel.store.write_queue import Waiting, deliver
 
 __all__ = ["PostgresWriter"]
 

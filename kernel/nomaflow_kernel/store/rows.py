@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from json.encoder import encode_basestring_ascii
 from typing import Any
 
-from nomaflow_kernel.domain.reasons import Reason
-from nomaflow_kernel.domain.records import (
+from nomaflow_kernel.history.reasons import Reason
+from nomaflow_kernel.history.records import (
     Ancestor,
     AttemptRecord,
     CancelRequest,
@@ -20,7 +20,7 @@ from nomaflow_kernel.domain.records import (
     RunTrigger,
     TriggerKind,
 )
-from nomaflow_kernel.domain.states import AttemptState, RunState
+from nomaflow_kernel.history.states import AttemptState, RunState
 
 __all__ = [
     "attempt_from_row",

@@ -9,9 +9,7 @@ from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import Connection
 
-from nomaflow_kernel.domain.records import EventRecord, RunRecord
-from nomaflow_kernel.domain.transitions import Transition
-from nomaflow_kernel.ports import (
+from nomaflow_kernel.history.port import (
     ActiveRuns,
     ApplyResult,
     CommitObserver,
@@ -25,6 +23,8 @@ from nomaflow_kernel.ports import (
     ScheduleRow,
     StoreInfo,
 )
+from nomaflow_kernel.history.records import EventRecord, RunRecord
+from nomaflow_kernel.history.transitions import Transition
 from nomaflow_kernel.store.operations import duplicates, events, hosts, logs, prune, runs, scheduling
 from nomaflow_kernel.store.operations.apply import apply_transitions
 from nomaflow_kernel.store.session import WriteSession

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from sqlalchemy import Connection
 
-from nomaflow_kernel.ports import StoreInfo
+from nomaflow_kernel.history.port import StoreInfo
 from nomaflow_kernel.store.file_lock import FileLock
 from nomaflow_kernel.store.session import WriteSession
 from nomaflow_kernel.store.sqlite_connections import create_database_file, reading_engine, writing_engine

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nomaflow_host.checks import CheckedStep, ValueProblem
+from nomaflow_host.attempt.checks import CheckedStep, ValueProblem
 from nomaflow_host.generation.contexts import resolved_values, values_of
 from nomaflow_host.injection import CallPlan, PreparationFailed
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import logging
     from collections.abc import Callable
 
-    from nomaflow_host.attempts import AttemptOrder
+    from nomaflow_host.attempt.messages import AttemptOrder
 
 __all__ = ["context_of", "resolved_values", "values_of"]
 

@@ -19,10 +19,10 @@ from nomaflow_host.generation.checking import unfit_values
 from nomaflow_host.generation.contexts import context_of, resolved_values, values_of
 from nomaflow_host.generation.contributions import injection_names, step_types_of
 from nomaflow_host.generation.discovery import extend_sys_path, find_modules
+from nomaflow_host.generation.import_guard import kept_manners
 from nomaflow_host.generation.imports import Imports
 from nomaflow_host.generation.job_values import misfits
 from nomaflow_host.generation.manifest import build_manifest, manifest_bytes
-from nomaflow_host.generation.manners import kept_manners
 from nomaflow_host.generation.settings import SettingsSource
 from nomaflow_host.generation.step_fields import step_misfits
 from nomaflow_host.hooks import HookHost, Problem, build_hooks
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from types import ModuleType
 
-    from nomaflow_host.attempts import AttemptOrder
-    from nomaflow_host.checks import CheckedStep, ValueProblem
+    from nomaflow_host.attempt.checks import CheckedStep, ValueProblem
+    from nomaflow_host.attempt.messages import AttemptOrder
     from nomaflow_host.generation.spec import ProjectSpec
     from nomaflow_host.injection.kinds import Kind
     from nomaflow_host.normalise import NormalisedResult

@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from nomaflow_host.generation.discovery import find_modules
-from nomaflow_host.generation.manners import kept_manners
+from nomaflow_host.generation.import_guard import kept_manners
 from nomaflow_host.injection.references import ImportReport, import_module, stable
 
 if TYPE_CHECKING:

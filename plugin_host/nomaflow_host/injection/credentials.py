@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from nomaflow_project.reading.environment import EnvironmentMissing, names_in, resolve_text
 
 if TYPE_CHECKING:
-    from nomaflow_host.attempts import AttemptOrder
+    from nomaflow_host.attempt.messages import AttemptOrder
 
 __all__ = ["credentials_of", "says_credential"]
 

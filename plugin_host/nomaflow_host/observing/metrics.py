@@ -6,7 +6,7 @@ import platform
 import time
 from collections import Counter
 
-from nomaflow_host.attempts import AttemptSink, Finished, FinishedState, LogChunk, Progress, Started
+from nomaflow_host.attempt.messages import AttemptSink, Finished, FinishedState, LogChunk, Progress, Started
 from nomaflow_host.observing.view import HostView
 from nomaflow_telemetry.metrics import LONG_BUCKETS, Histogram, Metric, Reading
 

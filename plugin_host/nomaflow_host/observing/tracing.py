@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, replace
 
-from nomaflow_host.attempts import (
+from nomaflow_host.attempt.messages import (
     AttemptOrder,
     AttemptSink,
     Finished,

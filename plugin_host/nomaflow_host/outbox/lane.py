@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 
 from nomaflow_api.value_class import value_class
-from nomaflow_host.attempts import Progress
+from nomaflow_host.attempt.messages import Progress
 from nomaflow_host.outbox.batch import BatchGroup
 from nomaflow_host.outbox.spill import Block, MemoryBlock, Segment, SpillStore
 

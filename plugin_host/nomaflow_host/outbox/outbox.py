@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from nomaflow_host.attempts import AttemptOrder, Finished, FinishedState, LogChunk, Progress, Started, host_line
+from nomaflow_host.attempt.messages import AttemptOrder, Finished, FinishedState, LogChunk, Progress, Started, host_line
 from nomaflow_host.outbox.answers import AnswerBook
 from nomaflow_host.outbox.batch import MAX_BATCH_BYTES, MAX_EVENT_BYTES, AckKind, Batch, BatchGroup, HeldState
 from nomaflow_host.outbox.lane import Holding, Lane
@@ -29,7 +29,7 @@ _REFUSED = "REFUSED"
 
 
 class Outbox:
-    """Keeps the events of every attempt until they are acknowledged. An :class:`~nomaflow_host.attempts.AttemptSink`.
+    """Keep the events of attempts until they are acknowledged. An :class:`~nomaflow_host.attempt.messages.AttemptSink`.
 
     All calls come from the event loop's thread. Several batches may be under way at a time, never two with events of
     one attempt.

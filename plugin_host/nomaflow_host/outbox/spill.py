@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
-from nomaflow_host.errors import StateUnwritable
+from nomaflow_host.process.errors import StateUnwritable
 
 __all__ = ["Block", "MemoryBlock", "Segment", "SpillStore"]
 

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from nomaflow_host.attempts import Progress
+from nomaflow_host.attempt.messages import Progress
 from nomaflow_host.outbox.batch import MAX_BATCH_ATTEMPTS, BatchGroup
 from nomaflow_host.outbox.lane import Lane
 

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from nomaflow_host.errors import HostBusy, StateUnwritable
+from nomaflow_host.process.errors import HostBusy, StateUnwritable
 from nomaflow_host.project.mark import marked, new_mark
 
 __all__ = ["INCARNATION_VARIABLE", "Instance", "InstanceLock", "ProcessIdentity", "machine_identity"]

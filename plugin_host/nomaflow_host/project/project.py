@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from nomaflow_host.connectors import ResolvedConnectors, read_connectors
-from nomaflow_host.errors import ProjectError, StateUnwritable
 from nomaflow_host.generation import ProjectSpec, settings_tree
+from nomaflow_host.process.errors import ProjectError, StateUnwritable
+from nomaflow_host.process.settings import HOST_NAME, HostSettings, SettingsInvalid
 from nomaflow_host.project.jobs import JobFiles, read_job_files
-from nomaflow_host.settings import HOST_NAME, HostSettings, SettingsInvalid
 from nomaflow_project.reading.env_files import project_variables
 from nomaflow_project.reading.environment import EnvironmentMissing, resolve_tree
 from nomaflow_project.reading.lines import with_lines

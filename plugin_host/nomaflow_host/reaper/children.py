@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from nomaflow_host.reaper.trees import Tree
 
 if TYPE_CHECKING:
-    from nomaflow_host.frames import FrameSocket
+    from nomaflow_host.channel.frames import FrameSocket
     from nomaflow_host.reaper.limits import CgroupTree
 
 __all__ = ["Exit", "Template", "Worker"]

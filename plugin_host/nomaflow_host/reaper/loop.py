@@ -9,7 +9,7 @@ import socket
 import time
 from typing import TYPE_CHECKING, Any
 
-from nomaflow_host.frames import Frame, FrameError, FrameSocket, frame_pair
+from nomaflow_host.channel.frames import Frame, FrameError, FrameSocket, frame_pair
 from nomaflow_host.reaper.children import Exit, Template, Worker
 from nomaflow_host.reaper.limits import CgroupTree, Limits, delegated_cgroup, over_limits
 from nomaflow_host.reaper.proc import become_subreaper, identity, own_children, processes, read_process

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
-from nomaflow_host.attempts import Finished, FinishedState
+from nomaflow_host.attempt.messages import Finished, FinishedState
 from nomaflow_host.outbox import Outbox
 from nomaflow_host.session.encoding import cancel_from, order_from
 from nomaflow_host.session.ports import OrderRefused, ReloadOutcome, Runner

@@ -12,7 +12,7 @@ from typing import Any
 import grpc.aio
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
-from nomaflow_host.checks import CheckOutcome
+from nomaflow_host.attempt.checks import CheckOutcome
 from nomaflow_host.outbox import Outbox
 from nomaflow_host.session.clocks import KernelClock
 from nomaflow_host.session.commands import Commands

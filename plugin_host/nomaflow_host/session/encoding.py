@@ -6,7 +6,8 @@ from collections.abc import Iterable
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
 from nomaflow_api.v1 import job_pb2, run_pb2
-from nomaflow_host.attempts import (
+from nomaflow_host.attempt.checks import CheckedStep, CheckOutcome
+from nomaflow_host.attempt.messages import (
     AttemptOrder,
     CancelOrder,
     Finished,
@@ -16,7 +17,6 @@ from nomaflow_host.attempts import (
     Started,
     TimeoutKind,
 )
-from nomaflow_host.checks import CheckedStep, CheckOutcome
 from nomaflow_host.outbox import Batch, HeldState
 from nomaflow_host.session.ports import HostIdentity, HostStatus, ReloadOutcome, WorkerLine
 from nomaflow_project.reading.problems import Problem

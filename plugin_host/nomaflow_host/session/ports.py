@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from nomaflow_host.attempts import AttemptOrder, CancelOrder
-from nomaflow_host.checks import CheckedStep, CheckOutcome
+from nomaflow_host.attempt.checks import CheckedStep, CheckOutcome
+from nomaflow_host.attempt.messages import AttemptOrder, CancelOrder
 
 __all__ = ["HostIdentity", "HostStatus", "Manifest", "OrderRefused", "ReloadOutcome", "Runner", "WorkerLine"]
 

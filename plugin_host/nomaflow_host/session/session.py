@@ -12,8 +12,8 @@ import grpc.aio
 from nomaflow.client import NotTrusted, split_addresses
 from nomaflow.client.tls import handshake_failure
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
-from nomaflow_host.errors import KernelRefused, ProtocolUnsupported
 from nomaflow_host.outbox import Outbox
+from nomaflow_host.process.errors import KernelRefused, ProtocolUnsupported
 from nomaflow_host.session.addresses import AddressSource, is_unix
 from nomaflow_host.session.backoff import Backoff
 from nomaflow_host.session.clocks import GraceGuard, KernelClock, boot_seconds

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nomaflow_api.v1.log_lines import LogChunkError, decode_line
-from nomaflow_host.attempts import LogChunk, host_line
+from nomaflow_host.attempt.messages import LogChunk, host_line
 
 if TYPE_CHECKING:
     import asyncio

@@ -6,16 +6,16 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
-from nomaflow_host.checks import CheckOutcome, ValueProblem
+from nomaflow_host.attempt.checks import CheckOutcome, ValueProblem
 from nomaflow_host.supervisor.worker_handle import KillNote, WorkerHandle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from nomaflow_host.checks import CheckedStep
-    from nomaflow_host.supervisor.generations import ServingGeneration
-    from nomaflow_host.supervisor.loader import GenerationLoader
+    from nomaflow_host.attempt.checks import CheckedStep
     from nomaflow_host.supervisor.pool import WorkerPool
+    from nomaflow_host.supervisor.reload import GenerationLoader
+    from nomaflow_host.supervisor.serving_generation import ServingGeneration
 
 __all__ = ["ValueChecker"]
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from nomaflow_host.attempts import Finished, FinishedState
+from nomaflow_host.attempt.messages import Finished, FinishedState
 from nomaflow_host.supervisor.causes import death_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from nomaflow_host.supervisor.held import HeldAttempt
+    from nomaflow_host.supervisor.held_attempt import HeldAttempt
     from nomaflow_host.supervisor.values import StopRequest
     from nomaflow_host.worker.outcome import Outcome
 

@@ -11,7 +11,7 @@ from nomaflow_api.v1.log_lines import CONTINUED, MAX_LINE_BYTES, encode_line
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from nomaflow_host.masking import WorkerMasker
+    from nomaflow_host.attempt.masking import WorkerMasker
 
 __all__ = ["OutputPipe", "TailPipe"]
 

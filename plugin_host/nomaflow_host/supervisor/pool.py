@@ -11,7 +11,7 @@ from nomaflow_host.supervisor.values import WorkerStatus
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from nomaflow_host.supervisor.generations import ServingGeneration
+    from nomaflow_host.supervisor.serving_generation import ServingGeneration
     from nomaflow_host.supervisor.settings import SupervisorSettings
     from nomaflow_host.supervisor.worker_handle import WorkerHandle
 

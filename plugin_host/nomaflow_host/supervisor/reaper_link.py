@@ -8,10 +8,10 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
-from nomaflow_host.frames import FrameError, frame_pair
+from nomaflow_host.channel.async_link import AsyncLink
+from nomaflow_host.channel.frames import FrameError, frame_pair
 from nomaflow_host.reaper import Tree, identity, kill_trees
 from nomaflow_host.reaper.proc import become_subreaper, own_children
-from nomaflow_host.supervisor.links import AsyncLink
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -8,13 +8,13 @@ import logging
 import os
 from typing import TYPE_CHECKING, Any
 
-from nomaflow_host.attempts import CancelOrder, FinishedState, Isolation
-from nomaflow_host.supervisor.attempts import AttemptTable
+from nomaflow_host.attempt.messages import CancelOrder, FinishedState, Isolation
+from nomaflow_host.supervisor.attempt_table import AttemptTable
 from nomaflow_host.supervisor.checking import ValueChecker
 from nomaflow_host.supervisor.disk_stamp import DiskWatch
-from nomaflow_host.supervisor.loader import GenerationLoader
 from nomaflow_host.supervisor.pool import WorkerKind, WorkerPool
 from nomaflow_host.supervisor.reaper_link import ReaperLink
+from nomaflow_host.supervisor.reload import GenerationLoader
 from nomaflow_host.supervisor.settings import SupervisorSettings, reaper_environment
 from nomaflow_host.supervisor.values import LoadOutcome, Refused, StopRequest, WorkerStatus
 from nomaflow_host.supervisor.watchdog import LoopWatchdog
@@ -23,9 +23,9 @@ from nomaflow_host.supervisor.worker_handle import KillNote, WorkerHandle
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from nomaflow_host.attempts import AttemptOrder, AttemptSink
-    from nomaflow_host.frames import FrameError
-    from nomaflow_host.supervisor.generations import ServingGeneration
+    from nomaflow_host.attempt.messages import AttemptOrder, AttemptSink
+    from nomaflow_host.channel.frames import FrameError
+    from nomaflow_host.supervisor.serving_generation import ServingGeneration
     from nomaflow_host.supervisor.values import AttemptStatus, GenerationInfo, ProjectSource
 
 __all__ = ["Supervisor"]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from nomaflow_host.attempts import FinishedState
+    from nomaflow_host.attempt.messages import FinishedState
     from nomaflow_host.connectors import ResolvedConnectors
     from nomaflow_host.generation import ProjectSpec
 

@@ -14,7 +14,7 @@ from nomaflow_telemetry.process_log import attempt_fields
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from nomaflow_host.supervisor.held import HeldAttempt
+    from nomaflow_host.supervisor.held_attempt import HeldAttempt
     from nomaflow_host.supervisor.worker_handle import WorkerHandle
 
 __all__ = ["LoopWatchdog"]

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nomaflow_api.v1.log_lines import SHARED
-from nomaflow_host.frames import FrameError, FrameSocket
-from nomaflow_host.masking import WorkerMasker
-from nomaflow_host.ring import MAX_SLOTS, RingPage, create_ring_memory
-from nomaflow_host.supervisor.links import AsyncLink
+from nomaflow_host.attempt.masking import WorkerMasker
+from nomaflow_host.channel.async_link import AsyncLink
+from nomaflow_host.channel.frames import FrameError, FrameSocket
+from nomaflow_host.channel.ring import MAX_SLOTS, RingPage, create_ring_memory
 from nomaflow_host.supervisor.log_pump import LogPump
 from nomaflow_host.supervisor.output_pipe import OutputPipe
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
-    from nomaflow_host.supervisor.generations import ServingGeneration
-    from nomaflow_host.supervisor.held import HeldAttempt
+    from nomaflow_host.supervisor.held_attempt import HeldAttempt
+    from nomaflow_host.supervisor.serving_generation import ServingGeneration
 
 __all__ = ["KillNote", "WorkerHandle"]
 

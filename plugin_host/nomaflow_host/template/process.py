@@ -10,8 +10,8 @@ import socket
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
+from nomaflow_host.channel.frames import Frame, FrameSocket
 from nomaflow_host.compat import install_liberty_aliases
-from nomaflow_host.frames import Frame, FrameSocket
 from nomaflow_host.generation import Generation, ProjectSpec, load_generation
 from nomaflow_host.reaper.proc import die_with_parent
 from nomaflow_host.reaper.spawning import FIRST_FD

@@ -7,10 +7,10 @@ import os
 from typing import TYPE_CHECKING
 
 from nomaflow_api.v1.log_lines import CONTINUED, encode_line, split_message
-from nomaflow_host.masking import WorkerMasker
+from nomaflow_host.attempt.masking import WorkerMasker
 
 if TYPE_CHECKING:
-    from nomaflow_host.ring import RingWriter
+    from nomaflow_host.channel.ring import RingWriter
 
 __all__ = ["Emitter", "write_all"]
 

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from nomaflow import StepCancelled, StepFailed
 from nomaflow_api.value_class import value_class
-from nomaflow_host.attempts import FinishedState
+from nomaflow_host.attempt.messages import FinishedState
 
 if TYPE_CHECKING:
-    from nomaflow_host.masking import Masker
+    from nomaflow_host.attempt.masking import Masker
 
 __all__ = ["Outcome", "author_traceback", "error_text", "exception_types", "outcome_of_exception"]
 

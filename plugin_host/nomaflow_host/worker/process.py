@@ -16,25 +16,25 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from nomaflow_host.attempts import AttemptOrder
-from nomaflow_host.checks import CheckedStep
+from nomaflow_host.attempt.checks import CheckedStep
+from nomaflow_host.attempt.masking import WorkerMasker
+from nomaflow_host.attempt.messages import AttemptOrder
+from nomaflow_host.channel.frames import Frame, FrameError, FrameSocket
+from nomaflow_host.channel.ring import RingPage, RingWriter
 from nomaflow_host.connectors import ResolvedConnectors
-from nomaflow_host.frames import Frame, FrameError, FrameSocket
 from nomaflow_host.generation import Generation, ProjectSpec, load_generation
-from nomaflow_host.masking import WorkerMasker
 from nomaflow_host.reaper.proc import become_subreaper, die_with_parent
 from nomaflow_host.reaper.spawning import FIRST_FD
-from nomaflow_host.ring import RingPage, RingWriter
 from nomaflow_host.worker.capture import set_log_level, show_warnings_again
 from nomaflow_host.worker.emitter import Emitter
 from nomaflow_host.worker.forks import WorkerLoop, cut_off_forks, end_fork
-from nomaflow_host.worker.neighbours import OwnTask, hide_other_tasks
 from nomaflow_host.worker.running import AttemptRun
 from nomaflow_host.worker.scope import CURRENT, AttemptScope
 from nomaflow_host.worker.services import WorkerServices
 from nomaflow_host.worker.signals import install_signals
 from nomaflow_host.worker.sources import serve_sources
 from nomaflow_host.worker.streams import WorkerStreams
+from nomaflow_host.worker.task_isolation import OwnTask, hide_other_tasks
 from nomaflow_host.worker.usage import resident_bytes
 
 if TYPE_CHECKING:

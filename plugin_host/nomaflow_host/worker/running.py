@@ -27,7 +27,7 @@ from nomaflow_telemetry.tracing import attach
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from nomaflow_host.attempts import AttemptOrder
+    from nomaflow_host.attempt.messages import AttemptOrder
     from nomaflow_host.worker.services import WorkerServices
 
 __all__ = ["AttemptRun"]

@@ -9,9 +9,9 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Mapping
 
+    from nomaflow_host.channel.ring import RingPage
     from nomaflow_host.connectors import HostConnectorRegistry
     from nomaflow_host.generation import Generation
-    from nomaflow_host.ring import RingPage
     from nomaflow_host.worker.emitter import Emitter
     from nomaflow_host.worker.streams import WorkerStreams
 

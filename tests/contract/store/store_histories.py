@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from nomaflow_kernel.domain.ids import RunIds
-from nomaflow_kernel.domain.reasons import Reason
-from nomaflow_kernel.domain.records import (
+from nomaflow_kernel.history.ids import RunIds
+from nomaflow_kernel.history.reasons import Reason
+from nomaflow_kernel.history.records import (
     AttemptRecord,
     Fold,
     LogChunkRecord,
@@ -15,8 +15,8 @@ from nomaflow_kernel.domain.records import (
     RunTrigger,
     TriggerKind,
 )
-from nomaflow_kernel.domain.states import AttemptState, RunState
-from nomaflow_kernel.domain.transitions import (
+from nomaflow_kernel.history.states import AttemptState, RunState
+from nomaflow_kernel.history.transitions import (
     AppendLog,
     DispatchAttempt,
     FinishAttempt,

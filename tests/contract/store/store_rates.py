@@ -15,8 +15,8 @@ from collections.abc import Sequence
 
 from store_histories import T0, finish, finished, opened, queue, reported, start, started
 
-from nomaflow_kernel.domain.ids import RunIds
-from nomaflow_kernel.domain.transitions import Transition
+from nomaflow_kernel.history.ids import RunIds
+from nomaflow_kernel.history.transitions import Transition
 from nomaflow_kernel.store import open_store
 from nomaflow_kernel.store.sql_store import SqlStore
 

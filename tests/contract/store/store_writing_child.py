@@ -10,7 +10,7 @@ import time
 
 from store_histories import finish, finished, opened, queue, start
 
-from nomaflow_kernel.domain.ids import RunIds
+from nomaflow_kernel.history.ids import RunIds
 from nomaflow_kernel.store import LeasePolicy, open_store
 from nomaflow_kernel.store.errors import StoreFull
 

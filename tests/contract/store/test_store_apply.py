@@ -20,9 +20,10 @@ from store_histories import (
     started,
 )
 
-from nomaflow_kernel.domain.reasons import Reason
-from nomaflow_kernel.domain.records import Ancestor, CancelRequest, RunRequest, RunTrigger, TriggerKind
-from nomaflow_kernel.domain.states import (
+from nomaflow_kernel.history.port import RunDetail
+from nomaflow_kernel.history.reasons import Reason
+from nomaflow_kernel.history.records import Ancestor, CancelRequest, RunRequest, RunTrigger, TriggerKind
+from nomaflow_kernel.history.states import (
     ATTEMPT_TERMINAL,
     ATTEMPT_TRANSITIONS,
     RUN_TERMINAL,
@@ -30,12 +31,11 @@ from nomaflow_kernel.domain.states import (
     AttemptState,
     RunState,
 )
-from nomaflow_kernel.domain.transitions import (
+from nomaflow_kernel.history.transitions import (
     Notice,
     RequestCancel,
     SetNextFire,
 )
-from nomaflow_kernel.ports import RunDetail
 from nomaflow_kernel.store.sql_store import SqlStore
 
 ids = Ids()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from store_histories import T0, Ids, finish, logged, opened, queue, start
 
-from nomaflow_kernel.domain.transitions import Notice, SetNextFire
-from nomaflow_kernel.ports import PauseRecord
+from nomaflow_kernel.history.port import PauseRecord
+from nomaflow_kernel.history.transitions import Notice, SetNextFire
 from nomaflow_kernel.store.sql_store import SqlStore
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from store_histories import T0, Ids, folded, queue
 
-from nomaflow_kernel.domain.reasons import Reason
-from nomaflow_kernel.domain.records import Fold
-from nomaflow_kernel.domain.states import RunState
-from nomaflow_kernel.ports import RunDetail
+from nomaflow_kernel.history.port import RunDetail
+from nomaflow_kernel.history.reasons import Reason
+from nomaflow_kernel.history.records import Fold
+from nomaflow_kernel.history.states import RunState
 from nomaflow_kernel.store.sql_store import SqlStore
 
 ids = Ids()

@@ -8,7 +8,7 @@ import pytest
 from store_histories import T0, Ids, finish, queue, start
 from store_places import Place
 
-from nomaflow_kernel.domain.states import RunState
+from nomaflow_kernel.history.states import RunState
 from nomaflow_kernel.store import open_store
 from nomaflow_kernel.store.errors import StaleEpoch, StoreBusy, StoreUnavailable
 from nomaflow_kernel.store.sql_store import SqlStore

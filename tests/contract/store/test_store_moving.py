@@ -20,15 +20,15 @@ import pytest
 from store_places import Place, PostgresPlace, SqlitePlace, eventually
 
 from bench.store_size import write_history
-from nomaflow_kernel.maintenance import CopyDone, MaintenanceRefused, copy_history_to, reclaim_history
-from nomaflow_kernel.ports import PauseRecord, RunFilter
+from nomaflow_kernel.history.port import PauseRecord, RunFilter
 from nomaflow_kernel.store import open_store
 from nomaflow_kernel.store.errors import StoreMoved, StoreUnfinished
 from nomaflow_kernel.store.file_lock import FileLock
 from nomaflow_kernel.store.migrate import usable_revision
 from nomaflow_kernel.store.migrations import HEAD
-from nomaflow_kernel.store.moving import CopyRefused, StorePlace, copy_store
 from nomaflow_kernel.store.sql_store import SqlStore
+from nomaflow_kernel.store.transfer import CopyRefused, StorePlace, copy_store
+from nomaflow_kernel.upkeep import CopyDone, MaintenanceRefused, copy_history_to, reclaim_history
 
 
 @pytest.fixture
@@ -239,7 +239,7 @@ async def test_a_moved_history_can_be_taken_back(place: Place, other_place: Sqli
 async def tool(*arguments: str) -> asyncio.subprocess.Process:
     """Start the command's tool."""
     return await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "nomaflow_kernel.maintenance", *arguments, stdout=asyncio.subprocess.PIPE
+        sys.executable, "-m", "nomaflow_kernel.upkeep", *arguments, stdout=asyncio.subprocess.PIPE
     )
 
 

@@ -14,7 +14,6 @@ import pytest
 from store_histories import T0, Ids, logged, queue, start
 from store_places import SqlitePlace, eventually
 
-from nomaflow_kernel.maintenance import back_up
 from nomaflow_kernel.store import open_store
 from nomaflow_kernel.store.errors import (
     SchemaTooNew,
@@ -27,6 +26,7 @@ from nomaflow_kernel.store.errors import (
 from nomaflow_kernel.store.migrations import HEAD
 from nomaflow_kernel.store.session import WriteSession
 from nomaflow_kernel.store.sql_store import SqlStore
+from nomaflow_kernel.upkeep import back_up
 
 CHILD = [sys.executable, str(Path(__file__).with_name("store_writing_child.py"))]
 ids = Ids()

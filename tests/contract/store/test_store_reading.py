@@ -5,10 +5,10 @@ from __future__ import annotations
 from store_histories import T0, Ids, finish, finished, logged, opened, queue, start, started
 from store_places import Place
 
-from nomaflow_kernel.domain.records import RunRequest
-from nomaflow_kernel.domain.states import AttemptState, RunState
-from nomaflow_kernel.domain.transitions import Notice
-from nomaflow_kernel.ports import RunFilter
+from nomaflow_kernel.history.port import RunFilter
+from nomaflow_kernel.history.records import RunRequest
+from nomaflow_kernel.history.states import AttemptState, RunState
+from nomaflow_kernel.history.transitions import Notice
 from nomaflow_kernel.store.sql_store import SqlStore
 
 

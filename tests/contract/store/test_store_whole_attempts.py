@@ -7,8 +7,8 @@ import dataclasses
 import pytest
 from store_histories import T0, Ids, finish, finished, logged, opened, queue, reported, start, started
 
-from nomaflow_kernel.domain.reasons import Reason
-from nomaflow_kernel.domain.states import AttemptState, RunState
+from nomaflow_kernel.history.reasons import Reason
+from nomaflow_kernel.history.states import AttemptState, RunState
 from nomaflow_kernel.store.sql_store import SqlStore
 
 ids = Ids()

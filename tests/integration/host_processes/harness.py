@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nomaflow_api.v1.log_lines import LogLine, decode_lines
-from nomaflow_host.attempts import AttemptOrder, Finished, LogChunk, Progress, Started
+from nomaflow_host.attempt.messages import AttemptOrder, Finished, LogChunk, Progress, Started
 from nomaflow_host.connectors import ResolvedConnectors
 from nomaflow_host.generation import ProjectSpec
 from nomaflow_host.supervisor import ProjectLoad, Supervisor, SupervisorSettings

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from nomaflow_host.attempts import AttemptOrder, CancelOrder, Finished, FinishedState, LogChunk, Started
-from nomaflow_host.checks import CheckedStep, CheckOutcome
+from nomaflow_host.attempt.checks import CheckedStep, CheckOutcome
+from nomaflow_host.attempt.messages import AttemptOrder, CancelOrder, Finished, FinishedState, LogChunk, Started
 from nomaflow_host.outbox import Outbox, SpillStore
 from nomaflow_host.session import (
     AddressSource,

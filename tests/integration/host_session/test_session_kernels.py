@@ -16,7 +16,7 @@ from fake_gateway import FakeGateway, abort_with
 from session_steps import MakeGateway, MakeHost, running
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
-from nomaflow_host.errors import KernelRefused, ProtocolUnsupported
+from nomaflow_host.process.errors import KernelRefused, ProtocolUnsupported
 
 
 async def test_an_older_kernel_is_refused(

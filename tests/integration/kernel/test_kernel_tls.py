@@ -324,7 +324,7 @@ async def test_a_project_up_with_tls_alone(project: Path, authority: Authority) 
     """Kernel, host and the command that runs them trust the authority that is named once."""
     (project / "nomaflow.toml").write_text('[kernel]\ntls_cert = "kernel.crt"\ntls_key = "kernel.key"\n')
     child = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "nomaflow.cli", "up", str(project), "--address", "tls://127.0.0.1:0",
+        sys.executable, "-m", "nomaflow_cli", "up", str(project), "--address", "tls://127.0.0.1:0",
         "--ca", str(authority.file), "-o", "json", stdout=asyncio.subprocess.PIPE,
     )  # fmt: skip
     try:

@@ -16,13 +16,13 @@ import pytest
 from kernel_process import DEADLINE, eventually
 
 from machine_parts import need
-from nomaflow_kernel.maintenance import back_up
-from nomaflow_kernel.maintenance.__main__ import main
 from nomaflow_kernel.store import open_store
 from nomaflow_kernel.store.errors import StoreInUse
 from nomaflow_kernel.store.file_lock import FileLock
+from nomaflow_kernel.upkeep import back_up
+from nomaflow_kernel.upkeep.__main__ import main
 
-TOOL = ("-m", "nomaflow_kernel.maintenance")
+TOOL = ("-m", "nomaflow_kernel.upkeep")
 HEARING = """import os, signal, sys
 signal.signal(signal.SIGINT, signal.SIG_DFL)
 os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
@@ -100,7 +100,7 @@ async def test_a_backup_that_is_interrupted_leaves_nothing(history: Path, tmp_pa
     with closing(sqlite3.connect(history, isolation_level=None)) as other:
         other.execute("PRAGMA locking_mode = EXCLUSIVE")
         other.execute("UPDATE kernel SET holder = holder")
-        backup = ("-m", "nomaflow.cli", "backup", str(target), "--project", str(history.parents[1]))
+        backup = ("-m", "nomaflow_cli", "backup", str(target), "--project", str(history.parents[1]))
         command = await started("-c", HEARING, *backup)
         await eventually(lambda: list(target.parent.iterdir()))
         command.send_signal(signal.SIGINT)

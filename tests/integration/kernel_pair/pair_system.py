@@ -173,7 +173,7 @@ class Pair:
     def cli(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run the command elsewhere, knowing the token."""
         return subprocess.run(
-            [sys.executable, "-m", "nomaflow.cli", *arguments, "--token-file", str(self.folder / "token")],
+            [sys.executable, "-m", "nomaflow_cli", *arguments, "--token-file", str(self.folder / "token")],
             cwd=self.folder, capture_output=True, text=True, timeout=60, check=False, env={**os.environ},
         )  # fmt: skip
 

@@ -10,9 +10,9 @@ from simulated_kernel import KernelGone, SimulatedKernel
 from simulated_ledger import AckedTrigger
 
 from nomaflow_kernel.domain.errors import KernelError, KernelStopping, RequestIdReused
-from nomaflow_kernel.domain.records import EventRecord, TriggerKind
-from nomaflow_kernel.ports import PauseRecord
-from nomaflow_kernel.runs import FireCommand, ReplayCommand, TriggerCommand, TriggerOutcome
+from nomaflow_kernel.engine import FireCommand, ReplayCommand, TriggerCommand, TriggerOutcome
+from nomaflow_kernel.history.port import PauseRecord
+from nomaflow_kernel.history.records import EventRecord, TriggerKind
 from nomaflow_kernel.store.errors import StoreError
 
 if TYPE_CHECKING:

@@ -11,9 +11,17 @@ from simulated_ledger import Execution, Ledger, rows_of
 from simulated_network import Wire
 from simulated_time import START_US
 
-from nomaflow_host.attempts import AttemptOrder, CancelOrder, Finished, FinishedState, LogChunk, Progress, Started
-from nomaflow_host.attempts import TimeoutKind as HostTimeout
-from nomaflow_host.checks import CheckedStep, CheckOutcome
+from nomaflow_host.attempt.checks import CheckedStep, CheckOutcome
+from nomaflow_host.attempt.messages import (
+    AttemptOrder,
+    CancelOrder,
+    Finished,
+    FinishedState,
+    LogChunk,
+    Progress,
+    Started,
+)
+from nomaflow_host.attempt.messages import TimeoutKind as HostTimeout
 from nomaflow_host.outbox import Outbox, SpillStore
 from nomaflow_host.session import (
     HostIdentity,

@@ -13,7 +13,7 @@ from typing import Any
 
 from simulated_ledger import Execution, Ledger, rows_of
 
-from nomaflow_kernel.runs import Engine
+from nomaflow_kernel.engine import Engine
 
 __all__ = ["check_engine", "check_store"]
 

@@ -11,10 +11,10 @@ import sqlalchemy
 from simulated_store import SimulatedDatabase, StoreFaults
 from simulated_time import VirtualClock
 
-from nomaflow_kernel.domain.ids import RunIds
-from nomaflow_kernel.feed import EventFeed
+from nomaflow_kernel.engine import Engine, EngineSettings, KnownJob
+from nomaflow_kernel.history.feed import EventFeed
+from nomaflow_kernel.history.ids import RunIds
 from nomaflow_kernel.hosts import GatewaySettings, HostGateway, SessionRegistry
-from nomaflow_kernel.runs import Engine, EngineSettings, KnownJob
 from nomaflow_kernel.store.sql_store import SqlStore
 from nomaflow_project.jobs.definitions import JobDefinition
 

@@ -6,8 +6,8 @@ import asyncio
 import zlib
 from dataclasses import dataclass, field
 
-from nomaflow_host.attempts import FinishedState
-from nomaflow_kernel.runs import TriggerOutcome
+from nomaflow_host.attempt.messages import FinishedState
+from nomaflow_kernel.engine import TriggerOutcome
 
 __all__ = ["AckedTrigger", "Execution", "Ledger", "rows_of"]
 

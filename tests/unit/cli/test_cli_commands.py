@@ -245,7 +245,7 @@ async def test_output_that_cannot_be_written_is_no_traceback(
     """A full disk is said in one line and exits 1; where standard output is closed nobody wants to know."""
     kernel.runs["run_1"] = make_run("run_1", "SUCCEEDED")
     await kernel.say(b"a line")
-    words = shlex.join((sys.executable, "-m", "nomaflow.cli", *arguments, "--address", kernel.address))
+    words = shlex.join((sys.executable, "-m", "nomaflow_cli", *arguments, "--address", kernel.address))
     for redirection, code, err in (
         (">/dev/full", 1, b"the output cannot be written: No space left on device"),
         (">&-", 0, b""),
@@ -279,7 +279,7 @@ async def test_a_reader_that_goes_away_is_no_traceback(kernel: FakeKernel, tmp_p
     kernel.runs["run_1"] = make_run("run_1", "SUCCEEDED")
     for number in range(3000):
         await kernel.say(b"line %d" % number + b"x" * 100)
-    shell = f"{sys.executable} -m nomaflow.cli logs run_1 --address {kernel.address} | head -1"
+    shell = f"{sys.executable} -m nomaflow_cli logs run_1 --address {kernel.address} | head -1"
     process = await asyncio.create_subprocess_shell(shell, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     out, err = await process.communicate()
     assert out.count(b"\n") == 1
@@ -365,7 +365,7 @@ async def test_ways_out_can_be_pasted_into_a_shell(command: Command, tmp_path: P
 def test_version_loads_neither_typer_nor_grpc() -> None:
     """The quickest answer stays quick: nothing heavy is imported for it."""
     code = (
-        "import sys; from nomaflow.cli import main; code = main(['version'])\n"
+        "import sys; from nomaflow_cli import main; code = main(['version'])\n"
         "sys.exit(code or any(name in sys.modules for name in ('typer', 'grpc', 'rich', 'pydantic')))"
     )
     done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
@@ -376,7 +376,7 @@ def test_version_loads_neither_typer_nor_grpc() -> None:
 def test_commands_that_do_not_talk_load_no_grpc() -> None:
     """Neither building the application nor ``cron`` loads gRPC."""
     code = (
-        "import sys; from nomaflow.cli import main; main(['cron', '0 0 * * *'])\n"
+        "import sys; from nomaflow_cli import main; main(['cron', '0 0 * * *'])\n"
         "sys.exit(any(name in sys.modules for name in ('grpc', 'sqlalchemy')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False, capture_output=True).returncode == 0

@@ -12,11 +12,6 @@ from pathlib import Path
 import pytest
 
 from cli_command import Command
-from nomaflow.cli.doctor.findings import Finding, Level
-from nomaflow.cli.doctor.machine import examine_machine
-from nomaflow.cli.doctor.project_files import examine_project
-from nomaflow.cli.doctor.system import SystemView, examine_system
-from nomaflow.cli.versions import installed_version
 from nomaflow.client.values import (
     CatalogueView,
     FireView,
@@ -27,6 +22,11 @@ from nomaflow.client.values import (
     PauseView,
     RunView,
 )
+from nomaflow_cli.doctor.findings import Finding, Level
+from nomaflow_cli.doctor.machine import examine_machine
+from nomaflow_cli.doctor.project_files import examine_project
+from nomaflow_cli.doctor.system import SystemView, examine_system
+from nomaflow_cli.versions import installed_version
 from nomaflow_kernel.store.file_lock import FileLock
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)

@@ -15,11 +15,11 @@ from typing import Any, cast
 import pytest
 
 from fake_kernel import FakeKernel, make_run
-from nomaflow.cli.live import Connected, PlainScreen
-from nomaflow.cli.live.following import _Follower
-from nomaflow.cli.output import console
 from nomaflow.client import decoding
 from nomaflow_api.v1 import run_pb2
+from nomaflow_cli.live import Connected, PlainScreen
+from nomaflow_cli.live.following import _Follower
+from nomaflow_cli.output import console
 
 PATIENCE = 20.0
 
@@ -67,7 +67,7 @@ async def terminal(kernel: FakeKernel) -> AsyncIterator[Terminal]:
     attempt.progress.done, attempt.progress.total, attempt.progress.message = 5, 20, "page \x1b[2J"
     kernel.runs["run_1"] = run
     master, slave = pty.openpty()
-    command = (sys.executable, "-m", "nomaflow.cli", "run", "nightly", "--key", "k", "-f", "--address", kernel.address)
+    command = (sys.executable, "-m", "nomaflow_cli", "run", "nightly", "--key", "k", "-f", "--address", kernel.address)
     process = await asyncio.create_subprocess_exec(
         *command, stdin=slave, stdout=slave, stderr=slave, env={**os.environ, "TERM": "xterm-256color"}
     )

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from nomaflow.cli.pages.run_page import headline
-from nomaflow.cli.pages.tables import hosts_page
-from nomaflow.cli.up.reporting import JsonReporter, TextReporter
-from nomaflow.cli.up.supervising import Ready
 from nomaflow.client.values import CancelView, CatalogueView, HostView, InstanceView, KernelView, RunView
+from nomaflow_cli.pages.run_page import headline
+from nomaflow_cli.pages.tables import hosts_page
+from nomaflow_cli.up.reporting import JsonReporter, TextReporter
+from nomaflow_cli.up.supervising import Ready
 
 
 def printed(page: object) -> str:

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from cli_command import Command
-from nomaflow.cli.commands.parts import _terminal_lives
-from nomaflow.cli.errors import CliError
-from nomaflow.cli.store_tool import run_store_tool
+from nomaflow_cli.commands.processes import _terminal_lives
+from nomaflow_cli.errors import CliError
+from nomaflow_cli.store_tool import run_store_tool
 
 
 @pytest.mark.parametrize("part", ["kernel", "host"])

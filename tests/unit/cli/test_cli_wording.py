@@ -10,14 +10,14 @@ import pytest
 from rich.console import Console
 
 from fake_kernel import make_run
-from nomaflow.cli.errors import CliError
-from nomaflow.cli.pages.log_lines import LogPrinter, log_text
-from nomaflow.cli.pages.tables import runs_table
-from nomaflow.cli.project import find_project, project_around, require_project
-from nomaflow.cli.values import level_number, parse_op_kwargs, parse_params, parse_span, parse_switches
-from nomaflow.cli.wording import age, count, duration, extras_text, first_line, paragraph, printable
 from nomaflow.client import decoding
 from nomaflow.client.values import LogLine
+from nomaflow_cli.errors import CliError
+from nomaflow_cli.pages.log_lines import LogPrinter, log_text
+from nomaflow_cli.pages.tables import runs_table
+from nomaflow_cli.project import find_project, project_around, require_project
+from nomaflow_cli.values import level_number, parse_op_kwargs, parse_params, parse_span, parse_switches
+from nomaflow_cli.wording import age, count, duration, extras_text, first_line, paragraph, printable
 
 HOSTILE = "\x1b[2J\x1b]0;owned\x07 \x9b31m \u202egnp.exe \u2066 a\rb \x7f \udcff end"
 

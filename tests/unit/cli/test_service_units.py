@@ -13,8 +13,8 @@ import pytest
 
 from cli_command import Command
 from machine_parts import need
-from nomaflow.cli.errors import CliError
-from nomaflow.cli.service import KERNEL_UNIT, Places, require_systemd
+from nomaflow_cli.errors import CliError
+from nomaflow_cli.service import KERNEL_UNIT, Places, require_systemd
 
 HOST_UNIT = "nomaflow-host@team.service"
 ODD_NAME = 'it\'s a "team" of 100% $HOME'

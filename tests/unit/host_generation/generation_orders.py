@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from nomaflow_host.attempts import AttemptOrder
+from nomaflow_host.attempt.messages import AttemptOrder
 from nomaflow_host.generation import Generation
 
 Project = Callable[..., Generation]

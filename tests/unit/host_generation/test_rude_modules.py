@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from nomaflow_host.generation import ProjectSpec, load_generation
-from nomaflow_host.generation.manners import kept_manners
+from nomaflow_host.generation.import_guard import kept_manners
 
 HOSTILE = '''
 import sys

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from nomaflow_host.attempts import AttemptOrder
+from nomaflow_host.attempt.messages import AttemptOrder
 from nomaflow_host.injection.credentials import credentials_of
 
 ENVIRON = {"MY_TOKEN": "the-token", "db_password": "the-password", "REGION": "the-region", "EMPTY_KEY": ""}

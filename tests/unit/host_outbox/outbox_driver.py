@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from nomaflow_host.attempts import AttemptOrder, Finished, FinishedState, LogChunk, Progress, Started
+from nomaflow_host.attempt.messages import AttemptOrder, Finished, FinishedState, LogChunk, Progress, Started
 from nomaflow_host.outbox import AckKind, Batch, Outbox
 
 KEY = "run_1/one/1"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from outbox_driver import KEY, Clock, acknowledge, chunk, deliver_all, encode, finished, order, started, texts
 
-from nomaflow_host.attempts import Progress
+from nomaflow_host.attempt.messages import Progress
 from nomaflow_host.outbox import MAX_BATCH_ATTEMPTS, MAX_BATCH_BYTES, MAX_EVENT_BYTES, AckKind, Outbox, SpillStore
 
 

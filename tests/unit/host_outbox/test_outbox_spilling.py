@@ -13,7 +13,7 @@ import pytest
 from outbox_driver import KEY, Clock, acknowledge, chunk, deliver_all, finished, order, started
 
 from nomaflow_api.v1.log_lines import decode_line
-from nomaflow_host.attempts import Progress
+from nomaflow_host.attempt.messages import Progress
 from nomaflow_host.outbox import Outbox, SpillStore
 from nomaflow_host.outbox.spill import Segment
 

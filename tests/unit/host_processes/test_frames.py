@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from nomaflow_host.frames import FrameError, FrameSocket
+from nomaflow_host.channel.frames import FrameError, FrameSocket
 from processes import open_files
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import uvloop
 
-from nomaflow_host.frames import FrameError, FrameSocket
-from nomaflow_host.supervisor.links import AsyncLink
+from nomaflow_host.channel.async_link import AsyncLink
+from nomaflow_host.channel.frames import FrameError, FrameSocket
 
 LOOPS = [
     pytest.param(asyncio.new_event_loop, id="asyncio"),

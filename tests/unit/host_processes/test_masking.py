@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nomaflow_host.masking import MASK, Masker, WorkerMasker
+from nomaflow_host.attempt.masking import MASK, Masker, WorkerMasker
 
 SECRET = "p@ss wörd/+7%"
 MASKER = Masker([SECRET, "short", "another-secret"])

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from nomaflow_host.ring import DATA_BYTES, RingPage, RingReader, RingWriter, create_ring_memory
+from nomaflow_host.channel.ring import DATA_BYTES, RingPage, RingReader, RingWriter, create_ring_memory
 
 
 class Pair:

@@ -9,8 +9,8 @@ import threading
 import pytest
 
 from nomaflow_api.v1.log_lines import CONTINUED, decode_lines, encode_line
-from nomaflow_host.attempts import LogChunk
-from nomaflow_host.masking import WorkerMasker
+from nomaflow_host.attempt.masking import WorkerMasker
+from nomaflow_host.attempt.messages import LogChunk
 from nomaflow_host.supervisor import SupervisorSettings, reaper_environment, worker_environment
 from nomaflow_host.supervisor.attempt_log import AttemptLog
 from nomaflow_host.supervisor.causes import death_of

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from nomaflow_host.errors import HostBusy
+from nomaflow_host.process.errors import HostBusy
 from nomaflow_host.project import INCARNATION_VARIABLE, Instance, InstanceLock, ProcessIdentity, new_mark, put_mark
 
 

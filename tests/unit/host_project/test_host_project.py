@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from nomaflow_host.errors import ProjectError
+from nomaflow_host.process.errors import ProjectError
 from nomaflow_host.project import Project, make_state_dir
 from nomaflow_project.reading.toml_file import FileError, read_toml
 

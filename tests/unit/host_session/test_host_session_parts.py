@@ -11,7 +11,7 @@ import pytest
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
 from nomaflow_api.v1 import run_pb2
-from nomaflow_host.attempts import Finished, FinishedState, LogChunk, Progress, Started
+from nomaflow_host.attempt.messages import Finished, FinishedState, LogChunk, Progress, Started
 from nomaflow_host.outbox import Batch, BatchGroup
 from nomaflow_host.session import AddressSource, encode_event, is_unix
 from nomaflow_host.session.backoff import Backoff

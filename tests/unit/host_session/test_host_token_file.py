@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from nomaflow_host.errors import ProjectError
-from nomaflow_host.token_file import TokenFile
+from nomaflow_host.process.errors import ProjectError
+from nomaflow_host.process.token_file import TokenFile
 
 
 @pytest.fixture

@@ -13,10 +13,10 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "kernel_runs"))
 
 from rig import ManualClock
 
-from nomaflow_kernel.catalogue import kept
-from nomaflow_kernel.catalogue_service import CatalogueService
-from nomaflow_kernel.feed import EventFeed
-from nomaflow_kernel.ports import Store
+from nomaflow_kernel.catalogue import stored_load as kept
+from nomaflow_kernel.catalogue.service import CatalogueService
+from nomaflow_kernel.history.feed import EventFeed
+from nomaflow_kernel.history.port import Store
 from nomaflow_kernel.store import open_store
 
 JOBS: dict[str, Any] = {
@@ -80,7 +80,7 @@ async def test_a_start_reads_what_was_checked_before(stage: Stage, monkeypatch: 
     first = await stage.start()
     await first.introduce("team", digest="m1", manifest=manifest(), explicit=False)
     monkeypatch.setattr(
-        "nomaflow_kernel.catalogue_service.load_manifest", lambda manifest, before: pytest.fail("checked again")
+        "nomaflow_kernel.catalogue.service.load_manifest", lambda manifest, before: pytest.fail("checked again")
     )
     second = await stage.start()
     assert shown(second) == shown(first)
@@ -101,7 +101,7 @@ async def test_other_checks_than_those_of_the_introduction_check_again(
     monkeypatch.setattr(kept, "_checks", lambda: "a later version")
     assert shown(await stage.start()) == shown(first)
     monkeypatch.setattr(
-        "nomaflow_kernel.catalogue_service.load_manifest", lambda manifest, before: pytest.fail("not kept")
+        "nomaflow_kernel.catalogue.service.load_manifest", lambda manifest, before: pytest.fail("not kept")
     )
     assert shown(await stage.start()) == shown(first)
 

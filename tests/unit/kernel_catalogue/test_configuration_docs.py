@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import nomaflow_project
-from nomaflow_host.settings import HostSettings
+from nomaflow_host.process.settings import HostSettings
 from nomaflow_kernel.catalogue import registry
 from nomaflow_kernel.catalogue.document import documented_files, main
 from nomaflow_kernel.catalogue.document_text import PROBLEM_CODES

@@ -12,8 +12,8 @@ from google.rpc import error_details_pb2, status_pb2
 from rpc_world import RUN_ID, World
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
-from nomaflow_kernel.domain.hosting import DispatchOrder
-from nomaflow_kernel.domain.records import RunTrigger, TriggerKind
+from nomaflow_kernel.engine.host_messages import DispatchOrder
+from nomaflow_kernel.history.records import RunTrigger, TriggerKind
 
 INCARNATION = "incarnation-1"
 

@@ -12,8 +12,8 @@ from rpc_world import World
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_api.v1 import run_pb2
-from nomaflow_kernel.domain.hosting import ReportedFinished, ReportedLog
-from nomaflow_kernel.domain.states import AttemptState
+from nomaflow_kernel.engine.host_messages import ReportedFinished, ReportedLog
+from nomaflow_kernel.history.states import AttemptState
 from nomaflow_kernel.store.errors import StoreBusy
 
 

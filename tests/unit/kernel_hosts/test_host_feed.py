@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from nomaflow_kernel.domain.records import EventRecord
-from nomaflow_kernel.feed import EventFeed
+from nomaflow_kernel.history.feed import EventFeed
+from nomaflow_kernel.history.records import EventRecord
 
 
 def event(seq: int, run_id: str = "r") -> EventRecord:

@@ -15,7 +15,7 @@ from rpc_world import World, eventually
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
-from nomaflow_kernel.domain.hosting import CancelOrder
+from nomaflow_kernel.engine.host_messages import CancelOrder
 from nomaflow_kernel.hosts.outgoing import MOST_MS, fill_dispatch
 
 

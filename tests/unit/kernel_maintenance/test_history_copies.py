@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from nomaflow_kernel.maintenance import MaintenanceRefused, back_up, inspect_store, restore
-from nomaflow_kernel.maintenance.__main__ import main
-from nomaflow_kernel.ports import PauseRecord
+from nomaflow_kernel.history.port import PauseRecord
 from nomaflow_kernel.store import open_store
 from nomaflow_kernel.store.file_lock import FileLock
+from nomaflow_kernel.upkeep import MaintenanceRefused, back_up, inspect_store, restore
+from nomaflow_kernel.upkeep.__main__ import main
 
 NOW_US = 1_800_000_000_000_000
 

@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "kernel_runs"))
 
 from rig import Rig, job, step
 
-from nomaflow_kernel.retention import RetentionSweeper
+from nomaflow_kernel.upkeep.retention import RetentionSweeper
 from nomaflow_project.jobs.definitions import RetentionPolicy
 
 OLD = 10_000

@@ -12,9 +12,9 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "kernel_runs"))
 
 from rig import Rig, job, step
 
-from nomaflow_kernel.catalogue_service import HostCatalogue
-from nomaflow_kernel.ports import RunFilter
-from nomaflow_kernel.retention import RetentionSweeper
+from nomaflow_kernel.catalogue.service import HostCatalogue
+from nomaflow_kernel.history.port import RunFilter
+from nomaflow_kernel.upkeep.retention import RetentionSweeper
 from nomaflow_project.jobs.definitions import RetentionPolicy
 from nomaflow_project.jobs.load import CatalogueLoad, load_job_files
 from nomaflow_project.reading.files import parse_toml_file

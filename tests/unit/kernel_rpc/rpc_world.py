@@ -14,10 +14,12 @@ import grpc.aio
 
 from nomaflow_api.v1.host_gateway_service_pb2_grpc import HostGatewayServiceStub
 from nomaflow_api.v1.kernel_service_pb2_grpc import KernelServiceStub
-from nomaflow_kernel.catalogue_service import CatalogueService
+from nomaflow_kernel.catalogue.service import CatalogueService
 from nomaflow_kernel.domain.clock import SystemClock
 from nomaflow_kernel.domain.errors import UnknownJob, UnknownRun
-from nomaflow_kernel.domain.hosting import (
+from nomaflow_kernel.engine import ReplayCommand, TriggerCommand, TriggerOutcome
+from nomaflow_kernel.engine.commands import KnownJob
+from nomaflow_kernel.engine.host_messages import (
     AttemptAck,
     AttemptReport,
     HeartbeatInfo,
@@ -28,13 +30,14 @@ from nomaflow_kernel.domain.hosting import (
     Verdict,
     VerdictAction,
 )
-from nomaflow_kernel.domain.reasons import Reason
-from nomaflow_kernel.domain.records import RunRecord, RunRequest, RunTrigger, TriggerKind
-from nomaflow_kernel.domain.states import RunState
-from nomaflow_kernel.domain.transitions import QueueRun, Transition
-from nomaflow_kernel.feed import EventFeed
+from nomaflow_kernel.engine.plan import RunPlan
+from nomaflow_kernel.history.feed import EventFeed
+from nomaflow_kernel.history.port import PauseRecord, Store, StoreInfo
+from nomaflow_kernel.history.reasons import Reason
+from nomaflow_kernel.history.records import RunRecord, RunRequest, RunTrigger, TriggerKind
+from nomaflow_kernel.history.states import RunState
+from nomaflow_kernel.history.transitions import QueueRun, Transition
 from nomaflow_kernel.hosts import GatewaySettings, HostGateway, SessionRegistry
-from nomaflow_kernel.ports import PauseRecord, Store, StoreInfo
 from nomaflow_kernel.rpc import (
     SERVICES,
     AccessControl,
@@ -46,9 +49,6 @@ from nomaflow_kernel.rpc import (
     build_server,
     listen,
 )
-from nomaflow_kernel.runs import ReplayCommand, TriggerCommand, TriggerOutcome
-from nomaflow_kernel.runs.api import KnownJob
-from nomaflow_kernel.runs.plan import RunPlan
 from nomaflow_kernel.store import open_store
 
 PATIENCE = 20.0

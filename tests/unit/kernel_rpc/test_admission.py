@@ -13,10 +13,10 @@ from rpc_world import RUN_ID, World, queue_run
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
-from nomaflow_kernel.domain.records import RunRequest
-from nomaflow_kernel.runs import TriggerCommand
-from nomaflow_kernel.runs.api import KnownJob
-from nomaflow_kernel.runs.plan import RunPlan, plan_run
+from nomaflow_kernel.engine import TriggerCommand
+from nomaflow_kernel.engine.commands import KnownJob
+from nomaflow_kernel.engine.plan import RunPlan, plan_run
+from nomaflow_kernel.history.records import RunRequest
 from nomaflow_project.jobs.definitions import JobDefinition
 from nomaflow_project.jobs.load import load_job_files
 from nomaflow_project.reading.files import JobFile

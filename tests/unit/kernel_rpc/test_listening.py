@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nomaflow_kernel import listening
+from nomaflow_kernel.network import listening
 
 
 @pytest.fixture

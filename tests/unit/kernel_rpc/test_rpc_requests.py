@@ -13,7 +13,7 @@ from rpc_world import RUN_ID, World
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1 import run_pb2
 from nomaflow_kernel.domain.errors import BadRequest
-from nomaflow_kernel.domain.records import TriggerKind
+from nomaflow_kernel.history.records import TriggerKind
 from nomaflow_kernel.rpc.access import Caller, Role
 from nomaflow_kernel.rpc.requests import read_page_token, replay_command, trigger_command, write_page_token
 

@@ -10,9 +10,9 @@ from rpc_world import RUN_ID, World, eventually, queue_run
 
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1.log_lines import encode_line, pack_lines
-from nomaflow_kernel.domain.records import AttemptRecord, LogChunkRecord
-from nomaflow_kernel.domain.states import AttemptState, RunState
-from nomaflow_kernel.domain.transitions import AppendLog, FinishRun, Notice, OpenAttempt, StartRun
+from nomaflow_kernel.history.records import AttemptRecord, LogChunkRecord
+from nomaflow_kernel.history.states import AttemptState, RunState
+from nomaflow_kernel.history.transitions import AppendLog, FinishRun, Notice, OpenAttempt, StartRun
 from nomaflow_kernel.rpc.watching import Watching
 
 OTHER = "run_" + "1" * 26

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nomaflow_kernel.domain.hosting import (
+from nomaflow_kernel.engine import Engine, EngineSettings, KnownJob, TriggerCommand, TriggerOutcome
+from nomaflow_kernel.engine.host_messages import (
     AckStatus,
     AttemptAck,
     AttemptReport,
@@ -24,12 +25,11 @@ from nomaflow_kernel.domain.hosting import (
     ReportedStarted,
     Verdict,
 )
-from nomaflow_kernel.domain.reasons import Reason
-from nomaflow_kernel.domain.records import EventRecord, TriggerKind
-from nomaflow_kernel.domain.states import AttemptState, RunState
-from nomaflow_kernel.feed import EventFeed
-from nomaflow_kernel.ports import RunDetail, Store, StoreInfo
-from nomaflow_kernel.runs import Engine, EngineSettings, KnownJob, TriggerCommand, TriggerOutcome
+from nomaflow_kernel.history.feed import EventFeed
+from nomaflow_kernel.history.port import RunDetail, Store, StoreInfo
+from nomaflow_kernel.history.reasons import Reason
+from nomaflow_kernel.history.records import EventRecord, TriggerKind
+from nomaflow_kernel.history.states import AttemptState, RunState
 from nomaflow_kernel.store import open_store
 from nomaflow_project.jobs.definitions import JobDefinition, StepDefinition
 

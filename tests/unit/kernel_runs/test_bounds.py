@@ -9,11 +9,11 @@ from dataclasses import replace
 import pytest
 from rig import Rig, failed, job, step
 
-from nomaflow_kernel.domain.hosting import HeldAttempt
-from nomaflow_kernel.domain.records import TriggerKind
-from nomaflow_kernel.domain.states import AttemptState, RunState
-from nomaflow_kernel.ports import ApplyResult, PauseRecord
-from nomaflow_kernel.runs import FireCommand, TriggerCommand
+from nomaflow_kernel.engine import FireCommand, TriggerCommand
+from nomaflow_kernel.engine.host_messages import HeldAttempt
+from nomaflow_kernel.history.port import ApplyResult, PauseRecord
+from nomaflow_kernel.history.records import TriggerKind
+from nomaflow_kernel.history.states import AttemptState, RunState
 from nomaflow_kernel.store.errors import StoreFull, StoreUnavailable
 from nomaflow_project.jobs.definitions import Overlap, PresetDefinition, RetryPolicy
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from rig import Rig, canceled, failed, finished, job, step
 
-from nomaflow_kernel.domain.hosting import CancelOrder
-from nomaflow_kernel.domain.states import AttemptState, RunState
-from nomaflow_kernel.ports import RunDetail
+from nomaflow_kernel.engine.host_messages import CancelOrder
+from nomaflow_kernel.history.port import RunDetail
+from nomaflow_kernel.history.states import AttemptState, RunState
 from nomaflow_project.jobs.definitions import Overlap, PresetDefinition, RetryPolicy, StepDefinition
 
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from rig import PlayedHost, Rig, failed, job, step
 
-from nomaflow_kernel.domain.hosting import CancelOrder
-from nomaflow_kernel.domain.states import RunState
+from nomaflow_kernel.engine.host_messages import CancelOrder
+from nomaflow_kernel.history.states import RunState
 from nomaflow_project.jobs.definitions import Overlap, RetryPolicy
 
 HOUR_US = 3600 * 1_000_000

@@ -10,13 +10,13 @@ import pytest
 from rig import PlayedHost, Rig, finished, job, started
 
 from nomaflow_kernel.domain.errors import KernelStopping, RequestIdReused
-from nomaflow_kernel.domain.hosting import DispatchOrder
-from nomaflow_kernel.domain.records import TriggerKind
-from nomaflow_kernel.domain.states import RunState
-from nomaflow_kernel.domain.transitions import QueueRun, Transition, run_of
-from nomaflow_kernel.ports import ApplyResult
-from nomaflow_kernel.runs import TriggerCommand, TriggerOutcome
-from nomaflow_kernel.runs.state import RecentlyUsed
+from nomaflow_kernel.engine import TriggerCommand, TriggerOutcome
+from nomaflow_kernel.engine.host_messages import DispatchOrder
+from nomaflow_kernel.engine.state import RecentlyUsed
+from nomaflow_kernel.history.port import ApplyResult
+from nomaflow_kernel.history.records import TriggerKind
+from nomaflow_kernel.history.states import RunState
+from nomaflow_kernel.history.transitions import QueueRun, Transition, run_of
 from nomaflow_kernel.store.errors import StaleEpoch, StoreFull, StoreUnavailable
 from nomaflow_project.jobs.definitions import Overlap
 

@@ -8,7 +8,7 @@ import pytest
 from rig import Rig, job
 
 from nomaflow_kernel.domain.errors import KernelStopping
-from nomaflow_kernel.runs import KnownJob
+from nomaflow_kernel.engine import KnownJob
 from nomaflow_kernel.store.errors import StaleEpoch
 
 

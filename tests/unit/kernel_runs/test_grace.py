@@ -6,8 +6,8 @@ import pytest
 from rig import Rig, finished, job
 from test_hosts import held, log
 
-from nomaflow_kernel.domain.hosting import AckStatus, VerdictAction
-from nomaflow_kernel.domain.states import AttemptState
+from nomaflow_kernel.engine.host_messages import AckStatus, VerdictAction
+from nomaflow_kernel.history.states import AttemptState
 
 
 async def test_an_attempt_is_given_up_after_the_grace_and_the_margin_and_not_before(rig: Rig) -> None:

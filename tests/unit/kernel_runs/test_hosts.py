@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from rig import PlayedHost, Rig, failed, finished, job, started, step
 
-from nomaflow_kernel.domain.hosting import (
+from nomaflow_kernel.engine.host_messages import (
     AckStatus,
     AttemptReport,
     CancelOrder,
@@ -16,7 +16,7 @@ from nomaflow_kernel.domain.hosting import (
     ReportedLog,
     VerdictAction,
 )
-from nomaflow_kernel.domain.states import AttemptState, RunState
+from nomaflow_kernel.history.states import AttemptState, RunState
 from nomaflow_project.jobs.definitions import RetryPolicy
 from nomaflow_project.reading.problems import Problem, Severity
 

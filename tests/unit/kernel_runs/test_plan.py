@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 
-from nomaflow_kernel.domain.records import RunRequest
-from nomaflow_kernel.runs.plan import plan_run
+from nomaflow_kernel.engine.plan import plan_run
+from nomaflow_kernel.history.records import RunRequest
 from nomaflow_project.jobs.definitions import JobDefinition, StepDefinition
 
 

@@ -6,11 +6,11 @@ import pytest
 from rig import START_US, Rig, canceled, failed, finished, job, step
 
 from nomaflow_kernel.domain.errors import BadRequest, RunNotTerminal, UnknownRun
-from nomaflow_kernel.domain.hosting import CancelOrder, DispatchOrder
-from nomaflow_kernel.domain.records import TriggerKind
-from nomaflow_kernel.domain.states import AttemptState, RunState
-from nomaflow_kernel.ports import PauseRecord
-from nomaflow_kernel.runs import FireCommand, ReplayCommand, TriggerCommand
+from nomaflow_kernel.engine import FireCommand, ReplayCommand, TriggerCommand
+from nomaflow_kernel.engine.host_messages import CancelOrder, DispatchOrder
+from nomaflow_kernel.history.port import PauseRecord
+from nomaflow_kernel.history.records import TriggerKind
+from nomaflow_kernel.history.states import AttemptState, RunState
 from nomaflow_kernel.store.errors import StoreBusy
 from nomaflow_project.jobs.definitions import Overlap
 
@@ -74,7 +74,7 @@ async def test_skipped_cron_fires_fold_into_one_row(rig: Rig) -> None:
         at = START_US + minute * 60_000_000
         fire = TriggerCommand(job_id="a", kind=TriggerKind.CRON, at_us=at, slot=f"a//{minute}")
         await rig.engine.fire(FireCommand(triggers=(fire,)))
-    from nomaflow_kernel.ports import RunFilter
+    from nomaflow_kernel.history.port import RunFilter
 
     page = await rig.store.list_runs(RunFilter(states=(RunState.SKIPPED,)), before="", limit=10)
     assert len(page.runs) == 1

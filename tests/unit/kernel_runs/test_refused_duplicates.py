@@ -9,10 +9,10 @@ import pytest
 from rig import Rig, job, step
 
 from nomaflow_kernel.domain.errors import RequestIdReused
-from nomaflow_kernel.domain.records import TriggerKind
-from nomaflow_kernel.domain.states import RunState
-from nomaflow_kernel.ports import RunFilter
-from nomaflow_kernel.runs import FireCommand, TriggerCommand, TriggerOutcome
+from nomaflow_kernel.engine import FireCommand, TriggerCommand, TriggerOutcome
+from nomaflow_kernel.history.port import RunFilter
+from nomaflow_kernel.history.records import TriggerKind
+from nomaflow_kernel.history.states import RunState
 from nomaflow_kernel.store.errors import StoreUnavailable
 from nomaflow_project.jobs.definitions import Overlap, StepDefinition
 

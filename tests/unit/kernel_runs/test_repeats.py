@@ -9,9 +9,9 @@ import pytest
 from rig import Rig, failed, finished, job, step
 
 from nomaflow_kernel.domain.errors import BadRequest, KernelError, QuotaExceeded, RequestIdReused
-from nomaflow_kernel.domain.hosting import CancelOrder
-from nomaflow_kernel.domain.states import AttemptState, RunState
-from nomaflow_kernel.runs import ReplayCommand
+from nomaflow_kernel.engine import ReplayCommand
+from nomaflow_kernel.engine.host_messages import CancelOrder
+from nomaflow_kernel.history.states import AttemptState, RunState
 from nomaflow_project.jobs.definitions import Overlap
 
 

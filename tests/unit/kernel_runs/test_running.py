@@ -10,9 +10,9 @@ import pytest
 from rig import Rig, canceled, failed, finished, job, started, step
 
 from nomaflow_kernel.domain.errors import BadRequest, JobUnavailable, RequestIdReused, UnknownJob
-from nomaflow_kernel.domain.hosting import TimeoutKind
-from nomaflow_kernel.domain.states import AttemptState, RunState
-from nomaflow_kernel.ports import ApplyResult
+from nomaflow_kernel.engine.host_messages import TimeoutKind
+from nomaflow_kernel.history.port import ApplyResult
+from nomaflow_kernel.history.states import AttemptState, RunState
 from nomaflow_project.jobs.definitions import Backoff, IsolationChoice, PresetDefinition, RetryPolicy
 
 
@@ -379,7 +379,7 @@ async def test_queue_timeout_fails_a_run_that_never_started(rig: Rig) -> None:
 
 async def test_progress_is_kept(rig: Rig) -> None:
     """The newest progress is on the attempt and in an event."""
-    from nomaflow_kernel.domain.hosting import ReportedProgress
+    from nomaflow_kernel.engine.host_messages import ReportedProgress
 
     rig.jobs.add(job("a"))
     host = await rig.host()

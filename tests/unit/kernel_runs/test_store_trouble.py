@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from rig import PlayedHost, Rig, finished, job, started
 
-from nomaflow_kernel.domain.states import RunState
+from nomaflow_kernel.history.states import RunState
 from nomaflow_kernel.store.errors import StoreBusy, StoreError, StoreFull, StoreUnavailable
 
 

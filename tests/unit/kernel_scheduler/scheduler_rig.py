@@ -10,8 +10,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "kernel_runs"))
 from rig import Rig
 
 from nomaflow_kernel.domain.clock import from_us
-from nomaflow_kernel.domain.states import RunState
-from nomaflow_kernel.ports import RunFilter
+from nomaflow_kernel.history.port import RunFilter
+from nomaflow_kernel.history.states import RunState
 from nomaflow_kernel.scheduler import Scheduler
 
 

@@ -9,9 +9,9 @@ from rig import job
 from scheduler_rig import Bench
 
 from nomaflow_kernel.domain.clock import from_us
-from nomaflow_kernel.domain.hosting import DispatchOrder, HeartbeatInfo
-from nomaflow_kernel.domain.states import RunState
-from nomaflow_kernel.ports import PauseRecord, RunFilter
+from nomaflow_kernel.engine.host_messages import DispatchOrder, HeartbeatInfo
+from nomaflow_kernel.history.port import PauseRecord, RunFilter
+from nomaflow_kernel.history.states import RunState
 from nomaflow_project.jobs.definitions import Misfire, Overlap, PresetDefinition
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection, Engine, event
 
-from nomaflow_kernel.ports import PauseRecord
+from nomaflow_kernel.history.port import PauseRecord
 from nomaflow_kernel.store.errors import StaleEpoch, StoreUnavailable
 from nomaflow_kernel.store.migrate import migrate, take_over
 from nomaflow_kernel.store.operations.scheduling import set_pause

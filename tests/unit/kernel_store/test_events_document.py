@@ -6,9 +6,9 @@ import ast
 from pathlib import Path
 
 import nomaflow_kernel
-from nomaflow_kernel.domain import transitions
+from nomaflow_kernel.history import transitions
 from nomaflow_kernel.store.document import event_table
-from nomaflow_kernel.store.operations.happenings import CORE_EVENTS
+from nomaflow_kernel.store.operations.events_of_transitions import CORE_EVENTS
 
 KERNEL = Path(nomaflow_kernel.__file__).parent
 DOCUMENT = (KERNEL.parents[1] / "docs" / "events.md").read_text()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nomaflow.lint import Finding, lint_project
+from nomaflow_cli.lint import Finding, lint_project
 
 Lint = Callable[..., list[Finding]]
 Codes = Callable[..., list[str]]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from nomaflow.lint import Finding
+from nomaflow_cli.lint import Finding
 
 Codes = Callable[..., list[str]]
 Lint = Callable[..., list[Finding]]

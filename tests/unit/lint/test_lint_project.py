@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import author_page
-from nomaflow.lint import RULES, Finding, lint_project
+from nomaflow_cli.lint import RULES, Finding, lint_project
 
 Codes = Callable[..., list[str]]
 Lint = Callable[..., list[Finding]]
@@ -190,7 +190,7 @@ def test_the_author_page_is_clean(lint: Lint) -> None:
     assert lint("", "spoilt:my_function", spoilt=sources["logging"].replace("*, ", "")) != []
 
 
-@pytest.mark.parametrize("project", ["plugins/demo", "sdk/nomaflow/cli/scaffold"])
+@pytest.mark.parametrize("project", ["plugins/demo", "sdk/nomaflow_cli/scaffold"])
 def test_our_own_projects_are_clean(project: str) -> None:
     """The demo and what ``nomaflow init`` writes raise no alarm."""
     root = ROOT / project
@@ -203,7 +203,7 @@ def test_our_own_projects_are_clean(project: str) -> None:
 def test_the_lint_is_light() -> None:
     """It imports neither plugins nor anything that is not in the standard library, but for our own names."""
     code = (
-        "import sys; before = set(sys.modules); import nomaflow; names = set(sys.modules); import nomaflow.lint; "
+        "import sys; before = set(sys.modules); import nomaflow; names = set(sys.modules); import nomaflow_cli.lint; "
         "new = {n.split('.')[0] for n in set(sys.modules) - names}; "
         "print(sorted(new - set(sys.stdlib_module_names) - {'nomaflow'}))"
     )

@@ -10,19 +10,19 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from nomaflow_kernel.domain.clock import SystemClock
-from nomaflow_kernel.domain.hosting import InstanceHello
-from nomaflow_kernel.domain.ids import RunIds
-from nomaflow_kernel.domain.records import QueuedRun
-from nomaflow_kernel.feed import EventFeed
+from nomaflow_kernel.engine.commands import EngineSettings
+from nomaflow_kernel.engine.fleet import Instance
+from nomaflow_kernel.engine.host_messages import InstanceHello
+from nomaflow_kernel.engine.overview import engine_overview, oldest_running
+from nomaflow_kernel.engine.state import EngineState
+from nomaflow_kernel.engine.timers import Timer, TimerKind
+from nomaflow_kernel.history.feed import EventFeed
+from nomaflow_kernel.history.ids import RunIds
+from nomaflow_kernel.history.port import StoreInfo
+from nomaflow_kernel.history.records import QueuedRun
 from nomaflow_kernel.hosts import SessionRegistry
 from nomaflow_kernel.observing import KERNEL_METRICS, CommitLog, KernelView, kernel_state
 from nomaflow_kernel.observing.metrics import KernelMetrics
-from nomaflow_kernel.ports import StoreInfo
-from nomaflow_kernel.runs.api import EngineSettings
-from nomaflow_kernel.runs.fleet import Instance
-from nomaflow_kernel.runs.overview import engine_overview, oldest_running
-from nomaflow_kernel.runs.state import EngineState
-from nomaflow_kernel.runs.timers import Timer, TimerKind
 
 RUNS, HOSTS = 100_000, 1_000
 

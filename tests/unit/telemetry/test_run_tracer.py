@@ -8,11 +8,11 @@ from typing import Any, cast
 
 import pytest
 
-from nomaflow_kernel.domain.reasons import Reason
-from nomaflow_kernel.domain.records import EventRecord, RunRecord, RunRequest, RunTrigger, TriggerKind
-from nomaflow_kernel.domain.states import RunState
+from nomaflow_kernel.history.port import ApplyResult, RunDetail
+from nomaflow_kernel.history.reasons import Reason
+from nomaflow_kernel.history.records import EventRecord, RunRecord, RunRequest, RunTrigger, TriggerKind
+from nomaflow_kernel.history.states import RunState
 from nomaflow_kernel.observing.tracing import RunTracer
-from nomaflow_kernel.ports import ApplyResult, RunDetail
 from nomaflow_kernel.store.errors import StoreUnavailable
 from nomaflow_telemetry.trace_context import TraceContext, span_id_of, trace_id_of
 from nomaflow_telemetry.tracing import SpanRecord

@@ -8,8 +8,9 @@ from typing import Any
 
 from sqlalchemy import bindparam, select
 
-from nomaflow_kernel.domain.records import EventRecord
-from nomaflow_kernel.domain.transitions import (
+from nomaflow_kernel.history.port import ApplyResult, DuplicateRun
+from nomaflow_kernel.history.records import EventRecord
+from nomaflow_kernel.history.transitions import (
     DispatchAttempt,
     FinishAttempt,
     FinishRun,
@@ -23,14 +24,13 @@ from nomaflow_kernel.domain.transitions import (
     Transition,
     run_of,
 )
-from nomaflow_kernel.ports import ApplyResult, DuplicateRun
 from nomaflow_kernel.store import schema
 from nomaflow_kernel.store.bulk import bulk_insert
 from nomaflow_kernel.store.driver import run
 from nomaflow_kernel.store.operations.duplicates import find_duplicate
-from nomaflow_kernel.store.operations.happenings import event_of
-from nomaflow_kernel.store.operations.phases import CHANGES, Row
-from nomaflow_kernel.store.operations.together import Item, apply_together, touch_runs, touches
+from nomaflow_kernel.store.operations.events_of_transitions import event_of
+from nomaflow_kernel.store.operations.row_changes import CHANGES, Row
+from nomaflow_kernel.store.operations.whole_batch import Item, apply_together, touch_runs, touches
 from nomaflow_kernel.store.rows import event_row
 from nomaflow_kernel.store.session import WriteSession
 

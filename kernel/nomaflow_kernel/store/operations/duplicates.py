@@ -7,9 +7,9 @@ from itertools import islice
 
 from sqlalchemy import Connection, and_, bindparam, or_, select, text
 
-from nomaflow_kernel.domain.records import RunRecord
-from nomaflow_kernel.domain.states import RunState
-from nomaflow_kernel.ports import DuplicateRun, RunOfRequest
+from nomaflow_kernel.history.port import DuplicateRun, RunOfRequest
+from nomaflow_kernel.history.records import RunRecord
+from nomaflow_kernel.history.states import RunState
 from nomaflow_kernel.store.schema import runs
 
 __all__ = ["find_duplicate", "runs_of_requests", "slots_taken"]

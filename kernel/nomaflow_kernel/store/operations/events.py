@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection, or_, select
 
-from nomaflow_kernel.domain.records import EventRecord
+from nomaflow_kernel.history.records import EventRecord
 from nomaflow_kernel.store.rows import event_from_row
 from nomaflow_kernel.store.schema import events
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, exists, select
 
-from nomaflow_kernel.ports import HostManifest
+from nomaflow_kernel.history.port import HostManifest
 from nomaflow_kernel.store.bulk import BulkStatement, bulk_insert
 from nomaflow_kernel.store.rows import dump_json
 from nomaflow_kernel.store.schema import host_digests, host_manifests, job_owners, schedules

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, func, select
 
-from nomaflow_kernel.ports import LogPage
+from nomaflow_kernel.history.port import LogPage
 from nomaflow_kernel.store.rows import chunk_from_row
 from nomaflow_kernel.store.schema import log_chunks
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 
 from sqlalchemy import ColumnElement, Connection, and_, delete, func, or_, select, update
 
-from nomaflow_kernel.domain.ids import first_run_id
-from nomaflow_kernel.domain.states import RUN_TERMINAL
+from nomaflow_kernel.history.ids import first_run_id
+from nomaflow_kernel.history.states import RUN_TERMINAL
 from nomaflow_kernel.store.operations.runs import job_ids
 from nomaflow_kernel.store.schema import attempts, events, identity, log_chunks, runs
 

@@ -9,10 +9,10 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, bindparam, func, literal, select, union_all
 
-from nomaflow_kernel.domain.ids import first_run_id
-from nomaflow_kernel.domain.records import AttemptRecord, QueuedRun, RunRecord, TriggerKind
-from nomaflow_kernel.domain.states import RunState
-from nomaflow_kernel.ports import ActiveRuns, RunDetail, RunFilter, RunPage
+from nomaflow_kernel.history.ids import first_run_id
+from nomaflow_kernel.history.port import ActiveRuns, RunDetail, RunFilter, RunPage
+from nomaflow_kernel.history.records import AttemptRecord, QueuedRun, RunRecord, TriggerKind
+from nomaflow_kernel.history.states import RunState
 from nomaflow_kernel.store.rows import attempt_from_row, run_from_row
 from nomaflow_kernel.store.schema import attempts, definitions, runs
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, delete, select, true
 
-from nomaflow_kernel.ports import PauseRecord, ScheduleRow
+from nomaflow_kernel.history.port import PauseRecord, ScheduleRow
 from nomaflow_kernel.store.bulk import bulk_insert
 from nomaflow_kernel.store.rows import clean
 from nomaflow_kernel.store.schema import pauses as pauses_table

@@ -1,0 +1,217 @@
+"""A run in memory while it is RUNNING: its plan, where it stands, and the attempt in hand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from nomaflow_kernel.engine.plan import PlannedStep, RunPlan
+from nomaflow_kernel.history.ids import attempt_key
+from nomaflow_kernel.history.reasons import Reason
+from nomaflow_kernel.history.records import AttemptRecord, CancelRequest, RunRecord
+from nomaflow_kernel.history.states import ATTEMPT_TERMINAL, AttemptState
+from nomaflow_project.jobs.definitions import JobDefinition
+
+__all__ = ["ActiveRun", "CurrentAttempt"]
+
+_PREVIOUS_STEPS_BYTES = 512 * 1024
+_quoted = lru_cache(maxsize=1024)(json.dumps)  # names of steps, the same ones in every run
+
+
+@dataclass(kw_only=True, slots=True)
+class CurrentAttempt:
+    """The attempt a run is at. There is at most one that is not terminal.
+
+    :param tries: attempts at this step that count for the retry policy, this one included
+    :param report_seq: highest contiguous event number taken in
+    :param not_before_us: when a PENDING attempt may be dispatched
+    :param exclusive: whether it uses, or will use, an exclusive slot
+    :param started_at_us: when a call_job step began to wait for its child
+    :param timed_out: set where a call_job step's time is up and its child is being stopped for it
+    """
+
+    step: PlannedStep
+    number: int
+    key: str
+    state: AttemptState
+    tries: int
+    host: str = ""
+    incarnation: str = ""
+    epoch: int = 0
+    exclusive: bool = False
+    report_seq: int = 0
+    not_before_us: int = 0
+    child_run_id: str = ""
+    started_at_us: int = 0
+    timed_out: Reason | None = None
+
+    def call_seconds_left(self, now_us: int) -> float | None:
+        """Return the seconds that a call_job step may still wait for its child; None where there is no limit.
+
+        Where the clock went back behind its start, its time counts anew.
+        """
+        if not self.child_run_id or self.step.timeout_seconds is None:
+            return None
+        self.started_at_us = min(self.started_at_us, now_us)
+        return self.step.timeout_seconds - (now_us - self.started_at_us) / 1_000_000
+
+
+@dataclass(kw_only=True, slots=True)
+class ActiveRun:
+    """One RUNNING run.
+
+    :param tries: attempts at all steps so far; those that were not made, or taken over, do not count
+    :param rows_affected: the sum so far; None where no step reported a count
+    :param prev_rows: that of the last step that ran
+    :param last_extras: JSON object that the last step that ran returned; empty for none
+    :param previous: JSON texts of the steps before, for ``ctx.previous_step``
+    :param log_lines: lines stored so far
+    :param latest_us: the latest time recorded of it
+    :param timed_out: set where the job's time is up and a child run is being stopped for it
+    """
+
+    record: RunRecord
+    definition: JobDefinition
+    plan: RunPlan
+    index: int = 0
+    current: CurrentAttempt | None = None
+    cancel: CancelRequest | None = None
+    tries: int = 0
+    rows_affected: int | None = None
+    prev_rows: int | None = None
+    last_extras: bytes = b""
+    previous: list[str] = field(default_factory=list)
+    previous_bytes: int = 0
+    log_lines: int = 0
+    started_at_us: int = 0
+    latest_us: int = 0
+    timed_out: Reason | None = None
+
+    @property
+    def run_id(self) -> str:
+        """The run's id."""
+        return self.record.run_id
+
+    @property
+    def job_id(self) -> str:
+        """The job's id."""
+        return self.record.job_id
+
+    @property
+    def host(self) -> str:
+        """The host the job belongs to."""
+        return self.record.host
+
+    @property
+    def steps(self) -> tuple[PlannedStep, ...]:
+        """The planned steps."""
+        return self.plan.steps
+
+    def asked_log_level(self) -> str:
+        """Return the level that was asked of this run, by the request or its preset; empty for the job's own."""
+        preset = self.definition.preset(self.record.request.preset)
+        return self.record.request.log_level or (preset.log_level if preset is not None else "")
+
+    def key_of(self, number: int) -> str:
+        """Return the key of try ``number`` at the step in hand."""
+        return attempt_key(self.run_id, self.steps[self.index].name, number)
+
+    def stamp(self, at_us: int) -> int:
+        """Return the time to record for what happens now: that of a clock, and never before what happened earlier.
+
+        Clocks are set back, and a host's is not the kernel's; no duration may come out negative.
+        """
+        self.latest_us = max(self.latest_us, at_us)
+        return self.latest_us
+
+    def job_us_left(self, now_us: int) -> int | None:
+        """Return the microseconds that the job has left, None where there is no limit; all of them at most.
+
+        It has no more than that where the clock went back behind its start.
+        """
+        if self.definition.timeout_seconds is None:
+            return None
+        timeout_us = int(self.definition.timeout_seconds * 1_000_000)
+        return min(timeout_us, self.started_at_us + timeout_us - now_us)
+
+    def note_result(self, step: str, state: AttemptState, rows: int | None, extras_json: bytes) -> None:
+        """Take a finished step into the sums and into what later steps may look at.
+
+        Extras that would make the whole larger than 512 KiB are left out, marked ``"extras_omitted"``.
+        """
+        if rows is not None:
+            # Each fits into 64 bits; a sum that does not stays at the end of what can be stored.
+            self.rows_affected = max(-(2**63), min((self.rows_affected or 0) + rows, 2**63 - 1))
+        self.prev_rows, self.last_extras = rows, extras_json
+        head = f'{{"name":{_quoted(step)},"state":"{state}","rows_affected":{"null" if rows is None else rows},'
+        extras = extras_json.decode() if extras_json else "{}"
+        if self.previous_bytes + len(head) + len(extras) > _PREVIOUS_STEPS_BYTES:
+            text = head + '"extras":{},"extras_omitted":true}'
+        else:
+            text = f'{head}"extras":{extras}}}'
+        self.previous.append(text)
+        self.previous_bytes += len(text)
+
+    def previous_steps_json(self) -> str:
+        """Return the JSON array of the steps before."""
+        return f"[{','.join(self.previous)}]" if self.previous else "[]"
+
+    @classmethod
+    def new(cls, record: RunRecord, definition: JobDefinition, plan: RunPlan) -> ActiveRun:
+        """Return a run that is about to start."""
+        return cls(
+            record=record,
+            definition=definition,
+            plan=plan,
+            cancel=record.cancel,
+            log_lines=record.log_lines,
+            latest_us=record.queued_at_us,
+        )
+
+    def restore(self, attempts: Sequence[AttemptRecord]) -> None:
+        """Take the position that the stored attempts of a RUNNING run show."""
+        self.started_at_us = self.record.started_at_us or self.record.queued_at_us
+        self.latest_us = self.started_at_us
+        by_step: dict[int, list[AttemptRecord]] = {}
+        for attempt in sorted(attempts, key=lambda item: (item.step_index, item.attempt)):
+            by_step.setdefault(attempt.step_index, []).append(attempt)
+            reused = attempt.reason is not None and attempt.reason.code == "reused"
+            self.tries += attempt.state is not AttemptState.SKIPPED and not reused
+            for at_us in (attempt.dispatched_at_us, attempt.started_at_us, attempt.finished_at_us):
+                self.stamp(at_us or 0)
+        for step in self.steps:
+            tries = by_step.get(step.index)
+            if not tries:
+                self.index = step.index
+                return
+            last = tries[-1]
+            self.index = step.index
+            if last.state not in ATTEMPT_TERMINAL:
+                self.current = _restore_attempt(step, last, tries, retry_on_lost=self.definition.retry_on_lost)
+                return
+            if last.state is not AttemptState.SKIPPED:
+                self.note_result(step.name, last.state, last.rows_affected, last.extras_json)
+        self.index = len(self.steps)
+
+
+def _restore_attempt(
+    step: PlannedStep, last: AttemptRecord, tries: Sequence[AttemptRecord], *, retry_on_lost: bool
+) -> CurrentAttempt:
+    free = {"host_refused", "worker_killed"} if retry_on_lost else {"host_refused"}
+    uncounted = sum(1 for item in tries[:-1] if item.reason is not None and item.reason.code in free)
+    return CurrentAttempt(
+        step=step,
+        number=last.attempt,
+        key=attempt_key(last.run_id, step.name, last.attempt),
+        state=last.state,
+        tries=len(tries) - uncounted,
+        host=last.host,
+        incarnation=last.incarnation,
+        epoch=last.epoch,
+        report_seq=last.report_seq,
+        not_before_us=last.not_before_us or 0,
+        child_run_id=last.child_run_id,
+        started_at_us=last.started_at_us or 0,
+    )

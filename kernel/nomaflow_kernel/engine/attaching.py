@@ -1,0 +1,211 @@
+"""Hosts that come, fall silent, come back, or come back as another process."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nomaflow_kernel.engine import stopping
+from nomaflow_kernel.engine.active import ActiveRun
+from nomaflow_kernel.engine.fleet import Instance
+from nomaflow_kernel.engine.host_messages import (
+    HeldAttempt,
+    InstanceHello,
+    InstanceLink,
+    LoadInfo,
+    RefusedLoad,
+    Verdict,
+    VerdictAction,
+)
+from nomaflow_kernel.engine.orders import cancel_order, dispatch_order
+from nomaflow_kernel.engine.reporting import find_attempt
+from nomaflow_kernel.engine.state import Batch, EngineState
+from nomaflow_kernel.history.reasons import Reason
+from nomaflow_kernel.history.states import AttemptState
+from nomaflow_kernel.history.transitions import Notice
+
+__all__ = ["attach", "await_instance", "check_clocks", "detach", "take_load"]
+
+
+def attach(state: EngineState, batch: Batch, hello: InstanceHello, link: InstanceLink) -> Sequence[Verdict]:
+    """Take an instance in and return a verdict on each attempt it holds.
+
+    Attempts assigned to it that it does not hold were never started: they are sent again under the same key. Those of
+    earlier instances that it proves gone have failed with them.
+    """
+    instance = _introduce(state, batch, hello, link)
+    for incarnation in hello.ended_incarnations:
+        if incarnation != hello.incarnation:
+            _settle_ended(state, batch, incarnation)
+    held = {item.attempt_key for item in hello.inventory}
+    verdicts = [_judge(state, hello.incarnation, item) for item in hello.inventory]
+    for key in list(instance.attempts):
+        found = find_attempt(state, key)
+        if key not in held and found is not None:
+            run, current = found
+            batch.send(hello.incarnation, dispatch_order(state, run, current, batch.now_us))
+            if run.cancel is not None:
+                batch.send(hello.incarnation, cancel_order(key, run.cancel))
+    state.dirty_hosts.add(hello.host)
+    return verdicts
+
+
+def _introduce(state: EngineState, batch: Batch, hello: InstanceHello, link: InstanceLink) -> Instance:
+    instance = state.fleet.get(hello.incarnation)
+    returning = instance is not None
+    if instance is None:
+        instance = Instance(host=hello.host, incarnation=hello.incarnation, last_heard=0.0, last_heard_us=0)
+        state.fleet.add(instance)
+    elif instance.link is not None and instance.link is not link:
+        instance.link.end("a newer session of the same instance has taken over")
+    instance.hello = hello
+    instance.link = link
+    instance.attached_at_us = batch.now_us
+    instance.last_heard, instance.last_heard_us = batch.now, batch.now_us
+    instance.unreachable = False
+    batch.add(
+        Notice(
+            kind="host.reattached" if returning else "host.attached",
+            at_us=batch.now_us,
+            host=hello.host,
+            data={"incarnation": hello.incarnation, "pid": hello.pid, "machine": hello.machine},
+        )
+    )
+    _take_refusal(batch, instance, hello.refused_load)
+    return instance
+
+
+def take_load(state: EngineState, batch: Batch, incarnation: str, load: LoadInfo) -> None:
+    """Take note of what became of an instance's newest load; the event tells it to whoever watches."""
+    instance = state.fleet.get(incarnation)
+    if instance is None:
+        return
+    _take_refusal(batch, instance, load.refused)
+    if load.refused is None:
+        data = {
+            "incarnation": incarnation,
+            "generation": load.generation,
+            "jobs": load.jobs,
+            "callables": load.callables,
+            "removed_job_ids": list(load.removed_job_ids),
+            "added_job_ids": list(load.added_job_ids),
+        }
+        batch.add(Notice(kind="host.reloaded", at_us=batch.now_us, host=instance.host, data=data))
+
+
+def _take_refusal(batch: Batch, instance: Instance, refused: RefusedLoad | None) -> None:
+    """Keep a refusal, or that there is none any more. One that was told before is no news."""
+    known, instance.refused = instance.refused, refused
+    if refused is None or (known is not None and known.at_us == refused.at_us):
+        return
+    data = {
+        "incarnation": instance.incarnation,
+        "generation": instance.generation,
+        "message": refused.message,
+        "problems": [problem.to_json() for problem in refused.problems],
+    }
+    batch.add(Notice(kind="host.reload_refused", at_us=batch.now_us, host=instance.host, data=data))
+
+
+def _judge(state: EngineState, incarnation: str, held: HeldAttempt) -> Verdict:
+    found = find_attempt(state, held.attempt_key)
+    if found is None:
+        ended = state.ended.get(held.attempt_key)
+        if ended is not None and ended.exists and ended.state is AttemptState.LOST and not ended.retry_on_lost:
+            # Its result is still wanted, as an event. What no history knows (it was restored from a backup) is killed
+            # instead: nobody could see it or stop it, and its run may be triggered again.
+            return Verdict(attempt_key=held.attempt_key, action=VerdictAction.KEEP, acknowledged_seq=ended.final_seq)
+        running = held.state in (AttemptState.DISPATCHED, AttemptState.RUNNING)
+        return Verdict(attempt_key=held.attempt_key, action=VerdictAction.KILL if running else VerdictAction.FORGET)
+    run, current = found
+    if current.incarnation != incarnation:
+        return Verdict(attempt_key=held.attempt_key, action=VerdictAction.KILL)
+    if run.cancel is not None:
+        return Verdict(
+            attempt_key=held.attempt_key,
+            action=VerdictAction.CANCEL,
+            acknowledged_seq=current.report_seq,
+            cancel=cancel_order(current.key, run.cancel),
+        )
+    return Verdict(attempt_key=held.attempt_key, action=VerdictAction.KEEP, acknowledged_seq=current.report_seq)
+
+
+def _settle_ended(state: EngineState, batch: Batch, incarnation: str) -> None:
+    instance = state.fleet.get(incarnation)
+    if instance is None:
+        return
+    reason = Reason("host_crashed", f"the main process of host {instance.host!r} died while the step ran")
+    for run in _runs_of(state, instance):
+        stopping.lose_attempt(state, batch, run, AttemptState.FAILED, reason)
+    if instance.link is not None:
+        instance.link.end("a later instance says that this one has ended")
+    state.fleet.remove(incarnation)
+
+
+def _runs_of(state: EngineState, instance: Instance) -> list[ActiveRun]:
+    found = (find_attempt(state, key) for key in list(instance.attempts))
+    return [pair[0] for pair in found if pair is not None]
+
+
+def await_instance(state: EngineState, run: ActiveRun, now: float, now_us: int) -> None:
+    """Take note, at the kernel's start, of the instance that a stored attempt is assigned to. Its clocks start now."""
+    current = run.current
+    if current is None or not current.incarnation:
+        return
+    instance = state.fleet.get(current.incarnation)
+    if instance is None:
+        instance = Instance(
+            host=current.host or run.host, incarnation=current.incarnation, last_heard=now, last_heard_us=now_us
+        )
+        state.fleet.add(instance)
+    current.exclusive = state.uses_exclusive(run.host, current.step)
+    instance.hold(current.key, exclusive=current.exclusive)
+
+
+def detach(state: EngineState, batch: Batch, incarnation: str, link: InstanceLink) -> None:
+    """Take note that a session has ended. One that a newer session replaced changes nothing."""
+    instance = state.fleet.get(incarnation)
+    if instance is None or instance.link is not link:
+        return
+    instance.link = None
+    batch.add(Notice(kind="host.detached", at_us=batch.now_us, host=instance.host, data={"incarnation": incarnation}))
+    if not instance.attempts:
+        state.fleet.remove(incarnation)
+
+
+def check_clocks(state: EngineState, batch: Batch) -> None:
+    """Judge every instance by its silence: UNREACHABLE after the lease, its attempts LOST after the grace.
+
+    Where nobody has looked for longer than the lease the kernel itself was held up, by a suspended machine, say: it
+    could hear nobody, so the clocks start anew, as they do at its start.
+    """
+    looked_at, state.clocks_looked_at = state.clocks_looked_at, batch.now
+    if looked_at is not None and batch.now - looked_at > state.settings.lease_seconds:
+        for instance in state.fleet:
+            instance.last_heard = batch.now
+    for instance in state.fleet:
+        silent = batch.now - instance.last_heard
+        if silent >= state.settings.lease_seconds and not instance.unreachable:
+            instance.unreachable = True
+            batch.add(
+                Notice(
+                    kind="host.unreachable",
+                    at_us=batch.now_us,
+                    host=instance.host,
+                    data={"incarnation": instance.incarnation, "silent_seconds": round(silent, 1)},
+                )
+            )
+        if silent >= state.settings.lease_seconds:
+            _lose_overdue(state, batch, instance, silent)
+
+
+def _lose_overdue(state: EngineState, batch: Batch, instance: Instance, silent: float) -> None:
+    for run in _runs_of(state, instance):
+        grace = run.definition.lost_after_seconds or state.settings.grace_seconds
+        if silent >= grace + state.settings.grace_margin_seconds:
+            reason = Reason(
+                "host_lost",
+                f"host {instance.host!r} was silent for {silent:.0f} s; whether the step ended cannot be known",
+            )
+            stopping.lose_attempt(state, batch, run, AttemptState.LOST, reason)
+    if not instance.attempts and instance.link is None:
+        state.fleet.remove(instance.incarnation)

@@ -1,0 +1,380 @@
+"""The engine as the rest of the kernel sees it: what may be asked of it, each question a turn of its loop."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from nomaflow_kernel.domain.clock import Clock
+from nomaflow_kernel.domain.errors import JobUnavailable, KernelError, UnknownRun
+from nomaflow_kernel.engine import (
+    attaching,
+    explaining,
+    rebuilding,
+    replaying,
+    reporting,
+    starting,
+    stopping,
+    triggering,
+)
+from nomaflow_kernel.engine.active import ActiveRun
+from nomaflow_kernel.engine.commands import (
+    EngineSettings,
+    FireCommand,
+    JobSource,
+    KnownJob,
+    ReplayCommand,
+    TriggerCommand,
+    TriggerOutcome,
+    UnrunCommand,
+)
+from nomaflow_kernel.engine.host_messages import (
+    AttemptAck,
+    AttemptReport,
+    HeartbeatInfo,
+    InstanceHello,
+    InstanceLink,
+    InstanceStatus,
+    LoadInfo,
+    Verdict,
+)
+from nomaflow_kernel.engine.loop import EngineLoop
+from nomaflow_kernel.engine.overview import EngineOverview, engine_overview, oldest_running
+from nomaflow_kernel.engine.plan import RunPlan
+from nomaflow_kernel.engine.state import Batch, EngineState
+from nomaflow_kernel.engine.timers import Timer, TimerKind
+from nomaflow_kernel.history.feed import EventFeed
+from nomaflow_kernel.history.ids import RunIds
+from nomaflow_kernel.history.port import ApplyResult, PauseRecord, Store, StoreInfo
+from nomaflow_kernel.history.reasons import Reason
+from nomaflow_kernel.history.records import CancelRequest, Fold, RunRecord
+from nomaflow_kernel.store.errors import StoreError
+
+__all__ = ["Engine"]
+
+_LOG = logging.getLogger(__name__)
+_Outcomes = list[TriggerOutcome | KernelError]
+
+
+class Engine:
+    """Decides what becomes of every run.
+
+    :param on_ended: called once where the engine ends by itself, with why: StaleEpoch, where a newer kernel has taken
+        the store over, or a defect; the process should then end
+    :param on_trouble: called with each error of the store that a commit failed with
+    :param traceparent: says under which trace context a run goes on; None for that of its trigger
+    """
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        info: StoreInfo,
+        clock: Clock,
+        jobs: JobSource,
+        feed: EventFeed,
+        settings: EngineSettings,
+        on_ended: Callable[[Exception], None] = lambda _: None,
+        on_trouble: Callable[[StoreError], None] = lambda _: None,
+        traceparent: Callable[[RunRecord], str] | None = None,
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._state = EngineState(
+            settings=settings,
+            clock=clock,
+            jobs=jobs,
+            epoch=info.epoch,
+            ids=RunIds(now_ms=lambda: clock.now_us() // 1000),
+            rng=random.Random(),  # noqa: S311  # jitter of back-offs, nothing secret
+        )
+        if traceparent is not None:
+            self._state.traceparent = traceparent
+        self._loop = EngineLoop(state=self._state, store=store, feed=feed, on_ended=on_ended, on_trouble=on_trouble)
+
+    async def start(self) -> None:
+        """Rebuild the state from the store and start.
+
+        :raises StoreError: where the store cannot be read
+        """
+        await self._loop.start()
+
+    async def stop(self) -> None:
+        """Stop after the turn in hand; running attempts go on in their hosts. Stopping twice is legal."""
+        await self._loop.stop()
+
+    # What others ask of the engine.
+
+    async def trigger(self, request: TriggerCommand) -> TriggerOutcome:
+        """Start one run; answers once it is durable.
+
+        :raises KernelError: where it is refused, see ``triggering.trigger``
+        :raises StoreError: where it cannot be stored
+        """
+        outcome = (await self.trigger_many([request]))[0]
+        if isinstance(outcome, KernelError):
+            raise outcome
+        return outcome
+
+    async def trigger_many(self, requests: Sequence[TriggerCommand]) -> Sequence[TriggerOutcome | KernelError]:
+        """Start many runs in one commit; each request has its own outcome."""
+
+        def decide(batch: Batch) -> list[TriggerOutcome | KernelError]:
+            return [self._try_trigger(batch, request) for request in requests]
+
+        refused_for: list[int] = []
+
+        def settle(result: ApplyResult, outcomes: list[TriggerOutcome | KernelError]) -> None:
+            triggering.settle_duplicates(self._state, result, requests, outcomes)
+            refused_for.extend(triggering.refused_for_duplicates(result, outcomes))
+
+        outcomes = await self._decide_known(requests, decide, settle)
+        refused_for.extend(await self._refused_repeats(requests, outcomes))
+        if refused_for:
+            again = [requests[index] for index in refused_for]
+            await self._look_up(again)
+            for index, outcome in zip(refused_for, await self.trigger_many(again), strict=True):
+                outcomes[index] = outcome
+        return outcomes
+
+    def examine(self, request: TriggerCommand) -> tuple[KnownJob, RunPlan]:
+        """Return job and plan of the run that a trigger would make, as far as is known now. Nothing is made.
+
+        :raises KernelError: where it would be refused, see ``triggering.trigger``
+        """
+        return triggering.examine(self._state, request)
+
+    async def _refused_repeats(
+        self, requests: Sequence[TriggerCommand], outcomes: Sequence[TriggerOutcome | KernelError]
+    ) -> list[int]:
+        """Return the indices of the requests that were refused as new ones and are repeats.
+
+        What was started once is told, whatever has become of its job since, and however full the queue is.
+        """
+        doubtful = triggering.refused_unasked(self._state, requests, outcomes)
+        await self._look_up([requests[index] for index in doubtful])
+        return [index for index in doubtful if triggering.is_remembered(self._state, requests[index])]
+
+    async def _decide_known(
+        self,
+        requests: Sequence[TriggerCommand],
+        decide: Callable[[Batch], _Outcomes],
+        settle: Callable[[ApplyResult, _Outcomes], None],
+    ) -> _Outcomes:
+        """Have requests decided, once it is known which of them are repeats, where that must be known before.
+
+        Rebuilding forgets what was looked up; where that came between, it is looked up again.
+        """
+        rebuilt = self._state.rebuilt
+
+        def decide_if_known(batch: Batch) -> _Outcomes | None:
+            return decide(batch) if self._state.rebuilt == rebuilt else None
+
+        def settle_decided(result: ApplyResult, outcomes: _Outcomes | None) -> None:
+            if outcomes is not None:
+                settle(result, outcomes)
+
+        await self._look_up([each for each in requests if triggering.must_look_up(self._state, each)])
+        outcomes = await self._loop.ask(decide_if_known, settle_decided)
+        if outcomes is None:
+            return await self._decide_known(requests, decide, settle)
+        return outcomes
+
+    async def _look_up(self, requests: Sequence[TriggerCommand]) -> None:
+        """Recall what repeated requests have started."""
+        wanted = [request.request_id for request in requests]
+        for request_id, found in (await self._store.runs_of_requests(wanted) if wanted else {}).items():
+            self._state.request_ids.put(request_id, found)
+
+    def _try_trigger(self, batch: Batch, request: TriggerCommand) -> TriggerOutcome | KernelError:
+        try:
+            return triggering.trigger(self._state, batch, request)
+        except KernelError as error:
+            return error
+
+    async def fire(self, command: FireCommand) -> None:
+        """Trigger due fires, record those that will not run, and keep the next ones, in one commit.
+
+        A job that refuses a fire does not hold up the others.
+
+        :raises StoreError: where they cannot be stored; nothing was applied
+        """
+
+        def decide(batch: Batch) -> None:
+            for kept in command.next_fires:
+                batch.add(kept)
+            for unrun in command.unrun:
+                triggering.record_unrun(self._state, batch, unrun)
+            for request in command.triggers:
+                outcome = self._try_trigger(batch, request)
+                if isinstance(outcome, KernelError):
+                    level = logging.DEBUG if isinstance(outcome, JobUnavailable) else logging.WARNING
+                    _LOG.log(level, "the fire %s was refused: %s", request.slot, outcome.message)
+                    triggering.record_unrun(self._state, batch, _refused(request, outcome))
+
+        await self._loop.ask(decide, lambda result, _: triggering.settle_folds(self._state, result))
+
+    def pause_of(self, job_id: str, host: str, at_us: int | None = None) -> PauseRecord | None:
+        """Return the pause that holds a job up, now or at an instant, or None."""
+        return self._state.pause_of(job_id, host, at_us)
+
+    async def cancel(self, run_id: str, *, by: str, why: str) -> None:
+        """Ask for a run to stop; answers once the request is durable. A terminal run stays as it is.
+
+        :raises UnknownRun: where there is no such run
+        """
+
+        def decide(batch: Batch) -> bool:
+            request = CancelRequest(at_us=batch.now_us, by=by, why=why)
+            return stopping.request_cancel(self._state, batch, run_id, request)
+
+        if not await self._loop.ask(decide) and not await self._store.run_details([run_id]):
+            raise UnknownRun(run_id)
+
+    async def replay(self, request: ReplayCommand) -> str:
+        """Start a new run from the snapshot of a finished one and return its id.
+
+        :raises UnknownRun: where there is no such run
+        :raises RunNotTerminal: where it has not finished
+        :raises BadRequest: where the step to start from is not one of it
+        """
+        command, job, plan = await self.examine_replay(request)
+
+        def decide(batch: Batch) -> list[TriggerOutcome | KernelError]:
+            return [replaying.admit(self._state, batch, command, job, plan, request)]
+
+        def settle(result: ApplyResult, outcomes: list[TriggerOutcome | KernelError]) -> None:
+            triggering.settle_duplicates(self._state, result, [command], outcomes)
+
+        outcome = (await self._decide_known([command], decide, settle))[0]
+        if isinstance(outcome, KernelError):
+            raise outcome
+        return outcome.run_id
+
+    async def examine_replay(self, request: ReplayCommand) -> tuple[TriggerCommand, KnownJob, RunPlan]:
+        """Return the trigger, the job as it was, and the plan of a replay. Nothing is made.
+
+        :raises KernelError: as `replay`
+        """
+        found = await self._store.run_details([request.run_id])
+        if not found:
+            raise UnknownRun(request.run_id)
+        return replaying.prepare(self._state, found[0], request)
+
+    async def attach(self, hello: InstanceHello, link: InstanceLink) -> Sequence[Verdict]:
+        """Take an instance in; answers with a verdict on each attempt of its inventory, once they are durable.
+
+        The orders that follow from it are sent on the link after this returns the verdicts' commit.
+        """
+        await rebuilding.recall_attempts(self._state, self._store, [item.attempt_key for item in hello.inventory])
+        try:
+            return await self._loop.ask(
+                lambda batch: attaching.attach(self._state, batch, hello, link), repeatable=False
+            )
+        except StoreError:
+            # Sessions are not rebuilt from the store, and nobody has been told of this one.
+            self.detach(hello.incarnation, link)
+            raise
+
+    def heartbeat(self, incarnation: str, info: HeartbeatInfo) -> None:
+        """Take note that an instance is alive, and how it is."""
+        instance = self._state.fleet.get(incarnation)
+        if instance is None:
+            return
+        served = instance.serves
+        workers = info.workers if info.workers is not None else instance.heartbeat.workers
+        instance.heartbeat = replace(info, workers=workers)
+        instance.last_heard, instance.last_heard_us = self._clock.monotonic(), self._clock.now_us()
+        instance.unreachable = False
+        if instance.serves and not served:
+            self._loop.touch(instance.host)
+
+    def loaded(self, incarnation: str, load: LoadInfo) -> None:
+        """Take note of what became of an instance's newest load."""
+        self._loop.tell(lambda batch: attaching.take_load(self._state, batch, incarnation, load))
+
+    def detach(self, incarnation: str, link: InstanceLink) -> None:
+        """Take note that a session has ended; the instance's clocks run on."""
+        self._loop.tell(lambda batch: attaching.detach(self._state, batch, incarnation, link))
+
+    async def report(self, incarnation: str, reports: Sequence[AttemptReport]) -> Sequence[AttemptAck]:
+        """Take in events of attempts; the answers are true once this returns.
+
+        :raises StoreError: where they cannot be stored; nothing was taken in, the host sends them again
+        """
+        unknown = [told.attempt_key for told in reports if self._is_unknown(told.attempt_key)]
+        if unknown:
+            await rebuilding.recall_attempts(self._state, self._store, unknown)
+        return await self._loop.ask(
+            lambda batch: [reporting.report(self._state, batch, incarnation, told) for told in reports]
+        )
+
+    def _is_unknown(self, attempt_key: str) -> bool:
+        state = self._state
+        return reporting.find_attempt(state, attempt_key) is None and attempt_key not in state.ended
+
+    async def set_pause(self, pause: PauseRecord) -> None:
+        """Pause a job, a host or everything."""
+        async with self._loop.changing_pauses():
+            await self._store.set_pause(pause)
+        self._state.keep_pause(pause)
+        if pause.until_us is not None:
+            seconds = max(0.0, (pause.until_us - self._clock.now_us()) / 1_000_000)
+            self._state.timers.add(self._clock.monotonic() + seconds, Timer(kind=TimerKind.PAUSE_END))
+        self._loop.wake()
+
+    async def clear_pause(self, scope: str, name: str) -> bool:
+        """End a pause; return whether there was one."""
+        return await self._loop.clear_pause(scope, name)
+
+    def pauses(self) -> Sequence[PauseRecord]:
+        """Return every pause that holds now."""
+        now_us = self._clock.now_us()
+        return [pause for pause in self._state.pauses.values() if pause.holds_at(now_us)]
+
+    def instances(self) -> Sequence[InstanceStatus]:
+        """Return every instance that has introduced itself."""
+        return self._state.fleet.statuses()
+
+    def overview(self) -> EngineOverview:
+        """Return what the engine holds, in numbers."""
+        return engine_overview(self._state, turns=self._loop.turns)
+
+    def queued_at_us(self, run_id: str) -> int | None:
+        """Return when a RUNNING run was queued, None where it does not run."""
+        run = self._state.active.get(run_id)
+        return None if run is None else run.record.queued_at_us
+
+    def oldest_running(self, limit: int) -> Sequence[ActiveRun]:
+        """Return the runs that have been RUNNING for longest, oldest first."""
+        return oldest_running(self._state, limit)
+
+    def queued_count(self, host: str) -> int:
+        """Return how many runs wait for a host."""
+        return self._state.waiting.count_of_host(host)
+
+    def holdup(self, run_id: str) -> Reason | None:
+        """Return what holds a QUEUED or RUNNING run up now, or None where nothing does."""
+        return explaining.holdup(self._state, run_id)
+
+    def why_not_running(self, job_id: str) -> str:
+        """Return in one sentence why nothing of a job runs now; empty where something does or nothing hinders it."""
+        return starting.why_not_running(self._state, job_id)
+
+    def current_step(self, run_id: str) -> str:
+        """Return the name of the step a RUNNING run is at, or an empty string."""
+        run = self._state.active.get(run_id)
+        return run.current.step.name if run is not None and run.current is not None else ""
+
+    def jobs_changed(self) -> None:
+        """Look at the queue again: the catalogue, or a pause, has changed."""
+        for host in self._state.waiting.hosts():
+            self._loop.touch(host)
+
+
+def _refused(request: TriggerCommand, error: KernelError) -> UnrunCommand:
+    once = Fold(first_us=request.at_us, last_us=request.at_us, count=1)
+    code = "job_disabled" if isinstance(error, JobUnavailable) else "fire_refused"
+    return UnrunCommand(job_id=request.job_id, preset=request.preset, fold=once, reason=Reason(code, error.message))

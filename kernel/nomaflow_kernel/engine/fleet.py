@@ -1,0 +1,161 @@
+"""The host instances the kernel knows, and their free slots."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from nomaflow_kernel.engine.host_messages import HeartbeatInfo, InstanceHello, InstanceLink, InstanceStatus, RefusedLoad
+
+__all__ = ["Fleet", "Instance"]
+
+
+@dataclass(kw_only=True, slots=True)
+class Instance:
+    """One process of a host, attached or awaited.
+
+    :param hello: None for an instance that is only known from attempts a former kernel gave it
+    :param link: its session, None while it is away
+    :param last_heard: monotonic seconds; for an awaited instance the kernel's start
+    :param unreachable: True once it has been silent for longer than the lease
+    :param refused: its newest load, where that was refused; None where it serves
+    :param attempts: keys of the attempts it holds → whether each uses an exclusive slot
+    """
+
+    host: str
+    incarnation: str
+    last_heard: float
+    last_heard_us: int
+    hello: InstanceHello | None = None
+    link: InstanceLink | None = None
+    attached_at_us: int = 0
+    unreachable: bool = False
+    heartbeat: HeartbeatInfo = field(default_factory=HeartbeatInfo)
+    refused: RefusedLoad | None = None
+    attempts: dict[str, bool] = field(default_factory=dict)
+    exclusive_used: int = 0
+
+    @property
+    def serves(self) -> bool:
+        """Whether new work may go to it."""
+        return (
+            self.link is not None
+            and self.has_code
+            and not self.unreachable
+            and not self.heartbeat.draining
+            and not self.heartbeat.saturated
+        )
+
+    @property
+    def generation(self) -> int:
+        """The generation of plugin code that serves; 0 for a host whose first load failed, until a reload."""
+        return self.heartbeat.generation or (0 if self.hello is None else self.hello.generation)
+
+    @property
+    def has_code(self) -> bool:
+        """Whether a generation of plugin code serves."""
+        return bool(self.generation)
+
+    def free(self, *, exclusive: bool) -> int:
+        """Return how many more attempts of that kind it takes."""
+        if self.hello is None:
+            return 0
+        if exclusive:
+            return self.hello.max_sync - self.exclusive_used
+        return self.hello.max_async - (len(self.attempts) - self.exclusive_used)
+
+    def hold(self, attempt_key: str, *, exclusive: bool) -> None:
+        """Count an attempt that is assigned to it."""
+        if attempt_key not in self.attempts:
+            self.attempts[attempt_key] = exclusive
+            self.exclusive_used += exclusive
+
+    def release(self, attempt_key: str) -> None:
+        """Stop counting an attempt; unknown keys are passed over."""
+        if self.attempts.pop(attempt_key, False):
+            self.exclusive_used -= 1
+
+    @property
+    def state(self) -> str:
+        """The name of its HostState."""
+        if self.unreachable:
+            return "UNREACHABLE"
+        if self.link is None:
+            return "DETACHED"
+        if self.heartbeat.draining:
+            return "DRAINING"
+        return "LOADING" if self.link.loading else "ATTACHED"
+
+
+class Fleet:
+    """All instances, by incarnation and by host."""
+
+    def __init__(self) -> None:
+        self._instances: dict[str, Instance] = {}
+        self._by_host: dict[str, dict[str, Instance]] = {}
+
+    def __iter__(self) -> Iterator[Instance]:
+        return iter(list(self._instances.values()))
+
+    def get(self, incarnation: str) -> Instance | None:
+        """Return the instance, or None."""
+        return self._instances.get(incarnation)
+
+    def add(self, instance: Instance) -> None:
+        """Take note of an instance."""
+        self._instances[instance.incarnation] = instance
+        self._by_host.setdefault(instance.host, {})[instance.incarnation] = instance
+
+    def remove(self, incarnation: str) -> None:
+        """Forget an instance."""
+        instance = self._instances.pop(incarnation, None)
+        if instance is not None:
+            self._by_host[instance.host].pop(incarnation, None)
+
+    def of_host(self, host: str) -> Iterable[Instance]:
+        """Return the instances of one host."""
+        return self._by_host.get(host, {}).values()
+
+    def has_serving(self, host: str) -> bool:
+        """Return whether any instance of the host takes new work."""
+        return any(instance.serves for instance in self.of_host(host))
+
+    def has_newer_code(self, host: str) -> bool:
+        """Return whether an instance of the host says that the code on disk is newer than what it has loaded."""
+        return any(instance.link is not None and instance.heartbeat.code_newer for instance in self.of_host(host))
+
+    def refused_load(self, host: str) -> RefusedLoad | None:
+        """Return the newest load that an attached instance of the host has refused, None where none has."""
+        refused = [each.refused for each in self.of_host(host) if each.refused is not None and each.link is not None]
+        return max(refused, key=lambda load: load.at_us, default=None)
+
+    def held(self, host: str) -> int:
+        """Return how many attempts all instances of a host hold."""
+        return sum(len(instance.attempts) for instance in self.of_host(host))
+
+    def pick(self, host: str, *, exclusive: bool) -> Instance | None:
+        """Return the instance of the host with the most free slots of that kind; None where none is free."""
+        best: Instance | None = None
+        room = 0
+        for instance in self.of_host(host):
+            if instance.serves:
+                free = instance.free(exclusive=exclusive)
+                if free > room:
+                    best, room = instance, free
+        return best
+
+    def statuses(self) -> list[InstanceStatus]:
+        """Return every instance that has introduced itself."""
+        return [
+            InstanceStatus(
+                hello=instance.hello,
+                state=instance.state,
+                attached_at_us=instance.attached_at_us,
+                last_heartbeat_us=instance.last_heard_us,
+                running=len(instance.attempts),
+                heartbeat=instance.heartbeat,
+                refused_load=instance.refused,
+            )
+            for instance in self._instances.values()
+            if instance.hello is not None
+        ]

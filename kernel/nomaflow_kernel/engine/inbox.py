@@ -1,0 +1,149 @@
+"""What waits for the engine: turns, taken all at once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from nomaflow_api.value_class import value_class
+from nomaflow_kernel.domain.errors import KernelError
+from nomaflow_kernel.domain.pacing import happens_within
+from nomaflow_kernel.engine.state import Batch
+from nomaflow_kernel.history.port import ApplyResult
+
+__all__ = ["Answer", "Inbox", "Turn"]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a turn decided, or the error that it refused with."""
+
+    value: Any = None
+    error: KernelError | None = None
+
+
+@value_class
+class Turn:
+    """One caller's turn in a batch.
+
+    :param decide: changes the state and the batch; what it returns becomes the caller's answer after the commit
+    :param settle: corrects the answer by what the store said
+    :param future: where the caller waits; None where nobody does
+    :param repeatable: whether it may decide ahead of a commit, and once more should that fail
+    """
+
+    decide: Callable[[Batch], Any]
+    settle: Callable[[ApplyResult, Any], None] | None
+    future: asyncio.Future[Any] | None
+    repeatable: bool = True
+
+    def decide_safely(self, batch: Batch) -> Answer:
+        """Decide; a refusal becomes the caller's answer and leaves the other turns alone."""
+        try:
+            return Answer(self.decide(batch))
+        except KernelError as error:
+            return Answer(error=error)
+
+    def answer(self, result: ApplyResult, answer: Answer) -> None:
+        """Give the caller its answer, now that it is durable."""
+        if answer.error is not None:
+            self.fail(answer.error)
+            return
+        if self.settle is not None:
+            self.settle(result, answer.value)
+        if self.future is not None and not self.future.done():
+            self.future.set_result(answer.value)
+
+    def fail(self, error: Exception) -> None:
+        """Tell the caller that nothing was done."""
+        if self.future is not None and not self.future.done():
+            self.future.set_exception(error)
+
+
+class Inbox:
+    """The queue in front of the engine's loop."""
+
+    def __init__(self) -> None:
+        self._turns: list[Turn] = []
+        self._wake = asyncio.Event()
+        self._alarm: asyncio.TimerHandle | None = None
+        self._closed = asyncio.Event()
+
+    def __len__(self) -> int:
+        return len(self._turns)
+
+    @property
+    def closed(self) -> bool:
+        """Whether the engine is stopping."""
+        return self._closed.is_set()
+
+    def put(self, turn: Turn) -> bool:
+        """Add a turn; return False where the engine is stopping."""
+        if self.closed:
+            return False
+        self._turns.append(turn)
+        self._wake.set()
+        return True
+
+    def wake(self) -> None:
+        """Have the loop look at timers and dirty hosts, though there is no turn."""
+        self._wake.set()
+
+    def close(self) -> None:
+        """Refuse further turns and let the loop end."""
+        self._closed.set()
+        self._wake.set()
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+
+    def take(self) -> list[Turn]:
+        """Take everything that waits."""
+        turns, self._turns = self._turns, []
+        return turns
+
+    def take_repeatable(self) -> list[Turn]:
+        """Take what may decide ahead of a commit, up to the first turn that may not."""
+        count = next((index for index, turn in enumerate(self._turns) if not turn.repeatable), len(self._turns))
+        turns, self._turns = self._turns[:count], self._turns[count:]
+        return turns
+
+    def put_back(self, turns: Sequence[Turn]) -> None:
+        """Let turns wait once more, in front of all others."""
+        self._turns[:0] = turns
+        self._wake.set()
+
+    def take_asked(self) -> list[Turn]:
+        """Take what waits and has a caller who waits for an answer; what was only told stays."""
+        asked = [turn for turn in self._turns if turn.future is not None]
+        self._turns = [turn for turn in self._turns if turn.future is None]
+        return asked
+
+    async def wait(self, seconds: float | None) -> bool:
+        """Wait until there is something to do, or ``seconds``; return False where the engine is stopping."""
+        if seconds is None:
+            await self._wake.wait()
+        elif not self._wake.is_set() and seconds > 0:
+            self._set_alarm(seconds)
+            await self._wake.wait()
+        self._wake.clear()
+        return not self.closed
+
+    def _set_alarm(self, seconds: float) -> None:
+        """Wake in so many seconds at the latest. An alarm that is set already and comes before does as well."""
+        loop = asyncio.get_running_loop()
+        if self._alarm is not None:
+            if self._alarm.when() <= loop.time() + seconds:
+                return
+            self._alarm.cancel()
+        self._alarm = loop.call_later(seconds, self._ring)
+
+    def _ring(self) -> None:
+        self._alarm = None
+        self._wake.set()
+
+    async def pause(self, seconds: float) -> None:
+        """Wait for ``seconds``, or until the engine is stopping."""
+        await happens_within(self._closed, seconds)

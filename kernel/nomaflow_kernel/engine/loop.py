@@ -1,0 +1,368 @@
+"""The engine's loop: takes what waits, decides, commits once, and only then acts.
+
+It is the only place where the state changes. While one commit is under way it decides the next one ahead; see
+docs/decisions/2026-11-24-processes-and-contracts.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+from nomaflow_kernel.domain.errors import KernelError, KernelStopping
+from nomaflow_kernel.engine import attaching, rebuilding, starting, stopping
+from nomaflow_kernel.engine.decisions import Commit, Decisions
+from nomaflow_kernel.engine.inbox import Inbox, Turn
+from nomaflow_kernel.engine.state import Batch, EngineState
+from nomaflow_kernel.engine.timers import Timer, TimerKind
+from nomaflow_kernel.history.feed import EventFeed
+from nomaflow_kernel.history.port import ApplyResult, Store
+from nomaflow_kernel.store.errors import StaleEpoch, StoreBusy, StoreError
+
+__all__ = ["EngineLoop"]
+
+_LOG = logging.getLogger(__name__)
+_T = TypeVar("_T")
+_REBUILD_DELAYS = (0.1, 0.2, 0.5, 1.0, 2.0)
+_PUBLISHED_TOGETHER = 500
+
+
+class EngineLoop:
+    """Turns inputs into commits, and commits into effects.
+
+    :param on_ended: called once where the loop ends by itself, with why: StaleEpoch, where a newer kernel has taken the
+        store over, or a defect
+    :param on_trouble: called with each error of the store that a commit failed with
+    """
+
+    def __init__(
+        self,
+        *,
+        state: EngineState,
+        store: Store,
+        feed: EventFeed,
+        on_ended: Callable[[Exception], None],
+        on_trouble: Callable[[StoreError], None],
+    ) -> None:
+        self._state = state
+        self._clock = state.clock
+        self._store = store
+        self._feed = feed
+        self._on_ended = on_ended
+        self._on_trouble = on_trouble
+        self._inbox = Inbox()
+        self._unanswered = [Decisions.open(state.clock)]  # the last is open: what is decided goes there
+        self._commit: Commit | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._side_tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def turns(self) -> int:
+        """How many inputs wait for their turn."""
+        return len(self._inbox)
+
+    async def start(self) -> None:
+        """Rebuild the state from the store and start."""
+        await self._rebuild()
+        self._task = asyncio.create_task(self._run(), name="engine")
+
+    async def stop(self) -> None:
+        """Stop after the turn in hand. Stopping twice is legal."""
+        self._inbox.close()
+        task, self._task = self._task, None
+        if task is not None:
+            await task
+        for side in list(self._side_tasks):
+            side.cancel()
+        await asyncio.gather(*self._side_tasks, return_exceptions=True)
+
+    async def ask(
+        self,
+        decide: Callable[[Batch], _T],
+        settle: Callable[[ApplyResult, _T], None] | None = None,
+        *,
+        repeatable: bool = True,
+    ) -> _T:
+        """Have ``decide`` called in the next turn, and return its answer once what it decided is durable.
+
+        :param settle: corrects the answer by what the store said
+        :param repeatable: False where it changes what is not rebuilt from the store: it is never decided ahead
+        :raises KernelStopping: where the loop is stopping
+        :raises StoreError: where the commit failed; nothing was applied
+        """
+        future: asyncio.Future[_T] = asyncio.get_running_loop().create_future()
+        if not self._inbox.put(Turn(decide=decide, settle=settle, future=future, repeatable=repeatable)):
+            raise KernelStopping
+        return await future
+
+    def tell(self, decide: Callable[[Batch], object]) -> None:
+        """Have ``decide`` called once in the next turn, without an answer."""
+        self._inbox.put(Turn(decide=decide, settle=None, future=None, repeatable=False))
+
+    def touch(self, host: str) -> None:
+        """Have the waiting runs of a host looked at again."""
+        self._state.dirty_hosts.add(host)
+        self._inbox.wake()
+
+    def wake(self) -> None:
+        """Have the timers looked at again."""
+        self._inbox.wake()
+
+    async def clear_pause(self, scope: str, name: str, *, ended_by_us: int | None = None) -> bool:
+        """End a pause and look at what it held up; return whether there was one.
+
+        :param ended_by_us: only where it ends by that time: whoever prolongs it meanwhile is heeded
+        """
+        async with self.changing_pauses():
+            existed = await self._store.clear_pause(scope, name, ended_by_us=ended_by_us)
+        self._state.drop_pause(scope, name, ended_by_us=ended_by_us)
+        for host in self._state.waiting.hosts():
+            self.touch(host)
+        return existed
+
+    @asynccontextmanager
+    async def changing_pauses(self) -> AsyncIterator[None]:
+        """Have the pauses read anew where the change of one fails: it may have been kept all the same."""
+        try:
+            yield
+        except StoreError:
+            self.spawn(self._recall_pauses())
+            raise
+
+    async def _recall_pauses(self) -> None:
+        while not self._inbox.closed:
+            try:
+                await rebuilding.recall_pauses(self._state, self._store, self._clock)
+            except StoreError as error:
+                _LOG.warning("could not read the pauses yet: %s", error.message)
+                await self._inbox.pause(1.0)
+            else:
+                self._inbox.wake()
+                return
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run something beside the loop; it is cancelled when the loop stops."""
+        task = asyncio.create_task(work)
+        self._side_tasks.add(task)
+        task.add_done_callback(self._side_tasks.discard)
+
+    async def _run(self) -> None:
+        try:
+            while await self._inbox.wait(self._seconds_to_next_timer()):
+                await self._step()
+            if self._commit is not None:
+                await asyncio.wait([self._commit.outcome])
+                await self._finish(self._commit)
+        except Exception as error:  # noqa: BLE001  # a kernel without its loop would let every call wait in vain
+            self._inbox.close()
+            if isinstance(error, StaleEpoch):
+                _LOG.error("another kernel has taken the store over: %s", error.message)
+            else:
+                _LOG.exception("the engine has failed, and the kernel must end")
+            self._fail_all(error if isinstance(error, KernelError) else KernelStopping())
+            self._on_ended(error)
+        self._fail_all(KernelStopping())
+
+    def _fail_all(self, error: Exception) -> None:
+        for decisions in self._unanswered:
+            decisions.fail(error)
+        _fail(self._inbox.take(), error)
+
+    def _seconds_to_next_timer(self) -> float | None:
+        due = self._state.timers.next_due()
+        # Timers are looked at between two commits: the end of the one under way wakes the loop.
+        return None if due is None or self._commit is not None else max(0.0, due - self._clock.monotonic())
+
+    async def _step(self) -> None:
+        """Do what can be done now: begin a commit, finish it, or decide the next one while it is under way."""
+        commit = self._commit
+        if commit is None:
+            decisions = self._decide_rest()
+            if not self._begin(decisions):
+                self._act(decisions, ApplyResult())
+        elif commit.outcome.done():
+            await self._finish(commit)
+        else:
+            self._unanswered[-1].decide(self._inbox.take_repeatable(), self._clock)
+            starting.start_due(self._state, self._unanswered[-1].batch)
+
+    def _decide_rest(self) -> Decisions:
+        """Decide all that waits, timers too, and return it with what was decided ahead. No commit is under way."""
+        decisions = self._unanswered[-1]
+        self._unanswered.append(Decisions.open(self._clock))
+        decisions.decide(self._inbox.take(), self._clock)
+        self._fire_timers(decisions.batch)
+        starting.start_due(self._state, decisions.batch)
+        decisions.wanted_specs, self._state.wanted_specs = self._state.wanted_specs, set()
+        return decisions
+
+    def _begin(self, decisions: Decisions) -> bool:
+        """Begin the commit of some decisions; return False where they change nothing."""
+        batch = decisions.batch
+        if not batch.transitions:
+            return False
+        outcome = asyncio.ensure_future(self._store.apply(batch.transitions, at_us=batch.now_us))
+        outcome.add_done_callback(lambda _: self._inbox.wake())
+        self._commit = Commit(decisions=decisions, outcome=outcome, published=self._feed.last_seq)
+        return True
+
+    async def _finish(self, commit: Commit) -> None:
+        """Act on what a commit made durable, once the next one is on its way; start over where it failed."""
+        self._commit = None
+        decisions, ahead = self._unanswered
+        try:
+            result = commit.outcome.result()
+        except StaleEpoch:
+            raise
+        except StoreError as error:
+            self._answered(decisions).fail(error)
+            await self._start_over(error, commit.published)
+            return
+        for run_id in result.duplicates:
+            rebuilding.discard(self._state, run_id)
+        decisions.batch.drop_dispatches(result.duplicates)
+        ahead.drop(result.duplicates)
+        unexpected = result.lost - result.dropped
+        if unexpected or self._inbox.closed:
+            self._act(decisions, result)
+        else:
+            following = self._decide_rest()
+            begun = self._begin(following)
+            self._act(decisions, result)
+            if not begun:
+                self._act(following, ApplyResult())
+        if unexpected:
+            _LOG.error("%d transitions had lost their state; rebuilding from the store", len(unexpected))
+            self._take_back()
+            await self._rebuild_until_it_works(self._feed.last_seq)
+
+    def _act(self, decisions: Decisions, result: ApplyResult) -> None:
+        """Tell hosts, watchers and callers of what is durable now; hosts first, since they have work to do with it."""
+        self._answered(decisions)
+        for incarnation, orders in decisions.batch.orders.items():
+            instance = self._state.fleet.get(incarnation)
+            if instance is not None and instance.link is not None:
+                instance.link.send(orders)
+        if result.events:
+            self._feed.publish(result.events)
+        for run_id in decisions.batch.logged_runs:
+            self._feed.touch_log(run_id)
+        decisions.settle(result)
+        if decisions.wanted_specs:
+            # Not before: some of the runs may be in the store only now.
+            self.spawn(self._load_specs(sorted(decisions.wanted_specs)))
+
+    async def _start_over(self, error: StoreError, published: int) -> None:
+        """Go on after a failed commit from what the store has. What was decided ahead of it is decided once more."""
+        _LOG.warning("a commit has failed: %s", error.message)
+        self._on_trouble(error)
+        self._take_back()
+        if isinstance(error, StoreBusy):
+            # Who came meanwhile has waited for the same lock, and is not made to wait for it twice.
+            _fail(self._inbox.take_asked(), error)
+        await self._rebuild_until_it_works(published)
+
+    def _take_back(self) -> None:
+        self._inbox.put_back(self._unanswered.pop().turns)
+        self._unanswered.append(Decisions.open(self._clock))
+
+    def _answered(self, decisions: Decisions) -> Decisions:
+        self._unanswered.remove(decisions)
+        return decisions
+
+    def _fire_timers(self, batch: Batch) -> None:
+        for timer in self._state.timers.take_due(batch.now):
+            match timer.kind:
+                case TimerKind.ATTEMPT_DUE:
+                    starting.attempt_due(self._state, timer.run_id)
+                case TimerKind.QUEUE_TIMEOUT:
+                    stopping.queue_timed_out(self._state, batch, timer.run_id)
+                case TimerKind.JOB_TIMEOUT:
+                    stopping.job_timed_out(self._state, batch, timer.run_id)
+                case TimerKind.CALL_TIMEOUT:
+                    stopping.call_timed_out(self._state, batch, timer.run_id)
+                case TimerKind.HOST_CLOCKS:
+                    attaching.check_clocks(self._state, batch)
+                    self._add_clock_timer()
+                case TimerKind.PAUSE_END:
+                    self._end_pauses(batch.now_us)
+
+    def _add_pause_timer(self, left_us: int) -> None:
+        self._state.timers.add(self._clock.monotonic() + left_us / 1_000_000, Timer(kind=TimerKind.PAUSE_END))
+
+    def _add_clock_timer(self) -> None:
+        interval = max(0.05, min(1.0, self._state.settings.lease_seconds / 4))
+        self._state.timers.add(self._clock.monotonic() + interval, Timer(kind=TimerKind.HOST_CLOCKS))
+
+    def _end_pauses(self, now_us: int) -> None:
+        for (scope, name), pause in list(self._state.pauses.items()):
+            if pause.until_us is None:
+                continue
+            if pause.until_us <= now_us:
+                self.spawn(self._clear_ended(scope, name, now_us))
+            else:
+                # The two clocks part a little: the wall clock, in which the end was given, decides.
+                self._add_pause_timer(pause.until_us - now_us)
+
+    async def _clear_ended(self, scope: str, name: str, now_us: int) -> None:
+        try:
+            await self.clear_pause(scope, name, ended_by_us=now_us)
+        except StoreError as error:
+            _LOG.warning("could not end the pause of %s %s yet: %s", scope, name, error.message)
+            self._state.timers.add(self._clock.monotonic() + 1.0, Timer(kind=TimerKind.PAUSE_END))
+            self._inbox.wake()
+
+    # Loading and rebuilding.
+
+    async def _load_specs(self, run_ids: Sequence[str]) -> None:
+        try:
+            hosts = await rebuilding.load_specs(self._state, self._store, run_ids)
+        except StoreError as error:
+            _LOG.warning("could not load %d waiting runs yet: %s", len(run_ids), error.message)
+            await self._inbox.pause(1.0)
+            waiting = (self._state.waiting.get(run_id) for run_id in run_ids)
+            hosts = {entry.host for entry in waiting if entry is not None}
+        for host in hosts:
+            self.touch(host)
+
+    async def _rebuild(self) -> None:
+        await rebuilding.rebuild(self._state, self._store, self._clock)
+        rebuilding.send_again(self._state, self._clock.now_us())
+        self._add_clock_timer()
+
+    async def _publish_kept(self, published: int) -> None:
+        """Tell watchers of what a commit in doubt has kept after all: nobody else will."""
+        page = await self._store.events_after(published, limit=_PUBLISHED_TOGETHER)
+        while page:
+            self._feed.publish(page)
+            page = await self._store.events_after(page[-1].seq, limit=_PUBLISHED_TOGETHER)
+        for run_id in self._state.active:
+            self._feed.touch_log(run_id)
+
+    async def _rebuild_until_it_works(self, published: int) -> None:
+        """Take the store's word for everything, as soon as it can be had.
+
+        :param published: the newest event that watchers surely know of
+        """
+        delays = iter(_REBUILD_DELAYS)
+        delay = 0.0
+        while not self._inbox.closed:
+            try:
+                await self._rebuild()
+                await self._publish_kept(published)
+            except StaleEpoch:
+                raise
+            except StoreError as error:
+                delay = next(delays, delay)
+                _LOG.warning("cannot read the store, trying again in %.1f s: %s", delay, error.message)
+                await self._inbox.pause(delay)
+            else:
+                return
+
+
+def _fail(turns: Sequence[Turn], error: Exception) -> None:
+    for turn in turns:
+        turn.fail(error)

@@ -1,0 +1,56 @@
+"""The engine's memory in numbers, for dumps and metrics: counts of everything, and a few of the oldest."""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from nomaflow_kernel.engine.active import ActiveRun
+from nomaflow_kernel.engine.host_messages import InstanceStatus
+from nomaflow_kernel.engine.state import EngineState
+
+__all__ = ["EngineOverview", "engine_overview", "oldest_running"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EngineOverview:
+    """What the engine holds now.
+
+    :param attempts: state → attempts in hand
+    :param queued: host → runs that wait for it; ``*`` for those that need no host
+    :param next_timer_seconds: until the earliest timer is due; None without one
+    :param turns: inputs that wait for the engine's loop
+    """
+
+    running: int
+    attempts: Mapping[str, int]
+    queued: Mapping[str, int]
+    instances: tuple[InstanceStatus, ...]
+    timers: int
+    next_timer_seconds: float | None
+    pauses: int
+    turns: int
+    rebuilt: int
+
+
+def engine_overview(state: EngineState, *, turns: int) -> EngineOverview:
+    """Return what an engine holds. It counts the RUNNING runs one by one, and the QUEUED ones not."""
+    due = state.timers.next_due()
+    return EngineOverview(
+        running=len(state.active),
+        attempts=Counter(str(run.current.state) for run in state.active.values() if run.current is not None),
+        queued={host: state.waiting.count_of_host(host) for host in state.waiting.hosts()},
+        instances=tuple(state.fleet.statuses()),
+        timers=len(state.timers),
+        next_timer_seconds=None if due is None else due - state.clock.monotonic(),
+        pauses=len(state.pauses),
+        turns=turns,
+        rebuilt=state.rebuilt,
+    )
+
+
+def oldest_running(state: EngineState, limit: int) -> list[ActiveRun]:
+    """Return the runs that have been RUNNING for longest, oldest first."""
+    return heapq.nsmallest(limit, state.active.values(), key=lambda run: run.started_at_us)

@@ -1,0 +1,152 @@
+"""The plan of one run: which steps, with which values, once every layer is laid on.
+
+Layers, lowest first: job.params, step.op_kwargs, preset (its params, then its op_kwargs), run params, run op_kwargs.
+A child of call_job inherits: its parent's job params lie over its own, and its parent's preset and run params, with the
+step's own params on top, are its run params.
+Of all but the step's own they reach a step of a contributed type only where its type calls a field overridable.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from nomaflow_kernel.history.records import RunRequest
+from nomaflow_project.jobs.definitions import (
+    CALL_JOB_STEP,
+    IsolationChoice,
+    JobDefinition,
+    PresetDefinition,
+    RetryPolicy,
+    StepDefinition,
+)
+
+__all__ = ["PlannedStep", "RunPlan", "plan_run"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlannedStep:
+    """One step with its merged values.
+
+    :param kwargs_json: all layers merged
+    :param strict_keys: keys that came from op_kwargs, and which the callable must be able to take
+    :param child_params: what a call_job step itself gives the run that it starts
+    :param reuse: the output to take over instead of running the step, as RunRequest keeps it
+    """
+
+    index: int
+    name: str
+    type: str
+    callable: str
+    target_job_id: str
+    enabled: bool
+    kwargs_json: str
+    strict_keys: tuple[str, ...]
+    retry: RetryPolicy
+    timeout_seconds: float | None
+    isolation: IsolationChoice
+    cancel_grace_seconds: float | None
+    child_params: Mapping[str, Any] = field(default_factory=dict)
+    reuse: Mapping[str, Any] | None = None
+
+    @property
+    def given_keys(self) -> frozenset[str]:
+        """The keys that any layer gives."""
+        return frozenset(json.loads(self.kwargs_json))
+
+    @property
+    def calls_job(self) -> bool:
+        """Whether the kernel runs the step itself."""
+        return self.type == CALL_JOB_STEP
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunPlan:
+    """What one run will do.
+
+    :param first: the first step that will run, None where all are switched off
+    :param job_params: the params of the job, with the inherited ones on top
+    :param run_params: those of the preset and the request
+    """
+
+    steps: tuple[PlannedStep, ...]
+    first: PlannedStep | None
+    job_params: Mapping[str, Any]
+    run_params: Mapping[str, Any]
+    params_json: str
+    log_level: str
+
+
+def plan_run(definition: JobDefinition, request: RunRequest) -> RunPlan:
+    """Return the plan of a run of ``definition`` with the layers of ``request``.
+
+    A preset that the definition does not have counts as none: triggers refuse it before.
+    """
+    preset = definition.preset(request.preset) if request.preset else None
+    preset_params: Mapping[str, Any] = preset.params if preset else {}
+    job_params = {**definition.params, **request.inherited}
+    run_params = {**preset_params, **request.params}
+    level = request.log_level or (preset.log_level if preset else "") or definition.log_level
+    steps = tuple(_plan_step(index, step, definition, preset, request) for index, step in enumerate(definition.steps))
+    return RunPlan(
+        steps=steps,
+        first=next((step for step in steps if step.enabled and step.reuse is None), None),
+        job_params=job_params,
+        run_params=run_params,
+        params_json=_dump({**job_params, **run_params}),
+        log_level=level,
+    )
+
+
+def _plan_step(
+    index: int,
+    step: StepDefinition,
+    definition: JobDefinition,
+    preset: PresetDefinition | None,
+    request: RunRequest,
+) -> PlannedStep:
+    preset_params: Mapping[str, Any] = preset.params if preset else {}
+    preset_values = _settable(step, preset.op_kwargs.get(step.name, {}) if preset else {})
+    run_values = _settable(step, request.op_kwargs.get(step.name, {}))
+    kwargs = {
+        **_settable(step, definition.params),
+        **_settable(step, request.inherited),
+        **step.op_kwargs,
+        **_settable(step, preset_params),
+        **preset_values,
+        **_settable(step, request.params),
+        **run_values,
+    }
+    enabled = step.enabled
+    if preset and step.name in preset.steps:
+        enabled = preset.steps[step.name]
+    return PlannedStep(
+        index=index,
+        name=step.name,
+        type=step.type,
+        callable=step.callable,
+        target_job_id=step.target_job_id,
+        enabled=request.switches.get(step.name, enabled),
+        kwargs_json=_dump(kwargs),
+        strict_keys=tuple(dict.fromkeys((*step.op_kwargs, *preset_values, *run_values))),
+        retry=definition.retry_of(step),
+        timeout_seconds=step.timeout_seconds,
+        isolation=definition.isolation_of(step),
+        cancel_grace_seconds=definition.cancel_grace_of(step),
+        child_params={**step.params, **preset_values, **run_values} if step.calls_job else {},
+        reuse=request.reuse.get(step.name),
+    )
+
+
+def _settable(step: StepDefinition, values: Mapping[str, Any]) -> Mapping[str, Any]:
+    if step.overridable is None:
+        return values
+    return {name: value for name, value in values.items() if step.may_set(name)}
+
+
+def _dump(values: Mapping[str, Any]) -> str:
+    if not values:
+        return "{}"
+    return json.dumps(values, separators=(",", ":"), allow_nan=False)

@@ -1,0 +1,218 @@
+"""The state as a function of the store: at start, after a failed commit, and for what is no longer in memory."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from nomaflow_kernel.domain.clock import Clock
+from nomaflow_kernel.engine import attaching, stepping
+from nomaflow_kernel.engine.active import ActiveRun
+from nomaflow_kernel.engine.orders import cancel_order, dispatch_order
+from nomaflow_kernel.engine.plan import plan_run
+from nomaflow_kernel.engine.reporting import find_attempt
+from nomaflow_kernel.engine.state import NO_HOST, EndedAttempt, EngineState, RunSpec
+from nomaflow_kernel.engine.timers import Timer, TimerKind
+from nomaflow_kernel.engine.waiting import WaitingRuns
+from nomaflow_kernel.history.ids import split_attempt_key
+from nomaflow_kernel.history.port import PauseRecord, RunDetail, Store
+from nomaflow_kernel.history.records import QueuedRun
+from nomaflow_kernel.history.states import ATTEMPT_TERMINAL, AttemptState, RunState
+from nomaflow_project.jobs.definitions import JobDefinition
+
+__all__ = ["discard", "load_specs", "rebuild", "recall_attempts", "recall_pauses", "send_again"]
+
+_LOG = logging.getLogger(__name__)
+
+_ENDED_PAUSE_SECONDS = 60.0
+
+
+async def rebuild(state: EngineState, store: Store, clock: Clock) -> None:
+    """Throw away what is known of runs and read it anew. Sessions of hosts, and their clocks, stay.
+
+    :raises StoreError: where the store cannot be read
+    """
+    found = await store.active_runs()
+    pauses = await _read_pauses(state, store)
+    now, now_us = clock.monotonic(), clock.now_us()
+    state.active, state.running, state.parents = {}, {}, {}
+    state.waiting, state.continuing = WaitingRuns(), {}
+    state.wanted_specs, state.last_folds = set(), {}
+    state.rebuilt += 1
+    state.request_ids.clear()
+    state.specs.clear()
+    state.timers.clear()
+    _keep_pauses(state, pauses, now, now_us)
+    for instance in state.fleet:
+        instance.attempts.clear()
+        instance.exclusive_used = 0
+        if instance.link is None and instance.hello is None:
+            state.fleet.remove(instance.incarnation)
+    for detail in found.running:
+        _restore(state, detail, now, now_us)
+    for entry in found.queued:
+        _requeue(state, entry, now, now_us)
+    state.dirty_hosts.update(state.waiting.hosts())
+    state.dirty_hosts.update(state.continuing)
+
+
+async def recall_pauses(state: EngineState, store: Store, clock: Clock) -> None:
+    """Read the pauses anew, since a change of them may have been kept or not.
+
+    :raises StoreError: where the store cannot be read
+    """
+    pauses = await _read_pauses(state, store)
+    _keep_pauses(state, pauses, clock.monotonic(), clock.now_us())
+    state.dirty_hosts.update(state.waiting.hosts())
+
+
+def _keep_pauses(state: EngineState, pauses: Sequence[PauseRecord], now: float, now_us: int) -> None:
+    state.pauses = {(pause.scope, pause.name): pause for pause in pauses}
+    for pause in pauses:
+        if pause.until_us is not None:
+            # One that ended while the kernel was down stays a while for the fires of its time, which are judged now.
+            left = (pause.until_us - now_us) / 1_000_000
+            state.timers.add(now + (left if left > 0 else _ENDED_PAUSE_SECONDS), Timer(kind=TimerKind.PAUSE_END))
+
+
+async def _read_pauses(state: EngineState, store: Store) -> Sequence[PauseRecord]:
+    """Read the pauses; anew where one came or went meanwhile, since what was read may be older than that."""
+    while True:
+        changes = state.pause_changes
+        pauses = await store.pauses()
+        if state.pause_changes == changes:
+            return pauses
+
+
+def _restore(state: EngineState, detail: RunDetail, now: float, now_us: int) -> None:
+    definition = JobDefinition.from_json(detail.definition)
+    run = ActiveRun.new(detail.run, definition, plan_run(definition, detail.run.request))
+    run.restore(detail.attempts)
+    state.active[run.run_id] = run
+    state.running.setdefault(run.job_id, set()).add(run.run_id)
+    job_us = run.job_us_left(now_us)
+    if job_us is not None:
+        state.timers.add(now + max(0.0, job_us / 1_000_000), Timer(kind=TimerKind.JOB_TIMEOUT, run_id=run.run_id))
+    current = run.current
+    if current is None:
+        return
+    if current.child_run_id:
+        state.parents[current.child_run_id] = run.run_id
+        left = current.call_seconds_left(now_us)
+        if left is not None:
+            state.timers.add(now + max(0.0, left), Timer(kind=TimerKind.CALL_TIMEOUT, run_id=run.run_id))
+    elif current.state is AttemptState.PENDING:
+        _await_turn(state, run, current.not_before_us, now, now_us)
+    else:
+        attaching.await_instance(state, run, now, now_us)
+
+
+def _await_turn(state: EngineState, run: ActiveRun, not_before_us: int, now: float, now_us: int) -> None:
+    if not_before_us > now_us and run.current is not None:
+        # The clock may have gone back meanwhile.
+        seconds = min((not_before_us - now_us) / 1_000_000, stepping.longest_delay(run.current))
+        state.timers.add(now + seconds, Timer(kind=TimerKind.ATTEMPT_DUE, run_id=run.run_id))
+        return
+    lane = NO_HOST if run.current is not None and run.current.step.calls_job else run.host
+    state.continuing.setdefault(lane, deque()).append(run.run_id)
+
+
+def _requeue(state: EngineState, entry: QueuedRun, now: float, now_us: int) -> None:
+    state.waiting.add(entry)
+    job = state.jobs.job(entry.job_id)
+    limit = job.definition.queue_timeout_seconds if job is not None and job.definition is not None else None
+    if limit is not None:
+        left = limit - max(0, now_us - entry.queued_at_us) / 1_000_000
+        state.timers.add(now + max(0.0, left), Timer(kind=TimerKind.QUEUE_TIMEOUT, run_id=entry.run_id))
+
+
+def send_again(state: EngineState, now_us: int) -> None:
+    """Send what attached hosts may not have been told, since the commit that it belonged to was in doubt.
+
+    The key makes a repeated dispatch harmless, and a repeated cancel changes nothing.
+    """
+    for run in state.active.values():
+        current = run.current
+        instance = state.fleet.get(current.incarnation) if current is not None and current.incarnation else None
+        if current is None or instance is None or instance.link is None:
+            continue
+        if current.state is AttemptState.DISPATCHED:
+            instance.link.send([dispatch_order(state, run, current, now_us)])
+        if run.cancel is not None:
+            instance.link.send([cancel_order(current.key, run.cancel)])
+
+
+async def load_specs(state: EngineState, store: Store, run_ids: Sequence[str]) -> set[str]:
+    """Load what waiting runs need to start; return the lanes in which they wait now."""
+    lanes = set()
+    for detail in await store.run_details(run_ids):
+        run_id = detail.run.run_id
+        entry = state.waiting.get(run_id)
+        if entry is None or detail.run.state is not RunState.QUEUED:
+            continue
+        definition = JobDefinition.from_json(detail.definition)
+        spec = RunSpec(detail.run, definition, plan_run(definition, detail.run.request))
+        state.specs.put(run_id, spec)
+        if not spec.needs_host and entry.host != NO_HOST:
+            state.waiting.remove(run_id)
+            entry = replace(entry, host=NO_HOST)
+            state.waiting.add(entry, first=True)
+        lanes.add(entry.host)
+    return lanes
+
+
+async def recall_attempts(state: EngineState, store: Store, attempt_keys: Sequence[str]) -> None:
+    """Look up attempts that are neither in hand nor remembered, so that a report on them can be answered."""
+    by_run: dict[str, list[str]] = {}
+    for key in attempt_keys:
+        run_id = key.partition("/")[0]
+        if key not in state.ended and find_attempt(state, key) is None:
+            by_run.setdefault(run_id, []).append(key)
+    if not by_run:
+        return
+    details = {detail.run.run_id: detail for detail in await store.run_details(list(by_run))}
+    for run_id, keys in by_run.items():
+        for key in keys:
+            state.ended.put(key, _recall(details.get(run_id), key))
+
+
+def _recall(detail: RunDetail | None, key: str) -> EndedAttempt:
+    missing = EndedAttempt(job_id="", incarnation="", state=AttemptState.LOST, final_seq=0, exists=False)
+    if detail is None:
+        return missing
+    try:
+        _, step, number = split_attempt_key(key)
+    except ValueError:
+        return missing
+    for attempt in detail.attempts:
+        if attempt.step == step and attempt.attempt == number and attempt.state in ATTEMPT_TERMINAL:
+            return EndedAttempt(
+                job_id=detail.run.job_id,
+                incarnation=attempt.incarnation,
+                state=attempt.state,
+                final_seq=attempt.report_seq,
+                retry_on_lost=_retries_lost(detail.definition),
+            )
+    return missing
+
+
+def _retries_lost(definition: Mapping[str, Any]) -> bool:
+    return bool(definition.get("retry_on_lost", False))
+
+
+def discard(state: EngineState, run_id: str) -> None:
+    """Take a run out of memory that the store refused as a duplicate, and give back what it held."""
+    state.waiting.remove(run_id)
+    state.specs.pop(run_id)
+    for schedule, fold in list(state.last_folds.items()):
+        if fold.run_id == run_id:
+            del state.last_folds[schedule]
+    run = state.active.get(run_id)
+    if run is None:
+        return
+    if run.current is not None:
+        state.release(run.current)
+    state.leave(run)

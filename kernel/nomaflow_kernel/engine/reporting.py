@@ -1,0 +1,192 @@
+"""What hosts report of attempts, taken in by number: each event once, in order, whatever is sent twice or late."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from nomaflow_kernel.engine import stepping
+from nomaflow_kernel.engine.active import ActiveRun, CurrentAttempt
+from nomaflow_kernel.engine.host_messages import (
+    AckStatus,
+    AttemptAck,
+    AttemptReport,
+    ReportedEvent,
+    ReportedFinished,
+    ReportedLog,
+    ReportedProgress,
+    ReportedStarted,
+)
+from nomaflow_kernel.engine.orders import dispatch_order
+from nomaflow_kernel.engine.outcome import Outcome
+from nomaflow_kernel.engine.state import Batch, EndedAttempt, EngineState
+from nomaflow_kernel.history.reasons import Reason
+from nomaflow_kernel.history.records import LogChunkRecord
+from nomaflow_kernel.history.states import AttemptState
+from nomaflow_kernel.history.transitions import AppendLog, Notice, RecordReport, StartAttempt
+
+__all__ = ["find_attempt", "report"]
+
+
+def find_attempt(state: EngineState, attempt_key: str) -> tuple[ActiveRun, CurrentAttempt] | None:
+    """Return the run and attempt in hand that the key names, or None."""
+    run = state.active.get(attempt_key.partition("/")[0])
+    if run is None or run.current is None or run.current.key != attempt_key:
+        return None
+    return run, run.current
+
+
+def report(state: EngineState, batch: Batch, incarnation: str, told: AttemptReport) -> AttemptAck:
+    """Take in one attempt's events and return the answer, true once the batch is committed."""
+    found = find_attempt(state, told.attempt_key)
+    if found is None:
+        return _answer_ended(state, batch, incarnation, told)
+    run, current = found
+    if current.incarnation != incarnation:
+        return AttemptAck(
+            attempt_key=told.attempt_key,
+            acknowledged_seq=0,
+            status=AckStatus.FENCED,
+            detail="the attempt is assigned to another instance",
+        )
+    if told.unknown:
+        # The dispatch never arrived; the key makes sending it again harmless.
+        batch.send(incarnation, dispatch_order(state, run, current, batch.now_us))
+        return AttemptAck(attempt_key=told.attempt_key, acknowledged_seq=current.report_seq)
+    if told.first_seq > current.report_seq + 1:
+        return AttemptAck(
+            attempt_key=told.attempt_key,
+            acknowledged_seq=current.report_seq,
+            status=AckStatus.GAP,
+            detail=f"expected event {current.report_seq + 1}, got {told.first_seq}",
+        )
+    fresh = told.events[current.report_seq + 1 - told.first_seq :]
+    if fresh:
+        _take_in(state, batch, run, current, fresh)
+    return AttemptAck(attempt_key=told.attempt_key, acknowledged_seq=current.report_seq)
+
+
+def _take_in(
+    state: EngineState, batch: Batch, run: ActiveRun, current: CurrentAttempt, events: Sequence[ReportedEvent]
+) -> None:
+    progress: ReportedProgress | None = None
+    finished: ReportedFinished | None = None
+    for event in events:
+        match event:
+            case ReportedLog():
+                _append_log(batch, run, current, event)
+            case ReportedStarted():
+                _start(batch, run, current, event)
+            case ReportedProgress():
+                progress = event
+            case ReportedFinished():
+                finished = event
+        current.report_seq += 1
+    batch.add(
+        RecordReport(
+            run_id=run.run_id,
+            job_id=run.job_id,
+            step_index=current.step.index,
+            step=current.step.name,
+            attempt=current.number,
+            report_seq=current.report_seq,
+            at_us=batch.now_us,
+            progress_json=_progress_json(progress) if progress else "",
+        )
+    )
+    if finished is not None:
+        stepping.end_attempt(state, batch, run, Outcome.reported(finished))
+
+
+def _start(batch: Batch, run: ActiveRun, current: CurrentAttempt, event: ReportedStarted) -> None:
+    if current.state is not AttemptState.DISPATCHED:
+        return
+    current.state = AttemptState.RUNNING
+    batch.add(
+        StartAttempt(
+            run_id=run.run_id,
+            job_id=run.job_id,
+            step_index=current.step.index,
+            step=current.step.name,
+            attempt=current.number,
+            at_us=run.stamp(min(event.at_us, batch.now_us)),
+            worker_pid=event.worker_pid,
+            generation=event.generation,
+        )
+    )
+
+
+def _append_log(batch: Batch, run: ActiveRun, current: CurrentAttempt, event: ReportedLog) -> None:
+    batch.add(
+        AppendLog(
+            step_index=current.step.index,
+            chunk=LogChunkRecord(
+                run_id=run.run_id,
+                step=current.step.name,
+                attempt=current.number,
+                first_seq=run.log_lines + 1,
+                line_count=event.line_count,
+                first_at_us=event.first_at_us,
+                last_at_us=event.last_at_us,
+                levels=event.levels,
+                codec=event.codec,
+                body=event.body,
+            ),
+        )
+    )
+    run.log_lines += event.line_count
+    batch.logged_runs.add(run.run_id)
+
+
+def _progress_json(event: ReportedProgress) -> str:
+    return json.dumps({"done": event.done, "total": event.total, "message": event.message, "at_us": event.at_us})
+
+
+def _answer_ended(state: EngineState, batch: Batch, incarnation: str, told: AttemptReport) -> AttemptAck:
+    """Answer a report on an attempt that is not in hand: it has ended, or never was."""
+    ended = state.ended.get(told.attempt_key)
+    if ended is None or not ended.exists:
+        return _refuse(told, AckStatus.FENCED, "no such attempt is open")
+    if ended.incarnation != incarnation:
+        return _refuse(told, AckStatus.FENCED, "the attempt was assigned to another instance")
+    last_seq = told.first_seq + len(told.events) - 1
+    if last_seq <= ended.final_seq:
+        return AttemptAck(attempt_key=told.attempt_key, acknowledged_seq=ended.final_seq)
+    finished = next((event for event in told.events if isinstance(event, ReportedFinished)), None)
+    lost = ended.state is AttemptState.LOST
+    if finished is not None:
+        _note_late_result(batch, told.attempt_key, ended, finished)
+    elif lost and not ended.retry_on_lost:
+        # Its code may run on, and its result is still wanted: a host that were fenced now would never tell it.
+        return AttemptAck(attempt_key=told.attempt_key, acknowledged_seq=last_seq)
+    return _refuse(
+        told,
+        AckStatus.FENCED if lost else AckStatus.CONFLICT,
+        f"the attempt ended as {ended.state} after event {ended.final_seq}",
+    )
+
+
+def _refuse(told: AttemptReport, status: AckStatus, detail: str) -> AttemptAck:
+    return AttemptAck(attempt_key=told.attempt_key, acknowledged_seq=0, status=status, detail=detail)
+
+
+def _note_late_result(batch: Batch, attempt_key: str, ended: EndedAttempt, event: ReportedFinished) -> None:
+    run_id, _, rest = attempt_key.partition("/")
+    step, _, number = rest.rpartition("/")
+    batch.add(
+        Notice(
+            kind="attempt.late_result",
+            at_us=batch.now_us,
+            run_id=run_id,
+            job_id=ended.job_id,
+            step=step,
+            attempt=int(number),
+            reason=event.reason or Reason("", ""),
+            data={
+                "state": str(event.state),
+                "rows_affected": event.rows_affected,
+                "error": event.error,
+                "extras_json": event.extras_json.decode(errors="replace"),
+            },
+        )
+    )

@@ -1,0 +1,266 @@
+"""Everything the engine knows, and the batch of decisions it is about to commit.
+
+The state is a function of the store: where a commit fails it is thrown away and rebuilt. So handlers may change it as
+they decide, and nothing leaves the kernel before the commit.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import OrderedDict, deque
+from collections.abc import Callable, Container, Hashable
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from nomaflow_api.value_class import value_class
+from nomaflow_kernel.domain.clock import Clock
+from nomaflow_kernel.engine.active import ActiveRun, CurrentAttempt
+from nomaflow_kernel.engine.commands import EngineSettings, JobSource
+from nomaflow_kernel.engine.fleet import Fleet, Instance
+from nomaflow_kernel.engine.host_messages import CancelOrder, DispatchOrder
+from nomaflow_kernel.engine.plan import PlannedStep, RunPlan, plan_run
+from nomaflow_kernel.engine.timers import Timers
+from nomaflow_kernel.engine.waiting import WaitingRuns
+from nomaflow_kernel.history.ids import RunIds
+from nomaflow_kernel.history.port import PauseRecord, RunOfRequest
+from nomaflow_kernel.history.records import RunRecord, RunRequest
+from nomaflow_kernel.history.states import AttemptState, RunState
+from nomaflow_kernel.history.transitions import Transition
+from nomaflow_project.jobs.definitions import IsolationChoice, JobDefinition
+
+NO_HOST = "*"
+"""The lane of waiting runs that need no host to start: their first step is a call_job, or none will run."""
+
+__all__ = ["NO_HOST", "Batch", "EndedAttempt", "EngineState", "LastFold", "RecentlyUsed", "RunSpec"]
+
+_K = TypeVar("_K", bound=Hashable)
+_V = TypeVar("_V")
+
+
+class RecentlyUsed(Generic[_K, _V]):
+    """A dict that forgets what was longest not asked for."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._items: OrderedDict[_K, _V] = OrderedDict()
+
+    def __contains__(self, key: _K) -> bool:
+        return key in self._items
+
+    def get(self, key: _K) -> _V | None:
+        """Return the value, or None."""
+        value = self._items.get(key)
+        if value is not None:
+            self._items.move_to_end(key)
+        return value
+
+    def put(self, key: _K, value: _V) -> None:
+        """Keep a value."""
+        self._items[key] = value
+        self._items.move_to_end(key)
+        if len(self._items) > self._size:
+            self._items.popitem(last=False)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._items.clear()
+
+    def pop(self, key: _K) -> _V | None:
+        """Take a value out, or return None."""
+        return self._items.pop(key, None)
+
+
+@dataclass(frozen=True, slots=True)
+class LastFold:
+    """The SKIPPED or MISSED row of a schedule's newest fires."""
+
+    run_id: str
+    state: RunState
+    code: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunSpec:
+    """What a waiting run needs to start."""
+
+    record: RunRecord
+    definition: JobDefinition
+    plan: RunPlan
+
+    @property
+    def needs_host(self) -> bool:
+        """Whether the run needs a slot of its host to start."""
+        return self.plan.first is not None and not self.plan.first.calls_job
+
+
+@value_class
+class EndedAttempt:
+    """What is remembered of an attempt that is terminal, to answer reports that come late or twice.
+
+    :param final_seq: the highest event number that is stored
+    :param exists: False for a key the store does not know
+    """
+
+    job_id: str
+    incarnation: str
+    state: AttemptState
+    final_seq: int
+    exists: bool = True
+    retry_on_lost: bool = False
+
+
+@dataclass(kw_only=True, slots=True)
+class Batch:
+    """What the engine decided for one commit.
+
+    :param now_us: wall time of the turn that decides
+    :param now: monotonic time of that turn
+    :param orders: incarnation → orders to send after the commit
+    """
+
+    now_us: int
+    now: float
+    transitions: list[Transition] = field(default_factory=list)
+    orders: dict[str, list[DispatchOrder | CancelOrder]] = field(default_factory=dict)
+    logged_runs: set[str] = field(default_factory=set)
+
+    def add(self, transition: Transition) -> None:
+        """Decide a transition."""
+        self.transitions.append(transition)
+
+    def send(self, incarnation: str, order: DispatchOrder | CancelOrder) -> None:
+        """Have an order sent to an instance after the commit."""
+        self.orders.setdefault(incarnation, []).append(order)
+
+    def drop_dispatches(self, run_ids: Container[str]) -> None:
+        """Send no dispatches of some runs after all."""
+        for incarnation, orders in self.orders.items():
+            self.orders[incarnation] = [
+                order for order in orders if not (isinstance(order, DispatchOrder) and order.run_id in run_ids)
+            ]
+
+
+@dataclass(kw_only=True, slots=True)
+class EngineState:
+    """The engine's memory.
+
+    :param running: job id → ids of its RUNNING runs
+    :param continuing: host → RUNNING runs whose attempt is PENDING and due, in order
+    :param parents: child run id → the run whose call_job step waits for it
+    :param last_folds: (job, preset) → the row that the next fire that does not run for the same reason folds into
+    :param plans: digest of a definition → the plan of its runs that ask for nothing of their own
+    :param dirty_hosts: hosts for which something changed that may let a run start
+    :param wanted_specs: waiting runs whose turn has come and whose spec must be loaded first
+    :param clocks_looked_at: when the hosts' silence was last judged; None before the first time
+    :param traceparent: says under which trace context a run's attempts, and the runs that it calls, are traced; empty
+        for none. By default it is that of what triggered the run
+    :param rebuilt: how many times all this was thrown away and read anew
+    :param pause_changes: how many times a pause was taken in or dropped, which happens beside the engine's turns
+    """
+
+    settings: EngineSettings
+    clock: Clock
+    jobs: JobSource
+    epoch: int
+    ids: RunIds
+    rng: random.Random
+    active: dict[str, ActiveRun] = field(default_factory=dict)
+    waiting: WaitingRuns = field(default_factory=WaitingRuns)
+    fleet: Fleet = field(default_factory=Fleet)
+    timers: Timers = field(default_factory=Timers)
+    running: dict[str, set[str]] = field(default_factory=dict)
+    continuing: dict[str, deque[str]] = field(default_factory=dict)
+    parents: dict[str, str] = field(default_factory=dict)
+    pauses: dict[tuple[str, str], PauseRecord] = field(default_factory=dict)
+    last_folds: dict[tuple[str, str], LastFold] = field(default_factory=dict)
+    specs: RecentlyUsed[str, RunSpec] = field(default_factory=lambda: RecentlyUsed(4096))
+    plans: RecentlyUsed[str, RunPlan] = field(default_factory=lambda: RecentlyUsed(4096))
+    ended: RecentlyUsed[str, EndedAttempt] = field(default_factory=lambda: RecentlyUsed(20_000))
+    request_ids: RecentlyUsed[str, RunOfRequest] = field(default_factory=lambda: RecentlyUsed(20_000))
+    dirty_hosts: set[str] = field(default_factory=set)
+    wanted_specs: set[str] = field(default_factory=set)
+    traceparent: Callable[[RunRecord], str] = lambda record: record.request.traceparent
+    clocks_looked_at: float | None = None
+    rebuilt: int = 0
+    pause_changes: int = 0
+
+    def keep_pause(self, pause: PauseRecord) -> None:
+        """Take in a pause that the store has."""
+        self.pauses[(pause.scope, pause.name)] = pause
+        self.pause_changes += 1
+
+    def drop_pause(self, scope: str, name: str, *, ended_by_us: int | None = None) -> None:
+        """Forget a pause that the store no longer has.
+
+        :param ended_by_us: only where it ends by that time
+        """
+        self.pause_changes += 1
+        pause = self.pauses.get((scope, name))
+        if pause is not None and (ended_by_us is None or pause.ends_by(ended_by_us)):
+            del self.pauses[(scope, name)]
+
+    def pause_of(self, job_id: str, host: str, at_us: int | None = None) -> PauseRecord | None:
+        """Return the pause that holds a job up, now or at an instant, or None.
+
+        One that has ended may still be here for a while: fires of its time may be judged later.
+        """
+        if not self.pauses:
+            return None
+        at_us = self.clock.now_us() if at_us is None else at_us
+        for key in (("all", ""), ("host", host), ("job", job_id)):
+            pause = self.pauses.get(key)
+            if pause is not None and pause.holds_at(at_us):
+                return pause
+        return None
+
+    def plan(self, digest: str, definition: JobDefinition, request: RunRequest) -> RunPlan:
+        """Return the plan of a run; all runs of a definition that ask for nothing of their own share one.
+
+        :param digest: names the definition
+        """
+        if request.changes_plan:
+            return plan_run(definition, request)
+        plan = self.plans.get(digest)
+        if plan is None:
+            plan = plan_run(definition, request)
+            self.plans.put(digest, plan)
+        return plan
+
+    def pick(self, host: str, *, exclusive: bool) -> Instance | None:
+        """Return the instance of a host that takes a step of that kind; None where none does now."""
+        limit = self.jobs.max_parallel(host)
+        if limit is not None and self.fleet.held(host) >= limit:
+            return None
+        return self.fleet.pick(host, exclusive=exclusive)
+
+    def leave(self, run: ActiveRun) -> None:
+        """Take a run out of those that are RUNNING, and have looked at what may start in its place."""
+        self.active.pop(run.run_id, None)
+        siblings = self.running.get(run.job_id, set())
+        siblings.discard(run.run_id)
+        if not siblings:
+            self.running.pop(run.job_id, None)
+        self.touch_lanes_of(run.job_id, run.host)
+
+    def release(self, current: CurrentAttempt) -> None:
+        """Give the slot that an attempt holds back."""
+        instance = self.fleet.get(current.incarnation) if current.incarnation else None
+        if instance is not None:
+            instance.release(current.key)
+            self.dirty_hosts.add(instance.host)
+
+    def touch_lanes_of(self, job_id: str, host: str) -> None:
+        """Have looked at what may start now that a run of a job has ended."""
+        self.dirty_hosts.add(host)
+        if self.waiting.count_of_job(job_id):
+            self.dirty_hosts.add(NO_HOST)
+
+    def is_active(self, job_id: str) -> bool:
+        """Return whether any run of the job is waiting or running."""
+        return bool(self.running.get(job_id)) or self.waiting.count_of_job(job_id) > 0
+
+    def uses_exclusive(self, host: str, step: PlannedStep) -> bool:
+        """Return whether a step uses an exclusive slot of its host."""
+        if step.isolation is IsolationChoice.EXCLUSIVE:
+            return True
+        return step.isolation is IsolationChoice.BY_KIND and self.jobs.kind_of(host, step.callable) == "sync"

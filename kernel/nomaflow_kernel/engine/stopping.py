@@ -1,0 +1,125 @@
+"""How runs are stopped: on request, by time, and by losing their host."""
+
+from __future__ import annotations
+
+from nomaflow_kernel.engine import calling, stepping
+from nomaflow_kernel.engine.active import ActiveRun
+from nomaflow_kernel.engine.orders import cancel_order
+from nomaflow_kernel.engine.outcome import Outcome
+from nomaflow_kernel.engine.state import Batch, EngineState
+from nomaflow_kernel.engine.timers import Timer, TimerKind
+from nomaflow_kernel.history.reasons import Reason
+from nomaflow_kernel.history.records import CancelRequest
+from nomaflow_kernel.history.states import AttemptState, RunState
+from nomaflow_kernel.history.transitions import FinishRun, RequestCancel, end_data
+
+__all__ = ["call_timed_out", "job_timed_out", "lose_attempt", "queue_timed_out", "request_cancel"]
+
+_LOOK_AGAIN_SECONDS = 1.0
+"""How often a run is looked at whose time is up while its host, which keeps the limit, has yet to say so."""
+
+
+def request_cancel(state: EngineState, batch: Batch, run_id: str, cancel: CancelRequest) -> bool:
+    """Ask for a run to stop; return False where it is not waiting or running.
+
+    A run that waits ends at once. One whose code runs ends when the host has proved that the code stopped. A second
+    request changes nothing.
+    """
+    waiting = state.waiting.get(run_id)
+    if waiting is not None:
+        batch.add(RequestCancel(run_id=run_id, job_id=waiting.job_id, cancel=cancel))
+        _end_waiting(state, batch, run_id, RunState.CANCELED, stepping.cancel_reason(cancel))
+        return True
+    run = state.active.get(run_id)
+    if run is None:
+        return False
+    if run.cancel is None:
+        run.cancel = cancel
+        batch.add(RequestCancel(run_id=run_id, job_id=run.job_id, cancel=cancel))
+        _stop_attempt(state, batch, run, cancel)
+    return True
+
+
+def _end_waiting(state: EngineState, batch: Batch, run_id: str, to: RunState, reason: Reason) -> None:
+    waiting = state.waiting.remove(run_id)
+    if waiting is None:
+        return
+    state.specs.pop(run_id)
+    at_us = max(batch.now_us, waiting.queued_at_us)
+    facts = end_data(host=waiting.job_host, preset=waiting.preset, slot_us=waiting.slot_us)
+    finish = FinishRun(run_id=run_id, job_id=waiting.job_id, state=to, at_us=at_us, reason=reason, data=facts)
+    batch.add(finish)
+    calling.child_ended(state, batch, finish)
+
+
+def _stop_attempt(state: EngineState, batch: Batch, run: ActiveRun, cancel: CancelRequest) -> None:
+    current = run.current
+    if current is None:
+        return
+    if current.child_run_id:
+        by_parent = CancelRequest(
+            at_us=batch.now_us,
+            by=cancel.by,
+            why=f"run {run.run_id} that called it was canceled",
+            code="canceled_by_parent",
+        )
+        request_cancel(state, batch, current.child_run_id, by_parent)
+    elif current.state is AttemptState.PENDING:
+        canceled = Outcome(state=AttemptState.CANCELED, reason=stepping.cancel_reason(cancel))
+        stepping.end_attempt(state, batch, run, canceled)
+    else:
+        batch.send(current.incarnation, cancel_order(current.key, cancel))
+
+
+def queue_timed_out(state: EngineState, batch: Batch, run_id: str) -> None:
+    """Fail a run that has waited for longer than its queue_timeout_seconds; others are passed over."""
+    waiting = state.waiting.get(run_id)
+    if waiting is None:
+        return
+    waited = (batch.now_us - waiting.queued_at_us) / 1_000_000
+    reason = Reason("queue_timed_out", f"it waited {waited:.3g} s and never started")
+    _end_waiting(state, batch, run_id, RunState.FAILED, reason)
+
+
+def job_timed_out(state: EngineState, batch: Batch, run_id: str) -> None:
+    """Stop a run whose time is up and whose attempt is not with a host.
+
+    While an attempt is with a host, the host keeps the limit: it goes on counting when the kernel is away.
+    """
+    run = state.active.get(run_id)
+    if run is None or run.definition.timeout_seconds is None or run.current is None:
+        return
+    current = run.current
+    reason = Reason("job_timed_out", f"the run took longer than its timeout of {run.definition.timeout_seconds:g} s")
+    if current.child_run_id:
+        request = CancelRequest(at_us=batch.now_us, by="", why=reason.message, code="canceled_by_parent")
+        run.timed_out = reason
+        request_cancel(state, batch, current.child_run_id, request)
+    elif current.state is AttemptState.PENDING:
+        failed = Outcome(state=AttemptState.FAILED, reason=reason, error=reason.message)
+        stepping.end_attempt(state, batch, run, failed)
+    else:
+        # What follows the attempt, a wait for the next try or a call_job, is the kernel's to stop again.
+        state.timers.add(batch.now + _LOOK_AGAIN_SECONDS, Timer(kind=TimerKind.JOB_TIMEOUT, run_id=run_id))
+
+
+def call_timed_out(state: EngineState, batch: Batch, run_id: str) -> None:
+    """Stop the child of a call_job step whose time is up; the step fails once the child has stopped."""
+    run = state.active.get(run_id)
+    current = run.current if run is not None else None
+    left = current.call_seconds_left(batch.now_us) if current is not None else None
+    if current is None or left is None:
+        return
+    if left > 0:
+        # The timer of an earlier try, or the wall clock went back.
+        state.timers.add(batch.now + left, Timer(kind=TimerKind.CALL_TIMEOUT, run_id=run_id))
+        return
+    seconds = current.step.timeout_seconds
+    current.timed_out = Reason("timed_out", f"run {current.child_run_id} took longer than the step's {seconds:g} s")
+    by_parent = CancelRequest(at_us=batch.now_us, by="", why=current.timed_out.message, code="canceled_by_parent")
+    request_cancel(state, batch, current.child_run_id, by_parent)
+
+
+def lose_attempt(state: EngineState, batch: Batch, run: ActiveRun, to: AttemptState, reason: Reason) -> None:
+    """End an attempt without word from its host: LOST, or FAILED where it is known that nothing of it is left."""
+    stepping.end_attempt(state, batch, run, Outcome(state=to, reason=reason, error=reason.message))

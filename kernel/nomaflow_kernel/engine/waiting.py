@@ -1,0 +1,128 @@
+"""Runs that wait to start, by host, priority and job.
+
+Within a host the higher priority goes first; within a priority the jobs take turns, so that a thousand runs of one job
+do not hold up the single run of another; within a job the oldest goes first.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator
+from itertools import islice
+
+from nomaflow_kernel.history.records import QueuedRun
+
+__all__ = ["WaitingRuns"]
+
+_Lane = OrderedDict[str, deque[QueuedRun]]
+
+
+class WaitingRuns:
+    """The queue. Entries are slim: what a run needs to start is loaded when its turn comes."""
+
+    def __init__(self) -> None:
+        self._entries: dict[str, QueuedRun] = {}
+        self._hosts: dict[str, dict[int, _Lane]] = {}
+        self._host_counts: dict[str, int] = {}
+        self._jobs: dict[str, OrderedDict[str, None]] = {}
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __contains__(self, run_id: str) -> bool:
+        return run_id in self._entries
+
+    def __iter__(self) -> Iterator[QueuedRun]:
+        return iter(list(self._entries.values()))
+
+    def get(self, run_id: str) -> QueuedRun | None:
+        """Return the entry, or None."""
+        return self._entries.get(run_id)
+
+    def add(self, run: QueuedRun, *, first: bool = False) -> None:
+        """Put a run into the queue; ``first`` puts it back where it came from."""
+        self._entries[run.run_id] = run
+        lane = self._hosts.setdefault(run.host, {}).setdefault(run.priority, OrderedDict())
+        turns = lane.setdefault(run.job_id, deque())
+        if first:
+            turns.appendleft(run)
+            lane.move_to_end(run.job_id, last=False)
+        else:
+            turns.append(run)
+        self._host_counts[run.host] = self._host_counts.get(run.host, 0) + 1
+        self._jobs.setdefault(run.job_id, OrderedDict())[run.run_id] = None
+
+    def remove(self, run_id: str) -> QueuedRun | None:
+        """Take a run out; its place in the lane is passed over when its turn comes."""
+        run = self._entries.pop(run_id, None)
+        if run is not None:
+            self._host_counts[run.host] -= 1
+            ids = self._jobs[run.job_id]
+            ids.pop(run_id, None)
+            if not ids:
+                del self._jobs[run.job_id]
+        return run
+
+    def of_job(self, job_id: str) -> list[str]:
+        """Return the ids of the waiting runs of a job, oldest first."""
+        return list(self._jobs.get(job_id, ()))
+
+    def count_of_job(self, job_id: str) -> int:
+        """Return how many runs of a job wait."""
+        return len(self._jobs.get(job_id, ()))
+
+    def count_of_host(self, host: str) -> int:
+        """Return how many runs of a host wait."""
+        return self._host_counts.get(host, 0)
+
+    def hosts(self) -> list[str]:
+        """Return the hosts that have waiting runs."""
+        return [host for host, count in self._host_counts.items() if count]
+
+    def next_ids(self, host: str, limit: int) -> list[str]:
+        """Return about as many ids of the runs of a host that come next."""
+        lanes = self._hosts.get(host, {})
+        in_order = (
+            run.run_id
+            for priority in sorted(lanes, reverse=True)
+            for turns in lanes[priority].values()
+            for run in turns
+            if self._entries.get(run.run_id) is run
+        )
+        return list(islice(in_order, limit))
+
+    def take(self, host: str, may_start: Callable[[QueuedRun], bool]) -> QueuedRun | None:
+        """Take the next run of a host out of the queue.
+
+        :param may_start: asked for the oldest run of each job in turn
+        :returns: None where none may start
+        """
+        lanes = self._hosts.get(host)
+        if not lanes:
+            return None
+        for priority in sorted(lanes, reverse=True):
+            found = self._take_from(lanes[priority], may_start)
+            if found is not None:
+                return found
+            if not lanes[priority]:
+                del lanes[priority]
+        return None
+
+    def _take_from(self, lane: _Lane, may_start: Callable[[QueuedRun], bool]) -> QueuedRun | None:
+        for job_id in list(lane):
+            turns = lane[job_id]
+            while turns and self._entries.get(turns[0].run_id) is not turns[0]:
+                turns.popleft()
+            if not turns:
+                del lane[job_id]
+                continue
+            run = turns[0]
+            if may_start(run):
+                turns.popleft()
+                if turns:
+                    lane.move_to_end(job_id)
+                else:
+                    del lane[job_id]
+                self.remove(run.run_id)
+                return run
+        return None

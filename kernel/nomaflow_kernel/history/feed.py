@@ -1,0 +1,190 @@
+"""Committed events on their way to those who watch: a ring of the newest ones, and wake-ups.
+
+The store is the truth. Whoever watches keeps a cursor, takes what the feed has after it, and reads the store where the
+feed cannot say for certain that it has everything. So a slow watcher costs no memory, and a lost wake-up only time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Iterable, Sequence
+from types import TracebackType
+from typing import Self
+
+from nomaflow_kernel.domain.pacing import happens_within
+from nomaflow_kernel.history.records import EventRecord
+
+__all__ = ["EventFeed", "RunSubscription"]
+
+_PENDING_PER_SUBSCRIPTION = 1024
+
+
+class EventFeed:
+    """The newest events of the store, for many watchers at once.
+
+    Single-threaded: every method is for the event loop's thread.
+
+    :param last_seq: the newest event that was stored before this feed began
+    :param capacity: how many events it holds at least once that many have passed
+    """
+
+    def __init__(self, last_seq: int, *, capacity: int = 20_000) -> None:
+        self._last_seq = last_seq
+        self._capacity = capacity
+        self._ring: list[EventRecord] = []
+        self._waiters: set[asyncio.Future[None]] = set()
+        self._subscriptions: dict[str, set[RunSubscription]] = {}
+        self._closed = False
+
+    @property
+    def last_seq(self) -> int:
+        """The highest sequence seen."""
+        return self._last_seq
+
+    @property
+    def closed(self) -> bool:
+        """True once the kernel is stopping: watchers end."""
+        return self._closed
+
+    def publish(self, events: Iterable[EventRecord]) -> None:
+        """Take in committed events and wake those who wait for them.
+
+        Two publishers may come out of order by a few events; watchers then find a hole and read the store.
+        """
+        woken = False
+        for event in events:
+            woken = True
+            self._insert(event)
+            for subscription in self._subscriptions.get(event.run_id, ()):
+                subscription.push(event)
+        if woken:
+            self._trim()
+            self._wake()
+
+    def touch_log(self, run_id: str) -> None:
+        """Wake those who follow the log of a run: lines were committed."""
+        for subscription in self._subscriptions.get(run_id, ()):
+            subscription.touch()
+
+    async def wait_after(self, seq: int, timeout: float) -> bool:  # noqa: ASYNC109  # part of the watch contract
+        """Wait until there is an event after ``seq``; return False after ``timeout`` seconds without one."""
+        if self._last_seq > seq or self._closed:
+            return True
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.add(waiter)
+        try:
+            async with asyncio.timeout(timeout):
+                await waiter
+        except TimeoutError:
+            return False
+        finally:
+            self._waiters.discard(waiter)
+        return True
+
+    def tail_after(self, seq: int) -> list[EventRecord] | None:
+        """Return all events after ``seq``, in order; None where the feed cannot tell, and the store must be read."""
+        if seq >= self._last_seq:
+            return []
+        start = bisect_left(self._ring, seq + 1, key=lambda event: event.seq)
+        tail = self._ring[start:]
+        return tail if len(tail) == self._last_seq - seq else None
+
+    def subscribe(self, run_id: str) -> RunSubscription:
+        """Return a subscription to one run's events and log, to be used as a context manager."""
+        subscription = RunSubscription(feed=self, run_id=run_id)
+        self._subscriptions.setdefault(run_id, set()).add(subscription)
+        if self._closed:
+            subscription.touch()
+        return subscription
+
+    def unsubscribe(self, subscription: RunSubscription) -> None:
+        """Forget a subscription. Doing it twice is legal."""
+        of_run = self._subscriptions.get(subscription.run_id)
+        if of_run is not None:
+            of_run.discard(subscription)
+            if not of_run:
+                del self._subscriptions[subscription.run_id]
+
+    def close(self) -> None:
+        """Wake every watcher for good: the kernel is stopping."""
+        self._closed = True
+        self._wake()
+        for of_run in self._subscriptions.values():
+            for subscription in of_run:
+                subscription.touch()
+
+    @property
+    def watcher_count(self) -> int:
+        """How many wait or are subscribed, for tests and for a look from outside."""
+        return len(self._waiters) + sum(len(of_run) for of_run in self._subscriptions.values())
+
+    def _insert(self, event: EventRecord) -> None:
+        if event.seq > self._last_seq:
+            self._last_seq = event.seq
+            self._ring.append(event)
+            return
+        index = bisect_left(self._ring, event.seq, key=lambda each: each.seq)
+        if index == len(self._ring) or self._ring[index].seq != event.seq:
+            self._ring.insert(index, event)
+
+    def _trim(self) -> None:
+        # In halves, so that the copy is paid once per capacity and not once per event.
+        if len(self._ring) > 2 * self._capacity:
+            del self._ring[: -self._capacity]
+
+    def _wake(self) -> None:
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+        self._waiters.clear()
+
+
+class RunSubscription:
+    """One watcher's view of one run: its events as they are published, and whether its log grew.
+
+    Holds at most a thousand events; a watcher that is slower than that is told to read the store.
+    """
+
+    def __init__(self, *, feed: EventFeed, run_id: str) -> None:
+        self.run_id = run_id
+        self._feed = feed
+        self._events: deque[EventRecord] = deque()
+        self._overflowed = False
+        self._changed = asyncio.Event()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._feed.unsubscribe(self)
+
+    def push(self, event: EventRecord) -> None:
+        """Take an event in; for the feed."""
+        if len(self._events) < _PENDING_PER_SUBSCRIPTION:
+            self._events.append(event)
+        else:
+            self._overflowed = True
+        self._changed.set()
+
+    def touch(self) -> None:
+        """Note that the log grew, or that the feed closed; for the feed."""
+        self._changed.set()
+
+    async def wait(self, timeout: float) -> bool:  # noqa: ASYNC109  # part of the watch contract
+        """Wait for something new; return False after ``timeout`` seconds without it."""
+        if not await happens_within(self._changed, timeout):
+            return False
+        self._changed.clear()
+        return True
+
+    def take(self) -> Sequence[EventRecord] | None:
+        """Return the events since the last call, in order; None where some are missing: read the store."""
+        events, self._events = self._events, deque()
+        if self._overflowed:
+            self._overflowed = False
+            return None
+        return events

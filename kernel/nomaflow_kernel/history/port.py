@@ -1,0 +1,300 @@
+"""What the kernel's inside needs from the outside. Docstrings state the invariants every implementation keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import field
+from typing import Any, Protocol
+
+from nomaflow_api.value_class import value_class
+from nomaflow_kernel.history.records import (
+    AttemptRecord,
+    EventRecord,
+    LogChunkRecord,
+    QueuedRun,
+    RunRecord,
+)
+from nomaflow_kernel.history.states import RunState
+from nomaflow_kernel.history.transitions import Transition
+
+__all__ = [
+    "ActiveRuns",
+    "ApplyResult",
+    "CommitObserver",
+    "DuplicateRun",
+    "HostManifest",
+    "LogPage",
+    "PauseRecord",
+    "RunDetail",
+    "RunFilter",
+    "RunOfRequest",
+    "RunPage",
+    "ScheduleRow",
+    "Store",
+    "StoreInfo",
+]
+
+
+class CommitObserver(Protocol):
+    """Is told of commits. What it does is done on the event loop, between a commit and what follows from it."""
+
+    def applied(self, transitions: Sequence[Transition], result: ApplyResult, *, seconds: float) -> None:
+        """Take note of a batch that is durable, and of how long that took from asking to knowing."""
+
+
+@value_class
+class StoreInfo:
+    """What a store says of itself once open: its kind, this kernel's epoch, the newest event.
+
+    :param store_id: names this history; one that was restored, or taken back from a copy, has another
+    :param pruned_through_seq: the newest event that retention has removed, 0 for none
+    """
+
+    kind: str
+    epoch: int
+    last_event_seq: int
+    store_id: str = ""
+    pruned_through_seq: int = 0
+
+
+@value_class
+class DuplicateRun:
+    """A QueueRun whose request_id or slot was taken: by which run, and whether by the same request."""
+
+    existing_run_id: str
+    same_request: bool
+    existing_state: RunState
+
+
+@value_class
+class RunOfRequest:
+    """The run that a request id stands for."""
+
+    run_id: str
+    request_hash: str
+    state: RunState
+
+
+@value_class
+class ApplyResult:
+    """What became of a batch.
+
+    :param duplicates: run id of a refused QueueRun → what it collided with
+    :param lost: indices of transitions whose state had moved on (and of those dropped with a duplicate)
+    :param dropped: those of ``lost`` that went with a duplicate, as was to be expected
+    :param unfolded: run id of a FoldRun whose row was gone → that of the row made in its place
+    :param events: the events appended, in order
+    """
+
+    duplicates: Mapping[str, DuplicateRun] = field(default_factory=dict)
+    lost: frozenset[int] = frozenset()
+    dropped: frozenset[int] = frozenset()
+    unfolded: Mapping[str, str] = field(default_factory=dict)
+    events: Sequence[EventRecord] = ()
+
+
+@value_class
+class RunDetail:
+    """A run with its attempts (by step, then number) and the snapshot of its job."""
+
+    run: RunRecord
+    attempts: Sequence[AttemptRecord]
+    definition: Mapping[str, Any]
+
+
+@value_class
+class ActiveRuns:
+    """What an engine is rebuilt from: RUNNING runs whole, QUEUED ones slim, in the order they were queued."""
+
+    running: Sequence[RunDetail]
+    queued: Sequence[QueuedRun]
+
+
+@value_class
+class RunFilter:
+    """Which runs to list; empty fields keep all."""
+
+    job_id: str = ""
+    host: str = ""
+    states: tuple[RunState, ...] = ()
+    since_us: int | None = None
+
+
+@value_class
+class RunPage:
+    """One page, newest first; ``next_before`` is the run id to go on before, empty on the last page."""
+
+    runs: Sequence[RunRecord]
+    next_before: str
+
+
+@value_class
+class LogPage:
+    """Chunks in order, and whether there may be more."""
+
+    chunks: Sequence[LogChunkRecord]
+    more: bool
+
+
+@value_class
+class HostManifest:
+    """A host's catalogue as kept: the manifest most recently introduced, and the job ids the host owns."""
+
+    host: str
+    digest: str
+    manifest: Mapping[str, Any]
+    introduced_at_us: int
+    owned_job_ids: frozenset[str]
+
+
+@value_class
+class ScheduleRow:
+    """The stored next fire of a schedule."""
+
+    job_id: str
+    preset: str
+    next_fire_us: int | None
+    fingerprint: str
+
+
+@value_class
+class PauseRecord:
+    """A pause: of a job (``scope`` "job"), a host ("host") or everything ("all", name empty)."""
+
+    scope: str
+    name: str
+    by: str
+    why: str
+    since_us: int
+    until_us: int | None
+
+    def holds_at(self, at_us: int) -> bool:
+        """Return whether it holds at an instant."""
+        return self.since_us <= at_us and not self.ends_by(at_us)
+
+    def ends_by(self, at_us: int) -> bool:
+        """Return whether it has ended at an instant."""
+        return self.until_us is not None and self.until_us <= at_us
+
+
+class Store(Protocol):
+    """Keeps history. Everything it has answered is durable: it survives the loss of power.
+
+    Writes of one kernel are applied in the order they were asked for. All operations that wait when the writer is free
+    share one transaction, and each gets its own result; one bad operation fails alone. No read transaction outlives one
+    call.
+
+    Every method may raise the errors of ``nomaflow_kernel.store.errors``: StoreFull, StoreBusy, StoreUnavailable,
+    StaleEpoch. After any of them nothing of that operation was applied, but for a StoreUnavailable with
+    ``outcome_unknown``: then the caller reads again what has become of it.
+    """
+
+    @property
+    def pruned_through_seq(self) -> int:
+        """The newest event that retention has removed, 0 for none: all later ones are there."""
+
+    async def open(self) -> StoreInfo:
+        """Migrate the schema, take the store for this kernel alone and raise the epoch.
+
+        :raises StoreInUse: where another kernel holds it
+        """
+
+    async def close(self) -> None:
+        """Finish what waits, and let go. Closing twice is legal."""
+
+    def apply(self, transitions: Sequence[Transition], *, at_us: int) -> Awaitable[ApplyResult]:
+        """Apply a batch in one transaction, guarded by this kernel's epoch.
+
+        :raises StaleEpoch: where a newer kernel has taken over; nothing was applied
+        """
+
+    async def active_runs(self) -> ActiveRuns:
+        """Return every run that is not terminal."""
+
+    async def run_details(self, run_ids: Sequence[str]) -> Sequence[RunDetail]:
+        """Return the runs that exist, in the order asked for."""
+
+    async def list_runs(self, filter: RunFilter, *, before: str, limit: int) -> RunPage:
+        """Return runs newest first, those with an id lower than ``before`` (empty: from the newest)."""
+
+    async def events_after(
+        self, seq: int, *, limit: int, run_id: str = "", kinds: Sequence[str] = ()
+    ) -> Sequence[EventRecord]:
+        """Return events with a greater sequence, in order; of one run, or of kinds equal to or starting with one."""
+
+    async def log_page(self, run_id: str, *, after_seq: int, limit: int, step: str = "", min_level: int = 0) -> LogPage:
+        """Return chunks that hold lines after ``after_seq``, in order, leaving out those that cannot match."""
+
+    async def last_runs(self, job_ids: Sequence[str]) -> Mapping[str, RunRecord]:
+        """Return the newest run of each job that has one."""
+
+    async def runs_of_requests(self, request_ids: Sequence[str]) -> Mapping[str, RunOfRequest]:
+        """Return those of some request ids that a run was started with, and that run."""
+
+    async def slots_taken(self, slots: Sequence[str]) -> frozenset[str]:
+        """Return those of some slots that have a run."""
+
+    async def job_ids(self) -> Sequence[str]:
+        """Return every job id that has a run, sorted."""
+
+    async def introduce_manifest(
+        self,
+        host: str,
+        *,
+        digest: str,
+        manifest: Mapping[str, Any],
+        job_ids: Sequence[str],
+        explicit: bool,
+        at_us: int,
+    ) -> bool:
+        """Keep a manifest and claim its job ids that nobody owns; return whether it is now the host's catalogue.
+
+        It becomes so where the host has not shown the digest before, or ``explicit`` is set.
+        """
+
+    async def knows_digest(self, host: str, digest: str) -> bool:
+        """Return whether the host has shown that manifest before."""
+
+    async def manifests(self) -> Sequence[HostManifest]:
+        """Return the current manifest of every host."""
+
+    async def forget_host(self, host: str) -> Sequence[str]:
+        """Remove a host's manifests and return the job ids it owned."""
+
+    async def schedules(self) -> Sequence[ScheduleRow]:
+        """Return every stored next fire."""
+
+    async def pauses(self) -> Sequence[PauseRecord]:
+        """Return every pause."""
+
+    async def set_pause(self, pause: PauseRecord) -> None:
+        """Keep a pause; it replaces one of the same scope and name."""
+
+    async def clear_pause(self, scope: str, name: str, *, ended_by_us: int | None = None) -> bool:
+        """Remove a pause and return whether there was one.
+
+        :param ended_by_us: only where it ends by that time, microseconds; None for whenever it ends
+        """
+
+    async def prune(
+        self,
+        *,
+        job_id: str,
+        keep_runs: int | None,
+        before_us: int | None,
+        limit: int,
+        proofs_after_us: int | None = None,
+    ) -> int:
+        """Delete up to ``limit`` terminal runs of a job (empty: of all) and return how many went.
+
+        Those beyond the newest ``keep_runs`` or finished before ``before_us`` go, with attempts, logs and events.
+
+        :param proofs_after_us: runs of a fire or a request that finished after it are kept, whatever their number:
+            they are what keeps the same fire or request from running once more; None for no such time
+        """
+
+    async def prune_notices(self, *, before_us: int, limit: int) -> int:
+        """Delete up to ``limit`` events of no run that are older than ``before_us``; return how many went."""
+
+    async def ping(self) -> None:
+        """Do nothing durably: shows that the store can be written."""

@@ -1,0 +1,260 @@
+"""Runs, attempts and events as values: what the store keeps and gives back.
+
+Times are microseconds since the epoch (``…_us``); JSON columns are text in the encoding of ``nomaflow_api.v1.values``.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import field, fields
+from typing import Any
+
+from nomaflow_api.value_class import value_class
+from nomaflow_kernel.history.reasons import Reason
+from nomaflow_kernel.history.states import AttemptState, RunState
+
+__all__ = [
+    "Ancestor",
+    "AttemptRecord",
+    "CancelRequest",
+    "EventRecord",
+    "Fold",
+    "LogChunkRecord",
+    "QueuedRun",
+    "RunRecord",
+    "RunRequest",
+    "RunTrigger",
+    "TriggerKind",
+]
+
+
+class TriggerKind(enum.StrEnum):
+    """What fired a run."""
+
+    CRON = "cron"
+    MANUAL = "manual"
+    API = "api"
+    CLI = "cli"
+    CALL_JOB = "call_job"
+    REPLAY = "replay"
+
+
+@value_class
+class RunTrigger:
+    """What fired a run, who, and when (for a cron fire: the scheduled instant)."""
+
+    kind: TriggerKind
+    by: str = ""
+    at_us: int = 0
+
+
+@value_class
+class Ancestor:
+    """One run in the chain of call_job steps that led to a run."""
+
+    job_id: str
+    run_id: str
+
+
+@value_class
+class RunRequest:
+    """The layers that one run lays over its job; kept whole, so that a replay can repeat it.
+
+    :param inherited: tagged JSON object laid over the job's params, below all else: the job params of a parent
+    :param params: tagged JSON object laid over the job's and the preset's params
+    :param op_kwargs: step name → tagged JSON object, the last layer
+    :param switches: step name → switched on or off
+    :param preset: name of a preset of the job, or empty
+    :param log_level: empty for the job's own
+    :param reuse: step name → ``{"run_id", "rows_affected", "extras_json"}``: outputs that a replay from a later step
+        takes over instead of running the step
+    :param allow_overlap: start whatever the job's overlap policy says
+    :param traceparent: the W3C trace context of what triggered it, or empty
+    """
+
+    inherited: Mapping[str, Any] = field(default_factory=dict)
+    params: Mapping[str, Any] = field(default_factory=dict)
+    op_kwargs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    switches: Mapping[str, bool] = field(default_factory=dict)
+    preset: str = ""
+    log_level: str = ""
+    reuse: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    allow_overlap: bool = False
+    traceparent: str = ""
+
+    @property
+    def changes_plan(self) -> bool:
+        """Whether a run with this request does anything else than its job says."""
+        layers = (self.inherited, self.params, self.op_kwargs, self.switches, self.preset, self.log_level, self.reuse)
+        return any(layers)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the request as a JSON-ready dict, without what is empty."""
+        full = {
+            "inherited": dict(self.inherited),
+            "params": dict(self.params),
+            "op_kwargs": {step: dict(values) for step, values in self.op_kwargs.items()},
+            "switches": dict(self.switches),
+            "preset": self.preset,
+            "log_level": self.log_level,
+            "reuse": {step: dict(output) for step, output in self.reuse.items()},
+            "allow_overlap": self.allow_overlap,
+            "traceparent": self.traceparent,
+        }
+        return {key: value for key, value in full.items() if value}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> RunRequest:
+        """Return the request that :meth:`to_json` gave; keys of a newer version are passed over."""
+        return cls(**{each.name: data[each.name] for each in fields(cls) if each.name in data})
+
+
+@value_class
+class CancelRequest:
+    """Who asked for a cancel, when and why."""
+
+    at_us: int
+    by: str
+    why: str
+    code: str = "canceled_by_user"
+
+
+@value_class
+class Fold:
+    """The fires that one MISSED or SKIPPED row stands for."""
+
+    first_us: int
+    last_us: int
+    count: int
+
+
+@value_class
+class RunRecord:
+    """One row of history.
+
+    :param definition_digest: names the snapshot of the job it started with
+    :param request_id: the caller's idempotency key, or empty
+    :param request_hash: hash of the request that used it
+    :param slot: ``job/preset/instant`` of a cron fire, unique; or empty
+    :param log_lines: how many log lines are stored
+    :param last_event_seq: the newest event of this run
+    """
+
+    run_id: str
+    job_id: str
+    host: str
+    state: RunState
+    trigger: RunTrigger
+    definition_digest: str
+    request: RunRequest
+    queued_at_us: int
+    reason: Reason | None = None
+    error: str = ""
+    rows_affected: int | None = None
+    priority: int = 0
+    parent_chain: tuple[Ancestor, ...] = ()
+    started_at_us: int | None = None
+    finished_at_us: int | None = None
+    cancel: CancelRequest | None = None
+    fold: Fold | None = None
+    replay_of: str = ""
+    request_id: str = ""
+    request_hash: str = ""
+    slot: str = ""
+    log_lines: int = 0
+    last_event_seq: int = 0
+    current_step: str = ""
+
+    @property
+    def slot_us(self) -> int | None:
+        """The instant at which the schedule wanted it to start; None for what no schedule fired."""
+        return self.trigger.at_us if self.trigger.kind is TriggerKind.CRON else None
+
+
+@value_class
+class QueuedRun:
+    """What the engine keeps in memory of a run that waits.
+
+    :param host: the lane it waits in: a host's, or that of runs which need none
+    :param job_host: the host that its job belongs to
+    :param slot_us: the instant at which its schedule wanted it to start
+    """
+
+    run_id: str
+    job_id: str
+    host: str
+    priority: int
+    queued_at_us: int
+    allow_overlap: bool = False
+    job_host: str = ""
+    preset: str = ""
+    slot_us: int | None = None
+
+
+@value_class
+class AttemptRecord:
+    """One try at one step of one run.
+
+    :param report_seq: the highest contiguous event number of the host that is stored
+    :param not_before_us: when a PENDING attempt may be dispatched
+    :param child_run_id: the run that a call_job step started
+    """
+
+    run_id: str
+    step_index: int
+    step: str
+    attempt: int
+    state: AttemptState
+    reason: Reason | None = None
+    error: str = ""
+    host: str = ""
+    incarnation: str = ""
+    epoch: int = 0
+    rows_affected: int | None = None
+    extras_json: bytes = b""
+    has_result: bool = False
+    report_seq: int = 0
+    not_before_us: int | None = None
+    dispatched_at_us: int | None = None
+    started_at_us: int | None = None
+    finished_at_us: int | None = None
+    worker_pid: int = 0
+    generation: int = 0
+    progress_json: str = ""
+    child_run_id: str = ""
+    peak_rss_bytes: int = 0
+    cpu_seconds: float = 0.0
+
+
+@value_class
+class EventRecord:
+    """One committed transition or notice; ``seq`` is store-wide, in commit order."""
+
+    seq: int
+    at_us: int
+    kind: str
+    run_id: str = ""
+    job_id: str = ""
+    step: str = ""
+    attempt: int = 0
+    state: str = ""
+    reason: Reason | None = None
+    host: str = ""
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+@value_class
+class LogChunkRecord:
+    """A stored block of log lines; ``first_seq`` is the run-wide number of its first line."""
+
+    run_id: str
+    step: str
+    attempt: int
+    first_seq: int
+    line_count: int
+    first_at_us: int
+    last_at_us: int
+    levels: int
+    codec: int
+    body: bytes

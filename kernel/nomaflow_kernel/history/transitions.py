@@ -1,0 +1,300 @@
+"""Transitions: the only ways in which history changes.
+
+Each is a value with the fields that the change needs and no others. The engine makes them, the store applies a batch
+of them in one transaction by compare-and-set on the state, and appends the event that each stands for.
+
+Within one batch and one run the store applies them in the order of :data:`PHASES`, which is also the order in which the
+engine means them; events keep the order in which the engine gave them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import field
+from typing import Any
+
+from nomaflow_api.value_class import value_class
+from nomaflow_kernel.history.reasons import Reason
+from nomaflow_kernel.history.records import (
+    AttemptRecord,
+    CancelRequest,
+    LogChunkRecord,
+    RunRecord,
+)
+from nomaflow_kernel.history.states import AttemptState, RunState
+
+__all__ = [
+    "PHASES",
+    "AppendLog",
+    "DispatchAttempt",
+    "FinishAttempt",
+    "FinishRun",
+    "FoldRun",
+    "Notice",
+    "OpenAttempt",
+    "QueueRun",
+    "RecordReport",
+    "RequestCancel",
+    "SetNextFire",
+    "StartAttempt",
+    "StartRun",
+    "Transition",
+    "end_data",
+    "run_of",
+]
+
+
+@value_class
+class QueueRun:
+    """Insert a run: QUEUED, or terminal from birth (SKIPPED, MISSED). Event ``run.queued`` or ``run.finished``.
+
+    Where ``request_id`` or ``slot`` is taken, the outcome is a duplicate, and every other transition of that run id in
+    the batch is dropped.
+
+    :param definition_json: canonical JSON of the job's snapshot, stored once per digest
+    """
+
+    run: RunRecord
+    definition_json: str
+
+
+@value_class
+class FoldRun:
+    """Widen the fold of a SKIPPED or MISSED row by one or more fires. No event.
+
+    :param otherwise: records the fires where the row is gone, as retention may have removed it
+    """
+
+    run_id: str
+    last_us: int
+    add_count: int
+    otherwise: QueueRun
+
+
+@value_class
+class StartRun:
+    """QUEUED to RUNNING. Event ``run.started``."""
+
+    run_id: str
+    job_id: str
+    at_us: int
+
+
+@value_class
+class RequestCancel:
+    """Set the cancel request of a QUEUED or RUNNING run; the first one stays. Event ``run.cancel_requested``."""
+
+    run_id: str
+    job_id: str
+    cancel: CancelRequest
+
+
+@value_class
+class OpenAttempt:
+    """Insert an attempt: PENDING, DISPATCHED, RUNNING (call_job), or terminal from birth (SKIPPED, reused SUCCEEDED).
+
+    Event ``attempt.pending``, ``attempt.dispatched``, ``attempt.started`` or ``attempt.finished``, by state.
+    """
+
+    job_id: str
+    attempt: AttemptRecord
+    at_us: int
+
+
+@value_class
+class DispatchAttempt:
+    """PENDING to DISPATCHED, with the instance and epoch. Event ``attempt.dispatched``."""
+
+    run_id: str
+    job_id: str
+    step_index: int
+    step: str
+    attempt: int
+    host: str
+    incarnation: str
+    epoch: int
+    at_us: int
+
+
+@value_class
+class StartAttempt:
+    """DISPATCHED (PENDING for call_job) to RUNNING. Event ``attempt.started``."""
+
+    run_id: str
+    job_id: str
+    step_index: int
+    step: str
+    attempt: int
+    at_us: int
+    worker_pid: int = 0
+    generation: int = 0
+    child_run_id: str = ""
+
+
+@value_class
+class RecordReport:
+    """Raise the stored report number of an attempt, and its progress where there is a newer one.
+
+    Event ``attempt.progress`` where ``progress_json`` is set, else none. Also applied to terminal attempts: a late log.
+    """
+
+    run_id: str
+    job_id: str
+    step_index: int
+    step: str
+    attempt: int
+    report_seq: int
+    at_us: int
+    progress_json: str = ""
+
+
+@value_class
+class AppendLog:
+    """Store a chunk of log lines and raise the run's line count. No event."""
+
+    step_index: int
+    chunk: LogChunkRecord
+
+
+@value_class
+class FinishAttempt:
+    """An open attempt to a terminal state. Event ``attempt.finished``.
+
+    :param data: what the event carries beside state and reason
+    """
+
+    run_id: str
+    job_id: str
+    step_index: int
+    step: str
+    attempt: int
+    state: AttemptState
+    at_us: int
+    reason: Reason | None = None
+    error: str = ""
+    rows_affected: int | None = None
+    extras_json: bytes = b""
+    has_result: bool = False
+    peak_rss_bytes: int = 0
+    cpu_seconds: float = 0.0
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+@value_class
+class FinishRun:
+    """A QUEUED or RUNNING run to a terminal state. Event ``run.finished``.
+
+    :param data: what the event carries beside state, reason, rows and error
+    """
+
+    run_id: str
+    job_id: str
+    state: RunState
+    at_us: int
+    reason: Reason | None = None
+    error: str = ""
+    rows_affected: int | None = None
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+@value_class
+class Notice:
+    """An event that changes no run: of a host, a job, a pause, or a late result."""
+
+    kind: str
+    at_us: int
+    run_id: str = ""
+    job_id: str = ""
+    step: str = ""
+    attempt: int = 0
+    host: str = ""
+    reason: Reason | None = None
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+@value_class
+class SetNextFire:
+    """Keep the next fire of a schedule; None where it has none any more. No event.
+
+    :param preset: empty for the job's own schedule
+    :param fingerprint: names expression, zone and zone data, so that a change of any is noticed
+    """
+
+    job_id: str
+    preset: str
+    next_fire_us: int | None
+    fingerprint: str
+
+
+def end_data(
+    *,
+    host: str,
+    preset: str,
+    slot_us: int | None,
+    started_us: int | None = None,
+    attempts: int = 0,
+    failed_step: str = "",
+) -> dict[str, Any]:
+    """Return what ``run.finished`` tells of a run beside its outcome, so that nobody has to ask for each."""
+    return {
+        "host": host,
+        "preset": preset,
+        "slot_us": slot_us,
+        "started_us": started_us,
+        "attempts": attempts,
+        "failed_step": failed_step,
+    }
+
+
+Transition = (
+    QueueRun
+    | FoldRun
+    | StartRun
+    | RequestCancel
+    | OpenAttempt
+    | DispatchAttempt
+    | StartAttempt
+    | RecordReport
+    | AppendLog
+    | FinishAttempt
+    | FinishRun
+    | Notice
+    | SetNextFire
+)
+
+PHASES: tuple[type[Any], ...] = (
+    SetNextFire,
+    QueueRun,
+    FoldRun,
+    RequestCancel,
+    StartRun,
+    OpenAttempt,
+    DispatchAttempt,
+    StartAttempt,
+    AppendLog,
+    RecordReport,
+    FinishAttempt,
+    FinishRun,
+    Notice,
+)
+"""The order in which one batch is applied, so that equal statements can be executed together.
+
+Within one run of one batch it is the order in which the changes build on each other: a run is queued, started, gets an
+attempt, which is dispatched, started, reported on and finished, and the run ends. Where one attempt ends and the next
+is opened in one batch, they are different rows.
+"""
+
+
+def run_of(transition: Transition) -> str:
+    """Return the id of the run that a transition changes or tells of; empty where it is of none."""
+    match transition:
+        case QueueRun():
+            return transition.run.run_id
+        case OpenAttempt():
+            return transition.attempt.run_id
+        case AppendLog():
+            return transition.chunk.run_id
+        case SetNextFire():
+            return ""
+        case _:
+            return transition.run_id

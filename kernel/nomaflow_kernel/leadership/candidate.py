@@ -1,0 +1,131 @@
+"""Getting the lead: one kernel of a database works, every other one stands by, says so, and takes over in time."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from nomaflow_kernel.history.port import Store, StoreInfo
+from nomaflow_kernel.leadership.signals import Requests
+from nomaflow_kernel.network.certificates import CertificateFiles
+from nomaflow_kernel.network.listening import claim_socket, forget_address, is_tcp, publish_address, published
+from nomaflow_kernel.rpc import AccessControl, StandbyServer
+from nomaflow_kernel.store.errors import StoreBusy, StoreError, StoreLed, StoreUnavailable
+from nomaflow_telemetry.service_manager import ServiceManager
+
+__all__ = ["Sentry", "take_lead"]
+
+_LOG = logging.getLogger(__name__)
+_LOOK_SECONDS = 0.5
+_GIVE_UP_SECONDS = 1.0
+
+
+class Sentry:
+    """Answers in the place of a kernel that does not lead.
+
+    :param addresses: where to listen
+    :param address_file: tells clients and hosts of the project the address
+    :param certificate: for addresses with TLS
+    """
+
+    def __init__(
+        self,
+        *,
+        addresses: Sequence[str],
+        access: AccessControl,
+        address_file: Path,
+        certificate: CertificateFiles | None = None,
+    ) -> None:
+        self.addresses = tuple(addresses)
+        self.certificate = certificate
+        self._access = access
+        self._address_file = address_file
+        self._server: StandbyServer | None = None
+
+    @property
+    def on_duty(self) -> bool:
+        """Whether it answers now."""
+        return self._server is not None
+
+    async def answer(self, why: StoreError) -> None:
+        """Answer every call with an error from now on.
+
+        :raises AddressInUse: where another process has an address
+        :raises AddressTaken: where an address cannot be listened on
+        :raises AddressUntold: where nobody would learn of it
+        """
+        if self._server is not None:
+            self._server.why = why
+            return
+        for address in self.addresses:
+            if not is_tcp(address):
+                claim_socket(address)
+        server = StandbyServer(access=self._access, why=why, certificate=self.certificate)
+        self.addresses = tuple(await server.start(self.addresses))
+        self._server = server
+        publish_address(self._address_file, published(self.addresses))
+
+    async def retire(self) -> None:
+        """Answer no longer, so that the kernel can; the file of the address stays. Doing it twice is legal."""
+        server, self._server = self._server, None
+        if server is not None:
+            await server.stop()
+
+    async def leave(self) -> None:
+        """Answer no longer, and have nobody look here."""
+        if self._server is not None:
+            forget_address(self._address_file, published(self.addresses))
+        await self.retire()
+
+
+async def take_lead(
+    store: Store, *, sentry: Sentry, requests: Requests, manager: ServiceManager, patient: bool
+) -> StoreInfo | None:
+    """Open a store; where another kernel leads, stand by until it does no longer. None where the process shall stop.
+
+    :param manager: is told that the kernel stands by, which is all that its start can come to
+    :param patient: whether a store that cannot be reached is waited for too
+    :raises StoreError: where the store cannot be used
+    """
+    said = ""
+    while True:
+        try:
+            info = await _opened(store, requests)
+        except StoreLed as led:
+            why: StoreError = led
+        except (StoreBusy, StoreUnavailable) as error:
+            if not patient:
+                raise
+            why = error
+        else:
+            await (sentry.retire() if info is not None else sentry.leave())
+            return info
+        patient = True
+        await sentry.answer(why)
+        if said != str(why):
+            said = str(why)
+            _LOG.warning("not leading, listening on %s: %s", ", ".join(sentry.addresses), why)
+            manager.ready(f"standing by: {why}")
+        if await requests.stop_within(_LOOK_SECONDS):
+            await sentry.leave()
+            return None
+
+
+async def _opened(store: Store, requests: Requests) -> StoreInfo | None:
+    """Open a store; None where the process shall stop meanwhile, since a database that hangs may never answer.
+
+    :raises StoreError: where it cannot be opened
+    """
+    opening = asyncio.create_task(store.open(), name="nomaflow-store-open")
+    stop = asyncio.create_task(requests.stop.wait())
+    try:
+        await asyncio.wait((opening, stop), return_when=asyncio.FIRST_COMPLETED)
+        if opening.done():
+            return opening.result()
+        return None
+    finally:
+        stop.cancel()
+        opening.cancel()
+        await asyncio.wait((opening, stop), timeout=_GIVE_UP_SECONDS)

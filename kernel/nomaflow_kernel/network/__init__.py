@@ -1,0 +1,3 @@
+"""The addresses a kernel listens on, its private sockets, and its certificate."""
+
+from __future__ import annotations

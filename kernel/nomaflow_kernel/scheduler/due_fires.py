@@ -1,0 +1,103 @@
+"""What becomes of the due fires of one schedule: run, held up by a pause, or too late."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from itertools import groupby
+
+from nomaflow_kernel.domain.clock import from_us
+from nomaflow_kernel.engine.commands import TriggerCommand, UnrunCommand
+from nomaflow_kernel.history.port import PauseRecord
+from nomaflow_kernel.history.reasons import Reason
+from nomaflow_kernel.history.records import Fold, TriggerKind
+from nomaflow_kernel.scheduler.misfires import sort_out
+from nomaflow_kernel.scheduler.schedules import KnownSchedule
+
+__all__ = ["Decided", "decide", "slot_of"]
+
+_MOST_FIRES = 2_000
+"""Of a schedule that was down for very long, only the newest fires are looked at one by one."""
+
+_FIRES_PER_TURN = 1_000
+
+Decided = tuple[list[TriggerCommand], list[UnrunCommand]]
+"""Fires to run, and fires to record."""
+
+
+async def decide(
+    schedule: KnownSchedule,
+    first_us: int,
+    *,
+    now_us: int,
+    cause: Reason,
+    pause_at: Callable[[int], PauseRecord | None],
+) -> Decided:
+    """Decide about every fire from ``first_us`` until now.
+
+    :param cause: why fires are late at all
+    :param pause_at: returns the pause that held the job up at an instant
+    """
+    older, fires = await _due(schedule, first_us, now_us)
+    unrun: list[UnrunCommand] = []
+    free: list[int] = []
+    for pause, grouped in groupby(fires, key=pause_at):
+        some = list(grouped)
+        if pause is None:
+            free += some
+        else:
+            fold = Fold(first_us=some[0], last_us=some[-1], count=len(some))
+            unrun.append(_unrun(schedule, fold, _paused(pause)))
+    sorted_out = sort_out(
+        free,
+        older=older,
+        now_us=now_us,
+        misfire=schedule.misfire,
+        window_seconds=schedule.misfire_window_seconds,
+        cause=cause,
+    )
+    unrun += [_unrun(schedule, fold, reason) for fold, reason in sorted_out.unrun]
+    unrun.sort(key=lambda each: each.fold.first_us)
+    return [_trigger(schedule, at_us) for at_us in sorted_out.run_us], unrun
+
+
+async def _due(schedule: KnownSchedule, first_us: int, now_us: int) -> tuple[Fold | None, Sequence[int]]:
+    """Return the newest due fires one by one, and those before them, if any, in one."""
+    newest: deque[int] = deque(maxlen=_MOST_FIRES)
+    count, last_older_us = 0, first_us
+    for at_us in schedule.fires_us(first_us, now_us):
+        if len(newest) == _MOST_FIRES:
+            last_older_us = newest[0]
+        newest.append(at_us)
+        count += 1
+        if count % _FIRES_PER_TURN == 0:
+            await asyncio.sleep(0)  # a long downtime is counted in turns: others are owed a share of the loop
+    older = count - len(newest)
+    return Fold(first_us=first_us, last_us=last_older_us, count=older) if older else None, list(newest)
+
+
+def slot_of(schedule: KnownSchedule, at_us: int) -> str:
+    """Return the name of a fire, unique in the store."""
+    instant = from_us(at_us).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return f"{schedule.job_id}/{schedule.preset}/{instant}"
+
+
+def _trigger(schedule: KnownSchedule, at_us: int) -> TriggerCommand:
+    return TriggerCommand(
+        job_id=schedule.job_id,
+        kind=TriggerKind.CRON,
+        preset=schedule.preset,
+        by=schedule.expression,
+        at_us=at_us,
+        slot=slot_of(schedule, at_us),
+    )
+
+
+def _paused(pause: PauseRecord) -> Reason:
+    what = "everything was" if pause.scope == "all" else f"{pause.scope} {pause.name!r} was"
+    return Reason("paused", f"{what} paused{f': {pause.why}' if pause.why else ''}")
+
+
+def _unrun(schedule: KnownSchedule, fold: Fold, reason: Reason) -> UnrunCommand:
+    return UnrunCommand(job_id=schedule.job_id, preset=schedule.preset, fold=fold, reason=reason)

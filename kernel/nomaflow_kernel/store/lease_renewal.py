@@ -1,0 +1,161 @@
+"""Keeps the lease of a kernel that leads, on a connection of its own, so that no write holds it up."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from nomaflow_kernel.store.errors import LeadLost, StaleEpoch, StoreError, StoreLed
+from nomaflow_kernel.store.failures import mapped_errors
+from nomaflow_kernel.store.lease_row import LeasePolicy, LeaseWatch, refuse_while_held, release_lease, renew_lease
+
+__all__ = ["LeaseKeeper", "boot_seconds"]
+
+T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
+_PATIENCE_SECONDS = 1.0
+_UNTOLD_SECONDS = 0.5
+
+
+def boot_seconds() -> float:
+    """Return seconds since boot, those of a suspended machine included: the lease runs out while it sleeps."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+class LeaseKeeper:
+    """Renews the lease until it is stopped, or loses it and says so.
+
+    The lease counts as lost one second before it can have expired by the database's clock, counted from before it was
+    asked for: a kernel that was frozen, or cannot reach the database, stops by itself.
+
+    :param engine: without a pool, for this alone; disposed by :meth:`stop`
+    :param clock: seconds that go on while the machine is suspended
+    """
+
+    def __init__(self, *, engine: AsyncEngine, policy: LeasePolicy, clock: Callable[[], float] = boot_seconds) -> None:
+        self._engine = engine
+        self._policy = policy
+        self._clock = clock
+        self._renew_seconds = policy.ttl_seconds / 3
+        self._trust_seconds = policy.ttl_seconds - min(1.0, policy.ttl_seconds / 5)
+        self._connection: AsyncConnection | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._renewing: asyncio.Task[None] | None = None
+        self._term = 0
+        self._until = 0.0
+        self._told = False
+
+    async def look(self, watch: LeaseWatch) -> None:
+        """Return where the lease is free.
+
+        :raises StoreLed: where it is not
+        """
+        await self._execute(lambda connection: refuse_while_held(connection, watch))
+
+    def start(self, *, term: int, asked_at: float) -> None:
+        """Keep a lease that was asked for at a time of the clock."""
+        self._term = term
+        self._until = asked_at + self._trust_seconds
+        self._task = asyncio.create_task(self._keep(), name="nomaflow-lease")
+
+    async def stop(self) -> None:
+        """Give the lease back and let go of everything. Stopping twice is legal."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.wait((task,))
+            await self._end_renewal()
+            await self._release()
+        await self._drop_connection()
+        await self._engine.dispose()
+
+    async def _end_renewal(self) -> None:
+        """Let a renewal under way end by itself: it must not come after the lease was given back."""
+        if self._renewing is not None:
+            _, late = await asyncio.wait((self._renewing,), timeout=_PATIENCE_SECONDS)
+            for each in late:
+                each.cancel()
+                await asyncio.wait((each,), timeout=_PATIENCE_SECONDS)
+            if self._renewing.done() and not self._renewing.cancelled():
+                self._renewing.exception()  # seen: what it came to matters no longer
+
+    async def _keep(self) -> None:
+        while True:
+            # Soon again where nobody can be told yet where this kernel is.
+            pause = self._renew_seconds if self._told else min(self._renew_seconds, _UNTOLD_SECONDS)
+            await asyncio.sleep(min(pause, max(self._until - self._clock(), 0.0)))
+            lost = await self._renewed()
+            if lost is not None:
+                _log.warning("%s", lost)
+                self._policy.on_lost(lost)
+                return
+
+    async def _renewed(self) -> StoreError | None:
+        """Renew while the lease can be trusted; return why it is lost, None where it is not."""
+        detail = "this process was frozen"
+        while (left := self._until - self._clock()) > 0:
+            asked_at = self._clock()
+            self._renewing = asyncio.create_task(self._renew(), name="nomaflow-lease-renewal")
+            await asyncio.wait((self._renewing,), timeout=left)
+            if not self._renewing.done():
+                detail = "the database did not answer"
+                break
+            error = self._renewing.exception()
+            if error is None:
+                self._until = asked_at + self._trust_seconds
+                return None
+            if isinstance(error, StaleEpoch):
+                return error
+            detail = str(error)
+            _log.warning("the lease could not be renewed, it is tried again: %s", error)
+            await asyncio.sleep(min(self._renew_seconds / 5, left))
+        return LeadLost(ttl_seconds=self._policy.ttl_seconds, detail=detail)
+
+    async def _renew(self) -> None:
+        addresses, ttl_seconds = self._policy.addresses(), self._policy.ttl_seconds
+        await self._execute(
+            lambda connection: renew_lease(connection, term=self._term, addresses=addresses, ttl_seconds=ttl_seconds)
+        )
+        self._told = bool(addresses)
+
+    async def _release(self) -> None:
+        try:
+            async with asyncio.timeout(_PATIENCE_SECONDS):
+                await self._execute(lambda connection: release_lease(connection, term=self._term))
+        except (StoreError, TimeoutError) as error:
+            _log.warning("the lease could not be given back, it expires by itself: %s", error)
+
+    async def _execute(self, work: Callable[[Connection], T]) -> T:
+        """Run something in a transaction; a connection on which anything failed is not used again."""
+        try:
+            with mapped_errors():
+                if self._connection is None or self._connection.invalidated:
+                    self._connection = await self._engine.connect()
+                async with self._connection.begin():
+                    return await self._connection.run_sync(work)
+        except (StaleEpoch, StoreLed):
+            raise
+        except BaseException:
+            await self._drop_connection()
+            raise
+
+    async def _drop_connection(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            # Whoever is cancelled here leaves the closing to go on.
+            await asyncio.shield(asyncio.create_task(_close(connection), name="nomaflow-lease-close"))
+
+
+async def _close(connection: AsyncConnection) -> None:
+    with contextlib.suppress(DBAPIError, OSError):  # it is given up, whatever the server has to say
+        await connection.invalidate()
+        await connection.close()

@@ -1,0 +1,265 @@
+"""The event that each transition stands for; ``docs/events.md`` is their table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from nomaflow_kernel.history.reasons import Reason
+from nomaflow_kernel.history.records import EventRecord
+from nomaflow_kernel.history.states import ATTEMPT_TERMINAL, RUN_TERMINAL, AttemptState
+from nomaflow_kernel.history.transitions import (
+    DispatchAttempt,
+    FinishAttempt,
+    FinishRun,
+    Notice,
+    OpenAttempt,
+    QueueRun,
+    RecordReport,
+    RequestCancel,
+    StartAttempt,
+    StartRun,
+    Transition,
+    end_data,
+)
+
+__all__ = ["CORE_EVENTS", "EventInfo", "event_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class EventInfo:
+    """When an event of a kind is appended, and the keys of its ``data``."""
+
+    when: str
+    data: Mapping[str, str]
+
+
+_TRIGGER = {
+    "trigger": "what fired the run: cron, manual, api, cli, call_job, replay",
+    "by": "who fired it",
+}
+_OUTCOME = {"rows_affected": "rows, or null", "error": "the error's text, or empty"}
+
+_RUN_FACTS = {
+    "host": "the host that the job belongs to",
+    "preset": "the preset it was started with, or empty",
+    "slot_us": "when its schedule wanted it to start, microseconds since the epoch, or null",
+    "started_us": "when it became RUNNING, or null",
+    "attempts": "tries of all its steps together",
+    "failed_step": "the step that failed it, or empty",
+}
+
+CORE_EVENTS: Mapping[str, EventInfo] = {
+    "run.queued": EventInfo("A trigger was accepted.", _TRIGGER),
+    "run.started": EventInfo("The run's first step is about to be dispatched.", {}),
+    "run.cancel_requested": EventInfo(
+        "Somebody asked for a cancel; the run is not terminal yet. The reason says why.",
+        {"by": "who asked", "why": "in their words, or empty"},
+    ),
+    "run.finished": EventInfo(
+        "The run reached a terminal state, or was recorded as SKIPPED or MISSED.",
+        {**_OUTCOME, **_RUN_FACTS, **{key: text + " (SKIPPED and MISSED only)" for key, text in _TRIGGER.items()}},
+    ),
+    "attempt.pending": EventInfo(
+        "A try is due but waits: for a slot, for its back-off, or since its host refused it. The reason says which.",
+        {"not_before_us": "when it may be dispatched, microseconds since the epoch, or null"},
+    ),
+    "attempt.dispatched": EventInfo(
+        "The try was assigned to an instance of its host, and is about to be sent.",
+        {"incarnation": "the instance"},
+    ),
+    "attempt.started": EventInfo(
+        "The host called the callable, or a call_job step started its run.",
+        {
+            "worker_pid": "process id of the worker, 0 for call_job",
+            "generation": "number of the code generation, 0 for call_job",
+            "child_run_id": "the run that a call_job step started, else empty",
+        },
+    ),
+    "attempt.progress": EventInfo(
+        "The callable said how far it is.", {"progress": "what it said: done, total, message"}
+    ),
+    "attempt.finished": EventInfo("The try reached a terminal state. Further keys tell of its process.", _OUTCOME),
+}
+"""The kinds that the store itself writes; notices of hosts, jobs and pauses carry their own."""
+
+_OPENED = {
+    AttemptState.PENDING: "attempt.pending",
+    AttemptState.DISPATCHED: "attempt.dispatched",
+    AttemptState.RUNNING: "attempt.started",
+    **dict.fromkeys(ATTEMPT_TERMINAL, "attempt.finished"),
+}
+
+
+def event_of(transition: Transition, *, seq: int, at_us: int) -> EventRecord | None:
+    """Return the event numbered ``seq`` of a transition that was applied at ``at_us``, or None where it has none."""
+    make = _MAKERS.get(type(transition))
+    return None if make is None else make(transition, seq, at_us)
+
+
+def _run_event(
+    t: Any, seq: int, at_us: int, kind: str, *, state: str, reason: Reason | None, data: Mapping[str, Any]
+) -> EventRecord:
+    return EventRecord(
+        seq=seq,
+        at_us=at_us,
+        kind=kind,
+        run_id=t.run_id,
+        job_id=t.job_id,
+        state=state,
+        reason=reason,
+        data=data,
+    )
+
+
+def _attempt_event(
+    t: Any, seq: int, at_us: int, kind: str, *, state: str, reason: Reason | None, data: Mapping[str, Any]
+) -> EventRecord:
+    return EventRecord(
+        seq=seq,
+        at_us=at_us,
+        kind=kind,
+        run_id=t.run_id,
+        job_id=t.job_id,
+        step=t.step,
+        attempt=t.attempt,
+        state=state,
+        reason=reason,
+        data=data,
+    )
+
+
+def _queued(t: QueueRun, seq: int, at_us: int) -> EventRecord:
+    run = t.run
+    data: dict[str, Any] = {"trigger": run.trigger.kind.value, "by": run.trigger.by}
+    kind = "run.queued"
+    if run.state in RUN_TERMINAL:
+        kind = "run.finished"
+        facts = end_data(host=run.host, preset=run.request.preset, slot_us=run.slot_us)
+        data = {"rows_affected": run.rows_affected, "error": run.error, **facts, **data}
+    return EventRecord(
+        seq=seq,
+        at_us=at_us,
+        kind=kind,
+        run_id=run.run_id,
+        job_id=run.job_id,
+        state=run.state.value,
+        reason=run.reason,
+        host=run.host,
+        data=data,
+    )
+
+
+def _run_started(t: StartRun, seq: int, at_us: int) -> EventRecord:
+    return _run_event(t, seq, at_us, "run.started", state="RUNNING", reason=None, data={})
+
+
+def _cancel_requested(t: RequestCancel, seq: int, at_us: int) -> EventRecord:
+    cancel = t.cancel
+    reason = Reason(cancel.code, cancel.why or f"cancel requested by {cancel.by or 'nobody named'}")
+    data = {"by": cancel.by, "why": cancel.why}
+    return _run_event(t, seq, at_us, "run.cancel_requested", state="", reason=reason, data=data)
+
+
+def _run_finished(t: FinishRun, seq: int, at_us: int) -> EventRecord:
+    data = {"rows_affected": t.rows_affected, "error": t.error, **t.data}
+    return _run_event(t, seq, at_us, "run.finished", state=t.state.value, reason=t.reason, data=data)
+
+
+def _opened(t: OpenAttempt, seq: int, at_us: int) -> EventRecord:
+    attempt = t.attempt
+    return EventRecord(
+        seq=seq,
+        at_us=at_us,
+        kind=_OPENED[attempt.state],
+        run_id=attempt.run_id,
+        job_id=t.job_id,
+        step=attempt.step,
+        attempt=attempt.attempt,
+        state=attempt.state.value,
+        reason=attempt.reason,
+        host=attempt.host,
+        data=_opened_data(t),
+    )
+
+
+def _opened_data(t: OpenAttempt) -> dict[str, Any]:
+    attempt = t.attempt
+    match attempt.state:
+        case AttemptState.DISPATCHED:
+            return {"incarnation": attempt.incarnation}
+        case AttemptState.PENDING:
+            return {"not_before_us": attempt.not_before_us}
+        case AttemptState.RUNNING:
+            return _started_data(attempt)
+        case _:
+            return {"rows_affected": attempt.rows_affected, "error": attempt.error}
+
+
+def _started_data(t: Any) -> dict[str, Any]:
+    return {"worker_pid": t.worker_pid, "generation": t.generation, "child_run_id": t.child_run_id}
+
+
+def _dispatched(t: DispatchAttempt, seq: int, at_us: int) -> EventRecord:
+    return EventRecord(
+        seq=seq,
+        at_us=at_us,
+        kind="attempt.dispatched",
+        run_id=t.run_id,
+        job_id=t.job_id,
+        step=t.step,
+        attempt=t.attempt,
+        state="DISPATCHED",
+        host=t.host,
+        data={"incarnation": t.incarnation},
+    )
+
+
+def _started(t: StartAttempt, seq: int, at_us: int) -> EventRecord:
+    return _attempt_event(t, seq, at_us, "attempt.started", state="RUNNING", reason=None, data=_started_data(t))
+
+
+def _progress(t: RecordReport, seq: int, at_us: int) -> EventRecord | None:
+    if not t.progress_json:
+        return None
+    try:
+        progress = json.loads(t.progress_json)
+    except ValueError:
+        progress = t.progress_json
+    return _attempt_event(t, seq, at_us, "attempt.progress", state="", reason=None, data={"progress": progress})
+
+
+def _finished(t: FinishAttempt, seq: int, at_us: int) -> EventRecord:
+    data = {"rows_affected": t.rows_affected, "error": t.error, **t.data}
+    return _attempt_event(t, seq, at_us, "attempt.finished", state=t.state.value, reason=t.reason, data=data)
+
+
+def _notice(t: Notice, seq: int, at_us: int) -> EventRecord:
+    return EventRecord(
+        seq=seq,
+        at_us=at_us,
+        kind=t.kind,
+        run_id=t.run_id,
+        job_id=t.job_id,
+        step=t.step,
+        attempt=t.attempt,
+        reason=t.reason,
+        host=t.host,
+        data=t.data,
+    )
+
+
+_MAKERS: Mapping[type[Any], Callable[[Any, int, int], EventRecord | None]] = {
+    QueueRun: _queued,
+    StartRun: _run_started,
+    RequestCancel: _cancel_requested,
+    FinishRun: _run_finished,
+    OpenAttempt: _opened,
+    DispatchAttempt: _dispatched,
+    StartAttempt: _started,
+    RecordReport: _progress,
+    FinishAttempt: _finished,
+    Notice: _notice,
+}

@@ -1,0 +1,26 @@
+"""Work on a project's history without a kernel's help: copying it, putting a copy in its place, looking at it."""
+
+from __future__ import annotations
+
+from nomaflow_kernel.upkeep.backup import BackupDone, back_up
+from nomaflow_kernel.upkeep.certificate_report import CertificateReport, inspect_certificate
+from nomaflow_kernel.upkeep.errors import MaintenanceRefused
+from nomaflow_kernel.upkeep.inspection import StoreReport, inspect_store
+from nomaflow_kernel.upkeep.move import CopyDone, ReclaimDone, copy_history_to, reclaim_history
+from nomaflow_kernel.upkeep.restore import RestoreDone, restore
+
+__all__ = [
+    "BackupDone",
+    "CertificateReport",
+    "CopyDone",
+    "MaintenanceRefused",
+    "ReclaimDone",
+    "RestoreDone",
+    "StoreReport",
+    "back_up",
+    "copy_history_to",
+    "inspect_certificate",
+    "inspect_store",
+    "reclaim_history",
+    "restore",
+]

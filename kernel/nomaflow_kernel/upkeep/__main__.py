@@ -1,0 +1,148 @@
+"""``python -m nomaflow_kernel.upkeep``: what the command line starts to work on a store's files.
+
+It prints one JSON object: ``{"done": …}``, or ``{"refused": {"reason", "message", "fix"}}`` with exit code 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from nomaflow_kernel.process.settings import SettingsError, read_settings, store_url
+from nomaflow_kernel.store.errors import StoreInUse, StoreUnavailable, UnsupportedStore
+from nomaflow_kernel.store.file_lock import FileLock
+from nomaflow_kernel.store.opening import sqlite_file
+from nomaflow_kernel.upkeep import (
+    MaintenanceRefused,
+    StoreReport,
+    back_up,
+    copy_history_to,
+    inspect_certificate,
+    inspect_store,
+    reclaim_history,
+    restore,
+)
+
+__all__ = ["main"]
+
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_INTERRUPTED = 130
+_POSTGRES = {
+    "backup": "pg_dump, or the server's own backup",
+    "restore": "pg_restore, then raise the epoch as docs/backup.md says",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Do what the arguments say and return the exit code."""
+    arguments = _parser().parse_args(argv)
+    try:
+        done = _run(arguments)
+    except MaintenanceRefused as refusal:
+        _print({"refused": {"reason": refusal.reason, "message": refusal.message, "fix": refusal.fix}})
+        return 1
+    except (SettingsError, UnsupportedStore) as error:
+        fix = "mend [kernel] of nomaflow.toml, the NOMAFLOW_KERNEL_* variables or the URL given"
+        _print({"refused": {"reason": "BAD_SETTINGS", "message": str(error), "fix": fix}})
+        return 1
+    except OSError as error:
+        what = (error.strerror or type(error).__name__).lower()
+        fix = "run it as the project's owner, or see who may read and write there"
+        _print({"refused": {"reason": "FILE_UNUSABLE", "message": f"{str(error.filename)!r}: {what}", "fix": fix}})
+        return 1
+    _print({"done": dataclasses.asdict(done)})
+    return 0
+
+
+def _run_process() -> int:
+    """Do the work of a process of its own: whoever ends it early has it clean up."""
+    for number in _ENDING:
+        signal.signal(number, _interrupt)
+    try:
+        return main()
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+
+
+def _interrupt(_number: int, _frame: object) -> None:
+    for number in _ENDING:  # a second one would interrupt the cleaning
+        signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="nomaflow_kernel.upkeep", allow_abbrev=False)
+    parser.add_argument("work", choices=("backup", "restore", "inspect", "certificate", "copy", "reclaim"))
+    parser.add_argument("file", nargs="?", default="", help="the backup, or the store's URL")
+    parser.add_argument("--to", default="", help="the store to copy to")
+    parser.add_argument("--project", default=".", help="the project's directory")
+    parser.add_argument("--store", default="", help="the store's URL, where the kernel is given one by flag")
+    parser.add_argument("--held", action="store_true", help="back up only a store that a kernel holds")
+    parser.add_argument("--force", action="store_true", help="replace a history that is there")
+    parser.add_argument("--no-pause", action="store_true", help="let the restored history go on at once")
+    parser.add_argument("--deep", action="store_true", help="search for damage however large the store is")
+    return parser
+
+
+def _run(arguments: argparse.Namespace) -> Any:
+    if arguments.work in ("copy", "reclaim"):
+        project = Path(arguments.project).absolute()
+        if arguments.work == "reclaim":
+            return reclaim_history(store_url(arguments.file, project))
+        return copy_history_to(store_url(arguments.file, project), store_url(arguments.to, project))
+    given = ["--store", arguments.store] if arguments.store else []
+    settings = read_settings(["--project", arguments.project, *given], os.environ)
+    if arguments.work == "certificate":
+        return inspect_certificate(settings)
+    found = sqlite_file(settings.store)
+    if found is None:
+        if arguments.work == "inspect":
+            return StoreReport(kind="postgresql")
+        raise MaintenanceRefused(
+            "the store is a PostgreSQL database, which has its own tools",
+            reason="OTHER_STORE",
+            fix=f"use {_POSTGRES[arguments.work]}",
+        )
+    history = Path(found).absolute()
+    if arguments.work == "inspect":
+        return inspect_store(history, deep=arguments.deep)
+    file = Path(os.path.abspath(arguments.file))
+    if arguments.work == "restore":
+        now_us = time.time_ns() // 1000
+        return restore(file, history, force=arguments.force, pause=not arguments.no_pause, now_us=now_us)
+    if arguments.held and not _held(history):
+        raise MaintenanceRefused(
+            f"the project's kernel does not run on {str(history)!r}",
+            reason="OTHER_STORE",
+            fix="name the store that it was started with: --store URL",
+        )
+    return back_up(history, file)
+
+
+def _held(history: Path) -> bool:
+    """Return whether a kernel has the store; tried only where one is known to run, so no start is in the way."""
+    lock = FileLock(str(history))
+    try:
+        lock.acquire()
+    except StoreInUse:
+        return True
+    except StoreUnavailable:
+        return False
+    lock.release()
+    return False
+
+
+def _print(shape: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(shape) + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(_run_process())

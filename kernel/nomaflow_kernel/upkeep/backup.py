@@ -1,0 +1,91 @@
+"""Writing a project's history to a new file, while its kernel goes on or while none runs."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from nomaflow_kernel.upkeep.errors import MaintenanceRefused
+from nomaflow_kernel.upkeep.file_copy import copy_history, draft_beside
+from nomaflow_kernel.upkeep.history_file import check_history, opened, read_facts, sync_directory
+
+__all__ = ["BackupDone", "back_up"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BackupDone:
+    """A backup that is complete and durable. Times are microseconds since 1970."""
+
+    path: str
+    store: str
+    bytes: int
+    runs: int
+    open_runs: int
+    last_event_seq: int
+    newest_event_at_us: int | None
+    seconds: float
+
+
+def back_up(history: Path, target: Path) -> BackupDone:
+    """Write a checked, durable copy to ``target``; the name appears once the file is complete, or not at all.
+
+    :raises MaintenanceRefused: where there is no history, it is damaged, or the target cannot be written or exists
+    """
+    began = time.perf_counter()
+    if not history.is_file():
+        raise MaintenanceRefused(
+            f"there is no history at {str(history)!r}",
+            reason="NO_HISTORY",
+            fix="name the project with --project, or the store that its kernel was started with: --store URL",
+        )
+    if os.path.lexists(target):
+        raise _exists(target)
+    try:
+        with draft_beside(target) as draft:
+            copy_history(history, draft)
+            check_history(draft, shown=history)
+            with opened(draft) as copy:
+                facts = read_facts(copy)
+            _publish(draft, target)
+    except (OSError, sqlite3.Error) as error:
+        why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise MaintenanceRefused(
+            f"cannot write the backup {str(target)!r}: {why}",
+            reason="BACKUP_FAILED",
+            fix="name a file in a directory that exists, may be written and has room",
+        ) from error
+    return BackupDone(
+        path=str(target),
+        store=str(history),
+        bytes=target.stat().st_size,
+        runs=facts.runs,
+        open_runs=facts.open_runs,
+        last_event_seq=facts.last_event_seq,
+        newest_event_at_us=facts.newest_event_at_us,
+        seconds=time.perf_counter() - began,
+    )
+
+
+def _publish(draft: Path, target: Path) -> None:
+    """Give a complete file its name. A link, unlike a rename, never replaces what somebody else made meanwhile."""
+    try:
+        os.link(draft, target)
+    except FileExistsError:
+        raise _exists(target) from None
+    except OSError:
+        # A filesystem without links: the moment between the look and the rename is the best there is.
+        if os.path.lexists(target):
+            raise _exists(target) from None
+        draft.rename(target)
+    sync_directory(target.parent)
+
+
+def _exists(target: Path) -> MaintenanceRefused:
+    return MaintenanceRefused(
+        f"{str(target)!r} exists, and a backup overwrites nothing",
+        reason="ALREADY_THERE",
+        fix="name a new file, or remove that one",
+    )

@@ -1,0 +1,38 @@
+"""Looking at a kernel's certificate: for ``nomaflow doctor``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nomaflow_kernel.network.certificates import CertificateRefused, check_certificate
+from nomaflow_kernel.process.settings import KernelSettings
+
+__all__ = ["CertificateReport", "inspect_certificate"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CertificateReport:
+    """What the files say that a kernel would start with.
+
+    :param path: of the certificate, empty where the settings name none
+    :param refused: why a kernel would not start with it, empty where it would
+    :param expires_at: seconds since 1970
+    """
+
+    path: str = ""
+    refused: str = ""
+    names: tuple[str, ...] = ()
+    expires_at: int = 0
+    expires_soon: bool = False
+
+
+def inspect_certificate(settings: KernelSettings) -> CertificateReport:
+    """Return what a kernel with these settings would make of its certificate."""
+    if settings.tls_cert is None or settings.tls_key is None:
+        return CertificateReport()
+    path = str(settings.tls_cert)
+    try:
+        found = check_certificate(settings.tls_cert, settings.tls_key)
+    except CertificateRefused as error:
+        return CertificateReport(path=path, refused=str(error))
+    return CertificateReport(path=path, names=found.names, expires_at=found.expires_at, expires_soon=found.expires_soon)

@@ -1,0 +1,53 @@
+"""Copying a history file as of one moment, whoever writes to it meanwhile."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from nomaflow_kernel.upkeep.history_file import damaged, in_thread, opened, sync_file
+
+__all__ = ["copy_history", "draft_beside"]
+
+
+@contextlib.contextmanager
+def draft_beside(target: Path) -> Iterator[Path]:
+    """Yield a new file, readable by this user only, in the directory of ``target``; it is gone afterwards.
+
+    :raises OSError: where it cannot be made
+    """
+    descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent)
+    os.close(descriptor)
+    draft = Path(name)
+    try:
+        yield draft
+    finally:
+        for suffix in ("", "-journal", "-wal", "-shm"):
+            draft.with_name(draft.name + suffix).unlink(missing_ok=True)
+
+
+def copy_history(source: Path, target: Path) -> None:
+    """Fill ``target``, an empty file, with what ``source`` holds now, as one file without a log beside it.
+
+    It reads one snapshot in one step, which in WAL mode holds up no writer.
+
+    :raises MaintenanceRefused: where the source is damaged, or something else
+    :raises sqlite3.Error: where one of them cannot be read or written
+    """
+    try:
+        in_thread(lambda: _copy(source, target))
+    except sqlite3.DatabaseError as error:
+        if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            raise damaged(source, error) from error
+        raise
+    sync_file(target)
+
+
+def _copy(source: Path, target: Path) -> None:
+    with opened(source) as origin, contextlib.closing(sqlite3.connect(target, isolation_level=None)) as copy:
+        origin.backup(copy, pages=-1)
+        copy.execute("PRAGMA journal_mode = DELETE")

@@ -1,0 +1,137 @@
+"""Looking at a project's store without touching it: for ``nomaflow doctor``."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from nomaflow_kernel.store.file_lock import read_holder
+from nomaflow_kernel.store.marks import mark_of
+from nomaflow_kernel.store.migrate import usable_revision
+from nomaflow_kernel.store.migrations import HEAD
+from nomaflow_kernel.upkeep.history_file import beside, damage, no_damage, opened, read_facts
+
+__all__ = ["StoreReport", "inspect_store"]
+
+_QUICK_BYTES = 512 << 20
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoreReport:
+    """What a store's files say.
+
+    :param mark: ``moved`` where the history goes on elsewhere, ``copying`` where it is a copy that is not whole
+    :param checked: whether the file was read whole in search of damage
+    :param damage: what is wrong with it, empty for nothing
+    :param empty: whether a kernel has made the file and written nothing into it
+    :param trouble: why the file could not be looked into, empty where it could; that it is damaged is not said with it
+    :param held_by: pid of the process that has the store, 0 for none, -1 where it cannot be told
+    :param held_for: ``restore``, empty for a kernel's work
+    """
+
+    kind: str
+    path: str = ""
+    exists: bool = False
+    empty: bool = False
+    bytes: int = 0
+    wal_bytes: int = 0
+    free_bytes: int = 0
+    mode: int = 0
+    revision: str = ""
+    newest_revision: str = HEAD
+    usable: bool = True
+    mark: str = ""
+    checked: bool = False
+    damage: str = ""
+    trouble: str = ""
+    held_by: int = 0
+    held_for: str = ""
+    epoch: int = 0
+    runs: int = 0
+    open_runs: int = 0
+
+
+def inspect_store(history: Path, *, deep: bool) -> StoreReport:
+    """Return what can be seen of a history file without holding anybody up.
+
+    :param deep: search for damage however large the file is
+    """
+    holder, work = _holder(history)
+    if not history.is_file():
+        there = os.path.lexists(history)
+        trouble = "it is not a file" if there else ""
+        return StoreReport(
+            kind="sqlite",
+            path=str(history),
+            exists=there,
+            free_bytes=_free_bytes(history),
+            held_by=holder,
+            held_for=work,
+            trouble=trouble,
+        )
+    found = history.stat()
+    wal = beside(history, "-wal")
+    checked = deep or found.st_size <= _QUICK_BYTES
+    seen = StoreReport(
+        kind="sqlite",
+        path=str(history),
+        exists=True,
+        bytes=found.st_size,
+        wal_bytes=wal.stat().st_size if wal.exists() else 0,
+        free_bytes=_free_bytes(history),
+        mode=found.st_mode & 0o777,
+        held_by=holder,
+        held_for=work,
+        checked=checked,
+    )
+    try:
+        with opened(history) as connection:
+            if connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
+                return replace(seen, empty=True)
+            wrong = damage(connection, thorough=deep) if checked else ""
+            facts = read_facts(connection)
+    except (sqlite3.Error, TypeError) as error:  # a row that must be there is not
+        if no_damage(error):
+            return replace(seen, trouble=str(error))
+        return replace(seen, checked=True, damage=str(error))
+    return replace(
+        seen,
+        damage=wrong,
+        revision=facts.revision,
+        usable=usable_revision(facts.revision),
+        mark=marked.mark.value if (marked := mark_of(facts.revision)) else "",
+        epoch=facts.epoch,
+        runs=facts.runs,
+        open_runs=facts.open_runs,
+    )
+
+
+def _free_bytes(history: Path) -> int:
+    for folder in history.parents:
+        if folder.is_dir():
+            disk = os.statvfs(folder)
+            return disk.f_bavail * disk.f_frsize
+    return 0
+
+
+def _holder(history: Path) -> tuple[int, str]:
+    """Return who has the store locked, and what for.
+
+    The system says so: trying the lock could turn a starting kernel away.
+    """
+    lock = beside(history.resolve(), ".lock")
+    try:
+        inode = str(lock.stat().st_ino)
+        _, work = read_holder(lock.read_bytes()[:64])
+        table = Path("/proc/locks").read_text(encoding="ascii")
+    except (FileNotFoundError, NotADirectoryError):
+        return 0, ""
+    except OSError:
+        return -1, ""
+    for line in table.splitlines():
+        fields = line.split()
+        if len(fields) > 5 and fields[1] == "FLOCK" and fields[5].rpartition(":")[2] == inode:
+            return int(fields[4]) or -1, work
+    return 0, ""

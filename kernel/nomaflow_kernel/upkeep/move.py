@@ -1,0 +1,118 @@
+"""Moving a history between databases, as the command line asks for it."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from dataclasses import dataclass
+
+from nomaflow_kernel.store.errors import StoreError, StoreMoved, StoreUnfinished
+from nomaflow_kernel.store.transfer import CopyRefused, StorePlace, copy_store, reclaim_store
+from nomaflow_kernel.upkeep.errors import MaintenanceRefused
+
+__all__ = ["CopyDone", "ReclaimDone", "copy_history_to", "reclaim_history"]
+
+_SHOWN_EVERY_SECONDS = 0.2
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CopyDone:
+    """A history that was moved.
+
+    :param source: where it was; no kernel starts there any more
+    :param target: where it is
+    :param rows: of each table
+    """
+
+    source: str
+    target: str
+    rows: dict[str, int]
+    last_event_seq: int
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReclaimDone:
+    """A history that was taken back, and is paused.
+
+    :param moved_to: the store that it had been moved to
+    """
+
+    store: str
+    moved_to: str
+
+
+class _Progress:
+    """One line on a terminal, written over again and again."""
+
+    def __init__(self) -> None:
+        self._shows = sys.stderr.isatty()
+        self._rows = 0
+        self._shown_at = 0.0
+
+    def add(self, table: str, rows: int) -> None:
+        self._rows += rows
+        now = time.monotonic()
+        if self._shows and now - self._shown_at > _SHOWN_EVERY_SECONDS:
+            self._shown_at = now
+            sys.stderr.write(f"\r\x1b[K{self._rows:,} rows copied or compared, now {table}")
+            sys.stderr.flush()
+
+    def end(self) -> None:
+        if self._shows:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+
+
+def copy_history_to(source: str, target: str) -> CopyDone:
+    """Move a history from one store to an empty one.
+
+    :raises MaintenanceRefused: where it may not be, or a store fails; then the old one is as it was
+    :raises UnsupportedStore: where a URL names no store
+    """
+    began = time.perf_counter()
+    places = StorePlace(source), StorePlace(target)
+    progress = _Progress()
+    try:
+        verified = asyncio.run(copy_store(*places, progress=progress.add))
+    except CopyRefused as error:
+        raise MaintenanceRefused(error.message, reason=error.reason, fix=error.fix) from None
+    except StoreError as error:
+        raise _refusal(error) from None
+    finally:
+        progress.end()
+    return CopyDone(
+        source=places[0].shown,
+        target=places[1].shown,
+        rows={name: digest.rows for name, digest in verified.tables.items()},
+        last_event_seq=verified.last_event_seq,
+        seconds=time.perf_counter() - began,
+    )
+
+
+def reclaim_history(store: str) -> ReclaimDone:
+    """Take a history back that was moved.
+
+    :raises MaintenanceRefused: where it was not, or the store is held or fails
+    :raises UnsupportedStore: where the URL names no store
+    """
+    place = StorePlace(store)
+    try:
+        moved_to = asyncio.run(reclaim_store(place, now_us=time.time_ns() // 1000))
+    except CopyRefused as error:
+        raise MaintenanceRefused(error.message, reason=error.reason, fix=error.fix) from None
+    except StoreError as error:
+        raise _refusal(error) from None
+    return ReclaimDone(store=place.shown, moved_to=moved_to)
+
+
+def _refusal(error: StoreError) -> MaintenanceRefused:
+    if isinstance(error, StoreMoved | StoreUnfinished):
+        message, _, fix = error.message.partition("; ")
+        return MaintenanceRefused(message, reason=error.reason, fix=fix)
+    return MaintenanceRefused(
+        error.message,
+        reason="COPY_FAILED",
+        fix="the old store is as it was; where the new one was begun, empty it, and copy again",
+    )

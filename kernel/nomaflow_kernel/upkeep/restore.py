@@ -1,0 +1,213 @@
+"""Putting a backup in the place of a project's history, in one step, while no kernel holds it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from nomaflow_kernel.store.errors import StoreInUse, StoreUnavailable
+from nomaflow_kernel.store.file_lock import FileLock
+from nomaflow_kernel.upkeep.errors import MaintenanceRefused
+from nomaflow_kernel.upkeep.file_copy import copy_history, draft_beside
+from nomaflow_kernel.upkeep.history_file import (
+    HistoryFacts,
+    beside,
+    check_history,
+    opened,
+    read_facts,
+    sync_directory,
+    sync_file,
+)
+
+__all__ = ["RestoreDone", "restore"]
+
+_WHY = "the history was restored from a backup; look at what is QUEUED, then: nomaflow resume"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RestoreDone:
+    """A restore that is complete and durable. Times are microseconds since 1970.
+
+    :param replaced: where the history that was there before is kept, empty where there was none
+    :param lost_events: how many events of that history the backup does not have; None where that cannot be known
+    :param paused: whether the restored history starts nothing until somebody says so
+    """
+
+    backup: str
+    store: str
+    replaced: str
+    bytes: int
+    runs: int
+    open_runs: int
+    newest_event_at_us: int | None
+    lost_events: int | None
+    paused: bool
+    seconds: float
+
+
+def restore(backup: Path, history: Path, *, force: bool, pause: bool, now_us: int) -> RestoreDone:
+    """Make ``history`` what ``backup`` holds. What was there before is kept beside it.
+
+    Epochs and event numbers go on above all that hosts and watchers can have seen: see docs/backup.md.
+
+    :param force: do it although there is a history
+    :param pause: have nothing start until somebody says so
+    :raises MaintenanceRefused: where a kernel runs on the history, one is there, or the backup cannot be used
+    """
+    began = time.perf_counter()
+    history = Path(os.path.realpath(history))  # a link to another disk stays; the lock and the log are beside the file
+    if not backup.is_file():
+        raise MaintenanceRefused(
+            f"there is no file {str(backup)!r}", reason="NO_BACKUP", fix="name a file that nomaflow backup has written"
+        )
+    try:
+        with _locked(history):
+            return _restore(backup, history, force=force, pause=pause, now_us=now_us, began=began)
+    except (OSError, sqlite3.Error, StoreUnavailable) as error:
+        why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise MaintenanceRefused(
+            f"cannot restore into {str(history)!r}: {why}",
+            reason="RESTORE_FAILED",
+            fix="see to it that the directory may be written and has room; what was there is untouched",
+        ) from error
+
+
+@contextlib.contextmanager
+def _locked(history: Path) -> Iterator[None]:
+    if not history.parent.exists():
+        history.parent.mkdir(mode=0o700, parents=True)
+        _own(history.parent)
+    lock = FileLock(str(history), work="restore")
+    try:
+        lock.acquire()
+    except StoreInUse as error:
+        if error.work:
+            raise MaintenanceRefused(
+                f"another {error.work}, pid {error.pid}, is at work on {str(history)!r}",
+                reason="STORE_IN_USE",
+                fix="wait until it is done, and look at what it has restored",
+            ) from None
+        raise MaintenanceRefused(
+            f"a kernel, pid {error.pid or 'unknown'}, is running on {str(history)!r}",
+            reason="STORE_IN_USE",
+            fix="stop it first; hosts may go on, their steps are kept where the backup knows them",
+        ) from None
+    try:
+        _own(beside(history, ".lock"))
+        yield
+    finally:
+        lock.release()
+
+
+def _restore(backup: Path, history: Path, *, force: bool, pause: bool, now_us: int, began: float) -> RestoreDone:
+    there = history.exists()
+    if there and not force:
+        raise MaintenanceRefused(
+            f"there is a history at {str(history)!r}",
+            reason="ALREADY_THERE",
+            fix="restore into another directory, or replace it with --force; the old one is kept beside it",
+        )
+    with draft_beside(history) as draft:
+        copy_history(backup, draft)
+        check_history(draft, shown=backup)
+        old = _old_facts(history) if there else None
+        found = _take_on(draft, old, pause=pause, now_us=now_us)
+        lost = _events_after(history, found.last_event_seq) if old else None
+        _own(draft)
+        replaced = _swap(draft, history, now_us=now_us)
+        sync_directory(history.parent)
+    return RestoreDone(
+        backup=str(backup),
+        store=str(history),
+        replaced=replaced,
+        bytes=history.stat().st_size,
+        runs=found.runs,
+        open_runs=found.open_runs,
+        newest_event_at_us=found.newest_event_at_us,
+        lost_events=lost,
+        paused=pause,
+        seconds=time.perf_counter() - began,
+    )
+
+
+def _old_facts(history: Path) -> HistoryFacts | None:
+    """Return what the history to be replaced holds; None where it cannot be read, which may be why it is replaced."""
+    try:
+        with opened(history) as connection:
+            return read_facts(connection)
+    except (sqlite3.Error, TypeError):
+        return None
+
+
+def _events_after(history: Path, seq: int) -> int | None:
+    """Return how many events a history has after *seq*. Counters do not tell: a restore sets them to the clock."""
+    try:
+        with opened(history) as connection:
+            found: int = connection.execute("SELECT count(*) FROM events WHERE seq > ?", (seq,)).fetchone()[0]
+            return found
+    except sqlite3.Error:
+        return None
+
+
+def _take_on(draft: Path, old: HistoryFacts | None, *, pause: bool, now_us: int) -> HistoryFacts:
+    """Make a copy ready to go on with; return what it held as it was.
+
+    Hosts refuse a kernel of a lower epoch than they have seen, and watchers go on after the last event they have seen.
+    How far either got after the backup is not in it, so both counters go on from the clock: a kernel that starts less
+    than once a second, and writes less than a million events a second, never gets there by counting.
+    """
+    with opened(draft, writing=True) as connection:
+        found = read_facts(connection)
+        epoch = max(found.epoch, old.epoch if old else 0, now_us // 1_000_000)
+        seq = max(found.last_event_seq, old.last_event_seq if old else 0, now_us)
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("UPDATE kernel SET epoch = ?, last_event_seq = ?, holder = 'restore'", (epoch, seq))
+        if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'identity'").fetchone():
+            connection.execute("UPDATE identity SET store_id = ?", (uuid.uuid4().hex,))
+        if pause:
+            connection.execute(
+                'INSERT OR IGNORE INTO pauses (scope, name, "by", why, since_us) VALUES (?, ?, ?, ?, ?)',
+                ("all", "", "restore", _WHY, now_us),
+            )
+        connection.execute("COMMIT")
+    sync_file(draft)
+    return found
+
+
+def _own(path: Path) -> None:
+    """Give a file to the owner of its directory: where the superuser restores, another's kernel must open it."""
+    owner = path.parent.stat()
+    if os.geteuid() == 0 and owner.st_uid != 0 and path.exists():
+        os.chown(path, owner.st_uid, owner.st_gid)
+
+
+def _swap(draft: Path, history: Path, *, now_us: int) -> str:
+    """Put the draft in the history's place; return where the old one is kept, empty where there was none.
+
+    An old log file must not meet the new database: SQLite would apply it. So what it holds goes into the old database
+    first; where that is too damaged, or gone, the log is moved away.
+    """
+    there = history.exists()
+    stamp = datetime.fromtimestamp(now_us / 1_000_000, UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+    kept = beside(history, f".replaced-{stamp}")
+    if there:
+        with contextlib.suppress(sqlite3.Error), opened(history, writing=True) as connection:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    for suffix in ("-wal", "-shm", "-journal"):
+        if beside(history, suffix).exists():
+            beside(history, suffix).rename(beside(kept, suffix))
+    if there:
+        try:
+            os.link(history, kept)  # so that there is a history under this name at every moment
+        except OSError:
+            history.rename(kept)
+    draft.rename(history)
+    return str(kept) if there else ""

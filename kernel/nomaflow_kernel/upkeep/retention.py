@@ -1,0 +1,123 @@
+"""Retention: finished runs that are too old, or too many, go in small pages that never hold up the hot path.
+
+Of those that are too many, the runs of fires and requests of the last day stay: a clock that is set back, or a client
+that asks again, would else have them run once more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+from nomaflow_kernel.catalogue.service import HostCatalogue
+from nomaflow_kernel.domain.clock import Clock
+from nomaflow_kernel.domain.pacing import happens_within
+from nomaflow_kernel.history.port import Store
+from nomaflow_kernel.store.errors import StoreError
+from nomaflow_project.jobs.definitions import RetentionPolicy
+
+__all__ = ["RetentionSweeper"]
+
+_LOG = logging.getLogger(__name__)
+_PAGE_RUNS = 100
+_DAY_US = 86_400_000_000
+
+
+class KnownHosts(Protocol):
+    """What the sweeper asks of the catalogue."""
+
+    def hosts(self) -> Sequence[HostCatalogue]:
+        """Return what each host brings."""
+
+
+class RetentionSweeper:
+    """Deletes what the retention policies let go, at the shortest of their intervals.
+
+    :param default: the policy of jobs whose file says nothing of it
+    """
+
+    def __init__(self, *, store: Store, clock: Clock, catalogue: KnownHosts, default: RetentionPolicy) -> None:
+        self._store = store
+        self._clock = clock
+        self._catalogue = catalogue
+        self._default = default
+        self._stopping = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Begin; the first sweep comes after the first interval, so that a start is never slowed down."""
+        self._task = asyncio.create_task(self._run(), name="retention")
+
+    async def stop(self) -> None:
+        """Stop after the page in hand. Stopping twice is legal."""
+        self._stopping.set()
+        task, self._task = self._task, None
+        if task is not None:
+            await task
+
+    async def _run(self) -> None:
+        while not await self._pause():
+            try:
+                gone = await self.sweep()
+            except StoreError as error:
+                _LOG.warning("retention will try again: %s", error.message)
+            else:
+                if gone:
+                    _LOG.info("retention removed %d runs", gone)
+
+    async def _pause(self) -> bool:
+        """Wait for the shortest interval; return True where the kernel is stopping."""
+        minutes = min(policy.sweep_interval_minutes for _, policy in self._policies())
+        return await happens_within(self._stopping, minutes * 60)
+
+    def _policies(self) -> Iterator[tuple[Sequence[str], RetentionPolicy]]:
+        """Yield policies with the jobs they are for; no jobs means every job, also those nobody brings any more."""
+        yield (), self._default
+        for known in self._catalogue.hosts():
+            if known.load.retention is not None:
+                yield [job.job_id for job in known.load.jobs], known.load.retention
+
+    async def sweep(self) -> int:
+        """Delete everything that may go now and return how many runs went.
+
+        :raises StoreError: where the store fails; what went before is gone, the rest stays for the next sweep
+        """
+        special = {job_id for job_ids, _ in self._policies() for job_id in job_ids}
+        gone = 0
+        for job_ids, policy in self._policies():
+            if not policy.enabled:
+                continue
+            if job_ids:
+                for job_id in job_ids:
+                    gone += await self._prune(job_id, policy)
+            elif not special:
+                gone += await self._prune("", policy)
+            else:
+                for job_id in sorted(set(await self._store.job_ids()) - special):
+                    gone += await self._prune(job_id, policy)
+                if policy.days is not None:
+                    before_us = self._clock.now_us() - policy.days * _DAY_US
+                    while await self._store.prune_notices(before_us=before_us, limit=_PAGE_RUNS) == _PAGE_RUNS:
+                        if self._stopping.is_set():
+                            break
+        return gone
+
+    async def _prune(self, job_id: str, policy: RetentionPolicy) -> int:
+        before_us = None if policy.days is None else self._clock.now_us() - policy.days * _DAY_US
+        if before_us is None and policy.keep_last_per_job is None:
+            return 0
+        gone = 0
+        while not self._stopping.is_set():
+            page = await self._store.prune(
+                job_id=job_id,
+                keep_runs=policy.keep_last_per_job,
+                before_us=before_us,
+                limit=_PAGE_RUNS,
+                proofs_after_us=self._clock.now_us() - _DAY_US,
+            )
+            gone += page
+            if page < _PAGE_RUNS:
+                break
+        return gone

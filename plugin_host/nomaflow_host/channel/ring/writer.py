@@ -1,0 +1,96 @@
+"""The worker's side of a ring: one record a line, waiting where the ring is full, dropping nothing."""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+from typing import TYPE_CHECKING
+
+from nomaflow_host.channel.ring.page import ARMED, DATA_BYTES, HEAD, TAIL
+
+if TYPE_CHECKING:
+    from nomaflow_host.channel.ring.page import RingPage
+
+__all__ = ["RingWriter"]
+
+_WAIT_MS = 200
+_ONE = (1).to_bytes(8, "little")
+
+
+class RingWriter:
+    """Writes records from any thread.
+
+    :param page: the mapped ring; shared with who else uses it
+    :param doorbell: an eventfd on which the host sleeps
+    :param room: an eventfd that the host writes after it made room; non-blocking
+    """
+
+    def __init__(self, *, page: RingPage, doorbell: int, room: int) -> None:
+        self._page = page
+        self._words = page.words
+        self._data = page.data
+        self._doorbell = doorbell
+        self._room = room
+        self._poll = select.poll()
+        self._poll.register(room, select.POLLIN)
+        self._lock = threading.RLock()
+        self._publish = threading.Lock()
+        self._writing = False
+        self._nested: list[bytes] = []
+
+    def write(self, record: bytes) -> None:
+        """Write one whole record; returns once it is where the host finds it, even if this process dies next.
+
+        A record of more than the ring's size would never fit; callers cut lines long before that.
+        """
+        with self._lock:
+            if self._writing:
+                # A finaliser or signal handler logged in the middle of a write of this thread.
+                self._nested.append(record)
+                return
+            self._writing = True
+            try:
+                self._put(record)
+                while self._nested:
+                    self._put(self._nested.pop(0))
+            finally:
+                self._writing = False
+
+    def _put(self, record: bytes) -> None:
+        page, words, size = self._page, self._words, len(record)
+        tail = words[TAIL]
+        if DATA_BYTES - (tail - words[HEAD]) < size:
+            self._wait_for_room(tail, size)
+        at = tail % DATA_BYTES
+        end = at + size
+        if end <= DATA_BYTES:
+            self._data[at:end] = record
+        else:
+            cut = DATA_BYTES - at
+            self._data[at:] = record[:cut]
+            self._data[: size - cut] = record[cut:]
+        with self._publish:  # a memory barrier: the data must be seen before the tail that covers it
+            pass
+        words[TAIL] = tail + size
+        if words[ARMED]:
+            page.armed = False
+            self._ring()
+
+    def _wait_for_room(self, tail: int, size: int) -> None:
+        page = self._page
+        while True:
+            page.starved = True
+            if DATA_BYTES - (tail - page.head) >= size:
+                break
+            self._ring()
+            # Short waits, so that an exception raised in this thread by the stop ladder comes through.
+            if self._poll.poll(_WAIT_MS):
+                try:
+                    os.read(self._room, 8)
+                except BlockingIOError:
+                    continue
+        page.starved = False
+
+    def _ring(self) -> None:
+        os.write(self._doorbell, _ONE)

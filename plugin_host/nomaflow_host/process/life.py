@@ -1,0 +1,214 @@
+"""The life of a host's main process, once it is put together: load, attach, reload, stop."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import signal
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from watchfiles import DefaultFilter, awatch
+
+from nomaflow_host.process.service_state import ServiceState
+from nomaflow_host.session import HostSession, Runner
+
+__all__ = ["HostLife"]
+
+_log = logging.getLogger(__name__)
+
+_FLUSH_SECONDS = 5.0
+_GOODBYE_SECONDS = 2.0
+_SOURCES = (".py", ".toml", ".env")
+_BURST_MS = 400  # the longest that saves may follow each other closely before the code is loaded
+_LOOK_MS = 1_000
+
+
+class HostLife:
+    """Runs until SIGTERM or SIGINT, or until the session gives up for good.
+
+    The first signal lets steps finish for *drain_s* seconds, and waits as long for a kernel that is away; the second
+    cancels them and gives such a kernel five seconds; the third leaves at once. SIGHUP reloads the code, SIGUSR1 has
+    the state written into the log. SIGUSR2 says, once or often, that whoever started this host has died: the same as
+    a first signal.
+
+    :param state: is told what the host does, for the service manager
+    :param dump: writes it
+    :param watched: folders whose changes reload the code; empty for none
+    :param disk_changed: tells whether the project has changed on disk since the newest load; may block
+    """
+
+    def __init__(
+        self,
+        *,
+        runner: Runner,
+        session: HostSession,
+        state: ServiceState,
+        watched: Sequence[Path],
+        drain_s: float,
+        dump: Callable[[], None],
+        disk_changed: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._dump = dump
+        self._disk_changed = disk_changed
+        self._runner = runner
+        self._session = session
+        self._state = state
+        self._watched = tuple(watched)
+        self._drain_s = drain_s
+        self._signals = 0
+        self._stop = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._leave = asyncio.Event()
+        self._reload = asyncio.Event()
+
+    async def run(self) -> None:
+        """Live.
+
+        :raises HostError: if the session gives up for good
+        """
+        loop = asyncio.get_running_loop()
+        for each in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(each, self._asked_to_stop)
+        loop.add_signal_handler(signal.SIGHUP, self._reload.set)
+        loop.add_signal_handler(signal.SIGUSR1, self._dump)
+        loop.add_signal_handler(signal.SIGUSR2, self._orphaned)
+        try:
+            await self._live()
+        finally:
+            for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+                loop.remove_signal_handler(each)
+
+    async def _load_first(self) -> None:
+        loading = asyncio.create_task(self._runner.reload(force=False))
+        await _either(loading, self._stop)
+        if loading.done() and loading.result().accepted:
+            self._session.introduce(explicit=False)
+        elif loading.done():
+            _log.error("the host serves no code until a reload succeeds: %s", loading.result().message)
+            self._session.beat_soon()
+        # What is there now stays for life; the collector need not look at it again.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 50)  # as the kernel does: its values come and go by the thousand
+
+    async def _live(self) -> None:
+        # The session from the start, so that the kernel knows that this host is loading; the watch, so that it misses
+        # nothing that is saved meanwhile.
+        tasks = [asyncio.create_task(self._session.run(), name="session"), asyncio.create_task(self._loads())]
+        if self._watched:
+            tasks.append(asyncio.create_task(self._watch(), name="watch"))
+        stop = asyncio.create_task(self._stop.wait())
+        try:
+            await asyncio.wait([*tasks, stop], return_when=asyncio.FIRST_COMPLETED)
+            for task in tasks:
+                if task.done():
+                    task.result()
+            await self._finish(tasks[0])
+        finally:
+            for each in (*tasks, stop):
+                each.cancel()
+            await asyncio.gather(*tasks, stop, return_exceptions=True)
+
+    async def _finish(self, session: asyncio.Task[None]) -> None:
+        """Drain, deliver what is left to say, and take leave."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + self._drain_s
+        await self._drain()
+        in_vain = self._hurry.is_set() and not self._session.attached.is_set()
+        if not await self._delivered(_FLUSH_SECONDS if in_vain else max(_FLUSH_SECONDS, until - loop.time())):
+            _log.warning("the kernel has not taken everything that was to be reported; it will find out by itself")
+        attached = self._session.attached.is_set()
+        await self._session.say_goodbye()
+        if attached:
+            await asyncio.wait([session], timeout=_GOODBYE_SECONDS)
+
+    async def _delivered(self, seconds: float) -> bool:
+        """Wait until the kernel has everything, also for a kernel that is away; a further signal cuts the wait short.
+
+        What the kernel is not told dies with this host.
+        """
+        if not self._session.attached.is_set() and not self._session.idle:
+            _log.warning(
+                "no kernel: waiting %.0f s for one that takes what is to be reported; stop again to leave", seconds
+            )
+        delivering = asyncio.create_task(self._session.flush(seconds))
+        if not await _either(delivering, self._leave if self._hurry.is_set() else self._hurry):
+            delivering.cancel()
+            await asyncio.gather(delivering, return_exceptions=True)
+            return self._session.idle
+        return delivering.result()
+
+    async def _drain(self) -> None:
+        running = self._runner.status().running
+        self._state.stopping(drain_s=self._drain_s, running=running)
+        _log.info("stopping%s", f"; {running} steps may finish within {self._drain_s:g} s" if running else "")
+        draining = asyncio.create_task(self._runner.drain(self._drain_s))
+        self._session.beat_soon()
+        if not await _either(draining, self._hurry):
+            _log.warning("asked again: the steps that run are cancelled")
+            draining.cancel()
+            draining = asyncio.create_task(self._runner.drain(0.001))
+            if not await _either(draining, self._leave):
+                _log.warning("asked a third time: leaving at once")
+                draining.cancel()
+        await asyncio.gather(draining, return_exceptions=True)
+
+    async def _loads(self) -> None:
+        await self._load_first()
+        self._state.ready()
+        while True:
+            await self._reload.wait()
+            self._reload.clear()
+            _log.info("reloading")
+            self._state.reloading()
+            outcome = await self._runner.reload(force=False)
+            if outcome.accepted:
+                self._session.introduce()
+            self._session.beat_soon()  # the kernel hears at once what became of the load
+            self._state.ready()
+
+    async def _watch(self) -> None:
+        """Reload whenever a source is saved, or the project has otherwise changed since the newest load.
+
+        Not every change is an event of a source: a folder becomes a link, permissions change, a file lies behind a
+        link. So any event, and each second, has the files looked at.
+        """
+        async for changes in awatch(
+            *self._watched,
+            watch_filter=_ProjectFilter(),
+            debounce=_BURST_MS,
+            rust_timeout=_LOOK_MS,
+            yield_on_timeout=True,
+            ignore_permission_denied=True,
+            stop_event=self._stop,
+        ):
+            saved = any(path.endswith(_SOURCES) for _, path in changes)
+            if saved or await asyncio.to_thread(self._disk_changed):
+                self._reload.set()
+
+    def _asked_to_stop(self) -> None:
+        self._signals += 1
+        for event in (self._stop, self._hurry, self._leave)[: self._signals]:
+            event.set()
+
+    def _orphaned(self) -> None:
+        if not self._signals:
+            self._asked_to_stop()
+
+
+class _ProjectFilter(DefaultFilter):
+    """Lets through what may be code, jobs, or a folder of them, and nothing that the host writes itself."""
+
+    ignore_dirs = (*DefaultFilter.ignore_dirs, ".nomaflow")
+
+
+async def _either(task: asyncio.Task[object], event: asyncio.Event) -> bool:
+    """Wait for a task or an event; return True where the task is done."""
+    waiter = asyncio.create_task(event.wait())
+    try:
+        await asyncio.wait([task, waiter], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        waiter.cancel()
+    return task.done()

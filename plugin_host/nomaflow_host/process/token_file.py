@@ -1,0 +1,65 @@
+"""The file of the token that a kernel asks for on TCP."""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+from pathlib import Path
+
+from nomaflow_host.process.errors import ProjectError
+
+__all__ = ["TokenFile"]
+
+_log = logging.getLogger(__name__)
+
+
+_FIX = "name the file that holds the kernel's token"
+
+
+class TokenFile:
+    """Reads the token anew each time, so that it can be replaced."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._complaint = ""
+
+    def check(self) -> None:
+        """Accept the file as it is now.
+
+        :raises ProjectError: where there is no token in it, what is in it can be none, or others may read it
+        """
+        self._token()
+
+    def read(self) -> str:
+        """Return the token, empty where there is none to be had; why is logged once."""
+        try:
+            token = self._token()
+        except ProjectError as error:
+            if self._path.exists() and self._complaint != str(error):
+                _log.warning("no token is shown to the kernel: %s", error)
+            self._complaint = str(error)
+            return ""
+        self._complaint = ""
+        return token
+
+    def _token(self) -> str:
+        try:
+            found = self._path.stat()
+            token = self._path.read_text("utf-8").strip()
+        except OSError as error:
+            why = (error.strerror or type(error).__name__).lower()
+            raise ProjectError(f"the token's file cannot be read: {why}", file=str(self._path), fix=_FIX) from None
+        except UnicodeDecodeError:
+            token = ""
+        if not token:
+            raise ProjectError("there is no token in it", file=str(self._path), fix=_FIX)
+        mode = stat.S_IMODE(found.st_mode)
+        # As for the kernel's key: one of this user is for this user alone, one of root may be for a group.
+        if mode & (0o077 if found.st_uid == os.geteuid() != 0 else 0o027):
+            fix = f"run `chmod 600 {self._path}`, and replace the token where others may have read it"
+            raise ProjectError(f"the token is open to others (mode {mode:o})", file=str(self._path), fix=fix)
+        if not (token.isascii() and token.isprintable()):
+            fix = "write the kernel's token into it, one line as it is in the kernel's own file"
+            raise ProjectError("what is in it is no token", file=str(self._path), fix=fix)
+        return token

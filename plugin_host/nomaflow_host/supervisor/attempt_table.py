@@ -1,0 +1,307 @@
+"""The attempts this host holds: their messages, their deadlines, their stops and their ends."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any
+
+from nomaflow_host.attempt.messages import FinishedState, Progress, Started, TimeoutKind
+from nomaflow_host.supervisor.attempt_log import AttemptLog
+from nomaflow_host.supervisor.held_attempt import HeldAttempt
+from nomaflow_host.supervisor.ladder import LadderTimes, climb
+from nomaflow_host.supervisor.outcomes import finished_of, stop_sentence
+from nomaflow_host.supervisor.values import StopRequest
+from nomaflow_host.supervisor.worker_handle import KillNote
+from nomaflow_host.worker.outcome import Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from nomaflow_host.attempt.messages import AttemptOrder, AttemptSink
+    from nomaflow_host.supervisor.pool import WorkerPool
+    from nomaflow_host.supervisor.settings import SupervisorSettings
+    from nomaflow_host.supervisor.values import AttemptStatus
+    from nomaflow_host.supervisor.worker_handle import WorkerHandle
+
+__all__ = ["AttemptTable"]
+
+_log = logging.getLogger("nomaflow.host")
+
+
+class AttemptTable:
+    """Holds attempts from their orders to their ends.
+
+    :param sink: is told what happens to them
+    :param tell_reaper: sends the reaper a command
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: SupervisorSettings,
+        sink: AttemptSink,
+        pool: WorkerPool,
+        tell_reaper: Callable[[Mapping[str, Any], Sequence[int]], None],
+    ) -> None:
+        self._settings = settings
+        self._sink = sink
+        self._pool = pool
+        self._tell_reaper = tell_reaper
+        self._held: dict[str, HeldAttempt] = {}
+        self._counts = {True: 0, False: 0}
+        self._waiting: dict[str, Mapping[str, Any] | None] = {}
+        self._dead: dict[int, tuple[WorkerHandle, Mapping[str, Any]]] = {}
+        self._retry: asyncio.TimerHandle | None = None
+        self._to_the_end = False
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def held_keys(self) -> list[str]:
+        """Return the keys of all attempts held."""
+        return list(self._held)
+
+    def statuses(self) -> list[AttemptStatus]:
+        """Return how each attempt is, oldest first."""
+        return [attempt.status() for attempt in self._held.values()]
+
+    def count(self, *, sync: bool) -> int:
+        """Return how many attempts count against max_sync, or against max_async."""
+        return self._counts[sync]
+
+    async def emptied_within(self, seconds: float) -> bool:
+        """Wait until no attempt is held; return False where it takes longer."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._empty.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def read_to_the_end(self) -> None:
+        """From now on take the last lines of what has stopped, though the sink is full: no more come.
+
+        At most a ring and two pipes of each worker, so that a host that stops does not wait for a kernel that is away.
+        """
+        self._to_the_end = True
+        self.settle_waiting()
+
+    def ladder_seconds(self) -> float:
+        """Return how long the stop ladder takes at most for what is held."""
+        times = [self._times(attempt) for attempt in self._held.values()]
+        return max((each.grace + each.term + each.kill for each in times), default=0.0)
+
+    def begin(self, order: AttemptOrder, worker: WorkerHandle, *, counts_as_sync: bool) -> None:
+        """Send an order to a worker, which may still be starting."""
+        key = order.attempt_key
+        log = AttemptLog(
+            loop=asyncio.get_running_loop(), put=lambda chunk: self._sink.log(key, chunk), max_bytes=order.max_log_bytes
+        )
+        attempt = HeldAttempt(
+            order=order,
+            worker=worker,
+            counts_as_sync=counts_as_sync,
+            log=log,
+            tell_reaper=lambda message: self._tell_reaper(message, ()),
+        )
+        worker.masker.add(attempt.slot, worker.generation.credentials_of(order))
+        self._held[key] = attempt
+        self._counts[counts_as_sync] += 1
+        self._empty.clear()
+        worker.link.send_soon({"is": "run", "slot": attempt.slot, "order": order.to_json()})
+        self._set_deadline(attempt)
+
+    def stop(self, key: str, stop: StopRequest) -> None:
+        """Stop an attempt by the ladder, unless it is being stopped or has ended."""
+        attempt = self._held.get(key)
+        if attempt is None or attempt.stop is not None or attempt.finished is not None:
+            return
+        attempt.stop = stop
+        if attempt.ladder is None:
+            self._climb(attempt, stop_sentence(stop))
+        else:
+            attempt.ask()  # what it left behind when it returned is being stopped already
+
+    def kill(self, key: str, stop: StopRequest) -> None:
+        """Kill an attempt's worker at once."""
+        attempt = self._held.get(key)
+        if attempt is None or attempt.finished is not None:
+            return
+        if attempt.stop is None:
+            attempt.stop = stop
+        if attempt.ladder is not None:
+            attempt.ladder.cancel()
+        attempt.rung(4, f"{stop_sentence(stop)}: its worker's process tree is killed at once")
+        attempt.kill(stop.reason)
+
+    # --- what workers say -----------------------------------------------------------------------------------------
+
+    def heard(self, worker: WorkerHandle, message: dict[str, Any]) -> None:
+        """Take a worker's message. An attempt that has finished ends at the next `settle_waiting`.
+
+        :raises KeyError: if it lacks a field
+        """
+        if message["is"] == "ready":
+            worker.ready = True
+            # It may be heard before the reaper's word that it was started, and say at once that a step has.
+            worker.pid = worker.pid or int(message["pid"])
+            worker.first_rss = worker.last_rss = int(message["rss_bytes"])
+            return
+        if message["is"] == "checked":
+            worker.checked(message)
+            return
+        attempt = worker.attempts.get(message["slot"])
+        if attempt is None or attempt.finished is not None:
+            return
+        match message["is"]:
+            case "started":
+                self._started(attempt, message)
+            case "progress":
+                self._progress(attempt, message)
+            case "returned":
+                attempt.outcome = Outcome.from_json(message["outcome"])
+                attempt.left = str(message["left"])
+                if attempt.ladder is None:
+                    self._climb(attempt, f"it left {attempt.left} running when it returned")
+            case "finished":
+                self._finished(attempt, message)
+
+    def worker_ended(self, worker: WorkerHandle, exited: Mapping[str, Any]) -> None:
+        """End every attempt of a worker of which no process is left, then forget the worker."""
+        note = worker.kill_note
+        if note is not None and note.presumed and not exited["killed"]:
+            note = worker.kill_note = None
+        if len(worker.attempts) and (note is None or note.spoilt) and not worker.exclusive:
+            # Whose code it was cannot be known, so none of them shares a worker again.
+            worker.generation.demoted.update(attempt.order.callable for attempt in worker.attempts.values())
+        for attempt in list(worker.attempts.values()):
+            attempt.settle()
+            self._waiting.setdefault(attempt.order.attempt_key, exited)
+            self._waiting[attempt.order.attempt_key] = exited
+        self._dead[worker.number] = (worker, exited)
+        self.settle_waiting()
+
+    def settle_waiting(self) -> None:
+        """End the attempts that only wait for their last lines to be read."""
+        if not self._waiting and not self._dead:
+            return
+        caught_up: dict[int, bool] = {}
+        for key, exited in list(self._waiting.items()):
+            attempt = self._held[key]
+            number = attempt.worker.number
+            if number not in caught_up:
+                caught_up[number] = attempt.worker.pump.catch_up(over_cap=self._to_the_end)
+            if caught_up[number]:
+                del self._waiting[key]
+                self._conclude(attempt, exited)
+        for number, (worker, _) in list(self._dead.items()):
+            if not worker.attempts:
+                del self._dead[number]
+                worker.close()
+                self._pool.remove(worker)
+        if self._waiting and self._retry is None:
+            self._retry = asyncio.get_running_loop().call_later(0.1, self._settle_again)
+
+    def _settle_again(self) -> None:
+        self._retry = None
+        self.settle_waiting()
+
+    def _started(self, attempt: HeldAttempt, message: dict[str, Any]) -> None:
+        worker = attempt.worker
+        attempt.started = True
+        attempt.location = str(message["location"])
+        worker.masker.add(attempt.slot, message.get("credentials", ()))
+        attempt.cpu_before = float(message["cpu_seconds"])
+        if worker.exclusive and not message["askable"]:
+            attempt.unaskable.set()
+        self._set_deadline(attempt)
+        self._sink.started(
+            attempt.order.attempt_key,
+            Started(
+                at_us=int(message["at_us"]),
+                worker_pid=worker.pid,
+                generation=worker.generation.number,
+                exclusive=worker.exclusive,
+            ),
+        )
+
+    def _progress(self, attempt: HeldAttempt, message: dict[str, Any]) -> None:
+        self._sink.progress(
+            attempt.order.attempt_key,
+            Progress(
+                at_us=int(message["at_us"]),
+                done=float(message["done"]),
+                total=None if message["total"] is None else float(message["total"]),
+                message=attempt.worker.masker.now.text(str(message["message"])),
+            ),
+        )
+
+    def _finished(self, attempt: HeldAttempt, message: dict[str, Any]) -> None:
+        """Take the word of a worker that none of an attempt's code runs; where that cannot be sure, kill it first."""
+        worker = attempt.worker
+        attempt.outcome = Outcome.from_json(message["outcome"])
+        attempt.finished = message
+        attempt.settle()
+        worker.last_rss = int(message["rss_bytes"])
+        if worker.exclusive and (worker.tainted or not message["clean"]):
+            worker.closed = True
+            if worker.kill_note is None:
+                worker.kill_note = KillNote(culprit=attempt, why="its code may still run")
+            self._tell_reaper({"is": "kill_tree", "worker": worker.number}, ())
+            return
+        self._waiting[attempt.order.attempt_key] = None
+
+    # --- deadlines and stops --------------------------------------------------------------------------------------
+
+    def _set_deadline(self, attempt: HeldAttempt) -> None:
+        """Count an attempt's time from its start; until that is known, allow as much again as a worker may take."""
+        if attempt.deadline is not None:
+            attempt.deadline.cancel()
+            attempt.deadline = None
+        if attempt.order.timeout_ms and attempt.stop is None:
+            seconds = attempt.order.timeout_ms / 1000 + (0 if attempt.started else self._settings.load_seconds)
+            attempt.deadline = asyncio.get_running_loop().call_later(seconds, self._timed_out, attempt)
+
+    def _timed_out(self, attempt: HeldAttempt) -> None:
+        job = attempt.order.timeout_kind is TimeoutKind.JOB
+        seconds = attempt.order.timeout_ms / 1000
+        stop = StopRequest(
+            state=FinishedState.FAILED,
+            reason_code="job_timed_out" if job else "timed_out",
+            reason=f"the {'job' if job else 'step'} did not finish within its timeout, {seconds:g} s of which were left"
+            if job
+            else f"the step did not finish within its timeout of {seconds:g} s",
+        )
+        self.stop(attempt.order.attempt_key, stop)
+
+    def _times(self, attempt: HeldAttempt) -> LadderTimes:
+        grace_ms = attempt.order.cancel_grace_ms
+        return LadderTimes(
+            grace=self._settings.cancel_grace_seconds if grace_ms is None else grace_ms / 1000,
+            term=self._settings.term_seconds,
+            kill=self._settings.kill_seconds,
+        )
+
+    def _climb(self, attempt: HeldAttempt, why: str) -> None:
+        # What a step has left behind when it returned gets the grace: it may be about to end.
+        unaskable = attempt.unaskable if attempt.stop is not None else None
+        climbing = climb(attempt, why=why, times=self._times(attempt), unaskable=unaskable)
+        attempt.ladder = asyncio.get_running_loop().create_task(climbing)
+
+    def _conclude(self, attempt: HeldAttempt, exited: Mapping[str, Any] | None) -> None:
+        """Say how an attempt ended: its last line, its last event."""
+        key, worker = attempt.order.attempt_key, attempt.worker
+        if attempt.stop is not None and attempt.ladder is not None:
+            attempt.rung(0, "stopped: none of its code runs any more")
+        attempt.log.close()
+        worker.take_out(attempt.slot)
+        del self._held[key]
+        self._counts[attempt.counts_as_sync] -= 1
+        self._sink.finished(key, finished_of(attempt, exited))
+        if exited is None:
+            self._pool.released(worker)
+        if not self._held:
+            self._empty.set()

@@ -1,0 +1,130 @@
+"""An attempt that this host holds, from its order to its finished event."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+from nomaflow_host.supervisor.values import AttemptStatus
+from nomaflow_host.supervisor.worker_handle import KillNote
+from nomaflow_host.worker.signals import INTERRUPT
+from nomaflow_telemetry.process_log import attempt_fields
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from nomaflow_host.attempt.messages import AttemptOrder
+    from nomaflow_host.supervisor.attempt_log import AttemptLog
+    from nomaflow_host.supervisor.values import StopRequest
+    from nomaflow_host.supervisor.worker_handle import WorkerHandle
+    from nomaflow_host.worker.outcome import Outcome
+
+__all__ = ["HeldAttempt"]
+
+_log = logging.getLogger("nomaflow.host.stop")
+
+
+class HeldAttempt:
+    """One attempt in one worker. Also what the stop ladder acts on.
+
+    :param counts_as_sync: which of the host's two limits it counts against
+    :param tell_reaper: sends a command to the reaper
+    """
+
+    def __init__(
+        self,
+        *,
+        order: AttemptOrder,
+        worker: WorkerHandle,
+        counts_as_sync: bool,
+        log: AttemptLog,
+        tell_reaper: Callable[[Mapping[str, Any]], None],
+    ) -> None:
+        self.order = order
+        self.worker = worker
+        self.counts_as_sync = counts_as_sync
+        self.log = log
+        self.gone = asyncio.Event()
+        self.unaskable = asyncio.Event()
+        """Set once it is known that its code, in a worker of its own, cannot learn that it is to stop."""
+        self.slot = worker.put_in(self)
+        self.started = False
+        self.location = ""
+        self.cpu_before = 0.0
+        self.stop: StopRequest | None = None
+        self.outcome: Outcome | None = None
+        self.left = ""
+        self.finished: dict[str, Any] | None = None
+        self.deadline: asyncio.TimerHandle | None = None
+        self.ladder: asyncio.Task[None] | None = None
+        self._tell_reaper = tell_reaper
+        self._began = time.monotonic()
+        self._rung = 0
+
+    @property
+    def exclusive(self) -> bool:
+        """Whether its worker is its own."""
+        return self.worker.exclusive
+
+    def ask(self) -> None:
+        """Turn ``is_cancelled()`` true, whatever its worker is doing, and have its task cancelled."""
+        self.worker.page.cancelled[self.slot] = 1
+        self.worker.link.send({"is": "cancel", "slot": self.slot})
+
+    def interrupt(self) -> None:
+        """Send SIGTERM to its child processes and raise an exception in its threads."""
+        self._spoil()
+        self._tell_reaper({"is": "signal_children", "worker": self.worker.number, "signum": 15})
+        self._tell_reaper({"is": "signal", "worker": self.worker.number, "signum": int(INTERRUPT)})
+
+    def terminate(self) -> None:
+        """Send SIGTERM to its worker."""
+        self._spoil()
+        self._tell_reaper({"is": "signal", "worker": self.worker.number, "signum": 15})
+
+    def kill(self, why: str) -> None:
+        """Kill its worker's process tree, whoever else is in it."""
+        self._spoil()
+        worker = self.worker
+        culprit = self
+        blocker = worker.page.blocker
+        if worker.blocked_since and blocker is not None and blocker in worker.attempts:
+            culprit = worker.attempts[blocker]
+        if not worker.exclusive:
+            worker.generation.demoted.add(culprit.order.callable)
+        if worker.kill_note is None:
+            worker.kill_note = KillNote(culprit=culprit, why=why)
+        self._tell_reaper({"is": "kill_tree", "worker": worker.number})
+
+    def status(self) -> AttemptStatus:
+        """Return how it is."""
+        running = "RUNNING" if self.started else "DISPATCHED"
+        state = "STOPPING" if self.stop is not None or self.ladder is not None else running
+        return AttemptStatus(
+            attempt_key=self.order.attempt_key,
+            callable=self.order.callable,
+            worker_pid=self.worker.pid,
+            exclusive=self.exclusive,
+            state="ENDED" if self.finished is not None else state,
+            rung=self._rung,
+            held_seconds=time.monotonic() - self._began,
+        )
+
+    def rung(self, number: int, text: str) -> None:
+        """Note a rung of the ladder, or 0 at its end."""
+        self._rung = number or self._rung
+        self.log.host_line(logging.INFO if number == 1 else logging.WARNING, text)
+        _log.info("%s", text, extra=attempt_fields(self.order.attempt_key))
+
+    def settle(self) -> None:
+        """Cancel timers and the ladder: none of its code runs."""
+        self.gone.set()
+        if self.deadline is not None:
+            self.deadline.cancel()
+            self.deadline = None
+
+    def _spoil(self) -> None:
+        self.worker.closed = True
+        self.worker.tainted = True

@@ -1,0 +1,271 @@
+"""Which generation serves: loading one beside another, and refusing what is worse."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nomaflow_host.generation import manifest_bytes
+from nomaflow_host.process.errors import ProjectError
+from nomaflow_host.supervisor.changes import Changes, changes_of, job_count
+from nomaflow_host.supervisor.disk_stamp import disk_stamp
+from nomaflow_host.supervisor.serving_generation import ServingGeneration, digest_of
+from nomaflow_host.supervisor.settings import worker_environment
+from nomaflow_host.supervisor.template_handle import LoadFailed, TemplateHandle
+from nomaflow_host.supervisor.values import LoadOutcome
+from nomaflow_project.reading.lines import with_lines
+from nomaflow_project.reading.problems import Problem, Severity
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from nomaflow_host.generation import ProjectSpec
+    from nomaflow_host.supervisor.disk_stamp import DiskStamp
+    from nomaflow_host.supervisor.settings import SupervisorSettings
+    from nomaflow_host.supervisor.template_handle import Loaded
+    from nomaflow_host.supervisor.values import ProjectLoad, ProjectSource
+
+__all__ = ["GenerationLoader"]
+
+_log = logging.getLogger("nomaflow.host")
+
+_LOOK_AGAIN_SECONDS = 0.2
+_SHOWN_OUTPUT = 200
+
+
+class GenerationLoader:
+    """Loads generations, one at a time.
+
+    :param project: reads the project from disk
+    :param environ: of this host, from which each generation's processes inherit what its connectors.toml lets them
+    :param tell_reaper: sends the reaper a command
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: SupervisorSettings,
+        project: ProjectSource,
+        environ: Mapping[str, str],
+        tell_reaper: Callable[[Mapping[str, Any], Sequence[int]], None],
+    ) -> None:
+        self._settings = settings
+        self._project = project
+        self._environ = environ
+        self._tell_reaper = tell_reaper
+        self._templates: dict[int, TemplateHandle] = {}
+        self._number = 0
+        self._one_at_a_time = asyncio.Lock()
+        self._spec: ProjectSpec | None = None
+        self._stamp: DiskStamp = {}
+        self._ended = asyncio.Event()
+        self.serving: ServingGeneration | None = None
+        self.newest: LoadOutcome | None = None
+
+    async def load(self, *, force: bool) -> tuple[LoadOutcome, ServingGeneration | None]:
+        """Load the project as it is now; return what became of it, and the generation it replaces.
+
+        A load is refused, and what serves goes on, where the project cannot be read, a job that was valid would have
+        to be kept on its last good definition, or a module or callable that worked no longer does.
+
+        :param force: serve it even so, where it can be loaded at all
+        """
+        async with self._one_at_a_time:
+            began = time.monotonic()
+            try:
+                try:
+                    project = await self._read()
+                except (ProjectError, OSError) as error:
+                    self.newest = self._refused((_unreadable(error),), began)
+                    return self.newest, None
+                self.newest, replaced = await self._load(project, began, force=force)
+                return self.newest, replaced
+            finally:
+                ended, self._ended = self._ended, asyncio.Event()
+                ended.set()
+
+    async def settled(self, seconds: float) -> bool:
+        """Wait until no load is under way, and none is due: the last one began with the files as they are.
+
+        Returns False where that takes longer than *seconds*. A load that was refused is over, too.
+        """
+        try:
+            async with asyncio.timeout(seconds):
+                while True:
+                    ended = self._ended
+                    # Off the loop: a project may have thousands of files.
+                    changed = await asyncio.to_thread(self.disk_changed)
+                    if not self._one_at_a_time.locked() and not changed:
+                        return True
+                    await ended.wait()
+        except TimeoutError:
+            return False
+
+    def disk_changed(self) -> bool:
+        """Return whether a file has changed, come or gone since the newest load began. Reads the disk."""
+        return self._spec is not None and disk_stamp(self._spec) != self._stamp
+
+    async def _read(self) -> ProjectLoad:
+        """Read the project; a file of it that has vanished may come back, as editors and git replace files.
+
+        :raises ProjectError: if it cannot be used
+        """
+        until = time.monotonic() + self._settings.vanished_seconds
+        while True:
+            # Taken before the files are read: what changes meanwhile is newer than what is loaded.
+            stamp = {} if self._spec is None else disk_stamp(self._spec)
+            self._stamp = stamp
+            project = self._project()
+            self._spec = project.spec
+            self._stamp = {**disk_stamp(project.spec), **stamp}
+            if time.monotonic() >= until or not _vanished(self.serving, project):
+                return project
+            await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+
+    async def _load(
+        self, project: ProjectLoad, began: float, *, force: bool
+    ) -> tuple[LoadOutcome, ServingGeneration | None]:
+        self._number += 1
+        stamp = self._stamp
+        template = TemplateHandle(number=self._number, loop=asyncio.get_running_loop(), tell_reaper=self._tell_reaper)
+        self._templates[template.number] = template
+        template.start(
+            project.spec,
+            environ=self._environment(project),
+            spawn_only=self._settings.spawn_only,
+            load_seconds=self._settings.load_seconds,
+        )
+        try:
+            loaded = await template.loaded(self._settings.load_seconds)
+        except LoadFailed as error:
+            template.stop()
+            await template.exited.wait()
+            return self._refused((_failed(error, template.output_tail),), began, template), None
+        old = self.serving
+        changes = await asyncio.to_thread(changes_of, None if old is None else old.manifest, loaded.manifest)
+        if changes.broken and not force:
+            template.stop()
+            return self._refused(changes.broken, began, template), None
+        self.serving = self._generation(template, loaded, project, stamp)
+        if template.exited.is_set():  # while its answer was on its way
+            self._template_died(self.serving)
+        return self._accepted(changes, began, template), old
+
+    def stop_template_if_idle(self, generation: ServingGeneration) -> None:
+        """Stop the template of a generation that is no longer served, once it has forked what it was asked for."""
+        if generation.retired and generation.forking <= 0 and generation.template is not None:
+            number, generation.template = generation.template, None
+            self._tell_reaper({"is": "stop_template", "template": number}, ())
+
+    def template_exited(self, message: Mapping[str, Any]) -> None:
+        """Take note that a template has ended; if it still serves, its workers are spawned from now on."""
+        template = self._templates.pop(message["template"], None)
+        if template is not None:
+            template.ended(message)
+            template.close()
+        serving = self.serving
+        if serving is not None and serving.template == message["template"]:
+            self._template_died(serving)
+
+    def reaper_ended(self) -> None:
+        """Take note that every template has ended."""
+        for number in list(self._templates):
+            self.template_exited({"template": number, "error": "the host's reaper process has died"})
+
+    def close(self) -> None:
+        """Close every template's connection. May be called twice."""
+        for template in self._templates.values():
+            template.ended({"error": "the host is stopping"})
+            template.close()
+        self._templates.clear()
+
+    def _template_died(self, serving: ServingGeneration) -> None:
+        serving.template = None
+        serving.unforkable_reason = "its template has died"
+        _log.error("the template of generation %d has died; its workers are spawned from now on", serving.number)
+
+    def _generation(
+        self, template: TemplateHandle, loaded: Loaded, project: ProjectLoad, stamp: DiskStamp
+    ) -> ServingGeneration:
+        if loaded.unforkable_reason:
+            _log.info("workers are spawned, not forked: %s", loaded.unforkable_reason)
+        return ServingGeneration(
+            number=template.number,
+            project=project,
+            manifest=loaded.manifest,
+            digest=digest_of(manifest_bytes(loaded.manifest)),
+            loaded_at_us=time.time_ns() // 1000,
+            forkable=loaded.forkable,
+            unforkable_reason=loaded.unforkable_reason,
+            stamp=stamp,
+            template=template.number,
+            sources=loaded.sources,
+            environ=self._environment(project),
+        )
+
+    def _environment(self, project: ProjectLoad) -> dict[str, str]:
+        environ = {**project.variables, **self._environ}
+        return worker_environment(environ, drop=project.connectors.secret_env_names, settings=self._settings)
+
+    def _refused(self, broken: Sequence[Problem], began: float, template: TemplateHandle | None = None) -> LoadOutcome:
+        return self._outcome(began, template, accepted=False, broken=broken)
+
+    def _accepted(self, changes: Changes, began: float, template: TemplateHandle) -> LoadOutcome:
+        outcome = self._outcome(began, template, accepted=True, broken=changes.broken)
+        told = (outcome.manifest or {}).get("problems", ())
+        return replace(outcome, problems=(*outcome.problems, *told), removed=changes.removed, added=changes.added)
+
+    def _outcome(
+        self, began: float, template: TemplateHandle | None, *, accepted: bool, broken: Sequence[Problem]
+    ) -> LoadOutcome:
+        serving = self.serving
+        return LoadOutcome(
+            accepted=accepted,
+            generation=0 if serving is None else serving.number,
+            digest="" if serving is None else serving.digest,
+            reasons=tuple(f"{each.place}: {each.message}" if each.place else each.message for each in broken),
+            problems=tuple(each.to_json() for each in broken),
+            manifest=None if serving is None else serving.manifest,
+            output_tail="" if template is None else template.output_tail,
+            seconds=time.monotonic() - began,
+            at_us=time.time_ns() // 1000,
+            jobs=0 if serving is None else job_count(serving.manifest),
+        )
+
+
+def _vanished(serving: ServingGeneration | None, project: ProjectLoad) -> bool:
+    """Return whether a file that the serving generation was made of is gone."""
+    if serving is None:
+        return False
+    before, now = serving.project.spec, project.spec
+    had = {file["path"] for file in before.job_files if file["tree"] is not None}
+    has = {file["path"] for file in now.job_files if not (file["absent"] or _is_missing(file["error"]))}
+    return not had <= has or bool(before.settings_file and not now.settings_file)
+
+
+def _is_missing(error: Mapping[str, Any] | None) -> bool:
+    return error is not None and error["code"] == "missing_file"
+
+
+def _unreadable(error: ProjectError | OSError) -> Problem:
+    if isinstance(error, OSError):
+        reason = (error.strerror or type(error).__name__).lower()
+        return _error("project_unusable", f"it cannot be read: {reason}", file=str(error.filename or ""))
+    found = _error(
+        "project_unusable", error.problem, file=error.name, path=error.path, line=error.line or 0, fix=error.fix
+    )
+    return with_lines((found,), Path(error.file).parent)[0]
+
+
+def _failed(error: LoadFailed, output: str) -> Problem:
+    last = output.rstrip().rpartition("\n")[2].strip()[:_SHOWN_OUTPUT]
+    said = f"; its last output: {last}" if last else ""
+    return _error("load_failed", f"{error}{said}", fix="correct what its last output says, then reload")
+
+
+def _error(code: str, message: str, *, file: str = "", path: str = "", line: int = 0, fix: str = "") -> Problem:
+    return Problem(severity=Severity.ERROR, code=code, file=file, path=path, message=message, fix=fix, line=line)

@@ -1,0 +1,79 @@
+"""Generations of plugin code, as the host's main process sees them: it holds manifests, never code."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from nomaflow_host.injection.credentials import credentials_of
+from nomaflow_host.supervisor.values import GenerationInfo
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from nomaflow_host.attempt.messages import AttemptOrder
+    from nomaflow_host.supervisor.disk_stamp import DiskStamp
+    from nomaflow_host.supervisor.values import ProjectLoad
+
+__all__ = ["ServingGeneration", "digest_of"]
+
+
+@dataclass(kw_only=True, slots=True)
+class ServingGeneration:
+    """One generation and its template.
+
+    :param template: its number with the reaper; None once it was stopped
+    :param demoted: callables that run exclusively from now on, since they did not stop in a shared worker
+    :param stamp: what the project's files were like when it was loaded
+    :param environ: what its processes inherit
+    :param forking: how many workers its template was asked for and has not answered
+    """
+
+    number: int
+    project: ProjectLoad
+    manifest: Mapping[str, Any]
+    digest: str
+    loaded_at_us: int
+    forkable: bool
+    unforkable_reason: str
+    stamp: DiskStamp
+    template: int | None
+    sources: Mapping[str, str] | None
+    environ: Mapping[str, str] = field(default_factory=dict, repr=False)
+    demoted: set[str] = field(default_factory=set)
+    retired: bool = False
+    forking: int = 0
+
+    @property
+    def info(self) -> GenerationInfo:
+        """What there is to say of it."""
+        return GenerationInfo(
+            number=self.number,
+            digest=self.digest,
+            loaded_at_us=self.loaded_at_us,
+            forkable=self.forkable,
+            unforkable_reason=self.unforkable_reason,
+        )
+
+    def is_async(self, reference: str) -> bool:
+        """Whether a callable is known to be asynchronous; what is not known runs alone."""
+        known = self.manifest["callables"].get(reference)
+        return known is not None and known.get("kind") == "async" and not known.get("error")
+
+    def credentials_of(self, order: AttemptOrder) -> set[str]:
+        """Return what is to be masked of an order's values, as far as this process can know."""
+        types = self.manifest["step_types"]
+        secret = {name for each in types if each["callable"] == order.callable for name in each["secret"]}
+        return credentials_of(order, self.environ, secret=secret)
+
+    @property
+    def has_kind(self) -> tuple[bool, bool]:
+        """Whether it offers (asynchronous, synchronous) callables."""
+        kinds = {each.get("kind") for each in self.manifest["callables"].values()}
+        return "async" in kinds, "sync" in kinds
+
+
+def digest_of(manifest_bytes: bytes) -> str:
+    """Return a manifest's digest as it is written everywhere."""
+    return f"sha256:{hashlib.sha256(manifest_bytes).hexdigest()}"

@@ -1,0 +1,140 @@
+"""Loading a generation: a template is started, imports the plugins and says what they offer."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from nomaflow_host.channel.async_link import AsyncLink
+from nomaflow_host.channel.frames import FrameError, FrameSocket
+from nomaflow_host.supervisor.causes import said_of_exit
+from nomaflow_host.supervisor.output_pipe import TailPipe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from nomaflow_host.generation import ProjectSpec
+
+__all__ = ["LoadFailed", "Loaded", "TemplateHandle"]
+
+
+class LoadFailed(Exception):
+    """Raised when a template did not come to its manifest. The text says why, with the last output's place."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Loaded:
+    """What a template has loaded.
+
+    :param sources: the plugin folders' files, for workers that import them anew; None where they are too large
+    """
+
+    manifest: Mapping[str, Any]
+    forkable: bool
+    unforkable_reason: str
+    sources: Mapping[str, str] | None
+
+
+class TemplateHandle:
+    """A template as its host's main process sees it.
+
+    :param tell_reaper: sends the reaper a command, with descriptors
+    """
+
+    def __init__(
+        self,
+        *,
+        number: int,
+        loop: asyncio.AbstractEventLoop,
+        tell_reaper: Callable[[Mapping[str, Any], Sequence[int]], None],
+    ) -> None:
+        self.number = number
+        self.exited = asyncio.Event()
+        self._loop = loop
+        self._tell_reaper = tell_reaper
+        self._answer: asyncio.Future[Loaded] = loop.create_future()
+
+    def start(self, spec: ProjectSpec, *, environ: Mapping[str, str], spawn_only: bool, load_seconds: float) -> None:
+        """Have the reaper start it with the variables of *environ*, and send it what to load."""
+        here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        reading, writing = os.pipe()
+        os.set_blocking(reading, False)  # the standard library's own signature
+        self._output = TailPipe(reading)
+        self._loop.add_reader(reading, self._read_output)
+        self._link = AsyncLink(link=FrameSocket(here), loop=self._loop, on_message=self._take, on_end=self._ended)
+        message = {"is": "start_template", "template": self.number, "environ": dict(environ)}
+        self._tell_reaper(message, (there.fileno(), writing, writing))
+        there.close()
+        os.close(writing)
+        self._link.send(
+            {
+                "is": "bootstrap",
+                "version": 1,
+                "spec": spec.to_json(),
+                "spawn_only": spawn_only,
+                "load_seconds": load_seconds,
+            }
+        )
+
+    async def loaded(self, seconds: float) -> Loaded:
+        """Wait for what it offers.
+
+        :raises LoadFailed: if it ends, or takes longer than *seconds*
+        """
+        try:
+            return await asyncio.wait_for(asyncio.shield(self._answer), seconds)
+        except TimeoutError:
+            raise LoadFailed(
+                f"the imports did not finish within {seconds:g} s "
+                "(look for an endless loop or a wait at a module's top level)"
+            ) from None
+
+    @property
+    def output_tail(self) -> str:
+        """The last 4 KiB that it has printed."""
+        return self._output.text
+
+    def ended(self, message: Mapping[str, Any]) -> None:
+        """Take note of its exit, from the reaper."""
+        for _ in range(4):
+            if not self._output.read():
+                break
+        if not self._answer.done():
+            said = message.get("error") or said_of_exit(message.get("signal"), message.get("code"))
+            self._answer.set_exception(LoadFailed(f"the process that imports the plugins died: {said}"))
+            self._answer.exception()  # so that it is not called unretrieved where nobody waits any more
+        self.exited.set()
+
+    def stop(self) -> None:
+        """Have the reaper kill it."""
+        self._tell_reaper({"is": "stop_template", "template": self.number}, ())
+
+    def close(self) -> None:
+        """Close its connection and pipe. May be called twice."""
+        self._link.close()
+        if not self._output.ended or self._output.fd >= 0:
+            self._loop.remove_reader(self._output.fd)
+            self._output.close()
+
+    def _take(self, message: dict[str, Any]) -> None:
+        loaded = Loaded(
+            manifest=message["manifest"],
+            forkable=bool(message["forkable"]),
+            unforkable_reason=str(message["unforkable_reason"]),
+            sources=message["sources"],
+        )
+        if not self._answer.done():
+            self._answer.set_result(loaded)
+
+    def _ended(self, error: FrameError | None) -> None:
+        """Its connection has ended; the reaper will say how it did. Nonsense on it is plugin code's doing."""
+        if error is not None:
+            self.stop()
+
+    def _read_output(self) -> None:
+        self._output.read()
+        if self._output.ended:
+            self._loop.remove_reader(self._output.fd)

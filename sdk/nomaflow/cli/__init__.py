@@ -1,7 +1,0 @@
-"""The ``nomaflow`` command. Importing this loads no typer and no gRPC, so that ``nomaflow version`` is instant."""
-
-from __future__ import annotations
-
-from nomaflow.cli.entry import main
-
-__all__ = ["main"]

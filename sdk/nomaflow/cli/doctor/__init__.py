@@ -1,8 +1,0 @@
-"""What ``nomaflow doctor`` looks at: the machine, a project's files, its store, and a running system."""
-
-from __future__ import annotations
-
-from nomaflow.cli.doctor.examining import examine
-from nomaflow.cli.doctor.findings import Finding, Level
-
-__all__ = ["Finding", "Level", "examine"]

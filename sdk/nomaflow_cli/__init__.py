@@ -1,0 +1,7 @@
+"""The ``nomaflow`` command. Importing this loads no typer and no gRPC, so that ``nomaflow version`` is instant."""
+
+from __future__ import annotations
+
+from nomaflow_cli.entry import main
+
+__all__ = ["main"]

@@ -1,0 +1,125 @@
+"""The process that ``nomaflow call`` starts: the only one of the command line that imports plugin code.
+
+Reads one JSON order on standard input and writes one JSON outcome to the file descriptor named by its argument.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nomaflow.errors import StepFailed
+from nomaflow.settings import Settings
+from nomaflow_cli.project import read_settings
+
+if TYPE_CHECKING:
+    from nomaflow.testing import CallableOutcome
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Run the order and write the outcome."""
+    order: dict[str, Any] = json.load(sys.stdin)
+    logging.basicConfig(
+        level=order["log_level"], stream=sys.stderr, format="%(asctime)s %(levelname)-8s %(name)s %(message)s"
+    )
+    project = Path(order["project"])
+    sys.path.insert(0, str(project / "plugins"))
+    outcome = asyncio.run(_run(order, project))
+    with os.fdopen(int(sys.argv[1]), "w", encoding="ascii") as answers:
+        json.dump(outcome, answers)
+
+
+async def _run(order: dict[str, Any], project: Path) -> dict[str, Any]:
+    from nomaflow.testing import connectors_from, run_callable
+    from nomaflow.testing.host_machinery import host_machinery
+
+    tree = _settings(project)
+    environ = _environment(project, tree)
+    config = tree["connectors"]["config_path"]
+    connectors = None
+    if os.path.exists(config):  # noqa: ASYNC240  # nothing else runs on this loop
+        try:
+            connectors = connectors_from(config, environ)
+        except Exception as error:  # noqa: BLE001  # whatever is wrong with the file is the outcome
+            return _shape("FAILED", error=str(error), reason="connectors_unusable")
+    try:
+        outcome = await run_callable(
+            order["reference"],
+            op_kwargs=order["op_kwargs"],
+            connectors=connectors,
+            settings=Settings(tree),
+            plugins=host_machinery().import_plugins(str(project / "plugins")),
+        )
+    finally:
+        closing = getattr(connectors, "aclose", None)
+        if closing is not None:
+            await closing()
+    _print_traceback(outcome)
+    return _shape(
+        outcome.state,
+        rows_affected=outcome.rows_affected,
+        extras=dict(outcome.extras),
+        error=outcome.error,
+        reason=outcome.reason_code,
+    )
+
+
+def _environment(project: Path, settings: dict[str, Any]) -> dict[str, str]:
+    """Return the variables of this process and those of the project's env_file, which it is given, too."""
+    from nomaflow_project.reading.env_files import project_variables
+
+    variables = project_variables(project, settings, os.environ)
+    for problem in variables.problems:
+        print(problem, file=sys.stderr)
+    os.environ.update(variables.environ)
+    return dict(variables.environ)
+
+
+def _settings(project: Path) -> dict[str, Any]:
+    """Return nomaflow.toml with the paths that a host would make absolute; empty where it cannot be read."""
+    try:
+        tree = read_settings(project)
+    except (OSError, ValueError):
+        tree = {}
+    for section, name in (("connectors", "connectors.toml"), ("jobs", "jobs.toml")):
+        given = tree.get(section)
+        table = given if isinstance(given, dict) else {}
+        tree[section] = {**table, "config_path": str(project / str(table.get("config_path", name)))}
+    return tree
+
+
+def _print_traceback(outcome: CallableOutcome) -> None:
+    error = outcome.exception
+    if error is None or outcome.state != "FAILED" or isinstance(error, StepFailed):
+        return  # What the code said on purpose needs no traceback.
+    own = error.__traceback__.tb_next if error.__traceback__ is not None else None  # the first frame is ours
+    traceback.print_exception(type(error), error, own, file=sys.stderr)
+
+
+def _shape(
+    state: str,
+    *,
+    rows_affected: int | None = None,
+    extras: dict[str, Any] | None = None,
+    error: str = "",
+    reason: str = "",
+) -> dict[str, Any]:
+    return {
+        "state": state,
+        "rows_affected": rows_affected,
+        "extras": extras or {},
+        "error": error or None,
+        "reason": reason or None,
+    }
+
+
+if __name__ == "__main__":
+    main()

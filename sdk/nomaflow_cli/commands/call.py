@@ -1,0 +1,87 @@
+"""``nomaflow call``: one callable, from a terminal, without a kernel."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from nomaflow_cli.commands.processes import require_extra
+from nomaflow_cli.errors import RUN_EXIT_CODES, CliError, ExitCode
+from nomaflow_cli.invocation import Invocation, local_command
+from nomaflow_cli.output import print_json
+from nomaflow_cli.project import require_project
+from nomaflow_cli.values import level_number, parse_params
+from nomaflow_cli.wording import amount, extras_text, paragraph
+
+__all__ = ["register"]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("call")(local_command(call))
+
+
+def call(
+    *,
+    invocation: Invocation,
+    reference: Annotated[str, typer.Argument(metavar="CALLABLE", help="As in myapp.cleanup:purge_old_sessions.")],
+    param: Annotated[list[str] | None, typer.Option("--param", "-p", help="key=json, an op_kwarg of the call.")] = None,
+    log_level: Annotated[str, typer.Option("--log-level", help="The lowest level to show.")] = "INFO",
+) -> None:
+    """Run one callable of the project in a process of its own, with real injection, and print its result."""
+    require_extra("host")
+    order = {
+        "reference": reference,
+        "op_kwargs": parse_params(param or []),
+        "log_level": level_number(log_level),
+        "project": str(require_project(invocation.project)),
+    }
+    outcome = _in_child(order)
+    if invocation.as_json:
+        print_json(outcome)
+    else:
+        _print(outcome)
+    raise typer.Exit(RUN_EXIT_CODES.get(outcome["state"], ExitCode.FAILED))
+
+
+def _in_child(order: dict[str, Any]) -> dict[str, Any]:
+    """Return the outcome that the child wrote; what the callable prints goes to standard error."""
+    reading, writing = os.pipe()
+    command = [sys.executable, "-P", "-m", "nomaflow_cli.call_child", str(writing)]
+    with os.fdopen(reading, "rb") as answers:
+        try:
+            child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=sys.stderr, pass_fds=(writing,))
+        finally:
+            os.close(writing)
+        with child:
+            child.communicate(json.dumps(order).encode())
+        body = answers.read()
+    if not body:
+        raise CliError(
+            f"the process of the callable ended without a result: {_ending(child.returncode)}",
+            reason="NO_RESULT",
+            fix="what it printed above may say why",
+            exit_code=ExitCode.FAILED,
+        )
+    outcome: dict[str, Any] = json.loads(body)
+    return outcome
+
+
+def _ending(code: int) -> str:
+    return f"exit code {code}" if code >= 0 else f"killed by signal {-code}"
+
+
+def _print(outcome: dict[str, Any]) -> None:
+    sign = {"SUCCEEDED": "✔", "CANCELED": "⊘"}.get(outcome["state"], "✘")
+    print(f"{sign} {outcome['state']}")
+    if outcome["rows_affected"] is not None:
+        print(f"  rows_affected  {amount(outcome['rows_affected'])}")
+    if outcome["extras"]:
+        print(f"  extras         {extras_text(outcome['extras'])}")
+    if outcome["error"]:
+        print(f"  error          {paragraph(outcome['error'], indent=17)}")

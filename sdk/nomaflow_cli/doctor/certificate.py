@@ -1,0 +1,36 @@
+"""The kernel's certificate: whether a kernel starts with it, and for how long it is good."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from nomaflow_cli.doctor.findings import Finding, fine, problem, warning
+from nomaflow_cli.errors import CliError
+from nomaflow_cli.store_tool import run_store_tool
+
+__all__ = ["examine_certificate"]
+
+
+def examine_certificate(project: Path) -> Iterator[Finding]:
+    """Yield what is found of the certificate, nothing where the settings name none."""
+    try:
+        seen = run_store_tool("certificate", project=project)
+    except CliError:
+        return  # the settings cannot be read, which the look at the store says
+    if seen["refused"]:
+        message, _, fix = seen["refused"].rpartition("; ")
+        yield problem("kernel.certificate", message or fix, fix if message else "name two PEM files of one pair")
+    elif seen["path"]:
+        until = datetime.fromtimestamp(seen["expires_at"], UTC)
+        days = (until - datetime.now(UTC)).days
+        text = (
+            f"the certificate for {', '.join(seen['names']) or 'no name'} is valid until {until:%Y-%m-%d}, {days} days"
+        )
+        if seen["expires_soon"]:
+            yield warning(
+                "kernel.certificate", text, f"renew {seen['path']!r}; a running kernel takes the new one by itself"
+            )
+        else:
+            yield fine("kernel.certificate", text)

@@ -1,0 +1,55 @@
+"""One examination: the machine, the files, and what answers."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nomaflow_cli.doctor.certificate import examine_certificate
+from nomaflow_cli.doctor.findings import Finding, problem, warning
+from nomaflow_cli.doctor.machine import examine_machine
+from nomaflow_cli.doctor.project_files import examine_project
+from nomaflow_cli.doctor.store_files import examine_store
+from nomaflow_cli.doctor.system import SystemView, examine_system, look
+from nomaflow_cli.errors import CliError
+from nomaflow_cli.kernel_access import talk
+
+if TYPE_CHECKING:
+    from nomaflow_cli.invocation import Invocation
+
+__all__ = ["examine"]
+
+
+def examine(invocation: Invocation, project: Path, *, store: str, deep: bool) -> Iterator[Finding]:
+    """Yield every finding, in the order in which they are read: from the machine up to the runs.
+
+    :param invocation: names the project, and perhaps a kernel elsewhere
+    """
+    yield from examine_machine(project)
+    yield from examine_project(project)
+    view, trouble = _ask(invocation)
+    if not invocation.address:
+        # With an address the kernel may be on another machine, and have another store than this project.
+        of_store = list(examine_store(project, store=store, deep=deep, answers=view is not None))
+        yield from of_store
+        yield from examine_certificate(project)
+        if any(finding.check == "store.lock" for finding in of_store):
+            return  # which process is there, and what to do about it, is said
+    if view is not None:
+        yield from examine_system(view)
+    elif invocation.address or (trouble is not None and trouble.reason != "KERNEL_UNREACHABLE"):
+        assert trouble is not None
+        yield problem("kernel.answers", trouble.message, trouble.fix)
+    else:
+        way_out = f"systemctl start nomaflow-kernel where it is a service, else nomaflow up {shlex.quote(str(project))}"
+        ran_here = any((project / ".nomaflow" / name).exists() for name in ("kernel.db", "kernel.log"))
+        yield (problem if ran_here else warning)("kernel.answers", "no kernel runs here", way_out)
+
+
+def _ask(invocation: Invocation) -> tuple[SystemView | None, CliError | None]:
+    try:
+        return talk(invocation, look), None
+    except CliError as error:
+        return None, error

@@ -1,0 +1,106 @@
+"""The machine: its Python, what is installed, /proc and cgroups, disk, clock."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+import zoneinfo
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from importlib.util import find_spec
+from pathlib import Path
+
+from nomaflow_cli.doctor.findings import Finding, fine, problem, warning
+from nomaflow_cli.versions import installed_version
+from nomaflow_cli.wording import amount
+
+__all__ = ["examine_machine"]
+
+_OLDEST = (3, 11)
+_EXTRAS = {"kernel": ("sqlalchemy", "croniter", "alembic"), "host": ("sqlalchemy", "pydantic", "watchfiles")}
+_LITTLE_BYTES, _FEW_BYTES = 100 << 20, 1 << 30
+_LONG_AGO = datetime(2025, 1, 1, tzinfo=UTC)
+
+
+def examine_machine(project: Path) -> Iterator[Finding]:
+    """Yield what is found of the machine that the command runs on."""
+    yield _python()
+    yield from _extras()
+    yield _processes()
+    yield _cgroup()
+    yield _disk(project)
+    yield _clock()
+
+
+def _python() -> Finding:
+    found = ".".join(map(str, sys.version_info[:3]))
+    text = f"Python {found}, nomaflow {installed_version()}"
+    if sys.version_info < _OLDEST:
+        return problem("machine.python", text, "install Python 3.11 or later")
+    return fine("machine.python", text)
+
+
+def _extras() -> Iterator[Finding]:
+    for name, modules in _EXTRAS.items():
+        missing = [module for module in modules if find_spec(module) is None]
+        if missing:
+            yield warning(
+                f"machine.{name}",
+                f"the {name} cannot run here: {', '.join(missing)} cannot be imported",
+                f"pip install 'nomaflow[{name}]'",
+            )
+
+
+def _processes() -> Finding:
+    wanted = ("stat", "smaps_rollup", "task", "environ")
+    missing = [name for name in wanted if not Path("/proc/self", name).exists()]
+    if missing:
+        return problem(
+            "machine.proc",
+            f"/proc lacks {', '.join(missing)}: a host finds and stops the processes of a step through it",
+            "mount /proc, without hidepid for this user",
+        )
+    return fine("machine.proc", "/proc can be read: the processes of a step are found and stopped")
+
+
+def _cgroup() -> Finding:
+    folder = _own_cgroup()
+    if folder is not None and os.access(folder, os.W_OK) and os.access(folder / "cgroup.kill", os.W_OK):
+        return fine("machine.cgroup", f"cgroup v2 {str(folder)!r} is delegated: limits and kills go through it")
+    return fine("machine.cgroup", "no delegated cgroup v2: limits of steps are enforced by looking, every little while")
+
+
+def _own_cgroup() -> Path | None:
+    try:
+        lines = Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return None
+    own = [line.removeprefix("0::/") for line in lines if line.startswith("0::/")]
+    folder = Path("/sys/fs/cgroup", own[0]) if own else None
+    return folder if folder is not None and (folder / "cgroup.controllers").exists() else None
+
+
+def _disk(project: Path) -> Finding:
+    free = shutil.disk_usage(project).free
+    text = f"{amount(free >> 20)} MiB free where the project is"
+    if free < _LITTLE_BYTES:
+        return problem(
+            "machine.disk", text, "free some: a kernel without room takes no triggers, and goes on by itself"
+        )
+    if free < _FEW_BYTES:
+        return warning("machine.disk", text, "free some, or let less history be kept: [meta.retention] of jobs.toml")
+    return fine("machine.disk", text)
+
+
+def _clock() -> Finding:
+    now = datetime.now(UTC)
+    shown = f"{now:%Y-%m-%d %H:%M:%S} UTC"
+    if now < _LONG_AGO:
+        return problem("machine.clock", f"the clock says {shown}", "set it: schedules follow this clock")
+    try:
+        zoneinfo.ZoneInfo("Europe/Vienna")
+    except zoneinfo.ZoneInfoNotFoundError:
+        return problem("machine.clock", "there is no time zone data", "pip install tzdata")
+    return fine("machine.clock", f"the clock says {shown}, local zone {time.tzname[0]}; time zone data is there")

@@ -1,0 +1,93 @@
+"""A project's files: what check says of them, and who may read what."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nomaflow_cli.doctor.findings import Finding, fine, problem, warning
+from nomaflow_cli.wording import count
+
+if TYPE_CHECKING:
+    from nomaflow_project.check.project import CheckReport
+
+__all__ = ["examine_project"]
+
+
+def examine_project(project: Path) -> Iterator[Finding]:
+    """Yield what is found of a project's files, without importing a line of its code."""
+    from nomaflow_project.check.project import check_project
+
+    report = check_project(project)
+    if (project / "jobs.toml").exists() or (project / "plugins").exists():
+        yield _jobs(project, report)
+    else:
+        yield fine("project.files", "neither jobs.toml nor plugins: a kernel's place, and no team's")
+    yield from _permissions(project)
+    yield from _credentials(project, report)
+
+
+def _jobs(project: Path, report: CheckReport) -> Finding:
+    command = f"nomaflow check {shlex.quote(str(project))}"
+    problems = report.all_problems()
+    errors = sum(each.is_error for each in problems)
+    jobs = count(len(report.jobs), "job")
+    if errors:
+        first = next(each for each in problems if each.is_error)
+        where = first.file or "jobs"
+        told = f"{jobs}, {count(errors, 'error')}; the first, in {where}: {first.message}"
+        return problem("project.files", told, command)
+    if problems:
+        return warning("project.files", f"{jobs} in order, {count(len(problems), 'warning')}", command)
+    return fine("project.files", f"{jobs} in order (nomaflow check imports the code, too)")
+
+
+def _permissions(project: Path) -> Iterator[Finding]:
+    state = project / ".nomaflow"
+    if state.exists() and not state.is_dir():
+        yield problem(
+            "project.state",
+            f"{str(state)!r} is not a directory, and history and address are kept in one of that name",
+            f"mv {shlex.quote(str(state))} elsewhere",
+        )
+        return
+    private = [
+        (state, "holds history and the kernel's socket", 0o700),
+        (state / "token", "opens the kernel on TCP", 0o600),
+        (state / "kernel.db", "holds what jobs were given", 0o600),
+        (state / "run", "is the only guard of the kernel's socket", 0o700),
+    ]
+    wrong = [finding for path, why, mode in private if (finding := _private(path, why, mode)) is not None]
+    yield from wrong
+    if not wrong:
+        yield fine("project.permissions", "what is private can be read by its owner only")
+
+
+def _private(path: Path, why: str, mode: int) -> Finding | None:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        return problem("project.permissions", f"{str(path)!r}: {error.strerror}", "run it as the project's owner")
+    if found.st_uid != os.geteuid() and os.geteuid() != 0:
+        return warning("project.owner", f"{str(path)!r} belongs to uid {found.st_uid}", "run it as the project's owner")
+    if stat.S_IMODE(found.st_mode) & 0o077 == 0:
+        return None
+    shown = f"{str(path)!r} {why} and is open to others (mode {stat.S_IMODE(found.st_mode):o})"
+    fix = f"chmod {mode:o} {shlex.quote(str(path))}"
+    # A socket directory that others can enter lets them drive the kernel; the kernel refuses to start with one.
+    return (problem if path.name == "run" else warning)("project.permissions", shown, fix)
+
+
+def _credentials(project: Path, report: CheckReport) -> Iterator[Finding]:
+    """Yield a finding for each credential in a file that others may open."""
+    for each in report.all_problems():
+        if each.code == "open_credential":
+            told = f"{each.file!r} at {each.path}: {each.message}"
+            fix = f"chmod 600 {shlex.quote(str(project / each.file))}, or write the credential as ${{NAME}}"
+            yield (problem if each.is_error else warning)("project.credentials", told, fix)

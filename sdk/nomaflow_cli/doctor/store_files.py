@@ -1,0 +1,121 @@
+"""A project's store: whether it is whole, of a known schema, and whose it is."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from nomaflow_cli.doctor.findings import Finding, fine, problem, warning
+from nomaflow_cli.errors import CliError
+from nomaflow_cli.store_tool import run_store_tool
+from nomaflow_cli.wording import amount, count
+
+__all__ = ["examine_store"]
+
+_LARGE_WAL = 1 << 30
+
+
+def examine_store(project: Path, *, store: str, deep: bool, answers: bool) -> Iterator[Finding]:
+    """Yield what is found of the store, and of what a kernel that is gone has left behind.
+
+    :param answers: whether the project's kernel answers
+    """
+    try:
+        seen = run_store_tool("inspect", *(["--deep"] if deep else []), project=project, store=store)
+    except CliError as error:
+        yield problem("store.settings", " ".join(error.message.split()), error.fix)
+        return
+    if seen["kind"] != "sqlite":
+        yield fine("store.history", "the store is a PostgreSQL database; the kernel's health speaks for it")
+        return
+    yield from _left_behind(project, seen, answers=answers)
+    path = Path(seen["path"])
+    if seen["trouble"]:
+        yield problem(
+            "store.history",
+            f"the history {seen['path']!r} cannot be looked into: {seen['trouble']}",
+            f"see what is at {shlex.quote(seen['path'])}, who may read and write there, and how much room there is",
+        )
+        return
+    if path.parent.exists() and not path.parent.is_dir():
+        yield problem(
+            "store.history",
+            f"there is no room for a history: {str(path.parent)!r} is not a directory",
+            f"mv {shlex.quote(str(path.parent))} elsewhere",
+        )
+        return
+    if not seen["exists"] and seen["held_by"] > 0:
+        yield problem(
+            "store.history",
+            f"the history {seen['path']!r} was removed under process {seen['held_by']}, which goes on without it",
+            f"kill {seen['held_by']}; then: nomaflow restore BACKUP {shlex.quote(str(project))}",
+        )
+        return
+    if not seen["exists"] or seen["empty"]:
+        yield fine("store.history", "there is no history yet; the kernel's first start makes it")
+        return
+    yield from _content(project, seen)
+
+
+def _content(project: Path, seen: dict[str, Any]) -> Iterator[Finding]:
+    if seen["damage"]:
+        yield problem(
+            "store.damage",
+            f"the history {seen['path']!r} is damaged: {seen['damage']}",
+            f"stop the kernel, then: nomaflow restore BACKUP {shlex.quote(str(project))} --force",
+        )
+        return
+    size = f"{amount(seen['bytes'] >> 20)} MiB" if seen["bytes"] >> 20 else f"{amount(seen['bytes'] >> 10)} KiB"
+    text = f"{count(seen['runs'], 'run')}, {amount(seen['open_runs'])} open, {size}, schema {seen['revision']}"
+    yield fine("store.history", text)
+    if seen["checked"]:
+        yield fine("store.damage", "the history file is whole")
+    else:
+        yield fine("store.damage", f"{size} were not searched for damage; that is nomaflow doctor --deep")
+    if seen["mark"]:
+        what = "was moved to another store" if seen["mark"] == "moved" else "is a copy that was broken off"
+        yield problem("store.moved", f"the history {seen['path']!r} {what}", "see `nomaflow store` of docs/backup.md")
+    elif not seen["usable"]:
+        yield problem(
+            "store.schema",
+            f"schema {seen['revision']} is of a later version, this one knows up to {seen['newest_revision']}",
+            "install the version that wrote it, or restore a backup",
+        )
+    elif seen["revision"] > seen["newest_revision"]:
+        yield warning(
+            "store.schema",
+            f"schema {seen['revision']} is of a later version; this one works on it as it is",
+            "go back to the later version when you can",
+        )
+    if seen["wal_bytes"] > _LARGE_WAL:
+        yield warning(
+            "store.wal",
+            f"{amount(seen['wal_bytes'] >> 20)} MiB wait in the write-ahead log: something reads without end",
+            "end what has the history open besides the kernel",
+        )
+
+
+def _left_behind(project: Path, seen: dict[str, Any], *, answers: bool) -> Iterator[Finding]:
+    """Yield what a kernel that does not answer has left: its address, its lock."""
+    if answers:
+        return
+    if seen["held_for"]:
+        yield warning(
+            "store.lock",
+            f"a {seen['held_for']}, process {seen['held_by']}, is at work on the store",
+            "wait until it is done, then look again",
+        )
+    elif seen["held_by"] > 0:
+        yield problem(
+            "store.lock",
+            f"process {seen['held_by']} holds the store, and no kernel answers",
+            f"read {shlex.quote(str(project / '.nomaflow' / 'kernel.log'))}, then: kill {seen['held_by']}",
+        )
+    elif (project / ".nomaflow" / "address").exists():
+        yield warning(
+            "store.address",
+            "a kernel that was killed has left its address behind; the next start replaces it",
+            f"nomaflow up {shlex.quote(str(project))}",
+        )

@@ -1,0 +1,27 @@
+"""Where the command starts: the quick answers first, everything else in the application."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code.
+
+    :param arguments: without the program's name; None means those of this process
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given in (["version"], ["--version"]):
+        from nomaflow_cli.versions import installed_version
+
+        print(f"nomaflow {installed_version()}")
+        return 0
+    try:
+        from nomaflow_cli.application import run
+
+        return run(given)
+    except KeyboardInterrupt:  # while the modules were loading
+        return 130

@@ -1,0 +1,115 @@
+"""From a reference, ``package.module:attribute``, to the function it names, without an import."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from nomaflow_cli.lint.scopes import FunctionNode, dotted
+
+if TYPE_CHECKING:
+    from nomaflow_cli.lint.sources import SourceModule, Sources
+
+__all__ = ["Located", "locate", "reached_functions"]
+
+_MAX_HOPS = 8
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Located:
+    """The function that a reference names.
+
+    :param bound_first: its first parameter is given by Python, as in a class method
+    :param signature_known: what it takes is what is written; False below a partial
+    """
+
+    module: SourceModule
+    function: FunctionNode
+    bound_first: bool = False
+    signature_known: bool = True
+
+
+def locate(reference: str, sources: Sources) -> Located | None:
+    """Return the function; None where it is not in these sources or cannot be known without running code."""
+    module_name, _, attribute = reference.partition(":")
+    module = sources.module(module_name)
+    if module is None or not attribute:
+        return None
+    return _follow(module, attribute.split("."), sources, _MAX_HOPS)
+
+
+def _follow(module: SourceModule, parts: Sequence[str], sources: Sources, hops: int) -> Located | None:
+    statement = module.bindings.get(parts[0])
+    rest = parts[1:]
+    if hops == 0:
+        return None
+    match statement:
+        case ast.FunctionDef() | ast.AsyncFunctionDef():
+            return None if rest else Located(module=module, function=statement)
+        case ast.ClassDef():
+            return _member(module, statement, rest)
+        case ast.Assign(value=value) | ast.AnnAssign(value=value):
+            return _value(module, value, rest, sources, hops)
+        case ast.Import() | ast.ImportFrom():
+            return _absolute(module.imports[parts[0]].split(".") + list(rest), sources, hops)
+    return None
+
+
+def _value(
+    module: SourceModule, value: ast.expr | None, rest: Sequence[str], sources: Sources, hops: int
+) -> Located | None:
+    """Follow ``name = value``: another name, a partial, or an instance that can be called."""
+    if not isinstance(value, ast.Call):
+        name = _names(value)
+        return _follow(module, [*name, *rest], sources, hops - 1) if name else None
+    if dotted(value.func, module.imports) == "functools.partial":
+        name = _names(value.args[0]) if value.args else []
+        found = _follow(module, name, sources, hops - 1) if name else None
+        return replace(found, signature_known=False) if found else None
+    made = module.bindings.get(value.func.id) if isinstance(value.func, ast.Name) else None
+    return _member(module, made, [*rest, "__call__"]) if isinstance(made, ast.ClassDef) and not rest else None
+
+
+def _member(module: SourceModule, owner: ast.ClassDef, parts: Sequence[str]) -> Located | None:
+    for statement in owner.body:
+        if not parts or getattr(statement, "name", None) != parts[0]:
+            continue
+        if isinstance(statement, ast.ClassDef):
+            return _member(module, statement, parts[1:])
+        if isinstance(statement, FunctionNode) and len(parts) == 1:
+            static = any(dotted(each, module.imports) == "staticmethod" for each in statement.decorator_list)
+            return Located(module=module, function=statement, bound_first=not static)
+    return None
+
+
+def _absolute(path: Sequence[str], sources: Sources, hops: int) -> Located | None:
+    """Follow an imported name: the longest part of it that is a module, then what that module binds."""
+    for size in range(len(path) - 1, 0, -1):
+        module = sources.module(".".join(path[:size]))
+        if module is not None:
+            return _follow(module, path[size:], sources, hops - 1)
+    return None
+
+
+def _names(node: ast.AST | None) -> list[str]:
+    parts: list[str] = []
+    while isinstance(node, ast.Attribute):
+        parts.append(node.attr)
+        node = node.value
+    return [node.id, *reversed(parts)] if isinstance(node, ast.Name) else []
+
+
+def reached_functions(located: Located) -> list[FunctionNode]:
+    """Return the other functions of the module that the callable names, and those that these name."""
+    reached: dict[str, FunctionNode] = {}
+    waiting: list[FunctionNode] = [located.function]
+    while waiting:
+        for node in ast.walk(waiting.pop()):
+            name = node.id if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) else ""
+            found = located.module.bindings.get(name)
+            if isinstance(found, FunctionNode) and found is not located.function and name not in reached:
+                reached[name] = found
+                waiting.append(found)
+    return list(reached.values())

@@ -1,0 +1,160 @@
+"""The engine behind ``--follow``: events, log lines and Ctrl-C, in one loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from nomaflow.client.values import EventView, RunView
+from nomaflow_cli.errors import RUN_EXIT_CODES, ExitCode
+from nomaflow_cli.live.interrupt import Choice, ask_what_to_do
+
+if TYPE_CHECKING:
+    from nomaflow.client import KernelClient
+    from nomaflow_cli.live.screens import Screen
+
+__all__ = ["Connected", "follow_run"]
+
+_TICK = 0.125
+_REFRESH = 0.5
+
+
+class Connected:
+    """Passes on whether the kernel is there, from the client, which is made first, to the screen."""
+
+    def __init__(self) -> None:
+        self._up = True
+        self._listener: Callable[[bool], None] | None = None
+
+    def __call__(self, up: bool) -> None:  # noqa: FBT001  # the client's callback
+        """Tell the listener, if there is one yet."""
+        self._up = up
+        if self._listener is not None:
+            self._listener(up)
+
+    def listen(self, listener: Callable[[bool], None] | None) -> None:
+        """Set the listener, None for none; it is told at once where the kernel is away."""
+        self._listener = listener
+        if listener is not None and not self._up:
+            listener(False)  # noqa: FBT003  # the listener's one argument
+
+
+async def follow_run(*, kernel: KernelClient, run_id: str, screen: Screen, connected: Connected) -> ExitCode:
+    """Show a run until it is over, or until the person leaves it.
+
+    :returns: the exit code of the run's state, or INTERRUPTED where it goes on without us
+    :raises ClientError: when the kernel refuses, or stays away for too long
+    """
+    follower = _Follower(kernel=kernel, run_id=run_id, screen=screen)
+    interrupts: asyncio.Queue[None] = asyncio.Queue()
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGINT, interrupts.put_nowait, None)
+    try:
+        screen.open()
+        connected.listen(screen.connected)
+        return await _until_over_or_left(follower, interrupts)
+    finally:
+        connected.listen(None)
+        loop.remove_signal_handler(signal.SIGINT)
+        screen.close()
+
+
+async def _until_over_or_left(follower: _Follower, interrupts: asyncio.Queue[None]) -> ExitCode:
+    work = asyncio.create_task(follower.follow())
+    try:
+        while True:
+            interrupted = asyncio.create_task(interrupts.get())
+            await asyncio.wait({work, interrupted}, return_when=asyncio.FIRST_COMPLETED)
+            interrupted.cancel()
+            if work.done():
+                return await work
+            if not await follower.interrupted(interrupts):
+                return ExitCode.INTERRUPTED
+    finally:
+        work.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.wait({work})
+
+
+class _Follower:
+    """One run on one screen."""
+
+    def __init__(self, *, kernel: KernelClient, run_id: str, screen: Screen) -> None:
+        self._kernel = kernel
+        self._run_id = run_id
+        self._screen = screen
+        self._changed = asyncio.Event()
+        self._shown = asyncio.Event()
+        self._shown.set()
+
+    async def follow(self) -> ExitCode:
+        """Show everything until the run is over and all its lines are there."""
+        self._screen.update(await self._kernel.get_run(self._run_id))
+        helpers = [asyncio.create_task(self._refresh()), asyncio.create_task(self._tick())]
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._events())
+                group.create_task(self._lines())
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+        finally:
+            for helper in helpers:
+                helper.cancel()
+            await asyncio.gather(*helpers, return_exceptions=True)
+        run = await self._kernel.get_run(self._run_id)
+        await self._shown.wait()
+        self._screen.update(run)
+        self._screen.finish(run)
+        return RUN_EXIT_CODES.get(run.state, ExitCode.FAILED)
+
+    async def _events(self) -> None:
+        async for item in self._kernel.watch_run(self._run_id):
+            if isinstance(item, EventView):
+                self._screen.event(item)
+                self._changed.set()
+            else:
+                await self._show(item)
+
+    async def _lines(self) -> None:
+        async for block in self._kernel.read_log_blocks(self._run_id, follow=True):
+            await self._shown.wait()
+            self._screen.log(block)
+
+    async def _refresh(self) -> None:
+        """Fetch the run after events, and twice a second for progress, which makes no events."""
+        while True:
+            # Not wait_for: before Python 3.12 it loses a cancel that comes together with the event.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_REFRESH):
+                    await self._changed.wait()
+            self._changed.clear()
+            await self._show(await self._kernel.get_run(self._run_id))
+
+    async def _show(self, run: RunView) -> None:
+        await self._shown.wait()
+        self._screen.update(run)
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(_TICK)
+            if self._shown.is_set():
+                self._screen.tick()
+
+    async def interrupted(self, interrupts: asyncio.Queue[None]) -> bool:
+        """Ask what Ctrl-C means; returns False where the person leaves the run to itself."""
+        self._shown.clear()
+        self._screen.close()
+        choice = await ask_what_to_do(interrupts)
+        if choice is Choice.DETACH:
+            print(f"detached; the run goes on: nomaflow logs {self._run_id} --follow", file=sys.stderr)
+            return False
+        if choice is Choice.CANCEL:
+            await self._kernel.cancel(self._run_id, why="Ctrl-C")
+            self._changed.set()
+        self._screen.open()
+        self._shown.set()
+        return True

@@ -1,0 +1,89 @@
+"""How the command prints: JSON for programs, rich text for people, errors on stderr."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from nomaflow_cli.wording import printable
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from nomaflow_cli.errors import CliError
+
+__all__ = ["console", "is_terminal", "print_error", "print_json", "print_json_line", "print_warnings"]
+
+_PIPE_WIDTH = 160
+_BLANKS = re.compile(r" +(?=\n)")
+
+
+def print_json(value: Any) -> None:
+    """Print one object, indented. Only ASCII, so that bytes which are no UTF-8 stay what they are."""
+    print(json.dumps(value, indent=2, allow_nan=False))
+
+
+def print_json_line(value: Any) -> None:
+    """Print one object on one line, at once."""
+    print(json.dumps(value, allow_nan=False, separators=(",", ":")), flush=True)
+
+
+def is_terminal() -> bool:
+    """Return True where a person sees what is printed."""
+    return sys.stdout.isatty() and os.environ.get("TERM", "") != "dumb"
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Return a console: of the terminal's width, or wide and without any escape sequence where there is none."""
+    from rich.console import Console
+
+    if is_terminal() if not stderr else sys.stderr.isatty():
+        return Console(stderr=stderr, highlight=False, markup=False, emoji=False)
+    width = int(os.environ["COLUMNS"]) if os.environ.get("COLUMNS", "").isdigit() else _PIPE_WIDTH
+    return _plain_console(stderr=stderr, width=width)
+
+
+def _plain_console(*, stderr: bool, width: int) -> Console:
+    from rich.console import Console
+
+    class PlainConsole(Console):
+        """Writes what a page is wide for and no wider: rich fills every line with blanks, which wrap in a terminal."""
+
+        def print(self, *objects: Any, **options: Any) -> None:
+            """Print without blanks at the ends of lines."""
+            with self.capture() as captured:
+                super().print(*objects, **options)
+            self.file.write(_BLANKS.sub("", captured.get()))
+
+    return PlainConsole(
+        stderr=stderr, highlight=False, markup=False, emoji=False, no_color=True, force_terminal=False, width=width
+    )
+
+
+def print_warnings(warnings: Iterable[str], *, as_json: bool) -> None:
+    """Print on stderr what should be known although nothing is wrong."""
+    for warning in warnings:
+        if as_json:
+            print(json.dumps({"warning": warning}), file=sys.stderr)
+        else:
+            console(stderr=True).print(f"! {printable(warning)}", style="yellow")
+
+
+def print_error(error: CliError, *, as_json: bool) -> None:
+    """Print what is wrong and the way out on stderr."""
+    if as_json:
+        shape = {"error": {"reason": error.reason, "message": error.message, "fix": error.fix or None}}
+        print(json.dumps(shape), file=sys.stderr)
+        return
+    coloured = sys.stderr.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    red, dim, off = ("\x1b[31m", "\x1b[2m", "\x1b[0m") if coloured else ("", "", "")
+    lines = [printable(line) for line in error.message.splitlines()] or [error.reason]
+    print(f"{red}✘{off} {lines[0]}", file=sys.stderr)
+    for line in lines[1:]:
+        print(f"  {line}", file=sys.stderr)
+    for line in error.fix.splitlines():
+        print(f"  {dim}→{off} {printable(line)}", file=sys.stderr)

@@ -1,0 +1,94 @@
+"""Which project a command is about: the directory that holds its files."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shlex
+import stat
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from nomaflow_cli.errors import CliError
+
+__all__ = ["MARKERS", "find_project", "project_around", "read_settings", "require_project", "working_directory"]
+
+MARKERS = ("nomaflow.toml", "jobs.toml", ".nomaflow")
+"""What makes a directory a project."""
+
+
+def find_project(start: Path) -> Path | None:
+    """Return the nearest directory at or above ``start`` that is a project, None where there is none."""
+    start = start.absolute()
+    for folder in (start, *start.parents):
+        if any(_is_there(folder / marker) for marker in MARKERS):
+            return folder
+    return None
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:
+        return False  # a directory above that this user may not look into
+
+
+def working_directory() -> Path:
+    """Return the directory that the command was started in.
+
+    :raises CliError: where it is gone
+    """
+    try:
+        return Path.cwd()
+    except OSError:
+        raise CliError(
+            "the working directory cannot be found: it was removed, or this user may not enter it",
+            reason="NO_PROJECT",
+            fix="go to a project's directory, or name one with --project",
+        ) from None
+
+
+def project_around() -> Path | None:
+    """Return the project that the working directory lies in, None where there is none or the directory is gone."""
+    try:
+        return find_project(Path.cwd())
+    except OSError:
+        return None
+
+
+def require_project(given: Path | None) -> Path:
+    """Return the project that was named, or the one that the working directory lies in.
+
+    :raises CliError: where there is none
+    """
+    if given is not None:
+        if not given.is_dir():
+            raise CliError(
+                f"no such directory: {str(given)!r}",
+                reason="NO_PROJECT",
+                fix=f"name a project's directory, or make one with: nomaflow init {shlex.quote(str(given))}",
+            )
+        return given.absolute()
+    here = working_directory()
+    found = find_project(here)
+    if found is None:
+        raise CliError(
+            f"no project here: neither {', '.join(MARKERS)} in {str(here)!r} nor above",
+            reason="NO_PROJECT",
+            fix="go to a project's directory, name one with --project, or make one with: nomaflow init DIR",
+        )
+    return found
+
+
+def read_settings(project: Path) -> dict[str, Any]:
+    """Return what nomaflow.toml says.
+
+    :raises OSError: where it cannot be read, or is a pipe, say: that would wait for whoever writes into it
+    :raises ValueError: where it is no TOML
+    """
+    path = project / "nomaflow.toml"
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as stream:
+        if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
+        return tomllib.load(stream)

@@ -1,0 +1,150 @@
+"""The units of a project: templates of this package, filled in and escaped as systemd reads them."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from nomaflow_cli.errors import CliError
+from nomaflow_cli.service.places import Places
+
+__all__ = ["HOST_NAME", "KERNEL_UNIT", "Installation", "UnitFile", "installed_units"]
+
+KERNEL_UNIT = "nomaflow-kernel.service"
+HOST_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}", re.ASCII)
+
+_HOST_TEMPLATE = "nomaflow-host@.service"
+_DROP_IN = "10-project.conf"  # before the override.conf of `systemctl edit`
+_TEMPLATES = Path(__file__).parent / "templates"
+_PLACEHOLDER = re.compile(r"@([A-Z_]+)@")
+_PLAIN_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_OWN_TMP = ("/tmp", "/var/tmp")  # noqa: S108  # asked about, not written to
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UnitFile:
+    """A file to write.
+
+    :param unit: the unit that it is part of
+    :param theirs: the operator's own from then on: never written a second time
+    """
+
+    path: Path
+    text: str
+    unit: str
+    theirs: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Installation:
+    """What is asked for.
+
+    :param project: absolute
+    :param python: the interpreter that has this product and the plugins' dependencies
+    :param user: whom the processes run as, where the system's manager starts them
+    :param host: the host's name; empty for no host
+    :param kernel: whether the project's kernel is wanted
+    """
+
+    places: Places
+    project: Path
+    python: Path
+    user: str
+    host: str
+    kernel: bool
+
+    @property
+    def units(self) -> tuple[str, ...]:
+        """The units to enable."""
+        hosts = (_host_unit(self.host),) if self.host else ()
+        return ((KERNEL_UNIT,) if self.kernel else ()) + hosts
+
+    def files(self) -> list[UnitFile]:
+        """Return every file of it.
+
+        :raises CliError: where a service could not see the project
+        """
+        _require_visible(self.project, self.places)
+        return [*(self._kernel_files() if self.kernel else ()), *(self._host_files() if self.host else ())]
+
+    def _kernel_files(self) -> list[UnitFile]:
+        config, values = self.places.config, self._values()
+        text = _unit("kernel", values, user=self.places.user)
+        return [
+            UnitFile(path=self.places.units / KERNEL_UNIT, text=text, unit=KERNEL_UNIT),
+            UnitFile(path=config / "kernel.env", text=_filled("kernel.env", values), unit=KERNEL_UNIT, theirs=True),
+        ]
+
+    def _host_files(self) -> list[UnitFile]:
+        units, config, unit, values = self.places.units, self.places.config, _host_unit(self.host), self._values()
+        drop_in = _filled("project.conf", values)
+        if not self.places.user:
+            drop_in += f"User={_escaped(self.user)}\n"
+        return [
+            UnitFile(path=units / _HOST_TEMPLATE, text=_unit("host", values, user=self.places.user), unit=unit),
+            UnitFile(path=units / f"{unit}.d" / _DROP_IN, text=drop_in, unit=unit),
+            UnitFile(
+                path=config / "hosts" / f"{self.host}.env", text=_filled("host.env", values), unit=unit, theirs=True
+            ),
+        ]
+
+    def _values(self) -> Mapping[str, str]:
+        path = f"{self.python.parent}:{_PLAIN_PATH}"
+        return {
+            "PROJECT": _escaped(str(self.project)),
+            "PROJECT_WORD": _quoted(str(self.project)),
+            "PROJECT_ARGUMENT": _quoted(str(self.project)).replace("$", "$$"),
+            "PYTHON": _quoted(str(self.python)),
+            "PATH_WORD": _quoted(f"PATH={path}"),
+            "CONFIG": _escaped(str(self.places.config)),
+            "USER": _escaped(self.user),
+            "NAME": self.host,
+            "WANTED_BY": "default.target" if self.places.user else "multi-user.target",
+        }
+
+
+def installed_units(places: Places) -> dict[str, list[Path]]:
+    """Return the units that are there, each with its own files; the hosts' common template is under its own name."""
+    folder = places.on_disk(places.units)
+    found = {name: [places.units / name] for name in (KERNEL_UNIT, _HOST_TEMPLATE) if os.path.lexists(folder / name)}
+    for drop_in in sorted(folder.glob(f"nomaflow-host@*.service.d/{_DROP_IN}")):
+        unit = drop_in.parent.name.removesuffix(".d")
+        found[unit] = [places.units / drop_in.relative_to(folder)]
+    return found
+
+
+def _host_unit(name: str) -> str:
+    return _HOST_TEMPLATE.replace("@", f"@{name}")
+
+
+def _unit(part: str, values: Mapping[str, str], *, user: bool) -> str:
+    system = "" if user else _filled(f"{part}.system.conf", values)
+    return _filled(f"{part}.service", {**values, "SYSTEM": system})
+
+
+def _filled(template: str, values: Mapping[str, str]) -> str:
+    text = (_TEMPLATES / template).read_text(encoding="utf-8")
+    return _PLACEHOLDER.sub(lambda found: values[found[1]], text)
+
+
+def _require_visible(project: Path, places: Places) -> None:
+    if any(character in str(project) for character in "\n\r\0"):
+        raise CliError(f"the path {str(project)!r} has a line break, and units cannot name it", fix="rename it")
+    if not places.user and any(project.is_relative_to(each) for each in _OWN_TMP):
+        raise CliError(
+            f"the project {str(project)!r} is in a temporary directory, and services have one of their own",
+            fix="move it, for example to /srv",
+        )
+
+
+def _escaped(text: str) -> str:
+    """Return a value in which systemd is to find none of its specifiers."""
+    return text.replace("%", "%%")
+
+
+def _quoted(text: str) -> str:
+    """Return a value as one word, where words are separated by blanks. A command line needs ``$`` doubled as well."""
+    return '"' + _escaped(text).replace("\\", "\\\\").replace('"', '\\"') + '"'

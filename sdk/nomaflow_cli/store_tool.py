@@ -1,0 +1,73 @@
+"""The kernel's tool for store files, in a process of its own: the command line knows no database."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from nomaflow_cli.errors import CliError, ExitCode
+
+__all__ = ["run_store_tool"]
+
+_CLEANING_SECONDS = 10.0
+
+
+def run_store_tool(
+    work: str, *arguments: str, project: Path, store: str = "", shows_progress: bool = False
+) -> dict[str, Any]:
+    """Return what the tool has done.
+
+    :param work: ``backup``, ``restore``, ``inspect``, ``certificate``, ``copy`` or ``reclaim``
+    :param store: the store's URL; empty for what the project's settings say
+    :param shows_progress: let it write to the terminal
+    :raises CliError: where it refuses, with its reason, or fails
+    """
+    given = ["--store", store] if store else []
+    command = [sys.executable, "-P", "-m", "nomaflow_kernel.upkeep", work, *arguments]
+    tool = subprocess.Popen(
+        [*command, "--project", str(project), *given],
+        stdout=subprocess.PIPE,
+        stderr=None if shows_progress else subprocess.PIPE,
+    )
+    try:
+        said, errors = tool.communicate()
+    except KeyboardInterrupt:
+        _end(tool)
+        raise
+    try:
+        answer: dict[str, Any] = json.loads(said)
+    except ValueError:
+        tail = (errors or b"").decode("utf-8", "replace").strip().splitlines()[-5:]
+        killed = tool.returncode < 0
+        how = (
+            f"was killed by {signal.Signals(-tool.returncode).name}"
+            if killed
+            else f"ended with exit code {tool.returncode}"
+        )
+        raise CliError(
+            "\n".join([f"the {work} {how}", *tail]),
+            reason="TOOL_FAILED",
+            fix="look who killed it, such as the system for its memory (journalctl -k), and begin again"
+            if killed
+            else "install the same version of nomaflow with its kernel: pip install 'nomaflow[kernel]'",
+            exit_code=ExitCode.FAILED,
+        ) from None
+    refused = answer.get("refused")
+    if refused is not None:
+        raise CliError(refused["message"], reason=refused["reason"], fix=refused["fix"], exit_code=ExitCode.FAILED)
+    found: dict[str, Any] = answer["done"]
+    return found
+
+
+def _end(tool: subprocess.Popen[bytes]) -> None:
+    """Interrupt the tool, which a terminal has done already, and let it remove what it has begun."""
+    tool.send_signal(signal.SIGINT)
+    try:
+        tool.communicate(timeout=_CLEANING_SECONDS)
+    except subprocess.TimeoutExpired:
+        tool.kill()
+        tool.communicate()

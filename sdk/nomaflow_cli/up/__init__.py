@@ -1,0 +1,20 @@
+"""``nomaflow up``: a kernel and a host as children, started again when they crash, stopped in order."""
+
+from __future__ import annotations
+
+from nomaflow_cli.up.child_process import Part, PartFailed, PartNotice, host_command, kernel_command
+from nomaflow_cli.up.reporting import JsonReporter, Reporter, TextReporter
+from nomaflow_cli.up.supervising import ProjectSupervisor, Ready
+
+__all__ = [
+    "JsonReporter",
+    "Part",
+    "PartFailed",
+    "PartNotice",
+    "ProjectSupervisor",
+    "Ready",
+    "Reporter",
+    "TextReporter",
+    "host_command",
+    "kernel_command",
+]

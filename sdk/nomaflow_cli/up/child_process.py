@@ -1,0 +1,230 @@
+"""One part, kernel or host, as a child process: started, started again after a crash, stopped by a ladder."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import enum
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from nomaflow_cli.up import tether
+
+__all__ = ["Part", "PartFailed", "PartNotice", "PartState", "host_command", "kernel_command"]
+
+_TETHER = Path(tether.__file__)
+_FIRST_DELAY = 0.5
+_LONGEST_DELAY = 30.0
+_HEALTHY_AFTER = 60.0
+_TAIL_BYTES = 4096
+_HOPELESS: Mapping[int, str] = {
+    2: "its command line is wrong",
+    75: "another one is running, or has its address",
+    76: "kernel and host have no protocol in common",
+    78: "its configuration cannot be used",
+}
+"""Exit codes that a new start would not change, and what they mean."""
+
+
+def kernel_command(project: Path, *extra: str) -> tuple[str, ...]:
+    """Return the command of a project's kernel."""
+    return (sys.executable, "-P", "-m", "nomaflow_kernel", "--project", str(project), *extra)
+
+
+def host_command(project: Path, *extra: str) -> tuple[str, ...]:
+    """Return the command of a project's host."""
+    return (sys.executable, "-P", "-m", "nomaflow_host", "--project", str(project), *extra)
+
+
+class PartState(enum.StrEnum):
+    """What happened to a part."""
+
+    STARTED = "started"
+    CRASHED = "crashed"
+    STOPPED = "stopped"
+    KILLED = "killed"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PartNotice:
+    """Something that happened to a part.
+
+    :param exit: how it ended, in words; empty for a start
+    :param again_in: seconds until it is started again; None where it is not
+    """
+
+    name: str
+    state: PartState
+    pid: int
+    exit: str = ""
+    again_in: float | None = None
+
+
+class PartFailed(Exception):
+    """Raised when a part ends and starting it again would not help.
+
+    :param tail: the last lines of its log
+    """
+
+    def __init__(self, name: str, *, exit_words: str, log: Path, tail: Sequence[str]) -> None:
+        super().__init__(f"the {name} did not stay up: {exit_words}")
+        self.name = name
+        self.log = log
+        self.tail = tuple(tail)
+
+
+class Part:
+    """A child process that is kept running.
+
+    :param name: ``kernel`` or ``host``
+    :param log: the file that its output is appended to; so it never waits for us to read
+    :param notify: called with what happens to it
+    :param first_delay: seconds before the first new start after a crash; doubles up to 30, and is as short as at first
+        again once it ran for a minute
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        command: Sequence[str],
+        log: Path,
+        notify: Callable[[PartNotice], None],
+        first_delay: float = _FIRST_DELAY,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.name = name
+        self.log = log
+        self.proven = False
+        self._command = tuple(command)
+        self._notify = notify
+        self._first_delay = first_delay
+        self._clock = clock
+        self._process: asyncio.subprocess.Process | None = None
+        self._log_start = 0
+        self._stopping = asyncio.Event()
+        self._starting = asyncio.Lock()
+
+    @property
+    def pid(self) -> int:
+        """The process id; 0 where it does not run now."""
+        return self._process.pid if self._process is not None and self._process.returncode is None else 0
+
+    async def keep_running(self) -> None:
+        """Start it, and again whenever it ends, until ``stop``.
+
+        :raises PartFailed: when it ended before it had ever been ready, or with a code that says trying is useless
+        """
+        delay = self._first_delay
+        while not self._stopping.is_set():
+            started = self._clock()
+            try:
+                code = await self._once()
+                words, hopeless = exit_words(code), code in _HOPELESS
+            except OSError as error:
+                words, hopeless = f"it cannot be started: {error.strerror or error}", False
+            if self._stopping.is_set():
+                return
+            if not self.proven or hopeless:
+                raise PartFailed(self.name, exit_words=words, log=self.log, tail=self.tail())
+            if self._clock() - started > _HEALTHY_AFTER:
+                delay = self._first_delay
+            self._say(PartState.CRASHED, exit_text=words, again_in=delay)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(delay):
+                    await self._stopping.wait()
+            delay = min(delay * 2, _LONGEST_DELAY)
+
+    async def _once(self) -> int:
+        """Run it once and return its exit code; 0 where it was to stop before it ran.
+
+        :raises OSError: if it cannot be started
+        """
+        async with self._starting:
+            if self._stopping.is_set():
+                return 0
+            with self._open_log() as output, tether.signals_held():
+                self._log_start = output.tell()
+                self._process = process = await asyncio.create_subprocess_exec(
+                    sys.executable,
+                    "-I",
+                    str(_TETHER),
+                    str(os.getpid()),
+                    *self._command,
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    start_new_session=True,
+                )
+            self._say(PartState.STARTED)
+        return await process.wait()
+
+    def _open_log(self) -> BinaryIO:
+        try:
+            self.log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            return self.log.open("ab")
+        except OSError as error:
+            raise OSError(error.errno, f"its log cannot be written: {error.strerror}") from None
+
+    def _say(self, state: PartState, *, exit_text: str = "", again_in: float | None = None) -> None:
+        pid = self._process.pid if self._process is not None else 0
+        self._notify(PartNotice(name=self.name, state=state, pid=pid, exit=exit_text, again_in=again_in))
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal; nothing happens where it does not run."""
+        if self.pid and self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.send_signal(number)
+
+    async def stop(self, *, deadline: float, hurry: asyncio.Event, kill: asyncio.Event) -> None:
+        """Ask it to end, and end it where it does not. Stopping twice is legal.
+
+        :param deadline: seconds it has after the first request, and once more after the second
+        :param hurry: set when somebody asks again: the request is repeated
+        :param kill: set when even that takes too long: it is killed
+        """
+        self._stopping.set()
+        async with self._starting:  # one that is being started is one to stop
+            process = self._process
+        if process is None or process.returncode is not None:
+            return
+        self.signal(signal.SIGTERM)
+        ended = asyncio.create_task(process.wait())
+        hurried, given_up = asyncio.create_task(hurry.wait()), asyncio.create_task(kill.wait())
+        await asyncio.wait({ended, hurried}, timeout=deadline, return_when=asyncio.FIRST_COMPLETED)
+        if not ended.done() and hurried.done():
+            self.signal(signal.SIGTERM)
+            await asyncio.wait({ended, given_up}, timeout=deadline, return_when=asyncio.FIRST_COMPLETED)
+        hurried.cancel()
+        given_up.cancel()
+        killed = not ended.done()
+        if killed:
+            self.signal(signal.SIGKILL)
+        code = await ended
+        self._say(PartState.KILLED if killed else PartState.STOPPED, exit_text=exit_words(code))
+
+    def tail(self) -> list[str]:
+        """Return the last lines of what it wrote since it was started."""
+        try:
+            with self.log.open("rb") as output:
+                size = output.seek(0, os.SEEK_END)
+                output.seek(max(self._log_start, size - _TAIL_BYTES))
+                return output.read().decode("utf-8", "replace").splitlines()[-12:]
+        except OSError:
+            return []
+
+
+def exit_words(code: int) -> str:
+    """Return how a process ended, in words."""
+    if code >= 0:
+        return f"exit code {code}" + (f", {_HOPELESS[code]}" if code in _HOPELESS else "")
+    try:
+        return f"killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"killed by signal {-code}"

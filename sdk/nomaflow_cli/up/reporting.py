@@ -1,0 +1,276 @@
+"""What ``nomaflow up`` prints: a start screen, then one line for each event that a person would want to know of."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Protocol
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.text import Text
+
+from nomaflow.client.values import RUN_TERMINAL, EventView, ProblemView
+from nomaflow_cli.output import print_json_line
+from nomaflow_cli.pages.cells import problem_lines
+from nomaflow_cli.up.child_process import PartNotice, PartState
+from nomaflow_cli.versions import installed_version
+from nomaflow_cli.wording import GLYPHS, STYLES, age, clock_time, count, duration, first_line, printable
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from nomaflow.client import ClientError
+    from nomaflow_cli.up.supervising import Ready
+
+__all__ = ["JsonReporter", "Reporter", "TextReporter"]
+
+_REMEMBERED_RUNS = 1_000
+_SHOWN_PROBLEMS = 5
+_SHOWN_SOURCE = 200
+_INDENT = 12
+
+
+class Reporter(Protocol):
+    """Tells somebody what the parts do."""
+
+    def ready(self, ready: Ready) -> None:
+        """Say that everything is up."""
+
+    def part(self, notice: PartNotice, *, tail: Sequence[str]) -> None:
+        """Say what happened to a part; ``tail`` holds its last words after a crash."""
+
+    def event(self, event: EventView) -> None:
+        """Say what happened in the kernel."""
+
+    def events_withheld(self, error: ClientError) -> None:
+        """Say that what happens cannot be shown for now; it will be, from where it stopped."""
+
+    def stopping(self) -> None:
+        """Say that everything is being stopped."""
+
+    def hurried(self) -> None:
+        """Say that it is done faster now."""
+
+
+class JsonReporter:
+    """One JSON object a line: ``{"type": "ready"|"part"|"event"|"stopping", …}``."""
+
+    def ready(self, ready: Ready) -> None:
+        """Print addresses, pids and jobs."""
+        shape = {
+            "type": "ready",
+            "project": str(ready.project),
+            "address": ready.address,
+            "kernel": ready.kernel.to_json(),
+            "kernel_pid": ready.kernel_pid,
+            "stands_by": ready.stands_by,
+            "host": ready.host.to_json() if ready.host else None,
+            "jobs": [job.job_id for job in ready.catalogue.jobs],
+        }
+        print_json_line(shape)
+
+    def part(self, notice: PartNotice, *, tail: Sequence[str]) -> None:
+        """Print the notice."""
+        shape: Mapping[str, Any] = {
+            "type": "part",
+            "name": notice.name,
+            "state": notice.state.value,
+            "pid": notice.pid,
+            "exit": notice.exit or None,
+            "again_in": notice.again_in,
+            "tail": list(tail),
+        }
+        print_json_line(shape)
+
+    def event(self, event: EventView) -> None:
+        """Print the event."""
+        print_json_line({"type": "event", **event.to_json()})
+
+    def events_withheld(self, error: ClientError) -> None:
+        """Print the error."""
+        print_json_line({"type": "events_withheld", "reason": error.reason, "message": str(error)})
+
+    def stopping(self) -> None:
+        """Print it."""
+        print_json_line({"type": "stopping", "hurried": False})
+
+    def hurried(self) -> None:
+        """Print it."""
+        print_json_line({"type": "stopping", "hurried": True})
+
+
+class TextReporter:
+    """Calm lines for a person."""
+
+    def __init__(self, *, console: Console) -> None:
+        self._console = console
+        self._started: OrderedDict[str, datetime | None] = OrderedDict()
+        self._said = ("", "")
+        self._project: Path | None = None
+        self._host = ""
+
+    def ready(self, ready: Ready) -> None:
+        """Print the start screen."""
+        self._project, self._host = ready.project, ready.host.name if ready.host else ""
+        name = ready.host.name if ready.host else ready.project.name
+        out = self._console.print
+        out(Text.assemble(("nomaflow", "bold"), f" {installed_version()}", (f"  ·  {name}", "dim")))
+        out()
+        leads = f"  stands by, kernel pid {ready.kernel.pid} leads" if ready.stands_by else ""
+        # Below the project, as what is typed there, so that the line fits.
+        address = ready.address.replace(f"unix:{ready.project}/", "unix:", 1)
+        kernel = f"{address}  {ready.kernel.store}{leads}"
+        out(_part_line("kernel", ready.kernel_pid, kernel, ready.kernel_seconds))
+        if ready.host is not None and not ready.serves:
+            out(Text(f"  ✘ host     pid {ready.host_pid}  has no code to run until a reload succeeds:", style="red"))
+            for line in ready.host_tail[-5:]:
+                out(Text(f"             {printable(line)}", style="dim"), soft_wrap=True)
+        elif ready.host is not None:
+            counts = f"{count(ready.host.job_count, 'job')}, {count(ready.host.callable_count, 'callable')}"
+            out(_part_line("host", ready.host_pid, f"{ready.host.name}: {counts}", ready.host_seconds))
+        else:
+            out(Text("  … host     has not attached yet; its log says why", style="yellow"))
+        out()
+        self._hints(ready)
+
+    def _hints(self, ready: Ready) -> None:
+        jobs = ready.catalogue.jobs
+        fires = sorted(
+            (job.next_fires[0].at, job.job_id, job.pause is not None)
+            for job in jobs
+            if job.next_fires and job.next_fires[0].at
+        )
+        valid = [job.job_id for job in jobs if job.valid]
+        hint = f"{fires[0][1]} {age(fires[0][0])}" if fires else "nothing is scheduled"
+        if fires and fires[0][2]:
+            hint += ", but it is paused: nomaflow resume"
+        for title, text in (
+            ("next", hint),
+            ("try", f"nomaflow run {valid[0] if valid else 'JOB'} --follow   in another terminal"),
+            ("logs", f"{ready.project}/.nomaflow/kernel.log and host.log"),
+            ("stop", "Ctrl-C"),
+        ):
+            self._console.print(Text.assemble((f"  {title:<7}", "dim"), printable(text)), soft_wrap=True)
+        problems = [problem for job in jobs for problem in job.problems] + list(ready.catalogue.problems)
+        for problem in problems:
+            self._console.print()
+            self._console.print(problem_lines(problem))
+        self._console.print()
+
+    def part(self, notice: PartNotice, *, tail: Sequence[str]) -> None:
+        """Print what happened to a part."""
+        match notice.state:
+            case PartState.STARTED:
+                self._line("●", "cyan", notice.name, f"started again as pid {notice.pid}")
+            case PartState.CRASHED:
+                again = f"; starting it again in {notice.again_in:g} s" if notice.again_in is not None else ""
+                self._line("✘", "red", notice.name, f"pid {notice.pid} ended: {notice.exit}{again}")
+                for line in tail[-5:] if notice.exit != "killed by SIGKILL" else []:
+                    self._console.print(Text(f"            {printable(line)}", style="dim"), soft_wrap=True)
+            case PartState.KILLED:
+                self._line("✘", "yellow", notice.name, "did not stop in time and was killed")
+            case PartState.STOPPED:
+                self._line("✔", "dim", notice.name, f"stopped, {notice.exit}")
+
+    def event(self, event: EventView) -> None:
+        """Print events of runs, failed attempts and hosts; the rest is for ``nomaflow show``."""
+        if event.kind.startswith("run."):
+            self._run(event)
+        elif event.attempt_state in ("FAILED", "LOST"):
+            why = event.reason.message if event.reason else event.attempt_state
+            what = f"{event.job_id} › {event.step}"
+            self._said = (event.run_id, why)
+            self._line(GLYPHS[event.attempt_state], STYLES[event.attempt_state], what, why, event.at)
+        elif event.kind == "host.reload_refused":
+            self._refused(event)
+        elif event.kind == "host.reloaded":
+            self._reloaded(event)
+        elif event.kind == "host.manifest":
+            pass  # the line of the reload says it
+        elif event.kind.startswith("host."):
+            self._line("·", "dim", f"host {event.host}", event.kind.removeprefix("host.").replace("_", " "), event.at)
+
+    def _refused(self, event: EventView) -> None:
+        """Say where a load is broken, with the line of source, and that nothing is lost."""
+        serves = "the last good code goes on" if event.data.get("generation") else "no code serves until it loads"
+        self._line("✘", "red", event.host, f"refuses the load: {serves}", event.at)
+        problems = [_problem(each) for each in event.data.get("problems") or ()][:_SHOWN_PROBLEMS]
+        for problem in problems:
+            source = source_line(self._project, problem) if self._project and event.host == self._host else ""
+            lines = Text(printable(problem.place), style="bold") if problem.place else Text()
+            lines.append(f"\n  {printable(source)}" if source else "", style="dim")
+            lines.append(f"\n{printable(problem.message)}" if lines else printable(problem.message))
+            lines.append(f"\n→ {printable(problem.fix)}" if problem.fix else "", style="not bold")
+            self._console.print(Padding(lines, (0, 0, 0, _INDENT)))
+        if not problems:
+            text = Text(first_line(str(event.data.get("message", ""))))
+            self._console.print(Padding(text, (0, 0, 0, _INDENT)))
+
+    def _reloaded(self, event: EventView) -> None:
+        data = event.data
+        offers = f"{count(int(data.get('jobs', 0)), 'job')}, {count(int(data.get('callables', 0)), 'callable')}"
+        self._line("✔", "green", event.host, f"reloaded: {offers} (generation {data.get('generation', 0)})", event.at)
+        for name in ("removed", "added"):
+            job_ids = ", ".join(printable(str(job_id)) for job_id in data.get(f"{name}_job_ids") or ())
+            if job_ids:
+                self._console.print(Padding(Text(f"{name}: {job_ids}"), (0, 0, 0, _INDENT)))
+
+    def events_withheld(self, error: ClientError) -> None:
+        """Print the error."""
+        self._line("!", "yellow", "up", f"cannot show what happens, asking again: {error}")
+
+    def _run(self, event: EventView) -> None:
+        if event.run_state in RUN_TERMINAL:
+            started = self._started.pop(event.run_id, None)
+            facts = [event.run_state]
+            if started is not None and event.at is not None:
+                facts[0] += f" in {duration((event.at - started).total_seconds())}"
+            rows = event.data.get("rows_affected")
+            facts += [count(rows, "row")] if isinstance(rows, int) else []
+            why = event.reason.message if event.reason else ""
+            facts += [why] if why and self._said != (event.run_id, why) else []
+            self._line(GLYPHS[event.run_state], STYLES[event.run_state], event.job_id, " · ".join(facts), event.at)
+        elif event.run_state == "RUNNING" and event.run_id not in self._started:
+            self._started[event.run_id] = event.at
+            if len(self._started) > _REMEMBERED_RUNS:
+                self._started.popitem(last=False)
+            self._line(GLYPHS["RUNNING"], "cyan", event.job_id, f"started  {event.run_id}", event.at)
+
+    def _line(self, sign: str, style: str, what: str, text: str, at: datetime | None = None) -> None:
+        stamp = clock_time(at or datetime.now().astimezone())
+        line = Text.assemble((stamp, "dim"), "  ", (sign, style), f" {printable(what):<18} ", first_line(text))
+        self._console.print(line, soft_wrap=True)
+
+    def stopping(self) -> None:
+        """Print how to make it faster."""
+        self._console.print()
+        self._line("·", "dim", "up", "stopping: steps that run may finish; Ctrl-C again is faster")
+
+    def hurried(self) -> None:
+        """Print it."""
+        self._line("·", "yellow", "up", "stopping now, what runs included; Ctrl-C again kills")
+
+
+def source_line(project: Path, problem: ProblemView) -> str:
+    """Return the line of source that a problem is about; empty where it cannot be had. It never left this machine."""
+    if not problem.line:
+        return ""
+    try:
+        lines = (project / problem.file).read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return ""
+    return lines[problem.line - 1].strip()[:_SHOWN_SOURCE] if problem.line <= len(lines) else ""
+
+
+def _problem(data: Mapping[str, Any]) -> ProblemView:
+    texts = {name: str(data.get(name, "")) for name in ("severity", "code", "message", "file", "path", "fix")}
+    line = data.get("line")
+    return ProblemView(**texts, line=line if isinstance(line, int) else 0)
+
+
+def _part_line(name: str, pid: int, text: str, seconds: float) -> Text:
+    return Text.assemble(
+        ("  ✔ ", "green"), f"{name:<8} ", (f"pid {pid:<8} ", "dim"), printable(text), (f"  {duration(seconds)}", "dim")
+    )

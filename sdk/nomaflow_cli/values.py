@@ -1,0 +1,118 @@
+"""Values as they are typed on a command line."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from nomaflow_cli.errors import CliError
+
+__all__ = ["level_number", "parse_instant", "parse_op_kwargs", "parse_params", "parse_span", "parse_switches"]
+
+_SPAN = re.compile(r"(?P<number>\d+(?:\.\d+)?)(?P<unit>s|m|h|d)")
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def parse_params(given: Iterable[str], *, option: str = "--param") -> dict[str, Any]:
+    """Return ``key=value`` texts as a dict; a value is JSON, or plain text where it is no JSON.
+
+    :raises CliError: where the form is wrong
+    """
+    values = {}
+    for text in given:
+        key, value = _split(text, option=option, form="key=json, as in apps_id=10 or name='\"text\"'")
+        values[key] = parse_value(value, option=f"{option} {key}")
+    return values
+
+
+def parse_op_kwargs(given: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Return ``step.key=value`` texts as a dict of dicts; a step's own name may hold dots.
+
+    :raises CliError: where the form is wrong
+    """
+    values: dict[str, dict[str, Any]] = {}
+    for text in given:
+        form = "step.key=json, as in purge.apps_id=10"
+        name, value = _split(text, option="--op-kwarg", form=form)
+        step, _, key = name.rpartition(".")
+        if not step or not key:
+            raise CliError(f"--op-kwarg {text!r} names no step", fix=f"write {form}")
+        values.setdefault(step, {})[key] = parse_value(value, option=f"--op-kwarg {name}")
+    return values
+
+
+def parse_switches(given: Iterable[str]) -> dict[str, bool]:
+    """Return ``step=on`` and ``step=off`` texts as a dict.
+
+    :raises CliError: where the form is wrong
+    """
+    values = {}
+    for text in given:
+        name, value = _split(text, option="--step", form="name=on or name=off")
+        if value not in ("on", "off"):
+            raise CliError(f"--step {name}: expected on or off, got {value!r}", fix=f"write --step {name}=off")
+        values[name] = value == "on"
+    return values
+
+
+def _split(text: str, *, option: str, form: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not key or not equals:
+        raise CliError(f"{option} {text!r} has no value", fix=f"write {form}")
+    return key, value
+
+
+def parse_value(text: str, *, option: str) -> Any:
+    """Return JSON as its value, and what is no JSON as text; what looks like broken JSON is refused.
+
+    :raises CliError: where the text starts like an object, a list or a string and is none
+    """
+    try:
+        return json.loads(text, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        if text.lstrip()[:1] in ("{", "[", '"'):
+            raise CliError(f"{option}: not valid JSON: {error}", fix=f"got {text!r}; quote it for the shell") from None
+        return text
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON")
+
+
+def level_number(name: str) -> int:
+    """Return the number of a level's name; a number counts as itself.
+
+    :raises CliError: where there is no such level
+    """
+    known = logging.getLevelNamesMapping()
+    if name.upper() in known:
+        return known[name.upper()]
+    if name.isascii() and name.isdigit():
+        return int(name)
+    raise CliError(f"unknown level {name!r}", fix="use one of DEBUG, INFO, WARNING, ERROR, CRITICAL")
+
+
+def parse_span(text: str) -> timedelta:
+    """Return ``90s``, ``30m``, ``2h``, ``7d`` as a time span.
+
+    :raises CliError: where the form is wrong
+    """
+    match = _SPAN.fullmatch(text.strip().lower())
+    if match is None:
+        raise CliError(f"not a time span: {text!r}", fix="write a number and s, m, h or d, as in 30m")
+    return timedelta(seconds=float(match["number"]) * _UNITS[match["unit"]])
+
+
+def parse_instant(text: str, *, option: str) -> datetime:
+    """Return an ISO 8601 instant as an aware one; local where it has no zone.
+
+    :raises CliError: where the form is wrong
+    """
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise CliError(f"{option}: {error}", fix="write ISO 8601, as in 2026-11-24T14:00:00Z") from None
