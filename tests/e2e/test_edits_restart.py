@@ -79,7 +79,11 @@ def test_a_broken_jobs_file_stops_no_schedule(system: System) -> None:
     ):
         edit()
         _restart(system)
-        job = _is(system, "a", lambda job, said=said: any(said in problem.message for problem in job.problems))
+        job = _is(
+            system,
+            "a",
+            lambda job, said=said: any(said in f"line {each.line}: {each.message}" for each in job.problems),
+        )
         assert job.problems[0].file == "jobs.toml"
         assert (job.valid, job.kept, job.removed, job.held) == (True, True, False, "")
         assert not system.jobs()["b"].kept

@@ -26,6 +26,7 @@ PATIENCE = 60.0
 PACKAGES = {
     "nomaflow": "sdk",
     "nomaflow_api": "protos",
+    "nomaflow_cli": "sdk",
     "nomaflow_host": "plugin_host",
     "nomaflow_kernel": "kernel",
     "nomaflow_project": "sdk",
@@ -140,7 +141,7 @@ def test_the_wheel_holds_what_is_run_and_nothing_else(wheel: Path) -> None:
         if path.is_file() and "__pycache__" not in path.parts
     }
     assert {name for name in names if ".dist-info/" not in name} == source
-    assert "nomaflow/cli/scaffold/plugins/myapp/cleanup.py" in names
+    assert "nomaflow_cli/scaffold/plugins/myapp/cleanup.py" in names
     assert "nomaflow_kernel/store/migrations/env.py" in names
     assert not [name for name in names if re.search(r"(^|/)(test_|tests/|conftest|\.nomaflow)", name)]
 

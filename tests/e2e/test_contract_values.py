@@ -58,7 +58,7 @@ def test_annotations_that_pydantic_knows(stage: Stage) -> None:
 
 def test_values_that_do_not_fit(stage: Stage) -> None:
     """A value that does not fit fails the attempt before the call, with key, value and type."""
-    ran = stage.run_all({name: ("binding.typed:standard", {name: value}) for name, value in UNFIT.items()})
+    ran = stage.run_unchecked({name: ("binding.typed:standard", {name: value}) for name, value in UNFIT.items()})
     for name, value in UNFIT.items():
         assert (ran[name].state, ran[name].reason) == ("FAILED", "value_invalid"), name
         assert f"cannot take {name} = {value!r} ({type(value).__name__}) for {name}: " in ran[name].error
@@ -71,7 +71,7 @@ def _order(reference: str, **kwargs: Any) -> TriggerOrder:
 def test_misspelt_keys(stage: Stage) -> None:
     """A misspelt key is refused at the trigger, an ignored one is its warning; a missing parameter names the key."""
     for reference in ("binding.typed:swallows", "binding.typed:collects"):
-        with pytest.raises(ClientError, match=r"does not name 'min_row'.*did you mean 'min_rows'"):
+        with pytest.raises(ClientError, match=r"does not name the op_kwargs key 'min_row'.*did you mean 'min_rows'"):
             stage.client.trigger(_order(reference, min_row=100))
     outcome = stage.client.trigger(_order("binding.typed:swallows", maximum=100))
     assert len(outcome.warnings) == 1
