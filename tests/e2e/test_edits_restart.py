@@ -202,7 +202,7 @@ def test_the_kernel_s_own_file_follows_the_same_rule(system: System) -> None:
     system.start_kernel("--jobs", str(own))
     _fires(system, "central")
     for broken, said in (
-        (text + "[[jobs", "line 9"),
+        (text + "[[jobs", "jobs.toml:9"),
         (text.replace("overlap", "overlapp"), "'overlapp'"),
         ("", "the file is empty"),
         (None, "there is no such file"),

@@ -41,8 +41,8 @@ def system(tmp_path: Path) -> Iterator[System]:
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
-    """Return the lines of a log; each must be one JSON object."""
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    """Return the lines of a log that are written whole; each must be one JSON object."""
+    return [json.loads(line) for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
 
 
 def dumped(path: Path, pid: int) -> dict[str, Any]:
