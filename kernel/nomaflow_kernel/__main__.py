@@ -7,9 +7,9 @@ import signal
 import sys
 
 if __name__ == "__main__":
-    # Read when gRPC is loaded: its C core would write lines of its own between ours.
+    # Read when gRPC is loaded: otherwise its C core writes log lines of its own among ours.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    # Whoever asks for a reload or a dump while it starts does not end it. No SIG_IGN: that, children would inherit.
+    # A reload or dump request during the start must not end the process. Not SIG_IGN: child processes would inherit it.
     for number in (signal.SIGHUP, signal.SIGUSR1):
         signal.signal(number, lambda *_: None)
     try:

@@ -1,4 +1,4 @@
-"""The kernel process: reads its settings, waits for the lead, serves while it has it, and stops."""
+"""The kernel process: it reads its settings, waits for the lead, serves while it leads, and stops."""
 
 from __future__ import annotations
 
@@ -61,14 +61,14 @@ _AGAIN_SECONDS = 1.0
 async def run(settings: KernelSettings, manager: ServiceManager) -> int:
     """Lead, or stand by while another kernel does, until a signal says to stop; return the process's exit code.
 
-    :param manager: is told what the kernel does
-    :raises AddressRefused: where an address must not be used
-    :raises CertificateRefused: where the certificate cannot be used
-    :raises AddressInUse: where another kernel has it
-    :raises AddressUntold: where nobody would learn of it
-    :raises MetricsAddressRefused: where metrics must not, or cannot, be served
-    :raises MetricsAddressTaken: where another process has their address
-    :raises StoreError: where the store cannot be used, or another kernel has it
+    :param manager: told what the kernel does
+    :raises AddressRefused: if an address must not be used
+    :raises CertificateRefused: if the certificate cannot be used
+    :raises AddressInUse: if another kernel uses an address
+    :raises AddressUntold: if the file that tells others the address cannot be written
+    :raises MetricsAddressRefused: if metrics must not, or cannot, be served
+    :raises MetricsAddressTaken: if another process listens on their address
+    :raises StoreError: if the store cannot be used, or another kernel holds it
     """
     private_directory(settings.state_dir)
     addresses = addresses_of(settings, os.environ)
@@ -92,12 +92,12 @@ async def run(settings: KernelSettings, manager: ServiceManager) -> int:
 
 
 def _refuse_neighbours(store: str, addresses: Sequence[str]) -> None:
-    """See to it that no other kernel has a store on SQLite, not even one whose lock file was removed.
+    """Check that no other kernel uses an SQLite store, even if that kernel's lock file was removed.
 
-    Taking the store over would end that one, and the address that it listens on would then end this one.
+    Taking the store over would end the other kernel; this one would then fail on the address the other listens on.
 
-    :raises StoreInUse: where one has the lock
-    :raises AddressInUse: where one listens on an address of this kernel's
+    :raises StoreInUse: if another kernel has the lock
+    :raises AddressInUse: if another kernel listens on one of this kernel's addresses
     """
     file = sqlite_file(store)
     if file is None:
@@ -114,7 +114,7 @@ def _refuse_neighbours(store: str, addresses: Sequence[str]) -> None:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Process:
-    """What a kernel has for its whole life, whether it leads or stands by."""
+    """The parts a kernel keeps for its whole life, leading or standing by."""
 
     settings: KernelSettings
     sentry: Sentry
@@ -125,11 +125,11 @@ class _Process:
 
 
 async def _one_term(process: _Process, *, patient: bool) -> int | None:
-    """Wait for the lead, and work until it is lost or the process shall stop; return the exit code, None to go on."""
+    """Wait for the lead and work until it is lost or a stop is requested; return the exit code, None to continue."""
     settings, sentry, requests = process.settings, process.sentry, process.requests
     lease = LeasePolicy(
         ttl_seconds=settings.leader_ttl_seconds,
-        # A port that the system chooses is not known before it is listened on; the next renewal tells it.
+        # A port chosen by the system is known only once the kernel listens on it; the next renewal publishes it.
         addresses=lambda: settings.advertised or [each for each in sentry.addresses if not each.endswith(":0")],
         on_lost=requests.lead_lost,
     )
@@ -143,7 +143,7 @@ async def _one_term(process: _Process, *, patient: bool) -> int | None:
             return 0
         await _lead(process, store, info, first_term=not patient)
     except (StaleEpoch, StoreBusy, StoreUnavailable) as error:
-        # At its start, when the database has just come back, say. Not at once again, should it go on like that.
+        # The database may have just come back, for example. The wait keeps repeated failures from spinning.
         if info is None or info.kind == "sqlite" or await requests.stop_within(_AGAIN_SECONDS):
             raise
         _LOG.warning("could not begin to lead: %s", error)
@@ -152,7 +152,7 @@ async def _one_term(process: _Process, *, patient: bool) -> int | None:
         await _within(_STORE_CLOSE_SECONDS, store.close(), "closing the store")
     if requests.why or requests.lost is None:
         return requests.exit_code
-    if info.kind == "sqlite":  # only a kernel that broke in can have taken it: nothing to stand by for
+    if info.kind == "sqlite":  # only an intruding kernel can have taken it: no standing by
         return EX_TEMPFAIL
     requests.lead_again()
     return None
@@ -160,7 +160,7 @@ async def _one_term(process: _Process, *, patient: bool) -> int | None:
 
 async def _lead(process: _Process, store: SqlStore, info: StoreInfo, *, first_term: bool) -> None:
     sentry, requests, manager = process.sentry, process.requests, process.manager
-    # After the store: who holds it is the only one to look after a dead kernel's socket.
+    # After the store is taken: only its holder may remove a dead kernel's socket.
     for address in sentry.addresses:
         if not is_tcp(address):
             claim_socket(address)
@@ -177,7 +177,7 @@ async def _lead(process: _Process, store: SqlStore, info: StoreInfo, *, first_te
         first_term=first_term,
     )
     try:
-        # What is made at the start stays for the term; looking for garbage in it takes a third of the start.
+        # Objects made at the start live for the whole term; collecting garbage among them takes a third of the start.
         gc.disable()
         gc.unfreeze()
         process.observation.begin(store, kernel.view)
@@ -203,7 +203,7 @@ def _tokens(settings: KernelSettings) -> Tokens:
 
 
 async def _within(seconds: float, work: Awaitable[None], what: str) -> None:
-    """Wait for a piece of the stop; what takes too long is left to the end of the process."""
+    """Wait for one part of the stop; a part that takes too long is left to the end of the process."""
     try:
         async with asyncio.timeout(seconds):
             await work
@@ -212,7 +212,7 @@ async def _within(seconds: float, work: Awaitable[None], what: str) -> None:
 
 
 def _calm_collector() -> None:
-    """Keep what was made so far out of collections, and collect less often: halves the slowest answers under load."""
+    """Exempt existing objects from garbage collection and collect less often; this halves peak latency under load."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
@@ -220,7 +220,7 @@ def _calm_collector() -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a kernel; return the exit code: 0 stopped, 1 failed, 75 another kernel is there, 78 bad settings."""
+    """Run a kernel; return the exit code: 0 stopped, 1 failed, 75 another kernel runs, 78 bad settings."""
     try:
         settings = read_settings(sys.argv[1:] if argv is None else argv, os.environ)
     except SettingsError as error:

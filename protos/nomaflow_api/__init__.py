@@ -1,6 +1,6 @@
-"""The wire contract between the kernel, its hosts and its clients. It imports nothing of ours.
+"""The wire contract between the kernel, its hosts and its clients. It imports none of our packages.
 
-Beside it, for its two sides: how classes of values are made that come by the dozen with each run, and the event loop.
+Besides it, for both sides: a decorator for value classes that are created by the dozen in each run, and the event loop.
 """
 
 from __future__ import annotations

@@ -12,9 +12,10 @@ _T = TypeVar("_T")
 
 
 def new_event_loop() -> asyncio.AbstractEventLoop:
-    """Return a loop of uvloop where that is installed (the extra ``uvloop``), else one of asyncio's own.
+    """Return a uvloop loop if uvloop is installed (the extra ``uvloop``), otherwise one of asyncio's own.
 
-    A process that waits for messages turns its loop some dozen times for each; uvloop does so at a third of the price.
+    A process that waits for messages turns its loop some dozen times for each message; uvloop does so at a third of the
+    cost.
     """
     try:
         import uvloop
@@ -24,6 +25,6 @@ def new_event_loop() -> asyncio.AbstractEventLoop:
 
 
 def run(main: Coroutine[Any, Any, _T]) -> _T:
-    """Run a process's main coroutine to its end and return what it returns, as ``asyncio.run`` does."""
+    """Run a process's main coroutine to its end and return its result, as ``asyncio.run`` does."""
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         return runner.run(main)

@@ -1,5 +1,5 @@
-"""A project on disk: its files, their models, the problems in them, and what its jobs say.
+"""A project on disk: its files, their models, their problems, and its job definitions.
 
-A leaf: kernel, host and command line read a project with this package, and it imports neither of them. Nothing here
+A leaf: kernel, host and command line read a project with this package, and it imports none of them. Nothing here
 imports gRPC or SQLAlchemy.
 """

@@ -1,1 +1,1 @@
-"""What the processes tell of themselves: logs, dumps, metrics, traces, readiness. A leaf: imports nothing of ours."""
+"""Telemetry of the processes: logs, dumps, metrics, traces, readiness. A leaf: it imports none of our packages."""

@@ -1,6 +1,6 @@
 """Serves metrics over HTTP to Prometheus, on loopback, from a thread of its own.
 
-A scrape asks the event loop for one reading, which is cheap; everything else is done in the scrape's own thread.
+A scrape asks the event loop for one reading, which is cheap; all other work is done in the scrape's own thread.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ LOOP_LAG = Metric(
 
 
 class MetricsAddressRefused(Exception):
-    """Raised when metrics must not, or cannot, be served at all; the text says why and the way out."""
+    """Raised when metrics must not, or cannot, be served at all; the text gives the reason and the way out."""
 
 
 class MetricsAddressTaken(Exception):
@@ -44,7 +44,7 @@ class MetricsAddressTaken(Exception):
 def read_metrics_address(address: str) -> tuple[str, int]:
     """Return host and port of an address on loopback.
 
-    :raises MetricsAddressRefused: where it is malformed, or can be reached from other machines
+    :raises MetricsAddressRefused: if it is malformed, or can be reached from other machines
     """
     host, colon, port = address.rpartition(":")
     if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > 65_535:
@@ -65,11 +65,11 @@ def read_metrics_address(address: str) -> tuple[str, int]:
 
 
 class MetricsEndpoint:
-    """The endpoint of a process.
+    """The metrics endpoint of a process.
 
-    :param metrics: those that it has, ``LOOP_LAG`` aside
-    :param read: reads them; called on the event loop
-    :raises MetricsAddressRefused: where the address must not be used, or the library is not installed
+    :param metrics: its metrics, without ``LOOP_LAG``
+    :param read: returns their values; called on the event loop
+    :raises MetricsAddressRefused: if the address must not be used, or the library is not installed
     """
 
     def __init__(self, *, address: str, metrics: Sequence[Metric], read: Callable[[], Reading]) -> None:
@@ -91,7 +91,7 @@ class MetricsEndpoint:
     def start(self) -> str:
         """Listen, for the running event loop; return the URL.
 
-        :raises MetricsAddressTaken: where somebody else does
+        :raises MetricsAddressTaken: if the address cannot be listened on
         """
         self._loop = asyncio.get_running_loop()
         host, port = self._address
@@ -109,17 +109,17 @@ class MetricsEndpoint:
         return url
 
     async def stop(self) -> None:
-        """Stop listening. Stopping twice, or before the start, is legal."""
+        """Stop listening. Stopping twice, or before the start, is allowed."""
         server, self._server = self._server, None
         if server is not None:
-            # It may be in the midst of a scrape that waits for this very loop.
+            # It may be in the middle of a scrape that waits for this very loop.
             await asyncio.to_thread(server.shutdown)
             server.server_close()
 
     def collect(self) -> Iterator[Any]:
-        """Yield the families; called by the library, in the thread of a scrape.
+        """Yield the metric families; called by the library, in the thread of a scrape.
 
-        :raises TimeoutError: where the event loop does not answer
+        :raises TimeoutError: if the event loop does not answer
         """
         from prometheus_client import core
 
@@ -138,9 +138,9 @@ class MetricsEndpoint:
             yield family
 
     def scrape(self, accept: str) -> tuple[bytes, str]:
-        """Return what a scraper gets, and its content type.
+        """Return the response to a scrape, and its content type.
 
-        :raises TimeoutError: where the event loop does not answer
+        :raises TimeoutError: if the event loop does not answer
         """
         from prometheus_client.exposition import choose_encoder
 
@@ -148,7 +148,7 @@ class MetricsEndpoint:
         return encode(self._registry), content_type
 
     def _reading(self) -> tuple[Reading, float]:
-        """Have the metrics read on the event loop, between two of its turns."""
+        """Read the metrics on the event loop, between two of its turns."""
         answer: concurrent.futures.Future[tuple[Reading, float]] = concurrent.futures.Future()
         asked = time.monotonic()
 
@@ -172,7 +172,7 @@ class MetricsEndpoint:
             timeout = _REQUEST_SECONDS
 
             def do_GET(self) -> None:
-                """Answer."""
+                """Answer a GET request."""
                 if self.path.partition("?")[0] != "/metrics":
                     self.send_error(404, explain="metrics are at /metrics")
                     return
@@ -195,7 +195,7 @@ class MetricsEndpoint:
 
 
 class _Server(ThreadingHTTPServer):
-    """Scrapes at most eight at a time, whoever asks: each is a thread, which holds up no end of the process."""
+    """Serves at most eight scrapes at a time, each in a thread that does not delay the end of the process."""
 
     daemon_threads = True
 
@@ -204,26 +204,26 @@ class _Server(ThreadingHTTPServer):
         super().__init__(*arguments)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Answer in a thread, or close the connection where there are enough."""
+        """Answer in a thread, or close the connection if there are enough."""
         if self._slots.acquire(blocking=False):
             super().process_request(request, client_address)
         else:
             self.shutdown_request(request)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """Answer."""
+        """Answer a request in its thread."""
         try:
             super().process_request_thread(request, client_address)
         finally:
             self._slots.release()
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Pass over a scraper that went away; the library would print a traceback."""
+        """Ignore a scraper that went away; the library would print a traceback."""
         _LOG.debug("a scrape by %s failed", client_address, exc_info=True)
 
 
 class _ServerOnIPv6(_Server):
-    """The same for ::1."""
+    """The same server for ::1."""
 
     address_family = socket.AF_INET6
 

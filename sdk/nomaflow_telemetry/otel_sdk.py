@@ -1,4 +1,4 @@
-"""The only module that imports OpenTelemetry's SDK; imported once traces are asked for."""
+"""The only module that imports OpenTelemetry's SDK; imported once traces are requested."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class ChosenIds(RandomIdGenerator):
         self._next: TraceContext | None = None
 
     def choose(self, context: TraceContext) -> None:
-        """Choose the ids of the span that is made next."""
+        """Choose the ids of the next span."""
         self._next = context
 
     def generate_span_id(self) -> int:
@@ -40,11 +40,12 @@ class ChosenIds(RandomIdGenerator):
 def make_provider(
     service: str, environ: Mapping[str, str], *, ids: Any = None, timeout: float | None = None
 ) -> TracerProvider | None:
-    """Return a provider that exports as the variables say; None, with a line in the log, for an unknown exporter.
+    """Return a provider that exports as the variables say; None, with a log line, for an unknown exporter.
 
-    :param ids: of a process that shuts the provider down itself; None for random ones, and the end of the process
-    :param service: its name, where the variables say none
-    :param timeout: seconds for an export; None for what the variables say
+    :param ids: id generator, for a process that shuts the provider down itself; None for random ids and a shutdown at
+        exit
+    :param service: the service's name, if the variables set none
+    :param timeout: seconds for an export; None to use the variables
 
     Sampler, limits, headers, time limits and the batches are read from the OTEL_* variables by the SDK itself.
     """

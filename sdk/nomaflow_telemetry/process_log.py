@@ -1,4 +1,4 @@
-"""The log of a process, on stderr: lines for people, or one JSON object a line. Rotation is the platform's business."""
+"""The log of a process, on stderr: lines for people, or one JSON object a line. Rotation is left to the platform."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, TextIO
 __all__ = ["FIELDS", "attempt_fields", "set_up_logging", "write_state"]
 
 FIELDS = ("host", "run_id", "step", "attempt")
-"""What a record may be about: give them as ``extra``. A key is absent where it does not apply."""
+"""The optional subjects of a record: give them as ``extra``. A key is absent if it does not apply."""
 
 _STATE = logging.getLogger("nomaflow.state")
 
@@ -20,7 +20,7 @@ _STATE = logging.getLogger("nomaflow.state")
 def attempt_fields(attempt_key: str) -> dict[str, str | int]:
     """Return the fields of a record about an attempt, for ``extra``.
 
-    :param attempt_key: ``run/step/attempt``; other text is taken for a run's id
+    :param attempt_key: ``run/step/attempt``; other text counts as a run's id
     """
     run_id, _, rest = attempt_key.partition("/")
     step, _, number = rest.rpartition("/")
@@ -33,7 +33,7 @@ class _TextFormatter(logging.Formatter):
     """``2026-11-24 12:30:01.123 WARNING  nomaflow_host.x: text  run_id=run_1 step=a attempt=1``, in local time."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line, followed by a traceback where there is one."""
+        """Return the line, followed by a traceback if there is one."""
         clock = dt.datetime.fromtimestamp(record.created, tz=dt.UTC).astimezone()
         stamp = clock.isoformat(sep=" ", timespec="milliseconds")[:23]
         fields = " ".join(f"{key}={value}" for key, value in _fields(record).items())
@@ -78,15 +78,15 @@ def set_up_logging(*, level: str, form: str, host: str = "", stream: TextIO | No
 
     :param level: name of the lowest level
     :param form: ``text`` or ``json``
-    :param host: the host that this process is, a field of each JSON line; empty for none
+    :param host: the host's name, a field of each JSON line; empty for none
     """
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(_JsonFormatter({"host": host} if host else {}) if form == "json" else _TextFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    _STATE.setLevel(logging.INFO)  # somebody asked for it, whatever the level is
-    # What these have to say concerns their own steps, and nothing that an operator could act on.
+    _STATE.setLevel(logging.INFO)  # it was requested, whatever the level
+    # Messages of these loggers concern their own steps, and nothing that an operator could act on.
     for name in ("alembic", "watchfiles"):
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
     logging.captureWarnings(True)  # noqa: FBT003  # the function takes its flag by position

@@ -1,7 +1,7 @@
-"""What a process tells the service manager that started it: systemd's notification protocol, by the standard library.
+"""Messages to the service manager that started the process: systemd's notification protocol, by the standard library.
 
 The protocol is that of ``sd_notify(3)`` and ``sd_watchdog_enabled(3)``: datagrams of ``NAME=value`` lines, sent to the
-Unix socket that ``NOTIFY_SOCKET`` names. Where it names none, nothing is sent.
+Unix socket that ``NOTIFY_SOCKET`` names. If it names none, nothing is sent.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ _LONGEST_LINE = 500
 
 
 class ServiceManager:
-    """The service manager of this process, or nobody.
+    """The service manager of this process, or none.
 
-    :param address: of its socket: a path, or ``@`` and an abstract name; empty for nobody
-    :param watchdog_seconds: silence after which it takes this process for hung; None where it does not watch
+    :param address: address of its socket: a path, or ``@`` and an abstract name; empty for none
+    :param watchdog_seconds: silence after which it considers this process hung; None if it does not watch
     """
 
     def __init__(self, *, address: str = "", watchdog_seconds: float | None = None) -> None:
@@ -36,38 +36,38 @@ class ServiceManager:
 
     @classmethod
     def of(cls, environ: MutableMapping[str, str]) -> ServiceManager:
-        """Return the one that the environment names, and take its variables out: they are not for child processes."""
+        """Return the service manager in the environment, and remove its variables: they are not for child processes."""
         address, usec, pid = (environ.pop(name, "") for name in _VARIABLES)
         watches = usec.isdecimal() and int(usec) > 0 and pid in ("", str(os.getpid()))
         return cls(address=address, watchdog_seconds=int(usec) / 1_000_000 if watches else None)
 
     @property
     def listens(self) -> bool:
-        """Whether there is anybody to tell."""
+        """True if there is a service manager to tell."""
         return bool(self._address)
 
     def ready(self, state: str) -> None:
-        """Say that the start, or a reload, is over. The first time the watchdog is fed from now on.
+        """Report that the start, or a reload, is over. The first call also starts feeding the watchdog.
 
-        :param state: what the process does now, in words
+        :param state: the current activity of the process, in words
         """
         self._send({"READY": "1", "STATUS": state})
         if self._every is not None and self._ticking is None:
             self._tick(asyncio.get_running_loop(), self._every)
 
     def state(self, words: str) -> None:
-        """Say what the process does now."""
+        """Report the current activity of the process."""
         self._send({"STATUS": words})
 
     def reloading(self) -> None:
-        """Say that a reload begins; :meth:`ready` says that it is over."""
+        """Report that a reload begins; :meth:`ready` reports its end."""
         now_usec = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
         self._send({"RELOADING": "1", "MONOTONIC_USEC": str(now_usec), "STATUS": "reloading"})
 
     def stopping(self, state: str, *, within_seconds: float | None = None) -> None:
-        """Say that the process is ending.
+        """Report that the process is ending.
 
-        :param within_seconds: how long that may take; where the manager's own limit is shorter, this one holds
+        :param within_seconds: time that this may take; it extends a shorter limit of the manager
         """
         told = {"STOPPING": "1", "STATUS": state}
         if within_seconds is not None:
@@ -75,7 +75,7 @@ class ServiceManager:
         self._send(told)
 
     def _tick(self, loop: asyncio.AbstractEventLoop, every: float) -> None:
-        """Feed the watchdog from the event loop itself, so that a loop that stands still is noticed."""
+        """Feed the watchdog from the event loop itself, so that a blocked loop is noticed."""
         self._send({"WATCHDOG": "1"})
         self._ticking = loop.call_later(every, self._tick, loop, every)
 
@@ -88,7 +88,7 @@ class ServiceManager:
                 sender.settimeout(_SEND_SECONDS)
                 sender.sendto(lines.encode("utf-8", "replace"), self._address)
         except OSError as error:
-            # Whoever is to be told is away, or reads nothing: no reason to do one's own work worse.
+            # The manager is away, or reads nothing: no reason to do one's own work worse.
             level = logging.DEBUG if self._lost else logging.WARNING
             _LOG.log(level, "the service manager cannot be told %s: %s", " ".join(told), error)
             self._lost = True

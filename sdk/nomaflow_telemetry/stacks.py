@@ -1,4 +1,4 @@
-"""Where the tasks and threads of this process stand, in few and short lines: part of its state dump."""
+"""Stacks of this process's tasks and threads, in few and short lines: part of its state dump."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _DEPTH = 12
 def process_stacks() -> dict[str, Any]:
     """Return the stacks of the running loop's tasks and of all threads, outermost frame first.
 
-    Tasks that stand at the same place are one entry with their number. Bounded, however many there are: 2,000 tasks are
-    looked at, the 50 most frequent places shown.
+    Tasks at the same place are one entry with their number. Bounded, however many there are: 2,000 tasks are looked at,
+    the 50 most frequent places shown.
     """
     tasks = asyncio.all_tasks()
     places = Counter((_name(task), tuple(_stack(task))) for task in islice(tasks, _TASKS))
@@ -39,7 +39,7 @@ def _name(task: asyncio.Task[Any]) -> str:
 
 
 def _stack(task: asyncio.Task[Any]) -> Iterator[str]:
-    """Yield where a task's coroutine waits, and what it waits for."""
+    """Yield the frames of a task's coroutine, and the object it waits for."""
     waiting: Any = task.get_coro()
     for _ in range(_DEPTH):
         frame = next((found for name in _FRAMES if (found := getattr(waiting, name, None)) is not None), None)

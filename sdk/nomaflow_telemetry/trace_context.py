@@ -1,7 +1,7 @@
-"""W3C trace contexts, and how the ids of our own spans follow from the keys of what they are about.
+"""W3C trace contexts, and the derivation of our own span ids from keys.
 
-Ids that are derived need not be kept: a kernel that was started anew, and the host of an attempt, name the same span as
-before. Needs the standard library only.
+Derived ids need not be stored: a restarted kernel and an attempt's host get the same span ids. Needs the standard
+library only.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _HEADER = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})
 
 @dataclass(frozen=True, slots=True)
 class TraceContext:
-    """The place of a span in a trace; ids in lower-case hexadecimal.
+    """A span's position in a trace; ids in lower-case hexadecimal.
 
     :param sampled: whether the spans of the trace are kept
     """
@@ -44,15 +44,15 @@ class TraceContext:
 
 
 def trace_id_of(run_id: str) -> str:
-    """Return the trace of a run that nobody's trace led to."""
+    """Return the trace id of a run without a parent trace."""
     return hashlib.sha256(f"trace {run_id}".encode()).hexdigest()[:32]
 
 
 def span_id_of(key: str) -> str:
-    """Return the span of a run, by its id, or of an attempt, by its key."""
+    """Return the span id of a run, by its id, or of an attempt, by its key."""
     return hashlib.sha256(f"span {key}".encode()).hexdigest()[:16]
 
 
 def callable_span_id(attempt_key: str) -> str:
-    """Return the span of the callable of an attempt: the parent of what the callable's own code traces."""
+    """Return the span id of an attempt's callable: the parent of spans from the callable's own code."""
     return span_id_of(f"{attempt_key}#callable")

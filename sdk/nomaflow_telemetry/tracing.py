@@ -1,6 +1,6 @@
-"""OpenTelemetry spans of this process, where the extra ``otel`` is installed and the OTEL_* variables ask for it.
+"""OpenTelemetry spans of this process, if the extra ``otel`` is installed and the OTEL_* variables request them.
 
-Our spans are made when they have ended, with ids that follow from keys; nothing is held while they are open.
+Our spans are created when they have ended, with ids derived from keys; nothing is held while they are open.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ _ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT
 class SpanRecord:
     """A span that has ended.
 
-    :param context: its own
-    :param parent_id: of the span above it; empty for the first of a trace
+    :param context: the span's own context
+    :param parent_id: id of the parent span; empty for the first of a trace
     :param kind: ``INTERNAL`` or ``CONSUMER``
-    :param error: what went wrong; empty where nothing did
+    :param error: the error; empty if there was none
     """
 
     name: str
@@ -45,7 +45,7 @@ class SpanRecord:
 
 
 def is_tracing_wanted(environ: Mapping[str, str]) -> bool:
-    """Return whether the variables of OpenTelemetry ask for traces: an endpoint, or an exporter by name."""
+    """Return whether OpenTelemetry's variables request traces: by an endpoint, or an exporter's name."""
     if environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
         return False
     exporter = environ.get("OTEL_TRACES_EXPORTER", "")
@@ -53,9 +53,9 @@ def is_tracing_wanted(environ: Mapping[str, str]) -> bool:
 
 
 class Tracing:
-    """Exports spans, from a thread of the SDK's.
+    """Exports spans, from a thread the SDK's provider.
 
-    :param provider: of the SDK
+    :param provider: the SDK's provider
     :param ids: the provider's generator of ids
     """
 
@@ -66,9 +66,9 @@ class Tracing:
 
     @classmethod
     def start(cls, service: str, environ: Mapping[str, str]) -> Tracing | None:
-        """Return the tracing of this process; None where it is not asked for, or not installed.
+        """Return the tracing of this process; None if it is not requested, or not installed.
 
-        :param service: its name, where OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES say none
+        :param service: the service's name, if OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES set none
         """
         if not is_tracing_wanted(environ):
             return None
@@ -82,9 +82,9 @@ class Tracing:
         return None if provider is None else cls(provider=provider, ids=ids)
 
     def context_below(self, parent: TraceContext | None, *, trace_id: str, span_id: str) -> TraceContext:
-        """Return the context of a span below another one, or of the first of a trace: then the sampler decides.
+        """Return the context of a span below a parent, or of the first span of a trace, for which the sampler decides.
 
-        :param trace_id: of the trace that it begins, where there is no parent
+        :param trace_id: id of the trace that the span begins, if there is no parent
         """
         if parent is not None:
             return TraceContext(parent.trace_id, span_id, parent.sampled)
@@ -111,7 +111,7 @@ class Tracing:
         made.end(end_time=max(span.start_us, span.end_us) * 1000)
 
     async def close(self) -> None:
-        """Export what is left, within three seconds: nobody waits longer for a collector that does not answer."""
+        """Export the remaining spans, within three seconds: no longer for a collector that does not answer."""
         loop, done = asyncio.get_running_loop(), asyncio.Event()
 
         def shut_down() -> None:
@@ -128,10 +128,10 @@ class Tracing:
 
 
 def trace_globally(service: str, environ: Mapping[str, str]) -> None:
-    """Have OpenTelemetry's api of this process export its spans, where the variables ask for it; for programs of ours.
+    """Have OpenTelemetry's API in this process export its spans, if the variables request it; for our programs.
 
-    What is left is exported when the process ends. A person waits for that: where the collector does not answer within
-    a second (OTEL_EXPORTER_OTLP_TIMEOUT says otherwise), the spans are dropped without a word.
+    The remaining spans are exported when the process ends. A person waits for that: if the collector does not answer
+    within a second (or OTEL_EXPORTER_OTLP_TIMEOUT), the spans are dropped silently.
     """
     if not is_tracing_wanted(environ):
         return
@@ -150,7 +150,7 @@ def trace_globally(service: str, environ: Mapping[str, str]) -> None:
 
 
 def attach(traceparent: str) -> None:
-    """Make a span the current one of OpenTelemetry in this context, where its api is installed."""
+    """Make a span the current one of OpenTelemetry in this context, if its API is installed."""
     parent = TraceContext.parse(traceparent)
     if parent is None:
         return

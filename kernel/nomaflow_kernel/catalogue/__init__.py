@@ -1,4 +1,4 @@
-"""The catalogue of a kernel: which host brought which job, and what is kept of that in the store."""
+"""The catalogue of a kernel: the jobs each host brings, and the part of them that the store keeps."""
 
 from __future__ import annotations
 

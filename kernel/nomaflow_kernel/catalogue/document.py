@@ -1,6 +1,6 @@
-"""docs/configuration.md, docs/schemas/ and docs/reason_codes.md, made from the models and tables they describe.
+"""docs/configuration.md, docs/schemas/ and docs/reason_codes.md, generated from the models and tables they describe.
 
-``python -m nomaflow_kernel.catalogue.document docs`` writes them; a test fails where they differ.
+``python -m nomaflow_kernel.catalogue.document docs`` writes them; a test fails if they differ.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def configuration_markdown() -> str:
 
 
 def _tables(model: type[BaseModel], path: Sequence[str]) -> Iterator[tuple[str, type[BaseModel], str]]:
-    """Yield (TOML header, model, what it is) of a table and of those inside it."""
+    """Yield (TOML header, model, description) of a table and of the tables inside it."""
     if path:
         header = ".".join(path).replace("[]", "")
         yield (f"[[{header}]]" if path[-1].endswith("[]") else f"[{header}]"), model, _sentence(model)

@@ -1,4 +1,4 @@
-"""Watches the jobs file that was named to the kernel, and has it read again when it is saved."""
+"""Watches the jobs file that was named to the kernel, and has it read again after each save."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _SETTLE_MS = 200
 
 
 class JobsFileWatch:
-    """Calls back after each change of a file. Editors replace files, so it is their folder that is watched.
+    """Calls back after each change of a file. Editors replace files, so the folder is watched.
 
     :param path: None to watch nothing
-    :param on_change: may raise the kernel's errors, which are logged: the next save is another try
+    :param on_change: may raise the kernel's errors, which are logged; the next save tries again
     """
 
     def __init__(self, *, path: Path | None, on_change: Callable[[], Awaitable[object]]) -> None:
@@ -31,12 +31,12 @@ class JobsFileWatch:
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Begin."""
+        """Start watching."""
         if self._path is not None:
             self._task = asyncio.create_task(self._run(self._path), name="jobs-file")
 
     async def stop(self) -> None:
-        """Stop. Stopping twice is legal."""
+        """Stop watching. Stopping twice is allowed."""
         self._stopping.set()
         task, self._task = self._task, None
         if task is not None:

@@ -1,4 +1,4 @@
-"""The catalogue: all known jobs, valid or not, and which host each belongs to."""
+"""The catalogue: all known jobs, valid or not, and the host of each."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class CatalogueEntry:
     """A job of the catalogue.
 
     :param host: the host that owns the id
-    :param removed: True where the host no longer brings the job: it does not fire and keeps its history
+    :param removed: True if the host no longer brings the job: it does not fire and keeps its history
     :param foreign: True for a job whose id belongs to another host; it never runs
     """
 
@@ -38,21 +38,21 @@ class CatalogueEntry:
 
     @property
     def definition(self) -> JobDefinition | None:
-        """The job's definition, None where it is malformed."""
+        """The job's definition, None if it is malformed."""
         return self.loaded.definition
 
     @property
     def runnable(self) -> bool:
-        """Whether a run of it may start."""
+        """True if a run of it may start."""
         return self.loaded.valid and not self.removed and not self.foreign
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CatalogueChange:
-    """What an introduction or a forgetting changed: ids, each in one of the first three only.
+    """The ids that an introduction or a removal changed; each is in only one of the first three fields.
 
-    :param changed: jobs whose definition or problems are others than before, and removed ones that are back
-    :param disabled: jobs of the introduction that cannot run, held and foreign ones included
+    :param changed: jobs whose definition or problems changed, and removed jobs that are back
+    :param disabled: introduced jobs that cannot run, including held and foreign ones
     """
 
     added: tuple[str, ...] = ()
@@ -76,11 +76,11 @@ class Catalogue:
         self._foreign: dict[tuple[str, str], CatalogueEntry] = {}
 
     def job(self, job_id: str) -> CatalogueEntry | None:
-        """Return the job of its owner, also a malformed or removed one; None where the id is unknown."""
+        """Return the job that owns the id, even a malformed or removed one; None if the id is unknown."""
         return self._entries.get(job_id)
 
     def jobs(self) -> list[CatalogueEntry]:
-        """Return all jobs by id, foreign ones after the job that has the id."""
+        """Return all jobs by id, foreign ones after the job that owns the id."""
         entries = [*self._entries.values(), *self._foreign.values()]
         return sorted(entries, key=lambda entry: (entry.job_id, entry.foreign, entry.host))
 
@@ -93,7 +93,7 @@ class Catalogue:
         return difflib.get_close_matches(job_id[:128], self._entries, n=3)
 
     def introduce(self, host: str, load: CatalogueLoad) -> CatalogueChange:
-        """Take what a host brings as the whole of its jobs; ids of other hosts come in disabled."""
+        """Replace all jobs of a host with the given ones; jobs whose ids belong to other hosts come in disabled."""
         before = {job_id: entry for job_id, entry in self._entries.items() if entry.host == host}
         after: dict[str, CatalogueEntry] = {}
         self._foreign = {at: entry for at, entry in self._foreign.items() if at[1] != host}
@@ -120,7 +120,7 @@ class Catalogue:
         )
 
     def forget(self, host: str) -> CatalogueChange:
-        """Drop a host's jobs and release its ids; a job of another host that waited for such an id takes it."""
+        """Drop a host's jobs and release its ids; a job of another host that claimed such an id takes it."""
         gone = tuple(job_id for job_id, entry in self._entries.items() if entry.host == host)
         self._owners = {job_id: owner for job_id, owner in self._owners.items() if owner != host}
         self._entries = {job_id: entry for job_id, entry in self._entries.items() if entry.host != host}

@@ -1,4 +1,4 @@
-"""The catalogue of a running kernel: kept in the store, answered from memory, told to those who depend on it."""
+"""The catalogue of a running kernel: stored, answered from memory, and announced to its subscribers."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ __all__ = ["CatalogueService", "HostCatalogue", "next_fires"]
 
 _LOG = logging.getLogger(__name__)
 _OWN_FILE = ""
-"""The host name under which jobs of the kernel's own file are known."""
+"""The host name of the jobs in the kernel's own file."""
 _KEPT_LOAD = "kept_load"
-"""The key under which a manifest in the store carries what became of its jobs."""
+"""The key of a stored manifest under which the result of loading its jobs is kept."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HostCatalogue:
-    """What a host brings, as last introduced."""
+    """The manifest and jobs that a host introduced last."""
 
     host: str
     digest: str = ""
@@ -57,7 +57,7 @@ class HostCatalogue:
 
 
 class CatalogueService:
-    """All jobs of a kernel. Answers come from memory; changes are kept in the store first.
+    """All jobs of a kernel. Answers come from memory; changes are stored first.
 
     :param jobs_file: a jobs.toml that the kernel itself reads, or None
     """
@@ -74,14 +74,14 @@ class CatalogueService:
         self._changing = asyncio.Lock()
 
     def subscribe(self, listener: Callable[[], None]) -> None:
-        """Have a listener called after every change."""
+        """Call a listener after every change."""
         self._listeners.append(listener)
 
     async def start(self) -> None:
-        """Read what was introduced before, then the kernel's own file."""
+        """Read the stored catalogue, then the kernel's own file."""
         kept = await self._store.manifests()
         if self._jobs_file is None and any(item.host == _OWN_FILE for item in kept):
-            # Started without the file it once had: its jobs are gone, and their ids free.
+            # Started without the file it once had: its jobs are gone and their ids are free.
             gone = await self._store.forget_host(_OWN_FILE)
             _LOG.warning("no jobs file is named, and there was one; its jobs are gone: %s", ", ".join(gone) or "none")
             kept = [item for item in kept if item.host != _OWN_FILE]
@@ -94,9 +94,9 @@ class CatalogueService:
         self._announce()
 
     async def _read(self, item: HostManifest) -> HostCatalogue:
-        """Return what was kept of a host; it is checked anew, and kept so, where other code than this checked it.
+        """Return the stored catalogue of a host; check it again and store the result if other code checked it.
 
-        What that code found valid goes on: stricter checks are no decision of a job's owner.
+        Jobs that the other code found valid stay: stricter checks are not a decision of a job's owner.
         """
         manifest = dict(item.manifest)
         kept = manifest.pop(_KEPT_LOAD)
@@ -130,9 +130,9 @@ class CatalogueService:
         return self._jobs_file
 
     async def reload_jobs_file(self) -> CatalogueLoad | None:
-        """Read the kernel's own file, where one was named to it, and return what is now known of it.
+        """Read the kernel's own file, if it has one, and return the load.
 
-        Its jobs are made known, and kept, where they are others than before.
+        The jobs are announced, and stored if the file changed.
         """
         if self._jobs_file is None:
             return None
@@ -162,15 +162,15 @@ class CatalogueService:
         return load
 
     async def _load(self, host: str, manifest: Mapping[str, Any]) -> CatalogueLoad:
-        """Return the jobs of a manifest, with the last good definition of each that nobody legibly took out."""
+        """Return a manifest's jobs, with the last good definition of each broken job that nobody clearly removed."""
         before = self._hosts.get(host)
         return await asyncio.to_thread(load_manifest, manifest, before=None if before is None else before.load)
 
     async def knows_manifest(self, host: str, digest: str, *, loaded_at_us: int, served: Collection[str] = ()) -> bool:
-        """Return whether an instance brings nothing new: its manifest is the host's catalogue, or was so before.
+        """Return whether an instance brings no news: its manifest is, or once was, the host's catalogue.
 
-        A load that is newer than the catalogue is new also where its manifest was shown before: an edit taken back.
-        It is not while another instance serves the catalogue: one of older code would roll it back by a restart.
+        A load newer than the catalogue counts as news even if its manifest was shown before, as after a reverted edit,
+        unless another instance serves the catalogue: restarting an instance with older code must not roll it back.
 
         :param loaded_at_us: when the instance loaded it, by its own clock
         :param served: the digests that other instances of the host serve
@@ -186,7 +186,7 @@ class CatalogueService:
     async def introduce(
         self, host: str, *, digest: str, manifest: Mapping[str, Any], explicit: bool
     ) -> tuple[bool, Sequence[str]]:
-        """Keep a manifest; return whether it is now the host's catalogue, and the jobs of it that are disabled."""
+        """Keep a manifest; return whether it is now the host's catalogue, and the ids of its disabled jobs."""
         known = self._hosts.get(host)
         if not explicit and known is not None and known.digest == digest:
             return True, [job.job_id for job in known.load.jobs if not job.valid]
@@ -204,7 +204,7 @@ class CatalogueService:
         return True, change.disabled
 
     async def forget(self, host: str) -> Sequence[str]:
-        """Drop a host and return the job ids that it owned and that are free now."""
+        """Drop a host and return the job ids that this frees."""
         async with self._changing:
             released = await self._store.forget_host(host)
             self._hosts.pop(host, None)
@@ -212,7 +212,7 @@ class CatalogueService:
         return sorted(released)
 
     def job(self, job_id: str) -> KnownJob | None:
-        """Return the job, also a malformed or removed one; None where the id is unknown."""
+        """Return the job, even a malformed or removed one; None if the id is unknown."""
         known = self._known.get(job_id)
         if known is None:
             entry = self._catalogue.job(job_id)
@@ -238,11 +238,11 @@ class CatalogueService:
         return self._catalogue.job(job_id)
 
     def near(self, job_id: str) -> Sequence[str]:
-        """Return ids that look like an unknown one."""
+        """Return known ids that look like an unknown one."""
         return self._catalogue.near(job_id)
 
     def hosts(self) -> Sequence[HostCatalogue]:
-        """Return what each host brings, sorted by name; the kernel's own file has an empty name."""
+        """Return each host's catalogue, sorted by name; the kernel's own file has an empty name."""
         return [self._hosts[name] for name in sorted(self._hosts)]
 
     def file_problems(self) -> Sequence[Problem]:
@@ -250,12 +250,12 @@ class CatalogueService:
         return [problem for known in self.hosts() for problem in known.load.problems]
 
     def kind_of(self, host: str, callable: str) -> str:
-        """Return ``"async"`` or ``"sync"``; ``"async"`` where the callable is unknown."""
+        """Return ``"async"`` or ``"sync"``; ``"async"`` if the callable is unknown."""
         known = self._hosts.get(host)
         return "async" if known is None else kind_of(known.manifest, callable)
 
     def max_parallel(self, host: str) -> int | None:
-        """Return how many steps a host runs at once, over all its instances; None for no bound of that kind."""
+        """Return how many steps a host runs at once, over all its instances; None for no such limit."""
         known = self._hosts.get(host)
         bound = known.manifest.get("max_parallel") if known is not None else None
         return bound if isinstance(bound, int) and not isinstance(bound, bool) and bound > 0 else None
@@ -263,19 +263,19 @@ class CatalogueService:
     def check_keys(
         self, job: KnownJob, callable: str, keys: Collection[str], given: Collection[str]
     ) -> tuple[str | None, list[str]]:
-        """Return why keys of op_kwargs are refused, None where they are not, and a warning for each that is ignored."""
+        """Return why keys of op_kwargs are refused, or None, and a warning for each key that is ignored."""
         known = self._hosts.get(job.host)
         return (None, []) if known is None else check_keys(callable, known.manifest, keys, given)
 
     def refuse_params(self, job: KnownJob, params: Collection[str], enabled_steps: Collection[str]) -> str | None:
-        """Return why run params cannot be taken; None where all can be, or where nothing is known of the callables."""
+        """Return why run params are refused; None if all are accepted, or if the callables are unknown."""
         known = self._hosts.get(job.host)
         if job.definition is None or known is None or not known.manifest:
             return None
         return refuse_params(job.definition, known.manifest, params, enabled_steps)
 
     async def _changed(self, host: str, change: CatalogueChange, *, digest: str = "") -> None:
-        """Tell everybody, and write the events. The change itself is done: a store in trouble costs the events only."""
+        """Announce a change and write its events. The change itself is done: a failing store costs only the events."""
         self._announce()
         now = self._clock.now_us()
         notices = [
@@ -313,7 +313,7 @@ def _fires(expression: str, timezone: str, preset: str, after: datetime) -> Iter
     try:
         for at in CronExpression.parse(expression).iter_after(after, zone(timezone)):
             yield at, preset
-    except CronError as error:  # a snapshot of an older version, or a zone that the machine no longer has
+    except CronError as error:  # an older version's snapshot, or a zone that the machine no longer has
         _LOG.debug("no next fire of %r: %s", expression, error)
 
 
@@ -334,7 +334,7 @@ def _known_job(entry: CatalogueEntry) -> KnownJob:
 
 
 def _why_kept(job: LoadedJob) -> str:
-    """Return why the last good definition of a job goes on, and the way out, in one sentence."""
+    """Return in one sentence why a job keeps its last good definition, and how to fix that."""
     problem = next(problem for problem in job.problems if problem.is_error)
     place = f"{problem.file}, {problem.path}" if problem.path else problem.file
     reload = f"nomaflow reload {job.host}".strip()
@@ -345,7 +345,7 @@ def _why_kept(job: LoadedJob) -> str:
 
 
 def _tell_kept(load: CatalogueLoad) -> None:
-    """Log which jobs go on with their last good definition, and which of them cannot run all the same."""
+    """Log which jobs keep their last good definition, and which of those cannot run anyway."""
     kept, held = [job for job in load.jobs if job.kept], [job for job in load.jobs if job.held]
     if kept:
         names = ", ".join(job.job_id for job in kept)

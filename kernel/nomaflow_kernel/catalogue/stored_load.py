@@ -1,7 +1,7 @@
-"""A load as it is kept in the store, so that a start need not check ten thousand jobs again.
+"""A load as stored, so that a start need not check ten thousand jobs again.
 
-What is kept names the code that checked it: another version of the checks, or of the zone data, loads the manifest
-anew. Its last good definitions hold whatever checked them: stricter checks never take a job off the schedule.
+It names the code that checked it: with another version of the checks, or of the zone data, the manifest is loaded
+again. Last good definitions stay valid whichever code checked them: stricter checks never take a job off the schedule.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def keep_load(load: CatalogueLoad) -> dict[str, Any]:
 
 
 def checked_here(kept: Mapping[str, Any]) -> bool:
-    """Return whether this code, with these zone data, checked what `keep_load` wrote."""
+    """Return whether this code, with this zone data, checked a stored load."""
     return bool(kept["checked_by"] == _checks())
 
 
@@ -78,7 +78,7 @@ def _read_job(kept: Mapping[str, Any]) -> LoadedJob:
 
 @cache
 def _checks() -> str:
-    """Return what names the code and the zone data that checks depend on."""
+    """Return a text that identifies the code and the zone data that checks depend on."""
     digest = hashlib.sha256(zone_data_version().encode())
     for path in sorted(Path(nomaflow_project.__file__).parent.rglob("*.py")):
         digest.update(path.read_bytes())

@@ -1,4 +1,4 @@
-"""The kernel's exceptions: one tree. Each has a stable reason, which one table turns into a gRPC status."""
+"""The kernel's exceptions: one tree. Each has a stable reason; one table maps it to a gRPC status."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = [
 class KernelError(Exception):
     """The root of the kernel's errors.
 
-    :param message: for a person: lower case, what was wrong, what was expected, the way out
+    :param message: for a person: lower case, the problem, the expectation, the way out
     """
 
     reason = "INTERNAL"
@@ -45,12 +45,12 @@ class BadRequest(KernelError):
 
     @property
     def fields(self) -> Mapping[str, str]:
-        """Each field that is wrong, with what is wrong with it."""
+        """The wrong fields, each with its problem."""
         return {self.field: self.message}
 
 
 class ValuesRefused(BadRequest):
-    """Raised when steps would refuse values that a request gives; ``fields`` names each with what is wrong with it."""
+    """Raised when steps would refuse values of a request; ``fields`` maps each value to its problem."""
 
     reason = "VALUE_INVALID"
 
@@ -60,12 +60,12 @@ class ValuesRefused(BadRequest):
 
     @property
     def fields(self) -> Mapping[str, str]:
-        """Each value that is wrong, with what is wrong with it."""
+        """The wrong values, each with its problem."""
         return self._fields
 
 
 class CursorAhead(KernelError):
-    """Raised when a watcher has seen events that the store does not have: it watched another one."""
+    """Raised when a watcher has seen events that the store does not have: it watched another store."""
 
     reason = "CURSOR_AHEAD"
 
@@ -111,7 +111,7 @@ class UnknownHost(KernelError):
 
 
 class JobUnavailable(KernelError):
-    """Raised when a job cannot be run: malformed, without callables that import, or no longer brought by its host."""
+    """Raised when a job cannot run: it is malformed, lacks importable callables, or its host no longer brings it."""
 
     reason = "JOB_DISABLED"
 
@@ -121,7 +121,7 @@ class JobUnavailable(KernelError):
 
 
 class RequestIdReused(KernelError):
-    """Raised when a request id comes again with another request."""
+    """Raised when a request id is reused for another request."""
 
     reason = "IDEMPOTENCY_KEY_REUSED"
 
@@ -134,7 +134,7 @@ class RequestIdReused(KernelError):
 
 
 class RunNotTerminal(KernelError):
-    """Raised when something needs a finished run and the run is not."""
+    """Raised when an operation needs a finished run and the run is not finished."""
 
     reason = "RUN_NOT_TERMINAL"
 
@@ -143,13 +143,13 @@ class RunNotTerminal(KernelError):
 
 
 class QuotaExceeded(KernelError):
-    """Raised when a bound of the kernel is reached; a later try may succeed."""
+    """Raised when a limit of the kernel is reached; a later try may succeed."""
 
     reason = "QUOTA"
 
 
 class StaleSession(KernelError):
-    """Raised when a host speaks under an epoch or session that is over."""
+    """Raised when a host uses an epoch or session that is over."""
 
     reason = "STALE_EPOCH"
 

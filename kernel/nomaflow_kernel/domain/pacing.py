@@ -1,4 +1,4 @@
-"""Waiting for something to happen, but not for longer than a while."""
+"""Waiting for an event, with a time limit."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ __all__ = ["happens_within"]
 
 
 async def happens_within(event: asyncio.Event, seconds: float | None) -> bool:
-    """Wait until ``event`` is set; return False where that takes longer than ``seconds`` (None: no bound).
+    """Wait until ``event`` is set; return False if that takes longer than ``seconds`` (None: no bound).
 
-    A cancel that arrives together with the event is kept, which ``asyncio.wait_for`` of Python 3.11 does not promise.
+    A cancellation that arrives together with the event is kept; ``asyncio.wait_for`` of Python 3.11 may lose it.
     """
     try:
         async with asyncio.timeout(seconds):

@@ -1,4 +1,4 @@
-"""The engine: what becomes of every run. ``Engine`` is the loop; the other modules are the decisions it takes."""
+"""The engine: it decides what happens to every run. ``Engine`` is its interface; other modules hold the decisions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run in memory while it is RUNNING: its plan, where it stands, and the attempt in hand."""
+"""A RUNNING run in memory: its plan, its position, and its current attempt."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from nomaflow_project.jobs.definitions import JobDefinition
 __all__ = ["ActiveRun", "CurrentAttempt"]
 
 _PREVIOUS_STEPS_BYTES = 512 * 1024
-_quoted = lru_cache(maxsize=1024)(json.dumps)  # names of steps, the same ones in every run
+_quoted = lru_cache(maxsize=1024)(json.dumps)  # step names, the same in every run
 
 
 @dataclass(kw_only=True, slots=True)
 class CurrentAttempt:
-    """The attempt a run is at. There is at most one that is not terminal.
+    """The current attempt of a run. A run has at most one that is not terminal.
 
     :param tries: attempts at this step that count for the retry policy, this one included
-    :param report_seq: highest contiguous event number taken in
+    :param report_seq: highest contiguous event number received
     :param not_before_us: when a PENDING attempt may be dispatched
-    :param exclusive: whether it uses, or will use, an exclusive slot
+    :param exclusive: whether it uses or will use an exclusive slot
     :param started_at_us: when a call_job step began to wait for its child
-    :param timed_out: set where a call_job step's time is up and its child is being stopped for it
+    :param timed_out: set when a call_job step's time is up and its child is being stopped for that reason
     """
 
     step: PlannedStep
@@ -48,9 +48,9 @@ class CurrentAttempt:
     timed_out: Reason | None = None
 
     def call_seconds_left(self, now_us: int) -> float | None:
-        """Return the seconds that a call_job step may still wait for its child; None where there is no limit.
+        """Return the seconds that a call_job step may still wait for its child; None if there is no limit.
 
-        Where the clock went back behind its start, its time counts anew.
+        If the clock went back to before the start, the full time is left.
         """
         if not self.child_run_id or self.step.timeout_seconds is None:
             return None
@@ -62,14 +62,14 @@ class CurrentAttempt:
 class ActiveRun:
     """One RUNNING run.
 
-    :param tries: attempts at all steps so far; those that were not made, or taken over, do not count
-    :param rows_affected: the sum so far; None where no step reported a count
-    :param prev_rows: that of the last step that ran
+    :param tries: attempts at all steps so far; steps that were skipped or reused do not count
+    :param rows_affected: the sum so far; None if no step reported a count
+    :param prev_rows: row count of the last step that ran
     :param last_extras: JSON object that the last step that ran returned; empty for none
-    :param previous: JSON texts of the steps before, for ``ctx.previous_step``
+    :param previous: JSON texts of the steps so far, for ``ctx.previous_step``
     :param log_lines: lines stored so far
-    :param latest_us: the latest time recorded of it
-    :param timed_out: set where the job's time is up and a child run is being stopped for it
+    :param latest_us: the latest time recorded for the run
+    :param timed_out: set when the job's time is up and a child run is being stopped for that reason
     """
 
     record: RunRecord
@@ -110,26 +110,26 @@ class ActiveRun:
         return self.plan.steps
 
     def asked_log_level(self) -> str:
-        """Return the level that was asked of this run, by the request or its preset; empty for the job's own."""
+        """Return the log level that the request or its preset asked for; empty for the job's own."""
         preset = self.definition.preset(self.record.request.preset)
         return self.record.request.log_level or (preset.log_level if preset is not None else "")
 
     def key_of(self, number: int) -> str:
-        """Return the key of try ``number`` at the step in hand."""
+        """Return the attempt key of try ``number`` at the current step."""
         return attempt_key(self.run_id, self.steps[self.index].name, number)
 
     def stamp(self, at_us: int) -> int:
-        """Return the time to record for what happens now: that of a clock, and never before what happened earlier.
+        """Return the time to record for a current event: the given time, but never before an earlier event.
 
-        Clocks are set back, and a host's is not the kernel's; no duration may come out negative.
+        Clocks can be set back, and host and kernel have different clocks; no duration may become negative.
         """
         self.latest_us = max(self.latest_us, at_us)
         return self.latest_us
 
     def job_us_left(self, now_us: int) -> int | None:
-        """Return the microseconds that the job has left, None where there is no limit; all of them at most.
+        """Return the microseconds left of the job's time limit; None if it has no limit.
 
-        It has no more than that where the clock went back behind its start.
+        The result never exceeds the limit, even if the clock went back to before the start.
         """
         if self.definition.timeout_seconds is None:
             return None
@@ -137,12 +137,12 @@ class ActiveRun:
         return min(timeout_us, self.started_at_us + timeout_us - now_us)
 
     def note_result(self, step: str, state: AttemptState, rows: int | None, extras_json: bytes) -> None:
-        """Take a finished step into the sums and into what later steps may look at.
+        """Add a finished step to the sums and to the data that later steps may read.
 
         Extras that would make the whole larger than 512 KiB are left out, marked ``"extras_omitted"``.
         """
         if rows is not None:
-            # Each fits into 64 bits; a sum that does not stays at the end of what can be stored.
+            # Each count fits into 64 bits; a sum that does not is capped at the largest value the store can hold.
             self.rows_affected = max(-(2**63), min((self.rows_affected or 0) + rows, 2**63 - 1))
         self.prev_rows, self.last_extras = rows, extras_json
         head = f'{{"name":{_quoted(step)},"state":"{state}","rows_affected":{"null" if rows is None else rows},'
@@ -155,7 +155,7 @@ class ActiveRun:
         self.previous_bytes += len(text)
 
     def previous_steps_json(self) -> str:
-        """Return the JSON array of the steps before."""
+        """Return the JSON array of the finished steps."""
         return f"[{','.join(self.previous)}]" if self.previous else "[]"
 
     @classmethod
@@ -171,7 +171,7 @@ class ActiveRun:
         )
 
     def restore(self, attempts: Sequence[AttemptRecord]) -> None:
-        """Take the position that the stored attempts of a RUNNING run show."""
+        """Set the position from the stored attempts of a RUNNING run."""
         self.started_at_us = self.record.started_at_us or self.record.queued_at_us
         self.latest_us = self.started_at_us
         by_step: dict[int, list[AttemptRecord]] = {}

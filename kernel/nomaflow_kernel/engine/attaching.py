@@ -1,4 +1,4 @@
-"""Hosts that come, fall silent, come back, or come back as another process."""
+"""Instances that attach, fall silent, come back, or are replaced by another process."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ __all__ = ["attach", "await_instance", "check_clocks", "detach", "take_load"]
 
 
 def attach(state: EngineState, batch: Batch, hello: InstanceHello, link: InstanceLink) -> Sequence[Verdict]:
-    """Take an instance in and return a verdict on each attempt it holds.
+    """Attach an instance and return a verdict on each attempt it holds.
 
-    Attempts assigned to it that it does not hold were never started: they are sent again under the same key. Those of
-    earlier instances that it proves gone have failed with them.
+    Attempts that are assigned to it and that it does not hold never started: they are sent again with the same key.
+    Attempts of earlier instances that are thereby proved dead have failed.
     """
     instance = _introduce(state, batch, hello, link)
     for incarnation in hello.ended_incarnations:
@@ -75,7 +75,7 @@ def _introduce(state: EngineState, batch: Batch, hello: InstanceHello, link: Ins
 
 
 def take_load(state: EngineState, batch: Batch, incarnation: str, load: LoadInfo) -> None:
-    """Take note of what became of an instance's newest load; the event tells it to whoever watches."""
+    """Record the result of an instance's newest load, with an event for watchers."""
     instance = state.fleet.get(incarnation)
     if instance is None:
         return
@@ -93,7 +93,7 @@ def take_load(state: EngineState, batch: Batch, incarnation: str, load: LoadInfo
 
 
 def _take_refusal(batch: Batch, instance: Instance, refused: RefusedLoad | None) -> None:
-    """Keep a refusal, or that there is none any more. One that was told before is no news."""
+    """Set or clear an instance's refused load. A refusal that was reported before makes no event."""
     known, instance.refused = instance.refused, refused
     if refused is None or (known is not None and known.at_us == refused.at_us):
         return
@@ -111,8 +111,9 @@ def _judge(state: EngineState, incarnation: str, held: HeldAttempt) -> Verdict:
     if found is None:
         ended = state.ended.get(held.attempt_key)
         if ended is not None and ended.exists and ended.state is AttemptState.LOST and not ended.retry_on_lost:
-            # Its result is still wanted, as an event. What no history knows (it was restored from a backup) is killed
-            # instead: nobody could see it or stop it, and its run may be triggered again.
+            # Its result is still wanted, as an event. An attempt that the history does not know, because it was
+            # restored from a backup, is killed instead: nobody could see it or stop it, and its run may be triggered
+            # again.
             return Verdict(attempt_key=held.attempt_key, action=VerdictAction.KEEP, acknowledged_seq=ended.final_seq)
         running = held.state in (AttemptState.DISPATCHED, AttemptState.RUNNING)
         return Verdict(attempt_key=held.attempt_key, action=VerdictAction.KILL if running else VerdictAction.FORGET)
@@ -147,7 +148,7 @@ def _runs_of(state: EngineState, instance: Instance) -> list[ActiveRun]:
 
 
 def await_instance(state: EngineState, run: ActiveRun, now: float, now_us: int) -> None:
-    """Take note, at the kernel's start, of the instance that a stored attempt is assigned to. Its clocks start now."""
+    """Expect, at the kernel's start, the instance that a stored attempt is assigned to. Its clocks start now."""
     current = run.current
     if current is None or not current.incarnation:
         return
@@ -162,7 +163,7 @@ def await_instance(state: EngineState, run: ActiveRun, now: float, now_us: int) 
 
 
 def detach(state: EngineState, batch: Batch, incarnation: str, link: InstanceLink) -> None:
-    """Take note that a session has ended. One that a newer session replaced changes nothing."""
+    """Detach an instance whose session has ended. A session that a newer one replaced changes nothing."""
     instance = state.fleet.get(incarnation)
     if instance is None or instance.link is not link:
         return
@@ -173,10 +174,10 @@ def detach(state: EngineState, batch: Batch, incarnation: str, link: InstanceLin
 
 
 def check_clocks(state: EngineState, batch: Batch) -> None:
-    """Judge every instance by its silence: UNREACHABLE after the lease, its attempts LOST after the grace.
+    """Check how long each instance has been silent: UNREACHABLE after the lease, its attempts LOST after the grace.
 
-    Where nobody has looked for longer than the lease the kernel itself was held up, by a suspended machine, say: it
-    could hear nobody, so the clocks start anew, as they do at its start.
+    If the last check is longer ago than the lease, the kernel itself was held up, for example by a suspended machine.
+    It could not hear anybody, so the clocks start again, as they do at its start.
     """
     looked_at, state.clocks_looked_at = state.clocks_looked_at, batch.now
     if looked_at is not None and batch.now - looked_at > state.settings.lease_seconds:

@@ -20,7 +20,7 @@ __all__ = ["call_job", "call_job_again", "child_ended"]
 
 
 def call_job(state: EngineState, batch: Batch, run: ActiveRun, current: CurrentAttempt) -> None:
-    """Open a call_job attempt: RUNNING with its child, or FAILED where the child cannot be had."""
+    """Open a call_job attempt: RUNNING with its child, or FAILED if the child cannot be triggered."""
     child = _trigger_child(state, batch, run, current)
     failure = child if isinstance(child, Reason) else None
     batch.add(
@@ -45,7 +45,7 @@ def call_job(state: EngineState, batch: Batch, run: ActiveRun, current: CurrentA
 
 
 def call_job_again(state: EngineState, batch: Batch, run: ActiveRun, current: CurrentAttempt) -> None:
-    """Take a PENDING call_job attempt, whose back-off is over, to RUNNING or FAILED."""
+    """Move a PENDING call_job attempt whose back-off is over to RUNNING or FAILED."""
     child = _trigger_child(state, batch, run, current)
     if isinstance(child, Reason):
         failed = Outcome(state=AttemptState.FAILED, reason=child, error=child.message)
@@ -80,7 +80,7 @@ def _wait_for(state: EngineState, batch: Batch, run: ActiveRun, current: Current
 
 
 def _trigger_child(state: EngineState, batch: Batch, run: ActiveRun, current: CurrentAttempt) -> str | Reason:
-    """Trigger the child; return its run id, or why it cannot be had."""
+    """Trigger the child; return its run id, or the reason why it cannot run."""
     chain = (*run.record.parent_chain, Ancestor(job_id=run.job_id, run_id=run.run_id))
     target = current.step.target_job_id
     if any(ancestor.job_id == target for ancestor in chain):
@@ -109,9 +109,9 @@ def _trigger_child(state: EngineState, batch: Batch, run: ActiveRun, current: Cu
 
 
 def child_ended(state: EngineState, batch: Batch, end: FinishRun, *, extras_json: bytes = b"") -> None:
-    """Hand the outcome of a run on to the call_job step that waits for it, if one does.
+    """Pass the outcome of a run to the call_job step that waits for it, if there is one.
 
-    :param extras_json: what the last step of the run that ran returned
+    :param extras_json: extras returned by the last step that ran
     """
     parent_id = state.parents.pop(end.run_id, None)
     run = state.active.get(parent_id) if parent_id else None
@@ -139,6 +139,6 @@ def child_ended(state: EngineState, batch: Batch, end: FinishRun, *, extras_json
 
 
 def _extras(end: FinishRun, last: bytes) -> bytes:
-    """Return the extras of a call_job step: those of its child's last step, and what tells of the child itself."""
+    """Return the extras of a call_job step: those of the child's last step, and facts about the child run."""
     child = {"child_run_id": end.run_id, "child_job_id": end.job_id, "child_state": end.state.value}
     return json.dumps({**(json.loads(last) if last else {}), **child}, separators=(",", ":")).encode()

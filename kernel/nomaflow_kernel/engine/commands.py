@@ -1,4 +1,4 @@
-"""What goes into the engine and comes out: commands, outcomes, and what it must know of jobs."""
+"""Inputs and outputs of the engine: commands, outcomes, and the facts it needs about jobs."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ __all__ = [
 
 @value_class
 class EngineSettings:
-    """The engine's clocks and bounds; seconds where not said otherwise.
+    """The engine's time limits and bounds, in seconds unless stated otherwise.
 
-    :param heartbeat_seconds: how often a host says that it is alive
+    :param heartbeat_seconds: interval of a host's heartbeats
     :param lease_seconds: silence after which a host gets no new work
     :param grace_seconds: silence after which, plus ``grace_margin_seconds``, attempts are LOST
-    :param max_waiting: how many runs may wait in all, before triggers are refused
+    :param max_waiting: number of waiting runs at which triggers are refused
     """
 
     heartbeat_seconds: float = 5.0
@@ -44,18 +44,18 @@ class EngineSettings:
 
 @value_class
 class TriggerCommand:
-    """A wish for one run, already checked for form; whether it fits the job is the engine's to say.
+    """A request for one run, already checked for form; the engine checks whether it fits the job.
 
     :param inherited: the job params of the run that calls this one, laid over the job's
     :param params: tagged JSON object laid over the job's params
     :param op_kwargs: step name → tagged JSON object
     :param switches: step name → on or off
     :param request_id: the caller's idempotency key, or empty
-    :param request_hash: names the request's content, to tell a repeat from a reuse
-    :param allow_overlap: start whatever the job's overlap policy says
+    :param request_hash: identifies the request's content, to tell a repeat from a reuse
+    :param allow_overlap: start regardless of the job's overlap policy
     :param at_us: the instant of the fire, microseconds since the epoch; 0 means now
     :param slot: unique name of a cron fire, or empty
-    :param reuse: outputs that a replay takes over, as RunRequest keeps them
+    :param reuse: outputs that a replay reuses, in the form of RunRequest
     :param replay_of: the run that is replayed, or empty
     :param traceparent: the caller's place in a trace, or empty
     """
@@ -80,7 +80,7 @@ class TriggerCommand:
     traceparent: str = ""
 
     def request(self) -> RunRequest:
-        """Return the layers of the command as the run keeps them."""
+        """Return the layers of the command in the form that the run keeps."""
         return RunRequest(
             inherited=self.inherited,
             params=self.params,
@@ -96,7 +96,7 @@ class TriggerCommand:
 
 @value_class
 class UnrunCommand:
-    """Fires that will not run: one MISSED row, or wider bounds for the one before it.
+    """Fires that will not run: one new MISSED row, or a wider range for the row before it.
 
     :param reason: why they did not run
     """
@@ -109,7 +109,7 @@ class UnrunCommand:
 
 @value_class
 class FireCommand:
-    """What the scheduler decided in one go: fires to run, fires to record, and the next fires to keep."""
+    """The scheduler's decisions of one round: fires to run, fires to record, and the next fires to store."""
 
     triggers: tuple[TriggerCommand, ...] = ()
     unrun: tuple[UnrunCommand, ...] = ()
@@ -118,10 +118,10 @@ class FireCommand:
 
 @value_class
 class TriggerOutcome:
-    """The run that a trigger made or met.
+    """The run that a trigger created or found.
 
-    :param deduplicated: True where the request id or slot was used before by the same request
-    :param reason: set for SKIPPED, and for QUEUED where something is known to hold it up
+    :param deduplicated: True if the request id or slot was used before by the same request
+    :param reason: set for SKIPPED, and for QUEUED if a cause for waiting is known
     """
 
     run_id: str
@@ -133,12 +133,12 @@ class TriggerOutcome:
 
 @value_class
 class ReplayCommand:
-    """A wish to do a finished run again, from its snapshot.
+    """A request to run a finished run again, from its snapshot.
 
-    :param from_step: start there and take over the outputs of the steps before; empty for the first
+    :param from_step: start there and reuse the outputs of earlier steps; empty for the first
     :param from_failed_step: start at the step that did not succeed
     :param params: laid over the snapshot's run params
-    :param op_kwargs: laid over the snapshot's, by step
+    :param op_kwargs: laid over the snapshot's op_kwargs, by step
     """
 
     run_id: str
@@ -156,12 +156,12 @@ class ReplayCommand:
 class KnownJob:
     """A job of the catalogue as the engine needs it.
 
-    :param definition: None where the job is malformed
-    :param enabled: False where its author switched its schedule off; it can still be run by hand
-    :param why_invalid: one sentence, where ``valid`` is False
-    :param why_kept: one sentence, where the definition is the last good one and not what the job's file says now
-    :param why_held: why a kept job cannot run all the same; it stays on its schedule, and its fires are MISSED
-    :param snapshot: digest and JSON of a stored snapshot, where the definition was read from one
+    :param definition: None if the job is malformed
+    :param enabled: False if its author switched its schedule off; it can still be run by hand
+    :param why_invalid: one sentence, set if ``valid`` is False
+    :param why_kept: one sentence, if the definition is the last good one and not the one in the job's file
+    :param why_held: why a kept job cannot run anyway; it stays on its schedule, and its fires are MISSED
+    :param snapshot: digest and JSON of the stored snapshot that the definition was read from
     """
 
     job_id: str
@@ -177,41 +177,41 @@ class KnownJob:
 
     @property
     def digest(self) -> str:
-        """Names the definition; empty where there is none. Worked out when it is first asked for."""
+        """The digest of the definition; empty if there is none. It is computed on first use."""
         if self.snapshot is not None:
             return self.snapshot[0]
         return self.definition.digest if self.definition is not None else ""
 
     @property
     def definition_json(self) -> str:
-        """The definition as it is kept as the snapshot of its runs; empty where there is none."""
+        """The definition as stored in the snapshot of its runs; empty if there is none."""
         if self.snapshot is not None:
             return self.snapshot[1]
         return self.definition.canonical_json if self.definition is not None else ""
 
 
 class JobSource(Protocol):
-    """What the engine asks of the catalogue. Answers come from memory and never block."""
+    """The part of the catalogue that the engine uses. Answers come from memory and never block."""
 
     def job(self, job_id: str) -> KnownJob | None:
-        """Return the job, also a malformed or removed one; None where the id is unknown."""
+        """Return the job, even a malformed or removed one; None if the id is unknown."""
 
     def near(self, job_id: str) -> Sequence[str]:
-        """Return ids that look like an unknown one."""
+        """Return known ids that look like an unknown one."""
 
     def kind_of(self, host: str, callable: str) -> str:
-        """Return ``"async"`` or ``"sync"``; ``"async"`` where the callable is unknown."""
+        """Return ``"async"`` or ``"sync"``; ``"async"`` if the callable is unknown."""
 
     def max_parallel(self, host: str) -> int | None:
-        """Return how many steps a host runs at once, over all its instances; None for no bound of that kind."""
+        """Return how many steps a host runs at once, over all its instances; None for no such limit."""
 
     def check_keys(
         self, job: KnownJob, callable: str, keys: Collection[str], given: Collection[str]
     ) -> tuple[str | None, list[str]]:
-        """Return why keys of op_kwargs are refused, None where they are not, and a warning for each that is ignored.
+        """Return why keys of op_kwargs are refused, or None, and a warning for each key that is ignored.
 
-        :param given: the keys that all layers give
+        :param given: all keys given, over all layers
         """
 
     def refuse_params(self, job: KnownJob, params: Collection[str], enabled_steps: Collection[str]) -> str | None:
-        """Return why a run param cannot be taken: no enabled step's callable takes it. None where all can be."""
+        """Return why a run param is refused: no enabled step's callable takes it. None if all are accepted."""

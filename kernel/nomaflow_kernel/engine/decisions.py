@@ -1,4 +1,4 @@
-"""What was decided for one commit, by whom it was asked, and the commit itself while it is under way."""
+"""The decisions for one commit with their callers, and the commit under way."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ __all__ = ["Commit", "Decisions"]
 
 @dataclass(kw_only=True, slots=True, eq=False)
 class Decisions:
-    """The turns of one commit, in order, with the answers that they get once it is durable.
+    """The turns of one commit, in order, with the answers that callers get once it is durable.
 
-    :param duplicates: runs that the commit before refused, and which these turns may have taken for real
-    :param wanted_specs: waiting runs to be loaded once it is durable
+    :param duplicates: runs that the previous commit refused; these turns may have relied on them
+    :param wanted_specs: waiting runs to load once the commit is durable
     """
 
     batch: Batch
@@ -31,17 +31,17 @@ class Decisions:
 
     @classmethod
     def open(cls, clock: Clock) -> Decisions:
-        """Return decisions to be filled, of now."""
+        """Return an empty set of decisions, dated now."""
         return cls(batch=Batch(now_us=clock.now_us(), now=clock.monotonic()))
 
     def decide(self, turns: Sequence[Turn], clock: Clock) -> None:
-        """Have turns decide, of now."""
+        """Let turns decide, at the current time."""
         self.batch.now_us, self.batch.now = clock.now_us(), clock.monotonic()
         self.turns += turns
         self.answers += [turn.decide_safely(self.batch) for turn in turns]
 
     def drop(self, duplicates: Mapping[str, DuplicateRun]) -> None:
-        """Take out what was decided of runs that turn out not to be, as the store does within one commit."""
+        """Remove the decisions about runs that turned out to be duplicates, as the store does within one commit."""
         if not duplicates:
             return
         self.duplicates = duplicates
@@ -50,23 +50,23 @@ class Decisions:
         batch.drop_dispatches(duplicates)
 
     def settle(self, result: ApplyResult) -> None:
-        """Give every caller its answer, now that it is durable."""
+        """Answer every caller, now that the commit is durable."""
         if self.duplicates:
             result = replace(result, duplicates={**self.duplicates, **result.duplicates})
         for turn, answer in zip(self.turns, self.answers, strict=True):
             turn.answer(result, answer)
 
     def fail(self, error: Exception) -> None:
-        """Tell every caller that nothing was done."""
+        """Tell every caller that the commit failed and nothing was done."""
         for turn in self.turns:
             turn.fail(error)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Commit:
-    """A commit that is under way.
+    """A commit under way.
 
-    :param published: the newest event that watchers surely knew of as it began
+    :param published: the newest event published when it began
     """
 
     decisions: Decisions

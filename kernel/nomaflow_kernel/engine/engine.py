@@ -1,4 +1,4 @@
-"""The engine as the rest of the kernel sees it: what may be asked of it, each question a turn of its loop."""
+"""The engine's interface to the rest of the kernel: each call is a turn of its loop."""
 
 from __future__ import annotations
 
@@ -59,12 +59,12 @@ _Outcomes = list[TriggerOutcome | KernelError]
 
 
 class Engine:
-    """Decides what becomes of every run.
+    """Decides what happens to every run.
 
-    :param on_ended: called once where the engine ends by itself, with why: StaleEpoch, where a newer kernel has taken
+    :param on_ended: called once if the engine ends by itself, with the error: StaleEpoch if a newer kernel has taken
         the store over, or a defect; the process should then end
-    :param on_trouble: called with each error of the store that a commit failed with
-    :param traceparent: says under which trace context a run goes on; None for that of its trigger
+    :param on_trouble: called with each store error that made a commit fail
+    :param traceparent: returns the trace context of a run; None to use that of its trigger
     """
 
     def __init__(
@@ -97,21 +97,21 @@ class Engine:
     async def start(self) -> None:
         """Rebuild the state from the store and start.
 
-        :raises StoreError: where the store cannot be read
+        :raises StoreError: if the store cannot be read
         """
         await self._loop.start()
 
     async def stop(self) -> None:
-        """Stop after the turn in hand; running attempts go on in their hosts. Stopping twice is legal."""
+        """Stop after the current turn; running attempts continue in their hosts. Stopping twice is allowed."""
         await self._loop.stop()
 
-    # What others ask of the engine.
+    # Calls from outside the engine.
 
     async def trigger(self, request: TriggerCommand) -> TriggerOutcome:
         """Start one run; answers once it is durable.
 
-        :raises KernelError: where it is refused, see ``triggering.trigger``
-        :raises StoreError: where it cannot be stored
+        :raises KernelError: if the run is refused, see ``triggering.trigger``
+        :raises StoreError: if the run cannot be stored
         """
         outcome = (await self.trigger_many([request]))[0]
         if isinstance(outcome, KernelError):
@@ -140,18 +140,18 @@ class Engine:
         return outcomes
 
     def examine(self, request: TriggerCommand) -> tuple[KnownJob, RunPlan]:
-        """Return job and plan of the run that a trigger would make, as far as is known now. Nothing is made.
+        """Return the job and plan of the run that a trigger would create, as far as known now. Nothing is created.
 
-        :raises KernelError: where it would be refused, see ``triggering.trigger``
+        :raises KernelError: if the run would be refused, see ``triggering.trigger``
         """
         return triggering.examine(self._state, request)
 
     async def _refused_repeats(
         self, requests: Sequence[TriggerCommand], outcomes: Sequence[TriggerOutcome | KernelError]
     ) -> list[int]:
-        """Return the indices of the requests that were refused as new ones and are repeats.
+        """Return the indices of refused requests that are repeats of accepted ones.
 
-        What was started once is told, whatever has become of its job since, and however full the queue is.
+        A repeat is answered with its run, whatever happened to the job since and however full the queue is.
         """
         doubtful = triggering.refused_unasked(self._state, requests, outcomes)
         await self._look_up([requests[index] for index in doubtful])
@@ -163,9 +163,9 @@ class Engine:
         decide: Callable[[Batch], _Outcomes],
         settle: Callable[[ApplyResult, _Outcomes], None],
     ) -> _Outcomes:
-        """Have requests decided, once it is known which of them are repeats, where that must be known before.
+        """Have requests decided, first looking up which of them are repeats if the decision depends on that.
 
-        Rebuilding forgets what was looked up; where that came between, it is looked up again.
+        A rebuild forgets the lookup; if one came in between, the lookup is repeated.
         """
         rebuilt = self._state.rebuilt
 
@@ -183,7 +183,7 @@ class Engine:
         return outcomes
 
     async def _look_up(self, requests: Sequence[TriggerCommand]) -> None:
-        """Recall what repeated requests have started."""
+        """Look up the runs that repeated requests started."""
         wanted = [request.request_id for request in requests]
         for request_id, found in (await self._store.runs_of_requests(wanted) if wanted else {}).items():
             self._state.request_ids.put(request_id, found)
@@ -195,11 +195,11 @@ class Engine:
             return error
 
     async def fire(self, command: FireCommand) -> None:
-        """Trigger due fires, record those that will not run, and keep the next ones, in one commit.
+        """Trigger due fires, record fires that will not run, and store the next fires, in one commit.
 
         A job that refuses a fire does not hold up the others.
 
-        :raises StoreError: where they cannot be stored; nothing was applied
+        :raises StoreError: if they cannot be stored; nothing was applied
         """
 
         def decide(batch: Batch) -> None:
@@ -217,13 +217,13 @@ class Engine:
         await self._loop.ask(decide, lambda result, _: triggering.settle_folds(self._state, result))
 
     def pause_of(self, job_id: str, host: str, at_us: int | None = None) -> PauseRecord | None:
-        """Return the pause that holds a job up, now or at an instant, or None."""
+        """Return the pause that applies to a job, now or at an instant, or None."""
         return self._state.pause_of(job_id, host, at_us)
 
     async def cancel(self, run_id: str, *, by: str, why: str) -> None:
-        """Ask for a run to stop; answers once the request is durable. A terminal run stays as it is.
+        """Request that a run stops; answers once the request is durable. A terminal run stays as it is.
 
-        :raises UnknownRun: where there is no such run
+        :raises UnknownRun: if there is no such run
         """
 
         def decide(batch: Batch) -> bool:
@@ -236,9 +236,9 @@ class Engine:
     async def replay(self, request: ReplayCommand) -> str:
         """Start a new run from the snapshot of a finished one and return its id.
 
-        :raises UnknownRun: where there is no such run
-        :raises RunNotTerminal: where it has not finished
-        :raises BadRequest: where the step to start from is not one of it
+        :raises UnknownRun: if there is no such run
+        :raises RunNotTerminal: if it has not finished
+        :raises BadRequest: if the run does not have the step to start from
         """
         command, job, plan = await self.examine_replay(request)
 
@@ -254,7 +254,7 @@ class Engine:
         return outcome.run_id
 
     async def examine_replay(self, request: ReplayCommand) -> tuple[TriggerCommand, KnownJob, RunPlan]:
-        """Return the trigger, the job as it was, and the plan of a replay. Nothing is made.
+        """Return the trigger, the job as it was, and the plan of a replay. Nothing is created.
 
         :raises KernelError: as `replay`
         """
@@ -264,9 +264,9 @@ class Engine:
         return replaying.prepare(self._state, found[0], request)
 
     async def attach(self, hello: InstanceHello, link: InstanceLink) -> Sequence[Verdict]:
-        """Take an instance in; answers with a verdict on each attempt of its inventory, once they are durable.
+        """Attach an instance; return a verdict on each attempt of its inventory, once the verdicts are durable.
 
-        The orders that follow from it are sent on the link after this returns the verdicts' commit.
+        The resulting orders are sent on the link after the verdicts' commit.
         """
         await rebuilding.recall_attempts(self._state, self._store, [item.attempt_key for item in hello.inventory])
         try:
@@ -279,7 +279,7 @@ class Engine:
             raise
 
     def heartbeat(self, incarnation: str, info: HeartbeatInfo) -> None:
-        """Take note that an instance is alive, and how it is."""
+        """Record that an instance is alive, with its status."""
         instance = self._state.fleet.get(incarnation)
         if instance is None:
             return
@@ -292,17 +292,17 @@ class Engine:
             self._loop.touch(instance.host)
 
     def loaded(self, incarnation: str, load: LoadInfo) -> None:
-        """Take note of what became of an instance's newest load."""
+        """Record the result of an instance's newest load."""
         self._loop.tell(lambda batch: attaching.take_load(self._state, batch, incarnation, load))
 
     def detach(self, incarnation: str, link: InstanceLink) -> None:
-        """Take note that a session has ended; the instance's clocks run on."""
+        """Record that a session has ended; the instance's clocks run on."""
         self._loop.tell(lambda batch: attaching.detach(self._state, batch, incarnation, link))
 
     async def report(self, incarnation: str, reports: Sequence[AttemptReport]) -> Sequence[AttemptAck]:
-        """Take in events of attempts; the answers are true once this returns.
+        """Record events of attempts; the answers are true once this returns.
 
-        :raises StoreError: where they cannot be stored; nothing was taken in, the host sends them again
+        :raises StoreError: if they cannot be stored; nothing was recorded, and the host sends them again
         """
         unknown = [told.attempt_key for told in reports if self._is_unknown(told.attempt_key)]
         if unknown:
@@ -330,7 +330,7 @@ class Engine:
         return await self._loop.clear_pause(scope, name)
 
     def pauses(self) -> Sequence[PauseRecord]:
-        """Return every pause that holds now."""
+        """Return every pause in effect."""
         now_us = self._clock.now_us()
         return [pause for pause in self._state.pauses.values() if pause.holds_at(now_us)]
 
@@ -339,16 +339,16 @@ class Engine:
         return self._state.fleet.statuses()
 
     def overview(self) -> EngineOverview:
-        """Return what the engine holds, in numbers."""
+        """Return counts of the engine's contents."""
         return engine_overview(self._state, turns=self._loop.turns)
 
     def queued_at_us(self, run_id: str) -> int | None:
-        """Return when a RUNNING run was queued, None where it does not run."""
+        """Return when a RUNNING run was queued; None if it is not running."""
         run = self._state.active.get(run_id)
         return None if run is None else run.record.queued_at_us
 
     def oldest_running(self, limit: int) -> Sequence[ActiveRun]:
-        """Return the runs that have been RUNNING for longest, oldest first."""
+        """Return the runs that have been RUNNING longest, oldest first."""
         return oldest_running(self._state, limit)
 
     def queued_count(self, host: str) -> int:
@@ -356,20 +356,20 @@ class Engine:
         return self._state.waiting.count_of_host(host)
 
     def holdup(self, run_id: str) -> Reason | None:
-        """Return what holds a QUEUED or RUNNING run up now, or None where nothing does."""
+        """Return why a QUEUED or RUNNING run is not progressing; None if nothing blocks it."""
         return explaining.holdup(self._state, run_id)
 
     def why_not_running(self, job_id: str) -> str:
-        """Return in one sentence why nothing of a job runs now; empty where something does or nothing hinders it."""
+        """Return in one sentence why no run of a job is running; empty if one is or nothing blocks it."""
         return starting.why_not_running(self._state, job_id)
 
     def current_step(self, run_id: str) -> str:
-        """Return the name of the step a RUNNING run is at, or an empty string."""
+        """Return the name of a RUNNING run's current step, or an empty string."""
         run = self._state.active.get(run_id)
         return run.current.step.name if run is not None and run.current is not None else ""
 
     def jobs_changed(self) -> None:
-        """Look at the queue again: the catalogue, or a pause, has changed."""
+        """Check the queue again: the catalogue or a pause has changed."""
         for host in self._state.waiting.hosts():
             self._loop.touch(host)
 

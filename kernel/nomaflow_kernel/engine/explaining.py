@@ -1,4 +1,4 @@
-"""Why a run that goes on does not get on: what keeps a QUEUED or RUNNING run where it is, in words."""
+"""Explain why a QUEUED or RUNNING run is not progressing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["holdup"]
 
 
 def holdup(state: EngineState, run_id: str) -> Reason | None:
-    """Return what holds a run up now; None where nothing does, as while its step's code runs, or where it is over."""
+    """Return why a run is not progressing; None if it is over, its step's code is running, or nothing blocks it."""
     entry = state.waiting.get(run_id)
     if entry is not None:
         return starting.waiting_reason(state, entry)
@@ -36,9 +36,9 @@ def _pending(state: EngineState, run: ActiveRun, current: CurrentAttempt) -> Rea
 
 
 def _silent_host(state: EngineState, current: CurrentAttempt) -> Reason | None:
-    """Return the reason of an attempt of which nobody can say how it does, since nothing is heard of its host.
+    """Return the reason of an attempt whose state is unknown, because its host is silent.
 
-    Another instance of that name may be attached: it knows nothing of the attempt.
+    Another instance of the same host may be attached: it knows nothing of the attempt.
     """
     instance = state.fleet.get(current.incarnation)
     if instance is None or (instance.link is not None and not instance.unreachable):

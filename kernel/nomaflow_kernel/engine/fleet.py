@@ -14,11 +14,11 @@ __all__ = ["Fleet", "Instance"]
 class Instance:
     """One process of a host, attached or awaited.
 
-    :param hello: None for an instance that is only known from attempts a former kernel gave it
+    :param hello: None for an instance known only from attempts that an earlier kernel assigned to it
     :param link: its session, None while it is away
     :param last_heard: monotonic seconds; for an awaited instance the kernel's start
     :param unreachable: True once it has been silent for longer than the lease
-    :param refused: its newest load, where that was refused; None where it serves
+    :param refused: its newest load if that was refused; None if that load serves
     :param attempts: keys of the attempts it holds → whether each uses an exclusive slot
     """
 
@@ -37,7 +37,7 @@ class Instance:
 
     @property
     def serves(self) -> bool:
-        """Whether new work may go to it."""
+        """True if it accepts new work."""
         return (
             self.link is not None
             and self.has_code
@@ -48,16 +48,16 @@ class Instance:
 
     @property
     def generation(self) -> int:
-        """The generation of plugin code that serves; 0 for a host whose first load failed, until a reload."""
+        """The generation of plugin code in service; 0 for a host whose first load failed, until a reload."""
         return self.heartbeat.generation or (0 if self.hello is None else self.hello.generation)
 
     @property
     def has_code(self) -> bool:
-        """Whether a generation of plugin code serves."""
+        """True if a generation of plugin code is in service."""
         return bool(self.generation)
 
     def free(self, *, exclusive: bool) -> int:
-        """Return how many more attempts of that kind it takes."""
+        """Return how many more attempts of that kind it accepts."""
         if self.hello is None:
             return 0
         if exclusive:
@@ -71,7 +71,7 @@ class Instance:
             self.exclusive_used += exclusive
 
     def release(self, attempt_key: str) -> None:
-        """Stop counting an attempt; unknown keys are passed over."""
+        """Stop counting an attempt; unknown keys are ignored."""
         if self.attempts.pop(attempt_key, False):
             self.exclusive_used -= 1
 
@@ -102,7 +102,7 @@ class Fleet:
         return self._instances.get(incarnation)
 
     def add(self, instance: Instance) -> None:
-        """Take note of an instance."""
+        """Add an instance."""
         self._instances[instance.incarnation] = instance
         self._by_host.setdefault(instance.host, {})[instance.incarnation] = instance
 
@@ -117,15 +117,15 @@ class Fleet:
         return self._by_host.get(host, {}).values()
 
     def has_serving(self, host: str) -> bool:
-        """Return whether any instance of the host takes new work."""
+        """Return whether any instance of the host accepts new work."""
         return any(instance.serves for instance in self.of_host(host))
 
     def has_newer_code(self, host: str) -> bool:
-        """Return whether an instance of the host says that the code on disk is newer than what it has loaded."""
+        """Return whether an instance of the host reports that the code on disk is newer than the loaded code."""
         return any(instance.link is not None and instance.heartbeat.code_newer for instance in self.of_host(host))
 
     def refused_load(self, host: str) -> RefusedLoad | None:
-        """Return the newest load that an attached instance of the host has refused, None where none has."""
+        """Return the newest load that an attached instance of the host refused, or None."""
         refused = [each.refused for each in self.of_host(host) if each.refused is not None and each.link is not None]
         return max(refused, key=lambda load: load.at_us, default=None)
 
@@ -134,7 +134,7 @@ class Fleet:
         return sum(len(instance.attempts) for instance in self.of_host(host))
 
     def pick(self, host: str, *, exclusive: bool) -> Instance | None:
-        """Return the instance of the host with the most free slots of that kind; None where none is free."""
+        """Return the instance of the host with the most free slots of that kind; None if no slot is free."""
         best: Instance | None = None
         room = 0
         for instance in self.of_host(host):

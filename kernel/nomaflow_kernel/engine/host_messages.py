@@ -1,6 +1,6 @@
-"""What the kernel and a host instance say to each other, as values: the gRPC side turns these into protobuf and back.
+"""Messages between the kernel and a host instance, as values: the gRPC side converts them to and from protobuf.
 
-Times are microseconds since the epoch, by the clock of whoever says it.
+Times are microseconds since the epoch, by the clock of the sender.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ __all__ = [
 
 
 class TimeoutKind(enum.StrEnum):
-    """Whose time limit the deadline of an attempt is."""
+    """The time limit that an attempt's deadline belongs to."""
 
     NONE = "none"
     STEP = "step"
@@ -51,7 +51,7 @@ class TimeoutKind(enum.StrEnum):
 
 @value_class
 class DispatchOrder:
-    """One attempt for an instance to run. See DispatchCommand in host_gateway_service.proto for each field."""
+    """An order to run one attempt. See DispatchCommand in host_gateway_service.proto for each field."""
 
     attempt_key: str
     epoch: int
@@ -80,7 +80,7 @@ class DispatchOrder:
 
 @value_class
 class CancelOrder:
-    """A request to an instance to stop an attempt."""
+    """An order to stop an attempt."""
 
     attempt_key: str
     by: str
@@ -89,17 +89,17 @@ class CancelOrder:
 
 
 class InstanceLink(Protocol):
-    """The kernel's end of one session. Its methods never block: what they are given is queued and coalesced."""
+    """The kernel's end of one session. Its methods never block: messages are queued and coalesced."""
 
     def send(self, orders: Sequence[DispatchOrder | CancelOrder]) -> None:
-        """Send orders, in order. A link that is broken drops them: the reattach settles what became of them."""
+        """Send orders, in order. A broken link drops them: the reattach settles what happened to them."""
 
     @property
     def loading(self) -> bool:
-        """Whether the instance has not loaded and introduced its first generation yet."""
+        """True if the instance has not loaded and introduced its first generation yet."""
 
     def end(self, reason: str) -> None:
-        """End the session, as a newer one of the same incarnation has taken over, or the kernel stops."""
+        """End the session: a newer one of the same incarnation has taken over, or the kernel stops."""
 
 
 @value_class
@@ -114,7 +114,7 @@ class HeldAttempt:
 
 @value_class
 class RefusedLoad:
-    """A load of plugin code that an instance refused: what served before goes on."""
+    """A load of plugin code that an instance refused: the previous code stays in service."""
 
     at_us: int
     message: str
@@ -132,7 +132,7 @@ class RefusedLoad:
 
 @value_class
 class LoadInfo:
-    """What became of an instance's newest load: refused, or serving with so many jobs."""
+    """The result of an instance's newest load: refused, or in service with its number of jobs."""
 
     refused: RefusedLoad | None = None
     generation: int = 0
@@ -144,7 +144,7 @@ class LoadInfo:
 
 @value_class
 class InstanceHello:
-    """How an instance introduces itself."""
+    """An instance's introduction of itself."""
 
     host: str
     incarnation: str
@@ -177,7 +177,7 @@ class WorkerStatus:
 
 @value_class
 class HeartbeatInfo:
-    """What a heartbeat says beside being one; ``workers`` None means unchanged."""
+    """The contents of a heartbeat; ``workers`` None means unchanged."""
 
     running: int = 0
     spilled_bytes: int = 0
@@ -192,7 +192,7 @@ class HeartbeatInfo:
 
 
 class VerdictAction(enum.StrEnum):
-    """What an instance shall do with an attempt of its inventory."""
+    """The action that an instance takes on an attempt of its inventory."""
 
     KEEP = "keep"
     CANCEL = "cancel"
@@ -234,7 +234,7 @@ class ReportedLog:
 
 @value_class
 class ReportedProgress:
-    """What the callable said of its progress."""
+    """Progress that the callable reported."""
 
     at_us: int
     done: float
@@ -244,7 +244,7 @@ class ReportedProgress:
 
 @value_class
 class ReportedFinished:
-    """How the attempt ended: SUCCEEDED, FAILED or CANCELED."""
+    """The end of the attempt: SUCCEEDED, FAILED or CANCELED."""
 
     at_us: int
     state: AttemptState
@@ -274,7 +274,7 @@ class AttemptReport:
 
 
 class AckStatus(enum.StrEnum):
-    """What became of reported events."""
+    """The result of taking in reported events."""
 
     OK = "ok"
     GAP = "gap"

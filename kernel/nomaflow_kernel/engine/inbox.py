@@ -1,4 +1,4 @@
-"""What waits for the engine: turns, taken all at once."""
+"""The engine's inbox: turns that wait, taken all at once."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["Answer", "Inbox", "Turn"]
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a turn decided, or the error that it refused with."""
+    """A turn's result, or the error that refused it."""
 
     value: Any = None
     error: KernelError | None = None
@@ -28,10 +28,10 @@ class Answer:
 class Turn:
     """One caller's turn in a batch.
 
-    :param decide: changes the state and the batch; what it returns becomes the caller's answer after the commit
-    :param settle: corrects the answer by what the store said
-    :param future: where the caller waits; None where nobody does
-    :param repeatable: whether it may decide ahead of a commit, and once more should that fail
+    :param decide: changes the state and the batch; its return value becomes the caller's answer after the commit
+    :param settle: corrects the answer with the store's result
+    :param future: the caller's future; None if nobody waits
+    :param repeatable: whether it may decide ahead of a commit, and again if that commit fails
     """
 
     decide: Callable[[Batch], Any]
@@ -47,7 +47,7 @@ class Turn:
             return Answer(error=error)
 
     def answer(self, result: ApplyResult, answer: Answer) -> None:
-        """Give the caller its answer, now that it is durable."""
+        """Give the caller its answer, now that the commit is durable."""
         if answer.error is not None:
             self.fail(answer.error)
             return
@@ -57,7 +57,7 @@ class Turn:
             self.future.set_result(answer.value)
 
     def fail(self, error: Exception) -> None:
-        """Tell the caller that nothing was done."""
+        """Tell the caller that the commit failed and nothing was done."""
         if self.future is not None and not self.future.done():
             self.future.set_exception(error)
 
@@ -76,11 +76,11 @@ class Inbox:
 
     @property
     def closed(self) -> bool:
-        """Whether the engine is stopping."""
+        """True if the engine is stopping."""
         return self._closed.is_set()
 
     def put(self, turn: Turn) -> bool:
-        """Add a turn; return False where the engine is stopping."""
+        """Add a turn; return False if the engine is stopping."""
         if self.closed:
             return False
         self._turns.append(turn)
@@ -88,7 +88,7 @@ class Inbox:
         return True
 
     def wake(self) -> None:
-        """Have the loop look at timers and dirty hosts, though there is no turn."""
+        """Have the loop check timers and dirty hosts, even without a turn."""
         self._wake.set()
 
     def close(self) -> None:
@@ -100,29 +100,29 @@ class Inbox:
             self._alarm = None
 
     def take(self) -> list[Turn]:
-        """Take everything that waits."""
+        """Take all waiting turns."""
         turns, self._turns = self._turns, []
         return turns
 
     def take_repeatable(self) -> list[Turn]:
-        """Take what may decide ahead of a commit, up to the first turn that may not."""
+        """Take the turns that may decide ahead of a commit, up to the first one that may not."""
         count = next((index for index, turn in enumerate(self._turns) if not turn.repeatable), len(self._turns))
         turns, self._turns = self._turns[:count], self._turns[count:]
         return turns
 
     def put_back(self, turns: Sequence[Turn]) -> None:
-        """Let turns wait once more, in front of all others."""
+        """Put turns back, in front of all others."""
         self._turns[:0] = turns
         self._wake.set()
 
     def take_asked(self) -> list[Turn]:
-        """Take what waits and has a caller who waits for an answer; what was only told stays."""
+        """Take the waiting turns whose callers wait for an answer; the others stay."""
         asked = [turn for turn in self._turns if turn.future is not None]
         self._turns = [turn for turn in self._turns if turn.future is None]
         return asked
 
     async def wait(self, seconds: float | None) -> bool:
-        """Wait until there is something to do, or ``seconds``; return False where the engine is stopping."""
+        """Wait for work, for ``seconds`` at most; return False if the engine is stopping."""
         if seconds is None:
             await self._wake.wait()
         elif not self._wake.is_set() and seconds > 0:
@@ -132,7 +132,7 @@ class Inbox:
         return not self.closed
 
     def _set_alarm(self, seconds: float) -> None:
-        """Wake in so many seconds at the latest. An alarm that is set already and comes before does as well."""
+        """Wake the loop after ``seconds`` at the latest. An alarm that is set for an earlier time stays."""
         loop = asyncio.get_running_loop()
         if self._alarm is not None:
             if self._alarm.when() <= loop.time() + seconds:

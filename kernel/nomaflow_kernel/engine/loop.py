@@ -1,4 +1,4 @@
-"""The engine's loop: takes what waits, decides, commits once, and only then acts.
+"""The engine's loop: it takes waiting turns, decides, commits once, and only then acts.
 
 It is the only place where the state changes. While one commit is under way it decides the next one ahead; see
 docs/decisions/2026-11-24-processes-and-contracts.md.
@@ -33,9 +33,9 @@ _PUBLISHED_TOGETHER = 500
 class EngineLoop:
     """Turns inputs into commits, and commits into effects.
 
-    :param on_ended: called once where the loop ends by itself, with why: StaleEpoch, where a newer kernel has taken the
+    :param on_ended: called once if the loop ends by itself, with the error: StaleEpoch if a newer kernel has taken the
         store over, or a defect
-    :param on_trouble: called with each error of the store that a commit failed with
+    :param on_trouble: called with each store error that made a commit fail
     """
 
     def __init__(
@@ -54,14 +54,14 @@ class EngineLoop:
         self._on_ended = on_ended
         self._on_trouble = on_trouble
         self._inbox = Inbox()
-        self._unanswered = [Decisions.open(state.clock)]  # the last is open: what is decided goes there
+        self._unanswered = [Decisions.open(state.clock)]  # the last is open and receives new decisions
         self._commit: Commit | None = None
         self._task: asyncio.Task[None] | None = None
         self._side_tasks: set[asyncio.Task[None]] = set()
 
     @property
     def turns(self) -> int:
-        """How many inputs wait for their turn."""
+        """The number of inputs that wait for their turn."""
         return len(self._inbox)
 
     async def start(self) -> None:
@@ -70,7 +70,7 @@ class EngineLoop:
         self._task = asyncio.create_task(self._run(), name="engine")
 
     async def stop(self) -> None:
-        """Stop after the turn in hand. Stopping twice is legal."""
+        """Stop after the current turn. Stopping twice is allowed."""
         self._inbox.close()
         task, self._task = self._task, None
         if task is not None:
@@ -86,12 +86,12 @@ class EngineLoop:
         *,
         repeatable: bool = True,
     ) -> _T:
-        """Have ``decide`` called in the next turn, and return its answer once what it decided is durable.
+        """Have ``decide`` called in the next turn, and return its answer once the decision is durable.
 
-        :param settle: corrects the answer by what the store said
-        :param repeatable: False where it changes what is not rebuilt from the store: it is never decided ahead
-        :raises KernelStopping: where the loop is stopping
-        :raises StoreError: where the commit failed; nothing was applied
+        :param settle: corrects the answer with the store's result
+        :param repeatable: False if it changes state that is not rebuilt from the store: it is then never decided ahead
+        :raises KernelStopping: if the loop is stopping
+        :raises StoreError: if the commit failed; nothing was applied
         """
         future: asyncio.Future[_T] = asyncio.get_running_loop().create_future()
         if not self._inbox.put(Turn(decide=decide, settle=settle, future=future, repeatable=repeatable)):
@@ -103,18 +103,18 @@ class EngineLoop:
         self._inbox.put(Turn(decide=decide, settle=None, future=None, repeatable=False))
 
     def touch(self, host: str) -> None:
-        """Have the waiting runs of a host looked at again."""
+        """Have the waiting runs of a host checked again."""
         self._state.dirty_hosts.add(host)
         self._inbox.wake()
 
     def wake(self) -> None:
-        """Have the timers looked at again."""
+        """Have the timers checked again."""
         self._inbox.wake()
 
     async def clear_pause(self, scope: str, name: str, *, ended_by_us: int | None = None) -> bool:
-        """End a pause and look at what it held up; return whether there was one.
+        """End a pause and check the runs it held up; return whether there was one.
 
-        :param ended_by_us: only where it ends by that time: whoever prolongs it meanwhile is heeded
+        :param ended_by_us: end it only if it expires by that time, so that a pause extended meanwhile stays
         """
         async with self.changing_pauses():
             existed = await self._store.clear_pause(scope, name, ended_by_us=ended_by_us)
@@ -125,7 +125,7 @@ class EngineLoop:
 
     @asynccontextmanager
     async def changing_pauses(self) -> AsyncIterator[None]:
-        """Have the pauses read anew where the change of one fails: it may have been kept all the same."""
+        """Read the pauses again if changing one fails: the change may have been stored anyway."""
         try:
             yield
         except StoreError:
@@ -144,7 +144,7 @@ class EngineLoop:
                 return
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run something beside the loop; it is cancelled when the loop stops."""
+        """Run a task beside the loop; it is cancelled when the loop stops."""
         task = asyncio.create_task(work)
         self._side_tasks.add(task)
         task.add_done_callback(self._side_tasks.discard)
@@ -156,7 +156,7 @@ class EngineLoop:
             if self._commit is not None:
                 await asyncio.wait([self._commit.outcome])
                 await self._finish(self._commit)
-        except Exception as error:  # noqa: BLE001  # a kernel without its loop would let every call wait in vain
+        except Exception as error:  # noqa: BLE001  # without the loop every call would wait in vain
             self._inbox.close()
             if isinstance(error, StaleEpoch):
                 _LOG.error("another kernel has taken the store over: %s", error.message)
@@ -173,11 +173,11 @@ class EngineLoop:
 
     def _seconds_to_next_timer(self) -> float | None:
         due = self._state.timers.next_due()
-        # Timers are looked at between two commits: the end of the one under way wakes the loop.
+        # Timers are checked between two commits: the end of the current one wakes the loop.
         return None if due is None or self._commit is not None else max(0.0, due - self._clock.monotonic())
 
     async def _step(self) -> None:
-        """Do what can be done now: begin a commit, finish it, or decide the next one while it is under way."""
+        """Take the next step: begin a commit, finish it, or decide the next one while it is under way."""
         commit = self._commit
         if commit is None:
             decisions = self._decide_rest()
@@ -190,7 +190,7 @@ class EngineLoop:
             starting.start_due(self._state, self._unanswered[-1].batch)
 
     def _decide_rest(self) -> Decisions:
-        """Decide all that waits, timers too, and return it with what was decided ahead. No commit is under way."""
+        """Decide all waiting turns and timers; return them with decisions made ahead. No commit is under way."""
         decisions = self._unanswered[-1]
         self._unanswered.append(Decisions.open(self._clock))
         decisions.decide(self._inbox.take(), self._clock)
@@ -200,7 +200,7 @@ class EngineLoop:
         return decisions
 
     def _begin(self, decisions: Decisions) -> bool:
-        """Begin the commit of some decisions; return False where they change nothing."""
+        """Begin the commit of the decisions; return False if they change nothing."""
         batch = decisions.batch
         if not batch.transitions:
             return False
@@ -210,7 +210,7 @@ class EngineLoop:
         return True
 
     async def _finish(self, commit: Commit) -> None:
-        """Act on what a commit made durable, once the next one is on its way; start over where it failed."""
+        """Act on a durable commit once the next one is on its way; start over if the commit failed."""
         self._commit = None
         decisions, ahead = self._unanswered
         try:
@@ -240,7 +240,7 @@ class EngineLoop:
             await self._rebuild_until_it_works(self._feed.last_seq)
 
     def _act(self, decisions: Decisions, result: ApplyResult) -> None:
-        """Tell hosts, watchers and callers of what is durable now; hosts first, since they have work to do with it."""
+        """Tell hosts, watchers and callers what is durable now; hosts first, since they have work to do."""
         self._answered(decisions)
         for incarnation, orders in decisions.batch.orders.items():
             instance = self._state.fleet.get(incarnation)
@@ -252,16 +252,16 @@ class EngineLoop:
             self._feed.touch_log(run_id)
         decisions.settle(result)
         if decisions.wanted_specs:
-            # Not before: some of the runs may be in the store only now.
+            # Not earlier: some of the runs may have been stored only now.
             self.spawn(self._load_specs(sorted(decisions.wanted_specs)))
 
     async def _start_over(self, error: StoreError, published: int) -> None:
-        """Go on after a failed commit from what the store has. What was decided ahead of it is decided once more."""
+        """Continue from the store after a failed commit. Decisions made ahead of it are made again."""
         _LOG.warning("a commit has failed: %s", error.message)
         self._on_trouble(error)
         self._take_back()
         if isinstance(error, StoreBusy):
-            # Who came meanwhile has waited for the same lock, and is not made to wait for it twice.
+            # Callers that came meanwhile have waited for the same lock, and do not wait for it twice.
             _fail(self._inbox.take_asked(), error)
         await self._rebuild_until_it_works(published)
 
@@ -304,7 +304,7 @@ class EngineLoop:
             if pause.until_us <= now_us:
                 self.spawn(self._clear_ended(scope, name, now_us))
             else:
-                # The two clocks part a little: the wall clock, in which the end was given, decides.
+                # The two clocks drift apart: the wall clock, in which the end was given, decides.
                 self._add_pause_timer(pause.until_us - now_us)
 
     async def _clear_ended(self, scope: str, name: str, now_us: int) -> None:
@@ -334,7 +334,7 @@ class EngineLoop:
         self._add_clock_timer()
 
     async def _publish_kept(self, published: int) -> None:
-        """Tell watchers of what a commit in doubt has kept after all: nobody else will."""
+        """Publish what a commit in doubt has stored after all: nobody else publishes it."""
         page = await self._store.events_after(published, limit=_PUBLISHED_TOGETHER)
         while page:
             self._feed.publish(page)
@@ -343,9 +343,9 @@ class EngineLoop:
             self._feed.touch_log(run_id)
 
     async def _rebuild_until_it_works(self, published: int) -> None:
-        """Take the store's word for everything, as soon as it can be had.
+        """Rebuild the state from the store, trying until the store can be read.
 
-        :param published: the newest event that watchers surely know of
+        :param published: the newest event that was certainly published
         """
         delays = iter(_REBUILD_DELAYS)
         delay = 0.0

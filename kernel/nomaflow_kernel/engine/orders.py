@@ -1,4 +1,4 @@
-"""What is sent to hosts: the attempt to run, and the request to stop it."""
+"""Orders for hosts: to run an attempt, and to stop it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["cancel_order", "dispatch_order"]
 
 
 def dispatch_order(state: EngineState, run: ActiveRun, current: CurrentAttempt, now_us: int) -> DispatchOrder:
-    """Return the order for the attempt in hand; made anew, with the time that is left, where it is sent again."""
+    """Return the order for the current attempt. Each time it is sent, it is built again with the time that is left."""
     record, definition = run.record, run.definition
     timeout_ms, timeout_kind = _time_limit(run, current.step, now_us)
     return DispatchOrder(
@@ -57,5 +57,5 @@ def _time_limit(run: ActiveRun, step: PlannedStep, now_us: int) -> tuple[int, Ti
 
 
 def cancel_order(attempt_key: str, cancel: CancelRequest) -> CancelOrder:
-    """Return the order that carries a cancel to a host."""
+    """Return the order that passes a cancel to a host."""
     return CancelOrder(attempt_key=attempt_key, by=cancel.by, why=cancel.why, reason_code=cancel.code)

@@ -1,4 +1,4 @@
-"""How an attempt ended, whoever says so."""
+"""The end of an attempt, as reported or concluded."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ __all__ = ["Outcome"]
 
 @value_class
 class Outcome:
-    """A terminal state with what belongs to it.
+    """A terminal state with its details.
 
-    :param innocent: True where the attempt was killed for what a neighbour did
+    :param innocent: True if the attempt was killed because of a neighbour
     """
 
     state: AttemptState
@@ -37,7 +37,7 @@ class Outcome:
 
     @classmethod
     def reported(cls, event: ReportedFinished) -> Outcome:
-        """Return the outcome that a host reported."""
+        """Return the outcome of a reported event."""
         data: dict[str, Any] = {"warnings": list(event.warnings)} if event.warnings else {}
         if event.not_started:
             data["not_started"] = True
@@ -56,7 +56,7 @@ class Outcome:
         )
 
     def transition(self, run: ActiveRun, attempt: CurrentAttempt, now_us: int) -> FinishAttempt:
-        """Return the transition that records it."""
+        """Return the transition that records this outcome."""
         return FinishAttempt(
             run_id=run.run_id,
             job_id=run.job_id,

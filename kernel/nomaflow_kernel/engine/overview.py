@@ -1,4 +1,4 @@
-"""The engine's memory in numbers, for dumps and metrics: counts of everything, and a few of the oldest."""
+"""The engine's contents in numbers, for dumps and metrics: counts of everything, and a few of the oldest runs."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ __all__ = ["EngineOverview", "engine_overview", "oldest_running"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EngineOverview:
-    """What the engine holds now.
+    """Counts of the engine's contents.
 
-    :param attempts: state → attempts in hand
-    :param queued: host → runs that wait for it; ``*`` for those that need no host
-    :param next_timer_seconds: until the earliest timer is due; None without one
+    :param attempts: state → current attempts
+    :param queued: host → runs waiting for it; ``*`` for runs that need no host
+    :param next_timer_seconds: seconds until the earliest timer is due; None without one
     :param turns: inputs that wait for the engine's loop
     """
 
@@ -36,7 +36,7 @@ class EngineOverview:
 
 
 def engine_overview(state: EngineState, *, turns: int) -> EngineOverview:
-    """Return what an engine holds. It counts the RUNNING runs one by one, and the QUEUED ones not."""
+    """Return counts of an engine's contents. It iterates over the RUNNING runs, but not over the QUEUED ones."""
     due = state.timers.next_due()
     return EngineOverview(
         running=len(state.active),
@@ -52,5 +52,5 @@ def engine_overview(state: EngineState, *, turns: int) -> EngineOverview:
 
 
 def oldest_running(state: EngineState, limit: int) -> list[ActiveRun]:
-    """Return the runs that have been RUNNING for longest, oldest first."""
+    """Return the runs that have been RUNNING longest, oldest first."""
     return heapq.nsmallest(limit, state.active.values(), key=lambda run: run.started_at_us)

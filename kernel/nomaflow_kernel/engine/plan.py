@@ -1,9 +1,9 @@
-"""The plan of one run: which steps, with which values, once every layer is laid on.
+"""The plan of one run: its steps and their values, with all layers applied.
 
-Layers, lowest first: job.params, step.op_kwargs, preset (its params, then its op_kwargs), run params, run op_kwargs.
-A child of call_job inherits: its parent's job params lie over its own, and its parent's preset and run params, with the
-step's own params on top, are its run params.
-Of all but the step's own they reach a step of a contributed type only where its type calls a field overridable.
+Layers, lowest first: job.params, step.op_kwargs, preset (its params, then its op_kwargs), run params, run op_kwargs. A
+child of call_job inherits: its parent's job params lie over its own, and its parent's preset and run params, with the
+step's own params on top, are its run params. Values from all layers but the step's own reach a step of a contributed
+type only in the fields that its type declares overridable.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ class PlannedStep:
     """One step with its merged values.
 
     :param kwargs_json: all layers merged
-    :param strict_keys: keys that came from op_kwargs, and which the callable must be able to take
-    :param child_params: what a call_job step itself gives the run that it starts
-    :param reuse: the output to take over instead of running the step, as RunRequest keeps it
+    :param strict_keys: keys from op_kwargs, which the callable must accept
+    :param child_params: params that a call_job step itself gives to its child
+    :param reuse: the output to reuse instead of running the step, in the form of RunRequest
     """
 
     index: int
@@ -53,22 +53,22 @@ class PlannedStep:
 
     @property
     def given_keys(self) -> frozenset[str]:
-        """The keys that any layer gives."""
+        """The keys given by any layer."""
         return frozenset(json.loads(self.kwargs_json))
 
     @property
     def calls_job(self) -> bool:
-        """Whether the kernel runs the step itself."""
+        """True if the kernel runs the step itself."""
         return self.type == CALL_JOB_STEP
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunPlan:
-    """What one run will do.
+    """The planned steps and merged values of one run.
 
-    :param first: the first step that will run, None where all are switched off
+    :param first: the first step that will run, None if all are switched off
     :param job_params: the params of the job, with the inherited ones on top
-    :param run_params: those of the preset and the request
+    :param run_params: the params of the preset and the request
     """
 
     steps: tuple[PlannedStep, ...]
@@ -82,7 +82,7 @@ class RunPlan:
 def plan_run(definition: JobDefinition, request: RunRequest) -> RunPlan:
     """Return the plan of a run of ``definition`` with the layers of ``request``.
 
-    A preset that the definition does not have counts as none: triggers refuse it before.
+    An unknown preset counts as none: triggers refuse it earlier.
     """
     preset = definition.preset(request.preset) if request.preset else None
     preset_params: Mapping[str, Any] = preset.params if preset else {}

@@ -1,4 +1,4 @@
-"""The state as a function of the store: at start, after a failed commit, and for what is no longer in memory."""
+"""The state as a function of the store: at start, after a failed commit, and for data no longer in memory."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ _ENDED_PAUSE_SECONDS = 60.0
 
 
 async def rebuild(state: EngineState, store: Store, clock: Clock) -> None:
-    """Throw away what is known of runs and read it anew. Sessions of hosts, and their clocks, stay.
+    """Discard everything known about runs and read it again. Sessions of hosts and their clocks stay.
 
-    :raises StoreError: where the store cannot be read
+    :raises StoreError: if the store cannot be read
     """
     found = await store.active_runs()
     pauses = await _read_pauses(state, store)
@@ -60,9 +60,9 @@ async def rebuild(state: EngineState, store: Store, clock: Clock) -> None:
 
 
 async def recall_pauses(state: EngineState, store: Store, clock: Clock) -> None:
-    """Read the pauses anew, since a change of them may have been kept or not.
+    """Read the pauses again, since a change of them may have been stored or not.
 
-    :raises StoreError: where the store cannot be read
+    :raises StoreError: if the store cannot be read
     """
     pauses = await _read_pauses(state, store)
     _keep_pauses(state, pauses, clock.monotonic(), clock.now_us())
@@ -73,13 +73,13 @@ def _keep_pauses(state: EngineState, pauses: Sequence[PauseRecord], now: float, 
     state.pauses = {(pause.scope, pause.name): pause for pause in pauses}
     for pause in pauses:
         if pause.until_us is not None:
-            # One that ended while the kernel was down stays a while for the fires of its time, which are judged now.
+            # A pause that ended while the kernel was down stays for a while: the fires of its time are judged now.
             left = (pause.until_us - now_us) / 1_000_000
             state.timers.add(now + (left if left > 0 else _ENDED_PAUSE_SECONDS), Timer(kind=TimerKind.PAUSE_END))
 
 
 async def _read_pauses(state: EngineState, store: Store) -> Sequence[PauseRecord]:
-    """Read the pauses; anew where one came or went meanwhile, since what was read may be older than that."""
+    """Read the pauses; read again if one changes meanwhile, since the result may be older than the change."""
     while True:
         changes = state.pause_changes
         pauses = await store.pauses()
@@ -130,9 +130,9 @@ def _requeue(state: EngineState, entry: QueuedRun, now: float, now_us: int) -> N
 
 
 def send_again(state: EngineState, now_us: int) -> None:
-    """Send what attached hosts may not have been told, since the commit that it belonged to was in doubt.
+    """Send again the orders that attached hosts may have missed, because their commit was in doubt.
 
-    The key makes a repeated dispatch harmless, and a repeated cancel changes nothing.
+    The key makes a repeated dispatch harmless; a repeated cancel changes nothing.
     """
     for run in state.active.values():
         current = run.current
@@ -146,7 +146,7 @@ def send_again(state: EngineState, now_us: int) -> None:
 
 
 async def load_specs(state: EngineState, store: Store, run_ids: Sequence[str]) -> set[str]:
-    """Load what waiting runs need to start; return the lanes in which they wait now."""
+    """Load the data that waiting runs need to start; return the lanes in which they wait now."""
     lanes = set()
     for detail in await store.run_details(run_ids):
         run_id = detail.run.run_id
@@ -165,7 +165,7 @@ async def load_specs(state: EngineState, store: Store, run_ids: Sequence[str]) -
 
 
 async def recall_attempts(state: EngineState, store: Store, attempt_keys: Sequence[str]) -> None:
-    """Look up attempts that are neither in hand nor remembered, so that a report on them can be answered."""
+    """Look up attempts that are neither current nor remembered, so that reports on them can be answered."""
     by_run: dict[str, list[str]] = {}
     for key in attempt_keys:
         run_id = key.partition("/")[0]
@@ -204,7 +204,7 @@ def _retries_lost(definition: Mapping[str, Any]) -> bool:
 
 
 def discard(state: EngineState, run_id: str) -> None:
-    """Take a run out of memory that the store refused as a duplicate, and give back what it held."""
+    """Remove a run that the store refused as a duplicate from memory, and free what it held."""
     state.waiting.remove(run_id)
     state.specs.pop(run_id)
     for schedule, fold in list(state.last_folds.items()):

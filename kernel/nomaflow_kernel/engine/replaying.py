@@ -1,4 +1,4 @@
-"""Replay: a new run from the snapshot of a finished one, whole, changed, or from a step on."""
+"""Replay: a new run from the snapshot of a finished one, whole, changed, or from a given step."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ __all__ = ["admit", "prepare"]
 def prepare(state: EngineState, detail: RunDetail, request: ReplayCommand) -> tuple[TriggerCommand, KnownJob, RunPlan]:
     """Return the command, the job as it was, and the plan of a replay.
 
-    :raises RunNotTerminal: where the run has not finished
-    :raises BadRequest: where the step to start from is not one of it, or nothing failed in it
+    :raises RunNotTerminal: if the run has not finished
+    :raises BadRequest: if the run does not have the step to start from, or no step of it failed
     """
     old = detail.run
     if old.state not in RUN_TERMINAL:
@@ -92,7 +92,7 @@ def _reuse(definition: JobDefinition, detail: RunDetail, request: ReplayCommand)
 
 
 def _refuse_params(state: EngineState, job: KnownJob, plan: RunPlan, request: ReplayCommand) -> str | None:
-    """Return why the changed params cannot be taken; those of the replayed run were accepted before."""
+    """Return why the changed params are refused; those of the replayed run were accepted before."""
     enabled = [step.name for step in plan.steps if step.enabled]
     return state.jobs.refuse_params(job, request.params.keys(), enabled) if request.params else None
 
@@ -114,7 +114,7 @@ def _did_not_succeed(attempt: AttemptRecord | None) -> bool:
 def admit(
     state: EngineState, batch: Batch, command: TriggerCommand, job: KnownJob, plan: RunPlan, request: ReplayCommand
 ) -> TriggerOutcome | KernelError:
-    """Queue the replay under the job's overlap policy of today, or as its snapshot says where the job is gone."""
+    """Queue the replay under the job's current overlap policy, or that of the snapshot if the job is gone."""
     definition = job.definition
     if definition is None:
         raise AssertionError("a replay has its snapshot's definition")

@@ -1,4 +1,4 @@
-"""What hosts report of attempts, taken in by number: each event once, in order, whatever is sent twice or late."""
+"""Host reports on attempts, recorded by number: each event once, in order, even if sent twice or late."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ __all__ = ["find_attempt", "report"]
 
 
 def find_attempt(state: EngineState, attempt_key: str) -> tuple[ActiveRun, CurrentAttempt] | None:
-    """Return the run and attempt in hand that the key names, or None."""
+    """Return the run and its current attempt that the key names, or None."""
     run = state.active.get(attempt_key.partition("/")[0])
     if run is None or run.current is None or run.current.key != attempt_key:
         return None
@@ -37,7 +37,7 @@ def find_attempt(state: EngineState, attempt_key: str) -> tuple[ActiveRun, Curre
 
 
 def report(state: EngineState, batch: Batch, incarnation: str, told: AttemptReport) -> AttemptAck:
-    """Take in one attempt's events and return the answer, true once the batch is committed."""
+    """Record one attempt's events and return the answer, which is true once the batch is committed."""
     found = find_attempt(state, told.attempt_key)
     if found is None:
         return _answer_ended(state, batch, incarnation, told)
@@ -143,7 +143,7 @@ def _progress_json(event: ReportedProgress) -> str:
 
 
 def _answer_ended(state: EngineState, batch: Batch, incarnation: str, told: AttemptReport) -> AttemptAck:
-    """Answer a report on an attempt that is not in hand: it has ended, or never was."""
+    """Answer a report on an attempt that is not current: it has ended, or never existed."""
     ended = state.ended.get(told.attempt_key)
     if ended is None or not ended.exists:
         return _refuse(told, AckStatus.FENCED, "no such attempt is open")
@@ -157,7 +157,7 @@ def _answer_ended(state: EngineState, batch: Batch, incarnation: str, told: Atte
     if finished is not None:
         _note_late_result(batch, told.attempt_key, ended, finished)
     elif lost and not ended.retry_on_lost:
-        # Its code may run on, and its result is still wanted: a host that were fenced now would never tell it.
+        # Its code may still run, and its result is still wanted: a host that is fenced now would never report it.
         return AttemptAck(attempt_key=told.attempt_key, acknowledged_seq=last_seq)
     return _refuse(
         told,

@@ -1,4 +1,4 @@
-"""Who goes next: attempts that continue a run first, then waiting runs in their fair order."""
+"""Starting work: attempts that continue a run first, then waiting runs in fair order."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LOADED_TOGETHER = 100
 
 
 def start_due(state: EngineState, batch: Batch) -> None:
-    """Dispatch what can be dispatched on the hosts for which something changed."""
+    """Dispatch all possible work on the hosts that had a change."""
     while state.dirty_hosts:
         host = state.dirty_hosts.pop()
         _continue_runs(state, batch, host)
@@ -50,8 +50,8 @@ def _start_runs(state: EngineState, batch: Batch, host: str) -> None:
             return
         spec = state.specs.pop(entry.run_id)
         if spec is None:
-            # Its turn has come, and what it needs is not in memory: it keeps its place while it is loaded, and those
-            # that follow with it.
+            # It is this run's turn, but its data is not in memory: it keeps its place while the data is loaded, and the
+            # runs behind it wait.
             state.waiting.add(entry, first=True)
             state.wanted_specs.update(
                 run_id for run_id in state.waiting.next_ids(host, _LOADED_TOGETHER) if run_id not in state.specs
@@ -72,7 +72,7 @@ def attempt_due(state: EngineState, run_id: str) -> None:
 
 
 def why_not_running(state: EngineState, job_id: str) -> str:
-    """Return in one sentence why nothing of a job runs now; empty where something does or nothing hinders it."""
+    """Return in one sentence why no run of a job is running; empty if one is or nothing blocks it."""
     job = state.jobs.job(job_id)
     if job is None or state.running.get(job_id):
         return ""
@@ -99,7 +99,7 @@ def _has_room(state: EngineState, host: str) -> bool:
 
 
 def waiting_reason(state: EngineState, entry: QueuedRun) -> Reason | None:
-    """Return what holds a waiting run up, or None where it may start now."""
+    """Return why a waiting run does not start, or None if it may start now."""
     job = state.jobs.job(entry.job_id)
     pause = state.pause_of(entry.job_id, job.host if job else entry.host)
     if pause is not None:

@@ -1,7 +1,7 @@
-"""Everything the engine knows, and the batch of decisions it is about to commit.
+"""The engine's whole state, and the batch of decisions for its next commit.
 
-The state is a function of the store: where a commit fails it is thrown away and rebuilt. So handlers may change it as
-they decide, and nothing leaves the kernel before the commit.
+The state is a function of the store: if a commit fails, the state is discarded and rebuilt. So handlers may change it
+as they decide; nothing leaves the kernel before the commit.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from nomaflow_kernel.history.transitions import Transition
 from nomaflow_project.jobs.definitions import IsolationChoice, JobDefinition
 
 NO_HOST = "*"
-"""The lane of waiting runs that need no host to start: their first step is a call_job, or none will run."""
+"""The lane of waiting runs that need no host to start: their first step is a call_job, or no step will run."""
 
 __all__ = ["NO_HOST", "Batch", "EndedAttempt", "EngineState", "LastFold", "RecentlyUsed", "RunSpec"]
 
@@ -38,7 +38,7 @@ _V = TypeVar("_V")
 
 
 class RecentlyUsed(Generic[_K, _V]):
-    """A dict that forgets what was longest not asked for."""
+    """A bounded dict that drops the least recently used entries."""
 
     def __init__(self, size: int) -> None:
         self._size = size
@@ -81,7 +81,7 @@ class LastFold:
 
 @dataclass(frozen=True, slots=True)
 class RunSpec:
-    """What a waiting run needs to start."""
+    """The data that a waiting run needs to start."""
 
     record: RunRecord
     definition: JobDefinition
@@ -89,16 +89,16 @@ class RunSpec:
 
     @property
     def needs_host(self) -> bool:
-        """Whether the run needs a slot of its host to start."""
+        """True if the run needs a slot of its host to start."""
         return self.plan.first is not None and not self.plan.first.calls_job
 
 
 @value_class
 class EndedAttempt:
-    """What is remembered of an attempt that is terminal, to answer reports that come late or twice.
+    """The remembered facts about a terminal attempt, to answer late or repeated reports.
 
     :param final_seq: the highest event number that is stored
-    :param exists: False for a key the store does not know
+    :param exists: False for a key that the store does not know
     """
 
     job_id: str
@@ -111,7 +111,7 @@ class EndedAttempt:
 
 @dataclass(kw_only=True, slots=True)
 class Batch:
-    """What the engine decided for one commit.
+    """The engine's decisions for one commit.
 
     :param now_us: wall time of the turn that decides
     :param now: monotonic time of that turn
@@ -125,15 +125,15 @@ class Batch:
     logged_runs: set[str] = field(default_factory=set)
 
     def add(self, transition: Transition) -> None:
-        """Decide a transition."""
+        """Add a transition."""
         self.transitions.append(transition)
 
     def send(self, incarnation: str, order: DispatchOrder | CancelOrder) -> None:
-        """Have an order sent to an instance after the commit."""
+        """Send an order to an instance after the commit."""
         self.orders.setdefault(incarnation, []).append(order)
 
     def drop_dispatches(self, run_ids: Container[str]) -> None:
-        """Send no dispatches of some runs after all."""
+        """Cancel the dispatches of some runs."""
         for incarnation, orders in self.orders.items():
             self.orders[incarnation] = [
                 order for order in orders if not (isinstance(order, DispatchOrder) and order.run_id in run_ids)
@@ -147,15 +147,15 @@ class EngineState:
     :param running: job id → ids of its RUNNING runs
     :param continuing: host → RUNNING runs whose attempt is PENDING and due, in order
     :param parents: child run id → the run whose call_job step waits for it
-    :param last_folds: (job, preset) → the row that the next fire that does not run for the same reason folds into
-    :param plans: digest of a definition → the plan of its runs that ask for nothing of their own
-    :param dirty_hosts: hosts for which something changed that may let a run start
-    :param wanted_specs: waiting runs whose turn has come and whose spec must be loaded first
-    :param clocks_looked_at: when the hosts' silence was last judged; None before the first time
-    :param traceparent: says under which trace context a run's attempts, and the runs that it calls, are traced; empty
-        for none. By default it is that of what triggered the run
-    :param rebuilt: how many times all this was thrown away and read anew
-    :param pause_changes: how many times a pause was taken in or dropped, which happens beside the engine's turns
+    :param last_folds: (job, preset) → the row that takes the next unrun fire with the same reason
+    :param plans: digest of a definition → the plan of its runs without requests of their own
+    :param dirty_hosts: hosts with a change that may let a run start
+    :param wanted_specs: waiting runs whose turn it is and whose spec must be loaded first
+    :param clocks_looked_at: when the hosts' silence was last checked; None before the first check
+    :param traceparent: returns the trace context for a run's attempts and the runs it calls; empty for none. By default
+        it is the context of the run's trigger
+    :param rebuilt: how many times the state was discarded and read again
+    :param pause_changes: how many times a pause was added or dropped, which happens outside the engine's turns
     """
 
     settings: EngineSettings
@@ -185,14 +185,14 @@ class EngineState:
     pause_changes: int = 0
 
     def keep_pause(self, pause: PauseRecord) -> None:
-        """Take in a pause that the store has."""
+        """Add a pause that the store has."""
         self.pauses[(pause.scope, pause.name)] = pause
         self.pause_changes += 1
 
     def drop_pause(self, scope: str, name: str, *, ended_by_us: int | None = None) -> None:
         """Forget a pause that the store no longer has.
 
-        :param ended_by_us: only where it ends by that time
+        :param ended_by_us: forget it only if it ends by that time
         """
         self.pause_changes += 1
         pause = self.pauses.get((scope, name))
@@ -200,9 +200,9 @@ class EngineState:
             del self.pauses[(scope, name)]
 
     def pause_of(self, job_id: str, host: str, at_us: int | None = None) -> PauseRecord | None:
-        """Return the pause that holds a job up, now or at an instant, or None.
+        """Return the pause that applies to a job, now or at an instant, or None.
 
-        One that has ended may still be here for a while: fires of its time may be judged later.
+        A pause that has ended may stay here for a while: fires of its time may be judged later.
         """
         if not self.pauses:
             return None
@@ -214,9 +214,9 @@ class EngineState:
         return None
 
     def plan(self, digest: str, definition: JobDefinition, request: RunRequest) -> RunPlan:
-        """Return the plan of a run; all runs of a definition that ask for nothing of their own share one.
+        """Return the plan of a run; all runs of a definition without requests of their own share one.
 
-        :param digest: names the definition
+        :param digest: identifies the definition
         """
         if request.changes_plan:
             return plan_run(definition, request)
@@ -227,14 +227,14 @@ class EngineState:
         return plan
 
     def pick(self, host: str, *, exclusive: bool) -> Instance | None:
-        """Return the instance of a host that takes a step of that kind; None where none does now."""
+        """Return an instance of a host that accepts a step of that kind; None if there is none now."""
         limit = self.jobs.max_parallel(host)
         if limit is not None and self.fleet.held(host) >= limit:
             return None
         return self.fleet.pick(host, exclusive=exclusive)
 
     def leave(self, run: ActiveRun) -> None:
-        """Take a run out of those that are RUNNING, and have looked at what may start in its place."""
+        """Remove a run from the RUNNING ones, and have its lanes checked for runs that may start instead."""
         self.active.pop(run.run_id, None)
         siblings = self.running.get(run.job_id, set())
         siblings.discard(run.run_id)
@@ -243,14 +243,14 @@ class EngineState:
         self.touch_lanes_of(run.job_id, run.host)
 
     def release(self, current: CurrentAttempt) -> None:
-        """Give the slot that an attempt holds back."""
+        """Free the slot of an attempt."""
         instance = self.fleet.get(current.incarnation) if current.incarnation else None
         if instance is not None:
             instance.release(current.key)
             self.dirty_hosts.add(instance.host)
 
     def touch_lanes_of(self, job_id: str, host: str) -> None:
-        """Have looked at what may start now that a run of a job has ended."""
+        """Have the lanes checked that the end of a job's run may unblock."""
         self.dirty_hosts.add(host)
         if self.waiting.count_of_job(job_id):
             self.dirty_hosts.add(NO_HOST)

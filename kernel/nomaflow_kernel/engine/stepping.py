@@ -1,4 +1,4 @@
-"""How a run goes through its steps: start, dispatch, outcome, retry, end."""
+"""A run's way through its steps: start, dispatch, outcome, retry, end."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ __all__ = [
 ]
 
 UNCOUNTED_REASONS = frozenset({"host_refused"})
-"""Failures that are not the code's and use up no attempt."""
+"""Failures that the code did not cause and that use up no attempt."""
 
 _REFUSED_DELAY_SECONDS, _LONGEST_REFUSED_DELAY_SECONDS = 0.2, 30.0
-"""Each refusal of a step makes a row: a host that goes on refusing is asked ever more seldom."""
+"""Each refusal of a step makes a row: a host that keeps refusing is asked less and less often."""
 
 _LOST_TRIES = 3
-"""With retry_on_lost a step is tried at least this often before a row of losses fails the run."""
+"""With retry_on_lost, a step gets at least this many tries before repeated losses fail the run."""
 
 
 def start_run(state: EngineState, batch: Batch, run: ActiveRun) -> None:
-    """Take a QUEUED run to RUNNING and to its first step."""
+    """Move a QUEUED run to RUNNING and to its first step."""
     run.started_at_us = run.stamp(batch.now_us)
     state.active[run.run_id] = run
     state.running.setdefault(run.job_id, set()).add(run.run_id)
@@ -55,7 +55,7 @@ def start_run(state: EngineState, batch: Batch, run: ActiveRun) -> None:
 
 
 def _go_on(state: EngineState, batch: Batch, run: ActiveRun) -> None:
-    """Open the next step that has to run, skipping the disabled ones; end the run where none is left."""
+    """Open the next enabled step, skipping the disabled ones; end the run if none is left."""
     while run.index < len(run.steps):
         step = run.steps[run.index]
         if not step.enabled:
@@ -128,7 +128,7 @@ def _assign(state: EngineState, run: ActiveRun, instance: Instance) -> None:
 
 
 def waits(state: EngineState, host: str) -> Reason:
-    """Return the reason for which a due attempt waits."""
+    """Return the reason why a due attempt waits."""
     if state.fleet.has_serving(host):
         limit = state.jobs.max_parallel(host)
         if limit is not None and state.fleet.held(host) >= limit:
@@ -149,7 +149,7 @@ def _open_pending(batch: Batch, run: ActiveRun, reason: Reason) -> None:
 
 
 def dispatch(state: EngineState, batch: Batch, run: ActiveRun) -> bool:
-    """Give a PENDING attempt that is due to an instance; return False where none is free."""
+    """Give a due PENDING attempt to an instance; return False if none is free."""
     current = _current(run)
     if current.step.calls_job:
         calling.call_job_again(state, batch, run, current)
@@ -178,7 +178,7 @@ def dispatch(state: EngineState, batch: Batch, run: ActiveRun) -> bool:
 
 
 def end_attempt(state: EngineState, batch: Batch, run: ActiveRun, outcome: Outcome) -> None:
-    """Record how the attempt in hand ended, and decide what comes next."""
+    """Record the end of the current attempt, and decide what comes next."""
     current = _current(run)
     state.release(current)
     batch.add(outcome.transition(run, current, run.stamp(batch.now_us)))
@@ -222,14 +222,14 @@ def end_canceled(state: EngineState, batch: Batch, run: ActiveRun, cancel: Cance
 
 
 def cancel_reason(cancel: CancelRequest) -> Reason:
-    """Return the reason of what a cancel ended."""
+    """Return the reason for attempts and runs that a cancel ended."""
     who = f" by {cancel.by}" if cancel.by else ""
     why = f": {cancel.why}" if cancel.why else ""
     return Reason(cancel.code, f"canceled{who}{why}")
 
 
 def _open_next_try(state: EngineState, batch: Batch, run: ActiveRun, ended: CurrentAttempt, outcome: Outcome) -> bool:
-    """Open the next attempt where there shall be one; return False where the step has failed for good."""
+    """Open the next attempt if the step is to be retried; return False if the step has failed for good."""
     code = outcome.reason.code if outcome.reason else ""
     again = run.definition.retry_on_lost
     if code in UNCOUNTED_REASONS or (outcome.innocent and again):
@@ -237,7 +237,7 @@ def _open_next_try(state: EngineState, batch: Batch, run: ActiveRun, ended: Curr
         _open_attempt(state, batch, run, number=ended.number + 1, tries=ended.tries, delay_seconds=delay)
         return True
     lost = outcome.state is AttemptState.LOST
-    # The host itself may have kept the grace: it killed the attempt and says so now, before the kernel gave it up.
+    # The host itself may have kept the grace: it killed the attempt and reports it before the kernel gave it up.
     if (lost or code == "host_lost") and again and ended.tries < max(ended.step.retry.attempts, _LOST_TRIES):
         _open_attempt(state, batch, run, number=ended.number + 1, tries=ended.tries + 1, delay_seconds=0.0)
         return True
@@ -251,7 +251,7 @@ def _refused_delay(refusals: int) -> float:
 
 
 def longest_delay(attempt: CurrentAttempt) -> float:
-    """Return the most seconds for which an attempt may wait after the one before."""
+    """Return the longest time, in seconds, that an attempt may wait after the one before."""
     by_policy = attempt.step.retry.delay_seconds(max(1, attempt.tries - 1), 1.0)
     return max(by_policy, _refused_delay(attempt.number - attempt.tries))
 
@@ -268,7 +268,7 @@ def _retry_by_policy(state: EngineState, batch: Batch, run: ActiveRun, ended: Cu
 def end_run(
     state: EngineState, batch: Batch, run: ActiveRun, to: RunState, reason: Reason | None, error: str = ""
 ) -> None:
-    """Take a run to its terminal state; the steps not reached become SKIPPED."""
+    """Move a run to its terminal state; the steps not reached become SKIPPED."""
     canceled = to is RunState.CANCELED
     why = (
         Reason("run_canceled", "the run was canceled")

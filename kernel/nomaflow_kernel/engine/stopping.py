@@ -1,4 +1,4 @@
-"""How runs are stopped: on request, by time, and by losing their host."""
+"""Stopping runs: on request, at a time limit, and after the loss of their host."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from nomaflow_kernel.history.transitions import FinishRun, RequestCancel, end_da
 __all__ = ["call_timed_out", "job_timed_out", "lose_attempt", "queue_timed_out", "request_cancel"]
 
 _LOOK_AGAIN_SECONDS = 1.0
-"""How often a run is looked at whose time is up while its host, which keeps the limit, has yet to say so."""
+"""Seconds between checks of a run whose time is up while its host, which enforces the limit, has not reported it."""
 
 
 def request_cancel(state: EngineState, batch: Batch, run_id: str, cancel: CancelRequest) -> bool:
-    """Ask for a run to stop; return False where it is not waiting or running.
+    """Request that a run stops; return False if it is not waiting or running.
 
-    A run that waits ends at once. One whose code runs ends when the host has proved that the code stopped. A second
+    A waiting run ends at once. A run whose code runs ends when the host has proved that the code stopped. A second
     request changes nothing.
     """
     waiting = state.waiting.get(run_id)
@@ -72,7 +72,7 @@ def _stop_attempt(state: EngineState, batch: Batch, run: ActiveRun, cancel: Canc
 
 
 def queue_timed_out(state: EngineState, batch: Batch, run_id: str) -> None:
-    """Fail a run that has waited for longer than its queue_timeout_seconds; others are passed over."""
+    """Fail a run that has waited longer than its queue_timeout_seconds; other runs are left alone."""
     waiting = state.waiting.get(run_id)
     if waiting is None:
         return
@@ -82,9 +82,9 @@ def queue_timed_out(state: EngineState, batch: Batch, run_id: str) -> None:
 
 
 def job_timed_out(state: EngineState, batch: Batch, run_id: str) -> None:
-    """Stop a run whose time is up and whose attempt is not with a host.
+    """Stop a run whose time is up, unless its attempt is with a host.
 
-    While an attempt is with a host, the host keeps the limit: it goes on counting when the kernel is away.
+    While an attempt is with a host, the host enforces the limit: it keeps counting while the kernel is away.
     """
     run = state.active.get(run_id)
     if run is None or run.definition.timeout_seconds is None or run.current is None:
@@ -99,7 +99,7 @@ def job_timed_out(state: EngineState, batch: Batch, run_id: str) -> None:
         failed = Outcome(state=AttemptState.FAILED, reason=reason, error=reason.message)
         stepping.end_attempt(state, batch, run, failed)
     else:
-        # What follows the attempt, a wait for the next try or a call_job, is the kernel's to stop again.
+        # After the attempt, a wait for the next try or a call_job is again the kernel's to stop.
         state.timers.add(batch.now + _LOOK_AGAIN_SECONDS, Timer(kind=TimerKind.JOB_TIMEOUT, run_id=run_id))
 
 
@@ -121,5 +121,5 @@ def call_timed_out(state: EngineState, batch: Batch, run_id: str) -> None:
 
 
 def lose_attempt(state: EngineState, batch: Batch, run: ActiveRun, to: AttemptState, reason: Reason) -> None:
-    """End an attempt without word from its host: LOST, or FAILED where it is known that nothing of it is left."""
+    """End an attempt without a report from its host: LOST, or FAILED if certainly nothing of it is left."""
     stepping.end_attempt(state, batch, run, Outcome(state=to, reason=reason, error=reason.message))

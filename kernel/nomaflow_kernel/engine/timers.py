@@ -1,4 +1,4 @@
-"""What the engine does when time has passed: a heap of monotonic due times."""
+"""The engine's timers: a heap of monotonic due times."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ __all__ = ["Timer", "TimerKind", "Timers"]
 
 
 class TimerKind(enum.StrEnum):
-    """What a timer is for."""
+    """The purpose of a timer."""
 
     ATTEMPT_DUE = "attempt_due"
     """A PENDING attempt's back-off is over."""
     QUEUE_TIMEOUT = "queue_timeout"
     """A QUEUED run has waited for its queue_timeout_seconds."""
     JOB_TIMEOUT = "job_timeout"
-    """A run's timeout_seconds are over; while an attempt is with a host, the host keeps this limit itself."""
+    """A run's timeout_seconds are over; while an attempt is with a host, the host enforces this limit itself."""
     CALL_TIMEOUT = "call_timeout"
     """A call_job step's timeout_seconds are over."""
     HOST_CLOCKS = "host_clocks"
@@ -30,14 +30,14 @@ class TimerKind(enum.StrEnum):
 
 @value_class
 class Timer:
-    """One thing to do: its kind, and the run it is for (empty where it is for none)."""
+    """A timer: its kind, and the id of its run (empty for none)."""
 
     kind: TimerKind
     run_id: str = ""
 
 
 class Timers:
-    """The heap. A timer that no longer applies is recognised by its handler, never removed."""
+    """The heap of timers. A timer that no longer applies stays in it; its handler ignores it."""
 
     def __init__(self) -> None:
         self._heap: list[tuple[float, int, Timer]] = []
@@ -47,18 +47,18 @@ class Timers:
         return len(self._heap)
 
     def add(self, due: float, timer: Timer) -> None:
-        """Have ``timer`` come up at ``due``, monotonic seconds."""
+        """Schedule ``timer`` for ``due``, in monotonic seconds."""
         heapq.heappush(self._heap, (due, next(self._counter), timer))
 
     def take_due(self, now: float) -> list[Timer]:
-        """Take out what is due, earliest first."""
+        """Remove and return the due timers, earliest first."""
         due = []
         while self._heap and self._heap[0][0] <= now:
             due.append(heapq.heappop(self._heap)[2])
         return due
 
     def next_due(self) -> float | None:
-        """Return when the next one is due, or None."""
+        """Return when the next timer is due, or None."""
         return self._heap[0][0] if self._heap else None
 
     def clear(self) -> None:

@@ -1,4 +1,4 @@
-"""From a wish to a run: does the job exist, does the request fit it, and what does the overlap policy say."""
+"""Turn a trigger request into a queued or skipped run."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ __all__ = [
 
 
 def trigger(state: EngineState, batch: Batch, command: TriggerCommand) -> TriggerOutcome:
-    """Make a run of the command, QUEUED or SKIPPED.
+    """Create a run for the command, QUEUED or SKIPPED.
 
-    :raises UnknownJob: where the catalogue has no such job
-    :raises JobUnavailable: where it is malformed, its callables cannot be imported, or its host no longer brings it
-    :raises BadRequest: where a name, a param or a key of the request does not fit the job
-    :raises RequestIdReused: where the request id was used for another request
+    :raises UnknownJob: if the catalogue has no such job
+    :raises JobUnavailable: if it is malformed, its callables cannot be imported, or its host no longer brings it
+    :raises BadRequest: if a name, a param or a key of the request does not fit the job
+    :raises RequestIdReused: if the request id was used for another request
     """
     known = repeated(state, command)
     if known is not None:
@@ -64,7 +64,7 @@ def trigger(state: EngineState, batch: Batch, command: TriggerCommand) -> Trigge
 
 
 def examine(state: EngineState, command: TriggerCommand) -> tuple[KnownJob, RunPlan]:
-    """Return job and plan of the run that a command would make. Nothing is made, and no request id is looked at.
+    """Return the job and plan of the run that a command would create. Nothing is created, and no request id is checked.
 
     :raises KernelError: as `trigger`
     """
@@ -73,9 +73,9 @@ def examine(state: EngineState, command: TriggerCommand) -> tuple[KnownJob, RunP
 
 
 def repeated(state: EngineState, command: TriggerCommand) -> TriggerOutcome | None:
-    """Return the outcome of the same request before, where it is remembered.
+    """Return the outcome of the earlier, same request if it is remembered.
 
-    :raises RequestIdReused: where the request id was used for another request
+    :raises RequestIdReused: if the request id was used for another request
     """
     if not command.request_id:
         return None
@@ -113,7 +113,7 @@ def _check_request(state: EngineState, job: KnownJob, definition: JobDefinition,
             raise BadRequest(_unknown("step", name, steps, job.job_id), field="step_values")
     refuse_fixed_keys(definition, command.op_kwargs)
     plan = state.plan(job.digest, definition, command.request())
-    # A child inherits its parent's params, and takes from them what it can.
+    # A child inherits its parent's params, and uses those that it can take.
     if command.params and command.kind is not TriggerKind.CALL_JOB:
         enabled = [step.name for step in plan.steps if step.enabled]
         refusal = state.jobs.refuse_params(job, command.params.keys(), enabled)
@@ -123,7 +123,7 @@ def _check_request(state: EngineState, job: KnownJob, definition: JobDefinition,
 
 
 def check_keys(state: EngineState, job: KnownJob, plan: RunPlan, command: TriggerCommand) -> list[str]:
-    """Return a warning for each key of op_kwargs that its callable ignores; nothing for a fire, which nobody watches.
+    """Return a warning for each op_kwargs key that its callable ignores; none for a fire, which nobody watches.
 
     :raises BadRequest: for a misspelt key
     """
@@ -140,9 +140,9 @@ def check_keys(state: EngineState, job: KnownJob, plan: RunPlan, command: Trigge
 
 
 def refuse_fixed_keys(definition: JobDefinition, op_kwargs: Mapping[str, Mapping[str, Any]]) -> None:
-    """Refuse op_kwargs of a run for what the type of a step does not open to runs.
+    """Refuse op_kwargs of a run for keys that the type of a step does not let runs set.
 
-    :raises BadRequest: naming the first of them, and those that may be set
+    :raises BadRequest: names the first such key, and the keys that may be set
     """
     for step in definition.steps:
         refusal = refuse_op_kwargs(step, op_kwargs.get(step.name, ()))
@@ -164,11 +164,11 @@ def admit(
     definition: JobDefinition,
     plan: RunPlan,
 ) -> TriggerOutcome:
-    """Queue the run, or record it as SKIPPED, as the overlap policy says."""
+    """Queue the run, or record it as SKIPPED, according to the overlap policy."""
     if len(state.waiting) >= state.settings.max_waiting:
         raise QuotaExceeded(f"{len(state.waiting)} runs wait already, which is the bound; try again when fewer wait")
     current = state.jobs.job(job.job_id)
-    # The policies are the job's of today, also for the replay of an older definition.
+    # The policies are those of the job today, even for the replay of an older definition.
     policy = current.definition if current is not None and current.definition is not None else definition
     overlap = Overlap.ALLOW if command.allow_overlap else policy.overlap
     refusal = _overlap_refusal(state, job, policy, overlap)
@@ -249,7 +249,7 @@ def _fold(
     reason: Reason,
     fold: Fold,
 ) -> str:
-    """Record fires that do not run: in the row of the ones just before them, if that is for the same reason."""
+    """Record fires that do not run, in the row of the fires just before them if the reason is the same."""
     key = (job.job_id, command.preset)
     last = state.last_folds.get(key)
     record = replace(_record(state, batch, command, job, run_state, reason), fold=fold, finished_at_us=batch.now_us)
@@ -298,7 +298,7 @@ def _queue(
 
 
 def _warnings(state: EngineState, job: KnownJob, lane: str) -> tuple[str, ...]:
-    """Return what the person who triggers should know."""
+    """Return warnings for the person who triggers."""
     warnings = [job.why_kept] if job.why_kept else []
     refused = state.fleet.refused_load(lane)
     if refused is not None:
@@ -320,28 +320,30 @@ def _remember_request(state: EngineState, command: TriggerCommand, run: RunRecor
 
 
 def must_look_up(state: EngineState, command: TriggerCommand) -> bool:
-    """Return whether the store must be asked for the request first: were it a repeat, taking it for a new one until the
-    commit would cancel other runs, run what a call_job step calls, or make other requests of the turn wait or be
-    skipped for a run that never is."""
+    """Return whether the store must be asked for the request id before deciding.
+
+    If the request were a repeat, treating it as new until the commit would cancel other runs, run what a call_job step
+    calls, or make other requests of the turn wait or be skipped for a run that never exists.
+    """
     if not command.request_id or is_remembered(state, command):
         return False
     if command.replay_of:
         return True  # it runs its snapshot, whatever the job is today
     job = state.jobs.job(command.job_id)
     if job is None or job.definition is None:
-        return False  # it is refused, and looked up before it hears so
+        return False  # it is refused, and looked up before the refusal is sent
     return job.definition.overlap is not Overlap.ALLOW or any(step.target_job_id for step in job.definition.steps)
 
 
 def is_remembered(state: EngineState, command: TriggerCommand) -> bool:
-    """Return whether it is known without the store what the request id stands for."""
+    """Return whether the meaning of the request id is known without asking the store."""
     return command.request_id in state.request_ids
 
 
 def refused_unasked(
     state: EngineState, commands: Sequence[TriggerCommand], outcomes: Sequence[TriggerOutcome | KernelError]
 ) -> list[int]:
-    """Return the indices of the requests that were refused before the store was asked what their id stands for."""
+    """Return the indices of requests refused before the store was asked for their id."""
     return [
         index
         for index, (command, outcome) in enumerate(zip(commands, outcomes, strict=True))
@@ -350,7 +352,7 @@ def refused_unasked(
 
 
 def record_unrun(state: EngineState, batch: Batch, command: UnrunCommand) -> str | None:
-    """Record fires that will not run as one MISSED row; return its id, or None where the job is unknown."""
+    """Record fires that will not run as one MISSED row; return its id, or None if the job is unknown."""
     job = state.jobs.job(command.job_id)
     if job is None or job.definition is None:
         return None
@@ -361,7 +363,7 @@ def record_unrun(state: EngineState, batch: Batch, command: UnrunCommand) -> str
 
 
 def settle_folds(state: EngineState, result: ApplyResult) -> None:
-    """Have the next fires fold into the rows that were made in the place of those that were gone."""
+    """Let the next fires fold into the rows that replaced removed ones."""
     for schedule, fold in list(state.last_folds.items()):
         made = result.unfolded.get(fold.run_id)
         if made is not None:
@@ -376,7 +378,7 @@ def settle_duplicates(
 ) -> None:
     """Replace the outcome of each run whose request id or slot turned out to be taken, in place.
 
-    What the request id stands for is remembered anew: the run that was made for it does not exist.
+    The run of the request id is remembered again: the run that was created for it does not exist.
     """
     if not result.duplicates:
         return
@@ -394,9 +396,9 @@ def settle_duplicates(
 
 
 def refused_for_duplicates(result: ApplyResult, outcomes: Sequence[TriggerOutcome | KernelError]) -> list[int]:
-    """Return the indices of the requests refused for a run of the same batch that turned out not to be one.
+    """Return the indices of requests refused because of a run of the same batch that turned out to be a duplicate.
 
-    What their request id really stands for is only known by asking the store.
+    Only the store can tell which run their request id belongs to.
     """
     return [
         index

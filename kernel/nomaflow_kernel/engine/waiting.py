@@ -18,7 +18,7 @@ _Lane = OrderedDict[str, deque[QueuedRun]]
 
 
 class WaitingRuns:
-    """The queue. Entries are slim: what a run needs to start is loaded when its turn comes."""
+    """The queue. Entries are small: the data that a run needs to start is loaded when its turn comes."""
 
     def __init__(self) -> None:
         self._entries: dict[str, QueuedRun] = {}
@@ -40,7 +40,7 @@ class WaitingRuns:
         return self._entries.get(run_id)
 
     def add(self, run: QueuedRun, *, first: bool = False) -> None:
-        """Put a run into the queue; ``first`` puts it back where it came from."""
+        """Put a run into the queue; ``first`` puts it back at the front."""
         self._entries[run.run_id] = run
         lane = self._hosts.setdefault(run.host, {}).setdefault(run.priority, OrderedDict())
         turns = lane.setdefault(run.job_id, deque())
@@ -53,7 +53,7 @@ class WaitingRuns:
         self._jobs.setdefault(run.job_id, OrderedDict())[run.run_id] = None
 
     def remove(self, run_id: str) -> QueuedRun | None:
-        """Take a run out; its place in the lane is passed over when its turn comes."""
+        """Remove a run; its place in the lane is skipped when its turn comes."""
         run = self._entries.pop(run_id, None)
         if run is not None:
             self._host_counts[run.host] -= 1
@@ -80,7 +80,7 @@ class WaitingRuns:
         return [host for host, count in self._host_counts.items() if count]
 
     def next_ids(self, host: str, limit: int) -> list[str]:
-        """Return about as many ids of the runs of a host that come next."""
+        """Return up to ``limit`` ids of runs of a host that come soon, by priority and job."""
         lanes = self._hosts.get(host, {})
         in_order = (
             run.run_id
@@ -94,8 +94,8 @@ class WaitingRuns:
     def take(self, host: str, may_start: Callable[[QueuedRun], bool]) -> QueuedRun | None:
         """Take the next run of a host out of the queue.
 
-        :param may_start: asked for the oldest run of each job in turn
-        :returns: None where none may start
+        :param may_start: called with the oldest run of each job in turn
+        :returns: None if none may start
         """
         lanes = self._hosts.get(host)
         if not lanes:

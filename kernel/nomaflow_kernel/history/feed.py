@@ -1,7 +1,7 @@
-"""Committed events on their way to those who watch: a ring of the newest ones, and wake-ups.
+"""Committed events on their way to watchers: a ring of the newest ones, and wake-ups.
 
-The store is the truth. Whoever watches keeps a cursor, takes what the feed has after it, and reads the store where the
-feed cannot say for certain that it has everything. So a slow watcher costs no memory, and a lost wake-up only time.
+The store is the truth. A watcher keeps a cursor, takes the later events from the feed, and reads the store if the feed
+cannot be sure to have all of them. So a slow watcher costs no memory, and a lost wake-up costs only time.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class EventFeed:
     Single-threaded: every method is for the event loop's thread.
 
     :param last_seq: the newest event that was stored before this feed began
-    :param capacity: how many events it holds at least once that many have passed
+    :param capacity: the number of events it holds at least, once that many have passed
     """
 
     def __init__(self, last_seq: int, *, capacity: int = 20_000) -> None:
@@ -49,7 +49,7 @@ class EventFeed:
         return self._closed
 
     def publish(self, events: Iterable[EventRecord]) -> None:
-        """Take in committed events and wake those who wait for them.
+        """Add committed events and wake the watchers that wait for them.
 
         Two publishers may come out of order by a few events; watchers then find a hole and read the store.
         """
@@ -64,7 +64,7 @@ class EventFeed:
             self._wake()
 
     def touch_log(self, run_id: str) -> None:
-        """Wake those who follow the log of a run: lines were committed."""
+        """Wake the followers of a run's log: lines were committed."""
         for subscription in self._subscriptions.get(run_id, ()):
             subscription.touch()
 
@@ -84,7 +84,7 @@ class EventFeed:
         return True
 
     def tail_after(self, seq: int) -> list[EventRecord] | None:
-        """Return all events after ``seq``, in order; None where the feed cannot tell, and the store must be read."""
+        """Return all events after ``seq``, in order; None if the feed may lack some, and the store must be read."""
         if seq >= self._last_seq:
             return []
         start = bisect_left(self._ring, seq + 1, key=lambda event: event.seq)
@@ -100,7 +100,7 @@ class EventFeed:
         return subscription
 
     def unsubscribe(self, subscription: RunSubscription) -> None:
-        """Forget a subscription. Doing it twice is legal."""
+        """Forget a subscription. Unsubscribing twice is allowed."""
         of_run = self._subscriptions.get(subscription.run_id)
         if of_run is not None:
             of_run.discard(subscription)
@@ -117,7 +117,7 @@ class EventFeed:
 
     @property
     def watcher_count(self) -> int:
-        """How many wait or are subscribed, for tests and for a look from outside."""
+        """The number of watchers that wait or are subscribed, for tests and diagnosis."""
         return len(self._waiters) + sum(len(of_run) for of_run in self._subscriptions.values())
 
     def _insert(self, event: EventRecord) -> None:
@@ -130,7 +130,7 @@ class EventFeed:
             self._ring.insert(index, event)
 
     def _trim(self) -> None:
-        # In halves, so that the copy is paid once per capacity and not once per event.
+        # By halves, so that the copy is paid for once per capacity and not once per event.
         if len(self._ring) > 2 * self._capacity:
             del self._ring[: -self._capacity]
 
@@ -144,7 +144,7 @@ class EventFeed:
 class RunSubscription:
     """One watcher's view of one run: its events as they are published, and whether its log grew.
 
-    Holds at most a thousand events; a watcher that is slower than that is told to read the store.
+    It holds at most a thousand events; a slower watcher is told to read the store.
     """
 
     def __init__(self, *, feed: EventFeed, run_id: str) -> None:
@@ -163,7 +163,7 @@ class RunSubscription:
         self._feed.unsubscribe(self)
 
     def push(self, event: EventRecord) -> None:
-        """Take an event in; for the feed."""
+        """Add an event; called by the feed."""
         if len(self._events) < _PENDING_PER_SUBSCRIPTION:
             self._events.append(event)
         else:
@@ -171,7 +171,7 @@ class RunSubscription:
         self._changed.set()
 
     def touch(self) -> None:
-        """Note that the log grew, or that the feed closed; for the feed."""
+        """Note that the log grew or that the feed closed; called by the feed."""
         self._changed.set()
 
     async def wait(self, timeout: float) -> bool:  # noqa: ASYNC109  # part of the watch contract
@@ -182,7 +182,7 @@ class RunSubscription:
         return True
 
     def take(self) -> Sequence[EventRecord] | None:
-        """Return the events since the last call, in order; None where some are missing: read the store."""
+        """Return the events since the last call, in order; None if some are missing: read the store."""
         events, self._events = self._events, deque()
         if self._overflowed:
             self._overflowed = False

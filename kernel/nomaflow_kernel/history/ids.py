@@ -1,4 +1,4 @@
-"""Identifiers: runs sort by time, attempt keys name run, step and try."""
+"""Identifiers: run ids sort by time; attempt keys name run, step and try."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class RunIds:
         self._last = 0
 
     def new(self) -> RunId:
-        """Return a new id, greater than every id returned before, also where the clock went back."""
+        """Return a new id, greater than every id returned before, even if the clock went back."""
         value = (self._now_ms() << _RANDOM_BITS) | self._random_bits(_RANDOM_BITS)
         if value <= self._last:
             value = self._last + 1
@@ -42,7 +42,7 @@ class RunIds:
 
 
 def first_run_id(at_ms: int) -> RunId:
-    """Return the lowest id that a run of that millisecond, since the epoch, can have; for comparing, not for a run."""
+    """Return the lowest id that a run of that millisecond since the epoch can have; for comparison only."""
     return RunId("run_" + _encode(max(at_ms, 0) << _RANDOM_BITS))
 
 
@@ -56,7 +56,7 @@ def _encode(value: int) -> str:
 
 
 def is_run_id(text: str) -> bool:
-    """Return True where ``text`` has the form of a run id."""
+    """Return True if ``text`` has the form of a run id."""
     return _RUN_ID.fullmatch(text) is not None
 
 
@@ -68,7 +68,7 @@ def attempt_key(run_id: str, step: str, attempt: int) -> AttemptKey:
 def split_attempt_key(key: str) -> tuple[RunId, str, int]:
     """Return run id, step name and number of a key.
 
-    :raises ValueError: where ``key`` is not an attempt key
+    :raises ValueError: if ``key`` is not an attempt key
     """
     run_id, _, rest = key.partition("/")
     step, _, number = rest.rpartition("/")

@@ -1,4 +1,4 @@
-"""What the kernel's inside needs from the outside. Docstrings state the invariants every implementation keeps."""
+"""The kernel's interfaces to the outside. Docstrings state the invariants that every implementation keeps."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ __all__ = [
 
 
 class CommitObserver(Protocol):
-    """Is told of commits. What it does is done on the event loop, between a commit and what follows from it."""
+    """A listener to commits. It runs on the event loop, after a commit and before the effects of the commit."""
 
     def applied(self, transitions: Sequence[Transition], result: ApplyResult, *, seconds: float) -> None:
-        """Take note of a batch that is durable, and of how long that took from asking to knowing."""
+        """Handle a durable batch; ``seconds`` is the time from its submission to its confirmation."""
 
 
 @value_class
 class StoreInfo:
-    """What a store says of itself once open: its kind, this kernel's epoch, the newest event.
+    """Facts about an open store: its kind, this kernel's epoch, the newest event.
 
-    :param store_id: names this history; one that was restored, or taken back from a copy, has another
+    :param store_id: identifies this history; a restored or reclaimed history has another id
     :param pruned_through_seq: the newest event that retention has removed, 0 for none
     """
 
@@ -59,7 +59,7 @@ class StoreInfo:
 
 @value_class
 class DuplicateRun:
-    """A QueueRun whose request_id or slot was taken: by which run, and whether by the same request."""
+    """A QueueRun whose request_id or slot was taken: the run that has it, and whether its request is the same."""
 
     existing_run_id: str
     same_request: bool
@@ -77,12 +77,12 @@ class RunOfRequest:
 
 @value_class
 class ApplyResult:
-    """What became of a batch.
+    """The result of a batch.
 
-    :param duplicates: run id of a refused QueueRun → what it collided with
-    :param lost: indices of transitions whose state had moved on (and of those dropped with a duplicate)
-    :param dropped: those of ``lost`` that went with a duplicate, as was to be expected
-    :param unfolded: run id of a FoldRun whose row was gone → that of the row made in its place
+    :param duplicates: run id of a refused QueueRun → the run it collided with
+    :param lost: indices of transitions that no longer matched the state (and of those dropped with a duplicate)
+    :param dropped: the members of ``lost`` dropped with a duplicate, as expected
+    :param unfolded: run id of a FoldRun whose row was gone → run id of the row created instead
     :param events: the events appended, in order
     """
 
@@ -104,7 +104,7 @@ class RunDetail:
 
 @value_class
 class ActiveRuns:
-    """What an engine is rebuilt from: RUNNING runs whole, QUEUED ones slim, in the order they were queued."""
+    """The runs an engine is rebuilt from: RUNNING ones whole, QUEUED ones slim, in the order they were queued."""
 
     running: Sequence[RunDetail]
     queued: Sequence[QueuedRun]
@@ -112,7 +112,7 @@ class ActiveRuns:
 
 @value_class
 class RunFilter:
-    """Which runs to list; empty fields keep all."""
+    """A filter of listed runs; empty fields match all."""
 
     job_id: str = ""
     host: str = ""
@@ -122,7 +122,7 @@ class RunFilter:
 
 @value_class
 class RunPage:
-    """One page, newest first; ``next_before`` is the run id to go on before, empty on the last page."""
+    """One page, newest first; ``next_before`` is the run id that the next page follows, empty on the last page."""
 
     runs: Sequence[RunRecord]
     next_before: str
@@ -138,7 +138,7 @@ class LogPage:
 
 @value_class
 class HostManifest:
-    """A host's catalogue as kept: the manifest most recently introduced, and the job ids the host owns."""
+    """A host's stored catalogue: the manifest most recently introduced, and the job ids the host owns."""
 
     host: str
     digest: str
@@ -169,43 +169,43 @@ class PauseRecord:
     until_us: int | None
 
     def holds_at(self, at_us: int) -> bool:
-        """Return whether it holds at an instant."""
+        """Return whether the pause is in effect at an instant."""
         return self.since_us <= at_us and not self.ends_by(at_us)
 
     def ends_by(self, at_us: int) -> bool:
-        """Return whether it has ended at an instant."""
+        """Return whether the pause has ended at an instant."""
         return self.until_us is not None and self.until_us <= at_us
 
 
 class Store(Protocol):
-    """Keeps history. Everything it has answered is durable: it survives the loss of power.
+    """Keeps history. Everything it has confirmed is durable: it survives a loss of power.
 
-    Writes of one kernel are applied in the order they were asked for. All operations that wait when the writer is free
-    share one transaction, and each gets its own result; one bad operation fails alone. No read transaction outlives one
-    call.
+    Writes of one kernel are applied in the order they were submitted. All operations that wait when the writer becomes
+    free share one transaction, and each gets its own result; one bad operation fails alone. A read transaction never
+    outlives its call.
 
     Every method may raise the errors of ``nomaflow_kernel.store.errors``: StoreFull, StoreBusy, StoreUnavailable,
-    StaleEpoch. After any of them nothing of that operation was applied, but for a StoreUnavailable with
-    ``outcome_unknown``: then the caller reads again what has become of it.
+    StaleEpoch. After any of them nothing of that operation was applied, except for a StoreUnavailable with
+    ``outcome_unknown``: then the caller reads whether it was applied.
     """
 
     @property
     def pruned_through_seq(self) -> int:
-        """The newest event that retention has removed, 0 for none: all later ones are there."""
+        """The newest event that retention has removed, 0 for none: all later ones exist."""
 
     async def open(self) -> StoreInfo:
         """Migrate the schema, take the store for this kernel alone and raise the epoch.
 
-        :raises StoreInUse: where another kernel holds it
+        :raises StoreInUse: if another kernel holds it
         """
 
     async def close(self) -> None:
-        """Finish what waits, and let go. Closing twice is legal."""
+        """Finish waiting operations and close the store. Closing twice is allowed."""
 
     def apply(self, transitions: Sequence[Transition], *, at_us: int) -> Awaitable[ApplyResult]:
         """Apply a batch in one transaction, guarded by this kernel's epoch.
 
-        :raises StaleEpoch: where a newer kernel has taken over; nothing was applied
+        :raises StaleEpoch: if a newer kernel has taken over; nothing was applied
         """
 
     async def active_runs(self) -> ActiveRuns:
@@ -215,24 +215,24 @@ class Store(Protocol):
         """Return the runs that exist, in the order asked for."""
 
     async def list_runs(self, filter: RunFilter, *, before: str, limit: int) -> RunPage:
-        """Return runs newest first, those with an id lower than ``before`` (empty: from the newest)."""
+        """Return runs newest first, only ids lower than ``before`` (empty: from the newest)."""
 
     async def events_after(
         self, seq: int, *, limit: int, run_id: str = "", kinds: Sequence[str] = ()
     ) -> Sequence[EventRecord]:
-        """Return events with a greater sequence, in order; of one run, or of kinds equal to or starting with one."""
+        """Return events with a greater sequence, in order; optionally of one run, or of some kinds or kind prefixes."""
 
     async def log_page(self, run_id: str, *, after_seq: int, limit: int, step: str = "", min_level: int = 0) -> LogPage:
-        """Return chunks that hold lines after ``after_seq``, in order, leaving out those that cannot match."""
+        """Return chunks that hold lines after ``after_seq``, in order, skipping those that cannot match."""
 
     async def last_runs(self, job_ids: Sequence[str]) -> Mapping[str, RunRecord]:
         """Return the newest run of each job that has one."""
 
     async def runs_of_requests(self, request_ids: Sequence[str]) -> Mapping[str, RunOfRequest]:
-        """Return those of some request ids that a run was started with, and that run."""
+        """Return the run that was started with each of some request ids; unused ids are left out."""
 
     async def slots_taken(self, slots: Sequence[str]) -> frozenset[str]:
-        """Return those of some slots that have a run."""
+        """Return the subset of some slots that have a run."""
 
     async def job_ids(self) -> Sequence[str]:
         """Return every job id that has a run, sorted."""
@@ -247,9 +247,9 @@ class Store(Protocol):
         explicit: bool,
         at_us: int,
     ) -> bool:
-        """Keep a manifest and claim its job ids that nobody owns; return whether it is now the host's catalogue.
+        """Keep a manifest and claim its unowned job ids; return whether it is now the host's catalogue.
 
-        It becomes so where the host has not shown the digest before, or ``explicit`` is set.
+        It becomes the catalogue if the host has not shown the digest before, or if ``explicit`` is set.
         """
 
     async def knows_digest(self, host: str, digest: str) -> bool:
@@ -273,7 +273,7 @@ class Store(Protocol):
     async def clear_pause(self, scope: str, name: str, *, ended_by_us: int | None = None) -> bool:
         """Remove a pause and return whether there was one.
 
-        :param ended_by_us: only where it ends by that time, microseconds; None for whenever it ends
+        :param ended_by_us: remove it only if it ends by that time, in microseconds; None removes it in any case
         """
 
     async def prune(
@@ -285,16 +285,17 @@ class Store(Protocol):
         limit: int,
         proofs_after_us: int | None = None,
     ) -> int:
-        """Delete up to ``limit`` terminal runs of a job (empty: of all) and return how many went.
+        """Delete up to ``limit`` terminal runs of a job (empty: of all jobs) and return how many were deleted.
 
-        Those beyond the newest ``keep_runs`` or finished before ``before_us`` go, with attempts, logs and events.
+        Runs beyond the newest ``keep_runs`` or finished before ``before_us`` are deleted, with attempts, logs and
+        events.
 
-        :param proofs_after_us: runs of a fire or a request that finished after it are kept, whatever their number:
-            they are what keeps the same fire or request from running once more; None for no such time
+        :param proofs_after_us: runs of a fire or a request that finished after this time are kept, whatever their
+            number: they prevent the same fire or request from running again; None for no such time
         """
 
     async def prune_notices(self, *, before_us: int, limit: int) -> int:
-        """Delete up to ``limit`` events of no run that are older than ``before_us``; return how many went."""
+        """Delete up to ``limit`` events without a run that are older than ``before_us``; return the number deleted."""
 
     async def ping(self) -> None:
-        """Do nothing durably: shows that the store can be written."""
+        """Make a write without an effect, to test that the store can be written."""

@@ -1,4 +1,4 @@
-"""Reason codes: why a run or an attempt is where it is.
+"""Reason codes: they explain the state of a run or an attempt.
 
 A code is stable: programs may compare it. ``docs/reason_codes.md`` is generated from :data:`REASONS`.
 """
@@ -21,7 +21,7 @@ class Reason:
 
 @dataclass(frozen=True, slots=True)
 class ReasonInfo:
-    """What a code means and what to do about it."""
+    """The meaning of a code and the way out."""
 
     meaning: str
     advice: str

@@ -1,4 +1,4 @@
-"""Runs, attempts and events as values: what the store keeps and gives back.
+"""Runs, attempts and events as values: the values that the store keeps and returns.
 
 Times are microseconds since the epoch (``…_us``); JSON columns are text in the encoding of ``nomaflow_api.v1.values``.
 """
@@ -30,7 +30,7 @@ __all__ = [
 
 
 class TriggerKind(enum.StrEnum):
-    """What fired a run."""
+    """The kind of event that fired a run."""
 
     CRON = "cron"
     MANUAL = "manual"
@@ -42,7 +42,7 @@ class TriggerKind(enum.StrEnum):
 
 @value_class
 class RunTrigger:
-    """What fired a run, who, and when (for a cron fire: the scheduled instant)."""
+    """The cause of a run, its initiator, and its time (for a cron fire: the scheduled instant)."""
 
     kind: TriggerKind
     by: str = ""
@@ -59,18 +59,18 @@ class Ancestor:
 
 @value_class
 class RunRequest:
-    """The layers that one run lays over its job; kept whole, so that a replay can repeat it.
+    """The layers that one run lays over its job; stored whole, so that a replay can repeat it.
 
-    :param inherited: tagged JSON object laid over the job's params, below all else: the job params of a parent
+    :param inherited: tagged JSON object laid over the job's params, below all other layers: the job params of a parent
     :param params: tagged JSON object laid over the job's and the preset's params
     :param op_kwargs: step name → tagged JSON object, the last layer
     :param switches: step name → switched on or off
     :param preset: name of a preset of the job, or empty
     :param log_level: empty for the job's own
     :param reuse: step name → ``{"run_id", "rows_affected", "extras_json"}``: outputs that a replay from a later step
-        takes over instead of running the step
-    :param allow_overlap: start whatever the job's overlap policy says
-    :param traceparent: the W3C trace context of what triggered it, or empty
+        reuses instead of running the step
+    :param allow_overlap: start regardless of the job's overlap policy
+    :param traceparent: the W3C trace context of its trigger, or empty
     """
 
     inherited: Mapping[str, Any] = field(default_factory=dict)
@@ -85,12 +85,12 @@ class RunRequest:
 
     @property
     def changes_plan(self) -> bool:
-        """Whether a run with this request does anything else than its job says."""
+        """True if a run with this request differs from what its job says."""
         layers = (self.inherited, self.params, self.op_kwargs, self.switches, self.preset, self.log_level, self.reuse)
         return any(layers)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the request as a JSON-ready dict, without what is empty."""
+        """Return the request as a JSON-ready dict, without empty fields."""
         full = {
             "inherited": dict(self.inherited),
             "params": dict(self.params),
@@ -106,13 +106,13 @@ class RunRequest:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> RunRequest:
-        """Return the request that :meth:`to_json` gave; keys of a newer version are passed over."""
+        """Return the request that :meth:`to_json` wrote; keys of a newer version are ignored."""
         return cls(**{each.name: data[each.name] for each in fields(cls) if each.name in data})
 
 
 @value_class
 class CancelRequest:
-    """Who asked for a cancel, when and why."""
+    """The author, time and cause of a cancel request."""
 
     at_us: int
     by: str
@@ -133,11 +133,11 @@ class Fold:
 class RunRecord:
     """One row of history.
 
-    :param definition_digest: names the snapshot of the job it started with
+    :param definition_digest: identifies the snapshot of the job it started with
     :param request_id: the caller's idempotency key, or empty
     :param request_hash: hash of the request that used it
     :param slot: ``job/preset/instant`` of a cron fire, unique; or empty
-    :param log_lines: how many log lines are stored
+    :param log_lines: number of stored log lines
     :param last_event_seq: the newest event of this run
     """
 
@@ -168,17 +168,17 @@ class RunRecord:
 
     @property
     def slot_us(self) -> int | None:
-        """The instant at which the schedule wanted it to start; None for what no schedule fired."""
+        """The scheduled start time; None for a run that no schedule fired."""
         return self.trigger.at_us if self.trigger.kind is TriggerKind.CRON else None
 
 
 @value_class
 class QueuedRun:
-    """What the engine keeps in memory of a run that waits.
+    """The data that the engine keeps in memory of a waiting run.
 
-    :param host: the lane it waits in: a host's, or that of runs which need none
+    :param host: the lane it waits in: a host's lane, or the lane of runs that need no host
     :param job_host: the host that its job belongs to
-    :param slot_us: the instant at which its schedule wanted it to start
+    :param slot_us: its scheduled start time
     """
 
     run_id: str

@@ -1,6 +1,6 @@
-"""The states of runs and attempts, and which may follow which.
+"""The states of runs and attempts, and the allowed changes between them.
 
-Every change of state in the product is one of the pairs listed here; the store refuses any other.
+Every state change in the product is one of the pairs listed here; the store refuses any other.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ __all__ = [
 
 
 class RunState(enum.StrEnum):
-    """Where a run stands."""
+    """The state of a run."""
 
     QUEUED = "QUEUED"
-    """Entered by an accepted trigger; left when the first step is dispatched, by a cancel, or by a queue timeout.
-    Lasts as long as host, slots, pauses and the overlap policy make it wait; its reason says which."""
+    """Entered by an accepted trigger; left when the first step is dispatched, by a cancel, or by a queue timeout. Lasts
+    as long as host, slots, pauses and the overlap policy make it wait; its reason tells the cause."""
     RUNNING = "RUNNING"
     """Entered with the first dispatch; left when the last step ends, a step fails for good, or a cancel has taken
     effect. A cancel under way is RUNNING with ``cancel_requested_at`` set."""
@@ -42,7 +42,7 @@ class RunState(enum.StrEnum):
 
 
 class AttemptState(enum.StrEnum):
-    """Where one try at one step stands."""
+    """The state of one try at one step."""
 
     PENDING = "PENDING"
     """Entered when a step is due but has no slot, or waits for a retry's back-off; left by a dispatch, a cancel or the
@@ -80,7 +80,7 @@ RUN_TRANSITIONS: Mapping[RunState, frozenset[RunState]] = {
     RunState.RUNNING: frozenset({RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELED}),
     **{state: frozenset() for state in RUN_TERMINAL},
 }
-"""QUEUED may become SUCCEEDED at once: a run whose every step is disabled."""
+"""The states that may follow each run state. QUEUED may become SUCCEEDED at once if every step is disabled."""
 
 ATTEMPT_TRANSITIONS: Mapping[AttemptState, frozenset[AttemptState]] = {
     AttemptState.PENDING: frozenset(
@@ -100,7 +100,7 @@ ATTEMPT_TRANSITIONS: Mapping[AttemptState, frozenset[AttemptState]] = {
     ),
     **{state: frozenset() for state in ATTEMPT_TERMINAL},
 }
-"""PENDING becomes RUNNING without a dispatch in call_job steps, which the kernel runs itself."""
+"""The states that may follow each attempt state. PENDING becomes RUNNING directly in call_job steps."""
 
 
 def run_sources(target: RunState) -> tuple[RunState, ...]:

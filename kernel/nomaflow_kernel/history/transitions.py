@@ -48,8 +48,8 @@ __all__ = [
 class QueueRun:
     """Insert a run: QUEUED, or terminal from birth (SKIPPED, MISSED). Event ``run.queued`` or ``run.finished``.
 
-    Where ``request_id`` or ``slot`` is taken, the outcome is a duplicate, and every other transition of that run id in
-    the batch is dropped.
+    If ``request_id`` or ``slot`` is taken, the outcome is a duplicate, and every other transition of that run id in the
+    batch is dropped.
 
     :param definition_json: canonical JSON of the job's snapshot, stored once per digest
     """
@@ -62,7 +62,7 @@ class QueueRun:
 class FoldRun:
     """Widen the fold of a SKIPPED or MISSED row by one or more fires. No event.
 
-    :param otherwise: records the fires where the row is gone, as retention may have removed it
+    :param otherwise: records the fires if the row is gone because retention removed it
     """
 
     run_id: str
@@ -73,7 +73,7 @@ class FoldRun:
 
 @value_class
 class StartRun:
-    """QUEUED to RUNNING. Event ``run.started``."""
+    """Move a run from QUEUED to RUNNING. Event ``run.started``."""
 
     run_id: str
     job_id: str
@@ -103,7 +103,7 @@ class OpenAttempt:
 
 @value_class
 class DispatchAttempt:
-    """PENDING to DISPATCHED, with the instance and epoch. Event ``attempt.dispatched``."""
+    """Move an attempt from PENDING to DISPATCHED, with the instance and epoch. Event ``attempt.dispatched``."""
 
     run_id: str
     job_id: str
@@ -118,7 +118,7 @@ class DispatchAttempt:
 
 @value_class
 class StartAttempt:
-    """DISPATCHED (PENDING for call_job) to RUNNING. Event ``attempt.started``."""
+    """Move an attempt from DISPATCHED (PENDING for call_job) to RUNNING. Event ``attempt.started``."""
 
     run_id: str
     job_id: str
@@ -133,9 +133,10 @@ class StartAttempt:
 
 @value_class
 class RecordReport:
-    """Raise the stored report number of an attempt, and its progress where there is a newer one.
+    """Raise the stored report number of an attempt, and its progress if there is newer progress.
 
-    Event ``attempt.progress`` where ``progress_json`` is set, else none. Also applied to terminal attempts: a late log.
+    Event ``attempt.progress`` if ``progress_json`` is set, otherwise none. Also applied to terminal attempts, for late
+    logs.
     """
 
     run_id: str
@@ -158,9 +159,9 @@ class AppendLog:
 
 @value_class
 class FinishAttempt:
-    """An open attempt to a terminal state. Event ``attempt.finished``.
+    """Move an open attempt to a terminal state. Event ``attempt.finished``.
 
-    :param data: what the event carries beside state and reason
+    :param data: contents of the event besides state and reason
     """
 
     run_id: str
@@ -182,9 +183,9 @@ class FinishAttempt:
 
 @value_class
 class FinishRun:
-    """A QUEUED or RUNNING run to a terminal state. Event ``run.finished``.
+    """Move a QUEUED or RUNNING run to a terminal state. Event ``run.finished``.
 
-    :param data: what the event carries beside state, reason, rows and error
+    :param data: contents of the event besides state, reason, rows and error
     """
 
     run_id: str
@@ -199,7 +200,7 @@ class FinishRun:
 
 @value_class
 class Notice:
-    """An event that changes no run: of a host, a job, a pause, or a late result."""
+    """An event that changes no run: about a host, a job, a pause, or a late result."""
 
     kind: str
     at_us: int
@@ -214,10 +215,10 @@ class Notice:
 
 @value_class
 class SetNextFire:
-    """Keep the next fire of a schedule; None where it has none any more. No event.
+    """Store the next fire of a schedule; None if it has no further one. No event.
 
     :param preset: empty for the job's own schedule
-    :param fingerprint: names expression, zone and zone data, so that a change of any is noticed
+    :param fingerprint: identifies expression, zone and zone data, so that a change of any is noticed
     """
 
     job_id: str
@@ -235,7 +236,7 @@ def end_data(
     attempts: int = 0,
     failed_step: str = "",
 ) -> dict[str, Any]:
-    """Return what ``run.finished`` tells of a run beside its outcome, so that nobody has to ask for each."""
+    """Return the facts that ``run.finished`` carries besides the outcome, so that watchers need not ask for them."""
     return {
         "host": host,
         "preset": preset,
@@ -280,13 +281,13 @@ PHASES: tuple[type[Any], ...] = (
 """The order in which one batch is applied, so that equal statements can be executed together.
 
 Within one run of one batch it is the order in which the changes build on each other: a run is queued, started, gets an
-attempt, which is dispatched, started, reported on and finished, and the run ends. Where one attempt ends and the next
-is opened in one batch, they are different rows.
+attempt, which is dispatched, started, reported on and finished, and the run ends. If one attempt ends and the next is
+opened in one batch, they are different rows.
 """
 
 
 def run_of(transition: Transition) -> str:
-    """Return the id of the run that a transition changes or tells of; empty where it is of none."""
+    """Return the id of the run that a transition is about; empty if it is about none."""
     match transition:
         case QueueRun():
             return transition.run.run_id

@@ -1,4 +1,4 @@
-"""What can go wrong between the kernel and a host, beside the errors of the domain."""
+"""Errors between the kernel and a host, besides those of the domain."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = [
 
 
 class ProtocolUnsupported(KernelError):
-    """Raised when a host speaks no protocol that this kernel does."""
+    """Raised when a host speaks no protocol version that this kernel speaks."""
 
     reason = "PROTOCOL_UNSUPPORTED"
 
@@ -41,7 +41,7 @@ class SessionSuperseded(KernelError):
 
 
 class HostNotAttached(KernelError):
-    """Raised when something needs an instance of a host and none is attached."""
+    """Raised when an operation needs an attached instance of a host and there is none."""
 
     reason = "HOST_NOT_ATTACHED"
 
@@ -51,7 +51,7 @@ class HostNotAttached(KernelError):
 
 
 class HostAttached(KernelError):
-    """Raised when something needs a host to be gone and it is attached."""
+    """Raised when an operation needs a host to be gone and it is attached."""
 
     reason = "HOST_ATTACHED"
 
@@ -61,9 +61,9 @@ class HostAttached(KernelError):
 
 
 class HostLoading(KernelError):
-    """Raised when a job cannot be found as yet, since a host that may bring it is still loading.
+    """Raised when a job is not found yet, while a host that may bring it is still loading.
 
-    :param hosts: their names; an empty one stands for a host that is being started
+    :param hosts: their names; an empty one stands for a host that is starting
     """
 
     reason = "HOST_LOADING"
@@ -79,7 +79,7 @@ class HostLoading(KernelError):
 
 
 class OperationInProgress(KernelError):
-    """Raised when the same thing is already being done to a host."""
+    """Raised when the same operation on a host is already in progress."""
 
     reason = "OPERATION_IN_PROGRESS"
 

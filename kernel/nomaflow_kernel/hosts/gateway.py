@@ -1,4 +1,4 @@
-"""HostGatewayService: what hosts call, on top of the engine and the catalogue."""
+"""HostGatewayService: the calls of hosts, on top of the engine and the catalogue."""
 
 from __future__ import annotations
 
@@ -43,39 +43,39 @@ _HELLO_SECONDS = 10.0
 
 
 class AttemptEngine(Protocol):
-    """What the gateway needs of the engine."""
+    """The part of the engine that the gateway uses."""
 
     async def attach(self, hello: InstanceHello, link: InstanceLink) -> Sequence[Verdict]:
-        """Welcome an instance and return a verdict for each attempt of its inventory, durably."""
+        """Attach an instance and return a verdict for each attempt of its inventory, durably."""
 
     def heartbeat(self, incarnation: str, info: HeartbeatInfo) -> None:
-        """Take note that an instance is alive, and how it is."""
+        """Record that an instance is alive, with its status."""
 
     def loaded(self, incarnation: str, load: LoadInfo) -> None:
-        """Take note of what became of an instance's newest load."""
+        """Record the result of an instance's newest load."""
 
     def detach(self, incarnation: str, link: InstanceLink) -> None:
-        """Take note that a session is over."""
+        """Record that a session is over."""
 
     async def report(self, incarnation: str, reports: Sequence[AttemptReport]) -> Sequence[AttemptAck]:
-        """Take in events and answer each attempt, once that is durable."""
+        """Record events and answer each attempt, once they are durable."""
 
 
 class ManifestKeeper(Protocol):
-    """What the gateway needs of the catalogue."""
+    """The part of the catalogue that the gateway uses."""
 
     async def knows_manifest(self, host: str, digest: str, *, loaded_at_us: int, served: Collection[str] = ()) -> bool:
-        """Return whether an instance brings nothing new: its manifest is the host's catalogue, or was so before."""
+        """Return whether an instance brings no news: its manifest is, or once was, the host's catalogue."""
 
     async def introduce(
         self, host: str, *, digest: str, manifest: Mapping[str, Any], explicit: bool
     ) -> tuple[bool, Sequence[str]]:
-        """Keep a manifest; return whether it is now the host's catalogue, and the jobs of it that are disabled."""
+        """Keep a manifest; return whether it is now the host's catalogue, and the ids of its disabled jobs."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GatewaySettings:
-    """What a host is told at its welcome; seconds."""
+    """The settings that a host gets in its welcome; seconds."""
 
     epoch: int
     heartbeat_seconds: float = 5.0
@@ -100,14 +100,14 @@ class HostGateway:
         self._settings = settings
 
     async def attach(self, requests: AsyncIterator[gateway.AttachRequest]) -> AsyncIterator[gateway.AttachResponse]:
-        """Hold one session: welcome the instance, then say what there is to say until either side ends it.
+        """Hold one session: welcome the instance, then send messages until either side ends it.
 
-        :raises KernelError: where the instance is not welcome, or the kernel ends the session
+        :raises KernelError: if the instance is refused, or the kernel ends the session
         """
         hello, protocol = await self._read_hello(requests)
         wanted = bool(hello.manifest_digest) and await self._is_news(hello, hello.manifest_digest, hello.loaded_at_us)
         session = Session(hello=hello, loading=hello.loading or wanted)
-        # Before the engine knows it: whoever sees that it is loading can wait for it.
+        # Before the engine knows it: callers that see that it is loading can wait for it.
         self._sessions.add(session)
         try:
             verdicts = await self._attach(hello, session)
@@ -124,7 +124,7 @@ class HostGateway:
             yield gateway.AttachResponse(welcome=welcome)
             async for message in session.messages():
                 yield message
-            await reader  # ended by itself: raise what it found wrong
+            await reader  # it ended by itself: raise its error
         finally:
             session.leave()
             self._sessions.remove(session)
@@ -138,7 +138,7 @@ class HostGateway:
         )
 
     async def _attach(self, hello: InstanceHello, session: Session) -> Sequence[Verdict]:
-        """Attach to the engine; where the stream breaks meanwhile, detach once the engine has done it."""
+        """Attach to the engine; if the stream breaks meanwhile, detach once the engine has attached it."""
         attaching = asyncio.ensure_future(self._engine.attach(hello, session))
         try:
             return await asyncio.shield(attaching)
@@ -152,7 +152,7 @@ class HostGateway:
             self._engine.detach(hello.incarnation, session)
 
     async def _read_hello(self, requests: AsyncIterator[gateway.AttachRequest]) -> tuple[InstanceHello, int]:
-        """Return how the instance introduces itself, and the highest protocol that both sides speak."""
+        """Return the instance's introduction, and the highest protocol version that both sides speak."""
         if self._sessions.stopped:
             raise KernelStopping
         try:
@@ -167,7 +167,7 @@ class HostGateway:
         try:
             hello = read_hello(first.hello)
         except ProtocolUnsupported as error:
-            # Its runs stay QUEUED, for want of a host: whoever wonders why finds this.
+            # Its runs stay QUEUED for lack of a host: this line tells the operator why.
             _LOG.warning("host %s on %s is turned away: %s", first.hello.host[:64], first.hello.machine[:64], error)
             raise
         if first.hello.epoch_seen > self._settings.epoch:
@@ -189,7 +189,7 @@ class HostGateway:
         )
 
     async def _read(self, requests: AsyncIterator[gateway.AttachRequest], session: Session) -> None:
-        """Take in what the host says until its side ends."""
+        """Process the host's messages until its side ends."""
         try:
             async for request in requests:
                 kind = request.WhichOneof("message")
@@ -207,14 +207,14 @@ class HostGateway:
                     session.take_answer(request.check_result)
                 elif kind == "hello":
                     raise BadRequest("a second hello on one session; open a new session", field="hello")
-                # Anything else is of a newer protocol: a host that speaks ours does not need an answer to it.
+                # Any other message belongs to a newer protocol: a host that speaks ours needs no answer to it.
         finally:
             session.leave()
 
     async def report(self, request: gateway.ReportRequest) -> gateway.ReportResponse:
-        """Take in events of many attempts and answer each one.
+        """Record events of many attempts and answer each one.
 
-        :raises StaleSession: where the report is of another epoch than this kernel's
+        :raises StaleSession: if the report is from another epoch than this kernel's
         """
         check_incarnation(request.incarnation)
         if request.epoch != self._settings.epoch:
@@ -239,15 +239,15 @@ class HostGateway:
         return report_response(answer or next(acks) for answer in answers)
 
     async def introduce_manifest(self, request: gateway.IntroduceManifestRequest) -> gateway.IntroduceManifestResponse:
-        """Take in what a generation of an attached instance offers.
+        """Introduce the manifest of a generation of an attached instance.
 
-        :raises StaleSession: where the instance is not attached
+        :raises StaleSession: if the instance is not attached
         """
         check_incarnation(request.incarnation)
         hello = self._sessions.hello_of(request.incarnation)
         if hello is None:
             raise StaleSession(f"instance {request.incarnation!r} is not attached; attach first")
-        # Off the loop: a large manifest takes a while to parse.
+        # In a thread: a large manifest takes a while to parse.
         try:
             manifest = await asyncio.to_thread(
                 open_manifest, request.manifest_json_zlib, digest=request.digest, host=hello.host
@@ -272,7 +272,7 @@ def _invalid(attempt_key: str, detail: str) -> AttemptAck:
 
 
 async def _cancelled(task: asyncio.Task[None]) -> None:
-    """Cancel a task and wait for it, whatever it ends with."""
+    """Cancel a task and wait for it; ignore its result or error."""
     task.cancel()
     (outcome,) = await asyncio.gather(task, return_exceptions=True)
     if isinstance(outcome, Exception) and not isinstance(outcome, KernelError):

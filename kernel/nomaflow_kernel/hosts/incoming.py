@@ -1,4 +1,4 @@
-"""From what a host says to the kernel's values. Nothing here trusts the other side, or looks at single log lines."""
+"""Conversion of host messages to the kernel's values. It trusts nothing from the host, and does not unpack logs."""
 
 from __future__ import annotations
 
@@ -71,13 +71,13 @@ _HELD = {
 
 
 class InvalidReport(Exception):
-    """Raised when the events of one attempt break the contract; the text says how."""
+    """Raised when the events of one attempt break the contract; the text explains how."""
 
 
 def check_incarnation(text: str) -> None:
     """Accept the random id of an instance.
 
-    :raises BadRequest: where it is none
+    :raises BadRequest: if the text is no such id
     """
     if not _INCARNATION.fullmatch(text):
         raise BadRequest(
@@ -86,10 +86,10 @@ def check_incarnation(text: str) -> None:
 
 
 def read_hello(message: gateway.Hello) -> InstanceHello:
-    """Return how an instance introduces itself.
+    """Return the instance's introduction.
 
-    :raises ProtocolUnsupported: where it speaks no protocol of ours
-    :raises BadRequest: where a name or number is malformed
+    :raises ProtocolUnsupported: if it speaks none of our protocol versions
+    :raises BadRequest: if a name or number is malformed
     """
     if message.protocol_min > PROTOCOL_MAX or message.protocol_max < PROTOCOL_MIN:
         raise ProtocolUnsupported(
@@ -132,7 +132,7 @@ def read_hello(message: gateway.Hello) -> InstanceHello:
 
 
 def read_load(message: gateway.LoadState) -> LoadInfo:
-    """Return what became of a load."""
+    """Return the result of a load."""
     if message.HasField("refused"):
         return LoadInfo(refused=_refused_load(message.refused))
     loaded = message.loaded
@@ -185,7 +185,7 @@ def _held(item: gateway.HeldAttempt) -> HeldAttempt:
 
 
 def read_heartbeat(message: gateway.Heartbeat) -> HeartbeatInfo:
-    """Return what a heartbeat says beside being one."""
+    """Return the contents of a heartbeat."""
     workers = None
     if not message.workers_unchanged:
         workers = tuple(
@@ -209,7 +209,7 @@ def read_heartbeat(message: gateway.Heartbeat) -> HeartbeatInfo:
 def read_report(message: gateway.AttemptReport) -> AttemptReport:
     """Return the events of one attempt.
 
-    :raises InvalidReport: where they break the contract
+    :raises InvalidReport: if they break the contract
     """
     _check_key(message.attempt_key)
     if message.unknown:
@@ -315,7 +315,7 @@ def _read_finished(message: gateway.AttemptFinished) -> ReportedFinished:
 
 
 def _texts(told: Sequence[str], length: int) -> tuple[str, ...]:
-    """Return the first 64 of some texts, each cut; there are seldom any."""
+    """Return the first 64 texts, each cut to ``length``; usually there are none."""
     return tuple(text[:length] for text in told[:64]) if told else ()
 
 

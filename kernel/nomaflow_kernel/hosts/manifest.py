@@ -1,4 +1,4 @@
-"""Opening a manifest as it travels: compressed, bounded, and named by its digest."""
+"""Unpacking a manifest from the wire: compressed, size-limited, and identified by its digest."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 def open_manifest(packed: bytes, *, digest: str, host: str) -> dict[str, Any]:
     """Return the manifest that ``packed`` holds in zlib's format.
 
-    :param digest: what the sender calls it; verified
+    :param digest: the digest given by the sender; verified
     :param host: the name of the sender; the manifest must be of that host
-    :raises BadRequest: where it is malformed, too large, not what the digest names, or another host's
+    :raises BadRequest: if it is malformed, too large, not what the digest names, or another host's
     """
     if not _DIGEST.fullmatch(digest):
         raise BadRequest(f"digest is {digest[:80]!r}, expected 'sha256:' and 64 hex digits", field="digest")

@@ -1,4 +1,4 @@
-"""From the kernel's orders to the messages a host receives."""
+"""Conversion of the kernel's orders to the messages that hosts receive."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ _EMPTY = ("", "{}")
 _NO_STEPS = ("", "[]")
 
 MOST_MS = 2**32 - 1
-"""Milliseconds that the wire can say, 49 days: a longer time is as good as that."""
+"""The largest number of milliseconds on the wire, 49 days; longer times are cut to it."""
 
 
 def fill_command(command: gateway.Command, order: Order) -> None:
-    """Write an order into a command of a message that is being made: an order is never copied."""
+    """Write an order into a command of a message under construction, without copying it."""
     match order:
         case DispatchOrder():
             fill_dispatch(command.dispatch, order)
@@ -70,7 +70,7 @@ def fill_dispatch(message: gateway.DispatchCommand, order: DispatchOrder) -> Non
     trigger.by = order.trigger.by
     trigger.at.seconds, micros = divmod(order.trigger.at_us, 1_000_000)
     trigger.at.nanos = micros * 1000
-    # What few steps have is written where they have it: each field costs as much as all the checks.
+    # Rare fields are written only if they are set: each field costs as much as all the checks.
     if order.kwargs_json not in _EMPTY:
         message.kwargs_json = _json_bytes(order.kwargs_json)
     if order.strict_keys:

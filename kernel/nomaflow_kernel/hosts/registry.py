@@ -1,4 +1,4 @@
-"""The sessions that are open now, by instance."""
+"""The open sessions, by instance."""
 
 from __future__ import annotations
 
@@ -39,27 +39,27 @@ class SessionRegistry:
         return self._stopped
 
     def add(self, session: Session) -> None:
-        """Take in a session; it takes the place of an older one of the same instance."""
+        """Add a session; it replaces an older one of the same instance."""
         self._sessions[session.hello.incarnation] = session
         self._expected_until = 0.0
         self.note_change()
 
     def remove(self, session: Session) -> None:
-        """Forget a session, unless a newer one of the same instance has its place."""
+        """Remove a session, unless a newer one of the same instance has replaced it."""
         if self._sessions.get(session.hello.incarnation) is session:
             del self._sessions[session.hello.incarnation]
             self.note_change()
 
-    # --- what triggers wait for -----------------------------------------------------------------------------------
+    # --- waiting for hosts, before triggers ------------------------------------------------------------------------
 
     def expect_host(self, seconds: float) -> None:
-        """Count a host that is being started as loading, until the first instance attaches, or for as long."""
+        """Treat a host that is starting as loading, until the first instance attaches, for ``seconds`` at most."""
         self._expected_until = time.monotonic() + seconds
 
     def loaded(self, incarnation: str, *, digest: str = "") -> None:
-        """Take note that a load of an instance is over.
+        """Record that a load of an instance is over.
 
-        :param digest: names what it serves; empty where there is nothing to introduce
+        :param digest: digest of the manifest it serves; empty if there is nothing to introduce
         """
         session = self._sessions.get(incarnation)
         if session is not None and digest:
@@ -70,16 +70,16 @@ class SessionRegistry:
 
     @property
     def restless(self) -> bool:
-        """Whether any instance loads its first generation, or watches its files: triggers may have to wait then."""
+        """True if an instance loads its first generation or watches its files, or a host is expected."""
         return self._restless or self._expects()
 
     def loading(self) -> Sequence[str]:
-        """Return the hosts of which an instance loads its first generation; an empty name is one that is expected."""
+        """Return the hosts with an instance that loads its first generation; an empty name is an expected host."""
         names = {session.hello.host for session in self._sessions.values() if session.open and session.loading}
         return sorted(names | {""} if self._expects() else names)
 
     def watching(self) -> Sequence[Session]:
-        """Return the open sessions of instances that load what is saved."""
+        """Return the open sessions of instances that reload on save."""
         return [session for session in self._sessions.values() if session.open and session.hello.watching]
 
     async def changed(self) -> None:
@@ -87,7 +87,7 @@ class SessionRegistry:
         await self._changed.wait()
 
     def note_change(self) -> None:
-        """Wake those who wait for a change."""
+        """Wake the callers of :meth:`changed`."""
         self._restless = any(session.loading or session.hello.watching for session in self._sessions.values())
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
@@ -96,17 +96,17 @@ class SessionRegistry:
         return self._expected_until > 0.0 and time.monotonic() < self._expected_until
 
     def host_of(self, incarnation: str) -> str | None:
-        """Return the name of the host that an attached instance belongs to; None where it is not attached."""
+        """Return the name of the host that an attached instance belongs to; None if it is not attached."""
         session = self._sessions.get(incarnation)
         return None if session is None else session.hello.host
 
     def hello_of(self, incarnation: str) -> InstanceHello | None:
-        """Return how an attached instance has introduced itself; None where it is not attached."""
+        """Return the introduction of an attached instance; None if it is not attached."""
         session = self._sessions.get(incarnation)
         return None if session is None else session.hello
 
     def digests_beside(self, hello: InstanceHello) -> frozenset[str]:
-        """Return the digests of what the other attached instances of a host serve."""
+        """Return the digests that the other attached instances of a host serve."""
         others = (each for each in self.of_host(hello.host) if each.hello.incarnation != hello.incarnation)
         return frozenset(session.digest for session in others)
 
@@ -115,19 +115,19 @@ class SessionRegistry:
         return [session for session in self._sessions.values() if session.hello.host == host and session.open]
 
     def hosts(self) -> Sequence[str]:
-        """Return the names of the hosts that have an open session, sorted."""
+        """Return the names of the hosts with an open session, sorted."""
         return sorted({session.hello.host for session in self._sessions.values() if session.open})
 
     def queued_commands(self, limit: int) -> dict[str, int]:
-        """Return, by incarnation, how many commands wait in each open session; of the first ``limit`` sessions."""
+        """Return how many commands wait in each open session, by incarnation; only the first ``limit`` sessions."""
         return {key: session.queued for key, session in islice(self._sessions.items(), limit) if session.open}
 
     async def reload(self, host: str, *, force: bool) -> Sequence[tuple[str, gateway.ReloadResult]]:
-        """Ask every instance of a host to load its code anew; return incarnation and answer of each.
+        """Ask every instance of a host to load its code again; return the incarnation and answer of each.
 
-        :raises HostNotAttached: where none is attached, or one leaves before it has answered
-        :raises OperationInProgress: where a reload of that host is under way
-        :raises ReloadUnanswered: where an answer takes too long
+        :raises HostNotAttached: if none is attached, or if one leaves before it has answered
+        :raises OperationInProgress: if a reload of that host is under way
+        :raises ReloadUnanswered: if an answer takes too long
         """
         sessions = self.of_host(host)
         if not sessions:

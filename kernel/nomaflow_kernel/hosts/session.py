@@ -1,4 +1,4 @@
-"""The kernel's end of one host session: what it has to say, queued, coalesced and never blocking whoever says it."""
+"""The kernel's end of one host session: its outgoing messages are queued and coalesced, and never block the sender."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _A = TypeVar("_A", gateway.ReloadResult, gateway.CheckResult)
 class Session:
     """One Attach stream of one instance; an ``InstanceLink`` for the engine.
 
-    Everything that is ready when the stream can take a message goes into one. Commands are numbered from 1 in the
+    All commands that are ready when the stream can take a message go into one. Commands are numbered from 1 in the
     order in which they were given.
 
     :param loading: whether the instance has not loaded and introduced its first generation yet
@@ -45,23 +45,23 @@ class Session:
 
     @property
     def open(self) -> bool:
-        """Whether commands may still reach the host."""
+        """True if commands may still reach the host."""
         return self._ended is None and not self._host_left
 
     @property
     def queued(self) -> int:
-        """How many commands wait to be sent."""
+        """The number of commands that wait to be sent."""
         return len(self._commands)
 
     def send(self, orders: Sequence[DispatchOrder | CancelOrder]) -> None:
-        """Queue orders, in order. On a session that is over they are dropped: the reattach settles them."""
+        """Queue orders, in order. A session that is over drops them: the reattach settles them."""
         if not self.open:
             return
         for order in orders:
             self._queue(order)
 
     def end(self, reason: str) -> None:
-        """End the session from the kernel's side; what is queued is dropped. Ending twice is legal."""
+        """End the session from the kernel's side; queued messages are dropped. Ending twice is allowed."""
         if self._ended is None:
             host = self.hello.host
             _LOG.info(
@@ -72,20 +72,20 @@ class Session:
             self._ready.set()
 
     def stop(self) -> None:
-        """End the session since the kernel stops."""
+        """End the session because the kernel stops."""
         if self._ended is None:
             self._ended = KernelStopping()
             self._fail_questions()
             self._ready.set()
 
     def leave(self) -> None:
-        """Take note that the host closed its side, or that the connection is gone."""
+        """Record that the host closed its side, or that the connection is gone."""
         self._host_left = True
         self._fail_questions()
         self._ready.set()
 
     def drain(self, deadline_ms: int = 0) -> None:
-        """Ask the host to finish what runs and to take nothing new."""
+        """Ask the host to finish its running steps and to accept no new ones."""
         self._queue(gateway.DrainCommand(deadline_ms=deadline_ms))
 
     def acknowledge_heartbeat(self, sent_at_us: int) -> None:
@@ -94,21 +94,21 @@ class Session:
         self._ready.set()
 
     async def reload(self, *, force: bool) -> gateway.ReloadResult:
-        """Ask the host to load its code anew and return what it says.
+        """Ask the host to load its code again and return its answer.
 
-        :raises HostNotAttached: where the session ends before it has answered
+        :raises HostNotAttached: if the session ends before it has answered
         """
         return await self._ask(gateway.ReloadCommand(force=force), gateway.ReloadResult)
 
     async def check(self, command: gateway.CheckCommand) -> gateway.CheckResult:
-        """Ask the host what has to be known before a run is accepted, and return what it says.
+        """Ask the host for the checks needed before a run is accepted, and return its answer.
 
-        :raises HostNotAttached: where the session ends before it has answered
+        :raises HostNotAttached: if the session ends before it has answered
         """
         return await self._ask(command, gateway.CheckResult)
 
     def take_answer(self, answer: gateway.ReloadResult | gateway.CheckResult) -> None:
-        """Give an answer to whoever waits for it; an answer nobody waits for is passed over."""
+        """Pass an answer to the caller that waits for it; an answer nobody waits for is ignored."""
         waiting = self._asked.get(answer.command_seq)
         if waiting is not None and not waiting.done():
             waiting.set_result(answer)
@@ -116,7 +116,7 @@ class Session:
     async def messages(self) -> AsyncIterator[gateway.AttachResponse]:
         """Yield messages as they become ready, until the host leaves.
 
-        :raises KernelError: where the kernel ends the session
+        :raises KernelError: if the kernel ends the session
         """
         while True:
             await self._ready.wait()
@@ -132,7 +132,7 @@ class Session:
                 yield self._next_batch()
 
     def _next_batch(self) -> gateway.AttachResponse:
-        """Return what waits, up to a mebibyte; larger only for a single command."""
+        """Return the waiting messages, up to a mebibyte; more only for a single command."""
         message = gateway.AttachResponse()
         batch = message.commands.commands
         size = 0
@@ -159,7 +159,7 @@ class Session:
         finally:
             self._asked.pop(seq, None)
         if not isinstance(answer, kind):
-            raise HostNotAttached(self.hello.host)  # it mistakes one command for another: as good as no answer
+            raise HostNotAttached(self.hello.host)  # the answer is to another command: as good as none
         return answer
 
     def _queue(self, order: Order) -> int:

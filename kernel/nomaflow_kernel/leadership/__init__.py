@@ -1,3 +1,3 @@
-"""Getting the lead, the parts of a kernel that has it, and what its process is asked to do."""
+"""Getting the lead, assembling the kernel that has it, and the requests to its process."""
 
 from __future__ import annotations

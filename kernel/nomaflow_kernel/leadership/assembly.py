@@ -1,4 +1,4 @@
-"""A kernel that leads: every part of it put together, and started and stopped in order."""
+"""The leading kernel: all its parts, assembled, started and stopped in order."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ _EXPECTED_SECONDS = 30.0  # as long as `nomaflow up` itself waits for its host
 class Kernel:
     """One kernel: every part, in the order in which they start and stop.
 
-    :param addresses: checked, and claimed where they are Unix sockets
+    :param addresses: checked addresses; Unix sockets are claimed already
     :param certificate: for addresses with TLS
     :param first_term: whether this process has not led before
     """
@@ -136,7 +136,7 @@ class Kernel:
                 store=info.kind,
                 store_id=info.store_id,
                 started_at_us=clock.now_us(),
-                # A name may be any bytes, and what goes over the wire is text.
+                # A name may be any bytes, but the wire carries text.
                 project=os.fsencode(self._settings.project).decode(errors="backslashreplace"),
             ),
         )
@@ -149,12 +149,12 @@ class Kernel:
         )
 
     async def start(self) -> tuple[str, ...]:
-        """Start every part; the address is told to others last, once calls are answered.
+        """Start every part; the address is published last, once calls are answered.
 
-        :return: the addresses, with the port where it was 0
-        :raises StoreError: where the store cannot be read
-        :raises AddressTaken: where an address cannot be listened on
-        :raises AddressUntold: where nobody would learn of it
+        :return: the addresses, with the actual port in place of 0
+        :raises StoreError: if the store cannot be read
+        :raises AddressTaken: if an address cannot be listened on
+        :raises AddressUntold: if the file that tells others the address cannot be written
         """
         began = time.perf_counter()
         await self._catalogue.start()
@@ -178,7 +178,7 @@ class Kernel:
         return tuple(self._served)
 
     async def _tell_start(self) -> None:
-        """Write the events of the start. A store in trouble costs the events only."""
+        """Write the events of the start. A failing store costs only the events."""
         now, last = self._clock.now_us(), self._info.last_event_seq
         try:
             before = await self._store.events_after(last - 1, limit=1) if last else ()
@@ -199,7 +199,7 @@ class Kernel:
 
     @property
     def view(self) -> KernelView:
-        """What there is to look at."""
+        """The parts to observe."""
         return KernelView(
             info=self._info, engine=self._engine, scheduler=self._scheduler, sessions=self._sessions, feed=self._feed
         )
@@ -211,9 +211,9 @@ class Kernel:
         await self._catalogue.reload_jobs_file()
 
     async def stop(self, *, fast: asyncio.Event) -> None:
-        """Stop every part, without waiting for steps: they go on in their hosts.
+        """Stop every part, without waiting for steps: they continue in their hosts.
 
-        :param fast: set it to give open calls no more time
+        :param fast: an event; setting it gives open calls no more time
         """
         if self._served:
             forget_address(self._settings.state_dir / "address", published(self._served))
@@ -241,7 +241,7 @@ class Kernel:
 
 
 def engine_settings(settings: KernelSettings) -> EngineSettings:
-    """Return the engine's clocks. The margin over the grace is 30 s, less where the grace itself is short."""
+    """Return the engine's clocks. The margin over the grace is 30 s, or less if the grace itself is short."""
     return EngineSettings(
         heartbeat_seconds=settings.heartbeat_seconds,
         lease_seconds=settings.lease_seconds,

@@ -1,4 +1,4 @@
-"""Getting the lead: one kernel of a database works, every other one stands by, says so, and takes over in time."""
+"""Getting the lead: one kernel of a database works; the others stand by, say so, and take over when it is gone."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _GIVE_UP_SECONDS = 1.0
 
 
 class Sentry:
-    """Answers in the place of a kernel that does not lead.
+    """Answers calls while this process stands by.
 
     :param addresses: where to listen
     :param address_file: tells clients and hosts of the project the address
@@ -46,15 +46,15 @@ class Sentry:
 
     @property
     def on_duty(self) -> bool:
-        """Whether it answers now."""
+        """True if it is answering calls."""
         return self._server is not None
 
     async def answer(self, why: StoreError) -> None:
         """Answer every call with an error from now on.
 
-        :raises AddressInUse: where another process has an address
-        :raises AddressTaken: where an address cannot be listened on
-        :raises AddressUntold: where nobody would learn of it
+        :raises AddressInUse: if another process has an address
+        :raises AddressTaken: if an address cannot be listened on
+        :raises AddressUntold: if the file that tells others the address cannot be written
         """
         if self._server is not None:
             self._server.why = why
@@ -68,13 +68,13 @@ class Sentry:
         publish_address(self._address_file, published(self.addresses))
 
     async def retire(self) -> None:
-        """Answer no longer, so that the kernel can; the file of the address stays. Doing it twice is legal."""
+        """Stop answering, so that the kernel can; the address file stays. Retiring twice is allowed."""
         server, self._server = self._server, None
         if server is not None:
             await server.stop()
 
     async def leave(self) -> None:
-        """Answer no longer, and have nobody look here."""
+        """Stop answering, and remove the address file."""
         if self._server is not None:
             forget_address(self._address_file, published(self.addresses))
         await self.retire()
@@ -83,11 +83,11 @@ class Sentry:
 async def take_lead(
     store: Store, *, sentry: Sentry, requests: Requests, manager: ServiceManager, patient: bool
 ) -> StoreInfo | None:
-    """Open a store; where another kernel leads, stand by until it does no longer. None where the process shall stop.
+    """Open a store; if another kernel leads, stand by until it no longer does. None if the process is to stop.
 
-    :param manager: is told that the kernel stands by, which is all that its start can come to
-    :param patient: whether a store that cannot be reached is waited for too
-    :raises StoreError: where the store cannot be used
+    :param manager: told that the kernel stands by: for the service manager this completes the start
+    :param patient: whether to wait for a store that cannot be reached, too
+    :raises StoreError: if the store cannot be used
     """
     said = ""
     while True:
@@ -114,9 +114,9 @@ async def take_lead(
 
 
 async def _opened(store: Store, requests: Requests) -> StoreInfo | None:
-    """Open a store; None where the process shall stop meanwhile, since a database that hangs may never answer.
+    """Open a store; None if a stop is requested meanwhile, since a database that hangs may never answer.
 
-    :raises StoreError: where it cannot be opened
+    :raises StoreError: if it cannot be opened
     """
     opening = asyncio.create_task(store.open(), name="nomaflow-store-open")
     stop = asyncio.create_task(requests.stop.wait())

@@ -1,4 +1,4 @@
-"""What a kernel's process is asked to do: stop, stop faster, read its files again, tell its state, lead no longer."""
+"""Requests to a kernel's process: stop, stop faster, read its files again, dump its state, give up the lead."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ EX_TEMPFAIL = 75
 
 
 class Requests:
-    """Collects what is asked, and wakes who waits for it.
+    """Collects requests, and wakes the task that waits for them.
 
-    :param dump: called for SIGUSR1, also while the kernel stands by
+    :param dump: called for SIGUSR1, even while the kernel stands by
     :ivar stop: set by the first signal
     :ivar hurry: set by a second one
     :ivar why: why the kernel stops, empty while it does not
@@ -44,7 +44,7 @@ class Requests:
         loop.add_signal_handler(signal.SIGUSR2, self._orphaned)
 
     def engine_ended(self, error: Exception) -> None:
-        """Stop since the engine has ended: it is fenced, or it has failed."""
+        """Stop because the engine has ended: it is fenced, or it has failed."""
         if isinstance(error, StaleEpoch):
             self.lead_lost(error)
             return
@@ -53,7 +53,7 @@ class Requests:
         self._wake.set()
 
     def lead_lost(self, error: StoreError) -> None:
-        """Stop working: another kernel leads, or may."""
+        """Stop working: another kernel leads, or may lead."""
         self.lost = self.lost or error
         self._wake.set()
 
@@ -62,13 +62,13 @@ class Requests:
         self.lost = None
 
     async def next(self) -> bool:
-        """Wait for something; return True for an end of the work, False for a reload."""
+        """Wait for a request; return True for the end of the work, False for a reload."""
         await self._wake.wait()
         self._wake.clear()
         return bool(self.why) or self.lost is not None
 
     async def stop_within(self, seconds: float) -> bool:
-        """Wait for a while; return True as soon as the process shall stop. A reload has nothing to do meanwhile."""
+        """Wait for ``seconds``; return True as soon as the process is to stop. A reload has no effect meanwhile."""
         try:
             async with asyncio.timeout(seconds):
                 while not self.why:
@@ -86,6 +86,6 @@ class Requests:
         self._wake.set()
 
     def _orphaned(self) -> None:
-        """Stop since who started this process has died: no reason to hurry, however often the system says it."""
+        """Stop because the parent process has died; repeated signals of this do not hurry the stop."""
         if not self.why:
             self._stop(signal.SIGUSR2)

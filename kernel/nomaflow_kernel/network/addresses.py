@@ -1,4 +1,4 @@
-"""Where a kernel serves, and with which certificate, as its settings say: decided before anything listens."""
+"""The addresses a kernel serves on and its certificate, from its settings: decided before anything listens."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _OWN_SOCKET = "unix:"
 
 
 def addresses_of(settings: KernelSettings, environ: Mapping[str, str]) -> tuple[str, ...]:
-    """Return where to listen, each address checked.
+    """Return the addresses to listen on, each checked.
 
-    :raises AddressRefused: where one must not be used
+    :raises AddressRefused: if one must not be used
     """
     given = settings.addresses or (_OWN_SOCKET,)
     addresses = tuple(default_socket(settings.project, environ) if each == _OWN_SOCKET else each for each in given)
@@ -26,10 +26,10 @@ def addresses_of(settings: KernelSettings, environ: Mapping[str, str]) -> tuple[
 
 
 def certificate_of(settings: KernelSettings, addresses: Sequence[str]) -> CertificateFiles | None:
-    """Return the certificate, None where there is none.
+    """Return the certificate, or None.
 
-    :raises AddressRefused: where no address uses it, since somebody believes that there is TLS
-    :raises CertificateRefused: where it cannot be used
+    :raises AddressRefused: if no address uses it, since the user expects TLS
+    :raises CertificateRefused: if it cannot be used
     """
     if settings.tls_cert is None or settings.tls_key is None:
         return None

@@ -29,10 +29,10 @@ class CertificateRefused(Exception):
 class Certificate:
     """A certificate that peers can verify now, with its key.
 
-    :param chain: PEM; the kernel's own certificate first, then those of authorities between it and the root
+    :param chain: PEM; the kernel's own certificate first, then those of the authorities between it and the root
     :param key: PEM
     :param expires_at: seconds since 1970
-    :param names: host names and addresses it is for
+    :param names: host names and addresses that it is valid for
     """
 
     chain: bytes
@@ -47,10 +47,10 @@ class Certificate:
 
 
 def check_certificate(cert: Path, key: Path) -> Certificate:
-    """Return what the two files hold.
+    """Return the contents of the two files.
 
-    :raises CertificateRefused: where a file cannot be read or holds something else, the key may be read by others,
-        the two do not belong together, or the certificate is expired or not valid yet
+    :raises CertificateRefused: if a file cannot be read or has other contents, others may read the key, the two do not
+        belong together, or the certificate is expired or not valid yet
     """
     chain = _read(cert, "certificate")
     secret = _read_key(key)
@@ -59,9 +59,9 @@ def check_certificate(cert: Path, key: Path) -> Certificate:
 
 
 class CertificateFiles:
-    """The two files, read again when one of them has changed. May be asked by any thread.
+    """The two files, read again when one of them has changed. Any thread may use it.
 
-    :raises CertificateRefused: where they cannot be used now
+    :raises CertificateRefused: if they cannot be used now
     """
 
     def __init__(self, *, cert: Path, key: Path) -> None:
@@ -74,14 +74,14 @@ class CertificateFiles:
 
     @property
     def current(self) -> Certificate:
-        """The pair as last read."""
+        """The pair as read last."""
         return self._current
 
     def renewed(self) -> Certificate | None:
-        """Return the new pair where the files have changed since the last look and can be used, else None.
+        """Return the new pair if the files have changed since the last check and are usable, otherwise None.
 
-        They are replaced one after the other, so a pair that does not fit is no error yet: it is logged, the old one
-        stays, and the next change is looked at again.
+        The files are replaced one after the other, so a pair that does not match is not an error yet: it is logged, the
+        old pair stays, and the next change is checked again.
         """
         with self._guard:
             stamp = self._look()
@@ -127,7 +127,7 @@ def _read(path: Path, what: str) -> bytes:
 
 
 def _read_key(path: Path) -> bytes:
-    """Read a key by PostgreSQL's rule, since the same files serve both: ours for us alone, root's for a group too."""
+    """Read a key by PostgreSQL's rule, since both may share files: ours for us only, root's for a group too."""
     text = _read(path, "key")
     found = path.stat()
     mode = stat.S_IMODE(found.st_mode)
@@ -146,10 +146,10 @@ def _read_key(path: Path) -> bytes:
 
 
 def _verified(cert: Path, key: Path) -> tuple[tuple[str, ...], int]:
-    """Return names and end of a certificate that a peer who trusts it accepts now: by a handshake in memory."""
+    """Return names and expiry of a certificate that a trusting peer accepts now, by a handshake in memory."""
     server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     _load(server, cert, key)
-    # The certificate itself is the root of trust here: who has issued it is for the peers to judge.
+    # The certificate itself is the root of trust here: its issuer is for the peers to judge.
     client.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     client.check_hostname = False
     try:
@@ -186,7 +186,7 @@ def _load(server: ssl.SSLContext, cert: Path, key: Path) -> None:
 
 
 def _handshake(server: ssl.SSLContext, client: ssl.SSLContext) -> dict[str, Any]:
-    """Return what a client sees of a server's certificate."""
+    """Return the server's certificate as a client sees it."""
     up, down = ssl.MemoryBIO(), ssl.MemoryBIO()
     asking = client.wrap_bio(down, up)
     answering = server.wrap_bio(up, down, server_side=True)

@@ -1,4 +1,4 @@
-"""Where a kernel listens: private directories for sockets, stale sockets, the file that tells others the address."""
+"""A kernel's listening addresses: private directories for sockets, stale sockets, the file with the address."""
 
 from __future__ import annotations
 
@@ -31,37 +31,37 @@ __all__ = [
 
 _SOCKET_PATH_BYTES = 107
 _NOT_IN_ADDRESSES = re.compile(r"[?#%,\x00-\x1f\x7f\ud800-\udfff]")
-"""gRPC reads an address as a URI, and a comma in it as the end of one of several."""
+"""Characters refused in addresses: gRPC reads an address as a URI, and a comma in it as a separator."""
 _PROBE_SECONDS = 2.0
 _TLS = "tls://"
 
 
 class AddressRefused(Exception):
-    """Raised when an address or a directory must not be used; the text says why and the way out."""
+    """Raised when an address or a directory must not be used; the text gives the reason and the way out."""
 
 
 class AddressInUse(Exception):
-    """Raised when somebody answers on an address already."""
+    """Raised when another process answers on an address already."""
 
 
 class AddressUntold(Exception):
-    """Raised when the file that tells others the address cannot be written; the text says why and the way out."""
+    """Raised when the file that tells others the address cannot be written; the text gives cause and way out."""
 
 
 def is_tcp(address: str) -> bool:
-    """Return whether an address is one of TCP."""
+    """Return whether an address is a TCP address."""
     return not address.startswith("unix:")
 
 
 def uses_tls(address: str) -> bool:
-    """Return whether an address is served with TLS: where it says so, and wherever other machines can reach it."""
+    """Return whether an address uses TLS: if it says so, or if other machines can reach it."""
     return address.startswith(_TLS) or (is_tcp(address) and not is_loopback(host_and_port(address)[0]))
 
 
 def host_and_port(address: str) -> tuple[str, str]:
-    """Return the two parts of an address of TCP, with or without its scheme.
+    """Return the host and port of a TCP address, with or without its scheme.
 
-    :raises AddressRefused: where it is malformed
+    :raises AddressRefused: if it is malformed
     """
     host, colon, port = address.removeprefix(_TLS).rpartition(":")
     if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > 65_535:
@@ -74,7 +74,8 @@ def host_and_port(address: str) -> tuple[str, str]:
 def check_address(address: str, *, has_certificate: bool) -> None:
     """Accept an address that may be listened on.
 
-    :raises AddressRefused: where it is malformed, or wants TLS, as all do that other machines reach, and there is none
+    :raises AddressRefused: if it is malformed, or needs TLS, as every address that other machines can reach does, and
+        there is no certificate
     """
     if not is_tcp(address):
         path = address.removeprefix("unix:")
@@ -103,7 +104,7 @@ def check_address(address: str, *, has_certificate: bool) -> None:
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether a host, by name or number, is this machine as only this machine reaches it."""
+    """Return whether a host, by name or number, is this machine and reachable from this machine only."""
     if host == "localhost":
         return True
     try:
@@ -113,11 +114,12 @@ def is_loopback(host: str) -> bool:
 
 
 def default_socket(project: Path, environ: Mapping[str, str]) -> str:
-    """Return the address of a project's own Unix socket, its 0700 directory made.
+    """Return the address of a project's own Unix socket; its directory is created with mode 0700.
 
-    Where the path in the project is too long for a socket, or no address, it lies in a private directory of the user.
+    If the path in the project is too long for a socket, or not usable as an address, the socket is in a private
+    directory of the user.
 
-    :raises AddressRefused: where that directory is not the user's alone
+    :raises AddressRefused: if that directory is not this user's, or cannot be created
     """
     own = project / ".nomaflow" / "run" / "kernel.sock"
     if len(os.fsencode(own)) <= _SOCKET_PATH_BYTES and not _NOT_IN_ADDRESSES.search(str(own)):
@@ -131,9 +133,9 @@ def default_socket(project: Path, environ: Mapping[str, str]) -> str:
 
 
 def private_directory(path: Path) -> None:
-    """Make a directory that only this user can enter, or see to it that it is one.
+    """Create a directory that only this user can enter, or make an existing one private.
 
-    :raises AddressRefused: where it is somebody else's, or no directory
+    :raises AddressRefused: if it belongs to somebody else, is no directory, or cannot be created
     """
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -151,9 +153,9 @@ def private_directory(path: Path) -> None:
 
 
 def refuse_answered(address: str) -> None:
-    """Accept a Unix socket on which nobody answers; nothing is changed.
+    """Check that nobody answers on a Unix socket; nothing is changed.
 
-    :raises AddressInUse: where somebody does, or it cannot be told
+    :raises AddressInUse: if somebody answers, or if that is unknown
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(_PROBE_SECONDS)
@@ -167,10 +169,10 @@ def refuse_answered(address: str) -> None:
 
 
 def claim_socket(address: str) -> None:
-    """See to it that a Unix socket can be bound: what a dead kernel left behind is removed.
+    """Make sure that a Unix socket can be bound: remove the socket of a dead kernel.
 
-    :raises AddressInUse: where somebody answers on it
-    :raises AddressRefused: where something else than a socket is there, or its directory is open to others
+    :raises AddressInUse: if somebody answers on it
+    :raises AddressRefused: if the path is not a socket, or its directory is open to others
     """
     path = Path(address.removeprefix("unix:"))
     _check_private(path.parent)
@@ -183,7 +185,7 @@ def claim_socket(address: str) -> None:
 
 
 def _check_private(directory: Path) -> None:
-    """The directory is the only guard of a Unix socket: gRPC makes the socket itself open to all."""
+    """Check the directory, the only guard of a Unix socket: gRPC makes the socket itself open to all."""
     try:
         found = directory.stat()
     except OSError as error:
@@ -197,19 +199,19 @@ def _check_private(directory: Path) -> None:
 
 
 def published(served: Sequence[str]) -> str:
-    """Return the address to tell the project's own commands: the first Unix socket, else the first."""
+    """Return the address to publish to the project's own commands: the first Unix socket, otherwise the first."""
     return next((each for each in served if not is_tcp(each)), served[0])
 
 
 def publish_address(file: Path, address: str) -> None:
-    """Write the file that tells clients and hosts the address, whole or not at all.
+    """Write the file that tells clients and hosts the address, atomically.
 
-    :raises AddressUntold: where it cannot be written
+    :raises AddressUntold: if it cannot be written
     """
     draft = file.with_name(f".{file.name}.{os.getpid()}")
     try:
         if file.is_file() and file.read_text(encoding="utf-8") == address + "\n":
-            return  # a kernel that was killed has left it, and there may be no room for another
+            return  # a killed kernel left it, and the disk may have no room for another
         draft.write_text(address + "\n", encoding="utf-8")
         draft.replace(file)
     except OSError as error:
@@ -222,7 +224,7 @@ def publish_address(file: Path, address: str) -> None:
 
 
 def forget_address(file: Path, address: str) -> None:
-    """Remove the file, unless it tells of another kernel by now."""
+    """Remove the file, unless it holds the address of another kernel by now."""
     with contextlib.suppress(OSError):
         if file.read_text(encoding="utf-8").strip() == address:
             file.unlink()

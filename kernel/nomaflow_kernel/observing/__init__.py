@@ -1,4 +1,4 @@
-"""What a kernel tells of itself while it works: its state on request, metrics and traces. It only looks."""
+"""Observation of a kernel at work: its state on request, metrics and traces. Read-only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The newest commits, for whoever asks what the kernel was doing."""
+"""The newest commits, to show what the kernel was doing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _KEPT = 20
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """One commit of the engine: when it was done, how long it took, how many transitions it held."""
+    """One commit of the engine: its time, its duration, its number of transitions."""
 
     at: float
     seconds: float
@@ -32,6 +32,6 @@ class CommitLog:
         self.count = 0
 
     def applied(self, transitions: Sequence[Transition], result: ApplyResult, *, seconds: float) -> None:
-        """Take note of a commit."""
+        """Record a commit."""
         self.count += 1
         self.newest.append(Commit(time.time(), seconds, len(transitions)))

@@ -1,7 +1,7 @@
-"""A kernel's metrics: counters that commits feed, and what is read of the kernel at each scrape.
+"""A kernel's metrics: counters fed by commits, and values read from the kernel at each scrape.
 
 No label has the name of a job: there may be thousands, they come and go with what teams deploy, and each would be a
-time series for every state. Hosts are as few as teams. Who wants figures by job reads the history, or the events.
+time series for every state. Hosts are as few as teams. For figures by job, read the history or the events.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ KERNEL_METRICS = (
 
 
 class KernelMetrics:
-    """Counts over the life of the process, through every term in which the kernel leads. A ``CommitObserver``."""
+    """Counters over the life of the process, through all its terms of leadership. A ``CommitObserver``."""
 
     def __init__(self) -> None:
         self._triggered: Counter[str] = Counter()
@@ -102,7 +102,7 @@ class KernelMetrics:
         }
 
     def begin(self, view: KernelView) -> None:
-        """Count for a kernel that begins to lead."""
+        """Start counting for a kernel that begins to lead."""
         self._queued_at = view.engine.queued_at_us
 
     def failed(self) -> None:
@@ -110,7 +110,7 @@ class KernelMetrics:
         self._failures += 1
 
     def applied(self, transitions: Sequence[Transition], result: ApplyResult, *, seconds: float) -> None:
-        """Count what a commit has done."""
+        """Count the effects of a commit."""
         self._commit.observe(seconds)
         self._operations.observe(len(transitions))
         for index, transition in enumerate(transitions):
@@ -133,7 +133,7 @@ class KernelMetrics:
 
     def _started(self, change: StartRun, seconds: float) -> None:
         queued_at = self._queued_at(change.run_id)
-        if queued_at is not None:  # else it has ended already: it had nothing to do
+        if queued_at is not None:  # otherwise it has ended already: it had nothing to do
             self._dispatch.observe((change.at_us - queued_at) / 1e6 + seconds)
 
     def _queued(self, event: EventRecord) -> None:
@@ -146,7 +146,7 @@ class KernelMetrics:
         self._attempts[event.state] += 1
 
     def reading(self, view: KernelView | None, *, waiting_writes: int) -> Reading:
-        """Return what every metric of ``KERNEL_METRICS`` reads now. Called on the event loop."""
+        """Return the current values of all ``KERNEL_METRICS``. Called on the event loop."""
         return {
             "nomaflow_kernel_info": {(version("nomaflow"), platform.python_version()): 1},
             "nomaflow_leader": {(): view is not None},
@@ -167,7 +167,7 @@ class KernelMetrics:
 
 
 def _held(view: KernelView | None) -> Reading:
-    """Return the gauges of what a kernel holds; one that stands by holds nothing, and has no series of them."""
+    """Return the gauges of a kernel's contents; a kernel that stands by has no such series."""
     names = (
         "nomaflow_runs", "nomaflow_attempts", "nomaflow_queue_depth", "nomaflow_schedules", "nomaflow_hosts",
         "nomaflow_host_attempts", "nomaflow_host_workers", "nomaflow_host_spill_bytes", "nomaflow_timers",

@@ -1,4 +1,4 @@
-"""All that looks at a kernel's process, over every term in which it leads."""
+"""All observers of a kernel's process, over all its terms of leadership."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ __all__ = ["KernelView", "Observation"]
 
 
 class Observation:
-    """Knows what to look at, and tells of it when asked. A ``CommitObserver`` of the store.
+    """Knows the parts to observe, and reports on them when asked. A ``CommitObserver`` of the store.
 
-    :param metrics_address: where metrics are served; empty for nowhere
+    :param metrics_address: address that serves the metrics; empty for none
     :param environ: its OTEL_* variables ask for traces
-    :raises MetricsAddressRefused: where they must not be served there, or cannot be
+    :raises MetricsAddressRefused: if they must not be served there, or cannot be
     """
 
     def __init__(self, *, metrics_address: str = "", environ: Mapping[str, str]) -> None:
@@ -50,9 +50,9 @@ class Observation:
 
     @contextlib.asynccontextmanager
     async def served(self) -> AsyncIterator[None]:
-        """Serve the metrics for as long as this is entered, and export what is left of traces at the end.
+        """Serve the metrics for as long as this is entered, and export the remaining traces at the end.
 
-        :raises MetricsAddressTaken: where somebody else listens there
+        :raises MetricsAddressTaken: if another process listens there
         """
         if self._endpoint is not None:
             self._endpoint.start()
@@ -66,21 +66,21 @@ class Observation:
 
     @property
     def traceparent(self) -> Callable[[RunRecord], str] | None:
-        """What says under which trace context a run goes on; None where this kernel does not trace."""
+        """The function that returns a run's trace context; None if this kernel does not trace."""
         return None if self._tracer is None else self._tracer.traceparent
 
     def applied(self, transitions: Sequence[Transition], result: ApplyResult, *, seconds: float) -> None:
-        """Pass a commit on to all who look at commits."""
+        """Pass a commit on to all commit observers."""
         for observer in self._observers:
             observer.applied(transitions, result, seconds=seconds)
 
     def commit_failed(self) -> None:
-        """Take note of a commit of the engine that failed."""
+        """Count a commit of the engine that failed."""
         if self._metrics is not None:
             self._metrics.failed()
 
     def begin(self, store: SqlStore, view: KernelView) -> None:
-        """Look at a kernel that begins to lead."""
+        """Start observing a kernel that begins to lead."""
         if self._tracer is not None:
             self._tracer.begin(store)
         self._store, self._view = store, view
@@ -88,7 +88,7 @@ class Observation:
             self._metrics.begin(view)
 
     async def end(self) -> None:
-        """Look at nothing: the kernel no longer leads. Doing it twice is legal."""
+        """Stop observing: the kernel no longer leads. Ending twice is allowed."""
         if self._tracer is not None:
             await self._tracer.end()
         self._store = self._view = None

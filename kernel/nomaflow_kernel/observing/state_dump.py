@@ -1,4 +1,4 @@
-"""The state of a kernel as one JSON-ready object: counts, and of lists only the first few."""
+"""The state of a kernel as one JSON-ready object: counts, and only the first few items of lists."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def kernel_state(view: KernelView | None, *, commits: CommitLog, waiting_writes:
     """Return the state of a kernel.
 
     :param view: None while it does not lead
-    :param waiting_writes: operations in front of the store's writer
+    :param waiting_writes: number of operations waiting for the store's writer
     """
     state: dict[str, Any] = {"part": "kernel", "pid": os.getpid(), "leader": view is not None}
     if view is not None:

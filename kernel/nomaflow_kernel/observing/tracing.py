@@ -1,4 +1,4 @@
-"""The spans of runs: read from the history once a run has ended, so that a restart in between loses nothing."""
+"""The spans of runs: read from the history after a run has ended, so that a restart in between loses none."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _LEAVE_SECONDS = 2.0
 
 
 class RunTracer:
-    """Exports the span of each run that has ended. A ``CommitObserver``."""
+    """Exports the span of each finished run. A ``CommitObserver``."""
 
     def __init__(self, tracing: Tracing) -> None:
         self._tracing = tracing
@@ -35,13 +35,13 @@ class RunTracer:
         self._dropped = 0
 
     def begin(self, store: Store) -> None:
-        """Begin: a kernel leads, with this store."""
+        """Start: a kernel with this store begins to lead."""
         self._ended.clear()
         self._leaving = False
         self._task = asyncio.create_task(self._run(store), name="traces")
 
     async def end(self) -> None:
-        """Export what is left, within two seconds. Ending twice is legal."""
+        """Export the remaining spans, within two seconds. Ending twice is allowed."""
         task, self._task = self._task, None
         if task is None:
             return
@@ -54,7 +54,7 @@ class RunTracer:
             _LOG.warning("the store is not read in time; runs that ended last have no spans")
 
     def applied(self, _transitions: Sequence[Transition], result: ApplyResult, *, seconds: float) -> None:
-        """Take note of the runs that have ended."""
+        """Queue the runs that have ended."""
         before = len(self._ended)
         for event in result.events:
             if event.kind == "run.finished":
@@ -64,11 +64,11 @@ class RunTracer:
             self._wake.set()
 
     def traceparent(self, run: RunRecord) -> str:
-        """Return the header of what happens in a run."""
+        """Return the trace context header for a run."""
         return self._context(run).header
 
     def _shorten(self) -> None:
-        """Give up the oldest where the store cannot be read as fast as runs end: traces are no history."""
+        """Drop the oldest if the store cannot be read as fast as runs end: traces are not history."""
         while len(self._ended) > _WAITING:
             self._ended.popleft()
             self._dropped += 1

@@ -1,4 +1,4 @@
-"""The parts of a leading kernel that are looked at."""
+"""The observable parts of a leading kernel."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["KernelView"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class KernelView:
-    """What to look at, for one term of leadership."""
+    """The parts to observe, for one term of leadership."""
 
     info: StoreInfo
     engine: Engine

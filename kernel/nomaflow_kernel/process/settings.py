@@ -1,4 +1,4 @@
-"""A kernel's settings: ``[kernel]`` of nomaflow.toml, over that NOMAFLOW_KERNEL_* variables, over those flags."""
+"""A kernel's settings: ``[kernel]`` of nomaflow.toml, overridden by NOMAFLOW_KERNEL_* variables, then by flags."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _FLAGS: Sequence[tuple[str, str, str]] = (
     ("--log-format", "log_format", "text or json"),
     ("--metrics", "metrics", "127.0.0.1:PORT to serve metrics on"),
 )
-"""Flag, key of [kernel], help. The variable is NOMAFLOW_KERNEL_ and the flag's name."""
+"""Flag, key of [kernel], help. The variable's name is NOMAFLOW_KERNEL_ and the flag's name."""
 
 
 class SettingsError(Exception):
@@ -44,17 +44,17 @@ class SettingsError(Exception):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class KernelSettings:
-    """Everything a kernel is told at its start. Paths are absolute; times in seconds.
+    """All settings of a kernel. Paths are absolute; times in seconds.
 
-    :param addresses: where to listen; empty means the project's Unix socket
+    :param addresses: addresses to listen on; empty means the project's Unix socket
     :param store_url: empty means SQLite in the state directory
     :param token_file: file of the clients' token; None means the one in the state directory
     :param host_token_file: file of the hosts' token; None means the one in the state directory
-    :param tls_cert: certificate of addresses with TLS; None for no such address
+    :param tls_cert: certificate for addresses with TLS; None if there is no such address
     :param tls_key: its key; given if and only if the certificate is
     :param metrics: loopback address of the metrics; empty means none
-    :param expect_host: whether a host is being started beside this kernel
-    :param advertised: addresses told to those who ask a kernel that stands by; empty means where this one listens
+    :param expect_host: whether a host is starting along with this kernel
+    :param advertised: addresses that a standby kernel tells callers; empty means those this kernel listens on
     """
 
     project: Path
@@ -80,7 +80,7 @@ class KernelSettings:
 
     @property
     def state_dir(self) -> Path:
-        """The directory of everything the kernel keeps."""
+        """The directory of all the kernel's files."""
         return self.project / ".nomaflow"
 
     @property
@@ -90,9 +90,9 @@ class KernelSettings:
 
 
 def read_settings(argv: Sequence[str], environ: Mapping[str, str]) -> KernelSettings:
-    """Return the settings that a command line, an environment and the project's nomaflow.toml make together.
+    """Return the settings from a command line, an environment and the project's nomaflow.toml.
 
-    :raises SettingsError: where the project or a setting cannot be used
+    :raises SettingsError: if the project or a setting cannot be used
     """
     flags = _parser().parse_args(argv)
     project = Path(flags.project or environ.get("NOMAFLOW_KERNEL_PROJECT") or ".").absolute()
@@ -137,7 +137,7 @@ def read_settings(argv: Sequence[str], environ: Mapping[str, str]) -> KernelSett
 
 
 def store_url(url: str, project: Path) -> str:
-    """Return the URL with the path of a file taken from the project on, wherever the process was started."""
+    """Return the URL with a relative file path resolved against the project, wherever the process was started."""
     scheme, found, path = url.partition(":///")
     if not found or not scheme.startswith("sqlite") or path.startswith(("/", ":memory:")) or not path:
         return url
@@ -145,7 +145,7 @@ def store_url(url: str, project: Path) -> str:
 
 
 def _in_url(path: Path) -> str:
-    """Return a path as it is written in a URL: what follows a question mark would be options."""
+    """Return a path as written in a URL: text after a question mark would be options."""
     return quote(os.fsencode(path))
 
 
@@ -186,7 +186,7 @@ def _section(project: Path, environ: Mapping[str, str]) -> KernelSection:
     unread = file.problem()
     if unread is not None:
         raise SettingsError(str(unread))
-    # Only the kernel's part: what is wrong in another is not for the kernel to refuse.
+    # Only the kernel's section: errors in another section are not for the kernel to refuse.
     tree = (file.tree or {}).get("kernel", {})
     return _checked(KernelSection, tree, Place("nomaflow.toml") / "kernel")
 

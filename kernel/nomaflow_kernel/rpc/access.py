@@ -1,7 +1,7 @@
-"""Who may call what: tokens, roles and the policy table.
+"""Access rules: tokens, roles and the policy table.
 
-On a Unix socket the 0700 directory around it is the guard, and every caller is the project's owner. On TCP a token says
-who calls; clients and hosts have one each.
+On a Unix socket the 0700 directory around it is the guard, and every caller is the project's owner. On TCP a token
+identifies the caller; clients and hosts have one each.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ _HOST_METHODS = ("Attach", "Report", "IntroduceManifest")
 
 
 class Role(enum.StrEnum):
-    """What a caller is."""
+    """The role of a caller."""
 
     OWNER = "owner"
-    """Reached the Unix socket, or is asked for no token: may call everything."""
+    """A caller on the Unix socket, or one who needs no token: may call everything."""
     CLIENT = "client"
     HOST = "host"
     ANYONE = "anyone"
-    """Has shown nothing."""
+    """A caller without credentials."""
 
 
 _CLIENTS = frozenset({Role.OWNER, Role.CLIENT})
@@ -53,14 +53,14 @@ POLICY: Mapping[str, frozenset[Role]] = {
     "/grpc.health.v1.Health/Watch": _KNOWN,
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": _CLIENTS,
 }
-"""Every method the kernel serves → who may call it. A method that is not here is served to nobody."""
+"""Every method the kernel serves → the roles that may call it. A method that is missing here is served to nobody."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Caller:
-    """Who makes a call: role, the name to put into records, and the peer's address.
+    """The author of a call: role, the name to put into records, and the peer's address.
 
-    :param traceparent: the W3C trace context that the call came with, as it was sent; empty for none
+    :param traceparent: the W3C trace context of the call, as sent; empty for none
     """
 
     role: Role
@@ -70,23 +70,23 @@ class Caller:
 
 
 class TokenFileError(Exception):
-    """Raised when a token file cannot be used; the text says which and why."""
+    """Raised when a token file cannot be used; the text gives the file and the reason."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, repr=False)
 class Tokens:
-    """The SHA-256 of the two tokens."""
+    """The SHA-256 digests of the two tokens."""
 
     client: bytes
     host: bytes
 
     @classmethod
     def load(cls, state_dir: Path, *, client_file: Path | None = None, host_file: Path | None = None) -> Tokens:
-        """Read the two token files, making each where it is absent.
+        """Read the two token files, creating those that are missing.
 
         :param client_file: file of the clients' token; by default ``token`` in the state directory
         :param host_file: file of the hosts' token; by default ``host-token`` there
-        :raises TokenFileError: where a file is readable by others, empty or not readable at all
+        :raises TokenFileError: if a file is readable by others, empty or not readable at all
         """
         client, host = (
             _read_token(client_file or state_dir / "token"),
@@ -96,11 +96,11 @@ class Tokens:
 
 
 class AccessControl:
-    """Decides who calls, and whether that caller may.
+    """Identifies callers, and decides whether they may call a method.
 
-    :param tokens: None where no TCP address is served: then a TCP peer is nobody
-    :param renew: reads the tokens again, at most every two seconds and only when somebody calls: one that was replaced
-        opens nothing from then on. What it raises of TokenFileError is logged, and the tokens stay as they were
+    :param tokens: None if no TCP address is served; a TCP peer then has no role
+    :param renew: reads the tokens again, at most every two seconds and only on a call: a replaced token is then no
+        longer valid. A TokenFileError from it is logged, and the tokens stay as they were
     """
 
     def __init__(self, *, tokens: Tokens | None, renew: Callable[[], Tokens] | None = None) -> None:
@@ -115,16 +115,16 @@ class AccessControl:
             self._renew_tokens(self._renew)
 
     def identify(self, peer: str, authorization: str | bytes | None, *, traceparent: str = "") -> Caller:
-        """Return who calls. A token is looked at only where the peer needs one."""
+        """Return the caller. A token is checked only if the peer needs one."""
         if peer.startswith("unix:"):
             return Caller(role=Role.OWNER, name="local", peer=peer, traceparent=traceparent)
         return Caller(role=self._role(authorization), name="client", peer=peer, traceparent=traceparent)
 
     def admit(self, method: str, caller: Caller) -> None:
-        """Let a caller through to a method.
+        """Check that a caller may call a method.
 
-        :raises NotAuthenticated: where it has shown nothing
-        :raises NotPermitted: where it is somebody, and not one who may
+        :raises NotAuthenticated: if it has no credentials
+        :raises NotPermitted: if it is known and may not call the method
         """
         if caller.role in POLICY.get(method, frozenset()):
             return
@@ -153,7 +153,7 @@ class AccessControl:
             self._renew_tokens(self._renew)
         text = authorization.decode("ascii", "replace") if isinstance(authorization, bytes) else authorization or ""
         scheme, _, token = text.partition(" ")
-        # Digests of equal length, both compared always: the time says nothing about how near a guess was.
+        # Digests of equal length, both always compared: the time does not tell how close a guess was.
         shown = _digest(token)
         is_client = hmac.compare_digest(shown, self._tokens.client)
         is_host = hmac.compare_digest(shown, self._tokens.host)
@@ -190,7 +190,7 @@ def _read_token(path: Path) -> str:
 
 
 def _create_token(path: Path) -> None:
-    """Write a new token where there is no file; a file that is there, or appears meanwhile, stays."""
+    """Write a new token if there is no file; a file that exists, or appears meanwhile, stays."""
     if path.exists():
         return
     draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")

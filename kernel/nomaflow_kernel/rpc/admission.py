@@ -1,4 +1,4 @@
-"""What happens between a trigger's arrival and the engine: loads that are due are waited for, values are checked."""
+"""Steps between a trigger's arrival and the engine: waiting for pending loads, and checking values."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ from nomaflow_kernel.hosts.session import Session
 __all__ = ["Admission", "RunExaminer"]
 
 _WAIT_SECONDS = 2.0
-_ANSWER_SECONDS = 2.5  # a host gives itself two, for either question
+_ANSWER_SECONDS = 2.5  # a host limits itself to two seconds for either question
 _AT_THE_ATTEMPT = "each step checks its own when it is reached"
 
 
 class RunExaminer(Protocol):
-    """What is asked of the engine before a run is made. Nothing is changed."""
+    """The part of the engine that answers before a run is created. It changes nothing."""
 
     def examine(self, request: TriggerCommand) -> tuple[KnownJob, RunPlan]:
-        """Return job and plan of the run that a trigger would make.
+        """Return the job and plan of the run that a trigger would create.
 
-        :raises KernelError: where it would be refused
+        :raises KernelError: if it would be refused
         """
 
     async def examine_replay(self, request: ReplayCommand) -> tuple[TriggerCommand, KnownJob, RunPlan]:
         """Return the trigger, the job as it was, and the plan of a replay.
 
-        :raises KernelError: where it would be refused
+        :raises KernelError: if it would be refused
         """
 
 
 class Admission:
-    """Stands in front of the engine. What it cannot find out refuses nothing."""
+    """Checks triggers in front of the engine. A check that gets no answer refuses nothing."""
 
     def __init__(self, *, engine: RunExaminer, jobs: JobSource, sessions: SessionRegistry, store: Store) -> None:
         self._engine = engine
@@ -48,14 +48,14 @@ class Admission:
         self._store = store
 
     def concerns(self, command: TriggerCommand) -> bool:
-        """Return whether there is anything to wait for or to check before the engine sees a trigger."""
+        """Return whether a trigger needs a wait or a check before the engine sees it."""
         return bool(command.params or command.op_kwargs) or self._sessions.restless
 
     async def admit(self, command: TriggerCommand) -> tuple[str, ...]:
-        """Return warnings for whoever triggers.
+        """Return warnings for the caller that triggers.
 
-        :raises HostLoading: where a host that is loading may bring the job
-        :raises ValuesRefused: where a step would refuse a value that the caller gives
+        :raises HostLoading: if a host that is loading may bring the job
+        :raises ValuesRefused: if a step would refuse a value that the caller gives
         """
         (outcome,) = await self.admit_many([command])
         if isinstance(outcome, KernelError):
@@ -63,7 +63,7 @@ class Admission:
         return outcome
 
     async def admit_many(self, commands: Sequence[TriggerCommand]) -> list[tuple[str, ...] | KernelError]:
-        """Return the warnings of each trigger, or why it is refused; what is due is waited for once for all."""
+        """Return the warnings of each trigger, or the error that refuses it; pending loads are awaited once for all."""
         jobs = list(dict.fromkeys(command.job_id for command in commands))
         settled = dict(zip(jobs, await asyncio.gather(*map(self._settled, jobs)), strict=True))
         return await asyncio.gather(*(self._admitted(command, settled[command.job_id]) for command in commands))
@@ -78,16 +78,16 @@ class Admission:
         except HostLoading as error:
             return () if await self._is_repeat(command.request_id) else error
         except KernelError:
-            return settled if isinstance(settled, tuple) else ()  # the engine says so itself, and knows repeats
+            return settled if isinstance(settled, tuple) else ()  # the engine refuses it itself, and knows repeats
         try:
             return (*settled, *await self._check(job, plan, command.params, command.op_kwargs))
         except ValuesRefused as error:
             return settled if await self._is_repeat(command.request_id) else error
 
     async def validate(self, command: TriggerCommand) -> tuple[str, ...]:
-        """Return the warnings of a trigger that is not to be made.
+        """Return the warnings of a trigger that is only validated.
 
-        :raises KernelError: where it would be refused
+        :raises KernelError: if it would be refused
         """
         settled = await self._settled(command.job_id)
         if isinstance(settled, HostLoading):
@@ -98,12 +98,12 @@ class Admission:
     async def admit_replay(self, request: ReplayCommand) -> None:
         """Check the values that a replay changes.
 
-        :raises ValuesRefused: where a step would refuse one of them
+        :raises ValuesRefused: if a step would refuse one of them
         """
         try:
             _, job, plan = await self._engine.examine_replay(request)
         except KernelError:
-            return  # the engine says so itself, and knows repeats
+            return  # the engine refuses it itself, and knows repeats
         try:
             await self._check(job, plan, request.params, request.op_kwargs)
         except ValuesRefused:
@@ -111,13 +111,13 @@ class Admission:
                 raise
 
     async def _is_repeat(self, request_id: str) -> bool:
-        """Return whether the request was accepted before: then it is answered with its run, whatever holds today."""
+        """Return whether the request was accepted before; such a repeat is answered with its run in any case."""
         return bool(request_id) and bool(await self._store.runs_of_requests([request_id]))
 
     # --- waiting --------------------------------------------------------------------------------------------------
 
     async def _settled(self, job_id: str) -> tuple[str, ...] | HostLoading:
-        """Wait for the loads that may change a job, at most two seconds; return warnings, or who still loads."""
+        """Wait for the loads that may change a job, at most two seconds; return warnings, or the hosts that load."""
         if not self._sessions.restless:
             return ()
         loading = await self._await_job(job_id)
@@ -136,7 +136,7 @@ class Admission:
         return tuple(f"host {host!r} is still loading what was saved; the run uses what it had before" for host in late)
 
     async def _await_job(self, job_id: str) -> Collection[str]:
-        """Wait while a host that may bring the job is loading; return those that still do, empty where none does."""
+        """Wait while a host that may bring the job is loading; return the hosts that are still loading."""
         try:
             async with asyncio.timeout(_WAIT_SECONDS):
                 while loading := self._loading(job_id):
@@ -146,7 +146,7 @@ class Admission:
         return ()
 
     def _loading(self, job_id: str) -> Collection[str]:
-        """Return the hosts that are loading and may bring a job that cannot be run as far as is known."""
+        """Return the loading hosts that may bring a job that, as far as known, cannot run."""
         if self._runnable(job_id) is not None:
             return ()
         job = self._jobs.job(job_id)
@@ -169,8 +169,8 @@ class Admission:
     ) -> tuple[str, ...]:
         """Have the job's host check given values; return warnings.
 
-        :param says_absent: also where no instance is attached
-        :raises ValuesRefused: where a step would refuse one
+        :param says_absent: whether to warn if no instance is attached
+        :raises ValuesRefused: if a step would refuse one
         """
         steps = list(_given_steps(plan, params, op_kwargs))
         if not steps:
@@ -193,7 +193,7 @@ class Admission:
 def _given_steps(
     plan: RunPlan, params: Mapping[str, Any], op_kwargs: Mapping[str, Mapping[str, Any]]
 ) -> Iterator[gateway.CheckedStep]:
-    """Yield the steps that will run in a host and get a value that the caller gives."""
+    """Yield the steps that will run in a host and get a value from the caller."""
     for step in plan.steps:
         given = list(dict.fromkeys((*params, *op_kwargs.get(step.name, ()))))
         if given and _runs_in_host(step):
@@ -211,14 +211,14 @@ def _runs_in_host(step: PlannedStep) -> bool:
 
 
 def _field(problem: gateway.ValueProblem, op_kwargs: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return the field of the request that a value came from."""
+    """Return the request field that a value came from."""
     if problem.key in op_kwargs.get(problem.step, ()):
         return f"step_values.{problem.step}.op_kwargs_json.{problem.key}"
     return f"params_json.{problem.key}"
 
 
 async def _ask(session: Session, command: gateway.CheckCommand) -> gateway.CheckResult | None:
-    """Return what a host answers; None where it does not."""
+    """Return a host's answer; None if it gives none."""
     try:
         async with asyncio.timeout(_ANSWER_SECONDS):
             return await session.check(command)

@@ -1,4 +1,4 @@
-"""The calls of KernelService that are about jobs and hosts."""
+"""The calls of KernelService about jobs and hosts."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ _JOBS_PER_TURN = 25
 
 
 class FleetView(Protocol):
-    """What these calls need of the engine."""
+    """The part of the engine that these calls use."""
 
     def pauses(self) -> Sequence[PauseRecord]:
-        """Return the pauses that hold now."""
+        """Return the pauses in effect."""
 
     def instances(self) -> Sequence[InstanceStatus]:
         """Return every known instance."""
@@ -50,7 +50,7 @@ class FleetView(Protocol):
         """Return how many runs wait for a host."""
 
     def why_not_running(self, job_id: str) -> str:
-        """Return why nothing of a job runs now; empty where something does, or nothing hinders it."""
+        """Return why no run of a job is running; empty if one is or nothing blocks it."""
 
 
 class CatalogueCalls:
@@ -72,7 +72,7 @@ class CatalogueCalls:
         self._clock = clock
 
     def methods(self) -> Mapping[str, Callable[..., Any]]:
-        """Return what serves each of these rpcs."""
+        """Return the method that serves each of these rpcs."""
         return {
             "ListJobs": self.list_jobs,
             "GetJob": self.get_job,
@@ -82,10 +82,10 @@ class CatalogueCalls:
         }
 
     def check_known(self, scope: str, name: str) -> None:
-        """Accept what a pause names.
+        """Check that the target of a pause exists.
 
-        :raises UnknownJob: where there is no such job
-        :raises UnknownHost: where there is no such host
+        :raises UnknownJob: if there is no such job
+        :raises UnknownHost: if there is no such host
         """
         if scope == "job" and self._catalogue.job(name) is None:
             raise UnknownJob(name, self._catalogue.near(name))
@@ -102,7 +102,7 @@ class CatalogueCalls:
         jobs = []
         for index, entry in enumerate(chosen):
             if index % _JOBS_PER_TURN == _JOBS_PER_TURN - 1:
-                await asyncio.sleep(0)  # working out fires takes time that others are owed a share of
+                await asyncio.sleep(0)  # computing fires takes time; give other tasks a turn
             message = self._job(entry, pauses, fires=_FIRES_IN_LISTS)
             if entry.job_id in last_runs and not entry.foreign:
                 message.last_run.CopyFrom(run_message(last_runs[entry.job_id]))
@@ -144,7 +144,7 @@ class CatalogueCalls:
         return kernel.ListHostsResponse(hosts=hosts)
 
     async def reload_host(self, request: kernel.ReloadHostRequest, _caller: Caller) -> kernel.ReloadHostResponse:
-        """Have a host load its code anew, and return what each instance did; the kernel's own file is read too."""
+        """Have a host load its code again, and return each instance's result; the kernel's own file is read too."""
         own = _own_outcome(await self._catalogue.reload_jobs_file(), force=request.force)
         if not request.host and self._catalogue.jobs_file is not None and not self._host_names():
             return kernel.ReloadHostResponse(instances=own)
@@ -181,7 +181,7 @@ class CatalogueCalls:
         return kernel.ForgetHostResponse(released_job_ids=await self._catalogue.forget(request.host))
 
     def _the_host(self, name: str) -> str:
-        """Return the host of a name; of none, the only one there is."""
+        """Return the name of a known host; for an empty name, the only host."""
         names = sorted(self._host_names())
         if name:
             check_host(name)
@@ -218,7 +218,7 @@ def _chosen(entry: CatalogueEntry, request: kernel.ListJobsRequest) -> bool:
 
 
 def _own_outcome(load: CatalogueLoad | None, *, force: bool) -> list[kernel.ReloadOutcome]:
-    """Return the outcome of the kernel's own file where it is broken: as a whole, or in a job that was valid."""
+    """Return the outcome of the kernel's own file if it is broken: as a whole, or in a job that was valid."""
     if load is None or not (any(job.kept for job in load.jobs) or any(each.is_error for each in load.problems)):
         return []
     kept = [job.job_id for job in load.jobs if job.kept]
@@ -226,7 +226,7 @@ def _own_outcome(load: CatalogueLoad | None, *, force: bool) -> list[kernel.Relo
     message = f"the kernel's own jobs file is broken{goes_on}"
     found = [*load.problems, *(problem for job in load.jobs if job.kept for problem in job.problems)]
     problems = [problem_message(problem) for problem in found]
-    told = {problem.SerializeToString(): problem for problem in problems}  # one of a file is that of each of its jobs
+    told = {problem.SerializeToString(): problem for problem in problems}  # jobs repeat their file's
     return [kernel.ReloadOutcome(accepted=force, message=message, problems=list(told.values()))]
 
 

@@ -1,7 +1,7 @@
-"""Between gRPC and the services: decoding, admission, time limits and errors, the same for every method.
+"""The layer between gRPC and the services: decoding, admission, time limits and errors, the same for every method.
 
 A service is an object with one plain method for each rpc: it takes the decoded request and a :class:`Caller`, returns
-or yields responses and raises exceptions. Nothing of gRPC reaches it.
+or yields responses and raises exceptions. It sees nothing of gRPC.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ _Wrapped = Callable[[Any, _Context], Awaitable[Any]]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Endpoints:
-    """What every method of every service shares.
+    """The parts shared by all methods of all services.
 
-    :param access: who may call what
-    :param deadline_seconds: how long a unary call may take; ``deadlines`` has the exceptions, by method name
-    :param readmit_seconds: how often the caller of a stream must still be one who may
-    :param on_error: told of every error of the kernel that ends a call
+    :param access: the access rules
+    :param deadline_seconds: time limit of a unary call; ``deadlines`` has the exceptions, by method name
+    :param readmit_seconds: interval at which the access of a stream's caller is checked again
+    :param on_error: called with every kernel error that ends a call
     """
 
     access: AccessControl
@@ -112,7 +112,7 @@ class Endpoints:
     async def _while_admitted(
         self, method: str, context: _Context, caller: Caller, sending: Coroutine[Any, Any, None]
     ) -> None:
-        """Send a stream for as long as its caller may have it: a token can be withdrawn meanwhile."""
+        """Send a stream as long as its caller has access: a token can be withdrawn meanwhile."""
         if caller.role is Role.OWNER:
             await sending
             return
@@ -150,10 +150,10 @@ def service_handler(
 ) -> grpc.GenericRpcHandler:
     """Return the handler of a whole service.
 
-    :param methods: name of each rpc of the descriptor → what serves it
-    :param may_grow: True for a service of somebody else's, which has more rpcs in a later release of its package:
-        those are answered UNIMPLEMENTED
-    :raises ValueError: where they do not match, name by name
+    :param methods: name of each rpc of the descriptor → the method that serves it
+    :param may_grow: True for a third party's service, which may have more rpcs in a later release of its package: those
+        are answered UNIMPLEMENTED
+    :raises ValueError: if the names do not match
     """
     known = {method.name: method for method in descriptor.methods}
     if known.keys() != methods.keys() and not (may_grow and methods.keys() <= known.keys()):
@@ -168,7 +168,7 @@ def service_handler(
 def _method_handler(
     method: MethodDescriptor, path: str, call: Callable[..., Any], endpoints: Endpoints
 ) -> grpc.RpcMethodHandler[Any, Any]:
-    # Requests come undecoded, so that a malformed one gets an answer that says so.
+    # Requests come undecoded, so that a malformed one gets a clear answer.
     request = message_factory.GetMessageClass(method.input_type)
     if method.client_streaming:
         return grpc.stream_stream_rpc_method_handler(endpoints.stream(path, call, request))
@@ -178,7 +178,7 @@ def _method_handler(
 
 
 async def _send_all(responses: AsyncIterator[Message], context: _Context) -> None:
-    # Closed here and not by the collector, so that a client that leaves is let go at once.
+    # Closed here and not by the garbage collector, so that a client that leaves is released at once.
     async with aclosing(responses) as open_responses:  # type: ignore[type-var]  # services yield: these are generators
         async for response in open_responses:
             await context.write(response.SerializeToString())

@@ -1,7 +1,7 @@
-"""The one table from exceptions to gRPC statuses, and the details that travel with them.
+"""The one table from exceptions to gRPC statuses, and the details sent with them.
 
-A status carries ``google.rpc.Status`` with an ErrorInfo (domain ``nomaflow``, a stable reason), a BadRequest where a
-field is wrong and a RetryInfo where a later try may succeed. All of it stays under 4 KiB.
+A status carries ``google.rpc.Status`` with an ErrorInfo (domain ``nomaflow``, a stable reason), a BadRequest if a field
+is wrong and a RetryInfo if a later try may succeed. All of it stays under 4 KiB.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _Code = grpc.StatusCode
 
 
 class NotAuthenticated(domain.KernelError):
-    """Raised when a call over TCP carries no valid token. The text is the same whatever was wrong with it."""
+    """Raised when a call over TCP carries no valid token. The text is the same whatever the cause."""
 
     reason = "UNAUTHENTICATED"
 
@@ -54,7 +54,7 @@ class NotAuthenticated(domain.KernelError):
 
 
 class NotPermitted(domain.KernelError):
-    """Raised when a caller is known and may not use a method."""
+    """Raised when a known caller may not use a method."""
 
     reason = "PERMISSION_DENIED"
 
@@ -63,7 +63,7 @@ class NotPermitted(domain.KernelError):
 
 
 class UnknownService(domain.KernelError):
-    """Raised when the health of a service is asked for that the kernel does not have."""
+    """Raised when a health check names a service that the kernel does not have."""
 
     reason = "SERVICE_NOT_FOUND"
 
@@ -73,9 +73,9 @@ class UnknownService(domain.KernelError):
 
 @dataclass(frozen=True, slots=True)
 class ErrorRow:
-    """What an exception becomes on the wire.
+    """The gRPC status of an exception.
 
-    :param retry_seconds: how long to wait before a later try may succeed; None where it will not
+    :param retry_seconds: seconds to wait before trying again; None if another try will not succeed
     """
 
     code: grpc.StatusCode
@@ -125,7 +125,7 @@ ERROR_TABLE: Mapping[type[domain.KernelError], ErrorRow] = {
 
 @dataclass(frozen=True, slots=True)
 class CallStatus:
-    """A status ready to end a call with."""
+    """A status, ready to end a call."""
 
     code: grpc.StatusCode
     reason: str
@@ -134,7 +134,7 @@ class CallStatus:
 
 
 def error_row(error: domain.KernelError) -> ErrorRow:
-    """Return the row of an error; of its nearest base where a subclass has none of its own."""
+    """Return the row of an error, or of its nearest base class if it has none."""
     for kind in type(error).__mro__:
         if kind in ERROR_TABLE:
             return ERROR_TABLE[kind]
@@ -142,13 +142,13 @@ def error_row(error: domain.KernelError) -> ErrorRow:
 
 
 def status_of(error: domain.KernelError) -> CallStatus:
-    """Return the status that an error of the kernel becomes."""
+    """Return the status of a kernel error."""
     row = error_row(error)
     return _status(row, error.message, metadata=_metadata(error), extra=_extra_details(error, row))
 
 
 def internal_status(error_id: str) -> CallStatus:
-    """Return the status of an unexpected error: its id, by which the log can be searched, and never its text."""
+    """Return the status of an unexpected error: its id, for searching the log, and never its text."""
     message = f"error id {error_id}: the kernel met an error of its own; its log has the details under that id"
     return _status(ErrorRow(_Code.INTERNAL, "INTERNAL"), message, metadata={"error_id": error_id}, extra=())
 
@@ -185,7 +185,7 @@ def _extra_details(error: domain.KernelError, row: ErrorRow) -> tuple[Message, .
 
 
 def _violations(fields: Mapping[str, str]) -> error_details_pb2.BadRequest:
-    """Return what is wrong with each field, as far as there is room; with the first one in any case."""
+    """Return the problem of each field, as far as there is room; the first one in any case."""
     wrong = error_details_pb2.BadRequest()
     for field, description in fields.items():
         wrong.field_violations.add(field=_cut(field, _VALUE_CHARACTERS), description=_cut(description, _MESSAGE_BYTES))
@@ -196,7 +196,7 @@ def _violations(fields: Mapping[str, str]) -> error_details_pb2.BadRequest:
 
 
 def _metadata(error: domain.KernelError) -> dict[str, str]:
-    """Return the facts of an error that a program may want, as text."""
+    """Return the facts of an error that a program may need, as text."""
     if isinstance(error, hosts.ProtocolUnsupported):
         return {"min": str(error.kernel_min), "max": str(error.kernel_max)}
     if isinstance(error, domain.UnknownJob):

@@ -1,4 +1,4 @@
-"""From events to the messages that clients read."""
+"""Conversion of events to client messages."""
 
 from __future__ import annotations
 

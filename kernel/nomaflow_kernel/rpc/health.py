@@ -23,10 +23,10 @@ _Status = health_pb2.HealthCheckResponse
 
 
 class Health:
-    """Knows whether the kernel can do its work, and tells those who ask or watch.
+    """Tracks whether the kernel can work, and answers health checks and watches.
 
-    :param services: names of the services that have a health; the empty name is always known
-    :param store: pinged, after trouble, until it can be written again
+    :param services: names of the services with a health status; the empty name is always known
+    :param store: pinged after a failure until it can be written again
     """
 
     def __init__(self, *, services: tuple[str, ...], store: Store, ping_seconds: float = _PING_SECONDS) -> None:
@@ -41,30 +41,30 @@ class Health:
 
     @property
     def serving(self) -> bool:
-        """Whether calls can be expected to work."""
+        """True if calls can be expected to work."""
         return self._ready and not self._stopping and self._trouble is None
 
     def methods(self) -> Mapping[str, Callable[..., Any]]:
-        """Return what serves each rpc of the service."""
+        """Return the method that serves each rpc of the service."""
         return {"Check": self.check, "Watch": self.watch}
 
     def set_ready(self) -> None:
-        """Say SERVING from now on, while nothing is wrong."""
+        """Report SERVING from now on, unless something fails."""
         self._ready = True
         self._tell()
 
     def note(self, error: KernelError) -> None:
-        """Take note of an error that ended a call: trouble of the store is looked after until it has passed."""
+        """Record an error that ended a call: a failing store is pinged until it recovers."""
         if not isinstance(error, StoreError) or self._stopping or self._trouble is not None:
             return
         self._trouble = error
         _LOG.error("not serving: %s", error)
         self._tell()
-        if not isinstance(error, StaleEpoch):  # that one does not pass
+        if not isinstance(error, StaleEpoch):  # this one does not recover
             self._healing = asyncio.create_task(self._heal(), name="store health")
 
     async def stop(self) -> None:
-        """Say NOT_SERVING from now on. Stopping twice is legal."""
+        """Report NOT_SERVING from now on. Stopping twice is allowed."""
         self._stopping = True
         self._tell()
         if self._healing is not None:
@@ -74,7 +74,7 @@ class Health:
     async def check(self, request: health_pb2.HealthCheckRequest, _caller: Caller) -> health_pb2.HealthCheckResponse:
         """Return the health of a service.
 
-        :raises UnknownService: where there is none of that name
+        :raises UnknownService: if there is no service of that name
         """
         if request.service not in self._services:
             raise UnknownService(request.service)
@@ -83,7 +83,7 @@ class Health:
     async def watch(
         self, request: health_pb2.HealthCheckRequest, _caller: Caller
     ) -> AsyncIterator[health_pb2.HealthCheckResponse]:
-        """Yield the health of a service now, and whenever it changes."""
+        """Yield the health of a service now and on each change."""
         if request.service not in self._services:
             yield _Status(status=_Status.SERVICE_UNKNOWN)
             return
@@ -101,7 +101,7 @@ class Health:
         return _Status(status=_Status.SERVING if self.serving else _Status.NOT_SERVING)
 
     def _tell(self) -> None:
-        # Each change has an event of its own: a watcher that is busy misses none.
+        # Each change has its own event: a busy watcher misses none.
         self._changed.set()
         self._changed = asyncio.Event()
 

@@ -1,4 +1,4 @@
-"""From the catalogue, pauses and instances to the messages that clients read."""
+"""Conversion of the catalogue, pauses and instances to client messages."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _BEST_FIRST = ("ATTACHED", "LOADING", "DRAINING", "UNREACHABLE", "DETACHED")
 
 
 class Pauses:
-    """The pauses that hold now, to be looked up by job and host."""
+    """The pauses in effect, for lookup by job and host."""
 
     def __init__(self, pauses: Iterable[PauseRecord]) -> None:
         self._pauses = {(pause.scope, pause.name): pause for pause in pauses}
@@ -54,7 +54,7 @@ def problem_message(problem: Problem) -> job_pb2.Problem:
 
 
 def problem_messages_of_json(items: object) -> list[job_pb2.Problem]:
-    """Return the messages of problems as a host tells them; what is no problem is passed over."""
+    """Return the messages of a host's problems; items that are not problems are ignored."""
     if not isinstance(items, list):
         return []
     return [problem_message(Problem.from_json(item)) for item in items if isinstance(item, Mapping)]
@@ -75,9 +75,9 @@ def pause_message(pause: PauseRecord | None) -> job_pb2.Pause | None:
 
 
 def job_message(entry: CatalogueEntry, *, now_us: int, fires: int) -> job_pb2.Job:
-    """Return a job of the catalogue, without what only the engine and the store know.
+    """Return a job of the catalogue, without the parts that only the engine and the store know.
 
-    :param fires: how many next fires to work out
+    :param fires: number of next fires to compute
     """
     message = job_pb2.Job(
         job_id=entry.job_id,
@@ -146,7 +146,7 @@ def _instance_message(status: InstanceStatus) -> job_pb2.Instance:
         pid=hello.pid,
         machine=hello.machine,
         version=hello.version,
-        # A heartbeat knows of reloads since the hello; before the first there is only the hello.
+        # Heartbeats include reloads since the hello; before the first heartbeat there is only the hello.
         generation=beat.generation or hello.generation,
         manifest_digest=beat.manifest_digest or hello.manifest_digest,
         loaded_at=timestamp(beat.loaded_at_us or hello.loaded_at_us or None),

@@ -1,4 +1,4 @@
-"""KernelService: what clients call, on top of the engine, the catalogue and the store."""
+"""KernelService: the calls of clients, on top of the engine, the catalogue and the store."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ _MAX_SEQ = 2**53
 
 
 class RunEngine(Protocol):
-    """What the service needs of the engine."""
+    """The part of the engine that the service uses."""
 
     async def trigger(self, request: TriggerCommand) -> TriggerOutcome:
         """Start a run, durably."""
@@ -63,22 +63,22 @@ class RunEngine(Protocol):
         """Start many runs, each with its own outcome."""
 
     async def cancel(self, run_id: str, *, by: str, why: str) -> None:
-        """Ask for a run to stop, durably; a terminal run is left as it is."""
+        """Request that a run stops, durably; a terminal run stays as it is."""
 
     async def replay(self, request: ReplayCommand) -> str:
         """Start a run from the snapshot of another and return its id."""
 
     async def set_pause(self, pause: PauseRecord) -> None:
-        """Keep a pause."""
+        """Store a pause."""
 
     async def clear_pause(self, scope: str, name: str) -> bool:
         """End a pause; return whether there was one."""
 
     def holdup(self, run_id: str) -> Reason | None:
-        """Return what holds a QUEUED or RUNNING run up now, or None where nothing does."""
+        """Return why a QUEUED or RUNNING run is not progressing; None if nothing blocks it."""
 
     def pauses(self) -> Sequence[PauseRecord]:
-        """Return the pauses that hold now."""
+        """Return the pauses in effect."""
 
     def instances(self) -> Sequence[InstanceStatus]:
         """Return every known instance."""
@@ -87,15 +87,15 @@ class RunEngine(Protocol):
         """Return how many runs wait for a host."""
 
     def why_not_running(self, job_id: str) -> str:
-        """Return why nothing of a job runs now; empty where something does, or nothing hinders it."""
+        """Return why no run of a job is running; empty if one is or nothing blocks it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class KernelIdentity:
-    """What a kernel says of itself.
+    """Facts about a kernel.
 
     :param store: ``sqlite`` or ``postgresql``
-    :param store_id: names the history
+    :param store_id: identifies the history
     :param project: the directory it was started with
     """
 
@@ -132,7 +132,7 @@ class KernelService:
         self._logs = LogReading(store=store, feed=feed)
 
     def methods(self) -> Mapping[str, Callable[..., Any]]:
-        """Return what serves each rpc of the service."""
+        """Return the method that serves each rpc of the service."""
         return {
             "GetKernel": self.get_kernel,
             "TriggerRun": self.trigger_run,
@@ -150,7 +150,7 @@ class KernelService:
         }
 
     async def get_kernel(self, _request: kernel.GetKernelRequest, _caller: Caller) -> kernel.GetKernelResponse:
-        """Tell what kernel this is."""
+        """Return the facts about this kernel."""
         return kernel.GetKernelResponse(
             version=self._identity.version,
             epoch=self._identity.epoch,
@@ -164,7 +164,7 @@ class KernelService:
         )
 
     async def trigger_run(self, request: kernel.TriggerRunRequest, caller: Caller) -> kernel.TriggerRunResponse:
-        """Start one run, or say whether it would be accepted."""
+        """Start one run, or check whether it would be accepted."""
         command = trigger_command(request, caller)
         if request.validate_only:
             answer = await self._validated(command)
@@ -197,7 +197,7 @@ class KernelService:
         return kernel.TriggerRunsResponse(items=map(_item_message, answers))
 
     async def _validated(self, command: TriggerCommand) -> kernel.TriggerRunResponse | KernelError:
-        """Return what would become of a trigger; no run is made."""
+        """Return the result that a trigger would have; no run is created."""
         try:
             return kernel.TriggerRunResponse(warnings=await self._admission.validate(command))
         except KernelError as error:
@@ -206,7 +206,7 @@ class KernelService:
     async def _trigger_many(
         self, commands: Sequence[TriggerCommand]
     ) -> Sequence[kernel.TriggerRunResponse | KernelError]:
-        """Start runs in one commit; those that are not admitted are left out of it."""
+        """Start runs in one commit, except those that are not admitted."""
         if not any(map(self._admission.concerns, commands)):
             return [_outcome_of(outcome) for outcome in await self._engine.trigger_many(commands)]
         admitted = await self._admission.admit_many(commands)
@@ -215,7 +215,7 @@ class KernelService:
         return [one if isinstance(one, KernelError) else _outcome_of(next(outcomes), one) for one in admitted]
 
     async def cancel_run(self, request: kernel.CancelRunRequest, caller: Caller) -> kernel.CancelRunResponse:
-        """Ask for a run to stop, and return it as it is."""
+        """Request that a run stops, and return its current state."""
         check_run_id(request.run_id)
         await self._engine.cancel(request.run_id, by=person(request.by, caller), why=sentence(request.why, "why"))
         return kernel.CancelRunResponse(run=await self._run(request.run_id))
@@ -254,7 +254,7 @@ class KernelService:
     def watch_events(
         self, request: kernel.WatchEventsRequest, _caller: Caller
     ) -> AsyncIterator[kernel.WatchEventsResponse]:
-        """Yield all events, without end."""
+        """Yield all events, endlessly."""
         if request.from_start and request.after_seq:
             raise BadRequest("from_start and after_seq are both set, expected one of them", field="from_start")
         if len(request.kinds) > 64 or any(len(kind) > 64 for kind in request.kinds):
@@ -300,7 +300,7 @@ class KernelService:
         return self._explain(run_detail_message(found[0]))
 
     def _explain(self, run: run_pb2.Run) -> run_pb2.Run:
-        """Return the run, with what it waits for where it is not over: only the engine knows, and it changes."""
+        """Return the run, with its current reason for waiting if it is not over: only the engine knows it."""
         if run.state in (run_pb2.RUN_STATE_QUEUED, run_pb2.RUN_STATE_RUNNING):
             reason = self._engine.holdup(run.run_id)
             if reason is not None:

@@ -1,4 +1,4 @@
-"""Reading logs: stored chunks unpacked, filtered and sent in blocks; with follow, until the run is over."""
+"""Reading logs: unpacking stored chunks, filtering, and sending blocks; with follow, until the run is over."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _ERROR_LEVEL = 40
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LogQuery:
-    """What to read of a run's log; the fields of ReadLogsRequest."""
+    """The query of a run's log; the fields of ReadLogsRequest."""
 
     run_id: str
     after_seq: int = 0
@@ -39,7 +39,7 @@ class LogQuery:
 class LogReading:
     """Serves ReadLogs.
 
-    :param recheck_seconds: how long a follower waits for a wake-up before it looks for itself
+    :param recheck_seconds: time that a follower waits for a wake-up before it checks the store
     """
 
     def __init__(self, *, store: Store, feed: EventFeed, recheck_seconds: float = 10.0) -> None:
@@ -48,10 +48,10 @@ class LogReading:
         self._recheck_seconds = recheck_seconds
 
     async def read(self, query: LogQuery) -> AsyncIterator[kernel.ReadLogsResponse]:
-        """Yield blocks of lines in order; with ``follow``, until the run is terminal and all is sent.
+        """Yield blocks of lines in order; with ``follow``, until the run is terminal and all lines are sent.
 
-        :raises UnknownRun: where no run has the id
-        :raises KernelStopping: where the kernel stops while the log is followed
+        :raises UnknownRun: if no run has the id
+        :raises KernelStopping: if the kernel stops while the log is followed
         """
         with self._feed.subscribe(query.run_id) as subscription:
             detail = await self._read_run(query.run_id)
@@ -71,7 +71,7 @@ class LogReading:
                 finished = await self._wait(subscription, query.run_id)
 
     async def _wait(self, subscription: RunSubscription, run_id: str) -> bool:
-        """Wait for more; return True once the run is terminal, so that what is stored now is all there will be."""
+        """Wait for more lines; return True once the run is terminal, so that the stored log is complete."""
         heard = await subscription.wait(self._recheck_seconds)
         if self._feed.closed:
             raise KernelStopping
@@ -82,7 +82,7 @@ class LogReading:
         return detail.run.state in RUN_TERMINAL
 
     async def _tail(self, query: LogQuery, detail: RunDetail) -> tuple[list[log_pb2.LogLine], int]:
-        """Return the last lines of what is stored now, and the number of the last line looked at."""
+        """Return the last stored lines, and the number of the last line read."""
         start = query.after_seq
         if not query.step and not query.min_level:
             start = max(start, detail.run.log_lines - query.tail)
@@ -94,7 +94,7 @@ class LogReading:
         return list(kept), cursor
 
     async def _stored(self, query: LogQuery, after: int) -> AsyncIterator[tuple[kernel.ReadLogsResponse, int]]:
-        """Yield blocks of matching lines after a number, each with the number of the last line it looked at."""
+        """Yield blocks of matching lines after a number, each with the number of the last line read."""
         while True:
             page = await self._store.log_page(
                 query.run_id, after_seq=after, limit=_CHUNKS, step=query.step, min_level=query.min_level
@@ -137,7 +137,7 @@ def _matching(chunk: LogChunkRecord, query: LogQuery, after: int) -> Iterator[lo
 
 
 def _lines(chunk: LogChunkRecord) -> Iterator[log_pb2.LogLine]:
-    """Yield the lines of a chunk. What cannot be read stands as one line that says so; the log goes on after it."""
+    """Yield the lines of a chunk. An unreadable chunk becomes one line with the error; the log continues after it."""
     seq, end = chunk.first_seq, chunk.first_seq + chunk.line_count
     trouble = "the chunk ends early"
     try:
@@ -156,7 +156,7 @@ def _lines(chunk: LogChunkRecord) -> Iterator[log_pb2.LogLine]:
                 shared=bool(line.flags & SHARED),
             )
             seq += 1
-    except ValueError as error:  # LogChunkError, or a number that no line of ours has
+    except ValueError as error:  # LogChunkError, or a number that none of our lines has
         trouble = str(error)
     if seq < end:
         yield log_pb2.LogLine(

@@ -1,4 +1,4 @@
-"""From what clients ask to commands: every form is checked here, so that the engine sees only well-formed wishes."""
+"""Conversion of client requests to commands. Form is checked here, so that the engine sees only valid requests."""
 
 from __future__ import annotations
 
@@ -56,9 +56,9 @@ _PAGE_FORMAT = "1"
 
 
 def trigger_command(request: kernel.TriggerRunRequest, caller: Caller) -> TriggerCommand:
-    """Return the wish for one run.
+    """Return the command for one run.
 
-    :raises BadRequest: where a field breaks a rule
+    :raises BadRequest: if a field breaks a rule
     """
     check_job_id(request.job_id)
     kind = _TRIGGER_KINDS.get(request.trigger_kind)
@@ -92,9 +92,9 @@ def trigger_command(request: kernel.TriggerRunRequest, caller: Caller) -> Trigge
 
 
 def replay_command(request: kernel.ReplayRunRequest, caller: Caller) -> ReplayCommand:
-    """Return the wish to do a run again.
+    """Return the command for a replay.
 
-    :raises BadRequest: where a field breaks a rule
+    :raises BadRequest: if a field breaks a rule
     """
     check_run_id(request.run_id)
     if request.from_step and request.from_failed_step:
@@ -113,14 +113,14 @@ def replay_command(request: kernel.ReplayRunRequest, caller: Caller) -> ReplayCo
 
 
 def _traceparent(caller: Caller) -> str:
-    """Return the trace context of a call; a malformed one counts as none, as the standard says."""
+    """Return the trace context of a call; a malformed one counts as none, as the standard requires."""
     return caller.traceparent if caller.traceparent and TraceContext.parse(caller.traceparent) is not None else ""
 
 
 def run_filter(request: kernel.ListRunsRequest) -> RunFilter:
-    """Return which runs to list.
+    """Return the filter for listing runs.
 
-    :raises BadRequest: where a field breaks a rule
+    :raises BadRequest: if a field breaks a rule
     """
     if request.job_id:
         check_job_id(request.job_id)
@@ -136,9 +136,9 @@ def run_filter(request: kernel.ListRunsRequest) -> RunFilter:
 
 
 def pause_record(request: kernel.PauseRequest, caller: Caller, *, now_us: int) -> PauseRecord:
-    """Return the pause that is asked for.
+    """Return the requested pause.
 
-    :raises BadRequest: where a field breaks a rule
+    :raises BadRequest: if a field breaks a rule
     """
     scope, name = pause_scope(request.job_id, request.host)
     until = _microseconds(request.until.seconds, request.until.nanos, "until") if request.HasField("until") else None
@@ -157,7 +157,7 @@ def pause_record(request: kernel.PauseRequest, caller: Caller, *, now_us: int) -
 def pause_scope(job_id: str, host: str) -> tuple[str, str]:
     """Return scope and name of a pause.
 
-    :raises BadRequest: where both are given, or one is malformed
+    :raises BadRequest: if both are given, or one is malformed
     """
     if job_id and host:
         raise BadRequest("job_id and host are both set, expected at most one of them", field="job_id")
@@ -171,18 +171,18 @@ def pause_scope(job_id: str, host: str) -> tuple[str, str]:
 
 
 def check_run_id(run_id: str) -> None:
-    """Accept the form of a run id.
+    """Check the form of a run id.
 
-    :raises BadRequest: where it has another
+    :raises BadRequest: if it is malformed
     """
     if not is_run_id(run_id):
         raise BadRequest(f"run_id is {run_id[:64]!r}, expected 'run_' and 26 characters", field="run_id")
 
 
 def check_job_id(job_id: str) -> None:
-    """Accept the form of a job id.
+    """Check the form of a job id.
 
-    :raises BadRequest: where it has another
+    :raises BadRequest: if it is malformed
     """
     if not is_job_id(job_id):
         raise BadRequest(
@@ -193,18 +193,18 @@ def check_job_id(job_id: str) -> None:
 
 
 def check_host(host: str) -> None:
-    """Accept a name that a host could have.
+    """Check that a host could have this name.
 
-    :raises BadRequest: where it could not
+    :raises BadRequest: if it could not
     """
     if not (1 <= len(host) <= 64 and host.isascii() and host.isprintable()):
         raise BadRequest(f"host is {host[:80]!r}, expected the name of a host", field="host")
 
 
 def person(by: str, caller: Caller) -> str:
-    """Return who asks, for the record: what the request says, else the caller's own name.
+    """Return the requester's name for the record: the request's ``by``, otherwise the caller's own name.
 
-    :raises BadRequest: where it is too long, or would not print
+    :raises BadRequest: if it is too long, or not printable
     """
     if len(by) > _NAME_LENGTH or not by.isprintable():
         raise BadRequest(
@@ -214,9 +214,9 @@ def person(by: str, caller: Caller) -> str:
 
 
 def sentence(text: str, field: str) -> str:
-    """Return a text for the record.
+    """Return a free text for the record.
 
-    :raises BadRequest: where it is too long
+    :raises BadRequest: if it is too long
     """
     if len(text) > _WHY_LENGTH:
         raise BadRequest(f"{field} has {len(text)} characters, expected at most {_WHY_LENGTH}", field=field)
@@ -224,14 +224,14 @@ def sentence(text: str, field: str) -> str:
 
 
 def write_page_token(before: str) -> str:
-    """Return the token of the page that goes on before a run; empty for none."""
+    """Return the token of the page that continues before a run; empty for none."""
     return base64.urlsafe_b64encode((_PAGE_FORMAT + before).encode()).decode().rstrip("=") if before else ""
 
 
 def read_page_token(token: str) -> str:
-    """Return the run that a token goes on before; empty for the first page.
+    """Return the run that a token's page continues before; empty for the first page.
 
-    :raises BadRequest: where it is no token of ours
+    :raises BadRequest: if it is not one of our tokens
     """
     if not token:
         return ""
@@ -290,7 +290,7 @@ def _object(body: bytes, field: str) -> Mapping[str, Any]:
         raise BadRequest(f"{field} has {len(body)} bytes, expected at most {_PARAMS_BYTES}", field=field)
     try:
         tree = loads_plain(body.decode("utf-8"), path="")
-        decode_tree(tree)  # a malformed tag is refused here, and not hours later in a host
+        decode_tree(tree)  # a malformed tag is refused here, not hours later in a host
     except UnicodeDecodeError:
         raise BadRequest(f"{field} is not UTF-8 text, expected a JSON object", field=field) from None
     except ValueCodecError as error:
@@ -306,8 +306,8 @@ def _content_hash(
     request: kernel.TriggerRunRequest | kernel.ReplayRunRequest,
     copy: kernel.TriggerRunRequest | kernel.ReplayRunRequest,
 ) -> str:
-    """Return a name for everything a request says but its id."""
-    copy.MergeFrom(request)  # type: ignore[arg-type]  # both are of one type, which the union cannot say
+    """Return a hash of everything in a request but its id."""
+    copy.MergeFrom(request)  # type: ignore[arg-type]  # both have the same type, which the union cannot express
     copy.ClearField("request_id")
     kind = copy.DESCRIPTOR.name.encode()  # the two kinds share the ids
     return hashlib.sha256(kind + copy.SerializeToString(deterministic=True)).hexdigest()

@@ -1,4 +1,4 @@
-"""From records of runs and attempts to the messages that clients read."""
+"""Conversion of run and attempt records to client messages."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def reason_message(reason: Reason | None) -> run_pb2.Reason | None:
 
 
 def run_message(run: RunRecord) -> run_pb2.Run:
-    """Return a run as lists show it: without steps, params and log level, which only its job's snapshot tells."""
+    """Return a run as listed: without steps, params and log level, which only its job's snapshot holds."""
     return run_pb2.Run(
         run_id=run.run_id,
         job_id=run.job_id,

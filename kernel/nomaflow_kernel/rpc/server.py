@@ -33,13 +33,13 @@ SERVICE_DESCRIPTORS: tuple[ServiceDescriptor, ...] = (_KERNEL, _GATEWAY)
 """The kernel's own services."""
 
 SERVICES: tuple[str, ...] = tuple(each.full_name for each in SERVICE_DESCRIPTORS)
-"""The services that have a health of their own."""
+"""The services with a health status of their own."""
 
 _DEADLINES: Mapping[str, float] = {"ReloadHost": 75.0, "IntroduceManifest": 30.0, "TriggerRuns": 30.0}
 _MESSAGE_BYTES = 4 * 1024 * 1024
 _CONCURRENT_CALLS = 5000
 _STREAMS_PER_CONNECTION = 1000
-# design §7; both sides have them. so_reuseport 0: else two kernels bind one port silently.
+# design §7; both sides have them. so_reuseport 0: otherwise two kernels bind one port silently.
 _OPTIONS: Sequence[tuple[str, int]] = (
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
@@ -56,7 +56,7 @@ _OPTIONS: Sequence[tuple[str, int]] = (
 
 
 class AddressTaken(Exception):
-    """Raised when an address cannot be listened on; the text says which and why."""
+    """Raised when an address cannot be listened on; the text gives the address and the reason."""
 
 
 def build_server(
@@ -80,9 +80,9 @@ def bare_server(
     on_error: Callable[[KernelError], None],
     reflection: bool = False,
 ) -> grpc.aio.Server:
-    """Return a server of services given as what serves each rpc, not yet listening.
+    """Return a server of services, each given by the methods that serve its rpcs, not yet listening.
 
-    :param on_error: told of every error of the kernel that ends a call
+    :param on_error: called with every kernel error that ends a call
     """
     endpoints = Endpoints(access=access, on_error=on_error, deadlines=_DEADLINES)
     server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=_CONCURRENT_CALLS)
@@ -95,9 +95,9 @@ def bare_server(
 
 
 def listen(server: grpc.aio.Server, address: str, certificate: CertificateFiles | None) -> str:
-    """Have a server listen on a checked address and return it, with the port where it was 0, and its scheme.
+    """Have a server listen on a checked address; return the address with its scheme, and the actual port in place of 0.
 
-    :raises AddressTaken: where that is not possible
+    :raises AddressTaken: if it cannot be listened on
     """
     target, scheme = address, ""
     try:

@@ -1,4 +1,4 @@
-"""The gRPC side of a kernel that does not lead: every call is told so, and where the leader is."""
+"""The gRPC side of a standby kernel: every call gets an error that says who leads, and where."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _Status = health_pb2.HealthCheckResponse
 
 
 class StandbyServer:
-    """Answers every call of a service with why this kernel does not work, as long as it does not.
+    """Answers every call of a service with the reason why this kernel does not work.
 
     Health is SERVING for the process (the empty name), since it is alive, and NOT_SERVING for each service.
 
-    :param why: what every call ends with, NOT_LEADER as a rule; may be replaced at any time
+    :param why: the error that ends every call, normally NOT_LEADER; may be replaced at any time
     :param certificate: for addresses with TLS
     """
 
@@ -44,16 +44,16 @@ class StandbyServer:
         )
 
     async def start(self, addresses: Sequence[str]) -> list[str]:
-        """Listen and answer; return the addresses, with the port where it was 0.
+        """Listen and answer; return the addresses, with the actual port in place of 0.
 
-        :raises AddressTaken: where one cannot be listened on
+        :raises AddressTaken: if one cannot be listened on
         """
         served = [listen(self._server, address, self._certificate) for address in addresses]
         await self._server.start()
         return served
 
     async def stop(self) -> None:
-        """End at once: nobody waits for anything."""
+        """Stop at once: nothing needs to finish."""
         await self._server.stop(None)
 
     def _refusing(self, method: MethodDescriptor) -> Callable[..., Any]:

@@ -1,4 +1,4 @@
-"""The server's side of TLS: gRPC asks for the certificate at every handshake, so that one that was renewed is taken."""
+"""The server's side of TLS: gRPC asks for the certificate at every handshake, so a renewed one is used."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
-"""Watches: cursors on the events of one run, or of all. Ordered and gapless from any sequence on.
+"""Watches: cursors on the events of one run, or of all. Ordered and without gaps from any sequence on.
 
-A watcher holds no queue that could grow: it takes what the feed has, and where that is not certain to be everything, it
-reads the store.
+A watcher holds no queue that could grow: it takes events from the feed, and reads the store if the feed may lack some.
 """
 
 from __future__ import annotations
@@ -27,8 +26,8 @@ _RUN_END = "run.finished"
 class Watching:
     """Serves WatchRun and WatchEvents.
 
-    :param explain: adds to a run what only the engine knows
-    :param bookmark_seconds: silence after which a watcher is told from where to resume
+    :param explain: adds to a run the facts that only the engine knows
+    :param bookmark_seconds: silence after which a watcher is sent its resume position
     """
 
     def __init__(
@@ -47,11 +46,11 @@ class Watching:
     async def run(self, run_id: str, after_seq: int) -> AsyncIterator[kernel.WatchRunResponse]:
         """Yield the run as it is, then its events after ``after_seq``, until its terminal event.
 
-        :raises UnknownRun: where no run has the id
-        :raises CursorAhead: where the store has no event as new as ``after_seq``
-        :raises KernelStopping: where the kernel stops first
+        :raises UnknownRun: if no run has the id
+        :raises CursorAhead: if the store has no event as new as ``after_seq``
+        :raises KernelStopping: if the kernel stops first
         """
-        # Subscribed before the run is read: an event is in what was read, or it comes by the feed.
+        # Subscribed before the run is read: an event is either in the run as read, or it comes through the feed.
         with self._feed.subscribe(run_id) as subscription:
             detail = await self._read_run(run_id)
             await self._refuse_ahead(after_seq)
@@ -82,11 +81,11 @@ class Watching:
     async def events(self, after_seq: int | None, kinds: Sequence[str]) -> AsyncIterator[kernel.WatchEventsResponse]:
         """Yield every event after ``after_seq`` (None: from now on) whose kind is one of ``kinds``, without end.
 
-        Where some of them are gone, it says so before those that come after.
+        If some of them are gone, it reports that before the later ones.
 
-        :param kinds: a kind, or what comes before a dot in it; empty for all
-        :raises CursorAhead: where the store has no event as new as ``after_seq``
-        :raises KernelStopping: where the kernel stops
+        :param kinds: kinds, or the parts of kinds before a dot; empty for all
+        :raises CursorAhead: if the store has no event as new as ``after_seq``
+        :raises KernelStopping: if the kernel stops
         """
         if after_seq is None:
             after_seq = self._feed.last_seq
@@ -102,7 +101,7 @@ class Watching:
             if tail is None:
                 seen = self._feed.last_seq
                 async for page in self._pages(cursor, kinds=kinds):
-                    # Asked after the page was read: what is missing in it was removed before.
+                    # Checked after the page was read: events missing from it were removed before.
                     if self._store.pruned_through_seq > max(cursor, told):
                         told = self._store.pruned_through_seq
                         yield _pruned(cursor, told)
@@ -129,12 +128,12 @@ class Watching:
 
     async def _refuse_ahead(self, after_seq: int) -> None:
         newest = max(self._feed.last_seq, self._store.pruned_through_seq)
-        # What is committed may have been read from the store a moment before the feed has it.
+        # Committed events may be read from the store a moment before the feed has them.
         if after_seq > newest and not await self._store.events_after(after_seq - 1, limit=1):
             raise CursorAhead(after_seq, newest)
 
     async def _stored(self, after: int, *, run_id: str) -> AsyncIterator[EventRecord]:
-        """Yield what the store has of a run after a sequence."""
+        """Yield a run's stored events after a sequence."""
         async for page in self._pages(after, run_id=run_id):
             for event in page:
                 yield event
@@ -142,7 +141,7 @@ class Watching:
     async def _pages(
         self, after: int, *, run_id: str = "", kinds: Sequence[str] = ()
     ) -> AsyncIterator[Sequence[EventRecord]]:
-        """Yield what the store has after a sequence, page by page, until it has no more."""
+        """Yield the stored events after a sequence, page by page, until there are no more."""
         while True:
             page = await self._store.events_after(after, limit=_PAGE, run_id=run_id, kinds=kinds)
             yield page
@@ -152,7 +151,7 @@ class Watching:
 
 
 def _after(events: Sequence[EventRecord], cursor: int) -> Iterator[EventRecord]:
-    """Yield the events after a cursor: what the store has told already may come by the feed once more."""
+    """Yield the events after a cursor: events already read from the store may come again through the feed."""
     return (event for event in events if event.seq > cursor)
 
 

@@ -1,4 +1,4 @@
-"""Cron: which schedules there are, when they fire next, and what becomes of fires that came too late."""
+"""Cron: the schedules, their next fires, and the treatment of late fires."""
 
 from __future__ import annotations
 

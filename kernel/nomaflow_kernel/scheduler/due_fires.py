@@ -1,4 +1,4 @@
-"""What becomes of the due fires of one schedule: run, held up by a pause, or too late."""
+"""Decisions about the due fires of one schedule: run, held up by a pause, or too late."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from nomaflow_kernel.scheduler.schedules import KnownSchedule
 __all__ = ["Decided", "decide", "slot_of"]
 
 _MOST_FIRES = 2_000
-"""Of a schedule that was down for very long, only the newest fires are looked at one by one."""
+"""The number of newest fires checked one by one, after a very long downtime of a schedule."""
 
 _FIRES_PER_TURN = 1_000
 
@@ -36,8 +36,8 @@ async def decide(
 ) -> Decided:
     """Decide about every fire from ``first_us`` until now.
 
-    :param cause: why fires are late at all
-    :param pause_at: returns the pause that held the job up at an instant
+    :param cause: the cause of late fires
+    :param pause_at: returns the pause that applied to the job at an instant
     """
     older, fires = await _due(schedule, first_us, now_us)
     unrun: list[UnrunCommand] = []
@@ -63,7 +63,7 @@ async def decide(
 
 
 async def _due(schedule: KnownSchedule, first_us: int, now_us: int) -> tuple[Fold | None, Sequence[int]]:
-    """Return the newest due fires one by one, and those before them, if any, in one."""
+    """Return the newest due fires one by one, and the fires before them, if any, as one fold."""
     newest: deque[int] = deque(maxlen=_MOST_FIRES)
     count, last_older_us = 0, first_us
     for at_us in schedule.fires_us(first_us, now_us):
@@ -72,7 +72,7 @@ async def _due(schedule: KnownSchedule, first_us: int, now_us: int) -> tuple[Fol
         newest.append(at_us)
         count += 1
         if count % _FIRES_PER_TURN == 0:
-            await asyncio.sleep(0)  # a long downtime is counted in turns: others are owed a share of the loop
+            await asyncio.sleep(0)  # a long downtime is counted in turns, to give other tasks the loop
     older = count - len(newest)
     return Fold(first_us=first_us, last_us=last_older_us, count=older) if older else None, list(newest)
 

@@ -1,4 +1,4 @@
-"""Fires that are due: which of them run, and which are only recorded."""
+"""Due fires: the selection of those that run, and of those that are only recorded."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from nomaflow_project.jobs.definitions import Misfire
 __all__ = ["ON_TIME_SECONDS", "Due", "sort_out"]
 
 ON_TIME_SECONDS = 5.0
-"""A fire that a running kernel comes to within this time is on time, whatever the misfire policy says."""
+"""Seconds within which a running kernel's fire is on time, whatever the misfire policy."""
 
 _ALL_LIMIT = 100
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Due:
-    """What becomes of the due fires of one schedule.
+    """Decisions about the due fires of one schedule.
 
     :param run_us: instants to run, earliest first
-    :param unrun: (fires, reason) to record, at most one of each reason
+    :param unrun: (fires, reason) pairs to record, at most one for each reason
     """
 
     run_us: tuple[int, ...] = ()
@@ -32,14 +32,14 @@ class Due:
 def sort_out(
     fires_us: Sequence[int], *, older: Fold | None, now_us: int, misfire: Misfire, window_seconds: float, cause: Reason
 ) -> Due:
-    """Decide about the fires of one schedule that are due.
+    """Decide about the due fires of one schedule.
 
-    :param fires_us: due instants, earliest first; the newest ones where there are very many
-    :param older: the due fires before those, which never run; None where there are none
-    :param cause: why fires are late at all, for those that the policy leaves out
+    :param fires_us: due instants, earliest first; only the newest ones if there are very many
+    :param older: the due fires before those, which never run; None if there are none
+    :param cause: the reason for late fires that the policy leaves out
     """
     window_us = int(window_seconds * 1_000_000)
-    # What fell into a downtime was late from the start, however short it was.
+    # A fire during a downtime was late from the start, however short the downtime.
     on_time_us = -1 if cause.code == "kernel_down" else int(ON_TIME_SECONDS * 1_000_000)
     too_old = [at for at in fires_us if now_us - at > max(window_us, on_time_us)]
     late = [at for at in fires_us[len(too_old) :] if now_us - at > on_time_us]
@@ -50,7 +50,7 @@ def sort_out(
     elif misfire is Misfire.LATEST and not on_time:
         chosen = late[-1:]
     left_out = late[: len(late) - len(chosen)] if chosen else late
-    # Where even the newest fires reach back less far than the window, the older ones are late, and not too old.
+    # If even the newest fires reach back less far than the window, the older ones are late, but not too old.
     unrun = [
         (fold, reason)
         for fold, reason in (
@@ -63,7 +63,7 @@ def sort_out(
 
 
 def _fold(older: Fold | None, fires_us: Sequence[int]) -> Fold | None:
-    """Return what stands for some fires and those before them; None for none."""
+    """Return the fold of some fires and those before them; None for none."""
     if not fires_us:
         return older
     if older is None:

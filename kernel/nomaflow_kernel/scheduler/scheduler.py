@@ -24,7 +24,7 @@ __all__ = ["FireSink", "ScheduleSource", "Scheduler"]
 _LOG = logging.getLogger(__name__)
 
 _LONGEST_SLEEP_SECONDS = 5.0
-"""A wall clock that is set to another time is noticed this late."""
+"""Seconds until a change of the wall clock is noticed, at the latest."""
 
 _JUMP_SECONDS = 2.0
 _RETRY_SECONDS = 1.0
@@ -36,20 +36,20 @@ _HELD_UP = Reason("kernel_held_up", "the kernel could not act at that time; its 
 
 
 class ScheduleSource(Protocol):
-    """What the scheduler asks of the catalogue."""
+    """The part of the catalogue that the scheduler uses."""
 
     def jobs(self) -> Iterable[KnownJob]:
         """Return the job of every id."""
 
 
 class FireSink(Protocol):
-    """What the scheduler asks of the engine."""
+    """The part of the engine that the scheduler uses."""
 
     async def fire(self, command: FireCommand) -> None:
-        """Trigger due fires, record unrun ones and keep the next fires, in one commit."""
+        """Trigger due fires, record unrun ones and store the next fires, in one commit."""
 
     def pause_of(self, job_id: str, host: str, at_us: int | None = None) -> PauseRecord | None:
-        """Return the pause that holds a job up, now or at an instant, or None."""
+        """Return the pause that applies to a job, now or at an instant, or None."""
 
 
 class Scheduler:
@@ -82,9 +82,9 @@ class Scheduler:
         self._back_to_us: int | None = None
 
     async def start(self) -> None:
-        """Read the stored next fires, take in the catalogue and begin.
+        """Read the stored next fires, take in the catalogue and start firing.
 
-        :raises StoreError: where they cannot be read
+        :raises StoreError: if they cannot be read
         """
         await self._read_stored()
         self._note_time()
@@ -99,7 +99,7 @@ class Scheduler:
         self._task = asyncio.create_task(self._run(), name="scheduler")
 
     async def stop(self) -> None:
-        """Stop firing. Stopping twice is legal."""
+        """Stop firing. Stopping twice is allowed."""
         self._stopping = True
         self._wake.set()
         task, self._task = self._task, None
@@ -107,12 +107,12 @@ class Scheduler:
             await task
 
     def jobs_changed(self) -> None:
-        """Look at the catalogue again."""
+        """Have the catalogue checked again."""
         self._changed = True
         self._wake.set()
 
     async def settle(self) -> None:
-        """Look at catalogue and clock now, and return when what is due has been handed over."""
+        """Check catalogue and clock now, and return when all due fires have been handed over."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._settling.append(future)
         self.jobs_changed()
@@ -174,7 +174,7 @@ class Scheduler:
         self._knows_stored = True
 
     async def _take_in_catalogue(self) -> None:
-        """Take the schedules in; next fires are those stored, or computed from now where something changed."""
+        """Take in the schedules; their next fires are the stored ones, or computed from now if a schedule changed."""
         self._changed = False
         now_us = self._clock.now_us()
         found = {schedule.key: schedule for schedule in _schedules_of(self._jobs.jobs())}
@@ -199,11 +199,11 @@ class Scheduler:
         await self._commit(FireCommand(next_fires=tuple(changes)))
 
     def _stored_next(self, schedule: KnownSchedule, now_us: int) -> int | None:
-        """Return the stored next fire where it still holds: the schedule is the same, or it is due already."""
+        """Return the stored next fire if it still holds: the schedule is the same, or the fire is due already."""
         at_us, fingerprint = self._stored.get(schedule.key, (None, ""))
         if at_us is None or fingerprint == schedule.fingerprint:
             return at_us
-        # Other zone data moves the fires to come, and not those that nobody has run yet.
+        # New zone data moves future fires, but not the due ones that have not run yet.
         return at_us if at_us <= now_us and same_schedule(fingerprint, schedule.fingerprint) else None
 
     def _keep(self, schedule: KnownSchedule) -> SetNextFire:
@@ -222,10 +222,10 @@ class Scheduler:
             self._stored[(kept.job_id, kept.preset)] = (kept.next_fire_us, kept.fingerprint)
 
     def _forget(self) -> None:
-        """Have the next fires taken from what is stored: a read or a commit has failed halfway.
+        """Discard the schedules in memory and read the stored next fires again, after a failed read or commit.
 
-        What was taken in or out of memory may not be kept, and nobody knows which of the due fires are. They are kept
-        in one commit with what is next, so the store tells also of those that have no slot: fires that did not run.
+        It is unknown whether the changes in memory and the due fires were stored. Both go into one commit with the next
+        fires, so the stored next fires also tell of fires without a slot: those that did not run.
         """
         self._knows_stored = False
         self._schedules.clear()
@@ -233,7 +233,7 @@ class Scheduler:
         self._suspect_until_us = max(self._suspect_until_us, self._clock.now_us())
 
     def _look_at_clock(self) -> None:
-        """Take note of a wall clock that was set to another time."""
+        """Detect a wall clock that was set to another time."""
         now_us, before_us = self._clock.now_us(), self._last_wall_us
         passed = self._clock.monotonic() - self._last_monotonic
         ahead = (now_us - before_us) / 1_000_000 - passed
@@ -244,14 +244,14 @@ class Scheduler:
         elif ahead < -_JUMP_SECONDS:
             _LOG.warning("the wall clock was set back by %.0f s", -ahead)
             self._suspect_until_us = max(self._suspect_until_us, before_us)
-            # It may have been set right after the last look.
+            # The clock may have been set right after the last check.
             after_us = now_us - int(passed * 1_000_000)
             self._back_to_us = after_us if self._back_to_us is None else min(self._back_to_us, after_us)
 
     async def _go_back(self, after_us: int) -> None:
-        """Work the next fires out anew: some instants come again. Those that have fired are known by their slots.
+        """Compute the next fires again: some instants come again. Their slots tell which have fired already.
 
-        It is done again until it is kept.
+        This is repeated until it is stored.
         """
         changes = []
         for index, (key, schedule) in enumerate(list(self._schedules.items())):
@@ -290,8 +290,10 @@ class Scheduler:
         await self._commit(FireCommand(triggers=tuple(triggers), unrun=tuple(unrun), next_fires=tuple(next_fires)))
 
     async def _without_taken(self, triggers: Sequence[TriggerCommand]) -> list[TriggerCommand]:
-        """Return the fires that have not run. The store would refuse the others too, after they had, say, cancelled
-        another run."""
+        """Return the fires that have not run.
+
+        The store would refuse the others too, but only after they had, for example, cancelled another run.
+        """
         taken = await self._store.slots_taken([trigger.slot for trigger in triggers])
         return [trigger for trigger in triggers if trigger.slot not in taken]
 

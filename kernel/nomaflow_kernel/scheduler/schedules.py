@@ -19,7 +19,7 @@ __all__ = ["KnownSchedule", "NextFires", "fingerprint_of", "same_schedule"]
 class KnownSchedule:
     """One cron schedule of a job or of one of its presets.
 
-    :param fingerprint: names expression, zone and zone data
+    :param fingerprint: identifies expression, zone and zone data
     """
 
     job_id: str
@@ -33,7 +33,7 @@ class KnownSchedule:
 
     @property
     def key(self) -> tuple[str, str]:
-        """What identifies it: the job and the preset."""
+        """The key of the schedule: job and preset."""
         return self.job_id, self.preset
 
     @classmethod
@@ -51,7 +51,7 @@ class KnownSchedule:
         )
 
     def next_after_us(self, after_us: int) -> int | None:
-        """Return the first fire after an instant, or None where there is none any more."""
+        """Return the first fire after an instant, or None if there is no further one."""
         try:
             return to_us(CronExpression.parse(self.expression).next_after(from_us(after_us), zone(self.timezone)))
         except CronError:
@@ -66,17 +66,17 @@ class KnownSchedule:
 
 
 def fingerprint_of(schedule: Schedule) -> str:
-    """Return the text that changes whenever the next fires might."""
+    """Return a text that changes whenever the next fires may change."""
     return f"{schedule.expression}|{schedule.timezone}|{zone_data_version()}"
 
 
 def same_schedule(one: str, other: str) -> bool:
-    """Return whether two fingerprints differ by the zone data at most."""
+    """Return whether two fingerprints differ in the zone data at most."""
     return one.rpartition("|")[0] == other.rpartition("|")[0]
 
 
 class NextFires:
-    """A heap of (instant, schedule). An entry that was replaced is recognised and passed over."""
+    """A heap of (instant, schedule) pairs. A replaced entry stays in it and is ignored."""
 
     def __init__(self) -> None:
         self._current: dict[tuple[str, str], int] = {}
@@ -87,7 +87,7 @@ class NextFires:
         return len(self._current)
 
     def put(self, key: tuple[str, str], at_us: int | None) -> None:
-        """Have a schedule fire next at an instant; None means never."""
+        """Set the next fire of a schedule; None means never."""
         if at_us is None:
             self._current.pop(key, None)
             return
@@ -109,7 +109,7 @@ class NextFires:
         return self._heap[0][0] if self._heap else None
 
     def take_due(self, now_us: int) -> list[tuple[tuple[str, str], int]]:
-        """Take out what is due, earliest first; each schedule once, with its first due instant."""
+        """Remove and return due entries, earliest first; each schedule once, with its first due instant."""
         due = []
         while (at := self.next_us()) is not None and at <= now_us:
             key = heapq.heappop(self._heap)[2]

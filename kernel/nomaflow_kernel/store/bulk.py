@@ -1,7 +1,8 @@
 """One statement over many rows, in the form that is fast on each database.
 
 A statement is written once, with a typed placeholder for each value. SQLite executes it once per row in one call of the
-driver; PostgreSQL gets the rows as one array per placeholder and executes it once. Both give how many rows changed.
+driver; PostgreSQL gets the rows as one array per placeholder and executes it once. Both return the number of changed
+rows.
 """
 
 from __future__ import annotations
@@ -51,8 +52,11 @@ class BulkStatement:
 
     @classmethod
     def parse(cls, template: str) -> BulkStatement:
-        """Return the statement of ``template``: an UPDATE … WHERE …, or an INSERT … VALUES (…), with placeholders like
-        ``{bigint}`` or ``{text}``, named by their PostgreSQL type; rows give the values in the order of the text."""
+        """Return the statement of ``template``, an UPDATE … WHERE … or an INSERT … VALUES (…).
+
+        Its placeholders, like ``{bigint}`` or ``{text}``, are named by their PostgreSQL type; rows give the values in
+        the order of the text.
+        """
         types = _PLACEHOLDER.findall(template)
         arrays = ", ".join(f"${n}::{name}[]" for n, name in enumerate(types, start=1))
         names = [f"p{n}" for n in range(1, len(types) + 1)]
@@ -77,7 +81,7 @@ class BulkStatement:
 
 
 def bulk_insert(table: Table, *, on_conflict: str = "DO NOTHING") -> BulkStatement:
-    """Return the insert of whole rows, values in the order of the table's columns."""
+    """Return the insert of whole rows, with values in the order of the table's columns."""
     names = ", ".join(f'"{column.name}"' for column in table.columns)
     values = ", ".join(f"{{{_type_name(column)}}}" for column in table.columns)
     return BulkStatement.parse(

@@ -1,4 +1,4 @@
-"""The table of ``docs/events.md``: ``python -m nomaflow_kernel.store.document`` prints it, a test holds it equal."""
+"""The table of ``docs/events.md``: ``python -m nomaflow_kernel.store.document`` prints it, and a test compares them."""
 
 from __future__ import annotations
 

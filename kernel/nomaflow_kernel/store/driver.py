@@ -1,8 +1,8 @@
-"""Statements given to SQLite's driver directly, on the connection that SQLAlchemy holds.
+"""Statements passed directly to SQLite's driver, on the connection that SQLAlchemy holds.
 
 SQLAlchemy's own work for a statement (contexts, events, result objects) costs 20 to 30 µs, four times what SQLite needs
-for the statement itself, and a commit has a dozen of them. On PostgreSQL the network costs more than either, and
-SQLAlchemy does it. Errors come as the driver raises them; ``failures.store_error`` knows both kinds.
+for the statement itself, and a commit has a dozen of them. On PostgreSQL the network costs more than either, so
+SQLAlchemy runs them. Errors are the driver's own; ``failures.store_error`` handles both kinds.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["fetch_one", "run", "run_many"]
 
 
 def run(connection: Connection, statement: str) -> None:
-    """Execute a statement that takes and gives nothing."""
+    """Execute a statement without parameters or results."""
     sqlite = _sqlite(connection)
     if sqlite is None:
         connection.exec_driver_sql(statement)
@@ -26,7 +26,7 @@ def run(connection: Connection, statement: str) -> None:
 
 
 def run_many(connection: Connection, statement: str, rows: Sequence[tuple[Any, ...]]) -> int:
-    """Execute a statement of SQLite once for each row; return how many rows of the table changed."""
+    """Execute an SQLite statement once for each row; return how many rows of the table changed."""
     sqlite = _sqlite(connection)
     if sqlite is None:
         raise AssertionError("only SQLite takes rows one by one")

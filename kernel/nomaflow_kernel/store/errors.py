@@ -32,7 +32,7 @@ class StoreError(KernelError):
 
 
 class StoreFull(StoreError):
-    """Raised when the disk, or a limit on the store's size, leaves no room to write. Heals when there is room."""
+    """Raised when the disk, or a limit on the store's size, leaves no room to write. Recovers when there is room."""
 
     reason = "STORE_FULL"
 
@@ -56,8 +56,8 @@ class StoreBusy(StoreError):
 class StoreUnavailable(StoreError):
     """Raised when the store cannot be reached or read.
 
-    :param outcome_unknown: True where the connection was lost during a commit and could not be had again: the operation
-        may or may not be applied, and the caller must read before it goes on
+    :param outcome_unknown: True if the connection was lost during a commit and could not be restored: the operation may
+        or may not be applied, and the caller must read before it continues
     """
 
     reason = "STORE_UNAVAILABLE"
@@ -72,8 +72,8 @@ class StoreUnavailable(StoreError):
 class StoreInUse(StoreError):
     """Raised when another process holds the SQLite store.
 
-    :param pid: that process, 0 where it is not known
-    :param work: what it does with the store, ``restore``; empty for a kernel that works on it
+    :param pid: that process, 0 if unknown
+    :param work: its work on the store, such as ``restore``; empty for a kernel
     """
 
     reason = "STORE_IN_USE"
@@ -96,7 +96,7 @@ class StoreLed(StoreError):
     """Raised when another kernel leads on the same PostgreSQL; this one stands by.
 
     :param holder: host and process of that kernel
-    :param addresses: where it says that it listens; empty where it has not said so yet
+    :param addresses: the addresses it reports; empty if it has not reported any yet
     """
 
     reason = "NOT_LEADER"
@@ -111,7 +111,7 @@ class StoreLed(StoreError):
 
 
 class LeadLost(StoreError):
-    """Raised when a kernel could not renew its lease in time: another one may lead, so this one no longer does."""
+    """Raised when a kernel could not renew its lease in time: another may lead, so this one stops leading."""
 
     reason = "NOT_LEADER"
 
@@ -152,7 +152,7 @@ class SchemaTooNew(StoreError):
 
 
 class StoreMoved(StoreError):
-    """Raised when the history of a store goes on in another one; ``other`` is that store."""
+    """Raised when the history of a store continues in another one; ``other`` is that store."""
 
     reason = "STORE_MOVED"
 
@@ -165,7 +165,7 @@ class StoreMoved(StoreError):
 
 
 class StoreUnfinished(StoreError):
-    """Raised when a store is a copy that is not whole; ``other`` is what it was copied from."""
+    """Raised when a store is an incomplete copy; ``other`` is the store that it was copied from."""
 
     reason = "STORE_UNFINISHED"
 
@@ -178,7 +178,7 @@ class StoreUnfinished(StoreError):
 
 
 class UnsupportedStore(StoreError):
-    """Raised when a store URL names no database that the kernel can use."""
+    """Raised when a store URL names no database that the kernel supports."""
 
     reason = "UNSUPPORTED_STORE"
 

@@ -1,4 +1,4 @@
-"""From what the drivers raise to the store's errors."""
+"""Conversion of driver errors to the store's errors."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _SQLSTATES_UNAVAILABLE = ("08", "57P", "53", "58", "XX", "25006", "28", "3D", "3
 
 
 def store_error(error: BaseException) -> StoreError | None:
-    """Return the store's error for what a driver raised, or None where it is of the operation itself."""
+    """Return the store's error for a driver's error, or None if the operation itself caused it."""
     if isinstance(error, StoreError):
         return error
     cause: BaseException = error
@@ -61,7 +61,7 @@ def store_error(error: BaseException) -> StoreError | None:
 
 
 _LOST_CONNECTION = frozenset({"InterfaceError", "InternalClientError", "ConnectionDoesNotExistError"})
-"""By name, since asyncpg is an extra and need not be there."""
+"""Exceptions by name, since asyncpg is an extra and may not be installed."""
 
 
 def _from_sqlite(error: sqlite3.Error) -> StoreError | None:

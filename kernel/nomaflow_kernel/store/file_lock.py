@@ -12,10 +12,10 @@ __all__ = ["FileLock", "read_holder"]
 
 
 class FileLock:
-    """An exclusive lock on ``<database>.lock``, with the holder's pid inside; the system releases it with the process.
+    """An exclusive lock on ``<database>.lock``, with the holder's pid inside; it ends with the process.
 
     :param database: path of the database file
-    :param work: what it is held for, told to others; empty for a kernel's work on it
+    :param work: purpose of the lock, shown to others; empty for a kernel
     """
 
     def __init__(self, database: str, *, work: str = "") -> None:
@@ -26,11 +26,11 @@ class FileLock:
     def acquire(self) -> None:
         """Take the lock, without waiting.
 
-        :raises StoreInUse: where another process has it, or another store of this one
-        :raises StoreUnavailable: where it cannot be taken, or there is something else than a file at the path
+        :raises StoreInUse: if another process has it, or another store object of this process
+        :raises StoreUnavailable: if it cannot be taken, or the path is not a file
         """
         if os.path.exists(self._database) and not os.path.isfile(self._database):
-            raise StoreUnavailable(f"{self._database!r} is not a file")  # before a lock is left beside it
+            raise StoreUnavailable(f"{self._database!r} is not a file")  # before a lock file is left beside it
         path = os.path.realpath(self._database) + ".lock"
         try:
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -42,19 +42,19 @@ class FileLock:
             pid, work = read_holder(os.pread(fd, 64, 0))
             os.close(fd)
             raise StoreInUse(self._database, pid, work) from None
-        with contextlib.suppress(OSError):  # who holds it is for people; there may be no room to say so
+        with contextlib.suppress(OSError):  # the holder is for people; there may be no room for it
             os.ftruncate(fd, 0)
             os.pwrite(fd, f"{os.getpid()} {self._work}".rstrip().encode() + b"\n", 0)
         self._fd = fd
 
     def release(self) -> None:
-        """Let go; doing it twice is legal. The file stays: removing it would let two processes lock two files."""
+        """Release the lock; the file stays: removing it would let two processes lock two files. Twice is allowed."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
 
 
 def read_holder(content: bytes) -> tuple[int, str]:
-    """Return from a lock file's content the holder's pid, 0 where it is not known, and what it holds the store for."""
+    """Return, from a lock file's content, the holder's pid (0 if unknown) and the purpose of its lock."""
     pid, _, work = content.decode("ascii", "replace").strip().partition(" ")
     return (int(pid), work) if pid.isdigit() else (0, "")

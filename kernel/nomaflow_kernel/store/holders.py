@@ -1,4 +1,4 @@
-"""Which process holds a store, said so that another on the same machine can tell whether it has ended."""
+"""Identification of the process that holds a store, so that others on the machine can tell whether it has ended."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ _NAMESPACE = "/proc/self/ns/pid"
 
 
 def own_process() -> str:
-    """Return boot, pid namespace, pid and start time of this process; empty where the system does not tell them."""
+    """Return boot, pid namespace, pid and start time of this process; empty if the system does not tell them."""
     place, started = _place(), _start_time(os.getpid())
     return f"{place} {os.getpid()} {started}" if place and started else ""
 
 
 def certainly_ended(process: str) -> bool:
-    """Return whether a process is known to have ended. Of one elsewhere nothing is known; a stopped one has not."""
+    """Return whether a process has certainly ended. One elsewhere is unknown; a stopped one has not ended."""
     place, _, rest = process.partition(" ")
     pid, _, started = rest.partition(" ")
     if not place or place != _place() or not pid.isdigit():
@@ -34,7 +34,7 @@ def certainly_ended(process: str) -> bool:
 
 
 def _place() -> str:
-    """Return what is the same for processes that see each other's pids: this boot, this pid namespace."""
+    """Return an id shared by all processes that see each other's pids: this boot, this pid namespace."""
     try:
         return f"{_BOOT_ID.read_text(encoding='ascii').strip()}/{os.readlink(_NAMESPACE)}"
     except OSError:
@@ -42,9 +42,9 @@ def _place() -> str:
 
 
 def _start_time(pid: int) -> str | None:
-    """Return the clock tick at which a process began, empty for one that is dead and not collected yet.
+    """Return the clock tick at which a process started; empty for a dead process that is not reaped yet.
 
-    None where the system does not tell it: then the process may well live.
+    None if the system does not tell it: the process may then be alive.
     """
     try:
         fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()

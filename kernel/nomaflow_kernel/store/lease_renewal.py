@@ -1,4 +1,4 @@
-"""Keeps the lease of a kernel that leads, on a connection of its own, so that no write holds it up."""
+"""Renewal of a leading kernel's lease, on its own connection, so that no write delays it."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ _UNTOLD_SECONDS = 0.5
 
 
 def boot_seconds() -> float:
-    """Return seconds since boot, those of a suspended machine included: the lease runs out while it sleeps."""
+    """Return seconds since boot, including suspended time: the lease runs out while the machine sleeps."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class LeaseKeeper:
-    """Renews the lease until it is stopped, or loses it and says so.
+    """Renews the lease until it is stopped, or loses the lease and reports it.
 
-    The lease counts as lost one second before it can have expired by the database's clock, counted from before it was
-    asked for: a kernel that was frozen, or cannot reach the database, stops by itself.
+    The lease counts as lost one second (or a fifth of a shorter lease) before it can expire, counted from before the
+    renewal was requested: a kernel that was frozen, or cannot reach the database, stops by itself.
 
-    :param engine: without a pool, for this alone; disposed by :meth:`stop`
-    :param clock: seconds that go on while the machine is suspended
+    :param engine: without a pool, for this use only; disposed by :meth:`stop`
+    :param clock: seconds that keep counting while the machine is suspended
     """
 
     def __init__(self, *, engine: AsyncEngine, policy: LeasePolicy, clock: Callable[[], float] = boot_seconds) -> None:
@@ -55,20 +55,20 @@ class LeaseKeeper:
         self._told = False
 
     async def look(self, watch: LeaseWatch) -> None:
-        """Return where the lease is free.
+        """Check that the lease is free.
 
-        :raises StoreLed: where it is not
+        :raises StoreLed: if it is held
         """
         await self._execute(lambda connection: refuse_while_held(connection, watch))
 
     def start(self, *, term: int, asked_at: float) -> None:
-        """Keep a lease that was asked for at a time of the clock."""
+        """Keep a lease that was requested at the given time of the clock."""
         self._term = term
         self._until = asked_at + self._trust_seconds
         self._task = asyncio.create_task(self._keep(), name="nomaflow-lease")
 
     async def stop(self) -> None:
-        """Give the lease back and let go of everything. Stopping twice is legal."""
+        """Give the lease back and close everything. Stopping twice is allowed."""
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
@@ -79,18 +79,18 @@ class LeaseKeeper:
         await self._engine.dispose()
 
     async def _end_renewal(self) -> None:
-        """Let a renewal under way end by itself: it must not come after the lease was given back."""
+        """Let a renewal under way finish: it must not arrive after the lease was given back."""
         if self._renewing is not None:
             _, late = await asyncio.wait((self._renewing,), timeout=_PATIENCE_SECONDS)
             for each in late:
                 each.cancel()
                 await asyncio.wait((each,), timeout=_PATIENCE_SECONDS)
             if self._renewing.done() and not self._renewing.cancelled():
-                self._renewing.exception()  # seen: what it came to matters no longer
+                self._renewing.exception()  # retrieved: the result no longer matters
 
     async def _keep(self) -> None:
         while True:
-            # Soon again where nobody can be told yet where this kernel is.
+            # Renew soon if this kernel's addresses are not published yet.
             pause = self._renew_seconds if self._told else min(self._renew_seconds, _UNTOLD_SECONDS)
             await asyncio.sleep(min(pause, max(self._until - self._clock(), 0.0)))
             lost = await self._renewed()
@@ -100,7 +100,7 @@ class LeaseKeeper:
                 return
 
     async def _renewed(self) -> StoreError | None:
-        """Renew while the lease can be trusted; return why it is lost, None where it is not."""
+        """Renew while the lease can be trusted; return the reason if it is lost, otherwise None."""
         detail = "this process was frozen"
         while (left := self._until - self._clock()) > 0:
             asked_at = self._clock()
@@ -135,7 +135,7 @@ class LeaseKeeper:
             _log.warning("the lease could not be given back, it expires by itself: %s", error)
 
     async def _execute(self, work: Callable[[Connection], T]) -> T:
-        """Run something in a transaction; a connection on which anything failed is not used again."""
+        """Run an operation in a transaction; a connection on which anything failed is not used again."""
         try:
             with mapped_errors():
                 if self._connection is None or self._connection.invalidated:
@@ -151,11 +151,11 @@ class LeaseKeeper:
     async def _drop_connection(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
-            # Whoever is cancelled here leaves the closing to go on.
+            # If the caller is cancelled here, closing continues.
             await asyncio.shield(asyncio.create_task(_close(connection), name="nomaflow-lease-close"))
 
 
 async def _close(connection: AsyncConnection) -> None:
-    with contextlib.suppress(DBAPIError, OSError):  # it is given up, whatever the server has to say
+    with contextlib.suppress(DBAPIError, OSError):  # it is given up, whatever the server answers
         await connection.invalidate()
         await connection.close()

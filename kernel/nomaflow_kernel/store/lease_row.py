@@ -38,15 +38,15 @@ def _nowhere() -> Sequence[str]:
 
 
 def _ignore(_error: StoreError) -> None:
-    """Nobody asked to be told: the epoch refuses what a kernel writes that no longer leads."""
+    """Ignore the loss: the epoch refuses writes of a kernel that no longer leads."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LeasePolicy:
-    """How a kernel leads on a database that several share.
+    """Settings of leadership on a database that several kernels share.
 
-    :param ttl_seconds: how long the lease holds unless it is renewed, which is tried three times as often
-    :param addresses: returns where this kernel is reached, told to those who ask another one
+    :param ttl_seconds: validity of the lease; it is renewed after a third of that
+    :param addresses: returns this kernel's addresses, which standby kernels tell callers
     :param on_lost: called once, when the lease is lost
     """
 
@@ -57,19 +57,19 @@ class LeasePolicy:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tenure:
-    """Who takes a lease: its name for people, and its process."""
+    """The holder of a lease: its name for people, and its process."""
 
     holder: str
     process: str
 
 
 class LeaseWatch:
-    """What one who stands by has seen of the lease, by a clock of its own.
+    """A standby kernel's observation of the lease, by its own clock.
 
-    A database's clock that is set back would let the lease of a leader that is gone hold for that much longer. Where
-    nobody has renewed it for as long as it holds, it is over, whatever that clock says.
+    If the database's clock is set back, the lease of a dead leader would hold that much longer. A lease that nobody
+    renewed for its whole length is over, whatever that clock says.
 
-    :param clock: seconds that go on while the machine is suspended
+    :param clock: seconds that keep counting while the machine is suspended
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -78,9 +78,9 @@ class LeaseWatch:
         self._since = 0.0
 
     def is_over(self, *, term: int, until_us: int, ttl_us: int) -> bool:
-        """Return whether the lease was seen unchanged for as long as it holds.
+        """Return whether the lease was unchanged for its whole length.
 
-        :param ttl_us: 0 where the leader is of a version that does not tell it
+        :param ttl_us: 0 if the leader's version does not store it
         """
         now = self._clock()
         if self._seen != (term, until_us):
@@ -89,9 +89,9 @@ class LeaseWatch:
 
 
 def refuse_while_held(connection: Connection, watch: LeaseWatch, *, lock: bool = False) -> None:
-    """Return where the lease is free: expired, given back, or of a process of this machine that has ended.
+    """Check that the lease is free: expired, given back, or of a process of this machine that has ended.
 
-    :raises StoreLed: where it is not
+    :raises StoreLed: if it is held
     """
     row = connection.execute(text(_LOOK + (" FOR UPDATE" if lock else ""))).one()
     over = watch.is_over(term=row.term, until_us=row.lease_until_us, ttl_us=_length(connection, row.term))
@@ -100,7 +100,7 @@ def refuse_while_held(connection: Connection, watch: LeaseWatch, *, lock: bool =
 
 
 def _length(connection: Connection, term: int) -> int:
-    """Return how long the lease of a term holds, microseconds; 0 where that is not known."""
+    """Return the length of a term's lease in microseconds; 0 if unknown."""
     if not connection.execute(_HAS_LENGTHS).scalar_one():
         return 0  # an older version leads; this one has not migrated yet
     return int(connection.execute(_LENGTH, {"term": term}).scalar_one_or_none() or 0)
@@ -116,9 +116,9 @@ def take_lease(
 
 
 def renew_lease(connection: Connection, *, term: int, addresses: Sequence[str], ttl_seconds: float) -> None:
-    """Let the lease hold from now on for its time again, expired or not: nobody else has taken it.
+    """Extend the lease by its full length from now, expired or not: nobody else has taken it.
 
-    :raises StaleEpoch: where another kernel has
+    :raises StaleEpoch: if another kernel has taken it
     """
     values = {"term": term, "addresses": _joined(addresses), "ttl_us": _micros(ttl_seconds)}
     if connection.execute(_RENEW, values).rowcount != 1:
@@ -127,7 +127,7 @@ def renew_lease(connection: Connection, *, term: int, addresses: Sequence[str], 
 
 
 def release_lease(connection: Connection, *, term: int) -> None:
-    """Let the lease end now, so that another kernel need not wait; without effect where it is another's."""
+    """End the lease now, so that another kernel need not wait; no effect if it belongs to another kernel."""
     connection.execute(_RELEASE, {"term": term})
 
 

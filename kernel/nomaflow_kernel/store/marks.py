@@ -1,7 +1,7 @@
-"""Marks on a store that no kernel may work on: a copy that is not whole, a history that was moved elsewhere.
+"""Marks on a store that no kernel may use: an incomplete copy, or a history that was moved elsewhere.
 
-The mark is the schema's revision, with a word before it: no version works on a revision that it does not know, so
-those that know nothing of marks refuse too. What the other store is stands in the row of the holder.
+The mark is a word before the schema's revision: every version refuses an unknown revision, so versions that do not know
+marks refuse too. The holder column names the other store.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ _RECLAIMED = "the history was moved and has been taken back; look at what is QUE
 
 
 class Mark(StrEnum):
-    """What is the matter with a store."""
+    """The kind of a mark."""
 
     COPYING = "copying"
-    """It is being filled, or was until the copy was killed."""
+    """The store is being filled, or was until the copy was killed."""
     MOVED = "moved"
-    """Its history goes on in another store."""
+    """The store's history continues in another store."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,16 +37,16 @@ class MarkedRevision:
 
 
 def mark_of(revision: str) -> MarkedRevision | None:
-    """Return what a stored revision is marked with, None for nothing."""
+    """Return the mark of a stored revision, or None."""
     word, dash, rest = revision.partition("-")
     return MarkedRevision(mark=Mark(word), revision=rest) if dash and word in set(Mark) else None
 
 
 def refuse_marked(connection: Connection, revision: str) -> None:
-    """Return where a store has no mark.
+    """Check that a store has no mark.
 
-    :raises StoreMoved: where its history goes on elsewhere
-    :raises StoreUnfinished: where it is a copy that is not whole
+    :raises StoreMoved: if its history continues elsewhere
+    :raises StoreUnfinished: if it is an incomplete copy
     """
     found = mark_of(revision)
     if found is None:
@@ -58,8 +58,8 @@ def refuse_marked(connection: Connection, revision: str) -> None:
 def set_mark(connection: Connection, mark: Mark, *, other: str, epoch: int) -> None:
     """Mark a store that this process holds.
 
-    :param other: the store that it is copied from or was moved to
-    :raises StaleEpoch: where somebody else holds it by now
+    :param other: the store that it is copied from, or was moved to
+    :raises StaleEpoch: if another process holds it by now
     """
     _hold(connection, holder=other, epoch=epoch)
     connection.execute(
@@ -69,16 +69,19 @@ def set_mark(connection: Connection, mark: Mark, *, other: str, epoch: int) -> N
 
 
 def clear_mark(connection: Connection, *, epoch: int) -> None:
-    """Take the mark of a store away, so that a kernel may work on it.
+    """Remove the mark of a store, so that a kernel may use it.
 
-    :raises StaleEpoch: where somebody else holds it by now
+    :raises StaleEpoch: if another process holds it by now
     """
     _hold(connection, holder="", epoch=epoch)
     _unmark(connection)
 
 
 def reclaim(connection: Connection, *, now_us: int) -> None:
-    """Take a history back that was moved. Counters go on from the clock: the other store may have gone on meanwhile."""
+    """Take a moved history back, and pause it.
+
+    Counters continue from the clock: the other store may have gone on meanwhile.
+    """
     values = {"epoch": now_us // 1_000_000, "seq": now_us}
     connection.execute(
         text(
@@ -97,7 +100,7 @@ def reclaim(connection: Connection, *, now_us: int) -> None:
 
 
 def _rename(connection: Connection) -> None:
-    """Have the history be told from the one it was until now; one of an older revision gets its first name later."""
+    """Give the history a new id, to tell it from its copy; an older schema gets its first id when it is migrated."""
     if inspect(connection).has_table("identity"):
         connection.execute(text("UPDATE identity SET store_id = :store_id"), {"store_id": uuid.uuid4().hex})
 

@@ -1,4 +1,4 @@
-"""Bringing a store's schema to the head, and taking the store over."""
+"""Migrating a store's schema to the newest revision, and taking the store over."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ def stored_revision(connection: Connection) -> str | None:
 
 
 def usable_revision(revision: str) -> bool:
-    """Return whether this version can work on a schema of that revision, once its own revisions have run.
+    """Return whether this version can use a schema of that revision, once its own revisions have run.
 
     A revision's first digit is the major version it belongs to. Within one, revisions only add what older statements
-    need not know, so a later one of the same major version can be worked on as it is: an upgrade can be rolled back.
+    need not know, so a later one of the same major version can be used as it is: an upgrade can be rolled back.
     """
     if revision in REVISIONS:
         return True
@@ -51,10 +51,10 @@ def usable_revision(revision: str) -> bool:
 def lock_schema(connection: Connection) -> bool:
     """Keep every other kernel on a PostgreSQL from migrating until the transaction ends.
 
-    :return: whether the schema is there, and with it the lease of whoever leads
-    :raises SchemaTooNew: where the stored revision is of a later major version
-    :raises StoreMoved: where the history goes on elsewhere
-    :raises StoreUnfinished: where it is a copy that is not whole
+    :return: whether the schema exists, and with it the lease of a leader
+    :raises SchemaTooNew: if the stored revision is of a later major version
+    :raises StoreMoved: if the history continues elsewhere
+    :raises StoreUnfinished: if it is an incomplete copy
     """
     lock_migrations(connection)
     return (_usable(connection) or "") >= _LEASED_SINCE
@@ -77,9 +77,9 @@ def _usable(connection: Connection) -> str | None:
 def migrate(connection: Connection) -> None:
     """Run the missing revisions; the caller holds the transaction, and on PostgreSQL the lock.
 
-    A later schema that can be used stays as it is.
+    A later schema that can be used stays unchanged.
 
-    :raises SchemaTooNew: where the stored revision is of a later major version; nothing was written
+    :raises SchemaTooNew: if the stored revision is of a later major version; nothing was written
     """
     found = _usable(connection)
     if found == HEAD:
@@ -93,7 +93,7 @@ def migrate(connection: Connection) -> None:
 
 
 def _run_revisions(connection: Connection) -> None:
-    # Imported here: it takes a fifth of a second, which only a start on an old or fresh store should pay.
+    # Imported here: it takes a fifth of a second, which only a start on an old or new store should pay.
     from alembic import command
     from alembic.config import Config
 
@@ -104,7 +104,7 @@ def _run_revisions(connection: Connection) -> None:
 
 
 class Taken(NamedTuple):
-    """What a store says to the kernel that takes it over, see ``StoreInfo``."""
+    """Facts that a store tells the kernel that takes it over; see ``StoreInfo``."""
 
     epoch: int
     last_event_seq: int
@@ -113,7 +113,7 @@ class Taken(NamedTuple):
 
 
 def take_over(connection: Connection, *, holder: str) -> Taken:
-    """Raise the epoch, so that no older kernel can write; return what the store says."""
+    """Raise the epoch, so that no older kernel can write; return the store's facts."""
     connection.execute(
         text("UPDATE kernel SET epoch = epoch + 1, commits = commits + 1, holder = :holder WHERE id = 1"),
         {"holder": holder},

@@ -1,4 +1,4 @@
-"""From a URL to a store."""
+"""Opening a store from a URL."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _OPTIONS = frozenset(
     {"database", "host", "krbsrvname", "passfile", "password", "port", "prepared_statement_cache_size", "service",
      "servicefile", "ssl", "target_session_attrs", "user"}
 )  # fmt: skip
-"""What may stand behind the question mark of a PostgreSQL URL: asyncpg ends with a TypeError on any other."""
+"""The allowed options of a PostgreSQL URL: asyncpg fails with a TypeError on any other."""
 
 
 def open_store(
@@ -33,12 +33,13 @@ def open_store(
 ) -> SqlStore:
     """Return the store that ``url`` names, not yet opened.
 
-    :param url: ``sqlite:///PATH`` (four slashes for an absolute path, ``%3F`` for a question mark in it), or ``postgresql+asyncpg://USER:PASSWORD@HOST/NAME``
-    :param holder: who this kernel is, kept in the store; by default host name and process id
-    :param lock_wait_seconds: how long a write waits for another process's lock before StoreBusy
-    :param lease: how this kernel leads where several share a database; None: for 15 s at a time, telling nobody
-    :param observer: is told of each batch that was applied
-    :raises UnsupportedStore: where it names nothing of that kind
+    :param url: ``sqlite:///PATH`` (four slashes for an absolute path, ``%3F`` for a question mark in it), or
+        ``postgresql+asyncpg://USER:PASSWORD@HOST/NAME``
+    :param holder: name of this kernel, kept in the store; by default host name and process id
+    :param lock_wait_seconds: time that a write waits for another process's lock before StoreBusy
+    :param lease: leadership settings, if several kernels share a database; None: a lease of 15 s, without addresses
+    :param observer: called after each applied batch
+    :raises UnsupportedStore: if the URL is of neither kind
     """
     try:
         parsed = make_url(url)
@@ -50,9 +51,9 @@ def open_store(
 
 
 def sqlite_file(url: str) -> str | None:
-    """Return the path of the file that a store on SQLite is in, None where ``url`` names another database.
+    """Return the path of an SQLite store's file; None if ``url`` names another database.
 
-    :raises UnsupportedStore: where it is no database URL, or names no file
+    :raises UnsupportedStore: if it is no database URL, or names no file
     """
     try:
         parsed = make_url(url)
@@ -68,9 +69,9 @@ def sqlite_file(url: str) -> str | None:
 
 
 def _file(url: str) -> str:
-    """Return the path in a URL of SQLite. SQLAlchemy undoes its percent-encoding from 2.1 on, and not before.
+    """Return the path in an SQLite URL. SQLAlchemy decodes its percent-encoding only from version 2.1 on.
 
-    :raises UnsupportedStore: where there is none
+    :raises UnsupportedStore: if there is no path
     """
     path = url.partition("://")[2].partition("/")[2].partition("?")[0]
     if path in ("", ":memory:"):
@@ -79,12 +80,12 @@ def _file(url: str) -> str:
 
 
 def shown_url(url: str) -> str:
-    """Return a store's URL as it may be shown: without its password."""
+    """Return a store's URL without its password, for display."""
     return make_url(url).render_as_string(hide_password=True)
 
 
 def driver_url(url: URL | str) -> str:
-    """Return the URL of a PostgreSQL with the driver that the store uses, its password included."""
+    """Return a PostgreSQL URL with the store's driver, password included."""
     return make_url(url).set(drivername="postgresql+asyncpg").render_as_string(hide_password=False)
 
 
@@ -111,7 +112,7 @@ def _database(given: str, url: URL, holder: str, lock_wait_seconds: float, lease
 
 
 def _unusable_part(url: URL) -> str:
-    """Return what the driver would not understand of a URL of PostgreSQL, empty where it can be used."""
+    """Return the part of a PostgreSQL URL that the driver would not understand; empty if there is none."""
     if url.port is not None and url.port > 65_535:
         return f"there is no port {url.port}"
     unknown = sorted(url.query.keys() - _OPTIONS)

@@ -39,9 +39,9 @@ class PostgresDatabase:
     """A PostgreSQL database that kernels may share: the one that holds the lease leads, the epoch fences the others.
 
     :param url: of SQLAlchemy, ``postgresql+asyncpg://…``
-    :param holder: who this kernel is
-    :param lock_wait_seconds: how long to wait for another process's lock
-    :param lease: how this kernel leads
+    :param holder: name of this kernel
+    :param lock_wait_seconds: time to wait for another process's lock
+    :param lease: leadership settings
     """
 
     kind = "postgresql"
@@ -51,10 +51,11 @@ class PostgresDatabase:
         self._lease = lease
         self._tenure = Tenure(holder=holder, process=own_process())
         locks = {"lock_timeout": _milliseconds(lock_wait_seconds)}
-        # A leader frozen within a transaction holds the row that the next one needs: not for longer than it leads.
+        # A leader frozen within a transaction holds the row that its successor needs: the database ends that
+        # transaction before the lease is over.
         idle = {"idle_in_transaction_session_timeout": _milliseconds(lease.ttl_seconds * 2 / 3)}
         self._writer = PostgresWriter(engine=_engine(url, {**_WRITER_SETTINGS, **locks, **idle}), take=self._take)
-        # Who stands by on a connection whose other end is gone must find out: a look that gets no answer ends.
+        # A standby kernel must notice a dead connection: a check without an answer times out.
         keeping = _engine(url, {**_LEASE_SETTINGS, **locks, **idle}, command_timeout=_ANSWER_SECONDS)
         self._keeper = LeaseKeeper(engine=keeping, policy=lease)
         self._watch = LeaseWatch(boot_seconds)
@@ -63,13 +64,13 @@ class PostgresDatabase:
 
     @property
     def waiting(self) -> int:
-        """How many operations wait for the writer."""
+        """The number of operations that wait for the writer."""
         return self._writer.waiting
 
     async def open(self) -> StoreInfo:
         """Migrate, take the lease, and take the store over from any older kernel. May be tried again after StoreLed.
 
-        :raises StoreLed: where another kernel leads; nothing was written
+        :raises StoreLed: if another kernel leads; nothing was written
         """
         if self._stood_by:
             await self._keeper.look(self._watch)
@@ -107,7 +108,7 @@ class PostgresDatabase:
         return taken
 
     async def close(self) -> None:
-        """Finish what waits, give the lease back and close every connection."""
+        """Finish waiting operations, give the lease back and close every connection."""
         await self._writer.stop()
         await self._keeper.stop()
         await self._readers.close()
@@ -117,7 +118,7 @@ class PostgresDatabase:
         return await self._readers.read(query)
 
     def write(self, operation: Callable[[WriteSession], T]) -> Awaitable[T]:
-        """Run an operation with all others that wait; done once it is durable."""
+        """Run an operation together with all others that wait; finished once it is durable."""
         return self._writer.submit(operation)
 
 

@@ -27,7 +27,7 @@ class Readers:
         self._engine = engine
 
     async def close(self) -> None:
-        """Close every connection. Closing twice is legal."""
+        """Close every connection. Closing twice is allowed."""
         engine, self._engine = self._engine, None
         if engine is not None:
             await engine.dispose()
@@ -35,7 +35,7 @@ class Readers:
     async def read(self, query: Callable[[Connection], T]) -> T:
         """Run a query in a read transaction of its own.
 
-        :raises StoreUnavailable: where the store is closed
+        :raises StoreUnavailable: if the store is closed
         """
         if self._engine is None:
             raise StoreUnavailable("the store is closed")

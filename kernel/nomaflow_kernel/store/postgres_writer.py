@@ -1,4 +1,4 @@
-"""The task that writes to PostgreSQL: takes all that waits, commits it as one, hands back the outcomes."""
+"""The task that writes to PostgreSQL: it takes all waiting operations and commits them together."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class PostgresWriter:
     """Owns the only connection that writes, from one task.
 
     :param engine: without a pool; disposed by :meth:`stop`
-    :param take: takes the store in an open transaction, and returns what the store says
+    :param take: takes the store over in an open transaction, and returns its facts
     """
 
     def __init__(self, *, engine: AsyncEngine, take: Callable[[Connection], Taken]) -> None:
@@ -42,11 +42,11 @@ class PostgresWriter:
 
     @property
     def waiting(self) -> int:
-        """How many operations have not been taken yet."""
+        """The number of operations not taken yet."""
         return self._inbox.qsize()
 
     async def start(self) -> Taken:
-        """Take the store and start the task; return what the store says."""
+        """Take the store over and start the task; return the store's facts."""
         try:
             with mapped_errors():
                 connection = await self._connect()
@@ -69,7 +69,7 @@ class PostgresWriter:
         return future
 
     async def stop(self) -> None:
-        """Let the task finish what waits, and wait for its end. Doing it twice is legal."""
+        """Let the task finish waiting operations, and wait for its end. Stopping twice is allowed."""
         task, self._task = self._task, None
         if task is not None:
             self._inbox.put_nowait(None)
@@ -89,7 +89,7 @@ class PostgresWriter:
                 return
 
     async def _take(self) -> tuple[list[Waiting], bool]:
-        """Wait for work; return all of it, and whether it is the last."""
+        """Wait for operations; return all of them, and whether they are the last."""
         batch: list[Waiting] = []
         waiting = await self._inbox.get()
         while waiting is not None:
@@ -101,7 +101,7 @@ class PostgresWriter:
         return batch, True
 
     async def _commit(self, operations: list[Operation]) -> list[Outcome]:
-        """Commit, and once more on a new connection where the old one was lost before its commit."""
+        """Commit, and commit again on a new connection if the old one was lost before its commit."""
         outcomes: list[Outcome] = []
         for _ in range(2):
             outcomes = await self._commit_once(operations)

@@ -1,4 +1,4 @@
-"""Records to rows and back. Rows are tuples in the order of the table's columns."""
+"""Conversion of records to rows and back. Rows are tuples in the order of the table's columns."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _NO_REASON = ("", "")
 
 
 def clean(text: str) -> str:
-    """Return ``text`` as every database keeps it: NUL shown as ``␀``, lone surrogates as ``\\udcXX``."""
+    """Return ``text`` in a form that every database keeps: NUL as ``␀``, lone surrogates as ``\\udcXX``."""
     if "\x00" in text:
         text = text.replace("\x00", "\u2400")
     if not text.isascii():
@@ -70,7 +70,7 @@ _PLAIN: Mapping[type[Any], Callable[[Any], str]] = {
 
 
 def _dump_object(value: Mapping[str, Any]) -> str:
-    """Return the JSON of an object. The encoder is set up anew each time it is asked: plain members go without it."""
+    """Return the JSON of an object. Plain members are joined directly: setting up the encoder each time is slow."""
     members = []
     for name, member in value.items():
         dump = _PLAIN.get(type(member))

@@ -1,7 +1,6 @@
-"""The tables. The migrations make them; a test holds both equal.
+"""The tables. The migrations make them; a test checks that both are equal.
 
-Texts that are absent are empty, numbers and times that are absent are NULL. Keys compare byte by byte on both
-databases.
+Absent texts are empty; absent numbers and times are NULL. Keys compare byte by byte on both databases.
 """
 
 from __future__ import annotations
@@ -73,7 +72,7 @@ kernel = Table(
     _number("last_event_seq"),
     _number("commits"),
 )
-"""One row: who may write (epoch, holder), the newest event, and how many transactions were committed.
+"""One row: the writer (epoch, holder), the newest event, and the number of committed transactions.
 
 ``lease_until_us`` is not used: the lease is in ``leadership``, whose row no commit locks.
 """
@@ -97,7 +96,7 @@ lease_length = Table(
     _number("term"),
     _number("ttl_us"),
 )
-"""One row: how long the lease of a term holds unless it is renewed."""
+"""One row: the validity of a term's lease unless it is renewed."""
 
 identity = Table(
     "identity",
@@ -106,7 +105,7 @@ identity = Table(
     _text("store_id"),
     _number("pruned_through_seq"),
 )
-"""One row: a random name of this history, and the newest event that retention has removed."""
+"""One row: a random id of this history, and the newest event that retention has removed."""
 
 definitions = Table(
     "definitions",
@@ -243,7 +242,7 @@ log_chunks = Table(
     Column("body", LargeBinary(), nullable=False),
     PrimaryKeyConstraint("run_id", "first_seq"),
 )
-"""The body comes last, so that a chunk that is left out is judged by its first page."""
+"""Blocks of log lines. The body is the last column, so that a skipped chunk costs only its first page."""
 
 host_digests = Table(
     "host_digests",

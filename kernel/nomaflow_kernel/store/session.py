@@ -1,4 +1,4 @@
-"""What a write operation works with: the open transaction, the next event number, the digests already stored."""
+"""The context of a write operation: the open transaction, the next event number, the digests already stored."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _KNOWN_LIMIT = 10_000
 
 
 class KnownDigests:
-    """Digests of definitions that are certainly stored; bounded, forgets the least recently used."""
+    """Digests of definitions that are certainly stored; bounded, dropping the least recently used."""
 
     def __init__(self) -> None:
         self._digests: OrderedDict[str, None] = OrderedDict()
@@ -36,7 +36,7 @@ class WriteSession:
     """One open write transaction.
 
     :param last_event_seq: the newest event, those of this transaction included
-    :param commits: how many transactions were committed before this one
+    :param commits: number of transactions committed before this one
     :param new_digests: definitions that this transaction stores
     """
 

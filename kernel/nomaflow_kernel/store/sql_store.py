@@ -1,4 +1,4 @@
-"""The store port over a database that can read and write."""
+"""The store port, implemented over a database that can read and write."""
 
 from __future__ import annotations
 
@@ -34,34 +34,34 @@ __all__ = ["Database", "SqlStore"]
 T = TypeVar("T")
 
 _PRUNED_TOGETHER = 50
-"""Runs removed in one transaction: few, so that no other write waits for long."""
+"""Number of runs removed in one transaction: small, so that no other write waits long."""
 
 
 class Database(Protocol):
-    """Where the store's operations run."""
+    """A database that runs the store's operations."""
 
     @property
     def waiting(self) -> int:
-        """How many operations wait for the writer."""
+        """The number of operations that wait for the writer."""
 
     async def open(self) -> StoreInfo:
-        """Migrate, and take the store for this kernel alone."""
+        """Migrate the schema and take the store for this kernel alone."""
 
     async def close(self) -> None:
-        """Finish what waits, and let go."""
+        """Finish waiting operations and close the database."""
 
     async def read(self, query: Callable[[Connection], T]) -> T:
         """Run a query in a read transaction of its own."""
 
     def write(self, operation: Callable[[WriteSession], T]) -> Awaitable[T]:
-        """Run an operation, perhaps with others, in a transaction guarded by the epoch."""
+        """Run an operation, possibly with others, in a transaction guarded by the epoch."""
 
 
 class SqlStore:
-    """Keeps history in an SQL database; see the port for what it promises.
+    """Keeps history in an SQL database; see the port for its guarantees.
 
     :param database: SQLite or PostgreSQL
-    :param observer: is told of each batch that was applied
+    :param observer: called after each applied batch
     """
 
     def __init__(self, *, database: Database, observer: CommitObserver | None = None) -> None:
@@ -71,7 +71,7 @@ class SqlStore:
 
     @property
     def waiting(self) -> int:
-        """How many operations wait for the writer."""
+        """The number of operations that wait for the writer."""
         return self._database.waiting
 
     async def open(self) -> StoreInfo:
@@ -86,11 +86,11 @@ class SqlStore:
         return self._pruned_through_seq
 
     async def close(self) -> None:
-        """Finish what waits, and let go. Closing twice is legal."""
+        """Finish waiting operations and close the store. Closing twice is allowed."""
         await self._database.close()
 
     def apply(self, transitions: Sequence[Transition], *, at_us: int) -> Awaitable[ApplyResult]:
-        """Apply a batch in one transaction, guarded by this kernel's epoch; begun as this returns."""
+        """Apply a batch in one transaction, guarded by this kernel's epoch; it is submitted when this returns."""
         began = time.perf_counter()
         kept = self._database.write(partial(apply_transitions, transitions=tuple(transitions), at_us=at_us))
         return kept if self._observer is None else _observed(self._observer, transitions, kept, began=began)
@@ -104,7 +104,7 @@ class SqlStore:
         return await self._database.read(partial(runs.run_details, run_ids=tuple(run_ids)))
 
     async def list_runs(self, filter: RunFilter, *, before: str, limit: int) -> RunPage:
-        """Return runs newest first, those with an id lower than ``before``."""
+        """Return runs newest first, only ids lower than ``before``."""
         return await self._database.read(partial(runs.list_runs, filter=filter, before=before, limit=limit))
 
     async def events_after(
@@ -116,7 +116,7 @@ class SqlStore:
         )
 
     async def log_page(self, run_id: str, *, after_seq: int, limit: int, step: str = "", min_level: int = 0) -> LogPage:
-        """Return chunks that hold lines after ``after_seq``, in order, leaving out those that cannot match."""
+        """Return chunks that hold lines after ``after_seq``, in order, skipping those that cannot match."""
         return await self._database.read(
             partial(
                 logs.log_page,
@@ -133,11 +133,11 @@ class SqlStore:
         return await self._database.read(partial(runs.last_runs, job_ids=tuple(job_ids)))
 
     async def runs_of_requests(self, request_ids: Sequence[str]) -> Mapping[str, RunOfRequest]:
-        """Return those of some request ids that a run was started with, and that run."""
+        """Return the run that was started with each of some request ids; unused ids are left out."""
         return await self._database.read(partial(duplicates.runs_of_requests, request_ids=tuple(request_ids)))
 
     async def slots_taken(self, slots: Sequence[str]) -> frozenset[str]:
-        """Return those of some slots that have a run."""
+        """Return the subset of some slots that have a run."""
         return await self._database.read(partial(duplicates.slots_taken, slots=tuple(slots)))
 
     async def job_ids(self) -> Sequence[str]:
@@ -154,7 +154,7 @@ class SqlStore:
         explicit: bool,
         at_us: int,
     ) -> bool:
-        """Keep a manifest and claim its job ids that nobody owns; return whether it is now the host's catalogue."""
+        """Keep a manifest and claim its unowned job ids; return whether it is now the host's catalogue."""
 
         def introduce(session: WriteSession) -> bool:
             return hosts.introduce_manifest(
@@ -194,7 +194,7 @@ class SqlStore:
         await self._database.write(lambda session: scheduling.set_pause(session.connection, pause))
 
     async def clear_pause(self, scope: str, name: str, *, ended_by_us: int | None = None) -> bool:
-        """Remove a pause, where asked only one that has ended, and return whether there was one."""
+        """Remove a pause, or with ``ended_by_us`` only an ended one, and return whether there was one."""
         return await self._database.write(
             lambda session: scheduling.clear_pause(session.connection, scope, name, ended_by_us=ended_by_us)
         )
@@ -208,7 +208,7 @@ class SqlStore:
         limit: int,
         proofs_after_us: int | None = None,
     ) -> int:
-        """Delete old terminal runs with all that belongs to them, a few at a time; return how many went."""
+        """Delete old terminal runs with all their data, a few at a time; return the number deleted."""
         found = await self._database.read(
             partial(
                 prune.prunable_runs,
@@ -228,7 +228,7 @@ class SqlStore:
         return gone
 
     async def prune_notices(self, *, before_us: int, limit: int) -> int:
-        """Delete up to ``limit`` events of no run that are older than ``before_us``; return how many went."""
+        """Delete up to ``limit`` events without a run that are older than ``before_us``; return the number deleted."""
         return await self._database.write(partial(self._remove_notices, before_us=before_us, limit=limit))
 
     def _remove_runs(self, session: WriteSession, *, run_ids: Sequence[str]) -> int:
@@ -238,11 +238,11 @@ class SqlStore:
         return prune.remove_notices(session.connection, before_us=before_us, limit=limit, on_gone=self._note_pruned)
 
     def _note_pruned(self, seq: int) -> None:
-        # Before the commit, on the writer's thread: whoever misses an event finds that it may be gone.
+        # Set before the commit, on the writer's thread: a watcher that misses an event finds that it may be gone.
         self._pruned_through_seq = max(self._pruned_through_seq, seq)
 
     async def ping(self) -> None:
-        """Do nothing durably: shows that the store can be written."""
+        """Make a write without an effect, to test that the store can be written."""
         await self._database.write(_do_nothing)
 
 
@@ -255,4 +255,4 @@ async def _observed(
 
 
 def _do_nothing(_session: WriteSession) -> None:
-    """The transaction counts itself, so committing it writes."""
+    """Do nothing: the transaction counts itself, so its commit is a write."""

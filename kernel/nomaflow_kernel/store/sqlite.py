@@ -23,8 +23,8 @@ class SqliteDatabase:
     """An SQLite file, held by a lock, written by one thread, read through a small pool.
 
     :param path: of the database file; its directory must exist
-    :param holder: who this kernel is
-    :param lock_wait_seconds: how long to wait for another process's lock
+    :param holder: name of this kernel
+    :param lock_wait_seconds: time to wait for another process's lock
     """
 
     kind = "sqlite"
@@ -39,11 +39,11 @@ class SqliteDatabase:
 
     @property
     def waiting(self) -> int:
-        """How many operations wait for the writer."""
+        """The number of operations that wait for the writer."""
         return self._writer.waiting
 
     async def open(self) -> StoreInfo:
-        """Take the lock, then the store."""
+        """Take the lock, then take the store over."""
         self._lock.acquire()
         try:
             create_database_file(self._path)
@@ -55,7 +55,7 @@ class SqliteDatabase:
         return StoreInfo(kind=self.kind, **taken._asdict())
 
     async def close(self) -> None:
-        """Finish what waits, close every connection, release the lock."""
+        """Finish waiting operations, close every connection, release the lock."""
         await self._writer.stop()
         await self._readers.close()
         self._lock.release()
@@ -65,5 +65,5 @@ class SqliteDatabase:
         return await self._readers.read(query)
 
     def write(self, operation: Callable[[WriteSession], T]) -> Awaitable[T]:
-        """Run an operation with all others that wait; done once it is durable."""
+        """Run an operation together with all others that wait; finished once it is durable."""
         return self._writer.submit(operation)

@@ -25,10 +25,10 @@ _WRITER_PRAGMAS = (
 
 
 def create_database_file(path: str) -> None:
-    """Make the file where there is none, readable by its owner only: job params may be confidential."""
+    """Create a missing file, readable by its owner only: job params may be confidential."""
     log = Path(path + "-wal")
     if not os.path.exists(path) and log.exists() and log.stat().st_size:
-        # SQLite would throw away what it holds, which may be the whole history.
+        # SQLite would discard its contents, which may be the whole history.
         raise StoreUnavailable(
             f"{path!r} is gone and {str(log)!r} is not; put the file back, or move its log away and restore a backup"
         )
@@ -39,7 +39,7 @@ def create_database_file(path: str) -> None:
 
 
 def writing_engine(path: str, *, lock_wait_seconds: float) -> Engine:
-    """Return the engine of the one connection that writes; transactions are ours (BEGIN IMMEDIATE), no driver's."""
+    """Return the engine of the one connection that writes; transactions are ours (BEGIN IMMEDIATE), not a driver's."""
 
     def connect() -> sqlite3.Connection:
         connection = sqlite3.connect(path, timeout=lock_wait_seconds, isolation_level=None, cached_statements=256)

@@ -1,7 +1,7 @@
 """The reading side of SQLite: a few threads, each query whole in one of them.
 
-aiosqlite, and SQLAlchemy's engine over it, go to a thread and back several times for each statement, which made reading
-one run cost 3.4 ms. Here a query goes there once (docs/decisions/2026-11-24-reading.md has the figures).
+aiosqlite, and SQLAlchemy's engine over it, go to a thread and back several times for each statement, so reading one run
+took 3.4 ms. Here a query goes to its thread once (docs/decisions/2026-11-24-reading.md has the figures).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["READERS", "SqliteReaders"]
 T = TypeVar("T")
 
 READERS = 4
-"""Queries that run at once; the others wait, in order."""
+"""The number of queries that run at once; the others wait, in order."""
 
 
 class SqliteReaders:
@@ -38,7 +38,7 @@ class SqliteReaders:
         self._threads = ThreadPoolExecutor(READERS, thread_name_prefix="nomaflow-read")
 
     async def close(self) -> None:
-        """Let queries in flight end, and close every connection. Closing twice is legal."""
+        """Let running queries end, and close every connection. Closing twice is allowed."""
         threads, self._threads = self._threads, None
         engine, self._engine = self._engine, None
         if self._reading:
@@ -51,7 +51,7 @@ class SqliteReaders:
     async def read(self, query: Callable[[Connection], T]) -> T:
         """Run a query in a read transaction of its own.
 
-        :raises StoreUnavailable: where the store is closed
+        :raises StoreUnavailable: if the store is closed
         """
         if self._engine is None or self._threads is None:
             raise StoreUnavailable("the store is closed")

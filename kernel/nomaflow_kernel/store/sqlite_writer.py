@@ -1,4 +1,4 @@
-"""The thread that writes to SQLite: takes all that waits, commits it as one, hands back the outcomes."""
+"""The thread that writes to SQLite: it takes all waiting operations and commits them together."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class SqliteWriter:
     """Owns the only connection that writes, from one thread.
 
     :param make_engine: makes the engine of that connection; called in the thread
-    :param holder: who this kernel is, for the row of the store's holder
+    :param holder: name of this kernel, for the store's holder row
     """
 
     def __init__(self, *, make_engine: Callable[[], Engine], holder: str) -> None:
@@ -44,11 +44,11 @@ class SqliteWriter:
 
     @property
     def waiting(self) -> int:
-        """How many operations have not been taken yet."""
+        """The number of operations not taken yet."""
         return self._inbox.qsize()
 
     async def start(self) -> Taken:
-        """Start the thread, migrate, take the store over; return what the store says."""
+        """Start the thread, migrate, take the store over; return the store's facts."""
         loop = asyncio.get_running_loop()
         opened: asyncio.Future[Taken] = loop.create_future()
         self._ended = loop.create_future()
@@ -70,7 +70,7 @@ class SqliteWriter:
         return future
 
     async def stop(self) -> None:
-        """Let the thread finish what waits, and wait for its end. Doing it twice is legal."""
+        """Let the thread finish waiting operations, and wait for its end. Stopping twice is allowed."""
         thread, self._thread = self._thread, None
         if thread is not None:
             self._inbox.put(None)
@@ -95,7 +95,7 @@ class SqliteWriter:
                 with connection.begin():
                     migrate(connection)
                     taken = take_over(connection, holder=self._holder)
-        except Exception as error:  # noqa: BLE001 - handed to who opens the store
+        except Exception as error:  # noqa: BLE001 - handed to the caller that opens the store
             loop.call_soon_threadsafe(_fail, opened, error)
             return False
         self._epoch = taken.epoch
@@ -108,7 +108,7 @@ class SqliteWriter:
             if batch:
                 outcomes = self._commit(engine, [waiting.operation for waiting in batch])
                 if isinstance(outcomes[0].error, StoreBusy):
-                    # What came meanwhile has waited for the same lock, and is not made to wait for it twice.
+                    # Operations that came meanwhile have waited for the same lock, and do not wait for it twice.
                     late, ends = self._take_more()
                     batch, outcomes, last = batch + late, outcomes + [outcomes[0]] * len(late), last or ends
                 loop.call_soon_threadsafe(deliver, batch, outcomes)
@@ -116,7 +116,7 @@ class SqliteWriter:
                 return
 
     def _take(self) -> tuple[list[Waiting], bool]:
-        """Wait for work; return all of it, and whether it is the last."""
+        """Wait for operations; return all of them, and whether they are the last."""
         first = self._inbox.get()
         if first is None:
             return [], True
@@ -124,7 +124,7 @@ class SqliteWriter:
         return [first, *more], last
 
     def _take_more(self) -> tuple[list[Waiting], bool]:
-        """Return what waits now, and whether it is the last."""
+        """Return the operations waiting now, and whether they are the last."""
         batch: list[Waiting] = []
         with contextlib.suppress(queue.Empty):
             while (waiting := self._inbox.get_nowait()) is not None:
@@ -150,7 +150,7 @@ class SqliteWriter:
         self._drop_connection()
         try:
             return doubt.settle(self._connect(engine))
-        except Exception as error:  # noqa: BLE001 - every operation gets it: a thread that ended would let them wait
+        except Exception as error:  # noqa: BLE001 - every operation gets it: without the thread they would wait forever
             if not isinstance(error, (DBAPIError, sqlite3.Error)):
                 _log.exception("asking what became of a commit failed")
             self._drop_connection()
@@ -167,7 +167,7 @@ class SqliteWriter:
         if connection is not None:
             try:
                 connection.close()
-            except Exception as error:  # noqa: BLE001 - it is given up because it failed; the next one is another
+            except Exception as error:  # noqa: BLE001 - it is given up because it failed; the next batch uses another
                 _log.debug("closing a connection that failed: %s", error)
 
 

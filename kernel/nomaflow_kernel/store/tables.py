@@ -1,4 +1,4 @@
-"""Whole tables: read in the order of their keys, written to another database, summed up."""
+"""Whole tables: read in key order, written to another database, summed up in digests."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HISTORY: Sequence[Table] = tuple(
     for table in schema.metadata.sorted_tables
     if table not in (schema.kernel, schema.leadership, schema.lease_length, schema.identity)
 )
-"""All but the rows that say who works on this very database."""
+"""All tables but the rows about who is using this very database."""
 
 _FETCHED = 100
 _PAGE_ROWS = 5_000
@@ -31,14 +31,14 @@ Row = tuple[Any, ...]
 
 @dataclass(frozen=True, slots=True)
 class TableDigest:
-    """What a table holds: how many rows, and a digest of all of them in the order of the key."""
+    """The contents of a table: its number of rows, and a digest of them all in key order."""
 
     rows: int
     sha256: str
 
 
 class _Summing:
-    """Sums rows up by their Python values, which are the same whatever database they come from."""
+    """Digests rows by their Python values, which are the same in every database."""
 
     def __init__(self) -> None:
         self._hash = hashlib.sha256()
@@ -54,9 +54,9 @@ class _Summing:
 
 
 def copy_table(source: Connection, target: Connection, table: Table, *, between: Callable[[int], None]) -> TableDigest:
-    """Append every row of a table to the same one of another database, a page in a transaction; return what was read.
+    """Append every row of a table to its counterpart in another database, page by page; return the rows' digest.
 
-    :param between: called after each page with its number of rows; what it raises ends the copy
+    :param between: called after each page with its number of rows; an exception from it ends the copy
     """
     summing = _Summing()
     write = _writer(target, table)
@@ -69,7 +69,7 @@ def copy_table(source: Connection, target: Connection, table: Table, *, between:
 
 
 def digest_table(connection: Connection, table: Table, *, between: Callable[[int], None]) -> TableDigest:
-    """Return what a table holds.
+    """Return the contents of a table.
 
     :param between: called after each page with its number of rows
     """
@@ -81,7 +81,7 @@ def digest_table(connection: Connection, table: Table, *, between: Callable[[int
 
 
 def _pages(connection: Connection, table: Table) -> Iterator[list[Row]]:
-    """Yield the rows in pages, so that neither many rows nor large ones fill the memory."""
+    """Yield the rows in pages, so that neither many nor large rows fill the memory."""
     query = select(table).order_by(*table.primary_key.columns).execution_options(stream_results=True)
     page: list[Row] = []
     size = 0
@@ -104,7 +104,7 @@ def _writer(target: Connection, table: Table) -> Callable[[list[Row]], None]:
     columns = [column.name for column in table.columns]
 
     def copy(page: list[Row]) -> None:
-        target.exec_driver_sql("SELECT 1")  # begins the transaction, which the driver's own COPY would not
+        target.exec_driver_sql("SELECT 1")  # begins the transaction; the driver's own COPY would not
         driver: Any = target.connection.driver_connection
         await_only(driver.copy_records_to_table(table.name, records=page, columns=columns))
 

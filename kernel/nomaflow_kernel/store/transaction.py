@@ -1,4 +1,4 @@
-"""Group commit: all operations that wait share one transaction, and each gets its own outcome."""
+"""Group commit: all waiting operations share one transaction, and each gets its own outcome."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _ADVANCE = BulkStatement.parse(
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one operation returned, or raised."""
+    """An operation's result or exception."""
 
     value: Any = None
     error: BaseException | None = None
@@ -39,7 +39,7 @@ class Outcome:
 class CommitInDoubt(Exception):
     """Raised when the connection was lost during the commit.
 
-    :param outcomes: what the operations get if it succeeded
+    :param outcomes: the operations' outcomes if it succeeded
     """
 
     def __init__(
@@ -52,9 +52,9 @@ class CommitInDoubt(Exception):
         super().__init__(str(cause))
 
     def settle(self, connection: Connection) -> list[Outcome]:
-        """Return the outcomes, now that there is a connection again: every transaction counts itself."""
+        """Return the outcomes, now that there is a connection again: a transaction counter tells which they are."""
         with connection.begin():
-            # The lock waits for the lost session, should the server not have noticed its end yet.
+            # If the server has not noticed the end of the lost session yet, the lock waits for it.
             epoch, _, commits = fetch_one(connection, _guard(connection))
         if epoch != self._epoch:
             return [Outcome(error=StaleEpoch(own=self._epoch, found=epoch)) for _ in self.outcomes]
@@ -71,16 +71,16 @@ def commit_batch(
 ) -> list[Outcome]:
     """Run the operations in one transaction guarded by ``epoch`` and commit it; return their outcomes in order.
 
-    An error of the store fails them all; any other error fails the operation that raised it, and the rest is done again
+    An error of the store fails them all; any other error fails the operation that raised it, and the rest runs again
     without it.
 
-    :raises CommitInDoubt: where the connection was lost during the commit
+    :raises CommitInDoubt: if the connection was lost during the commit
     """
     try:
         return _attempt(connection, operations, epoch, known_digests, savepoints=False)
     except CommitInDoubt:
         raise
-    except Exception as error:  # noqa: BLE001 - every operation gets it, or is run again alone
+    except Exception as error:  # noqa: BLE001 - every operation gets it, or runs again alone
         failure = store_error(error)
         if failure is not None:
             return [Outcome(error=failure) for _ in operations]
@@ -167,7 +167,7 @@ def _run_alone(session: WriteSession, operation: Operation) -> Outcome:
 
 
 def _roll_back(connection: Connection, transaction: RootTransaction) -> None:
-    """Roll back; where even that fails, give the connection up, which has the same effect."""
+    """Roll back; if even that fails, give the connection up, which has the same effect."""
     try:
         transaction.rollback()
     except DBAPIError as error:

@@ -1,4 +1,4 @@
-"""Moving a history to another database: both stores held as a kernel holds one, everything copied, compared, marked."""
+"""Moving a history to another database: both stores are held, everything is copied, compared, and marked."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _CONNECT_SECONDS = 5.0
 
 
 class CopyRefused(Exception):
-    """Raised when a store is not copied or taken back; it is as it was, and so is one that was not empty.
+    """Raised when a store is not copied or reclaimed; the store is unchanged, as is a target that was not empty.
 
     :param reason: stable, for programs
     :param fix: the way out
@@ -50,9 +50,9 @@ class CopyRefused(Exception):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Verified:
-    """A copy that was read back and found equal.
+    """A copy that was read back and is equal.
 
-    :param tables: by name, what both stores hold
+    :param tables: table name → its contents in both stores
     """
 
     tables: Mapping[str, TableDigest]
@@ -61,25 +61,25 @@ class Verified:
 
 
 class StorePlace:
-    """Where a store is.
+    """The location of a store.
 
     :param url: with the path of a file absolute
-    :raises UnsupportedStore: where it names nothing that a kernel can use
+    :raises UnsupportedStore: if it names no store that a kernel can use
     """
 
     def __init__(self, url: str) -> None:
-        open_store(url)  # judges the URL
+        open_store(url)  # checks the URL
         self.url = url
         self.file = sqlite_file(url)
         self.shown = make_url(url).render_as_string(hide_password=True)
 
     @property
     def exists(self) -> bool:
-        """False for a file that is not there; of a database the server knows."""
+        """False for a missing file; True for a database on a server: only the server knows."""
         return self.file is None or os.path.lexists(self.file)
 
     def same_as(self, other: StorePlace) -> bool:
-        """Return whether two are certainly one."""
+        """Return whether two places are certainly the same."""
         if self.file is not None and other.file is not None:
             return os.path.realpath(self.file) == os.path.realpath(other.file)
         mine, theirs = make_url(self.url), make_url(other.url)
@@ -87,7 +87,7 @@ class StorePlace:
 
     @asynccontextmanager
     async def connected(self, *, writing: bool = False) -> AsyncIterator[Connection]:
-        """Connect; what is done on the connection must be done within ``greenlet_spawn``."""
+        """Connect; work on the connection must run within ``greenlet_spawn``."""
         if self.file is not None:
             engine = (
                 writing_engine(self.file, lock_wait_seconds=_LOCK_SECONDS) if writing else reading_engine(self.file)
@@ -106,9 +106,9 @@ class StorePlace:
             yield opened.sync_connection
 
     async def do(self, work: Callable[[Connection], T]) -> T:
-        """Do something in a transaction of its own.
+        """Run an operation in a transaction of its own.
 
-        :raises StoreError: where the database cannot
+        :raises StoreError: if the database fails
         """
 
         def within(connection: Connection) -> T:
@@ -127,10 +127,10 @@ def _where(url: Any) -> tuple[object, ...]:
 
 
 async def refuse_copy(source: StorePlace, target: StorePlace) -> None:
-    """Return where a copy may be made.
+    """Check that a copy may be made.
 
-    :raises CopyRefused: where it may not
-    :raises StoreError: where one of them cannot be reached
+    :raises CopyRefused: if it may not be made
+    :raises StoreError: if one of them cannot be reached
     """
     if source.same_as(target):
         raise CopyRefused(f"{source.shown!r} is both stores", reason="SAME_STORE", fix="name another one to copy to")
@@ -169,11 +169,11 @@ async def _tables(place: StorePlace) -> list[str]:
 
 
 async def copy_store(source: StorePlace, target: StorePlace, *, progress: Callable[[str, int], None]) -> Verified:
-    """Copy everything, compare, and hand the history over: see the decision on moving a store.
+    """Copy everything, compare, and hand the history over; see the decision on moving a store.
 
     :param progress: called with a table's name and the number of rows that were copied or compared since the last call
-    :raises CopyRefused: where the copy may not be made, or is not equal; the old store stays as it was
-    :raises StoreError: where a store fails; the old one stays as it was
+    :raises CopyRefused: if the copy may not be made, or is not equal; the old store stays as it was
+    :raises StoreError: if a store fails; the old one stays as it was
     """
     await refuse_copy(source, target)
     lost: list[StoreError] = []
@@ -195,7 +195,7 @@ async def copy_store(source: StorePlace, target: StorePlace, *, progress: Callab
 
         with mapped_errors():
             verified = await _copy(source, target, between)
-        # First no kernel can go on here, then one can go on there.
+        # First block kernels on the old store, then allow them on the new one.
         await source.do(lambda connection: set_mark(connection, Mark.MOVED, other=target.shown, epoch=old))
         await target.do(lambda connection: clear_mark(connection, epoch=verified.epoch))
     return verified
@@ -203,7 +203,7 @@ async def copy_store(source: StorePlace, target: StorePlace, *, progress: Callab
 
 @contextmanager
 def _free(place: StorePlace) -> Iterator[None]:
-    """Say of which store it is where a kernel holds it."""
+    """Name the store in the error if a kernel holds it."""
     try:
         yield
     except (StoreInUse, StoreLed) as error:
@@ -247,7 +247,7 @@ def _digest_all(connection: Connection, between: Callable[[str, int], None]) -> 
 
 
 def _copy_counters(source: Connection, target: Connection) -> tuple[int, int]:
-    """Let epochs and events go on from where they are: hosts and watchers go by them, and by the store's name."""
+    """Copy epoch, event number and store id, so that they continue: hosts and watchers rely on them."""
     columns, own = schema.kernel.c, schema.identity.c
     with source.begin():
         row = source.execute(select(columns.epoch, columns.last_event_seq, columns.commits)).one()
@@ -262,10 +262,10 @@ def _copy_counters(source: Connection, target: Connection) -> tuple[int, int]:
 
 
 async def reclaim_store(place: StorePlace, *, now_us: int) -> str:
-    """Take a history back that was moved, and return where it had been moved to. It is paused then.
+    """Take a moved history back, pause it, and return the store that it had been moved to.
 
-    :raises CopyRefused: where it was not moved, or a process holds it
-    :raises StoreError: where it fails
+    :raises CopyRefused: if it was not moved, or a process holds it
+    :raises StoreError: if the store fails
     """
     marked = mark_of(await _revision(place) or "")
     if marked is None or marked.mark is not Mark.MOVED:

@@ -1,4 +1,4 @@
-"""Operations that wait for the writer, and the handing back of their outcomes."""
+"""Operations that wait for the writer, and the delivery of their outcomes."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ __all__ = ["Waiting", "deliver"]
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """An operation and whom to tell."""
+    """An operation and the future of its caller."""
 
     operation: Operation
     future: asyncio.Future[Any]
 
 
 def deliver(batch: Sequence[Waiting], outcomes: Sequence[Outcome]) -> None:
-    """Hand each outcome to its caller; one who was cancelled meanwhile is passed over, though the operation counts."""
+    """Deliver each outcome to its caller; a cancelled caller is ignored, though its operation counts."""
     for waiting, outcome in zip(batch, outcomes, strict=True):
         if waiting.future.done():
             continue

@@ -1,4 +1,4 @@
-"""Work on a project's history without a kernel's help: copying it, putting a copy in its place, looking at it."""
+"""Maintenance of a project's history without a kernel: copying it, restoring a copy, inspecting it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``python -m nomaflow_kernel.upkeep``: what the command line starts to work on a store's files.
+"""``python -m nomaflow_kernel.upkeep``: the process that the command line starts to work on a store's files.
 
 It prints one JSON object: ``{"done": …}``, or ``{"refused": {"reason", "message", "fix"}}`` with exit code 1.
 """
@@ -42,7 +42,7 @@ _POSTGRES = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Do what the arguments say and return the exit code."""
+    """Do the requested work and return the exit code."""
     arguments = _parser().parse_args(argv)
     try:
         done = _run(arguments)
@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run_process() -> int:
-    """Do the work of a process of its own: whoever ends it early has it clean up."""
+    """Do the work in its own process; an early end by signal still cleans up."""
     for number in _ENDING:
         signal.signal(number, _interrupt)
     try:
@@ -73,7 +73,7 @@ def _run_process() -> int:
 
 
 def _interrupt(_number: int, _frame: object) -> None:
-    for number in _ENDING:  # a second one would interrupt the cleaning
+    for number in _ENDING:  # a second signal would interrupt the clean-up
         signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
 
@@ -128,7 +128,7 @@ def _run(arguments: argparse.Namespace) -> Any:
 
 
 def _held(history: Path) -> bool:
-    """Return whether a kernel has the store; tried only where one is known to run, so no start is in the way."""
+    """Return whether a kernel has the store; only called if one is known to run, so it cannot block a start."""
     lock = FileLock(str(history))
     try:
         lock.acquire()

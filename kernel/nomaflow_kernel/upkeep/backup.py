@@ -1,4 +1,4 @@
-"""Writing a project's history to a new file, while its kernel goes on or while none runs."""
+"""Backup of a project's history to a new file, with its kernel running or not."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class BackupDone:
 def back_up(history: Path, target: Path) -> BackupDone:
     """Write a checked, durable copy to ``target``; the name appears once the file is complete, or not at all.
 
-    :raises MaintenanceRefused: where there is no history, it is damaged, or the target cannot be written or exists
+    :raises MaintenanceRefused: if there is no history, it is damaged, or the target cannot be written or exists
     """
     began = time.perf_counter()
     if not history.is_file():
@@ -70,13 +70,13 @@ def back_up(history: Path, target: Path) -> BackupDone:
 
 
 def _publish(draft: Path, target: Path) -> None:
-    """Give a complete file its name. A link, unlike a rename, never replaces what somebody else made meanwhile."""
+    """Give a complete file its name. Unlike a rename, a link never replaces a file that appeared meanwhile."""
     try:
         os.link(draft, target)
     except FileExistsError:
         raise _exists(target) from None
     except OSError:
-        # A filesystem without links: the moment between the look and the rename is the best there is.
+        # A filesystem without links: a rename right after the check is the best possible.
         if os.path.lexists(target):
             raise _exists(target) from None
         draft.rename(target)

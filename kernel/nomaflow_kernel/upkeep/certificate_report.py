@@ -1,4 +1,4 @@
-"""Looking at a kernel's certificate: for ``nomaflow doctor``."""
+"""A report on a kernel's certificate, for ``nomaflow doctor``."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ __all__ = ["CertificateReport", "inspect_certificate"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CertificateReport:
-    """What the files say that a kernel would start with.
+    """The facts in the files that a kernel would start with.
 
-    :param path: of the certificate, empty where the settings name none
-    :param refused: why a kernel would not start with it, empty where it would
+    :param path: path of the certificate, empty if the settings name none
+    :param refused: why a kernel would not start with it, empty if it would
     :param expires_at: seconds since 1970
     """
 
@@ -27,7 +27,7 @@ class CertificateReport:
 
 
 def inspect_certificate(settings: KernelSettings) -> CertificateReport:
-    """Return what a kernel with these settings would make of its certificate."""
+    """Return a report on the certificate in these settings."""
     if settings.tls_cert is None or settings.tls_key is None:
         return CertificateReport()
     path = str(settings.tls_cert)

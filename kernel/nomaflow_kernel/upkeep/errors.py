@@ -6,7 +6,7 @@ __all__ = ["MaintenanceRefused"]
 
 
 class MaintenanceRefused(Exception):
-    """Raised when something is not done; nothing was changed.
+    """Raised when an operation is refused; nothing was changed.
 
     :param reason: stable, for programs
     :param fix: the way out

@@ -1,4 +1,4 @@
-"""Copying a history file as of one moment, whoever writes to it meanwhile."""
+"""Copying a history file as of one moment, even while others write to it."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ __all__ = ["copy_history", "draft_beside"]
 
 @contextlib.contextmanager
 def draft_beside(target: Path) -> Iterator[Path]:
-    """Yield a new file, readable by this user only, in the directory of ``target``; it is gone afterwards.
+    """Yield a new file, readable by this user only, in the directory of ``target``; it is removed afterwards.
 
-    :raises OSError: where it cannot be made
+    :raises OSError: if it cannot be made
     """
     descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent)
     os.close(descriptor)
@@ -31,12 +31,12 @@ def draft_beside(target: Path) -> Iterator[Path]:
 
 
 def copy_history(source: Path, target: Path) -> None:
-    """Fill ``target``, an empty file, with what ``source`` holds now, as one file without a log beside it.
+    """Fill ``target``, an empty file, with the current contents of ``source``, as one file without a log beside it.
 
-    It reads one snapshot in one step, which in WAL mode holds up no writer.
+    It reads one snapshot in one step, which in WAL mode blocks no writer.
 
-    :raises MaintenanceRefused: where the source is damaged, or something else
-    :raises sqlite3.Error: where one of them cannot be read or written
+    :raises MaintenanceRefused: if the source is damaged, or not a history
+    :raises sqlite3.Error: if one of them cannot be read or written
     """
     try:
         in_thread(lambda: _copy(source, target))

@@ -1,4 +1,4 @@
-"""A history file on SQLite: opening it, reading what is in it, and making files durable."""
+"""SQLite history files: opening them, reading their facts, and making files durable."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _UNREADABLE = frozenset(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HistoryFacts:
-    """What a history file holds. Times are microseconds since 1970."""
+    """The facts of a history file. Times are microseconds since 1970."""
 
     revision: str
     epoch: int
@@ -58,7 +58,7 @@ class HistoryFacts:
 
 @contextlib.contextmanager
 def opened(path: Path, *, writing: bool = False) -> Iterator[sqlite3.Connection]:
-    """Open a history file that exists, transactions by hand; a reader beside a running kernel holds up nobody."""
+    """Open an existing history file, with manual transactions; a reader beside a running kernel blocks nobody."""
     uri = f"{path.absolute().as_uri()}?mode=rw"
     connection = sqlite3.connect(uri, uri=True, timeout=_WAIT_SECONDS, isolation_level=None)
     try:
@@ -70,11 +70,11 @@ def opened(path: Path, *, writing: bool = False) -> Iterator[sqlite3.Connection]
 
 
 def check_history(path: Path, *, shown: Path) -> None:
-    """Accept a file that this version can read as history.
+    """Check that this version can read a file as history.
 
-    :param shown: what errors call it
-    :raises MaintenanceRefused: where it is damaged, no history, or of a newer version
-    :raises sqlite3.Error: where it cannot be looked into
+    :param shown: the file's name in errors
+    :raises MaintenanceRefused: if it is damaged, not a history, or of a newer version
+    :raises sqlite3.Error: if it cannot be read
     """
     found, revision = in_thread(lambda: _look_into(path))
     if found:
@@ -96,7 +96,7 @@ def check_history(path: Path, *, shown: Path) -> None:
 
 
 def _look_into(path: Path) -> tuple[str, str]:
-    """Return what is wrong with a history, and its schema's revision."""
+    """Return the damage of a history, and its schema's revision."""
     try:
         with opened(path) as connection:
             found = damage(connection, thorough=True)
@@ -108,14 +108,17 @@ def _look_into(path: Path) -> tuple[str, str]:
 
 
 def in_thread(work: Callable[[], T]) -> T:
-    """Do what may keep SQLite busy for minutes. Python sees a signal between its own instructions only, so that the
-    main thread, where signals arrive, waits for it instead: whoever interrupts it is heard at once."""
+    """Run work in a thread that may keep SQLite busy for minutes.
+
+    Python handles a signal only between its own instructions. The main thread, where signals arrive, waits for the work
+    instead, so that an interruption takes effect at once.
+    """
     done: Future[T] = Future()
 
     def run() -> None:
         try:
             done.set_result(work())
-        except BaseException as error:  # noqa: BLE001  # handed to who waits
+        except BaseException as error:  # noqa: BLE001  # handed to the waiting thread
             done.set_exception(error)
 
     threading.Thread(target=run, name="nomaflow-maintenance", daemon=True).start()
@@ -123,7 +126,7 @@ def in_thread(work: Callable[[], T]) -> T:
 
 
 def damaged(path: Path, what: object) -> MaintenanceRefused:
-    """Return the refusal of a file that is no whole history."""
+    """Return the refusal of a file that is not an intact history."""
     return MaintenanceRefused(
         f"{str(path)!r} is not a whole history: {what}",
         reason="HISTORY_DAMAGED",
@@ -132,10 +135,10 @@ def damaged(path: Path, what: object) -> MaintenanceRefused:
 
 
 def damage(connection: sqlite3.Connection, *, thorough: bool) -> str:
-    """Return what is wrong with a database, empty where it is whole.
+    """Return the damage of a database, empty if it is intact.
 
-    :param thorough: compares indexes with tables, too
-    :raises sqlite3.Error: where it cannot be looked into
+    :param thorough: also compare indexes with tables
+    :raises sqlite3.Error: if it cannot be read
     """
     try:
         pragma = "integrity_check" if thorough else "quick_check"
@@ -148,7 +151,7 @@ def damage(connection: sqlite3.Connection, *, thorough: bool) -> str:
 
 
 def no_damage(error: Exception) -> bool:
-    """Return whether an error tells of what is round the file: no room, no permission, a lock."""
+    """Return whether an error is about the file's surroundings: no room, no permission, a lock."""
     if not isinstance(error, sqlite3.Error):
         return False
     code = getattr(error, "sqlite_errorcode", 0)
@@ -158,7 +161,7 @@ def no_damage(error: Exception) -> bool:
 def _revision(connection: sqlite3.Connection) -> str:
     """Return the schema's revision.
 
-    :raises sqlite3.Error: where the file is no history
+    :raises sqlite3.Error: if the file is not a history
     """
     connection.execute("SELECT epoch, last_event_seq FROM kernel WHERE id = 1").fetchone()
     row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
@@ -166,9 +169,9 @@ def _revision(connection: sqlite3.Connection) -> str:
 
 
 def read_facts(connection: sqlite3.Connection) -> HistoryFacts:
-    """Return what a history holds, as of one moment.
+    """Return the facts of a history, as of one moment.
 
-    :raises sqlite3.Error: where the file is no history, or cannot be read
+    :raises sqlite3.Error: if the file is not a history, or cannot be read
     """
     connection.execute("BEGIN")
     try:

@@ -1,4 +1,4 @@
-"""Looking at a project's store without touching it: for ``nomaflow doctor``."""
+"""Inspecting a project's store without changing it, for ``nomaflow doctor``."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _QUICK_BYTES = 512 << 20
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StoreReport:
-    """What a store's files say.
+    """The facts in a store's files.
 
-    :param mark: ``moved`` where the history goes on elsewhere, ``copying`` where it is a copy that is not whole
-    :param checked: whether the file was read whole in search of damage
-    :param damage: what is wrong with it, empty for nothing
+    :param mark: ``moved`` if the history continues elsewhere, ``copying`` for an incomplete copy
+    :param checked: whether the whole file was checked for damage
+    :param damage: the damage found, empty for none
     :param empty: whether a kernel has made the file and written nothing into it
-    :param trouble: why the file could not be looked into, empty where it could; that it is damaged is not said with it
-    :param held_by: pid of the process that has the store, 0 for none, -1 where it cannot be told
+    :param trouble: why the file could not be read, empty if it could; damage is not reported here
+    :param held_by: pid of the process that has the store, 0 for none, -1 if unknown
     :param held_for: ``restore``, empty for a kernel's work
     """
 
@@ -54,9 +54,9 @@ class StoreReport:
 
 
 def inspect_store(history: Path, *, deep: bool) -> StoreReport:
-    """Return what can be seen of a history file without holding anybody up.
+    """Return what can be seen of a history file without blocking anybody.
 
-    :param deep: search for damage however large the file is
+    :param deep: check for damage however large the file is
     """
     holder, work = _holder(history)
     if not history.is_file():
@@ -92,7 +92,7 @@ def inspect_store(history: Path, *, deep: bool) -> StoreReport:
                 return replace(seen, empty=True)
             wrong = damage(connection, thorough=deep) if checked else ""
             facts = read_facts(connection)
-    except (sqlite3.Error, TypeError) as error:  # a row that must be there is not
+    except (sqlite3.Error, TypeError) as error:  # a required row is missing
         if no_damage(error):
             return replace(seen, trouble=str(error))
         return replace(seen, checked=True, damage=str(error))
@@ -117,9 +117,9 @@ def _free_bytes(history: Path) -> int:
 
 
 def _holder(history: Path) -> tuple[int, str]:
-    """Return who has the store locked, and what for.
+    """Return the pid of the store's lock holder, and the purpose of the lock.
 
-    The system says so: trying the lock could turn a starting kernel away.
+    The system tells it: trying the lock could make a starting kernel fail.
     """
     lock = beside(history.resolve(), ".lock")
     try:

@@ -1,4 +1,4 @@
-"""Moving a history between databases, as the command line asks for it."""
+"""Moving a history between databases, for the command line."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _SHOWN_EVERY_SECONDS = 0.2
 class CopyDone:
     """A history that was moved.
 
-    :param source: where it was; no kernel starts there any more
-    :param target: where it is
-    :param rows: of each table
+    :param source: the old store; no kernel starts there any more
+    :param target: the new store
+    :param rows: number of rows of each table
     """
 
     source: str
@@ -34,7 +34,7 @@ class CopyDone:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReclaimDone:
-    """A history that was taken back, and is paused.
+    """A history that was reclaimed, and is paused.
 
     :param moved_to: the store that it had been moved to
     """
@@ -44,7 +44,7 @@ class ReclaimDone:
 
 
 class _Progress:
-    """One line on a terminal, written over again and again."""
+    """A progress line on a terminal, overwritten each time."""
 
     def __init__(self) -> None:
         self._shows = sys.stderr.isatty()
@@ -68,8 +68,8 @@ class _Progress:
 def copy_history_to(source: str, target: str) -> CopyDone:
     """Move a history from one store to an empty one.
 
-    :raises MaintenanceRefused: where it may not be, or a store fails; then the old one is as it was
-    :raises UnsupportedStore: where a URL names no store
+    :raises MaintenanceRefused: if it may not be moved, or a store fails; the old one is then unchanged
+    :raises UnsupportedStore: if a URL names no store
     """
     began = time.perf_counter()
     places = StorePlace(source), StorePlace(target)
@@ -92,10 +92,10 @@ def copy_history_to(source: str, target: str) -> CopyDone:
 
 
 def reclaim_history(store: str) -> ReclaimDone:
-    """Take a history back that was moved.
+    """Take a moved history back.
 
-    :raises MaintenanceRefused: where it was not, or the store is held or fails
-    :raises UnsupportedStore: where the URL names no store
+    :raises MaintenanceRefused: if it was not moved, or the store is held or fails
+    :raises UnsupportedStore: if the URL names no store
     """
     place = StorePlace(store)
     try:

@@ -1,4 +1,4 @@
-"""Putting a backup in the place of a project's history, in one step, while no kernel holds it."""
+"""Restoring a backup as a project's history, in one step, while no kernel holds it."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ _WHY = "the history was restored from a backup; look at what is QUEUED, then: no
 class RestoreDone:
     """A restore that is complete and durable. Times are microseconds since 1970.
 
-    :param replaced: where the history that was there before is kept, empty where there was none
-    :param lost_events: how many events of that history the backup does not have; None where that cannot be known
-    :param paused: whether the restored history starts nothing until somebody says so
+    :param replaced: path of the kept previous history, empty if there was none
+    :param lost_events: number of events of that history missing in the backup; None if unknown
+    :param paused: whether the restored history starts nothing until it is resumed
     """
 
     backup: str
@@ -53,13 +53,13 @@ class RestoreDone:
 
 
 def restore(backup: Path, history: Path, *, force: bool, pause: bool, now_us: int) -> RestoreDone:
-    """Make ``history`` what ``backup`` holds. What was there before is kept beside it.
+    """Replace ``history`` with the contents of ``backup``. The previous history is kept beside it.
 
-    Epochs and event numbers go on above all that hosts and watchers can have seen: see docs/backup.md.
+    Epochs and event numbers continue above all that hosts and watchers can have seen: see docs/backup.md.
 
-    :param force: do it although there is a history
-    :param pause: have nothing start until somebody says so
-    :raises MaintenanceRefused: where a kernel runs on the history, one is there, or the backup cannot be used
+    :param force: replace an existing history
+    :param pause: start nothing until the history is resumed
+    :raises MaintenanceRefused: if a kernel runs on the history, if a history exists, or if the backup cannot be used
     """
     began = time.perf_counter()
     history = Path(os.path.realpath(history))  # a link to another disk stays; the lock and the log are beside the file
@@ -138,7 +138,7 @@ def _restore(backup: Path, history: Path, *, force: bool, pause: bool, now_us: i
 
 
 def _old_facts(history: Path) -> HistoryFacts | None:
-    """Return what the history to be replaced holds; None where it cannot be read, which may be why it is replaced."""
+    """Return the facts of the history to be replaced; None if it is unreadable, which may be why it is replaced."""
     try:
         with opened(history) as connection:
             return read_facts(connection)
@@ -147,7 +147,7 @@ def _old_facts(history: Path) -> HistoryFacts | None:
 
 
 def _events_after(history: Path, seq: int) -> int | None:
-    """Return how many events a history has after *seq*. Counters do not tell: a restore sets them to the clock."""
+    """Return how many events a history has after *seq*. Counters cannot tell: a restore sets them to the clock."""
     try:
         with opened(history) as connection:
             found: int = connection.execute("SELECT count(*) FROM events WHERE seq > ?", (seq,)).fetchone()[0]
@@ -157,11 +157,11 @@ def _events_after(history: Path, seq: int) -> int | None:
 
 
 def _take_on(draft: Path, old: HistoryFacts | None, *, pause: bool, now_us: int) -> HistoryFacts:
-    """Make a copy ready to go on with; return what it held as it was.
+    """Prepare a copy for use; return its facts before that.
 
-    Hosts refuse a kernel of a lower epoch than they have seen, and watchers go on after the last event they have seen.
-    How far either got after the backup is not in it, so both counters go on from the clock: a kernel that starts less
-    than once a second, and writes less than a million events a second, never gets there by counting.
+    Hosts refuse a kernel with a lower epoch than they have seen, and watchers continue after the last event they have
+    seen. The backup does not tell how far either got later, so both counters continue from the clock: a kernel that
+    starts less than once a second, and writes less than a million events a second, never reaches the clock by counting.
     """
     with opened(draft, writing=True) as connection:
         found = read_facts(connection)
@@ -183,17 +183,17 @@ def _take_on(draft: Path, old: HistoryFacts | None, *, pause: bool, now_us: int)
 
 
 def _own(path: Path) -> None:
-    """Give a file to the owner of its directory: where the superuser restores, another's kernel must open it."""
+    """Give a file to the owner of its directory: after a superuser's restore, that user's kernel must open it."""
     owner = path.parent.stat()
     if os.geteuid() == 0 and owner.st_uid != 0 and path.exists():
         os.chown(path, owner.st_uid, owner.st_gid)
 
 
 def _swap(draft: Path, history: Path, *, now_us: int) -> str:
-    """Put the draft in the history's place; return where the old one is kept, empty where there was none.
+    """Put the draft in the history's place; return the path of the kept old one, empty if there was none.
 
-    An old log file must not meet the new database: SQLite would apply it. So what it holds goes into the old database
-    first; where that is too damaged, or gone, the log is moved away.
+    An old log file must not meet the new database: SQLite would apply it. So its contents go into the old database
+    first; if that is too damaged, or gone, the log is moved away.
     """
     there = history.exists()
     stamp = datetime.fromtimestamp(now_us / 1_000_000, UTC).strftime("%Y%m%dT%H%M%S.%fZ")
@@ -206,7 +206,7 @@ def _swap(draft: Path, history: Path, *, now_us: int) -> str:
             beside(history, suffix).rename(beside(kept, suffix))
     if there:
         try:
-            os.link(history, kept)  # so that there is a history under this name at every moment
+            os.link(history, kept)  # so that a history exists under this name at every moment
         except OSError:
             history.rename(kept)
     draft.rename(history)

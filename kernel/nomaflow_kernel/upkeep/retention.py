@@ -1,7 +1,7 @@
-"""Retention: finished runs that are too old, or too many, go in small pages that never hold up the hot path.
+"""Retention: finished runs that are too old, or too many, are deleted in small pages that never block the hot path.
 
-Of those that are too many, the runs of fires and requests of the last day stay: a clock that is set back, or a client
-that asks again, would else have them run once more.
+Of runs that are too many, those of fires and requests of the last day stay: otherwise a clock that is set back, or a
+client that repeats a request, would make them run again.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ _DAY_US = 86_400_000_000
 
 
 class KnownHosts(Protocol):
-    """What the sweeper asks of the catalogue."""
+    """The part of the catalogue that the sweeper uses."""
 
     def hosts(self) -> Sequence[HostCatalogue]:
-        """Return what each host brings."""
+        """Return each host's catalogue."""
 
 
 class RetentionSweeper:
-    """Deletes what the retention policies let go, at the shortest of their intervals.
+    """Deletes the history that the retention policies release, at the shortest of their intervals.
 
-    :param default: the policy of jobs whose file says nothing of it
+    :param default: the policy of jobs whose file sets none
     """
 
     def __init__(self, *, store: Store, clock: Clock, catalogue: KnownHosts, default: RetentionPolicy) -> None:
@@ -47,11 +47,11 @@ class RetentionSweeper:
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Begin; the first sweep comes after the first interval, so that a start is never slowed down."""
+        """Start; the first sweep comes after the first interval, so that a start is never slowed down."""
         self._task = asyncio.create_task(self._run(), name="retention")
 
     async def stop(self) -> None:
-        """Stop after the page in hand. Stopping twice is legal."""
+        """Stop after the current page. Stopping twice is allowed."""
         self._stopping.set()
         task, self._task = self._task, None
         if task is not None:
@@ -68,21 +68,21 @@ class RetentionSweeper:
                     _LOG.info("retention removed %d runs", gone)
 
     async def _pause(self) -> bool:
-        """Wait for the shortest interval; return True where the kernel is stopping."""
+        """Wait for the shortest interval; return True if the kernel is stopping."""
         minutes = min(policy.sweep_interval_minutes for _, policy in self._policies())
         return await happens_within(self._stopping, minutes * 60)
 
     def _policies(self) -> Iterator[tuple[Sequence[str], RetentionPolicy]]:
-        """Yield policies with the jobs they are for; no jobs means every job, also those nobody brings any more."""
+        """Yield policies with their jobs; no jobs means every job, even those that no host brings any more."""
         yield (), self._default
         for known in self._catalogue.hosts():
             if known.load.retention is not None:
                 yield [job.job_id for job in known.load.jobs], known.load.retention
 
     async def sweep(self) -> int:
-        """Delete everything that may go now and return how many runs went.
+        """Delete all releasable history and return the number of runs deleted.
 
-        :raises StoreError: where the store fails; what went before is gone, the rest stays for the next sweep
+        :raises StoreError: if the store fails; earlier deletions stand, the rest stays for the next sweep
         """
         special = {job_id for job_ids, _ in self._policies() for job_id in job_ids}
         gone = 0

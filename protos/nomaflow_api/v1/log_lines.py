@@ -1,8 +1,8 @@
-"""The lines of a log as they travel: one encoder and one decoder for every process.
+"""Log lines on the wire: one encoder and one decoder for every process.
 
 A line is a JSON array ``[level, at_us, logger, message]``, or with a fifth element ``flags``, in ASCII, ended by a line
-feed. Bytes that are not UTF-8 are lone surrogates (``surrogateescape``), which JSON's escapes keep. A chunk is many
-lines, compressed in zlib's format where that makes it smaller.
+feed. Bytes that are not UTF-8 become lone surrogates (``surrogateescape``), which JSON's escapes keep. A chunk is many
+lines, compressed in zlib's format if that makes it smaller.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 CONTINUED = 1
-"""Flag: the line goes on in the next one."""
+"""Flag: the line continues in the next one."""
 SHARED = 2
 """Flag: the line came from a shared worker's own output while several attempts ran in it."""
 MAX_LINE_BYTES = 64 * 1024
@@ -44,7 +44,7 @@ _WORTH_COMPRESSING = 256
 
 
 class LogChunkError(ValueError):
-    """Raised when the body of a chunk is not what this module makes."""
+    """Raised when the body of a chunk is not in the format of this module."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,9 +72,9 @@ class LogLine:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PackedLines:
-    """Consecutive lines, ready to travel.
+    """Consecutive lines, packed for the wire.
 
-    :param levels: bit n is set where a line has level 10·n up to 10·n+9; 60 and more set bit 6
+    :param levels: bit n is set if a line has level 10·n up to 10·n+9; 60 and more set bit 6
     """
 
     body: bytes
@@ -169,7 +169,7 @@ def _time_of(line: bytes) -> int:
 
 
 def _levels_of(lines: Sequence[bytes]) -> int:
-    """Look at each distinct beginning once: most chunks have one or two."""
+    """Return the level bits of lines. Each distinct beginning is parsed once: most chunks have one or two."""
     found = 0
     for start in {line[: line.index(b",")] for line in lines}:
         found |= 1 << max(0, min(6, int(start[1:]) // 10))

@@ -1,7 +1,6 @@
-"""The one encoding of values on the wire: JSON text that loses nothing.
+"""The one encoding of values on the wire: JSON text without loss.
 
-Params and op_kwargs come from TOML, which has dates and times; JSON has none. They travel as one-key
-objects::
+Params and op_kwargs come from TOML, which has dates and times; JSON has none. They travel as one-key objects::
 
     {"$date": "2026-01-31"}    {"$time": "07:30:00"}    {"$datetime": "2026-01-31T07:30:00+00:00"}
 
@@ -36,9 +35,9 @@ __all__ = [
 ]
 
 MAX_DEPTH = 64
-"""Levels of nesting that an encoded text may have; a tag counts as a level."""
+"""The maximum depth of an encoded text; a tag counts as a level."""
 MAX_INT_DIGITS = 4300
-"""Decimal digits that an integer may have."""
+"""The maximum number of decimal digits of an integer."""
 
 _INT_BITS = 14285  # the first integer of 4,301 digits has this many bits, as have the longest of 4,300
 _TAGS = ("$date", "$time", "$datetime", "$literal")
@@ -60,8 +59,8 @@ _ADVICE = {
 class ValueCodecError(ValueError):
     """Raised when a value cannot be encoded or a text cannot be decoded without loss.
 
-    :ivar path: where in the value, such as ``extras.rows[3].when``; empty for the value as a whole
-    :ivar problem: what is wrong there, without the path
+    :ivar path: place in the value, such as ``extras.rows[3].when``; empty for the value as a whole
+    :ivar problem: the problem, without the path
     """
 
     def __init__(self, problem: str, *, path: str = "") -> None:
@@ -72,7 +71,7 @@ class ValueCodecError(ValueError):
 
 
 class _Refused:
-    """Stands in a freshly parsed tree for something JSON allows and we do not, until its path is known."""
+    """Placeholder in a freshly parsed tree for JSON that we do not allow, until its path is known."""
 
     __slots__ = ("problem",)
 
@@ -83,7 +82,7 @@ class _Refused:
 def dumps(value: Any, *, path: str = "") -> str:
     """Return *value* as tagged JSON text in ASCII.
 
-    :param path: what to call the value in errors
+    :param path: the value's name in errors
     :raises ValueCodecError: if it cannot be kept exactly
     """
     return _to_text(encode_tree(value, path=path))
@@ -133,7 +132,7 @@ def plain_tree(value: Any, *, path: str = "") -> Any:
 
 
 def decode_tree(tree: Any, *, path: str = "") -> Any:
-    """Return the value that `encode_tree` made *tree* of.
+    """Return the value that `encode_tree` encoded as *tree*.
 
     :raises ValueCodecError: if a tag is malformed or the tree is nested too deeply
     """
@@ -152,7 +151,7 @@ def child_path(path: str, key: object) -> str:
 def _shown(value: object) -> str:
     try:
         text = repr(value)
-    except Exception as error:  # noqa: BLE001 - a hostile __repr__ must not hide the path it is at
+    except Exception as error:  # noqa: BLE001 - a hostile __repr__ must not hide its path
         text = f"<{type(value).__name__} whose repr raises {type(error).__name__}>"
     return text if len(text) <= 60 else text[:57] + "..."
 

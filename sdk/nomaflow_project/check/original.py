@@ -1,4 +1,4 @@
-"""What the jobs of the original mean otherwise here, and the line that brings the old meaning back."""
+"""Job file settings that mean something else than in the original, and the line that restores the old meaning."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _RANGE = re.compile(r"(\w+)(?:-(\w+))?")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ChangedMeaning:
-    """One thing that a file says and that means something else here.
+    """One setting of a file that means something else here than in the original.
 
-    :param job_id: empty where it is about all jobs of the project
+    :param job_id: empty if it is about all jobs of the project
     :param topic: ``zone``, ``weekdays``, ``days``, ``missed_fires``, ``step_timeout``, ``job_timeout``, ``call_job`` or
         ``retention``
     :param there: the meaning in the original
     :param here: the meaning here
-    :param line: what to write for the old meaning; empty where nothing says it
+    :param line: the line that restores the old meaning; empty if there is none
     """
 
     job_id: str
@@ -40,14 +40,14 @@ class ChangedMeaning:
     line: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as ``check --from-original -o json`` shows it."""
+        """Return the change as ``check --from-original -o json`` shows it."""
         return asdict(self)
 
 
 def changed_meanings(files: Sequence[JobFile], *, zone: str | None = None) -> tuple[ChangedMeaning, ...]:
-    """Return what changes its meaning in the job files of the original, in order of the files.
+    """Return the changed meanings in the original's job files, in order of the files.
 
-    :param zone: of the machine that ran the original; None means this one's
+    :param zone: zone of the machine that ran the original; None means this machine's
     """
     found: list[ChangedMeaning] = []
     jobs = [each for file in files for each in _jobs(file)]
@@ -111,7 +111,7 @@ def _of_schedule(place: str, schedule: str) -> Iterator[_Found]:
 
 
 def translated_weekdays(field: str) -> str | None:
-    """Return a day-of-week field of the original, where Monday is 0, in names; None where it means the same here."""
+    """Return the original's day-of-week field (Monday is 0) in names; None if it means the same here."""
     if not re.search(r"\d", field):
         return None
     days: set[int] = set()
@@ -135,7 +135,7 @@ def _day(text: str) -> int:
 
 
 def _named(days: list[int]) -> Iterator[str]:
-    """Yield the names of days, three and more in a row as a range."""
+    """Yield the names of days; three or more in a row become a range."""
     while days:
         run = 1
         while run < len(days) and days[run] == days[0] + run:
@@ -180,7 +180,7 @@ def _tables(value: Any) -> list[Mapping[str, Any]]:
 
 
 def _machine_zone() -> str:
-    """Return the name of this machine's zone, empty where it is UTC or not known: then it says nothing."""
+    """Return the name of this machine's zone; empty if it is UTC or unknown, and so changes nothing."""
     given = os.environ.get("TZ", "").lstrip(":")
     try:
         linked = str(Path("/etc/localtime").resolve()).partition("/zoneinfo/")[2]

@@ -1,4 +1,4 @@
-"""Coming fires: for ``nomaflow schedule`` and ``nomaflow cron``."""
+"""Coming fires, for ``nomaflow schedule`` and ``nomaflow cron``."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class PlannedFire:
 
     :param at: UTC
     :param local: the same instant as the wall clock of the schedule's zone shows it
-    :param at_once: fires at the same instant, this one included; above 1 it collides
-    :param collides_with: the others, as ``job`` or ``job (preset)``; the first ten of them where there are more
+    :param at_once: number of fires at the same instant, this one included; above 1 it collides
+    :param collides_with: the others, as ``job`` or ``job (preset)``; at most the first ten
     """
 
     at: datetime
@@ -42,7 +42,7 @@ class PlannedFire:
 class FrequentSchedule:
     """A schedule that fires too often to be listed fire by fire.
 
-    :param first: its first fire, UTC
+    :param first: the first fire, UTC
     """
 
     job_id: str
@@ -94,7 +94,7 @@ def schedule_table(definitions: Iterable[JobDefinition], start: datetime, days: 
     """Return the fires of the days after ``start``; schedules of more than 48 fires a day are summed up.
 
     :param start: an aware time
-    :raises ValueError: where ``days`` is not from 1 to 366
+    :raises ValueError: if ``days`` is not from 1 to 366
     """
     if not 1 <= days <= _MAX_DAYS:
         msg = f"days must be from 1 to {_MAX_DAYS}, got {days}"
@@ -131,10 +131,10 @@ def _plan(
 
 
 def cron_fires(expression: str, tz: str, start: datetime, count: int) -> list[str]:
-    """Return the next fires after ``start`` as ISO texts in UTC; fewer where the calendar ends first.
+    """Return the next fires after ``start`` as ISO texts in UTC; fewer if the calendar ends first.
 
-    :raises CronError: where the expression or the zone is not valid
-    :raises ValueError: where ``count`` is not from 1 to 10,000
+    :raises CronError: if the expression or the zone is not valid
+    :raises ValueError: if ``count`` is not from 1 to 10,000
     """
     if not 1 <= count <= MAX_FIRES:
         msg = f"n must be from 1 to {MAX_FIRES}, got {count}"
@@ -146,7 +146,7 @@ def cron_fires(expression: str, tz: str, start: datetime, count: int) -> list[st
 def cron_batch(lines: Iterable[str], *, now: Callable[[], datetime]) -> Iterator[str]:
     """Answer each JSON line ``{"expr", "tz", "from", "n"}`` with one: ``{"fires": […]}`` or ``{"error": "…"}``.
 
-    Absent, ``tz`` is UTC, ``from`` is now and ``n`` is 1. A time without an offset is UTC. Empty lines are passed over.
+    Defaults: ``tz`` is UTC, ``from`` is now and ``n`` is 1. A time without an offset is UTC. Empty lines are ignored.
 
     :param now: the clock
     """
@@ -183,7 +183,7 @@ def _text_of(asked: dict[str, Any], name: str) -> str:
 
 
 class _BadLineError(ValueError):
-    """Raised when a key of a line has a value of another kind."""
+    """Raised when a key of a line has a value of the wrong type."""
 
 
 def _instant(text: str) -> datetime:

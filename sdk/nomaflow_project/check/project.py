@@ -1,4 +1,4 @@
-"""Checking a project's folder, without a kernel and without importing its code."""
+"""Checking a project's folder without a kernel and without importing its code."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ __all__ = ["CheckReport", "check_project"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CheckReport:
-    """What ``nomaflow check`` found.
+    """The findings of ``nomaflow check``.
 
     :param files: the files read, relative to the folder
     :param jobs: every job, with its problems
     :param problems: problems of the files themselves
-    :param changes: what means something else than in the original, where that was asked for
+    :param changes: settings that mean something else than in the original, if that was requested
     """
 
     root: str
@@ -41,7 +41,7 @@ class CheckReport:
 
     @property
     def ok(self) -> bool:
-        """Whether there is no error: no job, pool or connector would be disabled, and every file can be read."""
+        """True if there is no error: no job, pool or connector would be disabled, and every file can be read."""
         return not any(problem.is_error for problem in self.all_problems())
 
     def all_problems(self) -> tuple[Problem, ...]:
@@ -68,11 +68,12 @@ def check_project(
     environ: Mapping[str, str] | None = None,
     from_original: bool = False,
 ) -> CheckReport:
-    """Return everything that is wrong with a project.
+    """Return all problems of a project.
 
-    :param manifest: what its host offers, to check callables against; None checks everything else
+    :param manifest: the host's manifest, to check callables against; None skips that check
     :param environ: variables to resolve references with; None means the process's own
-    :param from_original: whether the files are the original's, so that the report has what means something else here
+    :param from_original: whether the files are the original's, so that the report lists the settings that mean
+        something else here
     """
     if not root.is_dir():
         what = "is not a folder" if root.exists() else "there is no such folder"
@@ -103,9 +104,9 @@ def check_project(
 
 
 def _check_settings(file: JobFile, environ: Mapping[str, str]) -> tuple[str, list[Problem]]:
-    """Return the host's name and what is wrong with nomaflow.toml.
+    """Return the host's name and the problems of nomaflow.toml.
 
-    :param environ: with the variables of ``env_file``, which hosts read and kernels do not
+    :param environ: includes the variables of ``env_file``, which hosts read and kernels do not
     """
     unread = file.problem()
     if unread is not None:
@@ -119,7 +120,7 @@ def _check_settings(file: JobFile, environ: Mapping[str, str]) -> tuple[str, lis
 
 
 def _resolved_again(tree: Any, environ: Mapping[str, str]) -> Any:
-    """Return a tree with the texts resolved that lacked a variable before."""
+    """Return the tree with texts resolved that lacked a variable before."""
     if isinstance(tree, dict):
         return {name: _resolved_again(value, environ) for name, value in tree.items()}
     if isinstance(tree, list):
@@ -128,9 +129,9 @@ def _resolved_again(tree: Any, environ: Mapping[str, str]) -> Any:
 
 
 def _check_connectors(path: Path, name: str, environ: Mapping[str, str]) -> list[Problem]:
-    """Return what is wrong with connectors.toml.
+    """Return the problems of connectors.toml.
 
-    A variable that is not set is a warning: credentials are often set where the host runs, and nowhere else.
+    An unset variable is a warning: credentials are often set only where the host runs.
     """
     found = read_connectors(path, environ, name=name, required=True).problems
     return [

@@ -1,4 +1,4 @@
-"""The named queries of a connector: their text on its pool, and which of them may not run."""
+"""The named queries of a connector: their text for its pool, and the queries that may not run."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _FORMS = {"SCHEMA": re.compile(r"[A-Za-z0-9_]+(?:\.[A-Za-z0-9_]+)?"), "DBLINK": 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NamedQuery:
-    """A query as a file gives it.
+    """A query from a file.
 
     :param sql: the text, or a table of texts by dialect with one for ``default``
-    :param writable: False where it may only read
-    :param defaults: the values of parameters that a call need not give
+    :param writable: False if it may only read
+    :param defaults: default values of parameters
     """
 
     name: str
@@ -36,7 +36,7 @@ class NamedQuery:
 def query_values(queries: Iterable[NamedQuery], pool: PoolEntry | None) -> dict[str, Any]:
     """Return ``queries``, ``refused`` and ``defaults`` of a connector, by the names of its queries.
 
-    :param pool: the one they run on; None where it cannot be used, so that no query runs
+    :param pool: the pool they run on; None if it cannot be used, so that no query runs
     """
     texts: dict[str, str] = {}
     refused: dict[str, str] = {}
@@ -57,7 +57,7 @@ def query_values(queries: Iterable[NamedQuery], pool: PoolEntry | None) -> dict[
 
 
 def written_by(text: str) -> str:
-    """Return what a statement is that may write, such as ``an UPDATE``; empty for one that only reads."""
+    """Return a description of a statement that may write, such as ``an UPDATE``; empty for one that only reads."""
     code = _NO_CODE.sub(" ", text).strip(" \t\r\n(;")
     first = re.match(r"\w+", code)
     if first is None or first[0].upper() in ("SELECT", "VALUES"):
@@ -77,7 +77,7 @@ def _dialect(pool: PoolEntry | None) -> str:
 
 
 def _placed(text: str, pool: PoolEntry) -> tuple[str, str]:
-    """Return a text with its ``#SCHEMA.NAME#`` and ``#DBLINK.NAME#`` replaced, and what stands in the way."""
+    """Return a text with its ``#SCHEMA.NAME#`` and ``#DBLINK.NAME#`` replaced, and the problem that prevents it."""
     if "#" not in text:
         return text, ""
     given = {

@@ -1,7 +1,7 @@
-"""Reads connectors.toml: who may see it, its syntax, its variables, its keys.
+"""Reads connectors.toml: its permissions, syntax, variables and keys.
 
-Each pool and each connector stands alone: what is wrong with one disables that one. No message holds a value of the
-file, since it may be a credential.
+A problem of one pool or connector disables only that one. No message contains a value of the file, since it may be a
+credential.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ class ConnectorSet:
     """The pools and connectors of a file, with credentials.
 
     :param pools: the values of each usable pool
-    :param connectors: those of each usable connector; of a type that plugins contribute, its table
-    :param unusable: why a pool (``pools.NAME``), a connector (``connectors.NAME``) or all of the file (empty) cannot
-        be used, in a sentence with file, place and way out
-    :param variables: those that the file refers to, and those that may name their files
+    :param connectors: the values of each usable connector; for a type that plugins contribute, its table
+    :param unusable: why a pool (``pools.NAME``), a connector (``connectors.NAME``) or all of the file (empty) cannot be
+        used, in a sentence with file, place and way out
+    :param variables: variables that the file refers to, and variables that may name their files
     :param problems: errors and warnings
     """
 
@@ -51,8 +51,8 @@ class ConnectorSet:
 def read_connectors(path: Path, environ: Mapping[str, str], *, name: str = "", required: bool = False) -> ConnectorSet:
     """Return the pools and connectors of a file, with ``${NAME}`` resolved.
 
-    :param name: the file's name in messages; the path where empty
-    :param required: True where a missing file is an error, not an empty one
+    :param name: the file's name in messages; the path if empty
+    :param required: True if a missing file is an error; otherwise it counts as empty
     """
     shown_name = name or str(path)
     file = parse_toml_file(path, name=shown_name)
@@ -81,7 +81,7 @@ class _Reader:
         self._ignored: list[str] = []
 
     def read(self) -> ConnectorSet:
-        """Return what is usable, and what is wrong with the rest."""
+        """Return the usable entries, and the problems of the others."""
         for name in self._tree:
             if name not in ConnectorsFile.model_fields:
                 fix = did_you_mean(name, ConnectorsFile.model_fields)
@@ -107,14 +107,14 @@ class _Reader:
         )
 
     def _misplaced(self, section: str, problem: Problem) -> None:
-        """Have what stands in a misspelt section fail by that: the file does have it."""
+        """Make the entries of a misspelt section unusable, with that problem: the file does have them."""
         near = difflib.get_close_matches(section, ConnectorsFile.model_fields, n=1)
         tables = self._tree[section]
         for name in tables if near and isinstance(tables, Mapping) else ():
             self._unusable[f"{near[0]}.{name}"] = _sentence(problem)
 
     def _tables(self, section: str) -> Iterator[tuple[str, dict[str, Any], Place]]:
-        """Yield each table of a section that has a good name, with its variables resolved."""
+        """Yield each table of a section with a valid name, with its variables resolved."""
         tables = self._tree.get(section, {})
         if not isinstance(tables, Mapping):
             told = (self._place / section).error("wrong_type", f"expected a table, got {_kind(tables)}")
@@ -165,7 +165,7 @@ class _Reader:
         return values
 
     def _pool_of(self, pool: object, at: Place) -> Iterator[Problem]:
-        """Yield an error where the file does not have a connector's pool; one that is disabled tells so itself."""
+        """Yield an error if the file lacks a connector's pool; a disabled pool reports its own error."""
         tables = self._tree.get("pools")
         pools = tables if isinstance(tables, Mapping) else {}
         if isinstance(pool, str) and pool not in pools:
@@ -173,7 +173,7 @@ class _Reader:
             yield (at / "pool").error("unknown_pool", f"there is no pool {pool!r}", fix=fix)
 
     def _credentials(self, section: str, name: str, at: Place, resolved: Mapping[str, Any]) -> Iterator[Problem]:
-        """Yield an error where others can read a credential, or where nobody can."""
+        """Yield an error if others can read a credential, or if it is encrypted and so unreadable."""
         for place, parent, key, text in _texts(self._tree[section][name], at):
             if self._mode and is_literal_credential(parent, key, text):
                 yield place.error(
@@ -215,7 +215,7 @@ def _variables(tree: Any) -> frozenset[str]:
 
 
 def _raw(path: Path) -> str:
-    """Return the text of a file that is not TOML, whose variables are withheld all the same; empty for none."""
+    """Return the text of a file that is not TOML, so that its variables can be withheld too; empty for none."""
     try:
         if path.is_file():
             with path.open("rb") as stream:

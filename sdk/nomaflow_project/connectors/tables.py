@@ -1,4 +1,4 @@
-"""From the table of a connector, in our form or the original's, to the values that a host uses."""
+"""Conversion of a connector's table, in our form or the original's, to the values that a host uses."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ IGNORED_KEYS = frozenset({"arraysize", "debug_sql", "max_rows", "pools"})
 """Keys of pools and connectors that are read and have no effect."""
 
 INTERFACE_KEYS = frozenset({"home", "licensed", "show_in_switcher"})
-"""Keys of a connector that say how the original's web pages show it."""
+"""Keys of a connector that control its display in the original's web pages."""
 
 _LISTS = ("queries", "tables", "sequences", "lookups", "endpoints")
 
@@ -28,9 +28,9 @@ _LISTS = ("queries", "tables", "sequences", "lookups", "endpoints")
 def sql_values(
     table: Mapping[str, Any], at: Place, pools: Mapping[str, PoolEntry]
 ) -> tuple[dict[str, Any] | None, list[Problem]]:
-    """Return the values of a connector of type ``sql`` and what is wrong with its table.
+    """Return the values of a connector of type ``sql`` and the problems of its table.
 
-    :param pools: the pools that can be used
+    :param pools: the usable pools
     """
     entry, problems = _sql_entry(table, at)
     if entry is None:
@@ -50,7 +50,7 @@ def sql_values(
 
 
 def api_values(table: Mapping[str, Any], at: Place) -> tuple[dict[str, Any] | None, list[Problem]]:
-    """Return the values of a connector of type ``api`` and what is wrong with its table."""
+    """Return the values of a connector of type ``api`` and the problems of its table."""
     if _is_original(table):
         from nomaflow_project.models.original_connectors import OriginalApi, api_table  # few files need them
 
@@ -63,7 +63,7 @@ def api_values(table: Mapping[str, Any], at: Place) -> tuple[dict[str, Any] | No
 
 
 def _is_original(table: Mapping[str, Any]) -> bool:
-    """Return True where the table of a connector is in the original's form."""
+    """Return True if the table of a connector is in the original's form."""
     return "auth_type" in table or any(isinstance(table.get(name), list) for name in _LISTS)
 
 
@@ -96,7 +96,7 @@ def _any_text(query: NamedQuery) -> str:
 
 
 def _twice(names: list[str], at: Place) -> list[Problem]:
-    """Return an error for the first name that two queries or endpoints have."""
+    """Return an error for the first name shared by two queries or endpoints."""
     for index, name in enumerate(names):
         if name in names[:index]:
             return [

@@ -1,4 +1,4 @@
-"""Crontab expressions: what they mean and when they fire next, in any IANA zone.
+"""Crontab expressions: their meaning and their next fires, in any IANA zone.
 
 Five fields or six (seconds last), names, aliases, the day rules and the two DST rules are described in
 docs/configuration.md. Nothing here keeps state: an expression is a value, shared between schedules and threads.

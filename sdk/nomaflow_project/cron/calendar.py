@@ -10,7 +10,7 @@ from nomaflow_project.cron.grammar import LAST, CronFields
 
 __all__ = ["first_match"]
 
-# The Gregorian calendar repeats, weekdays included, after 400 years: what does not match by then never does.
+# The Gregorian calendar, weekdays included, repeats after 400 years: a date that does not match by then never does.
 _CYCLE_YEARS = 400
 
 

@@ -11,12 +11,12 @@ class CronError(ValueError):
     """Raised when a cron expression or a zone name cannot be used.
 
     :ivar subject: the text that was refused, as given
-    :ivar problem: what is wrong with it and what was expected, one sentence
+    :ivar problem: the problem and the expectation, one sentence
     :ivar fix: the way out; may be empty
     """
 
     def __init__(self, kind: str, subject: str, problem: str, *, fix: str = "") -> None:
-        """Build the message from the kind of text (``cron expression``, ``timezone``), the text and the problem."""
+        """Build the message from the kind of text (``cron expression``, ``timezone``), text, problem and fix."""
         shown = subject if len(subject) <= _SHOWN else subject[:_SHOWN] + "…"
         super().__init__(f"{kind} {shown!r}: {problem}" + (f"; {fix}" if fix else ""))
         self.subject = subject

@@ -1,9 +1,9 @@
 """A cron expression and its fires in a zone.
 
-Two kinds of expression follow the two DST rules. One whose minute or hour field begins with ``*`` follows real time:
-it fires at each instant at which the wall clock matches, none while the clock jumps over a gap, in both passes of an
-overlap. Any other is fixed: each matching time of day fires once; in a gap at the gap's end, in an overlap at the
-first pass. Matches that fall on one instant are one fire.
+Two kinds of expression follow the two DST rules. An expression whose minute or hour field begins with ``*`` follows
+real time: it fires whenever the wall clock matches, not in a gap, and in both passes of an overlap. Any other
+expression is fixed: each matching time of day fires once; in a gap at the gap's end, in an overlap at the first pass.
+Matches at one instant are one fire.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _PARSED_AT_ONCE = 8192
 
 @dataclass(frozen=True, slots=True)
 class CronExpression:
-    """A parsed expression: immutable, hashable, shareable between threads. Made by `parse`, which is cached.
+    """A parsed expression: immutable, hashable, shareable between threads. Created by `parse`, which is cached.
 
     :param text: the expression with aliases resolved, in lower case, blanks squeezed
     """
@@ -36,18 +36,18 @@ class CronExpression:
 
     @classmethod
     def parse(cls, text: str) -> CronExpression:
-        """Return the expression of a text of five or six fields, or an alias such as ``@daily``.
+        """Return the expression of a text of five or six fields, or of an alias such as ``@daily``.
 
-        :raises CronError: where the text is not valid, or no date ever matches it
+        :raises CronError: if the text is not valid, or no date ever matches it
         """
         return _parse(text)
 
     def next_after(self, after: datetime, tz: tzinfo) -> datetime:
         """Return the first fire later than an aware time, in UTC.
 
-        :param tz: the zone whose wall clock the expression speaks of
-        :raises CronError: where there is none before the year 10000
-        :raises ValueError: where ``after`` has no zone
+        :param tz: the zone whose wall clock the expression refers to
+        :raises CronError: if there is none before the year 10000
+        :raises ValueError: if ``after`` has no zone
         """
         if after.tzinfo is None:
             msg = f"after must be an aware time, got {after!r} without a zone"
@@ -72,7 +72,7 @@ class CronExpression:
         after = local.astimezone(UTC)
         wall = local.replace(tzinfo=None, fold=0, microsecond=0)
         before, behind = _offsets(wall, tz)
-        # The second pass of an overlap holds no fire: all of it was in the first.
+        # The second pass of an overlap holds no fire: all of them were in the first.
         start = _overlap(wall, tz)[1] if before > behind and local.fold else wall + _SECOND
         while True:
             candidate = self._first(start)
@@ -125,7 +125,7 @@ def _parse(text: str) -> CronExpression:
 
 
 def _offsets(wall: datetime, tz: tzinfo) -> tuple[timedelta, timedelta]:
-    """Return the two offsets of a wall time: equal mostly, rising in a gap, falling in an overlap."""
+    """Return the two offsets of a wall time: usually equal, rising in a gap, falling in an overlap."""
     aware = wall.replace(tzinfo=tz)
     first, second = aware.utcoffset(), aware.replace(fold=1).utcoffset()
     assert first is not None
@@ -134,10 +134,10 @@ def _offsets(wall: datetime, tz: tzinfo) -> tuple[timedelta, timedelta]:
 
 
 def _transition(wall: datetime, tz: tzinfo) -> datetime:
-    """Return the instant, in UTC, at which the offset changes round a wall time in a gap or an overlap."""
+    """Return the instant, in UTC, at which the offset changes around a wall time in a gap or an overlap."""
     before, behind = _offsets(wall, tz)
     low, high = sorted((_utc(wall - before), _utc(wall - behind)))
-    # The offset is the earlier one at low (in an overlap; in a gap just as well) and the later one at high.
+    # The earlier offset holds at low (in an overlap; in a gap it works as well) and the later one at high.
     while high - low > _SECOND:
         middle = low + timedelta(seconds=(high - low) // _SECOND // 2)
         if middle.astimezone(tz).utcoffset() == before:
@@ -148,7 +148,7 @@ def _transition(wall: datetime, tz: tzinfo) -> datetime:
 
 
 def _overlap(wall: datetime, tz: tzinfo) -> tuple[datetime, datetime]:
-    """Return the first wall time of an overlap and the first after it."""
+    """Return the first wall time of an overlap and the first one after it."""
     before, behind = _offsets(wall, tz)
     instant = _transition(wall, tz).replace(tzinfo=None)
     return instant + behind, instant + before

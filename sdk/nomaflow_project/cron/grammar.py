@@ -1,7 +1,7 @@
-"""From the text of an expression to the sets of values that it matches.
+"""Conversion of an expression's text to the sets of values that it matches.
 
-croniter expands the fields. What it accepts and crontab does not (or reads otherwise) is refused or rewritten here
-first, so that no text means something silently: random and hashed fields, a year, wrapping ranges with a step,
+croniter expands the fields. Texts that it accepts and crontab does not (or reads differently) are refused or rewritten
+here first, so that no text silently has another meaning: random and hashed fields, a year, wrapping ranges with a step,
 ``10-10`` for the whole field, a day of the month beside ``#``.
 """
 
@@ -18,7 +18,7 @@ from nomaflow_project.cron.errors import CronError
 __all__ = ["LAST", "CronFields", "parse_fields"]
 
 LAST = -1
-"""Stands for the last day of the month, or the last such weekday of it."""
+"""Number for the last day of the month, or the last such weekday of it."""
 
 _MAX_LENGTH = 512
 _ALIASES = {
@@ -56,12 +56,13 @@ _LAYOUT = (_MINUTE, _HOUR, _DAY, _MONTH, _WEEKDAY, _SECOND)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CronFields:
-    """What an expression matches, expanded. Weekdays count from Sunday, 0.
+    """The values that an expression matches, expanded. Weekdays count from Sunday, 0.
 
     :param days: days of the month; `LAST` among them is the last day
-    :param nth_weekdays: (weekday, n) pairs for ``5#3`` and ``L5`` (n is `LAST`); where any, ``weekdays`` is not read
-    :param both_days: True where day of month and weekday must both match, False where either does
-    :param wildcard: True where minute or hour begin with ``*``: the job follows real time instead of the wall clock
+    :param nth_weekdays: (weekday, n) pairs for ``5#3`` and ``L5`` (n is `LAST`); if there are any, ``weekdays`` is not
+        used
+    :param both_days: True if day of month and weekday must both match, False if one is enough
+    :param wildcard: True if minute or hour begins with ``*``: the job follows real time instead of the wall clock
     """
 
     text: str
@@ -79,7 +80,7 @@ class CronFields:
 def parse_fields(text: str) -> CronFields:
     """Return the expanded fields of an expression.
 
-    :raises CronError: where the text is not a crontab expression; says which part, and the way out
+    :raises CronError: if the text is not a crontab expression; names the part and the way out
     """
     parts = _split(text)
     rewritten = [_rewrite(text, field, part) for field, part in zip(_LAYOUT, parts, strict=False)]
@@ -131,7 +132,7 @@ def _split(text: str) -> list[str]:
 
 
 def _rewrite(text: str, field: _Field, part: str) -> str:
-    """Return one field as croniter reads it rightly, refusing what crontab does not have."""
+    """Return one field in a form that croniter reads correctly; refuse what crontab does not have."""
     return ",".join(_rewrite_item(text, field, item) for item in part.split(","))
 
 
@@ -161,7 +162,7 @@ def _rewrite_item(text: str, field: _Field, item: str) -> str:
 
 def _rewrite_range(text: str, field: _Field, item: str, first: int, last: int, step: str | None) -> str:
     if field is _WEEKDAY and first == 7:
-        # As the start of a range 7 is the Sunday that the week begins with; as its end, the one after Saturday.
+        # As the start of a range, 7 is the Sunday that begins the week; as its end, the Sunday after Saturday.
         first, last = 0, last % 7
     if first == last:
         return str(first)  # croniter takes it for the whole field
@@ -215,7 +216,7 @@ def _values(field: _Field, column: list[int | str]) -> tuple[int, ...]:
 
 @lru_cache(maxsize=16)
 def _everything(low: int, high: int) -> tuple[int, ...]:
-    """Return one shared tuple for the many fields that match all of their range."""
+    """Return one shared tuple for the many fields that match their whole range."""
     return tuple(range(low, high + 1))
 
 

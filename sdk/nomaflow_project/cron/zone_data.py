@@ -1,4 +1,4 @@
-"""Which zone data the kernel's schedules are worked out with."""
+"""The version of the zone data that the kernel's schedules are computed with."""
 
 from __future__ import annotations
 

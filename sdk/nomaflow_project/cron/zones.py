@@ -10,7 +10,8 @@ from nomaflow_project.cron.errors import CronError
 
 __all__ = ["zone"]
 
-# What these name depends on the machine, or counts leap seconds: a schedule must mean the same everywhere.
+# The meaning of these names depends on the machine, or they count leap seconds: a schedule must mean the same
+# everywhere.
 _REFUSED = ("right/", "posix/", "localtime", "posixrules", "Factory")
 
 
@@ -18,13 +19,13 @@ _REFUSED = ("right/", "posix/", "localtime", "posixrules", "Factory")
 def zone(name: str) -> ZoneInfo:
     """Return the zone of an IANA name such as ``Europe/Paris``.
 
-    :raises CronError: where no such zone is known; names the nearest ones
+    :raises CronError: if no such zone is known; names similar ones
     """
     if not name.startswith(_REFUSED):
         try:
             return ZoneInfo(name)
         except (ZoneInfoNotFoundError, ValueError, OSError):
-            # OSError: the name is that of a folder of the zone files, such as "America".
+            # OSError: the name is a folder of the zone files, such as "America".
             pass
     raise CronError("timezone", name, "no zone of this name is known", fix=_advice(name))
 

@@ -1,3 +1,3 @@
-"""Jobs: their definitions, and how a table of jobs.toml becomes one."""
+"""Jobs: their definitions, and the conversion of jobs.toml tables into them."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""From the table of one job to its definition."""
+"""Building a job's definition from its table."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = ["build_job"]
 def build_job(
     tree: Mapping[str, Any], place: Place, *, host: str, step_types: Mapping[str, StepType]
 ) -> tuple[JobDefinition | None, list[Problem]]:
-    """Return the definition that a table of ``[[jobs]]`` describes, or None, and what is wrong with it."""
+    """Return the definition of a table of ``[[jobs]]``, or None, and the problems of the table."""
     merged, defaulted = with_step_defaults(tree, step_types)
     unknown = unknown_defaults(tree, place, step_types)
     entry, problems = validate(JobEntry, merged, place)
@@ -51,7 +51,7 @@ def build_job(
 
 
 def _step_problems(steps: object, place: Place, step_types: Mapping[str, StepType]) -> list[Problem]:
-    """Return what is wrong with the readable steps of a job that is not, so that all is told at once."""
+    """Return the problems of the readable steps of an unreadable job, so that all problems are reported at once."""
     problems: list[Problem] = []
     for index, tree in enumerate(steps if isinstance(steps, list) else ()):
         at = place / "steps" / index
@@ -62,7 +62,7 @@ def _step_problems(steps: object, place: Place, step_types: Mapping[str, StepTyp
 
 
 def _step_names(steps: Sequence[StepEntry]) -> list[str]:
-    """Return the names of the steps; an unnamed one is called after what it calls, ``-2``, ``-3`` if that is taken."""
+    """Return the step names; an unnamed step gets the name of its callable or job, with ``-2``, ``-3`` if taken."""
     taken = {step.name for step in steps if step.name}
     names = []
     for step in steps:
@@ -202,7 +202,7 @@ def _check_presets(presets: Sequence[PresetEntry], step_names: Sequence[str], pl
 
 
 def _kept_presets(presets: Sequence[PresetEntry]) -> dict[str, PresetEntry]:
-    """Return the preset that stands for each name, as `JobDefinition.preset` does."""
+    """Return the preset for each name, chosen as in `JobDefinition.preset`."""
     kept: dict[str, PresetEntry] = {}
     for preset in presets:
         if preset.name not in kept or (preset.schedule and not kept[preset.name].schedule):
@@ -211,7 +211,7 @@ def _kept_presets(presets: Sequence[PresetEntry]) -> dict[str, PresetEntry]:
 
 
 def _odd_name(name: str, at: Place) -> Iterator[Problem]:
-    """Yield a warning for a name of a step or preset that is easily mistaken."""
+    """Yield a warning for a name of a step or preset that is easily mistaken for another."""
     if "/" in name or name != name.strip():
         problem = f"the name {name!r} has '/' in it, or blanks at its ends"
         yield at.warning("odd_name", problem, fix="rename it, or quote it wherever it is given")
@@ -245,7 +245,7 @@ def _check_job(entry: JobEntry, place: Place) -> list[Problem]:
 
 
 def _retry(job: RetryEntry, own: RetryEntry | None = None) -> RetryPolicy:
-    """Return the policy of a job, or of a step whose own keys override the job's."""
+    """Return the retry policy of a job, or of a step whose own keys override the job's."""
     values = job.model_dump() | ({} if own is None else own.model_dump(include=own.model_fields_set))
     return RetryPolicy.from_json(values)
 
@@ -261,7 +261,7 @@ def _alerts(entry: AlertsEntry | None) -> AlertPolicy | None:
 
 
 def _preset(entry: PresetEntry, steps: Collection[str]) -> PresetDefinition:
-    """Return a preset without what it says of steps that the job does not have."""
+    """Return a preset without its entries for steps that the job does not have."""
     return PresetDefinition(
         name=entry.name,
         description=entry.description,

@@ -1,4 +1,4 @@
-"""Whether the steps of a job fit the callables that a manifest offers, found before the first run."""
+"""Checks of a job's steps against the callables of a manifest, before the first run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _INJECTED = frozenset({"connectors", "ctx", "settings"})
 
 
 def check_callables(definition: JobDefinition, manifest: Mapping[str, Any], place: Place) -> Iterator[Problem]:
-    """Yield what cannot work: callables that are missing or in error, keys that they cannot take or that they lack."""
+    """Yield the problems of callables: missing or failing ones, and keys that they cannot take or that they lack."""
     for index, step in enumerate(definition.steps):
         if not step.calls_job and step.callable:
             at = place / "steps" / index
@@ -32,7 +32,7 @@ def check_callables(definition: JobDefinition, manifest: Mapping[str, Any], plac
                 *_check_step(definition, step, manifest, at, place),
             ]
             for problem in problems:
-                # A disabled step does no harm until a run switches it on.
+                # A disabled step does no harm until a run enables it.
                 yield problem if step.enabled else _softened(problem)
     yield from _check_params(definition, manifest, place / "params")
 
@@ -42,7 +42,7 @@ def check_call_params(
 ) -> Iterator[Problem]:
     """Yield the params of call_job steps that no step of the called job takes.
 
-    :param definitions: the jobs known beside it, by id
+    :param definitions: the other known jobs, by id
     """
     for index, step in enumerate(definition.steps):
         child = definitions.get(step.target_job_id)
@@ -68,7 +68,7 @@ def kind_of(manifest: Mapping[str, Any], reference: str) -> str:
 def refuse_params(
     definition: JobDefinition, manifest: Mapping[str, Any], params: Collection[str], enabled_steps: Collection[str]
 ) -> str | None:
-    """Return why run params cannot be taken: no enabled step's callable takes one of them. None where all can be."""
+    """Return why run params are refused: no enabled step's callable takes one of them. None if all are accepted."""
     steps = [step for step in definition.steps if step.name in enabled_steps]
     takeable = _takeable(steps, manifest)
     if takeable is None:
@@ -85,12 +85,13 @@ def refuse_params(
 def check_keys(
     reference: str, manifest: Mapping[str, Any], keys: Collection[str], given: Collection[str]
 ) -> tuple[str | None, list[str]]:
-    """Return why keys of op_kwargs are refused, None where they are not, and a warning for each that is ignored.
+    """Return why keys of op_kwargs are refused, or None, and a warning for each key that is ignored.
 
-    What a callable without ``**`` does not take is for the attempt to refuse; only what is swallowed is looked at.
+    Unknown keys of a callable without ``**`` are refused by the attempt; only keys that ``**`` would swallow are
+    checked.
 
     :param reference: the callable
-    :param given: the keys that all layers give
+    :param given: all keys given, over all layers
     """
     entry = _callables(manifest).get(reference)
     if entry is None or not entry.get("catch_all"):
@@ -106,7 +107,7 @@ def check_keys(
 
 
 def refuse_op_kwargs(step: StepDefinition, names: Iterable[str]) -> str | None:
-    """Return why a preset or a run may not set these keys of a step; None where it may."""
+    """Return why a preset or a run may not set these keys of a step; None if it may."""
     fixed = [name for name in names if not step.may_set(name)]
     if not fixed:
         return None
@@ -196,9 +197,9 @@ def _check_required(
     shown: str,
     misspelt: Collection[str],
 ) -> Iterator[Problem]:
-    """Yield the required parameters that nothing gives: errors where a schedule would run into them.
+    """Yield a problem for each required parameter that nothing gives; an error if a schedule would run into it.
 
-    :param misspelt: parameters that are told of already, with the key that was meant for them
+    :param misspelt: parameters already reported, along with the key that was meant for them
     """
     entry = _callables(manifest)[step.callable]
     params = {name for name in definition.params if step.may_set(name)}
@@ -249,7 +250,7 @@ def _check_params(definition: JobDefinition, manifest: Mapping[str, Any], at: Pl
 
 
 def _takeable(steps: Collection[StepDefinition], manifest: Mapping[str, Any]) -> set[str] | None:
-    """Return the names that the steps take between them; None where one takes any, or it cannot be known."""
+    """Return the names that any of the steps takes; None if one takes any name, or if it is unknown."""
     names: set[str] = set()
     for step in steps:
         if step.overridable is not None:
@@ -289,16 +290,16 @@ def _callables(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _injected(manifest: Mapping[str, Any]) -> frozenset[str]:
-    return _INJECTED.union(manifest.get("injections") or ())  # plugins may contribute further ones
+    return _INJECTED.union(manifest.get("injections") or ())  # plugins may contribute more
 
 
 def _meant(key: str, entry: Mapping[str, Any], given: Collection[str]) -> str:
-    """Return the parameter that a key is a misspelling of; empty for none."""
+    """Return the parameter that a key misspells; empty for none."""
     return misspelt_name(key, (name for name in sorted(_keywords(entry)) if name not in given))
 
 
 def _ignores(entry: Mapping[str, Any]) -> bool:
-    """Return whether the callable says by the name of its ``**`` that it does not look at what lands there."""
+    """Return whether the name of the callable's ``**`` says that it ignores the keys in it."""
     return str(entry.get("catch_all", "")).startswith("_")
 
 

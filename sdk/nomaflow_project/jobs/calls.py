@@ -1,4 +1,4 @@
-"""Which jobs call which: targets that do not exist, and circles."""
+"""Calls between jobs: checks for missing targets, and for circles."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["check_calls"]
 
 
 def check_calls(definitions: Mapping[str, JobDefinition], places: Mapping[str, Place]) -> Iterator[tuple[str, Problem]]:
-    """Yield (job id, problem) for calls of unknown jobs, and for jobs that call themselves round a circle."""
+    """Yield (job id, problem) for calls of unknown jobs, and for jobs that call themselves through a circle."""
     calls = {
         job_id: [step.target_job_id for step in definition.steps if step.calls_job and step.enabled]
         for job_id, definition in definitions.items()
@@ -42,7 +42,7 @@ def check_calls(definitions: Mapping[str, JobDefinition], places: Mapping[str, P
 
 
 def _in_circles(calls: Mapping[str, Sequence[str]]) -> list[str]:
-    """Return the jobs left when all that call nobody, or that nobody calls, are taken away again and again."""
+    """Return the jobs that remain after repeatedly removing all jobs that call no other, or that no other calls."""
     left = {job_id: {target for target in targets if target in calls} for job_id, targets in calls.items() if targets}
     while True:
         called = {target for targets in left.values() for target in targets}

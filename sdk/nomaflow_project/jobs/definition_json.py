@@ -1,4 +1,4 @@
-"""Definitions as JSON: there and back without loss, and past what a newer version added."""
+"""Definitions as JSON: there and back without loss, ignoring additions of a newer version."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ __all__ = ["Definition", "canonical_json", "known_fields"]
 
 
 def canonical_json(definition: Mapping[str, Any]) -> str:
-    """Return the text under which a definition is kept, and over which its digest goes."""
+    """Return the text under which a definition is stored, and that its digest covers."""
     return json.dumps(definition, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
 
 class Definition:
-    """What all definitions share: JSON there and back."""
+    """The base of all definitions: conversion to JSON and back."""
 
     __slots__ = ()
 
     def to_json(self, *, compact: bool = False) -> dict[str, Any]:
         """Return the definition as a JSON-ready dict, keys in order of declaration.
 
-        :param compact: leave out what has its default, so that a field added by a later version changes no digest
+        :param compact: leave out default values, so that a field added by a later version changes no digest
         """
         result = {}
         for name, default in _defaults(type(self)).items():  # type: ignore[arg-type]  # a class is hashable
@@ -37,7 +37,7 @@ class Definition:
 
 
 def known_fields(cls: type, data: Mapping[str, Any], **readers: Any) -> dict[str, Any]:
-    """Return the fields of ``cls`` that ``data`` has, each read by its reader; None stays None."""
+    """Return the fields of ``cls`` that ``data`` has, each converted by its reader; None stays None."""
     names, required = _names(cls)
     result = {
         name: value if value is None or (read := readers.get(name)) is None else read(value)
@@ -60,7 +60,7 @@ def _names(cls: type) -> tuple[frozenset[str], frozenset[str]]:
 
 @cache
 def _defaults(cls: type) -> Mapping[str, Any]:
-    """Return the default of each field; MISSING where it has none. They are compared with, never handed out."""
+    """Return the default of each field, or MISSING. They are only compared with, never handed out."""
     return {
         each.name: each.default if each.default_factory is MISSING else each.default_factory() for each in fields(cls)
     }

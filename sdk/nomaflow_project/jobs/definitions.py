@@ -1,8 +1,7 @@
-"""What a job is: the definitions a run takes its snapshot of.
+"""Job definitions: the data that a run takes its snapshot of.
 
-Params and op_kwargs are JSON-ready trees in the encoding of ``nomaflow_api.v1.values``; the kernel looks at their keys
-and never at their values. A definition turns into JSON and back without loss, and reads what a newer version wrote by
-passing over keys it does not know.
+Params and op_kwargs are JSON-ready trees in the encoding of ``nomaflow_api.v1.values``; the kernel uses their keys and
+never their values. A definition converts to JSON and back without loss, and ignores unknown keys of a newer version.
 """
 
 from __future__ import annotations
@@ -40,12 +39,12 @@ _JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 
 
 def is_job_id(text: str) -> bool:
-    """Return True where ``text`` has the form of a job id."""
+    """Return True if ``text`` has the form of a job id."""
     return _JOB_ID.fullmatch(text) is not None
 
 
 class Overlap(enum.StrEnum):
-    """What happens to a run of a job of which another is still going."""
+    """The treatment of a new run while another run of the job is active."""
 
     SKIP = "skip"
     QUEUE = "queue"
@@ -54,23 +53,23 @@ class Overlap(enum.StrEnum):
 
 
 class Misfire(enum.StrEnum):
-    """Which of the fires that could not happen in time still happen, within the misfire window."""
+    """The choice of late fires that still run, within the misfire window."""
 
     SKIP = "skip"
     LATEST = "latest"
     ALL = "all"
-    """At most the last 100."""
+    """The last 100 at most."""
 
 
 class Backoff(enum.StrEnum):
-    """How the delay between attempts grows."""
+    """The growth of the delay between attempts."""
 
     FIXED = "fixed"
     EXPONENTIAL = "exponential"
 
 
 class IsolationChoice(enum.StrEnum):
-    """Which kind of worker a step gets."""
+    """The kind of worker that a step gets."""
 
     BY_KIND = "by_kind"
     """Shared for asynchronous callables, exclusive for synchronous ones."""
@@ -80,11 +79,11 @@ class IsolationChoice(enum.StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RetryPolicy(Definition):
-    """When a failed attempt is followed by another, and after how long.
+    """The rules for retrying a failed attempt, and the delay before it.
 
-    :param attempts: all tries, the first one included
+    :param attempts: number of all tries, the first one included
     :param base_seconds: delay after the first failure
-    :param max_seconds: no delay is longer
+    :param max_seconds: the longest delay
     :param jitter: a delay is lengthened by up to this fraction, at random
     :param retry_on: names of exceptions, qualified or bare; empty means any failure
     :param no_retry_on: names of exceptions that are never retried; wins over ``retry_on``
@@ -101,7 +100,7 @@ class RetryPolicy(Definition):
     def delay_seconds(self, failed_attempts: int, random: float) -> float:
         """Return the seconds to wait after a number of failed attempts (1 or more).
 
-        :param random: a number from 0 to 1 that chooses the jitter
+        :param random: a number from 0 to 1 that sets the jitter
         """
         if failed_attempts < 1:
             msg = f"failed_attempts must be 1 or more, got {failed_attempts}"
@@ -109,12 +108,12 @@ class RetryPolicy(Definition):
         delay = self.base_seconds
         if self.backoff is Backoff.EXPONENTIAL:
             delay *= 2.0 ** min(failed_attempts - 1, 60)
-        # Capped below the maximum, so that runs which failed together stay spread out at the cap too.
+        # Capped below the maximum, so that runs that failed together stay spread out at the cap too.
         delay = min(delay, self.max_seconds / (1 + self.jitter)) * (1 + self.jitter * random)
         return min(delay, self.max_seconds)  # the division may have rounded up
 
     def retries(self, exception_types: Sequence[str]) -> bool:
-        """Return whether a failure of these exception types is one to try again.
+        """Return whether a failure with these exception types is retried.
 
         :param exception_types: qualified names of the exception's classes, most derived first; empty for a failure
             without an exception, such as a dead worker, which only an empty ``retry_on`` covers
@@ -132,10 +131,10 @@ class RetryPolicy(Definition):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AlertPolicy(Definition):
-    """Which events of a job call for attention.
+    """The events of a job that call for attention.
 
-    :param on_long_run_minutes: minutes after which a run that goes on is one; None for never
-    :param recipients: names or addresses, for whatever delivers alerts
+    :param on_long_run_minutes: minutes after which a run still going is such an event; None for never
+    :param recipients: names or addresses, for the program that delivers alerts
     """
 
     on_failure: bool = True
@@ -150,11 +149,11 @@ class AlertPolicy(Definition):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RetentionPolicy(Definition):
-    """How long the history of finished runs is kept: a run goes when either bound says so.
+    """The time that finished runs stay in the history: a run is deleted when either limit is reached.
 
     :param days: age in days; None for no bound
-    :param keep_last_per_job: newest finished runs kept of each job, beside those of fires and requests of the last day;
-        None for no bound
+    :param keep_last_per_job: number of newest finished runs kept for each job, besides those of fires and requests of
+        the last day; None for no bound
     """
 
     enabled: bool = True
@@ -172,12 +171,12 @@ class RetentionPolicy(Definition):
 class StepDefinition(Definition):
     """One step of a job.
 
-    :param type: ``python``, ``call_job``, or a type that a plugin contributes, which is then a call of ``callable``
+    :param type: ``python``, ``call_job``, or a type contributed by a plugin, which then calls ``callable``
     :param callable: ``module:name``; empty for ``call_job``
-    :param overridable: the op_kwargs that params, and op_kwargs of presets and runs, may set; None for any, as of a
+    :param overridable: the op_kwargs that params, and op_kwargs of presets and runs, may set; None for any, as in a
         ``python`` step
-    :param target_job_id: the job that ``call_job`` runs; else empty
-    :param params: what a ``call_job`` step gives the run that it starts, above all that the run inherits
+    :param target_job_id: the job that ``call_job`` runs; otherwise empty
+    :param params: params that a ``call_job`` step gives to the run it starts; they override inherited ones
     :param timeout_seconds: None for no limit
     :param retry: the step's own policy; None for the job's
     :param isolation: None for the job's choice
@@ -199,7 +198,7 @@ class StepDefinition(Definition):
 
     @property
     def calls_job(self) -> bool:
-        """Whether the step runs another job instead of a callable."""
+        """True if the step runs another job instead of a callable."""
         return self.type == CALL_JOB_STEP
 
     @classmethod
@@ -215,17 +214,17 @@ class StepDefinition(Definition):
         return cls(**known_fields(cls, data, **readers))
 
     def may_set(self, name: str) -> bool:
-        """Return whether params, and op_kwargs of presets and runs, reach a key of the step."""
+        """Return whether params, and op_kwargs of presets and runs, may set a key of the step."""
         return self.overridable is None or name in self.overridable
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PresetDefinition(Definition):
-    """A named set of overrides on a job, which may carry its own schedule.
+    """A named set of overrides on a job, optionally with its own schedule.
 
-    :param schedule: a cron expression; empty for a preset that is only asked for
+    :param schedule: a cron expression; empty for a preset that only runs on request
     :param timezone: IANA name; empty for the job's
-    :param enabled: whether its schedule counts, whatever the job's own flag says
+    :param enabled: whether its schedule is active, regardless of the job's own flag
     :param op_kwargs: step name to overrides
     :param steps: step name to on or off
     :param log_level: empty for the job's
@@ -261,14 +260,14 @@ class JobDefinition(Definition):
     """A job, complete and checked.
 
     :param host: the name of the plugin host that runs its steps
-    :param schedule: a cron expression; empty for a job that is only started by hand or by others
-    :param timeout_seconds: limit of a whole run; None for none
-    :param max_queued: runs that may wait with ``overlap = "queue"``
-    :param misfire_window_seconds: fires older than this are never caught up with
-    :param retry_on_lost: whether an attempt whose outcome cannot be known may run again
+    :param schedule: a cron expression; empty if the job has no schedule of its own
+    :param timeout_seconds: time limit of a whole run; None for none
+    :param max_queued: number of runs that may wait with ``overlap = "queue"``
+    :param misfire_window_seconds: fires older than this never run late
+    :param retry_on_lost: whether an attempt with an unknown outcome may run again
     :param lost_after_seconds: silence of the host after which attempts are LOST; None for the kernel's setting
     :param cancel_grace_seconds: seconds between asking and forcing; None for the host's setting
-    :param max_parallel: runs of the job at once; None for no bound
+    :param max_parallel: number of runs of the job at once; None for no bound
     :param priority: a higher one is dispatched first; may be negative
     :param queue_timeout_seconds: a run that has waited longer fails; None for no limit
     :param max_log_bytes: log bytes kept of one attempt; None for all
@@ -309,7 +308,7 @@ class JobDefinition(Definition):
 
     @cached_property
     def canonical_json(self) -> str:
-        """The whole definition as JSON: what is kept as the snapshot of its runs."""
+        """The whole definition as JSON, stored as the snapshot of its runs."""
         return canonical_json(self.to_json())
 
     def step(self, name: str) -> StepDefinition | None:
@@ -322,19 +321,19 @@ class JobDefinition(Definition):
         return next((preset for preset in named if preset.schedule), named[0] if named else None)
 
     def retry_of(self, step: StepDefinition) -> RetryPolicy:
-        """Return the policy that holds for a step."""
+        """Return the retry policy in effect for a step."""
         return step.retry or self.retry
 
     def isolation_of(self, step: StepDefinition) -> IsolationChoice:
-        """Return the choice that holds for a step."""
+        """Return the isolation in effect for a step."""
         return step.isolation or self.isolation
 
     def cancel_grace_of(self, step: StepDefinition) -> float | None:
-        """Return the seconds that hold for a step, or None for the host's setting."""
+        """Return the cancel grace in seconds in effect for a step, or None for the host's setting."""
         return self.cancel_grace_seconds if step.cancel_grace_seconds is None else step.cancel_grace_seconds
 
     def schedules(self) -> Iterator[Schedule]:
-        """Yield what fires by cron: the job's own schedule if enabled, and each preset's by the preset's own flag."""
+        """Yield the cron schedules: the job's own if enabled, and each preset's by the preset's own flag."""
         if self.enabled and self.schedule:
             yield Schedule(preset="", expression=self.schedule, timezone=self.timezone)
         for preset in self.presets:
@@ -347,8 +346,8 @@ class JobDefinition(Definition):
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Return the definition that `to_json` wrote, by this version or another.
 
-        :raises KeyError: where ``id`` is missing
-        :raises ValueError: where an enumerated value is not known
+        :raises KeyError: if ``id`` is missing
+        :raises ValueError: if an enumerated value is not known
         """
         readers = {
             "tags": tuple,

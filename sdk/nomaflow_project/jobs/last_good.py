@@ -1,7 +1,7 @@
-"""The last good definitions: only a legible decision of its owner takes a job off the schedule.
+"""Last good definitions: only a clear decision of its owner takes a job off the schedule.
 
-A file that cannot be read, an emptied one, a key that is misspelt or a callable that no longer imports is no decision.
-The job goes on with the definition that was valid last; `docs/decisions/2026-11-26-edits.md` has the rules.
+An unreadable or emptied file, a misspelt key or a callable that no longer imports is not such a decision. The job keeps
+the definition that was valid last; `docs/decisions/2026-11-26-edits.md` has the rules.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ _NONE_MEANT = "restore it; where it shall bring no job any more, write `jobs = [
 def jobs_of_illegible_files(
     before: CatalogueLoad, files: Sequence[JobFile], jobs: Sequence[LoadedJob], problems: Sequence[Problem]
 ) -> Iterator[LoadedJob]:
-    """Yield the jobs that are missing only since the file that had them is not legible, as they were.
+    """Yield the previous jobs that are missing only because their file is not legible.
 
     :param files: the files as they are now
     :param jobs: the jobs found in them
-    :param problems: what is wrong with the files themselves
+    :param problems: problems of the files themselves
     """
     present = {job.job_id for job in jobs}
     illegible = _Illegible(files, jobs, problems)
@@ -43,14 +43,14 @@ def jobs_of_illegible_files(
 
 
 def keep_invalid(jobs: Sequence[LoadedJob], before: CatalogueLoad) -> list[LoadedJob]:
-    """Return the jobs; one that was valid and no longer is goes on with its last good definition.
+    """Return the jobs; a job that was valid and no longer is keeps its last good definition.
 
-    A job that its author has switched off stays off, and so goes on only where a preset of it fires.
+    A job that its author switched off stays off, so it keeps its definition only if one of its presets fires.
     """
     good = {job.job_id: job.definition for job in before.jobs if job.valid}
     kept = []
     for job in jobs:
-        # The first table of an id is the job's; a later one never was.
+        # The first table of an id is the job; later ones never were.
         definition = None if job.valid else good.pop(job.job_id, None)
         if definition is not None and not job.enabled:
             definition = replace(definition, enabled=False)
@@ -62,7 +62,7 @@ def keep_invalid(jobs: Sequence[LoadedJob], before: CatalogueLoad) -> list[Loade
 
 
 def hold_unimportable(jobs: Sequence[LoadedJob], manifest: Mapping[str, Any]) -> list[LoadedJob]:
-    """Return the jobs; a kept one of which a callable cannot be imported says in `held` why it cannot run."""
+    """Return the jobs; a kept job with a callable that cannot be imported gets the reason in `held`."""
     return [
         replace(job, held=_why_held(job.definition, manifest))
         if job.kept and job.definition is not None and job.definition.host == job.host
@@ -72,7 +72,7 @@ def hold_unimportable(jobs: Sequence[LoadedJob], manifest: Mapping[str, Any]) ->
 
 
 def _why_held(definition: JobDefinition, manifest: Mapping[str, Any]) -> str:
-    """Return why a step cannot even be imported; empty where each can be."""
+    """Return why a step cannot be imported; empty if all can."""
     callables, modules = manifest.get("callables") or {}, manifest.get("modules") or {}
     for step in definition.steps:
         if not step.enabled or step.calls_job:
@@ -87,7 +87,7 @@ def _why_held(definition: JobDefinition, manifest: Mapping[str, Any]) -> str:
 
 
 class _Illegible:
-    """Tells which files of a load cannot be taken at their word where a job is missing from them."""
+    """Finds files in which a missing job may not have been removed on purpose."""
 
     def __init__(self, files: Sequence[JobFile], jobs: Sequence[LoadedJob], problems: Sequence[Problem]) -> None:
         self._files = {file.path: file for file in files}
@@ -100,7 +100,7 @@ class _Illegible:
                 self._wrong.setdefault(problem.file, problem)
 
     def why(self, path: str) -> Problem | None:
-        """Return why a job that is missing from a file was not removed from it; None where it was."""
+        """Return the problem that explains a job missing from a file; None if the job was removed on purpose."""
         file = self._files.get(path)
         if file is None:
             folder = next((at for at in self._files.values() if path.startswith(f"{at.path}/")), None)
@@ -110,7 +110,7 @@ class _Illegible:
         return self._why_unread(file) or self._wrong.get(path)
 
     def _why_of_former_main(self, path: str) -> Problem | None:
-        """Return what is wrong with the main file, for a path that was the main file before."""
+        """Return the problem of the main file, for a path that was the main file before."""
         return None if self._main is None or path.startswith("plugins/") else self._why_unread(self._main)
 
     def _why_unread(self, file: JobFile) -> Problem | None:
@@ -125,5 +125,5 @@ class _Illegible:
 
 
 def _names_no_job(job: LoadedJob, problem: Problem) -> bool:
-    """Return whether a problem hides which job a table is about: it has no legible id, or that of another job."""
+    """Return whether a problem hides the job of a table: it has no legible id, or that of another job."""
     return problem.is_error and (problem.code == "duplicate_job_id" or job.job_id == f"{job.file}:{job.path}")

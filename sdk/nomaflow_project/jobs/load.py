@@ -1,4 +1,4 @@
-"""Loading the jobs of a host: every job on its own, so that a malformed one disables nothing but itself."""
+"""Loading the jobs of a host, each separately: a malformed job disables only itself."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ _TRUE_OR_FALSE = TypeAdapter(bool)
 class LoadedJob:
     """A job as loaded, valid or not.
 
-    :param job_id: where the file gives none that is valid, the job's place in the file instead
-    :param definition: None where the table cannot be read as a job
+    :param job_id: the id; if the file gives no valid one, the job's place in the file
+    :param definition: None if the table cannot be read as a job
     :param problems: errors first
     :param enabled: whether its author left its schedule on
-    :param kept: whether `definition` is the last good one, which goes on in spite of the problems
-    :param held: why a kept job cannot run all the same; empty where it can
+    :param kept: whether `definition` is the last good one, kept in spite of the problems
+    :param held: why a kept job cannot run anyway; empty if it can
     """
 
     job_id: str
@@ -49,11 +49,11 @@ class LoadedJob:
 
     @property
     def valid(self) -> bool:
-        """Whether it has a definition to go by: one without an error, or the last good one."""
+        """True if it has a usable definition: one without an error, or the last good one."""
         return self.definition is not None and (self.kept or not any(problem.is_error for problem in self.problems))
 
     def with_problem(self, problem: Problem) -> Self:
-        """Return the job with one problem more."""
+        """Return the job with one more problem."""
         return replace(self, problems=_errors_first([*self.problems, problem]))
 
     def to_json(self) -> dict[str, Any]:
@@ -73,10 +73,10 @@ class LoadedJob:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CatalogueLoad:
-    """What the files of a host hold.
+    """The contents of a host's files.
 
-    :param problems: problems of the files themselves; those of a job are with the job
-    :param retention: what ``[meta.retention]`` says; None where no file says anything
+    :param problems: problems of the files themselves; a job has its own
+    :param retention: the policy of ``[meta.retention]``; None if no file sets one
     """
 
     jobs: tuple[LoadedJob, ...] = ()
@@ -91,7 +91,7 @@ class CatalogueLoad:
 def load_manifest(manifest: Mapping[str, Any], *, before: CatalogueLoad | None = None) -> CatalogueLoad:
     """Return the jobs that a host's manifest brings, checked against its callables.
 
-    :param before: what was loaded last: a job that was valid in it goes on unless its owner legibly took it out
+    :param before: the previous load: a job that was valid in it stays unless its owner clearly removed it
     """
     files = [JobFile.from_manifest(each) for each in manifest.get("job_files") or ()]
     offers = manifest if "callables" in manifest else None  # the kernel's own file comes without code
@@ -107,9 +107,9 @@ def load_manifest(manifest: Mapping[str, Any], *, before: CatalogueLoad | None =
 def with_told_problems(
     load: CatalogueLoad, manifest: Mapping[str, Any], *, also_found: Iterable[Problem] = ()
 ) -> CatalogueLoad:
-    """Return the load with the problems that a host told, without those that the load of its jobs found too.
+    """Return the load with the problems that a host reported, without those that the load itself found too.
 
-    One that names a job is that job's, and disables it where it is an error.
+    A problem that names a job belongs to that job, and disables it if it is an error.
 
     :param also_found: problems of other files that are known without the host
     """
@@ -133,7 +133,7 @@ def with_told_problems(
 
 
 def _but_at(unset: Collection[tuple[str, str]], job: LoadedJob) -> Iterator[Problem]:
-    """Yield the problems of a job but those of values that a missing variable is to blame for."""
+    """Yield the problems of a job, except those that a missing variable causes."""
     return (problem for problem in job.problems if (problem.file, problem.path) not in unset)
 
 
@@ -148,9 +148,9 @@ def load_job_files(
     """Return the jobs of some files, each with its problems.
 
     :param host: the name of the host that brings them
-    :param manifest: what the host offers, to check callables against; None checks everything else
-    :param step_types: what plugins contribute besides ``python`` and ``call_job``
-    :param before: as `load_manifest` has it
+    :param manifest: the host's manifest, to check callables against; None skips that check
+    :param step_types: step types from plugins, besides ``python`` and ``call_job``
+    :param before: as in `load_manifest`
     """
     types = {each.name: each for each in step_types}
     jobs: list[LoadedJob] = []
@@ -233,7 +233,7 @@ def _build(
 
 
 def _is_enabled(table: Mapping[str, Any]) -> bool:
-    """Return False where a table that is wrong elsewhere legibly switches its job off."""
+    """Return False if a table with other errors clearly switches its job off."""
     try:
         return _TRUE_OR_FALSE.validate_python(table.get("enabled", True))
     except ValidationError:
@@ -241,7 +241,7 @@ def _is_enabled(table: Mapping[str, Any]) -> bool:
 
 
 def _check_host(job: LoadedJob) -> LoadedJob:
-    """Return the job, disabled where nobody would run its steps: in the kernel's own file a job must name a host."""
+    """Return the job, disabled if no host would run its steps: jobs in the kernel's own file must name a host."""
     definition = job.definition
     if definition is None or definition.host or all(step.calls_job for step in definition.steps):
         return job
@@ -256,7 +256,7 @@ def _check_host(job: LoadedJob) -> LoadedJob:
 
 
 def _check_duplicates(jobs: Sequence[LoadedJob]) -> list[LoadedJob]:
-    """Return the jobs with every later one of an id disabled; the first one stands."""
+    """Return the jobs, with all but the first of each id disabled."""
     first: dict[str, LoadedJob] = {}
     checked = []
     for job in jobs:
@@ -275,7 +275,7 @@ def _check_duplicates(jobs: Sequence[LoadedJob]) -> list[LoadedJob]:
 
 
 def _check_together(jobs: Sequence[LoadedJob], manifest: Mapping[str, Any] | None) -> list[LoadedJob]:
-    """Return the jobs with the problems that only show beside other jobs and the host's callables."""
+    """Return the jobs with the problems that need other jobs and the host's callables to be found."""
     found: dict[int, list[Problem]] = {}
     index_of: dict[str, int] = {}
     for index, job in enumerate(jobs):

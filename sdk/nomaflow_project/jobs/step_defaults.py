@@ -21,9 +21,9 @@ _ONLY_OF = {"callable": PYTHON_STEP, "params": CALL_JOB_STEP, "target_job_id": C
 def with_step_defaults(
     tree: Mapping[str, Any], step_types: Mapping[str, StepType]
 ) -> tuple[dict[str, Any], dict[int, set[str]]]:
-    """Return a job's table with its step_defaults merged into the steps, and the keys that each step has from there.
+    """Return a job's table with its step_defaults merged into the steps, and the keys each step got from them.
 
-    A step has a key from there where its type takes it; one of an unknown type has all.
+    A step gets the keys that its type takes; a step of an unknown type gets all.
     """
     merged, defaults, steps = dict(tree), tree.get("step_defaults"), tree.get("steps")
     if not isinstance(defaults, Mapping) or not isinstance(steps, list):
@@ -57,9 +57,9 @@ def unknown_defaults(tree: Mapping[str, Any], place: Place, step_types: Mapping[
 
 
 def blame_defaults(problem: Problem, place: Place, given: Mapping[int, set[str]]) -> Problem:
-    """Return the problem at ``step_defaults`` where the key at fault came from there.
+    """Return the problem, moved to ``step_defaults`` if the faulty key came from there.
 
-    :param place: the job's
+    :param place: the job's place
     :param given: as `with_step_defaults` returns it
     """
     for index, names in given.items():
@@ -83,7 +83,7 @@ def _takes(kind: str, key: str, step_types: Mapping[str, StepType]) -> bool:
     if kind in step_types:
         return key not in _ONLY_OF if key in STEP_KEYS else step_types[kind].takes(key)
     if kind not in (PYTHON_STEP, CALL_JOB_STEP):
-        return True  # which keys it has is not known
+        return True  # its keys are unknown
     if key == "op_kwargs":
         return kind == PYTHON_STEP
     return key in STEP_KEYS and _ONLY_OF.get(key, kind) == kind

@@ -1,4 +1,4 @@
-"""Step types that plugins contribute: a name, the callable that they call, and a JSON Schema of their keys."""
+"""Step types contributed by plugins: a name, the callable that they call, and a JSON Schema of their keys."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class StepType:
     :param schema: JSON Schema of an object; ``required``, ``properties`` with ``type`` and ``enum``, and
         ``additionalProperties`` are checked here, all else by the callable itself
     :param overridable: the keys that params, and op_kwargs of presets and runs, may set
-    :param checked: whether the host has checked its steps, against the model that the schema was made of
+    :param checked: whether the host has checked its steps, against the model that the schema was made from
     """
 
     name: str
@@ -39,7 +39,7 @@ class StepType:
 
     @classmethod
     def from_manifest(cls, data: Mapping[str, Any]) -> Self:
-        """Return one of the ``step_types`` of a manifest."""
+        """Return a step type from the ``step_types`` of a manifest."""
         return cls(
             name=str(data["name"]),
             callable=str(data["callable"]),
@@ -55,11 +55,11 @@ class StepType:
         return (self.schema.get("properties") or {}).keys()
 
     def takes(self, key: str) -> bool:
-        """Return whether a step of this type takes a key; a model takes its fields alone, unless it says otherwise."""
+        """Return whether a step of this type takes a key; a model takes only its fields, unless it says otherwise."""
         return key in self.fields or self.schema.get("additionalProperties", not self.checked) is not False
 
     def check(self, keys: Mapping[str, Any], place: Place) -> Iterator[Problem]:
-        """Yield what is wrong with the keys of a step of this type; the host has checked values against a model."""
+        """Yield the problems of the keys of a step of this type; the host has checked values against a model."""
         for name in keys:
             if not self.takes(name):
                 yield (place / name).error(

@@ -39,7 +39,7 @@ def _base_url(value: str) -> str:
 
 
 class PoolEntry(Entry):
-    """A database. What is not given is as SQLAlchemy has it. The last eight keys are those of the original."""
+    """A database. Missing keys have SQLAlchemy's defaults. The last eight keys are those of the original."""
 
     url: Annotated[str, AfterValidator(_pool_url)] = key(
         ..., "SQLAlchemy URL, such as `sqlite:///data.db` or `postgresql://user@host/db`."
@@ -66,7 +66,7 @@ class PoolEntry(Entry):
 
 
 class SqlConnectorEntry(Entry):
-    """Of type `sql`: named queries on a pool."""
+    """A connector of type `sql`: named queries on a pool."""
 
     type: Literal["sql"] = key(..., "`sql`.")
     pool: str = key(..., "The pool.")
@@ -74,7 +74,7 @@ class SqlConnectorEntry(Entry):
 
 
 class AuthEntry(Entry):
-    """How requests are authenticated."""
+    """The authentication of requests."""
 
     type: Literal["none", "basic", "bearer", "api_key", "oauth2"] = key(..., "Which of the other keys are needed.")
     username: str = key("", "For `basic`.")
@@ -117,7 +117,7 @@ class EndpointEntry(Entry):
 
 
 class ApiConnectorEntry(Entry):
-    """Of type `api`: named endpoints of a web service."""
+    """A connector of type `api`: named endpoints of a web service."""
 
     type: Literal["api"] = key(..., "`api`.")
     base_url: Annotated[str, AfterValidator(_base_url)] = key(

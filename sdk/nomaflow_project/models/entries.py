@@ -1,7 +1,7 @@
-"""What the models of the three files share.
+"""The common parts of the models of the three files.
 
 Each key is declared once, with its type, bounds, default, unit, first version and meaning: the same declaration
-validates a file, makes docs/configuration.md and the JSON Schemas.
+validates a file and generates docs/configuration.md and the JSON Schemas.
 """
 
 from __future__ import annotations

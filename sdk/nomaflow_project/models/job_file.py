@@ -71,7 +71,7 @@ def _checked_cron(text: str) -> str:
 
 
 def _checked_zone(name: str) -> str:
-    """Return the name of a zone that is known, or empty."""
+    """Return the name of a known zone, or empty."""
     if name:
         try:
             zone(name)
@@ -108,7 +108,7 @@ class RetryEntry(Entry):
 
 
 class AlertsEntry(Entry):
-    """Which events of the job call for attention."""
+    """The events of the job that call for attention."""
 
     on_failure: bool = key(default=True, meaning="Whether a run that ends FAILED or LOST is one.")
     on_long_run_minutes: float | None = key(
@@ -214,7 +214,7 @@ class JobEntry(Entry):
 
 
 class RetentionEntry(Entry):
-    """How long finished runs are kept. A run goes when either bound says so; runs that are not finished never go."""
+    """The history kept of finished runs. A run is deleted when either limit is reached; unfinished runs never are."""
 
     enabled: bool = key(default=True, meaning="Whether history is pruned at all.")
     days: int | None = key(90, "Age.", unit="days", ge=1, le=36500)

@@ -19,7 +19,7 @@ __all__ = ["OriginalApi", "OriginalSql", "api_table"]
 
 
 class _Lax(Entry):
-    """A table of which keys that are not known have no effect, as in the original."""
+    """A table whose unknown keys have no effect, as in the original."""
 
     model_config = ConfigDict(extra="ignore")
 

@@ -127,7 +127,7 @@ class HostSection(Entry):
 
 
 class PathSection(Entry):
-    """Where another file is."""
+    """The path of another file."""
 
     config_path: str = key("", "Path, relative to the project's folder. Empty: the file of the usual name there.")
 

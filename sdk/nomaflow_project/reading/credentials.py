@@ -1,4 +1,4 @@
-"""Signs of a credential: in the name of a key or variable, in a URL; and who may read a file that has some."""
+"""Signs of a credential, in the name of a key or variable or in a URL; and a check of who may read a file."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ _HEADERS = frozenset({"authorization", "proxy-authorization", "cookie", "x-api-k
 
 
 def names_credential(name: str) -> bool:
-    """Return True where the name of a variable says that its value is a credential."""
+    """Return whether the name of a variable says that its value is a credential."""
     return bool(_NAME.search(name)) and not name.endswith("_FILE")
 
 
 def url_password(url: str) -> str:
-    """Return the password in a URL as it is written there, empty where there is none."""
+    """Return the password in a URL as written there, empty if there is none."""
     match = _URL_PASSWORD.match(url) or _QUERY_PASSWORD.search(url)
     return match[1] if match else ""
 
 
 def others_may_open(path: Path) -> int:
-    """Return the mode of a file that others than its owner may read or write, 0 where they may not."""
+    """Return the mode of a file that others than its owner may read or write, otherwise 0."""
     mode = stat.S_IMODE(path.stat().st_mode)
     return mode if mode & (stat.S_IRGRP | stat.S_IWGRP | stat.S_IROTH | stat.S_IWOTH) else 0
 
 
 def is_literal_credential(parent: str, key: str, value: str) -> bool:
-    """Return True where a value of connectors.toml is a credential itself, not a reference to one.
+    """Return whether a value of connectors.toml is a credential itself, not a reference to one.
 
     :param parent: the path of the table that the key is in, such as ``connectors.crm.auth``
     """

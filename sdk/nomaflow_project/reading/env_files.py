@@ -30,9 +30,9 @@ _ESCAPES = {"n": "\n", "t": "\t", "r": "\r"}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ProjectVariables:
-    """The variables that a project's files give.
+    """The variables from a project's files.
 
-    :param given: those of the files alone; a later file wins over an earlier one
+    :param given: variables from the files alone; a later file wins over an earlier one
     :param environ: the process's own variables laid over them
     """
 
@@ -63,7 +63,7 @@ def project_variables(root: Path, settings: object, environ: Mapping[str, str]) 
 
 
 def _named(settings: object) -> Iterator[tuple[Place, str]]:
-    """Yield the place and the path of each file that nomaflow.toml names; what is no path its own check tells."""
+    """Yield place and path of each file that nomaflow.toml names; entries that are no path are reported elsewhere."""
     host = settings.get("host") if isinstance(settings, Mapping) else None
     named = host.get("env_file") if isinstance(host, Mapping) else None
     place = Place("nomaflow.toml", "host.env_file")
@@ -105,7 +105,7 @@ def _read(path: Path, place: Place, *, named_at: Place) -> tuple[dict[str, str],
 
 
 def _parsed(text: str, place: Place) -> tuple[dict[str, str], list[Problem]]:
-    """Return the variables of a file and the lines that are none. No message quotes a line: it may be a secret."""
+    """Return the variables of a file and the problems of bad lines. No message quotes a line: it may be a secret."""
     found: dict[str, str] = {}
     problems: list[Problem] = []
     at = 0

@@ -1,8 +1,8 @@
 """``${NAME}`` and ``${NAME:-default}`` in the files of a project and in the values of its jobs.
 
-``$${NAME}`` is a literal ``${NAME}``. As in a shell, a default also takes the place of an empty variable. Where NAME is
-not set and NAME_FILE is, the content of the file that NAME_FILE names stands for it, less its last newline: that is how
-Docker and Kubernetes hand over secrets.
+``$${NAME}`` is a literal ``${NAME}``. As in a shell, a default also takes the place of an empty variable. If NAME is
+not set but NAME_FILE is, the value is the content of the file that NAME_FILE names, without its last newline: Docker
+and Kubernetes pass secrets this way.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ __all__ = [
 UNSET_VARIABLE = "unset_variable"
 
 MAX_VALUE_BYTES = 64 * 1024
-"""The largest file that stands for a variable."""
+"""The maximum size of a file that holds a variable's value."""
 
 _REFERENCE = re.compile(r"\$?\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 _KEPT = frozenset({"params", "op_kwargs"})
@@ -58,14 +58,14 @@ STEP_KEYS = frozenset(
         "cancel_grace_seconds",
     }
 )
-"""The keys of a step that are ours, as `StepEntry` has them; all others belong to a type that a plugin contributes."""
+"""The keys of a step that are ours, as in `StepEntry`; all others belong to a type that a plugin contributes."""
 
 
 class EnvironmentMissing(LookupError):
     """Raised when a value refers to a variable that has no value.
 
     :ivar name: the variable
-    :ivar path: where the value is, such as ``op_kwargs.url``; may be empty
+    :ivar path: place of the value, such as ``op_kwargs.url``; may be empty
     :ivar problem: one sentence without the place
     :ivar fix: the way out
     """
@@ -73,7 +73,7 @@ class EnvironmentMissing(LookupError):
     def __init__(self, name: str, path: str = "", *, unreadable: str = "") -> None:
         """Name the variable and the place.
 
-        :param unreadable: the file of NAME_FILE and why it cannot be read; empty where neither variable is set
+        :param unreadable: the file of NAME_FILE and why it cannot be read; empty if neither variable is set
         """
         self.name = name
         self.path = path
@@ -87,7 +87,7 @@ class EnvironmentMissing(LookupError):
 
 
 class Unresolved(str):
-    """A text of a file that refers to a variable without value, left as it is written.
+    """A text of a file that refers to a variable without a value, left as written.
 
     :ivar missing: the variable, the problem and the way out
     """
@@ -106,7 +106,7 @@ class Unresolved(str):
 def resolve_text(text: str, environ: Mapping[str, str], *, path: str = "") -> str:
     """Return *text* with its references resolved.
 
-    :param path: where the text is, for the error
+    :param path: place of the text, for the error
     :raises EnvironmentMissing: if a variable has no value and no default
     """
     if "${" not in text:
@@ -137,7 +137,7 @@ def resolve_tree(
     """Return a tree of dicts and lists with the references in its texts resolved; keys stay as they are.
 
     :param path: the name of the tree in errors
-    :param keep: told the path of a table and a key in it, returns True where the value stays unresolved
+    :param keep: called with the path of a table and a key in it; returns True if the value stays unresolved
     :raises EnvironmentMissing: as `resolve_text`, naming the place
     """
     return _resolved(tree, environ, path, keep, resolve_text)
@@ -155,7 +155,7 @@ def resolve_leniently(
 
 
 def is_kept(name: str, *, in_step: bool) -> bool:
-    """Return whether references below a key are resolved at each attempt, by the host, since they may be secrets.
+    """Return whether the host resolves references below a key at each attempt, since they may be secrets.
 
     :param in_step: whether it is the key of a step, or of ``step_defaults``
     """
@@ -163,12 +163,12 @@ def is_kept(name: str, *, in_step: bool) -> bool:
 
 
 def has_steps(name: str, value: object) -> bool:
-    """Return whether the value of a key is steps: the ``steps`` of a preset are none, they switch steps on and off."""
+    """Return whether a key holds steps; the ``steps`` of a preset do not, they switch steps on and off."""
     return name == "step_defaults" or (name == "steps" and isinstance(value, list))
 
 
 def resolve_environment(tree: Any, environ: Mapping[str, str], *, in_step: bool = False) -> Any:
-    """Return the tree resolved leniently, but for what `is_kept` says the host resolves later."""
+    """Return the tree resolved leniently, except for values that the host resolves later, see `is_kept`."""
     if isinstance(tree, dict):
         return {
             name: value
@@ -182,7 +182,7 @@ def resolve_environment(tree: Any, environ: Mapping[str, str], *, in_step: bool 
 
 
 def unresolved_references(tree: object, place: Place) -> Iterator[Problem]:
-    """Yield a problem for each reference that whoever read the file found no value for."""
+    """Yield a problem for each reference without a value when the file was read."""
     if isinstance(tree, dict):
         for name, value in tree.items():
             yield from unresolved_references(value, place / str(name))
@@ -205,7 +205,7 @@ def names_in(tree: Any) -> set[str]:
 
 
 def file_variables(names: set[str]) -> set[str]:
-    """Return the names with the variables that may name a file for each: what gives away the values of *names*."""
+    """Return the names along with the variables that may name a file for each: all reveal the values of *names*."""
     return names | {f"{name}_FILE" for name in names}
 
 
@@ -258,7 +258,7 @@ def _value(name: str, environ: Mapping[str, str], path: str) -> str:
 
 
 def _content(file: str) -> str:
-    """Return the text of a file less its last newline.
+    """Return the text of a file without its last newline.
 
     :raises OSError: if it cannot be read, is too large, is no regular file or is named by a relative path
     """

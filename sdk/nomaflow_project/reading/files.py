@@ -23,8 +23,8 @@ _PLUGINS = "plugins"
 class JobFile:
     """A TOML file as read: its tree in the encoding of ``nomaflow_api.v1.values``, or the error.
 
-    :param absent: True for a file or folder that need not be there and is not; then it has neither tree nor error
-    :param main: True for the file that the others are read beside
+    :param absent: True for an optional file or folder that is missing; it has neither tree nor error
+    :param main: True for the main job file
     """
 
     path: str
@@ -35,7 +35,7 @@ class JobFile:
 
     @classmethod
     def from_manifest(cls, data: Mapping[str, Any]) -> Self:
-        """Return one of the ``job_files`` of a manifest."""
+        """Return a file from the ``job_files`` of a manifest."""
         path, main = str(data.get("path", "")), bool(data.get("main"))
         if data.get("error") is not None:
             return cls(path=path, error=FileError.from_json(data["error"]), main=main)
@@ -44,12 +44,12 @@ class JobFile:
         return cls(path=path, tree=data.get("tree") or {}, main=main)
 
     def to_manifest(self) -> dict[str, Any]:
-        """Return the file as a manifest has it."""
+        """Return the file in the form of a manifest."""
         error = None if self.error is None else self.error.to_json()
         return {"path": self.path, "tree": self.tree, "error": error, "absent": self.absent, "main": self.main}
 
     def problem(self) -> Problem | None:
-        """Return the error as a problem, None where the file was read or need not be there."""
+        """Return the error as a problem, None if the file was read or is optional and missing."""
         if self.error is None:
             return None
         found = Place(self.path).error(self.error.code, self.error.message, fix=self.error.fix)
@@ -58,7 +58,7 @@ class JobFile:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ProjectFiles:
-    """The files of a project's folder. A file that is optional and absent is None.
+    """The files of a project's folder. A file that is optional and missing is None.
 
     :param job_files: ``jobs.toml``, then that of each folder of ``plugins/``, in order of name
     """
@@ -72,7 +72,7 @@ class ProjectFiles:
 def parse_toml_file(path: Path, *, name: str = "", environ: Mapping[str, str] | None = None) -> JobFile:
     """Read one TOML file.
 
-    :param name: what to call it in problems; the path where empty
+    :param name: the file's name in problems; the path if empty
     :param environ: variables to resolve references with; None leaves them
     """
     shown = name or str(path)
@@ -93,10 +93,10 @@ def read_job_files(
 ) -> tuple[JobFile, ...]:
     """Return the main job file, then that of each folder of ``plugins/``, in order of name.
 
-    What cannot be listed or read is there with its error. A main file that may be missing, and a ``plugins/`` that is
-    not there, come as absent: whoever knows what they held decides what that means.
+    Files and folders that cannot be read are included with their error. An optional main file and a ``plugins/`` folder
+    that are missing are included as absent: the caller that knows their old contents decides what that means.
 
-    :param required: True where the main file must be there, since a setting names it
+    :param required: True if the main file must exist, since a setting names it
     :param environ: variables to resolve references with; None leaves them
     """
     others = [
@@ -111,7 +111,7 @@ def read_job_files(
 
 
 def _in_plugins(root: Path) -> Iterator[Path | JobFile]:
-    """Yield the path of each job file below ``plugins/``, or the folder as absent or with its error."""
+    """Yield the path of each job file below ``plugins/``, or the folder itself if it is absent or has an error."""
     try:
         folders = sorted(entry.path for entry in os.scandir(root / _PLUGINS) if not entry.is_file())
     except FileNotFoundError:
@@ -128,10 +128,10 @@ def _in_plugins(root: Path) -> Iterator[Path | JobFile]:
             path.lstat()
         except FileNotFoundError:
             if Path(folder).is_symlink() and not Path(folder).exists():
-                yield path  # a folder replaced by a link to nowhere: reading it says so
+                yield path  # a folder replaced by a dangling link: reading it gives the error
             continue
         except OSError:
-            pass  # it cannot be looked at: reading it says why
+            pass  # it cannot be examined: reading it gives the error
         yield path
 
 
@@ -159,10 +159,10 @@ def read_project(root: Path, *, environ: Mapping[str, str] | None = None) -> Pro
 def encode_file(tree: Mapping[str, Any]) -> dict[str, Any]:
     """Return a parsed file in the encoding of ``nomaflow_api.v1.values``.
 
-    A job with a value that has no such encoding, such as ``inf``, becomes ``{"id", "enabled", "$error": {"path",
-    "message"}}``, so that the other jobs of the file go on.
+    A job with a value that cannot be encoded, such as ``inf``, becomes ``{"id", "enabled", "$error": {"path",
+    "message"}}``, so that the other jobs of the file stay usable.
 
-    :raises ValueCodecError: where such a value is outside the jobs
+    :raises ValueCodecError: if such a value is outside the jobs
     """
     jobs = tree.get("jobs")
     if not isinstance(jobs, list):

@@ -1,6 +1,6 @@
-"""Lines of problems: tomllib gives values without their places, so the file's text is looked at once more.
+"""Line numbers of problems: tomllib gives values without their places, so the file's text is parsed once more.
 
-The parser is loaded, and a file read, only where a problem needs a line.
+The parser is loaded, and a file read, only if a problem needs a line.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _LAST_PART = re.compile(r'(?:\[\d+\]|\.?"(?:[^"\\]|\\.)*"|\.?[^."\[\]]+)$')
 
 
 def with_lines(problems: Iterable[Problem], root: Path) -> tuple[Problem, ...]:
-    """Return the problems, each with the line of its key, or of the nearest table around it, where one can be found.
+    """Return the problems, each with the line of its key or of the nearest table around it, if one can be found.
 
     :param root: the folder that the problems' files are relative to
     """
@@ -39,7 +39,7 @@ def with_lines(problems: Iterable[Problem], root: Path) -> tuple[Problem, ...]:
 
 
 def _lines_of(path: Path) -> dict[str, int]:
-    """Return the lines of a file's keys; under the empty path that of a syntax error."""
+    """Return the lines of a file's keys; the empty path has the line of a syntax error."""
     body = read_body(path)
     if body is None:
         return {}
@@ -50,7 +50,7 @@ def _lines_of(path: Path) -> dict[str, int]:
 def lines_of_keys(body: bytes) -> dict[str, int]:
     """Return the line of each key and table of a TOML text, by its path, such as ``jobs[2].steps[0].callable``.
 
-    The text may be broken: what can be recognised is there.
+    The text may be broken: the result has the keys that can be recognised.
     """
     import tree_sitter
     import tree_sitter_toml
@@ -71,7 +71,7 @@ def _nearest(known: dict[str, int], path: str) -> int:
 
 
 class _Lines:
-    """Walks a document and writes down where each key is."""
+    """Walks a document and records the line of each key."""
 
     def __init__(self) -> None:
         self.found: dict[str, int] = {}
@@ -90,11 +90,11 @@ class _Lines:
                         self._pair(child, at)
 
     def _header(self, key: Node, *, array: bool) -> str:
-        """Return the path of a table; within an array of tables, that of its newest element."""
+        """Return the path of a table; for an array of tables, that of its newest element."""
         at, parts = "", _parts(key)
         for index, part in enumerate(parts):
             at = _below(at, part)
-            self.found.setdefault(at, _line(key))  # also of a table that only a longer header implies
+            self.found.setdefault(at, _line(key))  # also for a table that only a longer header implies
             if array and index == len(parts) - 1:
                 self._counts[at] = self._counts.get(at, -1) + 1
             if at in self._counts:

@@ -1,4 +1,4 @@
-"""Problems: what is wrong in a file, said so that its author can mend it."""
+"""Problems: errors in a file, worded so that its author can fix them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SHOWN = 80
 
 
 class Severity(enum.StrEnum):
-    """What a problem does: an error disables the job it is about, a warning does not."""
+    """The effect of a problem: an error disables the job it is about, a warning does not."""
 
     ERROR = "error"
     WARNING = "warning"
@@ -25,15 +25,15 @@ class Severity(enum.StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Problem:
-    """Something wrong, where, and the way out. ``str()`` is the form for a terminal.
+    """A problem, its place, and the way out. ``str()`` is the form for a terminal.
 
     :param code: stable, listed in docs/configuration.md
-    :param file: path as whoever read the file knows it; may be empty
+    :param file: path as known to the reader of the file; may be empty
     :param path: place in the file, such as ``jobs[2].steps[0].callable``; may be empty
-    :param message: what is wrong and what was expected
+    :param message: the problem and the expectation
     :param fix: the way out; may be empty
-    :param job_id: the job it is about; empty where it is about the file
-    :param line: of the file, from 1; 0 where it is not known, as `nomaflow_project.reading.lines` finds most
+    :param job_id: the job it is about; empty if it is about the file
+    :param line: line of the file, from 1; 0 if unknown; `nomaflow_project.reading.lines` finds most
     """
 
     severity: Severity
@@ -47,7 +47,7 @@ class Problem:
 
     @property
     def is_error(self) -> bool:
-        """Whether it disables its job."""
+        """True if it disables its job."""
         return self.severity is Severity.ERROR
 
     @property
@@ -73,7 +73,7 @@ class Problem:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """Return the problem that `to_json` wrote, or one of a manifest."""
+        """Return a problem that `to_json` wrote, or one from a manifest."""
         texts = {name: str(data.get(name, "")) for name in ("code", "file", "path", "message", "fix", "job_id")}
         severity = Severity.WARNING if data.get("severity") == "warning" else Severity.ERROR
         line = data.get("line")
@@ -82,7 +82,7 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where in which file; ``place / "steps" / 0`` goes deeper."""
+    """A place in a file; ``place / "steps" / 0`` goes deeper."""
 
     file: str
     path: str = ""
@@ -115,7 +115,7 @@ class Place:
 
 
 def did_you_mean(name: str, known: Iterable[str], *, noun: str = "key") -> str:
-    """Return the way out of a misspelt name: the near match, or what is known."""
+    """Return the fix for a misspelt name: the nearest known name, or the list of known names."""
     candidates = sorted(known)
     match = nearest(name, candidates)
     if match:
@@ -127,14 +127,14 @@ def did_you_mean(name: str, known: Iterable[str], *, noun: str = "key") -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return the known name that looks most like a misspelt one; empty where none does."""
+    """Return the known name most similar to a misspelt one; empty if none is similar."""
     folded = {candidate.casefold(): candidate for candidate in known}
     match = difflib.get_close_matches(name.casefold()[:128], folded, n=1, cutoff=0.6)
     return folded[match[0]] if match else ""
 
 
 def shown(value: object) -> str:
-    """Return a value as it may stand in a message: short, and in the words of TOML."""
+    """Return a value as shown in a message: short, in TOML notation."""
     match value:
         case bool():
             return "true" if value else "false"

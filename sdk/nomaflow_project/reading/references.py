@@ -11,7 +11,7 @@ _DOTTED = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*")
 
 
 def reference_error(reference: str) -> str | None:
-    """Return what is wrong with a reference ``package.module:function``, or None."""
+    """Return the problem of a reference ``package.module:function``, or None."""
     if len(reference) > _MAX_LENGTH:
         return f"it has {len(reference)} characters, at most {_MAX_LENGTH} are allowed"
     if "/" in reference or "\\" in reference or reference.endswith(".py"):
@@ -31,5 +31,5 @@ def reference_error(reference: str) -> str | None:
 
 
 def last_part(reference: str) -> str:
-    """Return the last name of a reference, which an unnamed step is called after."""
+    """Return the last name of a reference, used to name an unnamed step."""
     return re.split(r"[.:]", reference)[-1]

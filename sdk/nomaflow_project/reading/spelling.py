@@ -12,11 +12,11 @@ _DIGITS = str.maketrans("", "", "0123456789")
 
 
 def misspelt_name(key: str, names: Iterable[str]) -> str:
-    """Return the one of *names* that *key* is one edit away from; empty for none.
+    """Return the name of *names* that *key* is one edit away from; empty for none.
 
-    An edit puts a character in, leaves one out, takes another one or swaps two that are neighbours (a
-    Damerau-Levenshtein distance of 1). Names of one or two letters are too short to tell, and names that differ in a
-    digit, such as ``table1`` and ``table2``, are meant.
+    An edit inserts, removes or replaces a character, or swaps two neighbours (a Damerau-Levenshtein distance of 1).
+    Names of one or two letters are too short to tell, and names that differ in a digit, such as ``table1`` and
+    ``table2``, count as intended.
     """
     return next((name for name in names if _is_misspelt(key, name)), "")
 

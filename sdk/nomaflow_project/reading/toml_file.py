@@ -1,4 +1,4 @@
-"""One TOML file, read from the disk: its tree, or why there is none."""
+"""Reading one TOML file from the disk: its tree, or the error."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _AT_END = " (at end of document)"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FileError:
-    """The reason that a file could not be read. Lines and columns count from 1; 0 where there is none.
+    """The reason why a file could not be read. Lines and columns count from 1; 0 if there is none.
 
     :param code: ``missing_file``, ``unreadable_file`` or ``bad_toml``
     """
@@ -35,12 +35,12 @@ class FileError:
     fix: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as the manifest has it."""
+        """Return the error in the form of a manifest."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """Return the error that a manifest gives."""
+        """Return an error from a manifest."""
         return cls(
             message=str(data.get("message", "")),
             line=int(data.get("line") or 0),
@@ -51,7 +51,7 @@ class FileError:
 
 
 def read_toml(path: Path) -> dict[str, Any] | FileError:
-    """Return the parsed file, or why there is none."""
+    """Return the parsed file, or the error."""
     try:
         body = _read(path)
     except FileNotFoundError:
@@ -68,7 +68,7 @@ def read_toml(path: Path) -> dict[str, Any] | FileError:
 
 
 def read_body(path: Path) -> bytes | None:
-    """Return a file's bytes; None where it cannot be read, or is too large to be."""
+    """Return a file's bytes; None if it is unreadable or too large."""
     try:
         body = _read(path)
     except OSError:
@@ -77,7 +77,7 @@ def read_body(path: Path) -> bytes | None:
 
 
 def shown_path(path: Path, root: Path) -> str:
-    """Return how to call a file in messages and in the manifest: relative to the project where it lies in it."""
+    """Return a file's name for messages and the manifest: relative to the project if it is inside it."""
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
 
 
@@ -86,9 +86,9 @@ def _unreadable(message: str, fix: str) -> FileError:
 
 
 def _read(path: Path) -> bytes:
-    """Return the first bytes of a file, one more than may be.
+    """Return the first bytes of a file, at most one more than the limit.
 
-    :raises OSError: where it cannot be read, or is a pipe, say: that would wait for whoever writes into it
+    :raises OSError: if it cannot be read, or is not a regular file, such as a pipe, which could block
     """
     with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as stream:
         if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):

@@ -1,4 +1,4 @@
-"""From a parsed table to a checked entry, or to problems in plain words."""
+"""Validation of a parsed table: a checked entry, or problems in plain words."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from nomaflow_project.reading.problems import Place, Problem, did_you_mean, show
 
 __all__ = ["misfits", "validate"]
 
-"""The code of a reference without value."""
 
 E = TypeVar("E", bound=BaseModel)
 
@@ -33,9 +32,9 @@ _SECRET = re.compile(r"password|secret|token|api_key|^url$")
 def validate(
     model: type[E], tree: object, place: Place, *, hide_values: bool = False
 ) -> tuple[E | None, list[Problem]]:
-    """Return the entry that a table describes, or None and what is wrong with the table.
+    """Return the entry of a table, or None and the problems of the table.
 
-    :param hide_values: True where any value may be a credential, so that no message shows one
+    :param hide_values: True if any value may be a credential, so that no message shows values
     """
     problems = list(unresolved_references(tree, place))
     try:
@@ -48,7 +47,7 @@ def validate(
 
 
 def misfits(model: type[BaseModel], tree: object, place: Place, *, hidden: Collection[str]) -> Iterator[Problem]:
-    """Yield what a plugin's model finds wrong with a table; values that ``${…}`` still changes are not judged.
+    """Yield the problems that a plugin's model finds in a table; values that contain ``${…}`` are not checked.
 
     :param hidden: the keys of the table whose values no message shows
     """
@@ -95,7 +94,7 @@ def _problem(
 
 
 def _builtin(place: Place, kind: str, context: Mapping[str, Any], got: str, error: Mapping[str, Any]) -> Problem:
-    """Return the problem of one of pydantic's own errors."""
+    """Return the problem for one of pydantic's own errors."""
     for code, words in (("greater_than_equal", "at least"), ("greater_than", "more than")):
         if kind == code:
             bound = context["ge" if "ge" in context else "gt"]
@@ -125,7 +124,7 @@ def _builtin(place: Place, kind: str, context: Mapping[str, Any], got: str, erro
 
 
 def _in_tree(tree: object, location: tuple[int | str, ...]) -> list[int | str]:
-    """Return the parts of a location that are in the file: not the tags that pydantic adds for a union."""
+    """Return the parts of a location that are in the file, without the tags that pydantic adds for a union."""
     parts: list[int | str] = []
     for index, part in enumerate(location):
         deeper = _child(tree, part)
@@ -146,7 +145,7 @@ def _child(tree: object, part: int | str) -> object:
 
 
 def _keys_at(model: type[BaseModel], location: list[int | str]) -> set[str]:
-    """Return the keys that a table at a location may have."""
+    """Return the allowed keys of a table at a location."""
     candidates = [model]
     for part in location:
         deeper: list[type[BaseModel]] = []

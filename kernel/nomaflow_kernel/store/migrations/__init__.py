@@ -1,4 +1,4 @@
-"""The schema's revisions, oldest first. Alembic is imported only where a store is not at the head."""
+"""The schema's revisions, oldest first. Alembic is imported only if a store is not at the head."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Applying a batch of transitions: first all together, and one by one where something did not fit."""
+"""Applying a batch of transitions: all together first, then one by one if something did not fit."""
 
 from __future__ import annotations
 
@@ -40,15 +40,15 @@ _INSERT_DEFINITION = bulk_insert(schema.definitions)
 _INSERT_EVENT = bulk_insert(schema.events, on_conflict="DO NOTHING")
 _RUN_EXISTS = select(schema.runs.c.run_id).where(schema.runs.c.run_id == bindparam("run_id"))
 _CHAINED = frozenset({StartRun, StartAttempt, FinishAttempt, OpenAttempt, DispatchAttempt, FinishRun})
-"""Kinds that build on each other: when one of a run is lost, the later ones of that run in the batch are lost too."""
+"""Kinds that build on each other: if one of a run is lost, later ones of that run in the batch are lost too."""
 
 
 @dataclass(slots=True)
 class _Losses:
-    """What could not be applied, gathered one by one.
+    """Transitions that could not be applied, found one by one.
 
-    :param unfolded: run id of a fold whose row is gone → what made the row in its place
-    :param in_place: index → what was applied instead
+    :param unfolded: run id of a fold whose row is gone → the transition that created the row instead
+    :param in_place: index → the transition that was applied instead
     """
 
     duplicates: dict[str, DuplicateRun] = field(default_factory=dict)
@@ -76,8 +76,8 @@ class _Losses:
 def apply_transitions(session: WriteSession, transitions: Sequence[Transition], *, at_us: int) -> ApplyResult:
     """Apply a batch: change the rows, store the definitions, append the events.
 
-    Where a row did not change as expected, the batch starts over and goes one by one, to find what was lost. In a run
-    of which a change was lost, later changes of state are lost too, since they build on it; its logs are kept.
+    If a row did not change as expected, the batch starts over one by one, to find the lost transitions. If a run loses
+    a change, its later changes of state are lost too, since they build on it; its logs are kept.
     """
     items = _items(transitions)
     connection = session.connection
@@ -116,7 +116,7 @@ def _items(transitions: Sequence[Transition]) -> dict[type[Any], list[Item]]:
 
 
 def _merge_reports(items: Iterable[Item]) -> list[Item]:
-    """Make one report of those of one attempt: the highest number, the progress that came last."""
+    """Merge the reports of each attempt into one: the highest number, the latest progress."""
     merged: dict[tuple[str, int, int], Item] = {}
     for item in items:
         t = item.transition
@@ -158,8 +158,7 @@ def _store_definitions(session: WriteSession, items: Iterable[Item]) -> None:
 
 
 def _apply_one_by_one(session: WriteSession, items: Mapping[type[Any], Sequence[Item]]) -> _Losses:
-    """Insert the new runs, then go in the order given, which is the order in which the changes of a run build on each
-    other."""
+    """Insert the new runs, then apply the rest in the given order, in which changes of a run build on each other."""
     _store_definitions(session, items.get(QueueRun, ()))
     losses = _Losses()
     queued: set[str] = set()
@@ -182,7 +181,7 @@ def _apply_one_by_one(session: WriteSession, items: Mapping[type[Any], Sequence[
 
 
 def _fold_elsewhere(session: WriteSession, item: Item, losses: _Losses) -> Item:
-    """Return what records fires whose row is gone: a row in its place, and changes of that one from then on."""
+    """Replace a fold whose row is gone: by the insert of a new row, and later by folds into that row."""
     fold = item.transition
     if not isinstance(fold, FoldRun) or losses.drops(item):
         return item
@@ -213,7 +212,7 @@ def _change_one(session: WriteSession, item: Item, losses: _Losses) -> None:
 def _events(
     session: WriteSession, transitions: Sequence[Transition], lost: set[int], *, at_us: int
 ) -> list[EventRecord]:
-    """Return the events of the transitions that were not lost, numbered on from the newest one stored."""
+    """Return the events of the transitions that were not lost, numbered from the newest stored one on."""
     events: list[EventRecord] = []
     seq = session.last_event_seq
     for index, transition in enumerate(transitions):

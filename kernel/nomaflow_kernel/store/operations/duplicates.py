@@ -16,7 +16,7 @@ __all__ = ["find_duplicate", "runs_of_requests", "slots_taken"]
 
 _CHUNK = 500
 
-# Literal, as in the partial indexes: SQLite uses those only where it sees their very condition.
+# Literal, as in the partial indexes: SQLite uses those only for exactly the same condition.
 _HAS_REQUEST_ID = text("runs.request_id <> ''")
 _HAS_SLOT = text("runs.slot <> ''")
 _OF_REQUESTS = select(runs.c.request_id, runs.c.run_id, runs.c.request_hash, runs.c.state).where(
@@ -26,7 +26,7 @@ _OF_REQUESTS = select(runs.c.request_id, runs.c.run_id, runs.c.request_hash, run
 
 
 def find_duplicate(connection: Connection, run: RunRecord) -> DuplicateRun | None:
-    """Return what stands where ``run`` would go, or None. The same slot is the same request by definition."""
+    """Return the run that ``run`` would collide with, or None. The same slot is by definition the same request."""
     clashes = [runs.c.run_id == run.run_id]
     if run.request_id:
         clashes.append(and_(runs.c.request_id == run.request_id, _HAS_REQUEST_ID))
@@ -45,7 +45,7 @@ def find_duplicate(connection: Connection, run: RunRecord) -> DuplicateRun | Non
 
 
 def runs_of_requests(connection: Connection, *, request_ids: Sequence[str]) -> dict[str, RunOfRequest]:
-    """Return those of some request ids that a run was started with, and that run."""
+    """Return the run that was started with each of some request ids; unused ids are left out."""
     found: dict[str, RunOfRequest] = {}
     left = iter(request_ids)
     while chunk := list(islice(left, _CHUNK)):
@@ -56,7 +56,7 @@ def runs_of_requests(connection: Connection, *, request_ids: Sequence[str]) -> d
 
 
 def slots_taken(connection: Connection, *, slots: Sequence[str]) -> frozenset[str]:
-    """Return those of some slots that have a run."""
+    """Return the subset of some slots that have a run."""
     taken: set[str] = set()
     left = iter(slots)
     while chunk := list(islice(left, _CHUNK)):

@@ -16,7 +16,7 @@ __all__ = ["events_after"]
 def events_after(
     connection: Connection, seq: int, *, limit: int, run_id: str, kinds: Sequence[str]
 ) -> list[EventRecord]:
-    """Return events with a greater sequence, in order; a kind also stands for those that go on after a dot."""
+    """Return events with a greater sequence, in order; a kind also matches those that extend it after a dot."""
     query = select(events).where(events.c.seq > seq).order_by(events.c.seq).limit(limit)
     if run_id:
         query = query.where(events.c.run_id == run_id)

@@ -30,7 +30,7 @@ __all__ = ["CORE_EVENTS", "EventInfo", "event_of"]
 
 @dataclass(frozen=True, slots=True)
 class EventInfo:
-    """When an event of a kind is appended, and the keys of its ``data``."""
+    """The occasion for an event of a kind, and the keys of its ``data``."""
 
     when: str
     data: Mapping[str, str]
@@ -83,7 +83,7 @@ CORE_EVENTS: Mapping[str, EventInfo] = {
     ),
     "attempt.finished": EventInfo("The try reached a terminal state. Further keys tell of its process.", _OUTCOME),
 }
-"""The kinds that the store itself writes; notices of hosts, jobs and pauses carry their own."""
+"""The kinds that the store itself writes; notices about hosts, jobs and pauses carry their own."""
 
 _OPENED = {
     AttemptState.PENDING: "attempt.pending",
@@ -94,7 +94,7 @@ _OPENED = {
 
 
 def event_of(transition: Transition, *, seq: int, at_us: int) -> EventRecord | None:
-    """Return the event numbered ``seq`` of a transition that was applied at ``at_us``, or None where it has none."""
+    """Return the event, numbered ``seq``, of a transition applied at ``at_us``, or None if it has none."""
     make = _MAKERS.get(type(transition))
     return None if make is None else make(transition, seq, at_us)
 

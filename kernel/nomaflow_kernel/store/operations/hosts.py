@@ -34,7 +34,7 @@ def introduce_manifest(
     explicit: bool,
     at_us: int,
 ) -> bool:
-    """Keep a manifest as the host's catalogue where its digest is new or ``explicit`` is set.
+    """Keep a manifest as the host's catalogue if its digest is new or ``explicit`` is set.
 
     Return whether it is the catalogue now. Only a manifest that becomes the catalogue claims job ids.
     """

@@ -14,7 +14,7 @@ _HIGHEST_LEVEL_BIT = 6
 
 
 def log_page(connection: Connection, run_id: str, *, after_seq: int, limit: int, step: str, min_level: int) -> LogPage:
-    """Return chunks that hold lines after ``after_seq``; a chunk without the step or the level is left out unread."""
+    """Return chunks with lines after ``after_seq``; a chunk without the step or the level is skipped unread."""
     of_run = log_chunks.c.run_id == run_id
     first = (
         select(func.max(log_chunks.c.first_seq))
@@ -40,6 +40,6 @@ def log_page(connection: Connection, run_id: str, *, after_seq: int, limit: int,
 
 
 def _mask(min_level: int) -> int:
-    """Return the bits of all levels that may hold a line of ``min_level`` or more: bit n is levels 10·n to 10·n+9."""
+    """Return the bits of all levels that may include ``min_level`` or higher: bit n is levels 10·n to 10·n+9."""
     lowest = min(min_level // 10, _HIGHEST_LEVEL_BIT)
     return sum(1 << bit for bit in range(lowest, _HIGHEST_LEVEL_BIT + 1))

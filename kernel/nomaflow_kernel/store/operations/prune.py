@@ -25,9 +25,11 @@ def prunable_runs(
     limit: int,
     proofs_after_us: int | None = None,
 ) -> list[str]:
-    """Return up to ``limit`` terminal runs that are beyond the newest ``keep_runs`` of their job, or finished before
-    ``before_us``; oldest first within a job. The count spares runs of a fire or a request that finished after
-    ``proofs_after_us``."""
+    """Return up to ``limit`` terminal runs to delete, oldest first within a job.
+
+    These are runs beyond the newest ``keep_runs`` of their job, or finished before ``before_us``. The count spares runs
+    of a fire or a request that finished after ``proofs_after_us``.
+    """
     found: dict[str, None] = {}
     if before_us is not None:
         found.update(dict.fromkeys(_finished_before(connection, job_id, before_us, limit)))
@@ -72,9 +74,9 @@ def _beyond(
 
 
 def remove_runs(connection: Connection, run_ids: Sequence[str], *, on_gone: Callable[[int], None]) -> int:
-    """Delete the runs that are terminal, with all that belongs to them; return how many went.
+    """Delete the runs that are terminal, with all their data; return the number deleted.
 
-    :param on_gone: is told the newest of the events that go, before they do
+    :param on_gone: called with the newest event to be deleted, before the deletion
     """
     query = select(runs.c.run_id, runs.c.last_event_seq).where(runs.c.run_id.in_(run_ids), runs.c.state.in_(_TERMINAL))
     newest = dict(tuple(row) for row in connection.execute(query))
@@ -87,9 +89,9 @@ def remove_runs(connection: Connection, run_ids: Sequence[str], *, on_gone: Call
 
 
 def remove_notices(connection: Connection, *, before_us: int, limit: int, on_gone: Callable[[int], None]) -> int:
-    """Delete up to ``limit`` events of no run that are older than ``before_us``; return how many went.
+    """Delete up to ``limit`` events without a run that are older than ``before_us``; return the number deleted.
 
-    :param on_gone: is told the newest of them, before they go
+    :param on_gone: called with the newest of them, before the deletion
     """
     of_no_run = and_(events.c.run_id == "", events.c.at_us < before_us)
     old = select(events.c.seq).where(of_no_run).order_by(events.c.seq).limit(limit)

@@ -1,4 +1,4 @@
-"""How each kind of transition changes its row: one compare-and-set statement and the values for it."""
+"""The row change of each kind of transition: one compare-and-set statement and its values."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ _SET_REASON = "reason_code = {text}, reason_message = {text}"
 
 
 class Touch(NamedTuple):
-    """What a batch does to a run beside its state.
+    """The changes that a batch makes to a run besides its state.
 
     :param seq: its newest event; 0 for none
-    :param step: the step that began last; empty for none
+    :param step: the step that started last; empty for none
     :param lines: log lines added
     """
 
@@ -50,8 +50,10 @@ class Touch(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """The statement for a transition, and its row of values. The statement changes exactly one row, or none where the
-    state had moved on."""
+    """The statement for a transition, and its row of values.
+
+    The statement changes exactly one row, or none if the state no longer matches.
+    """
 
     statement: Callable[[Any], BulkStatement]
     row: Callable[[Any], Row]
@@ -59,14 +61,14 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class TouchingChange:
-    """A change of a run's row that takes what else a batch does to the run along."""
+    """A change of a run's row that includes the batch's other changes to the run."""
 
     statement: Callable[[Any], BulkStatement]
     row: Callable[[Any, Touch], Row]
 
 
 def _update(table: str, assignments: str, *, key: str, sources: Iterable[str]) -> BulkStatement:
-    """Return the compare-and-set: changes the row of ``key`` only where its state is one of ``sources``."""
+    """Return the compare-and-set: it changes the row of ``key`` only if its state is one of ``sources``."""
     states = ", ".join(f"'{state}'" for state in sorted(sources)) or "''"
     return BulkStatement.parse(
         f"UPDATE {table} SET {assignments} WHERE {key} AND state IN ({states})"  # noqa: S608 - constants of this module
@@ -111,7 +113,7 @@ FINISH_WHOLE = {
     )
     for state in AttemptState
 }
-"""By the state it ends in: an attempt that a host starts, reports on and ends in one batch, as one change."""
+"""Changes of an attempt that starts, is reported on and ends in one batch, by its final state."""
 _REPORT_PROGRESS = _update("attempts", _RAISE_REPORT + ", progress_json = {text}", key=_ATTEMPT, sources=AttemptState)
 
 
@@ -171,7 +173,7 @@ CHANGES: Mapping[type[Any], Change] = {
         _always(
             _update(
                 "runs",
-                # Retention goes by the newest fire that the row stands for. One that comes late moves nothing back.
+                # Retention uses the newest fire of the row. A late fire does not move it back.
                 "fold_count = fold_count + {bigint}"
                 ", fold_last_us = CASE WHEN fold_last_us < {bigint} THEN {bigint} ELSE fold_last_us END"
                 ", finished_at_us = CASE WHEN finished_at_us < {bigint} THEN {bigint} ELSE finished_at_us END",
@@ -218,7 +220,7 @@ CHANGES: Mapping[type[Any], Change] = {
     ),
     FinishRun: Change(lambda t: _FINISH_RUN[t.state], _finish_run_row),
 }
-"""How each kind of transition changes its row; a Notice changes none."""
+"""The row change of each kind of transition; a Notice changes none."""
 
 
 def _queue_row_touched(t: QueueRun, touch: Touch) -> Row:
@@ -243,4 +245,4 @@ TOUCHING: Mapping[type[Any], TouchingChange] = {
         lambda t, touch: (*_finish_run_row(t)[:-1], touch.seq, touch.lines, t.run_id),
     ),
 }
-"""The changes of a run that take its touch along, in the order of the phases: the last of a batch does."""
+"""The changes of a run that include its touch, in the order of the phases; the last of a batch includes it."""

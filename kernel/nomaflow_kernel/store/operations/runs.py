@@ -29,7 +29,7 @@ _DEFINITIONS = select(definitions.c.digest, definitions.c.body).where(
     definitions.c.digest.in_(bindparam("digests", expanding=True))
 )
 _SINCE_SLACK_MS = 60_000
-"""An id may be a little older than the run's own time."""
+"""Milliseconds by which an id may be older than the run's own time."""
 
 
 def active_runs(connection: Connection) -> ActiveRuns:
@@ -103,8 +103,8 @@ def _definitions(connection: Connection, digests: set[str]) -> dict[str, Mapping
 def list_runs(connection: Connection, filter: RunFilter, *, before: str, limit: int) -> RunPage:
     """Return one page, newest first.
 
-    One query per state wanted: each walks an index from its newest end and stops at the page's size, however long the
-    history.
+    One query per requested state: each walks an index from its newest end and stops at the page's size, however long
+    the history.
     """
     kept = _conditions(filter, before)
     newest_first = runs.c.run_id.desc()

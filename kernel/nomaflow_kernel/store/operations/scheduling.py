@@ -58,7 +58,7 @@ def set_pause(connection: Connection, pause: PauseRecord) -> None:
 def clear_pause(connection: Connection, scope: str, name: str, *, ended_by_us: int | None = None) -> bool:
     """Remove a pause and return whether there was one.
 
-    :param ended_by_us: only where it ends by that time; None for whenever it ends
+    :param ended_by_us: remove it only if it ends by that time; None removes it in any case
     """
     ended = true() if ended_by_us is None else pauses_table.c.until_us <= ended_by_us
     named = (pauses_table.c.scope == scope, pauses_table.c.name == name)

@@ -1,7 +1,7 @@
 """A batch in which everything fits: equal statements together, and one statement for all changes of a row.
 
 The common batch: an attempt that starts, is reported on and ends in it is one update instead of three, and a run's
-newest event goes with the change of its state. Whatever is less common goes one by one after a failed try of this.
+newest event goes with the change of its state. Less common batches are applied one by one after this has failed.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ _STEP_BEGINS = frozenset({"attempt.pending", "attempt.dispatched", "attempt.star
 
 
 class Item(NamedTuple):
-    """One change of a row, and the indices of the transitions that it stands for."""
+    """One change of a row, and the indices of the transitions it stands for."""
 
     indices: tuple[int, ...]
     transition: Any
 
 
 def touches(transitions: Sequence[Transition], lost: set[int], events: Sequence[EventRecord]) -> dict[str, Touch]:
-    """Return, by run, its newest event, the step it is at and the lines added by what was not lost."""
+    """Return, by run, the newest event, the current step and the added log lines of the transitions not lost."""
     newest: dict[str, int] = {}
     steps: dict[str, str] = {}
     lines: dict[str, int] = {}
@@ -64,14 +64,14 @@ def touches(transitions: Sequence[Transition], lost: set[int], events: Sequence[
 
 
 def touch_runs(connection: Connection, touched: Mapping[str, Touch]) -> None:
-    """Raise each run's newest event and line count, and name the step it is at."""
+    """Raise each run's newest event and line count, and set its current step."""
     _TOUCH_RUN.execute(connection, [(*touch, run_id) for run_id, touch in sorted(touched.items())])
 
 
 def apply_together(
     connection: Connection, items: Mapping[type[Any], Sequence[Item]], touched: Mapping[str, Touch]
 ) -> bool:
-    """Change all rows; return False as soon as a statement changed fewer rows than it should."""
+    """Change all rows; return False as soon as a statement changes fewer rows than expected."""
     left = dict(touched)
     for statement, rows in _statements(items, left):
         if statement.execute(connection, rows) != len(rows):
@@ -83,7 +83,7 @@ def apply_together(
 def _statements(
     items: Mapping[type[Any], Sequence[Item]], touched: dict[str, Touch]
 ) -> Iterator[tuple[BulkStatement, list[tuple[Any, ...]]]]:
-    """Yield the statements in the order of the phases, and take out the touches that go with them."""
+    """Yield the statements in the order of the phases, and remove the touches included in them."""
     by_kind = {kind: [item.transition for item in some] for kind, some in items.items()}
     whole = _take_whole_attempts(by_kind)
     carriers = {run_of(t): t for kind in TOUCHING for t in by_kind.get(kind, ())}
@@ -105,7 +105,7 @@ def _statements(
 
 
 def _take_whole_attempts(by_kind: dict[type[Any], list[Any]]) -> list[tuple[StartAttempt, RecordReport, FinishAttempt]]:
-    """Take out the attempts of a host that start, are reported on and end in this batch."""
+    """Remove and return the attempts of a host that start, are reported on and end in this batch."""
     ends = {_key(t): t for t in by_kind.get(FinishAttempt, ())}
     starts = {_key(t): t for t in by_kind.get(StartAttempt, ()) if not t.child_run_id}
     reports = {_key(t): t for t in by_kind.get(RecordReport, ()) if not t.progress_json}

@@ -1,4 +1,4 @@
-"""Who leads: the lease of the kernel that may schedule, where several share a database."""
+"""The leadership table: the lease of the kernel that may schedule, if several share a database."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ down_revision = "0001"
 
 
 def upgrade() -> None:
-    """Make the table of one row. It is apart from `kernel`, whose row every commit locks."""
+    """Make the table of one row. It is separate from `kernel`, whose row every commit locks."""
     op.create_table(
         "leadership",
         sa.Column("id", sa.Integer(), primary_key=True, autoincrement=False),

@@ -1,4 +1,4 @@
-"""How long the lease of a leader holds, so that who stands by can tell without the database's clock."""
+"""The length of a leader's lease, so that standby kernels do not depend on the database's clock."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ down_revision = "0002"
 
 
 def upgrade() -> None:
-    """Make the table of one row. It names the term it is of: a version that does not know it leaves it as it is."""
+    """Make the table of one row. It holds its term: versions that do not know the table leave it unchanged."""
     op.create_table(
         "lease_length",
         sa.Column("id", sa.Integer(), primary_key=True, autoincrement=False),

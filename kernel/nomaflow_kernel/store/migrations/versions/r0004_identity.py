@@ -1,4 +1,4 @@
-"""What tells a history from another, which events are gone, and request ids that count for all jobs together."""
+"""An id for each history, the newest removed event, and request ids that are unique over all jobs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from alembic import op
 revision = "0004"
 down_revision = "0003"
 
-# Of a store that was pruned before, it is not known which events are gone: all that there were may have had gaps.
+# If the store was pruned before, the removed events are unknown: all existing events may have had gaps.
 _IDENTITY = sa.text(
     "INSERT INTO identity (id, store_id, pruned_through_seq) SELECT 1, :store_id,"
     " CASE WHEN (SELECT count(*) FROM events) = last_event_seq THEN 0 ELSE last_event_seq END FROM kernel"
@@ -22,7 +22,7 @@ _ONE_RUN_EACH = sa.text(
 
 
 def upgrade() -> None:
-    """Make the table of one row; where two jobs had one request id, it stays with the older run."""
+    """Make the table of one row; if two jobs share a request id, the older run keeps it."""
     op.create_table(
         "identity",
         sa.Column("id", sa.Integer(), primary_key=True, autoincrement=False),
