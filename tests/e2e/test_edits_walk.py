@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -174,7 +175,8 @@ def _all_fire(system: System, jobs: frozenset[str] = frozenset({"tick", "steady"
 
 
 def test_no_edit_stops_a_job_without_a_reason(system: System) -> None:
-    """Every illegible edit is refused with its reason, and all three jobs go on firing on what was good."""
+    """Each illegible edit is refused with its reason, and meanwhile no job has a pause between two fires."""
+    began = datetime.now(UTC)
     for name, edit in ILLEGIBLE.items():
         _restore(system.project)
         edit(system.project)
@@ -182,7 +184,14 @@ def test_no_edit_stops_a_job_without_a_reason(system: System) -> None:
             (outcome,) = client.reload_host("team", force=False)
         assert not outcome.accepted, name
         assert outcome.message or outcome.problems, name
-        _all_fire(system)
+    _all_fire(system)
+    with system.client() as client:
+        runs = [run for run in client.list_runs(since=began) if run.trigger.at]
+    for job in ("tick", "steady", "extra"):
+        fires = sorted(run.trigger.at for run in runs if run.job_id == job and run.state not in ("MISSED", "SKIPPED"))
+        pauses = [later - earlier for earlier, later in itertools.pairwise(fires)]
+        assert max(pauses) < timedelta(seconds=10), (job, max(pauses))
+        assert len(fires) > len(ILLEGIBLE) / 4, job
 
 
 @pytest.mark.parametrize("name", LEGIBLE)

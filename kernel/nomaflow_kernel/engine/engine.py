@@ -13,6 +13,7 @@ from nomaflow_kernel.engine import (
     attaching,
     explaining,
     rebuilding,
+    repeats,
     replaying,
     reporting,
     starting,
@@ -127,8 +128,8 @@ class Engine:
         refused_for: list[int] = []
 
         def settle(result: ApplyResult, outcomes: list[TriggerOutcome | KernelError]) -> None:
-            triggering.settle_duplicates(self._state, result, requests, outcomes)
-            refused_for.extend(triggering.refused_for_duplicates(result, outcomes))
+            repeats.settle_duplicates(self._state, result, requests, outcomes)
+            refused_for.extend(repeats.refused_for_duplicates(result, outcomes))
 
         outcomes = await self._decide_known(requests, decide, settle)
         refused_for.extend(await self._refused_repeats(requests, outcomes))
@@ -153,9 +154,9 @@ class Engine:
 
         A repeat is answered with its run, whatever happened to the job since and however full the queue is.
         """
-        doubtful = triggering.refused_unasked(self._state, requests, outcomes)
+        doubtful = repeats.refused_unasked(self._state, requests, outcomes)
         await self._look_up([requests[index] for index in doubtful])
-        return [index for index in doubtful if triggering.is_remembered(self._state, requests[index])]
+        return [index for index in doubtful if repeats.is_remembered(self._state, requests[index])]
 
     async def _decide_known(
         self,
@@ -176,7 +177,7 @@ class Engine:
             if outcomes is not None:
                 settle(result, outcomes)
 
-        await self._look_up([each for each in requests if triggering.must_look_up(self._state, each)])
+        await self._look_up([each for each in requests if repeats.must_look_up(self._state, each)])
         outcomes = await self._loop.ask(decide_if_known, settle_decided)
         if outcomes is None:
             return await self._decide_known(requests, decide, settle)
@@ -246,7 +247,7 @@ class Engine:
             return [replaying.admit(self._state, batch, command, job, plan, request)]
 
         def settle(result: ApplyResult, outcomes: list[TriggerOutcome | KernelError]) -> None:
-            triggering.settle_duplicates(self._state, result, [command], outcomes)
+            repeats.settle_duplicates(self._state, result, [command], outcomes)
 
         outcome = (await self._decide_known([command], decide, settle))[0]
         if isinstance(outcome, KernelError):

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from nomaflow_kernel.domain.errors import BadRequest, KernelError, RunNotTerminal
-from nomaflow_kernel.engine import triggering
+from nomaflow_kernel.engine import repeats, triggering
 from nomaflow_kernel.engine.commands import KnownJob, ReplayCommand, TriggerCommand, TriggerOutcome
 from nomaflow_kernel.engine.plan import RunPlan, plan_run
 from nomaflow_kernel.engine.state import Batch, EngineState
@@ -122,7 +122,7 @@ def admit(
     if unknown:
         return BadRequest(f"run {request.run_id} has no step {unknown[0][:64]!r}", field="step_values")
     try:
-        known = triggering.repeated(state, command)
+        known = repeats.repeated(state, command)
         if known is not None:
             return known
         triggering.refuse_fixed_keys(definition, request.op_kwargs)

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
 from nomaflow_kernel.domain.errors import (
     BadRequest,
     JobUnavailable,
-    KernelError,
     QuotaExceeded,
-    RequestIdReused,
     UnknownJob,
 )
-from nomaflow_kernel.engine import stopping
+from nomaflow_kernel.engine import repeats, stopping
 from nomaflow_kernel.engine.commands import KnownJob, TriggerCommand, TriggerOutcome, UnrunCommand
 from nomaflow_kernel.engine.plan import RunPlan
 from nomaflow_kernel.engine.state import NO_HOST, Batch, EngineState, LastFold, RunSpec
@@ -32,14 +30,8 @@ __all__ = [
     "admit",
     "check_keys",
     "examine",
-    "is_remembered",
-    "must_look_up",
     "record_unrun",
     "refuse_fixed_keys",
-    "refused_for_duplicates",
-    "refused_unasked",
-    "repeated",
-    "settle_duplicates",
     "settle_folds",
     "trigger",
 ]
@@ -53,7 +45,7 @@ def trigger(state: EngineState, batch: Batch, command: TriggerCommand) -> Trigge
     :raises BadRequest: if a name, a param or a key of the request does not fit the job
     :raises RequestIdReused: if the request id was used for another request
     """
-    known = repeated(state, command)
+    known = repeats.repeated(state, command)
     if known is not None:
         return known
     job, definition = _find_job(state, command.job_id)
@@ -70,21 +62,6 @@ def examine(state: EngineState, command: TriggerCommand) -> tuple[KnownJob, RunP
     """
     job, definition = _find_job(state, command.job_id)
     return job, _check_request(state, job, definition, command)
-
-
-def repeated(state: EngineState, command: TriggerCommand) -> TriggerOutcome | None:
-    """Return the outcome of the earlier, same request if it is remembered.
-
-    :raises RequestIdReused: if the request id was used for another request
-    """
-    if not command.request_id:
-        return None
-    used = state.request_ids.get(command.request_id)
-    if used is None:
-        return None
-    if used.request_hash != command.request_hash:
-        raise RequestIdReused(command.request_id, used.run_id)
-    return TriggerOutcome(run_id=used.run_id, state=used.state, deduplicated=True)
 
 
 def _find_job(state: EngineState, job_id: str) -> tuple[KnownJob, JobDefinition]:
@@ -319,38 +296,6 @@ def _remember_request(state: EngineState, command: TriggerCommand, run: RunRecor
         state.request_ids.put(command.request_id, known)
 
 
-def must_look_up(state: EngineState, command: TriggerCommand) -> bool:
-    """Return whether the store must be asked for the request id before deciding.
-
-    If the request were a repeat, treating it as new until the commit would cancel other runs, run what a call_job step
-    calls, or make other requests of the turn wait or be skipped for a run that never exists.
-    """
-    if not command.request_id or is_remembered(state, command):
-        return False
-    if command.replay_of:
-        return True  # it runs its snapshot, whatever the job is today
-    job = state.jobs.job(command.job_id)
-    if job is None or job.definition is None:
-        return False  # it is refused, and looked up before the refusal is sent
-    return job.definition.overlap is not Overlap.ALLOW or any(step.target_job_id for step in job.definition.steps)
-
-
-def is_remembered(state: EngineState, command: TriggerCommand) -> bool:
-    """Return whether the meaning of the request id is known without asking the store."""
-    return command.request_id in state.request_ids
-
-
-def refused_unasked(
-    state: EngineState, commands: Sequence[TriggerCommand], outcomes: Sequence[TriggerOutcome | KernelError]
-) -> list[int]:
-    """Return the indices of requests refused before the store was asked for their id."""
-    return [
-        index
-        for index, (command, outcome) in enumerate(zip(commands, outcomes, strict=True))
-        if isinstance(outcome, KernelError) and command.request_id and not is_remembered(state, command)
-    ]
-
-
 def record_unrun(state: EngineState, batch: Batch, command: UnrunCommand) -> str | None:
     """Record fires that will not run as one MISSED row; return its id, or None if the job is unknown."""
     job = state.jobs.job(command.job_id)
@@ -368,40 +313,3 @@ def settle_folds(state: EngineState, result: ApplyResult) -> None:
         made = result.unfolded.get(fold.run_id)
         if made is not None:
             state.last_folds[schedule] = replace(fold, run_id=made)
-
-
-def settle_duplicates(
-    state: EngineState,
-    result: ApplyResult,
-    commands: Sequence[TriggerCommand],
-    outcomes: list[TriggerOutcome | KernelError],
-) -> None:
-    """Replace the outcome of each run whose request id or slot turned out to be taken, in place.
-
-    The run of the request id is remembered again: the run that was created for it does not exist.
-    """
-    if not result.duplicates:
-        return
-    for index, (command, outcome) in enumerate(zip(commands, outcomes, strict=True)):
-        duplicate = result.duplicates.get(outcome.run_id) if isinstance(outcome, TriggerOutcome) else None
-        if duplicate is None:
-            continue
-        state.request_ids.pop(command.request_id)
-        if duplicate.same_request:
-            outcomes[index] = TriggerOutcome(
-                run_id=duplicate.existing_run_id, state=duplicate.existing_state, deduplicated=True
-            )
-        else:
-            outcomes[index] = RequestIdReused(command.request_id, duplicate.existing_run_id)
-
-
-def refused_for_duplicates(result: ApplyResult, outcomes: Sequence[TriggerOutcome | KernelError]) -> list[int]:
-    """Return the indices of requests refused because of a run of the same batch that turned out to be a duplicate.
-
-    Only the store can tell which run their request id belongs to.
-    """
-    return [
-        index
-        for index, outcome in enumerate(outcomes)
-        if isinstance(outcome, RequestIdReused) and outcome.run_id in result.duplicates
-    ]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from nomaflow_host.generation import manifest_bytes
 from nomaflow_host.process.errors import ProjectError
 from nomaflow_host.supervisor.changes import Changes, changes_of, job_count
-from nomaflow_host.supervisor.disk_stamp import disk_stamp
+from nomaflow_host.supervisor.disk_stamp import DiskWatch, disk_stamp
 from nomaflow_host.supervisor.serving_generation import ServingGeneration, digest_of
 from nomaflow_host.supervisor.settings import worker_environment
 from nomaflow_host.supervisor.template_handle import LoadFailed, TemplateHandle
@@ -59,6 +59,7 @@ class GenerationLoader:
         self._tell_reaper = tell_reaper
         self._templates: dict[int, TemplateHandle] = {}
         self._number = 0
+        self._disk = DiskWatch()
         self._one_at_a_time = asyncio.Lock()
         self._spec: ProjectSpec | None = None
         self._stamp: DiskStamp = {}
@@ -108,6 +109,11 @@ class GenerationLoader:
     def disk_changed(self) -> bool:
         """Return whether a file has changed, come or gone since the newest load began. Reads the disk."""
         return self._spec is not None and disk_stamp(self._spec) != self._stamp
+
+    def code_newer(self) -> bool:
+        """Return whether files on disk are newer than what is loaded."""
+        serving = self.serving
+        return serving is not None and self._disk.newer_than(serving.stamp, serving.project.spec)
 
     async def _read(self) -> ProjectLoad:
         """Read the project; a file of it that has vanished may come back, as editors and git replace files.

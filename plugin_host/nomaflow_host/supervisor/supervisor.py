@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from nomaflow_host.attempt.messages import CancelOrder, FinishedState, Isolation
 from nomaflow_host.supervisor.attempt_table import AttemptTable
 from nomaflow_host.supervisor.checking import ValueChecker
-from nomaflow_host.supervisor.disk_stamp import DiskWatch
 from nomaflow_host.supervisor.pool import WorkerKind, WorkerPool
 from nomaflow_host.supervisor.reaper_link import ReaperLink
 from nomaflow_host.supervisor.reload import GenerationLoader
@@ -63,7 +62,6 @@ class Supervisor:
         environ = os.environ if environ is None else environ
         self._reaper_environ = reaper_environment(environ, keep=keep_env)
         self._on_reaper = on_reaper
-        self._disk = DiskWatch()
         self._pool = WorkerPool(settings=settings, start=self._start_worker, shut_down=self._shut_down)
         self._loader = GenerationLoader(
             settings=settings, project=project, environ=environ, tell_reaper=self._tell_reaper
@@ -71,6 +69,10 @@ class Supervisor:
         self._attempts = AttemptTable(settings=settings, sink=sink, pool=self._pool, tell_reaper=self._tell_reaper)
         self.settled = self._loader.settled
         """Waits, for so many seconds at most, until no load is under way or due; returns whether that is so."""
+        self.disk_changed = self._loader.disk_changed
+        """Returns whether the project has changed on disk since the newest load began. Blocks."""
+        self.code_newer = self._loader.code_newer
+        """Returns whether files on disk are newer than what is loaded."""
         self.check = ValueChecker(pool=self._pool, loader=self._loader, tell_reaper=self._tell_reaper).check
         """Has given values checked by the callables of the generation that serves, without calling one."""
         self._watchdog = LoopWatchdog(blocked_seconds=settings.blocked_seconds, tell_reaper=self._tell_reaper)
@@ -223,15 +225,6 @@ class Supervisor:
     def reaper_identity(self) -> tuple[int, int]:
         """The reaper's pid and start time. Once that process is gone, so is every process below it."""
         return (0, 0) if self._reaper is None else self._reaper.identity
-
-    def disk_changed(self) -> bool:
-        """Return whether the project has changed on disk since the newest load began. Blocks."""
-        return self._loader.disk_changed()
-
-    def code_newer(self) -> bool:
-        """Return whether files on disk are newer than what is loaded."""
-        serving = self._loader.serving
-        return serving is not None and self._disk.newer_than(serving.stamp, serving.project.spec)
 
     # --- workers --------------------------------------------------------------------------------------------------
 
