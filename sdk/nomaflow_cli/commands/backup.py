@@ -26,7 +26,7 @@ __all__ = ["register"]
 
 _Store = Annotated[
     str,
-    typer.Option("--store", help="The kernel's store, where it was started with --store; else as its settings say."),
+    typer.Option("--store", help="The kernel's store, if it was started with --store; default: [kernel] store."),
 ]
 
 
@@ -39,10 +39,12 @@ def register(app: typer.Typer) -> None:
 def backup(
     *,
     invocation: Invocation,
-    file: Annotated[Path, typer.Argument(help="A new file on this machine; nothing is overwritten.")],
+    file: Annotated[
+        Path, typer.Argument(help="The new file to write, on this machine; an existing file is not overwritten.")
+    ],
     store: _Store = "",
 ) -> None:
-    """Write the history to a file on the kernel's machine, while the kernel runs or not."""
+    """Write the history to a file on the kernel's machine. The kernel may be running."""
     require_extra("kernel")
     project = require_project(invocation.project)
     _refuse_elsewhere(invocation, project)
@@ -96,17 +98,19 @@ def _running_kernel(invocation: Invocation, project: Path) -> KernelView | None:
 def restore(
     *,
     invocation: Invocation,
-    file: Annotated[Path, typer.Argument(help="What nomaflow backup has written.")],
-    directory: Annotated[Path | None, typer.Argument(help="The project; else found from where you are.")] = None,
+    file: Annotated[Path, typer.Argument(help="A file written by nomaflow backup.")],
+    directory: Annotated[
+        Path | None, typer.Argument(help="Project directory; default: found from the working directory.")
+    ] = None,
     store: _Store = "",
     force: Annotated[
-        bool, typer.Option("--force", help="Replace a history that is there; it is kept beside the new one.")
+        bool, typer.Option("--force", help="Replace an existing history; the old one is kept beside the new one.")
     ] = False,
     no_pause: Annotated[
-        bool, typer.Option("--no-pause", help="Let runs start as soon as a kernel does, without a look at them first.")
+        bool, typer.Option("--no-pause", help="Do not pause everything; runs start as soon as the kernel does.")
     ] = False,
 ) -> None:
-    """Make a backup the history of a project whose kernel does not run. Nothing starts until: nomaflow resume."""
+    """Restore a project's history from a backup while its kernel is stopped. Nothing starts until nomaflow resume."""
     require_extra("kernel")
     project = require_project(directory or invocation.project)
     options = [option for option, on in (("--force", force), ("--no-pause", no_pause)) if on]

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 __all__ = ["register"]
 
 _MANIFEST_SECONDS = 90
-_Directory = Annotated[Path | None, typer.Argument(help="The project's directory; else found from where you are.")]
+_Directory = Annotated[
+    Path | None, typer.Argument(help="Project directory; default: found from the working directory.")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -39,13 +41,13 @@ def check(
     invocation: Invocation,
     directory: _Directory = None,
     no_import: Annotated[
-        bool, typer.Option("--no-import", help="Read the files only; do not import the plugins in a child process.")
+        bool, typer.Option("--no-import", help="Check the files only; do not import the plugins.")
     ] = False,
     from_original: Annotated[
-        bool, typer.Option("--from-original", help="Show what means something else than in the original, per job.")
+        bool, typer.Option("--from-original", help="Show, for each job, what differs from the original's behaviour.")
     ] = False,
 ) -> None:
-    """Check the project's files and callables; exits 1 if it finds an error."""
+    """Check the project's files and callables. Exits with 1 if there is an error."""
     require_extra("kernel")
     project = require_project(directory or invocation.project)
     report = _report(project, importing=not no_import, from_original=from_original)
@@ -138,11 +140,11 @@ def schedule(
     *,
     invocation: Invocation,
     directory: _Directory = None,
-    days: Annotated[int, typer.Option("--days", min=1, max=366, help="How far to look.")] = 7,
-    start: Annotated[str, typer.Option("--from", help="An ISO instant to start from; default now.")] = "",
-    job: Annotated[list[str] | None, typer.Option("--job", help="Only this job; may be repeated.")] = None,
+    days: Annotated[int, typer.Option("--days", min=1, max=366, help="Number of days to show.")] = 7,
+    start: Annotated[str, typer.Option("--from", help="Start of the period, as an ISO 8601 time; default: now.")] = "",
+    job: Annotated[list[str] | None, typer.Option("--job", help="Show only this job; repeatable.")] = None,
 ) -> None:
-    """Show the coming fires of the project's jobs, collisions marked."""
+    """Show when the project's jobs will fire, and mark fires at the same time."""
     require_extra("kernel")
     project = require_project(directory or invocation.project)
     from nomaflow_project.check.planning import schedule_table
