@@ -55,8 +55,14 @@ REFUSED = {
     "kinds.zoo:not_callable": ("callable_unsupported", "of type int, which is not callable"),
     "kinds.zoo:Tools.method": ("callable_unsupported", "needs an instance of Tools"),
     "kinds.zoo:positional_only": ("callable_unsupported", "positional-only parameter 'n'"),
-    "kinds.zoo:plain_asink": ("callable_not_found", "no attribute 'plain_asink' (did you mean 'plain_async'?)"),
-    "kinds.zoo:Tools.statik": ("callable_not_found", "has no attribute 'statik' (did you mean 'static'?)"),
+    "kinds.zoo:plain_asink": (
+        "callable_not_found",
+        "kinds.zoo has no function 'plain_asink'; did you mean 'plain_async'?",
+    ),
+    "kinds.zoo:Tools.statik": (
+        "callable_not_found",
+        "kinds.zoo:Tools has no attribute 'statik'; did you mean 'static'?",
+    ),
     "kinds.zo:plain_async": ("callable_not_found", "there is no module 'kinds.zo' (did you mean 'kinds.zoo'?)"),
     "kinds.zoo.more:work": ("callable_not_found", "'kinds.zoo' is a module, not a package"),
     "failures.on_import_raises:work": ("import_failed", "RuntimeError: no licence today"),

@@ -1,4 +1,4 @@
-"""From a wish to a run: does the job exist, does the request fit it, and what does the overlap policy say."""
+"""Turn a trigger request into a queued or skipped run."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ def admit(
 ) -> TriggerOutcome:
     """Queue the run, or record it as SKIPPED, as the overlap policy says."""
     if len(state.waiting) >= state.settings.max_waiting:
-        raise QuotaExceeded(f"{len(state.waiting)} runs wait already, which is the bound; try again when fewer wait")
+        raise QuotaExceeded(f"{len(state.waiting)} runs are waiting, the maximum; try again when fewer are waiting")
     current = state.jobs.job(job.job_id)
     # The policies are the job's of today, also for the replay of an older definition.
     policy = current.definition if current is not None and current.definition is not None else definition
@@ -182,10 +182,13 @@ def admit(
 def _overlap_refusal(state: EngineState, job: KnownJob, definition: JobDefinition, overlap: Overlap) -> Reason | None:
     if overlap is Overlap.SKIP and state.is_active(job.job_id):
         running = next(iter(state.running.get(job.job_id, ())), "")
-        other = f"{running} is running" if running else f"{state.waiting.of_job(job.job_id)[0]} is waiting"
-        return Reason("overlap", f"run {other}, and the job's overlap policy is skip")
+        other = f"{running} is still running" if running else f"{state.waiting.of_job(job.job_id)[0]} is still waiting"
+        return Reason("overlap", f'skipped: {other} (overlap = "skip")')
     if overlap is Overlap.QUEUE and state.waiting.count_of_job(job.job_id) >= definition.max_queued:
-        return Reason("overlap", f"{definition.max_queued} runs of job {job.job_id!r} wait already (max_queued)")
+        limit = definition.max_queued
+        return Reason(
+            "overlap", f"skipped: {limit} runs of job {job.job_id!r} are already waiting (max_queued = {limit})"
+        )
     return None
 
 

@@ -30,8 +30,8 @@ _JUMP_SECONDS = 2.0
 _RETRY_SECONDS = 1.0
 _SCHEDULES_PER_TURN = 500
 
-_KERNEL_DOWN = Reason("kernel_down", "the kernel did not run at that time")
-_CLOCK_JUMPED = Reason("clock_jumped", "the clock was set forward over it")
+_KERNEL_DOWN = Reason("kernel_down", "the kernel was not running at that time")
+_CLOCK_JUMPED = Reason("clock_jumped", "the clock was set forward past it")
 _HELD_UP = Reason("kernel_held_up", "the kernel could not act at that time; its log says why")
 
 

@@ -134,7 +134,7 @@ class AttemptTable:
             attempt.stop = stop
         if attempt.ladder is not None:
             attempt.ladder.cancel()
-        attempt.rung(4, f"{stop_sentence(stop)}: its worker's process tree is killed at once")
+        attempt.rung(4, f"{stop_sentence(stop)}: its worker's process tree is killed at once (stage 4 of 4)")
         attempt.kill(stop.reason)
 
     # --- what workers say -----------------------------------------------------------------------------------------

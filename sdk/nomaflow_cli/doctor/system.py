@@ -124,7 +124,7 @@ def _instance(host: HostView, instance: InstanceView, kernel: KernelView) -> Ite
             "hosts.unreachable",
             f"{who} on {instance.machine} is silent, last heard {heard}; "
             f"running there: {count(instance.running, 'step')}",
-            "look at that machine and its network; its steps stay RUNNING until the grace is over",
+            "look at that machine and its network; its steps stay RUNNING until the grace ends",
         )
         return
     yield from _refused_load(host, instance)
