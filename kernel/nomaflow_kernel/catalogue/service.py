@@ -339,8 +339,8 @@ def _why_kept(job: LoadedJob) -> str:
     place = f"{problem.file}, {problem.path}" if problem.path else problem.file
     reload = f"nomaflow reload {job.host}".strip()
     return (
-        f"job {job.job_id!r} goes on with its last good definition: {place}: {problem.message}; "
-        f"mend the file and `{reload}`"
+        f"job {job.job_id!r} keeps its last good definition: {place}: {problem.message}; "
+        f"correct the file, then `{reload}`"
     )
 
 

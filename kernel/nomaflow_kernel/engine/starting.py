@@ -77,7 +77,7 @@ def why_not_running(state: EngineState, job_id: str) -> str:
     if job is None or state.running.get(job_id):
         return ""
     if job.removed:
-        return f"host {job.host!r} no longer brings the job"
+        return f"host {job.host!r} no longer has the job"
     if not job.valid:
         return job.why_invalid
     if job.why_held:

@@ -92,7 +92,7 @@ def _find_job(state: EngineState, job_id: str) -> tuple[KnownJob, JobDefinition]
     if job is None:
         raise UnknownJob(job_id, state.jobs.near(job_id))
     if job.removed:
-        raise JobUnavailable(job_id, f"host {job.host!r} no longer brings it")
+        raise JobUnavailable(job_id, f"host {job.host!r} no longer has it")
     if not job.valid or job.definition is None:
         raise JobUnavailable(job_id, job.why_invalid or "its definition is malformed")
     if job.why_held:
@@ -305,7 +305,7 @@ def _warnings(state: EngineState, job: KnownJob, lane: str) -> tuple[str, ...]:
     warnings = [job.why_kept] if job.why_kept else []
     refused = state.fleet.refused_load(lane)
     if refused is not None:
-        mend = f"mend it, then: nomaflow reload {lane}"
+        mend = f"correct it, then: nomaflow reload {lane}"
         warnings.append(
             f"the newest load of host {lane!r} was refused, so its last good code runs: {refused.summary}; {mend}"
         )

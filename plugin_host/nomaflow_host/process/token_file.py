@@ -37,7 +37,7 @@ class TokenFile:
             token = self._token()
         except ProjectError as error:
             if self._path.exists() and self._complaint != str(error):
-                _log.warning("no token is shown to the kernel: %s", error)
+                _log.warning("no token is sent to the kernel: %s", error)
             self._complaint = str(error)
             return ""
         self._complaint = ""

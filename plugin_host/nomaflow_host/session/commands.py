@@ -91,12 +91,12 @@ class Commands:
             for key in command.query.attempt_keys:
                 self._outbox.say(key)
         else:
-            _log.warning("the kernel sent a command this host does not know; install the same version on both")
+            _log.warning("the kernel sent a command that this host does not know; install the same version on both")
 
     def _dispatch(self, message: pb.DispatchCommand) -> None:
         key = message.attempt_key
         if message.epoch < self._epoch:
-            _log.warning("passing over a dispatch of epoch %d, now is %d", message.epoch, self._epoch)
+            _log.warning("ignoring a dispatch of epoch %d; the current epoch is %d", message.epoch, self._epoch)
             return
         try:
             order = order_from(message)

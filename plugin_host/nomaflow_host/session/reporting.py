@@ -81,7 +81,7 @@ class Reporter:
             await self._failed(batch, CallFailure.of(error))
             return
         if self._failing:
-            _log.info("the kernel takes reports again")
+            _log.info("the kernel accepts reports again")
         self._failing, self._alone = False, max(self._alone - 1, 0)
         self._backoff.reset()
         self._apply(batch, response)
@@ -107,7 +107,7 @@ class Reporter:
         if failure.kind in (FailureKind.ATTACH_AGAIN, FailureKind.REFUSED, FailureKind.NOT_LEADER):
             raise SessionDropped(f"the kernel takes no reports of this session: {failure}")
         if not self._failing:
-            _log.warning("a report could not be delivered, it is sent again: %s", failure)
+            _log.warning("a report could not be delivered and will be sent again: %s", failure)
         self._failing = True
         if failure.kind is FailureKind.MALFORMED:
             self._single_out(batch, failure)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Changes", "changes_of", "job_count"]
 
-_IMPORT_FIX = "correct the code; until it imports, the last good code goes on"
+_IMPORT_FIX = "correct the code; until it imports, the last good code stays in use"
 _ILLEGIBLE = frozenset({"bad_toml", "unreadable_file", "missing_file"})
 _AT_PLACE = re.compile(r" \([^()\n]*:\d+\)$")
 

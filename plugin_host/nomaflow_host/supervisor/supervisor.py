@@ -123,7 +123,7 @@ class Supervisor:
         for key in self._attempts.held_keys():
             self._attempts.stop(key, _DRAINING)
         if not await self._attempts.emptied_within(self._attempts.ladder_seconds() + _SHUTDOWN_SECONDS):
-            _log.error("%d steps cannot be stopped; their outcome is left to the next life of this host", self.running)
+            _log.error("%d steps cannot be stopped; this host's next start will report their outcome", self.running)
 
     async def stop(self) -> None:
         """Kill what runs and end every process. May be called twice, and before `start`."""
@@ -360,7 +360,7 @@ class Supervisor:
         reaper, self._reaper = self._reaper, None
         if reaper is None:
             return  # it has not come to serve, and who waits for that is told
-        _log.error("the reaper has died; every worker is killed, and a new reaper started")
+        _log.error("the reaper has died; killing every worker and starting a new reaper")
         reaper.bury()
         for worker in self._pool:
             worker.closed = True
@@ -379,11 +379,11 @@ class Supervisor:
                 await self._start_reaper()
                 break
             except (OSError, TimeoutError) as error:
-                _log.error("no new reaper can be started, trying again: %s", error)
+                _log.error("a new reaper cannot be started, trying again: %s", error)
                 await asyncio.sleep(_REVIVE_SECONDS)
         with contextlib.suppress(Refused):  # the host is stopping
             if not (outcome := await self.load()).accepted:
-                _log.error("no new generation after the reaper died: %s", "; ".join(outcome.reasons))
+                _log.error("the code cannot be loaded again after the reaper died: %s", "; ".join(outcome.reasons))
 
     def _end_slow_starters(self) -> None:
         """Kill workers that have not become ready in the time a load may take."""

@@ -51,9 +51,9 @@ def backup(
     kernel = _running_kernel(invocation, project)
     if kernel is not None and kernel.store != "sqlite":
         raise CliError(
-            f"the kernel's store is {kernel.store}, which has its own tools",
+            f"the kernel's store is {kernel.store}, and nomaflow backup supports only SQLite",
             reason="OTHER_STORE",
-            fix="use pg_dump, or the server's own backup",
+            fix="use pg_dump, or the server's own backups",
         )
     done = run_store_tool("backup", _path(file), *(["--held"] if kernel else []), project=project, store=store)
     if invocation.as_json:
@@ -69,9 +69,9 @@ def _refuse_elsewhere(invocation: Invocation, project: Path) -> None:
         return
     given = ", ".join(invocation.address)
     raise CliError(
-        f"a backup is made from a project's files, and {str(project)!r} is not the project of {given!r}",
+        f"a backup is made from a project's files, and project {str(project)!r} is not that of kernel {given!r}",
         reason="OTHER_MACHINE",
-        fix="run it in the kernel's project, on the machine of the kernel, without --address",
+        fix="run the command in the kernel's project, on the kernel's machine, without --address",
     )
 
 
@@ -120,22 +120,22 @@ def restore(
         return
     print(f"{printable(done['store'])}: {_size(done['bytes'])}, {count(done['runs'], 'run')}, {_newest(done)}")
     if done["replaced"]:
-        print(f"the history that was there is kept: {printable(done['replaced'])}")
+        print(f"the old history was kept as {printable(done['replaced'])}")
     for line in _warnings(done):
         print(f"! {line}")
 
 
 def _warnings(done: dict[str, Any]) -> list[str]:
     lost = done["lost_events"]
-    gone = "" if lost is None else f" ({count(lost, 'event')} of the history that was there)"
-    lines = [f"what was acknowledged after {_instant(done)} is gone from the history, triggers included{gone}"]
+    gone = "" if lost is None else f" ({count(lost, 'event')} of the old history)"
+    lines = [f"everything recorded after {_instant(done)} is lost, including triggers{gone}"]
     if done["open_runs"]:
         lines.append(
-            f"open then: {count(done['open_runs'], 'run')}; a host that lived through it tells the outcome, "
+            f"open at that time: {count(done['open_runs'], 'run')}; a host that kept running reports the outcome, "
             "any other may run it again"
         )
     if done["paused"]:
-        lines.append("everything is paused: start the kernel, look at nomaflow runs, then: nomaflow resume")
+        lines.append("everything is paused: start the kernel, check nomaflow runs, then run nomaflow resume")
     return lines
 
 
@@ -145,7 +145,7 @@ def _path(file: Path) -> str:
 
 def _instant(done: dict[str, Any]) -> str:
     at = _at(done)
-    return at.strftime("%Y-%m-%d %H:%M:%S UTC") if at else "its making"
+    return at.strftime("%Y-%m-%d %H:%M:%S UTC") if at else "it was made"
 
 
 def _newest(done: dict[str, Any]) -> str:

@@ -84,7 +84,7 @@ def _report(project: Path, *, importing: bool, from_original: bool) -> CheckRepo
             file="",
             path="",
             message="the plugins could not be imported, so the callables were not checked",
-            fix="mend the errors above, then check again",
+            fix="correct the errors above, then check again",
         )
         return replace(report, problems=(*report.problems, unseen))
     return check_project(project, manifest=manifest, from_original=from_original)
@@ -104,7 +104,7 @@ def _with_pitfalls(report: CheckReport, project: Path) -> CheckReport:
             line=each.line,
             path="",
             message=each.message,
-            fix=f"{each.fix}; if it is meant: # noqa: {each.code}",
+            fix=f"{each.fix}; if intended, add: # noqa: {each.code}",
         )
         for each in lint_project(project, named)
     )
@@ -131,7 +131,7 @@ def _manifest(project: Path) -> dict[str, Any]:
     raise CliError(
         "the plugins cannot be loaded:\n" + "\n".join(why.splitlines()[-15:]),
         reason="NO_MANIFEST",
-        fix="mend what it says, or check the files alone: nomaflow check --no-import",
+        fix="correct the error, or check only the files: nomaflow check --no-import",
         exit_code=ExitCode.FAILED,
     )
 
@@ -166,7 +166,9 @@ def _definitions(report: CheckReport, wanted: list[str]) -> list[Any]:
     unknown = [name for name in wanted if name not in known]
     if unknown:
         raise CliError(
-            f"no job {unknown[0]!r} in {report.root!r}", reason="JOB_NOT_FOUND", fix=f"there are: {', '.join(known)}"
+            f"no job {unknown[0]!r} in {report.root!r}",
+            reason="JOB_NOT_FOUND",
+            fix=f"known jobs: {', '.join(known) or 'none'}",
         )
     jobs = [job for name, job in known.items() if not wanted or name in wanted]
     return [job.definition for job in jobs if job.valid and job.definition is not None]

@@ -43,7 +43,7 @@ def forget(*, invocation: Invocation, name: Annotated[str, typer.Argument(help="
     if invocation.as_json:
         print_json({"host": name, "released_job_ids": list(released)})
     else:
-        print(f"host {name!r} is forgotten; {len(released)} job ids are free: {', '.join(released) or 'none'}")
+        print(f"removed host {name!r}; released job ids: {', '.join(released) or 'none'}")
 
 
 def reload(

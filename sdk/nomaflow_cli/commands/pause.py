@@ -67,7 +67,7 @@ def resume(
 
 def _at_most_one(one: str, other: str, *, names: str) -> None:
     if one and other:
-        raise CliError(f"{names} exclude each other", fix="give one of them")
+        raise CliError(f"{names} cannot be used together", fix="give only one of them")
 
 
 def _name(job: str, host: str) -> str:

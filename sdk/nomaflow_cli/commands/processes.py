@@ -118,10 +118,10 @@ def _require_state_folder(project: Path) -> None:
 def _writable_again(folder: Path) -> str:
     try:
         if folder.parent.stat().st_uid == os.geteuid() != folder.stat().st_uid:
-            return f"it was made by another user, such as root: chown -R {os.geteuid()} {shlex.quote(str(folder))}"
+            return f"another user, such as root, created it: chown -R {os.geteuid()} {shlex.quote(str(folder))}"
     except OSError:
         pass
-    return "run it as the user whom the project belongs to"
+    return "run the command as the project's owner"
 
 
 def _next_port(address: str) -> str:
@@ -224,7 +224,7 @@ def _as_cli_error(error: PartFailed) -> CliError:
     return CliError(
         f"{error}\n{words}" if words else str(error),
         reason="PART_FAILED",
-        fix=f"its log is {error.log}",
+        fix=f"see its log: {error.log}",
         exit_code=ExitCode.FAILED,
     )
 

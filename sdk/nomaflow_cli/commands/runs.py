@@ -55,7 +55,7 @@ def runs(
     from nomaflow_cli.pages.tables import runs_table
 
     narrowed = state or host or since
-    nothing = f"no runs yet; start one with: nomaflow run {job or 'JOB'} --follow" if not narrowed else "no such runs"
+    nothing = f"no runs yet; start one with: nomaflow run {job or 'JOB'} --follow" if not narrowed else "no runs match"
     console().print(runs_table(found) if found else nothing)
 
 
@@ -106,5 +106,5 @@ def cancel(
 
 def _cancel_answer(run: RunView) -> str:
     if not run.terminal:
-        return f"{run.run_id} is asked to stop; nomaflow show {run.run_id} says when it has"
+        return f"requested a cancel of {run.run_id}; nomaflow show {run.run_id} shows when it has stopped"
     return f"{run.run_id} is {run.state}"

@@ -92,7 +92,9 @@ def install(
         require_systemd()
     written = write(files, places, force=force)
     if wanted.user == "root":
-        warning = "steps run as root; a user of their own is safer: give the project to one, or name one with --run-as"
+        warning = (
+            "steps will run as root; a separate user is safer: change the project's owner, or name a user with --run-as"
+        )
         print_warnings([warning], as_json=invocation.as_json)
     _print_written(written, _next_commands(wanted), as_json=invocation.as_json)
 
@@ -111,7 +113,7 @@ def _owner(project: Path) -> str:
     except KeyError:
         raise CliError(
             f"the project {str(project)!r} belongs to the user id {owner}, which has no name on this machine",
-            fix="give it to a user, or name one with --run-as",
+            fix="change its owner, or name a user with --run-as",
         ) from None
 
 
@@ -124,11 +126,11 @@ def _host_name(project: Path) -> str:
     except FileNotFoundError:
         table = {}
     except (OSError, ValueError) as error:
-        raise CliError(f"nomaflow.toml cannot be read: {error}", fix="see what is wrong with: nomaflow check") from None
+        raise CliError(f"nomaflow.toml cannot be read: {error}", fix="find the error with: nomaflow check") from None
     name = str(table.get("name", "") if isinstance(table, dict) else "") or project.name
     if not HOST_NAME.fullmatch(name):
         raise CliError(
-            f"{name!r} is no host name, expected at most 64 lower-case letters, digits, '-' and '_'",
+            f"{name!r} is not a valid host name; expected at most 64 lower-case letters, digits, '-' and '_'",
             fix="name the host with --name, or in nomaflow.toml below [host]",
         )
     return name
@@ -172,7 +174,7 @@ def status(*, invocation: Invocation, user: _User = False) -> None:
         print_json({"units": [_shape(state) for state in states]})
         return
     if not states:
-        print("no unit is installed; write them with: nomaflow service install DIR")
+        print("no units are installed; install them with: nomaflow service install DIR")
     for state in states:
         facts = [f"{state.active} ({state.sub})", state.enabled, f"pid {state.pid}" if state.pid else "", state.text]
         print(f"  {state.unit:<32} {printable(' · '.join(filter(None, facts)))}")
@@ -218,7 +220,9 @@ def uninstall(
     named = [f"nomaflow-host@{name}.service" for name in host or ()]
     missing = [unit for unit in named if unit not in found]
     if missing:
-        raise CliError(f"not installed: {', '.join(missing)}", fix="see what is with: nomaflow service status")
+        raise CliError(
+            f"not installed: {', '.join(missing)}", fix="list the installed units with: nomaflow service status"
+        )
     units = named or list(found)
     if places.root == Path("/"):
         _require_stopped(units, places)

@@ -45,7 +45,7 @@ def copy(
     print(f"{printable(done['target'])}: {count(rows['runs'], 'run')}, {count(rows['events'], 'event')}")
     print(f"{amount(sum(rows.values()))} rows copied and compared, in {duration(done['seconds'])}")
     print("start the kernel with that store: [kernel] store, or --store")
-    print(f"! no kernel starts on {printable(done['source'])} any more; the way back is nomaflow store reclaim")
+    print(f"! kernels no longer start on {printable(done['source'])}; to undo the move: nomaflow store reclaim")
 
 
 def reclaim(
@@ -58,8 +58,8 @@ def reclaim(
         print_json(done)
         return
     print(f"{printable(done['store'])}: a kernel may start on it again")
-    print(f"! see to it that none runs on {printable(done['moved_to'])}: schedules would fire twice")
-    print("! everything is paused: start the kernel, look at nomaflow runs, then: nomaflow resume")
+    print(f"! make sure that no kernel runs on {printable(done['moved_to'])}: schedules would fire twice")
+    print("! everything is paused: start the kernel, check nomaflow runs, then run nomaflow resume")
 
 
 def _project(invocation: Invocation) -> Path:

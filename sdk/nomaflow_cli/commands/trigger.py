@@ -135,7 +135,7 @@ def _validate(invocation: Invocation, order: TriggerOrder) -> None:
 
 async def _trigger(kernel: KernelClient, order: TriggerOrder) -> _Started:
     answer: Triggered = await kernel.trigger(order)
-    again = ("the key was used before: this is the run it started",) if answer.deduplicated else ()
+    again = ("the key was used before; this is the run that it started",) if answer.deduplicated else ()
     return _Started(run_id=answer.run_id, warnings=(*answer.warnings, *again))
 
 
@@ -155,7 +155,7 @@ def replay(
 ) -> None:
     """Start a new run from the snapshot of a finished one."""
     if from_step and from_failed:
-        raise CliError("--from-step and --from-failed exclude each other", fix="give one of them")
+        raise CliError("--from-step and --from-failed cannot be used together", fix="give only one of them")
     params, op_kwargs = parse_params(param or []), parse_op_kwargs(op_kwarg or [])
 
     async def start(kernel: KernelClient) -> _Started:
@@ -196,7 +196,7 @@ def _run(
         started, found = talk(invocation, ask, retry_seconds=300 if wait else 10)
     except KeyboardInterrupt:
         for run_id in waits_for:
-            hint = f"the run goes on: nomaflow show {run_id}; to stop it: nomaflow cancel {run_id}"
+            hint = f"the run continues: nomaflow show {run_id}; to cancel it: nomaflow cancel {run_id}"
             console(stderr=True).print(hint, soft_wrap=True)
         raise
     print_warnings(started.warnings, as_json=invocation.as_json)

@@ -78,7 +78,7 @@ async def test_why_nothing_runs_is_said_in_one_sentence(rig: Rig) -> None:
         "preset": "",
         "away": "no instance of host 'nobody' takes work",
         "bad": "unknown key 'shedule'",
-        "gone": "host 'demo' no longer brings the job",
+        "gone": "host 'demo' no longer has the job",
     }
     await rig.engine.set_pause(PauseRecord(scope="all", name="", by="", why="audit", since_us=0, until_us=None))
     assert rig.engine.why_not_running("fine") == "everything is paused: audit"
