@@ -98,7 +98,7 @@ def _broken_callables(
                 code="callable_broken",
                 file=str((was or {}).get("file") or ""),
                 path="",
-                message=f"the callable {reference!r}, which a job names, can no longer be called: {entry['error']}",
+                message=f"a job names the callable {reference!r}, which no longer works: {entry['error']}",
                 fix=_IMPORT_FIX,
             )
             yield reference, problem

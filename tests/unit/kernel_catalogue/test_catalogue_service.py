@@ -206,7 +206,7 @@ async def test_a_file_that_is_broken_at_the_start_leaves_the_last_good_jobs(stag
     job = catalogue.job("a")
     assert job is not None
     assert job.valid
-    assert job.why_kept.startswith(f"job 'a' keeps its last good definition: {stage.file}: line 1: ")
+    assert job.why_kept.startswith(f"job 'a' keeps its last good definition: {stage.file}:1: ")
     assert [problem.code for problem in catalogue.file_problems()] == ["bad_toml"]
     stage.file.write_text(CENTRAL.format(id="b"))
     await catalogue.reload_jobs_file()
