@@ -185,9 +185,7 @@ def _overlap_refusal(state: EngineState, job: KnownJob, definition: JobDefinitio
         other = f"{running} is still running" if running else f"{state.waiting.of_job(job.job_id)[0]} is still waiting"
         return Reason("overlap", f'skipped: {other} (overlap = "skip")')
     if overlap is Overlap.QUEUE and state.waiting.count_of_job(job.job_id) >= definition.max_queued:
-        return Reason(
-            "overlap", f"skipped: {definition.max_queued} runs of job {job.job_id!r} are waiting (max_queued)"
-        )
+        return Reason("overlap", f"skipped: {definition.max_queued} runs of the job are already waiting (max_queued)")
     return None
 
 
