@@ -77,7 +77,7 @@ REFUSED = {
     "kinds.hostile_module:unfriendly": ("callable_unsupported", "kinds.hostile_module:unfriendly"),
     "kinds.hostile_module:looped": ("callable_unsupported", "kinds.hostile_module:looped"),
     "kinds.hostile_module:bad_signature": ("callable_unsupported", "no signature that can be read"),
-    "kinds.hostile_module:unsigned": ("callable_unsupported", "cannot be looked at: RuntimeError: no signature today"),
+    "kinds.hostile_module:unsigned": ("callable_unsupported", "cannot be inspected: RuntimeError: no signature today"),
     "kinds.replaced:missing": ("callable_not_found", "RuntimeError: no missing today"),
     "kinds.hostile_module:lazily_broken": ("callable_not_found", "ValueError: the attribute cannot be made"),
 }

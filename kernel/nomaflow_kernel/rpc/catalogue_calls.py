@@ -190,7 +190,7 @@ class CatalogueCalls:
             return name
         candidates = self._sessions.hosts() or names
         if len(candidates) != 1:
-            known = f"there are several: {', '.join(map(repr, candidates))}" if candidates else "none is known yet"
+            known = f"there are several: {', '.join(map(repr, candidates))}" if candidates else "no host is known yet"
             raise BadRequest(f"no host is named, and {known}; name one", field="host")
         return candidates[0]
 

@@ -149,15 +149,13 @@ def status_of(error: domain.KernelError) -> CallStatus:
 
 def internal_status(error_id: str) -> CallStatus:
     """Return the status of an unexpected error: its id, by which the log can be searched, and never its text."""
-    message = f"error id {error_id}: the kernel met an error of its own; its log has the details under that id"
+    message = f"error id {error_id}: the kernel has an internal error; its log has the details under this id"
     return _status(ErrorRow(_Code.INTERNAL, "INTERNAL"), message, metadata={"error_id": error_id}, extra=())
 
 
 def deadline_status(method: str, seconds: float) -> CallStatus:
     """Return the status of a call that took longer than the kernel allows; whether it took effect is not known."""
-    message = (
-        f"{method} took longer than {seconds:g} seconds; whether it took effect is not known, look before trying again"
-    )
+    message = f"{method} took longer than {seconds:g} seconds; it is unknown whether it took effect, so check first"
     return _status(ErrorRow(_Code.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED"), message, metadata={}, extra=())
 
 

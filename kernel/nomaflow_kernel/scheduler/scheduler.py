@@ -95,7 +95,7 @@ class Scheduler:
             await self._take_in_catalogue()
         except StoreError as error:
             self._forget()
-            _LOG.warning("could not keep the next fires, trying again: %s", error.message)
+            _LOG.warning("the next fires could not be stored, trying again: %s", error.message)
         self._task = asyncio.create_task(self._run(), name="scheduler")
 
     async def stop(self) -> None:
@@ -148,7 +148,7 @@ class Scheduler:
             except StoreError as error:
                 failed = True
                 self._forget()
-                _LOG.warning("could not keep due fires, trying again: %s", error.message)
+                _LOG.warning("due fires could not be stored, trying again: %s", error.message)
             for waiter in settling:
                 if not waiter.done():
                     waiter.set_result(None)

@@ -61,5 +61,5 @@ class TokenFile:
             raise ProjectError(f"the token is open to others (mode {mode:o})", file=str(self._path), fix=fix)
         if not (token.isascii() and token.isprintable()):
             fix = "write the kernel's token into it, one line as it is in the kernel's own file"
-            raise ProjectError("what is in it is no token", file=str(self._path), fix=fix)
+            raise ProjectError("its content is not a token", file=str(self._path), fix=fix)
         return token

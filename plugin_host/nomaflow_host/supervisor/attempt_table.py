@@ -271,7 +271,7 @@ class AttemptTable:
         stop = StopRequest(
             state=FinishedState.FAILED,
             reason_code="job_timed_out" if job else "timed_out",
-            reason=f"the {'job' if job else 'step'} did not finish within its timeout, {seconds:g} s of which were left"
+            reason=f"the {'job' if job else 'step'} did not finish within the {seconds:g} s left of its timeout"
             if job
             else f"the step did not finish within its timeout of {seconds:g} s",
         )

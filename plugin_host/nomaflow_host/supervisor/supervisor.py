@@ -102,7 +102,7 @@ class Supervisor:
         :raises Refused: if the host is stopping, or its reaper is being replaced
         """
         if self._reaper is None:
-            raise Refused("host_draining", "the host is not running, so it loads nothing")
+            raise Refused("host_draining", "the host is not running and cannot load code")
         outcome, retired = await self._loader.load(force=force)
         if retired is not None:
             self._pool.retire(retired)
@@ -156,7 +156,7 @@ class Supervisor:
             return
         generation = self._loader.serving
         if self._draining:
-            raise Refused("host_draining", "the host is stopping and takes nothing new")
+            raise Refused("host_draining", "the host is stopping and takes no new work")
         if self._reaper is None:
             raise Refused("host_has_no_reaper", "the host's reaper process is being replaced")
         if generation is None:
@@ -292,7 +292,7 @@ class Supervisor:
             return
         worker.closed = True
         if worker.kill_note is None:
-            why = _CUT_OFF if error is None else f"it wrote nonsense to its host: {error}"
+            why = _CUT_OFF if error is None else f"it sent nonsense to its host: {error}"
             worker.kill_note = KillNote(culprit=None, why=why, spoilt=True, presumed=error is None)
         self._tell_reaper({"is": "kill_tree", "worker": worker.number}, ())
 
@@ -401,5 +401,5 @@ class Supervisor:
 
 
 _DRAINING = StopRequest(
-    state=FinishedState.FAILED, reason_code="host_draining", reason="the host is stopping and the step had not finished"
+    state=FinishedState.FAILED, reason_code="host_draining", reason="the host stopped before the step had finished"
 )

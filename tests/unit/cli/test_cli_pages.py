@@ -35,7 +35,7 @@ def host(**fields: object) -> HostView:
 def test_a_host_that_takes_nothing_new_says_why() -> None:
     """Its spill file is at the cap, or it has no code; one that is well says neither."""
     well = printed(hosts_page([host(generation=1)]))
-    assert "takes nothing new" not in well
+    assert "takes no new work" not in well
     assert "takes no new work: its spill file is full" in printed(hosts_page([host(generation=1, saturated=True)]))
     assert "takes no new work: no code is loaded" in printed(hosts_page([host(generation=0)]))
 
