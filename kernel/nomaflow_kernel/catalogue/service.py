@@ -334,7 +334,7 @@ def _known_job(entry: CatalogueEntry) -> KnownJob:
 
 
 def _why_kept(job: LoadedJob) -> str:
-    """Return why a job keeps its last good definition, and the way out, in one sentence."""
+    """Return in one sentence why a job keeps its last good definition, and how to fix that."""
     problem = next(problem for problem in job.problems if problem.is_error)
     place = f"{problem.place}, {problem.path}" if problem.path else problem.place
     reload = f"nomaflow reload {job.host}".strip()

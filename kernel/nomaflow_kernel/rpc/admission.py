@@ -18,7 +18,7 @@ from nomaflow_kernel.hosts.session import Session
 __all__ = ["Admission", "RunExaminer"]
 
 _WAIT_SECONDS = 2.0
-_ANSWER_SECONDS = 2.5  # a host gives itself two, for either question
+_ANSWER_SECONDS = 2.5  # a host limits itself to two seconds for either question
 _AT_THE_ATTEMPT = "each step checks its values when it starts"
 
 
