@@ -71,7 +71,7 @@ def test_a_broken_jobs_file_stops_no_schedule(system: System) -> None:
     """Whatever is broken, last good definitions fire over a restart of both sides and say so; mended, all is as before."""
     main = system.project / "jobs.toml"
     for edit, said in (
-        (lambda: main.write_text(MAIN + "[[jobs]]\nid = 'b\n"), "jobs.toml:9"),
+        (lambda: main.write_text(MAIN + "[[jobs]]\nid = 'b\n"), "line 9"),
         (lambda: main.write_text(MAIN.replace("overlap", "timout_seconds = 5\noverlap")), "'timout_seconds'"),
         (lambda: main.write_text("# to be written\n"), "the file is empty, and it had jobs"),
         (lambda: _dangle(main), "link to a file that does not exist"),
@@ -80,7 +80,9 @@ def test_a_broken_jobs_file_stops_no_schedule(system: System) -> None:
         edit()
         _restart(system)
         job = _is(
-            system, "a", lambda job, said=said: any(said in f"{each.place}: {each.message}" for each in job.problems)
+            system,
+            "a",
+            lambda job, said=said: any(said in f"line {each.line}: {each.message}" for each in job.problems),
         )
         assert job.problems[0].file == "jobs.toml"
         assert (job.valid, job.kept, job.removed, job.held) == (True, True, False, "")
@@ -200,7 +202,7 @@ def test_the_kernel_s_own_file_follows_the_same_rule(system: System) -> None:
     system.start_kernel("--jobs", str(own))
     _fires(system, "central")
     for broken, said in (
-        (text + "[[jobs", "line 9"),
+        (text + "[[jobs", "jobs.toml:9"),
         (text.replace("overlap", "overlapp"), "'overlapp'"),
         ("", "the file is empty"),
         (None, "there is no such file"),

@@ -19,7 +19,7 @@ __all__ = ["Admission", "RunExaminer"]
 
 _WAIT_SECONDS = 2.0
 _ANSWER_SECONDS = 2.5  # a host limits itself to two seconds for either question
-_AT_THE_ATTEMPT = "each step checks its values when it starts"
+_AT_THE_ATTEMPT = "each step checks its own when it is reached"
 
 
 class RunExaminer(Protocol):

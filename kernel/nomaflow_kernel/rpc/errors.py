@@ -149,7 +149,7 @@ def status_of(error: domain.KernelError) -> CallStatus:
 
 def internal_status(error_id: str) -> CallStatus:
     """Return the status of an unexpected error: its id, for searching the log, and never its text."""
-    message = f"error id {error_id}: the kernel has an internal error; its log has the details under this id"
+    message = f"error id {error_id}: the kernel met an error of its own; its log has the details under that id"
     return _status(ErrorRow(_Code.INTERNAL, "INTERNAL"), message, metadata={"error_id": error_id}, extra=())
 
 
