@@ -248,7 +248,7 @@ def _record(lock: InstanceLock, me: Instance, reaper: ProcessIdentity) -> None:
     """
     has_mark = put_mark(reaper.pid, me.mark)
     if not has_mark:
-        _log.warning("the system takes no mark on processes: should this host be killed, lost_after_seconds decides")
+        _log.warning("processes cannot be marked on this system: if this host is killed, lost_after_seconds decides")
     lock.record(replace(me, reaper=reaper, mark=me.mark if has_mark else 0))
 
 

@@ -16,7 +16,7 @@ __all__ = ["CaOption", "Invocation", "Output", "local_command", "remote_command"
 
 
 class Output(enum.StrEnum):
-    """For whom to print."""
+    """The output format."""
 
     TEXT = "text"
     JSON = "json"
@@ -24,7 +24,7 @@ class Output(enum.StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Invocation:
-    """What the shared options say.
+    """The values of the shared options.
 
     :param address: of the kernel, or of several; empty means the project's
     :param token: given by name; None means none or the project's
@@ -44,13 +44,11 @@ class Invocation:
         return self.output is Output.JSON
 
 
-_OUTPUT = Annotated[
-    Output, typer.Option("--output", "-o", envvar="NOMAFLOW_OUTPUT", help="For whom to print: text or json.")
-]
+_OUTPUT = Annotated[Output, typer.Option("--output", "-o", envvar="NOMAFLOW_OUTPUT", help="Output format.")]
 _PROJECT = Annotated[
     Path | None,
     typer.Option(
-        "--project", envvar="NOMAFLOW_PROJECT", help="The project's directory; else found from the working directory."
+        "--project", envvar="NOMAFLOW_PROJECT", help="Project directory; default: found from the working directory."
     ),
 ]
 _ADDRESS = Annotated[
@@ -58,20 +56,22 @@ _ADDRESS = Annotated[
     typer.Option(
         "--address",
         show_envvar=False,
-        help="The kernel: unix:/path, host:port or tls://host:port, several with commas; else NOMAFLOW_ADDRESS, "
-        "else the project's own, else the one that its host dials ([host] kernel).",
+        help="Kernel address: unix:/path, host:port or tls://host:port; separate several with commas. "
+        "Default: NOMAFLOW_ADDRESS, else the project's own kernel, else [host] kernel of nomaflow.toml.",
     ),
 ]
 _TOKEN = Annotated[
     str | None,
-    typer.Option("--token", envvar="NOMAFLOW_TOKEN", help="The token for a kernel on TCP.", show_default=False),
+    typer.Option("--token", envvar="NOMAFLOW_TOKEN", help="Token for a kernel on TCP.", show_default=False),
 ]
 _TOKEN_FILE = Annotated[
-    Path | None, typer.Option("--token-file", envvar="NOMAFLOW_TOKEN_FILE", help="A file that holds the token.")
+    Path | None, typer.Option("--token-file", envvar="NOMAFLOW_TOKEN_FILE", help="File that contains the token.")
 ]
 CaOption = Annotated[
     Path | None,
-    typer.Option("--ca", envvar="NOMAFLOW_CA", help="The authorities that vouch for the kernel, PEM, for TLS."),
+    typer.Option(
+        "--ca", envvar="NOMAFLOW_CA", help="PEM file of the CA certificates to trust for TLS; default: the system's."
+    ),
 ]
 
 _LOCAL: dict[str, Any] = {"output": (_OUTPUT, Output.TEXT), "project": (_PROJECT, None)}

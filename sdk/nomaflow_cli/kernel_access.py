@@ -69,8 +69,8 @@ def _kernel(invocation: Invocation) -> tuple[AddressSource, Path | None]:
     source = _fixed(invocation, (host["kernel"],), token, project=project)
     if not source.secret and not all(each.startswith("unix:") for each in source.addresses()):
         raise CliError(
-            f"the kernel {host['kernel']!r}, which [host] kernel of nomaflow.toml names, wants a token, "
-            "and none is given; the token of [host] token_file is the host's, and is not sent for a command",
+            f"the kernel {host['kernel']!r} ([host] kernel of nomaflow.toml) requires a token; "
+            "the token of [host] token_file is only for the host and is not sent by commands",
             reason="UNAUTHENTICATED",
             fix="give the clients' token of that kernel (its .nomaflow/token) with --token-file or NOMAFLOW_TOKEN_FILE",
         )

@@ -45,7 +45,7 @@ def working_directory() -> Path:
         raise CliError(
             "the working directory cannot be found: it was removed, or this user may not enter it",
             reason="NO_PROJECT",
-            fix="go to a project's directory, or name one with --project",
+            fix="change to a project's directory, or name one with --project",
         ) from None
 
 
@@ -67,16 +67,16 @@ def require_project(given: Path | None) -> Path:
             raise CliError(
                 f"no such directory: {str(given)!r}",
                 reason="NO_PROJECT",
-                fix=f"name a project's directory, or make one with: nomaflow init {shlex.quote(str(given))}",
+                fix=f"name a project's directory, or create one with: nomaflow init {shlex.quote(str(given))}",
             )
         return given.absolute()
     here = working_directory()
     found = find_project(here)
     if found is None:
         raise CliError(
-            f"no project here: neither {', '.join(MARKERS)} in {str(here)!r} nor above",
+            f"no project here: {str(here)!r} and the directories above it have none of {', '.join(MARKERS)}",
             reason="NO_PROJECT",
-            fix="go to a project's directory, name one with --project, or make one with: nomaflow init DIR",
+            fix="change to a project's directory, name one with --project, or create one with: nomaflow init DIR",
         )
     return found
 

@@ -80,7 +80,7 @@ def parse_value(text: str, *, option: str) -> Any:
 
 
 def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")
 
 
 def level_number(name: str) -> int:

@@ -258,7 +258,7 @@ def test_a_job_that_was_just_saved_is_known(system: System) -> None:
     assert system.end(_unwarned(system.clients[0], "new")).state == "SUCCEEDED"
     jobs.write_text(JOBS)
     _unwarned(system.clients[0], "version")
-    with pytest.raises(Refused, match="no longer brings it"):
+    with pytest.raises(Refused, match="no longer has it"):
         system.start("new")
 
 

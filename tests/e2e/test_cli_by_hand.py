@@ -205,7 +205,7 @@ async def test_ctrl_c_without_a_terminal_detaches(up: Up) -> None:
     process.send_signal(signal.SIGINT)
     _, err = await process.communicate()
     assert process.returncode == 130
-    assert b"detached; the run goes on" in err
+    assert b"detached; the run continues" in err
     [run] = (await up.json("runs", "slow"))["runs"]
     assert run["state"] == "RUNNING"
     await up.json("cancel", run["run_id"], "--wait")

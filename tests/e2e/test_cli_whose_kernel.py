@@ -62,7 +62,7 @@ def test_the_host_s_token_is_not_a_client_s(central: System, tmp_path: Path) -> 
     tokens = central.project / ".nomaflow"
     team = _project(tmp_path / "t", f'kernel = "{tcp}"', f'token_file = "{tokens / "host-token"}"')
     error = team.cli("jobs", code=2).err
-    assert "[host] token_file is the host's" in " ".join(error.split())
+    assert "[host] token_file is only for the host" in " ".join(error.split())
     assert "--token-file" in error
     found = team.ask("jobs", "--token-file", str(tokens / "token"))
     assert [job["job_id"] for job in found["jobs"]] == ["tagged"]
@@ -76,5 +76,5 @@ def test_a_tag_that_no_job_has(central: System) -> None:
     ]
     assert "there are billing, nightly" in central.cli("jobs", "--tag", "zzz").out
     assert "no job of host 'team' has the tag" in central.cli("jobs", "--host", "team", "--tag", "x").out
-    assert central.cli("jobs", "--host", "tema").out == "no job is of host 'tema'; there is team\n"
+    assert central.cli("jobs", "--host", "tema").out == "no job belongs to host 'tema'; there is team\n"
     assert central.ask("jobs", "--tag", "zzz")["jobs"] == []

@@ -155,13 +155,13 @@ def test_a_legible_removal_is_named(system: System) -> None:
 
 
 def test_a_refusal_in_words(system: System) -> None:
-    """``reload`` says that the last good code goes on, gives place, sentence and way out, and explains ``--force``."""
+    """``reload`` says that the last good code stays in use, gives place, sentence and way out, and explains ``--force``."""
     host = system.start_host("team")
     (host.project / "jobs.toml").write_text(TICKS + "timout_seconds = 5\n" + OTHER)
     done = system.command("reload", "team")
     assert done.returncode == 1
     said = done.stdout
-    assert "✘ team refuses the load: the last good code goes on" in said
+    assert "✘ team refused the load: the last good code stays in use" in said
     assert "jobs.toml:5" in said
     assert "did you mean 'timeout_seconds'?" in said
     assert "--force" in said

@@ -93,7 +93,7 @@ def test_a_broken_jobs_file_stops_no_schedule(system: System) -> None:
     assert said in page
     assert "the last good one" in system.cli("job", "a").out
     started = system.cli("run", "a")
-    assert "job 'a' goes on with its last good definition: jobs.toml" in started.out + started.err
+    assert "job 'a' keeps its last good definition: jobs.toml" in started.out + started.err
     found = {finding["check"]: finding for finding in system.ask("doctor", code=None)["findings"]}
     assert found["runs.kept"]["level"] == "problem"
     main.write_text(MAIN + CALLER)
@@ -219,7 +219,7 @@ def test_the_kernel_s_own_file_follows_the_same_rule(system: System) -> None:
     assert (job.kept, job.removed) == (True, False)
     _fires(system, "central")
     started = system.cli("run", "central")
-    assert "mend the file and `nomaflow reload`" in started.out + started.err
+    assert "correct the file, then `nomaflow reload`" in started.out + started.err
     own.write_text(text + text.replace("central", "second"))
     eventually(lambda: "second" in system.jobs(), seconds=PATIENCE)
     assert not system.jobs()["central"].kept

@@ -104,7 +104,7 @@ def test_up_prints_what_is_wrong_and_when_it_is_mended(tmp_path: Path) -> None:
         (project / path).write_text(text)
     with _up(project, "--watch") as printed:
         (project / "plugins/team.py").write_text("\ndef work(:\n    return 1\n")
-        eventually(lambda: "refuses the load: the last good code goes on" in printed(), seconds=10)
+        eventually(lambda: "refused the load: the last good code stays in use" in printed(), seconds=10)
         eventually(lambda: "SyntaxError" in printed())
         assert "plugins/team.py:2" in printed()
         assert "def work(:" in printed()

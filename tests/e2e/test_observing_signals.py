@@ -98,7 +98,7 @@ def test_the_rung_of_a_stop_is_told(system: System) -> None:
     system.ask("cancel", run)
     eventually(lambda: [each["state"] for each in dumped(log, pid)["attempts"]["first"]] == ["STOPPING"])
     assert dumped(log, pid)["attempts"]["first"][0]["rung"] == 1
-    rungs = [line for line in lines(log) if "rung 1" in line["message"]]
+    rungs = [line for line in lines(log) if "(stage 1 of 4)" in line["message"]]
     assert [(line["run_id"], line["step"], line["attempt"], line["host"]) for line in rungs] == [
         (run, "deaf", 1, "team")
     ]

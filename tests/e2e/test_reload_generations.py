@@ -134,7 +134,7 @@ def test_sighup_reloads(system: System) -> None:
     assert system.end(system.start("quick", None)).rows_affected == 22
     (host.project / "plugins" / "team.py").write_text("def quick(:\n")
     os.kill(host.pid, signal.SIGHUP)
-    eventually(lambda: "the load is refused, the last good code goes on" in host.log)
+    eventually(lambda: "the load was refused; the last good code stays in use" in host.log)
     assert "SyntaxError" in host.log
     assert system.end(system.start("quick", None)).rows_affected == 22
     (host.project / "nomaflow.toml").write_text("[host]\nmax_sync = 'many'\n")
@@ -149,7 +149,7 @@ def test_watch_reloads_on_save(system: System) -> None:
     _write(system, 22)
     eventually(lambda: _generation(system) == 2)
     (host.project / "plugins" / "team.py").write_text("import os\nos._exit(3)\n")
-    eventually(lambda: "the load is refused" in host.log)
+    eventually(lambda: "the load was refused" in host.log)
     assert system.end(system.start("quick", None)).rows_affected == 22
     _write(system, 333)
     eventually(lambda: _generation(system) > 2)
@@ -221,7 +221,7 @@ def test_a_poisoned_cold_start(system: System) -> None:
     team = system.root / "team" / "plugins" / "team.py"
     team.write_text(POISON["exit"][0])
     host = system.start_host("team", serves=False)
-    eventually(lambda: "the host serves no code until a reload succeeds" in host.log)
+    eventually(lambda: "the host has no code to run until a reload succeeds" in host.log)
     eventually(lambda: (view := system.host_view("team")) is not None and view.state == "ATTACHED")
     _write(system, 22)
     assert system.command("reload", "team").returncode == 0

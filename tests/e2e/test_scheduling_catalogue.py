@@ -110,8 +110,8 @@ def test_a_run_in_flight_keeps_its_definition_through_a_save(system: System) -> 
     assert system.ask("replay", run["run_id"], "--wait")["rows_affected"] == 2
     system.write(text.replace('"good"', '"fresh"'))
     eventually(lambda: system.jobs()["good"].removed)
-    assert system.jobs()["good"].why_not_running == "host 'team' no longer brings the job"
-    assert "no longer brings it" in system.cli("run", "good", code=2).err
+    assert system.jobs()["good"].why_not_running == "host 'team' no longer has the job"
+    assert "no longer has it" in system.cli("run", "good", code=2).err
     assert len(system.ask("runs", "good")["runs"]) == 3
     assert system.ask("replay", run["run_id"], "--wait")["state"] == "SUCCEEDED"
     system.write(

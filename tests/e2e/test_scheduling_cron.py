@@ -125,7 +125,7 @@ def test_a_killed_kernel_catches_up_and_says_what_it_missed(system: System) -> N
     system.start_kernel()
     for job_id in ("latest", "strict"):
         [missed] = eventually(lambda: [run for run in system.runs(job_id) if run.state == "MISSED"])  # noqa: B023 - asked at once
-        assert (missed.reason.code, missed.reason.message) == ("kernel_down", "the kernel did not run at that time")
+        assert (missed.reason.code, missed.reason.message) == ("kernel_down", "the kernel was not running at that time")
         assert missed.fold.count >= 2
         eventually(lambda: system.runs(job_id)[-1].state == "SUCCEEDED")  # noqa: B023 - asked at once
         instants = fires(system.runs(job_id))

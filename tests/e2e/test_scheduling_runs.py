@@ -323,7 +323,7 @@ def test_the_bounds_of_job_and_host(system: System) -> None:
             system.until(run_id, "RUNNING")
         waiting = client.trigger("strict").run_id
         reason = client.get_run(waiting).reason
-        assert reason.message == "host 'team' runs 4 steps already (its max_parallel)"
+        assert reason.message == "host 'team' is already running 4 steps (its max_parallel)"
         assert client.get_job("strict").why_not_running == reason.message
         (system.project / "two").touch()
         (system.project / "held").touch()

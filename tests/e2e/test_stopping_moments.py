@@ -184,7 +184,7 @@ def test_ended_while_the_kernel_is_down(system: System) -> None:
     pid = ledger.pid()
     system.clients[0].cancel(run_id)
     host = system.hosts["hostile"]
-    eventually(lambda: any("rung 1" in line and run_id in line for line in host.log.splitlines()))
+    eventually(lambda: any("(stage 1 of 4)" in line and run_id in line for line in host.log.splitlines()))
     system.kill_kernel()
     eventually(lambda: not alive(pid))
     system.start_kernel()

@@ -276,7 +276,7 @@ def test_a_host_without_code_is_not_called_ready(tmp_path: Path) -> None:
             doctor = [*command, "doctor", "--project", str(tmp_path)]
             asked = subprocess.run(doctor, capture_output=True, text=True, check=False)
             assert asked.returncode == 1
-            assert "takes nothing new: no code is loaded" in asked.stdout
+            assert "takes no new work: no code is loaded" in asked.stdout
             code.write_text("async def one(**_):\n    return 1\n")
             subprocess.run([*command, "reload", "team", "--project", str(tmp_path)], check=True, capture_output=True)
             assert subprocess.run(doctor, capture_output=True, text=True, check=False).returncode == 0

@@ -336,11 +336,11 @@ def _known_job(entry: CatalogueEntry) -> KnownJob:
 def _why_kept(job: LoadedJob) -> str:
     """Return in one sentence why a job keeps its last good definition, and how to fix that."""
     problem = next(problem for problem in job.problems if problem.is_error)
-    place = f"{problem.file}, {problem.path}" if problem.path else problem.file
+    place = f"{problem.place}, {problem.path}" if problem.path else problem.place
     reload = f"nomaflow reload {job.host}".strip()
     return (
-        f"job {job.job_id!r} goes on with its last good definition: {place}: {problem.message}; "
-        f"mend the file and `{reload}`"
+        f"job {job.job_id!r} keeps its last good definition: {place}: {problem.message}; "
+        f"correct the file, then `{reload}`"
     )
 
 
@@ -349,7 +349,7 @@ def _tell_kept(load: CatalogueLoad) -> None:
     kept, held = [job for job in load.jobs if job.kept], [job for job in load.jobs if job.held]
     if kept:
         names = ", ".join(job.job_id for job in kept)
-        _LOG.warning("last good definitions go on: %s; %s", names, _why_kept(kept[0]))
+        _LOG.warning("keeping the last good definitions of: %s; %s", names, _why_kept(kept[0]))
     if held:
         names = ", ".join(job.job_id for job in held)
-        _LOG.error("jobs that stay on their schedule and cannot run: %s; %s", names, held[0].held)
+        _LOG.error("jobs that cannot run but stay scheduled: %s; %s", names, held[0].held)

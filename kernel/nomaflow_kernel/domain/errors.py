@@ -73,7 +73,7 @@ class CursorAhead(KernelError):
         self.last_event_seq = last_event_seq
         super().__init__(
             f"after_seq is {after_seq}, and the store's newest event is {last_event_seq}: "
-            "the cursor is of another store (compare store_id of GetKernel); watch from_start, or from now on"
+            "the cursor belongs to another store (compare store_id of GetKernel); watch from_start, or from now on"
         )
 
 
@@ -117,7 +117,7 @@ class JobUnavailable(KernelError):
 
     def __init__(self, job_id: str, why: str) -> None:
         self.job_id = job_id
-        super().__init__(f"job {job_id!r} cannot be run: {why}; `nomaflow job {job_id}` says more")
+        super().__init__(f"job {job_id!r} cannot run: {why}; see `nomaflow job {job_id}`")
 
 
 class RequestIdReused(KernelError):
@@ -129,7 +129,7 @@ class RequestIdReused(KernelError):
         self.run_id = run_id
         super().__init__(
             f"request_id {request_id!r} was used for run {run_id} with another request; "
-            "send the same request again, or take a new request_id"
+            "send the same request again, or use a new request_id"
         )
 
 
@@ -139,7 +139,7 @@ class RunNotTerminal(KernelError):
     reason = "RUN_NOT_TERMINAL"
 
     def __init__(self, run_id: str, state: str) -> None:
-        super().__init__(f"run {run_id} is {state}, and only a finished run can be replayed; wait for it or cancel it")
+        super().__init__(f"run {run_id} is {state}; only a finished run can be replayed; wait for it, or cancel it")
 
 
 class QuotaExceeded(KernelError):

@@ -23,7 +23,7 @@ def holdup(state: EngineState, run_id: str) -> Reason | None:
         return _pending(state, run, run.current)
     if run.current.child_run_id:
         return Reason(
-            "waiting_for_call", f"{run.current.child_run_id} of job {run.current.step.target_job_id!r} is not over"
+            "waiting_for_call", f"{run.current.child_run_id} of job {run.current.step.target_job_id!r} has not ended"
         )
     return _silent_host(state, run.current)
 
@@ -31,7 +31,7 @@ def holdup(state: EngineState, run_id: str) -> Reason | None:
 def _pending(state: EngineState, run: ActiveRun, current: CurrentAttempt) -> Reason | None:
     left = (current.not_before_us - state.clock.now_us()) / 1_000_000
     if left > 0:
-        return Reason("waiting_for_retry", f"the next attempt at step {current.step.name!r} starts in {left:.0f} s")
+        return Reason("waiting_for_retry", f"the next attempt of step {current.step.name!r} starts in {left:.0f} s")
     return None if current.step.calls_job else stepping.waits(state, run.host)
 
 
@@ -46,6 +46,6 @@ def _silent_host(state: EngineState, current: CurrentAttempt) -> Reason | None:
     silent = state.clock.monotonic() - instance.last_heard
     return Reason(
         "host_silent",
-        f"the process of host {current.host!r} that runs step {current.step.name!r} has not been heard for"
-        f" {silent:.0f} s; the step stays RUNNING until it is back or its grace is over",
+        f"the process of host {current.host!r} that runs step {current.step.name!r} has been silent for"
+        f" {silent:.0f} s; the step stays RUNNING until the process is back or its grace ends",
     )

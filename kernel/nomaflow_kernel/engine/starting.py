@@ -77,7 +77,7 @@ def why_not_running(state: EngineState, job_id: str) -> str:
     if job is None or state.running.get(job_id):
         return ""
     if job.removed:
-        return f"host {job.host!r} no longer brings the job"
+        return f"host {job.host!r} no longer has the job"
     if not job.valid:
         return job.why_invalid
     if job.why_held:
@@ -112,7 +112,7 @@ def waiting_reason(state: EngineState, entry: QueuedRun) -> Reason | None:
     if one_at_a_time and running and not entry.allow_overlap:
         return Reason("waiting_for_overlap", f"another run of job {entry.job_id!r} is active")
     if definition is not None and definition.max_parallel is not None and running >= definition.max_parallel:
-        return Reason("waiting_for_slot", f"{running} runs of job {entry.job_id!r} run already (max_parallel)")
+        return Reason("waiting_for_slot", f"{running} runs of job {entry.job_id!r} are already running (max_parallel)")
     return _waits_for_host(state, entry)
 
 

@@ -64,7 +64,12 @@ def _go_on(state: EngineState, batch: Batch, run: ActiveRun) -> None:
             _open_attempt(state, batch, run, number=1, tries=1, delay_seconds=0.0)
             return
         elif step.reuse.get("no_output"):
-            _skip(batch, run, step, Reason("before_replay", "the replay starts after it, and it left no output"))
+            _skip(
+                batch,
+                run,
+                step,
+                Reason("before_replay", "the replay starts after this step, and the replayed run has no output of it"),
+            )
         else:
             _reuse(batch, run, step, step.reuse)
         run.index += 1
@@ -132,7 +137,7 @@ def waits(state: EngineState, host: str) -> Reason:
     if state.fleet.has_serving(host):
         limit = state.jobs.max_parallel(host)
         if limit is not None and state.fleet.held(host) >= limit:
-            return Reason("waiting_for_slot", f"host {host!r} runs {limit} steps already (its max_parallel)")
+            return Reason("waiting_for_slot", f"host {host!r} is already running {limit} steps (its max_parallel)")
         return Reason("waiting_for_slot", f"host {host!r} has no free slot")
     return Reason("waiting_for_host", f"no instance of host {host!r} takes work")
 
@@ -330,7 +335,7 @@ def _reuse(batch: Batch, run: ActiveRun, step: PlannedStep, output: Mapping[str,
                 step=step.name,
                 attempt=1,
                 state=AttemptState.SUCCEEDED,
-                reason=Reason("reused", f"the output is that of run {source}"),
+                reason=Reason("reused", f"the output was taken from run {source}"),
                 rows_affected=rows,
                 extras_json=extras,
                 has_result=True,

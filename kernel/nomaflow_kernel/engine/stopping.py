@@ -77,7 +77,7 @@ def queue_timed_out(state: EngineState, batch: Batch, run_id: str) -> None:
     if waiting is None:
         return
     waited = (batch.now_us - waiting.queued_at_us) / 1_000_000
-    reason = Reason("queue_timed_out", f"it waited {waited:.3g} s and never started")
+    reason = Reason("queue_timed_out", f"the run waited {waited:.3g} s and did not start")
     _end_waiting(state, batch, run_id, RunState.FAILED, reason)
 
 

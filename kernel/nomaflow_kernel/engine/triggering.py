@@ -69,7 +69,7 @@ def _find_job(state: EngineState, job_id: str) -> tuple[KnownJob, JobDefinition]
     if job is None:
         raise UnknownJob(job_id, state.jobs.near(job_id))
     if job.removed:
-        raise JobUnavailable(job_id, f"host {job.host!r} no longer brings it")
+        raise JobUnavailable(job_id, f"host {job.host!r} no longer has it")
     if not job.valid or job.definition is None:
         raise JobUnavailable(job_id, job.why_invalid or "its definition is malformed")
     if job.why_held:
@@ -143,7 +143,7 @@ def admit(
 ) -> TriggerOutcome:
     """Queue the run, or record it as SKIPPED, according to the overlap policy."""
     if len(state.waiting) >= state.settings.max_waiting:
-        raise QuotaExceeded(f"{len(state.waiting)} runs wait already, which is the bound; try again when fewer wait")
+        raise QuotaExceeded(f"{len(state.waiting)} runs are waiting, the maximum; try again when fewer are waiting")
     current = state.jobs.job(job.job_id)
     # The policies are those of the job today, even for the replay of an older definition.
     policy = current.definition if current is not None and current.definition is not None else definition
@@ -159,10 +159,10 @@ def admit(
 def _overlap_refusal(state: EngineState, job: KnownJob, definition: JobDefinition, overlap: Overlap) -> Reason | None:
     if overlap is Overlap.SKIP and state.is_active(job.job_id):
         running = next(iter(state.running.get(job.job_id, ())), "")
-        other = f"{running} is running" if running else f"{state.waiting.of_job(job.job_id)[0]} is waiting"
-        return Reason("overlap", f"run {other}, and the job's overlap policy is skip")
+        other = f"{running} is still running" if running else f"{state.waiting.of_job(job.job_id)[0]} is still waiting"
+        return Reason("overlap", f'skipped: {other} (overlap = "skip")')
     if overlap is Overlap.QUEUE and state.waiting.count_of_job(job.job_id) >= definition.max_queued:
-        return Reason("overlap", f"{definition.max_queued} runs of job {job.job_id!r} wait already (max_queued)")
+        return Reason("overlap", f"skipped: {definition.max_queued} runs of the job are already waiting (max_queued)")
     return None
 
 
@@ -279,7 +279,7 @@ def _warnings(state: EngineState, job: KnownJob, lane: str) -> tuple[str, ...]:
     warnings = [job.why_kept] if job.why_kept else []
     refused = state.fleet.refused_load(lane)
     if refused is not None:
-        mend = f"mend it, then: nomaflow reload {lane}"
+        mend = f"correct it, then: nomaflow reload {lane}"
         warnings.append(
             f"the newest load of host {lane!r} was refused, so its last good code runs: {refused.summary}; {mend}"
         )

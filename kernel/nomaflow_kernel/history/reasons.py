@@ -35,27 +35,27 @@ REASONS: Mapping[str, ReasonInfo] = {
     ),
     "waiting_for_host": ReasonInfo(
         "No instance of the host is attached.",
-        "Start the host: nomaflow host DIR; nomaflow hosts shows who is there.",
+        "Start the host: nomaflow host DIR; nomaflow hosts lists the known hosts.",
     ),
     "waiting_for_overlap": ReasonInfo(
         "Another run of the job is active and the overlap policy is queue or cancel_running.",
-        "Wait for it or cancel it; run --overlap allow insists.",
+        "Wait for it or cancel it; run --overlap allow starts a run in spite of it.",
     ),
     "waiting_for_retry": ReasonInfo(
-        "The step failed and waits for its back-off before the next attempt.",
+        "The step failed, and its next attempt starts after the back-off.",
         "Wait, or cancel the run.",
     ),
     "waiting_for_resume": ReasonInfo(
         "The job, its host or everything is paused.",
-        "nomaflow resume, with the job's id for one job.",
+        "Run nomaflow resume, with the job's id for one job.",
     ),
     "waiting_for_call": ReasonInfo(
-        "A call_job step waits for the run that it started.",
+        "A call_job step is waiting for the run that it started.",
         "Look at that run: nomaflow show.",
     ),
     "host_silent": ReasonInfo(
-        "Nothing is heard of the host that runs the step, so nobody can say how it does; it may well go on there.",
-        "nomaflow hosts; bring the host back: its log lines and the result arrive then.",
+        "The host that runs the step is silent. The step's state is unknown; it may still be running.",
+        "See nomaflow hosts and bring the host back; its log lines and the result then arrive.",
     ),
     # Outcomes of the code.
     "step_failed": ReasonInfo(
@@ -66,20 +66,20 @@ REASONS: Mapping[str, ReasonInfo] = {
         "The callable raised StepCancelled.", "Nothing: the code decided to stop; it is not retried."
     ),
     "raised_by_code": ReasonInfo(
-        "The callable raised CancelledError though nobody had asked for a cancel.",
+        "The callable raised CancelledError although no cancel was requested.",
         "Look for a task that the code itself cancels.",
     ),
     "return_invalid": ReasonInfo(
-        "The return value is not one of None, int, dict and StepResult, or holds a value JSON cannot keep.",
+        "The return value is not None, an int, a dict or a StepResult, or it contains a value that JSON cannot hold.",
         "The error names the path of the value; return plain numbers, strings, lists and dicts.",
     ),
     "never_awaited": ReasonInfo(
-        "The callable made a coroutine and let it go without awaiting it: what it was to do has not happened.",
+        "The callable created a coroutine and did not await it, so the coroutine's code did not run.",
         "Await it; a plain def cannot, so make it an async def, or use pools.sync_engine.",
     ),
     "result_too_large": ReasonInfo(
         "The extras are over max_extras_bytes.",
-        "Store the data yourself and return a row count and a key.",
+        "Store the data elsewhere and return a row count and a key.",
     ),
     # Before the call.
     "reference_invalid": ReasonInfo(
@@ -95,15 +95,15 @@ REASONS: Mapping[str, ReasonInfo] = {
         "Correct the module; the error names its line, and nomaflow check shows it too.",
     ),
     "callable_unsupported": ReasonInfo(
-        "What the reference names cannot be a step: a class, a generator, not callable, or positional-only.",
-        "Name a function whose parameters can be given by keyword.",
+        "The reference names something that cannot be a step: a class, a generator, or not callable by keyword.",
+        "Name a function whose parameters can be passed by keyword.",
     ),
     "key_unknown": ReasonInfo(
-        "An op_kwargs key that the callable does not take, or one edit away from a parameter that nothing gives.",
+        "The callable does not take a key of op_kwargs, or the key misspells a parameter without a value.",
         "Correct the key, or give the callable **_.",
     ),
     "argument_missing": ReasonInfo(
-        "A required parameter that neither op_kwargs, params nor the injections give.",
+        "A required parameter gets no value from op_kwargs, params or the injections.",
         "Add the key to op_kwargs or params, or give the parameter a default.",
     ),
     "value_invalid": ReasonInfo(
@@ -124,8 +124,8 @@ REASONS: Mapping[str, ReasonInfo] = {
         "A newer run of the job replaced it (overlap = cancel_running).",
         "Nothing, or choose another overlap policy.",
     ),
-    "canceled_by_parent": ReasonInfo("The run that called it was cancelled.", "Look at the parent run."),
-    "child_canceled": ReasonInfo("The run that a call_job step waited for was cancelled.", "Look at the child run."),
+    "canceled_by_parent": ReasonInfo("The run that started this run was cancelled.", "Look at the parent run."),
+    "child_canceled": ReasonInfo("The run that a call_job step started was cancelled.", "Look at the child run."),
     "timed_out": ReasonInfo(
         "The step ran longer than its timeout_seconds; its code has been stopped.",
         "Raise timeout_seconds or make the step shorter; it is retried like any failure.",
@@ -135,92 +135,94 @@ REASONS: Mapping[str, ReasonInfo] = {
         "Raise the job's timeout_seconds; it is not retried.",
     ),
     "queue_timed_out": ReasonInfo(
-        "The run waited longer than queue_timeout_seconds and never started.",
-        "See what it waited for, or raise queue_timeout_seconds.",
+        "The run waited longer than queue_timeout_seconds and did not start.",
+        "Find out what it waited for, or raise queue_timeout_seconds.",
     ),
     # Processes.
     "worker_died": ReasonInfo(
-        "The worker process ended by itself while the step ran.",
-        "The message names the signal or exit code; look for os._exit, native crashes or memory.",
+        "The worker process died while the step was running.",
+        "The message names the signal or exit code; look for os._exit, crashes in native code, or memory use.",
     ),
     "worker_killed": ReasonInfo(
-        "The worker was killed because another step in it would not stop, or code in it spoilt its worker.",
-        'The message names the culprit, or what was spoilt; give the culprit isolation = "exclusive".',
+        "The worker was killed because another step in it did not stop, or because code in it damaged it.",
+        'The message names the step or the damage; give that step isolation = "exclusive".',
     ),
     "memory_limit": ReasonInfo(
-        "The worker's processes were over memory_mb.", "Raise memory_mb, or work in smaller pieces."
+        "The worker's processes used more memory than memory_mb.", "Raise memory_mb, or process less data at a time."
     ),
     "process_limit": ReasonInfo(
         "The worker had more processes than max_processes.", "Raise max_processes, or start fewer."
     ),
     "worker_start_failed": ReasonInfo(
         "The host could not start a worker process for the step.",
-        "Read the host's log; it is usually memory or limits.",
+        "Read the host's log; the usual causes are memory and limits on processes.",
     ),
     "host_refused": ReasonInfo(
-        "The host had no room for the step after all; it goes back to the queue.",
-        "Nothing: it is dispatched again.",
+        "The host had no free slot for the step, so the step returned to the queue.",
+        "Nothing; it is dispatched again.",
     ),
     "host_draining": ReasonInfo(
         "The host was stopping and the step did not finish before the drain deadline.",
-        "Raise drain_seconds, or let steps answer a cancel.",
+        "Raise drain_seconds, or make the steps stop when they are cancelled.",
     ),
     "host_crashed": ReasonInfo(
-        "The host's main process died while the step ran, and its successor proved that nothing of it is left.",
+        "The host's main process died while the step was running; its successor found that no process of it is left.",
         "Read the host's log; the retry policy applies.",
     ),
     "host_lost": ReasonInfo(
-        "The host was silent for longer than the grace; whether the step ended cannot be known.",
+        "The host was silent for longer than the grace; it is unknown whether the step ended.",
         "Check the machine. Set retry_on_lost only for steps that may run twice.",
     ),
     "outcome_lost": ReasonInfo(
-        "The history was restored from a backup made before the step ended, and the host no longer holds how it did.",
-        "Look at what the step has done; run the job again if that is needed.",
+        "The history was restored from a backup made before the step ended, and the host no longer has the outcome.",
+        "Check what the step has done, and run the job again if needed.",
     ),
     # Runs.
-    "disabled": ReasonInfo("The step is switched off in the job or for this run.", "Nothing."),
+    "disabled": ReasonInfo("The step is disabled in the job or for this run.", "Nothing."),
     "earlier_step_failed": ReasonInfo("An earlier step ended the run.", "Look at that step."),
     "before_replay": ReasonInfo(
-        "A replay starts at a later step, and the run it replays has no output of this one.",
-        "Nothing; replay from this step on if it shall run.",
+        "The replay starts at a later step, and the replayed run has no output of this step.",
+        "Nothing; to run this step, replay from it.",
     ),
-    "reused": ReasonInfo("A replay took over the step's output from the run it replays.", "Nothing."),
+    "reused": ReasonInfo("The replay reused the step's output from the replayed run.", "Nothing."),
     "run_canceled": ReasonInfo("The run was cancelled before this step.", "Nothing."),
     "overlap": ReasonInfo(
         "Another run of the job was active and the overlap policy is skip, or its queue is full.",
-        "Wait, or choose another overlap policy; run --overlap allow insists.",
+        "Wait, or choose another overlap policy; run --overlap allow starts a run in spite of it.",
     ),
     "kernel_down": ReasonInfo(
-        "The fires fell into a time in which the kernel did not run, and the misfire policy leaves them out.",
+        "The kernel was not running when the fires were due, and the misfire policy does not make up for them.",
         'Choose misfire = "latest" or "all", or a larger misfire_window_seconds.',
     ),
-    "paused": ReasonInfo("The fires fell into a pause.", "Nothing."),
-    "clock_jumped": ReasonInfo("The clock was set forward over the fires.", "Check the machine's time service."),
+    "paused": ReasonInfo("The fires were due during a pause.", "Nothing."),
+    "clock_jumped": ReasonInfo("The clock was set forward past the fires.", "Check the machine's time service."),
     "kernel_held_up": ReasonInfo(
-        "The kernel ran and could not act at the time of the fires: its store failed, or the process was suspended.",
+        "The kernel could not act when the fires were due: its store failed, or the process was suspended.",
         "Read the kernel's log.",
     ),
     "fire_refused": ReasonInfo(
-        "The kernel could not accept the fire: too many runs wait.",
-        "nomaflow runs shows what waits.",
+        "The kernel could not accept the fire: too many runs are waiting.",
+        "See nomaflow runs --state QUEUED.",
     ),
     "job_disabled": ReasonInfo(
-        "The job is on its schedule and cannot run: a callable of it cannot be imported, or it had just been removed.",
-        "The message names the cause; mend the code and reload the host: nomaflow reload.",
+        "The job is scheduled but cannot run: a callable cannot be imported, or the job had just been removed.",
+        "The message names the cause; correct the code and reload the host: nomaflow reload.",
     ),
     "misfire_window": ReasonInfo(
-        "The fire was older than misfire_window_seconds when it could run.", "Raise misfire_window_seconds."
+        "When the fire could run, it was overdue by more than misfire_window_seconds.", "Raise misfire_window_seconds."
     ),
     "child_not_run": ReasonInfo(
-        "The run that a call_job step wanted was SKIPPED or refused.",
+        "The run that a call_job step tried to start was SKIPPED or refused.",
         "Look at the child job's overlap policy.",
     ),
-    "child_failed": ReasonInfo("The run that a call_job step waited for failed.", "Look at the child run."),
-    "call_job_cycle": ReasonInfo("The call_job steps lead back to a job of the chain.", "Break the circle of jobs."),
+    "child_failed": ReasonInfo("The run that a call_job step started has failed.", "Look at the child run."),
+    "call_job_cycle": ReasonInfo(
+        "The call_job steps lead back to a job of the same chain.", "Remove the cycle of jobs."
+    ),
     "unknown_job": ReasonInfo("The job that a call_job step names does not exist.", "Correct target_job_id."),
     "job_unavailable": ReasonInfo(
-        "The job cannot be run: it is malformed, or its host no longer brings it.",
-        "nomaflow job ID says why.",
+        "The job cannot run: its definition is invalid, or its host no longer has it.",
+        "See nomaflow job ID.",
     ),
 }
 """Every code with its meaning and the way out."""

@@ -57,7 +57,7 @@ class HostAttached(KernelError):
 
     def __init__(self, host: str) -> None:
         self.host = host
-        super().__init__(f"host {host!r} is attached, and only a host that is gone can be forgotten; stop it first")
+        super().__init__(f"host {host!r} is attached; only a detached host can be forgotten; stop it first")
 
 
 class HostLoading(KernelError):
@@ -74,7 +74,7 @@ class HostLoading(KernelError):
         verb = "is" if len(self.hosts) == 1 else "are"
         super().__init__(
             f"{names} {verb} still loading and may bring job {job_id!r}; try again in a second, "
-            "and see `nomaflow hosts` where that does not help"
+            "and see `nomaflow hosts` if that does not help"
         )
 
 
@@ -85,7 +85,7 @@ class OperationInProgress(KernelError):
 
     def __init__(self, host: str) -> None:
         self.host = host
-        super().__init__(f"host {host!r} is being reloaded already; wait for that reload, then ask again")
+        super().__init__(f"host {host!r} is already being reloaded; wait for that reload, then try again")
 
 
 class ReloadUnanswered(KernelError):
@@ -97,5 +97,5 @@ class ReloadUnanswered(KernelError):
         self.host = host
         super().__init__(
             f"host {host!r} has not answered the reload within {seconds:g} seconds; "
-            "`nomaflow hosts` shows what it serves now, its log says more"
+            "`nomaflow hosts` shows its code, and its log says more"
         )

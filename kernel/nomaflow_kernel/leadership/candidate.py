@@ -107,7 +107,7 @@ async def take_lead(
         if said != str(why):
             said = str(why)
             _LOG.warning("not leading, listening on %s: %s", ", ".join(sentry.addresses), why)
-            manager.ready(f"standing by: {why}")
+            manager.ready(f"on standby: {why}")
         if await requests.stop_within(_LOOK_SECONDS):
             await sentry.leave()
             return None

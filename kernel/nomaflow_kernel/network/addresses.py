@@ -36,6 +36,6 @@ def certificate_of(settings: KernelSettings, addresses: Sequence[str]) -> Certif
     if not any(map(uses_tls, addresses)):
         raise AddressRefused(
             f"there is a certificate, and none of the addresses {', '.join(addresses)} uses it; "
-            "write tls://HOST:PORT, or leave tls_cert and tls_key out"
+            "write tls://HOST:PORT, or remove tls_cert and tls_key"
         )
     return CertificateFiles(cert=settings.tls_cert, key=settings.tls_key)

@@ -91,7 +91,7 @@ class CertificateFiles:
             try:
                 found = check_certificate(self._cert, self._key)
             except CertificateRefused as error:
-                _LOG.warning("the certificate stays as it was: %s", error)
+                _LOG.warning("the certificate was not replaced: %s", error)
                 return None
             if found == self._current:
                 return None
@@ -157,8 +157,8 @@ def _verified(cert: Path, key: Path) -> tuple[tuple[str, ...], int]:
         found = _handshake(server, client)
     except ssl.SSLCertVerificationError as error:
         why = {_EXPIRED: "has expired", _NOT_YET_VALID: "is not valid yet"}.get(error.verify_code)
-        fix = "renew it" if error.verify_code == _EXPIRED else "look at it, and at this machine's clock"
-        said = why or f"is accepted by nobody: {error.verify_message}"
+        fix = "renew it" if error.verify_code == _EXPIRED else "check it, and this machine's clock"
+        said = why or f"is not valid: {error.verify_message}"
         raise CertificateRefused(f"the certificate {str(cert)!r} {said}; {fix}") from None
     except ssl.SSLError as error:
         raise CertificateRefused(f"the certificate {str(cert)!r} cannot be used: {_words(error)}") from None

@@ -84,7 +84,7 @@ def check_address(address: str, *, has_certificate: bool) -> None:
         if len(os.fsencode(path)) > _SOCKET_PATH_BYTES:
             raise AddressRefused(
                 f"the socket path {path!r} has {len(os.fsencode(path))} bytes, "
-                f"and the system takes at most {_SOCKET_PATH_BYTES}; choose a shorter one"
+                f"and the system allows at most {_SOCKET_PATH_BYTES}; choose a shorter one"
             )
         found = _NOT_IN_ADDRESSES.search(path)
         if found is not None:
@@ -96,7 +96,7 @@ def check_address(address: str, *, has_certificate: bool) -> None:
     if has_certificate or not uses_tls(address):
         return
     if is_loopback(host):
-        raise AddressRefused(f"the address {address!r} wants TLS; give a certificate with tls_cert and tls_key")
+        raise AddressRefused(f"the address {address!r} requires TLS; give a certificate with tls_cert and tls_key")
     raise AddressRefused(
         f"the address {address!r} can be reached from other machines, and this kernel has no TLS; "
         f"give a certificate with tls_cert and tls_key, or listen on 127.0.0.1:{port}"
@@ -142,8 +142,8 @@ def private_directory(path: Path) -> None:
         found = path.lstat()
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
             raise AddressRefused(
-                f"{str(path)!r} is not a directory of this user; run it as the user whom it belongs to, "
-                "give it to this one, or choose another address"
+                f"{str(path)!r} does not belong to this user or is not a directory; run the kernel as its owner, "
+                "change its owner, or choose another address"
             )
         if stat.S_IMODE(found.st_mode) & 0o077:
             path.chmod(0o700)
@@ -179,7 +179,7 @@ def claim_socket(address: str) -> None:
     if not path.exists() and not path.is_symlink():
         return
     if not path.is_socket() or path.is_symlink():
-        raise AddressRefused(f"{str(path)!r} is there and is not a socket; remove it, or choose another address")
+        raise AddressRefused(f"{str(path)!r} exists and is not a socket; remove it, or choose another address")
     refuse_answered(address)
     path.unlink(missing_ok=True)
 
@@ -193,7 +193,7 @@ def _check_private(directory: Path) -> None:
         raise AddressRefused(f"cannot use the directory {str(directory)!r} for a socket: {reason}") from None
     if found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o077:
         raise AddressRefused(
-            f"the directory {str(directory)!r} can be entered by others, and a socket in it used by them; "
+            f"the directory {str(directory)!r} is accessible to other users, who could use a socket in it; "
             f"run `chmod 700 {directory}`, or choose another address"
         )
 
@@ -219,7 +219,7 @@ def publish_address(file: Path, address: str) -> None:
             draft.unlink(missing_ok=True)
         raise AddressUntold(
             f"cannot write {str(file)!r}: {(error.strerror or type(error).__name__).lower()}; "
-            "hosts and clients find the kernel by that file, so see to its directory and to free space"
+            "hosts and clients find the kernel by that file; check its directory and the free disk space"
         ) from None
 
 

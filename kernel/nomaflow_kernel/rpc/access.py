@@ -140,11 +140,11 @@ class AccessControl:
         try:
             tokens = renew()
         except TokenFileError as error:
-            _LOG.warning("the tokens stay as they were: %s", error)
+            _LOG.warning("the tokens were not replaced: %s", error)
             return
         if tokens != self._tokens:
             self._tokens = tokens
-            _LOG.info("a token was replaced; the old one opens nothing any more")
+            _LOG.info("a token was replaced; the old one is no longer valid")
 
     def _role(self, authorization: str | bytes | None) -> Role:
         if self._tokens is None:
@@ -175,7 +175,9 @@ def _read_token(path: Path) -> str:
     found = os.fstat(descriptor)
     if not stat.S_ISREG(found.st_mode):
         os.close(descriptor)
-        raise TokenFileError(f"the token file {str(path)!r} is no regular file; remove it for a new one")
+        raise TokenFileError(
+            f"the token file {str(path)!r} is not a regular file; remove it, and the kernel creates a new one"
+        )
     with open(descriptor, encoding="ascii", errors="replace") as file:
         if found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o077:
             raise TokenFileError(

@@ -133,7 +133,9 @@ class Admission:
         }
         if late and self._runnable(job_id) is None:
             return HostLoading(job_id, late)
-        return tuple(f"host {host!r} is still loading what was saved; the run uses what it had before" for host in late)
+        return tuple(
+            f"host {host!r} is still loading the saved files; the run uses the code loaded before" for host in late
+        )
 
     async def _await_job(self, job_id: str) -> Collection[str]:
         """Wait while a host that may bring the job is loading; return the hosts that are still loading."""
@@ -177,7 +179,7 @@ class Admission:
             return ()
         session = next((each for each in self._sessions.of_host(job.host) if not each.loading), None)
         if session is None:
-            absent = f"the values were not checked: no instance of host {job.host!r} serves; {_AT_THE_ATTEMPT}"
+            absent = f"the values were not checked: no instance of host {job.host!r} has code loaded; {_AT_THE_ATTEMPT}"
             return (absent,) if says_absent else ()
         answer = await _ask(session, gateway.CheckCommand(steps=steps))
         if answer is None or not answer.checked:

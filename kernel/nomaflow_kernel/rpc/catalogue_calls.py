@@ -190,7 +190,7 @@ class CatalogueCalls:
             return name
         candidates = self._sessions.hosts() or names
         if len(candidates) != 1:
-            known = f"there are several: {', '.join(map(repr, candidates))}" if candidates else "none is known yet"
+            known = f"there are several: {', '.join(map(repr, candidates))}" if candidates else "no host is known yet"
             raise BadRequest(f"no host is named, and {known}; name one", field="host")
         return candidates[0]
 
@@ -222,7 +222,7 @@ def _own_outcome(load: CatalogueLoad | None, *, force: bool) -> list[kernel.Relo
     if load is None or not (any(job.kept for job in load.jobs) or any(each.is_error for each in load.problems)):
         return []
     kept = [job.job_id for job in load.jobs if job.kept]
-    goes_on = f"; last good definitions go on: {', '.join(kept)}" if kept else ""
+    goes_on = f"; keeping the last good definitions of: {', '.join(kept)}" if kept else ""
     message = f"the kernel's own jobs file is broken{goes_on}"
     found = [*load.problems, *(problem for job in load.jobs if job.kept for problem in job.problems)]
     problems = [problem_message(problem) for problem in found]

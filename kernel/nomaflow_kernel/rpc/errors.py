@@ -155,9 +155,7 @@ def internal_status(error_id: str) -> CallStatus:
 
 def deadline_status(method: str, seconds: float) -> CallStatus:
     """Return the status of a call that took longer than the kernel allows; whether it took effect is not known."""
-    message = (
-        f"{method} took longer than {seconds:g} seconds; whether it took effect is not known, look before trying again"
-    )
+    message = f"{method} took longer than {seconds:g} seconds; it is unknown whether it took effect, so check first"
     return _status(ErrorRow(_Code.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED"), message, metadata={}, extra=())
 
 

@@ -30,8 +30,8 @@ _JUMP_SECONDS = 2.0
 _RETRY_SECONDS = 1.0
 _SCHEDULES_PER_TURN = 500
 
-_KERNEL_DOWN = Reason("kernel_down", "the kernel did not run at that time")
-_CLOCK_JUMPED = Reason("clock_jumped", "the clock was set forward over it")
+_KERNEL_DOWN = Reason("kernel_down", "the kernel was not running at that time")
+_CLOCK_JUMPED = Reason("clock_jumped", "the clock was set forward past it")
 _HELD_UP = Reason("kernel_held_up", "the kernel could not act at that time; its log says why")
 
 
@@ -95,7 +95,7 @@ class Scheduler:
             await self._take_in_catalogue()
         except StoreError as error:
             self._forget()
-            _LOG.warning("could not keep the next fires, trying again: %s", error.message)
+            _LOG.warning("the next fires could not be stored, trying again: %s", error.message)
         self._task = asyncio.create_task(self._run(), name="scheduler")
 
     async def stop(self) -> None:
@@ -148,7 +148,7 @@ class Scheduler:
             except StoreError as error:
                 failed = True
                 self._forget()
-                _LOG.warning("could not keep due fires, trying again: %s", error.message)
+                _LOG.warning("due fires could not be stored, trying again: %s", error.message)
             for waiter in settling:
                 if not waiter.done():
                     waiter.set_result(None)

@@ -39,7 +39,7 @@ class StoreFull(StoreError):
     def __init__(self, detail: str) -> None:
         self.detail = detail
         super().__init__(
-            f"the history store cannot grow: {detail}; free disk space, the kernel goes on by itself once there is room"
+            f"the history store cannot grow: {detail}; free disk space, and the kernel continues by itself"
         )
 
 
@@ -50,7 +50,7 @@ class StoreBusy(StoreError):
 
     def __init__(self, detail: str) -> None:
         self.detail = detail
-        super().__init__(f"the history store is locked by another process: {detail}; end what holds it, then try again")
+        super().__init__(f"the history store is locked by another process: {detail}; stop that process, then try again")
 
 
 class StoreUnavailable(StoreError):
@@ -65,7 +65,7 @@ class StoreUnavailable(StoreError):
     def __init__(self, detail: str, *, outcome_unknown: bool = False) -> None:
         self.detail = detail
         self.outcome_unknown = outcome_unknown
-        doubt = "; whether the last change was kept is not known yet" if outcome_unknown else ""
+        doubt = "; it is not known yet whether the last change was stored" if outcome_unknown else ""
         super().__init__(f"the history store cannot be reached: {detail}{doubt}; check the database and its disk")
 
 
@@ -87,8 +87,7 @@ class StoreInUse(StoreError):
             return
         who = f"the kernel with pid {pid}" if pid else "another kernel"
         super().__init__(
-            f"the history store {path!r} is in use by {who}; stop that one first, "
-            "or give this kernel a store of its own"
+            f"the history store {path!r} is in use by {who}; stop that one first, or give this kernel its own store"
         )
 
 
@@ -105,9 +104,7 @@ class StoreLed(StoreError):
         self.holder = holder
         self.addresses = tuple(addresses)
         where = f" at {', '.join(self.addresses)}" if self.addresses else ""
-        super().__init__(
-            f"this kernel stands by: kernel {holder!r} leads{where}; ask that one, this one takes over once it is gone"
-        )
+        super().__init__(f"this kernel is on standby: kernel {holder!r} is the leader{where}; ask that one")
 
 
 class LeadLost(StoreError):
@@ -119,7 +116,7 @@ class LeadLost(StoreError):
         self.detail = detail
         super().__init__(
             f"this kernel no longer leads: it could not renew its lease of {ttl_seconds:g} seconds in time "
-            f"({detail}); it stands by, check the database and the load of this machine"
+            f"({detail}); it is on standby now; check the database and the load of this machine"
         )
 
 
@@ -133,7 +130,7 @@ class StaleEpoch(StoreError):
         self.found = found
         super().__init__(
             f"a newer kernel has taken over the history store: own epoch {own}, found {found}; "
-            "this kernel writes no more, look at the other one"
+            "this kernel no longer writes; use the other one"
         )
 
 
@@ -159,8 +156,8 @@ class StoreMoved(StoreError):
     def __init__(self, other: str) -> None:
         self.other = other
         super().__init__(
-            f"the history was moved to {other!r}, and goes on there; start the kernel with that store, "
-            "or take this one back as it was then with: nomaflow store reclaim URL"
+            f"the history was moved to {other!r}; start the kernel with that store, "
+            "or reclaim this one as it was before the move with: nomaflow store reclaim URL"
         )
 
 
@@ -172,7 +169,7 @@ class StoreUnfinished(StoreError):
     def __init__(self, other: str) -> None:
         self.other = other
         super().__init__(
-            f"the history store is an unfinished copy of {other!r}, which is whole; "
+            f"the history store is an unfinished copy of {other!r}, which is complete; "
             "empty this one, then copy again with: nomaflow store copy FROM TO"
         )
 

@@ -116,7 +116,7 @@ class LeaseKeeper:
             if isinstance(error, StaleEpoch):
                 return error
             detail = str(error)
-            _log.warning("the lease could not be renewed, it is tried again: %s", error)
+            _log.warning("the lease could not be renewed, trying again: %s", error)
             await asyncio.sleep(min(self._renew_seconds / 5, left))
         return LeadLost(ttl_seconds=self._policy.ttl_seconds, detail=detail)
 
@@ -132,7 +132,7 @@ class LeaseKeeper:
             async with asyncio.timeout(_PATIENCE_SECONDS):
                 await self._execute(lambda connection: release_lease(connection, term=self._term))
         except (StoreError, TimeoutError) as error:
-            _log.warning("the lease could not be given back, it expires by itself: %s", error)
+            _log.warning("the lease could not be released and will expire by itself: %s", error)
 
     async def _execute(self, work: Callable[[Connection], T]) -> T:
         """Run an operation in a transaction; a connection on which anything failed is not used again."""

@@ -134,7 +134,7 @@ class PostgresWriter:
             with mapped_errors():
                 return await (await self._connect()).run_sync(doubt.settle)
         except StoreError as error:
-            _log.warning("whether a commit was done cannot be read: %s", error)
+            _log.warning("the outcome of a commit cannot be read: %s", error)
             await self._drop_connection()
             return doubt.failed(outcome_unknown=True)
 

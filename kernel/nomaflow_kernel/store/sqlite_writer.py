@@ -152,7 +152,7 @@ class SqliteWriter:
             return doubt.settle(self._connect(engine))
         except Exception as error:  # noqa: BLE001 - every operation gets it: without the thread they would wait forever
             if not isinstance(error, (DBAPIError, sqlite3.Error)):
-                _log.exception("asking what became of a commit failed")
+                _log.exception("the outcome of a commit cannot be read")
             self._drop_connection()
             return doubt.failed(outcome_unknown=True)
 

@@ -171,5 +171,5 @@ def _roll_back(connection: Connection, transaction: RootTransaction) -> None:
     try:
         transaction.rollback()
     except DBAPIError as error:
-        _log.warning("rolling back failed, the connection is given up: %s", error)
+        _log.warning("rolling back failed, closing the connection: %s", error)
         connection.invalidate()

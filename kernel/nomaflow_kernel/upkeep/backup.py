@@ -55,7 +55,7 @@ def back_up(history: Path, target: Path) -> BackupDone:
         raise MaintenanceRefused(
             f"cannot write the backup {str(target)!r}: {why}",
             reason="BACKUP_FAILED",
-            fix="name a file in a directory that exists, may be written and has room",
+            fix="name a file in an existing, writable directory with enough free space",
         ) from error
     return BackupDone(
         path=str(target),
@@ -85,7 +85,7 @@ def _publish(draft: Path, target: Path) -> None:
 
 def _exists(target: Path) -> MaintenanceRefused:
     return MaintenanceRefused(
-        f"{str(target)!r} exists, and a backup overwrites nothing",
+        f"{str(target)!r} exists, and a backup does not overwrite files",
         reason="ALREADY_THERE",
         fix="name a new file, or remove that one",
     )

@@ -81,7 +81,7 @@ def check_history(path: Path, *, shown: Path) -> None:
         raise damaged(shown, found)
     marked = mark_of(revision)
     if marked is not None:
-        what = "was moved to another store" if marked.mark is Mark.MOVED else "is a copy that was broken off"
+        what = "was moved to another store" if marked.mark is Mark.MOVED else "is an incomplete copy"
         raise MaintenanceRefused(
             f"{str(shown)!r} {what}",
             reason="STORE_MOVED" if marked.mark is Mark.MOVED else "STORE_UNFINISHED",

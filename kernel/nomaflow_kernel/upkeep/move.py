@@ -114,5 +114,5 @@ def _refusal(error: StoreError) -> MaintenanceRefused:
     return MaintenanceRefused(
         error.message,
         reason="COPY_FAILED",
-        fix="the old store is as it was; where the new one was begun, empty it, and copy again",
+        fix="the old store is unchanged; empty the new one if anything was copied, then copy again",
     )

@@ -86,7 +86,7 @@ class SettingsSource:
             text = Path(self._file).read_text("utf-8")
             return settings_tree(tomllib.loads(text), root=self._root, environ=environ)
         except (OSError, ValueError, TypeError, EnvironmentMissing) as error:
-            _log.warning("settings: %s cannot be used, the last good ones stay: %s", self._file, error)
+            _log.warning("settings: %s cannot be used, the last good settings stay in use: %s", self._file, error)
             return self._good
 
 

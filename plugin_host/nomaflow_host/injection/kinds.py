@@ -33,9 +33,9 @@ def kind_of_callable(target: Any, *, reference: str) -> Kind:
     called = _called(unwrapped)
     for function in (called, inspect.unwrap(called) if inspect.isfunction(called) else called):
         if inspect.isasyncgenfunction(function):
-            raise _unsupported(reference, "an async generator", "return a value in place of yielding")
+            raise _unsupported(reference, "an async generator", "return a value instead of yielding")
         if inspect.isgeneratorfunction(function):
-            raise _unsupported(reference, "a generator", "return a value in place of yielding")
+            raise _unsupported(reference, "a generator", "return a value instead of yielding")
     return "async" if inspect.iscoroutinefunction(called) else "sync"
 
 

@@ -231,7 +231,7 @@ def plan_for(target: Any, *, reference: str) -> CallPlan:
     except PreparationFailed:
         raise
     except Exception as error:  # noqa: BLE001 - an object of the author's may raise whatever it is asked
-        problem = f"the callable {reference!r} cannot be looked at: {described(error)} (wrap it in a function)"
+        problem = f"the callable {reference!r} cannot be inspected: {described(error)} (wrap it in a function)"
         raise PreparationFailed("callable_unsupported", stable(problem)) from None
 
 

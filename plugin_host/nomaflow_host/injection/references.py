@@ -1,4 +1,4 @@
-"""From a reference, ``package.module:attribute.attribute``, to what it names."""
+"""Resolve a reference, ``package.module:attribute.attribute``, to the object that it names."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def resolve_reference(
             found = inspect.getattr_static(value, name, None) if isinstance(value, type) else None
             owner, value = value, getattr(value, name)
         except AttributeError:
-            raise PreparationFailed("callable_not_found", _missing_attribute(reference, value, name, done)) from None
+            raise PreparationFailed("callable_not_found", _missing_attribute(value, name, done)) from None
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a property or a module's __getattr__ runs any code
             problem = f"the callable {str(reference)!r} cannot be loaded: {done!r} gave no {name!r}: {described(error)}"
             raise PreparationFailed("callable_not_found", stable(problem)) from None
@@ -145,15 +145,16 @@ def functions_of(module: ModuleType) -> Iterator[tuple[str, FunctionType]]:
                 yield name, value
 
 
-def _missing_attribute(reference: Reference, owner: Any, name: str, done: str) -> str:
+def _missing_attribute(owner: Any, name: str, done: str) -> str:
     if isinstance(owner, ModuleType):
         known = [each for each in vars(owner) if not each.startswith("_")]
-        file = getattr(owner, "__file__", None)
-        where = f"the module {owner.__name__!r}" + (f" ({file})" if file else "")
+        where, noun, file = owner.__name__, "function", getattr(owner, "__file__", None)
     else:
         known = [each for each in dir(owner) if not each.startswith("_")]
-        where = repr(done)
-    return f"the callable {str(reference)!r} cannot be loaded: {where} has no attribute {name!r}{near(name, known)}"
+        where, noun, file = done, "attribute", None
+    meant = difflib.get_close_matches(name, sorted(known), n=1)
+    hint = f"; did you mean {meant[0]!r}?" if meant else f"; its file is {file}" if file else ""
+    return f"{where} has no {noun} {name!r}{hint}"
 
 
 def import_module(name: str, *, known_modules: Iterable[str] = ()) -> ModuleType | ImportReport:

@@ -119,7 +119,9 @@ class Outbox:
                 self._tell_again(attempt_key, seq)
             return None
         if kind in (AckKind.FENCED, AckKind.CONFLICT):
-            _log.warning("kernel takes no more events (%s): %s", kind.value, detail, extra=attempt_fields(attempt_key))
+            _log.warning(
+                "the kernel accepts no more events (%s): %s", kind.value, detail, extra=attempt_fields(attempt_key)
+            )
             return self.forget(attempt_key)
         if kind is AckKind.INVALID:
             return self._reject(lane, lane.acked, f"the kernel called a report invalid: {detail}", keep_outcome=False)

@@ -233,6 +233,6 @@ class SpillStore:
         except OSError as error:
             self.disk_failed(error)
             return False
-        _log.warning("%s takes data again", self._directory)
+        _log.warning("%s can be written again", self._directory)
         self._failed_at = None
         return True

@@ -65,7 +65,7 @@ class StateUnwritable(HostError, OSError):
         reason = (error.strerror or type(error).__name__).lower()
         super().__init__(
             f"the host's state cannot be written to {str(directory)!r}: {reason}\n"
-            "  fix: make room there, and let the user who runs the host write; then start it again"
+            "  fix: free disk space, or make the directory writable for the host's user; then start the host again"
         )
         self.directory = directory
 
@@ -83,7 +83,7 @@ class ProtocolUnsupported(HostError):
         """Say both ranges and which side to upgrade."""
         wanted = f"{minimum} to {maximum}" if minimum or maximum else "another one"
         super().__init__(
-            f"this host (nomaflow {version}) speaks protocol {spoken}, the kernel wants {wanted}\n"
+            f"this host (nomaflow {version}) speaks protocol {spoken}, the kernel requires {wanted}\n"
             "  fix: install the same nomaflow release for host and kernel"
         )
         self.minimum = minimum

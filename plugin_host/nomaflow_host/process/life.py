@@ -86,7 +86,7 @@ class HostLife:
         if loading.done() and loading.result().accepted:
             self._session.introduce(explicit=False)
         elif loading.done():
-            _log.error("the host serves no code until a reload succeeds: %s", loading.result().message)
+            _log.error("the host has no code to run until a reload succeeds: %s", loading.result().message)
             self._session.beat_soon()
         # What is there now stays for life; the collector need not look at it again.
         gc.collect()
@@ -118,7 +118,7 @@ class HostLife:
         await self._drain()
         in_vain = self._hurry.is_set() and not self._session.attached.is_set()
         if not await self._delivered(_FLUSH_SECONDS if in_vain else max(_FLUSH_SECONDS, until - loop.time())):
-            _log.warning("the kernel has not taken everything that was to be reported; it will find out by itself")
+            _log.warning("the kernel has not accepted all reports; it will find out the rest by itself")
         attached = self._session.attached.is_set()
         await self._session.say_goodbye()
         if attached:
@@ -131,7 +131,8 @@ class HostLife:
         """
         if not self._session.attached.is_set() and not self._session.idle:
             _log.warning(
-                "no kernel: waiting %.0f s for one that takes what is to be reported; stop again to leave", seconds
+                "no kernel: waiting %.0f s for one that accepts the remaining reports; stop again to exit at once",
+                seconds,
             )
         delivering = asyncio.create_task(self._session.flush(seconds))
         if not await _either(delivering, self._leave if self._hurry.is_set() else self._hurry):
@@ -147,11 +148,11 @@ class HostLife:
         draining = asyncio.create_task(self._runner.drain(self._drain_s))
         self._session.beat_soon()
         if not await _either(draining, self._hurry):
-            _log.warning("asked again: the steps that run are cancelled")
+            _log.warning("asked to stop a second time: cancelling the running steps")
             draining.cancel()
             draining = asyncio.create_task(self._runner.drain(0.001))
             if not await _either(draining, self._leave):
-                _log.warning("asked a third time: leaving at once")
+                _log.warning("asked to stop a third time: exiting at once")
                 draining.cancel()
         await asyncio.gather(draining, return_exceptions=True)
 

@@ -131,13 +131,13 @@ class SupervisedRunner:
         if outcome.accepted:
             _log.info("generation %d serves", outcome.generation)
             return
-        serves = "the last good code goes on" if outcome.generation else "no code serves"
+        serves = "the last good code stays in use" if outcome.generation else "there is no code to run"
         for problem in map(Problem.from_json, outcome.problems):
             at = f"{problem.place}: " if problem.place else ""
             fix = f" ({problem.fix})" if problem.fix else ""
-            _log.warning("the load is refused, %s: %s%s%s", serves, at, problem.message, fix)
+            _log.warning("the load was refused; %s: %s%s%s", serves, at, problem.message, fix)
         if not outcome.problems:
-            _log.warning("the load is refused, %s: %s", serves, outcome.message)
+            _log.warning("the load was refused; %s: %s", serves, outcome.message)
 
     def _newest_load(self) -> ReloadOutcome | None:
         newest = self._supervisor.newest_load

@@ -119,7 +119,7 @@ def _checked(key: str, value: object) -> Any:
     if not isinstance(value, str):
         raise SettingsInvalid(path, f"expected text, got {_kind(value)}", "put it into quotes")
     if key == "name" and value and not HOST_NAME.fullmatch(value):
-        problem = f"{value!r} is no host name, expected at most 64 lower-case letters, digits, '-' and '_'"
+        problem = f"{value!r} is not a valid host name, expected at most 64 lower-case letters, digits, '-' and '_'"
         raise SettingsInvalid(path, problem, "give a name such as 'billing'")
     choices = {"log_level": LOG_LEVELS, "log_format": LOG_FORMATS}.get(key, ())
     if choices and value not in choices:

@@ -37,7 +37,7 @@ class TokenFile:
             token = self._token()
         except ProjectError as error:
             if self._path.exists() and self._complaint != str(error):
-                _log.warning("no token is shown to the kernel: %s", error)
+                _log.warning("no token is sent to the kernel: %s", error)
             self._complaint = str(error)
             return ""
         self._complaint = ""
@@ -61,5 +61,5 @@ class TokenFile:
             raise ProjectError(f"the token is open to others (mode {mode:o})", file=str(self._path), fix=fix)
         if not (token.isascii() and token.isprintable()):
             fix = "write the kernel's token into it, one line as it is in the kernel's own file"
-            raise ProjectError("what is in it is no token", file=str(self._path), fix=fix)
+            raise ProjectError("its content is not a token", file=str(self._path), fix=fix)
         return token

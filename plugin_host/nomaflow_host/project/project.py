@@ -181,7 +181,7 @@ def _host_name(given: str, root: Path) -> str:
     """
     if given:
         if not HOST_NAME.fullmatch(given):
-            problem = f"{given!r} is no host name"
+            problem = f"{given!r} is not a valid host name"
             fix = "expected at most 64 lower-case letters, digits, '-' and '_', such as 'billing'"
             raise ProjectError(problem, file=str(root), fix=fix)
         return given

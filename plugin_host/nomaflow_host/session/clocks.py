@@ -102,7 +102,9 @@ class GraceGuard:
                 waits.append(grace - silence)
                 continue
             self._killed.add(key)
-            reason = f"no word from the kernel for {silence:.0f} seconds; retry_on_lost gives the step to another host"
+            reason = (
+                f"the kernel has been silent for {silence:.0f} seconds; retry_on_lost lets another host run the step"
+            )
             _log.warning("killing an attempt: %s", reason, extra=attempt_fields(key))
             self._runner.kill(key, "host_lost", reason)
         return min(waits, default=None)

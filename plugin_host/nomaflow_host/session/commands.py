@@ -60,7 +60,7 @@ class Commands:
             if verdict.action == pb.VERDICT_ACTION_CANCEL:
                 self._runner.cancel(cancel_from(verdict.cancel, key))
             elif verdict.action == pb.VERDICT_ACTION_KILL:
-                self._runner.kill(key, "host_lost", "the kernel gave this host up and took the attempt away")
+                self._runner.kill(key, "host_lost", "the kernel has given up this host and reassigned the attempt")
 
     def handle(self, batch: pb.CommandBatch) -> None:
         """Carry out commands."""
@@ -91,12 +91,12 @@ class Commands:
             for key in command.query.attempt_keys:
                 self._outbox.say(key)
         else:
-            _log.warning("the kernel sent a command this host does not know; install the same version on both")
+            _log.warning("the kernel sent a command that this host does not know; install the same version on both")
 
     def _dispatch(self, message: pb.DispatchCommand) -> None:
         key = message.attempt_key
         if message.epoch < self._epoch:
-            _log.warning("passing over a dispatch of epoch %d, now is %d", message.epoch, self._epoch)
+            _log.warning("ignoring a dispatch of epoch %d; the current epoch is %d", message.epoch, self._epoch)
             return
         try:
             order = order_from(message)
@@ -108,7 +108,7 @@ class Commands:
             return
         try:
             if self._outbox.saturated:
-                raise OrderRefused("the host's spill file is at its cap, or its disk is full")
+                raise OrderRefused("the host's spill file or its disk is full")
             self._runner.accept(order)
         except OrderRefused as refusal:
             _log.warning("refused: %s", refusal, extra=attempt_fields(key))

@@ -173,7 +173,7 @@ class Conversation:
         if outcome.accepted:
             self.beat_soon()
             if not await self._introducer.settled(_INTRODUCE_SECONDS):
-                message = f"{message}; the kernel has not taken the manifest yet"
+                message = f"{message}; the kernel has not accepted the manifest yet"
         await self._tell_load()
         result = pb.ReloadResult(
             command_seq=command_seq,
@@ -208,7 +208,7 @@ class Conversation:
             try:
                 await self._call.write(message)
             except asyncio.InvalidStateError:
-                raise SessionDropped("the stream of the session is over") from None
+                raise SessionDropped("the stream of the session has ended") from None
 
 
 def _problems_json(outcome: ReloadOutcome) -> bytes:

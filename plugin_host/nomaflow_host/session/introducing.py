@@ -101,7 +101,7 @@ class Introducer:
             gives_up = failure.kind is FailureKind.MALFORMED
             _log.log(
                 logging.ERROR if gives_up else logging.WARNING,
-                "the kernel did not take the manifest%s: %s",
+                "the kernel did not accept the manifest%s: %s",
                 "" if gives_up else ", trying again",
                 failure,
             )

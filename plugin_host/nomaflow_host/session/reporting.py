@@ -81,7 +81,7 @@ class Reporter:
             await self._failed(batch, CallFailure.of(error))
             return
         if self._failing:
-            _log.info("the kernel takes reports again")
+            _log.info("the kernel accepts reports again")
         self._failing, self._alone = False, max(self._alone - 1, 0)
         self._backoff.reset()
         self._apply(batch, response)
@@ -99,15 +99,15 @@ class Reporter:
         unwanted = self._outbox.acknowledge(key, seq, kind, detail)
         if unwanted is not None and unwanted.retry_on_lost:
             # Another attempt of the step may follow, or has followed.
-            self._runner.kill(key, "host_lost", "the kernel no longer counts this attempt as this host's")
+            self._runner.kill(key, "host_lost", "the kernel no longer assigns this attempt to this host")
 
     async def _failed(self, batch: Batch, failure: CallFailure) -> None:
         for group in batch.groups:
             self._outbox.rewind(group.attempt_key, 0)
         if failure.kind in (FailureKind.ATTACH_AGAIN, FailureKind.REFUSED, FailureKind.NOT_LEADER):
-            raise SessionDropped(f"the kernel takes no reports of this session: {failure}")
+            raise SessionDropped(f"the kernel accepts no reports of this session: {failure}")
         if not self._failing:
-            _log.warning("a report could not be delivered, it is sent again: %s", failure)
+            _log.warning("a report could not be delivered and will be sent again: %s", failure)
         self._failing = True
         if failure.kind is FailureKind.MALFORMED:
             self._single_out(batch, failure)

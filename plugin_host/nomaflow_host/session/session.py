@@ -216,12 +216,14 @@ class HostSession:
         except asyncio.InvalidStateError:
             first = await call.read()
         if not isinstance(first, pb.AttachResponse) or first.WhichOneof("message") != "welcome":
-            raise SessionDropped("the kernel's first message is no welcome")
+            raise SessionDropped("the kernel's first message is not a welcome")
         return first.welcome
 
     def _take(self, welcome: pb.Welcome, address: str, sent_at: float) -> None:
         if welcome.epoch < self.epoch_seen:
-            raise SessionDropped(f"it is an older kernel: its epoch is {welcome.epoch}, {self.epoch_seen} was seen")
+            raise SessionDropped(
+                f"this kernel is outdated: its epoch is {welcome.epoch}, but epoch {self.epoch_seen} was seen before"
+            )
         if not PROTOCOL_MIN <= welcome.protocol <= PROTOCOL_MAX:
             raise self._unsupported(str(welcome.protocol), str(welcome.protocol))
         self.epoch_seen = welcome.epoch
@@ -255,7 +257,7 @@ class HostSession:
         if failure.kind is FailureKind.NOT_LEADER:
             self._leaders = list(split_addresses(failure.metadata.get("leader", "")))
             where = f", at {', '.join(self._leaders)}" if self._leaders else ""
-            self._lost(address, f"it stands by, another kernel leads{where}")
+            self._lost(address, f"it is on standby; another kernel is the leader{where}")
             self._stood_by = True
             return self._pause()
         if failure.kind is FailureKind.REFUSED:

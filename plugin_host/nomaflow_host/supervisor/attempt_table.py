@@ -134,7 +134,7 @@ class AttemptTable:
             attempt.stop = stop
         if attempt.ladder is not None:
             attempt.ladder.cancel()
-        attempt.rung(4, f"{stop_sentence(stop)}: its worker's process tree is killed at once")
+        attempt.rung(4, f"{stop_sentence(stop)}: its worker's process tree is killed at once (stage 4 of 4)")
         attempt.kill(stop.reason)
 
     # --- what workers say -----------------------------------------------------------------------------------------
@@ -271,7 +271,7 @@ class AttemptTable:
         stop = StopRequest(
             state=FinishedState.FAILED,
             reason_code="job_timed_out" if job else "timed_out",
-            reason=f"the {'job' if job else 'step'} did not finish within its timeout, {seconds:g} s of which were left"
+            reason=f"the {'job' if job else 'step'} did not finish within the {seconds:g} s left of its timeout"
             if job
             else f"the step did not finish within its timeout of {seconds:g} s",
         )

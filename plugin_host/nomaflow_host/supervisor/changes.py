@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Changes", "changes_of", "job_count"]
 
-_IMPORT_FIX = "correct the code; until it imports, the last good code goes on"
+_IMPORT_FIX = "correct the code; until it imports, the last good code stays in use"
 _ILLEGIBLE = frozenset({"bad_toml", "unreadable_file", "missing_file"})
 _AT_PLACE = re.compile(r" \([^()\n]*:\d+\)$")
 
@@ -98,7 +98,7 @@ def _broken_callables(
                 code="callable_broken",
                 file=str((was or {}).get("file") or ""),
                 path="",
-                message=f"the callable {reference!r}, which a job names, can no longer be called: {entry['error']}",
+                message=f"a job names the callable {reference!r}, which no longer works: {entry['error']}",
                 fix=_IMPORT_FIX,
             )
             yield reference, problem

@@ -1,4 +1,4 @@
-"""The one ladder by which every attempt is stopped: cancel, timeouts, and what a step has left behind."""
+"""The stages by which every attempt is stopped: after a cancel, after a timeout, and when it left code running."""
 
 from __future__ import annotations
 
@@ -69,8 +69,11 @@ async def climb(
     """
     began = clock()
 
-    def note(number: int, text: str) -> None:
-        target.rung(number, f"{why}: rung {number} after {clock() - began:.2f} s, {text}")
+    def note(stage: int, text: str) -> None:
+        target.rung(stage, f"{why}: {text} (stage {stage} of 4)")
+
+    def late() -> str:
+        return f"not stopped after {round(clock() - began, 2):g} s"
 
     askable = unaskable is None or not unaskable.is_set()
     if askable:
@@ -79,19 +82,19 @@ async def climb(
     if askable and await _gone_within(target, times.grace, unless=unaskable):
         return
     if not target.exclusive:
-        note(4, "its shared worker is killed")
-        target.kill(f"{why} and outlived its grace of {times.grace:g} s")
+        note(4, f"{late()}: its shared worker is killed")
+        target.kill(f"{why}, not stopped within its grace of {times.grace:g} s")
         return
-    unable = "it was given no ctx that could tell it to stop, " if unaskable is not None and unaskable.is_set() else ""
-    note(2, f"{unable}its child processes get SIGTERM and its threads an exception")
+    first = "it takes no ctx and cannot be asked" if unaskable is not None and unaskable.is_set() else late()
+    note(2, f"{first}: SIGTERM to its children, an exception into its threads")
     target.interrupt()
     if await _gone_within(target, times.term):
         return
-    note(3, "its worker gets SIGTERM")
+    note(3, f"{late()}: SIGTERM to its worker")
     target.terminate()
     if await _gone_within(target, times.kill):
         return
-    note(4, "its worker's process tree is killed")
+    note(4, f"{late()}: its worker's process tree is killed")
     target.kill(why)
 
 

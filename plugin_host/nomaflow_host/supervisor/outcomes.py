@@ -62,7 +62,7 @@ def _killed(attempt: HeldAttempt, culprit: HeldAttempt | None, why: str) -> str:
         return f"its worker was killed: {why}"
     order = culprit.order
     who = "it" if culprit is attempt else f"step {order.step!r} of run {order.run_id} ({order.callable})"
-    return f"its shared worker was killed, since {who} did not stop: {why}"
+    return f"its shared worker was killed because {who} did not stop: {why}"
 
 
 def _usage(attempt: HeldAttempt, exited: Mapping[str, Any] | None) -> Mapping[str, Any]:
@@ -78,7 +78,7 @@ def _warnings(attempt: HeldAttempt, outcome: Outcome | None) -> tuple[str, ...]:
     given = () if outcome is None else outcome.warnings
     if not attempt.left:
         return given
-    return (*given, f"it left {attempt.left} running when it returned; that was stopped")
+    return (*given, f"it left {attempt.left} running when it returned; the host has stopped them")
 
 
 def stop_sentence(stop: StopRequest) -> str:

@@ -104,7 +104,7 @@ class Supervisor:
         :raises Refused: if the host is stopping, or its reaper is being replaced
         """
         if self._reaper is None:
-            raise Refused("host_draining", "the host is not running, so it loads nothing")
+            raise Refused("host_draining", "the host is not running and cannot load code")
         outcome, retired = await self._loader.load(force=force)
         if retired is not None:
             self._pool.retire(retired)
@@ -125,7 +125,7 @@ class Supervisor:
         for key in self._attempts.held_keys():
             self._attempts.stop(key, _DRAINING)
         if not await self._attempts.emptied_within(self._attempts.ladder_seconds() + _SHUTDOWN_SECONDS):
-            _log.error("%d steps cannot be stopped; their outcome is left to the next life of this host", self.running)
+            _log.error("%d steps cannot be stopped; this host's next start will report their outcome", self.running)
 
     async def stop(self) -> None:
         """Kill what runs and end every process. May be called twice, and before `start`."""
@@ -158,7 +158,7 @@ class Supervisor:
             return
         generation = self._loader.serving
         if self._draining:
-            raise Refused("host_draining", "the host is stopping and takes nothing new")
+            raise Refused("host_draining", "the host is stopping and takes no new work")
         if self._reaper is None:
             raise Refused("host_has_no_reaper", "the host's reaper process is being replaced")
         if generation is None:
@@ -285,7 +285,7 @@ class Supervisor:
             return
         worker.closed = True
         if worker.kill_note is None:
-            why = _CUT_OFF if error is None else f"it wrote nonsense to its host: {error}"
+            why = _CUT_OFF if error is None else f"it sent nonsense to its host: {error}"
             worker.kill_note = KillNote(culprit=None, why=why, spoilt=True, presumed=error is None)
         self._tell_reaper({"is": "kill_tree", "worker": worker.number}, ())
 
@@ -353,7 +353,7 @@ class Supervisor:
         reaper, self._reaper = self._reaper, None
         if reaper is None:
             return  # it has not come to serve, and who waits for that is told
-        _log.error("the reaper has died; every worker is killed, and a new reaper started")
+        _log.error("the reaper has died; killing every worker and starting a new reaper")
         reaper.bury()
         for worker in self._pool:
             worker.closed = True
@@ -372,11 +372,11 @@ class Supervisor:
                 await self._start_reaper()
                 break
             except (OSError, TimeoutError) as error:
-                _log.error("no new reaper can be started, trying again: %s", error)
+                _log.error("a new reaper cannot be started, trying again: %s", error)
                 await asyncio.sleep(_REVIVE_SECONDS)
         with contextlib.suppress(Refused):  # the host is stopping
             if not (outcome := await self.load()).accepted:
-                _log.error("no new generation after the reaper died: %s", "; ".join(outcome.reasons))
+                _log.error("the code cannot be loaded again after the reaper died: %s", "; ".join(outcome.reasons))
 
     def _end_slow_starters(self) -> None:
         """Kill workers that have not become ready in the time a load may take."""
@@ -394,5 +394,5 @@ class Supervisor:
 
 
 _DRAINING = StopRequest(
-    state=FinishedState.FAILED, reason_code="host_draining", reason="the host is stopping and the step had not finished"
+    state=FinishedState.FAILED, reason_code="host_draining", reason="the host stopped before the step had finished"
 )

@@ -22,7 +22,7 @@ __all__ = ["Outcome", "author_traceback", "error_text", "exception_types", "outc
 _STATES = frozenset(FinishedState)
 _ROWS_LIMIT = 1 << 63
 _MAX_ERROR = 2000
-_NOBODY_ASKED = "the code raised CancelledError though nobody had asked it to stop"
+_NOBODY_ASKED = "the code raised CancelledError although no cancel was requested"
 _MAX_TRACEBACK = 256 * 1024
 _OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 

@@ -26,7 +26,7 @@ __all__ = ["register"]
 
 _Store = Annotated[
     str,
-    typer.Option("--store", help="The kernel's store, where it was started with --store; else as its settings say."),
+    typer.Option("--store", help="The kernel's store, if it was started with --store; default: [kernel] store."),
 ]
 
 
@@ -39,19 +39,21 @@ def register(app: typer.Typer) -> None:
 def backup(
     *,
     invocation: Invocation,
-    file: Annotated[Path, typer.Argument(help="A new file on this machine; nothing is overwritten.")],
+    file: Annotated[
+        Path, typer.Argument(help="The new file to write, on this machine; an existing file is not overwritten.")
+    ],
     store: _Store = "",
 ) -> None:
-    """Write the history to a file on the kernel's machine, while the kernel runs or not."""
+    """Write the history to a file on the kernel's machine. The kernel may be running."""
     require_extra("kernel")
     project = require_project(invocation.project)
     _refuse_elsewhere(invocation, project)
     kernel = _running_kernel(invocation, project)
     if kernel is not None and kernel.store != "sqlite":
         raise CliError(
-            f"the kernel's store is {kernel.store}, which has its own tools",
+            f"the kernel's store is {kernel.store}, and nomaflow backup supports only SQLite",
             reason="OTHER_STORE",
-            fix="use pg_dump, or the server's own backup",
+            fix="use pg_dump, or the server's own backups",
         )
     done = run_store_tool("backup", _path(file), *(["--held"] if kernel else []), project=project, store=store)
     if invocation.as_json:
@@ -67,9 +69,9 @@ def _refuse_elsewhere(invocation: Invocation, project: Path) -> None:
         return
     given = ", ".join(invocation.address)
     raise CliError(
-        f"a backup is made from a project's files, and {str(project)!r} is not the project of {given!r}",
+        f"a backup is made from a project's files, and project {str(project)!r} is not that of kernel {given!r}",
         reason="OTHER_MACHINE",
-        fix="run it in the kernel's project, on the machine of the kernel, without --address",
+        fix="run the command in the kernel's project, on the kernel's machine, without --address",
     )
 
 
@@ -96,17 +98,19 @@ def _running_kernel(invocation: Invocation, project: Path) -> KernelView | None:
 def restore(
     *,
     invocation: Invocation,
-    file: Annotated[Path, typer.Argument(help="What nomaflow backup has written.")],
-    directory: Annotated[Path | None, typer.Argument(help="The project; else found from where you are.")] = None,
+    file: Annotated[Path, typer.Argument(help="A file written by nomaflow backup.")],
+    directory: Annotated[
+        Path | None, typer.Argument(help="Project directory; default: found from the working directory.")
+    ] = None,
     store: _Store = "",
     force: Annotated[
-        bool, typer.Option("--force", help="Replace a history that is there; it is kept beside the new one.")
+        bool, typer.Option("--force", help="Replace an existing history; the old one is kept beside the new one.")
     ] = False,
     no_pause: Annotated[
-        bool, typer.Option("--no-pause", help="Let runs start as soon as a kernel does, without a look at them first.")
+        bool, typer.Option("--no-pause", help="Do not pause everything; runs start as soon as the kernel does.")
     ] = False,
 ) -> None:
-    """Make a backup the history of a project whose kernel does not run. Nothing starts until: nomaflow resume."""
+    """Restore a project's history from a backup while its kernel is stopped. Nothing starts until nomaflow resume."""
     require_extra("kernel")
     project = require_project(directory or invocation.project)
     options = [option for option, on in (("--force", force), ("--no-pause", no_pause)) if on]
@@ -116,22 +120,22 @@ def restore(
         return
     print(f"{printable(done['store'])}: {_size(done['bytes'])}, {count(done['runs'], 'run')}, {_newest(done)}")
     if done["replaced"]:
-        print(f"the history that was there is kept: {printable(done['replaced'])}")
+        print(f"the old history was kept as {printable(done['replaced'])}")
     for line in _warnings(done):
         print(f"! {line}")
 
 
 def _warnings(done: dict[str, Any]) -> list[str]:
     lost = done["lost_events"]
-    gone = "" if lost is None else f" ({count(lost, 'event')} of the history that was there)"
-    lines = [f"what was acknowledged after {_instant(done)} is gone from the history, triggers included{gone}"]
+    gone = "" if lost is None else f" ({count(lost, 'event')} of the old history)"
+    lines = [f"everything recorded after {_instant(done)} is lost, including triggers{gone}"]
     if done["open_runs"]:
         lines.append(
-            f"open then: {count(done['open_runs'], 'run')}; a host that lived through it tells the outcome, "
+            f"open at that time: {count(done['open_runs'], 'run')}; a host that kept running reports the outcome, "
             "any other may run it again"
         )
     if done["paused"]:
-        lines.append("everything is paused: start the kernel, look at nomaflow runs, then: nomaflow resume")
+        lines.append("everything is paused: start the kernel, check nomaflow runs, then run nomaflow resume")
     return lines
 
 
@@ -141,7 +145,7 @@ def _path(file: Path) -> str:
 
 def _instant(done: dict[str, Any]) -> str:
     at = _at(done)
-    return at.strftime("%Y-%m-%d %H:%M:%S UTC") if at else "its making"
+    return at.strftime("%Y-%m-%d %H:%M:%S UTC") if at else "it was made"
 
 
 def _newest(done: dict[str, Any]) -> str:

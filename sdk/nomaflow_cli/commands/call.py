@@ -29,11 +29,13 @@ def register(app: typer.Typer) -> None:
 def call(
     *,
     invocation: Invocation,
-    reference: Annotated[str, typer.Argument(metavar="CALLABLE", help="As in myapp.cleanup:purge_old_sessions.")],
-    param: Annotated[list[str] | None, typer.Option("--param", "-p", help="key=json, an op_kwarg of the call.")] = None,
-    log_level: Annotated[str, typer.Option("--log-level", help="The lowest level to show.")] = "INFO",
+    reference: Annotated[
+        str, typer.Argument(metavar="CALLABLE", help="The callable, for example myapp.cleanup:purge_old_sessions.")
+    ],
+    param: Annotated[list[str] | None, typer.Option("--param", "-p", help="Argument of the call, as key=json.")] = None,
+    log_level: Annotated[str, typer.Option("--log-level", help="Lowest log level to show.")] = "INFO",
 ) -> None:
-    """Run one callable of the project in a process of its own, with real injection, and print its result."""
+    """Run one callable of the project in its own process, with real injection, and print the result."""
     require_extra("host")
     order = {
         "reference": reference,

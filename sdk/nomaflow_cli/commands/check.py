@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 __all__ = ["register"]
 
 _MANIFEST_SECONDS = 90
-_Directory = Annotated[Path | None, typer.Argument(help="The project's directory; else found from where you are.")]
+_Directory = Annotated[
+    Path | None, typer.Argument(help="Project directory; default: found from the working directory.")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -39,13 +41,13 @@ def check(
     invocation: Invocation,
     directory: _Directory = None,
     no_import: Annotated[
-        bool, typer.Option("--no-import", help="Read the files only; do not import the plugins in a child process.")
+        bool, typer.Option("--no-import", help="Check the files only; do not import the plugins.")
     ] = False,
     from_original: Annotated[
-        bool, typer.Option("--from-original", help="Show what means something else than in the original, per job.")
+        bool, typer.Option("--from-original", help="Show, for each job, what differs from the original's behaviour.")
     ] = False,
 ) -> None:
-    """Check the project's files and callables; exits 1 if it finds an error."""
+    """Check the project's files and callables. Exits with 1 if there is an error."""
     require_extra("kernel")
     project = require_project(directory or invocation.project)
     report = _report(project, importing=not no_import, from_original=from_original)
@@ -82,7 +84,7 @@ def _report(project: Path, *, importing: bool, from_original: bool) -> CheckRepo
             file="",
             path="",
             message="the plugins could not be imported, so the callables were not checked",
-            fix="mend the errors above, then check again",
+            fix="correct the errors above, then check again",
         )
         return replace(report, problems=(*report.problems, unseen))
     return check_project(project, manifest=manifest, from_original=from_original)
@@ -102,7 +104,7 @@ def _with_pitfalls(report: CheckReport, project: Path) -> CheckReport:
             line=each.line,
             path="",
             message=each.message,
-            fix=f"{each.fix}; if it is meant: # noqa: {each.code}",
+            fix=f"{each.fix}; if intended, add: # noqa: {each.code}",
         )
         for each in lint_project(project, named)
     )
@@ -129,7 +131,7 @@ def _manifest(project: Path) -> dict[str, Any]:
     raise CliError(
         "the plugins cannot be loaded:\n" + "\n".join(why.splitlines()[-15:]),
         reason="NO_MANIFEST",
-        fix="mend what it says, or check the files alone: nomaflow check --no-import",
+        fix="correct the error, or check only the files: nomaflow check --no-import",
         exit_code=ExitCode.FAILED,
     )
 
@@ -138,11 +140,11 @@ def schedule(
     *,
     invocation: Invocation,
     directory: _Directory = None,
-    days: Annotated[int, typer.Option("--days", min=1, max=366, help="How far to look.")] = 7,
-    start: Annotated[str, typer.Option("--from", help="An ISO instant to start from; default now.")] = "",
-    job: Annotated[list[str] | None, typer.Option("--job", help="Only this job; may be repeated.")] = None,
+    days: Annotated[int, typer.Option("--days", min=1, max=366, help="Number of days to show.")] = 7,
+    start: Annotated[str, typer.Option("--from", help="Start of the period, as an ISO 8601 time; default: now.")] = "",
+    job: Annotated[list[str] | None, typer.Option("--job", help="Show only this job; repeatable.")] = None,
 ) -> None:
-    """Show the coming fires of the project's jobs, collisions marked."""
+    """Show when the project's jobs will fire, and mark fires at the same time."""
     require_extra("kernel")
     project = require_project(directory or invocation.project)
     from nomaflow_project.check.planning import schedule_table
@@ -164,7 +166,9 @@ def _definitions(report: CheckReport, wanted: list[str]) -> list[Any]:
     unknown = [name for name in wanted if name not in known]
     if unknown:
         raise CliError(
-            f"no job {unknown[0]!r} in {report.root!r}", reason="JOB_NOT_FOUND", fix=f"there are: {', '.join(known)}"
+            f"no job {unknown[0]!r} in {report.root!r}",
+            reason="JOB_NOT_FOUND",
+            fix=f"known jobs: {', '.join(known) or 'none'}",
         )
     jobs = [job for name, job in known.items() if not wanted or name in wanted]
     return [job.definition for job in jobs if job.valid and job.definition is not None]

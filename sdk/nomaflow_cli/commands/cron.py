@@ -25,15 +25,22 @@ def register(app: typer.Typer) -> None:
 def cron(
     *,
     invocation: Invocation,
-    expression: Annotated[str, typer.Argument(help="Five or six fields, or @daily and the like; quote it.")] = "",
-    tz: Annotated[str, typer.Option("--tz", help="An IANA zone.")] = "UTC",
-    start: Annotated[str, typer.Option("--from", help="An ISO instant; UTC where it has no zone; default now.")] = "",
-    count: Annotated[int, typer.Option("-n", "--count", min=1, max=10_000, help="How many fires.")] = 5,
+    expression: Annotated[
+        str, typer.Argument(help="Cron expression of five or six fields, or a name such as @daily; quote it.")
+    ] = "",
+    tz: Annotated[str, typer.Option("--tz", help="IANA time zone.")] = "UTC",
+    start: Annotated[
+        str, typer.Option("--from", help="Start, as an ISO 8601 time; UTC if it has no zone; default: now.")
+    ] = "",
+    count: Annotated[int, typer.Option("-n", "--count", min=1, max=10_000, help="Number of fires to print.")] = 5,
     batch: Annotated[
-        bool, typer.Option("--batch", help="Read JSON lines {expr, tz, from, n} and answer one line each.")
+        bool,
+        typer.Option(
+            "--batch", help="Read JSON lines {expr, tz, from, n} from standard input and print one line for each."
+        ),
     ] = False,
 ) -> None:
-    """Print the next fires of a cron expression as ISO instants in UTC."""
+    """Print the next fires of a cron expression as ISO 8601 times in UTC."""
     require_extra("kernel")
     if batch:
         _batch()

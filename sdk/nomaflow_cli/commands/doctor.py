@@ -25,13 +25,15 @@ def register(app: typer.Typer) -> None:
 def doctor(
     *,
     invocation: Invocation,
-    directory: Annotated[Path | None, typer.Argument(help="The project; else found from where you are.")] = None,
+    directory: Annotated[
+        Path | None, typer.Argument(help="Project directory; default: found from the working directory.")
+    ] = None,
     store: Annotated[str, typer.Option("--store", help="The kernel's store, if it was started with --store.")] = "",
     deep: Annotated[
-        bool, typer.Option("--deep", help="Search the whole history for damage, however large it is.")
+        bool, typer.Option("--deep", help="Check the whole history for damage; slow if it is large.")
     ] = False,
 ) -> None:
-    """Look at a project and what runs of it, and say what is wrong and what mends it; exits 1 if anything is."""
+    """Examine a project and its processes, and print each problem with its fix. Exits with 1 if there is a problem."""
     require_extra("kernel")
     project = require_project(directory or invocation.project)
     from nomaflow_cli.doctor import Level, examine

@@ -25,7 +25,7 @@ def register(app: typer.Typer) -> None:
 
 
 def hosts(*, context: typer.Context, invocation: Invocation) -> None:
-    """List the known hosts, their instances, and what they have loaded."""
+    """List the known hosts, their instances and the code they have loaded."""
     if context.invoked_subcommand is not None:
         return
     found: list[HostView] = talk(invocation, lambda kernel: kernel.list_hosts())
@@ -38,21 +38,23 @@ def hosts(*, context: typer.Context, invocation: Invocation) -> None:
 
 
 def forget(*, invocation: Invocation, name: Annotated[str, typer.Argument(help="The host's name.")]) -> None:
-    """Remove a host that is not attached and release its job ids."""
+    """Remove a detached host and release its job ids."""
     released = talk(invocation, lambda kernel: kernel.forget_host(name))
     if invocation.as_json:
         print_json({"host": name, "released_job_ids": list(released)})
     else:
-        print(f"host {name!r} is forgotten; {len(released)} job ids are free: {', '.join(released) or 'none'}")
+        print(f"removed host {name!r}; released job ids: {', '.join(released) or 'none'}")
 
 
 def reload(
     *,
     invocation: Invocation,
-    host: Annotated[str, typer.Argument(help="The host's name; may be left out where there is only one.")] = "",
-    force: Annotated[bool, typer.Option("--force", help="Serve the new code even where something broke.")] = False,
+    host: Annotated[str, typer.Argument(help="The host's name; may be omitted if there is only one host.")] = "",
+    force: Annotated[
+        bool, typer.Option("--force", help="Use the new code even if a job or callable is broken.")
+    ] = False,
 ) -> None:
-    """Load a host's code anew beside the old; steps in flight finish on the old."""
+    """Reload a host's code and jobs. Running steps finish on the old code."""
     outcomes: list[ReloadView] = talk(
         invocation, lambda kernel: kernel.reload_host(host, force=force), retry_seconds=70
     )

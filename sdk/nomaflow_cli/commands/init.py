@@ -25,9 +25,10 @@ def register(app: typer.Typer) -> None:
 
 
 def init(
-    invocation: Invocation, directory: Annotated[Path, typer.Argument(help="The directory to make; may be empty.")]
+    invocation: Invocation,
+    directory: Annotated[Path, typer.Argument(help="Project directory; created if it does not exist.")],
 ) -> None:
-    """Write a small working project: a job, a callable, a database pool."""
+    """Create a small working project with a job, a callable and a database pool."""
     files = _files()
     existing = [name for name in files if (directory / name).exists()]
     if existing:

@@ -28,11 +28,13 @@ def register(app: typer.Typer) -> None:
 def jobs(
     *,
     invocation: Invocation,
-    host: Annotated[str, typer.Option("--host", help="Only jobs of this host.")] = "",
-    tag: Annotated[str, typer.Option("--tag", help="Only jobs with this tag.")] = "",
-    all_: Annotated[bool, typer.Option("--all", help="Also jobs that their host no longer brings.")] = False,
+    host: Annotated[str, typer.Option("--host", help="Show only jobs of this host.")] = "",
+    tag: Annotated[str, typer.Option("--tag", help="Show only jobs with this tag.")] = "",
+    all_: Annotated[
+        bool, typer.Option("--all", help="Also show jobs that were removed from their host's files.")
+    ] = False,
 ) -> None:
-    """List all known jobs, valid or not, with the next fire and the last run."""
+    """List all known jobs, valid or not, with their next fire and last run."""
 
     async def ask(kernel: KernelClient) -> tuple[CatalogueView, CatalogueView, dict[str, RefusedLoadView]]:
         found = await kernel.list_jobs(host=host, tag=tag, include_removed=all_)
@@ -54,7 +56,7 @@ def jobs(
 
 
 def job(*, invocation: Invocation, job: Annotated[str, typer.Argument(help="The job's id.")]) -> None:
-    """Show one job: its steps, coming fires, recent runs, problems, and why it is not running."""
+    """Show one job: its steps, next fires, recent runs, problems, and why it is not running."""
 
     async def ask(kernel: KernelClient) -> tuple[JobView, list[RunView]]:
         view = await kernel.get_job(job)

@@ -28,12 +28,14 @@ def logs(
     *,
     invocation: Invocation,
     run: Annotated[str, typer.Argument(help="The run's id.")],
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait for more until the run is over.")] = False,
-    step: Annotated[str, typer.Option("--step", help="Only lines of this step.")] = "",
-    level: Annotated[str, typer.Option("--level", help="Only lines of this level and above.")] = "",
-    tail: Annotated[int, typer.Option("--tail", "-n", min=0, help="Only the last so many lines; 0 means all.")] = 0,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Keep printing new lines until the run ends.")] = False,
+    step: Annotated[str, typer.Option("--step", help="Show only lines of this step.")] = "",
+    level: Annotated[str, typer.Option("--level", help="Show only lines of this level and above.")] = "",
+    tail: Annotated[
+        int, typer.Option("--tail", "-n", min=0, help="Number of lines to show, from the end; 0 shows all.")
+    ] = 0,
 ) -> None:
-    """Print the log of a run; with -o json one object a line."""
+    """Print the log of a run. With -o json, each line is one object."""
     lowest = level_number(level) if level else 0
 
     async def ask(kernel: KernelClient) -> None:

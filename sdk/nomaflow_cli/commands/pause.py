@@ -27,13 +27,15 @@ def register(app: typer.Typer) -> None:
 def pause(
     *,
     invocation: Invocation,
-    job: Annotated[str, typer.Argument(help="The job; everything where neither job nor --host is given.")] = "",
+    job: Annotated[str, typer.Argument(help="The job's id; default: everything, unless --host is given.")] = "",
     host: Annotated[str, typer.Option("--host", help="Pause all jobs of this host.")] = "",
-    why: Annotated[str, typer.Option("--why", help="Recorded, and shown wherever something waits for it.")] = "",
-    until: Annotated[str, typer.Option("--until", help="Ends by itself at this ISO instant.")] = "",
-    span: Annotated[str, typer.Option("--for", help="Ends by itself after this time, as in 30m or 2h.")] = "",
+    why: Annotated[
+        str, typer.Option("--why", help="The reason; shown for everything that waits for the pause to end.")
+    ] = "",
+    until: Annotated[str, typer.Option("--until", help="End the pause at this ISO 8601 time.")] = "",
+    span: Annotated[str, typer.Option("--for", help="End the pause after this time, for example 30m or 2h.")] = "",
 ) -> None:
-    """Stop fires and starts of a job, of a host, or of everything."""
+    """Pause a job, a host or everything: schedules do not fire and runs do not start."""
     _at_most_one(job, host, names="JOB and --host")
     _at_most_one(until, span, names="--until and --for")
     end = parse_instant(until, option="--until") if until else None
@@ -51,8 +53,8 @@ def pause(
 def resume(
     *,
     invocation: Invocation,
-    job: Annotated[str, typer.Argument(help="The job; everything where neither job nor --host is given.")] = "",
-    host: Annotated[str, typer.Option("--host", help="Resume a host.")] = "",
+    job: Annotated[str, typer.Argument(help="The job's id; default: everything, unless --host is given.")] = "",
+    host: Annotated[str, typer.Option("--host", help="Resume this host.")] = "",
 ) -> None:
     """End a pause."""
     _at_most_one(job, host, names="JOB and --host")
@@ -60,12 +62,12 @@ def resume(
     if invocation.as_json:
         print_json({"job_id": job or None, "host": host or None, "was_paused": was_paused})
     else:
-        print(f"{_name(job, host)}: {'goes on' if was_paused else 'was not paused'}")
+        print(f"resumed {_name(job, host)}" if was_paused else f"{_name(job, host)} was not paused")
 
 
 def _at_most_one(one: str, other: str, *, names: str) -> None:
     if one and other:
-        raise CliError(f"{names} exclude each other", fix="give one of them")
+        raise CliError(f"{names} cannot be used together", fix="give only one of them")
 
 
 def _name(job: str, host: str) -> str:

@@ -31,11 +31,13 @@ _DRAIN_SECONDS = 30.0
 _DRAIN_MARGIN = 10.0
 _EXTRAS = {"kernel": ("sqlalchemy", "croniter", "pydantic"), "host": ("sqlalchemy", "pydantic")}
 
-_Directory = Annotated[Path | None, typer.Argument(help="The project's directory; else found from where you are.")]
+_Directory = Annotated[
+    Path | None, typer.Argument(help="Project directory; default: found from the working directory.")
+]
 _Project = Annotated[
     Path | None,
     typer.Option(
-        "--project", envvar="NOMAFLOW_PROJECT", help="The project's directory; else found from where you are."
+        "--project", envvar="NOMAFLOW_PROJECT", help="Project directory; default: found from the working directory."
     ),
 ]
 
@@ -68,17 +70,22 @@ def up(
     *,
     invocation: Invocation,
     directory: _Directory = None,
-    address: Annotated[str, typer.Option("--address", help="Where the kernel listens; default a Unix socket.")] = "",
-    store: Annotated[str, typer.Option("--store", help="The kernel's store; default SQLite in .nomaflow/.")] = "",
-    name: Annotated[str, typer.Option("--name", help="The host's name; default that of nomaflow.toml.")] = "",
+    address: Annotated[
+        str, typer.Option("--address", help="Address that the kernel listens on; default: a Unix socket.")
+    ] = "",
+    store: Annotated[str, typer.Option("--store", help="The kernel's store; default: SQLite in .nomaflow/.")] = "",
+    name: Annotated[str, typer.Option("--name", help="The host's name; default: [host] name of nomaflow.toml.")] = "",
     ca: CaOption = None,
-    watch: Annotated[bool, typer.Option("--watch", help="Reload the host's code whenever a file is saved.")] = False,
-    log_format: Annotated[str, typer.Option("--log-format", help="Of the parts' log files: text or json.")] = "",
+    watch: Annotated[bool, typer.Option("--watch", help="Reload the host's code when a file is saved.")] = False,
+    log_format: Annotated[str, typer.Option("--log-format", help="Format of the log files: text or json.")] = "",
     metrics: Annotated[
-        str, typer.Option("--metrics", help="127.0.0.1:PORT for the kernel's metrics; the host's are at the next port.")
+        str,
+        typer.Option(
+            "--metrics", help="Address of the kernel's metrics, as 127.0.0.1:PORT; the host's use the next port."
+        ),
     ] = "",
 ) -> None:
-    """Run a project's kernel and host in the foreground; Ctrl-C drains and stops them."""
+    """Run a project's kernel and host in the foreground. Ctrl-C drains and stops them."""
     require_extra("kernel")
     require_extra("host")
     project = require_project(directory or invocation.project)
@@ -111,10 +118,10 @@ def _require_state_folder(project: Path) -> None:
 def _writable_again(folder: Path) -> str:
     try:
         if folder.parent.stat().st_uid == os.geteuid() != folder.stat().st_uid:
-            return f"it was made by another user, such as root: chown -R {os.geteuid()} {shlex.quote(str(folder))}"
+            return f"another user, such as root, created it: chown -R {os.geteuid()} {shlex.quote(str(folder))}"
     except OSError:
         pass
-    return "run it as the user whom the project belongs to"
+    return "run the command as the project's owner"
 
 
 def _next_port(address: str) -> str:
@@ -217,13 +224,13 @@ def _as_cli_error(error: PartFailed) -> CliError:
     return CliError(
         f"{error}\n{words}" if words else str(error),
         reason="PART_FAILED",
-        fix=f"its log is {error.log}",
+        fix=f"see its log: {error.log}",
         exit_code=ExitCode.FAILED,
     )
 
 
 def kernel(context: typer.Context, directory: _Directory = None, project: _Project = None) -> None:
-    """Run a project's kernel alone; further options, such as --address and --store, go to it."""
+    """Run only a project's kernel. Other options, such as --address and --store, are passed to it."""
     require_extra("kernel")
     from nomaflow_cli.up import kernel_command
 
@@ -232,7 +239,7 @@ def kernel(context: typer.Context, directory: _Directory = None, project: _Proje
 
 
 def host(context: typer.Context, directory: _Directory = None, project: _Project = None) -> None:
-    """Run a project's host alone; further options, such as --kernel ADDRESS and --watch, go to it."""
+    """Run only a project's host. Other options, such as --kernel ADDRESS and --watch, are passed to it."""
     require_extra("host")
     from nomaflow_cli.up import host_command
 

@@ -31,13 +31,13 @@ def register(app: typer.Typer) -> None:
 def runs(
     *,
     invocation: Invocation,
-    job: Annotated[str, typer.Argument(help="Only runs of this job.")] = "",
+    job: Annotated[str, typer.Argument(help="Show only runs of this job.")] = "",
     state: Annotated[
-        list[str] | None, typer.Option("--state", help="Only runs in this state; may be repeated.")
+        list[str] | None, typer.Option("--state", help="Show only runs in this state; repeatable.")
     ] = None,
-    host: Annotated[str, typer.Option("--host", help="Only runs of this host's jobs.")] = "",
-    since: Annotated[str, typer.Option("--since", help="Only runs queued at or after this ISO instant.")] = "",
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=10_000, help="At most so many.")] = 20,
+    host: Annotated[str, typer.Option("--host", help="Show only runs of this host's jobs.")] = "",
+    since: Annotated[str, typer.Option("--since", help="Show only runs queued at or after this ISO 8601 time.")] = "",
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=10_000, help="Maximum number of runs.")] = 20,
 ) -> None:
     """List runs, newest first."""
     after = parse_instant(since, option="--since") if since else None
@@ -55,7 +55,7 @@ def runs(
     from nomaflow_cli.pages.tables import runs_table
 
     narrowed = state or host or since
-    nothing = f"no runs yet; start one with: nomaflow run {job or 'JOB'} --follow" if not narrowed else "no such runs"
+    nothing = f"no runs yet; start one with: nomaflow run {job or 'JOB'} --follow" if not narrowed else "no runs match"
     console().print(runs_table(found) if found else nothing)
 
 
@@ -72,7 +72,7 @@ async def _newest(
 
 
 def show(*, invocation: Invocation, run: Annotated[str, typer.Argument(help="The run's id.")]) -> None:
-    """Show one run: its steps with rows and extras, every attempt, and why it is where it is."""
+    """Show one run: its steps with rows and extras, all attempts, and the reason for its state."""
     found = talk(invocation, lambda kernel: kernel.get_run(run))
     if invocation.as_json:
         print_json(found.to_json())
@@ -86,10 +86,10 @@ def cancel(
     *,
     invocation: Invocation,
     run: Annotated[str, typer.Argument(help="The run's id.")],
-    why: Annotated[str, typer.Option("--why", help="Recorded with the run.")] = "",
-    wait: Annotated[bool, typer.Option("--wait", help="Return when its code has stopped.")] = False,
+    why: Annotated[str, typer.Option("--why", help="The reason; stored with the run.")] = "",
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until the run's code has stopped.")] = False,
 ) -> None:
-    """Ask for a run to stop; it becomes CANCELED when its code has provably stopped."""
+    """Cancel a run. It becomes CANCELED once its code has stopped."""
 
     async def ask(kernel: KernelClient) -> RunView:
         canceled = await kernel.cancel(run, why=why)
@@ -106,5 +106,5 @@ def cancel(
 
 def _cancel_answer(run: RunView) -> str:
     if not run.terminal:
-        return f"{run.run_id} is asked to stop; nomaflow show {run.run_id} says when it has"
+        return f"requested a cancel of {run.run_id}; nomaflow show {run.run_id} shows when it has stopped"
     return f"{run.run_id} is {run.state}"

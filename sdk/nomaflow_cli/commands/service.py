@@ -28,15 +28,17 @@ __all__ = ["register"]
 
 
 class Part(enum.StrEnum):
-    """What there is a unit for."""
+    """The processes that have a unit."""
 
     KERNEL = "kernel"
     HOST = "host"
 
 
-_User = Annotated[bool, typer.Option("--user", help="For this user's own systemd, not the system's.")]
-_Root = Annotated[Path, typer.Option("--root", help="Another file system, as of an image that is being made.")]
-_Force = Annotated[bool, typer.Option("--force", help="Also replace or remove what was edited by hand.")]
+_User = Annotated[bool, typer.Option("--user", help="Use this user's systemd instead of the system's.")]
+_Root = Annotated[
+    Path, typer.Option("--root", help="Root of another file system, for example of an image being built.")
+]
+_Force = Annotated[bool, typer.Option("--force", help="Also replace or remove files that were edited by hand.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -45,22 +47,28 @@ def register(app: typer.Typer) -> None:
     group.command("install")(local_command(install))
     group.command("status")(local_command(status))
     group.command("uninstall")(local_command(uninstall))
-    app.add_typer(group, name="service", help="Have systemd run a project's kernel and hosts.")
+    app.add_typer(group, name="service", help="Run a project's kernel and hosts as systemd services.")
 
 
 def install(
     *,
     invocation: Invocation,
-    directory: Annotated[Path | None, typer.Argument(help="The project; else found from where you are.")] = None,
+    directory: Annotated[
+        Path | None, typer.Argument(help="Project directory; default: found from the working directory.")
+    ] = None,
     user: _User = False,
-    only: Annotated[Part | None, typer.Option("--only", help="Only the kernel, or only this team's host.")] = None,
-    name: Annotated[str, typer.Option("--name", help="The host's name; default that of nomaflow.toml.")] = "",
-    run_as: Annotated[str, typer.Option("--run-as", help="The user to run as; default the project's owner.")] = "",
+    only: Annotated[
+        Part | None, typer.Option("--only", help="Install only the kernel's unit, or only the host's.")
+    ] = None,
+    name: Annotated[str, typer.Option("--name", help="The host's name; default: [host] name of nomaflow.toml.")] = "",
+    run_as: Annotated[str, typer.Option("--run-as", help="User to run as; default: the project's owner.")] = "",
     root: _Root = Path("/"),
-    dry_run: Annotated[bool, typer.Option("--print", "--dry-run", help="Print the files, and write none.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--print", "--dry-run", help="Print the files instead of writing them.")
+    ] = False,
     force: _Force = False,
 ) -> None:
-    """Write systemd units for a project's kernel and its host. Nothing is started; the next command is printed."""
+    """Write systemd units for a project's kernel and host, and print the command that starts them."""
     from nomaflow_cli.service import Installation, require_systemd, write
 
     for part in Part:
@@ -84,7 +92,9 @@ def install(
         require_systemd()
     written = write(files, places, force=force)
     if wanted.user == "root":
-        warning = "steps run as root; a user of their own is safer: give the project to one, or name one with --run-as"
+        warning = (
+            "steps will run as root; a separate user is safer: change the project's owner, or name a user with --run-as"
+        )
         print_warnings([warning], as_json=invocation.as_json)
     _print_written(written, _next_commands(wanted), as_json=invocation.as_json)
 
@@ -103,7 +113,7 @@ def _owner(project: Path) -> str:
     except KeyError:
         raise CliError(
             f"the project {str(project)!r} belongs to the user id {owner}, which has no name on this machine",
-            fix="give it to a user, or name one with --run-as",
+            fix="change its owner, or name a user with --run-as",
         ) from None
 
 
@@ -116,11 +126,11 @@ def _host_name(project: Path) -> str:
     except FileNotFoundError:
         table = {}
     except (OSError, ValueError) as error:
-        raise CliError(f"nomaflow.toml cannot be read: {error}", fix="see what is wrong with: nomaflow check") from None
+        raise CliError(f"nomaflow.toml cannot be read: {error}", fix="find the error with: nomaflow check") from None
     name = str(table.get("name", "") if isinstance(table, dict) else "") or project.name
     if not HOST_NAME.fullmatch(name):
         raise CliError(
-            f"{name!r} is no host name, expected at most 64 lower-case letters, digits, '-' and '_'",
+            f"{name!r} is not a valid host name; expected at most 64 lower-case letters, digits, '-' and '_'",
             fix="name the host with --name, or in nomaflow.toml below [host]",
         )
     return name
@@ -154,7 +164,7 @@ def _print_written(written: Sequence[Written], commands: Sequence[str], *, as_js
 
 
 def status(*, invocation: Invocation, user: _User = False) -> None:
-    """Show the installed units and what their processes say of themselves."""
+    """Show the installed units and the status that their processes report."""
     from nomaflow_cli.service import installed_units, require_systemd, unit_states
 
     require_systemd()
@@ -164,7 +174,7 @@ def status(*, invocation: Invocation, user: _User = False) -> None:
         print_json({"units": [_shape(state) for state in states]})
         return
     if not states:
-        print("no unit is installed; write them with: nomaflow service install DIR")
+        print("no units are installed; install them with: nomaflow service install DIR")
     for state in states:
         facts = [f"{state.active} ({state.sub})", state.enabled, f"pid {state.pid}" if state.pid else "", state.text]
         print(f"  {state.unit:<32} {printable(' · '.join(filter(None, facts)))}")
@@ -195,14 +205,14 @@ def _shape(state: UnitState) -> dict[str, Any]:
 def uninstall(
     *,
     invocation: Invocation,
-    host: Annotated[list[str] | None, typer.Argument(help="Hosts by name; without any, all hosts and the kernel.")] = (
+    host: Annotated[list[str] | None, typer.Argument(help="Names of the hosts; default: all hosts and the kernel.")] = (
         None
     ),
     user: _User = False,
     root: _Root = Path("/"),
     force: _Force = False,
 ) -> None:
-    """Remove units that do not run. Settings, projects and history stay."""
+    """Remove stopped units. Settings, projects and history are kept."""
     from nomaflow_cli.service import installed_units, remove
 
     places = _places(user=user, root=root)
@@ -210,7 +220,9 @@ def uninstall(
     named = [f"nomaflow-host@{name}.service" for name in host or ()]
     missing = [unit for unit in named if unit not in found]
     if missing:
-        raise CliError(f"not installed: {', '.join(missing)}", fix="see what is with: nomaflow service status")
+        raise CliError(
+            f"not installed: {', '.join(missing)}", fix="list the installed units with: nomaflow service status"
+        )
     units = named or list(found)
     if places.root == Path("/"):
         _require_stopped(units, places)

@@ -16,7 +16,7 @@ from nomaflow_cli.wording import amount, count, duration, printable
 
 __all__ = ["register"]
 
-_URL = "sqlite:///PATH, from the project on, or postgresql+asyncpg://USER:PASSWORD@HOST/NAME."
+_URL = "sqlite:///PATH, relative to the project, or postgresql+asyncpg://USER:PASSWORD@HOST/NAME."
 
 
 def register(app: typer.Typer) -> None:
@@ -24,7 +24,7 @@ def register(app: typer.Typer) -> None:
     group = typer.Typer(no_args_is_help=True)
     group.command("copy")(local_command(copy))
     group.command("reclaim")(local_command(reclaim))
-    app.add_typer(group, name="store", help="Move a history to another database, or take it back.")
+    app.add_typer(group, name="store", help="Move a history to another database, or reclaim a moved one.")
 
 
 def copy(
@@ -32,10 +32,10 @@ def copy(
     invocation: Invocation,
     source: Annotated[str, typer.Argument(metavar="FROM", help=f"The store: {_URL}")],
     target: Annotated[
-        str, typer.Argument(metavar="TO", help="The new one: a file that is not there, an empty database.")
+        str, typer.Argument(metavar="TO", help="The new store: a file that does not exist yet, or an empty database.")
     ],
 ) -> None:
-    """Move a history to an empty store while no kernel runs on it; a kernel goes on there, and no more here."""
+    """Move a history to an empty store while its kernel is stopped. Kernels then start only on the new store."""
     require_extra("kernel")
     done = run_store_tool("copy", source, "--to", target, project=_project(invocation), shows_progress=True)
     if invocation.as_json:
@@ -45,21 +45,21 @@ def copy(
     print(f"{printable(done['target'])}: {count(rows['runs'], 'run')}, {count(rows['events'], 'event')}")
     print(f"{amount(sum(rows.values()))} rows copied and compared, in {duration(done['seconds'])}")
     print("start the kernel with that store: [kernel] store, or --store")
-    print(f"! no kernel starts on {printable(done['source'])} any more; the way back is nomaflow store reclaim")
+    print(f"! kernels no longer start on {printable(done['source'])}; to undo the move: nomaflow store reclaim")
 
 
 def reclaim(
     *, invocation: Invocation, store: Annotated[str, typer.Argument(metavar="STORE", help=f"The store: {_URL}")]
 ) -> None:
-    """Take back a history that was moved, as it was then. Nothing starts until: nomaflow resume."""
+    """Reclaim a history that was moved, as it was before the move. Nothing starts until nomaflow resume."""
     require_extra("kernel")
     done = run_store_tool("reclaim", store, project=_project(invocation))
     if invocation.as_json:
         print_json(done)
         return
     print(f"{printable(done['store'])}: a kernel may start on it again")
-    print(f"! see to it that none runs on {printable(done['moved_to'])}: schedules would fire twice")
-    print("! everything is paused: start the kernel, look at nomaflow runs, then: nomaflow resume")
+    print(f"! make sure that no kernel runs on {printable(done['moved_to'])}: schedules would fire twice")
+    print("! everything is paused: start the kernel, check nomaflow runs, then run nomaflow resume")
 
 
 def _project(invocation: Invocation) -> Path:

@@ -22,22 +22,28 @@ if TYPE_CHECKING:
 
 __all__ = ["register"]
 
-_Params = Annotated[list[str] | None, typer.Option("--param", "-p", help="key=json, laid over the job's params.")]
-_OpKwargs = Annotated[list[str] | None, typer.Option("--op-kwarg", help="step.key=json, laid over everything.")]
-_Key = Annotated[str, typer.Option("--key", help="The same key with the same request is the same run.")]
-_Wait = Annotated[bool, typer.Option("--wait", "-w", help="Return when the run is over, with its exit code.")]
-_Follow = Annotated[bool, typer.Option("--follow", "-f", help="Show steps and log lines live, until it is over.")]
+_Params = Annotated[
+    list[str] | None, typer.Option("--param", "-p", help="Override a param of the job, as key=json; repeatable.")
+]
+_OpKwargs = Annotated[
+    list[str] | None, typer.Option("--op-kwarg", help="Override an op_kwarg of a step, as step.key=json; repeatable.")
+]
+_Key = Annotated[
+    str, typer.Option("--key", help="Idempotency key: repeating a request with the same key starts no second run.")
+]
+_Wait = Annotated[bool, typer.Option("--wait", "-w", help="Wait until the run ends, and exit with its exit code.")]
+_Follow = Annotated[bool, typer.Option("--follow", "-f", help="Show steps and log lines live until the run ends.")]
 
 
 class Overlap(enum.StrEnum):
-    """What a person may say against the job's overlap policy."""
+    """An exception to the job's overlap policy."""
 
     ALLOW = "allow"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Started:
-    """A run that is under way, and what its kernel had to say."""
+    """A started run, with the kernel's warnings."""
 
     run_id: str
     warnings: tuple[str, ...] = ()
@@ -55,17 +61,21 @@ def run(
     job: Annotated[str, typer.Argument(help="The job's id; nomaflow jobs lists them.")],
     param: _Params = None,
     op_kwarg: _OpKwargs = None,
-    step: Annotated[list[str] | None, typer.Option("--step", help="name=on or name=off, for this run.")] = None,
-    preset: Annotated[str, typer.Option("--preset", help="A preset of the job.")] = "",
-    log_level: Annotated[str, typer.Option("--log-level", help="DEBUG, INFO, WARNING, ERROR or CRITICAL.")] = "",
+    step: Annotated[
+        list[str] | None, typer.Option("--step", help="Switch a step on or off for this run, as name=on or name=off.")
+    ] = None,
+    preset: Annotated[str, typer.Option("--preset", help="Preset of the job to use.")] = "",
+    log_level: Annotated[
+        str, typer.Option("--log-level", help="Log level of the run: DEBUG, INFO, WARNING, ERROR or CRITICAL.")
+    ] = "",
     key: _Key = "",
     overlap: Annotated[
-        Overlap | None, typer.Option("--overlap", help="allow: start whatever the overlap policy says.")
+        Overlap | None, typer.Option("--overlap", help="allow: start the run in spite of the job's overlap policy.")
     ] = None,
     wait: _Wait = False,
     follow: _Follow = False,
     validate: Annotated[
-        bool, typer.Option("--validate", help="Say whether it would be accepted, and start nothing.")
+        bool, typer.Option("--validate", help="Only check whether the run would be accepted; start nothing.")
     ] = False,
 ) -> None:
     """Start a run of a job."""
@@ -125,7 +135,7 @@ def _validate(invocation: Invocation, order: TriggerOrder) -> None:
 
 async def _trigger(kernel: KernelClient, order: TriggerOrder) -> _Started:
     answer: Triggered = await kernel.trigger(order)
-    again = ("the key was used before: this is the run it started",) if answer.deduplicated else ()
+    again = ("the key was used before; this is the run that it started",) if answer.deduplicated else ()
     return _Started(run_id=answer.run_id, warnings=(*answer.warnings, *again))
 
 
@@ -133,7 +143,9 @@ def replay(
     *,
     invocation: Invocation,
     run: Annotated[str, typer.Argument(help="The id of a finished run.")],
-    from_step: Annotated[str, typer.Option("--from-step", help="Keep the outputs of the steps before this one.")] = "",
+    from_step: Annotated[
+        str, typer.Option("--from-step", help="Start at this step, and keep the outputs of the steps before it.")
+    ] = "",
     from_failed: Annotated[bool, typer.Option("--from-failed", help="Start at the step that did not succeed.")] = False,
     param: _Params = None,
     op_kwarg: _OpKwargs = None,
@@ -143,7 +155,7 @@ def replay(
 ) -> None:
     """Start a new run from the snapshot of a finished one."""
     if from_step and from_failed:
-        raise CliError("--from-step and --from-failed exclude each other", fix="give one of them")
+        raise CliError("--from-step and --from-failed cannot be used together", fix="give only one of them")
     params, op_kwargs = parse_params(param or []), parse_op_kwargs(op_kwarg or [])
 
     async def start(kernel: KernelClient) -> _Started:
@@ -184,7 +196,7 @@ def _run(
         started, found = talk(invocation, ask, retry_seconds=300 if wait else 10)
     except KeyboardInterrupt:
         for run_id in waits_for:
-            hint = f"the run goes on: nomaflow show {run_id}; to stop it: nomaflow cancel {run_id}"
+            hint = f"the run continues: nomaflow show {run_id}; to cancel it: nomaflow cancel {run_id}"
             console(stderr=True).print(hint, soft_wrap=True)
         raise
     print_warnings(started.warnings, as_json=invocation.as_json)

@@ -19,7 +19,7 @@ def register(app: typer.Typer) -> None:
 
 
 def version(*, invocation: Invocation) -> None:
-    """Print which nomaflow this is."""
+    """Print the version."""
     if invocation.as_json:
         print_json({"version": installed_version(), "python": platform.python_version()})
     else:

@@ -1,4 +1,4 @@
-"""The kernel's certificate: whether a kernel starts with it, and for how long it is good."""
+"""Findings about the kernel's certificate: whether a kernel can start with it, and when it expires."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def examine_certificate(project: Path) -> Iterator[Finding]:
         )
         if seen["expires_soon"]:
             yield warning(
-                "kernel.certificate", text, f"renew {seen['path']!r}; a running kernel takes the new one by itself"
+                "kernel.certificate", text, f"renew {seen['path']!r}; a running kernel loads the new one by itself"
             )
         else:
             yield fine("kernel.certificate", text)

@@ -45,7 +45,7 @@ def examine(invocation: Invocation, project: Path, *, store: str, deep: bool) ->
     else:
         way_out = f"systemctl start nomaflow-kernel where it is a service, else nomaflow up {shlex.quote(str(project))}"
         ran_here = any((project / ".nomaflow" / name).exists() for name in ("kernel.db", "kernel.log"))
-        yield (problem if ran_here else warning)("kernel.answers", "no kernel runs here", way_out)
+        yield (problem if ran_here else warning)("kernel.answers", "no kernel is running here", way_out)
 
 
 def _ask(invocation: Invocation) -> tuple[SystemView | None, CliError | None]:

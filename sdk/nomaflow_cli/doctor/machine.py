@@ -1,4 +1,4 @@
-"""The machine: its Python, what is installed, /proc and cgroups, disk, clock."""
+"""Findings about the machine: Python, installed extras, /proc, cgroups, disk and clock."""
 
 from __future__ import annotations
 
@@ -59,17 +59,17 @@ def _processes() -> Finding:
     if missing:
         return problem(
             "machine.proc",
-            f"/proc lacks {', '.join(missing)}: a host finds and stops the processes of a step through it",
+            f"/proc has no {', '.join(missing)}; a host needs it to find and stop the processes of a step",
             "mount /proc, without hidepid for this user",
         )
-    return fine("machine.proc", "/proc can be read: the processes of a step are found and stopped")
+    return fine("machine.proc", "/proc is readable: a host can find and stop the processes of a step")
 
 
 def _cgroup() -> Finding:
     folder = _own_cgroup()
     if folder is not None and os.access(folder, os.W_OK) and os.access(folder / "cgroup.kill", os.W_OK):
-        return fine("machine.cgroup", f"cgroup v2 {str(folder)!r} is delegated: limits and kills go through it")
-    return fine("machine.cgroup", "no delegated cgroup v2: limits of steps are enforced by looking, every little while")
+        return fine("machine.cgroup", f"cgroup v2 {str(folder)!r} is delegated: limits and kills use it")
+    return fine("machine.cgroup", "cgroup v2 is not delegated: limits are checked by polling")
 
 
 def _own_cgroup() -> Path | None:
@@ -84,13 +84,15 @@ def _own_cgroup() -> Path | None:
 
 def _disk(project: Path) -> Finding:
     free = shutil.disk_usage(project).free
-    text = f"{amount(free >> 20)} MiB free where the project is"
+    text = f"{amount(free >> 20)} MiB free on the project's disk"
     if free < _LITTLE_BYTES:
         return problem(
-            "machine.disk", text, "free some: a kernel without room takes no triggers, and goes on by itself"
+            "machine.disk",
+            text,
+            "free disk space: a kernel whose disk is full accepts no triggers until there is space",
         )
     if free < _FEW_BYTES:
-        return warning("machine.disk", text, "free some, or let less history be kept: [meta.retention] of jobs.toml")
+        return warning("machine.disk", text, "free disk space, or keep less history: [meta.retention] of jobs.toml")
     return fine("machine.disk", text)
 
 
@@ -98,9 +100,9 @@ def _clock() -> Finding:
     now = datetime.now(UTC)
     shown = f"{now:%Y-%m-%d %H:%M:%S} UTC"
     if now < _LONG_AGO:
-        return problem("machine.clock", f"the clock says {shown}", "set it: schedules follow this clock")
+        return problem("machine.clock", f"the clock says {shown}", "set the clock: schedules depend on it")
     try:
         zoneinfo.ZoneInfo("Europe/Vienna")
     except zoneinfo.ZoneInfoNotFoundError:
-        return problem("machine.clock", "there is no time zone data", "pip install tzdata")
-    return fine("machine.clock", f"the clock says {shown}, local zone {time.tzname[0]}; time zone data is there")
+        return problem("machine.clock", "time zone data is missing", "pip install tzdata")
+    return fine("machine.clock", f"the clock says {shown}, local zone {time.tzname[0]}; time zone data is installed")

@@ -1,4 +1,4 @@
-"""A project's files: what check says of them, and who may read what."""
+"""Findings about a project's files: the result of check, and permissions."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def examine_project(project: Path) -> Iterator[Finding]:
     if (project / "jobs.toml").exists() or (project / "plugins").exists():
         yield _jobs(project, report)
     else:
-        yield fine("project.files", "neither jobs.toml nor plugins: a kernel's place, and no team's")
+        yield fine("project.files", "no jobs.toml and no plugins: this project is for a kernel only")
     yield from _permissions(project)
     yield from _credentials(project, report)
 
@@ -51,20 +51,20 @@ def _permissions(project: Path) -> Iterator[Finding]:
     if state.exists() and not state.is_dir():
         yield problem(
             "project.state",
-            f"{str(state)!r} is not a directory, and history and address are kept in one of that name",
+            f"{str(state)!r} is not a directory; the history and the kernel's address are stored there",
             f"mv {shlex.quote(str(state))} elsewhere",
         )
         return
     private = [
-        (state, "holds history and the kernel's socket", 0o700),
-        (state / "token", "opens the kernel on TCP", 0o600),
-        (state / "kernel.db", "holds what jobs were given", 0o600),
-        (state / "run", "is the only guard of the kernel's socket", 0o700),
+        (state, "contains the history and the kernel's socket", 0o700),
+        (state / "token", "gives access to the kernel on TCP", 0o600),
+        (state / "kernel.db", "contains the values given to jobs", 0o600),
+        (state / "run", "is the only protection of the kernel's socket", 0o700),
     ]
     wrong = [finding for path, why, mode in private if (finding := _private(path, why, mode)) is not None]
     yield from wrong
     if not wrong:
-        yield fine("project.permissions", "what is private can be read by its owner only")
+        yield fine("project.permissions", "private files can be read only by their owner")
 
 
 def _private(path: Path, why: str, mode: int) -> Finding | None:
@@ -73,9 +73,13 @@ def _private(path: Path, why: str, mode: int) -> Finding | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        return problem("project.permissions", f"{str(path)!r}: {error.strerror}", "run it as the project's owner")
+        return problem(
+            "project.permissions", f"{str(path)!r}: {error.strerror}", "run the command as the project's owner"
+        )
     if found.st_uid != os.geteuid() and os.geteuid() != 0:
-        return warning("project.owner", f"{str(path)!r} belongs to uid {found.st_uid}", "run it as the project's owner")
+        return warning(
+            "project.owner", f"{str(path)!r} belongs to uid {found.st_uid}", "run the command as the project's owner"
+        )
     if stat.S_IMODE(found.st_mode) & 0o077 == 0:
         return None
     shown = f"{str(path)!r} {why} and is open to others (mode {stat.S_IMODE(found.st_mode):o})"

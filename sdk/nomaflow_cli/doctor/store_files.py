@@ -1,4 +1,4 @@
-"""A project's store: whether it is whole, of a known schema, and whose it is."""
+"""Findings about a project's store: damage, schema and the process that holds it."""
 
 from __future__ import annotations
 
@@ -28,33 +28,33 @@ def examine_store(project: Path, *, store: str, deep: bool, answers: bool) -> It
         yield problem("store.settings", " ".join(error.message.split()), error.fix)
         return
     if seen["kind"] != "sqlite":
-        yield fine("store.history", "the store is a PostgreSQL database; the kernel's health speaks for it")
+        yield fine("store.history", "the store is a PostgreSQL database; see the kernel's health")
         return
     yield from _left_behind(project, seen, answers=answers)
     path = Path(seen["path"])
     if seen["trouble"]:
         yield problem(
             "store.history",
-            f"the history {seen['path']!r} cannot be looked into: {seen['trouble']}",
-            f"see what is at {shlex.quote(seen['path'])}, who may read and write there, and how much room there is",
+            f"the history {seen['path']!r} cannot be read: {seen['trouble']}",
+            f"check the type, the permissions and the free disk space of {shlex.quote(seen['path'])}",
         )
         return
     if path.parent.exists() and not path.parent.is_dir():
         yield problem(
             "store.history",
-            f"there is no room for a history: {str(path.parent)!r} is not a directory",
+            f"the history cannot be created: {str(path.parent)!r} is not a directory",
             f"mv {shlex.quote(str(path.parent))} elsewhere",
         )
         return
     if not seen["exists"] and seen["held_by"] > 0:
         yield problem(
             "store.history",
-            f"the history {seen['path']!r} was removed under process {seen['held_by']}, which goes on without it",
+            f"the history {seen['path']!r} was removed under process {seen['held_by']}, which is still running",
             f"kill {seen['held_by']}; then: nomaflow restore BACKUP {shlex.quote(str(project))}",
         )
         return
     if not seen["exists"] or seen["empty"]:
-        yield fine("store.history", "there is no history yet; the kernel's first start makes it")
+        yield fine("store.history", "there is no history yet; the kernel creates it when it first starts")
         return
     yield from _content(project, seen)
 
@@ -71,29 +71,29 @@ def _content(project: Path, seen: dict[str, Any]) -> Iterator[Finding]:
     text = f"{count(seen['runs'], 'run')}, {amount(seen['open_runs'])} open, {size}, schema {seen['revision']}"
     yield fine("store.history", text)
     if seen["checked"]:
-        yield fine("store.damage", "the history file is whole")
+        yield fine("store.damage", "the history file is not damaged")
     else:
-        yield fine("store.damage", f"{size} were not searched for damage; that is nomaflow doctor --deep")
+        yield fine("store.damage", f"{size} were not checked for damage; to check them: nomaflow doctor --deep")
     if seen["mark"]:
-        what = "was moved to another store" if seen["mark"] == "moved" else "is a copy that was broken off"
+        what = "was moved to another store" if seen["mark"] == "moved" else "is an incomplete copy"
         yield problem("store.moved", f"the history {seen['path']!r} {what}", "see `nomaflow store` of docs/backup.md")
     elif not seen["usable"]:
         yield problem(
             "store.schema",
-            f"schema {seen['revision']} is of a later version, this one knows up to {seen['newest_revision']}",
+            f"schema {seen['revision']} is from a later version; this one knows up to {seen['newest_revision']}",
             "install the version that wrote it, or restore a backup",
         )
     elif seen["revision"] > seen["newest_revision"]:
         yield warning(
             "store.schema",
-            f"schema {seen['revision']} is of a later version; this one works on it as it is",
-            "go back to the later version when you can",
+            f"schema {seen['revision']} was written by a later version; this version can still use it",
+            "install the later version again when you can",
         )
     if seen["wal_bytes"] > _LARGE_WAL:
         yield warning(
             "store.wal",
-            f"{amount(seen['wal_bytes'] >> 20)} MiB wait in the write-ahead log: something reads without end",
-            "end what has the history open besides the kernel",
+            f"{amount(seen['wal_bytes'] >> 20)} MiB are in the write-ahead log: a process keeps a read open",
+            "stop the process that has the history open besides the kernel",
         )
 
 
@@ -104,8 +104,8 @@ def _left_behind(project: Path, seen: dict[str, Any], *, answers: bool) -> Itera
     if seen["held_for"]:
         yield warning(
             "store.lock",
-            f"a {seen['held_for']}, process {seen['held_by']}, is at work on the store",
-            "wait until it is done, then look again",
+            f"a {seen['held_for']}, process {seen['held_by']}, is using the store",
+            "wait until it has finished, then run doctor again",
         )
     elif seen["held_by"] > 0:
         yield problem(

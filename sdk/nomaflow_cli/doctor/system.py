@@ -1,4 +1,4 @@
-"""A running system: the kernel, its hosts, what is queued and what runs."""
+"""Findings about a running system: the kernel, its hosts, and queued and running runs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _SPILLED_BYTES = 64 << 20
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SystemView:
-    """What a kernel says when asked once. ``read_seconds`` is what a read of its store took."""
+    """A kernel's answers at one moment. ``read_seconds`` is what a read of its store took."""
 
     kernel: KernelView
     serving: bool
@@ -84,19 +84,19 @@ def _kernel(view: SystemView, now: datetime) -> Iterator[Finding]:
     if not view.serving:
         yield problem(
             "kernel.health",
-            "the kernel says that it cannot serve: its store cannot be written",
-            "free disk space, end what locks the store; its log has the cause",
+            "the kernel reports that it cannot serve: it cannot write to its store",
+            "see its log; free disk space, or stop the process that locks the store",
         )
     else:
-        yield fine("kernel.health", f"it is healthy; a read of its store took {duration(view.read_seconds)}")
+        yield fine("kernel.health", f"the kernel is healthy; a read of its store took {duration(view.read_seconds)}")
     if view.read_seconds > _SLOW_SECONDS:
-        yield warning("kernel.slow", f"a read of the store took {duration(view.read_seconds)}", "look at its disk")
+        yield warning("kernel.slow", f"a read of the store took {duration(view.read_seconds)}", "check its disk")
     own = installed_version()
     if kernel.version != own:
         yield warning(
             "kernel.version",
-            f"the kernel is version {kernel.version}, this command {own}",
-            "restart the kernel where it was upgraded in place (docs/operations.md), else install one version on both",
+            f"the kernel has version {kernel.version}, this command has version {own}",
+            "restart the kernel if it was upgraded in place (docs/operations.md), else install one version on both",
         )
 
 
@@ -106,7 +106,7 @@ def _host(host: HostView, kernel: KernelView) -> Iterator[Finding]:
         yield (problem if host.job_count else warning)(
             "hosts.absent",
             f"host {host.name!r} is not attached; {count(host.job_count, 'job')} cannot run",
-            f"nomaflow host DIR --name {name}; or, where it is gone for good: nomaflow hosts forget {name}",
+            f"nomaflow host DIR --name {name}; or, if it is gone for good: nomaflow hosts forget {name}",
         )
     for instance in host.instances:
         yield from _instance(host, instance, kernel)
@@ -122,24 +122,24 @@ def _instance(host: HostView, instance: InstanceView, kernel: KernelView) -> Ite
         heard = age(instance.last_heartbeat_at) or "long ago"
         yield problem(
             "hosts.unreachable",
-            f"{who} on {instance.machine} is silent, last heard {heard}; "
+            f"{who} on {instance.machine} has been silent since its last heartbeat {heard}; "
             f"running there: {count(instance.running, 'step')}",
-            "look at that machine and its network; its steps stay RUNNING until the grace is over",
+            "check that machine and its network; its steps stay RUNNING until the grace ends",
         )
         return
     yield from _refused_load(host, instance)
     if instance.state == "LOADING":
         yield warning(
             "hosts.loading",
-            f"{who} is loading its code, and its jobs are not known yet",
-            "look again in a few seconds; where it stays so, a module waits or loops while it is imported: see its log",
+            f"{who} is loading its code; its jobs are not known yet",
+            "run doctor again in a few seconds; if it stays so, a module waits or loops during its import: see its log",
         )
         return
     if not instance.generation:
         yield problem(
             "hosts.no_code",
-            f"{who} is {instance.state.lower()} and takes nothing new: no code is loaded",
-            f"its log says why; mend it, then: nomaflow reload {name}",
+            f"{who} is {instance.state.lower()} and takes no new work: no code is loaded",
+            f"see its log; correct the error, then: nomaflow reload {name}",
         )
         return
     load = f"{count(instance.running, 'step')} running, generation {instance.generation}"
@@ -151,12 +151,12 @@ def _instance(host: HostView, instance: InstanceView, kernel: KernelView) -> Ite
 def _refused_load(host: HostView, instance: InstanceView) -> Iterator[Finding]:
     refused = instance.refused_load
     if refused is not None:
-        goes_on = "its last good code goes on" if instance.generation else "it has no code"
+        in_use = "its last good code stays in use" if instance.generation else "it has no code"
         since = f" {age(refused.at)}" if refused.at else ""
         yield problem(
             "hosts.load_refused",
-            f"host {host.name!r}, pid {instance.pid}, refused a load{since}, {goes_on}: {refused.summary}",
-            f"mend it, then: nomaflow reload {shlex.quote(host.name)}",
+            f"host {host.name!r}, pid {instance.pid}, refused a load{since}; {in_use}: {refused.summary}",
+            f"correct the error, then: nomaflow reload {shlex.quote(host.name)}",
         )
 
 
@@ -165,19 +165,19 @@ def _code_of(host: HostView, instance: InstanceView, kernel: KernelView) -> Iter
     if instance.version and instance.version != kernel.version:
         yield warning(
             "hosts.version",
-            f"{who} is version {instance.version}, the kernel {kernel.version}",
+            f"{who} has version {instance.version}, the kernel has version {kernel.version}",
             "restart the host with the kernel's version",
         )
     if instance.code_newer and instance.refused_load is None:
         yield warning(
             "hosts.code",
-            f"{who}: code on disk is newer than what is loaded",
+            f"{who}: the code on disk is newer than the loaded code",
             f"nomaflow reload {name}",
         )
     if host.manifest_digest and instance.manifest_digest not in ("", host.manifest_digest):
         yield warning(
             "hosts.manifest",
-            f"{who} serves other code than the jobs are from that the kernel has of this host",
+            f"{who} runs other code than the code that the kernel's jobs came from",
             f"nomaflow reload {name}",
         )
 
@@ -186,14 +186,14 @@ def _reports_of(who: str, instance: InstanceView) -> Iterator[Finding]:
     if instance.saturated:
         yield problem(
             "hosts.saturated",
-            f"{who} takes nothing new: its reports fill the spill file to its cap",
-            "look at the kernel's store and disk: it takes reports too slowly, or not at all",
+            f"{who} takes no new work: its spill file is full of reports",
+            "check the kernel's store and disk: it accepts reports too slowly, or not at all",
         )
     elif instance.spilled_bytes > _SPILLED_BYTES:
         yield warning(
             "hosts.spill",
-            f"{who} keeps {amount(instance.spilled_bytes >> 20)} MiB of reports that the kernel has not taken",
-            "look at the kernel's store and disk: it takes reports too slowly",
+            f"{who} keeps {amount(instance.spilled_bytes >> 20)} MiB of reports that the kernel has not accepted",
+            "check the kernel's store and disk: it accepts reports too slowly",
         )
 
 
@@ -209,7 +209,7 @@ def _runs_findings(view: SystemView, now: datetime) -> Iterator[Finding]:
         first = cut_off[-1]
         yield warning(
             "runs.cut_off",
-            f"{count(len(cut_off), 'run')} RUNNING on hosts that are not reached, such as {first.run_id}",
+            f"{count(len(cut_off), 'run')} RUNNING on hosts that are unreachable, for example {first.run_id}",
             f"bring host {first.host!r} back; nomaflow show {first.run_id}",
         )
     stuck = [run for run in view.queued if run.host and run.host not in attached]
@@ -227,17 +227,17 @@ def _kept(catalogue: CatalogueView) -> Iterator[Finding]:
     if held:
         yield problem(
             "runs.held",
-            f"{count(len(held), 'job')} cannot run and stay on schedule, such as {held[0].job_id!r}: {held[0].held}",
-            f"mend the code; nomaflow reload {shlex.quote(held[0].host)}".strip(),
+            f"{count(len(held), 'job')} cannot run but stay scheduled, for example {held[0].job_id!r}: {held[0].held}",
+            f"correct the code, then: nomaflow reload {shlex.quote(held[0].host)}".strip(),
         )
     kept = [job for job in catalogue.jobs if job.kept and not job.held]
     if kept:
         why = next((one for one in kept[0].problems if one.severity == "error"), None)
         yield problem(
             "runs.kept",
-            f"{count(len(kept), 'job')} on the last good definition, such as {kept[0].job_id!r}"
+            f"{count(len(kept), 'job')} with their last good definition, for example {kept[0].job_id!r}"
             + (f": {why.file}: {why.message}" if why else ""),
-            f"mend the file; nomaflow reload {shlex.quote(kept[0].host)}".strip(),
+            f"correct the file, then: nomaflow reload {shlex.quote(kept[0].host)}".strip(),
         )
 
 
@@ -246,7 +246,7 @@ def _jobs(catalogue: CatalogueView, now: datetime) -> Iterator[Finding]:
     if invalid:
         yield warning(
             "runs.jobs",
-            f"{count(len(invalid), 'job')} disabled by mistakes, such as {invalid[0].job_id!r}",
+            f"{count(len(invalid), 'job')} disabled by errors, for example {invalid[0].job_id!r}",
             f"nomaflow job {shlex.quote(invalid[0].job_id)}",
         )
     yield from _kept(catalogue)
@@ -263,6 +263,6 @@ def _jobs(catalogue: CatalogueView, now: datetime) -> Iterator[Finding]:
     ]
     worst = max(late, default=0.0)
     if worst > _LATE_SECONDS:
-        yield problem("runs.late", f"a fire is {duration(worst)} overdue", "look at the kernel's log and this clock")
+        yield problem("runs.late", f"a fire is {duration(worst)} overdue", "check the kernel's log and this clock")
     else:
         yield fine("runs.late", f"no fire is overdue; {count(len(late), 'schedule')} ahead")

@@ -150,7 +150,7 @@ class _Follower:
         self._screen.close()
         choice = await ask_what_to_do(interrupts)
         if choice is Choice.DETACH:
-            print(f"detached; the run goes on: nomaflow logs {self._run_id} --follow", file=sys.stderr)
+            print(f"detached; the run continues: nomaflow logs {self._run_id} --follow", file=sys.stderr)
             return False
         if choice is Choice.CANCEL:
             await self._kernel.cancel(self._run_id, why="Ctrl-C")

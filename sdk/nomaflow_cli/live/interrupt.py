@@ -9,7 +9,7 @@ import sys
 
 __all__ = ["Choice", "ask_what_to_do"]
 
-_QUESTION = "the run goes on. [d]etach and leave it running, [c]ancel it, or [Enter] to keep watching? "
+_QUESTION = "the run is still running: [d]etach and leave it running, [c]ancel it, or [Enter] to keep watching? "
 
 
 class Choice(enum.Enum):

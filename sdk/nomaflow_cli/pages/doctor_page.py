@@ -1,4 +1,4 @@
-"""What ``nomaflow doctor`` shows."""
+"""The page of ``nomaflow doctor``."""
 
 from __future__ import annotations
 
@@ -44,4 +44,4 @@ def _verdict(findings: Sequence[Finding]) -> Text:
         return Text(f"{count(problems, 'problem')}, {count(warnings, 'warning')}", style="red")
     if warnings:
         return Text(f"no problem, {count(warnings, 'warning')}", style="yellow")
-    return Text("nothing is wrong", style="green")
+    return Text("no problems found", style="green")

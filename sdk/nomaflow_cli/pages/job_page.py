@@ -51,13 +51,13 @@ def _rows(job: JobView) -> Iterator[tuple[str, str]]:
         yield "tags", ", ".join(job.tags)
     if job.preset_names:
         yield "presets", ", ".join(job.preset_names)
-    yield "enabled", "yes" if job.enabled else "no, by its author"
+    yield "enabled", "yes" if job.enabled else "no (enabled = false)"
     if job.removed:
-        yield "removed", "its host no longer brings it"
+        yield "removed", "its host's files no longer contain it"
     if job.kept:
-        yield "definition", "the last good one; mend the problems below and reload"
+        yield "definition", "the last good one; correct the problems below and reload"
     if job.held:
-        yield "cannot run", f"{job.held}; its fires are MISSED"
+        yield "cannot run", f"{job.held}; its fires become MISSED"
     if job.pause is not None:
         yield "pause", pause_text(job.pause)
     if job.why_not_running:

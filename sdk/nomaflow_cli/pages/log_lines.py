@@ -27,7 +27,7 @@ def log_text(line: LogLine, *, with_step: bool) -> Text:
     style = _level_style(line.level) if line.level >= 30 else ""
     text.append(paragraph(line.message, indent=_INDENT), style=style)
     if line.continued:
-        text.append(" ⏎ goes on", style="dim")
+        text.append(" ⏎ continues", style="dim")
     if line.shared:
         text.append(" (shared)", style="dim")
     return text

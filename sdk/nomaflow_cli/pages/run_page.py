@@ -173,7 +173,7 @@ def _more_facts(run: RunView) -> Iterator[tuple[str, str]]:
         yield "stands for", f"{run.fold.count} fires"
     if run.cancel is not None:
         why = f": {run.cancel.why}" if run.cancel.why else ""
-        yield "cancel", f"asked by {run.cancel.by or 'unknown'}{why}"
+        yield "cancel", f"requested by {run.cancel.by or 'unknown'}{why}"
     children = [one.child_run_id for step in run.steps for one in step.attempts if one.child_run_id]
     if children:
         yield "started runs", ", ".join(children)

@@ -1,4 +1,4 @@
-"""What ``nomaflow schedule`` shows."""
+"""The page of ``nomaflow schedule``."""
 
 from __future__ import annotations
 

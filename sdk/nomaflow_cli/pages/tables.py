@@ -69,7 +69,7 @@ def jobs_page(catalogue: CatalogueView, refused: Mapping[str, RefusedLoadView]) 
     :param refused: by host, the newest load that was refused: the jobs shown are those of the load before
     """
     if not catalogue.jobs and not catalogue.problems:
-        return "no jobs yet: no host has brought any; nomaflow hosts shows who is there"
+        return "no jobs yet: no host has sent any; nomaflow hosts lists the hosts"
     shape = FittingTable(
         headers=("job", "host", "schedule", "next", "last run", "now"),
         rows=tuple(_job_row(job) for job in catalogue.jobs),
@@ -84,7 +84,7 @@ def jobs_page(catalogue: CatalogueView, refused: Mapping[str, RefusedLoadView]) 
 
 def _stale_jobs(host: str, refused: RefusedLoadView) -> RenderableType:
     text = Text(f"✘ {printable(host)} {refused_text(refused)}", style="red")
-    return Padding(text.append("\n  its last good jobs and code go on", style="dim"), (0, 0, 1, 0))
+    return Padding(text.append("\n  its last good jobs and code stay in use", style="dim"), (0, 0, 1, 0))
 
 
 def no_such_jobs(whole: CatalogueView, *, host: str, tag: str) -> str:
@@ -94,7 +94,7 @@ def no_such_jobs(whole: CatalogueView, *, host: str, tag: str) -> str:
     """
     of_host = [job for job in whole.jobs if host in ("", job.host)]
     if not of_host:
-        return f"no job is of host {printable(host)!r}; {_near(host, {job.host for job in whole.jobs})}"
+        return f"no job belongs to host {printable(host)!r}; {_near(host, {job.host for job in whole.jobs})}"
     of = f" of host {printable(host)!r}" if host else ""
     tags = {each for job in of_host for each in job.tags}
     return f"no job{of} has the tag {printable(tag)!r}; {_near(tag, tags)}"
@@ -103,7 +103,7 @@ def no_such_jobs(whole: CatalogueView, *, host: str, tag: str) -> str:
 def _near(asked: str, known: Collection[str]) -> str:
     names = sorted(difflib.get_close_matches(asked, known) or known)
     if not names:
-        return "none has any"
+        return "there are none"
     return f"there {'is' if len(names) == 1 else 'are'} {', '.join(printable(each) for each in names[:_NAMES])}"
 
 
@@ -183,7 +183,7 @@ def _instance(instance: InstanceView) -> Table:
     loaded = f", loaded {age(instance.loaded_at)}" if instance.loaded_at else ""
     refused = instance.refused_load
     newer = ("  newer on disk: nomaflow reload", "yellow") if instance.code_newer and refused is None else ("", "")
-    spilled = f", {amount(instance.spilled_bytes)} bytes of reports wait" if instance.spilled_bytes else ""
+    spilled = f", {amount(instance.spilled_bytes)} bytes of reports waiting" if instance.spilled_bytes else ""
     heard = f"heard {age(instance.last_heartbeat_at)}" if instance.last_heartbeat_at else "not heard yet"
     process = f"pid {instance.pid} on {printable(instance.machine)}, {instance.state.lower()}, {heard}"
     shape.add_row("instance", Text.assemble(process, (_why_idle(instance), "yellow")))
@@ -198,8 +198,8 @@ def _instance(instance: InstanceView) -> Table:
 def _why_idle(instance: InstanceView) -> str:
     """Return why it takes no work although it is attached, empty where it does."""
     if not instance.generation:
-        return "  takes nothing new: no code is loaded" + ("" if instance.refused_load else ", its log says why")
-    return "  takes nothing new: its spill file is at its cap" if instance.saturated else ""
+        return "  takes no new work: no code is loaded" + ("" if instance.refused_load else "; see its log")
+    return "  takes no new work: its spill file is full" if instance.saturated else ""
 
 
 def _digest(instance: InstanceView) -> str:
@@ -234,15 +234,15 @@ def _reloaded(who: str, outcome: ReloadView) -> list[RenderableType]:
 
 
 def _refused(who: str, outcome: ReloadView) -> list[RenderableType]:
-    goes_on = f"the last good code goes on (generation {outcome.generation})"
-    serves = goes_on if outcome.generation else "no code serves until a load succeeds"
-    lines: list[RenderableType] = [Text.assemble(("✘ ", "red"), f"{who} refuses the load: {serves}")]
+    in_use = f"the last good code stays in use (generation {outcome.generation})"
+    serves = in_use if outcome.generation else "there is no code to run until a load succeeds"
+    lines: list[RenderableType] = [Text.assemble(("✘ ", "red"), f"{who} refused the load: {serves}")]
     lines += [Padding(problem_lines(problem), (0, 0, 0, 2)) for problem in outcome.problems]
     told = outcome.problems and all(problem.code != "load_failed" for problem in outcome.problems)
     if outcome.message and not told:
         lines.append(Text(f"  {paragraph(outcome.message, indent=2)}"))
     if outcome.generation:
-        force = f"--force serves it all the same: nomaflow reload {printable(outcome.host)} --force"
-        kept = "a job that is broken then goes on with its last good definition"
+        force = f"to use it anyway: nomaflow reload {printable(outcome.host)} --force"
+        kept = "a broken job then keeps its last good definition"
         lines.append(Padding(Text(f"{force}\n{kept}", style="dim"), (0, 0, 0, 2)))
     return lines

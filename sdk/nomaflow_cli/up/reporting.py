@@ -1,4 +1,4 @@
-"""What ``nomaflow up`` prints: a start screen, then one line for each event that a person would want to know of."""
+"""The output of ``nomaflow up``: a start screen, then a line for each event that matters to a person."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ class TextReporter:
         out = self._console.print
         out(Text.assemble(("nomaflow", "bold"), f" {installed_version()}", (f"  ·  {name}", "dim")))
         out()
-        leads = f"  stands by, kernel pid {ready.kernel.pid} leads" if ready.stands_by else ""
+        leads = f"  on standby, kernel pid {ready.kernel.pid} is the leader" if ready.stands_by else ""
         # Below the project, as what is typed there, so that the line fits.
         address = ready.address.replace(f"unix:{ready.project}/", "unix:", 1)
         kernel = f"{address}  {ready.kernel.store}{leads}"
@@ -163,9 +163,9 @@ class TextReporter:
         """Print what happened to a part."""
         match notice.state:
             case PartState.STARTED:
-                self._line("●", "cyan", notice.name, f"started again as pid {notice.pid}")
+                self._line("●", "cyan", notice.name, f"restarted as pid {notice.pid}")
             case PartState.CRASHED:
-                again = f"; starting it again in {notice.again_in:g} s" if notice.again_in is not None else ""
+                again = f"; restarting in {notice.again_in:g} s" if notice.again_in is not None else ""
                 self._line("✘", "red", notice.name, f"pid {notice.pid} ended: {notice.exit}{again}")
                 for line in tail[-5:] if notice.exit != "killed by SIGKILL" else []:
                     self._console.print(Text(f"            {printable(line)}", style="dim"), soft_wrap=True)
@@ -194,8 +194,8 @@ class TextReporter:
 
     def _refused(self, event: EventView) -> None:
         """Say where a load is broken, with the line of source, and that nothing is lost."""
-        serves = "the last good code goes on" if event.data.get("generation") else "no code serves until it loads"
-        self._line("✘", "red", event.host, f"refuses the load: {serves}", event.at)
+        serves = "the last good code stays in use" if event.data.get("generation") else "there is no code to run"
+        self._line("✘", "red", event.host, f"refused the load: {serves}", event.at)
         problems = [_problem(each) for each in event.data.get("problems") or ()][:_SHOWN_PROBLEMS]
         for problem in problems:
             source = source_line(self._project, problem) if self._project and event.host == self._host else ""
@@ -219,7 +219,7 @@ class TextReporter:
 
     def events_withheld(self, error: ClientError) -> None:
         """Print the error."""
-        self._line("!", "yellow", "up", f"cannot show what happens, asking again: {error}")
+        self._line("!", "yellow", "up", f"cannot show events, trying again: {error}")
 
     def _run(self, event: EventView) -> None:
         if event.run_state in RUN_TERMINAL:
@@ -246,11 +246,13 @@ class TextReporter:
     def stopping(self) -> None:
         """Print how to make it faster."""
         self._console.print()
-        self._line("·", "dim", "up", "stopping: steps that run may finish; Ctrl-C again is faster")
+        self._line(
+            "·", "dim", "up", "stopping after the running steps have finished; press Ctrl-C again to stop them now"
+        )
 
     def hurried(self) -> None:
         """Print it."""
-        self._line("·", "yellow", "up", "stopping now, what runs included; Ctrl-C again kills")
+        self._line("·", "yellow", "up", "stopping now, running steps included; press Ctrl-C again to kill everything")
 
 
 def source_line(project: Path, problem: ProblemView) -> str:

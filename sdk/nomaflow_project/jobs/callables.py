@@ -268,11 +268,11 @@ def _unusable(reference: str, entry: Mapping[str, Any] | None, manifest: Mapping
     modules = manifest.get("modules") or {}
     import_error = (modules.get(module) or {}).get("error")
     usable = [name for name, each in _callables(manifest).items() if not each.get("error")]
-    if entry is not None:
-        near = "" if import_error else did_you_mean(reference, usable, noun="callable")
-        return at.error("callable_error", f"{reference!r} cannot be called: {entry['error']}", fix=near)
     if import_error:
-        return at.error("callable_error", f"{reference!r} cannot be called: its module fails: {import_error}")
+        return at.error("callable_error", f"the callable {reference!r} cannot be loaded: {import_error}")
+    if entry is not None:
+        near = did_you_mean(reference, usable, noun="callable")
+        return at.error("callable_error", str(entry["error"]), fix=near)
     return at.error(
         "unknown_callable",
         f"the host offers no callable {reference!r}",

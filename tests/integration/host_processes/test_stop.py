@@ -65,7 +65,7 @@ async def test_cancel_stops_async_code(start_host: StartHost, marker: Path, name
     assert end.state is FinishedState.CANCELED
     assert not is_alive(pid)
     assert time.monotonic() - began < BUDGET_SECONDS
-    assert "rung 1" in host.sink.text(key)
+    assert "(stage 1 of 4)" in host.sink.text(key)
 
 
 async def test_a_worker_that_speaks_nonsense_is_killed(start_host: StartHost, marker: Path) -> None:
@@ -89,7 +89,7 @@ async def test_cooperative_async_stops_at_once(start_host: StartHost, marker: Pa
     assert time.monotonic() - began < 0.1
     assert end.state is FinishedState.CANCELED
     assert is_alive(pid)
-    assert "rung 2" not in host.sink.text(key)
+    assert "(stage 2 of 4)" not in host.sink.text(key)
 
 
 async def test_polling_sync_step_keeps_its_result(start_host: StartHost, marker: Path) -> None:
@@ -111,8 +111,8 @@ async def test_timeouts_use_the_same_ladder(start_host: StartHost, marker: Path,
     end = await host.sink.end_of(key)
     assert (end.state, end.reason_code) == (FinishedState.FAILED, code)
     assert not is_alive(int(marker.read_text()))
-    assert "rung 1" in host.sink.text(key)
-    assert "rung 2" in host.sink.text(key)
+    assert "(stage 1 of 4)" in host.sink.text(key)
+    assert "(stage 2 of 4)" in host.sink.text(key)
 
 
 @pytest.mark.parametrize("by", ["cancel", "timeout"])
@@ -129,8 +129,8 @@ async def test_code_that_cannot_be_asked_gets_no_grace(
     assert not is_alive(pid)
     expected = {"cancel": (FinishedState.CANCELED, "canceled_by_user"), "timeout": (FinishedState.FAILED, "timed_out")}
     assert (end.state, end.reason_code) == expected[by]
-    assert "rung 1" not in host.sink.text(key)
-    assert "it was given no ctx that could tell it to stop" in host.sink.text(key)
+    assert "(stage 1 of 4)" not in host.sink.text(key)
+    assert "it takes no ctx and cannot be asked" in host.sink.text(key)
 
 
 async def test_timeout_keeps_a_normal_return(start_host: StartHost, marker: Path) -> None:
@@ -325,7 +325,7 @@ async def test_every_rung_is_logged_with_its_time(start_host: StartHost, marker:
     host.supervisor.cancel(cancel(key))
     await host.sink.end_of(key)
     rungs = [line.message for line in host.sink.lines(key) if line.logger == "nomaflow.host"]
-    assert [f"rung {number} after" in text for number, text in zip((1, 2, 3, 4), rungs, strict=False)] == [True] * 4
+    assert [f"(stage {number} of 4)" in text for number, text in zip((1, 2, 3, 4), rungs, strict=False)] == [True] * 4
 
 
 async def test_a_drain_ends_though_nothing_may_be_read(start_host: StartHost) -> None:

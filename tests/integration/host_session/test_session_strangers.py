@@ -40,7 +40,7 @@ async def test_what_a_newer_kernel_says_is_passed_over(
         session.send(dispatch=order)
         await mine.runner.until(lambda: bool(mine.runner.accepted))
         await kernel.journal.until(lambda: bool(session.heartbeats) and session.heartbeats[-1].command_ack == 2)
-    assert "a command this host does not know" in caplog.text
+    assert "a command that this host does not know" in caplog.text
     assert len(kernel.sessions) == 1
 
 

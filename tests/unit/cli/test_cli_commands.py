@@ -145,7 +145,7 @@ async def test_an_unreachable_kernel_exits_5(command: Command, tmp_path: Path) -
         (["runs", "--limit", "0"], "invalid value for '--limit'"),
         (["runs", "--address", "nonsense"], "the address 'nonsense' has no known form"),
         (["run", "x", "-p", "a", "--address", "unix:/x"], "--param 'a' has no value"),
-        (["pause", "x", "--host", "y", "--address", "unix:/x"], "JOB and --host exclude each other"),
+        (["pause", "x", "--host", "y", "--address", "unix:/x"], "JOB and --host cannot be used together"),
         (["runs", "--since", "yesterday", "--address", "unix:/x"], "--since"),
         (["cron", "61 * * * *"], "cron expression '61 * * * *'"),
         (["cron", "* * * * *", "--tz", "Europe/Pariss"], "Europe/Paris"),

@@ -35,11 +35,9 @@ def host(**fields: object) -> HostView:
 def test_a_host_that_takes_nothing_new_says_why() -> None:
     """Its spill file is at the cap, or it has no code; one that is well says neither."""
     well = printed(hosts_page([host(generation=1)]))
-    assert "takes nothing new" not in well
-    assert "takes nothing new: its spill file is at its cap" in printed(
-        hosts_page([host(generation=1, saturated=True)])
-    )
-    assert "takes nothing new: no code is loaded" in printed(hosts_page([host(generation=0)]))
+    assert "takes no new work" not in well
+    assert "takes no new work: its spill file is full" in printed(hosts_page([host(generation=1, saturated=True)]))
+    assert "takes no new work: no code is loaded" in printed(hosts_page([host(generation=0)]))
 
 
 def test_a_run_stops_since_the_cancel_and_not_since_its_start() -> None:
@@ -68,7 +66,7 @@ def test_up_names_its_own_kernel(leader: int, stands_by: bool, capsys: pytest.Ca
     out = io.StringIO()
     TextReporter(console=Console(file=out, width=200)).ready(ready)
     assert "kernel   pid 7 " in out.getvalue()
-    assert ("stands by, kernel pid 99 leads" in out.getvalue()) is stands_by
+    assert ("on standby, kernel pid 99 is the leader" in out.getvalue()) is stands_by
     JsonReporter().ready(ready)
     told = json.loads(capsys.readouterr().out)
     assert (told["kernel_pid"], told["stands_by"], told["kernel"]["pid"]) == (7, stands_by, leader)

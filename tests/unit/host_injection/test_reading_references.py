@@ -118,8 +118,8 @@ def test_kinds(zoo: str, attribute: str, kind: str) -> None:
         ("number", "callable_unsupported", "type int, which is not callable"),
         ("nothing", "callable_unsupported", "type NoneType, which is not callable"),
         ("Tool.method", "callable_unsupported", "needs an instance of Tool"),
-        ("plane", "callable_not_found", "has no attribute 'plane' (did you mean 'plain'?)"),
-        ("Tool.statik", "callable_not_found", "has no attribute 'statik' (did you mean 'static'?)"),
+        ("plane", "callable_not_found", " has no function 'plane'; did you mean 'plain'?"),
+        ("Tool.statik", "callable_not_found", ":Tool has no attribute 'statik'; did you mean 'static'?"),
     ],
 )
 def test_refused_callables(zoo: str, attribute: str, code: str, words: str) -> None:

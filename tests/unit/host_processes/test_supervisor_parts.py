@@ -47,7 +47,7 @@ class Target:
         self._take("kill", 4)
 
     def rung(self, number: int, text: str) -> None:
-        assert f"rung {number} after" in text
+        assert f"(stage {number} of 4)" in text
         self.rungs.append(number)
 
 

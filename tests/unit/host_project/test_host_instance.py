@@ -73,7 +73,7 @@ def test_a_host_that_cannot_write_who_it_is_does_not_start(tmp_path: Path) -> No
     said = f"nomaflow host: the host's state cannot be written to '{tmp_path}/.nomaflow/"
     assert (done.returncode, done.stderr.startswith(said)) == (70, True), done.stderr
     assert done.stderr.splitlines()[0].endswith(": file too large")
-    assert "  fix: make room there" in done.stderr
+    assert "  fix: free disk space" in done.stderr
     assert "Traceback" not in done.stderr
 
 

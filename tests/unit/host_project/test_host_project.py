@@ -169,7 +169,7 @@ def test_names_come_from_the_command_line_first(project: Path) -> None:
     (project / "nomaflow.toml").write_text('[host]\nname = "billing"\n')
     assert open_project(project, "other").host == "other"
     assert open_project(project).host == "billing"
-    with pytest.raises(ProjectError, match="no host name"):
+    with pytest.raises(ProjectError, match="not a valid host name"):
         open_project(project, "../evil")
 
 

@@ -62,7 +62,7 @@ def test_what_can_be_no_token_is_not_shown(content: bytes, tmp_path: Path, caplo
     path.touch(mode=0o600)
     path.write_bytes(content)
     file = TokenFile(path)
-    with pytest.raises(ProjectError, match="what is in it is no token"):
+    with pytest.raises(ProjectError, match="its content is not a token"):
         file.check()
     with caplog.at_level(logging.WARNING):
         assert (file.read(), file.read()) == ("", "")

@@ -143,7 +143,7 @@ async def test_an_introduction_keeps_what_its_host_had(stage: Stage) -> None:
         job = catalogue.job("good")
         assert job is not None
         assert (job.valid, job.removed, job.why_held) == (True, False, "")
-        assert "unknown key 'timout_seconds'; mend the file and `nomaflow reload team`" in job.why_kept
+        assert "unknown key 'timout_seconds'; correct the file, then `nomaflow reload team`" in job.why_kept
     assert list(await first.forget("team")) == ["bad", "good", "warned"]
     await first.introduce("team", digest="m3", manifest=edited(timout_seconds=6), explicit=False)
     job = first.job("good")
@@ -206,7 +206,7 @@ async def test_a_file_that_is_broken_at_the_start_leaves_the_last_good_jobs(stag
     job = catalogue.job("a")
     assert job is not None
     assert job.valid
-    assert job.why_kept.startswith(f"job 'a' goes on with its last good definition: {stage.file}: line 1: ")
+    assert job.why_kept.startswith(f"job 'a' keeps its last good definition: {stage.file}:1: ")
     assert [problem.code for problem in catalogue.file_problems()] == ["bad_toml"]
     stage.file.write_text(CENTRAL.format(id="b"))
     await catalogue.reload_jobs_file()

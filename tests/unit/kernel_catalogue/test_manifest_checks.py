@@ -34,7 +34,7 @@ CALLABLES = {
     ),
     "app.clean:plain": _callable(),
     "app.clean:positional": _callable(_parameter("x", kind="positional_only")),
-    "app.clean:gone": _callable(error="module 'app.clean' has no attribute 'gone'"),
+    "app.clean:gone": _callable(error="app.clean has no function 'gone'"),
     "app.broken:run": _callable(error="ImportError: no module named 'nope'"),
 }
 
@@ -73,9 +73,9 @@ def test_a_step_that_fits_has_no_problem() -> None:
             "no callable 'app.clean:purg'",
             "app.clean:purge",
         ),
-        ('callable = "app.clean:gone"', "callable_error", "callable", "has no attribute 'gone'", ""),
+        ('callable = "app.clean:gone"', "callable_error", "callable", "app.clean has no function 'gone'", ""),
         ('callable = "app.broken:run"', "callable_error", "callable", "no module named 'nope'", ""),
-        ('callable = "app.broken:other"', "callable_error", "callable", "its module fails", ""),
+        ('callable = "app.broken:other"', "callable_error", "callable", "'app.broken:other' cannot be loaded", ""),
         (
             'callable = "app.clean:strict"\nop_kwargs = { table = "t", tabel = "t" }',
             "unknown_op_kwarg",

@@ -199,7 +199,7 @@ async def test_a_host_that_watches_settles_first(world: World, host: PlayedHost)
     assert [(each.settle, len(each.steps)) for each in host.asked] == [(True, 0)]
     host.answer = gateway.CheckResult(settled=False, checked=True)
     reply = await world.client.TriggerRun(kernel.TriggerRunRequest(job_id="job"))
-    assert "still loading what was saved" in reply.warnings[0]
+    assert "still loading the saved files" in reply.warnings[0]
 
 
 async def test_an_unknown_job_waits_for_hosts_that_load(world: World, host: PlayedHost) -> None:

@@ -143,7 +143,7 @@ def test_what_is_no_file_is_no_token_file(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir(mode=0o700)
     before = len(open_files())
     for name in ("pipe", "folder"):
-        with pytest.raises(TokenFileError, match="no regular file"):
+        with pytest.raises(TokenFileError, match="not a regular file"):
             Tokens.load(tmp_path, client_file=tmp_path / name)
     assert len(open_files()) == before
 

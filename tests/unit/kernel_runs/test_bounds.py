@@ -35,7 +35,10 @@ async def test_max_parallel_of_a_host_bounds_all_its_instances(rig: Rig) -> None
     assert sorted([len(one.orders), len(two.orders)]) == [1, 1]
     reason = rig.engine.holdup(third)
     assert reason is not None
-    assert (reason.code, reason.message) == ("waiting_for_slot", "host 'demo' runs 2 steps already (its max_parallel)")
+    assert (reason.code, reason.message) == (
+        "waiting_for_slot",
+        "host 'demo' is already running 2 steps (its max_parallel)",
+    )
     await one.finish((await one.dispatch()).attempt_key)
     await rig.settle()
     assert await rig.state(third) is RunState.RUNNING
@@ -75,7 +78,7 @@ async def test_why_nothing_runs_is_said_in_one_sentence(rig: Rig) -> None:
         "preset": "",
         "away": "no instance of host 'nobody' takes work",
         "bad": "unknown key 'shedule'",
-        "gone": "host 'demo' no longer brings the job",
+        "gone": "host 'demo' no longer has the job",
     }
     await rig.engine.set_pause(PauseRecord(scope="all", name="", by="", why="audit", since_us=0, until_us=None))
     assert rig.engine.why_not_running("fine") == "everything is paused: audit"

@@ -24,7 +24,7 @@ async def test_a_run_whose_host_is_silent_says_so_until_it_is_back(rig: Rig) -> 
     await rig.advance(3)
     code, sentence = why(rig, run_id)
     assert code == "host_silent"
-    assert "the process of host 'demo' that runs step 'one' has not been heard for 3 s" in sentence
+    assert "the process of host 'demo' that runs step 'one' has been silent for 3 s" in sentence
     host.silent = False
     await rig.advance(0.1)
     assert why(rig, run_id) == ("", "")
@@ -39,7 +39,7 @@ async def test_a_run_between_two_attempts_says_what_it_waits_for(rig: Rig) -> No
     await host.finish((await host.dispatch()).attempt_key, failed())
     await rig.trigger("b")
     await rig.advance(10)
-    assert why(rig, run_id) == ("waiting_for_retry", "the next attempt at step 'one' starts in 20 s")
+    assert why(rig, run_id) == ("waiting_for_retry", "the next attempt of step 'one' starts in 20 s")
     await rig.advance(21)
     assert why(rig, run_id) == ("waiting_for_slot", "host 'demo' has no free slot")
 
@@ -50,5 +50,5 @@ async def test_a_run_that_has_called_another_names_it(rig: Rig) -> None:
     host = await rig.host()
     parent = (await rig.trigger("parent")).run_id
     child = (await host.dispatch()).run_id
-    assert why(rig, parent) == ("waiting_for_call", f"{child} of job 'child' is not over")
+    assert why(rig, parent) == ("waiting_for_call", f"{child} of job 'child' has not ended")
     assert why(rig, child) == ("", "")

@@ -39,9 +39,9 @@ async def test_check_answers_with_place_and_fix(project: Path) -> None:
     done = await command_in(project)("check", "--no-import", "-o", "json")
     report = json.loads(done.out)
     assert (done.code, report["ok"]) == (0, True)
-    found = [(each["severity"], each["code"], each["file"]) for each in report["problems"]]
-    assert found == [("warning", "NF101", "plugins/mod.py:2"), ("warning", "NF104", "plugins/mod.py:5")]
-    assert report["problems"][0]["fix"] == "put *, before the first parameter; if it is meant: # noqa: NF101"
+    found = [(each["severity"], each["code"], each["file"], each["line"]) for each in report["problems"]]
+    assert found == [("warning", "NF101", "plugins/mod.py", 2), ("warning", "NF104", "plugins/mod.py", 5)]
+    assert report["problems"][0]["fix"] == "put *, before the first parameter; if intended, add: # noqa: NF101"
 
 
 async def test_check_shows_them(project: Path) -> None:
