@@ -19,7 +19,7 @@ import psutil
 import pytest
 from stopping_system import NOTING_STEPS, Ledger, alive, eventually
 
-from nomaflow.client import ProjectAddress, SyncKernelClient, TriggerOrder
+from nomaflow.client import ClientError, ProjectAddress, SyncKernelClient, TriggerOrder
 from processes import pids_below
 
 pytestmark = pytest.mark.e2e
@@ -242,19 +242,38 @@ def test_a_killed_host_is_started_again(up: subprocess.Popen[str], tmp_path: Pat
         assert client.wait(second).state == "SUCCEEDED"
 
 
-def test_a_crash_that_a_new_start_cannot_mend_ends_it(up: subprocess.Popen[str], tmp_path: Path) -> None:
-    """Where the kernel comes back to settings that it cannot use, everything ends, and the cause is said."""
+@pytest.mark.parametrize(("part", "broken"), [("kernel", "[kernel]\nlease_seconds = 'long'\n"), ("host", "[host\n")])
+def test_a_crash_beside_broken_settings_ends_nothing(
+    up: subprocess.Popen[str], tmp_path: Path, part: str, broken: str
+) -> None:
+    """A part that comes back to settings that it cannot use says so, and serves again once they are mended."""
+    settings = tmp_path / "nomaflow.toml"
+    good = settings.read_text()
     with closing(SyncKernelClient(ProjectAddress(project=tmp_path))) as client:
-        below = set(pids_below(up.pid))
-        settings = tmp_path / "nomaflow.toml"
-        settings.write_text(settings.read_text() + "[kernel]\nlease_seconds = 'long'\n")
-        os.kill(client.get_kernel().pid, signal.SIGKILL)
-    _, said = up.communicate(timeout=60)
-    error = json.loads(said.splitlines()[-1])["error"]
-    assert (up.returncode, error["reason"]) == (1, "PART_FAILED")
-    assert "the kernel did not stay up: exit code 78, its configuration cannot be used" in error["message"]
-    assert "lease_seconds" in error["message"]
-    eventually(lambda: not any(alive(pid) for pid in below), seconds=5)
+        (host,) = client.list_hosts()
+        old = client.get_kernel().pid if part == "kernel" else host.instances[0].pid
+        settings.write_text(good + broken)
+        os.kill(old, signal.SIGKILL)
+        assert up.stdout is not None
+        said: dict[str, Any] = {}
+        while not (said.get("type") == "part" and "exit code 78" in (said.get("exit") or "")):
+            said = json.loads(up.stdout.readline())
+        assert said["name"] == part
+        assert said["again_in"] is not None
+        assert any("nomaflow.toml" in line or "lease_seconds" in line for line in said["tail"])
+        settings.write_text(good)
+        eventually(lambda: _pid_of(client, part) not in (0, old), seconds=60)
+
+
+def _pid_of(client: SyncKernelClient, part: str) -> int:
+    """Return the process of a part that serves now, 0 for none."""
+    try:
+        kernel, hosts = client.get_kernel(), client.list_hosts()
+    except ClientError:
+        return 0
+    if part == "kernel":
+        return kernel.pid
+    return next((one.pid for host in hosts for one in host.instances if one.state == "ATTACHED"), 0)
 
 
 def test_a_host_without_code_is_not_called_ready(tmp_path: Path) -> None:

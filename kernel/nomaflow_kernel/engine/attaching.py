@@ -88,6 +88,7 @@ def take_load(state: EngineState, batch: Batch, incarnation: str, load: LoadInfo
             "callables": load.callables,
             "removed_job_ids": list(load.removed_job_ids),
             "added_job_ids": list(load.added_job_ids),
+            "stopped_schedules": list(load.stopped_schedules),
         }
         batch.add(Notice(kind="host.reloaded", at_us=batch.now_us, host=instance.host, data=data))
 

@@ -140,6 +140,7 @@ class LoadInfo:
     callables: int = 0
     removed_job_ids: tuple[str, ...] = ()
     added_job_ids: tuple[str, ...] = ()
+    stopped_schedules: tuple[str, ...] = ()
 
 
 @value_class

@@ -165,6 +165,7 @@ class CatalogueCalls:
                         callables=result.loaded.callables,
                         removed_job_ids=result.loaded.removed_job_ids,
                         added_job_ids=result.loaded.added_job_ids,
+                        stopped_schedules=result.loaded.stopped_schedules,
                     )
                     for incarnation, result in results
                 ),

@@ -162,6 +162,7 @@ def _outcome(outcome: LoadOutcome) -> ReloadOutcome:
         jobs=outcome.jobs,
         callables=len((outcome.manifest or {}).get("callables") or ()),
         removed=outcome.removed,
+        stopped=outcome.stopped,
         added=outcome.added,
     )
 

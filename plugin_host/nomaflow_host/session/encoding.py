@@ -149,6 +149,7 @@ def loaded_message(load: ReloadOutcome) -> pb.Loaded:
         jobs=load.jobs,
         callables=load.callables,
         removed_job_ids=[_sentence(job_id) for job_id in load.removed[:_MAX_JOB_IDS]],
+        stopped_schedules=[_sentence(name) for name in load.stopped[:_MAX_JOB_IDS]],
         added_job_ids=[_sentence(job_id) for job_id in load.added[:_MAX_JOB_IDS]],
     )
 

@@ -88,6 +88,7 @@ class ReloadOutcome:
     :param jobs: how many jobs the files of what serves hold
     :param callables: how many callables it offers
     :param removed: ids of jobs that their files no longer hold
+    :param stopped: schedules of other jobs that fire no more, by name
     :param added: ids of jobs that are new
     """
 
@@ -100,6 +101,7 @@ class ReloadOutcome:
     jobs: int = 0
     callables: int = 0
     removed: tuple[str, ...] = ()
+    stopped: tuple[str, ...] = ()
     added: tuple[str, ...] = ()
 
 

@@ -28,11 +28,13 @@ class Changes:
     :param broken: what worked and no longer does: a load with any is refused
     :param removed: ids of jobs that their files no longer hold
     :param added: ids of jobs that are new
+    :param stopped: schedules of jobs that stay, which fire no more: a job's id, with the preset in brackets
     """
 
     broken: tuple[Problem, ...] = ()
     removed: tuple[str, ...] = ()
     added: tuple[str, ...] = ()
+    stopped: tuple[str, ...] = ()
 
 
 def changes_of(serving: Mapping[str, Any] | None, new: Mapping[str, Any]) -> Changes:
@@ -61,6 +63,9 @@ def changes_of(serving: Mapping[str, Any] | None, new: Mapping[str, Any]) -> Cha
         broken=with_lines(_once(broken), Path(str(new.get("project", "")))),
         removed=tuple(sorted(known - found)),
         added=tuple(sorted(found - known)),
+        stopped=tuple(
+            sorted(name for name, job_id in _fires(before).items() - _fires(after).items() if job_id in found)
+        ),
     )
 
 
@@ -127,6 +132,16 @@ def _of_files(manifest: Mapping[str, Any]) -> list[Problem]:
 def _once(problems: list[Problem]) -> list[Problem]:
     """Return the problems without repeats: that of a file stands with each of its jobs."""
     return list({(each.code, each.file, each.path, each.message): each for each in reversed(problems)}.values())[::-1]
+
+
+def _fires(load: CatalogueLoad) -> dict[str, str]:
+    """Return the schedules of a load by the name that people read, each with its job."""
+    return {
+        f"{job.job_id} (preset {schedule.preset})" if schedule.preset else job.job_id: job.job_id
+        for job in load.jobs
+        if job.valid and job.definition is not None
+        for schedule in job.definition.schedules()
+    }
 
 
 def _ids(load: CatalogueLoad) -> set[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from nomaflow_host.supervisor.template_handle import LoadFailed, TemplateHandle
 from nomaflow_host.supervisor.values import LoadOutcome
 from nomaflow_project.reading.lines import with_lines
 from nomaflow_project.reading.problems import Problem, Severity
+from nomaflow_project.reading.toml_file import shown_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -33,6 +35,7 @@ __all__ = ["GenerationLoader"]
 
 _log = logging.getLogger("nomaflow.host")
 
+_FRAME = re.compile(r'File "(?!<frozen ).*", line \d+ in ')
 _LOOK_AGAIN_SECONDS = 0.2
 _SHOWN_OUTPUT = 200
 
@@ -153,6 +156,8 @@ class GenerationLoader:
             return self._refused((_failed(error, template.output_tail),), began, template), None
         old = self.serving
         changes = await asyncio.to_thread(changes_of, None if old is None else old.manifest, loaded.manifest)
+        if old is not None and _lost_connectors(old.project, project):
+            changes = replace(changes, broken=(*changes.broken, _no_connectors(project)))
         if changes.broken and not force:
             template.stop()
             return self._refused(changes.broken, began, template), None
@@ -223,7 +228,13 @@ class GenerationLoader:
     def _accepted(self, changes: Changes, began: float, template: TemplateHandle) -> LoadOutcome:
         outcome = self._outcome(began, template, accepted=True, broken=changes.broken)
         told = (outcome.manifest or {}).get("problems", ())
-        return replace(outcome, problems=(*outcome.problems, *told), removed=changes.removed, added=changes.added)
+        return replace(
+            outcome,
+            problems=(*outcome.problems, *told),
+            removed=changes.removed,
+            added=changes.added,
+            stopped=changes.stopped,
+        )
 
     def _outcome(
         self, began: float, template: TemplateHandle | None, *, accepted: bool, broken: Sequence[Problem]
@@ -253,6 +264,21 @@ def _vanished(serving: ServingGeneration | None, project: ProjectLoad) -> bool:
     return not had <= has or bool(before.settings_file and not now.settings_file)
 
 
+def _lost_connectors(before: ProjectLoad, now: ProjectLoad) -> bool:
+    """Return whether connectors.toml had something in it, and is empty or gone now."""
+    had, has = before.connectors, now.connectors
+    said = has.pools or has.connectors or has.unusable or has.problems
+    return had.file == has.file and bool(had.pools or had.connectors) and not said
+
+
+def _no_connectors(project: ProjectLoad) -> Problem:
+    path = Path(project.connectors.file)
+    name = shown_path(path, Path(project.connectors.root))
+    code, what = ("emptied_file", "the file is empty") if path.exists() else ("missing_file", "there is no such file")
+    fix = "restore it; if no pool or connector is needed any more, load it with --force"
+    return _error(code, f"{what}, and it had pools or connectors", file=name, fix=fix)
+
+
 def _is_missing(error: Mapping[str, Any] | None) -> bool:
     return error is not None and error["code"] == "missing_file"
 
@@ -268,8 +294,10 @@ def _unreadable(error: ProjectError | OSError) -> Problem:
 
 
 def _failed(error: LoadFailed, output: str) -> Problem:
-    last = output.rstrip().rpartition("\n")[2].strip()[:_SHOWN_OUTPUT]
-    said = f"; its last output: {last}" if last else ""
+    lines = [line.strip()[:_SHOWN_OUTPUT] for line in output.rstrip().splitlines()]
+    # A dump of where an endless import stands begins with its innermost frame.
+    frames = [line for line in lines if _FRAME.match(line)]
+    said = f"; it stands at: {frames[0]}" if frames else f"; its last output: {lines[-1]}" if lines else ""
     return _error("load_failed", f"{error}{said}", fix="correct what its last output says, then reload")
 
 

@@ -68,6 +68,7 @@ class LoadOutcome:
     :param problems: what it was refused for, or those of the new manifest; as `Problem.to_json` writes them
     :param jobs: how many jobs the files of what serves hold
     :param removed: ids of jobs that their files no longer hold
+    :param stopped: schedules of other jobs that fire no more, by name
     :param added: ids of jobs that are new
     :param manifest: the one that serves now
     :param output_tail: the last 4 KiB that the imports have printed
@@ -85,6 +86,7 @@ class LoadOutcome:
     at_us: int = 0
     jobs: int = 0
     removed: tuple[str, ...] = ()
+    stopped: tuple[str, ...] = ()
     added: tuple[str, ...] = ()
 
 

@@ -928,6 +928,7 @@ class ReloadOutcome(google.protobuf.message.Message):
     CALLABLES_FIELD_NUMBER: builtins.int
     REMOVED_JOB_IDS_FIELD_NUMBER: builtins.int
     ADDED_JOB_IDS_FIELD_NUMBER: builtins.int
+    STOPPED_SCHEDULES_FIELD_NUMBER: builtins.int
     incarnation: builtins.str
     """incarnation is the instance. Empty for the kernel's own jobs file."""
     accepted: builtins.bool
@@ -954,6 +955,10 @@ class ReloadOutcome(google.protobuf.message.Message):
     def added_job_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """added_job_ids are jobs that the generation before did not have, at most 50."""
 
+    @property
+    def stopped_schedules(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """stopped_schedules are schedules of jobs that stay, which fire no more: a job's id, or "id (preset name)"; at most 50."""
+
     def __init__(
         self,
         *,
@@ -967,8 +972,9 @@ class ReloadOutcome(google.protobuf.message.Message):
         callables: builtins.int = ...,
         removed_job_ids: collections.abc.Iterable[builtins.str] | None = ...,
         added_job_ids: collections.abc.Iterable[builtins.str] | None = ...,
+        stopped_schedules: collections.abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["accepted", b"accepted", "added_job_ids", b"added_job_ids", "callables", b"callables", "generation", b"generation", "host", b"host", "incarnation", b"incarnation", "jobs", b"jobs", "message", b"message", "problems", b"problems", "removed_job_ids", b"removed_job_ids"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["accepted", b"accepted", "added_job_ids", b"added_job_ids", "callables", b"callables", "generation", b"generation", "host", b"host", "incarnation", b"incarnation", "jobs", b"jobs", "message", b"message", "problems", b"problems", "removed_job_ids", b"removed_job_ids", "stopped_schedules", b"stopped_schedules"]) -> None: ...
 
 global___ReloadOutcome = ReloadOutcome
 

@@ -328,6 +328,7 @@ class KernelClient:
                 callables=one.callables,
                 removed_job_ids=tuple(one.removed_job_ids),
                 added_job_ids=tuple(one.added_job_ids),
+                stopped_schedules=tuple(one.stopped_schedules),
             )
             for one in reply.instances
         ]

@@ -227,7 +227,12 @@ def _reloaded(who: str, outcome: ReloadView) -> list[RenderableType]:
     lines: list[RenderableType] = [
         Text.assemble(("✔ ", "green"), f"reloaded {who}: {offers} (generation {outcome.generation})")
     ]
-    for name, job_ids in (("removed", outcome.removed_job_ids), ("added", outcome.added_job_ids)):
+    changes = (
+        ("removed", outcome.removed_job_ids),
+        ("added", outcome.added_job_ids),
+        ("no longer scheduled", outcome.stopped_schedules),
+    )
+    for name, job_ids in changes:
         if job_ids:
             lines.append(Text(f"  {name}: {', '.join(map(printable, job_ids))}"))
     return lines + [Padding(problem_lines(problem), (0, 0, 0, 2)) for problem in outcome.problems]

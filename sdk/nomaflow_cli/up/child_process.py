@@ -23,13 +23,15 @@ _FIRST_DELAY = 0.5
 _LONGEST_DELAY = 30.0
 _HEALTHY_AFTER = 60.0
 _TAIL_BYTES = 4096
+_UNUSABLE_SETTINGS = 78
 _HOPELESS: Mapping[int, str] = {
     2: "its command line is wrong",
     75: "another one is running, or has its address",
     76: "kernel and host have no protocol in common",
-    78: "its configuration cannot be used",
+    _UNUSABLE_SETTINGS: "its configuration cannot be used",
 }
-"""Exit codes that a new start would not change, and what they mean."""
+"""Exit codes that a new start does not change, and their meaning. Settings may be mended meanwhile: a part that has
+served is started again."""
 
 
 def kernel_command(project: Path, *extra: str) -> tuple[str, ...]:
@@ -126,7 +128,8 @@ class Part:
             started = self._clock()
             try:
                 code = await self._once()
-                words, hopeless = exit_words(code), code in _HOPELESS
+                # A part that has served waits for its settings to be mended: an edit does not end what runs.
+                words, hopeless = exit_words(code), code in _HOPELESS and code != _UNUSABLE_SETTINGS
             except OSError as error:
                 words, hopeless = f"it cannot be started: {error.strerror or error}", False
             if self._stopping.is_set():

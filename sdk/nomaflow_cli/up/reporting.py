@@ -30,6 +30,11 @@ _REMEMBERED_RUNS = 1_000
 _SHOWN_PROBLEMS = 5
 _SHOWN_SOURCE = 200
 _INDENT = 12
+_CHANGES = (
+    ("removed", "removed_job_ids"),
+    ("added", "added_job_ids"),
+    ("no longer scheduled", "stopped_schedules"),
+)
 
 
 class Reporter(Protocol):
@@ -188,7 +193,7 @@ class TextReporter:
         elif event.kind == "host.reloaded":
             self._reloaded(event)
         elif event.kind == "host.manifest":
-            pass  # the line of the reload says it
+            self._disabled(event)
         elif event.kind.startswith("host."):
             self._line("·", "dim", f"host {event.host}", event.kind.removeprefix("host.").replace("_", " "), event.at)
 
@@ -212,10 +217,21 @@ class TextReporter:
         data = event.data
         offers = f"{count(int(data.get('jobs', 0)), 'job')}, {count(int(data.get('callables', 0)), 'callable')}"
         self._line("✔", "green", event.host, f"reloaded: {offers} (generation {data.get('generation', 0)})", event.at)
-        for name in ("removed", "added"):
-            job_ids = ", ".join(printable(str(job_id)) for job_id in data.get(f"{name}_job_ids") or ())
-            if job_ids:
-                self._console.print(Padding(Text(f"{name}: {job_ids}"), (0, 0, 0, _INDENT)))
+        for name, key in _CHANGES:
+            self._below(name, data.get(key) or ())
+
+    def _disabled(self, event: EventView) -> None:
+        """Name the jobs of a load that cannot run, or go on only with their last good definition."""
+        job_ids = event.data.get("disabled_job_ids") or ()
+        if job_ids:
+            what = f"{count(len(job_ids), 'job')} with a problem; nomaflow jobs shows it"
+            self._line("!", "yellow", event.host, what, event.at)
+            self._below("affected", job_ids)
+
+    def _below(self, name: str, listed: Sequence[object]) -> None:
+        if listed:
+            text = f"{name}: {', '.join(printable(str(each)) for each in listed)}"
+            self._console.print(Padding(Text(text), (0, 0, 0, _INDENT)))
 
     def events_withheld(self, error: ClientError) -> None:
         """Print the error."""

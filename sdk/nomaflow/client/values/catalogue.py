@@ -265,6 +265,7 @@ class ReloadView:
     :param callables: how many callables it offers; 0 where it refused
     :param removed_job_ids: jobs that its files no longer hold
     :param added_job_ids: jobs that are new
+    :param stopped_schedules: schedules of other jobs that fire no more: a job's id, or ``id (preset name)``
     """
 
     incarnation: str
@@ -277,6 +278,7 @@ class ReloadView:
     callables: int = 0
     removed_job_ids: tuple[str, ...] = ()
     added_job_ids: tuple[str, ...] = ()
+    stopped_schedules: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the outcome in the shape of docs/cli.md."""
