@@ -79,6 +79,6 @@ def worker_environment(
 
 
 def reaper_environment(environ: Mapping[str, str], *, keep: Iterable[str]) -> dict[str, str]:
-    """Return the variables of *environ* that the reaper needs to start interpreters; secrets of loads are not among them."""
+    """Return the variables that the reaper needs to start interpreters: no load's secrets, since it outlives loads."""
     kept = set(keep)
     return {name: value for name, value in environ.items() if name in kept or _REAPER_NEEDS.match(name)}

@@ -22,7 +22,7 @@ class UnfinishedLine:
         return self._cut or self._size > 0
 
     def add(self, text: str) -> tuple[list[str], str]:
-        """Take *text*; return the lines that it completed, and a piece of the current one if that is too long to wait for."""
+        """Take *text*; return the lines that it completed, and a piece of the current line if that is too long."""
         *lines, rest = text.split("\n")
         if lines:
             lines[0] = "".join([*self._parts, lines[0]])

@@ -1,4 +1,4 @@
-"""A running system: the kernel, its hosts, what is queued and what runs."""
+"""Checks of a running system: the kernel, its hosts, queued and running runs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _SPILLED_BYTES = 64 << 20
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SystemView:
-    """What a kernel says when asked once. ``read_seconds`` is what a read of its store took."""
+    """The kernel's answers to one round of questions. ``read_seconds`` is the time that a read of its store took."""
 
     kernel: KernelView
     serving: bool
@@ -39,7 +39,7 @@ class SystemView:
 
 
 async def look(client: KernelClient) -> SystemView:
-    """Ask a kernel for everything that is examined."""
+    """Ask a kernel for everything that is checked."""
     kernel = await client.get_kernel()
     began = time.perf_counter()
     queued = await _runs(client, "QUEUED")
@@ -65,7 +65,7 @@ async def _runs(client: KernelClient, state: str) -> list[RunView]:
 
 
 def examine_system(view: SystemView, *, now: datetime | None = None) -> Iterator[Finding]:
-    """Yield what is found of a running system."""
+    """Yield the findings about a running system."""
     now = now or datetime.now(UTC)
     yield from _kernel(view, now)
     for host in view.hosts:
@@ -222,7 +222,7 @@ def _runs_findings(view: SystemView, now: datetime) -> Iterator[Finding]:
 
 
 def _kept(catalogue: CatalogueView) -> Iterator[Finding]:
-    """Yield what nobody has decided: jobs that go on with their last good definition, and those that cannot even so."""
+    """Yield jobs that wait for a decision: those on their last good definition, and those that cannot even run so."""
     held = [job for job in catalogue.jobs if job.held]
     if held:
         yield problem(

@@ -1,4 +1,4 @@
-"""What ``nomaflow check`` shows."""
+"""The page of ``nomaflow check``."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def check_page(report: CheckReport) -> RenderableType:
 
 
 def _changes(report: CheckReport) -> Iterator[RenderableType]:
-    """Yield what means something else than in the original, job by job."""
+    """Yield the entries that mean something else than in the original, job by job."""
     for job_id, changes in groupby(report.changes, key=lambda change: change.job_id):
         yield Text(f"\n{job_id or 'all jobs'}: what means something else here", style="bold")
         for change in changes:

@@ -1,4 +1,4 @@
-"""What ``nomaflow up`` prints: a start screen, then one line for each event that a person would want to know of."""
+"""The output of ``nomaflow up``: a start screen, then one line for each event of interest."""
 
 from __future__ import annotations
 
@@ -33,25 +33,25 @@ _INDENT = 12
 
 
 class Reporter(Protocol):
-    """Tells somebody what the parts do."""
+    """Reports what the parts do."""
 
     def ready(self, ready: Ready) -> None:
-        """Say that everything is up."""
+        """Report that everything is up."""
 
     def part(self, notice: PartNotice, *, tail: Sequence[str]) -> None:
-        """Say what happened to a part; ``tail`` holds its last words after a crash."""
+        """Report a change of a part; ``tail`` holds its last lines after a crash."""
 
     def event(self, event: EventView) -> None:
-        """Say what happened in the kernel."""
+        """Report an event of the kernel."""
 
     def events_withheld(self, error: ClientError) -> None:
-        """Say that what happens cannot be shown for now; it will be, from where it stopped."""
+        """Report that events cannot be shown for now; later they continue from the same point."""
 
     def stopping(self) -> None:
-        """Say that everything is being stopped."""
+        """Report that everything is being stopped."""
 
     def hurried(self) -> None:
-        """Say that it is done faster now."""
+        """Report that the stop is being sped up."""
 
 
 class JsonReporter:
@@ -93,16 +93,16 @@ class JsonReporter:
         print_json_line({"type": "events_withheld", "reason": error.reason, "message": str(error)})
 
     def stopping(self) -> None:
-        """Print it."""
+        """Print the notice."""
         print_json_line({"type": "stopping", "hurried": False})
 
     def hurried(self) -> None:
-        """Print it."""
+        """Print the notice."""
         print_json_line({"type": "stopping", "hurried": True})
 
 
 class TextReporter:
-    """Calm lines for a person."""
+    """Short lines for a person."""
 
     def __init__(self, *, console: Console) -> None:
         self._console = console
@@ -119,7 +119,7 @@ class TextReporter:
         out(Text.assemble(("nomaflow", "bold"), f" {installed_version()}", (f"  ·  {name}", "dim")))
         out()
         leads = f"  stands by, kernel pid {ready.kernel.pid} leads" if ready.stands_by else ""
-        # Below the project, as what is typed there, so that the line fits.
+        # Relative to the project, since the command that was typed is run there, so that the line fits.
         address = ready.address.replace(f"unix:{ready.project}/", "unix:", 1)
         kernel = f"{address}  {ready.kernel.store}{leads}"
         out(_part_line("kernel", ready.kernel_pid, kernel, ready.kernel_seconds))
@@ -160,7 +160,7 @@ class TextReporter:
         self._console.print()
 
     def part(self, notice: PartNotice, *, tail: Sequence[str]) -> None:
-        """Print what happened to a part."""
+        """Print a change of a part."""
         match notice.state:
             case PartState.STARTED:
                 self._line("●", "cyan", notice.name, f"started again as pid {notice.pid}")
@@ -175,7 +175,7 @@ class TextReporter:
                 self._line("✔", "dim", notice.name, f"stopped, {notice.exit}")
 
     def event(self, event: EventView) -> None:
-        """Print events of runs, failed attempts and hosts; the rest is for ``nomaflow show``."""
+        """Print events of runs, failed attempts and hosts; ``nomaflow show`` has the rest."""
         if event.kind.startswith("run."):
             self._run(event)
         elif event.attempt_state in ("FAILED", "LOST"):
@@ -188,12 +188,12 @@ class TextReporter:
         elif event.kind == "host.reloaded":
             self._reloaded(event)
         elif event.kind == "host.manifest":
-            pass  # the line of the reload says it
+            pass  # the line about the reload contains it
         elif event.kind.startswith("host."):
             self._line("·", "dim", f"host {event.host}", event.kind.removeprefix("host.").replace("_", " "), event.at)
 
     def _refused(self, event: EventView) -> None:
-        """Say where a load is broken, with the line of source, and that nothing is lost."""
+        """Print where a load is broken, with the line of source, and that nothing is lost."""
         serves = "the last good code goes on" if event.data.get("generation") else "no code serves until it loads"
         self._line("✘", "red", event.host, f"refuses the load: {serves}", event.at)
         problems = [_problem(each) for each in event.data.get("problems") or ()][:_SHOWN_PROBLEMS]
@@ -244,17 +244,17 @@ class TextReporter:
         self._console.print(line, soft_wrap=True)
 
     def stopping(self) -> None:
-        """Print how to make it faster."""
+        """Print how to speed it up."""
         self._console.print()
         self._line("·", "dim", "up", "stopping: steps that run may finish; Ctrl-C again is faster")
 
     def hurried(self) -> None:
-        """Print it."""
+        """Print the notice."""
         self._line("·", "yellow", "up", "stopping now, what runs included; Ctrl-C again kills")
 
 
 def source_line(project: Path, problem: ProblemView) -> str:
-    """Return the line of source that a problem is about; empty where it cannot be had. It never left this machine."""
+    """Return the line of source with a problem; empty if it is not available. It never left this machine."""
     if not problem.line:
         return ""
     try:
