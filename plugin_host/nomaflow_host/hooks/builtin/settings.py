@@ -11,5 +11,5 @@ __all__ = ["nomaflow_contribute_settings"]
 
 @hookimpl(trylast=True)
 def nomaflow_contribute_settings() -> dict[str, Any]:
-    """Return the empty sections; nomaflow.toml and the project's layout fill them."""
+    """Return the sections without values; nomaflow.toml and the project's layout fill them."""
     return {"app": {}, "connectors": {"config_path": None}, "jobs": {"config_path": None}}
