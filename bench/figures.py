@@ -1,4 +1,4 @@
-"""What is said of a series of measured values."""
+"""Summaries of series of measured values."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ _THREAD_ON_IMPORT = "import threading\nthreading.Thread(target=threading.Event()
 
 
 def figure(milliseconds: Sequence[float]) -> dict[str, float]:
-    """Return what is said of one series."""
+    """Return the summary of one series."""
     ordered = sorted(milliseconds)
     return {
         "count": len(ordered),

@@ -169,7 +169,7 @@ class System:
 
     @property
     def address(self) -> str:
-        """Where the kernel listens."""
+        """The kernel's address."""
         return (self.root / "kernel" / ".nomaflow" / "address").read_text().strip()
 
     def client(self) -> KernelClient:

@@ -1,4 +1,4 @@
-"""What is measured, what is to be reached, and what other engines reached on the same kind of machine."""
+"""The measured figures, their targets, and what other engines reached on the same kind of machine."""
 
 from __future__ import annotations
 

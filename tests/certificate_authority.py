@@ -1,4 +1,4 @@
-"""A certificate authority of the suite's own: issues what a test needs, also what nobody should accept."""
+"""A certificate authority for the suite: issues the certificates that tests need, even unacceptable ones."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Pair:
 
     @property
     def flags(self) -> tuple[str, ...]:
-        """What a kernel is told of them."""
+        """The kernel's options for these files."""
         return ("--tls-cert", str(self.cert), "--tls-key", str(self.key))
 
     def become(self, other: Pair) -> None:

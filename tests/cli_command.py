@@ -16,7 +16,7 @@ Command = Callable[..., Awaitable["Done"]]
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """How a command ended and what it printed."""
+    """The exit code and output of a command."""
 
     code: int
     out: str

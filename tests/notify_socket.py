@@ -32,7 +32,7 @@ class NotifySocket:
         return self._socket.fileno()
 
     def receive(self) -> Told:
-        """Take one message that is there.
+        """Receive one waiting message.
 
         :raises BlockingIOError: where there is none
         """
@@ -55,7 +55,7 @@ class NotifySocket:
             self.receive()
 
     def quiet_for(self, seconds: float) -> bool:
-        """Whether nothing more is told for a while."""
+        """Return True if no message arrives for a while."""
         return not select.select([self], [], [], seconds)[0]
 
     def close(self) -> None:

@@ -17,7 +17,7 @@ __all__ = ["command_of", "inner_pid", "is_alive", "open_files", "pids_below", "p
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a process is there and not a zombie: where nobody reaps orphans, a dead one stays a zombie."""
+    """Return True if a process exists and is not a zombie: a dead orphan that nobody reaps stays a zombie."""
     try:
         return psutil.Process(pid).status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
     except psutil.NoSuchProcess:
@@ -25,7 +25,7 @@ def is_alive(pid: int) -> bool:
 
 
 def still_alive(pids: Iterable[int], *, seconds: float = 0.0) -> list[int]:
-    """Return those that are alive, as soon as there are none, or after so many seconds."""
+    """Return the living processes among those given, once there are none or that many seconds have passed."""
     until = time.monotonic() + seconds
     while (left := [pid for pid in pids if is_alive(pid)]) and time.monotonic() < until:
         time.sleep(0.01)

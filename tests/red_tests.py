@@ -66,7 +66,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
-    """End every fixture after a red test, to be made anew for the next one; see that all is as it was."""
+    """End every fixture after a red test, so that the next one gets new ones; check that everything is restored."""
     trial = item.stash[_TRIAL]
     with _surroundings_restored(trial):
         if trial.errors:
@@ -98,7 +98,7 @@ def _cwd() -> str:
 
 
 def _let_go(errors: list[BaseException]) -> None:
-    """Let the frames of errors go, and all that only they held."""
+    """Release the frames of errors, and all objects that only they held."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         while errors:

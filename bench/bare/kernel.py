@@ -30,7 +30,7 @@ class Kernel:
         self._watcher: asyncio.Queue[str] | None = None
 
     async def trigger_runs(self, request: service.TriggerRunsRequest, context: Any) -> service.TriggerRunsResponse:
-        """Insert the runs, acknowledge them, and go on with them."""
+        """Insert the runs, acknowledge them, and continue with them."""
         rows = [(_RUN_ID.format(next(self._numbers)), one.request_id) for one in request.requests]
         await self._queue(rows)
         return service.TriggerRunsResponse(

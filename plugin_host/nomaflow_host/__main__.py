@@ -22,7 +22,7 @@ _CHOICES = {"--log-level": LOG_LEVELS, "--log-format": LOG_FORMATS}
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a host and return its exit code."""
-    # Whoever asks for a reload or a dump while it starts does not end it. No SIG_IGN: that, children would inherit.
+    # A request for a reload or a dump during the start must not end the host. Child processes would inherit SIG_IGN.
     for number in (signal.SIGHUP, signal.SIGUSR1):
         signal.signal(number, lambda *_: None)
     parser = _parser()
@@ -31,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
         given = getattr(options, flag[2:].replace("-", "_"))
         if given and given not in allowed:
             parser.error(f"{flag}, or its variable, is {given!r}; expected one of {', '.join(allowed)}")
-    # gRPC's core would write its own lines to stderr whenever a kernel goes away; it reads this when it is imported.
+    # gRPC's core would write lines of its own to stderr whenever a kernel goes away. It reads this on import.
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     try:
         from nomaflow_host.app import HostOptions, print_manifest, serve
@@ -93,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _logging_settings(options: argparse.Namespace) -> tuple[str, str]:
-    """Return level and form of the log; a file that cannot be read is the host's business, a little later."""
+    """Return level and form of the log. An unreadable file is reported a little later, when the host reads it."""
     tree = read_toml(options.project / "nomaflow.toml")
     host = tree.get("host") if isinstance(tree, dict) else None
     table = host if isinstance(host, dict) else {}

@@ -1,4 +1,4 @@
-"""Puts a host together and runs it: the only place that knows every part."""
+"""Composition root of a host: builds every part, connects them and runs the host."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ _VANISHED_SECONDS = 2.0  # under --watch: editors and git replace a file by dele
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HostOptions:
-    """What the command line says.
+    """The options of the command line.
 
     :param kernel: addresses, separated by commas; empty means [host] kernel, then the project's own kernel
     :param token_file: empty means [host] token_file, then the project's ``.nomaflow/host-token``
@@ -72,7 +72,7 @@ class HostOptions:
 
 
 class ProjectReader:
-    """Reads the project at each load; the last one read is `current`."""
+    """Reads the project at each load and keeps the last one as `current`."""
 
     def __init__(self, *, options: HostOptions, environ: Mapping[str, str]) -> None:
         self._options = options
@@ -85,7 +85,7 @@ class ProjectReader:
         :raises ProjectError: if it cannot be used
         """
         opened = self._open()
-        # A host keeps its name for life: another one in the file takes effect when it is started again.
+        # A host keeps its name for life: a new name in the file takes effect at the next start.
         self.current = opened = replace(opened, host=self.current.host, state_dir=self.current.state_dir)
         return ProjectLoad(spec=opened.spec(), connectors=opened.connectors, variables=opened.variables)
 
@@ -94,7 +94,7 @@ class ProjectReader:
 
 
 def supervisor_settings(settings: HostSettings, project: Project) -> SupervisorSettings:
-    """Return the supervisor's settings; what [host] leaves open stays the supervisor's own choice."""
+    """Return the supervisor's settings; the supervisor's defaults apply where [host] gives no value."""
     chosen: dict[str, Any] = {
         name: value
         for name in (
@@ -122,8 +122,8 @@ async def serve(options: HostOptions, *, environ: MutableMapping[str, str]) -> i
 
     :param environ: the variables of the service manager are taken out, so that no child process speaks for the host
     :raises HostError: if it cannot start, or the kernel will never take it
-    :raises MetricsAddressRefused: where metrics must not, or cannot, be served
-    :raises MetricsAddressTaken: where another process has their address
+    :raises MetricsAddressRefused: if metrics may not or cannot be served there
+    :raises MetricsAddressTaken: if another process has their address
     """
     state = ServiceState(ServiceManager.of(environ))
     reader = ProjectReader(options=options, environ=environ)
@@ -225,26 +225,26 @@ class _NoAttempts:
     """The sink of a supervisor that is given no attempts."""
 
     def started(self, attempt_key: str, event: Started) -> None:
-        """Nothing is started."""
+        """Drop the event: this supervisor starts nothing."""
 
     def log(self, attempt_key: str, event: LogChunk) -> None:
-        """Nothing is logged."""
+        """Drop the lines."""
 
     def progress(self, attempt_key: str, event: Progress) -> None:
-        """Nothing goes on."""
+        """Drop the progress."""
 
     def finished(self, attempt_key: str, event: Finished) -> None:
-        """Nothing ends."""
+        """Drop the outcome."""
 
     def may_read(self, *, exclusive: bool) -> bool:
-        """Return True: there is always room for nothing."""
+        """Return True: nothing is ever held back."""
         return True
 
 
 def _record(lock: InstanceLock, me: Instance, reaper: ProcessIdentity) -> None:
-    """Mark a reaper before it starts anything, and write down which it is.
+    """Mark a reaper before it starts anything, and record its identity.
 
-    :raises StateUnwritable: if that cannot be written
+    :raises StateUnwritable: if the record cannot be written
     """
     has_mark = put_mark(reaper.pid, me.mark)
     if not has_mark:
@@ -268,9 +268,9 @@ def _identity(me: Instance, project: Project, limits: SupervisorSettings, *, wat
 
 
 def _addresses(options: HostOptions, project: Project) -> AddressSource:
-    """Return where the kernel is.
+    """Return the source of the kernel's addresses.
 
-    :raises ProjectError: where what was given is no address, and could never be reached
+    :raises ProjectError: if the text given is not an address
     """
     given = options.kernel or project.settings.kernel
     source = AddressSource(given=given, file=project.root / ".nomaflow" / "address")
@@ -308,7 +308,7 @@ def _named(by_flag: str, otherwise: str, project: Project) -> Path | None:
 
 
 def _raise_file_limit() -> None:
-    """Let this process open what workers, rings and spill files need."""
+    """Raise this process's limit of open files to what workers, rings and spill files need."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _FILES if hard == resource.RLIM_INFINITY else min(hard, _FILES)
     if soft < wanted:

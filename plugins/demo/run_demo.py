@@ -1,4 +1,4 @@
-"""The demo: a kernel and a host start, real jobs run live, the kernel is killed meanwhile, and nothing is lost.
+"""The demo: a kernel and a host run real jobs, the kernel is killed meanwhile, and nothing is lost.
 
 Run it with ``make demo``. It works in a temporary directory, takes half a minute, and leaves nothing behind.
 """
@@ -43,21 +43,21 @@ STOPPED = (ExitCode.CANCELED, ExitCode.INTERRUPTED)
 
 
 class DemoFailed(Exception):
-    """Raised when the demo sees something that the product promises not to happen."""
+    """Raised when the demo sees a promise of the product broken."""
 
 
 class DemoStopped(Exception):
-    """Raised when whoever watches has had enough: Ctrl-C while a run was followed."""
+    """Raised when the person who watches presses Ctrl-C while a run is followed."""
 
 
 class Narrator:
-    """Prints what happens; the reporter of the supervisor, too."""
+    """Prints the story. It is also the supervisor's reporter."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
 
     def chapter(self, title: str) -> None:
-        """Begin a chapter."""
+        """Start a chapter."""
         self.console.print()
         self.console.print(Rule(Text(title, style="bold"), align="left", style="dim"))
 
@@ -66,11 +66,11 @@ class Narrator:
         self.console.print(Text(f"  {text}", style=style))
 
     def proof(self, text: str) -> None:
-        """Print something that was checked and holds."""
+        """Print a fact that was checked."""
         self.console.print(Text.assemble(("  ✔ ", "green"), text))
 
     def ready(self, ready: Ready) -> None:
-        """Print what runs."""
+        """Print the running parts."""
         if ready.host is None:
             raise DemoFailed("the host did not attach; its log says why")
         self.proof(
@@ -82,13 +82,13 @@ class Narrator:
         self.say(f"they talk gRPC over {ready.address}")
 
     def part(self, notice: PartNotice, *, tail: Sequence[str]) -> None:
-        """Print what happened to a part."""
+        """Print a change of a part."""
         again = f"; up starts it again in {notice.again_in:g} s" if notice.again_in else ""
         how = f": {notice.exit}" if notice.exit else ""
         self.say(f"{notice.name} {notice.state}, pid {notice.pid}{how}{again}", style="yellow" if again else "dim")
 
     def event(self, event: EventView) -> None:
-        """Do nothing: the demo shows runs by itself."""
+        """Do nothing: the demo itself shows the runs."""
 
     def stopping(self) -> None:
         """Do nothing."""
@@ -100,8 +100,8 @@ class Narrator:
 async def demo(project: Path, narrator: Narrator) -> None:
     """Start everything, tell the story, stop everything.
 
-    :raises DemoFailed: where a promise does not hold
-    :raises TimeoutError: where something hangs
+    :raises DemoFailed: if a promise does not hold
+    :raises TimeoutError: if something hangs
     """
     supervisor = ProjectSupervisor(project=project, reporter=narrator)
     hurry: asyncio.Queue[signal.Signals] = asyncio.Queue()
@@ -112,7 +112,7 @@ async def demo(project: Path, narrator: Narrator) -> None:
             await story(supervisor, narrator)
         narrator.chapter("Ctrl-C: the host drains, then the kernel stops")
     except BaseException:
-        hurry.put_nowait(signal.SIGINT)  # Whoever stops a demo does not want to wait for its steps.
+        hurry.put_nowait(signal.SIGINT)  # A person who stops a demo does not want to wait for its steps.
         raise
     finally:
         await supervisor.stop(hurry)
@@ -169,7 +169,7 @@ async def main_job(
 async def kill_kernel_during(
     client: KernelClient, run_id: str, supervisor: ProjectSupervisor, narrator: Narrator
 ) -> int:
-    """Kill the kernel once the step ``score`` is well under way; returns the pid of its worker."""
+    """Kill the kernel once the step ``score`` is well under way; return the pid of the step's worker."""
     async for line in client.read_logs(run_id, follow=True, step="score"):
         found = BATCH.search(line.message)
         if found is not None and int(found[1]) >= KILL_AT_BATCH:
@@ -184,7 +184,7 @@ async def kill_kernel_during(
 
 
 async def check_log(client: KernelClient, run: RunView, narrator: Narrator) -> None:
-    """Check that no line of the log is missing and none is there twice."""
+    """Check that every line of the log is there exactly once."""
     lines = [line async for line in client.read_logs(run.run_id)]
     batches = [found for line in lines if (found := BATCH.search(line.message))]
     numbers = [int(found[1]) for found in batches]
@@ -196,7 +196,7 @@ async def check_log(client: KernelClient, run: RunView, narrator: Narrator) -> N
 
 
 async def empty_tenant(client: KernelClient, narrator: Narrator) -> None:
-    """Show a step that fails, and says so."""
+    """Show a step that fails with a clear reason."""
     narrator.chapter("nomaflow run empty-tenant --wait: a step that raises StepFailed")
     run = await finished(client, "empty-tenant")
     narrator.console.print(summary(run))
@@ -204,7 +204,7 @@ async def empty_tenant(client: KernelClient, narrator: Narrator) -> None:
 
 
 async def heartbeat(client: KernelClient, narrator: Narrator) -> None:
-    """Show runs that nobody asked for: the schedule did."""
+    """Show runs that the schedule started."""
     narrator.chapter("heartbeat: fired by its schedule every five seconds, also just after the kernel came back")
     async with asyncio.timeout(SEARCH_SECONDS):
         async for event in client.watch_events(from_start=True, kinds=["run"]):
@@ -234,9 +234,9 @@ async def finished(client: KernelClient, job_id: str) -> RunView:
 
 
 def expect(run: RunView, state: str) -> None:
-    """Check how a run ended.
+    """Check the final state of a run.
 
-    :raises DemoFailed: where it ended otherwise
+    :raises DemoFailed: if it is another one
     """
     if run.state != state:
         raise DemoFailed(f"job {run.job_id!r} should be {state} and is {run.state}: {run.error or run.reason}")
@@ -248,7 +248,7 @@ def instances(ready: Ready) -> list[InstanceView]:
 
 
 def alive(pid: int) -> bool:
-    """Return True where there is such a process."""
+    """Return True if there is such a process."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, 0)
         return True

@@ -1,6 +1,6 @@
-"""What the author of a callable imports: the contract's types, its errors, and the marker for hooks.
+"""The names that authors of callables import: the contract's types, its errors, and the marker for hooks.
 
-Importing it loads neither gRPC, typer, pydantic nor SQLAlchemy.
+The import loads none of gRPC, typer, pydantic and SQLAlchemy.
 """
 
 from __future__ import annotations

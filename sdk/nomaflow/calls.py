@@ -1,4 +1,4 @@
-"""What the hooks of `nomaflow.hookspecs` exchange."""
+"""The values that the hooks of `nomaflow.hookspecs` receive and return."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class StepCall:
 
     :param reference: the callable, such as ``myapp.cleanup:purge_old_sessions``
     :param kind: ``async`` or ``sync``
-    :param connectors: None where the call has none
+    :param connectors: None if the call has none
     """
 
     reference: str
@@ -38,11 +38,11 @@ class StepCall:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StepOutcome:
-    """How a call ended.
+    """The end of a call.
 
     :param state: ``SUCCEEDED``, ``FAILED`` or ``CANCELED``
-    :param error: the short error text, empty where there is none
-    :param seconds: how long the callable ran
+    :param error: the short error text, empty if there is none
+    :param seconds: run time of the callable
     """
 
     state: str
@@ -54,7 +54,7 @@ class StepOutcome:
 
 @dataclass(frozen=True, slots=True)
 class Factory:
-    """Wraps an injection that is made only where the callable takes it.
+    """Wraps an injection that is made only if the callable takes it.
 
     :param make: called once for each such call, in the worker, before the callable
     """
@@ -68,14 +68,14 @@ class StepType:
 
     References to the environment in the fields are resolved in the host, at each attempt.
 
-    :param name: what ``type = "…"`` of a step says; lower-case letters, digits and ``_``
+    :param name: the value of ``type = "…"`` in a step; lower-case letters, digits and ``_``
     :param callable: the reference of the callable
     :param schema: the JSON Schema of the fields; empty for any
-    :param doc: one line
+    :param doc: one line of description
     :param overridable: the fields that params of job, preset and run, and op_kwargs of preset and run, may set
     :param secret: the fields whose values are masked in logs, errors, results and progress of the attempt
-    :param model: a pydantic model of the fields, against which steps are checked when their jobs are loaded; `schema`
-        is then made of it. The callable gets the fields as they are in the file.
+    :param model: a pydantic model of the fields; steps are checked against it when their jobs are loaded, and `schema`
+        is generated from it. The callable gets the fields as they are in the file.
     """
 
     name: str

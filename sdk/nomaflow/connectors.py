@@ -1,6 +1,6 @@
 """``connectors``: the databases and services of ``connectors.toml``, as a callable sees them.
 
-These are the abstract surface and its documentation; a plugin host has the implementation.
+This is the abstract interface with its documentation; a plugin host has the implementation.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["ApiConnector", "ConnectorPools", "ConnectorRegistry", "SqlConnector"
 
 
 class ConnectorPools(abc.ABC):
-    """The ``[pools.NAME]`` of connectors.toml. Engines are made on first use, disposed at the worker's end."""
+    """The ``[pools.NAME]`` of connectors.toml. Engines are made on first use and disposed of at the worker's end."""
 
     @abc.abstractmethod
     def names(self) -> tuple[str, ...]:
@@ -43,7 +43,7 @@ class ConnectorPools(abc.ABC):
 class SqlConnector(abc.ABC):
     """A ``[connectors.NAME]`` of type ``sql``: named queries with bound parameters, on one pool.
 
-    Each call is a transaction of its own. For several statements in one, use the pool's engine.
+    Each call is its own transaction. For several statements in one, use the pool's engine.
     """
 
     @property
@@ -65,18 +65,18 @@ class SqlConnector(abc.ABC):
         """Run the query named *query* and return its rows.
 
         :param params: values of the bound parameters
-        :param more: further ones, as keywords
+        :param more: further values, as keywords
         """
 
     @abc.abstractmethod
     async def fetch_one(
         self, query: str, params: Mapping[str, Any] | None = None, /, **more: Any
     ) -> dict[str, Any] | None:
-        """Run the query named *query* and return its first row, None where there is none."""
+        """Run the query named *query* and return its first row, or None if there is none."""
 
     @abc.abstractmethod
     async def fetch_value(self, query: str, params: Mapping[str, Any] | None = None, /, **more: Any) -> Any:
-        """Run the query named *query* and return the first value of its first row, None for no row."""
+        """Run the query named *query* and return the first value of its first row, or None if there is no row."""
 
     @abc.abstractmethod
     async def execute(
@@ -86,7 +86,7 @@ class SqlConnector(abc.ABC):
         /,
         **more: Any,
     ) -> int:
-        """Run the statement named *query*, commit, and return how many rows it affected.
+        """Run the statement named *query*, commit, and return the number of affected rows.
 
         :param params: values of the bound parameters, or a list of them to run it for each
         """
@@ -105,7 +105,7 @@ class ApiConnector(abc.ABC):
         """Send a request and return the response, whatever its status.
 
         :param path: relative to the connector's ``base_url``
-        :param options: what ``httpx.AsyncClient.request`` takes: params, json, headers, timeout …
+        :param options: options of ``httpx.AsyncClient.request``: params, json, headers, timeout …
         """
 
     @abc.abstractmethod
@@ -113,7 +113,7 @@ class ApiConnector(abc.ABC):
         """Send the request that *endpoint* names and return the response.
 
         :param path: values of the ``{placeholders}`` in the endpoint's path
-        :param options: as for `request`; they win over what the endpoint says
+        :param options: as for `request`; they override those of the endpoint
         :raises LookupError: if there is no such endpoint; the message lists the known ones
         :raises StepFailed: if the answer's status is 400 or above
         """
@@ -147,7 +147,7 @@ class ConnectorRegistry(abc.ABC):
 
     @abc.abstractmethod
     def connector(self, name: str) -> Any:
-        """Return the connector *name* of whatever type, those that plugins contribute included.
+        """Return the connector *name* of any type, including those that plugins contribute.
 
         :raises LookupError: if there is none of that name; the message lists the known ones
         """

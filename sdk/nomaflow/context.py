@@ -1,4 +1,4 @@
-"""``ctx``: what a callable can know of the run it is part of."""
+"""``ctx``: the information that a callable has about its run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _never() -> bool:
 
 
 def _ignore(done: float, total: float | None, message: str) -> None:
-    """Drop progress where nobody listens, as in a test."""
+    """Drop the progress, since nobody listens, as in a test."""
 
 
 def _step_logger() -> logging.Logger:
@@ -29,11 +29,11 @@ def _step_logger() -> logging.Logger:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PreviousStep:
-    """How an earlier step of the same run ended.
+    """The end of an earlier step of the same run.
 
     :param state: the state of its last attempt, such as ``SUCCEEDED`` or ``SKIPPED``
-    :param rows_affected: its count, None where it reported none
-    :param extras: the other keys it returned; for a ``call_job`` step those of the last step of the run that it
+    :param rows_affected: its count, None if it reported none
+    :param extras: the other keys that it returned; for a ``call_job`` step those of the last step of the run that it
         started, with ``child_run_id``, ``child_job_id`` and ``child_state``
     """
 
@@ -49,12 +49,12 @@ class PreviousStep:
 
     @property
     def child_job_id(self) -> str:
-        """The job that the run is of; empty for other steps."""
+        """The job of that run; empty for other steps."""
         return str(self.extras.get("child_job_id", ""))
 
     @property
     def child_state(self) -> str:
-        """The state in which the run ended, such as ``SUCCEEDED``; empty for other steps."""
+        """The final state of that run, such as ``SUCCEEDED``; empty for other steps."""
         return str(self.extras.get("child_state", ""))
 
 
@@ -64,22 +64,22 @@ class RunContext:
 
     Every field has a default, so that a test gives only what it needs: ``RunContext(run_id="run_1")``.
 
-    :param run_id: the run, such as ``run_01hx…``; goes well with audit rows
-    :param job_id: the job that the run is of
-    :param trigger: what fired the run; equal to its kind, such as ``"cron"``. Plain text is taken for a kind
-    :param prev_rows_affected: the count of the last step that ran, None for the first one or where it
-        reported none
+    :param run_id: the run, such as ``run_01hx…``; useful in audit rows
+    :param job_id: the job of the run
+    :param trigger: the trigger of the run; equal to its kind, such as ``"cron"``. Plain text is taken as a kind
+    :param prev_rows_affected: the count of the last step that ran; None for the first step, or if that step reported
+        none
     :param parent_chain: (job id, run id) of the runs that led to this one by ``call_job``, root first
     :param step_name: the step
-    :param attempt: which try at the step this is, from 1
-    :param attempt_key: ``run/step/attempt``, an idempotency token to hand to other systems
-    :param params: the merged params of job and run, also those that the callable does not take
+    :param attempt: number of this attempt at the step, from 1
+    :param attempt_key: ``run/step/attempt``, an idempotency token for other systems
+    :param params: the merged params of job and run, including those that the callable does not take
     :param log_level: the level of the run's log, such as ``"INFO"``
-    :param deadline: when the step or the job times out, with a time zone; None for never
-    :param log: a logger whose lines go to the run's log; any other logger does as well
+    :param deadline: time at which the step or the job times out, with a time zone; None for never
+    :param log: a logger whose lines go to the run's log; so do those of any other logger
     :param previous_steps: the steps before this one, in order
-    :param cancel_check: what `is_cancelled` asks
-    :param progress_sink: what `progress` tells
+    :param cancel_check: the function behind `is_cancelled`
+    :param progress_sink: the function behind `progress`
     """
 
     run_id: str = ""
@@ -99,7 +99,7 @@ class RunContext:
     progress_sink: Callable[[float, float | None, str], None] = field(default=_ignore, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Take plain text for a trigger's kind and any sequence of pairs for a chain."""
+        """Convert plain text to a trigger, and any sequence of pairs to a chain."""
         if not isinstance(self.trigger, Trigger):
             object.__setattr__(self, "trigger", Trigger(self.trigger))
         if not isinstance(self.parent_chain, tuple):
@@ -110,14 +110,14 @@ class RunContext:
         return self.cancel_check()
 
     def progress(self, done: float, total: float | None = None, message: str = "") -> None:
-        """Tell those who watch the run how far the step is.
+        """Report the step's progress to those who watch the run.
 
-        :param done: how much is done, in any unit
-        :param total: how much there is, None where that is not known
-        :param message: what is being done
+        :param done: amount done, in any unit
+        :param total: amount in total, None if unknown
+        :param message: description of the current work
         """
         self.progress_sink(done, total, message)
 
     def previous_step(self, name: str) -> PreviousStep | None:
-        """Return how the earlier step *name* ended, None where there is none of that name."""
+        """Return the result of the earlier step *name*, or None if there is no such step."""
         return next((step for step in self.previous_steps if step.name == name), None)

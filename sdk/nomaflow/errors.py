@@ -1,4 +1,4 @@
-"""What a callable raises to say how it ended, and the root of Nomaflow's exceptions."""
+"""Exceptions with which a callable decides its outcome, and the root of Nomaflow's exceptions."""
 
 from __future__ import annotations
 

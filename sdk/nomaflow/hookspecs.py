@@ -1,4 +1,4 @@
-"""Every hook of a plugin host. Nomaflow's own behaviour is plugins on these.
+"""Every hook of a plugin host. Nomaflow's own behaviour is implemented as plugins on them.
 
 A plugin is a module with functions marked by `nomaflow.hookimpl` and named like a hook here; each takes any
 of the hook's parameters. A host finds it in the project's plugins folder, or through the entry point group
@@ -42,7 +42,7 @@ def nomaflow_resolve_callable(reference: str) -> Callable[..., Any] | None:
     """Turn a step's reference into what will be called.
 
     Called in the template for each callable of the manifest, and in a worker for a reference not seen before;
-    at most once for each reference and process.
+    Turn a step's reference into the object to call.
 
     :param reference: as jobs.toml has it, already checked for its grammar
     :return: the callable; None leaves it to the next plugin, last to the built-in import of
@@ -55,12 +55,12 @@ def nomaflow_resolve_callable(reference: str) -> Callable[..., Any] | None:
 
 @hookspec
 def nomaflow_contribute_injections(call: StepCall) -> Mapping[str, Any] | None:
-    """Give callables further keyword arguments.
+    """Add keyword arguments to callables.
 
-    Called in a worker before each call whose callable could take any, and once in the template with the call of no
-    run, whose context is empty and whose registry has no pools: to know the names before the first run. A name is given
-    where the callable names it or has ``**kwargs``; op_kwargs of that name win. Of two plugins with one name the one
-    registered last wins, over ``connectors``, ``ctx`` and ``settings`` of the built-in one too.
+    Called in a worker before each call whose callable could take any. Also called once in the template, to learn
+    the names before the first run, with a call that belongs to no run: its context is empty and its registry has no
+    pools. A name is passed if the callable names it or has ``**kwargs``; an op_kwarg of that name overrides it. If two
+    plugins give one name, the one registered last wins, even over the built-in ``connectors``, ``ctx``, ``settings``.
 
     :param call: the call about to be made
     :return: name to value, or to a `nomaflow.calls.Factory` that makes it on demand; None for nothing
@@ -72,7 +72,7 @@ def nomaflow_contribute_injections(call: StepCall) -> Mapping[str, Any] | None:
 
 @hookspec
 def nomaflow_contribute_connectors() -> Mapping[str, ConnectorFactory] | None:
-    """Bring further types of ``[connectors.NAME]``.
+    """Contribute further types of ``[connectors.NAME]``.
 
     Called once in each process that makes a registry: a worker, before its first attempt.
 
@@ -90,7 +90,7 @@ def nomaflow_contribute_settings() -> Mapping[str, Any] | None:
     Called in a worker when the settings are read: at its first attempt, and again after nomaflow.toml
     changed.
 
-    :return: a tree merged into the settings, below what nomaflow.toml says; None for nothing
+    :return: a tree merged into the settings; nomaflow.toml overrides it; None for nothing
 
     .. versionadded:: 0.1.0
     """
@@ -98,12 +98,12 @@ def nomaflow_contribute_settings() -> Mapping[str, Any] | None:
 
 @hookspec(firstresult=True)
 def nomaflow_normalise_return(value: Any, call: StepCall) -> StepResult | None:
-    """Turn what a callable returned into a StepResult.
+    """Turn the value that a callable returned into a StepResult.
 
     Called in a worker after each call that returned. The StepResult's extras are validated afterwards,
-    whoever made it.
+    whichever plugin made it.
 
-    :param value: what the callable returned
+    :param value: the returned value
     :param call: the call that returned it
     :return: the result; None leaves it to the next plugin, last to the built-in rules for None, int, dict,
         StepResult
@@ -128,13 +128,13 @@ def nomaflow_attempt_started(call: StepCall) -> None:
 
 @hookspec
 def nomaflow_attempt_finished(call: StepCall, outcome: StepOutcome) -> None:
-    """Observe how a call ended.
+    """Observe the end of a call.
 
     Called in the worker for each attempt that started, unless the worker died. It must not block. An
     exception is logged and changes nothing.
 
     :param call: the call that was made
-    :param outcome: how it ended, as far as the worker knows
+    :param outcome: the end of the call, as far as the worker knows
 
     .. versionadded:: 0.1.0
     """

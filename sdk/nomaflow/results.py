@@ -1,4 +1,4 @@
-"""What a callable may return when a count or a dict is not enough."""
+"""The result type for callables that return more than a count or a dict."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ __all__ = ["StepResult"]
 class StepResult:
     """The result of a step.
 
-    It is taken as it is. The extras must be JSON-safe: text, numbers, bools, None, lists and dicts of them
+    It is recorded as it is. The extras must be JSON-safe: text, numbers, bools, None, lists and dicts of them
     with text keys.
 
-    :param rows_affected: a count within 64 bits, summed up into the run's; None for none
-    :param extras: kept with the step; None counts as none
+    :param rows_affected: a count within 64 bits, added to the run's total; None for none
+    :param extras: kept with the step; None means no extras
     """
 
     rows_affected: int | None = None

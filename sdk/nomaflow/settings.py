@@ -24,8 +24,8 @@ class Settings:
     Sections are Settings too, lists are tuples. ``settings["app"]``, ``in``, iteration over the names and
     `get` work as well. Its repr hides what looks like a secret.
 
-    A test makes one of what it needs: ``Settings(app={"region": "eu"})``. The sections ``app``,
-    ``connectors`` and ``jobs`` are always there.
+    A test creates one with the values that it needs: ``Settings(app={"region": "eu"})``. The sections ``app``,
+    ``connectors`` and ``jobs`` always exist.
 
     :param values: the whole tree
     :param sections: further sections, by name
@@ -67,7 +67,7 @@ class Settings:
             raise KeyError(self._unknown(name)) from None
 
     def get(self, name: str, default: Any = None) -> Any:
-        """Return the value of *name*, *default* where there is none."""
+        """Return the value of *name*, or *default* if there is none."""
         return self._values.get(name, default)
 
     def to_dict(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What fired a run."""
+"""The trigger of a run."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ __all__ = ["Trigger"]
 
 
 class Trigger(str):
-    """What fired a run: its kind as text, with who and when.
+    """The trigger of a run: its kind as text, with the caller and the time.
 
-    ``ctx.trigger == "cron"`` works, as does anything else that text does: it can be a dict's key, matched,
+    ``ctx.trigger == "cron"`` works, as does anything else that text can do: it can be a dict's key, matched,
     logged and returned in a result. Two triggers of one kind are equal, whoever fired them.
 
     :param kind: ``cron``, ``manual``, ``api``, ``cli``, ``call_job`` or ``replay``
-    :param by: who fired it; empty where nobody is known
-    :param at: when, with a time zone; None where that is not known
+    :param by: the caller's name; empty if unknown
+    :param at: time, with a time zone; None if unknown
     """
 
     __slots__ = ("at", "by")
@@ -51,8 +51,8 @@ class Trigger(str):
         raise AttributeError(f"a Trigger is read-only, so {name!r} cannot be deleted")
 
     def __getnewargs_ex__(self) -> tuple[tuple[str], dict[str, Any]]:
-        """Let copy and pickle make it anew."""
+        """Return the arguments with which copy and pickle create it again."""
         return (self.kind,), {"by": self.by, "at": self.at}
 
     def __getstate__(self) -> None:
-        """Leave nothing for copy and pickle to set afterwards."""
+        """Return no state: copy and pickle have nothing to set afterwards."""

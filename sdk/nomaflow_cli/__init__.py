@@ -1,4 +1,4 @@
-"""The ``nomaflow`` command. Importing this loads no typer and no gRPC, so that ``nomaflow version`` is instant."""
+"""The ``nomaflow`` command. The import loads neither typer nor gRPC, so that ``nomaflow version`` is instant."""
 
 from __future__ import annotations
 

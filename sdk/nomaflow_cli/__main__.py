@@ -1,4 +1,4 @@
-"""``python -m nomaflow_cli`` is the ``nomaflow`` command."""
+"""The ``nomaflow`` command as ``python -m nomaflow_cli``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The typer application: every command in one place, and one way to end."""
+"""The typer application: all commands in one place, with one way to end."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def run(arguments: Sequence[str]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         return ExitCode.INTERRUPTED
     except BrokenPipeError:
-        # Whoever read our output has gone, as in `nomaflow logs RUN | head`. Python would complain once more at exit.
+        # The reader of our output has gone, as in `nomaflow logs RUN | head`. Python would complain again at exit.
         _discard_output()
         return ExitCode.FAILED
     except OSError as error:
@@ -115,11 +115,11 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _fill_standard_streams() -> None:
-    """Lead a standard stream that was closed nowhere, so that no socket gets its number."""
+    """Open the null device for each closed standard stream, so that no socket gets its number."""
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:
             mode = "r" if number == 0 else "w"
-            # The lowest free number is taken, and those below are open by now.
+            # The lowest free number is taken, and all lower ones are open by now.
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode, encoding="utf-8"))
 
 
@@ -136,7 +136,7 @@ def _as_cli_error(error: Exception) -> CliError:
 
 
 def _wants_json(arguments: Sequence[str]) -> bool:
-    """Return True where errors are for a program, too: also those found before the options are read."""
+    """Return True if errors are printed for a program, even those found before the options are read."""
     given = list(arguments)
     pairs = itertools.pairwise(given)
     if any(option in ("-o", "--output") and value == "json" for option, value in pairs):

@@ -1,4 +1,4 @@
-"""The process that ``nomaflow call`` starts: the only one of the command line that imports plugin code.
+"""The process that ``nomaflow call`` starts: the only part of the command line that imports plugin code.
 
 Reads one JSON order on standard input and writes one JSON outcome to the file descriptor named by its argument.
 """
@@ -48,7 +48,7 @@ async def _run(order: dict[str, Any], project: Path) -> dict[str, Any]:
     if os.path.exists(config):  # noqa: ASYNC240  # nothing else runs on this loop
         try:
             connectors = connectors_from(config, environ)
-        except Exception as error:  # noqa: BLE001  # whatever is wrong with the file is the outcome
+        except Exception as error:  # noqa: BLE001  # any error in the file is the outcome
             return _shape("FAILED", error=str(error), reason="connectors_unusable")
     try:
         outcome = await run_callable(
@@ -73,7 +73,7 @@ async def _run(order: dict[str, Any], project: Path) -> dict[str, Any]:
 
 
 def _environment(project: Path, settings: dict[str, Any]) -> dict[str, str]:
-    """Return the variables of this process and those of the project's env_file, which it is given, too."""
+    """Return the variables of this process and those of the project's env_file, which this process gets as well."""
     from nomaflow_project.reading.env_files import project_variables
 
     variables = project_variables(project, settings, os.environ)
@@ -84,7 +84,7 @@ def _environment(project: Path, settings: dict[str, Any]) -> dict[str, str]:
 
 
 def _settings(project: Path) -> dict[str, Any]:
-    """Return nomaflow.toml with the paths that a host would make absolute; empty where it cannot be read."""
+    """Return nomaflow.toml with the paths that a host would make absolute; empty if it is unreadable."""
     try:
         tree = read_settings(project)
     except (OSError, ValueError):
@@ -99,7 +99,7 @@ def _settings(project: Path) -> dict[str, Any]:
 def _print_traceback(outcome: CallableOutcome) -> None:
     error = outcome.exception
     if error is None or outcome.state != "FAILED" or isinstance(error, StepFailed):
-        return  # What the code said on purpose needs no traceback.
+        return  # A failure that the code raised on purpose needs no traceback.
     own = error.__traceback__.tb_next if error.__traceback__ is not None else None  # the first frame is ours
     traceback.print_exception(type(error), error, own, file=sys.stderr)
 

@@ -1,4 +1,4 @@
-"""Where the command starts: the quick answers first, everything else in the application."""
+"""Entry point of the command: quick answers first, everything else in the application."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["main"]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code.
 
-    :param arguments: without the program's name; None means those of this process
+    :param arguments: without the program's name; None means this process's own
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given in (["version"], ["--version"]):

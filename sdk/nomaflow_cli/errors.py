@@ -1,4 +1,4 @@
-"""Exit codes, and the one error that a command ends with."""
+"""Exit codes, and the error that ends a command."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["RUN_EXIT_CODES", "CliError", "ExitCode"]
 
 
 class ExitCode(enum.IntEnum):
-    """What the command's exit code says; docs/cli.md has the table."""
+    """The exit codes of the command; docs/cli.md has the table."""
 
     SUCCEEDED = 0
     FAILED = 1
@@ -33,9 +33,9 @@ RUN_EXIT_CODES: Mapping[str, ExitCode] = {
 
 
 class CliError(Exception):
-    """Raised by a command that cannot do what was asked; shown as one screen, never with a traceback.
+    """Raised by a command that cannot do its task; shown as one screen, never with a traceback.
 
-    :param message: what is wrong
+    :param message: description of the error
     :param reason: stable, for programs
     :param fix: the way out, may be empty
     """

@@ -1,4 +1,4 @@
-"""The options that many commands share: added to a command by a decorator, handed to it as one value."""
+"""The options that many commands share: a decorator adds them to a command, which gets them as one value."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class Output(enum.StrEnum):
 class Invocation:
     """The values of the shared options.
 
-    :param address: of the kernel, or of several; empty means the project's
-    :param token: given by name; None means none or the project's
-    :param ca: file of the authorities that vouch for the kernel; None means the system's
+    :param address: addresses of the kernel; empty means the project's
+    :param token: given token; None means none or the project's
+    :param ca: file of the authorities that must vouch for the kernel; None means the system's
     """
 
     output: Output = Output.TEXT
@@ -40,7 +40,7 @@ class Invocation:
 
     @property
     def as_json(self) -> bool:
-        """True where a program reads what is printed."""
+        """True if a program reads the output."""
         return self.output is Output.JSON
 
 
@@ -92,7 +92,7 @@ def local_command(function: Command) -> Command:
 
 
 def remote_command(function: Command) -> Command:
-    """Return a command with the options of :func:`local_command` and those that lead to a kernel."""
+    """Return a command with the options of :func:`local_command` and those for reaching a kernel."""
     return _with_options(function, _REMOTE)
 
 
@@ -116,7 +116,7 @@ def _with_options(function: Command, options: dict[str, Any]) -> Command:
 
 
 def _addresses(given: list[str] | None) -> tuple[str, ...]:
-    """Return the addresses given; read here, since typer would split the variable at spaces, which paths may have."""
+    """Return the given addresses, split here: typer would split the variable at spaces, which paths may contain."""
     variable = os.environ.get("NOMAFLOW_ADDRESS", "")
     return tuple(given or ([variable] if variable else []))
 

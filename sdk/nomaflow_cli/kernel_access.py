@@ -1,4 +1,4 @@
-"""From a command's options to a conversation with a kernel, and from the client's errors to the command's."""
+"""Connects a command to a kernel, and translates the client's errors into the command's."""
 
 from __future__ import annotations
 
@@ -45,15 +45,15 @@ def caller_name() -> str:
 
 
 def address_source(invocation: Invocation) -> AddressSource:
-    """Return where the kernel is: as the options say, else the project's own, else the one that its host dials.
+    """Return the source of the kernel's address: the options, else the project's kernel, else the one its host dials.
 
-    :raises CliError: where nothing says it, the address has no known form, or a token is missing
+    :raises CliError: if there is no address, its form is unknown, or a token is missing
     """
     return _kernel(invocation)[0]
 
 
 def _kernel(invocation: Invocation) -> tuple[AddressSource, Path | None]:
-    """Return where the kernel is, and the file of the authorities that vouch for it."""
+    """Return the source of the kernel's address, and the file of the authorities that must vouch for it."""
     token = invocation.token or ""
     if not token and invocation.token_file is not None:
         token = read_token(invocation.token_file)
@@ -81,7 +81,7 @@ def _kernel(invocation: Invocation) -> tuple[AddressSource, Path | None]:
 def _host_table(project: Path) -> Mapping[str, str]:
     """Return the texts of ``[host]`` in the project's nomaflow.toml.
 
-    :raises CliError: where the file cannot be read, so that nothing says which kernel is meant
+    :raises CliError: if the file cannot be read, so that the kernel's address is unknown
     """
     try:
         found = read_settings(project).get("host")
@@ -97,7 +97,7 @@ def _host_table(project: Path) -> Mapping[str, str]:
 
 
 def _is_left_over(own: ProjectAddress) -> bool:
-    """Return whether the address is that of a socket behind which no kernel is any more, as after a kill."""
+    """Return True if no kernel listens on the socket at the address any more, as after a kill."""
     try:
         address = own.current()
     except KernelUnreachable:
@@ -110,7 +110,7 @@ def _is_left_over(own: ProjectAddress) -> bool:
         except (ConnectionRefusedError, FileNotFoundError):
             return True
         except OSError:
-            return False  # it may be there, and not for this user
+            return False  # it may exist, but this user may not use it
     return False
 
 
@@ -143,11 +143,11 @@ def talk(
     retry_seconds: float = 10.0,
     on_connected: Callable[[bool], None] | None = None,
 ) -> R:
-    """Hold a conversation with the kernel and return its result.
+    """Call the kernel and return the result.
 
-    :param patience: seconds to try for a first answer; a kernel that does not run should be said so at once
-    :param retry_seconds: how long to wait for a kernel that answered and then went away
-    :raises CliError: with the message, the reason and the exit code of what went wrong
+    :param patience: seconds to try for a first answer; few, so that the user learns quickly that no kernel runs
+    :param retry_seconds: time to wait for a kernel that answered and then went away
+    :raises CliError: with message, reason and exit code of the error
     """
     try:
         return asyncio.run(_talk(invocation, conversation, patience, retry_seconds, on_connected))
@@ -180,7 +180,7 @@ async def _talk(
 
 @contextlib.contextmanager
 def quiet_grpc() -> Iterator[None]:
-    """Keep gRPC's own chatter off the terminal; it reads the variable while it is loaded, and children need not."""
+    """Keep gRPC's own output off the terminal. gRPC reads the variable on import, and children do not need it."""
     given = os.environ.get("GRPC_VERBOSITY")
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:
@@ -191,7 +191,7 @@ def quiet_grpc() -> Iterator[None]:
 
 
 def as_cli_error(error: ClientError) -> CliError:
-    """Return the command's error for one of the client's."""
+    """Return the command's error for an error of the client."""
     away = isinstance(error, KernelUnreachable | KernelFailed)
     return CliError(
         error.message,

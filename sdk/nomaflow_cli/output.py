@@ -1,4 +1,4 @@
-"""How the command prints: JSON for programs, rich text for people, errors on stderr."""
+"""Output of the command: JSON for programs, rich text for people, errors on stderr."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _BLANKS = re.compile(r" +(?=\n)")
 
 
 def print_json(value: Any) -> None:
-    """Print one object, indented. Only ASCII, so that bytes which are no UTF-8 stay what they are."""
+    """Print one object, indented. The output is ASCII, so that bytes that are not UTF-8 stay what they are."""
     print(json.dumps(value, indent=2, allow_nan=False))
 
 
@@ -33,12 +33,12 @@ def print_json_line(value: Any) -> None:
 
 
 def is_terminal() -> bool:
-    """Return True where a person sees what is printed."""
+    """Return True if a person sees the output."""
     return sys.stdout.isatty() and os.environ.get("TERM", "") != "dumb"
 
 
 def console(*, stderr: bool = False) -> Console:
-    """Return a console: of the terminal's width, or wide and without any escape sequence where there is none."""
+    """Return a console: as wide as the terminal, or, if there is none, wide and without any escape sequence."""
     from rich.console import Console
 
     if is_terminal() if not stderr else sys.stderr.isatty():
@@ -51,7 +51,7 @@ def _plain_console(*, stderr: bool, width: int) -> Console:
     from rich.console import Console
 
     class PlainConsole(Console):
-        """Writes what a page is wide for and no wider: rich fills every line with blanks, which wrap in a terminal."""
+        """Writes lines no wider than their text: rich pads every line with blanks, which wrap in a terminal."""
 
         def print(self, *objects: Any, **options: Any) -> None:
             """Print without blanks at the ends of lines."""
@@ -65,7 +65,7 @@ def _plain_console(*, stderr: bool, width: int) -> Console:
 
 
 def print_warnings(warnings: Iterable[str], *, as_json: bool) -> None:
-    """Print on stderr what should be known although nothing is wrong."""
+    """Print warnings on stderr, about things to know although nothing is wrong."""
     for warning in warnings:
         if as_json:
             print(json.dumps({"warning": warning}), file=sys.stderr)
@@ -74,7 +74,7 @@ def print_warnings(warnings: Iterable[str], *, as_json: bool) -> None:
 
 
 def print_error(error: CliError, *, as_json: bool) -> None:
-    """Print what is wrong and the way out on stderr."""
+    """Print the error and the way out on stderr."""
     if as_json:
         shape = {"error": {"reason": error.reason, "message": error.message, "fix": error.fix or None}}
         print(json.dumps(shape), file=sys.stderr)

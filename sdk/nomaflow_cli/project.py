@@ -1,4 +1,4 @@
-"""Which project a command is about: the directory that holds its files."""
+"""Finds the project of a command: the directory that holds its files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MARKERS = ("nomaflow.toml", "jobs.toml", ".nomaflow")
 
 
 def find_project(start: Path) -> Path | None:
-    """Return the nearest directory at or above ``start`` that is a project, None where there is none."""
+    """Return the nearest project directory at or above ``start``, or None if there is none."""
     start = start.absolute()
     for folder in (start, *start.parents):
         if any(_is_there(folder / marker) for marker in MARKERS):
@@ -31,13 +31,13 @@ def _is_there(path: Path) -> bool:
     try:
         return path.exists()
     except OSError:
-        return False  # a directory above that this user may not look into
+        return False  # a directory above that this user may not read
 
 
 def working_directory() -> Path:
     """Return the directory that the command was started in.
 
-    :raises CliError: where it is gone
+    :raises CliError: if it no longer exists
     """
     try:
         return Path.cwd()
@@ -50,7 +50,7 @@ def working_directory() -> Path:
 
 
 def project_around() -> Path | None:
-    """Return the project that the working directory lies in, None where there is none or the directory is gone."""
+    """Return the project around the working directory, or None if there is none or the directory no longer exists."""
     try:
         return find_project(Path.cwd())
     except OSError:
@@ -58,9 +58,9 @@ def project_around() -> Path | None:
 
 
 def require_project(given: Path | None) -> Path:
-    """Return the project that was named, or the one that the working directory lies in.
+    """Return the named project, or the one around the working directory.
 
-    :raises CliError: where there is none
+    :raises CliError: if there is none
     """
     if given is not None:
         if not given.is_dir():
@@ -82,10 +82,10 @@ def require_project(given: Path | None) -> Path:
 
 
 def read_settings(project: Path) -> dict[str, Any]:
-    """Return what nomaflow.toml says.
+    """Return the parsed nomaflow.toml.
 
-    :raises OSError: where it cannot be read, or is a pipe, say: that would wait for whoever writes into it
-    :raises ValueError: where it is no TOML
+    :raises OSError: if it cannot be read, or is for example a pipe, which would wait for a writer
+    :raises ValueError: if it is not TOML
     """
     path = project / "nomaflow.toml"
     with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as stream:

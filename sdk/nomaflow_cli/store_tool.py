@@ -1,4 +1,4 @@
-"""The kernel's tool for store files, in a process of its own: the command line knows no database."""
+"""The kernel's tool for store files, run as its own process, since the command line knows no database."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _CLEANING_SECONDS = 10.0
 def run_store_tool(
     work: str, *arguments: str, project: Path, store: str = "", shows_progress: bool = False
 ) -> dict[str, Any]:
-    """Return what the tool has done.
+    """Return the tool's result.
 
     :param work: ``backup``, ``restore``, ``inspect``, ``certificate``, ``copy`` or ``reclaim``
-    :param store: the store's URL; empty for what the project's settings say
+    :param store: the store's URL; empty for the one in the project's settings
     :param shows_progress: let it write to the terminal
-    :raises CliError: where it refuses, with its reason, or fails
+    :raises CliError: if it refuses, with its reason, or fails
     """
     given = ["--store", store] if store else []
     command = [sys.executable, "-P", "-m", "nomaflow_kernel.upkeep", work, *arguments]
@@ -64,7 +64,7 @@ def run_store_tool(
 
 
 def _end(tool: subprocess.Popen[bytes]) -> None:
-    """Interrupt the tool, which a terminal has done already, and let it remove what it has begun."""
+    """Interrupt the tool, as a terminal has already done, and let it remove unfinished files."""
     tool.send_signal(signal.SIGINT)
     try:
         tool.communicate(timeout=_CLEANING_SECONDS)

@@ -1,4 +1,4 @@
-"""Values as they are typed on a command line."""
+"""Parsers for values typed on a command line."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def parse_params(given: Iterable[str], *, option: str = "--param") -> dict[str, Any]:
-    """Return ``key=value`` texts as a dict; a value is JSON, or plain text where it is no JSON.
+    """Return ``key=value`` texts as a dict; a value is JSON, or plain text if it is not JSON.
 
-    :raises CliError: where the form is wrong
+    :raises CliError: if the form is wrong
     """
     values = {}
     for text in given:
@@ -30,9 +30,9 @@ def parse_params(given: Iterable[str], *, option: str = "--param") -> dict[str, 
 
 
 def parse_op_kwargs(given: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Return ``step.key=value`` texts as a dict of dicts; a step's own name may hold dots.
+    """Return ``step.key=value`` texts as a dict of dicts; a step's own name may contain dots.
 
-    :raises CliError: where the form is wrong
+    :raises CliError: if the form is wrong
     """
     values: dict[str, dict[str, Any]] = {}
     for text in given:
@@ -48,7 +48,7 @@ def parse_op_kwargs(given: Iterable[str]) -> dict[str, dict[str, Any]]:
 def parse_switches(given: Iterable[str]) -> dict[str, bool]:
     """Return ``step=on`` and ``step=off`` texts as a dict.
 
-    :raises CliError: where the form is wrong
+    :raises CliError: if the form is wrong
     """
     values = {}
     for text in given:
@@ -67,9 +67,9 @@ def _split(text: str, *, option: str, form: str) -> tuple[str, str]:
 
 
 def parse_value(text: str, *, option: str) -> Any:
-    """Return JSON as its value, and what is no JSON as text; what looks like broken JSON is refused.
+    """Return JSON as its value, and any other text as it is; text that looks like broken JSON is refused.
 
-    :raises CliError: where the text starts like an object, a list or a string and is none
+    :raises CliError: if the text starts like an object, a list or a string but is not one
     """
     try:
         return json.loads(text, parse_constant=_no_constant)
@@ -84,9 +84,9 @@ def _no_constant(name: str) -> Any:
 
 
 def level_number(name: str) -> int:
-    """Return the number of a level's name; a number counts as itself.
+    """Return the number of a level's name; a number stands for itself.
 
-    :raises CliError: where there is no such level
+    :raises CliError: if there is no such level
     """
     known = logging.getLevelNamesMapping()
     if name.upper() in known:
@@ -99,7 +99,7 @@ def level_number(name: str) -> int:
 def parse_span(text: str) -> timedelta:
     """Return ``90s``, ``30m``, ``2h``, ``7d`` as a time span.
 
-    :raises CliError: where the form is wrong
+    :raises CliError: if the form is wrong
     """
     match = _SPAN.fullmatch(text.strip().lower())
     if match is None:
@@ -108,9 +108,9 @@ def parse_span(text: str) -> timedelta:
 
 
 def parse_instant(text: str, *, option: str) -> datetime:
-    """Return an ISO 8601 instant as an aware one; local where it has no zone.
+    """Return an ISO 8601 instant as an aware one; it is local if it has no zone.
 
-    :raises CliError: where the form is wrong
+    :raises CliError: if the form is wrong
     """
     try:
         return datetime.fromisoformat(text).astimezone(UTC)

@@ -1,4 +1,4 @@
-"""Which nomaflow this is."""
+"""The installed version of nomaflow."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["installed_version"]
 
 
 def installed_version() -> str:
-    """Return the version of the installed distribution; ``unknown`` where it runs without being installed."""
+    """Return the version of the installed distribution; ``unknown`` if it is not installed."""
     try:
         return metadata.version("nomaflow")
     except metadata.PackageNotFoundError:

@@ -1,4 +1,4 @@
-"""Words, glyphs and numbers as people read them."""
+"""Words, glyphs and numbers in the form for people."""
 
 from __future__ import annotations
 
@@ -60,28 +60,28 @@ _UNSAFE = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u200e\u200f\u2028\u2029\u202a
 
 
 def printable(text: str) -> str:
-    """Return text that cannot steer a terminal: control characters, bidi overrides and stray bytes are spelled out."""
+    """Return text that cannot control a terminal: control characters, bidi overrides and stray bytes spelled out."""
     return _UNSAFE.sub(_spelled, text)
 
 
 def paragraph(text: str, *, indent: int) -> str:
-    """Return text as ``printable`` does, but for its line breaks: every further line is indented.
+    """Return text like ``printable``, but with its line breaks: every further line is indented.
 
-    So a traceback can be read, and still no text can look like a line of ours.
+    So a traceback is readable, and still no text can look like a line of ours.
     """
     first, *more = [printable(line) for line in text.replace("\r\n", "\n").rstrip("\n").split("\n")]
     return "\n".join([first, *(" " * indent + line if line else "" for line in more)])
 
 
 def first_line(text: str) -> str:
-    """Return the first line of a text as ``printable`` does, with ``…`` where there are more."""
+    """Return the first line of a text like ``printable``, with ``…`` if there are more."""
     first, *more = text.splitlines() or [""]
     return printable(first) + (" …" if any(more) else "")
 
 
 def _spelled(match: re.Match[str]) -> str:
     number = ord(match.group())
-    if 0xDC80 <= number <= 0xDCFF:  # a byte that is no UTF-8, kept by surrogateescape
+    if 0xDC80 <= number <= 0xDCFF:  # a byte that is not UTF-8, kept by surrogateescape
         return f"\\x{number - 0xDC00:02x}"
     return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}"
 
@@ -101,14 +101,14 @@ def duration(seconds: float) -> str:
 
 
 def elapsed(start: datetime | None, end: datetime | None, *, now: datetime | None = None) -> str:
-    """Return the time from start to end, or to now where there is no end; empty where it has not begun."""
+    """Return the time from start to end, or to now if there is no end; empty if it has not begun."""
     if start is None:
         return ""
     return duration(((end or now or datetime.now(UTC)) - start).total_seconds())
 
 
 def age(instant: datetime | None, *, now: datetime | None = None) -> str:
-    """Return how long ago, or in how long: ``3 min ago``, ``in 2 h``, ``now``; empty for None."""
+    """Return the age of an instant, or the time until it: ``3 min ago``, ``in 2 h``, ``now``; empty for None."""
     if instant is None:
         return ""
     seconds = ((now or datetime.now(UTC)) - instant).total_seconds()
@@ -129,7 +129,7 @@ def clock_time(instant: datetime | None, *, millis: bool = False) -> str:
 
 
 def moment(instant: datetime | None, *, now: datetime | None = None) -> str:
-    """Return a local date and time, as short as it can be understood now; empty for None."""
+    """Return a local date and time, as short as possible without ambiguity; empty for None."""
     if instant is None:
         return ""
     local, today = instant.astimezone(), (now or datetime.now(UTC)).astimezone()
@@ -141,7 +141,7 @@ def moment(instant: datetime | None, *, now: datetime | None = None) -> str:
 
 
 def amount(number: float | None) -> str:
-    """Return a number with thousands separated; empty for None."""
+    """Return a number with thousands separators; empty for None."""
     if number is None:
         return ""
     return f"{number:,.0f}" if float(number).is_integer() else f"{number:,.2f}"

@@ -142,7 +142,7 @@ def steps_of(report: CheckReport) -> Iterator[tuple[JobDefinition, StepDefinitio
 
 
 def assert_in_order(root: Path, report: CheckReport) -> None:
-    """No example has an error, a warning or a pitfall, and every public function of the plugins is a step."""
+    """Check that no example has an error, warning or pitfall, and every public function of the plugins is a step."""
     assert [str(problem) for problem in report.all_problems()] == []
     named = [step.callable for _, step in steps_of(report)]
     assert lint_project(root, named) == ()

@@ -1,4 +1,4 @@
-"""What deploy/ has for containers: linted, valid, and in step with what the product asks for."""
+"""The container files in deploy/: linted, valid, and in step with the product's needs."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_a_drain_fits_into_the_grace_period(compose: dict[str, Any], team: str) 
 
 
 def test_secrets_are_made_once_and_for_their_owner_alone(tmp_path: Path, compose: dict[str, Any]) -> None:
-    """The script makes every secret that the compose file names, readable by nobody else, and replaces none."""
+    """The script makes every secret that the compose file names, readable only for its owner, and replaces none."""
     need("openssl")
     folder = tmp_path / "secrets"
     make = ["sh", str(DEPLOY / "make-secrets.sh"), str(folder)]

@@ -1,4 +1,4 @@
-"""What importing costs, and who imports whom."""
+"""The costs of imports, and the allowed imports between packages."""
 
 from __future__ import annotations
 

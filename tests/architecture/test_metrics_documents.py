@@ -63,7 +63,7 @@ def test_the_dashboard_shows_every_metric_and_no_other() -> None:
 
 
 def test_a_counter_or_histogram_is_shown_as_a_rate() -> None:
-    """Its bare value says when the process was started, and little else."""
+    """A counter's or histogram's bare value mostly shows the age of the process, so panels show its rate."""
     counted = {metric.name for metric in ALL if metric.kind in ("counter", "histogram")}
     for panel in panels():
         for target in panel["targets"]:
@@ -72,7 +72,7 @@ def test_a_counter_or_histogram_is_shown_as_a_rate() -> None:
 
 
 def test_grafana_can_import_the_dashboard() -> None:
-    """What its import looks at: a schema, unique ids, places that do not overlap, a variable for the data source."""
+    """The dashboard has what Grafana's import needs: a schema, unique ids, separate places, a data source variable."""
     assert DASHBOARD["schemaVersion"] >= 36
     assert (DASHBOARD["id"], DASHBOARD["uid"]) == (None, "nomaflow")
     variables = {each["name"]: each for each in DASHBOARD["templating"]["list"]}

@@ -23,7 +23,7 @@ def _functions(file: str) -> set[str]:
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_a_mutant_fits_the_code(mutant: Mutant) -> None:
-    """Its old text occurs exactly once, what it makes is Python, and each of its tests is there."""
+    """A mutant's old text occurs exactly once, its new text is valid Python, and each of its tests exists."""
     for path, text in mutant.texts(ROOT).items():
         assert text != path.read_text(encoding="utf-8")
         ast.parse(text)

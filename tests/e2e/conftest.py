@@ -24,5 +24,5 @@ def stages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[bool]
 
 @pytest.fixture(scope="session", params=["forked", "spawned"])
 def stage(request: pytest.FixtureRequest, stages: Callable[[bool], Stage]) -> Stage:
-    """Give the authors' project, with workers forked from a template, and spawned anew."""
+    """Give the authors' project, with workers forked from a template, and with spawned ones."""
     return stages(request.param == "spawned")

@@ -60,13 +60,13 @@ class Ran:
 
     @property
     def extras(self) -> Mapping[str, Any]:
-        """What the step returned beside its count."""
+        """The keys that the step returned in addition to its count."""
         assert self.run.state == "SUCCEEDED", (self.it.error, self.messages)
         return self.it.extras
 
     @property
     def error(self) -> str:
-        """What the record says of the failure."""
+        """The error in the record."""
         return self.it.error
 
     @property
@@ -136,7 +136,7 @@ class Stage:
         return {name: self.ended(run_id) for name, run_id in started.items()}
 
     def host_log(self) -> str:
-        """What the host has written so far."""
+        """The host's output so far."""
         return self.logs.joinpath("host.log").read_text("utf-8", "replace")
 
 

@@ -1,4 +1,4 @@
-"""What the tests of faults share: steps that keep a ledger of their own, raw calls, limits and clocks of other processes."""
+"""Shared helpers for tests of faults: steps with their own ledger, raw calls, limits and clocks of other processes."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def digest_of_log(system: System, run_id: str) -> tuple[int, str]:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Refusal:
-    """How a call failed: gRPC's code, our reason, and whether the kernel said when to come back."""
+    """A failed call: gRPC's code, our reason, and the time after which the kernel expects a retry."""
 
     code: grpc.StatusCode
     reason: str
@@ -142,7 +142,7 @@ class Caller:
 
     @property
     def serving(self) -> bool:
-        """Whether the kernel says SERVING."""
+        """Return True if the kernel reports SERVING."""
         answer = self._health.Check(health_pb2.HealthCheckRequest(), timeout=10)
         return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
@@ -166,7 +166,7 @@ def _refusal(error: Any) -> Refusal:
 
 @contextlib.contextmanager
 def file_limit(pid: int, size: int) -> Iterator[None]:
-    """Let no file of a process grow beyond a size, so that its writes fail as on a full disk."""
+    """Limit the size of a process's files, so that its writes fail as on a full disk."""
     before = resource.prlimit(pid, resource.RLIMIT_FSIZE)
     resource.prlimit(pid, resource.RLIMIT_FSIZE, (size, before[1]))
     try:

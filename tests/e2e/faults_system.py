@@ -122,16 +122,16 @@ class Work:
         self.ledger.wait_for("tick", len(self.ledger.entries("tick")) + 5)
 
     def run(self) -> RunView:
-        """Return the run as it is."""
+        """Return the current run."""
         return self.system.run(self.run_id)
 
     def let_go(self) -> RunView:
-        """Let the code end and wait until the run has."""
+        """Let the code end and wait for the end of the run."""
         self.until.touch()
         return self.system.end(self.run_id)
 
     def succeeds_whole(self) -> RunView:
-        """Let it end, and check that it ran once and that every line of it is in its log, once and in order."""
+        """Let the code end, and check that it ran once and that its log has every line once, in order."""
         run = self.let_go()
         assert run.state == "SUCCEEDED", run
         # What a host refuses, as it does while it replaces its reaper, has started nothing and is sent again.
@@ -179,12 +179,12 @@ class FaultSystem(System):
 
     @property
     def kernel_log(self) -> str:
-        """What the kernel has written so far."""
+        """The kernel's output so far."""
         return (self.root / "kernel.log").read_text("utf-8", "replace")
 
     @property
     def kernel_address(self) -> str:
-        """Where the kernel listens."""
+        """The kernel's address."""
         return (self.kernel_project / ".nomaflow" / "address").read_text().strip()
 
     def proxy(self, listen: str = "") -> TcpProxy:

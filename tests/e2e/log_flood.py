@@ -54,7 +54,7 @@ id = "flood"
 
 @dataclass(kw_only=True)
 class Figures:
-    """What was seen while a flood came in; bytes and seconds."""
+    """Measurements during a flood of log lines; bytes and seconds."""
 
     megabytes: int
     lines: int = 0
@@ -129,7 +129,7 @@ def prepare(system: System) -> None:
 
 
 def flood(system: System, *, megabytes: int) -> Figures:
-    """Have a step log so much while the kernel is held up, use the kernel meanwhile, then read it all again."""
+    """Make a step log that much while the kernel is frozen, use the kernel meanwhile, then read everything again."""
     figures = Figures(megabytes=megabytes)
     watch = Watch(system=system)
     base = {part: resident(system.processes[part].pid) for part in ("kernel", "host")}

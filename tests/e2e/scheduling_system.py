@@ -81,7 +81,7 @@ def eventually(question: Callable[[], Any], *, seconds: float = PATIENCE) -> Any
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """How a command ended, and what it printed."""
+    """The exit code and output of a command."""
 
     code: int
     out: str

@@ -34,7 +34,7 @@ class ReceivedSpan:
 
 
 class Collector:
-    """What has been received so far."""
+    """The spans received so far."""
 
     def __init__(self, endpoint: str) -> None:
         self.endpoint = endpoint

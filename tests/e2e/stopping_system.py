@@ -56,7 +56,7 @@ def reason_of(of: RunView | AttemptView) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Ledger:
-    """What steps have written about themselves, one JSON object a line, by O_APPEND: no word of ours is in it."""
+    """The entries that steps write about themselves, one JSON object a line, by O_APPEND; the product writes none."""
 
     file: Path
 
@@ -88,12 +88,12 @@ class HostProcess:
 
     @property
     def pid(self) -> int:
-        """Its process id."""
+        """The process id."""
         return self.process.pid
 
     @property
     def log(self) -> str:
-        """What it has written so far."""
+        """The process's output so far."""
         return self.log_file.read_text("utf-8", "replace")
 
     def tree(self) -> set[int]:
@@ -205,7 +205,7 @@ class System:
         return self.hosts[name]
 
     def instance(self, name: str, *, pid: int = 0) -> InstanceView | None:
-        """Return the attached instance of a host that serves a generation, None where there is none yet."""
+        """Return the attached instance of a host that serves a generation, or None if there is none yet."""
         view = self.host_view(name)
         for one in view.instances if view else ():
             if one.state == "ATTACHED" and one.generation and pid in (0, one.pid):
@@ -234,7 +234,7 @@ class System:
         return self.clients[0].wait(run_id)
 
     def run(self, run_id: str) -> RunView:
-        """Return a run as it is."""
+        """Return the current run."""
         return self.clients[0].get_run(run_id)
 
     def log(self, run_id: str) -> str:

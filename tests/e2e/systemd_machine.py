@@ -59,7 +59,7 @@ class SystemdMachine:
         return self.run(sys.executable, "-P", "-m", "nomaflow_cli", *arguments).stdout
 
     def address(self, project: Path) -> str:
-        """Return where the kernel of a project listens, as it is reached from here."""
+        """Return the address of a project's kernel, as seen from here."""
         path = (project / ".nomaflow" / "address").read_text().strip().removeprefix("unix:")
         return f"unix:/proc/{self._pid}/root{path}"
 

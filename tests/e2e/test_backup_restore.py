@@ -76,7 +76,7 @@ def refusal(result: subprocess.CompletedProcess[str]) -> str:
 
 
 def release(ledger: Ledger) -> None:
-    """Let the step go on."""
+    """Let the step continue."""
     Path(f"{ledger.file}.go").touch()
 
 
@@ -86,7 +86,7 @@ def end(system: System, run_id: str) -> RunView:
 
 
 def test_a_backup_of_a_busy_kernel_is_whole_and_durable_and_replaces_nothing(system: System, tmp_path: Path) -> None:
-    """While runs are triggered it holds all that was acknowledged before, under a name that appears complete."""
+    """A backup during triggers holds everything acknowledged before, and its name appears only when it is complete."""
     ledger = system.ledger()
     before = [system.start("quick", ledger) for _ in range(20)]
     command = ("backup", str(tmp_path / "one.db"), "-o", "json")
@@ -130,7 +130,7 @@ class Life:
         eventually(lambda: all(self.system.run(self.ids[name]).state == "RUNNING" for name in ("since", "still")))
 
     def after_the_backup(self) -> None:
-        """Let two of them end, trigger another, and have the epoch rise."""
+        """Let two of the steps end, trigger another, and raise the epoch."""
         release(self.since)
         self.system.clients[0].resume(job_id="quick")
         assert end(self.system, self.ids["since"]).state == "SUCCEEDED"
@@ -184,14 +184,14 @@ def test_a_host_lives_through_a_restore_and_nothing_runs_twice(system: System, l
 
 
 def holds(file: Path, run_id: str) -> bool:
-    """Whether a history has a run."""
+    """Return True if a history has the run."""
     with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as copy:
         found: tuple[int] = copy.execute("SELECT count(*) FROM runs WHERE run_id = ?", (run_id,)).fetchone()
     return found == (1,)
 
 
 def assert_it_went_on(life: Life) -> None:
-    """The steps that ran are told, go on, or are stopped, and none is started again."""
+    """Check that the running steps are reported, and continue or are stopped, and that none starts again."""
     since = end(life.system, life.ids["since"])
     assert (since.state, since.rows_affected) == ("SUCCEEDED", 3)
     assert len(life.since.entries("start")) == 2, "each of its two steps started once, before the restore"

@@ -199,7 +199,7 @@ def test_validate_only_answers_and_makes_no_run(system: System) -> None:
 
 @pytest.mark.parametrize("key", ["slow", "deadly"])
 def test_a_check_that_hangs_or_dies_refuses_nothing(system: System, key: str) -> None:
-    """A validator that hangs, or kills its process, leaves the run to its attempt, and the host goes on checking."""
+    """A validator that hangs, or kills its process, leaves the run to its attempt, and the host keeps checking."""
     host = system.start_host("team")
     client = system.clients[0]
     accepted = client.trigger(TriggerOrder(job_id="hostile", op_kwargs={"only": {key: 3}}))
@@ -212,7 +212,7 @@ def test_a_check_that_hangs_or_dies_refuses_nothing(system: System, key: str) ->
 
 
 def test_values_are_accepted_where_no_host_is_attached(system: System) -> None:
-    """Without a host a run is accepted as ever, and validate says that the values were not checked."""
+    """A run without a host is accepted as before, and validate says that the values were not checked."""
     host = system.start_host("team")
     host.stop()
     client = system.clients[0]
@@ -223,7 +223,7 @@ def test_values_are_accepted_where_no_host_is_attached(system: System) -> None:
 
 
 def test_a_trigger_at_the_save_runs_the_new_code(system: System) -> None:
-    """Under --watch a run that is started right after a save runs what was saved: Python and TOML, ten times each.
+    """A run that starts right after a save under --watch uses the saved code: Python and TOML, ten times each.
 
     Where a load takes longer than a trigger waits, it says so.
     """
@@ -251,7 +251,7 @@ def test_two_saves_within_a_second_are_two(system: System) -> None:
 
 
 def test_a_job_that_was_just_saved_is_known(system: System) -> None:
-    """Under --watch a job can be started right after it was written, and not after it was taken out."""
+    """A job can be started under --watch right after it was written, and no longer after it was removed."""
     host = system.start_host("team", "--watch")
     jobs = host.project / "jobs.toml"
     jobs.write_text(JOBS + NEW_JOB)
@@ -263,7 +263,7 @@ def test_a_job_that_was_just_saved_is_known(system: System) -> None:
 
 
 def test_a_refused_load_does_not_hold_triggers_up(system: System) -> None:
-    """Under --watch a save that cannot be loaded leaves triggers to the code before, which they say."""
+    """A save under --watch that cannot be loaded leaves triggers to the previous code, and their answers say so."""
     host = system.start_host("team", "--watch")
     (host.project / "plugins" / "team.py").write_text("VERSION = (\n")
     triggered = system.clients[0].trigger("version")
@@ -285,7 +285,7 @@ def test_a_trigger_right_at_the_start_of_a_host(system: System) -> None:
 
 
 def test_a_host_that_never_finishes_loading(system: System) -> None:
-    """A trigger of what may still come is told HOST_LOADING within seconds, with a time to come back; hosts shows LOADING."""
+    """A trigger of a job that may still come soon gets HOST_LOADING with a retry time; hosts shows LOADING."""
     (system.root / "team" / "plugins" / "team.py").write_text("import time\ntime.sleep(600)\n")
     system.start_host("team", serves=False)
     eventually(lambda: (view := system.host_view("team")) is not None and view.state == "LOADING")
@@ -302,7 +302,7 @@ def test_a_host_that_never_finishes_loading(system: System) -> None:
 
 
 def test_a_host_whose_first_load_failed_is_not_loading(system: System) -> None:
-    """What a host cannot bring is not waited for: a job that nobody knows is not found at once."""
+    """A job that the host's failed load cannot bring is not waited for: an unknown job is refused at once."""
     (system.root / "team" / "plugins" / "team.py").write_text("import os\nos._exit(3)\n")
     system.start_host("team", serves=False)
     eventually(lambda: (view := system.host_view("team")) is not None and view.state == "ATTACHED")
@@ -323,7 +323,7 @@ def test_a_frozen_host_holds_nothing_up_for_long(system: System) -> None:
 
 
 def test_a_trigger_right_after_up_has_begun(tmp_path: Path) -> None:
-    """As soon as the kernel of ``up`` answers, a job that its host is about to bring is waited for, never not found."""
+    """A job that the host of ``up`` will bring is waited for once the kernel answers, and is never "not found"."""
     project = tmp_path / "team"
     (project / "plugins").mkdir(parents=True)
     (project / "jobs.toml").write_text(JOBS)

@@ -114,7 +114,7 @@ def test_a_child_gets_the_effective_params_of_its_parent(system: System) -> None
 
 
 def test_values_go_on_to_the_child_of_a_child_and_into_a_replay(system: System) -> None:
-    """What the first step gives counts as a run param below it; a replay of the child has the same values again."""
+    """The first step's values count as run params further down; a replay of the child has the same values."""
     top = system.ask("run", "grandparent", "--wait")
     child = _child(system, _child(system, top))
     assert child["params"] == {
@@ -144,7 +144,7 @@ def test_a_later_step_and_the_record_know_the_child(system: System) -> None:
 
 
 def test_a_param_that_the_child_does_not_take_is_a_warning(system: System) -> None:
-    """It names the key of the step, the called job and the near match; the job runs all the same."""
+    """The warning names the step's key, the called job and the near match; the job still runs."""
     [problem] = system.ask("job", "wrong")["problems"]
     assert (problem["severity"], problem["code"]) == ("warning", "unused_param")
     assert problem["path"].endswith("steps[0].params.apps_di")

@@ -122,7 +122,7 @@ async def up(tmp_path: Path) -> AsyncIterator[Up]:
 
 
 async def test_a_session_by_hand(up: Up) -> None:
-    """Every command does what it says; the broken job is named and the others go on."""
+    """Every command does what it says; the broken job is named and the others keep working."""
     assert up.ready["jobs"] == ["broken", "cleanup", "slow"]
     run = await up.json("run", "cleanup", "--wait")
     assert (run["state"], [step["state"] for step in run["steps"]]) == ("SUCCEEDED", ["SUCCEEDED"] * 2)
@@ -191,7 +191,7 @@ async def test_a_killed_host_and_a_killed_kernel_come_back(up: Up) -> None:
 
 
 async def test_ctrl_c_without_a_terminal_detaches(up: Up) -> None:
-    """SIGINT to a ``--follow`` that nobody can answer for leaves the run running and says how to watch it."""
+    """SIGINT to a ``--follow`` without a terminal leaves the run running and says how to watch it."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "nomaflow_cli", "run", "slow", "--follow"),
         cwd=up.project,
@@ -212,7 +212,7 @@ async def test_ctrl_c_without_a_terminal_detaches(up: Up) -> None:
 
 
 async def test_a_second_up_of_a_project_is_refused(up: Up) -> None:
-    """A project whose kernel runs cannot be started twice; the first goes on."""
+    """A project whose kernel runs cannot be started a second time; the first kernel keeps running."""
     done = await up.command("up", str(up.project), "-o", "json")
     assert done.code == 1
     assert json.loads(done.err)["error"]["reason"] == "PART_FAILED"

@@ -45,7 +45,7 @@ def _addresses(central: System) -> tuple[str, str]:
 
 
 def test_a_command_asks_the_kernel_that_the_host_dials(central: System, tmp_path: Path) -> None:
-    """In a project without a kernel of its own, or with the address of one that was killed; an option wins."""
+    """A command asks the host's kernel if the project has no kernel or only a dead one's address; an option wins."""
     unix, _ = _addresses(central)
     team = _project(tmp_path / "t", f'kernel = "{unix}"')
     assert [job["job_id"] for job in team.ask("jobs")["jobs"]] == ["tagged"]
@@ -57,7 +57,7 @@ def test_a_command_asks_the_kernel_that_the_host_dials(central: System, tmp_path
 
 
 def test_the_host_s_token_is_not_a_client_s(central: System, tmp_path: Path) -> None:
-    """On TCP the command says that the clients' token is missing, and works with it."""
+    """The command says on TCP that the clients' token is missing, and works with it."""
     _, tcp = _addresses(central)
     tokens = central.project / ".nomaflow"
     team = _project(tmp_path / "t", f'kernel = "{tcp}"', f'token_file = "{tokens / "host-token"}"')
@@ -69,7 +69,7 @@ def test_the_host_s_token_is_not_a_client_s(central: System, tmp_path: Path) -> 
 
 
 def test_a_tag_that_no_job_has(central: System) -> None:
-    """It is said so, with the near tags, and not that no host has brought any jobs."""
+    """The answer to an unknown tag names the near tags, and does not say that no host has brought any jobs."""
     assert central.cli("jobs", "--tag", "nihgtly").out.split(";") == [
         "no job has the tag 'nihgtly'",
         " there is nightly\n",

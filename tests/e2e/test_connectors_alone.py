@@ -180,7 +180,7 @@ def _outcome(system: System, job: str, **params: object) -> tuple[str, str, dict
 
 
 def test_each_pool_and_connector_stands_alone(system: System) -> None:
-    """The good pool works; a bad one fails where it is used, by variable or key; only an absent one is said to be so."""
+    """The good pool works; a bad one fails on use, with its variable or key; only an absent one is called absent."""
     assert _outcome(system, "pool", name="default") == ("SUCCEEDED", "", {"one": 1})
     expected = {
         "warehouse": ("'warehouse' cannot be used: connectors.toml", "'WAREHOUSE_PASSWORD' is not set"),
@@ -230,7 +230,7 @@ def test_connectors_of_the_original_work(system: System) -> None:
 
 
 def test_variables_come_from_files_and_odd_names_run(system: System) -> None:
-    """The process wins over env_file, NAME_FILE holds at each attempt, a reload reads anew; a step may have a slash."""
+    """The process overrides env_file, each attempt reads NAME_FILE, a reload reads again; a step may have a slash."""
     run_id = system.start("told", None)
     run = system.end(run_id)
     assert [step.last.state for step in run.steps] == ["SUCCEEDED", "SUCCEEDED"]

@@ -152,7 +152,7 @@ def test_the_original_imports(stage: Stage) -> None:
 
 
 def test_the_password_is_nowhere(stage: Stage) -> None:
-    """Whatever a step prints of connectors, environment and settings: the password is in no error, log, store or state."""
+    """The password is in no error, log, store or state, even if a step prints connectors, environment and settings."""
     ran = stage.run("contexts.looking:leaks_if_it_can")
     assert ran.state == "FAILED"
     assert PASSWORD not in ran.log + ran.error

@@ -1,4 +1,4 @@
-"""How a step fails: what the record says, and what the log keeps."""
+"""Failures of a step: its entry in the record, and its lines in the log."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_whatever_is_raised(raised: dict[str, Ran]) -> None:
 
 
 def test_tracebacks_begin_with_the_author(raised: dict[str, Ran]) -> None:
-    """No frame of the host, of asyncio or of threading comes before the author's; causes and notes are there."""
+    """A traceback begins with the author's frames, without host, asyncio or threading; causes and notes are kept."""
     for name in RAISED:
         assert "nomaflow_host" not in raised[name].log, name
         assert "asyncio/base_events" not in raised[name].log, name
@@ -78,7 +78,7 @@ def test_tracebacks_begin_with_the_author(raised: dict[str, Ran]) -> None:
 
 
 def test_cancelled_by_code(raised: dict[str, Ran]) -> None:
-    """StepCancelled and a CancelledError that nobody asked for make attempt and run CANCELED."""
+    """StepCancelled, or a CancelledError without a request, makes attempt and run CANCELED."""
     for name, (code, words) in CANCELED.items():
         each = raised[name]
         assert (each.state, each.it.state, each.reason) == ("CANCELED", "CANCELED", code), (name, each.error)

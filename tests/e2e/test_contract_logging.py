@@ -1,4 +1,4 @@
-"""Everything a step says reaches its run's log, and nobody else's."""
+"""A step's complete output reaches its run's log and no other."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_every_way_of_saying(stage: Stage) -> None:
 
 
 def test_child_processes(stage: Stage) -> None:
-    """What children print, on both streams and from a fork, is the attempt's."""
+    """Output of child processes, on both streams and from a fork, belongs to the attempt."""
     messages = said(stage.run("speaking.out:children").messages)
     for words in ("from a child", "from its stderr", "from a python child", "from os.system", "printed in a fork"):
         assert messages.count(words) == 1, (words, messages)
@@ -68,7 +68,7 @@ def test_silence_does_not_spread(stage: Stage) -> None:
 
 @pytest.mark.parametrize("name", ["replaces_streams", "closes_streams"])
 def test_replaced_streams(stage: Stage, name: str) -> None:
-    """A step that replaces or closes sys.stdout takes it from nobody else."""
+    """A step that replaces or closes sys.stdout does not affect other steps."""
     ran = stage.run(f"speaking.out:{name}")
     assert ran.state == "SUCCEEDED", ran.error
     assert "logged all the same" in ran.messages
@@ -102,7 +102,7 @@ def test_levels_of_job_and_run(stage: Stage) -> None:
 
 
 def test_runs_never_mix(stage: Stage) -> None:
-    """Of runs at once in shared workers, whatever thread or task speaks, each log has its own lines and all of them."""
+    """Each log of runs in shared workers has all lines of its own run and no other, from any thread or task."""
     marks = ["red", "green", "blue", "grey"]
     started = {mark: stage.start("speaking.out:mixes", {"mark": mark}) for mark in marks}
     for mark, run_id in started.items():

@@ -1,4 +1,4 @@
-"""What a step may name, and what is said where it names something else."""
+"""References that a step may have, and the errors for others."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ REFUSED = {
 
 
 def test_everything_that_cannot(stage: Stage) -> None:
-    """What is no step FAILs before a call, says which half of the reference is wrong and why, without a traceback."""
+    """An object that cannot be a step FAILs before a call, with the wrong half of the reference and no traceback."""
     ran = stage.run_all({reference: (reference, None) for reference in REFUSED})
     for reference, (code, words) in REFUSED.items():
         each = ran[reference]

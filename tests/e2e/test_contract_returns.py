@@ -1,4 +1,4 @@
-"""What may come back from a callable, and what is kept of it."""
+"""Values that a callable may return, and their records."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_sizes(returned: dict[str, Ran]) -> None:
 
 
 def test_nothing_and_a_forgotten_await(stage: Stage) -> None:
-    """A bare return is an empty result; a coroutine that nobody awaited is refused with the reason."""
+    """A bare return is an empty result; a coroutine that was never awaited is refused with the reason."""
     assert stage.run("returns.shapes:nothing_at_all").extras == {}
     ran = stage.run("returns.shapes:forgotten_await")
     assert (ran.state, "an await is missing" in ran.error) == ("FAILED", True)

@@ -1,4 +1,4 @@
-"""Steps that take liberties with their process: they end as said, and nobody else notices."""
+"""Steps that damage their process: they end as documented, and no other step notices."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_it_ends_and_others_go_on(stage: Stage, name: str) -> None:
 
 
 def test_all_tasks_are_those_of_the_step(stage: Stage, tmp_path: Path) -> None:
-    """A step that cancels ``asyncio.all_tasks()`` finds its own only; its neighbours in the worker go on."""
+    """A step that cancels ``asyncio.all_tasks()`` finds only its own; its neighbours in the worker continue."""
     gate = tmp_path / "gate"
     neighbours = [stage.start("rude.at_work:neighbour_async", {"gate": str(gate)}) for _ in range(4)]
     for run_id in neighbours:

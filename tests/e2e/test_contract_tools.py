@@ -133,7 +133,7 @@ def test_call_from_a_terminal(stage: Stage) -> None:
     ],
 )
 def test_call_tells_mistakes(stage: Stage, reference: str, words: str) -> None:
-    """What is wrong is said as a host would say it, with exit code 1 and without a traceback."""
+    """A mistake is reported as a host would report it, with exit code 1 and without a traceback."""
     outcome = called(stage, reference, code=1)
     assert (outcome["state"], words in outcome["error"]) == ("FAILED", True), outcome
     done = nomaflow(stage, "call", reference)
@@ -143,7 +143,7 @@ def test_call_tells_mistakes(stage: Stage, reference: str, words: str) -> None:
 
 
 def test_call_survives_what_dies(stage: Stage) -> None:
-    """A callable that ends its process is told as such."""
+    """A callable that ends its process is reported as such."""
     done = nomaflow(stage, "call", "failures.raising:exits")
     assert (done.returncode, "exit code 3" in done.stderr) == (1, True)
 

@@ -45,7 +45,7 @@ UNFIT: dict[str, Any] = {
 
 
 def test_annotations_that_pydantic_knows(stage: Stage) -> None:
-    """Text becomes what the annotation says, by params as by op_kwargs; what nobody can resolve passes as it is."""
+    """Text becomes the annotated type, in params and op_kwargs; an unresolvable annotation passes values unchanged."""
     values = {name: value for name, (value, _) in TYPED.items()}
     expected = {name: told for name, (_, told) in TYPED.items()}
     assert stage.run("binding.typed:standard", values).extras == expected

@@ -42,7 +42,7 @@ def _ticks(system: System) -> int:
 
 
 def _fires(system: System) -> bool:
-    """Whether the job that is due every second goes on firing."""
+    """Return True if the job that is due every second keeps firing."""
     seen = _ticks(system)
     return eventually(lambda: _ticks(system) >= seen + 2)
 
@@ -74,7 +74,7 @@ def _events(system: System, kind: str) -> list[dict[str, Any]]:
 def test_a_broken_file_is_refused_with_file_and_line(
     system: System, file: str, text: str, place: tuple[str, int], sentence: str
 ) -> None:
-    """``reload`` exits 1 and names the place; the jobs, their schedules and their code go on as they were."""
+    """``reload`` exits 1 and names the place; the jobs, their schedules and their code stay as they were."""
     host = system.start_host("team")
     good = (host.project / file).read_text()
     (host.project / file).write_text(text)
@@ -131,7 +131,7 @@ def _gone_everywhere(system: System) -> None:
 
 
 def test_force_serves_what_can_be_read(system: System) -> None:
-    """With ``--force`` the edits of the other jobs are live, and the refusal is over."""
+    """``--force`` makes the edits of the other jobs live and ends the refusal."""
     host = system.start_host("team")
     edited = OTHER.replace('"other"', '"other"\ndescription = "new words"')
     (host.project / "jobs.toml").write_text(TICKS + "timout_seconds = 5\n" + edited)

@@ -68,7 +68,7 @@ def _dangle(path: Path) -> None:
 
 
 def test_a_broken_jobs_file_stops_no_schedule(system: System) -> None:
-    """Whatever is broken, last good definitions fire over a restart of both sides and say so; mended, all is as before."""
+    """Last good definitions fire and are marked, even after a restart of both sides; a repair restores everything."""
     main = system.project / "jobs.toml"
     for edit, said in (
         (lambda: main.write_text(MAIN + "[[jobs]]\nid = 'b\n"), "line 9"),
@@ -133,7 +133,7 @@ def test_a_module_that_no_longer_imports_holds_its_jobs(system: System) -> None:
 
 
 def test_plugins_behind_a_dangling_link_remove_nothing(system: System) -> None:
-    """Without their folder the jobs of a plugin stay on the schedule: MISSED, with the reason."""
+    """The jobs of a plugin without its folder stay on the schedule: MISSED, with the reason."""
     (system.project / "plugins").rename(system.project / "moved")
     (system.project / "plugins").symlink_to("nowhere")
     _restart(system)
@@ -174,7 +174,7 @@ def test_only_a_legible_decision_takes_a_job_off_its_schedule(system: System) ->
 
 
 def test_stricter_checks_of_a_new_version_stop_no_schedule(system: System) -> None:
-    """What an older version kept as valid goes on, marked, where the checks of this one refuse it."""
+    """A job that an older version accepted keeps firing, marked, although this version's checks refuse it."""
     system.stop("host")
     system.stop("kernel")
     with sqlite3.connect(system.project / ".nomaflow" / "kernel.db") as store:

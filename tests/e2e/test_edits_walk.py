@@ -196,7 +196,7 @@ def test_no_edit_stops_a_job_without_a_reason(system: System) -> None:
 
 @pytest.mark.parametrize("name", LEGIBLE)
 def test_a_decision_stops_exactly_what_it_says(system: System, name: str) -> None:
-    """A legible edit is taken at once: what it takes off the schedule stops, and everything else goes on."""
+    """A legible edit takes effect at once: the jobs that it removes stop firing, and all others continue."""
     edit, stopped = LEGIBLE[name]
     edit(system.project)
     with system.client() as client:
@@ -215,7 +215,7 @@ def test_a_decision_stops_exactly_what_it_says(system: System, name: str) -> Non
     ],
 )  # fmt: skip
 def test_a_restart_with_an_illegible_edit_stops_nothing(system: System, name: str) -> None:
-    """Kernel and host start anew on the broken project: every job fires on, or its fires leave MISSED rows that say why."""
+    """Kernel and host restart on the broken project: every job fires, or leaves MISSED rows with the reason."""
     ILLEGIBLE[name](system.project)
     system.stop("host")
     system.stop("kernel")

@@ -80,7 +80,7 @@ class Clocks:
             self.set(file, 0)
 
     def set(self, file: Path, seconds: int) -> None:
-        """Set a clock that far ahead; in one step, so that nobody reads half of it."""
+        """Set a clock that far ahead, in one step, so that no process reads half of it."""
         written = file.with_suffix(".new")
         written.write_text(str(seconds))
         os.replace(written, file)
@@ -123,7 +123,7 @@ def fired(system: System, job_id: str) -> Counter[Any]:
 
 
 def check_durations(system: System) -> None:
-    """Nothing ends before it begins, or begins before it was asked for."""
+    """Check that everything ends after it begins, and begins after it was requested."""
     for job_id in ("latest", "strict", "hourly", "patient", "again"):
         for run in system.runs(job_id):
             if run.fold is not None:

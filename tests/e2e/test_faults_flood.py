@@ -34,7 +34,7 @@ def test_a_flood_into_a_slow_kernel(system: System) -> None:
 
 
 def test_the_disk_for_what_does_not_fit_is_full(system: System) -> None:
-    """While the kernel cannot store and the host cannot spill, the step waits; then all of it arrives, in order."""
+    """The step waits while the kernel cannot store and the host cannot spill; then all lines arrive, in order."""
     caller = Caller(system)
     host = system.processes["host"].pid
     before = resident(host)

@@ -45,7 +45,7 @@ def start_host(system: FaultSystem) -> HostProcess:
 
 @pytest.fixture
 def host(system: FaultSystem) -> Iterator[HostProcess]:
-    """Give the host, started anew where the test before has killed it; a second one is stopped after the test."""
+    """Give the host, restarted if the test before killed it; a second one is stopped after the test."""
     host = system.hosts.get("team")
     yield host if host is not None and host.process.poll() is None else start_host(system)
     if spare := system.hosts.pop("spare", None):
@@ -82,7 +82,7 @@ class Watcher:
 
 
 def test_the_kernel_is_killed_and_comes_back(system: FaultSystem, host: HostProcess) -> None:
-    """The same processes go on, the host is back, a watcher has every event once, and no line is lost or doubled."""
+    """The same processes continue, the host is back, a watcher has every event once, and no line is lost or doubled."""
     works = [system.work("ticks").under_way(), system.work("sync_ticks").under_way()]
     watcher = Watcher(system)
     system.kill_kernel()
@@ -100,7 +100,7 @@ def test_the_kernel_is_killed_and_comes_back(system: FaultSystem, host: HostProc
 
 
 def test_a_host_is_killed(system: FaultSystem, host: HostProcess) -> None:
-    """Nothing of it is left, its end is seen at once, and its successor's proof fails the attempts; the policy decides."""
+    """A killed host leaves no process, its end is seen at once, its successor's proof ends the attempts by policy."""
     once, twice, exclusive = (system.work(job).under_way() for job in ("ticks", "tried_twice", "sync_ticks"))
     below = host.tree()
     assert {work.ledger.pid() for work in (once, twice, exclusive)} <= below
@@ -126,7 +126,7 @@ def test_a_host_is_killed(system: FaultSystem, host: HostProcess) -> None:
 
 
 def test_a_host_is_frozen_for_a_while(system: FaultSystem, host: HostProcess) -> None:
-    """It is UNREACHABLE and gets nothing new; thawed it goes on, and each step has one attempt and one result."""
+    """A frozen host is UNREACHABLE and gets nothing new; thawed, it continues, and each step has one result."""
     works = [system.work("ticks").under_way(), system.work("sync_ticks").under_way()]
     os.kill(host.pid, signal.SIGSTOP)
     try:
@@ -194,7 +194,7 @@ def test_a_step_that_was_given_up_and_runs_on(system: FaultSystem, host: HostPro
 
 
 def test_a_machine_is_started_anew(system: FaultSystem, host: HostProcess) -> None:
-    """After a reboot the attempts have failed with the machine, and a stranger with a pid of then is left alone."""
+    """Attempts fail with a reboot of their machine, and an unrelated process with an old pid is left alone."""
     work = system.work("sync_ticks").under_way()
     host.process.kill()
     host.process.wait()
@@ -261,7 +261,7 @@ def test_the_kernel_is_away_for_longer_than_the_grace(system: FaultSystem, host:
 
 
 def test_a_host_is_stopped_while_the_kernel_is_away(system: FaultSystem, host: HostProcess) -> None:
-    """What ended while there was no kernel to tell is told before the host leaves; a second signal does not wait."""
+    """Results from a time without a kernel are delivered before the host leaves; a second signal does not wait."""
     work = system.work("ticks").under_way()
     system.kill_kernel()
     work.until.touch()

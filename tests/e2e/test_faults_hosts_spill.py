@@ -49,7 +49,7 @@ def said(work: Work) -> int:
 
 
 def test_a_spill_file_at_its_cap(system: FaultSystem) -> None:
-    """Workers are held, nothing new is dispatched, heartbeats go on; nothing is dropped when the kernel takes reports."""
+    """Workers are held, nothing is dispatched, heartbeats continue; nothing is lost once the kernel takes reports."""
     system.counting_project("team")
     hold = system.root / "hold"
     program = system.root / "held_host"
@@ -78,7 +78,7 @@ def test_a_spill_file_at_its_cap(system: FaultSystem) -> None:
 
 
 def _held(system: FaultSystem) -> Work | None:
-    """Return a run that the kernel gives to nobody, None where it still does."""
+    """Return a run that the kernel dispatches to no host, or None if it still does."""
     work = system.work("ticks")
     eventually(lambda: reason_of(work.run()) or work.run().state != "QUEUED")
     if reason_of(work.run()) == "waiting_for_host":

@@ -161,7 +161,7 @@ def test_a_cancel_while_the_host_hears_nothing(system: FaultSystem, proxy: TcpPr
 
 
 def test_the_kernel_hears_nothing(system: FaultSystem, proxy: TcpProxy, host: HostProcess) -> None:
-    """Where only the way up is cut the kernel gives the host nothing new within the lease, and nothing is lost."""
+    """A host whose way to the kernel is cut gets nothing new within the lease, and nothing is lost."""
     work = system.work("sync_ticks").under_way()
     proxy.drop(Way.UP)
     system.until_state("team", "UNREACHABLE", "DETACHED")
@@ -171,7 +171,7 @@ def test_the_kernel_hears_nothing(system: FaultSystem, proxy: TcpProxy, host: Ho
 
 
 def test_a_client_that_stops_reading(system: FaultSystem, host: HostProcess) -> None:
-    """What it does not read does not lie in the kernel's memory, and is all there, in order, when it reads on."""
+    """Unread lines of a client do not lie in the kernel's memory, and all arrive, in order, when it reads again."""
     assert system.kernel is not None
     work = system.work("ticks").under_way()
     with grpc.insecure_channel(system.kernel_address) as channel:

@@ -125,7 +125,7 @@ def refusal(call: Callable[[], Any]) -> tuple[grpc.StatusCode, str, Mapping[str,
 
 
 def hello(**fields: Any) -> gateway.AttachRequest:
-    """Return a hello of a host that nobody knows."""
+    """Return a hello of an unknown host."""
     told = {"protocol_min": 1, "protocol_max": 1, "host": "stranger", "incarnation": "stranger-1", "max_async": 1}
     return gateway.AttachRequest(hello=gateway.Hello(**{**told, **fields}))
 
@@ -178,7 +178,7 @@ def test_what_a_newer_host_says_is_passed_over(channel: grpc.Channel) -> None:
 
 
 def test_a_host_of_another_version(system: FaultSystem, host: HostProcess, channel: grpc.Channel) -> None:
-    """It is told the kernel's range, says what to do and exits 76; its runs stay QUEUED until one comes that fits."""
+    """A host of another version gets the kernel's range, exits 76 with advice; its runs stay QUEUED until one fits."""
     stub = HostGatewayServiceStub(channel)
     for low, high in ((2, 3), (0, 0)):
         request = hello(protocol_min=low, protocol_max=high)
@@ -204,7 +204,7 @@ def test_a_host_of_another_version(system: FaultSystem, host: HostProcess, chann
 
 @pytest.mark.usefixtures("one_session")
 def test_a_result_of_five_mebibytes(system: FaultSystem) -> None:
-    """It fails its attempt with size and limit, and nothing else."""
+    """A result over the limit fails only its attempt, with size and limit."""
     run = system.end(system.start("large_result"))
     assert (run.state, reason_of(run)) == ("FAILED", "result_too_large")
     assert str(1 << 20) in run.error.replace(",", "") or "1 MiB" in run.error
@@ -212,7 +212,7 @@ def test_a_result_of_five_mebibytes(system: FaultSystem) -> None:
 
 @pytest.mark.usefixtures("one_session")
 def test_a_line_of_ten_mebibytes(system: FaultSystem) -> None:
-    """It arrives in marked pieces of 64 KiB, and they are the line to the last byte."""
+    """A long line arrives in marked pieces of 64 KiB that make up the exact line."""
     ledger = system.ledger()
     run_id = system.start("long_line", ledger, size=10 << 20)
     assert system.end(run_id).rows_affected == 10 << 20

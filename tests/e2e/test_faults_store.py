@@ -92,7 +92,7 @@ def check_ticks(system: System) -> None:
 
 
 def test_a_store_without_room(system: System, caller: Caller, speaking: tuple[str, str]) -> None:
-    """Triggers are refused without a row, nothing is dispatched, steps go on and hosts hold; it heals by itself."""
+    """Triggers are refused without a row, nothing is dispatched, steps continue, hosts hold; it recovers by itself."""
     first, _ = speaking
     wal = system.project / ".nomaflow" / "kernel.db-wal"
     process = psutil.Process(system.processes["kernel"].pid)
@@ -131,7 +131,7 @@ def test_a_store_without_room(system: System, caller: Caller, speaking: tuple[st
 
 
 def test_a_store_without_room_is_told_though_nobody_calls(system: System, caller: Caller) -> None:
-    """Where only the kernel's own work fails, a schedule's fire here, health says so all the same, and heals."""
+    """A failure of the kernel's own work alone, here a schedule's fire, shows in its health, which recovers."""
     wal = system.project / ".nomaflow" / "kernel.db-wal"
     with file_limit(system.processes["kernel"].pid, wal.stat().st_size):
         eventually(lambda: not caller.serving)
@@ -140,7 +140,7 @@ def test_a_store_without_room_is_told_though_nobody_calls(system: System, caller
 
 
 def test_a_store_that_another_process_holds(system: System, caller: Caller, speaking: tuple[str, str]) -> None:
-    """A call waits five seconds and is told STORE_BUSY; what was due meanwhile is not lost, and no run is half there."""
+    """A call waits five seconds and gets STORE_BUSY; work due meanwhile is not lost, and no run is half stored."""
     before = {run.run_id for run in system.runs("quick")}
     with held_lock(system):
         begun = time.monotonic()

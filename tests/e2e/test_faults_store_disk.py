@@ -64,7 +64,7 @@ def commits_of(system: System) -> int:
 
 
 def test_a_slow_disk_slows_writing_alone(slow: System) -> None:
-    """Sixty triggers at once share a few commits, reading is not held up, and no host counts as silent."""
+    """Sixty simultaneous triggers share a few commits, reads are not delayed, and no host counts as silent."""
     caller = Caller(slow)
     spoken = caller.trigger("speak")
     assert isinstance(spoken, str)
@@ -163,7 +163,7 @@ def check_copy(copy: Path, promised: list[str]) -> None:
 
 
 def test_what_was_acknowledged_survives_the_loss_of_power(tmp_path: Path) -> None:
-    """At any instant the files alone have every acknowledged run, and a kernel that starts on them goes on."""
+    """The files have every acknowledged run at any instant, and a kernel that starts on them continues."""
     chance = random.Random(20261124)
     for system in open_system(tmp_path / "first"):
         start(system, jobs=JOBS)

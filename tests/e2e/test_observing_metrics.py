@@ -1,4 +1,4 @@
-"""What real processes export is the table of docs/metrics.md, and counts what happened."""
+"""Metrics of real processes: they match the table of docs/metrics.md, and count what happened."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ def test_a_kernel_and_a_host_tell_their_state(system: System) -> None:
 
 
 def test_the_rung_of_a_stop_is_told(system: System) -> None:
-    """While an attempt is being stopped the host's dump says how far the ladder was climbed, and its log whose it is."""
+    """The host's dump shows the rung of a stop under way, and its log shows the attempt's owner."""
     jobs = '[[jobs]]\nid = "deaf"\ncancel_grace_seconds = 600\nsteps = [{ callable = "team.code:deaf" }]\n'
     code = "import time\n\ndef deaf(*, ctx):\n    while True:\n        time.sleep(0.02)\n"
     system.write(jobs, code=code)

@@ -163,7 +163,7 @@ def test_errors_set_the_status(system: System, collector: Collector) -> None:
 
 
 def test_a_called_run_is_in_its_caller_s_trace(system: System, collector: Collector) -> None:
-    """Its span is below that of the run that called it."""
+    """A called run's span is a child of its caller's span."""
     run = system.ask("run", "outer", "--wait")["run_id"]
     spans = spans_of(collector, trace_of(collector, run), 9)
     assert parents(spans)["run traced"] == "run outer"

@@ -87,7 +87,7 @@ def _generation(system: System) -> int:
 
 
 def test_steps_in_flight_finish_on_their_generation(system: System, tmp_path: Path) -> None:
-    """``run`` and ``hosts`` say that code is newer; after ``reload`` new runs have it, old steps go on without."""
+    """``run`` and ``hosts`` say that code is newer; after ``reload`` new runs use it, old steps do not."""
     host = system.start_host("team")
     told = tmp_path / "told"
     old, pid = _running(system, "waits", told)
@@ -126,7 +126,7 @@ def test_steps_in_flight_finish_on_their_generation(system: System, tmp_path: Pa
 
 
 def test_sighup_reloads(system: System) -> None:
-    """SIGHUP to the host loads the code anew; worse code is refused in its log and the old goes on."""
+    """SIGHUP to the host reloads the code; worse code is refused in its log and the old code stays."""
     host = system.start_host("team")
     _write(system, 22)
     os.kill(host.pid, signal.SIGHUP)
@@ -144,7 +144,7 @@ def test_sighup_reloads(system: System) -> None:
 
 
 def test_watch_reloads_on_save(system: System) -> None:
-    """With ``--watch`` saving is enough; a save that breaks the code does no harm, the next one mends it."""
+    """A save is enough with ``--watch``; one that breaks the code does no harm, and the next one repairs it."""
     host = system.start_host("team", "--watch")
     _write(system, 22)
     eventually(lambda: _generation(system) == 2)
@@ -229,7 +229,7 @@ def test_a_poisoned_cold_start(system: System) -> None:
 
 
 def test_a_host_that_is_stopped_drains_with_a_deadline(system: System, tmp_path: Path) -> None:
-    """On SIGTERM a step may finish within drain_seconds; what has not is FAILED host_draining, and dead."""
+    """A step may finish within drain_seconds after SIGTERM; one that has not is FAILED host_draining, and dead."""
     host = system.start_host("team", settings=("drain_seconds = 1",))
     told = tmp_path / "told"
     polite, pid = _running(system, "waits", told)

@@ -1,4 +1,4 @@
-"""Two teams on one kernel: libraries that conflict, and a restart that touches nobody else."""
+"""Two teams on one kernel: libraries that conflict, and a restart that affects only its own team."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ for one in psutil.Process(int(sys.argv[1])).net_connections("tcp"):
 
 @dataclass(frozen=True, kw_only=True)
 class Remote:
-    """A kernel that listens with TLS at one end of a cable, and what a host at the other end is told.
+    """A kernel that listens with TLS at one end of a cable, and the settings of a host at the other end.
 
     :param dialed: where the host finds the kernel
     :param token: file with the token of hosts, brought to the other machine
@@ -43,7 +43,7 @@ class Remote:
 
     @property
     def flags(self) -> tuple[str, ...]:
-        """What a host is started with."""
+        """The host's options."""
         return ("--kernel", self.dialed, "--token-file", str(self.token), "--ca", str(self.authority.file))
 
 

@@ -95,7 +95,7 @@ def test_malformed_jobs_disable_themselves_and_say_why(system: System) -> None:
 
 
 def test_a_run_in_flight_keeps_its_definition_through_a_save(system: System) -> None:
-    """A saved jobs.toml is there by itself; what runs goes on as it began, what is removed stays in history."""
+    """A saved jobs.toml takes effect by itself; running steps continue as they began, removed jobs stay in history."""
     system.start_kernel()
     system.start_host("--watch")
     eventually(system.jobs)
@@ -121,7 +121,7 @@ def test_a_run_in_flight_keeps_its_definition_through_a_save(system: System) -> 
 
 
 def test_a_reload_takes_saved_jobs_in_and_survives_the_kernel(system: System) -> None:
-    """Without --watch a save changes nothing until ``reload``; the kernel knows it again after a kill, hosts or not."""
+    """A save without --watch changes nothing until ``reload``; the kernel keeps it after a kill, even without hosts."""
     system.start_kernel()
     system.start_host()
     eventually(system.jobs)

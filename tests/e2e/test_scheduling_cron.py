@@ -111,7 +111,7 @@ def test_fires_of_jobs_and_presets(system: System) -> None:
 
 
 def test_a_killed_kernel_catches_up_and_says_what_it_missed(system: System) -> None:
-    """Every second of the downtime is a run or in a row, none is both; the steps that ran go on."""
+    """Every second of the downtime is either a run or in a row, none is both; running steps continue."""
     text = (system.project / "jobs.toml").read_text()
     strict = text[: text.index('[[jobs]]\nid = "off"')].replace('"latest"', '"strict"')
     (system.project / "jobs.toml").write_text(text + strict.replace("overlap", 'misfire = "skip"\noverlap'))
@@ -135,7 +135,7 @@ def test_a_killed_kernel_catches_up_and_says_what_it_missed(system: System) -> N
 
 
 def test_pauses_hold_fires_and_starts_until_their_end(system: System) -> None:
-    """Of a job with an end, of the host, of everything; the reason is wherever something waits."""
+    """Pauses of a job with an end, of the host, of everything; every waiting run shows the reason."""
     system.start_kernel()
     system.start_host()
     eventually(lambda: system.runs("latest"))

@@ -201,7 +201,7 @@ def test_environment_is_resolved_in_the_host(system: System) -> None:
 def test_a_request_that_does_not_fit_is_refused_with_the_way_out(
     system: System, arguments: tuple[str, ...], said: str
 ) -> None:
-    """Before any run is made; exit code 2."""
+    """An invalid request is refused before a run exists, with exit code 2."""
     assert said in system.cli(*arguments, code=2).err
 
 
@@ -251,7 +251,7 @@ def test_timeouts_of_step_and_job(system: System) -> None:
 
 
 def test_a_dead_worker_is_told_in_plain_words(system: System) -> None:
-    """It is the code's failure, with the exit code."""
+    """A dead worker is reported as the code's failure, with the exit code."""
     run = system.ask("run", "dying", "--wait", code=1)
     assert run["reason"] == "worker_died"
     assert "7" in run["reason_message"]
@@ -273,7 +273,7 @@ def test_a_call_is_linked_both_ways(system: System) -> None:
 
 
 def test_queued_parents_follow_one_another(system: System) -> None:
-    """With overlap queue and a call_job first, none waits for a host that never has to be asked."""
+    """Queued runs with a call_job first do not wait for a host that is never needed."""
     with system.client() as client:
         runs = [client.trigger("parent").run_id for _ in range(3)]
         ended = [client.wait(run_id) for run_id in runs]

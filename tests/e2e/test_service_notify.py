@@ -47,7 +47,7 @@ def watched(systemd: NotifySocket) -> dict[str, str]:
 
 
 def is_tick(told: Told) -> bool:
-    """Whether a message feeds the watchdog."""
+    """Return True if a message feeds the watchdog."""
     return told == {"WATCHDOG": "1"}
 
 

@@ -104,7 +104,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
 
 
 def test_a_restart_of_the_kernel_leaves_the_same_workers(stage: Stage) -> None:
-    """Restarting the kernel's unit touches no step: the same processes go on and their results count."""
+    """A restart of the kernel's unit affects no step: the same processes continue and their results count."""
     ledger, runs, before = stage.start_steps()
     old = stage.machine.pid(KERNEL)
     stage.machine.run("systemctl", "restart", KERNEL)
@@ -116,7 +116,7 @@ def test_a_restart_of_the_kernel_leaves_the_same_workers(stage: Stage) -> None:
 
 
 def test_a_killed_kernel_is_started_again(stage: Stage) -> None:
-    """systemd starts a kernel again that was killed, and the steps go on."""
+    """systemd restarts a killed kernel, and the steps continue."""
     ledger, runs, before = stage.start_steps()
     os.kill(stage.machine.pid(KERNEL), signal.SIGKILL)
     eventually(lambda: stage.machine.property(KERNEL, "NRestarts") == "1")
@@ -136,7 +136,7 @@ def test_a_kernel_that_hangs_is_replaced(stage: Stage) -> None:
 
 
 def test_a_reload_is_over_when_the_host_says_so(stage: Stage) -> None:
-    """``systemctl reload`` of the host loads its code anew beside the old."""
+    """``systemctl reload`` of the host loads its new code beside the old."""
     stage.says(HOST, "; generation 1")
     stage.machine.run("systemctl", "reload", HOST)
     stage.says(HOST, "; generation 2")

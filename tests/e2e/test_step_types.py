@@ -108,7 +108,7 @@ def _decoded(message: Message) -> bytes:
 
 
 def _answers(stage: Stage, run_ids: list[str]) -> Iterator[tuple[str, bytes]]:
-    """Yield what the kernel answers to whoever asks for jobs, runs, logs, hosts and events."""
+    """Yield the kernel's answers to requests for jobs, runs, logs, hosts and events."""
     with grpc.insecure_channel((stage.project / ".nomaflow" / "address").read_text().split()[0]) as channel:
         stub: Any = KernelServiceStub(channel)
         yield "ListJobs", _told(stub.ListJobs(pb.ListJobsRequest()))
@@ -167,7 +167,7 @@ def test_no_secret_leaves_the_host(stage: Stage) -> None:
 
 
 def test_what_the_step_gets_is_the_secret(stage: Stage) -> None:
-    """Masking changes what is told, never what the callable has: a count of its letters is right."""
+    """Masking changes the output, never the callable's value: a count of its letters is right."""
     ran = stage.run_job("secrets", steps={"plain": False, "async": False})
     extras = attempt_of(ran).extras
     headers = {"Authorization": f"Bearer {TOKEN}", "list": [TOKEN, {"deep": f"a {PHRASE} b"}]}

@@ -1,4 +1,4 @@
-"""When a run says CANCELED its code has stopped, whatever it was doing; the system and the code are the witnesses."""
+"""Stops: the code of a CANCELED run has stopped, whatever it was doing; the system and the code are the witnesses."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def _seen(system: System, run: RunView, ledger: Ledger, seconds: float) -> Stopp
 
 @pytest.mark.parametrize("job", DEAF)
 def test_deaf_code_is_dead_when_canceled_is_said(canceled: dict[str, Stopped], job: str) -> None:
-    """No process of it lives; the ladder is in the log, with the grace of host, job or step and the time of each rung."""
+    """A CANCELED run has no live process; its log has the ladder, with the grace used and each rung's time."""
     stopped = canceled[job]
     attempt = stopped.run.steps[0].last
     assert (stopped.run.state, attempt.state) == ("CANCELED", "CANCELED")
@@ -115,7 +115,7 @@ def test_the_deafest_needs_every_rung(canceled: dict[str, Stopped]) -> None:
 
 
 def test_heartbeats_stand_still(canceled: dict[str, Stopped]) -> None:
-    """What showed life before shows none after: the ledgers do not grow any more."""
+    """The ledgers of stopped code do not grow any more."""
     sizes = {job: one.ledger.file.stat().st_size for job, one in canceled.items()}
     time.sleep(0.3)  # the absence of fifteen heartbeats cannot be waited for in another way
     assert {job: one.ledger.file.stat().st_size for job, one in canceled.items()} == sizes
@@ -138,7 +138,7 @@ def test_polite_code_is_stopped_by_asking(canceled: dict[str, Stopped]) -> None:
 
 @pytest.mark.parametrize("job", LEAVING)
 def test_what_outlives_a_return_is_dead_first(returned: dict[str, Stopped], job: str) -> None:
-    """SUCCEEDED is said once what the step left behind is gone, and a line says what that was."""
+    """SUCCEEDED is reported once the step's leftovers are gone, and a line says what they were."""
     left = returned[job]
     assert left.run.state == "SUCCEEDED"
     assert left.run.rows_affected in (1, 7)

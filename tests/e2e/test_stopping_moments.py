@@ -48,7 +48,7 @@ def test_in_a_retry_back_off(system: System) -> None:
 
 
 def test_queued(system: System) -> None:
-    """A queued run is CANCELED without a start; the one before it goes on."""
+    """A queued run is CANCELED without a start; the one before it continues."""
     first, second = system.ledger(), system.ledger()
     running = system.start("one_at_a_time", first)
     first.wait_for("start")
@@ -83,7 +83,7 @@ def test_dispatched_and_not_yet_started(system: System, host: HostProcess) -> No
 
 
 def test_at_the_same_instant_as_the_result(system: System) -> None:
-    """Whichever is committed first wins, for every offset; a canceled run never goes on, and nothing changes later."""
+    """The first committed of two ends wins, for every offset; a canceled run never continues, nothing changes later."""
     ledgers = [system.ledger() for _ in range(24)]
     runs: list[str] = []
     for number, ledger in enumerate(ledgers):
@@ -110,7 +110,7 @@ def test_at_the_same_instant_as_the_result(system: System) -> None:
 
 
 def test_a_second_cancel_by_another(system: System) -> None:
-    """While a stop is under way a second cancel is a no-op: the first who and why stay."""
+    """A second cancel during a stop does nothing: the first who and why stay."""
     ledger = system.ledger()
     run_id = system.start("swallows_everything", ledger)
     ledger.wait_for("start")

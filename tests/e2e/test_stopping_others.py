@@ -1,4 +1,4 @@
-"""What a stop means for others: retries, slots, neighbours, parents and children; and what limits do."""
+"""Effects of a stop on others (retries, slots, neighbours, parents and children), and of limits."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_a_slot_is_free_when_the_old_code_is_dead(system: System) -> None:
 
 
 def test_an_exclusive_kill_touches_nobody(system: System) -> None:
-    """While a deaf exclusive step is killed, steps of the shared worker go on in the same process."""
+    """The kill of a deaf exclusive step does not affect the shared worker, whose steps run on in the same process."""
     ledger, told = system.ledger(), system.ledger()
     until = system.root / "told-1"
     neighbour = system.start("until_told", told, until=str(until))
@@ -110,7 +110,7 @@ def test_a_shared_kill_fails_its_neighbours_by_name(system: System) -> None:
 
 
 def test_the_watchdog_names_what_blocks_a_shared_worker(system: System) -> None:
-    """Which step, since when, with its stack: in the log of the run and in the host's."""
+    """The logs of run and host name the step that blocks the worker, its start and its stack."""
     ledger, told = system.ledger(), system.ledger()
     neighbour = system.start("until_told", told, until=str(system.root / "never"))
     told.wait_for("start")
@@ -131,7 +131,7 @@ def test_the_watchdog_names_what_blocks_a_shared_worker(system: System) -> None:
 
 
 def test_cancelling_a_parent_cancels_its_children_and_waits(system: System) -> None:
-    """Down a chain of two: every run is CANCELED with who and why, the parents after the child's code is dead."""
+    """A cancel goes down a chain of two: each run is CANCELED with who and why, after its child's code is dead."""
     ledger = system.ledger()
     top = system.start("grandparent", ledger)
     pid = ledger.pid()
@@ -185,7 +185,7 @@ def test_a_job_timeout_reaches_the_child(system: System) -> None:
 
 
 def test_memory_and_processes_are_limited_by_tree(system: System) -> None:
-    """Over a limit the whole tree is dead and the reason is the limit's; ``hosts`` shows which mechanism holds it."""
+    """A step over a limit is dead with its whole tree and has the limit's reason; ``hosts`` shows the mechanism."""
     run = system.end(system.start("eats_memory", None))
     assert (run.state, reason_of(run)) == ("FAILED", "memory_limit")
     ledger = system.ledger()

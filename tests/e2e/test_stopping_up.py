@@ -58,7 +58,7 @@ steps = [{ callable = "work:deaf" }]
 
 @pytest.fixture
 def flags() -> list[str]:
-    """Start ``up`` as it is, where a test does not say otherwise."""
+    """Start ``up`` without options, unless a test says otherwise."""
     return []
 
 
@@ -121,7 +121,7 @@ def test_one_signal_drains_and_a_second_one_is_faster(up: subprocess.Popen[str],
 
 
 def test_a_reload_while_all_is_stopped_hurries_nobody(up: subprocess.Popen[str], tmp_path: Path) -> None:
-    """SIGHUP asks for a reload, also where it comes too late for one: steps go on to their end."""
+    """SIGHUP asks for a reload, even too late for one: steps run to their end."""
     ledger = Ledger(file=tmp_path / "ledger")
     with closing(SyncKernelClient(ProjectAddress(project=tmp_path))) as client:
         client.trigger(TriggerOrder(job_id="may_finish", params={"ledger": str(ledger.file)}))
@@ -141,7 +141,7 @@ def test_a_reload_while_all_is_stopped_hurries_nobody(up: subprocess.Popen[str],
 
 @pytest.mark.parametrize("flags", [["--address", "127.0.0.1:0"]])
 def test_a_token_that_is_replaced_ends_nothing(up: subprocess.Popen[str], tmp_path: Path) -> None:
-    """The kernel ends what was opened with the old token; that is said once, and events go on with the new one."""
+    """The kernel ends streams opened with the old token; that is reported once, and the new one continues them."""
     state = tmp_path / ".nomaflow"
     ledger = Ledger(file=tmp_path / "ledger")
     Path(f"{ledger.file}.go").touch()
@@ -157,7 +157,7 @@ def test_a_token_that_is_replaced_ends_nothing(up: subprocess.Popen[str], tmp_pa
 
 
 class Orphaned:
-    """What a killed ``up`` leaves for a moment: a host with one running step.
+    """The remains of a killed ``up``: a host with one running step.
 
     :ivar below: pids of all that was below it
     """
@@ -206,7 +206,7 @@ def test_a_host_that_was_asked_twice_waits_for_no_kernel(up: subprocess.Popen[st
 
 
 def test_a_killed_kernel_is_started_again_beside_its_host(up: subprocess.Popen[str], tmp_path: Path) -> None:
-    """Who ended, how, and when it is started again is one line; the host's workers go on and their result counts."""
+    """One line says who ended, how, and when it restarts; the host's workers continue and their result counts."""
     ledger = Ledger(file=tmp_path / "ledger")
     with closing(SyncKernelClient(ProjectAddress(project=tmp_path))) as client:
         run = client.trigger(TriggerOrder(job_id="may_finish", params={"ledger": str(ledger.file)})).run_id
@@ -225,7 +225,7 @@ def test_a_killed_kernel_is_started_again_beside_its_host(up: subprocess.Popen[s
 
 
 def test_a_killed_host_is_started_again(up: subprocess.Popen[str], tmp_path: Path) -> None:
-    """A host that was killed takes its step with it, which is said, and its successor serves."""
+    """A killed host takes its step with it, which is reported, and its successor serves."""
     ledger = Ledger(file=tmp_path / "ledger")
     with closing(SyncKernelClient(ProjectAddress(project=tmp_path))) as client:
         first = client.trigger(TriggerOrder(job_id="may_finish", params={"ledger": str(ledger.file)})).run_id

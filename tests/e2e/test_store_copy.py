@@ -1,4 +1,4 @@
-"""A kernel that goes on in another database: its hosts, its watchers and its schedules notice a restart and nothing else."""
+"""A kernel that moves to another database: its hosts, watchers and schedules notice only a restart."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ async def ask(server: PostgresServer, database: str, statement: str) -> list[tup
 
 
 def test_a_kernel_goes_on_in_another_database(move: Move) -> None:
-    """Runs and logs are there, a step goes on in its worker, a watcher misses nothing, and the old store starts no kernel."""
+    """Runs and logs are there, a step runs on in its worker, watchers miss nothing; the old store starts no kernel."""
     system = move.system
     client = system.clients[0]
     ended = system.work("ticks").under_way()

@@ -127,7 +127,7 @@ def revision(system: System) -> str:
 
 
 def attached_with(system: System, count: int) -> bool:
-    """Whether the host is attached and says that it runs so many steps."""
+    """Return True if the host is attached and reports that number of running steps."""
     instance = system.instance("team")
     return instance is not None and instance.running == count
 
@@ -147,7 +147,7 @@ def trigger(system: System, ledger: Ledger, count: int) -> list[str]:
 
 
 def test_an_upgrade_and_a_rollback_leave_a_hundred_steps_alone(system: System) -> None:
-    """Each kernel stops at once, the next goes on with all of them, and none is started a second time."""
+    """Each kernel stops at once, the next one continues with all steps, and none starts a second time."""
     own = version("nomaflow")
     source = next_version(system.root / "next")
     start(system)

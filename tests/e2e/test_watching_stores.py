@@ -60,7 +60,7 @@ def _kernel(system: System) -> Any:
 
 
 def _refused(system: System, run_id: str = "") -> ClientError:
-    """Return what a watch from far ahead of the store is told."""
+    """Return the error of a watch from far ahead of the store."""
     with system.client() as client, pytest.raises(ClientError) as refused:
         next(iter(client.watch_run(run_id, after_seq=10_000) if run_id else client.watch_events(after_seq=10_000)))
     return refused.value
@@ -92,7 +92,7 @@ def test_a_cursor_of_another_store_is_refused(system: System) -> None:
 
 
 def test_a_restored_store_has_a_name_of_its_own(system: System, tmp_path: Path) -> None:
-    """What was seen of the history before may be gone; the numbers go on above it."""
+    """A restored store may lack events that were seen before; its numbers continue above them."""
     system.ask("run", "fine", "--wait")
     before = _kernel(system)
     system.ask("backup", str(tmp_path / "b.db"))
@@ -106,7 +106,7 @@ def test_a_restored_store_has_a_name_of_its_own(system: System, tmp_path: Path) 
 
 
 def test_a_watcher_hears_which_events_are_gone(system: System) -> None:
-    """Before all else where its cursor lies below them, also after a restart; not where it has seen them all."""
+    """A watcher with a cursor below pruned events hears that first, even after a restart; one that saw all does not."""
     first = system.ask("run", "fine", "--wait")["run_id"]
     second = system.ask("run", "fine", "--wait")["run_id"]
     with system.client() as client:

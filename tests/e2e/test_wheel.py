@@ -147,7 +147,7 @@ def test_the_wheel_holds_what_is_run_and_nothing_else(wheel: Path) -> None:
 
 
 def test_bare_gives_an_author_the_sdk_and_the_client(installations: Mapping[str, Installation]) -> None:
-    """Without extras: SDK, client and command line; what needs more says which extra, without a traceback."""
+    """SDK, client and command line work without extras; other features name the missing extra, without a traceback."""
     bare = installations["bare"]
     assert bare.run("-c", SETTLED).stdout == "[] KernelClient StepResult\n"
     assert re.fullmatch(r"nomaflow \d+\.\d+\.\d+\S*\n", bare.nomaflow("version").stdout)

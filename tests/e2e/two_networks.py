@@ -16,7 +16,7 @@ __all__ = ["Cable", "Loopback", "Namespaces"]
 
 
 class Cable(Protocol):
-    """What lies between a kernel and a host.
+    """The connection between a kernel and a host.
 
     :ivar names: what the kernel is called, for its certificate
     :ivar listen: what to tell the kernel
@@ -44,10 +44,10 @@ class Cable(Protocol):
         """
 
     def cut(self) -> None:
-        """Let nothing through, in neither direction, and tell nobody."""
+        """Block both directions without a notice to either side."""
 
     def heal(self) -> None:
-        """Let everything through again."""
+        """Unblock everything."""
 
 
 class Loopback:
@@ -58,7 +58,7 @@ class Loopback:
     kernel_side = host_side = ()
 
     def __enter__(self) -> Self:
-        """Nothing to lay before the kernel listens."""
+        """Return the cable; it needs no setup before the kernel listens."""
         self._proxy: TcpProxy | None = None
         return self
 

@@ -88,30 +88,30 @@ class TcpProxy:
 
     @property
     def address(self) -> str:
-        """Where it listens, as gRPC writes an address."""
+        """The proxy's address, in gRPC's form."""
         assert self._listener is not None
         name = self._listener.getsockname()
         return f"unix:{name}" if isinstance(name, str) else f"{name[0]}:{name[1]}"
 
     @property
     def connections(self) -> int:
-        """How many connections go through it."""
+        """The number of connections through the proxy."""
         return len(self._pairs)
 
     @property
     def stuck(self) -> int:
-        """How many connections are half open: their one end has not given up yet."""
+        """The number of half-open connections: one end has not given up yet."""
         watch = select.poll()
         for end in self._stuck:
             watch.register(end, select.POLLRDHUP)
         return len(self._stuck) - len(watch.poll(0))
 
     def blackhole(self) -> None:
-        """Let nothing through, in neither direction; new connections are taken and hear nothing."""
+        """Block both directions; new connections are accepted and get no data."""
         self._call(self._block, *Way)
 
     def drop(self, way: Way) -> None:
-        """Let nothing through in one direction."""
+        """Block one direction."""
         self._call(self._block, way)
 
     def delay(self, seconds: float, *ways: Way) -> None:
@@ -124,7 +124,7 @@ class TcpProxy:
         self._call(change)
 
     def refuse(self) -> None:
-        """Reset what comes in from now on, as a port without a server does; what is there goes on."""
+        """Reset new connections, as a port without a server does; existing ones continue."""
         self._call(self._set_refusing, True)
 
     def reset(self) -> None:
@@ -140,7 +140,7 @@ class TcpProxy:
         self._call(self._half_open, keeps)
 
     def heal(self) -> None:
-        """Let everything through again, without delay."""
+        """Unblock everything, without delay."""
         self._call(self._heal)
 
     def _call(self, function: Callable[..., Awaitable[None]], *arguments: Any) -> None:

@@ -83,7 +83,7 @@ def heard(connection: socket.socket, size: int) -> bytes:
 
 
 def silent(connection: socket.socket) -> bool:
-    """Whether nothing arrives for a moment."""
+    """Return True if nothing arrives for a moment."""
     connection.settimeout(0.2)
     try:
         connection.recv(1)
@@ -110,7 +110,7 @@ def test_what_passes_is_counted_and_the_end_too(proxy: TcpProxy, echo: Echo) -> 
 
 @pytest.mark.parametrize("way", [None, Way.UP, Way.DOWN])
 def test_what_is_blocked_arrives_once_healed(proxy: TcpProxy, way: Way | None) -> None:
-    """Nothing comes back while a direction is blocked, everything does afterwards, in order."""
+    """Data of a blocked direction arrives once it is unblocked, in order."""
     with dial(proxy) as connection:
         assert said(connection, b"1") == b"1"
         proxy.blackhole() if way is None else proxy.drop(way)
@@ -168,7 +168,7 @@ def test_a_half_open_connection_stays_so(proxy: TcpProxy, echo: Echo, keeps: Way
 
 
 def test_refusing_and_delay(proxy: TcpProxy) -> None:
-    """A refused caller is reset while another's connection goes on, and a delay delays without reordering."""
+    """A refused caller is reset while another's connection continues, and a delay does not reorder data."""
     with dial(proxy) as connection:
         assert said(connection, b"1") == b"1"
         proxy.refuse()

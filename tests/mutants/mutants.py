@@ -16,7 +16,7 @@ __all__ = ["Edit", "Mutant", "MutantError", "load_mutants"]
 
 
 class MutantError(Exception):
-    """Raised where a mutant is malformed or no longer fits the code; the text names it and says how to go on."""
+    """Raised if a mutant is malformed or no longer fits the code; the text names it and the way out."""
 
 
 @dataclass(frozen=True, kw_only=True)

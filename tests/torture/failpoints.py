@@ -1,4 +1,4 @@
-"""Failpoints of a process under torture: named moments at which it dies, freezes or is told of a failure, once.
+"""Failpoints of a process under torture: named moments at which it dies, freezes or gets a failure, once.
 
 This runs inside the victim. The harness arms a failpoint by writing a file; the victim looks for it at each moment,
 consumes it when its turn has come, notes that in another file, and does what it says.
@@ -21,7 +21,7 @@ _FIRED = "fired"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Armed:
-    """What shall happen, and when.
+    """The action of a failpoint, and its moment.
 
     :param number: names it in the record of what fired
     :param point: such as ``commit.result.after``
@@ -37,7 +37,7 @@ class Armed:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Firing:
-    """That a failpoint has fired: which, in what process, when (monotonic ns)."""
+    """The record of a fired failpoint: which, in what process, when (monotonic ns)."""
 
     number: int
     action: str

@@ -133,7 +133,7 @@ BREAKS: dict[str, tuple[str, Callable[[Record], object]]] = {
 
 
 def test_a_good_record_is_good(tmp_path: Path) -> None:
-    """Nothing is found where nothing is wrong."""
+    """The checker finds nothing wrong in a good record."""
     assert violations(_good(tmp_path)) == []
 
 
@@ -153,6 +153,6 @@ def test_a_seed_is_always_the_same_schedule() -> None:
 
 
 def test_every_moment_comes_up() -> None:
-    """Over a thousand seeds every failpoint of the kernel is armed at least once."""
+    """Every failpoint of the kernel is armed at least once over a thousand seeds."""
     armed = {fault.target.removeprefix("kernel:") for seed in range(1000) for fault in make_schedule(seed).faults}
     assert set(KERNEL_POINTS) <= armed

@@ -35,7 +35,7 @@ async def _judge_all() -> list[Verdict]:
 
 @pytest.mark.timeout(400)
 def test_no_schedule_of_faults_breaks_a_promise() -> None:
-    """Whatever is killed, frozen, cut off or refused: each trigger is one run, nothing runs twice, nothing is lost."""
+    """Each trigger is one run, nothing runs twice, and nothing is lost, whatever is killed, frozen, cut or refused."""
     verdicts = asyncio.run(_judge_all())
     broken = [verdict for verdict in verdicts if verdict.wrong]
     assert not broken, "\n".join(map(str, broken))

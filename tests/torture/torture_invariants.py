@@ -50,7 +50,7 @@ def violations(record: Record) -> list[str]:
 
 
 def _triggers(record: Record) -> Iterator[str]:
-    """I1: a trigger that was acknowledged is exactly one run, and there is no run that nobody asked for."""
+    """I1: each acknowledged trigger is exactly one run, and every run was requested."""
     run_ids = [known.run_id for known in record.acknowledged]
     if len(run_ids) != len(record.schedule.orders):
         yield f"I1: {len(record.schedule.orders)} triggers, {len(run_ids)} of them acknowledged"

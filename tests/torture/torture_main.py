@@ -25,7 +25,7 @@ _TELL_EVERY = 25
 
 @dataclass(kw_only=True)
 class Progress:
-    """What has been run, in a file that outlives this process.
+    """The finished schedules, in a file that outlives this process.
 
     :param file: one line a seed: ``SEED ok SECONDS``, or ``SEED broken DIRECTORY``
     """
@@ -42,7 +42,7 @@ class Progress:
         return cls(file=file, done=done)
 
     def add(self, verdict: Verdict) -> None:
-        """Take note of a verdict."""
+        """Record a verdict."""
         word, rest = ("broken", str(verdict.kept)) if verdict.wrong else ("ok", f"{verdict.seconds:.2f}")
         self.done[verdict.seed] = word
         with self.file.open("a") as file:

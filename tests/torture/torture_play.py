@@ -62,7 +62,7 @@ class Record:
 
 
 async def play(system: TortureSystem, schedule: Schedule) -> Record:
-    """Play a schedule and return what came of it.
+    """Play a schedule and return the verdict.
 
     :raises TimeoutError: where the system does not come to rest in the bound
     """

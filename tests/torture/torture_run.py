@@ -1,4 +1,4 @@
-"""Runs schedules one after another on a living system, and starts it anew where one has failed."""
+"""Runs schedules one after another on a living system, and restarts it after a failed one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LIFE = 200
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Verdict:
-    """What came of one schedule.
+    """The verdict on one schedule.
 
     :param wrong: the promises that were broken; empty where all is well
     :param befell: the faults that came about

@@ -1,4 +1,4 @@
-"""From a seed to a schedule: what is asked of the system, and what happens to it meanwhile. Pure, so repeatable."""
+"""Makes a schedule from a seed: requests to the system, and faults meanwhile. Pure, so repeatable."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Fault:
 
     @property
     def ends_steps(self) -> bool:
-        """Whether steps may fail for it, since their process, or the one that looks after it, is killed."""
+        """True if it may fail steps, because it kills their process or the one that looks after it."""
         if self.kind == "point":
             return self.action == "kill" and self.target.startswith("host:")
         return self.kind == "kill" and self.target != "kernel"
@@ -75,7 +75,7 @@ class Fault:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Schedule:
-    """What one seed stands for.
+    """The schedule of one seed.
 
     :param restart_ms: how long a killed kernel, and a killed host, stays away
     :param resume_at: a draw from 0 to 1: where a second watcher takes up the events

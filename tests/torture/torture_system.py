@@ -1,4 +1,4 @@
-"""The system under torture: a kernel, a proxy, a host, their processes, and whoever starts them again when they die."""
+"""The system under torture: a kernel, a proxy, a host, their processes, and the code that restarts them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _START_SECONDS = 30.0
 
 
 class Timeline:
-    """What was injected when, for people."""
+    """The injected faults with their times, for people."""
 
     def __init__(self) -> None:
         self._began = time.monotonic()
@@ -73,7 +73,7 @@ class Victim:
 
     @property
     def pid(self) -> int:
-        """The process id, 0 while there is none."""
+        """The process id, 0 if there is none."""
         return 0 if self.process is None or self.process.poll() is not None else self.process.pid
 
     def start(self) -> None:
@@ -97,7 +97,7 @@ class Victim:
 
 
 class TortureSystem:
-    """A kernel and a host that go on through many schedules.
+    """A kernel and a host that live through many schedules.
 
     :param root: a new directory with a short path, since sockets are below it
     """
@@ -157,7 +157,7 @@ class TortureSystem:
         await asyncio.gather(*filter(None, [self._keeper]), *self._tasks, return_exceptions=True)
 
     def client(self) -> KernelClient:
-        """Return a new client, which goes on trying for as long as a schedule may take."""
+        """Return a new client, which keeps trying for as long as a schedule may take."""
         return KernelClient(self._address, by="torture", connect_seconds=_START_SECONDS, retry_seconds=60.0)
 
     async def ready(self, seconds: float) -> None:
@@ -180,7 +180,7 @@ class TortureSystem:
         return False
 
     def process_of(self, name: str) -> int:
-        """Return a process id by the name that faults use, 0 where there is none now.
+        """Return a process id by the name that faults use, 0 if there is none now.
 
         A worker is the newest one.
         """
@@ -199,7 +199,7 @@ class TortureSystem:
             disarm(victim.points)
 
     async def _thaw_later(self, pid: int, ms: int) -> None:
-        """Let a frozen process go on after a while."""
+        """Thaw a frozen process after a while."""
         await asyncio.sleep(ms / 1000)
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGCONT)
@@ -262,7 +262,7 @@ class TortureSystem:
                 return
 
     def _tell_address(self) -> None:
-        """Write the address where the host looks for it, anew, so that it tries at once."""
+        """Write the address again where the host looks for it, so that it tries at once."""
         file = self.host_dir / ".nomaflow" / "address"
         file.parent.mkdir(mode=0o700, exist_ok=True)
         fresh = file.with_suffix(".new")

@@ -1,4 +1,4 @@
-"""The values that the parts of a host exchange about checks: with what a step would be called, and what is wrong."""
+"""The values that the parts of a host exchange about checks: a step with its values, and the problems found."""
 
 from __future__ import annotations
 
@@ -62,9 +62,9 @@ class ValueProblem:
 
 @value_class
 class CheckOutcome:
-    """What became of a check.
+    """The result of a check.
 
-    :param checked: False where the values could not be checked
+    :param checked: False if the values could not be checked
     """
 
     checked: bool = True

@@ -1,4 +1,4 @@
-"""Keeping credentials out of what is written down: log lines, errors, results, progress."""
+"""Masks credentials in everything that is written down: log lines, errors, results, progress."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _REMEMBERED = 16
 
 
 class Masker:
-    """Puts ``***`` in the place of known credentials: as they are, URL-encoded, escaped, and in base64 at any place.
+    """Replaces known credentials by ``***``: as they are, URL-encoded, escaped, and in base64 at any offset.
 
-    Of a credential of several lines each line is one.
+    Each line of a credential of several lines counts as one.
 
-    :param secrets: those of fewer than six characters are passed over
+    :param secrets: credentials; those of fewer than six characters are ignored
     """
 
     def __init__(self, secrets: Iterable[str]) -> None:
@@ -38,7 +38,7 @@ class Masker:
 
     def text(self, text: str) -> str:
         """Return *text* with every credential masked."""
-        for needle in self._needles:  # a plain search is far cheaper than the pattern, and nearly never finds one
+        for needle in self._needles:  # a plain search is far cheaper than the pattern, and rarely finds one
             if needle in text:
                 return self._pattern.sub(MASK, text)
         return text
@@ -71,9 +71,9 @@ class Masker:
 class WorkerMasker:
     """The masker of one worker: the credentials of its connectors, and those of the attempts in it.
 
-    Those of the last attempts that ended are remembered, for what a library says of them late.
+    Credentials of the last attempts that ended are kept, because a library may still log them.
 
-    :param secrets: those of the connectors
+    :param secrets: the credentials of the connectors
     """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
@@ -85,14 +85,14 @@ class WorkerMasker:
         """Masks all that is known at the moment."""
 
     def add(self, slot: int, secrets: Iterable[str]) -> None:
-        """Take the credentials of the attempt in a slot, beside those that it has already."""
+        """Add credentials of the attempt in a slot."""
         more = frozenset(secrets)
         if more:
             self._running[slot] = self._running.get(slot, frozenset()) | more
             self._renew()
 
     def leave(self, slot: int) -> None:
-        """Take note that the attempt in a slot has ended."""
+        """Mark the attempt in a slot as ended."""
         ended = self._running.pop(slot, None)
         if ended is not None and ended not in self._ended:
             self._ended.append(ended)
@@ -109,7 +109,7 @@ def _longest_first(texts: Iterable[str]) -> list[str]:
 
 
 def _escaped(secret: str) -> set[str]:
-    """Return the characters that stand for *secret* in JSON and in Python's ``repr``, whichever quotes are around."""
+    """Return the characters that stand for *secret* in JSON and in Python's ``repr``, with either kind of quotes."""
     texts = [json.dumps(secret), json.dumps(secret, ensure_ascii=False), repr(secret), ascii(secret)]
     found = {text[1:-1] for text in texts}
     doubled = secret.replace("\\", "\\\\")
@@ -117,7 +117,7 @@ def _escaped(secret: str) -> set[str]:
 
 
 def _base64_cores(secret: str) -> set[str]:
-    """Return the characters that stand for *secret* in base64, for each place where it may begin in three bytes."""
+    """Return the characters that stand for *secret* in base64, for each of the three offsets at which it may begin."""
     raw = secret.encode("utf-8", "surrogateescape")
     cores = set()
     for before in range(3):
@@ -128,5 +128,5 @@ def _base64_cores(secret: str) -> set[str]:
 
 
 def _around(core: str) -> str:
-    """Return a pattern of *core* with the characters around it that hold some of its bits."""
+    """Return a pattern of *core* with the neighbouring characters that hold some of its bits."""
     return rf"[\w+/-]?{re.escape(core)}[\w+/-]?={{0,2}}"

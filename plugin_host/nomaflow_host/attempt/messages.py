@@ -33,7 +33,7 @@ _HOST_LOGGER = "nomaflow.host"
 
 
 class Isolation(enum.StrEnum):
-    """Which kind of worker an attempt gets."""
+    """The kind of worker that an attempt gets."""
 
     BY_KIND = "by_kind"
     """Shared for async callables, exclusive for sync ones."""
@@ -42,7 +42,7 @@ class Isolation(enum.StrEnum):
 
 
 class TimeoutKind(enum.StrEnum):
-    """Whose time limit an attempt's deadline is."""
+    """The owner of the time limit that set an attempt's deadline."""
 
     NONE = "none"
     STEP = "step"
@@ -50,7 +50,7 @@ class TimeoutKind(enum.StrEnum):
 
 
 class FinishedState(enum.StrEnum):
-    """How an attempt ended, as far as its host can know."""
+    """The end of an attempt, as far as its host can know it."""
 
     SUCCEEDED = "SUCCEEDED"
     FAILED = "FAILED"
@@ -66,8 +66,8 @@ class AttemptOrder:
     :param strict_keys: the keys of ``kwargs_json`` that came from op_kwargs
     :param previous_steps_json: JSON array of ``{"name", "state", "rows_affected", "extras"}``
     :param timeout_ms: milliseconds from the start of the callable; 0 means no limit
-    :param cancel_grace_ms: milliseconds between asking and forcing; None means the host's own setting
-    :param grace_ms: silence of the kernel, in milliseconds, after which an attempt with ``retry_on_lost`` is killed
+    :param cancel_grace_ms: milliseconds between the request to stop and force; None means the host's own setting
+    :param grace_ms: milliseconds without contact to the kernel after which an attempt with ``retry_on_lost`` is killed
     """
 
     attempt_key: str
@@ -145,7 +145,7 @@ class Started:
 class LogChunk:
     """A block of consecutive log lines, packed as ``nomaflow_api.v1.log_lines`` describes.
 
-    :param levels: bit n is set where the chunk holds a line of level 10·n up to 10·n+9
+    :param levels: bit n is set if the chunk holds a line of level 10·n up to 10·n+9
     """
 
     line_count: int
@@ -157,9 +157,9 @@ class LogChunk:
 
     @classmethod
     def of_lines(cls, lines: Sequence[bytes]) -> LogChunk:
-        """Pack encoded lines, at least one.
+        """Pack one or more encoded lines.
 
-        :raises ValueError: if one is no line; IndexError as well
+        :raises ValueError: if an entry is not a line; IndexError as well
         """
         packed = pack_lines(lines)
         return cls(
@@ -173,13 +173,13 @@ class LogChunk:
 
 
 def host_line(level: int, text: str) -> bytes:
-    """Return a line of the host's own for an attempt's log, encoded, without its line feed."""
+    """Return a line that the host itself writes to an attempt's log, encoded, without its line feed."""
     return encode_line(level, time.time_ns() // 1000, _HOST_LOGGER, text).rstrip(b"\n")
 
 
 @value_class
 class Progress:
-    """What ``ctx.progress`` said last."""
+    """The last report of ``ctx.progress``."""
 
     at_us: int
     done: float
@@ -189,11 +189,11 @@ class Progress:
 
 @value_class
 class Finished:
-    """How an attempt ended. Made only after its code has provably stopped.
+    """The end of an attempt. Made only after its code has provably stopped.
 
     :param extras_json: a JSON object in UTF-8, empty for none
     :param exception_types: qualified names of the raised exception's classes, most derived first
-    :param not_started: True where it failed before the callable was called
+    :param not_started: True if it failed before the callable was called
     """
 
     at_us: int
@@ -212,24 +212,24 @@ class Finished:
 
 
 class AttemptSink(Protocol):
-    """Where the supervisor puts what happens to attempts. The session's outbox is one.
+    """The receiver of the supervisor's events of attempts. The session's outbox is one.
 
     Calls come from the event loop's thread, in order within an attempt: ``started``, any number of ``log`` and
-    ``progress``, ``finished`` exactly once. ``started`` is left out where an attempt fails before its callable is
+    ``progress``, ``finished`` exactly once. ``started`` is left out if an attempt fails before its callable is
     called.
     """
 
     def started(self, attempt_key: str, event: Started) -> None:
-        """Take note that the callable is about to be called."""
+        """Record that the callable is about to be called."""
 
     def log(self, attempt_key: str, event: LogChunk) -> None:
-        """Take lines of the attempt's log."""
+        """Add lines to the attempt's log."""
 
     def progress(self, attempt_key: str, event: Progress) -> None:
-        """Take the newest progress; only the last one before a report matters."""
+        """Record the newest progress; only the last one before a report matters."""
 
     def finished(self, attempt_key: str, event: Finished) -> None:
-        """Take the outcome."""
+        """Record the outcome."""
 
     def may_read(self, *, exclusive: bool) -> bool:
         """Return False while the spill file is at its cap: the supervisor then leaves lines in the rings and pipes.

@@ -16,11 +16,11 @@ _READS_AT_ONCE = 16
 
 
 class AsyncLink:
-    """Reads and writes frames as the socket allows.
+    """Reads and writes frames whenever the socket is ready.
 
-    :param on_message: gets each message; what it raises of KeyError, TypeError and ValueError ends the connection
-    :param on_pause: called after all messages that had come together were given
-    :param on_end: called once when the other side has ended or spoken nonsense, the latter with the error
+    :param on_message: called with each message; a KeyError, TypeError or ValueError from it ends the connection
+    :param on_pause: called after all messages that arrived together were passed on
+    :param on_end: called once when the other side has ended (with None) or sent an invalid frame (with the error)
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class AsyncLink:
         loop.add_reader(link.fileno(), self.read)
 
     def send(self, message: Mapping[str, Any], fds: Sequence[int] = ()) -> None:
-        """Send a frame now, or as soon as there is room. Nothing happens once the other side is gone."""
+        """Send a frame now, or as soon as there is room. Does nothing once the other side is gone."""
         if not self._open:
             return
         self._link.send(message, fds)
@@ -59,10 +59,10 @@ class AsyncLink:
             self._loop.call_soon(self._flush_turn)
 
     def read(self) -> None:
-        """Take what has come, until nothing more does.
+        """Read everything that has arrived.
 
-        Some loops call once, and never again, for a peer that died with something of ours unread: what came before its
-        end, and the end itself, are then there to be read in that call.
+        Some event loops report a peer that died with unread data of ours only once. The last messages and the end must
+        therefore be read in that one call.
         """
         if not self._open:
             return
@@ -73,7 +73,7 @@ class AsyncLink:
                 if error is not None or not self._open or self._link.caught_up:
                     break
             else:
-                self._loop.call_soon(self.read)  # others have their turn
+                self._loop.call_soon(self.read)  # let other tasks of the loop run
         finally:
             self._on_pause()
         if self._open and (error is not None or self._link.ended):

@@ -1,7 +1,7 @@
-"""Frames between the processes of a host: JSON objects over a socket pair, file descriptors beside them.
+"""Frames between the processes of a host: JSON objects over a socket pair, with file descriptors.
 
 A frame is four bytes of length, big-endian, and a JSON object in ASCII. Descriptors ride along by SCM_RIGHTS with the
-first byte of their frame. Sockets are never waited on here: what cannot be written yet stays queued, for `flush`.
+first byte of their frame. Nothing here waits for a socket: data that cannot be written yet stays queued for `flush`.
 """
 
 from __future__ import annotations
@@ -31,22 +31,22 @@ _encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 
 
 class FrameError(Exception):
-    """Raised when the other side sends what is not a frame. The connection is of no further use."""
+    """Raised when the other side sends an invalid frame. The connection cannot be used any more."""
 
 
 class Frame(NamedTuple):
-    """One message received. Who takes it owns its descriptors."""
+    """One received message. The caller owns its descriptors."""
 
     message: dict[str, Any]
     fds: tuple[int, ...] = ()
 
     @property
     def kind(self) -> str:
-        """What the message is, its ``"is"``."""
+        """The kind of the message, its ``"is"``."""
         return str(self.message.get("is", ""))
 
     def close(self) -> None:
-        """Close the descriptors of a frame that nobody wants."""
+        """Close the descriptors of an unused frame."""
         for fd in self.fds:
             os.close(fd)
 
@@ -56,7 +56,7 @@ class FrameSocket:
 
     :param sock: a connected Unix stream socket; owned from now on, made non-blocking
     :ivar ended: True once the other side is gone
-    :ivar caught_up: True where the last `receive` found nothing to read, False where there may be more
+    :ivar caught_up: True if the last `receive` found nothing to read, False if there may be more
     """
 
     def __init__(self, sock: socket.socket) -> None:
@@ -74,7 +74,7 @@ class FrameSocket:
 
     @property
     def pending(self) -> bool:
-        """Whether something waits to be written."""
+        """True while data waits to be written."""
         return bool(self._out)
 
     def send(self, message: Mapping[str, Any], fds: Sequence[int] = ()) -> None:
@@ -89,11 +89,11 @@ class FrameSocket:
         self.flush()
 
     def queue(self, message: Mapping[str, Any]) -> None:
-        """Queue a frame for the next `flush`, which writes all that waits at once."""
+        """Queue a frame for the next `flush`, which writes the whole queue at once."""
         self._out.append((memoryview(_encoded(message)), ()))
 
     def flush(self) -> bool:
-        """Write what can be written now; return True once nothing waits."""
+        """Write what can be written now; return True once the queue is empty."""
         while self._out and not self.ended:
             data, fds = self._next_block()
             try:
@@ -114,12 +114,12 @@ class FrameSocket:
         return True
 
     def flush_all(self) -> None:
-        """Write everything, waiting for the other side. For processes that have nothing else to do."""
+        """Write everything and wait for the other side. For processes that have nothing else to do."""
         while not self.flush():
             select.select([], [self._sock], [])
 
     def receive(self) -> list[Frame]:
-        """Return the frames that have come, without waiting; sets `ended` at the end of the stream.
+        """Return the frames that have arrived, without waiting; sets `ended` at the end of the stream.
 
         :raises FrameError: if the bytes are not frames
         """
@@ -130,7 +130,7 @@ class FrameSocket:
         return frames
 
     def close(self) -> None:
-        """Close the connection and every descriptor still on its way. May be called twice."""
+        """Close the connection and every descriptor still in transit. May be called twice."""
         self._drop_queue()
         while self._fds:
             os.close(self._fds.popleft())
@@ -138,7 +138,7 @@ class FrameSocket:
         self.ended = True
 
     def _next_block(self) -> tuple[memoryview, tuple[int, ...]]:
-        """Return what is to be written next: a frame with descriptors alone, others joined for one system call."""
+        """Return the next block to write: a frame with descriptors alone, other frames joined for one system call."""
         data, fds = self._out[0]
         if fds or len(self._out) == 1 or self._out[1][1]:
             return data, fds

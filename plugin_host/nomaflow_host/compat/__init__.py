@@ -1,4 +1,4 @@
-"""What lets callables of the original run unchanged."""
+"""Compatibility modules, so that callables of the original run unchanged."""
 
 from __future__ import annotations
 

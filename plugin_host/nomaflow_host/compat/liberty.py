@@ -1,4 +1,4 @@
-"""``liberty.jobs.steps.base`` and ``liberty.connectors``, where the original is not installed."""
+"""The modules ``liberty.jobs.steps.base`` and ``liberty.connectors``, for hosts without the original."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _MODULES: Mapping[str, tuple[str, ...]] = {
 
 
 def install_liberty_aliases(modules: MutableMapping[str, ModuleType] | None = None) -> bool:
-    """Make the original's two modules resolve to Nomaflow's names; to be called before plugins are imported.
+    """Make the original's two modules resolve to Nomaflow's names. Call it before plugins are imported.
 
     :param modules: in place of ``sys.modules``
-    :return: False where the original is installed: then nothing is touched
+    :return: False if the original is installed: then nothing is changed
     """
     target = sys.modules if modules is None else modules
     if "liberty" in target:

@@ -1,4 +1,4 @@
-"""Connectors of type ``api``: an HTTP service, spoken to with httpx."""
+"""Connectors of type ``api``: an HTTP service, called with httpx."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ _MAX_WAIT_SECONDS = 30.0
 
 
 class HostApiConnector(ApiConnector):
-    """One client for each worker, made on first use, and one for each further event loop that a step brings.
+    """An HTTP service with one client per worker, made on first use, and one per further event loop that a step brings.
 
-    Those keep no connection open, since nobody closes them when their loop ends.
+    The clients of further loops keep no connection open, since nobody closes them when their loop ends.
 
     :param sleep: waits between tries, seconds
     """
@@ -61,7 +61,7 @@ class HostApiConnector(ApiConnector):
     async def request(self, method: str, path: str, **options: Any) -> httpx.Response:
         """Send a request and return the response, whatever its status.
 
-        What is safe to repeat is tried again after a broken connection, a timeout, and 429, 502, 503 or 504.
+        Requests that are safe to repeat are tried again after a broken connection, a timeout, and 429, 502, 503 or 504.
         """
         import httpx  # only a worker that uses an API pays for it
 
@@ -82,7 +82,7 @@ class HostApiConnector(ApiConnector):
         raise AssertionError("the last try returns or raises")
 
     async def call(self, endpoint: str, /, *, path: Mapping[str, Any] | None = None, **options: Any) -> httpx.Response:
-        """Send the request that *endpoint* names; a status of 400 or above is a StepFailed."""
+        """Send the request that *endpoint* names; raise StepFailed for a status of 400 or above."""
         known = self._table["endpoints"].get(endpoint)
         if known is None:
             raise ConnectorUnknown(f"endpoint of connector {self._name!r} named", endpoint, self._table["endpoints"])
@@ -100,7 +100,7 @@ class HostApiConnector(ApiConnector):
         return response
 
     async def aclose(self) -> None:
-        """Close the client of this loop. Calling it again is legal."""
+        """Close the client of this loop. May be called again."""
         client = self._clients.pop(asyncio.get_running_loop(), None)
         if client is not None:
             await client.aclose()
@@ -137,7 +137,7 @@ class HostApiConnector(ApiConnector):
     def _in_the_original_form(
         self, endpoint: str, known: Mapping[str, Any], path: Mapping[str, Any], options: dict[str, Any]
     ) -> tuple[str, dict[str, Any]]:
-        """Return path and options of a request; what is given as ``params`` fills ``{{name}}``, as ``path`` does."""
+        """Return path and options of a request; like ``path``, ``params`` fills ``{{name}}``."""
         if known["refused"]:
             raise ConnectorUnusable(f"endpoint of connector {self._name!r} named", endpoint, known["refused"])
         values = {**known["values"], **(options.pop("params", None) or {}), **path}

@@ -1,4 +1,4 @@
-"""How an API connector proves who it is. Imports httpx, so it is itself imported on first use."""
+"""Authentication of API connectors. Imports httpx, so it is itself imported on first use."""
 
 from __future__ import annotations
 
@@ -56,11 +56,11 @@ class _KeyAuth(httpx.Auth):
 
 
 class _FetchedToken(httpx.Auth):
-    """A bearer token that is fetched when there is none, and once after a 401.
+    """A bearer token, fetched on first use and once more after a 401.
 
-    :param ask: makes the request for a token
-    :param field: where the answer has it, such as ``user.token``; empty for the usual names
-    :param seconds: its life; None where the answer says it, or 300 s
+    :param ask: builds the request for a token
+    :param field: the token's place in the answer, such as ``user.token``; empty for the usual names
+    :param seconds: the token's lifetime; None means the one in the answer, or 300 s
     """
 
     requires_response_body = True
@@ -105,7 +105,7 @@ class _FetchedToken(httpx.Auth):
 
 
 def _client_credentials(table: Mapping[str, Any]) -> Callable[[], httpx.Request]:
-    """Return what asks for a token by the client credentials grant of OAuth 2."""
+    """Return a function that builds the token request of OAuth 2's client credentials grant."""
     form = {
         "grant_type": "client_credentials",
         "client_id": table["client_id"],
@@ -116,7 +116,7 @@ def _client_credentials(table: Mapping[str, Any]) -> Callable[[], httpx.Request]
 
 
 def _original_request(table: Mapping[str, Any]) -> Callable[[], httpx.Request]:
-    """Return what asks for a token as the original does: by a body of the author's, a form, or user and password."""
+    """Return a function that builds the original's token request: the author's body, a form, or user and password."""
     values = {"username": table["username"], "password": table["password"]}
     headers = {name: filled(text, values) for name, text in table["headers"].items()}
     options: dict[str, Any]
@@ -137,10 +137,10 @@ def _original_request(table: Mapping[str, Any]) -> Callable[[], httpx.Request]:
 
 
 def _token_in(answer: Any, field: str) -> str:
-    """Return the token of an answer.
+    """Return the token in an answer.
 
-    :raises LookupError: if it has none
-    :raises TypeError: if it is of another form
+    :raises LookupError: if there is none
+    :raises TypeError: if it is not of the expected form
     """
     found = answer
     if field:

@@ -1,4 +1,4 @@
-"""What is wrong with connectors.toml, or with a name that a callable asks for."""
+"""Errors in connectors.toml, and in the names that a callable asks for."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ __all__ = ["ConnectorUnknown", "ConnectorUnusable", "ConnectorsError"]
 
 
 class ConnectorsError(Exception):
-    """Raised when connectors.toml, or what it describes, cannot be used. Its text never holds a value of the file.
+    """Raised when connectors.toml, or something in it, cannot be used. Its text never holds a value of the file.
 
-    :ivar file: the file; empty where it is not about one
-    :ivar path: where in it, such as ``pools.default.url``
+    :ivar file: the file; empty if the error is not about a file
+    :ivar path: place in the file, such as ``pools.default.url``
     :ivar problem: the sentence without file and path
     """
 
@@ -28,10 +28,10 @@ class ConnectorsError(Exception):
 
 
 class ConnectorUnusable(ConnectorsError):
-    """Raised when a callable uses what connectors.toml has, and what is wrong there."""
+    """Raised when a callable uses an entry of connectors.toml that has an error."""
 
     def __init__(self, what: str, name: str, reason: str) -> None:
-        """Name what was asked for, and why it cannot be used."""
+        """Name the entry and why it cannot be used."""
         super().__init__(f"the {what} {name!r} cannot be used: {reason}")
 
 
@@ -39,7 +39,7 @@ class ConnectorUnknown(ConnectorsError, LookupError):
     """Raised when a callable asks for a pool, connector, query or endpoint that connectors.toml does not have."""
 
     def __init__(self, what: str, name: str, known: Iterable[str]) -> None:
-        """Name what was asked for and what there is."""
+        """Name the entry asked for and the known ones."""
         names = sorted(known)
         near = difflib.get_close_matches(str(name), names, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""

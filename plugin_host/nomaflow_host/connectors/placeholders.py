@@ -1,4 +1,4 @@
-"""``{{name}}`` in the endpoints of connectors that are written in the original's form."""
+"""Placeholders ``{{name}}`` in the endpoints of connectors written in the original's form."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _JSON_TEXT = re.compile(r'"(?:[^"\\]|\\.)*"|\{\{\s*\w+\s*\}\}')
 
 
 def placeholders(*texts: str | None) -> set[str]:
-    """Return the names that texts refer to."""
+    """Return the names of the placeholders in *texts*."""
     return {name for text in texts if text for name in _PLACEHOLDER.findall(text)}
 
 
 def filled(text: str, values: Mapping[str, Any], quote: Callable[[str], str] = str) -> str:
-    """Return a text with each ``{{name}}`` replaced by its value, None by nothing.
+    """Return a text with each ``{{name}}`` replaced by its value; None becomes an empty text.
 
     :param quote: applied to each value
     :raises KeyError: the name of a value that is missing
@@ -39,7 +39,7 @@ def filled_path(text: str, values: Mapping[str, Any]) -> str:
 
 
 def filled_body(text: str, values: Mapping[str, Any], content_type: str) -> str:
-    """Return a body. In JSON a value within quotes is escaped, and one without them is put as JSON, texts as they are.
+    """Return a body. In JSON a value within quotes is escaped; elsewhere it becomes JSON, and a text stays as it is.
 
     :raises KeyError: the name of a value that is missing
     """

@@ -28,17 +28,16 @@ _EXTRAS = {"asyncpg": "nomaflow[postgres]", "psycopg": "nomaflow[postgres]", "ai
 class HostPools(ConnectorPools):
     """The pools of one worker. Safe to use from several threads.
 
-    A pool's connections belong to the event loop they were opened on. That is the one of the main thread, on which
-    coroutines of steps run; a step that brings its own loop, in a thread, gets engines that open a connection for
-    each use.
+    The connections of a pool belong to the event loop that opened them: the main thread's loop, on which coroutines of
+    steps run. A step that brings its own loop, in a thread, gets engines that open a connection for each use.
     """
 
     def __init__(
         self, configs: Mapping[str, PoolConfig], *, root: str, unusable: Mapping[str, str] | None = None
     ) -> None:
-        """Make nothing yet.
+        """Create no engine yet.
 
-        :param root: what SQLite paths are relative to
+        :param root: directory that SQLite paths are relative to
         :param unusable: as `ResolvedConnectors.unusable`
         """
         self._configs = configs
@@ -80,7 +79,7 @@ class HostPools(ConnectorPools):
             return self._sync[name]
 
     async def aclose(self) -> None:
-        """Dispose of every engine. Calling it again is legal."""
+        """Dispose of every engine. May be called again."""
         with self._lock:
             asynchronous = [*self._async.values(), *self._unpooled.values()]
             self._async, self._unpooled = {}, {}
@@ -123,7 +122,7 @@ class HostPools(ConnectorPools):
             extra = _EXTRAS.get(error.name or "", error.name)
             problem = f"its driver {error.name!r} is not installed (pip install {extra!r})"
             raise ConnectorsError(problem, path=path) from None
-        except Exception as error:  # noqa: BLE001 - whatever a dialect raises may quote the URL, password included
+        except Exception as error:  # noqa: BLE001 - an error of a dialect may quote the URL, password included
             problem = f"{url.drivername} made no engine of it: {type(error).__name__}"
             raise ConnectorsError(f"{problem} (check url and the other keys)", path=path) from None
 

@@ -1,4 +1,4 @@
-"""Reads connectors.toml for a host's main process."""
+"""Reader of connectors.toml for a host's main process."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ def read_connectors(
     name: str = "",
     required: bool = False,
 ) -> ResolvedConnectors:
-    """Return the pools and connectors of a file, with ``${NAME}`` resolved, and why others cannot be used.
+    """Return the pools and connectors of a file, with ``${NAME}`` resolved, and the reasons why others cannot be used.
 
-    :param environ: what the references are looked up in
-    :param root: what SQLite paths are relative to; by default the file's directory
-    :param name: the file's name in messages; its path where empty
-    :param required: True where a missing file is an error, not an empty one
+    :param environ: variables for the references
+    :param root: directory that SQLite paths are relative to; by default the file's directory
+    :param name: the file's name in messages; its path if empty
+    :param required: True if a missing file is an error rather than an empty one
     """
     file = Path(path)
     home = str(Path(root if root is not None else file.parent).absolute())
     if not required and not os.path.lexists(file):
         return ResolvedConnectors(root=home, file=str(file))
-    # Only here, since it brings pydantic: a main process of a project without connectors does without.
+    # Imported here because it loads pydantic, which a project without connectors does not need.
     from nomaflow_project.connectors.reading import read_connectors as read
 
     found = read(file, environ, name=name, required=required)

@@ -23,14 +23,13 @@ __all__ = ["HostConnectorRegistry"]
 class HostConnectorRegistry(ConnectorRegistry):
     """The pools and connectors of one worker, each made on first use. Safe to use from several threads.
 
-    ``await registry.aclose()`` closes what was made; calling it again is legal, and what is asked for afterwards is
-    made anew.
+    ``await registry.aclose()`` closes all of them; it may be called again, and later requests make them anew.
     """
 
     def __init__(self, resolved: ResolvedConnectors, *, types: Mapping[str, ConnectorFactory] = BUILTIN_TYPES) -> None:
-        """Make nothing yet.
+        """Make no connector yet.
 
-        :param types: what makes connectors of each type
+        :param types: the factory of each type
         """
         self._tables = resolved.connectors
         self._unusable = resolved.unusable
@@ -66,7 +65,7 @@ class HostConnectorRegistry(ConnectorRegistry):
         return connector
 
     def connector(self, name: str) -> Any:
-        """Return the connector *name* of whatever type."""
+        """Return the connector *name*, of any type."""
         table = self._tables.get(name)
         if table is None:
             self._refuse_unusable(name)
@@ -91,7 +90,7 @@ class HostConnectorRegistry(ConnectorRegistry):
         await self._pools.aclose()
 
     def _refuse_unusable(self, name: str) -> None:
-        """Raise where the file has the connector and it cannot be used.
+        """Raise if the file has the connector but it cannot be used.
 
         :raises ConnectorUnusable: with the reason
         """

@@ -1,4 +1,4 @@
-"""connectors.toml, read and resolved. Credentials are in it, and never in its repr."""
+"""The resolved contents of connectors.toml. They hold credentials, which the repr never shows."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class PoolConfig:
     """One ``[pools.NAME]``.
 
     :param url: an SQLAlchemy URL; may hold a password
-    :param password: put into the URL; None where it has its own, or none
-    :param pool_size: connections kept; None for SQLAlchemy's default, as for the others
+    :param password: put into the URL; None if the URL has its own, or there is none
+    :param pool_size: number of kept connections; None means SQLAlchemy's default, here and in the other options
     :param pool_recycle: seconds after which a connection is replaced
-    :param show_parameters: whether errors and echoed statements show the values bound to them
+    :param show_parameters: True if errors and echoed statements show the bound values
     """
 
     url: str = field(repr=False)
@@ -39,12 +39,12 @@ class PoolConfig:
     show_parameters: bool | None = None
 
     def options(self) -> dict[str, Any]:
-        """Return the keyword arguments for SQLAlchemy that were given."""
+        """Return the given keyword arguments for SQLAlchemy."""
         return {name: value for name in _OPTIONS if (value := getattr(self, name)) is not None}
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> PoolConfig:
-        """Return the part of a pool's values that makes its engine."""
+        """Return the engine options among a pool's values."""
         return cls(**{name: values[name] for name in ("url", "password", *_OPTIONS)})
 
 
@@ -55,12 +55,12 @@ class ResolvedConnectors:
     The host's main process makes it and hands it to workers over their socket; it is never logged or stored.
 
     :param root: the project's directory, which SQLite paths are relative to
-    :param pools: those that can be used
-    :param connectors: the values of each connector that can be used
+    :param pools: the usable pools
+    :param connectors: the values of each usable connector
     :param unusable: why a pool (``pools.NAME``), a connector (``connectors.NAME``) or all of the file (empty) cannot
         be used, in a sentence
-    :param secret_env_names: the variables that the file names, which workers do not inherit
-    :param problems: what is wrong with the file, for the manifest
+    :param secret_env_names: the variables that the file names; workers do not inherit them
+    :param problems: the file's problems, for the manifest
     """
 
     root: str = ""
@@ -73,7 +73,7 @@ class ResolvedConnectors:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """Every credential in it, sorted, for masking."""
+        """All credentials, sorted, for masking."""
         found: set[str] = set()
         for pool in self.pools.values():
             found.update({pool.password or "", *_url_secrets(pool.url)})
@@ -82,7 +82,7 @@ class ResolvedConnectors:
         return tuple(sorted(found - {""}))
 
     def modules(self) -> tuple[str, ...]:
-        """Return the modules that engines of these pools will need, for a template to import ahead of its workers."""
+        """Return the modules that engines of these pools need; a template imports them before it forks workers."""
         if not self.pools:
             return ()
         backends = {pool.url.partition(":")[0].partition("+")[0] for pool in self.pools.values()}
@@ -90,7 +90,7 @@ class ResolvedConnectors:
         return ("sqlalchemy.ext.asyncio", *drivers)
 
     def to_json(self) -> dict[str, Any]:
-        """Return what workers need of it as a JSON-able dict, credentials included."""
+        """Return the part that workers need as a JSON-able dict, credentials included."""
         names = PoolConfig.__dataclass_fields__
         return {
             "root": self.root,
@@ -103,7 +103,7 @@ class ResolvedConnectors:
 
     @classmethod
     def from_json(cls, tree: Mapping[str, Any]) -> ResolvedConnectors:
-        """Return what `to_json` made *tree* of."""
+        """Return the connectors that `to_json` made *tree* of."""
         return cls(
             root=tree["root"],
             file=tree["file"],

@@ -12,10 +12,10 @@ __all__ = ["HostSqlConnector"]
 
 
 class HostSqlConnector(SqlConnector):
-    """Named queries of connectors.toml, each call a transaction of its own."""
+    """Named queries of connectors.toml. Each call is its own transaction."""
 
     def __init__(self, name: str, table: Mapping[str, Any], *, pools: ConnectorPools) -> None:
-        """Take the connector's values of connectors.toml, and the pools that have the engine."""
+        """Take the connector's values from connectors.toml, and the pools that have the engine."""
         self._name = name
         self._pool: str = table["pool"]
         self._queries: Mapping[str, str] = table["queries"]
@@ -62,7 +62,7 @@ class HostSqlConnector(SqlConnector):
     async def execute(
         self, query: str, params: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None, /, **more: Any
     ) -> int:
-        """Run the statement named *query*, commit, and return how many rows it affected."""
+        """Run the statement named *query*, commit, and return the number of affected rows."""
         if params is None or isinstance(params, Mapping):
             return (await self._run(query, {**(params or {}), **more}))[1]
         return (await self._run(query, [{**each, **more} for each in params]))[1]

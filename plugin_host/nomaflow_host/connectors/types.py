@@ -1,4 +1,4 @@
-"""The connector types that are built in."""
+"""The built-in connector types."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From an order to a call that is ready, and from what it returned to what is recorded."""
+"""Turns an order into a prepared call, and a returned value into the recorded result."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ _log = logging.getLogger("nomaflow.host.hooks")
 class PreparedCall:
     """A callable with its arguments.
 
-    :param kind: ``async``: `call` returns a coroutine to await on the loop; ``sync``: it is to be called in a thread
-    :param call: takes nothing
-    :param location: ``file:line``, empty where that is not known
+    :param kind: ``async``: `call` returns a coroutine to await on the loop; ``sync``: call it in a thread
+    :param call: takes no arguments
+    :param location: ``file:line``, empty if unknown
     :param info: the call as the hooks see it
-    :param askable: whether its code can learn that it is to stop: it is async, or was given ``ctx``
+    :param askable: True if its code can notice a request to stop: it is async, or was given ``ctx``
     """
 
     kind: Kind
@@ -57,7 +57,7 @@ class CallMaker:
         self._plans: dict[str, CallPlan] = {}
 
     def plan(self, reference: str) -> CallPlan:
-        """Return how the callable that a reference names is called.
+        """Return the call plan of the callable that a reference names.
 
         :raises PreparationFailed: if it cannot be loaded or cannot be a step
         """
@@ -103,9 +103,9 @@ class CallMaker:
         )
 
     def normalise(self, value: Any, *, call: StepCall) -> NormalisedResult:
-        """Return what is recorded of a returned value.
+        """Return the recorded form of a returned value.
 
-        :raises StepFailed: if it cannot be kept exactly; a ReturnRefused carries a reason code
+        :raises StepFailed: if it cannot be recorded exactly; a ReturnRefused carries a reason code
         """
         try:
             result = self._hooks.call.nomaflow_normalise_return(value=value, call=call)
@@ -158,12 +158,12 @@ class CallMaker:
 
 
 def _call_to_the_end(target: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
-    """Call a sync callable; where it hands back a coroutine, as a plain wrapper does, run that as well."""
+    """Call a sync callable; if it returns a coroutine, as a plain wrapper does, run that as well."""
     try:
         value = target(**arguments)
         return asyncio.run(value) if inspect.iscoroutine(value) else value
     except StopIteration as error:
-        # No future can hold a StopIteration; Python itself does this to one that leaves a coroutine.
+        # No future can hold a StopIteration, so raise a RuntimeError, as Python does when one leaves a coroutine.
         raise RuntimeError("the callable raised StopIteration") from error
 
 

@@ -1,4 +1,4 @@
-"""Whether the values that somebody gives a step fit its callable, found without calling it."""
+"""Checks the values given for a step against its callable without calling it."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def unfit_values(
 ) -> Iterator[ValueProblem]:
     """Yield a problem for each given value that an attempt at the step would fail for.
 
-    :param environ: what ``${NAME}`` in the values is looked up in
-    :param as_given: names of injections, whose values are not coerced
+    :param environ: variables for ``${NAME}`` in the values
+    :param as_given: names of injections; their values are not coerced
     """
     try:
         values = values_of(step.kwargs_json, "arguments")

@@ -1,4 +1,4 @@
-"""From an order to ``ctx``."""
+"""Builds ``ctx`` from an order."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def context_of(
 ) -> RunContext:
     """Return the context of an attempt that is about to start.
 
-    :param environ: what ``${NAME}`` in params is looked up in
+    :param environ: variables for ``${NAME}`` in params
     :param is_cancelled: called by ``ctx.is_cancelled()``
     :param progress: called by ``ctx.progress()`` with done, total and message
     :param now: with a time zone; the deadline counts from it
@@ -60,7 +60,7 @@ def context_of(
 def values_of(text: str, name: str) -> dict[str, Any]:
     """Return the object that a JSON text of an order holds.
 
-    :param name: what to call it in errors
+    :param name: the object's name in errors
     :raises PreparationFailed: ``value_invalid``
     """
     if text in ("", "{}"):
@@ -80,7 +80,7 @@ def resolved_values(
 ) -> dict[str, Any]:
     """Return the values with their ``${NAME}`` references resolved.
 
-    :param layer_of: names the layer that a key came from, for errors
+    :param layer_of: returns the layer that a key came from, for errors
     :raises PreparationFailed: ``environment_missing``, naming the value's place and the variable
     """
     try:
@@ -91,9 +91,9 @@ def resolved_values(
 
 
 class _PreviousSteps(Sequence[PreviousStep]):
-    """The steps before, read when they are first asked for: few steps ask, and each would read all before it.
+    """The previous steps, decoded on first use, since few steps ask for them.
 
-    :param text: JSON array of the kernel's own making
+    :param text: JSON array, written by the kernel
     """
 
     def __init__(self, text: str) -> None:
@@ -138,12 +138,12 @@ def _previous_steps(text: str) -> Sequence[PreviousStep]:
 
 
 def _told_steps(text: str) -> Sequence[Mapping[str, Any]]:
-    """Return what the kernel says of each step.
+    """Return the kernel's description of each step.
 
     :raises PreparationFailed: ``value_invalid``
     """
     try:
-        # Plain JSON, of the kernel's own making: its depth was checked when each result was taken in.
+        # JSON that the kernel wrote itself: each result's depth was checked when it was accepted.
         told = json.loads(text)
         if not isinstance(told, list) or not all("name" in step and "state" in step for step in told):
             raise ValueError("expected an array of objects with a name and a state")

@@ -1,4 +1,4 @@
-"""What the plugins of a generation contribute to its manifest: step types, and the names of injections."""
+"""Contributions of plugins to a generation's manifest: step types, and the names of injections."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ __all__ = ["injection_names", "step_types_of"]
 
 
 def step_types_of(hooks: HookHost) -> tuple[tuple[StepType, ...], tuple[Problem, ...]]:
-    """Return the contributed step types; one that cannot be used is a problem, as is a plugin that raises."""
+    """Return the contributed step types. One that cannot be used is a problem, and so is a plugin that raises."""
     try:
         contributed = [each for types in hooks.call.nomaflow_step_types() for each in types]
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin's mistake is a problem, not the load's end
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin's mistake is a problem and does not end the load
         return (), (_problem(f"a plugin's nomaflow_step_types raised {described(error)}"),)
     good: dict[str, StepType] = {}
     problems: list[Problem] = []
@@ -38,10 +38,10 @@ def step_types_of(hooks: HookHost) -> tuple[tuple[StepType, ...], tuple[Problem,
 
 
 def _usable(each: StepType) -> StepType:
-    """Return a step type in its one form.
+    """Return a step type in normal form.
 
-    :raises TypeError: where a part of it is of another type
-    :raises ValueError: where it names a field that it does not have; a model may raise anything
+    :raises TypeError: if a part of it is of a wrong type
+    :raises ValueError: if it refers to a field that it does not have; a model may raise anything
     """
     schema: Mapping[str, Any] = each.schema
     if each.model is not None:
@@ -68,9 +68,9 @@ def _names(given: Any, what: str) -> tuple[str, ...]:
 
 
 def injection_names(hooks: HookHost, settings: Settings) -> tuple[tuple[str, ...], tuple[Problem, ...]]:
-    """Return the names that callables can be given without any op_kwarg, sorted.
+    """Return the names that callables can be given without an op_kwarg, sorted.
 
-    Each plugin is asked with the call of no run. One that raises then keeps its names to itself, with a warning.
+    Each plugin is asked with a call that belongs to no run. If it raises, its names stay unknown, with a warning.
     """
     registry = HostConnectorRegistry(ResolvedConnectors())
     call = StepCall(reference="", kind="async", ctx=RunContext(), connectors=registry, settings=settings)

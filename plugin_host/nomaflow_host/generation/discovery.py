@@ -1,4 +1,4 @@
-"""Which modules the plugin folders hold. Only the file system is read, nothing is imported."""
+"""Finds the modules of the plugin folders. It reads the file system and imports nothing."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ class FoundModule:
 
 
 def find_modules(plugin_dirs: Iterable[str]) -> list[FoundModule]:
-    """Return the modules of the folders, sorted by name; of two with one name, the earlier folder's.
+    """Return the modules of the folders, sorted by name. If two have one name, the earlier folder's counts.
 
     Packages, with or without ``__init__.py``, and single files are found, at any depth. Tests, ``setup.py`` and
-    ``__main__.py`` are no plugins; names that cannot be imported are passed over.
+    ``__main__.py`` are no plugins; names that cannot be imported are skipped.
     """
     found: dict[str, FoundModule] = {}
     for folder in plugin_dirs:

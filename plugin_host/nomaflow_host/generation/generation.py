@@ -51,13 +51,13 @@ def _never() -> bool:
 
 
 def _ignore(done: float, total: float | None, message: str) -> None:
-    """Drop progress where nobody listens."""
+    """Drop the progress."""
 
 
 class Generation:
     """The plugin code of a project, loaded in this process.
 
-    Made by `load_generation`, in a template and, after the fork, of use in each worker.
+    Made by `load_generation` in a template; workers forked from it use it too.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Generation:
         injections: tuple[str, ...],
         problems: tuple[Problem, ...],
     ) -> None:
-        """Take what `load_generation` loaded."""
+        """Take the parts that `load_generation` loaded."""
         self.spec = spec
         self._hooks = hooks
         self._imports = imports
@@ -94,7 +94,7 @@ class Generation:
         return dict(self._imports.timings)
 
     def manifest(self) -> dict[str, Any]:
-        """Return what this generation offers; the same for the same code."""
+        """Return the manifest of this generation; the same for the same code."""
         return build_manifest(
             spec=self.spec,
             version=importlib.metadata.version("nomaflow"),
@@ -106,7 +106,7 @@ class Generation:
         )
 
     def manifest_bytes(self) -> bytes:
-        """Return the manifest encoded, as it is sent."""
+        """Return the encoded manifest, as it is sent."""
         return manifest_bytes(self.manifest())
 
     def digest(self) -> str:
@@ -114,23 +114,23 @@ class Generation:
         return hashlib.sha256(self.manifest_bytes()).hexdigest()
 
     def kind_of(self, reference: str) -> Kind | None:
-        """Return ``async`` or ``sync``, None for a callable of which nothing is known. Imports nothing."""
+        """Return ``async`` or ``sync``, or None for an unknown callable. Imports nothing."""
         plan = self._plans.get(reference)
         return plan.kind if isinstance(plan, CallPlan) else None
 
     def registry(self, connectors: ResolvedConnectors) -> HostConnectorRegistry:
-        """Return the registry of a worker, with the types that plugins contribute."""
+        """Return the registry of a worker, with the connector types that plugins contribute."""
         types: dict[str, Any] = {}
         for contributed in reversed(self._hooks.call.nomaflow_contribute_connectors()):
             types.update(contributed)
         return HostConnectorRegistry(connectors, types=types)
 
     def settings(self, environ: Mapping[str, str]) -> Settings:
-        """Return the settings as of now."""
+        """Return the current settings."""
         return self._settings.current(environ)
 
     def credentials_of(self, order: AttemptOrder, environ: Mapping[str, str]) -> set[str]:
-        """Return what is to be masked of an order's values."""
+        """Return the credentials in an order's values, for masking."""
         types = self._step_types
         secret = {name for each in types if each.callable == order.callable for name in each.secret}
         return credentials_of(order, environ, secret=secret)
@@ -169,9 +169,9 @@ class Generation:
     ) -> PreparedCall:
         """Return the call that an order asks for.
 
-        :param environ: what ``${NAME}`` in its values is looked up in
-        :param ctx: made by `context` where it is not given
-        :param settings: those of now where they are not given
+        :param environ: variables for ``${NAME}`` in its values
+        :param ctx: by default the one that `context` makes
+        :param settings: by default the current ones
         :raises PreparationFailed: with a reason code and a sentence; there is no traceback to show
         """
         known = self._plans.get(order.callable)
@@ -192,11 +192,11 @@ class Generation:
         )
 
     def check(self, step: CheckedStep, *, environ: Mapping[str, str]) -> list[ValueProblem]:
-        """Return what an attempt at a step would fail for, of the values that are to be checked. Calls nothing.
+        """Return the problems of the values to check: those for which an attempt at the step would fail. Calls nothing.
 
-        A callable that cannot be called at all has no problem with its values.
+        If the callable cannot be called at all, its values have no problem.
 
-        :param environ: what ``${NAME}`` in the values is looked up in
+        :param environ: variables for ``${NAME}`` in the values
         """
         plan = self._plans.get(step.callable) or _plan(self._calls, step.callable)
         if not isinstance(plan, CallPlan):
@@ -204,10 +204,10 @@ class Generation:
         return list(unfit_values(plan, step, environ=environ, as_given=self._injections))
 
     def normalise(self, value: Any, *, call: StepCall | None = None) -> NormalisedResult:
-        """Return what is recorded of a returned value.
+        """Return the recorded form of a returned value.
 
         :param call: the ``info`` of the PreparedCall that returned it
-        :raises StepFailed: if it cannot be kept exactly; a ReturnRefused carries a ``reason_code``
+        :raises StepFailed: if it cannot be recorded exactly; a ReturnRefused carries a ``reason_code``
         """
         return self._calls.normalise(value, call=call or _NO_CALL)
 
@@ -227,13 +227,13 @@ def load_generation(
     trace_stream: TextIO | None = None,
     entry_points: Iterable[importlib.metadata.EntryPoint] | None = None,
 ) -> Generation:
-    """Import a project's plugins and all that its jobs name, each module alone.
+    """Import a project's plugins and every module that its jobs name, each in isolation.
 
-    Runs in a fresh interpreter with one thread. What raises, exits or cannot be parsed is recorded and stops nothing
-    else; a module that never returns, or kills the process, is the business of whoever supervises it.
+    Runs in a fresh interpreter with one thread. A module that raises, exits or cannot be parsed is recorded and stops
+    nothing else. The supervising process handles a module that never returns or kills the process.
 
-    :param environ: where the switch for tracing hooks is looked up, in place of this process's
-    :param trace_stream: where traces of hooks go, in place of stderr
+    :param environ: variables for the switch that traces hooks, in place of this process's
+    :param trace_stream: destination of the traces, in place of stderr
     :param entry_points: in place of those of the installed distributions
     """
     with kept_manners():
@@ -296,7 +296,7 @@ def _load(
 
 
 def _public_functions(modules: Mapping[str, ModuleType]) -> list[str]:
-    """Return the references of the functions that the plugin folders' modules define and do not hide."""
+    """Return the references of the public functions that the modules of the plugin folders define."""
     return [
         f"{name}:{attribute}"
         for name, module in modules.items()
@@ -313,7 +313,7 @@ def _plan(calls: CallMaker, reference: str) -> CallPlan | PreparationFailed:
 
 
 def _prepare_coercions(plans: Iterable[CallPlan | PreparationFailed]) -> None:
-    """Read the annotations of what jobs name here, so that workers share what that imports and builds."""
+    """Read the annotations of the callables that jobs name, so that workers share the imported and built parts."""
     for plan in plans:
         if isinstance(plan, CallPlan):
             for name in plan.named:

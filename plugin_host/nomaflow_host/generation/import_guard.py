@@ -1,4 +1,4 @@
-"""What the import of a plugin may not change of the process it is imported into."""
+"""Protects a process from changes that the import of a plugin makes to it."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _NAMES = ("stdout", "stderr", "excepthook", "displayhook")
 
 @contextlib.contextmanager
 def kept_manners() -> Iterator[None]:
-    """Put back afterwards what decides how steps run: signals, directory, umask, collector, streams and hooks.
+    """Restore afterwards what decides how steps run: signals, directory, umask, collector, streams and hooks.
 
-    An ignored SIGCHLD, for one, would hide the ends of all children from whoever waits for them. A process that an
-    import forked and that comes back here ends: one of the two is enough.
+    An ignored SIGCHLD, for one, would hide the ends of all children. A process that an import forked and that returns
+    here is ended, since only the original may go on.
     """
     process, directory, collecting = os.getpid(), _directory(), gc.isenabled()
     mask = os.umask(0o077)
@@ -48,9 +48,9 @@ def kept_manners() -> Iterator[None]:
 
 def _restore(handlers: Mapping[signal.Signals, Any]) -> None:
     if threading.current_thread() is not threading.main_thread():
-        return  # no import of another thread can have set one
+        return  # not the main thread: no import here can have set a handler
     for number, handler in handlers.items():
-        if handler is not None and signal.getsignal(number) is not handler:  # None: set in C, by nobody's import
+        if handler is not None and signal.getsignal(number) is not handler:  # None: set in C, not by an import
             with contextlib.suppress(OSError, ValueError):
                 signal.signal(number, handler)
 

@@ -1,4 +1,4 @@
-"""Imports of a generation, each alone: what one module does wrong stops no other."""
+"""The imports of a generation, each in isolation: a module's failure stops no other."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["Imports", "import_plugins"]
 class Imports:
     """The modules of a generation, imported or not.
 
-    :param timings: module to seconds, of those imported here
+    :param timings: module to seconds, for the modules imported here
     :param known: the names of the plugin folders' modules, for near matches
     """
 
@@ -35,7 +35,7 @@ class Imports:
     known: list[str] = field(default_factory=list)
 
     def add_found(self, modules: Iterable[FoundModule]) -> None:
-        """Import modules of the plugin folders, and make sure that they are the ones imported."""
+        """Import modules of the plugin folders, and check that each name gave the module of the folder."""
         found = list(modules)
         self.known.extend(module.name for module in found)
         for module in found:
@@ -53,7 +53,7 @@ class Imports:
                 )
 
     def get(self, name: str) -> ModuleType | ImportReport:
-        """Return a module, importing it unless that was tried before."""
+        """Return a module; import it unless that was tried before."""
         if name in self.failed:
             return self.failed[name]
         if name not in self.loaded:
@@ -76,7 +76,7 @@ def import_plugins(folder: str) -> dict[str, ModuleType]:
 
 
 def _is_from(module: ModuleType, file: str) -> bool:
-    if not issubclass(type(module), ModuleType):  # it put another object into its place, which may not like to be asked
+    if not issubclass(type(module), ModuleType):  # a module may replace itself by an object that must not be asked
         return True
     actual = getattr(module, "__file__", None)
     return actual is not None and os.path.realpath(actual) == os.path.realpath(file)

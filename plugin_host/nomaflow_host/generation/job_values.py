@@ -1,6 +1,6 @@
-"""Whether the values that jobs give fit their callables' annotations, found before the first run.
+"""Checks the values that jobs give against their callables' annotations, before the first run.
 
-Only this side can know: the kernel has the annotations as text.
+The kernel cannot do this: it has the annotations only as text.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ def misfits(
 ) -> Iterator[Problem]:
     """Yield a problem for each value that its callable would refuse.
 
-    Values that refer to the environment are left out: they are resolved at each attempt.
+    Values that refer to the environment are left out, since each attempt resolves them.
 
-    :param job_files: the manifest's
+    :param job_files: ``job_files`` of the manifest
     :param plans: reference to `CallPlan`
-    :param as_given: names of injections, whose values are not coerced
+    :param as_given: names of injections; their values are not coerced
     """
     for file in job_files:
         tree = file.get("tree")
@@ -73,7 +73,7 @@ def _of_layer(
         try:
             plan.fit(key, decode_tree(value, path=key))
         except ValueCodecError:
-            continue  # the kernel's own check names it
+            continue  # the kernel's own check reports it
         except PreparationFailed as error:
             yield Problem(
                 severity=severity,

@@ -1,4 +1,4 @@
-"""What a generation offers, as the kernel is told. The same code always gives the same bytes."""
+"""The manifest: what a generation offers, for the kernel. The same code always gives the same bytes."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def build_manifest(
     injections: Iterable[str],
     problems: Iterable[Problem],
 ) -> dict[str, Any]:
-    """Return the manifest, in the form that the decision on processes and contracts gives."""
+    """Return the manifest, in the form that the decision on processes and contracts specifies."""
     return {
         "manifest_version": MANIFEST_VERSION,
         "host": spec.host,
@@ -68,7 +68,7 @@ def build_manifest(
 
 
 def manifest_bytes(manifest: Mapping[str, Any]) -> bytes:
-    """Return the manifest's one encoding; its digest is their SHA-256."""
+    """Return the only encoding of the manifest; the digest is the SHA-256 of these bytes."""
     return json.dumps(manifest, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")
 
 
@@ -77,7 +77,7 @@ def _modules(imports: Imports, root: str) -> dict[str, Any]:
 
 
 def _module(failed: ImportReport | None, root: str) -> dict[str, Any]:
-    """Return a module; of one that failed also the innermost place of the project that was being run."""
+    """Return a module's entry; that of a failed module includes the innermost place in the project that was running."""
     if failed is None:
         return {"error": None, "traceback": "", "file": "", "line": 0}
     inside = [
@@ -113,7 +113,7 @@ def _callable(plan: CallPlan | PreparationFailed, root: str) -> dict[str, Any]:
 
 
 def _first_line(plan: CallPlan) -> str:
-    # inspect.getdoc() would look through the module and its classes, any of which may raise.
+    # inspect.getdoc() would search the module and its classes, any of which may raise.
     doc = plan.function.__doc__ if inspect.isroutine(plan.function) else None
     return doc.strip().splitlines()[0].strip() if isinstance(doc, str) and doc.strip() else ""
 
@@ -129,7 +129,7 @@ def _parameter(parameter: Parameter) -> dict[str, Any]:
 
 
 def _default(value: Any) -> str:
-    """Return a default as text; of what has no stable one, only the type."""
+    """Return a default as text, or only its type if the text would not be stable."""
     plain = type(value) in _SIMPLE or (type(value) in (list, tuple) and all(type(item) in _SIMPLE for item in value))
     if not plain:
         return f"<{type(value).__name__}>"

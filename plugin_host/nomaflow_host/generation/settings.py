@@ -1,4 +1,4 @@
-"""``settings`` of an attempt: read again when nomaflow.toml changed, the last good ones where it is malformed."""
+"""The ``settings`` of an attempt, read again when nomaflow.toml changes; if malformed, the last good ones stay."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _SECTIONS = {"connectors": "connectors.toml", "jobs": "jobs.toml"}
 
 
 def settings_tree(tree: Mapping[str, Any], *, root: str, environ: Mapping[str, str]) -> dict[str, Any]:
-    """Return the settings that a nomaflow.toml gives.
+    """Return the settings in a nomaflow.toml.
 
     :param tree: the parsed file
-    :param root: the project's directory, which paths are relative to
+    :param root: the project's directory; paths are relative to it
     :raises EnvironmentMissing: if ``[app]`` refers to a variable that is not set
     :raises TypeError: if a section is not a table or a path not text
     """
@@ -39,9 +39,9 @@ def settings_tree(tree: Mapping[str, Any], *, root: str, environ: Mapping[str, s
 class SettingsSource:
     """The settings of one process.
 
-    :param file: nomaflow.toml; empty for a project without
-    :param first: the tree to use where the file cannot be read the first time
-    :param contributions: further trees, by plugins, called whenever the file is read; the file wins over them
+    :param file: nomaflow.toml; empty for a project without one
+    :param first: the tree to use if the file cannot be read the first time
+    :param contributions: further trees of plugins, called whenever the file is read; the file overrides them
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class SettingsSource:
         self._current: Settings | None = None
 
     def current(self, environ: Mapping[str, str]) -> Settings:
-        """Return the settings as of now; costs one stat where nothing changed."""
+        """Return the current settings; costs one stat if nothing changed."""
         stamp = self._stamp_now()
         if self._current is None or stamp != self._stamp:
             self._stamp = stamp
@@ -98,7 +98,7 @@ def _table(tree: Mapping[str, Any], section: str) -> Mapping[str, Any]:
 
 
 def _merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Return *over* laid on *under*, table by table."""
+    """Return *over* merged into *under*, table by table."""
     result = dict(under)
     for key, value in over.items():
         below = result.get(key)

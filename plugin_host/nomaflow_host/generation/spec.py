@@ -1,4 +1,4 @@
-"""What a generation is loaded from: all that a template or a worker knows of its project."""
+"""The specification of a generation: everything that a template or a worker knows of its project."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ __all__ = ["ProjectSpec"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ProjectSpec:
-    """A project, as its host's main process read it. Everything in it is JSON-able.
+    """A project, as its host's main process read it. Everything in it can be written as JSON.
 
     :param host: the host's name
     :param root: the project's directory, absolute
-    :param sys_path: directories that modules are imported from
-    :param plugin_dirs: those of them whose modules are all offered
+    :param sys_path: directories to import modules from
+    :param plugin_dirs: the directories whose modules are all offered
     :param named_callables: the references that jobs name
     :param job_files: the manifest's ``job_files``
     :param problems: further entries for the manifest's ``problems``
-    :param settings: the settings' tree as main read it, used where `settings_file` cannot be read
-    :param settings_file: nomaflow.toml, absolute; empty for none. Read again when it changed
+    :param settings: the settings' tree that the main process read, used if `settings_file` cannot be read
+    :param settings_file: nomaflow.toml, absolute; empty for none. Read again when it changes
     :param preload: modules to import before the plugins, so that every worker shares their memory
     :param max_extras_bytes: the limit of a result's encoded extras
-    :param max_parallel: steps at once over all instances of the host, for the kernel to keep; None for no bound
+    :param max_parallel: steps at once over all instances of the host, enforced by the kernel; None means no limit
     """
 
     host: str
@@ -45,12 +45,12 @@ class ProjectSpec:
     max_parallel: int | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as a JSON-able dict."""
+        """Return the spec as a JSON-able dict."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, tree: Mapping[str, Any]) -> ProjectSpec:
-        """Return the spec that `to_json` made *tree* of; keys of a newer version are passed over."""
+        """Return the spec that `to_json` made *tree* of; keys of a newer version are ignored."""
         known = {each.name for each in fields(cls)}
         given: dict[str, Any] = {
             key: tuple(value) if isinstance(value, list) else value for key, value in tree.items() if key in known

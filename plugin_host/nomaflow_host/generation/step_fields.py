@@ -1,6 +1,6 @@
-"""Whether the steps of contributed types fit the models of their types, found before the first run.
+"""Checks steps of contributed types against the models of their types, before the first run.
 
-Only this side can know: the kernel has the models as JSON Schemas. pydantic is imported where a type has a model.
+The kernel cannot do this: it has the models only as JSON Schemas. pydantic is imported only if a type has a model.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = ["fields_of", "step_misfits"]
 
 
 def fields_of(each: StepType) -> StepFields:
-    """Return a step type as jobs are read with."""
+    """Return a step type in the form that the reader of jobs needs."""
     return StepFields(
         name=each.name,
         callable=each.callable,
@@ -40,7 +40,7 @@ def fields_of(each: StepType) -> StepFields:
 def step_misfits(job_files: Iterable[Mapping[str, Any]], step_types: Iterable[StepType]) -> Iterator[Problem]:
     """Yield a problem for each field that the model of its step's type refuses.
 
-    :param job_files: the manifest's
+    :param job_files: ``job_files`` of the manifest
     """
     types = {each.name: each for each in step_types}
     if all(each.model is None for each in types.values()):
@@ -79,8 +79,8 @@ def _of_step(step: Mapping[str, Any], kind: StepType, model: type[BaseModel], pl
     try:
         values = decode_tree({**own, **(op_kwargs if isinstance(op_kwargs, dict) else {})})
     except ValueCodecError:
-        return  # the kernel's own check names it
+        return  # the kernel's own check reports it
     try:
         yield from misfits(model, values, place, hidden=kind.secret)
-    except Exception as error:  # noqa: BLE001 - a model's validators raise what they like
+    except Exception as error:  # noqa: BLE001 - a model's validators may raise anything
         yield place.error("hook_failed", f"the model of step type {kind.name!r} raised {described(error)}")

@@ -28,31 +28,31 @@ _MARK = f"{hookspecs.PROJECT_NAME}_impl"
 class HookHost:
     """The hooks of a process.
 
-    A plugin that does not fit the hooks is dropped with a problem that says why; it never stops the others.
+    A plugin that does not fit the hooks is dropped with a problem that says why; the others are kept.
 
-    :ivar problems: what was dropped, in the order met
+    :ivar problems: a problem for each dropped plugin, in order
     """
 
     def __init__(self, manager: pluggy.PluginManager) -> None:
-        """Take a manager that knows the specs and the built-in plugins."""
+        """Take a manager with the specs and the built-in plugins registered."""
         self._manager = manager
         self.problems: list[Problem] = []
 
     @property
     def call(self) -> Any:
-        """The hooks, to be called by name with keywords."""
+        """The hooks; call them by name with keyword arguments."""
         return self._manager.hook
 
     def names(self) -> tuple[str, ...]:
-        """Return the names of all plugins, in the order registered."""
+        """Return the names of all plugins, in the order of their registration."""
         return tuple(name for name, _ in self._manager.list_name_plugin())
 
     def add(self, plugin: Any, *, name: str, file: str = "") -> bool:
         """Register a plugin, or drop it with a problem.
 
-        :param name: what messages and traces call it
-        :param file: where it is, for the problem
-        :return: True where it is registered
+        :param name: the plugin's name in messages and traces
+        :param file: its file, for the problem
+        :return: True if it was registered
         """
         try:
             self._manager.register(plugin, name=name)
@@ -68,7 +68,7 @@ class HookHost:
         return True
 
     def add_entry_points(self, entry_points: Iterable[importlib.metadata.EntryPoint]) -> None:
-        """Load and register plugins of installed distributions, whatever their import does."""
+        """Load and register plugins of installed distributions; an import that fails drops its plugin."""
         for point in sorted(entry_points, key=lambda each: each.name):
             try:
                 plugin = point.load()
@@ -78,7 +78,7 @@ class HookHost:
             self.add(plugin, name=point.name, file=point.value)
 
     def add_modules(self, modules: Mapping[str, ModuleType]) -> None:
-        """Register those modules that define hooks."""
+        """Register the modules that define hooks."""
         for name, module in sorted(modules.items()):
             if defines_hooks(module):
                 self.add(module, name=name, file=getattr(module, "__file__", None) or "")
@@ -113,9 +113,9 @@ def build_hooks(
 ) -> HookHost:
     """Return the hooks of this process, with the built-in plugins and those of installed distributions.
 
-    :param environ: where `TRACE_VARIABLE` is looked up
-    :param trace_stream: where traces go
-    :param importer: what the built-in resolver imports modules with
+    :param environ: variables in which `TRACE_VARIABLE` is looked up
+    :param trace_stream: destination of traces
+    :param importer: the import function of the built-in resolver
     :param entry_points: in place of those of the installed distributions
     """
     manager = pluggy.PluginManager(hookspecs.PROJECT_NAME)
@@ -134,9 +134,9 @@ def build_hooks(
 
 
 def defines_hooks(module: ModuleType) -> bool:
-    """Return True where a module has a function marked with ``nomaflow.hookimpl``.
+    """Return True if a module has a function marked with ``nomaflow.hookimpl``.
 
-    Asks only true functions: other things that a module holds, such as a lazy proxy, may raise when they are asked.
+    Only true functions are inspected: other objects in a module, such as lazy proxies, may raise on inspection.
     """
     return any(isinstance(getattr(value, _MARK, None), dict) for _, value in functions_of(module))
 

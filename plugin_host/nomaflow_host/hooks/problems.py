@@ -1,4 +1,4 @@
-"""Something wrong with a project that does not stop the rest of it from working."""
+"""Problems of a project that do not stop the rest of it from working."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ class Problem:
 
     :param severity: ``error`` or ``warning``
     :param code: stable and short, such as ``plugin_dropped``
-    :param file: relative to the project where it lies in it; empty where there is none
-    :param path: where in the file; may be empty
+    :param file: relative to the project if it lies in it; empty if there is none
+    :param path: place in the file; may be empty
     :param fix: the way out, may be empty
-    :param job_id: the job it is about, which an error disables; empty where it is about no single one
+    :param job_id: the job concerned, which an error disables; empty if it is not about a single job
     """
 
     severity: str
@@ -28,5 +28,5 @@ class Problem:
     job_id: str = ""
 
     def to_json(self) -> dict[str, str]:
-        """Return it as the manifest has it."""
+        """Return the entry as the manifest has it."""
         return asdict(self)

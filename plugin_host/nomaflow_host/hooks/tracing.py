@@ -1,4 +1,4 @@
-"""``NOMAFLOW_TRACE_HOOKS=1``: every hook call as a line on stderr, for the author of a plugin."""
+"""The trace of hooks (``NOMAFLOW_TRACE_HOOKS=1``): every hook call as a line on stderr, for authors of plugins."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _result(outcome: pluggy.Result[Any], hook_name: str) -> str:
         return f"raised {type(outcome.exception).__name__}: {_short(str(outcome.exception))}"
     try:
         return _shown(outcome.get_result(), hook_name)
-    except Exception as error:  # noqa: BLE001 - a result that cannot even be asked for its class must not break the call
+    except Exception as error:  # noqa: BLE001 - a hostile result must not break the traced call
         return f"<a result that raises {type(error).__name__} when it is looked at>"
 
 
@@ -71,5 +71,5 @@ def _short(value: Any) -> str:
     shortener.maxother = shortener.maxstring = 100
     try:
         return shortener.repr(value)
-    except Exception as error:  # noqa: BLE001 - a hostile __repr__ must not break the call that is traced
+    except Exception as error:  # noqa: BLE001 - a hostile __repr__ must not break the traced call
         return f"<{type(value).__name__}, whose repr raises {type(error).__name__}>"

@@ -1,4 +1,4 @@
-"""From a reference and a bag of values to a call that is ready to be made."""
+"""Turns a reference and a set of values into a call that can be made."""
 
 from __future__ import annotations
 

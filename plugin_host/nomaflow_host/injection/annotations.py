@@ -1,4 +1,4 @@
-"""What a parameter's annotation says, where that can be known."""
+"""Reads the annotations of parameters, as far as they can be evaluated."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ UNKNOWN: Any = inspect.Parameter.empty
 def signature_of(target: Callable[..., Any]) -> inspect.Signature:
     """Return the signature, with annotations left as they were written.
 
-    :raises ValueError: if it has none that can be read, as some functions written in C
+    :raises ValueError: if it has no readable signature, like some functions written in C
     :raises TypeError: if it is of a kind that has none
     """
     if sys.version_info >= (3, 14):
@@ -31,12 +31,12 @@ def signature_of(target: Callable[..., Any]) -> inspect.Signature:
 
 
 def evaluated(annotation: Any, *, function: Any) -> Any:
-    """Return the annotation as a type, `UNKNOWN` where it cannot be evaluated.
+    """Return the annotation as a type, or `UNKNOWN` if it cannot be evaluated.
 
-    Each annotation is evaluated alone, so that a name which only a type checker knows hides one parameter,
+    Each annotation is evaluated alone, so that a name that only a type checker knows hides one parameter,
     not all.
 
-    :param function: whose module the names are looked up in
+    :param function: the function in whose module names are looked up
     """
     if annotation is UNKNOWN:
         return UNKNOWN
@@ -44,12 +44,12 @@ def evaluated(annotation: Any, *, function: Any) -> Any:
     namespace = getattr(function, "__globals__", {})
     try:
         return typing.get_type_hints(holder, globalns=namespace, localns={}, include_extras=True)["it"]
-    except Exception:  # noqa: BLE001 - whatever the author's expression raises, the value then passes as it is
+    except Exception:  # noqa: BLE001 - whatever the author's expression raises, the value then passes unchanged
         return UNKNOWN
 
 
 def unwrapped(annotation: Any) -> Any:
-    """Return what a NewType or a ``type`` alias stands for."""
+    """Return the type behind a NewType or a ``type`` alias."""
     for _ in range(16):
         if isinstance(annotation, typing.NewType):
             annotation = annotation.__supertype__
@@ -73,5 +73,5 @@ def readable(annotation: Any) -> str:
         if isinstance(annotation, str):
             return annotation
         return inspect.formatannotation(annotation)
-    except Exception:  # noqa: BLE001 - an annotation may be any object, one whose repr() raises as well
+    except Exception:  # noqa: BLE001 - an annotation may be any object, even one whose repr() raises
         return f"<{type(annotation).__name__}>"

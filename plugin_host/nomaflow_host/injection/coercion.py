@@ -1,12 +1,12 @@
-"""From a parameter's annotation to what makes a value fit it.
+"""Chooses the coercion for a parameter's annotation.
 
 | annotated | is |
 |---|---|
 | int, float, bool, str | read by the rules of `scalars` |
-| a union of these and others | left alone where it fits a member, else read as a scalar, else as one of the others |
+| a union of these and others | left alone if it fits a member, else read as a scalar, else as one of the others |
 | a model, a dataclass, a TypedDict, ``Annotated``, and a union with one of them | validated by pydantic |
-| anything else that pydantic knows | validated by pydantic, in lax mode |
-| not at all, or with what nobody knows | handed over as it is |
+| any other annotation that pydantic knows | validated by pydantic, in lax mode |
+| no annotation, or an unknown one | passed as it is |
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _NAMES = (int, float, bool, str)
 
 
 def coercion_for(annotation: Any) -> Coercion | None:
-    """Return the coercion of an evaluated annotation, None where values pass as they are."""
+    """Return the coercion of an evaluated annotation, or None if values pass unchanged."""
     annotation = unwrapped(annotation)
     if annotation is UNKNOWN or annotation is Any:
         return None
@@ -51,7 +51,7 @@ def _is_scalar(member: Any) -> bool:
 
 
 def _union_coercion(members: list[Any]) -> Coercion:
-    """Return the coercion of a union with scalars in it: they are tried in order, numbers first for a number."""
+    """Return the coercion of a union with scalars: its members are tried in order, numbers first for a number."""
     scalars = [member for member in members if _is_scalar(member)]
     others = [member for member in members if not _is_scalar(member) and member is not _NONE]
     validate = validator_for(typing.Union[tuple(others)]) if others else None  # noqa: UP007 - members known at run time
@@ -80,7 +80,7 @@ def _union_coercion(members: list[Any]) -> Coercion:
 
 
 def _fits(value: Any, others: list[Any], validate: Validator | None) -> bool:
-    """Return True where a value is already what a member that is no scalar takes."""
+    """Return True if a value already fits a member that is not a scalar."""
     if validate is not None:
         return validate.accepts_unchanged(value)
     return bool(others) and (value is None or any(_is_instance(value, other) for other in others))
@@ -90,7 +90,7 @@ def _is_instance(value: Any, member: Any) -> bool:
     kind = typing.get_origin(member) or member
     try:
         return isinstance(kind, type) and isinstance(value, kind)
-    except TypeError:  # a protocol, or another class that cannot be asked
+    except TypeError:  # a protocol, or another class that does not support isinstance()
         return False
 
 

@@ -18,18 +18,18 @@ _CREDENTIAL = re.compile(r"PASS|SECRET|TOKEN|KEY|AUTH|CRED", re.IGNORECASE)
 
 
 def says_credential(name: str) -> bool:
-    """Return whether the name of a variable says that it holds a credential."""
+    """Return True if the name of a variable suggests a credential."""
     return _CREDENTIAL.search(name) is not None
 
 
 def credentials_of(order: AttemptOrder, environ: Mapping[str, str], *, secret: Collection[str] = ()) -> set[str]:
-    """Return what is to be masked of an order's values: variables named like credentials, and its secret fields.
+    """Return the credentials in an order's values: variables named like credentials, and its secret fields.
 
-    A default that stands in a reference is none: it is in the file. Values that cannot be read are left to whoever
-    prepares the call.
+    A default in a reference is not a credential: it stands in the file. Unreadable values are skipped here and
+    reported when the call is prepared.
 
-    :param environ: what references are looked up in
-    :param secret: the fields that the callable's step types call secret
+    :param environ: variables for the references
+    :param secret: the secret fields of the callable's step types
     """
     found: set[str] = set()
     if "${" in order.kwargs_json or "${" in order.params_json:

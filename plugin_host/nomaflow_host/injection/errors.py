@@ -1,4 +1,4 @@
-"""Why an attempt failed before its callable was called."""
+"""Failures of an attempt before its callable is called."""
 
 from __future__ import annotations
 
@@ -51,14 +51,14 @@ PREPARATION_REASONS: Mapping[str, tuple[str, str]] = {
 
 
 class PreparationFailed(Exception):
-    """Raised when an attempt cannot be started, through no fault of the host.
+    """Raised when an attempt cannot be started and the host is not at fault.
 
     :ivar reason_code: a key of `PREPARATION_REASONS`
     :ivar message: one sentence for the run's record; there is no traceback to show
     """
 
     def __init__(self, reason_code: str, message: str) -> None:
-        """Name the reason and say it in a sentence."""
+        """Take the reason and a sentence about it."""
         super().__init__(message)
         self.reason_code = reason_code
         self.message = message

@@ -1,4 +1,4 @@
-"""Is it async or sync, and can it be a step at all?"""
+"""Classifies callables: async, sync, or not usable as a step."""
 
 from __future__ import annotations
 
@@ -16,13 +16,12 @@ Kind = Literal["async", "sync"]
 def kind_of_callable(target: Any, *, reference: str) -> Kind:
     """Return how *target* is called: awaited on the loop, or called in a thread.
 
-    Coroutine functions and objects whose ``__call__`` is one are async, through partials and methods. A plain
-    function that wraps a coroutine function is sync; a coroutine that it returns is run to its end in its
-    thread.
+    Coroutine functions and objects whose ``__call__`` is one are async, also behind partials and methods. A plain
+    function that wraps a coroutine function is sync; if it returns a coroutine, that is run to its end in the same
 
-    :param reference: what to call it in errors
-    :raises PreparationFailed: ``callable_unsupported`` for classes, generators, async generators, what is not
-        callable
+    :param reference: the callable's name in errors
+    :raises PreparationFailed: ``callable_unsupported`` for classes, generators, async generators, and objects that are
+        not callable
     """
     unwrapped = _without_partials(target)
     if inspect.isclass(unwrapped):
@@ -40,7 +39,7 @@ def kind_of_callable(target: Any, *, reference: str) -> Kind:
 
 
 def innermost(target: Any) -> Any:
-    """Return the function an author wrote, below partials, methods, ``__call__`` and ``functools.wraps``."""
+    """Return the function that an author wrote, below partials, methods, ``__call__`` and ``functools.wraps``."""
     called = _called(_without_partials(target))
     if inspect.ismethod(called):
         called = called.__func__

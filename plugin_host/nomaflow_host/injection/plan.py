@@ -1,4 +1,4 @@
-"""How to call one callable: its signature, read once, and the binding of keys, injections and values to it."""
+"""The call plan of a callable: its signature, read once, and the binding of keys, injections and values to it."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ _CONTROL = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Parameter:
-    """One parameter of a callable; ``**kwargs`` is not one.
+    """One parameter of a callable, other than ``**kwargs``.
 
     :param kind: ``keyword``, ``positional_only`` or ``var_positional``
-    :param bound: True where a partial has given it a value already
+    :param bound: True if a partial has already given it a value
     """
 
     name: str
@@ -50,11 +50,11 @@ class Parameter:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CallPlan:
-    """How to call *target*.
+    """The way to call *target*.
 
-    :param catch_all: the name of its ``**`` parameter, empty for none
-    :param named: its parameters that can be given by name
-    :param coercions: made when a value for the parameter first comes
+    :param catch_all: the name of its ``**`` parameter, empty if it has none
+    :param named: the parameters that can be given by name
+    :param coercions: coercions by parameter, each made on first use
     """
 
     reference: str
@@ -69,18 +69,18 @@ class CallPlan:
 
     @property
     def accepts_any(self) -> bool:
-        """True where it takes keys that it does not name."""
+        """True if it takes keys that it does not name."""
         return bool(self.catch_all)
 
     @property
     def location(self) -> str:
-        """``file:line`` of the function, empty where that is not known."""
+        """``file:line`` of the function, empty if unknown."""
         code = getattr(self.function, "__code__", None)
         return f"{code.co_filename}:{code.co_firstlineno}" if code is not None else ""
 
     @property
     def signature(self) -> str:
-        """The signature in short, for messages: ``(*, apps_id, max_age_days=…, **_)``."""
+        """The shortened signature, for messages: ``(*, apps_id, max_age_days=…, **_)``."""
         parts = [
             ("*" if each.kind == "var_positional" else "") + each.name + ("" if each.required else "=…")
             for each in self.parameters
@@ -88,15 +88,15 @@ class CallPlan:
         return f"({', '.join([*parts, *(['**' + self.catch_all] if self.catch_all else [])])})"
 
     def takes(self, name: str) -> bool:
-        """Return True where the key *name* can be handed over."""
+        """Return True if the callable takes the key *name*."""
         return self.accepts_any or name in self.named
 
     def wants_injections(self) -> bool:
-        """Return True where any injection at all could be given."""
+        """Return True if it can take any injection at all."""
         return self.accepts_any or bool(self.named)
 
     def injectable(self, name: str) -> bool:
-        """Return True where an injection of that name is given, unless a key of that name is."""
+        """Return True if the injection *name* is passed when no key has that name."""
         parameter = self.named.get(name)
         return self.accepts_any if parameter is None else not parameter.bound
 
@@ -111,10 +111,9 @@ class CallPlan:
         """Return the keyword arguments of the call.
 
         :param values: all layers merged
-        :param strict: the keys that came from op_kwargs; the others are dropped where the callable does not
-            take them
+        :param strict: the keys that came from op_kwargs; other keys are dropped if the callable does not take them
         :param injections: name to value
-        :param shown: what messages show in place of *values*, so that a resolved secret stays out of them
+        :param shown: values for messages in place of *values*, so that a resolved secret stays out of them
         :raises PreparationFailed: for an unknown key, a missing argument or a value that does not fit
         """
         arguments: dict[str, Any] = {}
@@ -134,19 +133,19 @@ class CallPlan:
         return arguments
 
     def read_coercion(self, name: str) -> Coercion | None:
-        """Return what makes a value fit the parameter *name*, reading its annotation; None where values pass."""
+        """Return the coercion of the parameter *name*, from its annotation; None if values pass unchanged."""
         try:
             annotation = evaluated(self.named[name].annotation, function=self.function)
             coercion = coercion_for(annotation)
-        except Exception:  # noqa: BLE001 - an annotation that cannot even be looked at says nothing
+        except Exception:  # noqa: BLE001 - an annotation that cannot be inspected gives no coercion
             coercion = None
         self.coercions[name] = coercion
         return coercion
 
     def fit(self, key: str, value: Any, shown: Mapping[str, Any] | None = None) -> Any:
-        """Return a value as the parameter *key* takes it.
+        """Return a value in the form that the parameter *key* takes.
 
-        :param shown: what the message shows in its place, by key
+        :param shown: values for the message, by key
         :raises PreparationFailed: ``value_invalid``
         """
         try:
@@ -177,10 +176,10 @@ class CallPlan:
     ) -> None:
         """Accept a key and its value, as `bind` would.
 
-        :param strict: whether the key came from op_kwargs
+        :param strict: True if the key came from op_kwargs
         :param given: the keys of all layers
         :param injected: names of injections
-        :param shown: as of `bind`
+        :param shown: as for `bind`
         :raises PreparationFailed: for an unknown key, or a value that does not fit
         """
         if key in self.named:
@@ -190,9 +189,9 @@ class CallPlan:
             raise problem
 
     def _key_problem(self, key: str, given: Collection[str], injected: Collection[str]) -> PreparationFailed | None:
-        """Return why a key of op_kwargs that no parameter has is refused: nothing takes it, or it is misspelt.
+        """Return why a key of op_kwargs without a parameter is refused: nothing takes it, or it is misspelt.
 
-        A key that was meant for a required parameter is named where that one is missing.
+        A misspelt key of a required parameter is reported together with the missing parameter.
         """
         if not self.catch_all:
             problem = (
@@ -224,7 +223,7 @@ class CallPlan:
 def plan_for(target: Any, *, reference: str) -> CallPlan:
     """Read the signature of *target*.
 
-    :raises PreparationFailed: ``callable_unsupported`` for what cannot be a step
+    :raises PreparationFailed: ``callable_unsupported`` if it cannot be a step
     """
     try:
         return _plan_of(target, reference)

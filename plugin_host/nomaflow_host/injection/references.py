@@ -36,7 +36,7 @@ _ADDRESS = re.compile(r"0x[0-9a-fA-F]+")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reference:
-    """A reference whose grammar is right.
+    """A well-formed reference.
 
     :param module: dotted
     :param attribute: dotted
@@ -51,12 +51,12 @@ class Reference:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImportReport:
-    """What an import that failed said.
+    """The report of a failed import.
 
-    :param code: a reason code, ``callable_not_found`` where there is no such module
+    :param code: a reason code, ``callable_not_found`` if there is no such module
     :param message: one line
-    :param traceback: from the module's own frames; empty where there is nothing to show
-    :param places: file and line of each of these frames, outermost first; of a syntax error its own place alone
+    :param traceback: from the module's own frames; empty if there are none
+    :param places: file and line of each of these frames, outermost first; for a syntax error only its own place
     """
 
     code: str
@@ -68,7 +68,7 @@ class ImportReport:
 def parse_reference(text: str) -> Reference:
     """Return the parts of a reference. Nothing is imported.
 
-    :raises PreparationFailed: ``reference_invalid`` with what is wrong
+    :raises PreparationFailed: ``reference_invalid`` with the mistake
     """
     shown = repr(text if len(text) <= 80 else text[:77] + "...")
     if len(text) > _MAX_LENGTH:
@@ -97,7 +97,7 @@ def _check_segment(segment: str, shown: str, half: str) -> None:
 
 
 def near(name: str, known: Iterable[str]) -> str:
-    """Return ``" (did you mean 'x'?)"``, or nothing where no known name is near."""
+    """Return ``" (did you mean 'x'?)"``, or an empty text if no known name is near."""
     matches = difflib.get_close_matches(name, sorted(known), n=1)
     return f" (did you mean {matches[0]!r}?)" if matches else ""
 
@@ -108,7 +108,7 @@ def resolve_reference(
     """Import the module and return the attribute.
 
     :param importer: in place of `import_module`
-    :raises PreparationFailed: ``callable_not_found`` or ``import_failed``, saying which half failed and why
+    :raises PreparationFailed: ``callable_not_found`` or ``import_failed``, with the half that failed and why
     """
     module = (importer or import_module)(reference.module)
     if isinstance(module, ImportReport):
@@ -135,9 +135,9 @@ def resolve_reference(
 
 
 def functions_of(module: ModuleType) -> Iterator[tuple[str, FunctionType]]:
-    """Yield name and function of each function written in Python that a module holds.
+    """Yield name and function of each Python function in a module.
 
-    Nothing else is asked anything, not even for its class: that may run any code.
+    No other object is inspected, since even asking for its class may run any code.
     """
     if issubclass(type(module), ModuleType):
         for name, value in list(vars(module).items()):
@@ -158,7 +158,7 @@ def _missing_attribute(owner: Any, name: str, done: str) -> str:
 
 
 def import_module(name: str, *, known_modules: Iterable[str] = ()) -> ModuleType | ImportReport:
-    """Import a module, whatever it does: a report takes the place of every exception, SystemExit included."""
+    """Import a module; return a report in place of any exception, SystemExit included."""
     known = sys.modules.get(name)
     if known is not None:
         return known
@@ -192,7 +192,7 @@ def _failed_import(name: str, error: BaseException) -> ImportReport:
 
 
 def described(error: BaseException) -> str:
-    """Return an exception in one line, whatever its own text does."""
+    """Return an exception in one line, even if its own text raises."""
     if isinstance(error, SystemExit):
         return f"it called sys.exit({error.code!r})"
     if isinstance(error, ModuleNotFoundError) and error.name:
@@ -230,5 +230,5 @@ def _traceback(error: BaseException, frames: list[traceback.FrameSummary]) -> st
 
 
 def stable(text: str) -> str:
-    """Return *text* without memory addresses, so that the same code always says the same."""
+    """Return *text* without memory addresses, so that the same code always gives the same text."""
     return _ADDRESS.sub("0x…", text)

@@ -1,4 +1,4 @@
-"""Values for parameters annotated int, float, bool or str.
+"""Coercions for parameters annotated int, float, bool or str.
 
 | annotated | takes | refuses |
 |---|---|---|
@@ -31,7 +31,7 @@ _BOOLEANS: Mapping[str, bool] = {
 
 
 class Misfit(ValueError):
-    """Raised when a value does not fit; its text says what was expected."""
+    """Raised when a value does not fit; its text states the expected form."""
 
 
 def _to_int(value: Any) -> int:

@@ -1,6 +1,6 @@
-"""Values for parameters whose annotation is no plain scalar: pydantic reads them, where it knows the annotation.
+"""Coercions with pydantic for parameters whose annotation is not a plain scalar.
 
-pydantic is imported when the first such parameter is met, so that a worker without any does without it.
+pydantic is imported for the first such parameter, so that workers without one do not load it.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Validator:
             raise Misfit(described(error)) from None
 
     def accepts_unchanged(self, value: Any) -> bool:
-        """Return True where the value needs no conversion."""
+        """Return True if the value needs no conversion."""
         try:
             self._validate(value, strict=True)
         except Exception:  # noqa: BLE001 - as above
@@ -76,38 +76,38 @@ class Validator:
 
 
 def validator_for(annotation: Any) -> Validator | None:
-    """Return what validates values of the annotation; None where pydantic knows nothing of it, so that values pass."""
+    """Return a validator for values of the annotation, or None if pydantic does not know it, so that values pass."""
     if _is_read_once(annotation):
         return None
     try:
         return _validator(lambda pydantic: pydantic.TypeAdapter(annotation))
-    except Exception:  # noqa: BLE001 - the author's types raise what they like, and pydantic may not be installed
+    except Exception:  # noqa: BLE001 - the author's types may raise anything, and pydantic may not be installed
         return None
 
 
 def validator_of_asked(annotation: Any) -> Callable[[Any], Any]:
-    """Return what validates values of an annotation that asks for it, as `mentions_validated` says.
+    """Return a validator for an annotation for which `mentions_validated` is True.
 
-    Where pydantic cannot do it, the result raises `Misfit` with why.
+    If pydantic cannot validate it, the validator raises `Misfit` with the reason.
     """
     try:
         return _validator(lambda pydantic: _adapter(pydantic, portable(annotation)))
     except ModuleNotFoundError:
         return _refusing(annotation, "it is not installed: pip install 'nomaflow[host]'")
-    except Exception as error:  # noqa: BLE001 - the author's types raise what they like
+    except Exception as error:  # noqa: BLE001 - the author's types may raise anything
         return _refusing(annotation, f"{type(error).__name__}: {str(error).strip().splitlines()[0]}")
 
 
 def _validator(make: Callable[[Any], Any]) -> Validator:
-    import pydantic  # costs 100 ms and 20 MiB, so only where a callable asks for it
+    import pydantic  # costs 100 ms and 20 MiB, so it is imported only if a callable needs it
 
     adapter = make(pydantic)
-    adapter.rebuild(raise_errors=True)  # where names are not defined, making it raises nothing
+    adapter.rebuild(raise_errors=True)  # building the adapter does not raise for undefined names, this does
     return Validator(adapter, pydantic.ValidationError)
 
 
 def _is_read_once(annotation: Any, *, depth: int = 0) -> bool:
-    """Return True for iterables and iterators: pydantic would hand over a generator in place of the list given."""
+    """Return True for iterables and iterators: pydantic would pass on a generator in place of the given list."""
     if (typing.get_origin(annotation) or annotation) in _READ_ONCE or depth > _MAX_DEPTH:
         return True
     if typing.get_origin(annotation) is typing.Literal:
@@ -132,7 +132,7 @@ def _refusing(annotation: Any, why: str) -> Callable[[Any], Any]:
 
 
 def portable(annotation: Any) -> Any:
-    """Return the annotation with each TypedDict in a form that pydantic takes before Python 3.12."""
+    """Return the annotation with each TypedDict in a form that pydantic accepts before Python 3.12."""
     if sys.version_info >= (3, 12):
         return annotation
     if typing.is_typeddict(annotation):
@@ -155,7 +155,7 @@ def _portable_typeddict(annotation: Any) -> Any:
         name: portable(hint) if name in annotation.__required_keys__ else typing.NotRequired[portable(hint)]
         for name, hint in typing.get_type_hints(annotation, include_extras=True).items()
     }
-    return typing_extensions.TypedDict(annotation.__name__, fields)  # type: ignore[operator]  # made of what is found
+    return typing_extensions.TypedDict(annotation.__name__, fields)  # type: ignore[operator]  # built at run time
 
 
 def _is_model(annotation: type) -> bool:

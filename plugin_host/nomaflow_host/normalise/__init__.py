@@ -1,4 +1,4 @@
-"""From what a callable returned to what the run's record keeps."""
+"""Turns the value that a callable returned into the result in the run's record."""
 
 from __future__ import annotations
 

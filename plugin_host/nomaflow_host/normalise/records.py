@@ -25,24 +25,24 @@ _ADVICE = "store the data in a table or a file, and return its row count and key
 
 
 class ReturnRefused(StepFailed):
-    """Raised when what a callable returned cannot be kept exactly.
+    """Raised when a returned value cannot be recorded exactly.
 
     :ivar reason_code: ``return_invalid`` or ``result_too_large``
     """
 
     def __init__(self, message: str, *, reason_code: str = "return_invalid") -> None:
-        """Say in a sentence what was refused."""
+        """Take a sentence about the refused value."""
         super().__init__(message)
         self.reason_code = reason_code
 
 
 @value_class
 class NormalisedResult:
-    """What the run's record keeps of a return.
+    """The recorded form of a returned value.
 
-    :param extras_json: a JSON object in ASCII, without tags; empty where there are no extras
-    :param has_result: always True, a call that returned has a result
-    :param warnings: sentences to record beside it
+    :param extras_json: a JSON object in ASCII, without tags; empty if there are no extras
+    :param has_result: always True: a call that returned has a result
+    :param warnings: sentences to record with it
     """
 
     rows_affected: int | None = None
@@ -55,7 +55,7 @@ def record_of(result: StepResult, *, max_extras_bytes: int = EXTRAS_LIMIT) -> No
     """Validate and encode a result.
 
     :param max_extras_bytes: the limit of the encoded extras
-    :raises ReturnRefused: naming the path of what cannot be kept, or size and limit
+    :raises ReturnRefused: with the path of the value that cannot be recorded, or with size and limit
     """
     rows = _count(result.rows_affected)
     extras: Any = result.extras

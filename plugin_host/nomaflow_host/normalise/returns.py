@@ -15,7 +15,7 @@ _SHAPES = "None, int, dict or StepResult"
 def result_of(value: Any) -> StepResult:
     """Return None, an int, a dict or a StepResult as a StepResult.
 
-    :raises ReturnRefused: for anything else, naming its type and the way out
+    :raises ReturnRefused: for anything else, with its type and the way out
     """
     if value is None:
         return StepResult()

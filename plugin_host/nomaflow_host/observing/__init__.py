@@ -1,4 +1,4 @@
-"""What a host tells of itself while it works: its state on request, metrics and traces. It only looks."""
+"""Observation of a host: its state on request, metrics and traces. It changes nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A host's metrics: counts of what the supervisor tells its sink, and what is read of the host at each scrape."""
+"""A host's metrics: counts of the supervisor's events, and values read from the host at each scrape."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ HOST_METRICS = (
 class HostMetrics:
     """Counts over the life of the host. An ``AttemptSink`` in front of another one.
 
-    :param sink: gets everything
+    :param sink: receives every event
     """
 
     def __init__(self, *, sink: AttemptSink) -> None:
@@ -59,7 +59,7 @@ class HostMetrics:
         self._started: dict[str, int] = {}
 
     def started(self, attempt_key: str, event: Started) -> None:
-        """Take note of when the callable was called."""
+        """Record the time at which the callable was called."""
         self._started[attempt_key] = event.at_us
         self._sink.started(attempt_key, event)
 
@@ -70,7 +70,7 @@ class HostMetrics:
         self._sink.log(attempt_key, event)
 
     def progress(self, attempt_key: str, event: Progress) -> None:
-        """Pass it on."""
+        """Pass the event on."""
         self._sink.progress(attempt_key, event)
 
     def finished(self, attempt_key: str, event: Finished) -> None:
@@ -86,7 +86,7 @@ class HostMetrics:
         return self._sink.may_read(exclusive=exclusive)
 
     def reading(self, view: HostView) -> Reading:
-        """Return what every metric of ``HOST_METRICS`` reads now. Called on the event loop."""
+        """Return the current value of every metric in ``HOST_METRICS``. Called on the event loop."""
         me, supervisor, outbox = view.identity, view.supervisor, view.outbox
         generation = supervisor.generation
         loaded_us = 0 if generation is None else generation.loaded_at_us

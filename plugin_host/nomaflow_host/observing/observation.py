@@ -1,4 +1,4 @@
-"""All that looks at a host's process."""
+"""Metrics, traces and the state dump of a host's process, set up together."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ __all__ = ["HostObservation"]
 
 
 class HostObservation:
-    """Knows what to look at, and tells of it when asked.
+    """Observes a host and reports on request.
 
-    :param sink: where the supervisor's events go
-    :param metrics_address: where metrics are served; empty for nowhere
+    :param sink: receives the supervisor's events
+    :param metrics_address: address to serve metrics on; empty for none
     :param environ: its OTEL_* variables ask for traces
-    :raises MetricsAddressRefused: where they must not be served there, or cannot be
-    :ivar sink: give it to the supervisor: it looks at the events on their way, where anybody wants to know
-    :ivar orders: give it to the runner; None where nobody wants to know
+    :raises MetricsAddressRefused: if metrics may not or cannot be served there
+    :ivar sink: for the supervisor: passes events on to *sink*, through the observers if there are any
+    :ivar orders: for the runner; None if nothing observes orders
     """
 
     def __init__(self, *, sink: AttemptSink, metrics_address: str, environ: Mapping[str, str]) -> None:
@@ -44,9 +44,9 @@ class HostObservation:
 
     @contextlib.asynccontextmanager
     async def of(self, view: HostView) -> AsyncIterator[None]:
-        """Look at a host, and serve its metrics, for as long as this is entered; export what is left of traces then.
+        """Observe a host and serve its metrics until the exit, which exports the remaining traces.
 
-        :raises MetricsAddressTaken: where somebody else listens there
+        :raises MetricsAddressTaken: if another process listens there
         """
         self._view = view
         if self._endpoint is not None:

@@ -1,4 +1,4 @@
-"""The state of a host as one JSON-ready object: counts, and of lists only the first few."""
+"""The state of a host as one JSON-ready object: counts, and the first few entries of each list."""
 
 from __future__ import annotations
 

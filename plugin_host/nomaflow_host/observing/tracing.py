@@ -1,7 +1,7 @@
-"""The spans of attempts and of the callables in them, made in the host's main process when an attempt has ended.
+"""The spans of attempts and their callables, made in the host's main process when an attempt has ended.
 
-Workers export nothing of ours: a template that has loaded an exporter, with its thread, could not be forked. A worker
-only makes the callable's span the current one, so that spans of plugin code are below it.
+Workers export none of them: a template that has loaded an exporter, with its thread, could not be forked. A worker
+only makes the callable's span the current one, so that spans of plugin code are its children.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class _Traced:
 class AttemptTracer:
     """Exports two spans of each attempt. An ``AttemptSink`` in front of another one, and an ``OrderWatch``.
 
-    :param sink: gets everything
+    :param sink: receives every event
     """
 
     def __init__(self, *, sink: AttemptSink, tracing: Tracing) -> None:
@@ -56,22 +56,22 @@ class AttemptTracer:
         return replace(order, traceparent=replace(context, span_id=callable_span_id(key)).header)
 
     def refused(self, attempt_key: str) -> None:
-        """Forget an attempt that was not taken."""
+        """Forget an attempt that the supervisor refused."""
         self._held.pop(attempt_key, None)
 
     def started(self, attempt_key: str, event: Started) -> None:
-        """Take note of the call."""
+        """Record the start of the call."""
         held = self._held.get(attempt_key)
         if held is not None:
             held.started = event
         self._sink.started(attempt_key, event)
 
     def log(self, attempt_key: str, event: LogChunk) -> None:
-        """Pass it on."""
+        """Pass the event on."""
         self._sink.log(attempt_key, event)
 
     def progress(self, attempt_key: str, event: Progress) -> None:
-        """Pass it on."""
+        """Pass the event on."""
         self._sink.progress(attempt_key, event)
 
     def finished(self, attempt_key: str, event: Finished) -> None:

@@ -1,4 +1,4 @@
-"""The parts of a host that are looked at."""
+"""The parts of a host that are observed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["HostView"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HostView:
-    """What to look at."""
+    """References to the observed parts."""
 
     identity: HostIdentity
     supervisor: Supervisor

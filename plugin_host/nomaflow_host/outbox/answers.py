@@ -1,4 +1,4 @@
-"""What became of the attempts whose outcome the kernel has: kept so that a repeated dispatch starts nothing."""
+"""Acknowledged outcomes of attempts, kept so that a repeated dispatch starts nothing."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _KEPT_BYTES = 4096
 class Answer:
     """The acknowledged outcome of an attempt.
 
-    :param seq: the number of its last event; 0 where that is no longer known
-    :param event: that event, encoded; None where it is no longer held
+    :param seq: the number of its last event; 0 if it is no longer known
+    :param event: that event, encoded; None if it is no longer held
     """
 
     seq: int
@@ -25,10 +25,10 @@ class Answer:
 
 
 class AnswerBook:
-    """Remembers every key for the life of the process, the outcomes of the last ten thousand.
+    """Remembers every key for the life of the process, and the outcomes of the last ten thousand.
 
-    Older keys cost about 65 bytes each: 64 bits of a hash, since a key that was acknowledged is practically never
-    asked for again, while a host may run for a year.
+    Older keys cost about 65 bytes each: only 64 bits of a hash are kept, since acknowledged keys are almost never asked
+    for again, while a host may run for a year.
     """
 
     def __init__(self, *, recent: int = _RECENT) -> None:
@@ -37,7 +37,7 @@ class AnswerBook:
         self._older: set[int] = set()
 
     def remember(self, attempt_key: str, *, seq: int, event: bytes | None) -> None:
-        """Keep the outcome of an attempt; large ones without their event."""
+        """Keep the outcome of an attempt; a large one without its event."""
         kept = event if event is not None and len(event) <= _KEPT_BYTES else None
         self._recent[attempt_key] = Answer(seq, kept)
         self._recent.move_to_end(attempt_key)
@@ -46,7 +46,7 @@ class AnswerBook:
             self._older.add(_fingerprint(oldest))
 
     def get(self, attempt_key: str) -> Answer | None:
-        """Return what is known of an attempt, None where its key was never here."""
+        """Return the known outcome of an attempt, or None if its key was never here."""
         answer = self._recent.get(attempt_key)
         if answer is None and _fingerprint(attempt_key) in self._older:
             return Answer(0, None)

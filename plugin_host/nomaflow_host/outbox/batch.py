@@ -1,4 +1,4 @@
-"""What one report carries, and what the kernel can say about it."""
+"""The contents of a report, and the kernel's possible answers to it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MAX_EVENT_BYTES = (2 << 20) - (16 << 10)
 
 
 class AckKind(enum.Enum):
-    """What the kernel says became of an attempt's events."""
+    """The kernel's answer about an attempt's events."""
 
     OK = "ok"
     GAP = "gap"
@@ -42,7 +42,7 @@ class HeldState:
 class BatchGroup:
     """Consecutive encoded events of one attempt.
 
-    :param unknown: True answers a question for a key that was never accepted; there are no events then
+    :param unknown: True if the group answers a question about a key that was never accepted; it has no events
     """
 
     attempt_key: str
@@ -53,9 +53,9 @@ class BatchGroup:
 
 @value_class
 class Batch:
-    """What one report carries.
+    """The contents of one report.
 
-    :param size: its encoded bytes, counted generously
+    :param size: its encoded bytes, rounded up
     """
 
     groups: tuple[BatchGroup, ...]

@@ -1,4 +1,4 @@
-"""One attempt's events, numbered, from the first that the kernel has not acknowledged to the newest."""
+"""The numbered events of one attempt, from the first unacknowledged one to the newest."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ LANE_MEMORY_BYTES = 8 << 20
 
 @value_class
 class Holding:
-    """What the session must know of an accepted attempt.
+    """The facts about an accepted attempt that the session needs.
 
-    :param retry_on_lost: the host may kill it when the kernel is silent for ``grace_ms``
-    :param grace_ms: 0 means what the kernel said in its welcome
+    :param retry_on_lost: the host may kill it when the kernel has been silent for ``grace_ms``
+    :param grace_ms: 0 means the value in the kernel's welcome
     """
 
     attempt_key: str
@@ -34,9 +34,9 @@ class Lane:
 
     ``acked`` is the highest number the kernel has acknowledged, ``sent`` the highest in the batch under way,
     ``next_seq`` the number of the next event. Events ``acked + 1`` to ``next_seq - 1`` are held, oldest first, in
-    blocks: memory up to a bound, files beyond.
+    blocks: in memory up to a limit, in files beyond.
 
-    :param tell_loss: returns the event that stands for one that cannot be read, of as many log lines
+    :param tell_loss: returns the event that replaces an unreadable one with that many log lines
     """
 
     def __init__(
@@ -74,12 +74,12 @@ class Lane:
 
     @property
     def unsent(self) -> bool:
-        """True where an event has not been put into a batch since the last rewind."""
+        """True if an event has not been put into a batch since the last rewind."""
         return self.sent < self.last_seq
 
     @property
     def under_way(self) -> bool:
-        """True while a batch with events of it is under way: the next ones wait, so that they arrive in order."""
+        """True while a batch with events of it is under way: later ones wait, so that they arrive in order."""
         return self.sent > self.acked
 
     @property
@@ -88,9 +88,9 @@ class Lane:
         return self.finished is not None and self.acked >= self.last_seq
 
     def append(self, data: bytes, *, lines: int = 0) -> None:
-        """Number one encoded event and keep it. It never fails: where the disk does, the event stays in memory.
+        """Number one encoded event and keep it. It never fails: if the disk does, the event stays in memory.
 
-        :param lines: how many log lines it holds
+        :param lines: number of log lines in it
         """
         if self._wants_disk():
             self._append_to_disk(data, lines)
@@ -99,10 +99,10 @@ class Lane:
         self.next_seq += 1
 
     def read(self, seq: int, block: Block) -> bytes:
-        """Return an event that is held.
+        """Return a held event.
 
-        Where its file cannot be read, what stays in memory of the start and the outcome is returned, and in place of
-        log lines or progress one line that says how much is lost: the numbers after it stay good.
+        If its file cannot be read, the start and the outcome come from memory, and one line that states the loss
+        replaces log lines or progress. The later events keep their numbers.
         """
         if not isinstance(block, Segment):
             return block.read(seq)
@@ -116,15 +116,15 @@ class Lane:
             return self._tell_loss(block.lines(seq), error)
 
     def pending(self) -> Iterator[tuple[int, Block]]:
-        """Yield number and block of each event after ``sent``, in order. Not to be used across changes."""
+        """Yield number and block of each event after ``sent``, in order. Any change invalidates the iterator."""
         for block in self._blocks:
             for seq in range(max(block.first_seq, self.sent + 1), block.next_seq):
                 yield seq, block
 
     def acknowledge(self, seq: int) -> bool:
-        """Forget what is acknowledged and go back to what is not.
+        """Forget acknowledged events and rewind to the first unacknowledged one.
 
-        :returns: False where the kernel speaks of events that are gone or never were
+        :returns: False if the kernel names events that are gone or never existed
         """
         sane = self.acked <= seq <= self.last_seq
         if seq > self.acked:
@@ -134,7 +134,7 @@ class Lane:
         return sane
 
     def last_words(self) -> BatchGroup:
-        """Return what to repeat of an attempt that has nothing unacknowledged."""
+        """Return the last event again, for an attempt that has nothing unacknowledged."""
         key = self.holding.attempt_key
         if self.started is None:
             return BatchGroup(attempt_key=key, first_seq=self.next_seq)
@@ -142,7 +142,7 @@ class Lane:
         return BatchGroup(attempt_key=key, first_seq=seq, events=(data,))
 
     def restart(self, acked: int) -> None:
-        """Throw away what is held, its memory and files, and number on from *acked*."""
+        """Discard the held events in memory and files, and continue the numbers after *acked*."""
         self.acked = acked
         for block in self._blocks:
             block.close()

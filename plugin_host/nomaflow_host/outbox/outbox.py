@@ -1,7 +1,7 @@
-"""The outbox: takes what happens to attempts, hands it out in batches, forgets what the kernel has acknowledged.
+"""The outbox: keeps events of attempts, gives them out in batches, and forgets those that the kernel acknowledged.
 
-Within an attempt the order is that in which the supervisor said it; ``finished`` is always the last. Between attempts a
-batch is filled in turn, so that a chatty one does not hold up the others.
+Within an attempt, events keep the order in which the supervisor reported them; ``finished`` is always the last. A
+batch takes from the attempts in turn, so that a chatty one does not hold up the others.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ _REFUSED = "REFUSED"
 class Outbox:
     """Keep the events of attempts until they are acknowledged. An :class:`~nomaflow_host.attempt.messages.AttemptSink`.
 
-    All calls come from the event loop's thread. Several batches may be under way at a time, never two with events of
-    one attempt.
+    All calls come from the event loop's thread. Several batches may be under way at a time, but never two with events
+    of one attempt.
 
-    :param encode: turns an event into the bytes that go on the wire, once
+    :param encode: turns an event into its bytes on the wire, once
     """
 
     def __init__(
@@ -58,12 +58,12 @@ class Outbox:
         """Call *callback* whenever workers that were held back may be read again."""
         self._on_room = callback
 
-    # What the session does with it.
+    # Used by the session.
 
     def accept(self, order: AttemptOrder) -> bool:
-        """Take note of an order.
+        """Record an accepted order.
 
-        :returns: False where its key was accepted before: its current state is reported again, and nothing may start
+        :returns: False if its key was accepted before: its current state is reported again, and nothing may start
         """
         key = order.attempt_key
         if key in self._lanes or self._answers.get(key) is not None:
@@ -81,16 +81,16 @@ class Outbox:
         lane = self._lanes.get(attempt_key)
         if lane is None:
             self._says[attempt_key] = self._answer(attempt_key)
-        elif not lane.under_way:  # else the report under way says it, now or once it is sent again
+        elif not lane.under_way:  # else the report under way contains it
             self._turns.schedule(lane)
             if not lane.unsent:
                 self._says[attempt_key] = lane.last_words()
         self._turns.nudge()
 
     def next_batch(self, limit: int = MAX_BATCH_BYTES) -> Batch | None:
-        """Return the next events to report, None where there are none now.
+        """Return the next events to report, or None if there are none now.
 
-        At most *limit* bytes encoded, 64 KiB of each attempt a round; larger only for a single event.
+        At most *limit* encoded bytes, 64 KiB of each attempt a round; more only for a single larger event.
         """
         filling = Filling(limit=limit)
         says, self._says = list(self._says.values()), {}
@@ -101,17 +101,17 @@ class Outbox:
         return Batch(groups=groups, size=filling.size) if groups else None
 
     async def wait(self) -> None:
-        """Return when `next_batch` has something to give."""
+        """Wait until `next_batch` returns a batch."""
         await self._turns.wait(lambda: bool(self._says))
 
     async def wait_until_full(self) -> None:
-        """Return when `next_batch` has as many attempts to report on as one batch takes."""
+        """Wait until there are enough attempts to report on for a full batch."""
         await self._turns.wait_until_full()
 
     def acknowledge(self, attempt_key: str, seq: int, kind: AckKind, detail: str = "") -> Holding | None:
-        """Act on the kernel's answer to one attempt of the batch.
+        """Apply the kernel's answer to one attempt of the batch.
 
-        :returns: the attempt where the kernel wants no more of it and its code may still run
+        :returns: the attempt if the kernel wants no more of it and its code may still run
         """
         lane = self._lanes.get(attempt_key)
         if lane is None:
@@ -133,28 +133,28 @@ class Outbox:
         return None
 
     def unanswered(self, attempt_key: str) -> None:
-        """Send an attempt's events again a little later, since the kernel's answer passed over it."""
+        """Send an attempt's events again a little later, because the kernel's answer left it out."""
         lane = self._lanes.get(attempt_key)
         if lane is not None:
             lane.acknowledge(lane.acked)
             self._settle(lane, moved=False)
 
     def rewind(self, attempt_key: str, acknowledged_seq: int) -> None:
-        """Send again whatever is not acknowledged, after a new session or a failed call."""
+        """Send all unacknowledged events again, after a new session or a failed call."""
         lane = self._lanes.get(attempt_key)
         if lane is not None:
             lane.acknowledge(max(acknowledged_seq, lane.acked))
             self._settle(lane, moved=True)
 
     def rewind_all(self) -> None:
-        """Send again whatever is not acknowledged, of all attempts."""
+        """Send the unacknowledged events of all attempts again."""
         for key in list(self._lanes):
             self.rewind(key, 0)
 
     def forget(self, attempt_key: str) -> Holding | None:
-        """Report no more of an attempt, but remember its key.
+        """Report nothing more of an attempt, but remember its key.
 
-        :returns: the attempt where its code may still run
+        :returns: the attempt if its code may still run
         """
         lane = self._lanes.get(attempt_key)
         if lane is None:
@@ -170,9 +170,9 @@ class Outbox:
         return lane.holding
 
     def refuse(self, attempt_key: str, reason: str, *, at_us: int) -> None:
-        """Report that an order accepted a moment ago cannot be started, so that the kernel queues it again.
+        """Report that an order accepted just before cannot be started, so that the kernel queues it again.
 
-        The key is not remembered: the same attempt may come again, when there is room.
+        The key is forgotten: the same attempt may come again when there is room.
         """
         event = Finished(
             at_us=at_us, state=FinishedState.FAILED, reason_code="host_refused", reason=reason, not_started=True
@@ -181,7 +181,7 @@ class Outbox:
         self._states[attempt_key] = _REFUSED
 
     def inventory(self) -> list[HeldState]:
-        """Return every attempt that may still be reported on."""
+        """Return every attempt that may still have something to report."""
         return [
             HeldState(
                 attempt_key=key,
@@ -199,43 +199,43 @@ class Outbox:
 
     @property
     def empty(self) -> bool:
-        """True where everything that was said is acknowledged."""
+        """True if every event is acknowledged."""
         return not self._says and all(
             lane.acked == lane.last_seq and lane.progress is None for lane in self._lanes.values()
         )
 
     @property
     def spilled_bytes(self) -> int:
-        """How much of what is unacknowledged lies in files."""
+        """Bytes of unacknowledged events in files."""
         return self._store.spilled_bytes
 
     @property
     def memory_bytes(self) -> int:
-        """How much of what is unacknowledged lies in memory."""
+        """Bytes of unacknowledged events in memory."""
         return self._store.memory_bytes
 
     @property
     def attempts(self) -> int:
-        """How many attempts there is, or may be, something to report of."""
+        """Number of attempts that have, or may have, something to report."""
         return len(self._lanes)
 
     @property
     def saturated(self) -> bool:
-        """True where no new work may start, since the files are at their cap or the disk is full."""
+        """True if no new work may start, because the files are at their cap or the disk is full."""
         return not self._store.has_room(exclusive=False)
 
     def close(self) -> None:
-        """Delete the files. What is not acknowledged is gone then."""
+        """Delete the files, with every unacknowledged event in them."""
         for key, lane in self._lanes.items():
             lane.restart(lane.acked)
             self._turns.remove(key)
         self._lanes.clear()
         self._states.clear()
 
-    # What the supervisor says: AttemptSink.
+    # Used by the supervisor: AttemptSink.
 
     def started(self, attempt_key: str, event: Started) -> None:
-        """Take note that the callable is about to be called."""
+        """Record that the callable is about to be called."""
         lane = self._open_lane(attempt_key)
         if lane is not None:
             self._states[attempt_key] = "RUNNING"
@@ -245,9 +245,9 @@ class Outbox:
             self._turns.linger(lane)
 
     def log(self, attempt_key: str, event: LogChunk) -> None:
-        """Take lines of the attempt's log.
+        """Add lines to the attempt's log.
 
-        :raises ValueError: if the chunk is larger than the kernel takes
+        :raises ValueError: if the chunk is larger than the kernel accepts
         """
         lane = self._open_lane(attempt_key)
         if lane is not None:
@@ -257,14 +257,14 @@ class Outbox:
             self._append(lane, data, lines=event.line_count)
 
     def progress(self, attempt_key: str, event: Progress) -> None:
-        """Take the newest progress; at most four a second are reported."""
+        """Keep the newest progress; at most four a second are reported."""
         lane = self._open_lane(attempt_key)
         if lane is not None:
             lane.progress = event
             self._turns.schedule(lane)
 
     def finished(self, attempt_key: str, event: Finished) -> None:
-        """Take the outcome."""
+        """Record the outcome."""
         lane = self._lanes.get(attempt_key)
         if lane is None or lane.finished is not None:
             return
@@ -285,7 +285,7 @@ class Outbox:
         self._held_back = self._held_back or not room
         return room
 
-    # Inside.
+    # Internals.
 
     def _open_lane(self, attempt_key: str) -> Lane | None:
         lane = self._lanes.get(attempt_key)
@@ -296,7 +296,7 @@ class Outbox:
         self._turns.schedule(lane)
 
     def _settle(self, lane: Lane, *, moved: bool) -> None:
-        """Decide what happens to an attempt after an acknowledgement."""
+        """Decide the next step for an attempt after an acknowledgement."""
         if lane.done:
             self._retire(lane)
         elif moved or not lane.unsent:
@@ -318,7 +318,7 @@ class Outbox:
         lane.restart(lane.acked)
 
     def _reject(self, lane: Lane, acked: int, problem: str, *, keep_outcome: bool) -> Holding | None:
-        """Deal with a kernel that cannot take what is held: give the events up, but deliver the attempt's outcome."""
+        """Give up the held events that the kernel cannot take, but deliver the attempt's outcome."""
         key = lane.holding.attempt_key
         _log.error("events of an attempt are lost: %s", problem, extra=attempt_fields(key))
         if lane.rejected:
@@ -354,7 +354,7 @@ class Outbox:
         return self._encode(replace(small, state=FinishedState.FAILED, reason_code="result_too_large"))
 
     def _tell_loss(self, lines: int, error: OSError) -> bytes:
-        """Return, as a chunk of one line, what is lost of an event that the disk does not give back."""
+        """Return a chunk with one line about the loss of an event that the disk does not return."""
         what = f"{lines} lines of the log" if lines != 1 else "1 line of the log"
         what = what if lines else "a report of progress"
         text = f"lost: {what}, since the host's spill file cannot be read: {error}"
@@ -362,7 +362,7 @@ class Outbox:
         return self._encode(LogChunk.of_lines([host_line(logging.ERROR, text)]))
 
     def _tell_again(self, attempt_key: str, acked: int) -> None:
-        """Tell the outcome to a kernel that had acknowledged it and lacks what came before: its history was restored.
+        """Repeat the outcome for a kernel that acknowledged it but lacks earlier events, since it was restored.
 
         Those events are gone; the outcome takes the number that the kernel expects.
         """
@@ -379,7 +379,7 @@ class Outbox:
         if answer is None:
             return BatchGroup(attempt_key=attempt_key, first_seq=1, unknown=True)
         if answer.event is None:
-            # Where even the number is forgotten, one that a kernel which still waits for the outcome calls a gap.
+            # If even the number is forgotten, use one that a kernel which still waits for the outcome calls a gap.
             return BatchGroup(attempt_key=attempt_key, first_seq=(answer.seq or _FORGOTTEN_SEQ) + 1)
         return BatchGroup(attempt_key=attempt_key, first_seq=answer.seq, events=(answer.event,))
 

@@ -1,6 +1,6 @@
-"""Where events wait that do not fit into memory: files in the host's state directory.
+"""Storage for unacknowledged events: memory first, then files in the host's state directory.
 
-They are not synced: they outlive a kernel, not this process. A file is deleted as soon as all of it is acknowledged.
+The files are not synced: they outlive a kernel, not this process. A file is deleted once all of it is acknowledged.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class MemoryBlock:
 
     @property
     def next_seq(self) -> int:
-        """The number after that of the last event."""
+        """The number of the next event."""
         return self.first_seq + len(self._events)
 
     def append(self, data: bytes, *, lines: int) -> None:
@@ -70,7 +70,7 @@ class MemoryBlock:
 
 
 class Segment:
-    """Consecutive encoded events in one file. The descriptor stays open, so deleting the file loses nothing."""
+    """Consecutive encoded events in one file. Its descriptor stays open: the events survive a deletion of the file."""
 
     __slots__ = ("_ends", "_fd", "_lines", "_origin", "_path", "_store", "first_seq", "held_bytes")
 
@@ -86,19 +86,19 @@ class Segment:
 
     @property
     def next_seq(self) -> int:
-        """The number after that of the last event."""
+        """The number of the next event."""
         return self._origin + len(self._ends)
 
     @property
     def full(self) -> bool:
-        """True once the next event belongs into another file."""
+        """True once the next event must go to another file."""
         return bool(self._ends) and self._ends[-1] >= SEGMENT_BYTES
 
     def append(self, data: bytes, *, lines: int) -> None:
         """Write one more event.
 
-        :param lines: how many log lines it holds
-        :raises OSError: if the disk does not take it whole; the file is then as before
+        :param lines: number of log lines in it
+        :raises OSError: if the disk does not take it whole; the file stays as it was
         """
         start = self._ends[-1] if self._ends else 0
         view = memoryview(data)
@@ -116,13 +116,13 @@ class Segment:
         return self._ends[index] - (self._ends[index - 1] if index else 0)
 
     def lines(self, seq: int) -> int:
-        """Return how many log lines an event holds."""
+        """Return the number of log lines in an event."""
         return self._lines[seq - self._origin]
 
     def read(self, seq: int) -> bytes:
         """Return an event from the file.
 
-        :raises OSError: if the disk does not give it back whole
+        :raises OSError: if the disk does not return it whole
         """
         size = self.size(seq)
         end = self._ends[seq - self._origin]
@@ -132,7 +132,7 @@ class Segment:
         return data
 
     def drop_before(self, seq: int) -> None:
-        """Forget the events numbered below *seq*; the file goes with the last of them."""
+        """Forget the events numbered below *seq*; delete the file with the last of them."""
         while self.first_seq < min(seq, self.next_seq):
             size = self.size(self.first_seq)
             self.first_seq += 1
@@ -140,9 +140,9 @@ class Segment:
             self._store.spilled_bytes -= size
 
     def reserve(self, size: int) -> None:
-        """Make sure that the disk has *size* bytes for this file.
+        """Reserve *size* bytes on the disk for this file.
 
-        :raises OSError: if it has not
+        :raises OSError: if the disk does not have them
         """
         os.posix_fallocate(self._fd, self._ends[-1] if self._ends else 0, size)
 
@@ -157,11 +157,11 @@ Block = MemoryBlock | Segment
 
 
 class SpillStore:
-    """What all attempts of a host hold together, in memory and on disk, and whether there is room for more.
+    """The storage that all attempts of a host share, in memory and on disk, with its limits.
 
-    :param directory: made 0700; files of an earlier life in it are removed
-    :param cap_bytes: how much may lie in files
-    :param memory_cap_bytes: how much all attempts together keep in memory before the next event goes to a file
+    :param directory: made 0700; files of an earlier process in it are removed
+    :param cap_bytes: maximum bytes in files
+    :param memory_cap_bytes: bytes that all attempts together keep in memory before the next event goes to a file
     """
 
     def __init__(
@@ -189,13 +189,13 @@ class SpillStore:
 
     @property
     def memory_full(self) -> bool:
-        """True where the next event of any attempt goes to a file."""
+        """True if the next event of any attempt goes to a file."""
         return self.memory_bytes >= self._memory_cap
 
     def has_room(self, *, exclusive: bool) -> bool:
-        """Return False where workers have to wait: at the cap, exclusive ones first, or while the disk is full.
+        """Return False if workers have to wait: at the cap, exclusive ones first, or while the disk is full.
 
-        A full disk holds nobody up once what had to stay in memory is delivered, but for an eighth of its bound.
+        A full disk stops holding workers back once all but an eighth of the memory limit has been delivered.
         """
         if self._failed_at is not None and not self._disk_recovered():
             return self.memory_bytes <= self._memory_cap // _MEMORY_SHARE
@@ -211,7 +211,7 @@ class SpillStore:
         return Segment(store=self, path=path, first_seq=first_seq)
 
     def disk_failed(self, error: OSError) -> None:
-        """Take note that a file could not be written: what follows stays in memory, and workers are held."""
+        """Record that a file could not be written: later events stay in memory, and workers are held back."""
         if self._failed_at is None:
             _log.error(
                 "cannot write to %s: %s; workers wait until there is space again",

@@ -1,4 +1,4 @@
-"""Whose turn it is: which attempts have something to report now, and which a little later."""
+"""Scheduling of reports: the attempts with something to report now, and those that wait a moment."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _LINGER_SECONDS = 0.002
 class Filling:
     """A batch while it is being filled.
 
-    :param limit: encoded bytes it may have, unless a single event is larger
+    :param limit: its maximum of encoded bytes, unless a single event is larger
     """
 
     limit: int
@@ -33,20 +33,20 @@ class Filling:
     _groups: dict[str, tuple[int, list[bytes]]] = field(default_factory=dict)
 
     def add_group(self, group: BatchGroup) -> None:
-        """Count a group that is complete already."""
+        """Count a complete group."""
         self.size += sum(map(len, group.events)) + len(group.attempt_key) + _GROUP_OVERHEAD
 
     @property
     def full(self) -> bool:
-        """True where it takes no further attempt."""
+        """True if no further attempt fits."""
         return self.size >= self.limit or len(self._groups) >= MAX_BATCH_ATTEMPTS
 
     def takes(self, size: int) -> bool:
-        """Return True where an event of *size* bytes still fits, or would be alone."""
+        """Return True if an event of *size* bytes still fits, or would be the only one."""
         return self.size == 0 or self.size + size + _EVENT_OVERHEAD + _GROUP_OVERHEAD <= self.limit
 
     def add(self, lane: Lane, seq: int, data: bytes) -> None:
-        """Add an event, the next of its attempt."""
+        """Add the next event of an attempt."""
         key = lane.holding.attempt_key
         if key not in self._groups:
             self._groups[key] = (seq, [])
@@ -56,7 +56,7 @@ class Filling:
         lane.sent = seq
 
     def groups(self) -> list[BatchGroup]:
-        """Return what was added."""
+        """Return the added groups."""
         return [
             BatchGroup(attempt_key=key, first_seq=first, events=tuple(events))
             for key, (first, events) in self._groups.items()
@@ -64,13 +64,13 @@ class Filling:
 
 
 class Turns:
-    """Keeps the attempts that have something to report in a queue, and apart those whose time has not come.
+    """Queues attempts that have something to report, and sets others aside until they are due.
 
-    An attempt waits where only its progress is unsent and the last one is younger than a quarter of a second, or where
-    the kernel has answered without taking anything, and for a moment where it has only just started. Until the kernel
-    has answered to a batch, none of its attempts is in either place: whoever acknowledges schedules.
+    An attempt waits if only its progress is unsent and the last one is younger than a quarter of a second, if the
+    kernel answered without taking anything, or for a moment if it has only just started. While a batch is unanswered,
+    its attempts are in neither place; the code that acknowledges it schedules them again.
 
-    :param encode: turns progress into the bytes that go on the wire
+    :param encode: turns progress into its bytes on the wire
     """
 
     def __init__(self, *, encode: Callable[[Progress], bytes], clock: Callable[[], float]) -> None:
@@ -84,7 +84,7 @@ class Turns:
         self._full = asyncio.Event()
 
     def schedule(self, lane: Lane) -> None:
-        """Put an attempt into the queue where it has something to report."""
+        """Queue an attempt if it has something to report."""
         key = lane.holding.attempt_key
         if key in self._ready or lane.under_way:
             return
@@ -103,23 +103,23 @@ class Turns:
                 self.nudge()
 
     def remove(self, attempt_key: str) -> None:
-        """Take an attempt out."""
+        """Remove an attempt."""
         self._ready.pop(attempt_key, None)
         self._waiting.pop(attempt_key, None)
 
     def linger(self, lane: Lane) -> None:
-        """Put an attempt that has only just started aside for a moment.
+        """Set aside an attempt that has only just started, for a moment.
 
-        A short step has then both its start and its end in one report, and the kernel one commit instead of two.
+        A short step then has its start and its end in one report, and the kernel makes one commit instead of two.
         """
         lane.lingers = True
         lane.parked_until = self._clock() + _LINGER_SECONDS
         self.schedule(lane)
 
     def stalled(self, lane: Lane) -> None:
-        """Put an attempt aside for a moment, since the kernel answered without taking anything.
+        """Set aside an attempt for a moment, because the kernel answered without taking anything.
 
-        It must not be asked in a tight loop.
+        Asking again at once would be a tight loop.
         """
         lane.stalls += 1
         lane.parked_until = self._clock() + min(_FIRST_STALL_SECONDS * 2**lane.stalls, _MAX_STALL_SECONDS)
@@ -127,11 +127,11 @@ class Turns:
         self.schedule(lane)
 
     def nudge(self) -> None:
-        """Let `wait` look again."""
+        """Make `wait` check again."""
         self._changed.set()
 
     async def wait(self, ready: Callable[[], bool]) -> None:
-        """Return when an attempt's turn has come, or *ready* says that there is something else."""
+        """Wait until an attempt is due, or *ready* returns True."""
         while True:
             self._changed.clear()
             self._look_at_waiting()
@@ -141,7 +141,7 @@ class Turns:
             await self._changed.wait()
 
     def _set_timer(self) -> None:
-        """Have `wait` look again when the next of those that wait is due. One timer serves all that come later."""
+        """Make `wait` check again when the next waiting attempt is due. One timer serves all later ones."""
         due_at = min(map(_due_at, self._waiting.values()), default=float("inf"))
         if due_at >= self._timer_at:
             return
@@ -155,20 +155,20 @@ class Turns:
         self.nudge()
 
     async def wait_until_full(self) -> None:
-        """Return when there is enough for a batch that takes no further attempt."""
+        """Wait until there is enough for a full batch."""
         while len(self._ready) < MAX_BATCH_ATTEMPTS:
             self._full.clear()
             await self._full.wait()
 
     def take_progress(self, lane: Lane) -> None:
-        """Make an event of the newest progress, if there is one."""
+        """Turn the newest progress, if there is one, into an event."""
         if lane.progress is not None:
             lane.append(self._encode(lane.progress))
             lane.progress = None
             lane.progress_sent_at = self._clock()
 
     def fill(self, filling: Filling) -> None:
-        """Fill a batch in turn, 64 KiB of each attempt a round."""
+        """Fill a batch from the attempts in turn, 64 KiB of each a round."""
         self._look_at_waiting()
         in_turn = list(self._ready.values())[:MAX_BATCH_ATTEMPTS]
         while in_turn and not filling.full:

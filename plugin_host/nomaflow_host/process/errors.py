@@ -13,9 +13,9 @@ EX_CONFIG = 78
 
 
 class HostError(Exception):
-    """Raised when a host cannot go on. Its text is made for the person who started it.
+    """Raised when a host cannot continue. Its text is for the person who started it.
 
-    :ivar exit_code: what the process exits with
+    :ivar exit_code: the exit code of the process
     """
 
     exit_code = EX_SOFTWARE
@@ -24,10 +24,10 @@ class HostError(Exception):
 class ProjectError(HostError):
     """Raised when a project, or the command line that names it, cannot be used at all.
 
-    :ivar file: the file or directory it is about
-    :ivar name: the same for messages about a project that is known: a file's name without its folder
+    :ivar file: the file or directory concerned
+    :ivar name: short form of `file` for messages about a known project: the file's name without its folder
     :ivar path: the key in the file, such as ``host.max_sync``; empty for none
-    :ivar line: counts from 1; None where there is none
+    :ivar line: counts from 1; None if unknown
     :ivar fix: the way out
     """
 
@@ -46,7 +46,7 @@ class ProjectError(HostError):
 
 
 class HostBusy(HostError):
-    """Raised when another process is this host already, or one of its earlier life cannot be removed."""
+    """Raised when another process is already this host, or a leftover of an earlier one cannot be removed."""
 
     exit_code = EX_TEMPFAIL
 
@@ -54,8 +54,8 @@ class HostBusy(HostError):
 class StateUnwritable(HostError, OSError):
     """Raised when a host cannot write in its state directory, as on a full disk.
 
-    It ends a host that starts, with a code after which it is started again. Where a new reaper could not be written
-    down it is an OSError like others: the host tries again.
+    During the start it ends the host, with an exit code after which the service manager starts it again. A later
+    failure to record a new reaper is treated like any other OSError: the host tries again.
 
     :ivar directory: the state directory
     """
@@ -73,14 +73,14 @@ class StateUnwritable(HostError, OSError):
 class ProtocolUnsupported(HostError):
     """Raised when kernel and host have no version of the protocol in common.
 
-    :ivar minimum: the lowest version the kernel speaks; empty where it did not say
+    :ivar minimum: the lowest version that the kernel speaks; empty if it did not say
     :ivar maximum: the highest
     """
 
     exit_code = EX_PROTOCOL
 
     def __init__(self, *, spoken: str, minimum: str, maximum: str, version: str) -> None:
-        """Say both ranges and which side to upgrade."""
+        """Take both ranges, to say which side to upgrade."""
         wanted = f"{minimum} to {maximum}" if minimum or maximum else "another one"
         super().__init__(
             f"this host (nomaflow {version}) speaks protocol {spoken}, the kernel requires {wanted}\n"
@@ -91,6 +91,6 @@ class ProtocolUnsupported(HostError):
 
 
 class KernelRefused(HostError):
-    """Raised when a kernel on TCP refuses a host that has no token to show."""
+    """Raised when a kernel on TCP refuses a host that has no token."""
 
     exit_code = EX_CONFIG

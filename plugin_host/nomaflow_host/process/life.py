@@ -1,4 +1,4 @@
-"""The life of a host's main process, once it is put together: load, attach, reload, stop."""
+"""The life of a host's main process after assembly: load, attach, reload, stop."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ _log = logging.getLogger(__name__)
 _FLUSH_SECONDS = 5.0
 _GOODBYE_SECONDS = 2.0
 _SOURCES = (".py", ".toml", ".env")
-_BURST_MS = 400  # the longest that saves may follow each other closely before the code is loaded
+_BURST_MS = 400  # the longest time for which saves in quick succession delay a load
 _LOOK_MS = 1_000
 
 
 class HostLife:
     """Runs until SIGTERM or SIGINT, or until the session gives up for good.
 
-    The first signal lets steps finish for *drain_s* seconds, and waits as long for a kernel that is away; the second
-    cancels them and gives such a kernel five seconds; the third leaves at once. SIGHUP reloads the code, SIGUSR1 has
-    the state written into the log. SIGUSR2 says, once or often, that whoever started this host has died: the same as
-    a first signal.
+    The first signal lets steps finish for *drain_s* seconds, and waits as long for an unreachable kernel; the second
+    cancels them and gives such a kernel five seconds; the third leaves at once. SIGHUP reloads the code, SIGUSR1 writes
+    the state into the log. SIGUSR2, once or often, says that the process that started this host has died: the same as a
+    first signal.
 
-    :param state: is told what the host does, for the service manager
-    :param dump: writes it
+    :param state: receives changes of the host's state, for the service manager
+    :param dump: writes the state into the log
     :param watched: folders whose changes reload the code; empty for none
-    :param disk_changed: tells whether the project has changed on disk since the newest load; may block
+    :param disk_changed: returns True if the project has changed on disk since the newest load; may block
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class HostLife:
         self._reload = asyncio.Event()
 
     async def run(self) -> None:
-        """Live.
+        """Run until the end.
 
         :raises HostError: if the session gives up for good
         """
@@ -88,14 +88,14 @@ class HostLife:
         elif loading.done():
             _log.error("the host has no code to run until a reload succeeds: %s", loading.result().message)
             self._session.beat_soon()
-        # What is there now stays for life; the collector need not look at it again.
+        # Objects that exist now stay for life; the collector need not visit them again.
         gc.collect()
         gc.freeze()
-        gc.set_threshold(50_000, 20, 50)  # as the kernel does: its values come and go by the thousand
+        gc.set_threshold(50_000, 20, 50)  # as in the kernel: its values come and go by the thousand
 
     async def _live(self) -> None:
-        # The session from the start, so that the kernel knows that this host is loading; the watch, so that it misses
-        # nothing that is saved meanwhile.
+        # The session starts at once, so that the kernel knows that this host is loading; and so does the watch, so that
+        # it misses no file saved meanwhile.
         tasks = [asyncio.create_task(self._session.run(), name="session"), asyncio.create_task(self._loads())]
         if self._watched:
             tasks.append(asyncio.create_task(self._watch(), name="watch"))
@@ -112,7 +112,7 @@ class HostLife:
             await asyncio.gather(*tasks, stop, return_exceptions=True)
 
     async def _finish(self, session: asyncio.Task[None]) -> None:
-        """Drain, deliver what is left to say, and take leave."""
+        """Drain, deliver the remaining events, and say goodbye."""
         loop = asyncio.get_running_loop()
         until = loop.time() + self._drain_s
         await self._drain()
@@ -125,9 +125,9 @@ class HostLife:
             await asyncio.wait([session], timeout=_GOODBYE_SECONDS)
 
     async def _delivered(self, seconds: float) -> bool:
-        """Wait until the kernel has everything, also for a kernel that is away; a further signal cuts the wait short.
+        """Wait until the kernel has everything, even while it is away; a further signal ends the wait.
 
-        What the kernel is not told dies with this host.
+        Undelivered events are lost with this host.
         """
         if not self._session.attached.is_set() and not self._session.idle:
             _log.warning(
@@ -167,14 +167,14 @@ class HostLife:
             outcome = await self._runner.reload(force=False)
             if outcome.accepted:
                 self._session.introduce()
-            self._session.beat_soon()  # the kernel hears at once what became of the load
+            self._session.beat_soon()  # reports the result of the load to the kernel at once
             self._state.ready()
 
     async def _watch(self) -> None:
         """Reload whenever a source is saved, or the project has otherwise changed since the newest load.
 
         Not every change is an event of a source: a folder becomes a link, permissions change, a file lies behind a
-        link. So any event, and each second, has the files looked at.
+        link. So the files are checked after any event, and each second.
         """
         async for changes in awatch(
             *self._watched,
@@ -200,13 +200,13 @@ class HostLife:
 
 
 class _ProjectFilter(DefaultFilter):
-    """Lets through what may be code, jobs, or a folder of them, and nothing that the host writes itself."""
+    """Lets through files that may be code, jobs, or a folder of them, and nothing that the host itself writes."""
 
     ignore_dirs = (*DefaultFilter.ignore_dirs, ".nomaflow")
 
 
 async def _either(task: asyncio.Task[object], event: asyncio.Event) -> bool:
-    """Wait for a task or an event; return True where the task is done."""
+    """Wait for a task or an event; return True if the task is done."""
     waiter = asyncio.create_task(event.wait())
     try:
         await asyncio.wait([task, waiter], return_when=asyncio.FIRST_COMPLETED)

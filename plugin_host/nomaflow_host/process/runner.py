@@ -1,4 +1,4 @@
-"""Joins the session to the supervisor: each speaks of the other only through `Runner`."""
+"""Connects the session to the supervisor: neither knows the other except through `Runner`."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ class OrderWatch(Protocol):
     """Sees orders on their way to the supervisor."""
 
     def accepting(self, order: AttemptOrder) -> AttemptOrder:
-        """Return the order as the supervisor shall have it."""
+        """Return the order in the form for the supervisor."""
 
     def refused(self, attempt_key: str) -> None:
-        """Take note that the supervisor did not take it."""
+        """Record that the supervisor refused it."""
 
 
 class SupervisedRunner:
     """A :class:`~nomaflow_host.session.ports.Runner` on top of a supervisor.
 
-    :param drain_seconds: used where a drain gives no deadline
-    :param on_load: is told what became of each load
-    :param watch: sees each order before the supervisor does; None for nobody
+    :param drain_seconds: used if a drain gives no deadline
+    :param on_load: called with the outcome of each load
+    :param watch: sees each order before the supervisor does; None for no watch
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class SupervisedRunner:
         self._supervisor.kill(attempt_key, reason_code, reason)
 
     def status(self) -> HostStatus:
-        """Return how the host is."""
+        """Return the host's current status."""
         generation = self._supervisor.generation
         workers = tuple(
             WorkerLine(pid=each.pid, exclusive=each.exclusive, generation=each.generation, running=each.running)
@@ -97,7 +97,7 @@ class SupervisedRunner:
         )
 
     def manifest(self) -> Manifest | None:
-        """Return what the generation that serves offers."""
+        """Return the manifest of the serving generation."""
         generation, tree = self._supervisor.generation, self._supervisor.manifest
         if generation is None or tree is None:
             return None
@@ -106,7 +106,7 @@ class SupervisedRunner:
         return self._manifest
 
     async def reload(self, *, force: bool) -> ReloadOutcome:
-        """Load the project's code anew, beside what serves. A project that cannot be read is refused like bad code."""
+        """Load the project's code again beside the serving one. An unreadable project is refused like bad code."""
         try:
             outcome = _outcome(await self._supervisor.load(force=force))
         except Refused as error:  # nothing was loaded: the host is stopping
@@ -120,11 +120,11 @@ class SupervisedRunner:
         return outcome
 
     async def settled(self, seconds: float) -> bool:
-        """Wait until no load is under way or due for what is on disk; False where that takes longer."""
+        """Wait until no load is under way or due for changes on disk; return False if that takes longer."""
         return await self._supervisor.settled(seconds)
 
     async def check(self, steps: Sequence[CheckedStep], seconds: float) -> CheckOutcome:
-        """Return what the code that serves would refuse of given values, without calling it."""
+        """Return the given values that the serving code would refuse, without calling it."""
         return await self._supervisor.check(steps, seconds)
 
     def _log_load(self, outcome: ReloadOutcome) -> None:
@@ -146,7 +146,7 @@ class SupervisedRunner:
         return self._load
 
     async def drain(self, deadline_s: float) -> None:
-        """Take nothing new and return when nothing runs any more."""
+        """Accept nothing new and return when nothing runs any more."""
         self._draining = True
         await self._supervisor.drain(deadline_s or self._drain_seconds)
 

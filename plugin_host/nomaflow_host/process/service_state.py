@@ -1,4 +1,4 @@
-"""What the service manager is told of this host: its code and its session, in one line of words."""
+"""The status line for the service manager: this host's code and its session."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ _LADDER_SECONDS = 60.0
 
 
 class ServiceState:
-    """Puts together what several parts of the host know.
+    """Combines the knowledge of several parts of the host.
 
-    A host is ready once its code was loaded, or refused, and it dials: a kernel that is away is no failure of the host.
+    A host is ready once it dials and its code was loaded or refused: an unreachable kernel is no failure of the host.
 
-    :param manager: is told
+    :param manager: receives the status
     """
 
     def __init__(self, manager: ServiceManager) -> None:
@@ -24,7 +24,7 @@ class ServiceState:
         self._session = ""
 
     def loaded(self, outcome: ReloadOutcome) -> None:
-        """Take note of what became of a load, whoever asked for it."""
+        """Record the outcome of a load, whatever its cause."""
         if outcome.accepted:
             self._code = f"generation {outcome.generation}"
         else:
@@ -33,21 +33,21 @@ class ServiceState:
         self._manager.state(self._words())
 
     def session(self, words: str) -> None:
-        """Take note of a session that began or was lost."""
+        """Record that a session began or was lost."""
         self._session = words
         self._manager.state(self._words())
 
     def ready(self) -> None:
-        """Say that the start, or a reload, is over."""
+        """Report that the start, or a reload, is over."""
         self._session = self._session or "dialing the kernel"
         self._manager.ready(self._words())
 
     def reloading(self) -> None:
-        """Say that a reload begins."""
+        """Report that a reload begins."""
         self._manager.reloading()
 
     def stopping(self, *, drain_s: float, running: int) -> None:
-        """Say that the host drains, and how long that may take: longer than a unit's own limit, where so configured."""
+        """Report that the host drains, and how long that may take, even if that is longer than the unit's own limit."""
         words = f"stopping: {running} steps may finish within {drain_s:g} s" if running else "stopping"
         self._manager.stopping(words, within_seconds=drain_s + _LADDER_SECONDS)
 

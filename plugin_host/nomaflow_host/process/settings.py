@@ -19,7 +19,7 @@ class SettingsInvalid(ValueError):
     """Raised when ``[host]`` cannot be used.
 
     :ivar path: the key, such as ``host.max_sync``
-    :ivar problem: what is wrong with it
+    :ivar problem: the mistake
     :ivar fix: the way out
     """
 
@@ -33,14 +33,14 @@ class SettingsInvalid(ValueError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HostSettings:
-    """What ``[host]`` says; None means the host decides.
+    """The values of ``[host]``; None means the host decides.
 
     :param name: empty means the name of the project's folder
     :param kernel: addresses, separated by commas; empty means the project's own kernel
     :param token_file: relative to the project
     :param env_file: files with variables of the project, relative to it
-    :param kernel_ca: file of the authorities that vouch for the kernel, relative to the project
-    :param drain_seconds: how long steps may go on when the host is asked to stop
+    :param kernel_ca: file of the authorities that the kernel's certificate must come from, relative to the project
+    :param drain_seconds: time that steps have to finish when the host is asked to stop
     :param metrics: ``127.0.0.1:PORT`` to serve metrics on; empty means none
     """
 
@@ -128,7 +128,7 @@ def _checked(key: str, value: object) -> Any:
 
 
 def _of_text(value: object) -> object:
-    """Return the number that a text holds, as references to the environment give it; anything else as it is."""
+    """Return the number in a text, as references to the environment give it; any other value unchanged."""
     if isinstance(value, str):
         for kind in (int, float):
             try:

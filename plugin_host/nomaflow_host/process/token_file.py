@@ -1,4 +1,4 @@
-"""The file of the token that a kernel asks for on TCP."""
+"""The file with the token that a kernel on TCP asks for."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ _FIX = "name the file that holds the kernel's token"
 
 
 class TokenFile:
-    """Reads the token anew each time, so that it can be replaced."""
+    """Reads the token again each time, so that it can be replaced."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._complaint = ""
 
     def check(self) -> None:
-        """Accept the file as it is now.
+        """Check the file as it is now.
 
-        :raises ProjectError: where there is no token in it, what is in it can be none, or others may read it
+        :raises ProjectError: if it holds no token or an invalid one, or others may read it
         """
         self._token()
 
     def read(self) -> str:
-        """Return the token, empty where there is none to be had; why is logged once."""
+        """Return the token, or an empty text if there is none; the reason is logged once."""
         try:
             token = self._token()
         except ProjectError as error:
@@ -55,7 +55,7 @@ class TokenFile:
         if not token:
             raise ProjectError("there is no token in it", file=str(self._path), fix=_FIX)
         mode = stat.S_IMODE(found.st_mode)
-        # As for the kernel's key: one of this user is for this user alone, one of root may be for a group.
+        # As for the kernel's key: this user's file must be for this user alone, root's may also be for a group.
         if mode & (0o077 if found.st_uid == os.geteuid() != 0 else 0o027):
             fix = f"run `chmod 600 {self._path}`, and replace the token where others may have read it"
             raise ProjectError(f"the token is open to others (mode {mode:o})", file=str(self._path), fix=fix)

@@ -1,4 +1,4 @@
-"""Reading a project's folder, and owning a host's state directory."""
+"""Reads a project's folder, and owns a host's state directory."""
 
 from __future__ import annotations
 

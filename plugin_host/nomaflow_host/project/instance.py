@@ -1,7 +1,7 @@
-"""Who this process is, and proof that nothing is left of who it was before.
+"""The identity of this process, and proof that nothing is left of its predecessor.
 
-A host's state directory belongs to one process at a time. ``instance.json`` in it says which, so that the next one can
-make sure that the processes of an earlier life are gone and tell the kernel so.
+A host's state directory belongs to one process at a time. ``instance.json`` in it names that process, so that the
+next one can make sure that the processes of an earlier life are gone and tell the kernel so.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class ProcessIdentity:
 
     @classmethod
     def of(cls, pid: int) -> ProcessIdentity | None:
-        """Return the identity of a living process, None where it is gone or a zombie."""
+        """Return the identity of a living process, or None if it is gone or a zombie."""
         try:
             stat = Path(f"/proc/{pid}/stat").read_text("ascii", "replace")
         except OSError:
@@ -58,7 +58,7 @@ class ProcessIdentity:
 
     @property
     def alive(self) -> bool:
-        """True while this very process lives."""
+        """True while exactly this process lives."""
         return ProcessIdentity.of(self.pid) == self
 
 
@@ -66,11 +66,11 @@ class ProcessIdentity:
 class Instance:
     """One life of a host.
 
-    :param boot_id: of the machine's running kernel
-    :param machine_id: of the machine; empty where it has none
-    :param pid_namespace: processes of another one cannot be looked for
-    :param ended: earlier incarnations that are provably over, newest last
-    :param mark: borne by every process below its reaper; 0 where the system takes none
+    :param boot_id: identifies the boot of the machine's running kernel
+    :param machine_id: of the machine; empty if it has none
+    :param pid_namespace: processes of another namespace cannot be looked for
+    :param ended: earlier incarnations that have provably ended, newest last
+    :param mark: mark of every process below its reaper; 0 if the system allows none
     """
 
     incarnation: str
@@ -84,7 +84,7 @@ class Instance:
 
     @classmethod
     def new(cls) -> Instance:
-        """Return this process's, with a random incarnation."""
+        """Return the instance of this process, with a random incarnation."""
         boot_id, machine_id = machine_identity()
         me = ProcessIdentity.of(os.getpid())
         assert me is not None
@@ -104,7 +104,7 @@ def machine_identity() -> tuple[str, str]:
 
 
 class InstanceLock:
-    """Holds a state directory for this process, and knows which earlier lives are provably over.
+    """Holds a state directory for this process, and knows the earlier lives that have provably ended.
 
     :param state_dir: must exist
     """
@@ -114,10 +114,10 @@ class InstanceLock:
         self._fd = -1
 
     def acquire(self, me: Instance) -> tuple[str, ...]:
-        """Take the directory, remove what is left of the life before, and return the incarnations that are over.
+        """Take the directory, remove leftovers of the life before, and return the incarnations that have ended.
 
         :raises HostBusy: if another process holds it, or a leftover cannot be removed
-        :raises StateUnwritable: if nothing can be written there
+        :raises StateUnwritable: if the directory is not writable
         """
         try:
             self._fd = os.open(self._state_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -142,9 +142,9 @@ class InstanceLock:
         return tuple(ended[-_REMEMBERED:])
 
     def record(self, me: Instance) -> None:
-        """Write down who holds the directory now.
+        """Record the current holder of the directory.
 
-        :raises StateUnwritable: if that cannot be written; what was there stays
+        :raises StateUnwritable: if that fails; the previous record stays
         """
         target = self._state_dir / _FILE
         fresh = target.with_suffix(".new")
@@ -155,7 +155,7 @@ class InstanceLock:
             raise StateUnwritable(self._state_dir, error) from None
 
     def release(self) -> None:
-        """Let go of the directory. Doing so twice is legal."""
+        """Release the directory. May be called twice."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
@@ -173,12 +173,12 @@ class InstanceLock:
             return []
 
     def _over(self, data: dict[str, Any], me: Instance) -> bool:
-        """Return True where nothing of an earlier life can be running; where it might, remove it first.
+        """Return True if nothing of an earlier life can be running; remove what may still run first.
 
         :raises HostBusy: if something of it cannot be removed
         """
         if data.get("boot_id") != me.boot_id:
-            # The machine was started anew since, if it is the same machine.
+            # The machine was booted again since, if it is the same machine.
             return bool(me.machine_id) and data.get("machine_id") == me.machine_id
         if data.get("pid_namespace") != me.pid_namespace:
             return False
@@ -188,7 +188,7 @@ class InstanceLock:
         mark = data.get("mark")
         mark = mark if isinstance(mark, int) else 0
         self._remove_leftovers(data["incarnation"], mark)
-        # Without a mark a process that has shed its environment would not have been found.
+        # Without a mark, a process that has cleared its environment would not have been found.
         return bool(mark) or not reaper
 
     def _remove_leftovers(self, incarnation: str, mark: int) -> None:
@@ -212,7 +212,7 @@ def _bearing(mark: int) -> list[ProcessIdentity]:
 
 
 def _started_with(marker: bytes) -> Iterable[ProcessIdentity]:
-    """Yield the processes, other than this one, that were started with a variable of that value."""
+    """Yield the other processes that were started with a variable of that value."""
     for entry in os.scandir("/proc"):
         if not entry.name.isdigit() or int(entry.name) == os.getpid():
             continue
@@ -228,7 +228,7 @@ def _started_with(marker: bytes) -> Iterable[ProcessIdentity]:
 
 
 def _wait_or_kill(process: ProcessIdentity, seconds: float) -> None:
-    """Wait until a process is gone, and kill it where that takes too long."""
+    """Wait until a process is gone; kill it if that takes too long."""
     try:
         fd = os.pidfd_open(process.pid)
     except OSError:
@@ -247,7 +247,7 @@ def _kill(process: ProcessIdentity) -> None:
     except OSError:
         return
     try:
-        # The descriptor was opened before the look at the start time, so it cannot be a stranger's.
+        # The descriptor was opened before the check of the start time, so it cannot belong to another process.
         if process.alive:
             signal.pidfd_send_signal(fd, signal.SIGKILL)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""The job files of a project, with the variables of this host in them."""
+"""The job files of a project, with the variables of this host filled in."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ __all__ = ["JobFiles", "read_job_files"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JobFiles:
-    """The jobs that a project brings.
+    """The jobs of a project.
 
     :param files: the manifest's ``job_files``
     :param problems: entries for the manifest's ``problems``
-    :param callables: every reference that a job names, sorted
+    :param callables: every reference in a job, sorted
     """
 
     files: tuple[Mapping[str, Any], ...]
@@ -33,9 +33,9 @@ def read_job_files(*, root: Path, main: Path, required: bool, environ: Mapping[s
     """Read the main job file and that of each folder of ``plugins/``, in order of name.
 
     ``${NAME}`` is resolved everywhere but below ``params``, ``op_kwargs`` and the fields of contributed step types;
-    where a variable is missing the text stays, with a problem that names it.
+    if a variable is missing, its text stays, with a problem that names it.
 
-    :param required: True where the main file must be there, since a setting names it
+    :param required: True if the main file must exist because a setting names it
     """
     files: list[JobFile] = []
     problems: list[Problem] = []
@@ -54,7 +54,7 @@ def read_job_files(*, root: Path, main: Path, required: bool, environ: Mapping[s
 
 
 def _unset(tree: Mapping[str, Any], path: str) -> Iterator[Problem]:
-    """Yield a problem for each text whose variable has no value, with the job that it belongs to."""
+    """Yield a problem for each text whose variable has no value, with its job."""
     yield from unresolved_references({name: value for name, value in tree.items() if name != "jobs"}, Place(path))
     jobs = tree.get("jobs")
     for index, job in enumerate(jobs if isinstance(jobs, list) else ()):

@@ -1,7 +1,7 @@
-"""The mark that every process below a host bears, whatever it makes of its environment, session or descriptors.
+"""The mark that every process below a host bears, whatever it does to its environment, session or descriptors.
 
-It is the hard limit RLIMIT_LOCKS, which Linux has not enforced since 2.4 (setrlimit(2)) but keeps: children inherit it,
-also over exec, /proc shows it to everybody, anyone may lower it and only CAP_SYS_RESOURCE raises it.
+It is the hard limit RLIMIT_LOCKS, which Linux has not enforced since 2.4 (setrlimit(2)) but keeps. Children inherit
+it, also over exec; /proc shows it to everybody; anyone may lower it and only CAP_SYS_RESOURCE raises it.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ _LINE = b"Max file locks"
 
 
 def new_mark() -> int:
-    """Return a random mark that this process may put on its children; 0 where its own limit leaves no choice."""
+    """Return a random mark that this process may put on its children; 0 if its own limit leaves no choice."""
     _, hard = resource.getrlimit(_RLIMIT_LOCKS)
     most = _MOST if hard == resource.RLIM_INFINITY else min(hard, _MOST)
     return most - 1 - secrets.randbelow(most // 2) if most >= _LEAST else 0
 
 
 def put_mark(pid: int, mark: int) -> bool:
-    """Put a mark on a child of this process that has no children yet; return False where the system refuses."""
+    """Put a mark on a child of this process that has no children yet; return False if the system refuses."""
     if not mark:
         return False
     try:

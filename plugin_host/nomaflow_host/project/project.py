@@ -31,14 +31,14 @@ _TABLES = frozenset({"app", "kernel", "host", "jobs", "connectors", "console"})
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Project:
-    """What is in a project's folder, read once. A reload opens it anew.
+    """The contents of a project's folder, read once. A reload opens it again.
 
     :param root: the folder, absolute
     :param host: the host's name
     :param state_dir: this host's own folder below ``.nomaflow``, 0700
-    :param app_settings: what ``settings`` shows to callables
-    :param variables: those of ``[host] env_file``
-    :param problems: what is wrong but does not stop the host, for the manifest
+    :param app_settings: the ``settings`` that callables see
+    :param variables: the variables of ``[host] env_file``
+    :param problems: problems that do not stop the host, for the manifest
     """
 
     root: Path
@@ -57,7 +57,7 @@ class Project:
     def open(cls, directory: Path, *, name: str | None = None, environ: Mapping[str, str]) -> Project:
         """Read a project.
 
-        :param name: the host's name where the command line gives one
+        :param name: the host's name if the command line gives one
         :raises ProjectError: if the folder or nomaflow.toml cannot be used
         """
         root = _folder(directory)
@@ -91,7 +91,7 @@ class Project:
         )
 
     def spec(self) -> ProjectSpec:
-        """Return what templates and workers need to know of it."""
+        """Return the part of it that templates and workers need."""
         return ProjectSpec(
             host=self.host,
             root=str(self.root),
@@ -175,7 +175,7 @@ def _app_settings(tree: Mapping[str, Any], root: Path, environ: Mapping[str, str
 
 
 def _host_name(given: str, root: Path) -> str:
-    """Return the name given, or the folder's made valid.
+    """Return the given name, or the folder's made valid.
 
     :raises ProjectError: if the given one is not valid
     """
@@ -190,7 +190,7 @@ def _host_name(given: str, root: Path) -> str:
 
 
 def _with_lines(problems: tuple[Mapping[str, Any], ...], root: Path) -> tuple[Mapping[str, Any], ...]:
-    """Return the problems with their lines, which only this process can tell: the kernel never has the files."""
+    """Return the problems with their lines. Only this process has the files to find them; the kernel does not."""
     return tuple(each.to_json() for each in with_lines(map(Problem.from_json, problems), root))
 
 
@@ -201,7 +201,7 @@ def _names_path(tree: Mapping[str, Any], section: str) -> bool:
 def _connectors(
     root: Path, tree: Mapping[str, Any], app_settings: Mapping[str, Any], environ: Mapping[str, str]
 ) -> ResolvedConnectors:
-    """Read connectors.toml; what is wrong in it fails where it is used, so that other jobs work."""
+    """Read connectors.toml. A mistake in it fails only the callables that use that part, so other jobs work."""
     path = Path(app_settings["connectors"]["config_path"])
     found = read_connectors(
         path, environ, root=root, name=shown_path(path, root), required=_names_path(tree, "connectors")
@@ -213,10 +213,10 @@ def _connectors(
 
 
 def make_state_dir(state: Path) -> None:
-    """Make a host's own folder, for its owner only. Who only looks at a project needs none.
+    """Make a host's own folder, for its owner only. Processes that only read a project need none.
 
     :raises ProjectError: if it cannot be made
-    :raises StateUnwritable: if there is no room for it
+    :raises StateUnwritable: if the disk has no room for it
     """
     try:
         state.parent.mkdir(mode=0o700, exist_ok=True)

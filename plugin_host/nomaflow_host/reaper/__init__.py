@@ -1,8 +1,8 @@
-"""The reaper: the one process of a host that is parent of templates and workers, waits for them and signals them.
+"""The reaper: the process of a host that is the parent of templates and workers, waits for them and signals them.
 
-Standard library only, one thread, nothing that blocks. A host's main process starts it as
-``python -P -m nomaflow_host.reaper`` and speaks to it in frames; at the end of their connection it kills everything
-below itself and exits, so that a killed host leaves nothing behind.
+It uses the standard library only, has one thread, and never blocks. A host's main process starts it as
+``python -P -m nomaflow_host.reaper`` and talks to it in frames. When their connection ends it kills everything below
+itself and exits, so that a killed host leaves nothing behind.
 """
 
 from __future__ import annotations

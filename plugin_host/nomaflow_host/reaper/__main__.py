@@ -1,4 +1,4 @@
-"""``python -P -m nomaflow_host.reaper FD``: the descriptor named is the connection to the host's main process."""
+"""``python -P -m nomaflow_host.reaper FD``; descriptor FD is the connection to the host's main process."""
 
 from __future__ import annotations
 

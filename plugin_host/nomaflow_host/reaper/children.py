@@ -1,4 +1,4 @@
-"""What the reaper knows of each process it is parent of."""
+"""The reaper's records of its child processes."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ __all__ = ["Exit", "Template", "Worker"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Exit:
-    """How a process ended, from wait4.
+    """The end of a process, from wait4.
 
-    :param code: its exit code, None where a signal ended it
-    :param signal: that signal, None where it exited
+    :param code: its exit code, None if a signal ended it
+    :param signal: that signal, None if it exited
     """
 
     code: int | None
@@ -30,7 +30,7 @@ class Exit:
 
     @classmethod
     def from_wait(cls, status: int, usage: Any) -> Exit:
-        """Read what `os.wait4` returned."""
+        """Read the result of `os.wait4`."""
         signalled = os.WIFSIGNALED(status)
         return cls(
             code=None if signalled else os.waitstatus_to_exitcode(status),
@@ -42,7 +42,7 @@ class Exit:
 
 @dataclass(kw_only=True, slots=True)
 class Worker:
-    """A worker, from the request to start it until its exit is reported.
+    """A worker, from the request to start it until the report of its exit.
 
     :param template: the template that forks it, None for a fresh interpreter
     :param cause: the reason code of the limit that it broke
@@ -65,7 +65,7 @@ class Worker:
 
 @dataclass(kw_only=True, slots=True)
 class Template:
-    """A template and the workers it was asked for and has not answered yet."""
+    """A template, with the workers that it was asked for and has not started yet."""
 
     number: int
     pid: int

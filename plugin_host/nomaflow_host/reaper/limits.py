@@ -1,4 +1,4 @@
-"""Limits of a worker's whole tree, held by sampling /proc or by a delegated cgroup."""
+"""Limits of a worker's whole tree, enforced by sampling /proc or by a delegated cgroup."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _NEEDED = frozenset({"memory", "pids"})
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Limits:
-    """What each worker's tree may use; None for no limit.
+    """The limits of each worker's tree; None means no limit.
 
     :param memory_bytes: resident memory of all its processes together
-    :param max_processes: how many processes it may have, the worker included
+    :param max_processes: number of its processes, the worker included
     """
 
     memory_bytes: int | None = None
@@ -35,12 +35,12 @@ class Limits:
 
     @property
     def any(self) -> bool:
-        """Whether there is anything to hold."""
+        """True if there is a limit to enforce."""
         return self.memory_bytes is not None or self.max_processes is not None
 
 
 def over_limits(limits: Limits, pids: Iterable[int]) -> dict[int, str]:
-    """Return the workers among *pids* whose tree is over a limit, with the reason code of which."""
+    """Return the workers among *pids* whose tree exceeds a limit, with the reason code of that limit."""
     snapshot = processes()
     over: dict[int, str] = {}
     for pid in pids:
@@ -57,8 +57,8 @@ def over_limits(limits: Limits, pids: Iterable[int]) -> dict[int, str]:
 class CgroupTree:
     """The cgroup (version 2) of one worker's tree.
 
-    :param path: its directory; made here
-    :raises OSError: if it cannot be made or limited
+    :param path: its directory; created here
+    :raises OSError: if it cannot be created or limited
     """
 
     def __init__(self, path: Path, limits: Limits) -> None:
@@ -70,11 +70,11 @@ class CgroupTree:
             (path / "pids.max").write_text(str(limits.max_processes))
 
     def add(self, pid: int) -> None:
-        """Move a process in; what it forks from now on is in as well."""
+        """Move a process into the cgroup; processes that it forks later are inside as well."""
         (self._path / "cgroup.procs").write_text(str(pid))
 
     def cause(self) -> str | None:
-        """Return the reason code of the limit that was hit, None for none."""
+        """Return the reason code of the limit that was hit, or None."""
         if _counter(self._path / "memory.events", "oom_kill"):
             return "memory_limit"
         return "process_limit" if _counter(self._path / "pids.events", "max") else None
@@ -92,9 +92,9 @@ class CgroupTree:
 
 
 def delegated_cgroup() -> Path | None:
-    """Return a cgroup directory in which this process may make limited children, None where there is none.
+    """Return a cgroup directory in which this process may create limited children, or None if there is none.
 
-    The processes in it, this one among them, are moved to a child called ``nomaflow-main``, since a cgroup with
+    The processes in it, this one included, are moved to a child called ``nomaflow-main``, since a cgroup with
     processes cannot limit its children.
     """
     path = _own_cgroup()

@@ -28,7 +28,7 @@ _IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE)
 
 
 class Reaper:
-    """Parent of every template and worker of one host.
+    """The parent of every template and worker of one host.
 
     :param link: the connection to the host's main process
     :param wakeup: a non-blocking descriptor that becomes readable on SIGCHLD
@@ -81,10 +81,10 @@ class Reaper:
             return _SAMPLE_SECONDS
         return _FORK_SECONDS if self._forking else None
 
-    # --- what main asks -------------------------------------------------------------------------------------------
+    # --- commands of the main process -----------------------------------------------------------------------------
 
     def _take(self, frame: Frame) -> None:
-        """Do what main asks; starting waits where the dead are being swept, or a newborn would pass for a stray."""
+        """Carry out a command. Starts wait during a sweep of the dead, or a new process would pass for a stray."""
         message = frame.message
         match frame.kind:
             case "bootstrap":
@@ -108,7 +108,7 @@ class Reaper:
                 raise FrameError(f"the reaper has no command {unknown!r}")
 
     def _must_wait(self, frame: Frame) -> bool:
-        """Whether a command starts something while the dead are swept, or is about something that waits so."""
+        """Return True if a command must wait for the sweep: it starts a process, or concerns one whose start waits."""
         names = [frame.message.get("worker"), frame.message.get("template") if frame.kind == "stop_template" else None]
         queued = {each.message.get("worker") for each in self._waiting} - {None}
         starting = {each.message["template"] for each in self._waiting if each.kind == "start_template"}
@@ -196,12 +196,12 @@ class Reaper:
         if worker is None or worker.exit is not None:
             return
         info = read_process(worker.pid) if worker.pid else None
-        # One that is on its way out dies of what it dies of, not of this.
+        # A process that is already exiting keeps its own cause of death.
         worker.killed = worker.killed or info is None or not info.exiting
         if worker.pid:
             kill_trees([worker.tree])
 
-    # --- what templates answer ------------------------------------------------------------------------------------
+    # --- answers of templates -------------------------------------------------------------------------------------
 
     @property
     def _forking(self) -> bool:
@@ -244,7 +244,7 @@ class Reaper:
                 )
                 worker.cgroup.add(pid)
             except OSError:
-                worker.killed = True  # an unlimited worker is none
+                worker.killed = True  # a worker without its limits must not run
         if worker.killed and worker.exit is None:
             kill_trees([worker.tree])
         self._link.send({"is": "spawned", "worker": worker.number, "pid": pid, "start_time": worker.start_time})
@@ -271,7 +271,7 @@ class Reaper:
         return any(child.exit for child in self._children)
 
     def _collect(self) -> None:
-        """Wait for all who ended."""
+        """Wait for all children that ended."""
         by_pid: dict[int, Worker | Template] = {w.pid: w for w in self._workers.values() if w.pid}
         by_pid.update({t.pid: t for t in self._templates.values()})
         while True:
@@ -289,7 +289,7 @@ class Reaper:
                 self._unclaimed[pid] = ended
 
     def _report_exits(self) -> None:
-        """Report who ended once nothing is left of what they started: their orphans are this process's children now."""
+        """Report an exit once nothing is left of its descendants: their orphans are this process's children now."""
         for template in list(self._templates.values()):
             if template.exit is not None:
                 self._give_up_forks(template)
@@ -338,7 +338,7 @@ class Reaper:
             self._kill_worker(alive[pid].number)
 
     def _kill_everything(self) -> None:
-        """Kill all children and what they leave, until there is none."""
+        """Kill all children and their orphans, until there is none."""
         while pids := own_children():
             known = [identity(pid) for pid in pids]
             kill_trees([Tree(pid=pid, start_time=start) for pid, start in filter(None, known)])

@@ -1,4 +1,4 @@
-"""What /proc tells of processes."""
+"""Readers of /proc about processes."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 class ProcessInfo:
     """One process at one moment.
 
-    :param start_time: clock ticks since boot; with the pid it names a process for good
+    :param start_time: clock ticks since boot; identifies a process together with the pid
     :param state: one letter, Z for a zombie
-    :param exiting: whether it is on its way out already, for whatever reason
+    :param exiting: True if it is already exiting, for whatever reason
     """
 
     pid: int
@@ -52,13 +52,13 @@ def identity(pid: int) -> tuple[int, int] | None:
 
 
 def read_process(pid: int) -> ProcessInfo | None:
-    """Return what /proc says of *pid*, None if there is no such process."""
+    """Return the entry of *pid* in /proc, or None if there is no such process."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             stat = file.read()
     except OSError:
         return None
-    # The name may hold spaces and parentheses, so count from the last one on.
+    # The name may hold spaces and parentheses, so count from the last parenthesis on.
     fields = stat[stat.rindex(b")") + 2 :].split()
     return ProcessInfo(
         pid=pid,
@@ -72,7 +72,7 @@ def read_process(pid: int) -> ProcessInfo | None:
 
 
 def processes() -> dict[int, ProcessInfo]:
-    """Return every process that there is."""
+    """Return every process of the system."""
     found = {}
     for name in os.listdir("/proc"):
         if name.isdecimal() and (info := read_process(int(name))) is not None:
@@ -83,23 +83,23 @@ def processes() -> dict[int, ProcessInfo]:
 def own_children() -> list[int]:
     """Return the children of this process, zombies included.
 
-    Exact, since this process has one thread and no child leaves the list before it is waited for.
+    The list is exact: this process has one thread, and no child leaves it before it is waited for.
     """
     pid = os.getpid()
     try:
         with open(f"/proc/self/task/{pid}/children", "rb") as file:
             return [int(child) for child in file.read().split()]
-    except OSError:  # a system built without that file
+    except OSError:  # a kernel built without that file
         return [info.pid for info in processes().values() if info.parent == pid]
 
 
 def child_processes() -> list[ProcessInfo]:
-    """Return the children of this process, whichever of its threads they are counted with."""
+    """Return the children of this process, of whichever thread."""
     return children_of(os.getpid())
 
 
 def children_of(pid: int) -> list[ProcessInfo]:
-    """Return the children of a process; none where it has ended."""
+    """Return the children of a process; none if it has ended."""
     found = []
     try:
         threads = os.listdir(f"/proc/{pid}/task")
@@ -116,7 +116,7 @@ def children_of(pid: int) -> list[ProcessInfo]:
 
 
 def ticks_now() -> int:
-    """Return the clock ticks since boot, in which the start of a process is given."""
+    """Return the clock ticks since boot, the unit of the start times of processes."""
     return int(time.clock_gettime(time.CLOCK_BOOTTIME) * _TICKS)
 
 
@@ -129,7 +129,7 @@ def become_subreaper(*, on: bool = True) -> None:
 
 
 def die_with_parent(signum: int) -> None:
-    """Have the system send *signum* to this process when its parent dies.
+    """Make the system send *signum* to this process when its parent dies.
 
     :raises OSError: if the system refuses
     """

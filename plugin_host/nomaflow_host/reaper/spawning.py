@@ -1,4 +1,4 @@
-"""Starting fresh interpreters: templates, and workers that cannot be forked."""
+"""Starts fresh interpreters: templates, and workers that cannot be forked."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def spawn_module(module: str, *, out: int, err: int, fds: Sequence[int], environ
     """Start ``python -P -m module`` in a session of its own and return its pid.
 
     :param out: becomes its descriptor 1, *err* 2; *fds* become `FIRST_FD` and up, in order
-    :raises OSError: if the system cannot start one more process
+    :raises OSError: if the system cannot start another process
     """
     moved = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _ABOVE) for fd in (out, err, *fds)]
     places = (1, 2, *range(FIRST_FD, FIRST_FD + len(fds)))

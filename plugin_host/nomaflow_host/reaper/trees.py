@@ -1,4 +1,4 @@
-"""Signalling whole process trees without ever hitting a stranger."""
+"""Signals whole process trees and never a foreign process."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _MAX_PASSES = 100
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tree:
-    """A process and what descends from it, named by its root."""
+    """A process and its descendants, identified by the root."""
 
     pid: int
     start_time: int
 
 
 def descendants(roots: Iterable[int], snapshot: Mapping[int, ProcessInfo]) -> list[ProcessInfo]:
-    """Return every process of *snapshot* below *roots*, zombies and the roots themselves left out."""
+    """Return every process of *snapshot* below *roots*, without zombies and the roots themselves."""
     children: dict[int, list[ProcessInfo]] = {}
     for info in snapshot.values():
         children.setdefault(info.parent, []).append(info)
@@ -42,7 +42,7 @@ def descendants(roots: Iterable[int], snapshot: Mapping[int, ProcessInfo]) -> li
 
 
 def signal_process(pid: int, start_time: int, signum: int) -> bool:
-    """Send *signum* to exactly that process; return False if it is gone or not ours to signal."""
+    """Send *signum* to exactly that process; return False if it is gone or may not be signalled."""
     try:
         handle = os.pidfd_open(pid)
     except OSError:
@@ -60,9 +60,9 @@ def signal_process(pid: int, start_time: int, signum: int) -> bool:
 
 
 def kill_trees(trees: Iterable[Tree]) -> int:
-    """Stop all of *trees*, then kill all; return how many processes that were.
+    """Stop all of *trees*, then kill all; return the number of processes.
 
-    Everything is stopped first, in passes until one finds nothing new: what is stopped cannot fork away. Takes
+    Everything is stopped first, in passes until one finds nothing new, since a stopped process cannot fork. Takes
     milliseconds; the dead still have to be waited for.
     """
     frozen = {tree.pid: tree.start_time for tree in trees if signal_process(tree.pid, tree.start_time, signal.SIGSTOP)}

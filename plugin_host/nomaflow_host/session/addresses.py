@@ -1,4 +1,4 @@
-"""Where the kernel is: an address given, or the file in which the project's kernel writes its own."""
+"""Sources of the kernel's address: a given one, or the file in which the project's kernel writes its own."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def is_unix(address: str) -> bool:
 
 
 class AddressSource:
-    """Gives the addresses to try. The file is read anew each time, since a kernel may come back with another address.
+    """Returns the addresses to try. The file is read each time, since a restarted kernel may have another address.
 
-    :param given: addresses separated by commas; empty means the file's
-    :param file: has one line, ``unix:/path/kernel.sock``, ``host:port`` or ``tls://host:port``
+    :param given: addresses separated by commas; empty means those in the file
+    :param file: a file of one line, ``unix:/path/kernel.sock``, ``host:port`` or ``tls://host:port``
     """
 
     def __init__(self, *, given: str, file: Path) -> None:
@@ -34,11 +34,11 @@ class AddressSource:
 
     @property
     def given(self) -> bool:
-        """True where the addresses were given, not read from the file."""
+        """True if the addresses were given and not read from the file."""
         return bool(self._given)
 
     def current(self) -> tuple[str, ...]:
-        """Return the addresses as of now, none where the file is not there yet."""
+        """Return the current addresses; none if the file does not exist yet."""
         if self._given:
             return self._given
         try:
@@ -48,7 +48,7 @@ class AddressSource:
         return (line,) if line else ()
 
     async def wait(self) -> tuple[str, ...]:
-        """Return the addresses; wait for the file where it is not there, saying so once."""
+        """Return the addresses; if there is no file, wait for it and log that once."""
         while not (found := self.current()):
             if not self._told:
                 _log.warning("waiting for a kernel to write its address to %s", self._file)
@@ -57,7 +57,7 @@ class AddressSource:
         return found
 
     async def changed(self, seconds: float) -> None:
-        """Return after *seconds*, or as soon as the file is another than now."""
+        """Return after *seconds*, or as soon as the file has changed."""
         loop = asyncio.get_running_loop()
         before, until = self._stamp(), loop.time() + seconds
         while (left := until - loop.time()) > 0:

@@ -1,4 +1,4 @@
-"""How long to wait before trying again."""
+"""Pauses between tries."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class Backoff:
         self._base = first
 
     def next(self) -> float:
-        """Return the seconds to wait now."""
+        """Return the seconds to wait before the next try."""
         base, self._base = self._base, min(self._base * 2, self._most)
         return base * self._draw(0.8, 1.2)
 
     def reset(self) -> None:
-        """Begin anew, after a success."""
+        """Start again from *first*, after a success."""
         self._base = self._first

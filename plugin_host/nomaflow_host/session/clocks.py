@@ -1,4 +1,4 @@
-"""Two clocks of a host: how long the kernel has been silent, and what follows from it."""
+"""Clocks of a host: the time since the kernel's last answer, and its consequences."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _LONGEST_NAP = 5.0
 
 
 def boot_seconds() -> float:
-    """Return seconds since boot, those of a suspended machine included: a lease runs out while it sleeps."""
+    """Return seconds since boot, including those of a suspended machine: a lease runs out while it sleeps."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class KernelClock:
-    """Remembers the send time of the last message the kernel has answered.
+    """Remembers the send time of the last message that the kernel has answered.
 
-    Send times, not arrival times: what the kernel counts from cannot be earlier.
+    It uses send times, not arrival times: the time from which the kernel counts cannot be earlier.
     """
 
     def __init__(self, *, clock: Callable[[], float] = boot_seconds) -> None:
@@ -38,22 +38,22 @@ class KernelClock:
         self.grace_s = 600.0
 
     def sent(self, sent_at_us: int) -> None:
-        """Take note of a heartbeat going out."""
+        """Record that a heartbeat is sent."""
         self._sent[sent_at_us] = self._clock()
 
     def heard(self, sent_at_us: int) -> None:
-        """Take note of an answer; one to a heartbeat of an earlier session counts for nothing."""
+        """Record an answer; answers to heartbeats of an earlier session are ignored."""
         at = self._sent.get(sent_at_us)
         if at is not None:
             self.welcomed(at)
             self._sent = {key: value for key, value in self._sent.items() if value > at}
 
     def welcomed(self, sent_at: float) -> None:
-        """Take note that something sent at that time has been answered."""
+        """Record that a message sent at that time has been answered."""
         self.answered = max(sent_at, self.answered or 0.0)
 
     def forget_session(self) -> None:
-        """Forget heartbeats under way, at the end of a session."""
+        """Forget unanswered heartbeats, at the end of a session."""
         self._sent.clear()
 
     @property
@@ -64,17 +64,17 @@ class KernelClock:
     async def watch_lease(self) -> None:
         """Wait until the kernel has been silent for the lease.
 
-        :raises SessionDropped: then
+        :raises SessionDropped: when it has
         """
-        while (left := self.lease_s - self.silence) > 0:  # noqa: ASYNC110 - time itself is what it waits for
+        while (left := self.lease_s - self.silence) > 0:  # noqa: ASYNC110 - it waits for time itself
             await asyncio.sleep(min(left, _LONGEST_NAP))
         raise SessionDropped(f"no answer to a heartbeat for {self.silence:.1f} seconds")
 
 
 class GraceGuard:
-    """While there is no session: kills attempts with ``retry_on_lost`` when the kernel has been silent for their grace.
+    """Without a session, kills attempts with ``retry_on_lost`` when the kernel has been silent for their grace.
 
-    The kernel gives them to another host then; without ``retry_on_lost`` it does not, and they run on.
+    The kernel then gives them to another host. Attempts without ``retry_on_lost`` run on, as it gives them to nobody.
     """
 
     def __init__(self, *, clock: KernelClock, outbox: Outbox, runner: Runner) -> None:
@@ -84,12 +84,12 @@ class GraceGuard:
         self._killed: set[str] = set()
 
     async def run(self) -> None:
-        """Watch until cancelled, or until nothing is left that could be killed."""
-        while (nap := self.check()) is not None:  # noqa: ASYNC110 - time itself is what it waits for
+        """Watch until cancelled, or until no attempt is left that could be killed."""
+        while (nap := self.check()) is not None:  # noqa: ASYNC110 - it waits for time itself
             await asyncio.sleep(min(nap, _LONGEST_NAP))
 
     def check(self) -> float | None:
-        """Kill what is due and return the seconds until the next may be, None where there is none."""
+        """Kill attempts that are due; return the seconds until the next may be, or None if there is none."""
         silence = self._clock.silence
         waits: list[float] = []
         held = {each.attempt_key: each for each in self._outbox.unfinished() if each.retry_on_lost}

@@ -1,4 +1,4 @@
-"""Carries out what the kernel says on a session."""
+"""Carries out the kernel's commands on a session."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _log = logging.getLogger(__name__)
 
 
 class Commands:
-    """Handles the commands of one session, in order. Those that take long go on beside it.
+    """Handles the commands of one session, in order. Slow ones run as tasks beside it.
 
-    :param epoch: commands of a lower one are passed over
-    :param on_reloaded: is told of each new generation that a reload brought, also where the session ended meanwhile
-    :param answer_check: does a check, and sends its outcome
+    :param epoch: commands of a lower one are ignored
+    :param on_reloaded: called with each new generation after a reload, even if the session has ended meanwhile
+    :param answer_check: performs a check and sends its outcome
     :param answer_reload: sends the outcome of a reload, once the new manifest is introduced
     """
 
@@ -49,7 +49,7 @@ class Commands:
         self.handled = 0
 
     def welcome(self, welcome: pb.Welcome) -> None:
-        """Do what the kernel says about each attempt of the inventory."""
+        """Apply the kernel's decision about each attempt of the inventory."""
         self._outbox.rewind_all()
         for verdict in welcome.verdicts:
             key = verdict.attempt_key
@@ -69,7 +69,7 @@ class Commands:
             self.handled = max(self.handled, command.command_seq)
 
     async def close(self) -> None:
-        """Stop waiting for what takes long; it goes on without an answer."""
+        """Stop waiting for slow commands; they run on without an answer."""
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -115,7 +115,7 @@ class Commands:
             self._outbox.refuse(key, str(refusal), at_us=_now_us())
 
     def _fail_unreadable(self, message: pb.DispatchCommand, error: ValueError) -> None:
-        """Fail an attempt whose order cannot be read: giving it to another host would not help."""
+        """Fail an attempt whose order is unreadable: another host could not read it either."""
         for field in ("kwargs_json", "params_json", "previous_steps_json"):
             message.ClearField(field)
         if self._outbox.accept(order_from(message)):
@@ -133,7 +133,7 @@ class Commands:
             )
 
     async def _reload(self, command_seq: int, *, force: bool) -> None:
-        # The load itself goes on where the session ends meanwhile: half a load would be worse.
+        # The load itself continues if the session ends meanwhile: half a load would be worse.
         loading = asyncio.ensure_future(self._runner.reload(force=force))
         loading.add_done_callback(self._reloaded)
         outcome = await asyncio.shield(loading)

@@ -33,10 +33,10 @@ _GOODBYE_SECONDS = 1.0
 
 
 class Conversation:
-    """Heartbeats, commands and reports of one session. The first thing that ends, ends them all.
+    """Heartbeats, commands and reports of one session. When one of them ends, all end.
 
-    :param told: the load that its hello told of
-    :param report_deadline_s: of each report
+    :param told: the load that its hello reported
+    :param report_deadline_s: deadline of each report, in seconds
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class Conversation:
     async def hold(self) -> None:
         """Hold the session until it ends.
 
-        :raises SessionDropped: when it has ended, saying why
+        :raises SessionDropped: when it has ended, with the reason
         :raises grpc.aio.AioRpcError: when the kernel ended it with an error
         """
         self._commands.welcome(self._welcome)
@@ -103,11 +103,11 @@ class Conversation:
             await self._commands.close()
 
     def beat_soon(self) -> None:
-        """Send a heartbeat now, since something in it has changed."""
+        """Send a heartbeat now, because its content has changed."""
         self._beat_now.set()
 
     async def say_goodbye(self) -> None:
-        """Close the host's side of the stream, so that the kernel knows that this is no accident."""
+        """Close the host's side of the stream, so that the kernel knows that the end is intended."""
         try:
             async with asyncio.timeout(_GOODBYE_SECONDS), self._writing:
                 self._leaving = True
@@ -162,7 +162,7 @@ class Conversation:
         )
 
     async def _tell_load(self) -> None:
-        """Tell what became of the newest load, once."""
+        """Report the outcome of the newest load, once."""
         load = self._runner.status().load
         if load is not None and load is not self._told:
             self._told = load
@@ -212,12 +212,12 @@ class Conversation:
 
 
 def _problems_json(outcome: ReloadOutcome) -> bytes:
-    # Small messages only on this stream: the manifest has them all.
+    # This stream is for small messages; the manifest has all problems.
     return json.dumps(outcome.problems[:50]).encode()
 
 
 async def _first_of(*works: Coroutine[Any, Any, None]) -> None:
-    """Run several things until the first ends, stop the others, and raise what the first raised."""
+    """Run several coroutines until the first ends, stop the others, and raise the first one's error."""
     tasks = [asyncio.ensure_future(work) for work in works]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

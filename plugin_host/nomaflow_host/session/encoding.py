@@ -1,4 +1,4 @@
-"""Between the host's values and the messages on the wire."""
+"""Conversion between the host's values and the messages on the wire."""
 
 from __future__ import annotations
 
@@ -136,14 +136,14 @@ def hello_message(
 
 
 def load_message(load: ReloadOutcome) -> pb.AttachRequest:
-    """Return the message that tells what became of a load."""
+    """Return the message with the outcome of a load."""
     if load.accepted:
         return pb.AttachRequest(load_state=pb.LoadState(loaded=loaded_message(load)))
     return pb.AttachRequest(load_state=pb.LoadState(refused=_refused_message(load)))
 
 
 def loaded_message(load: ReloadOutcome) -> pb.Loaded:
-    """Return what serves after a load."""
+    """Return the description of the serving generation after a load."""
     return pb.Loaded(
         generation=load.generation,
         jobs=load.jobs,
@@ -155,7 +155,7 @@ def loaded_message(load: ReloadOutcome) -> pb.Loaded:
 
 
 def _refused_message(load: ReloadOutcome) -> job_pb2.RefusedLoad:
-    """Return a refused load: small enough for the session, and for every place where it is shown."""
+    """Return a refused load, short enough for the session and for every place that shows it."""
     message = job_pb2.RefusedLoad(message=_sentence(load.message))
     message.at.FromMicroseconds(load.at_us)
     for problem in map(Problem.from_json, load.problems[:_MAX_PROBLEMS]):
@@ -185,7 +185,7 @@ def worker_messages(workers: Iterable[WorkerLine]) -> list[pb.HostWorker]:
 
 
 def order_from(message: pb.DispatchCommand) -> AttemptOrder:
-    """Return the order that a dispatch holds.
+    """Return the order in a dispatch.
 
     :raises ValueError: if one of its JSON texts is not UTF-8
     """
@@ -219,7 +219,7 @@ def order_from(message: pb.DispatchCommand) -> AttemptOrder:
 
 
 def steps_from(message: pb.CheckCommand) -> list[CheckedStep]:
-    """Return the steps whose values a check is about.
+    """Return the steps whose values are to be checked.
 
     :raises ValueError: if one of its JSON texts is not UTF-8
     """
@@ -244,9 +244,9 @@ def check_result(command_seq: int, outcome: CheckOutcome, *, settled: bool) -> p
 
 
 def cancel_from(message: pb.CancelCommand, attempt_key: str = "") -> CancelOrder:
-    """Return the request that a cancel holds.
+    """Return the request in a cancel.
 
-    :param attempt_key: used where the message itself has none
+    :param attempt_key: used if the message itself has none
     """
     return CancelOrder(
         attempt_key=message.attempt_key or attempt_key,
@@ -289,7 +289,7 @@ def _fill_finished(message: pb.AttemptFinished, event: Finished) -> None:
 
 
 def _text(value: str) -> str:
-    """Return a text that a protobuf string can hold: short, and without lone surrogates."""
+    """Return a text that fits a protobuf string: short, and without lone surrogates."""
     if len(value) > _MAX_TEXT:
         value = value[: _MAX_TEXT - 1] + "…"
     try:

@@ -1,4 +1,4 @@
-"""What a failed call to the kernel means for the host."""
+"""Classification of failed calls to the kernel."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _DETAILS_KEY = "grpc-status-details-bin"
 
 
 class SessionDropped(Exception):
-    """Raised when a session ends and another is to be opened. Its text says why."""
+    """Raised when a session ends and the next must be opened. Its text says why."""
 
 
 class FailureKind(enum.Enum):
-    """What to do about a failed call."""
+    """The reaction to a failed call."""
 
     TRY_AGAIN = "try again"
     """The kernel is away, busy or full: the same once more, a little later."""
@@ -41,8 +41,8 @@ class FailureKind(enum.Enum):
 class CallFailure:
     """A failed call, read once.
 
-    :param reason: the stable word of the error's details, upper case; empty where it has none
-    :param metadata: what the details carry beside it
+    :param reason: the stable word of the error's details, upper case; empty if it has none
+    :param metadata: the other values of the details
     """
 
     kind: FailureKind
@@ -53,7 +53,7 @@ class CallFailure:
 
     @classmethod
     def of(cls, error: grpc.aio.AioRpcError) -> CallFailure:
-        """Return what an error of a call means."""
+        """Return the meaning of a call's error."""
         reason, metadata = _details(error)
         code = error.code()
         return cls(
@@ -69,7 +69,7 @@ class CallFailure:
 
 
 def _shortened(text: str) -> str:
-    """Return the last part of what gRPC says of a connection that failed; it repeats the address three times."""
+    """Return the last part of gRPC's text about a failed connection; it repeats the address three times."""
     if not text.startswith("failed to connect"):
         return text
     return f"nothing answers there ({text.rpartition('error: ')[2].lower()})"

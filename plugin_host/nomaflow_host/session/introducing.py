@@ -1,4 +1,4 @@
-"""Tells the kernel what the serving generation offers, when it does not know or a person asked for a reload."""
+"""Sends the serving manifest to the kernel if the kernel does not know it or a person asked for a reload."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _ZLIB_LEVEL = 6
 
 
 class Introducer:
-    """Introduces manifests, across sessions: what was asked for while the kernel was away is done when it is back."""
+    """Introduces manifests, across sessions: requests made while the kernel is away are done when it is back."""
 
     def __init__(self, *, runner: Runner, incarnation: str) -> None:
         self._runner = runner
@@ -44,7 +44,7 @@ class Introducer:
         self._wanted.set()
 
     async def settled(self, seconds: float) -> bool:
-        """Wait until what was asked for is done; False where that takes longer than *seconds*."""
+        """Wait until all requests are done; return False if that takes longer than *seconds*."""
         try:
             async with asyncio.timeout(seconds):
                 await self._done.wait()
@@ -53,13 +53,13 @@ class Introducer:
         return True
 
     def kernel_knows(self, digest: str) -> None:
-        """Take note of the manifest that the kernel has; empty for none."""
+        """Record the digest of the manifest that the kernel has; empty for none."""
         self._known = digest
         learned, self._learned = self._learned, asyncio.Event()
         learned.set()
 
     async def introduced(self, seconds: float) -> bool:
-        """Wait until the kernel has the manifest that serves; False where that takes longer than *seconds*."""
+        """Wait until the kernel has the serving manifest; return False if that takes longer than *seconds*."""
         try:
             async with asyncio.timeout(seconds):
                 while (manifest := self._runner.manifest()) is not None and manifest.digest != self._known:
@@ -69,7 +69,7 @@ class Introducer:
         return True
 
     async def run(self, link: Link) -> None:
-        """Introduce what is asked for, on one session, until cancelled."""
+        """Introduce requested manifests on one session, until cancelled."""
         backoff = Backoff(first=0.5, most=10.0)
         while True:
             await self._wanted.wait()
@@ -85,7 +85,7 @@ class Introducer:
                 self._done.set()
 
     async def _introduce(self, link: Link, manifest: Manifest, *, explicit: bool) -> bool:
-        """Return False where it has to be tried again."""
+        """Introduce a manifest; return False if it has to be tried again."""
         packed = await asyncio.to_thread(zlib.compress, manifest.body, _ZLIB_LEVEL)
         request = pb.IntroduceManifestRequest(
             incarnation=self._incarnation,

@@ -45,9 +45,9 @@ _OPTIONS = (
 class Link:
     """Two channels to one address, so that reports never hold up heartbeats.
 
-    :param token: shown on TCP; the directory guards a Unix socket
-    :param ca: file of the authorities that vouch for the kernel, read now; None for the system's
-    :raises NotTrusted: where that file cannot be used
+    :param token: sent on TCP; a Unix socket is protected by its directory
+    :param ca: file of the authorities that the kernel's certificate must come from, read now; None for the system's
+    :raises NotTrusted: if that file cannot be used
     """
 
     def __init__(self, *, address: str, token: str = "", ca: Path | None = None) -> None:
@@ -71,7 +71,7 @@ class Link:
     async def introduce(
         self, request: pb.IntroduceManifestRequest, *, deadline_s: float
     ) -> pb.IntroduceManifestResponse:
-        """Tell what a generation offers.
+        """Send a generation's manifest.
 
         :raises grpc.aio.AioRpcError: if the call fails
         """

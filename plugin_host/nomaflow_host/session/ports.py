@@ -1,4 +1,4 @@
-"""What a session needs of the rest of the host. The supervisor, behind the app's adapter, is on the other side."""
+"""Interfaces between the session and the rest of the host; an adapter in the app connects them to the supervisor."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ __all__ = ["HostIdentity", "HostStatus", "Manifest", "OrderRefused", "ReloadOutc
 
 
 class OrderRefused(Exception):
-    """Raised when an attempt cannot be taken now, though it may be later. Its text says why."""
+    """Raised when an attempt cannot be accepted now, though it may be later. Its text says why."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HostIdentity:
-    """What stays the same for the life of a host's process.
+    """The facts that stay the same for the life of a host's process.
 
     :param max_async: asynchronous steps at once
     :param max_sync: exclusive steps at once
-    :param ended_incarnations: earlier lives of which nothing is left
-    :param watching: whether it loads its code anew whenever a file is saved
+    :param ended_incarnations: earlier lives of which no process is left
+    :param watching: True if it reloads its code whenever a file is saved
     """
 
     host: str
@@ -50,12 +50,12 @@ class WorkerLine:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HostStatus:
-    """How the host is right now.
+    """The current state of the host.
 
     :param generation: the load of plugin code that new steps go to; 0 for none
     :param isolation_mechanism: ``cgroup`` or ``sampling``
     :param load: the newest load, the same object for as long as there is no newer one; None before the first
-    :param loading: whether the first load of its life is under way
+    :param loading: True while the first load of its life is under way
     """
 
     running: int = 0
@@ -72,7 +72,7 @@ class HostStatus:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Manifest:
-    """What a generation offers, in the bytes that the digest names."""
+    """The manifest of a generation, in the bytes that the digest is computed from."""
 
     digest: str
     body: bytes
@@ -80,13 +80,13 @@ class Manifest:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReloadOutcome:
-    """What became of a load.
+    """The outcome of a load.
 
-    :param message: why it was refused, or what changed
-    :param problems: what it was refused for, or those of the new generation; in the manifest's form, with lines
-    :param at_us: when, microseconds since the epoch
-    :param jobs: how many jobs the files of what serves hold
-    :param callables: how many callables it offers
+    :param message: the reason of a refusal, or the changes
+    :param problems: the reasons of a refusal, or problems of the new generation; in the manifest's form, with lines
+    :param at_us: time, microseconds since the epoch
+    :param jobs: number of jobs in the files of the serving generation
+    :param callables: number of callables that it offers
     :param removed: ids of jobs that their files no longer hold
     :param stopped: schedules of other jobs that fire no more, by name
     :param added: ids of jobs that are new
@@ -121,19 +121,19 @@ class Runner(Protocol):
         """Stop an attempt at once; an unknown key does nothing."""
 
     def status(self) -> HostStatus:
-        """Return how the host is."""
+        """Return the host's current state."""
 
     def manifest(self) -> Manifest | None:
-        """Return what the generation that serves offers; None where none does."""
+        """Return the manifest of the serving generation, or None if none serves."""
 
     async def reload(self, *, force: bool) -> ReloadOutcome:
-        """Load the project's code anew, beside what serves."""
+        """Load the project's code again beside the serving one."""
 
     async def settled(self, seconds: float) -> bool:
-        """Wait until no load is under way or due for what is on disk; False where that takes longer."""
+        """Wait until no load is under way or due for changes on disk; return False if that takes longer."""
 
     async def check(self, steps: Sequence[CheckedStep], seconds: float) -> CheckOutcome:
-        """Return what the code that serves would refuse of given values, without calling it."""
+        """Return the given values that the serving code would refuse, without calling it."""
 
     async def drain(self, deadline_s: float) -> None:
-        """Take nothing new and return when nothing runs any more; *deadline_s* 0 means the host's own setting."""
+        """Accept nothing new and return when nothing runs any more; *deadline_s* 0 means the host's own setting."""

@@ -1,4 +1,4 @@
-"""Delivers the outbox: one report under way, the next batch fills meanwhile, and goes beside it once it is full."""
+"""Delivers the outbox: while one report is under way the next batch fills, and is sent beside it once it is full."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _KINDS = {
 class Reporter:
     """Sends batches of one session until it ends.
 
-    :param deadline_s: of each call; after it the same is sent again
+    :param deadline_s: deadline of each call; after it the same batch is sent again
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Reporter:
         self._failing = False
 
     async def run(self) -> None:
-        """Report until cancelled: whatever there is, as soon as the report before is answered.
+        """Report until cancelled: each time the previous report is answered, send what has gathered.
 
         :raises SessionDropped: if the kernel no longer takes reports of this session
         """
@@ -60,7 +60,7 @@ class Reporter:
             await self._report()
 
     async def run_beside(self) -> None:
-        """Report until cancelled, beside `run`: batches that are full, so that the kernel need not wait for them.
+        """Report until cancelled, beside `run`: send full batches, so that the kernel need not wait for them.
 
         :raises SessionDropped: if the kernel no longer takes reports of this session
         """
@@ -123,5 +123,5 @@ class Reporter:
             if failure.code is grpc.StatusCode.INVALID_ARGUMENT:
                 self._settle(key, 0, AckKind.INVALID, str(failure))
             else:
-                # The kernel's own trouble, which may pass: only this attempt waits.
+                # The kernel's own problem, which may pass: only this attempt waits.
                 self._outbox.unanswered(key)

@@ -1,4 +1,4 @@
-"""The host's session: dials the kernel, again and again, for the life of the host."""
+"""The host's session: connects to the kernel again and again for the life of the host."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ _REFUSED_SECONDS = 10.0
 _LONGEST_PAUSE = 8.0  # with its jitter under 10: a host is back that soon after its kernel
 
 _NEXT_SECONDS = 0.2
-_STANDBY_SECONDS = 2.0  # whoever stands by may lead at any time
+_STANDBY_SECONDS = 2.0  # a standby may lead at any time
 
 
 class HostSession:
     """Keeps the host attached to the kernel.
 
-    :param token: read anew at each try, so that it can be replaced; empty for none
-    :param ca: file of the authorities that vouch for the kernel, read anew at each try; None for the system's
-    :param report_deadline_s: of each report
-    :param tell: is told, in words, whenever the session begins or is lost
+    :param token: read again at each try, so that it can be replaced; empty for none
+    :param ca: file of the authorities that must vouch for the kernel, read again at each try; None for the system's
+    :param report_deadline_s: deadline of each report, in seconds
+    :param tell: called with a text whenever the session begins or is lost
     """
 
     def __init__(
@@ -101,9 +101,9 @@ class HostSession:
             self._stop_watching()
 
     def introduce(self, *, explicit: bool = True) -> None:
-        """Tell the kernel of the manifest that serves now.
+        """Send the serving manifest to the kernel.
 
-        :param explicit: since a person asked for a reload; False after the first load
+        :param explicit: True if a person asked for a reload; False after the first load
         """
         self._introducer.want(explicit=explicit)
         self.beat_soon()
@@ -115,21 +115,21 @@ class HostSession:
 
     @property
     def address(self) -> str:
-        """Where the kernel is that it is attached to; empty while it is not."""
+        """Address of the attached kernel; empty while not attached."""
         return self._address if self.attached.is_set() else ""
 
     @property
     def trouble(self) -> str:
-        """Why it is not attached; empty where it is, or where it has not tried yet."""
+        """Reason why the host is not attached; empty if it is, or has not tried yet."""
         return self._trouble
 
     @property
     def idle(self) -> bool:
-        """True where the kernel has acknowledged everything there was to say."""
+        """True if the kernel has acknowledged every event."""
         return self._outbox.empty
 
     async def flush(self, seconds: float) -> bool:
-        """Wait until the kernel has acknowledged everything; False where it has not within *seconds*."""
+        """Wait until the kernel has acknowledged everything; return False if it has not within *seconds*."""
         loop = asyncio.get_running_loop()
         until = loop.time() + seconds
         while not self._outbox.empty:
@@ -272,13 +272,13 @@ class HostSession:
         return self._pause()
 
     def _pause(self) -> float:
-        """Return the seconds to wait before the next try: few while there are addresses that were not tried yet."""
+        """Return the seconds to wait before the next try; few while some addresses are still untried."""
         if self._leaders or self._turn % self._round:
             return _NEXT_SECONDS
         return min(self._backoff.next(), _STANDBY_SECONDS if self._stood_by else _LONGEST_PAUSE)
 
     def _lost(self, address: str, why: str) -> None:
-        """Log why there is no session: the first time for people, then only where the reason is another."""
+        """Log why there is no session: in full the first time, then only if the reason changes."""
         if self._leaving:
             return
         level = logging.DEBUG if self._trouble == why else logging.WARNING

@@ -1,4 +1,4 @@
-"""What the host's main process does with orders: workers, their logs, their limits, and the stop ladder."""
+"""Execution of orders in the host's main process: workers, their logs, their limits, and the stop ladder."""
 
 from __future__ import annotations
 

@@ -19,10 +19,10 @@ _FLUSH_SECONDS = 0.04
 
 
 class AttemptLog:
-    """Gathers encoded lines into chunks; what is there goes out after a moment at the latest.
+    """Gathers encoded lines into chunks; waiting lines go out after a moment at the latest.
 
-    :param put: takes a chunk
-    :param max_bytes: how many bytes of encoded lines are kept; 0 for all
+    :param put: receives each chunk
+    :param max_bytes: maximum bytes of encoded lines that are kept; 0 for all
     """
 
     def __init__(self, *, loop: asyncio.AbstractEventLoop, put: Callable[[LogChunk], None], max_bytes: int = 0) -> None:
@@ -37,7 +37,7 @@ class AttemptLog:
         self._timer: asyncio.TimerHandle | None = None
 
     def add(self, lines: Sequence[bytes]) -> None:
-        """Take lines of the attempt, without their line feeds."""
+        """Add lines of the attempt, without their line feeds."""
         for line in self._within_bounds(lines) if self._max_bytes else lines:
             self._lines.append(line)
             self._bytes += len(line)
@@ -47,7 +47,7 @@ class AttemptLog:
             self._timer = self._loop.call_later(_FLUSH_SECONDS, self.flush)
 
     def host_line(self, level: int, text: str) -> None:
-        """Add a line of the host's own. These are kept whatever the bound."""
+        """Add a line of the host's own. These are kept whatever the limit."""
         line = host_line(level, text)
         self._lines.append(line)
         self._bytes += len(line)
@@ -55,7 +55,7 @@ class AttemptLog:
             self._timer = self._loop.call_later(_FLUSH_SECONDS, self.flush)
 
     def flush(self) -> None:
-        """Send what is there."""
+        """Send the gathered lines."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -67,7 +67,7 @@ class AttemptLog:
         self._put(packed)
 
     def close(self) -> None:
-        """Send what is there, with the exact count of what was dropped."""
+        """Send the gathered lines, with the exact count of dropped ones."""
         if self._dropped_lines:
             self.host_line(
                 30,
@@ -79,7 +79,7 @@ class AttemptLog:
     def _packed(self, lines: list[bytes]) -> LogChunk:
         try:
             return LogChunk.of_lines(lines)
-        except (ValueError, IndexError):  # code in the worker has scribbled over the memory that they came through
+        except (ValueError, IndexError):  # code in the worker has overwritten the shared memory
             whole = [line for line in lines if _is_whole(line)]
             lost = len(lines) - len(whole)
             said = "1 line of the log was" if lost == 1 else f"{lost} lines of the log were"

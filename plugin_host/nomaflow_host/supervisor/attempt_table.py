@@ -1,4 +1,4 @@
-"""The attempts this host holds: their messages, their deadlines, their stops and their ends."""
+"""The attempts that this host holds: their messages, deadlines, stops and ends."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _log = logging.getLogger("nomaflow.host")
 class AttemptTable:
     """Holds attempts from their orders to their ends.
 
-    :param sink: is told what happens to them
+    :param sink: receives their events
     :param tell_reaper: sends the reaper a command
     """
 
@@ -61,19 +61,19 @@ class AttemptTable:
         return len(self._held)
 
     def held_keys(self) -> list[str]:
-        """Return the keys of all attempts held."""
+        """Return the keys of all held attempts."""
         return list(self._held)
 
     def statuses(self) -> list[AttemptStatus]:
-        """Return how each attempt is, oldest first."""
+        """Return the status of each attempt, oldest first."""
         return [attempt.status() for attempt in self._held.values()]
 
     def count(self, *, sync: bool) -> int:
-        """Return how many attempts count against max_sync, or against max_async."""
+        """Return the number of attempts that count against max_sync, or against max_async."""
         return self._counts[sync]
 
     async def emptied_within(self, seconds: float) -> bool:
-        """Wait until no attempt is held; return False where it takes longer."""
+        """Wait until no attempt is held; return False if that takes longer."""
         try:
             async with asyncio.timeout(seconds):
                 await self._empty.wait()
@@ -82,15 +82,15 @@ class AttemptTable:
         return True
 
     def read_to_the_end(self) -> None:
-        """From now on take the last lines of what has stopped, though the sink is full: no more come.
+        """Read the last lines of stopped workers from now on, even if the sink is full: no more lines will follow.
 
-        At most a ring and two pipes of each worker, so that a host that stops does not wait for a kernel that is away.
+        That is at most a ring and two pipes per worker, so a stopping host does not wait for a kernel that is away.
         """
         self._to_the_end = True
         self.settle_waiting()
 
     def ladder_seconds(self) -> float:
-        """Return how long the stop ladder takes at most for what is held."""
+        """Return the longest time, in seconds, that the stop ladder takes for the held attempts."""
         times = [self._times(attempt) for attempt in self._held.values()]
         return max((each.grace + each.term + each.kill for each in times), default=0.0)
 
@@ -115,7 +115,7 @@ class AttemptTable:
         self._set_deadline(attempt)
 
     def stop(self, key: str, stop: StopRequest) -> None:
-        """Stop an attempt by the ladder, unless it is being stopped or has ended."""
+        """Stop an attempt by the ladder, unless it is already being stopped or has ended."""
         attempt = self._held.get(key)
         if attempt is None or attempt.stop is not None or attempt.finished is not None:
             return
@@ -123,7 +123,7 @@ class AttemptTable:
         if attempt.ladder is None:
             self._climb(attempt, stop_sentence(stop))
         else:
-            attempt.ask()  # what it left behind when it returned is being stopped already
+            attempt.ask()  # what it left behind when it returned is already being stopped
 
     def kill(self, key: str, stop: StopRequest) -> None:
         """Kill an attempt's worker at once."""
@@ -137,16 +137,16 @@ class AttemptTable:
         attempt.rung(4, f"{stop_sentence(stop)}: its worker's process tree is killed at once (stage 4 of 4)")
         attempt.kill(stop.reason)
 
-    # --- what workers say -----------------------------------------------------------------------------------------
+    # --- messages of workers --------------------------------------------------------------------------------------
 
     def heard(self, worker: WorkerHandle, message: dict[str, Any]) -> None:
-        """Take a worker's message. An attempt that has finished ends at the next `settle_waiting`.
+        """Process a worker's message. An attempt that has finished ends at the next `settle_waiting`.
 
         :raises KeyError: if it lacks a field
         """
         if message["is"] == "ready":
             worker.ready = True
-            # It may be heard before the reaper's word that it was started, and say at once that a step has.
+            # The worker may report the start of a step before the reaper reports the start of the worker.
             worker.pid = worker.pid or int(message["pid"])
             worker.first_rss = worker.last_rss = int(message["rss_bytes"])
             return
@@ -170,12 +170,12 @@ class AttemptTable:
                 self._finished(attempt, message)
 
     def worker_ended(self, worker: WorkerHandle, exited: Mapping[str, Any]) -> None:
-        """End every attempt of a worker of which no process is left, then forget the worker."""
+        """End every attempt of a worker whose processes are all gone, then forget the worker."""
         note = worker.kill_note
         if note is not None and note.presumed and not exited["killed"]:
             note = worker.kill_note = None
         if len(worker.attempts) and (note is None or note.spoilt) and not worker.exclusive:
-            # Whose code it was cannot be known, so none of them shares a worker again.
+            # The code at fault is unknown, so none of these callables shares a worker again.
             worker.generation.demoted.update(attempt.order.callable for attempt in worker.attempts.values())
         for attempt in list(worker.attempts.values()):
             attempt.settle()
@@ -185,7 +185,7 @@ class AttemptTable:
         self.settle_waiting()
 
     def settle_waiting(self) -> None:
-        """End the attempts that only wait for their last lines to be read."""
+        """End the attempts that only wait until their last lines are read."""
         if not self._waiting and not self._dead:
             return
         caught_up: dict[int, bool] = {}
@@ -240,7 +240,7 @@ class AttemptTable:
         )
 
     def _finished(self, attempt: HeldAttempt, message: dict[str, Any]) -> None:
-        """Take the word of a worker that none of an attempt's code runs; where that cannot be sure, kill it first."""
+        """Process a worker's report that an attempt's code has stopped; if that is uncertain, kill the worker first."""
         worker = attempt.worker
         attempt.outcome = Outcome.from_json(message["outcome"])
         attempt.finished = message
@@ -257,7 +257,7 @@ class AttemptTable:
     # --- deadlines and stops --------------------------------------------------------------------------------------
 
     def _set_deadline(self, attempt: HeldAttempt) -> None:
-        """Count an attempt's time from its start; until that is known, allow as much again as a worker may take."""
+        """Set an attempt's deadline from its start; until that is known, allow the time a worker may take as well."""
         if attempt.deadline is not None:
             attempt.deadline.cancel()
             attempt.deadline = None
@@ -286,13 +286,13 @@ class AttemptTable:
         )
 
     def _climb(self, attempt: HeldAttempt, why: str) -> None:
-        # What a step has left behind when it returned gets the grace: it may be about to end.
+        # Work that a step has left behind at its return gets the grace: it may be about to end.
         unaskable = attempt.unaskable if attempt.stop is not None else None
         climbing = climb(attempt, why=why, times=self._times(attempt), unaskable=unaskable)
         attempt.ladder = asyncio.get_running_loop().create_task(climbing)
 
     def _conclude(self, attempt: HeldAttempt, exited: Mapping[str, Any] | None) -> None:
-        """Say how an attempt ended: its last line, its last event."""
+        """Report the end of an attempt: its last line, its last event."""
         key, worker = attempt.order.attempt_key, attempt.worker
         if attempt.stop is not None and attempt.ladder is not None:
             attempt.rung(0, "stopped: none of its code runs any more")

@@ -1,4 +1,4 @@
-"""How a worker's death is told."""
+"""Describes a worker's death."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NAMES = {
 
 
 def death_of(exited: Mapping[str, Any]) -> tuple[str, str]:
-    """Return reason code and reason of a worker that ended without being asked to.
+    """Return reason code and reason for a worker that ended unasked.
 
     :param exited: the reaper's message: ``code``, ``signal``, ``cause``
     """

@@ -1,4 +1,4 @@
-"""The changes that a new load would bring to what serves: jobs that come, jobs that go, and what no longer works."""
+"""The changes that a load would make to the serving generation: new jobs, removed jobs, and breakages."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _AT_PLACE = re.compile(r" \([^()\n]*:\d+\)$")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Changes:
-    """What a load would change.
+    """The changes that a load would make.
 
-    :param broken: what worked and no longer does: a load with any is refused
+    :param broken: parts that worked and no longer do: a load with any is refused
     :param removed: ids of jobs that their files no longer hold
     :param added: ids of jobs that are new
     :param stopped: schedules of jobs that stay, which fire no more: a job's id, with the preset in brackets
@@ -38,13 +38,13 @@ class Changes:
 
 
 def changes_of(serving: Mapping[str, Any] | None, new: Mapping[str, Any]) -> Changes:
-    """Return what would change, with the lines of all problems. Blocks: call it in a thread.
+    """Return the changes, with the lines of all problems. Blocks: call it in a thread.
 
-    :param serving: the manifest that serves; None where none does, and then nothing is compared
+    :param serving: the serving manifest; None if there is none, and then nothing is compared
     """
     if serving is None:
         return Changes()
-    # Not at the top: the reader loads pydantic, for which each start of a host would pay; only a reload needs it.
+    # Imported here because the reader loads pydantic: a start of the host need not pay for it, only a reload.
     from nomaflow_project.jobs.load import load_manifest
 
     before = load_manifest(serving)
@@ -70,7 +70,7 @@ def changes_of(serving: Mapping[str, Any] | None, new: Mapping[str, Any]) -> Cha
 
 
 def job_count(manifest: Mapping[str, Any]) -> int:
-    """Return how many jobs the files of a manifest hold."""
+    """Return the number of jobs in the files of a manifest."""
     trees = (file.get("tree") or {} for file in manifest.get("job_files") or ())
     return sum(len(jobs) for tree in trees if isinstance(jobs := tree.get("jobs"), list))
 
@@ -94,7 +94,7 @@ def _broken_modules(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str,
 def _broken_callables(
     old: Mapping[str, Any], new: Mapping[str, Any], modules: Collection[str]
 ) -> Iterator[tuple[str, Problem]]:
-    """Yield the callables that no longer work although their modules, all but *modules*, do."""
+    """Yield the callables that no longer work although their modules, except for *modules*, do."""
     for reference, entry in new["callables"].items():
         was = old["callables"].get(reference)
         if entry.get("error") and _works(was) and reference.partition(":")[0] not in modules:
@@ -110,7 +110,7 @@ def _broken_callables(
 
 
 def _problems_of(kept: list[LoadedJob], *, told: Collection[str]) -> Iterator[Problem]:
-    """Yield why jobs cannot be taken as they are; a module that does not import is told once, not for each job."""
+    """Yield the reasons why jobs cannot be used; a module that cannot be imported is reported once, not per job."""
     for job in kept:
         for problem in job.problems:
             of_module = problem.code == "callable_error" and any(f"'{name}:" in problem.message for name in told)
@@ -119,7 +119,7 @@ def _problems_of(kept: list[LoadedJob], *, told: Collection[str]) -> Iterator[Pr
 
 
 def _illegible_files(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Problem]:
-    """Yield why other files than those of jobs, such as connectors.toml, can no longer be read as a whole."""
+    """Yield the reasons why other files than job files, such as connectors.toml, are no longer readable as a whole."""
     known = {each.file for each in _of_files(old)}
     yield from (each for each in _of_files(new) if each.file not in known)
 
@@ -130,7 +130,7 @@ def _of_files(manifest: Mapping[str, Any]) -> list[Problem]:
 
 
 def _once(problems: list[Problem]) -> list[Problem]:
-    """Return the problems without repeats: that of a file stands with each of its jobs."""
+    """Return the problems without repeats: a file's problem is listed with each of its jobs."""
     return list({(each.code, each.file, each.path, each.message): each for each in reversed(problems)}.values())[::-1]
 
 

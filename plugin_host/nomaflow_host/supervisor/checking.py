@@ -1,4 +1,4 @@
-"""Checking values in a worker: annotations and validators are the authors' code, and may hang or die."""
+"""Checks values in a worker, since annotations and validators are the authors' code and may hang or die."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["ValueChecker"]
 
 
 class ValueChecker:
-    """Has values checked in an exclusive worker that runs nothing else meanwhile, so that it can be killed.
+    """Checks values in an exclusive worker that runs nothing else meanwhile, so that it can be killed.
 
     :param tell_reaper: sends the reaper a command
     """
@@ -40,9 +40,9 @@ class ValueChecker:
         self._number = 0
 
     async def check(self, steps: Sequence[CheckedStep], seconds: float) -> CheckOutcome:
-        """Return what callables of the serving generation would refuse.
+        """Return the values that callables of the serving generation would refuse.
 
-        Unchecked where none serves, where the check takes longer, or where its worker dies.
+        They are unchecked if nothing serves, the check takes longer than *seconds*, or its worker dies.
         """
         generation = self._loader.serving
         if generation is None:
@@ -58,7 +58,7 @@ class ValueChecker:
             async with asyncio.timeout(seconds):
                 told = await answer
         except TimeoutError:
-            self._worker = None  # what comes next is checked elsewhere
+            self._worker = None  # later checks go to another worker
         finally:
             if number in worker.checks:
                 loop.call_later(seconds, self._end_if_stuck, worker, number)
@@ -80,14 +80,14 @@ class ValueChecker:
         )
 
     def _take(self, generation: ServingGeneration) -> WorkerHandle:
-        """Return the worker that checks already, else one that is idle, else a new one."""
+        """Return the worker that already checks, else an idle one, else a new one."""
         worker = self._worker
         if worker is None or not worker.checks or worker.closed or worker.generation is not generation:
             worker = self._worker = self._pool.take(generation, exclusive=True)
         return worker
 
     def _end_if_stuck(self, worker: WorkerHandle, number: int) -> None:
-        """Kill a worker that has still not come to the end of a check. One that is starting is the pool's business."""
+        """Kill a worker that has not finished a check yet. The pool takes care of one that is still starting."""
         if number not in worker.checks or not worker.ready:
             self._release(worker)
         elif worker.kill_note is None:

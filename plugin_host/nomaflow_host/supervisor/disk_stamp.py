@@ -1,4 +1,4 @@
-"""Whether code on disk is newer than what was loaded."""
+"""Detects code on disk that is newer than the loaded code."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _MAX_FILES = 20_000
 
 
 class _Seen(NamedTuple):
-    """A file or folder as it was: modification time in nanoseconds, size, mode and inode; all 0 for a link to nowhere.
+    """The state of a file or folder: modification time in nanoseconds, size, mode and inode; all 0 for a dangling link.
 
-    Of a folder only the mode counts: its times change with files that are none of ours.
+    For a folder only the mode counts, since its times change with unrelated files.
     """
 
     mtime_ns: int = 0
@@ -34,9 +34,9 @@ DiskStamp = Mapping[str, _Seen]
 
 
 def disk_stamp(spec: ProjectSpec) -> DiskStamp:
-    """Return what the files a generation is made of are like now: modules, TOML and ``.env`` files.
+    """Return the current state of a generation's files: modules, TOML and ``.env`` files.
 
-    What cannot be read is there as well: a link to nowhere, a folder that cannot be listed, a file without permission.
+    Unreadable entries are included: a dangling link, a folder that cannot be listed, a file without permission.
     """
     found = dict(_scan(spec.root, deep=False, within=()))
     for folder in {*spec.plugin_dirs, os.path.join(spec.root, "plugins")}:
@@ -58,7 +58,7 @@ class DiskWatch:
         self._newer = False
 
     def newer_than(self, stamp: DiskStamp, spec: ProjectSpec) -> bool:
-        """Return whether a file has changed, come or gone since *stamp*."""
+        """Return True if a file has changed, appeared or vanished since *stamp*."""
         now = time.monotonic()
         if stamp is not self._stamp or now - self._checked >= _KEPT_SECONDS:
             self._checked, self._stamp = now, stamp
@@ -76,9 +76,9 @@ def _named(spec: ProjectSpec) -> Iterator[str]:
 
 
 def _scan(folder: str, *, deep: bool, within: tuple[tuple[int, int], ...]) -> Iterator[tuple[str, _Seen]]:
-    """Yield a folder and what is in it.
+    """Yield a folder and its contents.
 
-    :param within: device and inode of the folders around it, so that a link to one of them ends the walk
+    :param within: device and inode of the enclosing folders, so that a link to one of them ends the walk
     """
     try:
         status = os.stat(folder)

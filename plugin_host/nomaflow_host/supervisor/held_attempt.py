@@ -27,9 +27,9 @@ _log = logging.getLogger("nomaflow.host.stop")
 
 
 class HeldAttempt:
-    """One attempt in one worker. Also what the stop ladder acts on.
+    """One attempt in one worker. The stop ladder acts on it.
 
-    :param counts_as_sync: which of the host's two limits it counts against
+    :param counts_as_sync: True if it counts against max_sync, False if against max_async
     :param tell_reaper: sends a command to the reaper
     """
 
@@ -65,11 +65,11 @@ class HeldAttempt:
 
     @property
     def exclusive(self) -> bool:
-        """Whether its worker is its own."""
+        """True if no other attempt shares its worker."""
         return self.worker.exclusive
 
     def ask(self) -> None:
-        """Turn ``is_cancelled()`` true, whatever its worker is doing, and have its task cancelled."""
+        """Make ``is_cancelled()`` return True, whatever its worker is doing, and cancel its task."""
         self.worker.page.cancelled[self.slot] = 1
         self.worker.link.send({"is": "cancel", "slot": self.slot})
 
@@ -85,7 +85,7 @@ class HeldAttempt:
         self._tell_reaper({"is": "signal", "worker": self.worker.number, "signum": 15})
 
     def kill(self, why: str) -> None:
-        """Kill its worker's process tree, whoever else is in it."""
+        """Kill its worker's process tree, even if other attempts are in it."""
         self._spoil()
         worker = self.worker
         culprit = self
@@ -99,7 +99,7 @@ class HeldAttempt:
         self._tell_reaper({"is": "kill_tree", "worker": worker.number})
 
     def status(self) -> AttemptStatus:
-        """Return how it is."""
+        """Return its status."""
         running = "RUNNING" if self.started else "DISPATCHED"
         state = "STOPPING" if self.stop is not None or self.ladder is not None else running
         return AttemptStatus(
@@ -113,13 +113,13 @@ class HeldAttempt:
         )
 
     def rung(self, number: int, text: str) -> None:
-        """Note a rung of the ladder, or 0 at its end."""
+        """Log a rung of the ladder, or 0 at its end."""
         self._rung = number or self._rung
         self.log.host_line(logging.INFO if number == 1 else logging.WARNING, text)
         _log.info("%s", text, extra=attempt_fields(self.order.attempt_key))
 
     def settle(self) -> None:
-        """Cancel timers and the ladder: none of its code runs."""
+        """Cancel timers and the ladder, because none of its code runs any more."""
         self.gone.set()
         if self.deadline is not None:
             self.deadline.cancel()

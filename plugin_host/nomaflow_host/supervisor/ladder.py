@@ -15,9 +15,9 @@ __all__ = ["LadderTimes", "StopTarget", "climb"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LadderTimes:
-    """How long each rung waits, in seconds.
+    """The waiting time of each rung, in seconds.
 
-    :param grace: after asking
+    :param grace: after the request to stop
     :param term: after the exception
     :param kill: after SIGTERM
     """
@@ -32,14 +32,14 @@ class StopTarget(Protocol):
 
     @property
     def exclusive(self) -> bool:
-        """Whether its worker is its own."""
+        """True if no other attempt shares its worker."""
 
     @property
     def gone(self) -> asyncio.Event:
         """Set once none of its code runs."""
 
     def ask(self) -> None:
-        """Turn ``is_cancelled()`` true and cancel its task."""
+        """Make ``is_cancelled()`` return True and cancel its task."""
 
     def interrupt(self) -> None:
         """Send SIGTERM to its child processes and raise an exception in its threads."""
@@ -51,7 +51,7 @@ class StopTarget(Protocol):
         """Kill its worker's process tree."""
 
     def rung(self, number: int, text: str) -> None:
-        """Note a rung taken, in the attempt's log and the host's."""
+        """Log a rung of the ladder, in the attempt's log and the host's."""
 
 
 async def climb(
@@ -64,8 +64,8 @@ async def climb(
 ) -> None:
     """Stop *target*, rung by rung, until it is gone.
 
-    :param why: what made it necessary, for the log
-    :param unaskable: set once it is known that its code cannot learn that it is to stop: the first rung is left out
+    :param why: reason for the stop, for the log
+    :param unaskable: set once it is known that its code cannot notice a request to stop: the first rung is skipped
     """
     began = clock()
 
@@ -99,7 +99,7 @@ async def climb(
 
 
 async def _gone_within(target: StopTarget, seconds: float, *, unless: asyncio.Event | None = None) -> bool:
-    """Wait until *target* is gone; return False where it takes longer, or as soon as *unless* is set."""
+    """Wait until *target* is gone; return False if that takes longer, or as soon as *unless* is set."""
     waits = [asyncio.ensure_future(event.wait()) for event in (target.gone, unless) if event is not None]
     try:
         await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)

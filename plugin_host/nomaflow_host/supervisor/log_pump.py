@@ -1,4 +1,4 @@
-"""Moving what a worker has written to where its attempts' logs are gathered, a bounded amount at a time."""
+"""Moves a worker's output to the logs of its attempts, a bounded amount at a time."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ _TURN_BYTES = 256 * 1024
 class LogPump:
     """Reads one worker's ring and pipes.
 
-    :param doorbell: the eventfd by which the worker wakes this process; owned from now on
+    :param doorbell: the eventfd with which the worker wakes this process; owned from now on
     :param room: the eventfd on which a worker with a full ring waits; owned from now on
-    :param take: gets ring records, each three digits of slot and one line
-    :param may_read: returns False while nothing more may be taken in
-    :param on_damage: called when code in the worker has scribbled over its ring
+    :param take: receives ring records, each three digits of slot and one line
+    :param may_read: returns False while nothing more may be read
+    :param on_damage: called when code in the worker has overwritten its ring
     """
 
     def __init__(
@@ -58,17 +58,17 @@ class LogPump:
         self._closed = False
 
     def start(self) -> None:
-        """Begin to listen."""
+        """Start to listen."""
         self._reader.arm()
         self._loop.add_reader(self._doorbell, self._rung)
         self._watch_pipes()
 
     def catch_up(self, *, over_cap: bool = False) -> bool:
-        """Take all that was written until now; return False if it may not be read yet.
+        """Read everything written until now; return False if it may not be read yet.
 
-        Bounded, since the ring and the pipes are: their size, once.
+        The amount is limited by the sizes of the ring and the pipes.
 
-        :param over_cap: read it even so
+        :param over_cap: read even if `may_read` returns False
         """
         if self._closed:
             return True
@@ -139,7 +139,7 @@ class LogPump:
             self._poll_later(_HELD_BACK_SECONDS)
 
     def _drain(self, pipe: OutputPipe) -> None:
-        """Read what a pipe holds; more than its own size means that its writer is still at it."""
+        """Read the contents of a pipe; more than its own size means that its writer is still writing."""
         for _ in range(4):
             if not pipe.read():
                 return

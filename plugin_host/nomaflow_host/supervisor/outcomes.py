@@ -1,4 +1,4 @@
-"""How an attempt ended, put together from what the worker said, who asked it to stop, and how its worker died."""
+"""Determines the end of an attempt from its worker's report, the requests to stop it, and its worker's death."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["finished_of"]
 def finished_of(attempt: HeldAttempt, exited: Mapping[str, Any] | None) -> Finished:
     """Return the last event of an attempt whose code has stopped.
 
-    :param exited: the reaper's word on its worker, None where that lives on
+    :param exited: the reaper's message about its worker, None if that still lives
     """
     outcome = attempt.outcome
     state, code, reason = _verdict(attempt, exited)
@@ -82,5 +82,5 @@ def _warnings(attempt: HeldAttempt, outcome: Outcome | None) -> tuple[str, ...]:
 
 
 def stop_sentence(stop: StopRequest) -> str:
-    """Return what made a stop necessary, for the ladder's lines."""
+    """Return the reason for a stop, for the ladder's lines."""
     return f"{stop.reason} ({stop.reason_code})"

@@ -23,8 +23,8 @@ class OutputPipe:
     """The reading end of a worker's output.
 
     :param fd: non-blocking; owned from now on
-    :param name: the logger's name of its lines, ``stdout`` or ``stderr``
-    :param take: is called with encoded lines and the flags they are still to get
+    :param name: the logger name of its lines, ``stdout`` or ``stderr``
+    :param take: called with encoded lines and the flags to add to them
     :param masker: masks each line before it is cut into pieces
     """
 
@@ -46,7 +46,7 @@ class OutputPipe:
         self.ended = False
 
     def read(self) -> bool:
-        """Take what has come, at most 64 KiB; return whether there was anything."""
+        """Read waiting output, at most 64 KiB; return True if there was any."""
         if self.ended:
             return False
         try:
@@ -67,7 +67,7 @@ class OutputPipe:
         return True
 
     def finish_line(self) -> None:
-        """Take what came without a line feed at its end."""
+        """Take the unfinished line at the end."""
         rest, self._rest = self._rest, b""
         if rest:
             self._take(_pieces(self._masker.now.line(rest)), self)
@@ -86,7 +86,7 @@ class OutputPipe:
 
 
 class TailPipe:
-    """The reading end of a template's output, of which only the last 4 KiB are of interest.
+    """The reading end of a template's output. It keeps only the last 4 KiB.
 
     :param fd: non-blocking; owned from now on
     """
@@ -97,7 +97,7 @@ class TailPipe:
         self.ended = False
 
     def read(self) -> bool:
-        """Take what has come, at most 64 KiB; return whether there was anything."""
+        """Read waiting output, at most 64 KiB; return True if there was any."""
         try:
             data = b"" if self.ended else os.read(self.fd, _READ_BYTES)
         except BlockingIOError:

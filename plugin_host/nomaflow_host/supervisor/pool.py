@@ -1,4 +1,4 @@
-"""Which worker an attempt gets: made ahead of need, kept while clean, replaced when old."""
+"""The pool of workers: started ahead of need, kept while clean, replaced when old."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _IDLE_SECONDS = 30.0
 
 
 class WorkerKind(enum.Enum):
-    """How many attempts a worker runs at a time."""
+    """The number of attempts that a worker runs at a time."""
 
     SHARED = "shared"
     EXCLUSIVE = "exclusive"
@@ -31,7 +31,7 @@ class WorkerPool:
     """The workers of all generations.
 
     :param start: starts a worker of a generation
-    :param shut_down: ends an idle worker, in its own time
+    :param shut_down: ends an idle worker gracefully
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class WorkerPool:
         return self._workers.get(number)
 
     def statuses(self) -> list[WorkerStatus]:
-        """Return how each worker is that has started."""
+        """Return the status of each started worker."""
         return [
             WorkerStatus(
                 pid=worker.pid,
@@ -67,12 +67,12 @@ class WorkerPool:
         ]
 
     def overdue(self, seconds: float) -> list[WorkerHandle]:
-        """Return the workers that have not become ready in as long, and that nobody kills yet."""
+        """Return the workers that did not become ready within *seconds* and are not being killed yet."""
         now = time.monotonic()
         return [w for w in self if not w.ready and w.kill_note is None and now - w.made > seconds]
 
     def take(self, generation: ServingGeneration, *, exclusive: bool) -> WorkerHandle:
-        """Return a worker for one more attempt, a new one if need be. It may still be starting: orders wait for it."""
+        """Return a worker for one more attempt, if need be a new one. It may still be starting: orders wait for it."""
         if exclusive:
             idle = self._idle(generation)
             return (
@@ -87,7 +87,7 @@ class WorkerPool:
         return least
 
     def prepare(self, generation: ServingGeneration) -> None:
-        """Have as many workers ready as are wanted ahead of need."""
+        """Start workers until enough are ready ahead of need."""
         if generation.retired:
             return
         has_async, has_sync = generation.has_kind
@@ -99,21 +99,21 @@ class WorkerPool:
             self._add(generation, WorkerKind.SHARED)
 
     def released(self, worker: WorkerHandle) -> None:
-        """Take a worker back after an attempt of it has ended: keep it, replace it, or end it."""
+        """Take a worker back after one of its attempts has ended: keep it, replace it, or end it."""
         if self._is_old(worker):
             worker.closed = True
         if worker.closed and not worker.attempts and not worker.checks and worker.kill_note is None:
             self._shut_down(worker)
 
     def retire(self, generation: ServingGeneration) -> None:
-        """End a generation's idle workers; the others take nothing new and end when their attempts do."""
+        """End a generation's idle workers; the others accept nothing new and end with their attempts."""
         generation.retired = True
         for worker in self._of(generation):
             worker.closed = True
             self.released(worker)
 
     def trim(self) -> None:
-        """End exclusive workers that nothing has needed for long."""
+        """End exclusive workers that were idle for long."""
         now = time.monotonic()
         for generation in {id(w.generation): w.generation for w in self._workers.values()}.values():
             idle = sorted(self._idle(generation), key=lambda worker: worker.idle_since)

@@ -1,4 +1,4 @@
-"""The host's one child, its reaper, and the connection to it."""
+"""The connection to the reaper, the host's only child process."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ _STOP_SECONDS = 10.0
 class ReaperLink:
     """Starts the reaper by exec, never by a fork that runs Python, and talks to it.
 
-    :param on_message: gets each of its messages
-    :param on_end: called when it has ended though nobody wanted it to
+    :param on_message: called with each of its messages
+    :param on_end: called when it has ended unasked
     """
 
     def __init__(
@@ -50,17 +50,17 @@ class ReaperLink:
         self.identity: tuple[int, int] = (0, 0)
 
     async def start(self, on_started: Callable[[tuple[int, int]], None] | None = None) -> str:
-        """Start it and return how limits are held, ``cgroup`` or ``sampling``.
+        """Start it and return how limits are enforced, ``cgroup`` or ``sampling``.
 
-        :param on_started: told its pid and start time before it starts anything
+        :param on_started: called with its pid and start time before it starts anything
         :raises OSError: if it cannot be started, or has died since
         :raises TimeoutError: if it does not answer
         """
-        become_subreaper()  # should the reaper die, what it leaves must be found
+        become_subreaper()  # if the reaper dies, its children must be found
         here, there = frame_pair()
         with there:
             command = [sys.executable, "-P", "-m", "nomaflow_host.reaper", str(there.fileno())]
-            # Popen's own fork runs no Python and, being a vfork, none of gRPC's handlers.
+            # Popen's own fork runs no Python and, as a vfork, none of gRPC's handlers.
             self._process = subprocess.Popen(  # noqa: ASYNC220  # a vfork and exec, a millisecond once in a life
                 command,
                 stdin=subprocess.DEVNULL,
@@ -83,7 +83,7 @@ class ReaperLink:
         return mechanism
 
     def _abandon(self) -> None:
-        """End a reaper that has not come to serve: it has started nothing yet."""
+        """End a reaper that does not serve yet: it has started nothing."""
         self._stopping = True
         self._ready.cancel()
         self._link.close()
@@ -95,14 +95,14 @@ class ReaperLink:
         self._link.send(message, fds)
 
     async def stop(self) -> None:
-        """End the connection, upon which it kills everything below and exits; wait for that."""
+        """Close the connection, so that the reaper kills everything below itself and exits; wait for that."""
         self._stopping = True
         self._link.close()
         await self._wait()
         become_subreaper(on=False)
 
     def bury(self) -> list[int]:
-        """After it died by itself: kill what it has left, which are children of this process now; return their pids."""
+        """Kill the children of a reaper that died, which are now children of this process; return their pids."""
         self._link.close()
         self._process.wait()
         buried: list[int] = []

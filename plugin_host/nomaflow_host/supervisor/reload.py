@@ -1,4 +1,4 @@
-"""Which generation serves: loading one beside another, and refusing what is worse."""
+"""Selects the serving generation: loads a new one beside the old, and refuses one that is worse."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class GenerationLoader:
     """Loads generations, one at a time.
 
     :param project: reads the project from disk
-    :param environ: of this host, from which each generation's processes inherit what its connectors.toml lets them
+    :param environ: of this host; each generation's processes inherit it, except for what its connectors.toml excludes
     :param tell_reaper: sends the reaper a command
     """
 
@@ -71,12 +71,12 @@ class GenerationLoader:
         self.newest: LoadOutcome | None = None
 
     async def load(self, *, force: bool) -> tuple[LoadOutcome, ServingGeneration | None]:
-        """Load the project as it is now; return what became of it, and the generation it replaces.
+        """Load the project as it is now; return the outcome, and the generation that was replaced.
 
-        A load is refused, and what serves goes on, where the project cannot be read, a job that was valid would have
-        to be kept on its last good definition, or a module or callable that worked no longer does.
+        A load is refused and the old generation keeps serving if the project cannot be read, a valid job would have to
+        be kept in its last good definition, or a module or callable that worked no longer does.
 
-        :param force: serve it even so, where it can be loaded at all
+        :param force: serve it anyway if it can be loaded at all
         """
         async with self._one_at_a_time:
             began = time.monotonic()
@@ -93,15 +93,15 @@ class GenerationLoader:
                 ended.set()
 
     async def settled(self, seconds: float) -> bool:
-        """Wait until no load is under way, and none is due: the last one began with the files as they are.
+        """Wait until no load is under way or due, so that the last one began with the current files.
 
-        Returns False where that takes longer than *seconds*. A load that was refused is over, too.
+        Returns False if that takes longer than *seconds*. A refused load counts as done.
         """
         try:
             async with asyncio.timeout(seconds):
                 while True:
                     ended = self._ended
-                    # Off the loop: a project may have thousands of files.
+                    # In a thread, since a project may have thousands of files.
                     changed = await asyncio.to_thread(self.disk_changed)
                     if not self._one_at_a_time.locked() and not changed:
                         return True
@@ -110,7 +110,7 @@ class GenerationLoader:
             return False
 
     def disk_changed(self) -> bool:
-        """Return whether a file has changed, come or gone since the newest load began. Reads the disk."""
+        """Return True if a file has changed, appeared or vanished since the newest load began. Reads the disk."""
         return self._spec is not None and disk_stamp(self._spec) != self._stamp
 
     def code_newer(self) -> bool:
@@ -119,13 +119,13 @@ class GenerationLoader:
         return serving is not None and self._disk.newer_than(serving.stamp, serving.project.spec)
 
     async def _read(self) -> ProjectLoad:
-        """Read the project; a file of it that has vanished may come back, as editors and git replace files.
+        """Read the project. A vanished file gets time to come back, since editors and git replace files.
 
         :raises ProjectError: if it cannot be used
         """
         until = time.monotonic() + self._settings.vanished_seconds
         while True:
-            # Taken before the files are read: what changes meanwhile is newer than what is loaded.
+            # Taken before the files are read, so that a change meanwhile counts as newer than the load.
             stamp = {} if self._spec is None else disk_stamp(self._spec)
             self._stamp = stamp
             project = self._project()
@@ -162,18 +162,18 @@ class GenerationLoader:
             template.stop()
             return self._refused(changes.broken, began, template), None
         self.serving = self._generation(template, loaded, project, stamp)
-        if template.exited.is_set():  # while its answer was on its way
+        if template.exited.is_set():  # it exited while its answer was on its way
             self._template_died(self.serving)
         return self._accepted(changes, began, template), old
 
     def stop_template_if_idle(self, generation: ServingGeneration) -> None:
-        """Stop the template of a generation that is no longer served, once it has forked what it was asked for."""
+        """Stop the template of a generation that no longer serves, once it has forked the requested workers."""
         if generation.retired and generation.forking <= 0 and generation.template is not None:
             number, generation.template = generation.template, None
             self._tell_reaper({"is": "stop_template", "template": number}, ())
 
     def template_exited(self, message: Mapping[str, Any]) -> None:
-        """Take note that a template has ended; if it still serves, its workers are spawned from now on."""
+        """Record that a template has ended; if it still serves, its workers are spawned from now on."""
         template = self._templates.pop(message["template"], None)
         if template is not None:
             template.ended(message)
@@ -183,7 +183,7 @@ class GenerationLoader:
             self._template_died(serving)
 
     def reaper_ended(self) -> None:
-        """Take note that every template has ended."""
+        """Record that every template has ended."""
         for number in list(self._templates):
             self.template_exited({"template": number, "error": "the host's reaper process has died"})
 
@@ -255,7 +255,7 @@ class GenerationLoader:
 
 
 def _vanished(serving: ServingGeneration | None, project: ProjectLoad) -> bool:
-    """Return whether a file that the serving generation was made of is gone."""
+    """Return True if a file that the serving generation was loaded from is gone."""
     if serving is None:
         return False
     before, now = serving.project.spec, project.spec

@@ -23,11 +23,11 @@ __all__ = ["ServingGeneration", "digest_of"]
 class ServingGeneration:
     """One generation and its template.
 
-    :param template: its number with the reaper; None once it was stopped
-    :param demoted: callables that run exclusively from now on, since they did not stop in a shared worker
-    :param stamp: what the project's files were like when it was loaded
-    :param environ: what its processes inherit
-    :param forking: how many workers its template was asked for and has not answered
+    :param template: its number in the reaper; None once it was stopped
+    :param demoted: callables that run exclusively from now on, because they did not stop in a shared worker
+    :param stamp: the state of the project's files when it was loaded
+    :param environ: the variables that its processes inherit
+    :param forking: number of requested workers that its template has not forked yet
     """
 
     number: int
@@ -47,7 +47,7 @@ class ServingGeneration:
 
     @property
     def info(self) -> GenerationInfo:
-        """What there is to say of it."""
+        """A description of the generation."""
         return GenerationInfo(
             number=self.number,
             digest=self.digest,
@@ -57,23 +57,23 @@ class ServingGeneration:
         )
 
     def is_async(self, reference: str) -> bool:
-        """Whether a callable is known to be asynchronous; what is not known runs alone."""
+        """Return True if a callable is known to be asynchronous; an unknown one runs exclusively."""
         known = self.manifest["callables"].get(reference)
         return known is not None and known.get("kind") == "async" and not known.get("error")
 
     def credentials_of(self, order: AttemptOrder) -> set[str]:
-        """Return what is to be masked of an order's values, as far as this process can know."""
+        """Return the credentials in an order's values, as far as this process can know them."""
         types = self.manifest["step_types"]
         secret = {name for each in types if each["callable"] == order.callable for name in each["secret"]}
         return credentials_of(order, self.environ, secret=secret)
 
     @property
     def has_kind(self) -> tuple[bool, bool]:
-        """Whether it offers (asynchronous, synchronous) callables."""
+        """Pair of flags: it offers asynchronous callables, it offers synchronous ones."""
         kinds = {each.get("kind") for each in self.manifest["callables"].values()}
         return "async" in kinds, "sync" in kinds
 
 
 def digest_of(manifest_bytes: bytes) -> str:
-    """Return a manifest's digest as it is written everywhere."""
+    """Return a manifest's digest in its only written form."""
     return f"sha256:{hashlib.sha256(manifest_bytes).hexdigest()}"

@@ -1,4 +1,4 @@
-"""How a supervisor is set up."""
+"""Settings of a supervisor."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ _CORES = os.cpu_count() or 1
 class SupervisorSettings:
     """The limits and times of one host instance.
 
-    :param max_async: how many attempts shared workers take together
-    :param max_sync: how many exclusive attempts run at once
-    :param shared_workers: how many shared workers there are at most
-    :param spare_exclusive: how many idle exclusive workers are kept ready
-    :param cancel_grace_seconds: between asking a step to stop and making it
+    :param max_async: number of attempts that all shared workers take together
+    :param max_sync: number of exclusive attempts at once
+    :param shared_workers: maximum number of shared workers
+    :param spare_exclusive: number of idle exclusive workers that are kept ready
+    :param cancel_grace_seconds: time between the request to stop a step and force
     :param term_seconds: after the second rung of the stop ladder (its children get SIGTERM, its threads an exception)
     :param kill_seconds: after the third (SIGTERM to the worker)
-    :param memory_mb: resident memory that a worker's tree may have, in MiB; None for no limit
-    :param max_processes: how many processes a worker's tree may have; None for no limit
+    :param memory_mb: limit of the resident memory of a worker's tree, in MiB; None for no limit
+    :param max_processes: limit of the processes of a worker's tree; None for no limit
     :param nice: added to the workers' niceness
-    :param recycle_after_steps: a worker that has run as many is replaced; None for never
-    :param recycle_growth_mb: a worker that has grown by as much, in MiB, is replaced; None for never
-    :param load_seconds: how long the imports of a generation may take
-    :param blocked_seconds: how long the loop of a shared worker may stand still before the watchdog says so
-    :param spawn_only: start each worker as a fresh interpreter, also where forking would do
+    :param recycle_after_steps: number of steps after which a worker is replaced; None for never
+    :param recycle_growth_mb: growth in MiB after which a worker is replaced; None for never
+    :param load_seconds: time limit of the imports of a generation
+    :param blocked_seconds: time for which the loop of a shared worker may be blocked before the watchdog reports it
+    :param spawn_only: start each worker as a fresh interpreter, even if it could be forked
     :param state_dir: the instance's own directory; empty for none
-    :param vanished_seconds: how long a job file that is gone may take to come back before its jobs count as removed
+    :param vanished_seconds: time that a missing job file has to come back before its jobs count as removed
     :param pass_env: variables that workers inherit although they hold secrets
     """
 
@@ -66,9 +66,9 @@ class SupervisorSettings:
 def worker_environment(
     environ: Mapping[str, str], *, drop: Iterable[str], settings: SupervisorSettings
 ) -> dict[str, str]:
-    """Return what the processes of a generation inherit of *environ*: all but our secrets and the dropped names.
+    """Return the part of *environ* that a generation's processes inherit: all but our secrets and the dropped names.
 
-    :param drop: the variables that the generation's connectors.toml takes credentials from
+    :param drop: the variables from which the generation's connectors.toml takes credentials
     """
     kept, dropped = file_variables(set(settings.pass_env)), set(drop)
     return {
@@ -79,6 +79,6 @@ def worker_environment(
 
 
 def reaper_environment(environ: Mapping[str, str], *, keep: Iterable[str]) -> dict[str, str]:
-    """Return what the reaper needs of *environ* to start an interpreter: it outlives loads, so no load's secrets."""
+    """Return the variables that the reaper needs to start interpreters: no load's secrets, since it outlives loads."""
     kept = set(keep)
     return {name: value for name, value in environ.items() if name in kept or _REAPER_NEEDS.match(name)}

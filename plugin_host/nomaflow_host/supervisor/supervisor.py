@@ -1,4 +1,4 @@
-"""The supervisor: what the host's main process does with orders."""
+"""The supervisor: executes the host's orders in worker processes."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ _CUT_OFF = "code in it has closed descriptors that the worker needs, such as tha
 
 
 class Supervisor:
-    """Runs attempts in worker processes and stops them for good. Everything happens on one event loop; nothing waits.
+    """Runs attempts in worker processes and stops them reliably. It lives on one event loop and never blocks it.
 
-    :param project: reads the project, at each load
-    :param sink: is told what happens to attempts
-    :param environ: what workers inherit, less secrets; this process's own by default
+    :param project: reads the project at each load
+    :param sink: receives the events of attempts
+    :param environ: the variables for workers, before secrets are removed; this process's own by default
     :param keep_env: variables that the reaper inherits as well
-    :param on_reaper: told the pid and start time of the reaper as soon as it runs, and of each that replaces it
+    :param on_reaper: called with pid and start time of the reaper as soon as it runs, and of each replacement
     """
 
     def __init__(
@@ -98,9 +98,9 @@ class Supervisor:
         self._tick()
 
     async def load(self, *, force: bool = False) -> LoadOutcome:
-        """Load a new generation beside the old one; serve it unless something that worked no longer does.
+        """Load a new generation beside the old one; serve it unless a part that worked no longer does.
 
-        :param force: serve it even so, where it can be loaded at all
+        :param force: serve it anyway if it can be loaded at all
         :raises Refused: if the host is stopping, or its reaper is being replaced
         """
         if self._reaper is None:
@@ -114,9 +114,9 @@ class Supervisor:
         return outcome
 
     async def drain(self, deadline_s: float) -> None:
-        """Take nothing new, let what runs finish within *deadline_s*, then stop it.
+        """Accept nothing new, let running attempts finish within *deadline_s*, then stop them.
 
-        Returns once the stop ladder's time is over as well, whatever the sink takes in.
+        Returns once the stop ladder's time is over as well, even if the sink is full.
         """
         self._draining = True
         if await self._attempts.emptied_within(deadline_s):
@@ -128,7 +128,7 @@ class Supervisor:
             _log.error("%d steps cannot be stopped; this host's next start will report their outcome", self.running)
 
     async def stop(self) -> None:
-        """Kill what runs and end every process. May be called twice, and before `start`."""
+        """Kill all attempts and end every process. May be called twice, and before `start`."""
         self._draining = True
         self._attempts.read_to_the_end()
         if self._revival is not None:
@@ -152,7 +152,7 @@ class Supervisor:
     def accept(self, order: AttemptOrder) -> None:
         """Start an attempt. A key that was accepted before starts nothing.
 
-        :raises Refused: if this host takes nothing new, or not so much
+        :raises Refused: if this host accepts nothing new, or is full
         """
         if order.attempt_key in self._accepted:
             return
@@ -174,7 +174,7 @@ class Supervisor:
             self._loop.call_soon(self._pool.prepare, generation)
 
     def cancel(self, order: CancelOrder) -> None:
-        """Stop an attempt by the ladder. A second time, or for an unknown key, nothing happens."""
+        """Stop an attempt by the ladder. A second call or an unknown key does nothing."""
         by = f" by {order.by}" if order.by else ""
         why = f": {order.why}" if order.why else ""
         stop = StopRequest(
@@ -183,47 +183,47 @@ class Supervisor:
         self._attempts.stop(order.attempt_key, stop)
 
     def kill(self, attempt_key: str, reason_code: str, reason: str) -> None:
-        """Kill an attempt's worker at once. For an unknown key nothing happens."""
+        """Kill an attempt's worker at once. An unknown key does nothing."""
         stop = StopRequest(state=FinishedState.FAILED, reason_code=reason_code, reason=reason)
         self._attempts.kill(attempt_key, stop)
 
     def resume_reading(self) -> None:
-        """Read workers again that were held back; call it when the sink's ``may_read`` turns True."""
+        """Read workers again that were held back; call it when the sink's ``may_read`` returns True again."""
         self._attempts.settle_waiting()
 
-    # --- what there is --------------------------------------------------------------------------------------------
+    # --- status ---------------------------------------------------------------------------------------------------
 
     def workers(self) -> list[WorkerStatus]:
-        """Return the workers there are."""
+        """Return the status of each worker."""
         return self._pool.statuses()
 
     def attempts(self) -> list[AttemptStatus]:
-        """Return the attempts it holds, oldest first."""
+        """Return the status of each held attempt, oldest first."""
         return self._attempts.statuses()
 
     @property
     def running(self) -> int:
-        """How many attempts it holds."""
+        """The number of held attempts."""
         return len(self._attempts)
 
     @property
     def generation(self) -> GenerationInfo | None:
-        """The generation that new attempts go to, None before the first was loaded."""
+        """The generation for new attempts, None before the first was loaded."""
         return None if self._loader.serving is None else self._loader.serving.info
 
     @property
     def manifest(self) -> Mapping[str, Any] | None:
-        """What that generation offers."""
+        """The manifest of that generation."""
         return None if self._loader.serving is None else self._loader.serving.manifest
 
     @property
     def newest_load(self) -> LoadOutcome | None:
-        """The outcome of the newest load; one that was refused stands until another succeeds."""
+        """The outcome of the newest load; a refused one stands until another succeeds."""
         return self._loader.newest
 
     @property
     def reaper_identity(self) -> tuple[int, int]:
-        """The reaper's pid and start time. Once that process is gone, so is every process below it."""
+        """The reaper's pid and start time. Once that process is gone, every process below it is gone too."""
         return (0, 0) if self._reaper is None else self._reaper.identity
 
     # --- workers --------------------------------------------------------------------------------------------------
@@ -271,7 +271,7 @@ class Supervisor:
         return worker
 
     def _shut_down(self, worker: WorkerHandle) -> None:
-        """End an idle worker: let it close its connections, then kill what is left of its tree."""
+        """End an idle worker: let it close its connections, then kill the rest of its tree."""
         if worker.number in self._shutdowns or worker.kill_note is not None:
             return
         worker.link.send({"is": "shutdown"})
@@ -280,7 +280,7 @@ class Supervisor:
         )
 
     def _nonsense(self, worker: WorkerHandle, error: FrameError | None) -> None:
-        """A worker's connection has ended. Either it is dying, or plugin code has done something to it."""
+        """Handle the end of a worker's connection: the worker is dying, or plugin code has damaged the connection."""
         if worker.number in self._shutdowns:
             return
         worker.closed = True
@@ -301,7 +301,7 @@ class Supervisor:
             on_message=self._reaper_said, on_end=self._reaper_ended,
         )  # fmt: skip
         self.mechanism = await reaper.start(self._on_reaper)
-        # Not before: what is given to one that dies before it serves would never end.
+        # Only now, because work given to a reaper that dies before it serves would never end.
         self._reaper = reaper
 
     def _tell_reaper(self, message: Mapping[str, Any], fds: Sequence[int] = ()) -> None:
@@ -336,7 +336,7 @@ class Supervisor:
         self._loader.stop_template_if_idle(worker.generation)
 
     def _exited(self, message: dict[str, Any], exited: Mapping[str, Any]) -> None:
-        """Conclude the attempts of a worker of which nothing is left."""
+        """Conclude the attempts of a worker whose processes are all gone."""
         worker = self._pool.get(message["worker"])
         if worker is None:
             return
@@ -349,7 +349,7 @@ class Supervisor:
         self._attempts.worker_ended(worker, exited)
 
     def _reaper_ended(self) -> None:
-        """The reaper was killed, by whomever: kill what it left, fail what ran, and start another."""
+        """Handle the reaper's death: kill its children, fail their attempts, and start another."""
         reaper, self._reaper = self._reaper, None
         if reaper is None:
             return  # it has not come to serve, and who waits for that is told
@@ -366,7 +366,7 @@ class Supervisor:
             self._revival = self._loop.create_task(self._revive())
 
     async def _revive(self) -> None:
-        """Start another reaper and load the code; where that is refused, the old code goes on in spawned workers."""
+        """Start another reaper and load the code; if that is refused, the old code continues in spawned workers."""
         while True:
             try:
                 await self._start_reaper()
@@ -379,7 +379,7 @@ class Supervisor:
                 _log.error("the code cannot be loaded again after the reaper died: %s", "; ".join(outcome.reasons))
 
     def _end_slow_starters(self) -> None:
-        """Kill workers that have not become ready in the time a load may take."""
+        """Kill workers that have not become ready within the time limit of a load."""
         limit = self._settings.load_seconds
         for worker in self._pool.overdue(limit):
             worker.closed = True

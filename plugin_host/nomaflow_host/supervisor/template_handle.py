@@ -1,4 +1,4 @@
-"""Loading a generation: a template is started, imports the plugins and says what they offer."""
+"""Loads a generation: a template is started, imports the plugins and reports the manifest."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ __all__ = ["LoadFailed", "Loaded", "TemplateHandle"]
 
 
 class LoadFailed(Exception):
-    """Raised when a template did not come to its manifest. The text says why, with the last output's place."""
+    """Raised when a template did not get to its manifest. The text says why and where it printed last."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Loaded:
-    """What a template has loaded.
+    """The result of a template's load.
 
-    :param sources: the plugin folders' files, for workers that import them anew; None where they are too large
+    :param sources: the plugin folders' files, for workers that import them again; None if they are too large
     """
 
     manifest: Mapping[str, Any]
@@ -58,7 +58,7 @@ class TemplateHandle:
         self._answer: asyncio.Future[Loaded] = loop.create_future()
 
     def start(self, spec: ProjectSpec, *, environ: Mapping[str, str], spawn_only: bool, load_seconds: float) -> None:
-        """Have the reaper start it with the variables of *environ*, and send it what to load."""
+        """Make the reaper start it with the variables of *environ*, and send it the specification to load."""
         here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         reading, writing = os.pipe()
         os.set_blocking(reading, False)  # the standard library's own signature
@@ -80,7 +80,7 @@ class TemplateHandle:
         )
 
     async def loaded(self, seconds: float) -> Loaded:
-        """Wait for what it offers.
+        """Wait for its manifest.
 
         :raises LoadFailed: if it ends, or takes longer than *seconds*
         """
@@ -94,22 +94,22 @@ class TemplateHandle:
 
     @property
     def output_tail(self) -> str:
-        """The last 4 KiB that it has printed."""
+        """The last 4 KiB of its output."""
         return self._output.text
 
     def ended(self, message: Mapping[str, Any]) -> None:
-        """Take note of its exit, from the reaper."""
+        """Record its exit, which the reaper reports."""
         for _ in range(4):
             if not self._output.read():
                 break
         if not self._answer.done():
             said = message.get("error") or said_of_exit(message.get("signal"), message.get("code"))
             self._answer.set_exception(LoadFailed(f"the process that imports the plugins died: {said}"))
-            self._answer.exception()  # so that it is not called unretrieved where nobody waits any more
+            self._answer.exception()  # marks the error as retrieved, in case nobody waits for it any more
         self.exited.set()
 
     def stop(self) -> None:
-        """Have the reaper kill it."""
+        """Make the reaper kill it."""
         self._tell_reaper({"is": "stop_template", "template": self.number}, ())
 
     def close(self) -> None:
@@ -130,7 +130,7 @@ class TemplateHandle:
             self._answer.set_result(loaded)
 
     def _ended(self, error: FrameError | None) -> None:
-        """Its connection has ended; the reaper will say how it did. Nonsense on it is plugin code's doing."""
+        """Handle the end of its connection; the reaper will report the exit. Invalid frames come from plugin code."""
         if error is not None:
             self.stop()
 

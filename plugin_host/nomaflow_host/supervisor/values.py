@@ -1,4 +1,4 @@
-"""The values a supervisor gives and takes."""
+"""The values in the supervisor's interface."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ __all__ = [
 
 
 class Refused(Exception):
-    """Raised when an order is not taken.
+    """Raised when an order is refused.
 
     :ivar reason_code: ``host_draining``, ``host_full``, ``host_has_no_code`` or ``host_has_no_reaper``
     :ivar reason: one sentence
     """
 
     def __init__(self, reason_code: str, reason: str) -> None:
-        """Name the reason and say it in a sentence."""
+        """Take the reason code and a sentence about it."""
         super().__init__(reason)
         self.reason_code = reason_code
         self.reason = reason
@@ -40,9 +40,9 @@ class Refused(Exception):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ProjectLoad:
-    """What one generation is loaded from.
+    """The input of one load.
 
-    :param variables: those that the project's files give; the host's own environment wins
+    :param variables: variables from the project's files; the host's own environment overrides them
     """
 
     spec: ProjectSpec
@@ -51,7 +51,7 @@ class ProjectLoad:
 
 
 class ProjectSource(Protocol):
-    """Reads the project from disk, at each load."""
+    """Reads the project from disk at each load."""
 
     def __call__(self) -> ProjectLoad:
         """Return the project as it is now."""
@@ -59,14 +59,14 @@ class ProjectSource(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LoadOutcome:
-    """What became of a load.
+    """The outcome of a load.
 
-    :param generation: the one that serves now, 0 for none
+    :param generation: the serving one, 0 for none
     :param digest: its manifest's digest, ``sha256:…``; empty for none
-    :param at_us: when, microseconds since the epoch
-    :param reasons: why it was refused, or what was overridden; sentences
-    :param problems: what it was refused for, or those of the new manifest; as `Problem.to_json` writes them
-    :param jobs: how many jobs the files of what serves hold
+    :param at_us: time, microseconds since the epoch
+    :param reasons: sentences: why it was refused, or what was overridden
+    :param problems: the reasons of a refusal, or problems of the new manifest; as `Problem.to_json` writes them
+    :param jobs: number of jobs in the files of the serving generation
     :param removed: ids of jobs that their files no longer hold
     :param stopped: schedules of other jobs that fire no more, by name
     :param added: ids of jobs that are new
@@ -92,9 +92,9 @@ class LoadOutcome:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GenerationInfo:
-    """The generation that new attempts go to.
+    """The generation for new attempts.
 
-    :param forkable: whether its workers are forked; otherwise `unforkable_reason` says why each is a new interpreter
+    :param forkable: True if its workers are forked; if not, `unforkable_reason` says why each is a new interpreter
     """
 
     number: int
@@ -116,12 +116,12 @@ class WorkerStatus:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AttemptStatus:
-    """One attempt that the host holds.
+    """One held attempt.
 
     :param worker_pid: 0 while its worker has not started
     :param state: ``DISPATCHED``, ``RUNNING``, ``STOPPING`` or ``ENDED`` (its last lines are being read)
-    :param rung: the last rung of the stop ladder that was taken, 0 for none
-    :param held_seconds: since its order came
+    :param rung: the last rung of the stop ladder, 0 for none
+    :param held_seconds: time since its order arrived
     """
 
     attempt_key: str
@@ -135,7 +135,7 @@ class AttemptStatus:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StopRequest:
-    """Why an attempt is being stopped, and what that makes of it."""
+    """The reason for a stop, and the state that it leads to."""
 
     state: FinishedState
     reason_code: str

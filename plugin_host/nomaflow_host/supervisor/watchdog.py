@@ -1,4 +1,4 @@
-"""Finding the step that blocks a shared worker's event loop."""
+"""Finds the step that blocks a shared worker's event loop."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _MAX_FRAMES = 40
 
 
 class LoopWatchdog:
-    """Looks at the beats of shared workers; asks a silent one for its stacks, and logs whose code stands there.
+    """Watches the beats of shared workers; asks a silent one for its stacks, and logs whose code blocks the loop.
 
-    :param blocked_seconds: how long a loop may stand still
+    :param blocked_seconds: time for which a loop may be blocked
     :param tell_reaper: sends the reaper a command
     """
 
@@ -36,7 +36,7 @@ class LoopWatchdog:
         self._tell_reaper = tell_reaper
 
     def look(self, workers: Iterable[WorkerHandle]) -> None:
-        """Look at every shared worker once. Called a few times a second."""
+        """Check every shared worker once. Called a few times a second."""
         now = time.monotonic_ns()
         for worker in workers:
             if worker.exclusive or not worker.ready:
@@ -52,7 +52,7 @@ class LoopWatchdog:
                 self._ask(worker, beat)
 
     def _ask(self, worker: WorkerHandle, beat_ns: int) -> None:
-        """Have the worker write its stacks; a handler in C does so, whatever holds the interpreter."""
+        """Make the worker write its stacks; a handler in C does so, even if the interpreter is blocked."""
         first = worker.blocked_since == 0.0
         worker.blocked_since = beat_ns / 1e9
         blocked_for = time.monotonic() - worker.blocked_since
@@ -82,7 +82,7 @@ class LoopWatchdog:
 
 
 def _blocker(worker: WorkerHandle, stack: str) -> HeldAttempt | None:
-    """Return whose code is on the loop: as the worker has noted it, else the only one, else by the stack."""
+    """Return the attempt whose code is on the loop: the one that the worker noted, else the only one, else by stack."""
     noted = worker.page.blocker
     if noted is not None:
         return worker.attempts.get(noted)
@@ -102,7 +102,7 @@ def _is_in(attempt: HeldAttempt, stack: str) -> bool:
 
 
 def _main_stack(dump: str) -> str:
-    """Return the main thread's part of what faulthandler wrote: the last one, without the worker's own frames."""
+    """Return the main thread's part of faulthandler's output: the last one, without the worker's own frames."""
     threads = re.split(r"(?m)^(?:Current thread|Thread) 0x[0-9a-f]+.*\n", dump)
     lines = [line for line in threads[-1].splitlines() if line.strip()]
     ours = next((at for at, line in enumerate(lines) if "nomaflow_host" in line or "asyncio/events.py" in line), None)

@@ -33,12 +33,12 @@ _STDERR_LEVEL = 30
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class KillNote:
-    """Why this host kills a worker.
+    """The reason why this host kills a worker.
 
-    :param culprit: the attempt that made it necessary, None where none did
-    :param why: for its neighbours
-    :param spoilt: whether code in it made it necessary, though whose cannot be known
-    :param presumed: concluded from the end of its connection; where it proves to have died by itself, that is told
+    :param culprit: the attempt that caused it, None if none did
+    :param why: explanation for its neighbours
+    :param spoilt: True if code in the worker caused it, but it is unknown whose
+    :param presumed: concluded from the end of its connection; if it turns out that it died by itself, that is reported
     """
 
     culprit: HeldAttempt | None
@@ -50,9 +50,9 @@ class KillNote:
 class WorkerHandle:
     """One worker: its connection, its ring and pipes, and the attempts in it.
 
-    :param exclusive: whether it runs one attempt at a time
-    :param on_message: gets each message of it
-    :param on_pause: called after all messages that had come together
+    :param exclusive: True if it runs one attempt at a time
+    :param on_message: called with each of its messages
+    :param on_pause: called after all messages that arrived together
     :param on_nonsense: called when it has closed its connection, broken the protocol or damaged its ring
     """
 
@@ -98,7 +98,7 @@ class WorkerHandle:
         on_pause: Callable[[], None],
         on_nonsense: Callable[[WorkerHandle, FrameError | None], None],
     ) -> None:
-        """Make all that connects it; the worker's ends wait in `child_fds`."""
+        """Create its ring, pipes and connection; the worker's ends wait in `child_fds`."""
         here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         ring = create_ring_memory()
         self.page = RingPage(ring)
@@ -153,13 +153,13 @@ class WorkerHandle:
         self.idle_since = time.monotonic()
 
     def checked(self, message: dict[str, Any]) -> None:
-        """Take an answer to a check; one that nobody waits for is passed over."""
+        """Process an answer to a check; one that nobody waits for is ignored."""
         waiting = self.checks.pop(message["number"], None)
         if waiting is not None and not waiting.done():
             waiting.set_result(message["problems"])
 
     def close(self) -> None:
-        """Close everything, and leave its checks without an answer. May be called twice."""
+        """Close everything and leave its checks unanswered. May be called twice."""
         for waiting in self.checks.values():
             if not waiting.done():
                 waiting.set_result(None)
@@ -172,7 +172,7 @@ class WorkerHandle:
             self.dump_fd = -1
 
     def _records(self, records: list[bytes]) -> None:
-        """Deal ring records out to the attempts whose slots they name."""
+        """Distribute ring records to the attempts of their slots."""
         by_slot: dict[bytes, list[bytes]] = {}
         for record in records:
             by_slot.setdefault(record[:3], []).append(record[3:])
@@ -182,7 +182,7 @@ class WorkerHandle:
                 attempt.log.add(lines)
 
     def _printed(self, pieces: list[tuple[str, int]], pipe: OutputPipe) -> None:
-        """Give what came through a pipe to the only attempt there is, or to each of them, marked."""
+        """Give output from a pipe to the only attempt, or, marked, to each of several."""
         attempts = list(self.attempts.values())
         if not attempts:
             for text, _ in pieces:

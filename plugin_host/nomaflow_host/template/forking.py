@@ -1,4 +1,4 @@
-"""Forking a worker whose parent is the reaper."""
+"""Forks a worker whose parent is the reaper."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _ENDING_SECONDS = 0.1
 
 
 def unforkable() -> str:
-    """Return why this process cannot be forked safely, empty where it can."""
+    """Return why this process cannot be forked safely, or an empty text if it can."""
     until = time.monotonic() + _ENDING_SECONDS
     while (threads := len(os.listdir("/proc/self/task"))) > 1:
         # A thread that has just ended may still be listed.
@@ -28,11 +28,11 @@ def unforkable() -> str:
 
 
 def fork_to_reaper(*, keep: Sequence[int]) -> int:
-    """Fork twice, so that the grandchild's parent is this process's.
+    """Fork twice, so that the grandchild becomes a child of this process's parent.
 
-    :param keep: the descriptors of output that become 1 and 2 in the grandchild
+    :param keep: the output descriptors that become 1 and 2 in the grandchild
     :return: 0 in the grandchild, its pid here
-    :raises OSError: if the system cannot start one more process
+    :raises OSError: if the system cannot start another process
     """
     reading, writing = os.pipe()
     try:
@@ -53,7 +53,7 @@ def fork_to_reaper(*, keep: Sequence[int]) -> int:
 
 
 def _fork_again(reading: int, writing: int, keep: Sequence[int]) -> int:
-    """In the middle process: fork, tell the pid, end. Returns in the grandchild only, once it is the reaper's."""
+    """Fork in the middle process, report the pid and end. Returns only in the grandchild, as a child of the reaper."""
     middle = os.getpid()
     try:
         pid = os.fork()
@@ -69,7 +69,7 @@ def _fork_again(reading: int, writing: int, keep: Sequence[int]) -> int:
             os.dup2(fd, place)
             os.close(fd)
     except OSError:
-        os._exit(1)  # nothing may return into the template's own code here
+        os._exit(1)  # this process must not return into the template's own code
     while os.getppid() == middle:
         os.sched_yield()
     return 0

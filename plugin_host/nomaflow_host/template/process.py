@@ -1,4 +1,4 @@
-"""The template's process. One thread, no event loop, never gRPC."""
+"""The template's process: one thread, no event loop, never gRPC."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _SIGKILL = 9
 
 
 class Template:
-    """One generation, loaded, and the connections of its process.
+    """One loaded generation, and the connections of its process.
 
     :param control: the connection to the host's main process
     :param reaper: the connection to the parent of this process
@@ -46,7 +46,7 @@ class Template:
         self._generation: Generation | None = None
 
     def run(self) -> None:
-        """Load what main names, then fork workers until either connection ends."""
+        """Load the specification from the main process, then fork workers until either connection ends."""
         self._load(_next_frame(self._control).message)
         while not self._reaper.ended and not self._control.ended:
             select.select([self._reaper, self._control], [], [])
@@ -56,7 +56,7 @@ class Template:
 
     def _load(self, bootstrap: dict[str, Any]) -> None:
         spec = ProjectSpec.from_json(bootstrap["spec"])
-        # Shows where an endless import stands, shortly before its time is up.
+        # Shows the place of an endless import shortly before its time is up.
         faulthandler.enable()
         faulthandler.dump_traceback_later(max(0.1, bootstrap["load_seconds"] * 0.75))
         self._generation = load_generation(spec, environ=os.environ, trace_stream=sys.stderr)
@@ -117,7 +117,7 @@ def _next_frame(link: FrameSocket) -> Frame:
 
 
 def main() -> int:
-    """Be a template on descriptors 3 and 4; return its exit code."""
+    """Run a template on descriptors 3 and 4; return its exit code."""
     die_with_parent(_SIGKILL)
     control, reaper = (FrameSocket(socket.socket(fileno=fd)) for fd in (FIRST_FD, FIRST_FD + 1))
     for fd in (FIRST_FD, FIRST_FD + 1):

@@ -1,7 +1,7 @@
-"""Catching every log record, whatever plugin code has configured.
+"""Captures every log record, whatever plugin code has configured.
 
-A handler on the root logger would miss loggers that do not propagate, and go with the first ``dictConfig``. So the
-methods through which every record passes are wrapped instead, once per process and before any plugin is imported.
+A handler on the root logger would miss loggers that do not propagate, and vanish with the first ``dictConfig``. So
+the methods through which every record passes are wrapped instead, once per process and before any plugin is imported.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def install_log_capture() -> None:
     logging.Logger.callHandlers = _call_handlers  # type: ignore[method-assign]  # the purpose of this module
     # The level of the root logger is the run's log level; a plugin's dictConfig or basicConfig must not undo it.
     logging.RootLogger.setLevel = _ignore_level  # type: ignore[method-assign, assignment]  # the purpose of this module
-    # So does logging.disable(), which would silence every step of this process, for good.
+    # logging.disable() must not undo it either: it would silence every step of this process, for good.
     logging.Manager.disable = property(_not_disabled, _ignore_level)  # type: ignore[assignment]  # the purpose of this module
     _keep_existing_loggers()
     _plain_set_level(logging.root, logging.INFO)
@@ -44,7 +44,7 @@ def install_log_capture() -> None:
 
 
 def set_log_level(level: int) -> None:
-    """Let records of *level* and above through where a logger has no level of its own."""
+    """Set the level of records that pass if their logger has no level of its own."""
     if logging.root.level != level:
         _plain_set_level(logging.root, level)
 
@@ -55,7 +55,7 @@ def show_warnings_again() -> None:
 
 
 def record_text(record: logging.LogRecord) -> str:
-    """Return a record's message with its traceback and stack, whatever its arguments do when formatted."""
+    """Return a record's message with its traceback and stack, even if its arguments raise when formatted."""
     try:
         text = record.getMessage()
     except Exception as error:  # noqa: BLE001  # any code of the author's may run here
@@ -93,7 +93,7 @@ def _handle(self: logging.Logger, record: logging.LogRecord) -> None:
 
 
 def _call_handlers(self: logging.Logger, record: logging.LogRecord) -> None:
-    """Write the record to the attempt's log, then give it to the handlers that do not write to the terminal."""
+    """Write the record to the attempt's log, then pass it to the handlers that do not write to the terminal."""
     scope = current_scope()
     if scope is None:
         _plain_call_handlers(self, record)
@@ -114,13 +114,13 @@ def _deliver(start: logging.Logger, record: logging.LogRecord, scope: AttemptSco
 
 
 def _is_console(handler: logging.Handler) -> bool:
-    """Whether its lines would come a second time, as printed ones."""
+    """Return True if the handler's lines would appear a second time, as printed ones."""
     stream = getattr(handler, "stream", None)
     return stream is not None and stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__)
 
 
 def _ignore_level(_self: object, _level: int | str) -> None:
-    """Leave the level alone, that of the root logger or that of ``logging.disable``."""
+    """Leave the level of the root logger, or that of ``logging.disable``, unchanged."""
 
 
 def _not_disabled(_self: logging.Manager) -> int:
@@ -128,7 +128,7 @@ def _not_disabled(_self: logging.Manager) -> int:
 
 
 def _keep_existing_loggers() -> None:
-    """Have dictConfig and fileConfig keep the loggers that exist, as the authors of those mean them to work."""
+    """Make dictConfig and fileConfig keep existing loggers, as the loggers' authors expect."""
     name = "_handle_existing_loggers"
     plain = getattr(logging.config, name, None)
     if plain is not None:

@@ -1,4 +1,4 @@
-"""Where the lines of a worker go: the ring, or, in a process that a callable forked, the output it shares."""
+"""Writes the lines of a worker to its ring, or, in a process that a callable forked, to the shared output."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Emitter:
 
     @property
     def detached(self) -> bool:
-        """Whether this is a process that the worker's code forked: the ring has one writer only."""
+        """True in a process that the worker's code forked: the ring has only one writer."""
         return self._detached
 
     def _detach(self) -> None:
@@ -56,7 +56,7 @@ class Emitter:
 
 
 def write_all(fd: int, data: bytes) -> None:
-    """Write *data* to a blocking descriptor; what it cannot take, since its reader is gone, is dropped."""
+    """Write *data* to a blocking descriptor; drop the rest if its reader is gone."""
     view = memoryview(data)
     with contextlib.suppress(OSError):
         while view:

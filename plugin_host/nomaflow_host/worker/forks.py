@@ -1,7 +1,7 @@
-"""What becomes of a process that a step's code forks: it is that code's own, and never a second worker.
+"""Handling of processes that a step's code forks: such a process belongs to that code and is never a second worker.
 
-Such a child has all that its worker has: the event loop, the connection to the host, the descriptors. So what it shares
-with the worker is cut off at once, and the child ends where its code returns, or awaits, into the worker's own.
+Such a child has everything its worker has: the event loop, the connection to the host, the descriptors. So shared
+parts are cut off at once, and the child ends when its code returns to, or awaits in, the worker's own code.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _CAME_BACK = b"a process that the step forked came back from the step's code and
 
 
 class AuthorCode:
-    """Runs an author's code: ``with AuthorCode():`` is left in the process in which it was entered, and in no other."""
+    """Runs an author's code. Only the process that entered ``with AuthorCode():`` leaves it; its forks end there."""
 
     __slots__ = ("_pid",)
 
@@ -40,17 +40,17 @@ class AuthorCode:
 
 
 class _Forked(collections.deque[Any]):
-    """Stands for the callbacks that wait on a loop, in a process that may run none of them."""
+    """Replaces the queue of waiting callbacks on a loop, in a process that may run none of them."""
 
     def append(self, _handle: Any, /) -> None:
-        """Drop it."""
+        """Drop the callback."""
 
     def popleft(self) -> NoReturn:
         end_fork(None)
 
 
 class WorkerLoop(asyncio.SelectorEventLoop):
-    """The event loop of a worker. It never turns in a process that was forked from it, which ends instead."""
+    """The event loop of a worker. A process that was forked from the worker ends instead of running it."""
 
     _ready: collections.deque[Any]
 
@@ -64,7 +64,7 @@ class WorkerLoop(asyncio.SelectorEventLoop):
         return self._worker_selector.fileno()
 
     def _leave(self) -> None:
-        # The callbacks of this very turn are the neighbours'; nothing public takes them off the loop.
+        # The callbacks of this turn belong to neighbours; no public method removes them from the loop.
         self._ready.clear()
         self._ready = _Forked()
         self._worker_selector.select = _end  # type: ignore[method-assign, assignment]  # costs the worker's own turns nothing
@@ -75,7 +75,7 @@ def _end(_timeout: float | None = None) -> NoReturn:
 
 
 def cut_off_forks(fds: Iterable[int]) -> None:
-    """Have the null device take the place of *fds* in each process that is forked from this one."""
+    """Replace *fds* by the null device in each process that is forked from this one."""
     null, shared = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC), tuple(fds)
 
     def cut_off() -> None:
@@ -89,9 +89,9 @@ def cut_off_forks(fds: Iterable[int]) -> None:
 
 
 def end_fork(error: BaseException | None) -> NoReturn:
-    """End this process, which a step's code has forked, as a program ends.
+    """End this process, which a step's code has forked, like a program.
 
-    :param error: what it raised, None where it returned
+    :param error: the exception that it raised, None if it returned
     """
     try:
         write_all(2, _said_of(error) + _CAME_BACK)

@@ -1,4 +1,4 @@
-"""What a step has left running when it returns."""
+"""Leftovers of a step: work that still runs when the step returns."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ __all__ = ["describe_leftovers", "has_library_threads", "left_tasks", "left_thre
 
 
 def describe_leftovers(scope: AttemptScope, *, alone: bool) -> str:
-    """Return in words what still runs of a step, empty for nothing.
+    """Return a description of a step's work that still runs; empty if there is none.
 
-    :param alone: whether no other step runs in this process, so that every child process is this one's
+    :param alone: True if no other step runs in this process, so that every child process is this one's
     """
     counts = {
         "task": len(left_tasks(scope)),
@@ -33,18 +33,18 @@ def describe_leftovers(scope: AttemptScope, *, alone: bool) -> str:
 
 
 def left_tasks(scope: AttemptScope) -> list[asyncio.Task[Any]]:
-    """Return its tasks that are not done."""
+    """Return its unfinished tasks."""
     return [task for task in list(scope.tasks) if not task.done()]
 
 
 def left_threads(scope: AttemptScope) -> list[int]:
-    """Return the idents of threads in which its code runs."""
+    """Return the idents of threads that run its code."""
     idents = [thread.ident for thread in list(scope.threads) if thread.is_alive()]
     return [ident for ident in (*idents, *list(scope.working.values())) if ident]
 
 
 def has_library_threads() -> bool:
-    """Whether a library's thread runs on in this process, other than an idle one of an executor."""
+    """Return True if a library's thread still runs in this process, other than an executor's idle one."""
     return any(
         is_library_thread(thread) and not thread.name.startswith(("ThreadPoolExecutor", "asyncio_"))
         for thread in threading.enumerate()

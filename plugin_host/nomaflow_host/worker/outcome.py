@@ -1,4 +1,4 @@
-"""What an attempt came to, in the worker's eyes, and how exceptions are told."""
+"""The outcome of an attempt as its worker sees it, and texts about exceptions."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ _OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
 @value_class
 class Outcome:
-    """How the callable ended, before it is known whether somebody asked it to stop.
+    """The end of a callable, before it is known whether a stop was requested.
 
     :param extras_json: JSON text, empty for none
-    :param cancelled_error: whether it ended by a CancelledError
+    :param cancelled_error: True if it ended by a CancelledError
     """
 
     state: str
@@ -48,7 +48,7 @@ class Outcome:
     not_started: bool = False
 
     def masked(self, masker: Masker) -> Outcome:
-        """Return it with the credentials taken out of every text that an author's code may have put them in."""
+        """Return the outcome with credentials masked in every text that an author's code may have put them in."""
         text = masker.text
         return replace(
             self,
@@ -59,14 +59,14 @@ class Outcome:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Return it for the frame to the host's main process; defaults are left out."""
+        """Return the outcome for the frame to the host's main process; defaults are left out."""
         return {name: value for name, default in _DEFAULTS.items() if (value := getattr(self, name)) != default}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Outcome:
-        """Read what `to_json` made.
+        """Read the result of `to_json`.
 
-        :raises ValueError: where no worker of ours has made it
+        :raises ValueError: if it was not made by `to_json`
         """
         rows = values.get("rows_affected")
         if values["state"] not in _STATES or not (rows is None or -_ROWS_LIMIT <= rows < _ROWS_LIMIT):
@@ -79,9 +79,9 @@ _DEFAULTS = {field.name: field.default for field in fields(Outcome)}
 
 
 def outcome_of_exception(error: BaseException, mask: Callable[[str], str] = str) -> Outcome:
-    """Return the outcome of a callable that raised *error*, asked for by nobody.
+    """Return the outcome of a callable that raised *error* without a request to stop.
 
-    :param mask: takes the credentials out of a text
+    :param mask: masks the credentials in a text
     """
     text = error_text(error, mask)
     state, code, reason = "FAILED", "step_failed", text
@@ -100,9 +100,9 @@ def outcome_of_exception(error: BaseException, mask: Callable[[str], str] = str)
 
 
 def error_text(error: BaseException, mask: Callable[[str], str] = str) -> str:
-    """Return one short text, ``ValueError: message``; the message alone where the author chose it for readers.
+    """Return one short text, ``ValueError: message``, or only the message if the author chose it for readers.
 
-    :param mask: takes the credentials out of a text, before it is cut
+    :param mask: masks the credentials in a text, before it is cut
     """
     name = type(error).__name__
     text = mask(_text_of(error))
@@ -123,7 +123,7 @@ def exception_types(error: BaseException) -> tuple[str, ...]:
 def author_traceback(error: BaseException, mask: Callable[[str], str] = str) -> str:
     """Return the traceback from the author's own frames on, causes included.
 
-    :param mask: takes the credentials out of a text, before it is cut
+    :param mask: masks the credentials in a text, before it is cut
     """
     try:
         told = traceback.TracebackException(type(error), error, error.__traceback__, compact=True)
@@ -137,7 +137,7 @@ def author_traceback(error: BaseException, mask: Callable[[str], str] = str) -> 
 
 
 def _begin_with_the_author(told: traceback.TracebackException) -> None:
-    """Leave out the frames before the author's, in causes and groups as well."""
+    """Remove the frames before the author's, in causes and groups as well."""
     waiting = [told]
     while waiting:
         each = waiting.pop()

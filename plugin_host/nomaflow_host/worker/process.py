@@ -1,4 +1,4 @@
-"""The worker's process: its setting up, its event loop and its connection to the host's main process."""
+"""The worker's process: its setup, its event loop and its connection to the host's main process."""
 
 from __future__ import annotations
 
@@ -60,12 +60,12 @@ class WorkerChannels:
 
     @property
     def fds(self) -> tuple[int, ...]:
-        """All of them."""
+        """All descriptors."""
         return (self.control, self.ring, self.doorbell, self.room, self.dump)
 
     @classmethod
     def inherited(cls) -> WorkerChannels:
-        """Return those of a fresh interpreter."""
+        """Return the channels of a fresh interpreter."""
         control, ring, doorbell, room, dump = range(FIRST_FD, FIRST_FD + 5)
         for fd in (control, ring, doorbell, room, dump):
             os.set_inheritable(fd, False)  # noqa: FBT003  # the standard library's own signature
@@ -85,7 +85,7 @@ class _Worker:
         self._beating = False
 
     def take(self, frames: list[Frame]) -> None:
-        """Do what the frames say."""
+        """Carry out the commands in the frames."""
         for frame in frames:
             message = frame.message
             match frame.kind:
@@ -102,24 +102,24 @@ class _Worker:
                     raise FrameError(f"a worker has no command {unknown!r}")
 
     def read(self) -> None:
-        """Take what has come; end this process where its host is gone."""
+        """Read what has arrived; end this process if its host is gone."""
         self.take(self._link.receive())
         if self._link.ended:
             os._exit(0)
 
     def scopes(self) -> list[AttemptScope]:
-        """Return those of the attempts that run."""
+        """Return the scopes of the running attempts."""
         return [run.scope for run in self._runs.values()]
 
     def interrupt(self) -> None:
-        """Second rung of the ladder, from the signal's handler, which may have interrupted the loop itself."""
+        """Take the second rung of the ladder, in the signal's handler, which may have interrupted the loop itself."""
         for run in list(self._runs.values()):
             run.interrupt()
             self._loop.call_soon_threadsafe(run.ask_to_stop)
 
     def _run(self, message: dict[str, Any]) -> None:
         slot = message["slot"]
-        # Each time anew, since a step may have set another.
+        # Set each time, since a step may have set another.
         self._loop.set_task_factory(_tracked_task)  # type: ignore[arg-type]  # typeshed wants a generic protocol
         run = AttemptRun(
             order=AttemptOrder.from_json(message["order"]),
@@ -136,12 +136,12 @@ class _Worker:
         self._spawn(self._run_to_the_end(slot, run))
 
     def _check(self, message: dict[str, Any]) -> None:
-        """Say what is wrong with values; validators are the authors' code, and may do anything."""
+        """Report the problems of values; validators are the authors' code, and may do anything."""
         generation, environ = self._services.generation, self._services.environ
         try:
             steps = map(CheckedStep.from_json, message["steps"])
             problems = [each.to_json() for step in steps for each in generation.check(step, environ=environ)]
-        except BaseException:  # noqa: BLE001  # the attempt will say it
+        except BaseException:  # noqa: BLE001  # the attempt will report it
             problems = None
         self._services.send({"is": "checked", "number": message["number"], "problems": problems})
 
@@ -158,14 +158,14 @@ class _Worker:
         task.add_done_callback(self._keep.discard)
 
     def _count_level(self, level: int, change: int) -> None:
-        """Have the loggers let through what the most talkative of the attempts wants."""
+        """Set the loggers to the lowest level that any attempt wants."""
         self._levels[level] += change
         if not self._levels[level]:
             del self._levels[level]
         set_log_level(min(self._levels, default=_INFO))
 
     def _beat(self) -> None:
-        """Show the host that the loop turns, while anything runs."""
+        """Show the host that the loop turns while anything runs."""
         if self._runs:
             self._services.page.beat_ns = time.monotonic_ns()
             self._loop.call_later(_BEAT_SECONDS, self._beat)
@@ -174,13 +174,13 @@ class _Worker:
             self._services.page.beat_ns = 0
 
     async def _shut_down(self) -> None:
-        with contextlib.suppress(Exception):  # a connection that does not close goes with the process
+        with contextlib.suppress(Exception):  # a connection that does not close ends with the process
             await self._services.connectors.aclose()
         os._exit(0)
 
 
 class _ToHost:
-    """The frames on their way to the host's main process."""
+    """The outgoing frames to the host's main process."""
 
     def __init__(self, *, link: FrameSocket, loop: asyncio.AbstractEventLoop) -> None:
         self._link = link
@@ -190,14 +190,14 @@ class _ToHost:
         os.register_at_fork(after_in_child=self._leave)
 
     def send(self, message: Mapping[str, Any]) -> None:
-        """Send a frame now, or as soon as there is room. A process that a step forked has nothing to say, and ends."""
+        """Send a frame now, or as soon as there is room. A process that a step forked sends nothing and ends."""
         if self._forked:
             end_fork(None)
         self._link.send(message)
         self._write_later_if_full()
 
     def send_soon(self, message: Mapping[str, Any]) -> None:
-        """Send a frame before anything that is put on the loop from now on, together with others like it."""
+        """Send a frame before anything that is scheduled on the loop later, together with others like it."""
         if self._forked:
             end_fork(None)
         self._link.queue(message)
@@ -223,9 +223,9 @@ class _ToHost:
 
 
 def run_worker(channels: WorkerChannels, *, generation: Generation | None) -> NoReturn:
-    """Be a worker until the host has had enough of it.
+    """Run a worker until the host ends it.
 
-    :param generation: the plugin code that this process has loaded; None to load what the bootstrap message names
+    :param generation: the plugin code that this process has loaded; None to load the one in the bootstrap message
     """
     _become_worker()
     page = RingPage(channels.ring)
@@ -279,11 +279,11 @@ def run_worker(channels: WorkerChannels, *, generation: Generation | None) -> No
 def _serve(loop: asyncio.AbstractEventLoop, link: FrameSocket) -> NoReturn:
     try:
         while True:
-            # A task of the author's that raises SystemExit or KeyboardInterrupt ends run_forever, not this worker.
+            # If an author's task raises SystemExit or KeyboardInterrupt, that ends run_forever, but not this worker.
             with contextlib.suppress(SystemExit, KeyboardInterrupt, asyncio.CancelledError):
                 loop.run_forever()
     except OSError:
-        # A step has closed the loop's own descriptors. The host is told by the end of the connection, and kills.
+        # A step has closed the loop's own descriptors. The host notices the end of the connection and kills the worker.
         with contextlib.suppress(OSError):
             link.close()
         while True:
@@ -305,7 +305,7 @@ def _become_worker() -> None:
 
 
 def _bootstrap(link: FrameSocket) -> tuple[dict[str, Any], list[Frame]]:
-    """Wait for the first frame; return it and those that came with it."""
+    """Wait for the first frame; return it and those that arrived with it."""
     frames: list[Frame] = []
     while not frames:
         select.select([link], [], [])
@@ -316,7 +316,7 @@ def _bootstrap(link: FrameSocket) -> tuple[dict[str, Any], list[Frame]]:
 
 
 def _tracked_task(loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, Any], **options: Any) -> asyncio.Task[Any]:
-    """Make a task, noting it with the attempt in whose context it will run."""
+    """Make a task and record it in the attempt in whose context it will run."""
     task: asyncio.Task[Any] = _Task(coro, loop=loop, **options)
     context = options.get("context")
     scope = CURRENT.get() if context is None else context.get(CURRENT)

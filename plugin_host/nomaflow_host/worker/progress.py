@@ -1,4 +1,4 @@
-"""``ctx.progress``: the newest value, a few times a second."""
+"""Implements ``ctx.progress``: sends the newest value, a few times a second."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _INTERVAL_SECONDS = 0.1
 
 
 class ProgressReporter:
-    """Called by the step from any thread; sends from the loop's.
+    """Called by the step from any thread; sends from the loop's thread.
 
     :param send: sends a frame
     """
@@ -30,7 +30,7 @@ class ProgressReporter:
         self._scheduled = False
 
     def __call__(self, done: float, total: float | None, message: str) -> None:
-        """Take the newest progress.
+        """Record the newest progress.
 
         :raises TypeError: if *done* or *total* is not a number
         """
@@ -47,7 +47,7 @@ class ProgressReporter:
             self._loop.call_soon_threadsafe(self._loop.call_later, _INTERVAL_SECONDS, self.flush)
 
     def flush(self) -> None:
-        """Send the newest progress if it was not sent yet."""
+        """Send the newest progress if that has not happened yet."""
         self._scheduled = False
         newest, self._newest = self._newest, None
         if newest is not None:

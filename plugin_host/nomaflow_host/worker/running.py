@@ -1,4 +1,4 @@
-"""Running one attempt."""
+"""Runs one attempt."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _STEP_LOGGER = "nomaflow.step"
 
 @value_class
 class _Ending:
-    """How the author's code came to its end."""
+    """The end of the author's code."""
 
     value: Any = None
     error: BaseException | None = None
@@ -50,7 +50,7 @@ class AttemptRun:
     """One attempt from its order to its finished frame.
 
     :param slot: its number in the ring, and in frames
-    :param is_alone: says whether no other attempt runs in this worker
+    :param is_alone: returns True if no other attempt runs in this worker
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class AttemptRun:
         self._progress = ProgressReporter(loop=services.loop, send=services.send, slot=slot)
 
     async def run(self) -> None:
-        """Run it. Never raises; the last thing sent is the finished frame, once nothing of its code runs."""
+        """Run it. Never raises; the last thing sent is the finished frame, once none of its code runs."""
         usage = Usage.begin(exclusive=self._services.exclusive)
         if self._is_alone():
             self._services.restore()
@@ -97,13 +97,13 @@ class AttemptRun:
         self._finish(outcome, usage, clean=clean)
 
     def ask_to_stop(self) -> None:
-        """First rung of the stop ladder: cancel the task. ``is_cancelled()`` is True already, by the ring."""
+        """Take the first rung of the stop ladder: cancel the task. ``is_cancelled()`` is already True, by the ring."""
         self._asked = True
         if self._inner is not None:
             self._inner.cancel()
 
     def interrupt(self) -> None:
-        """Second rung: raise in the step's threads. In the main thread the signal's handler does so.
+        """Take the second rung: raise in the step's threads. In the main thread the signal's handler does so.
 
         Called by that handler, so it must not touch the loop.
         """
@@ -143,7 +143,7 @@ class AttemptRun:
         if self._is_asked:
             return Outcome(state="CANCELED", cancelled_error=True, not_started=True)
         services, started = self._services, time.monotonic()
-        # Before any of the author's code runs either way: what runs on the loop is put on it further down.
+        # Before any of the author's code runs: code on the loop is scheduled further down.
         send = services.send_soon if prepared.kind == "async" and not services.exclusive else services.send
         send(
             {
@@ -186,7 +186,7 @@ class AttemptRun:
         return self._inner.result()
 
     def _over(self, inner: asyncio.Task[_Ending]) -> asyncio.Future[None]:
-        """Return a future of the task's end, whatever that is. ``asyncio.wait`` would do, at four times the price."""
+        """Return a future of the end of the task, whatever that is. ``asyncio.wait`` costs four times as much."""
         over: asyncio.Future[None] = self._services.loop.create_future()
         inner.add_done_callback(lambda _: over.set_result(None))
         return over
@@ -199,7 +199,7 @@ class AttemptRun:
             try:
                 with AuthorCode():
                     ending = _Ending(value=prepared.call())
-            except BaseException as error:  # noqa: BLE001  # told as the attempt's outcome
+            except BaseException as error:  # noqa: BLE001  # reported as the attempt's outcome
                 ending = _Ending(error=error)
             loop.call_soon_threadsafe(done.set_result, ending)
 
@@ -246,13 +246,13 @@ class AttemptRun:
         return outcome
 
     async def _settle(self, outcome: Outcome) -> bool:
-        """Wait until nothing the step has started still runs; return whether this worker is fit for another step."""
+        """Wait until nothing that the step started still runs; return True if this worker is fit for another step."""
         left = await self._left_after_a_moment()
         if left:
             self._services.send({"is": "returned", "slot": self._slot, "outcome": outcome.to_json(), "left": left})
             self._services.page.cancelled[self._slot] = 1
             asked: set[asyncio.Task[Any]] = set()
-            while self._left():  # child processes that were adopted announce nothing to wait on
+            while self._left():  # nothing announces the end of adopted child processes
                 for task in set(left_tasks(self.scope)) - asked:
                     task.cancel()
                     asked.add(task)
@@ -260,10 +260,10 @@ class AttemptRun:
         return self._services.streams.intact() and not (self._services.exclusive and has_library_threads())
 
     async def _left_after_a_moment(self) -> str:
-        """Let what is about to end do so: threads of executors, tasks that were just cancelled."""
+        """Give ending threads and tasks a moment to finish, then return what is left."""
         until = time.monotonic() + _SETTLE_SECONDS
         while (left := self._left()) and time.monotonic() < until:  # noqa: ASYNC110  # as above
-            # Nobody announces that a thread or process is about to end.
+            # Nothing announces that a thread or process is about to end.
             await sleep(_SETTLE_SECONDS / 10)
         return left
 
@@ -276,7 +276,7 @@ class AttemptRun:
         self.scope.closed = True
         services = self._services
         services.emitter.masker.leave(self._slot)
-        # Beside others at the end of this turn of the loop, with what they have to say: the host is woken once.
+        # Sent at the end of this turn of the loop, together with other frames, so that the host is woken once.
         send = services.send if services.exclusive or self._is_alone() else services.send_soon
         send(
             {
@@ -291,7 +291,7 @@ class AttemptRun:
 
 
 def _never_awaited(names: list[str]) -> Outcome:
-    """Return the outcome of a step that let coroutines go: what they were to do has not happened."""
+    """Return the outcome of a step that dropped coroutines: their work has not happened."""
     unique = list(dict.fromkeys(names))
     shown = ", ".join(map(repr, unique[:_MAX_NAMES])) + (" …" if len(unique) > _MAX_NAMES else "")
     noun = "coroutines were" if len(unique) > 1 else "a coroutine was"

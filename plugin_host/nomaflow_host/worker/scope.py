@@ -25,7 +25,7 @@ CURRENT: ContextVar[AttemptScope | None] = ContextVar("nomaflow_attempt", defaul
 
 
 class AttemptScope:
-    """One attempt while its code runs: whose lines these are, and what it has started.
+    """One attempt while its code runs: the owner of lines, and of everything that its code starts.
 
     :param slot: its number in the ring
     :param level: the lowest level of its log
@@ -62,10 +62,10 @@ class AttemptScope:
         self._emitter.line(self._prefix, record.levelno, int(record.created * 1_000_000), record.name, text)
 
     def printed(self, stream: str, level: int, text: str) -> None:
-        """Take what was printed; whole lines go out, the rest waits for its line feed.
+        """Write printed text to its log: whole lines at once, the rest at its line feed.
 
-        ``print`` writes a text and its line feed one after the other, and another thread may print in between: each
-        thread has lines of its own.
+        ``print`` writes a text and its line feed one after the other, and another thread may print in between: so each
+        thread has its own unfinished line.
         """
         source = (stream, threading.get_ident())
         with self._lock:
@@ -80,7 +80,7 @@ class AttemptScope:
             self.emit(level, at_us, stream, piece, CONTINUED)
 
     def flush_printed(self, level: int) -> None:
-        """Write what was printed without a line feed at its end."""
+        """Write printed text that has no line feed at its end."""
         with self._lock:
             rests = [(stream, line.end()) for (stream, _), line in self._unfinished.items()]
             self._unfinished.clear()
@@ -88,19 +88,19 @@ class AttemptScope:
             self.emit(level, time.time_ns() // 1000, stream, rest)
 
     def begin_work(self) -> int:
-        """Note a piece of work given to an executor and return its id."""
+        """Record a piece of work given to an executor and return its id."""
         with self._lock:
             number = max(self.working, default=0) + 1
             self.working[number] = 0
             return number
 
     def end_work(self, number: int) -> None:
-        """Note that it is done, or was cancelled before it began."""
+        """Record that it is done, or was cancelled before it began."""
         with self._lock:
             self.working.pop(number, None)
 
 
 def current_scope() -> AttemptScope | None:
-    """Return the attempt that the running code belongs to, None outside any or after its attempt has finished."""
+    """Return the attempt that the running code belongs to, or None outside any or after its attempt has finished."""
     scope = CURRENT.get()
     return None if scope is None or scope.closed else scope

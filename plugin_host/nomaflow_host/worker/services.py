@@ -1,4 +1,4 @@
-"""What every attempt of a worker shares."""
+"""The services that every attempt of a worker shares."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ __all__ = ["WorkerServices"]
 class WorkerServices:
     """The collaborators of an attempt.
 
-    :param send: sends a frame to the host's main process; on the loop's thread only
-    :param send_soon: sends one before anything that is put on the loop from then on, together with others like it
-    :param restore: puts back the streams and signal handlers that a step has changed
-    :param exclusive: whether this worker runs one attempt at a time
+    :param send: sends a frame to the host's main process; only on the loop's thread
+    :param send_soon: sends one before anything that is scheduled on the loop later, together with others like it
+    :param restore: restores the streams and signal handlers that a step has changed
+    :param exclusive: True if this worker runs one attempt at a time
     """
 
     loop: asyncio.AbstractEventLoop

@@ -1,4 +1,4 @@
-"""The two signals by which a host reaches into a worker whose event loop may be blocked."""
+"""The two signals that a host sends to a worker whose event loop may be blocked."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ _OF_THE_LADDER = frozenset((signal.SIGTERM, INTERRUPT))
 
 
 class StepInterrupted(asyncio.CancelledError):
-    """Raised in a step's code, wherever it is, once it has outlived its grace."""
+    """Raised in a step's code, wherever it is, once its grace is over."""
 
 
 def install_signals(*, page: RingPage, dump_fd: int, interrupt: Callable[[], None]) -> Callable[[], None]:
-    """Set the handlers of this process: the two above, and the defaults for what a terminal or a host sends.
+    """Set the handlers of this process: the two above, and the defaults for the signals of a terminal or a host.
 
-    :param page: gets the slot found on the blocked loop
-    :param dump_fd: where stacks are written, by a handler in C that needs no interpreter lock
-    :param interrupt: called in the main thread where the running code is not a step's
-    :return: what puts the handlers back that a step has changed
+    :param page: the ring that receives the slot found on the blocked loop
+    :param dump_fd: descriptor for stacks, written by a handler in C that needs no interpreter lock
+    :param interrupt: called in the main thread if the running code is not a step's
+    :return: a function that restores handlers that a step has changed
     """
 
     def on_dump(_signum: int, _frame: FrameType | None) -> None:
@@ -56,7 +56,7 @@ def install_signals(*, page: RingPage, dump_fd: int, interrupt: Callable[[], Non
 
     def restore() -> None:
         for signum, handler in handlers.items():
-            # What the stop ladder relies on is set whatever Python knows of: C code may have changed it unseen.
+            # The stop ladder's handlers are set even if Python sees no change: C code may have changed them unnoticed.
             if signum in _OF_THE_LADDER or signal.getsignal(signum) != handler:
                 signal.signal(signum, handler)
         signal.setitimer(signal.ITIMER_REAL, 0)

@@ -1,7 +1,7 @@
 """The source of a generation, kept for workers that are fresh interpreters.
 
-A forked worker has the code that its template has loaded. One that imports anew must not pick up what was saved since:
-it gets the plugin folders' files as they were, under their own paths, and what came later does not exist for it.
+A forked worker has the code that its template has loaded. A worker that imports again must not pick up later saves:
+it gets the old contents of the plugin folders' files, under their own paths, and newer files do not exist for it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _FRESH_SECONDS = 2.0
 
 
 def read_sources(folders: Sequence[str]) -> dict[str, str] | None:
-    """Return the modules below *folders*, path to bytes (as Latin-1 text, for JSON); None where they are too large."""
+    """Return the modules below *folders*, path to bytes (as Latin-1 text, for JSON); None if they are too large."""
     found: dict[str, str] = {}
     size = 0
     for folder in folders:
@@ -35,7 +35,7 @@ def read_sources(folders: Sequence[str]) -> dict[str, str] | None:
 
 
 def serve_sources(sources: Mapping[str, str], folders: Sequence[str]) -> None:
-    """Have this process's imports below *folders* read *sources* in place of the disk, and no compiled files."""
+    """Make this process's imports below *folders* read *sources* in place of the disk, and no compiled files."""
     below = tuple(folder.rstrip(os.sep) + os.sep for folder in folders)
     plain_data, plain_stats = SourceFileLoader.get_data, SourceFileLoader.path_stats
 
@@ -48,7 +48,7 @@ def serve_sources(sources: Mapping[str, str], folders: Sequence[str]) -> None:
 
     def path_stats(self: SourceFileLoader, path: str) -> Mapping[str, Any]:
         if path.startswith(below):
-            raise OSError("the disk may be newer than this generation")  # the import system then asks for the source
+            raise OSError("the disk may be newer than this generation")  # the import system then reads the source
         return plain_stats(self, path)
 
     SourceFileLoader.get_data = get_data  # type: ignore[method-assign, assignment]  # the purpose of this module
@@ -56,10 +56,10 @@ def serve_sources(sources: Mapping[str, str], folders: Sequence[str]) -> None:
 
 
 def keep_no_fresh_bytecode() -> None:
-    """Have this process write no compiled file of a source that was saved just now.
+    """Make this process write no compiled file of a source that was saved just now.
 
-    Python knows a compiled file by its source's length and the second of its last change: the next save within that
-    second would go unnoticed where the length is the same.
+    Python recognises a compiled file by its source's length and the second of its last change: the next save within
+    that second would go unnoticed if the length is the same.
     """
     plain = SourceFileLoader.set_data
 

@@ -1,4 +1,4 @@
-"""``print`` in a worker: lines of the attempt that prints, whichever thread or task it does so from."""
+"""Output of ``print`` in a worker: lines of the attempt that prints, in whatever thread or task."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ class _Bytes(io.RawIOBase):
         return len(raw)
 
     def close(self) -> None:
-        """Stay open: the steps after this one print as well."""
+        """Stay open: later steps print as well."""
 
 
 class _AttributedStream(io.TextIOBase):
-    """A text stream that writes to the current attempt's log, and to the descriptor outside any attempt.
+    """A text stream that writes to the current attempt's log, or outside any attempt to the descriptor.
 
-    :param name: the logger's name of its lines, ``stdout`` or ``stderr``
+    :param name: the logger name of its lines, ``stdout`` or ``stderr``
     """
 
     def __init__(self, *, name: str, fd: int, level: int, is_detached: Callable[[], bool]) -> None:
@@ -82,13 +82,13 @@ class _AttributedStream(io.TextIOBase):
         return len(text)
 
     def close(self) -> None:
-        """Stay open: the steps after this one print as well."""
+        """Stay open: later steps print as well."""
 
 
 class WorkerStreams:
-    """What is ``sys.stdout`` and ``sys.stderr`` in a worker.
+    """The ``sys.stdout`` and ``sys.stderr`` of a worker.
 
-    :param is_detached: says whether this is a process that a callable forked, which prints to the descriptors
+    :param is_detached: returns True in a process that a callable forked, which prints to the descriptors
     """
 
     def __init__(self, is_detached: Callable[[], bool]) -> None:
@@ -97,7 +97,7 @@ class WorkerStreams:
         self._pipes = _identities()
 
     def install(self) -> None:
-        """Put them in their place, also where a step has put others."""
+        """Install the streams, even if a step has installed others."""
         sys.stdout, sys.stderr = self._out, self._err
 
     def intact(self) -> bool:

@@ -1,6 +1,6 @@
-"""Keeping the tasks of other steps out of a step's sight.
+"""Hides the tasks of other steps from a step.
 
-Code that winds down often cancels ``asyncio.all_tasks()``; in a shared worker these would be its neighbours' as well.
+Code that shuts down often cancels ``asyncio.all_tasks()``; in a shared worker these would include its neighbours'.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ class OwnTask(asyncio.Task[None]):
 
 
 def hide_other_tasks(scopes: Callable[[], Iterable[AttemptScope]]) -> None:
-    """Have ``asyncio.all_tasks`` leave out, for a step, the tasks of others and the worker's own.
+    """Make ``asyncio.all_tasks`` leave out, for a step, the tasks of others and the worker's own.
 
-    :param scopes: returns those of the attempts that run now
+    :param scopes: returns the scopes of the running attempts
     """
     plain = asyncio.all_tasks
 
     def all_tasks(loop: asyncio.AbstractEventLoop | None = None) -> set[asyncio.Task[Any]]:
-        """Return the tasks of *loop* that are not done."""
+        """Return the unfinished tasks of *loop*."""
         found, mine = plain(loop), current_scope()
         if mine is None:
             return found

@@ -1,4 +1,4 @@
-"""Carrying the attempt into threads and executors, and noting what each attempt has started.
+"""Carries the attempt into threads and executors, and records what each attempt has started.
 
 A ContextVar does not reach plain threads or executors, so ``Thread.start``, ``ThreadPoolExecutor.submit``,
 ``subprocess.Popen`` and ``os.fork`` are wrapped, once per process.
@@ -61,9 +61,9 @@ def install_tracking() -> None:
 
 
 def is_library_thread(thread: threading.Thread) -> bool:
-    """Whether a thread runs an installed library's own loop, such as that of a connection in a pool.
+    """Return True if a thread runs an installed library's own loop, such as that of a connection in a pool.
 
-    Those may outlive a step: they are how libraries work, not work that the step has left.
+    Such threads may outlive a step: they are how libraries work, not work that the step has left.
     """
     target: Any = getattr(thread, "_target", None) or type(thread).run
     while isinstance(target, functools.partial):
@@ -77,12 +77,12 @@ def is_library_thread(thread: threading.Thread) -> bool:
 
 
 def is_running(process: subprocess.Popen[Any]) -> bool:
-    """Whether a child still runs. Does not wait for it: that is its owner's."""
+    """Return True if a child still runs. Does not reap it: that is its owner's task."""
     return process.returncode is None and is_child_running(process.pid)
 
 
 def is_child_running(pid: int) -> bool:
-    """Whether *pid* is a child of this process that still runs. Does not wait for it."""
+    """Return True if *pid* is a child of this process that still runs. Does not reap it."""
     try:
         return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
     except ChildProcessError:
@@ -90,9 +90,9 @@ def is_child_running(pid: int) -> bool:
 
 
 def has_children() -> bool:
-    """Whether any process descends from this one that has not ended; orphans below are this process's children.
+    """Return True if this process has a living descendant; orphans below it are this process's children.
 
-    What `multiprocessing` keeps for itself does not count, as long as it has no children.
+    The helper processes of `multiprocessing` do not count, as long as they have no children.
     """
     while True:
         try:
@@ -106,16 +106,16 @@ def has_children() -> bool:
 
 
 def adopted_daemon(since: int) -> bool:
-    """Whether an orphan in a session of its own has become this process's child that started after *since*.
+    """Return True if this process has adopted an orphan in its own session that started after *since*.
 
-    Waits for nobody, so it may be asked while other steps run: their own children are known, or in this session.
+    Reaps nothing, so it may be called while other steps run: their own children are known, or in this session.
 
-    :param since: clock ticks since boot, as `ticks_now` gives them
+    :param since: clock ticks since boot, from `ticks_now`
     """
     try:
         os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:
-        return False  # there is no child at all, which is cheaper to learn than who they are
+        return False  # there is no child at all, which is a cheaper check than a list of them
     known = {process.pid for process in list(_popens)}
     return any(
         info.pid not in known and info.state not in "ZX" and info.session != info.parent and info.start_time >= since
@@ -124,7 +124,7 @@ def adopted_daemon(since: int) -> bool:
 
 
 def _library_processes() -> set[int]:
-    """Return the pids of the helpers that `multiprocessing` starts once for a process, and ends with it."""
+    """Return the pids of the helpers that `multiprocessing` starts once per process, and ends with it."""
     found = set()
     for module, helper, attribute in _HELPERS:
         keeper = getattr(sys.modules.get(module), helper, None)

@@ -1,11 +1,11 @@
-"""Coroutines that nobody awaited: Python tells when it collects one, and the attempt that let it go takes note.
+"""Records coroutines that were never awaited, in the attempt that dropped them. Python reports them on collection.
 
-A coroutine is told of in the thread and context that drop the last reference to it, which are those of the code that
-made it. For two kinds the warning in the log has to do, and no attempt is blamed:
+Python reports a coroutine in the thread and context that drop the last reference to it, which are those of the code
+that made it. In two cases no attempt is blamed, and there is only the warning in the log:
 
-- one that only the garbage collector finds: it is told of wherever that happens to run, in another attempt maybe;
-- one that goes with an exception that has been handled, as in ``try: asyncio.run(work()) except RuntimeError: …``: it
-  was handed to something that refused it, and the code knows.
+- the garbage collector finds the coroutine: the report comes wherever that happens to run, perhaps in another attempt;
+- the coroutine goes with a handled exception, as in ``try: asyncio.run(work()) except RuntimeError: …``: it was given
+  to something that refused it, and the code knows.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ def _warn(coroutine: Any) -> None:
 
 
 def _ends_a_handler(frame: FrameType) -> bool:
-    """Return True where a frame is at the end of an ``except``: at POP_EXCEPT, or the ``name = None`` just after it."""
+    """Return True if a frame is at the end of an ``except``: at POP_EXCEPT, or the ``name = None`` just after it."""
     return _POP_EXCEPT in frame.f_code.co_code[max(frame.f_lasti - 4, 0) : frame.f_lasti + 1 : 2]
 
 
 def _note_collection(phase: str, _info: object) -> None:
-    """Keep the ident of the thread in which the garbage collector runs, 0 for none."""
+    """Record the ident of the thread in which the garbage collector runs, 0 for none."""
     global _collecting  # one collector per process
     _collecting = threading.get_ident() if phase == "start" else 0

@@ -1,4 +1,4 @@
-"""What was printed and has no line feed yet."""
+"""Printed text that has no line feed yet."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ __all__ = ["UnfinishedLine"]
 
 
 class UnfinishedLine:
-    """The end of a stream, up to a bound: what never ends its line must not fill the memory.
+    """The unfinished line of a stream. Its size is limited: a line that never ends must not fill the memory.
 
-    True where there is any.
+    True if there is any text.
     """
 
     def __init__(self) -> None:
@@ -22,7 +22,7 @@ class UnfinishedLine:
         return self._cut or self._size > 0
 
     def add(self, text: str) -> tuple[list[str], str]:
-        """Take *text*; return the lines that it ended, and a piece of the one that has become too long to wait for."""
+        """Take *text*; return the lines that it completed, and a piece of the current line if that is too long."""
         *lines, rest = text.split("\n")
         if lines:
             lines[0] = "".join([*self._parts, lines[0]])
@@ -36,7 +36,7 @@ class UnfinishedLine:
         return lines, self._taken()
 
     def end(self) -> str:
-        """Return what is left, taking it; it may be empty, where pieces of the line were taken before."""
+        """Return and remove the rest; it may be empty if pieces of the line were taken before."""
         self._cut = False
         return self._taken()
 

@@ -1,4 +1,4 @@
-"""What an attempt has used."""
+"""Resource usage of an attempt."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Usage:
 
     @classmethod
     def begin(cls, *, exclusive: bool) -> Usage:
-        """Note the start of an attempt; in an exclusive worker the peak of memory is counted from here."""
+        """Record the start of an attempt; in an exclusive worker the peak of memory is counted from here."""
         if exclusive:
             with contextlib.suppress(OSError), open("/proc/self/clear_refs", "w") as file:
                 file.write("5")
@@ -37,7 +37,7 @@ class Usage:
         )
 
     def spent(self) -> dict[str, float | int]:
-        """Return processor seconds since then, and the peak and present resident bytes."""
+        """Return the processor seconds since then, and the peak and present resident bytes."""
         mine, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
         return {
             "cpu_seconds": max(0.0, _seconds(mine) + _seconds(children) - self.cpu_seconds),
@@ -56,14 +56,14 @@ def resident_bytes() -> int:
 
 
 class _RecentSize:
-    """The resident size of a process whose steps come and go by the thousand: asked for now and then."""
+    """The resident size of a process with thousands of short steps, read only now and then."""
 
     def __init__(self) -> None:
         self._bytes = 0
         self._until = 0.0
 
     def bytes(self) -> int:
-        """Return a size that is younger than a tenth of a second."""
+        """Return a size that is at most a tenth of a second old."""
         now = time.monotonic()
         if now >= self._until:
             self._bytes, self._until = resident_bytes(), now + _RECENT_SECONDS

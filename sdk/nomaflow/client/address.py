@@ -1,4 +1,4 @@
-"""Where a project's kernel is: its addresses and the token for it. Loads no gRPC."""
+"""Addresses of a project's kernel, and the token for it. Loads no gRPC."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def split_addresses(text: str) -> tuple[str, ...]:
 
 
 def has_known_form(address: str) -> bool:
-    """Return True for ``unix:/path``, ``host:port`` and ``tls://host:port``; nothing can ever be reached by another."""
+    """Return True for ``unix:/path``, ``host:port`` and ``tls://host:port``, the only forms that can reach a kernel."""
     if address.startswith(_UNIX):
         return address.partition(":")[2] != ""
     host, _, port = address.removeprefix(TLS_SCHEME).rpartition(":")
@@ -44,11 +44,11 @@ def has_known_form(address: str) -> bool:
 
 
 def uses_tls(address: str, *, with_ca: bool) -> bool:
-    """Return whether to speak TLS with an address.
+    """Return True if the connection to an address uses TLS.
 
-    It says so with ``tls://``; to another machine it is TLS whatever it says, so that no token travels in plaintext.
+    ``tls://host:port`` does, and so does any other machine's address, so that no token travels in plaintext.
 
-    :param with_ca: whether authorities were given, which on loopback asks for TLS too
+    :param with_ca: True if authorities were given; on loopback too they ask for TLS
     """
     if address.startswith(_UNIX):
         return False
@@ -63,26 +63,26 @@ def _is_loopback(host: str) -> bool:
 
 
 class AddressSource(Protocol):
-    """Says where the kernel is now. Asked again at every reconnect, since a kernel may come back elsewhere."""
+    """Source of the kernel's addresses, asked again at every reconnect, since a restarted kernel may have another."""
 
     def addresses(self) -> tuple[str, ...]:
         """Return each ``unix:/path/kernel.sock``, ``host:port`` or ``tls://host:port``: one leads, others stand by.
 
-        :raises KernelUnreachable: where there is no address
+        :raises KernelUnreachable: if there is no address
         """
 
     def token(self) -> str:
         """Return the token to send, empty for none.
 
-        :raises Unauthenticated: where a token file cannot be read
+        :raises Unauthenticated: if a token file cannot be read
         """
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FixedAddress:
-    """An address given by name, with the token for it.
+    """A given address, with the token for it.
 
-    :param address: several, separated by commas, where kernels stand by for each other
+    :param address: several, separated by commas, if kernels stand by for each other
     :param secret: one token for all of them
     """
 
@@ -108,7 +108,7 @@ class FixedAddress:
 class ProjectAddress:
     """The kernel of a project directory, which writes its address into ``.nomaflow/address``.
 
-    :param secret: a token given by name; else the one in ``.nomaflow/token`` is sent, on TCP only
+    :param secret: a given token; by default the one in ``.nomaflow/token`` is sent, on TCP only
     """
 
     project: Path
@@ -120,9 +120,9 @@ class ProjectAddress:
         return self.project / ".nomaflow" / "address"
 
     def current(self) -> str:
-        """Return what the file says now.
+        """Return the current address in the file.
 
-        :raises KernelUnreachable: where the file is missing or empty
+        :raises KernelUnreachable: if the file is missing or empty
         """
         try:
             text = self.file.read_text(encoding="utf-8").strip()
@@ -141,9 +141,9 @@ class ProjectAddress:
         return text.splitlines()[0]
 
     def addresses(self) -> tuple[str, ...]:
-        """Return what the file says now.
+        """Return the current address in the file.
 
-        :raises KernelUnreachable: where the file is missing or empty
+        :raises KernelUnreachable: if the file is missing or empty
         """
         return (self.current(),)
 
@@ -158,7 +158,7 @@ class ProjectAddress:
 def read_token(path: Path) -> str:
     """Return the token in a file.
 
-    :raises Unauthenticated: where the file cannot be read
+    :raises Unauthenticated: if the file cannot be read
     """
     try:
         return path.read_text(encoding="utf-8").strip()

@@ -1,4 +1,4 @@
-"""How long to wait before the next try."""
+"""Pauses between tries."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Backoff:
         self._next = self._first
 
     def delay(self) -> float:
-        """Return the seconds to wait now; the next answer is longer."""
+        """Return the seconds to wait now; the next result is longer."""
         delay = self._next * (0.8 + 0.4 * self._draw())
         self._next = min(self._next * 2, self._most)
         return delay

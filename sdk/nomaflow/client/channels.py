@@ -1,4 +1,4 @@
-"""The channels of a client: one to the kernel it asks now, and those that a call or a stream still uses."""
+"""The channels of a client: the current one, and older ones that a call or a stream still uses."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ class Channel:
         self.address = address
         self.users = 0
         self.channel = open_channel(address, ca=ca, options=options)
-        # The generated file has one stub class; that its calls are awaitable follows from the channel.
+        # The generated file has one stub class; an asynchronous channel makes its calls awaitable.
         self.stub = cast("Any", kernel_service_pb2_grpc.KernelServiceStub(self.channel))
 
 
 class ChannelUse:
-    """The use of a channel by one call. No generator, since a loop that ends closes generators in any order."""
+    """The use of a channel by one call. Not a generator, since a loop that ends closes generators in any order."""
 
     def __init__(self, *, channel: Channel, close_unused: Callable[[], Awaitable[None]]) -> None:
         self._channel = channel
@@ -44,9 +44,9 @@ class ChannelUse:
 
 
 class Channels:
-    """Opens a channel where the address is another than before; the old one ends when nobody uses it any more.
+    """Opens a new channel when the address changes; the old one is closed when nobody uses it any more.
 
-    To close it at once would cancel the calls of others on it.
+    Closing it at once would cancel other calls on it.
 
     :param ca: file of the authorities to trust; None for the system's
     """
@@ -58,9 +58,9 @@ class Channels:
         self._open: set[Channel] = set()
 
     def to(self, address: str) -> ChannelUse:
-        """Return the channel to an address, to be entered for the time of a call.
+        """Return the channel to an address, to enter for the time of a call.
 
-        :raises NotTrusted: where the file of authorities cannot be used
+        :raises NotTrusted: if the file of authorities cannot be used
         """
         if self._current is None or self._current.address != address:
             self._current = Channel(address, ca=self._ca, options=self._options)
@@ -68,7 +68,7 @@ class Channels:
         return ChannelUse(channel=self._current, close_unused=self._close_unused)
 
     async def close(self) -> None:
-        """Close every channel. Closing twice is legal."""
+        """Close every channel. May be called twice."""
         self._current = None
         while self._open:
             await self._open.pop().channel.close()

@@ -1,4 +1,4 @@
-"""One channel to a kernel: calls with deadlines, retries, and streams that survive a kernel's restart."""
+"""Connection to a kernel: calls with deadlines, retries, and streams that survive a kernel's restart."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ CHANNEL_OPTIONS: Final[tuple[tuple[str, int], ...]] = (
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1_000),
     ("grpc.use_local_subchannel_pool", 1),
-    # A run with many attempts, each with its extras, may be larger than gRPC's own limit of 4 MiB.
+    # A run with many attempts, each with extras, may exceed gRPC's own limit of 4 MiB.
     ("grpc.max_receive_message_length", 64 * 1024 * 1024),
     ("grpc.enable_retries", 0),
 )
@@ -55,12 +55,12 @@ _ANSWERS = frozenset({"STORE_BUSY", "STORE_ERROR", "STORE_UNAVAILABLE"})
 
 
 class Connection:
-    """Calls a kernel and hides its restarts for as long as it was told to.
+    """Calls a kernel and hides its restarts for a limited time.
 
-    :param source: says where the kernel is, or several of which one leads; asked again at every try
-    :param connect_seconds: how long to try for a first answer
-    :param retry_seconds: how long to try for an answer once the kernel has answered
-    :param ca: file of the authorities that vouch for the kernel, PEM; None for the system's
+    :param source: source of the kernel's addresses, of which one leads; asked again at every try
+    :param connect_seconds: time limit for a first answer
+    :param retry_seconds: time limit for an answer once the kernel has answered before
+    :param ca: file of the authorities that must vouch for the kernel, PEM; None for the system's
     :param on_connected: called with False when an answering kernel goes away and with True when it is back
     """
 
@@ -87,7 +87,7 @@ class Connection:
         self._channels = Channels(options=CHANNEL_OPTIONS, ca=ca)
 
     async def close(self) -> None:
-        """Close every channel. Closing twice is legal."""
+        """Close every channel. May be called twice."""
         await self._channels.close()
 
     async def call(
@@ -98,7 +98,7 @@ class Connection:
         timeout: float,  # noqa: ASYNC109  # gRPC's own deadline
         traceparent: str = "",
     ) -> Any:
-        """Send one request and return the reply; the request must be one that may be sent again.
+        """Send one request, which must be safe to repeat, and return the reply.
 
         :param timeout: seconds for each try
         :param traceparent: the caller's place in a trace; empty for none
@@ -117,7 +117,7 @@ class Connection:
                 return reply
 
     async def is_serving(self, *, timeout: float) -> bool:  # noqa: ASYNC109  # gRPC's own deadline
-        """Ask the standard health service whether the kernel serves. The answer is two bytes, so no stub is needed.
+        """Ask the standard health service whether the kernel serves. The answer is two bytes, so it needs no stub.
 
         :raises ClientError: when it does not answer
         """
@@ -131,7 +131,7 @@ class Connection:
         return reply == _SERVING
 
     async def stream(self, method: str, request: Callable[[], Message]) -> AsyncIterator[Any]:
-        """Yield the messages of a stream; where the kernel goes away, ask again with a new ``request()``.
+        """Yield the messages of a stream; if the kernel goes away, ask again with a new ``request()``.
 
         :raises ClientError: when the kernel refuses, fails, or stays away for too long
         """
@@ -153,7 +153,7 @@ class Connection:
                 await trial.failed(error)
 
     def _channel(self, trial: _Trial) -> ChannelUse:
-        """Return the channel to ask on now."""
+        """Return the current channel."""
         trial.address = self._route.address()
         return self._channels.to(trial.address)
 
@@ -163,7 +163,7 @@ class Connection:
         return (("authorization", f"Bearer {token}"), *trace) if token else trace
 
     def note_answer(self) -> None:
-        """Remember that the kernel has answered, and say so where it had been away."""
+        """Record that the kernel has answered, and report it if the kernel had been away."""
         self._answered = True
         self._stood_by = False
         if self._away:
@@ -172,19 +172,19 @@ class Connection:
                 self._on_connected(True)  # noqa: FBT003  # the callback's one argument
 
     def note_away(self) -> None:
-        """Say that a kernel that had answered does not any more."""
+        """Report that a kernel that had answered is away."""
         if self._answered and not self._away:
             self._away = True
             if self._on_connected is not None:
                 self._on_connected(False)  # noqa: FBT003  # the callback's one argument
 
     def give_up_after(self) -> float:
-        """Return how many seconds to go on trying."""
+        """Return the number of seconds for which to keep trying."""
         usual = self._retry_seconds if self._answered else self._connect_seconds
         return max(usual, _FAILOVER_SECONDS) if self._stood_by else usual
 
     def note_failure(self, error: ClientError, address: str) -> bool:
-        """Ask elsewhere next time; return whether there is an elsewhere that was not asked yet."""
+        """Switch to another address; return True if one is left that was not asked yet."""
         self._stood_by = self._stood_by or error.reason == "NOT_LEADER"
         return self._route.failed(error, address)
 
@@ -193,7 +193,7 @@ class Connection:
         return self._clock()
 
     def translate(self, error: grpc.aio.AioRpcError | KernelUnreachable, address: str) -> ClientError:
-        """Return the client's error for ``error``, met at an address."""
+        """Return the client's error for ``error``, which occurred at an address."""
         if not isinstance(error, grpc.aio.AioRpcError):
             return error
         away = error.code() is grpc.StatusCode.UNAVAILABLE
@@ -213,9 +213,9 @@ class _Trial:
         self._backoff = Backoff()
 
     async def failed(self, error: grpc.aio.AioRpcError | KernelUnreachable) -> None:
-        """Wait before the next try, or raise where there is none.
+        """Wait before the next try, or raise if there is none.
 
-        :raises ClientError: what the last try came to
+        :raises ClientError: the error of the last try
         """
         if isinstance(error, grpc.aio.AioRpcError) and not retryable(error):
             raise self._connection.translate(error, self.address) from None

@@ -1,4 +1,4 @@
-"""From protobuf messages to the client's own values. The only place that reads fields of messages."""
+"""Decodes protobuf messages into the client's own values. No other module reads fields of messages."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["event", "host", "instant", "job", "kernel", "log_line", "pause", "pr
 
 
 def instant(stamp: Timestamp) -> datetime | None:
-    """Return the aware UTC instant of a timestamp, None for one that is not set."""
+    """Return the aware UTC instant of a timestamp, or None if it is not set."""
     if not stamp.seconds and not stamp.nanos:
         return None
     return stamp.ToDatetime(tzinfo=UTC)
@@ -30,7 +30,7 @@ def _object(text: bytes) -> dict[str, Any]:
 
 
 def reason(message: run_pb2.Reason) -> values.ReasonView | None:
-    """Return the reason, None for an empty one."""
+    """Return the reason, or None if it is empty."""
     return values.ReasonView(code=message.code, message=message.message) if message.code else None
 
 
@@ -50,7 +50,7 @@ def run_state(number: run_pb2.RunState.ValueType) -> str:
 
 
 def _name(enum: Any, number: int, prefix: str) -> str:
-    # A newer kernel may know states that this client does not: they stay readable, as their number.
+    # A newer kernel may use states that this client does not know: they are shown as their number.
     try:
         name: str = enum.Name(number).removeprefix(prefix)
     except ValueError:
@@ -99,7 +99,7 @@ def _trigger(message: run_pb2.Trigger) -> values.TriggerView:
 
 
 def run(message: run_pb2.Run) -> values.RunView:
-    """Return a run with whatever steps the message has."""
+    """Return a run with the steps in the message."""
     cancel, fold = message.cancel, message.fold
     return values.RunView(
         run_id=message.run_id,
@@ -151,7 +151,7 @@ def event(message: event_pb2.Event) -> values.EventView:
 
 
 def log_line(message: log_pb2.LogLine) -> values.LogLine:
-    """Return a log line; bytes that are no UTF-8 become lone surrogates."""
+    """Return a log line; bytes that are not UTF-8 become lone surrogates."""
     return values.LogLine(
         message.seq,
         message.at_us,

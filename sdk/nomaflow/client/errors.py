@@ -1,4 +1,4 @@
-"""What a call to a kernel may raise. Loads no gRPC."""
+"""Errors that a call to a kernel may raise. Loads no gRPC."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ __all__ = [
 
 
 class ClientError(NomaflowError):
-    """Raised when a kernel cannot be asked or does not do what was asked; the base of all errors of the client.
+    """Raised when a kernel cannot be asked or does not do what was asked. Base of all errors of the client.
 
-    :param message: what is wrong, for a person
+    :param message: description of the error, for a person
     :param reason: the stable reason of docs/grpc_api.md, such as ``UNKNOWN_JOB``
     :param fix: the way out, may be empty
-    :param metadata: what else the kernel said, by name
-    :param retry_after: seconds after which a later try may succeed; None where the kernel did not say
+    :param metadata: further values from the kernel, by name
+    :param retry_after: seconds after which a later try may succeed; None if the kernel did not say
     """
 
     default_reason = "UNKNOWN"
@@ -50,31 +50,31 @@ class ClientError(NomaflowError):
 
 
 class KernelUnreachable(ClientError):
-    """Raised when no kernel answers at the address, also after the retries."""
+    """Raised when no kernel answers at the address, even after retries."""
 
     default_reason = "KERNEL_UNREACHABLE"
 
 
 class NotTrusted(KernelUnreachable):
-    """Raised when there is no TLS connection: nobody vouches for the kernel, or one side does not speak TLS."""
+    """Raised when a TLS connection fails: the kernel's certificate is not trusted, or one side does not speak TLS."""
 
     default_reason = "NOT_TRUSTED"
 
 
 class ReplyTimeout(KernelUnreachable):
-    """Raised when the kernel did not answer before the deadline: whether it did what was asked is not known."""
+    """Raised when the kernel did not answer before the deadline. It may or may not have done what was asked."""
 
     default_reason = "DEADLINE_EXCEEDED"
 
 
 class NotFound(ClientError):
-    """Raised when the kernel knows no run, job or host of that name."""
+    """Raised when the kernel knows no such run, job or host."""
 
     default_reason = "NOT_FOUND"
 
 
 class InvalidRequest(ClientError):
-    """Raised when a field of the request cannot be used. ``fields`` names each with what was expected."""
+    """Raised when a field of the request is invalid. ``fields`` maps each such field to the expected value."""
 
     default_reason = "INVALID_ARGUMENT"
 
@@ -93,24 +93,24 @@ class InvalidRequest(ClientError):
 
 
 class Refused(ClientError):
-    """Raised when the request is well formed and the kernel's state does not allow it; ``reason`` says which."""
+    """Raised when the request is valid but the kernel's state does not allow it; ``reason`` says which state."""
 
     default_reason = "REFUSED"
 
 
 class Unauthenticated(ClientError):
-    """Raised when the kernel does not know the caller: no token, or one it does not accept."""
+    """Raised when the kernel does not know the caller: the token is missing or not accepted."""
 
     default_reason = "UNAUTHENTICATED"
 
 
 class PermissionDenied(ClientError):
-    """Raised when the kernel knows the caller and does not let it do this."""
+    """Raised when the kernel knows the caller but does not permit the call."""
 
     default_reason = "PERMISSION_DENIED"
 
 
 class KernelFailed(ClientError):
-    """Raised when the kernel met an unexpected error; the message carries the id under which its log has it."""
+    """Raised when the kernel met an unexpected error; the message carries the id of its entry in the kernel's log."""
 
     default_reason = "INTERNAL"

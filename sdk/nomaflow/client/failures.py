@@ -1,4 +1,4 @@
-"""One table from gRPC status to the client's errors, and the details that a kernel sends along."""
+"""Translates gRPC statuses, with the details that a kernel sends along, into the client's errors."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ _ANSWERED: Mapping[str, str] = {
 
 @dataclass(slots=True)
 class _Details:
-    """What the details of a status say."""
+    """The decoded details of a status."""
 
     reason: str = ""
     metadata: dict[str, str] = field(default_factory=dict)
@@ -63,15 +63,15 @@ class _Details:
 
 
 def retryable(error: grpc.aio.AioRpcError) -> bool:
-    """Return True where the same call may be sent again: the kernel was away, slow, or said when to come back."""
+    """Return True if the same call may be sent again: the kernel was away, slow, or said when to come back."""
     code = error.code()
     if code is grpc.StatusCode.UNAVAILABLE and _details(error).reason in _REFUSALS:
         return False
-    # A server that stops ends its streams with CANCELLED; a cancel of our own raises asyncio.CancelledError instead.
+    # A server that stops ends its streams with CANCELLED; our own cancel raises asyncio.CancelledError instead.
     if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
         return True
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
-        return not _details(error).reason  # With a reason it is the kernel's answer, not its silence.
+        return not _details(error).reason  # with a reason it is the kernel's answer, otherwise the kernel is silent
     return code is grpc.StatusCode.RESOURCE_EXHAUSTED and _details(error).retry_after is not None
 
 
@@ -117,7 +117,7 @@ def _read_status(body: bytes, found: _Details) -> None:
     try:
         status = status_pb2.Status.FromString(body)
     except DecodeError:
-        return  # A proxy's own details: the code and the text still speak.
+        return  # A proxy's own details: the code and the text are still used.
     for packed in status.details:
         _read_detail(packed, found)
 

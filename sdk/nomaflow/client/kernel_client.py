@@ -31,20 +31,19 @@ _RELOAD_SECONDS = 60.0
 
 
 class KernelClient:
-    """Triggers, watches and cancels runs, and looks at jobs and hosts.
+    """Triggers, watches and cancels runs, and reads jobs and hosts.
 
     Every call has a deadline and is sent again while the kernel is away, which is safe: triggers always carry a
-    request id. Streams go on after the last thing they yielded, so a restart of the kernel leaves no gap.
+    request id. Streams continue after the last item that they yielded, so a restart of the kernel leaves no gap.
     Every method may raise the errors of :mod:`nomaflow.client.errors`.
 
     :param address: ``unix:/path/kernel.sock``, ``host:port``, ``tls://host:port``, or a source that is asked at every
-        try; several, in a list or separated by commas, where kernels stand by for each other: the client finds the
-        one that leads
+        try; several, in a list or separated by commas, if kernels stand by for each other: the client finds the leader
     :param token: sent as a bearer token; empty for none
-    :param ca: file of the authorities that vouch for the kernel, PEM, for TLS; None for those of the system
-    :param by: names the caller in triggers, cancels and pauses, for the record
-    :param connect_seconds: how long to try for a first answer
-    :param retry_seconds: how long to try for an answer once the kernel has answered
+    :param ca: file of the authorities that must vouch for the kernel, PEM, for TLS; None for those of the system
+    :param by: name of the caller in triggers, cancels and pauses, for the record
+    :param connect_seconds: time limit for a first answer
+    :param retry_seconds: time limit for an answer once the kernel has answered before
     :param on_connected: called with False when the kernel goes away and with True when it is back
     """
 
@@ -78,21 +77,21 @@ class KernelClient:
         await self.close()
 
     async def close(self) -> None:
-        """Close the channel. Closing twice is legal."""
+        """Close the channel. May be called twice."""
         await self._connection.close()
 
     async def get_kernel(self) -> values.KernelView:
-        """Return what kernel this is."""
+        """Return the description of the kernel."""
         return decoding.kernel(await self._read("GetKernel", service.GetKernelRequest()))
 
     async def is_serving(self) -> bool:
-        """Return whether the kernel says that it can do its work: False while its store cannot be written."""
+        """Return True if the kernel reports that it can work; False for example while its store cannot be written."""
         return await self._connection.is_serving(timeout=_READ_SECONDS)
 
     async def trigger(self, order: TriggerOrder | str) -> values.Triggered:
-        """Start one run, of a job's id or as an order says. Returns once the run is durable.
+        """Start one run, of a job's id or of an order. Returns once the run is durable.
 
-        Values that a step would refuse are refused, with one of the error's ``fields`` for each.
+        Values that a step would refuse are refused, with an entry in the error's ``fields`` for each.
         """
         order = TriggerOrder(job_id=order) if isinstance(order, str) else order
         request = order.to_request(default_by=self._by)
@@ -107,7 +106,7 @@ class KernelClient:
         return [_item(item) for item in reply.items]
 
     async def cancel(self, run_id: str, *, why: str = "") -> values.RunView:
-        """Ask for a run to stop; returns the run as it is. It becomes CANCELED when its code has stopped."""
+        """Request a stop of a run and return the run as it is. It becomes CANCELED when its code has stopped."""
         request = service.CancelRunRequest(run_id=run_id, by=self._by, why=why)
         return decoding.run((await self._write("CancelRun", request)).run)
 
@@ -167,9 +166,9 @@ class KernelClient:
     async def watch_run(
         self, run_id: str, *, after_seq: int = 0
     ) -> AsyncGenerator[values.RunView | values.EventView, None]:
-        """Yield the run as it is, then its events, and end when it is terminal.
+        """Yield the current run, then its events, and end when it is terminal.
 
-        After a restart of the kernel the run as it then is comes once more; no event comes twice.
+        After a restart of the kernel the run is yielded once more, in its new state; no event is repeated.
         """
         seen, terminal = after_seq, False
 
@@ -209,15 +208,15 @@ class KernelClient:
         kinds: Iterable[str] = (),
         on_pruned: Callable[[values.PrunedView], None] | None = None,
     ) -> AsyncIterator[values.EventView]:
-        """Yield every event the caller may read, in order, without end.
+        """Yield every event that the caller may read, in order, without end.
 
-        :param after_seq: the last event already seen; 0 means only events from now on
-        :param kinds: keeps events whose kind is, or starts with one of these and a dot
-        :param on_pruned: is told which events are missing, since retention has removed them
-        :raises InvalidRequest: CURSOR_AHEAD where the store has no event as new as ``after_seq``, so is another one
+        :param after_seq: the last event already seen; 0 means only future events
+        :param kinds: keeps events whose kind equals one of these, or starts with one of these and a dot
+        :param on_pruned: called with the missing events if retention has removed some
+        :raises InvalidRequest: CURSOR_AHEAD if ``after_seq`` is newer than every event: the store is then another one
         """
         if not after_seq and not from_start:
-            # Else an outage before the first event would lose what happened during it.
+            # Without this, an outage before the first event would lose the events during it.
             after_seq = (await self.get_kernel()).last_event_seq
         seen, kinds = after_seq, list(kinds)
 
@@ -261,8 +260,8 @@ class KernelClient:
             )
 
         while not done:
-            # A stream may also end because it is old. Asked before the stream, so that a run that was over then
-            # had all its lines stored.
+            # A stream may also end because of its age. This is asked before the stream, so that a run that was over
+            # then had all its lines stored.
             done = not follow or (await self.get_run(run_id)).terminal
             async for message in self._connection.stream("ReadLogs", request):
                 lines = [decoding.log_line(line) for line in message.lines if line.seq > seen]
@@ -283,9 +282,9 @@ class KernelClient:
     ) -> AsyncIterator[values.LogLine]:
         """Yield the log lines of a run in order.
 
-        :param follow: wait for more until the run is terminal and all is sent
+        :param follow: wait for more until the run is terminal and all lines were sent
         :param min_level: keeps lines of at least that level number
-        :param tail: keeps only the last lines of what is stored now
+        :param tail: keeps only the last lines of those stored now
         """
         blocks = self.read_log_blocks(
             run_id, follow=follow, after_seq=after_seq, step=step, min_level=min_level, tail=tail
@@ -334,19 +333,19 @@ class KernelClient:
         ]
 
     async def forget_host(self, host: str) -> tuple[str, ...]:
-        """Remove a host that is not attached; returns the ids of the jobs that are free now."""
+        """Remove a host that is not attached; return the ids of the jobs that are free now."""
         reply: service.ForgetHostResponse = await self._write("ForgetHost", service.ForgetHostRequest(host=host))
         return tuple(reply.released_job_ids)
 
     async def pause(
         self, *, job_id: str = "", host: str = "", why: str = "", until: datetime | None = None
     ) -> values.PauseView:
-        """Stop fires and starts of a job, of a host, or (neither given) of everything."""
+        """Pause scheduled fires and starts of a job, of a host, or (if neither is given) of everything."""
         request = service.PauseRequest(job_id=job_id, host=host, why=why, until=timestamp(until), by=self._by)
         return decoding.pause((await self._write("Pause", request)).pause)
 
     async def resume(self, *, job_id: str = "", host: str = "") -> bool:
-        """End a pause; returns False where nothing was paused."""
+        """End a pause; returns False if nothing was paused."""
         request = service.ResumeRequest(job_id=job_id, host=host, by=self._by)
         reply: service.ResumeResponse = await self._write("Resume", request)
         return reply.was_paused

@@ -1,4 +1,4 @@
-"""From Python values to the requests of KernelService."""
+"""Builds requests of KernelService from Python values."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ __all__ = ["TriggerOrder", "new_request_id", "run_state_number", "step_values", 
 class TriggerOrder:
     """One run to start.
 
-    :param params: laid over the job's params; what JSON has, dates and times
-    :param op_kwargs: by step name, laid over every other layer
-    :param steps: by step name, on or off for this run
-    :param request_id: the idempotency key; a new one where empty, so that the client may always ask again
+    :param params: override the job's params; JSON values, dates and times
+    :param op_kwargs: by step name; override every other layer
+    :param steps: by step name: on or off for this run
+    :param request_id: the idempotency key; if empty a new one is made, so that the client may always repeat the call
     :param kind: ``api``, ``cli`` or ``manual``
-    :param by: who triggers; the client's own ``by`` where empty
-    :param allow_overlap: start whatever the job's overlap policy says
-    :param validate_only: have it checked and start nothing: what would be refused is, else the answer has no run id
+    :param by: the caller's name; the client's own ``by`` if empty
+    :param allow_overlap: start even if the job's overlap policy would not
+    :param validate_only: check the order and start nothing: bad orders are refused, others get an answer without run id
     """
 
     job_id: str
@@ -48,7 +48,7 @@ class TriggerOrder:
     def to_request(self, *, default_by: str) -> service.TriggerRunRequest:
         """Return the message.
 
-        :raises InvalidRequest: where a value is no JSON
+        :raises InvalidRequest: if a value cannot be written as JSON
         """
         return service.TriggerRunRequest(
             job_id=self.job_id,
@@ -66,14 +66,14 @@ class TriggerOrder:
 
 
 def new_request_id() -> str:
-    """Return a key that no other request has."""
+    """Return a new unique key."""
     return uuid.uuid4().hex
 
 
 def to_json_bytes(value: Mapping[str, Any], *, name: str) -> bytes:
     """Return a mapping as JSON, empty for an empty one; dates and times become the tags of `nomaflow_api.v1.values`.
 
-    :raises InvalidRequest: where a value has no JSON form
+    :raises InvalidRequest: if a value has no JSON form
     """
     if not value:
         return b""
@@ -102,9 +102,9 @@ def step_values(op_kwargs: Mapping[str, Mapping[str, Any]]) -> Iterable[service.
 
 
 def run_state_number(name: str) -> run_pb2.RunState.ValueType:
-    """Return the number of a run state's name.
+    """Return the number of the run state *name*.
 
-    :raises InvalidRequest: where there is no such state
+    :raises InvalidRequest: if there is no such state
     """
     known = [state.removeprefix("RUN_STATE_") for state in run_pb2.RunState.keys()[1:]]
     if name.upper() not in known:

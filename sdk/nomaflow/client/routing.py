@@ -1,4 +1,4 @@
-"""Which of a kernel's addresses to ask next."""
+"""Chooses the next of a kernel's addresses to ask."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ __all__ = ["Route"]
 
 
 class Route:
-    """Stays with the address that answers; where one does not, goes to the next, or to where a standby sends it.
+    """Stays with an address that answers; otherwise goes to the next one, or to the one that a standby names.
 
-    :param source: says where kernels are; asked again at every try
+    :param source: source of the addresses; asked again at every try
     """
 
     def __init__(self, *, source: AddressSource) -> None:
@@ -28,7 +28,7 @@ class Route:
     def address(self) -> str:
         """Return the address to ask now.
 
-        :raises KernelUnreachable: where there is none
+        :raises KernelUnreachable: if there is none
         """
         if self._hints:
             return self._hints[0]
@@ -40,17 +40,17 @@ class Route:
         return known[self._turn % len(known)]
 
     def tried(self, address: str) -> str:
-        """Return, for a person, where no kernel answers: an address alone, or every one that is known."""
+        """Return, for a person, the addresses at which no kernel answers: *address* alone, or all known ones."""
         try:
             return ", ".join(dict.fromkeys((*self._source.addresses(), address)))
         except KernelUnreachable:
             return address
 
     def failed(self, error: ClientError, address: str) -> bool:
-        """Take note that an address did not serve; return whether there is one to ask before any is asked again."""
+        """Record that an address did not serve; return True if one is left that was not asked yet."""
         try:
             if address != self.address():
-                return True  # a call or a stream of before: others have found out already
+                return True  # an older call or stream: others have already switched
         except KernelUnreachable:
             return False
         self._failed = address

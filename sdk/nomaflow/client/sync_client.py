@@ -1,4 +1,4 @@
-"""The synchronous face of the client: the same calls, made on a loop in a thread of its own."""
+"""The synchronous client: the same calls, made on a loop in a thread of its own."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ R = TypeVar("R")
 def _call(
     method: Callable[Concatenate[KernelClient, P], Coroutine[Any, Any, R]],
 ) -> Callable[Concatenate[SyncKernelClient, P], R]:
-    """Return the method as one that blocks until it has its result."""
+    """Return the method as one that blocks until its result is there."""
 
     @functools.wraps(method)
     def blocking(self: SyncKernelClient, /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -34,7 +34,7 @@ def _call(
 def _stream(
     method: Callable[Concatenate[KernelClient, P], AsyncIterator[R]],
 ) -> Callable[Concatenate[SyncKernelClient, P], Iterator[R]]:
-    """Return the method as one that gives a blocking iterator."""
+    """Return the method as one that returns a blocking iterator."""
 
     @functools.wraps(method)
     def blocking(self: SyncKernelClient, /, *args: P.args, **kwargs: P.kwargs) -> Iterator[R]:
@@ -103,7 +103,7 @@ class SyncKernelClient:
             raise
 
     def close(self) -> None:
-        """Close the channel and end the thread. Closing twice is legal."""
+        """Close the channel and end the thread. May be called twice."""
         if self._loop.is_closed():
             return
         self.run(self.client.close())

@@ -1,4 +1,4 @@
-"""TLS as a caller sees it: whom to trust, and why a handshake failed."""
+"""TLS for callers: the trusted authorities, and explanations of failed handshakes."""
 
 from __future__ import annotations
 
@@ -59,10 +59,10 @@ _CUT_OFF = (
 
 
 def open_channel(address: str, *, ca: Path | None, options: Sequence[tuple[str, int]]) -> grpc.aio.Channel:
-    """Return a channel to an address, with TLS where the address or the authorities ask for it.
+    """Return a channel to an address, with TLS if the address or the authorities ask for it.
 
     :param ca: PEM, read now; None for the system's authorities
-    :raises NotTrusted: where that file cannot be used
+    :raises NotTrusted: if that file cannot be used
     """
     if not uses_tls(address, with_ca=ca is not None):
         return grpc.aio.insecure_channel(address, options=list(options))
@@ -73,7 +73,7 @@ def open_channel(address: str, *, ca: Path | None, options: Sequence[tuple[str, 
 
 
 def handshake_failure(details: str, *, address: str, with_ca: bool) -> NotTrusted | None:
-    """Return what gRPC's text about a failed connection says of TLS; None where it is about something else."""
+    """Return the TLS error in gRPC's text about a failed connection, or None if the text is about something else."""
     if uses_tls(address, with_ca=with_ca):
         text = details.lower()
         found = next(((message, fix) for mark, message, fix in _FAILURES if mark in text), None)
@@ -91,7 +91,7 @@ def _read_authorities(ca: Path) -> bytes:
         text = ca.read_bytes()
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=text.decode("ascii"))
     except OSError as error:
-        # An SSLError is one, too: then there is no certificate in it.
+        # An SSLError is an OSError too: the file then holds no certificate.
         why = "it holds no certificate" if isinstance(error, ssl.SSLError) else (error.strerror or str(error)).lower()
     except ValueError:
         why = "it holds no certificate"
@@ -105,7 +105,7 @@ def _read_authorities(ca: Path) -> bytes:
 
 
 def _system_authorities() -> bytes | None:
-    """Return the system's authorities; where it has no file of them None, which stands for those of gRPC."""
+    """Return the system's authorities, or None, which stands for gRPC's, if the system has no file of them."""
     context = ssl.create_default_context()
     found = context.get_ca_certs(binary_form=True)
     return "".join(map(ssl.DER_cert_to_PEM_cert, found)).encode("ascii") if found else None

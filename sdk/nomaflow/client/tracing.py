@@ -1,4 +1,4 @@
-"""The span of a trigger, and the header that carries it to the kernel, where this process traces with OpenTelemetry."""
+"""The span of a trigger, and the header that carries it to the kernel, if this process traces with OpenTelemetry."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ __all__ = ["trigger_span"]
 
 @contextlib.contextmanager
 def trigger_span(name: str) -> Iterator[str]:
-    """Hold a span open for a call, and give its ``traceparent``; an empty one where nobody here traces.
+    """Hold a span open for a call, and yield its ``traceparent``; empty if this process does not trace.
 
-    A process that traces has loaded OpenTelemetry's api; the client itself never does, so others pay for nothing.
+    A process that traces has loaded OpenTelemetry's API. The client never loads it, so other processes pay nothing.
     """
     if "opentelemetry.trace" not in sys.modules:
         yield ""

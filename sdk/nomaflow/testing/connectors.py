@@ -1,4 +1,4 @@
-"""Registries for tests: a fake one of what the test brings, or the real one of a connectors.toml."""
+"""Registries for tests: a fake one with the test's own objects, or the real one of a connectors.toml."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ __all__ = ["FakeConnectors", "connectors_from"]
 
 
 class FakeConnectors(ConnectorRegistry):
-    """A registry of what a test brings.
+    """A registry of objects that a test supplies.
 
     ``FakeConnectors(engines={"default": engine})`` answers ``connectors.pools.engine("default")`` with that engine.
 
-    :param engines: async engines, or whatever stands for them
+    :param engines: async engines, or objects in their place
     :param sync_engines: engines for plain functions
-    :param connectors: what `sql`, `api` and `connector` answer, by name
+    :param connectors: the results of `sql`, `api` and `connector`, by name
     """
 
     def __init__(
@@ -30,17 +30,17 @@ class FakeConnectors(ConnectorRegistry):
         sync_engines: Mapping[str, Any] | None = None,
         connectors: Mapping[str, Any] | None = None,
     ) -> None:
-        """Take the things by name."""
+        """Take the objects by name."""
         self._pools = _FakePools(engines or {}, sync_engines or {})
         self._connectors = connectors or {}
 
     @property
     def pools(self) -> ConnectorPools:
-        """The pools brought."""
+        """The supplied pools."""
         return self._pools
 
     def names(self) -> tuple[str, ...]:
-        """Return the names of the connectors brought."""
+        """Return the names of the supplied connectors."""
         return tuple(sorted(self._connectors))
 
     def sql(self, name: str) -> Any:
@@ -74,9 +74,9 @@ class _FakePools(ConnectorPools):
 def connectors_from(path: str | os.PathLike[str], environ: Mapping[str, str] | None = None) -> ConnectorRegistry:
     """Return the real registry of a connectors.toml. Close it with ``await registry.aclose()``.
 
-    :param environ: what ``${NAME}`` is looked up in, in place of this process's environment
+    :param environ: variables for ``${NAME}``, in place of this process's environment
     :raises RuntimeError: if the host's machinery is not installed
-    :raises Exception: if the file cannot be read; what is wrong with one pool or connector is told when it is used
+    :raises Exception: if the file cannot be read; a mistake in one pool or connector is raised when it is used
     """
     from nomaflow.testing.host_machinery import host_machinery
 

@@ -1,4 +1,4 @@
-"""The one seam between the SDK and a plugin host: tests of callables use the host's own rules."""
+"""The only link from the SDK to a plugin host: tests of callables use the host's own rules."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NAMES = {
 def host_machinery() -> Any:
     """Return the parts of the host that a test needs, by name.
 
-    :raises RuntimeError: if what they need is not installed, with the way out
+    :raises RuntimeError: with the way out, if a distribution that they need is not installed
     """
     try:
         found = {

@@ -1,4 +1,4 @@
-"""What a test looks at after a callable ran."""
+"""The outcome of a callable, for assertions in tests."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ __all__ = ["CallableOutcome"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CallableOutcome:
-    """How a callable ended, as the run's record would have it.
+    """The outcome of a callable, as it would be in the run's record.
 
     :param state: ``SUCCEEDED``, ``FAILED`` or ``CANCELED``
-    :param rows_affected: the count that would be rolled up
-    :param extras: the other keys, as they come back from the record
-    :param error: the short error text, empty where there is none
+    :param rows_affected: the count that would be added to the run's total
+    :param extras: the other keys, as the record returns them
+    :param error: the short error text, empty if there is none
     :param reason_code: the reason's code, empty for ``SUCCEEDED``
-    :param exception: what the callable raised; None where it did not, or was never called
+    :param exception: the exception that the callable raised; None if it raised none, or was never called
     :param warnings: notes on the result, such as large extras
-    :param progress: each (done, total, message) it reported
-    :param records: the log records made while it ran
+    :param progress: each reported (done, total, message)
+    :param records: the log records of the call
     """
 
     state: str

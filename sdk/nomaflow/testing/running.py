@@ -1,4 +1,4 @@
-"""One callable, run here and now."""
+"""Runs one callable in the test's own process."""
 
 from __future__ import annotations
 
@@ -39,19 +39,19 @@ async def run_callable(
     environ: Mapping[str, str] | None = None,
     plugins: Mapping[str, Any] | None = None,
 ) -> CallableOutcome:
-    """Call a callable as a host would and return how it ended.
+    """Call a callable as a host would and return the outcome.
 
     :param target: a function, or a reference such as ``"myapp.cleanup:purge_old_sessions"``
-    :param op_kwargs: the step's; a key that the callable cannot take fails
-    :param params: the job's and run's; handed over where the callable names them, and in ``ctx.params``
-    :param ctx: by default one of the run ``run_test``
+    :param op_kwargs: those of the step; a key that the callable cannot take fails
+    :param params: those of job and run; passed if the callable names them, and in ``ctx.params``
+    :param ctx: by default the context of a run ``run_test``
     :param connectors: by default a registry without pools
-    :param settings: by default empty ones
-    :param cancel_after: seconds after which the run is cancelled: ``ctx.is_cancelled()`` turns true, and a coroutine
+    :param settings: by default empty
+    :param cancel_after: seconds after which the run is cancelled: ``ctx.is_cancelled()`` becomes True, and a coroutine
         gets CancelledError
-    :param timeout: seconds after which the step times out; stopped the same way, and FAILED
-    :param environ: what ``${NAME}`` in values is looked up in, in place of this process's environment
-    :param plugins: modules with hooks, by name, beside those of installed distributions
+    :param timeout: seconds after which the step times out; it is stopped in the same way, and is FAILED
+    :param environ: variables for ``${NAME}`` in values, in place of this process's environment
+    :param plugins: modules with hooks, by name, in addition to those of installed distributions
     :raises RuntimeError: if the host's machinery is not installed
     """
     machinery = host_machinery()
@@ -123,7 +123,7 @@ def _name_of(target: Any) -> str:
 
 @dataclass(kw_only=True, slots=True)
 class _Trial:
-    """What is seen while one callable runs."""
+    """Observations made while one callable runs."""
 
     records: list[logging.LogRecord] = field(default_factory=list)
     progress: list[tuple[float, float | None, str]] = field(default_factory=list)
@@ -205,7 +205,7 @@ class _Trial:
 
 
 async def _awaited(call: Any) -> tuple[Any, BaseException | None]:
-    """Return the value or what was raised, since a task lets SystemExit out of the whole event loop."""
+    """Return the value or the raised exception; as a task's own, a SystemExit would leave the whole event loop."""
     try:
         return (await call.call() if call.kind == "async" else await asyncio.to_thread(call.call)), None
     except BaseException as error:  # noqa: BLE001 - a host records whatever a callable raises
@@ -228,7 +228,7 @@ class _Keeper(logging.Handler):
 
 @contextmanager
 def _captured(records: list[logging.LogRecord]) -> Iterator[None]:
-    """Keep what reaches the root logger, at INFO as in a run."""
+    """Keep the records that reach the root logger, at INFO as in a run."""
     root, keeper = logging.getLogger(), _Keeper(records)
     level = root.level
     root.addHandler(keeper)

@@ -1,4 +1,4 @@
-"""What ``nomaflow doctor`` looks at: the machine, a project's files, its store, and a running system."""
+"""The checks of ``nomaflow doctor``: the machine, a project's files, its store, and a running system."""
 
 from __future__ import annotations
 

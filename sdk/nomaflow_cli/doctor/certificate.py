@@ -14,11 +14,11 @@ __all__ = ["examine_certificate"]
 
 
 def examine_certificate(project: Path) -> Iterator[Finding]:
-    """Yield what is found of the certificate, nothing where the settings name none."""
+    """Yield the findings about the certificate; none if the settings name no certificate."""
     try:
         seen = run_store_tool("certificate", project=project)
     except CliError:
-        return  # the settings cannot be read, which the look at the store says
+        return  # the check of the store reports unreadable settings
     if seen["refused"]:
         message, _, fix = seen["refused"].rpartition("; ")
         yield problem("kernel.certificate", message or fix, fix if message else "name two PEM files of one pair")

@@ -1,4 +1,4 @@
-"""One examination: the machine, the files, and what answers."""
+"""One examination: the machine, the files, and the processes that answer."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ __all__ = ["examine"]
 
 
 def examine(invocation: Invocation, project: Path, *, store: str, deep: bool) -> Iterator[Finding]:
-    """Yield every finding, in the order in which they are read: from the machine up to the runs.
+    """Yield every finding in the order in which it is read: from the machine up to the runs.
 
-    :param invocation: names the project, and perhaps a kernel elsewhere
+    :param invocation: names the project, and possibly a kernel elsewhere
     """
     yield from examine_machine(project)
     yield from examine_project(project)
     view, trouble = _ask(invocation)
     if not invocation.address:
-        # With an address the kernel may be on another machine, and have another store than this project.
+        # With an address, the kernel may be on another machine and have another store than this project.
         of_store = list(examine_store(project, store=store, deep=deep, answers=view is not None))
         yield from of_store
         yield from examine_certificate(project)
         if any(finding.check == "store.lock" for finding in of_store):
-            return  # which process is there, and what to do about it, is said
+            return  # an earlier finding names the process and the way out
     if view is not None:
         yield from examine_system(view)
     elif invocation.address or (trouble is not None and trouble.reason != "KERNEL_UNREACHABLE"):

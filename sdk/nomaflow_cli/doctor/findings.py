@@ -1,4 +1,4 @@
-"""A finding: one thing that was looked at, what was seen, and what mends it."""
+"""Findings: one checked thing, its state, and its remedy."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["Finding", "Level", "fine", "problem", "warning"]
 
 
 class Level(enum.StrEnum):
-    """How bad it is."""
+    """The severity of a finding."""
 
     OK = "ok"
     WARNING = "warning"
@@ -19,10 +19,10 @@ class Level(enum.StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Finding:
-    """What one check has found.
+    """The result of one check.
 
     :param check: stable name, ``area.what``
-    :param fix: the command or the change that mends it, empty where there is nothing to mend
+    :param fix: the command or the change that repairs it, empty if nothing needs repair
     """
 
     check: str
@@ -32,7 +32,7 @@ class Finding:
 
     @property
     def area(self) -> str:
-        """What it is about: machine, project, store, kernel, hosts or runs."""
+        """Its subject: machine, project, store, kernel, hosts or runs."""
         return self.check.partition(".")[0]
 
     def to_json(self) -> dict[str, Any]:
@@ -41,15 +41,15 @@ class Finding:
 
 
 def fine(check: str, message: str) -> Finding:
-    """Return a finding with nothing to mend."""
+    """Return a finding without a problem."""
     return Finding(check=check, level=Level.OK, message=message)
 
 
 def warning(check: str, message: str, fix: str) -> Finding:
-    """Return a finding that works and should be looked at."""
+    """Return a finding about something that works but needs attention."""
     return Finding(check=check, level=Level.WARNING, message=message, fix=fix)
 
 
 def problem(check: str, message: str, fix: str) -> Finding:
-    """Return a finding that keeps something from working."""
+    """Return a finding about something that does not work."""
     return Finding(check=check, level=Level.PROBLEM, message=message, fix=fix)

@@ -25,7 +25,7 @@ _LONG_AGO = datetime(2025, 1, 1, tzinfo=UTC)
 
 
 def examine_machine(project: Path) -> Iterator[Finding]:
-    """Yield what is found of the machine that the command runs on."""
+    """Yield the findings about the machine that runs the command."""
     yield _python()
     yield from _extras()
     yield _processes()

@@ -19,7 +19,7 @@ __all__ = ["examine_project"]
 
 
 def examine_project(project: Path) -> Iterator[Finding]:
-    """Yield what is found of a project's files, without importing a line of its code."""
+    """Yield the findings about a project's files. Imports none of its code."""
     from nomaflow_project.check.project import check_project
 
     report = check_project(project)
@@ -89,7 +89,7 @@ def _private(path: Path, why: str, mode: int) -> Finding | None:
 
 
 def _credentials(project: Path, report: CheckReport) -> Iterator[Finding]:
-    """Yield a finding for each credential in a file that others may open."""
+    """Yield a finding for each credential in a file that others may read."""
     for each in report.all_problems():
         if each.code == "open_credential":
             told = f"{each.file!r} at {each.path}: {each.message}"

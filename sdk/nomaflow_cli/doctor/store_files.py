@@ -18,9 +18,9 @@ _LARGE_WAL = 1 << 30
 
 
 def examine_store(project: Path, *, store: str, deep: bool, answers: bool) -> Iterator[Finding]:
-    """Yield what is found of the store, and of what a kernel that is gone has left behind.
+    """Yield the findings about the store, and about leftovers of a kernel that is gone.
 
-    :param answers: whether the project's kernel answers
+    :param answers: True if the project's kernel answers
     """
     try:
         seen = run_store_tool("inspect", *(["--deep"] if deep else []), project=project, store=store)
@@ -98,7 +98,7 @@ def _content(project: Path, seen: dict[str, Any]) -> Iterator[Finding]:
 
 
 def _left_behind(project: Path, seen: dict[str, Any], *, answers: bool) -> Iterator[Finding]:
-    """Yield what a kernel that does not answer has left: its address, its lock."""
+    """Yield the leftovers of a kernel that does not answer: its address, its lock."""
     if answers:
         return
     if seen["held_for"]:

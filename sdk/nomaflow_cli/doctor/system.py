@@ -39,7 +39,7 @@ class SystemView:
 
 
 async def look(client: KernelClient) -> SystemView:
-    """Ask a kernel for everything that is examined."""
+    """Ask a kernel for everything that is checked."""
     kernel = await client.get_kernel()
     began = time.perf_counter()
     queued = await _runs(client, "QUEUED")
@@ -65,7 +65,7 @@ async def _runs(client: KernelClient, state: str) -> list[RunView]:
 
 
 def examine_system(view: SystemView, *, now: datetime | None = None) -> Iterator[Finding]:
-    """Yield what is found of a running system."""
+    """Yield the findings about a running system."""
     now = now or datetime.now(UTC)
     yield from _kernel(view, now)
     for host in view.hosts:
@@ -222,7 +222,7 @@ def _runs_findings(view: SystemView, now: datetime) -> Iterator[Finding]:
 
 
 def _kept(catalogue: CatalogueView) -> Iterator[Finding]:
-    """Yield what nobody has decided: jobs that go on with their last good definition, and those that cannot even so."""
+    """Yield jobs that wait for a decision: those on their last good definition, and those that cannot even run so."""
     held = [job for job in catalogue.jobs if job.held]
     if held:
         yield problem(

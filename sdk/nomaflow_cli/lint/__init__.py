@@ -1,4 +1,4 @@
-"""What ``nomaflow check`` says about the code of callables, from the source text alone: no plugin is imported."""
+"""The lint of ``nomaflow check``: it reads the source text of callables and imports no plugin."""
 
 from __future__ import annotations
 

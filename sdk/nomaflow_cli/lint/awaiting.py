@@ -1,8 +1,8 @@
-"""NF109: coroutines that are made and never awaited.
+"""NF109: coroutines that are created and never awaited.
 
-Known to make one: the queries of ``connectors.sql(…)``, the calls of ``connectors.api(…)``, the coroutine functions of
-the same module and of the function itself (undecorated, since a decorator may make anything of them), and a few of
-asyncio. What is returned, stored for later or handed to another function may well be awaited there, and is no finding.
+These are known to create one: the queries of ``connectors.sql(…)``, the calls of ``connectors.api(…)``, coroutine
+functions of the same module and of the function itself (undecorated, since a decorator may change anything), and a few
+of asyncio. A coroutine that is returned, stored or passed to another function may be awaited there and is no finding.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def check_awaits(function: FunctionNode, module: SourceModule) -> Iterator[Sight
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Check:
-    """One function: what its names stand for, and what holds each of its nodes."""
+    """One function: the meanings of its names, and the parent of each of its nodes."""
 
     function: FunctionNode
     module: SourceModule
@@ -68,7 +68,7 @@ class _Check:
         return cls(function=function, module=module, values=values, parents=parents, bound=bound, nested=nested)
 
     def coroutine(self, call: ast.Call) -> str:
-        """Return the name of the coroutine function that is called; empty where it is not known to be one."""
+        """Return the name of the called coroutine function; empty if it is not known to be one."""
         match call.func:
             case ast.Name(id=name):
                 return name if self._is_coroutine_function(name) or self._of_asyncio(call.func) else ""
@@ -78,7 +78,7 @@ class _Check:
         return ""
 
     def is_lost(self, call: ast.Call) -> bool:
-        """Return True where nothing can await what a call gives."""
+        """Return True if nothing can await the result of a call."""
         match self.parents.get(call):
             case ast.Expr() | ast.Subscript() | ast.BinOp() | ast.Compare() | ast.UnaryOp() | ast.FormattedValue():
                 return True
@@ -107,7 +107,7 @@ class _Check:
         return name if name in _ASYNCIO else ""
 
     def _connector(self, node: ast.expr) -> str:
-        """Return ``sql`` or ``api`` for ``connectors.sql(…)``, ``connectors.api(…)`` and a name that stands for one."""
+        """Return ``sql`` or ``api`` for ``connectors.sql(…)``, ``connectors.api(…)`` and names bound to one."""
         match self.values.resolved(node):
             case ast.Call(func=ast.Attribute(attr="sql" | "api" as kind, value=ast.Name(id="connectors"))):
                 mine = self.bound.get("connectors", 0)

@@ -1,4 +1,4 @@
-"""NF108: calls that block, in a coroutine."""
+"""NF108: blocking calls in a coroutine."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _BLOCKING = frozenset(
 
 
 def blocking_name(node: ast.AST, imports: Mapping[str, str]) -> str:
-    """Return the name of the blocking function that a node calls, empty where it calls none that is known."""
+    """Return the name of the blocking function that a node calls, empty if it calls no known one."""
     name = dotted(node.func, imports) if isinstance(node, ast.Call) else ""
     return name if name in _BLOCKING else ""
 
 
 def check_blocking(function: FunctionNode, imports: Mapping[str, str]) -> Iterator[Sighting]:
-    """Yield the blocking calls of a coroutine; those of functions that it hands to a thread are none."""
+    """Yield the blocking calls of a coroutine, without those in functions that it passes to a thread."""
     if isinstance(function, ast.FunctionDef):
         return
     for node in own_nodes(function.body):

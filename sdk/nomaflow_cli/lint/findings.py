@@ -1,4 +1,4 @@
-"""What the lint reports: a mistake, where it is, and the way out."""
+"""The findings of the lint: a mistake, its place, and the way out."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ class Finding:
         return f"{self.file}:{self.line}:{self.column}: {self.code} {self.message} ({self.fix})"
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as a JSON-ready dict."""
+        """Return the finding as a JSON-ready dict."""
         return asdict(self)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sighting:
-    """A finding that is not yet known to be wanted: a comment on its lines may silence it.
+    """A possible finding: a comment on its lines may silence it.
 
     :param column: from 0, in UTF-8 bytes, as `ast` counts
-    :param first_line: with ``last_line``: where a comment silences it, the statement's own lines
+    :param first_line: with ``last_line``: the lines on which a comment silences it, those of the statement
     """
 
     code: str
@@ -62,7 +62,7 @@ def sighting(
 ) -> Sighting:
     """Return a sighting at a node, with the fix of its rule.
 
-    :param places: ``first_line`` and ``last_line`` where they are not the node's own
+    :param places: ``first_line`` and ``last_line`` if they are not the node's own
     """
     return Sighting(
         code=code,

@@ -1,4 +1,4 @@
-"""From a reference, ``package.module:attribute``, to the function it names, without an import."""
+"""Finds the function that a reference, ``package.module:attribute``, names, without an import."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _MAX_HOPS = 8
 class Located:
     """The function that a reference names.
 
-    :param bound_first: its first parameter is given by Python, as in a class method
-    :param signature_known: what it takes is what is written; False below a partial
+    :param bound_first: True if Python passes its first parameter, as in a class method
+    :param signature_known: True if the source shows its parameters; False below a partial
     """
 
     module: SourceModule
@@ -32,7 +32,7 @@ class Located:
 
 
 def locate(reference: str, sources: Sources) -> Located | None:
-    """Return the function; None where it is not in these sources or cannot be known without running code."""
+    """Return the function, or None if it is not in these sources or only running code could tell."""
     module_name, _, attribute = reference.partition(":")
     module = sources.module(module_name)
     if module is None or not attribute:
@@ -60,7 +60,7 @@ def _follow(module: SourceModule, parts: Sequence[str], sources: Sources, hops: 
 def _value(
     module: SourceModule, value: ast.expr | None, rest: Sequence[str], sources: Sources, hops: int
 ) -> Located | None:
-    """Follow ``name = value``: another name, a partial, or an instance that can be called."""
+    """Follow ``name = value``: another name, a partial, or a callable instance."""
     if not isinstance(value, ast.Call):
         name = _names(value)
         return _follow(module, [*name, *rest], sources, hops - 1) if name else None
@@ -85,7 +85,7 @@ def _member(module: SourceModule, owner: ast.ClassDef, parts: Sequence[str]) -> 
 
 
 def _absolute(path: Sequence[str], sources: Sources, hops: int) -> Located | None:
-    """Follow an imported name: the longest part of it that is a module, then what that module binds."""
+    """Follow an imported name: its longest prefix that is a module, then the name that this module binds."""
     for size in range(len(path) - 1, 0, -1):
         module = sources.module(".".join(path[:size]))
         if module is not None:
@@ -102,7 +102,7 @@ def _names(node: ast.AST | None) -> list[str]:
 
 
 def reached_functions(located: Located) -> list[FunctionNode]:
-    """Return the other functions of the module that the callable names, and those that these name."""
+    """Return the functions of the module that the callable names, and those that these name in turn."""
     reached: dict[str, FunctionNode] = {}
     waiting: list[FunctionNode] = [located.function]
     while waiting:

@@ -1,13 +1,13 @@
-"""NF103: loops that may go on for long and never ask whether they are to stop.
+"""NF103: loops that may run for long and never check for a request to stop.
 
-Most loops are short, and nothing is gained by a warning about them. These are not known to be:
+Most loops are short, and a warning about them would be useless. These may be long:
 
 - ``while``, unless it empties a collection of its own (``while queue: item = queue.pop()``);
-- ``for`` over what has no end, or over a range of a million and more, or of a parameter's size;
-- in a plain function, ``for`` over anything but literals with a blocking call inside, or that hands each item to a
-  function for its effect (``for item in items: process(item)``).
+- ``for`` over an endless iterable, or over a range of a million or more, or of a parameter's size;
+- in a plain function, ``for`` over anything but literals with a blocking call inside, or with a body that passes each
+  item to a function for its effect (``for item in items: process(item)``).
 
-A loop is in order where it asks ``is_cancelled()``, hands ``ctx`` to what may ask, or, in a coroutine, awaits.
+A loop is fine if it calls ``is_cancelled()``, passes ``ctx`` on, or, in a coroutine, awaits.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _LITERALS = (ast.Tuple, ast.List, ast.Set, ast.Dict, ast.Constant)
 
 
 def check_loops(function: FunctionNode, module: SourceModule) -> Iterator[Sighting]:
-    """Yield the outermost loops of a callable that do not ask and may go on for long."""
+    """Yield the outermost loops of a callable that may run for long and never check for a request to stop."""
     check = _Check(function=function, module=module)
     stack: list[ast.AST] = function.body[::-1]  # type: ignore[assignment]  # statements are nodes
     while stack:
@@ -84,7 +84,7 @@ class _Check:
         return False
 
     def may_be_long(self, loop: _Loop) -> str:
-        """Return why a loop may go on for long, empty where nothing says so."""
+        """Return why a loop may run for long, empty if there is no sign of it."""
         if isinstance(loop, ast.While):
             return "" if self._empties(loop) else "while"
         endless = self._endless(loop.iter)
@@ -157,7 +157,7 @@ class _Check:
 
 
 def _number(node: ast.expr, depth: int = 8) -> int | None:
-    """Return the value of an int written as a literal, a product or a power of such."""
+    """Return the value of an int written as a literal, or as a product or power of literals."""
     if depth == 0:
         return None
     match node:

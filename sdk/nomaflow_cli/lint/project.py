@@ -1,4 +1,4 @@
-"""The lint of a project: every callable that its jobs name, and what these use of their modules."""
+"""The lint of a project: every callable that its jobs name, and the functions of their modules that these use."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _PLUGINS = "plugins"
 
 
 def lint_project(root: Path, references: Sequence[str]) -> tuple[Finding, ...]:
-    """Return the mistakes in the callables that jobs name, in the order of file and line. Nothing is imported.
+    """Return the mistakes in the callables that jobs name, ordered by file and line. Nothing is imported.
 
-    What a reference does not lead to (no such module in the plugins folder, a syntax error, code that makes its
-    functions as it runs) is passed over: whether it can be called is for the check of the manifest to say.
+    References without a target here (no such module in the plugins folder, a syntax error, code that creates its
+    functions at run time) are skipped: the check of the manifest reports callables that cannot be called.
 
     :param root: the project's folder
     :param references: as in jobs.toml, such as ``myapp.cleanup:purge_old_sessions``

@@ -1,4 +1,4 @@
-"""NF106 and NF107: what a callable returns and the run's record cannot, or should not, keep."""
+"""NF106 and NF107: returned values that the run's record cannot, or should not, keep."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _REFUSED_CONSTANTS: Mapping[type, str] = {str: "text", bool: "a bool", float: "a
 
 
 def check_returns(function: FunctionNode, imports: Mapping[str, str]) -> Iterator[Sighting]:
-    """Yield what the returns of a callable give that is obviously refused, or obviously large."""
+    """Yield the returned values of a callable that are obviously refused, or obviously large."""
     check = _Check(function=function, imports=imports, kinds=ValueKinds.of(function, imports))
     returned: set[str] = set()
     for node in own_nodes(function.body):
@@ -46,7 +46,7 @@ class _Check:
     kinds: ValueKinds
 
     def returned(self, node: ast.expr, depth: int = _MAX_DEPTH) -> Iterator[Sighting]:
-        """Yield what is wrong with a returned value itself."""
+        """Yield the mistakes in a returned value itself."""
         if depth == 0:
             return
         if isinstance(node, ast.IfExp | ast.BoolOp):
@@ -70,7 +70,7 @@ class _Check:
                 yield sighting("NF107", node, message)
 
     def entry(self, key: ast.expr, value: ast.expr, depth: int) -> Iterator[Sighting]:
-        """Yield what is wrong with one key of a returned dict."""
+        """Yield the mistakes in one key of a returned dict."""
         if isinstance(key, ast.Constant) and not isinstance(key.value, str):
             message = f"{self.function.name!r} returns a dict with the key {key.value!r}, expected text"
             yield sighting("NF107", key, message)

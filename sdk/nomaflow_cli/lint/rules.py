@@ -1,4 +1,4 @@
-"""The rules: one for each mistake that authors of callables are known to make."""
+"""The rules: one for each common mistake of authors of callables."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ __all__ = ["RULES", "Rule"]
 class Rule:
     """One mistake.
 
-    :param mistake: what is done, as a title
-    :param symptom: what its author will see
+    :param mistake: the mistake, as a title
+    :param symptom: the effect that its author sees
     :param fix: the way out
     """
 

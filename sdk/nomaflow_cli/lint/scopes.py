@@ -1,4 +1,4 @@
-"""Walking the source of one function."""
+"""Walks the source of one function."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
 
 
 def own_nodes(nodes: Iterable[ast.AST]) -> Iterator[ast.AST]:
-    """Yield nodes and all below in the order of the source, without the insides of nested functions and classes."""
+    """Yield nodes and everything below in source order, without the bodies of nested functions and classes."""
     stack = list(nodes)[::-1]
     while stack:
         node = stack.pop()
@@ -35,9 +35,9 @@ def parameters_of(function: FunctionNode) -> list[ast.arg]:
 
 
 def dotted(node: ast.AST | None, imports: Mapping[str, str]) -> str:
-    """Return what a name stands for, such as ``asyncio.CancelledError``; empty for anything but a name.
+    """Return the full name behind a name, such as ``asyncio.CancelledError``; empty for anything but a name.
 
-    A bare name that is not imported stands for itself; an attribute of one that is not imported is anybody's.
+    A bare name that is not imported is its own full name; an attribute of one has none that is known.
     """
     if isinstance(node, ast.Name):
         return imports.get(node.id, node.id)

@@ -1,4 +1,4 @@
-"""NF101 and NF102: what a signature cannot take."""
+"""NF101 and NF102: arguments that a signature cannot take."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ INJECTIONS = ("connectors", "ctx", "settings")
 
 
 def check_signature(located: Located) -> Iterator[Sighting]:
-    """Yield what is wrong with the signature of a callable; nothing where a partial hides it."""
+    """Yield the mistakes in the signature of a callable; none if a partial hides it."""
     if not located.signature_known:
         return
     function = located.function

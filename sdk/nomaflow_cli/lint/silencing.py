@@ -1,4 +1,4 @@
-"""``# noqa: NF101`` and ``# noqa``: comments that silence findings on their line."""
+"""Comments that silence findings on their line: ``# noqa: NF101`` and ``# noqa``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _COMMENT = re.compile(r"#\s*noqa(?:\s*:\s*(?P<codes>[A-Z]+[0-9]+(?:[,\s]+[A-Z]+[
 
 
 def silenced_codes(source: str) -> Mapping[int, frozenset[str] | None]:
-    """Return line to the codes that its comment silences, None for all of them."""
+    """Return a map from line to the codes that its comment silences; None means all codes."""
     found: dict[int, frozenset[str] | None] = {}
     try:
         for token in tokenize.generate_tokens(io.StringIO(source).readline):
@@ -26,12 +26,12 @@ def silenced_codes(source: str) -> Mapping[int, frozenset[str] | None]:
                 codes = match["codes"]
                 found[token.start[0]] = frozenset(re.split(r"[,\s]+", codes.upper())) if codes else None
     except (tokenize.TokenError, SyntaxError):
-        return found  # what could be read counts; the parser has accepted the file
+        return found  # the lines read so far count; the parser has accepted the file
     return found
 
 
 def is_silenced(seen: Sighting, silenced: Mapping[int, frozenset[str] | None]) -> bool:
-    """Return True where a comment on one of the sighting's lines names its code, or none at all."""
+    """Return True if a comment on one of the sighting's lines names its code, or no code at all."""
     for line in range(seen.first_line, seen.last_line + 1):
         if line in silenced:
             codes = silenced[line]

@@ -18,11 +18,11 @@ _MAX_BYTES = 4 * 1024 * 1024
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SourceModule:
-    """A module, parsed.
+    """A parsed module.
 
     :param name: dotted
-    :param bindings: name to the statement of the module that binds it last
-    :param imports: name to what it was imported as, such as ``{"sleep": "time.sleep"}``; those in functions included
+    :param bindings: name to the last statement of the module that binds it
+    :param imports: name to its imported full name, such as ``{"sleep": "time.sleep"}``; imports in functions included
     :param silenced: see `silenced_codes`
     """
 
@@ -35,15 +35,15 @@ class SourceModule:
 
 
 class Sources:
-    """Finds modules below folders, the first folder that has one wins."""
+    """Finds modules below folders; the first folder that has one wins."""
 
     def __init__(self, folders: Sequence[Path]) -> None:
-        """Read nothing yet."""
+        """Read no module yet."""
         self._folders = folders
         self._read: dict[str, SourceModule | None] = {}
 
     def module(self, name: str) -> SourceModule | None:
-        """Return the module *name*; None where there is none here, or it cannot be read or parsed."""
+        """Return the module *name*, or None if there is none here, or it cannot be read or parsed."""
         if name not in self._read:
             file, is_package = self._find(name)
             self._read[name] = _parsed(name, file, is_package=is_package) if file else None
@@ -63,7 +63,7 @@ class Sources:
 
 
 def _parsed(name: str, file: Path, *, is_package: bool) -> SourceModule | None:
-    """Return a module; None for what does not parse, which the check of imports reports."""
+    """Return a module, or None if it cannot be parsed, which the check of imports reports."""
     try:
         with file.open("rb") as opened:
             content = opened.read(_MAX_BYTES + 1)
@@ -103,7 +103,7 @@ def _bindings(body: Sequence[ast.stmt]) -> dict[str, ast.stmt]:
 
 
 def _statements(body: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
-    """Yield the statements of a module, also those below ``if``, ``try`` and ``with``."""
+    """Yield the statements of a module, including those below ``if``, ``try`` and ``with``."""
     stack = list(body)[::-1]
     while stack:
         statement = stack.pop()

@@ -22,8 +22,8 @@ _ENDING_FUNCTIONS = frozenset({"sys.exit", "os._exit", "os.abort", "exit", "quit
 def check_swallowing(function: FunctionNode, imports: Mapping[str, str], *, is_callable: bool) -> Iterator[Sighting]:
     """Yield the handlers of a function that hide failures or cancellations.
 
-    :param is_callable: True for the callable itself, whose return means success; a function that it uses may well
-        return something in place of an exception
+    :param is_callable: True for the callable itself, whose return means success; a function that it uses may
+        return a value in place of an exception
     """
     check = _Check(function=function, imports=imports, is_callable=is_callable)
     for node in own_nodes(function.body):
@@ -92,7 +92,7 @@ class _Check:
         return any(name in _EXCEPTION or name in _EVERYTHING for name in caught)
 
     def _leaves(self, handler: ast.ExceptHandler) -> bool:
-        """Return True where a handler raises, ends the process, or takes the cancellation back on purpose."""
+        """Return True if a handler raises, ends the process, or deliberately takes back the cancellation."""
         for node in own_nodes(handler.body):
             if isinstance(node, ast.Raise):
                 return True
@@ -103,14 +103,14 @@ class _Check:
         return False
 
     def _awaits_cancelled(self, body: Sequence[ast.stmt]) -> bool:
-        """Return True for the usual end of a task of one's own: cancel it, await it, ignore its CancelledError."""
+        """Return True for the usual end of a function's own task: cancel it, await it, ignore its CancelledError."""
         only_awaits = all(isinstance(each, ast.Expr) and isinstance(each.value, ast.Await) for each in body)
         return only_awaits and any(
             isinstance(node, ast.Attribute) and node.attr == "cancel" for node in own_nodes(self.function.body)
         )
 
     def _kept_for_later(self, handler: ast.ExceptHandler) -> bool:
-        """Return True where the exception is put somewhere and the function raises afterwards."""
+        """Return True if the exception is stored and the function raises afterwards."""
         return self._uses_exception(handler) and self._raises_after(handler)
 
     def _uses_exception(self, handler: ast.ExceptHandler) -> bool:
@@ -126,7 +126,7 @@ class _Check:
         return any(isinstance(node, ast.Raise) and node.lineno > last for node in own_nodes(self.function.body))
 
     def _hides(self, block: ast.Try | ast.TryStar, handler: ast.ExceptHandler) -> bool:
-        """Return True where nothing of the failure is kept, and no later code can know of it."""
+        """Return True if the handler keeps no trace of the failure, and no later code can know of it."""
         if not all(self._is_quiet(each) for each in handler.body):
             return False
         returns = any(isinstance(each, ast.Return) for each in handler.body)
@@ -138,7 +138,7 @@ class _Check:
         return not (succeeds_early and self._raises_after(handler))
 
     def _is_quiet(self, statement: ast.stmt) -> bool:
-        """Return True for a statement that tells nobody but the log."""
+        """Return True for a statement that leaves a trace only in the log, if any."""
         match statement:
             case ast.Pass() | ast.Continue() | ast.Break():
                 return True

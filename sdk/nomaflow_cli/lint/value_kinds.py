@@ -1,4 +1,4 @@
-"""What an expression obviously is: a date, a set, the rows of a query; without running it."""
+"""Classifies expressions without running them: a date, a set, the rows of a query."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ _RESULTS = frozenset({"execute", "scalars", "mappings", "exec_driver_sql"})
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ValueKinds:
-    """What the expressions of one function obviously are.
+    """The obvious kinds of the expressions in one function.
 
-    :param local_values: name to the expression it is assigned, for names that are assigned once
+    :param local_values: name to its assigned expression, for names that are assigned once
     :param exceptions: the names of ``except … as name``
     :param annotated: parameter to its annotation
     """
@@ -89,7 +89,7 @@ class ValueKinds:
         )
 
     def resolved(self, node: ast.expr) -> ast.expr:
-        """Return the expression that a local name stands for, the node itself for anything else."""
+        """Return the expression behind a local name, or the node itself for anything else."""
         for _ in range(_MAX_DEPTH):
             if not isinstance(node, ast.Name) or node.id not in self.local_values:
                 break
@@ -97,7 +97,7 @@ class ValueKinds:
         return node
 
     def not_json(self, node: ast.expr, depth: int = _MAX_DEPTH) -> str:
-        """Return what an expression is that JSON cannot hold, empty where it can or nothing is known."""
+        """Return the kind of an expression that JSON cannot hold, empty if it can or the kind is unknown."""
         node = self.resolved(node)
         if depth == 0:
             return ""
@@ -115,7 +115,7 @@ class ValueKinds:
         return _LITERALS.get(type(node), "")
 
     def are_rows(self, node: ast.expr, depth: int = _MAX_DEPTH) -> bool:
-        """Return True for the rows of a query, lists made of them, and lists of a thousand items and more."""
+        """Return True for the rows of a query, lists made from them, and lists of a thousand items or more."""
         node = self.resolved(node)
         if depth == 0:
             return False

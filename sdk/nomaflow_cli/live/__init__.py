@@ -1,4 +1,4 @@
-"""Following a run: one engine, three screens."""
+"""The live view of a run: one engine, three screens."""
 
 from __future__ import annotations
 

@@ -24,20 +24,20 @@ _REFRESH = 0.5
 
 
 class Connected:
-    """Passes on whether the kernel is there, from the client, which is made first, to the screen."""
+    """Passes changes of the connection from the client, which is created first, to the screen."""
 
     def __init__(self) -> None:
         self._up = True
         self._listener: Callable[[bool], None] | None = None
 
     def __call__(self, up: bool) -> None:  # noqa: FBT001  # the client's callback
-        """Tell the listener, if there is one yet."""
+        """Pass the change to the listener, if there is one yet."""
         self._up = up
         if self._listener is not None:
             self._listener(up)
 
     def listen(self, listener: Callable[[bool], None] | None) -> None:
-        """Set the listener, None for none; it is told at once where the kernel is away."""
+        """Set the listener, None for none; it is called at once if the kernel is away."""
         self._listener = listener
         if listener is not None and not self._up:
             listener(False)  # noqa: FBT003  # the listener's one argument
@@ -46,7 +46,7 @@ class Connected:
 async def follow_run(*, kernel: KernelClient, run_id: str, screen: Screen, connected: Connected) -> ExitCode:
     """Show a run until it is over, or until the person leaves it.
 
-    :returns: the exit code of the run's state, or INTERRUPTED where it goes on without us
+    :returns: the exit code of the run's state, or INTERRUPTED if it continues without us
     :raises ClientError: when the kernel refuses, or stays away for too long
     """
     follower = _Follower(kernel=kernel, run_id=run_id, screen=screen)
@@ -81,7 +81,7 @@ async def _until_over_or_left(follower: _Follower, interrupts: asyncio.Queue[Non
 
 
 class _Follower:
-    """One run on one screen."""
+    """One run shown on one screen."""
 
     def __init__(self, *, kernel: KernelClient, run_id: str, screen: Screen) -> None:
         self._kernel = kernel
@@ -92,7 +92,7 @@ class _Follower:
         self._shown.set()
 
     async def follow(self) -> ExitCode:
-        """Show everything until the run is over and all its lines are there."""
+        """Show everything until the run is over and all its lines are shown."""
         self._screen.update(await self._kernel.get_run(self._run_id))
         helpers = [asyncio.create_task(self._refresh()), asyncio.create_task(self._tick())]
         try:
@@ -127,7 +127,7 @@ class _Follower:
     async def _refresh(self) -> None:
         """Fetch the run after events, and twice a second for progress, which makes no events."""
         while True:
-            # Not wait_for: before Python 3.12 it loses a cancel that comes together with the event.
+            # Not wait_for: before Python 3.12 it loses a cancel that arrives together with the event.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_REFRESH):
                     await self._changed.wait()
@@ -145,7 +145,7 @@ class _Follower:
                 self._screen.tick()
 
     async def interrupted(self, interrupts: asyncio.Queue[None]) -> bool:
-        """Ask what Ctrl-C means; returns False where the person leaves the run to itself."""
+        """Ask what to do after Ctrl-C; return False if the person leaves the run alone."""
         self._shown.clear()
         self._screen.close()
         choice = await ask_what_to_do(interrupts)

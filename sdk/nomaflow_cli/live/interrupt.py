@@ -1,4 +1,4 @@
-"""What Ctrl-C means while a run is followed: the person is asked."""
+"""The question after Ctrl-C while a run is followed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _QUESTION = "the run is still running: [d]etach and leave it running, [c]ancel i
 
 
 class Choice(enum.Enum):
-    """What to do with the run."""
+    """The answers: what to do with the run."""
 
     DETACH = "detach"
     CANCEL = "cancel"
@@ -21,7 +21,7 @@ class Choice(enum.Enum):
 
 
 async def ask_what_to_do(interrupts: asyncio.Queue[None]) -> Choice:
-    """Ask on the terminal; a second Ctrl-C detaches, and so does the first where nobody can answer."""
+    """Ask on the terminal; a second Ctrl-C detaches, and so does the first if nobody can answer."""
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         return Choice.DETACH
     print(f"\n{_QUESTION}", end="", file=sys.stderr, flush=True)
@@ -41,7 +41,7 @@ async def ask_what_to_do(interrupts: asyncio.Queue[None]) -> Choice:
 
 
 def _understood(line: str) -> Choice:
-    if not line:  # end of file: nobody is there any more
+    if not line:  # end of file: nobody answers any more
         return Choice.DETACH
     first = line.strip().lower()[:1]
     return {"d": Choice.DETACH, "c": Choice.CANCEL}.get(first, Choice.WATCH)

@@ -1,4 +1,4 @@
-"""Where a followed run is shown: the port, and the screens for programs and pipes."""
+"""The screens of a followed run: the port, and the implementations for programs and pipes."""
 
 from __future__ import annotations
 
@@ -17,37 +17,37 @@ __all__ = ["JsonScreen", "PlainScreen", "Screen", "choose_screen"]
 
 
 class Screen(Protocol):
-    """Shows a run while it goes on. Calls come from one event loop, in the order of what happened."""
+    """Shows a run while it is running. Calls come from one event loop, in the order of the events."""
 
     def open(self) -> None:
-        """Begin. Called once, before everything else, and again after each ``close``."""
+        """Start. Called once, before everything else, and again after each ``close``."""
 
     def close(self) -> None:
-        """Give the terminal back, leaving what was shown. Closing twice is legal."""
+        """Release the terminal; everything shown stays. May be called twice."""
 
     def update(self, run: RunView) -> None:
-        """Show the run as it is now."""
+        """Show the current state of the run."""
 
     def event(self, event: EventView) -> None:
-        """Take note of an event."""
+        """Show or ignore an event."""
 
     def log(self, lines: Sequence[LogLine]) -> None:
         """Show log lines."""
 
     def connected(self, up: bool) -> None:  # noqa: FBT001  # the one thing it says
-        """Say that the kernel is away, or back."""
+        """Show that the kernel is away, or back."""
 
     def tick(self) -> None:
-        """Let time pass: called about eight times a second."""
+        """Redraw if necessary: called about eight times a second."""
 
     def finish(self, run: RunView) -> None:
-        """Show the outcome. Nothing but ``close`` follows."""
+        """Show the outcome. Only ``close`` follows."""
 
 
 def choose_screen(*, as_json: bool, console: Console | None = None) -> Screen:
-    """Return the screen for whoever reads standard output.
+    """Return the screen that suits standard output.
 
-    :param console: shared with others who print while the screen is open
+    :param console: shared with other code that prints while the screen is open
     """
     if as_json:
         return JsonScreen()
@@ -69,7 +69,7 @@ class JsonScreen:
         """Do nothing."""
 
     def update(self, run: RunView) -> None:
-        """Do nothing: events say it."""
+        """Do nothing: the events contain it."""
 
     def event(self, event: EventView) -> None:
         """Print the event."""
@@ -130,7 +130,7 @@ class PlainScreen:
             self._console.file.flush()
 
     def event(self, event: EventView) -> None:
-        """Do nothing: the run says it."""
+        """Do nothing: the run contains it."""
 
     def log(self, lines: Sequence[LogLine]) -> None:
         """Print the lines."""

@@ -1,4 +1,4 @@
-"""The live view of a terminal: steps below, log lines scrolling above them."""
+"""The live view on a terminal: steps below, log lines scrolling above them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _BAR_WIDTH = 24
 
 
 class TerminalScreen:
-    """Shows the run's steps at the foot of the terminal and its log lines above them.
+    """Shows the run's steps at the bottom of the terminal and its log lines above them.
 
     :param clock: monotonic seconds, for the spinner
     """
@@ -38,20 +38,20 @@ class TerminalScreen:
         self._away = False
 
     def open(self) -> None:
-        """Begin to draw."""
+        """Start to draw."""
         self._live = Live(
             self._draw(), console=self._console, auto_refresh=False, transient=True, vertical_overflow="crop"
         )
         self._live.start()
 
     def close(self) -> None:
-        """Take the drawing away; the log lines stay."""
+        """Remove the drawing; the log lines stay."""
         live, self._live = self._live, None
         if live is not None:
             live.stop()
 
     def update(self, run: RunView) -> None:
-        """Show the run as it is now."""
+        """Show the current state of the run."""
         first, self._run = self._run is None, run
         if first:
             by = f" by {printable(run.trigger.by)}" if run.trigger.by else ""
@@ -60,14 +60,14 @@ class TerminalScreen:
         self.tick()
 
     def event(self, event: EventView) -> None:
-        """Do nothing: the run says it."""
+        """Do nothing: the run contains it."""
 
     def log(self, lines: Sequence[LogLine]) -> None:
         """Print the lines above the steps."""
         self._logs.print(lines)
 
     def connected(self, up: bool) -> None:  # noqa: FBT001  # the port's signature
-        """Say that the kernel is away or back."""
+        """Show that the kernel is away or back."""
         self._away = not up
         if up:
             self._console.print(Text("  the kernel is back; nothing was lost meanwhile", style="dim"))
@@ -79,7 +79,7 @@ class TerminalScreen:
             self._live.update(self._draw(), refresh=True)
 
     def finish(self, run: RunView) -> None:
-        """Replace the drawing by the summary."""
+        """Replace the drawing with the summary."""
         self.close()
         self._console.print(Rule(style="dim"))
         self._console.print(summary(run))
@@ -128,7 +128,7 @@ class TerminalScreen:
 
 
 def _detail(attempt: AttemptView) -> RenderableType:
-    """Return what is worth saying about a step now: its progress, its rows, or why it is where it is."""
+    """Return the most useful detail about a step now: its progress, its rows, or the reason for its state."""
     if attempt.state == "RUNNING":
         return _progress(attempt.progress) if attempt.progress is not None else Text("")
     if attempt.state == "SUCCEEDED":

@@ -1,4 +1,4 @@
-"""What people see: tables and pages made of the client's values. Loads rich."""
+"""Tables and pages for people, made from the client's values. Loads rich."""
 
 from __future__ import annotations
 

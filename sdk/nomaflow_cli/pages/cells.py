@@ -1,4 +1,4 @@
-"""Cells of tables: states, times and reasons in one form everywhere."""
+"""Cells of tables: states, times and reasons in one uniform form."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def table(*headers: str, right: tuple[str, ...] = (), loose: tuple[str, ...] = (
     """Return an empty table in the house style: quiet headers, one rule, no frame.
 
     :param right: columns of numbers
-    :param loose: columns that give way where the terminal is narrow; the others keep their width, a run's id always
+    :param loose: columns that shrink on a narrow terminal; the others keep their width, a run's id always
     """
     shape = Table(
         box=box.SIMPLE_HEAD,
@@ -60,7 +60,7 @@ def table(*headers: str, right: tuple[str, ...] = (), loose: tuple[str, ...] = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FittingTable:
-    """A table in the house style that leaves columns out where the terminal is narrow, the least needed first.
+    """A table in the house style that leaves out columns on a narrow terminal, the least needed first.
 
     :param rows: a cell for each header
     :param spare: header → the width in characters below which its column is left out
@@ -95,7 +95,7 @@ def state(name: str, *, with_name: bool = True) -> Text:
 
 
 def run_state(run: RunView) -> Text:
-    """Return a run's state; a cancel under way says so."""
+    """Return a run's state, with a note if it is being cancelled."""
     if run.cancel is not None and not run.terminal:
         return Text(f"{GLYPHS['CANCELED']} stopping", style="yellow", no_wrap=True)
     return state(run.state)
@@ -109,19 +109,19 @@ def when(instant: datetime | None) -> Text:
 
 
 def since(run: RunView) -> Text:
-    """Return what fired a run, and how long ago; the day where that is long."""
+    """Return the trigger of a run and how long ago it fired, or the day if that is long ago."""
     at = run.started_at or run.queued_at
     old = at is not None and (datetime.now(UTC) - at).days >= 1
     return Text.assemble(f"{run.trigger.kind} ", (moment(at) if old else age(at), "dim"))
 
 
 def took(run: RunView) -> str:
-    """Return how long a run took, or has taken so far."""
+    """Return the duration of a run, so far if it is not over."""
     return elapsed(run.started_at, run.finished_at)
 
 
 def reason_text(reason: ReasonView | None, error: str = "") -> Text:
-    """Return why something is where it is: the error where there is one, else the reason's sentence."""
+    """Return the reason for a state: the error if there is one, else the reason's sentence."""
     text = printable(error.splitlines()[0] if error else reason.message or reason.code if reason else "")
     return Text(text, overflow="ellipsis", no_wrap=True)
 
@@ -141,7 +141,7 @@ def refused_text(refused: RefusedLoadView) -> str:
 
 
 def problem_lines(problem: ProblemView) -> Text:
-    """Return a problem: what is wrong, where, and the way out."""
+    """Return a problem with its place and the way out."""
     error = problem.severity == "error"
     text = Text.assemble(("✘ " if error else "! ", "red" if error else "yellow"), printable(problem.message))
     place = " › ".join(printable(part) for part in (problem.place, problem.path) if part)

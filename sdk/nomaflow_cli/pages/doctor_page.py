@@ -18,7 +18,7 @@ _SIGNS = {Level.OK: ("✔", "green"), Level.WARNING: ("▲", "yellow"), Level.PR
 
 
 def doctor_page(findings: Sequence[Finding]) -> RenderableType:
-    """Return every finding under what it is about, with what mends it, and a verdict."""
+    """Return every finding under its subject, with its remedy, and a verdict."""
     lines: list[RenderableType] = []
     for area, group in itertools.groupby(findings, key=lambda finding: finding.area):
         lines.extend((Text(area, style="bold"), _rows(group)))

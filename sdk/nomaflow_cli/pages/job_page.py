@@ -1,4 +1,4 @@
-"""One job: the page of ``nomaflow job``."""
+"""The page of ``nomaflow job``: one job."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["job_page"]
 
 
 def job_page(job: JobView, recent: Sequence[RunView]) -> RenderableType:
-    """Return everything about a job: what it is, what is wrong, when it fires, what its last runs did."""
+    """Return everything about a job: its definition, its problems, its next fires and its last runs."""
     parts: list[RenderableType] = [Text.assemble((printable(job.job_id), "bold"), f"  {printable(job.description)}")]
     parts.append(Padding(_facts(job), (1, 0, 1, 2)))
     parts.extend(problem_lines(problem) for problem in job.problems)

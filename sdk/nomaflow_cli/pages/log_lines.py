@@ -1,4 +1,4 @@
-"""Log lines for people: time, level, logger, step and text, harmless for any terminal."""
+"""Log lines for people: time, level, logger, step and text, safe for any terminal."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LEVEL_STYLES = ((50, "bold white on red"), (40, "red"), (30, "yellow"), (20, "g
 
 
 def log_text(line: LogLine, *, with_step: bool) -> Text:
-    """Return one record; its control characters are spelled out, the lines after its first are indented."""
+    """Return one record; its control characters are spelled out, and lines after its first are indented."""
     text = Text(no_wrap=True)
     text.append(clock_time(from_micros(line.at_us), millis=True), style="dim")
     text.append(f" {line.level_name:<8}", style=_level_style(line.level))
@@ -38,9 +38,9 @@ def _level_style(level: int) -> str:
 
 
 class LogPrinter:
-    """Prints blocks of lines; the step is named where it changes, so that one-step logs stay calm.
+    """Prints blocks of lines; the step is named only when it changes, so that one-step logs stay readable.
 
-    :param console: where to print
+    :param console: receives the lines
     """
 
     def __init__(self, *, console: Console) -> None:

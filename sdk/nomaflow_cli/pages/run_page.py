@@ -1,4 +1,4 @@
-"""One run: the page of ``show``, and the summary at the end of ``run --follow``."""
+"""The page of one run: for ``show``, and its summary at the end of ``run --follow``."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def headline(run: RunView) -> Text:
 
 
 def started_line(run: RunView) -> Text:
-    """Return the answer to a trigger that nobody waits for."""
+    """Return the answer to a trigger without ``--follow``."""
     text = Text.assemble(run_state(run), "  ", (printable(run.job_id), "bold"), f"  {run.run_id}")
     if run.reason is not None and run.reason.message:
         text.append(f"  {printable(run.reason.message)}", style="dim")
@@ -52,7 +52,7 @@ def summary(run: RunView) -> RenderableType:
 
 
 def run_page(run: RunView) -> RenderableType:
-    """Return everything about a run but its log."""
+    """Return everything about a run except its log."""
     parts: list[RenderableType] = [headline(run), Padding(_facts(run), (1, 0, 1, 2))]
     if run.steps:
         parts.append(steps_table(run))
@@ -123,7 +123,7 @@ def _attempts_table(run: RunView) -> RenderableType:
 
 
 def _trouble(run: RunView) -> Iterator[RenderableType]:
-    """Yield what went wrong, step by step, and the run's own reason where no step has said it."""
+    """Yield the failures step by step, and the run's own reason if no step has stated it."""
     codes = set()
     for step in run.steps:
         last = step.last

@@ -18,7 +18,7 @@ __all__ = ["schedule_page"]
 
 
 def schedule_page(found: ScheduleTable) -> RenderableType:
-    """Return the fires day by day, those at one instant marked, then the schedules too frequent to list."""
+    """Return the fires day by day, with a mark on simultaneous ones, then the schedules too frequent to list."""
     if not found.fires and not found.frequent:
         return "nothing is scheduled"
     parts: list[RenderableType] = []

@@ -64,9 +64,9 @@ def _run_row(run: RunView) -> tuple[RenderableType, ...]:
 
 
 def jobs_page(catalogue: CatalogueView, refused: Mapping[str, RefusedLoadView]) -> RenderableType:
-    """Return the jobs as a table, with what is wrong below it.
+    """Return the jobs as a table, with their problems below it.
 
-    :param refused: by host, the newest load that was refused: the jobs shown are those of the load before
+    :param refused: by host, the newest refused load: the jobs shown are those of the load before
     """
     if not catalogue.jobs and not catalogue.problems:
         return "no jobs yet: no host has sent any; nomaflow hosts lists the hosts"
@@ -77,7 +77,7 @@ def jobs_page(catalogue: CatalogueView, refused: Mapping[str, RefusedLoadView]) 
         loose=("now",),
     )
     found = [problem for job in catalogue.jobs for problem in job.problems] + list(catalogue.problems)
-    problems = dict.fromkeys(found)  # one of a file is that of each of its jobs
+    problems = dict.fromkeys(found)  # a file's problem is listed with each of its jobs
     stale = [_stale_jobs(host, load) for host, load in refused.items()]
     return Group(*stale, shape, *[Padding(problem_lines(problem), (0, 0, 1, 0)) for problem in problems])
 
@@ -88,9 +88,9 @@ def _stale_jobs(host: str, refused: RefusedLoadView) -> RenderableType:
 
 
 def no_such_jobs(whole: CatalogueView, *, host: str, tag: str) -> str:
-    """Return why a list that was narrowed down is empty, though there are jobs.
+    """Return why a filtered list is empty although there are jobs.
 
-    :param whole: the list as it would be without host and tag
+    :param whole: the list without the filters host and tag
     """
     of_host = [job for job in whole.jobs if host in ("", job.host)]
     if not of_host:
@@ -162,7 +162,7 @@ def _after_kept(job: JobView) -> tuple[Text, ...]:
 
 
 def hosts_page(hosts: Sequence[HostView]) -> RenderableType:
-    """Return each host with its instances, what they have loaded, and what is wrong."""
+    """Return each host with its instances, their loaded code, and their problems."""
     parts: list[RenderableType] = []
     for host in hosts:
         offers = f"{count(host.job_count, 'job')}, {count(host.callable_count, 'callable')}"
@@ -196,7 +196,7 @@ def _instance(instance: InstanceView) -> Table:
 
 
 def _why_idle(instance: InstanceView) -> str:
-    """Return why it takes no work although it is attached, empty where it does."""
+    """Return why the instance takes no work although it is attached, empty if it does."""
     if not instance.generation:
         return "  takes no new work: no code is loaded" + ("" if instance.refused_load else "; see its log")
     return "  takes no new work: its spill file is full" if instance.saturated else ""
@@ -207,7 +207,7 @@ def _digest(instance: InstanceView) -> str:
 
 
 def reload_page(outcomes: Sequence[ReloadView]) -> RenderableType:
-    """Return what each instance did."""
+    """Return the outcome of each instance."""
     if not outcomes:
         return "no instance is attached; nothing was reloaded"
     lines: list[RenderableType] = []

@@ -1,4 +1,4 @@
-"""``nomaflow service``: systemd units for a project's kernel and hosts, written, looked at and removed."""
+"""The implementation of ``nomaflow service``: writes, shows and removes systemd units for a project."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Unit files on disk: written whole, known again by a digest, never overwritten where somebody edited them."""
+"""Unit files on disk: written whole, recognised by a digest, never overwritten if somebody edited them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _MARKED = re.compile(re.escape(_MARK) + r"([0-9a-f]{64})\n")
 
 
 class Outcome(enum.StrEnum):
-    """What became of a file."""
+    """The result for a file."""
 
     WRITTEN = "written"
     UPDATED = "updated"
@@ -36,28 +36,28 @@ class Outcome(enum.StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Written:
-    """One file, and what became of it."""
+    """One file, and the result for it."""
 
     path: Path
     outcome: Outcome
 
 
 def marked(text: str) -> str:
-    """Return a unit's text below a line by which it is known again."""
+    """Return a unit's text below a line with its digest, by which it is recognised later."""
     return f"{_MARK}{_digest(text)}\n{text}"
 
 
 def is_ours(found: str) -> bool:
-    """Whether a file is as it was written, by this or another version."""
+    """Return True if a file is unchanged since this or another version wrote it."""
     mark = _MARKED.match(found)
     return mark is not None and mark[1] == _digest(found[mark.end() :])
 
 
 def write(files: Sequence[UnitFile], places: Places, *, force: bool) -> list[Written]:
-    """Write files: all, or none where one was edited. What belongs to the operator is written once.
+    """Write all files, or none if one was edited. Files that belong to the operator are written only once.
 
-    :param force: replace what was edited, or is of another project
-    :raises CliError: where a file was edited by hand, is another project's, or cannot be written
+    :param force: replace edited files and those of another project
+    :raises CliError: if a file was edited by hand, is another project's, or cannot be written
     """
     found = {file.path: _read(places.on_disk(file.path)) for file in files}
     edited = [file for file in files if not file.theirs and _is_edited(found[file.path])]
@@ -77,10 +77,10 @@ def write(files: Sequence[UnitFile], places: Places, *, force: bool) -> list[Wri
 
 
 def remove(paths: Sequence[Path], places: Places, *, force: bool) -> list[Written]:
-    """Remove units, and directories of drop-ins that are empty then.
+    """Remove units, and directories of drop-ins that are then empty.
 
-    :param force: also what was edited
-    :raises CliError: where one was edited by hand, or cannot be removed
+    :param force: remove edited files too
+    :raises CliError: if one was edited by hand, or cannot be removed
     """
     edited = [path for path in paths if _is_edited(_read(places.on_disk(path)))]
     if edited and not force:
@@ -97,7 +97,7 @@ def remove(paths: Sequence[Path], places: Places, *, force: bool) -> list[Writte
         except OSError as error:
             raise _unwritable(on_disk, error) from None
         if on_disk.parent.name.endswith(".d"):
-            with contextlib.suppress(OSError):  # another drop-in is in it
+            with contextlib.suppress(OSError):  # it holds another drop-in
                 on_disk.parent.rmdir()
     return [Written(path=path, outcome=Outcome.REMOVED) for path in paths]
 
@@ -111,7 +111,7 @@ def _is_edited(found: str | None) -> bool:
 
 
 def _refuse_another_project(files: Sequence[UnitFile], found: dict[Path, str | None]) -> None:
-    """A machine has one kernel unit: that of one project is not made that of another in passing."""
+    """Refuse to replace another project's kernel unit: a machine has only one, and it must not change silently."""
     for file in files:
         before, after = (_PROJECT.search(text or "") for text in (found[file.path], file.text))
         if before is not None and after is not None and before[1] != after[1]:

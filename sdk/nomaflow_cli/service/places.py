@@ -1,4 +1,4 @@
-"""Where systemd looks for units, and where this product's settings lie: for the system, or for one user."""
+"""The directories of systemd's units and of this product's settings: for the system, or for one user."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _BOOTED = Path("/run/systemd/system")
 class Places:
     """The directories of one variant. Paths in units are these; files are written below ``root``.
 
-    :param user: of one user's own manager, not the system's
-    :param root: another file system to write to, as of an image that is being made; ``/`` for this one
+    :param user: True for a user's own manager, False for the system's
+    :param root: another file system to write to, for example of an image; ``/`` for this one
     """
 
     units: Path
@@ -39,20 +39,20 @@ class Places:
         return cls(units=config / "systemd" / "user", config=config / "nomaflow", user=True, root=root)
 
     def on_disk(self, path: Path) -> Path:
-        """Return where a file is written."""
+        """Return the path at which a file is written."""
         return self.root / path.relative_to("/")
 
     @property
     def systemctl(self) -> tuple[str, ...]:
-        """The command that speaks to this manager."""
+        """The command for this manager."""
         return ("systemctl", "--user") if self.user else ("systemctl",)
 
 
 def require_systemd(booted: Path = _BOOTED) -> None:
-    """Return where systemd runs this machine.
+    """Raise an error unless systemd runs this machine.
 
     :param booted: a directory that only systemd makes, see ``sd_booted(3)``
-    :raises CliError: where it does not
+    :raises CliError: if it does not
     """
     if not booted.is_dir():
         raise CliError(

@@ -1,4 +1,4 @@
-"""What systemd says of units: asked by its own command."""
+"""The states of units, from systemd's own command."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class UnitState:
 
     :param active: ``active``, ``activating``, ``failed``, ``inactive`` …
     :param enabled: ``enabled``, ``disabled`` …
-    :param pid: 0 where it does not run
-    :param text: what the process last said of itself
+    :param pid: 0 if it is not running
+    :param text: the status text that the process last reported
     """
 
     unit: str
@@ -34,14 +34,14 @@ class UnitState:
 
     @property
     def runs(self) -> bool:
-        """Whether something of it runs, or is about to."""
+        """True if a process of it runs, or is about to."""
         return self.active not in ("inactive", "failed")
 
 
 def unit_states(units: Sequence[str], places: Places) -> list[UnitState]:
     """Return the state of units.
 
-    :raises CliError: where systemd cannot be asked
+    :raises CliError: if systemd cannot be asked
     """
     if not units:
         return []

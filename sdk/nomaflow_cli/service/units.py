@@ -1,4 +1,4 @@
-"""The units of a project: templates of this package, filled in and escaped as systemd reads them."""
+"""The units of a project: templates in this package, filled in and escaped for systemd."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _DROP_IN = "10-project.conf"  # before the override.conf of `systemctl edit`
 _TEMPLATES = Path(__file__).parent / "templates"
 _PLACEHOLDER = re.compile(r"@([A-Z_]+)@")
 _PLAIN_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_OWN_TMP = ("/tmp", "/var/tmp")  # noqa: S108  # asked about, not written to
+_OWN_TMP = ("/tmp", "/var/tmp")  # noqa: S108  # only compared, never written to
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,7 +29,7 @@ class UnitFile:
     """A file to write.
 
     :param unit: the unit that it is part of
-    :param theirs: the operator's own from then on: never written a second time
+    :param theirs: True if it belongs to the operator afterwards: it is never written a second time
     """
 
     path: Path
@@ -40,13 +40,13 @@ class UnitFile:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Installation:
-    """What is asked for.
+    """The requested installation.
 
     :param project: absolute
-    :param python: the interpreter that has this product and the plugins' dependencies
-    :param user: whom the processes run as, where the system's manager starts them
+    :param python: the interpreter with this product and the plugins' dependencies
+    :param user: the user of the processes, if the system's manager starts them
     :param host: the host's name; empty for no host
-    :param kernel: whether the project's kernel is wanted
+    :param kernel: True if the project's kernel is wanted
     """
 
     places: Places
@@ -63,9 +63,9 @@ class Installation:
         return ((KERNEL_UNIT,) if self.kernel else ()) + hosts
 
     def files(self) -> list[UnitFile]:
-        """Return every file of it.
+        """Return every file of the installation.
 
-        :raises CliError: where a service could not see the project
+        :raises CliError: if a service could not see the project
         """
         _require_visible(self.project, self.places)
         return [*(self._kernel_files() if self.kernel else ()), *(self._host_files() if self.host else ())]
@@ -107,7 +107,7 @@ class Installation:
 
 
 def installed_units(places: Places) -> dict[str, list[Path]]:
-    """Return the units that are there, each with its own files; the hosts' common template is under its own name."""
+    """Return the installed units, each with its own files; the hosts' common template is under its own name."""
     folder = places.on_disk(places.units)
     found = {name: [places.units / name] for name in (KERNEL_UNIT, _HOST_TEMPLATE) if os.path.lexists(folder / name)}
     for drop_in in sorted(folder.glob(f"nomaflow-host@*.service.d/{_DROP_IN}")):
@@ -141,10 +141,10 @@ def _require_visible(project: Path, places: Places) -> None:
 
 
 def _escaped(text: str) -> str:
-    """Return a value in which systemd is to find none of its specifiers."""
+    """Return a value in which systemd finds none of its specifiers."""
     return text.replace("%", "%%")
 
 
 def _quoted(text: str) -> str:
-    """Return a value as one word, where words are separated by blanks. A command line needs ``$`` doubled as well."""
+    """Return a value as one word of a blank-separated list. A command line also needs ``$`` doubled."""
     return '"' + _escaped(text).replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -1,4 +1,4 @@
-"""``nomaflow up``: a kernel and a host as children, started again when they crash, stopped in order."""
+"""The implementation of ``nomaflow up``: runs a kernel and a host as children, restarts and stops them."""
 
 from __future__ import annotations
 

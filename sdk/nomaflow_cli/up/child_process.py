@@ -1,4 +1,4 @@
-"""One part, kernel or host, as a child process: started, started again after a crash, stopped by a ladder."""
+"""One part, kernel or host, as a child process: started, restarted after a crash, stopped in stages."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def host_command(project: Path, *extra: str) -> tuple[str, ...]:
 
 
 class PartState(enum.StrEnum):
-    """What happened to a part."""
+    """The changes of a part."""
 
     STARTED = "started"
     CRASHED = "crashed"
@@ -55,10 +55,10 @@ class PartState(enum.StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PartNotice:
-    """Something that happened to a part.
+    """A change of a part.
 
-    :param exit: how it ended, in words; empty for a start
-    :param again_in: seconds until it is started again; None where it is not
+    :param exit: description of its end; empty for a start
+    :param again_in: seconds until it is restarted; None if it is not
     """
 
     name: str
@@ -69,7 +69,7 @@ class PartNotice:
 
 
 class PartFailed(Exception):
-    """Raised when a part ends and starting it again would not help.
+    """Raised when a part ends and a restart would not help.
 
     :param tail: the last lines of its log
     """
@@ -85,10 +85,10 @@ class Part:
     """A child process that is kept running.
 
     :param name: ``kernel`` or ``host``
-    :param log: the file that its output is appended to; so it never waits for us to read
-    :param notify: called with what happens to it
-    :param first_delay: seconds before the first new start after a crash; doubles up to 30, and is as short as at first
-        again once it ran for a minute
+    :param log: the file that its output is appended to, so that it never waits for us to read
+    :param notify: called with each change
+    :param first_delay: seconds before the first restart after a crash; doubles up to 30, and is reset once the process
+        ran for a minute
     """
 
     def __init__(
@@ -115,13 +115,13 @@ class Part:
 
     @property
     def pid(self) -> int:
-        """The process id; 0 where it does not run now."""
+        """The process id; 0 if it is not running."""
         return self._process.pid if self._process is not None and self._process.returncode is None else 0
 
     async def keep_running(self) -> None:
-        """Start it, and again whenever it ends, until ``stop``.
+        """Start it, and restart it whenever it ends, until ``stop``.
 
-        :raises PartFailed: when it ended before it had ever been ready, or with a code that says trying is useless
+        :raises PartFailed: when it ended before it was ever ready, or with an exit code that makes a restart useless
         """
         delay = self._first_delay
         while not self._stopping.is_set():
@@ -145,7 +145,7 @@ class Part:
             delay = min(delay * 2, _LONGEST_DELAY)
 
     async def _once(self) -> int:
-        """Run it once and return its exit code; 0 where it was to stop before it ran.
+        """Run it once and return its exit code; 0 if it was stopped before it ran.
 
         :raises OSError: if it cannot be started
         """
@@ -180,20 +180,20 @@ class Part:
         self._notify(PartNotice(name=self.name, state=state, pid=pid, exit=exit_text, again_in=again_in))
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal; nothing happens where it does not run."""
+        """Send a signal; does nothing if it is not running."""
         if self.pid and self._process is not None:
             with contextlib.suppress(ProcessLookupError):
                 self._process.send_signal(number)
 
     async def stop(self, *, deadline: float, hurry: asyncio.Event, kill: asyncio.Event) -> None:
-        """Ask it to end, and end it where it does not. Stopping twice is legal.
+        """Ask it to end, and kill it if it does not. May be called twice.
 
-        :param deadline: seconds it has after the first request, and once more after the second
+        :param deadline: seconds that it has after the first request, and again after the second
         :param hurry: set when somebody asks again: the request is repeated
         :param kill: set when even that takes too long: it is killed
         """
         self._stopping.set()
-        async with self._starting:  # one that is being started is one to stop
+        async with self._starting:  # a part that is being started must be stopped too
             process = self._process
         if process is None or process.returncode is not None:
             return
@@ -213,7 +213,7 @@ class Part:
         self._say(PartState.KILLED if killed else PartState.STOPPED, exit_text=exit_words(code))
 
     def tail(self) -> list[str]:
-        """Return the last lines of what it wrote since it was started."""
+        """Return the last lines of its output since its start."""
         try:
             with self.log.open("rb") as output:
                 size = output.seek(0, os.SEEK_END)
@@ -224,7 +224,7 @@ class Part:
 
 
 def exit_words(code: int) -> str:
-    """Return how a process ended, in words."""
+    """Return a description of how a process ended."""
     if code >= 0:
         return f"exit code {code}" + (f", {_HOPELESS[code]}" if code in _HOPELESS else "")
     try:

@@ -38,25 +38,25 @@ _CHANGES = (
 
 
 class Reporter(Protocol):
-    """Tells somebody what the parts do."""
+    """Reports what the parts do."""
 
     def ready(self, ready: Ready) -> None:
-        """Say that everything is up."""
+        """Report that everything is up."""
 
     def part(self, notice: PartNotice, *, tail: Sequence[str]) -> None:
-        """Say what happened to a part; ``tail`` holds its last words after a crash."""
+        """Report a change of a part; ``tail`` holds its last lines after a crash."""
 
     def event(self, event: EventView) -> None:
-        """Say what happened in the kernel."""
+        """Report an event of the kernel."""
 
     def events_withheld(self, error: ClientError) -> None:
-        """Say that what happens cannot be shown for now; it will be, from where it stopped."""
+        """Report that events cannot be shown for now; later they continue from the same point."""
 
     def stopping(self) -> None:
-        """Say that everything is being stopped."""
+        """Report that everything is being stopped."""
 
     def hurried(self) -> None:
-        """Say that it is done faster now."""
+        """Report that the stop is being sped up."""
 
 
 class JsonReporter:
@@ -98,16 +98,16 @@ class JsonReporter:
         print_json_line({"type": "events_withheld", "reason": error.reason, "message": str(error)})
 
     def stopping(self) -> None:
-        """Print it."""
+        """Print the notice."""
         print_json_line({"type": "stopping", "hurried": False})
 
     def hurried(self) -> None:
-        """Print it."""
+        """Print the notice."""
         print_json_line({"type": "stopping", "hurried": True})
 
 
 class TextReporter:
-    """Calm lines for a person."""
+    """Short lines for a person."""
 
     def __init__(self, *, console: Console) -> None:
         self._console = console
@@ -165,7 +165,7 @@ class TextReporter:
         self._console.print()
 
     def part(self, notice: PartNotice, *, tail: Sequence[str]) -> None:
-        """Print what happened to a part."""
+        """Print a change of a part."""
         match notice.state:
             case PartState.STARTED:
                 self._line("●", "cyan", notice.name, f"restarted as pid {notice.pid}")
@@ -180,7 +180,7 @@ class TextReporter:
                 self._line("✔", "dim", notice.name, f"stopped, {notice.exit}")
 
     def event(self, event: EventView) -> None:
-        """Print events of runs, failed attempts and hosts; the rest is for ``nomaflow show``."""
+        """Print events of runs, failed attempts and hosts; ``nomaflow show`` has the rest."""
         if event.kind.startswith("run."):
             self._run(event)
         elif event.attempt_state in ("FAILED", "LOST"):
@@ -260,7 +260,7 @@ class TextReporter:
         self._console.print(line, soft_wrap=True)
 
     def stopping(self) -> None:
-        """Print how to make it faster."""
+        """Print how to speed it up."""
         self._console.print()
         self._line(
             "·", "dim", "up", "stopping after the running steps have finished; press Ctrl-C again to stop them now"
@@ -272,7 +272,7 @@ class TextReporter:
 
 
 def source_line(project: Path, problem: ProblemView) -> str:
-    """Return the line of source that a problem is about; empty where it cannot be had. It never left this machine."""
+    """Return the line of source with a problem; empty if it is not available. It never left this machine."""
     if not problem.line:
         return ""
     try:

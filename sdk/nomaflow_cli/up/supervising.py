@@ -1,4 +1,4 @@
-"""A project's kernel and host together: started in order, watched, drained in order."""
+"""Runs a project's kernel and host together: started in order, watched, drained in order."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ _KERNEL_STOP_SECONDS = 10.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ready:
-    """What runs once everything is up. ``host`` is None where it has not attached in time.
+    """The running system once everything is up. ``host`` is None if it has not attached in time.
 
-    :param kernel: the one that answers: on a database that several share it may be another than the project's own
+    :param kernel: the kernel that answers: on a shared database it may be another than the project's own
     :param kernel_pid: the project's own kernel
-    :param kernel_seconds: from the start of the kernel until it answered
-    :param host_seconds: from the start of the host until it was attached
-    :param host_tail: its last words where its code could not be loaded
+    :param kernel_seconds: time from the start of the kernel until it answered
+    :param host_seconds: time from the start of the host until it was attached
+    :param host_tail: its last lines if its code could not be loaded
     """
 
     project: Path
@@ -55,12 +55,12 @@ class Ready:
 
     @property
     def stands_by(self) -> bool:
-        """Whether another kernel leads."""
+        """True if another kernel leads."""
         return self.kernel.pid != self.kernel_pid
 
     @property
     def serves(self) -> bool:
-        """Whether the host has code to run."""
+        """True if the host has code to run."""
         return any(one.pid == self.host_pid and one.generation for one in (self.host.instances if self.host else ()))
 
 
@@ -69,8 +69,8 @@ class ProjectSupervisor:
 
     Use as an async context manager: entering starts the parts, leaving stops them.
 
-    :param ca: file of the authorities that vouch for the kernel, where it listens with TLS alone
-    :param drain_seconds: how long the host has to end after a stop was asked for
+    :param ca: file of the authorities that must vouch for the kernel, if it listens only with TLS
+    :param drain_seconds: time that the host has to end after a stop request
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class ProjectSupervisor:
         )
 
     def client(self, *, by: str = "up", on_connected: Callable[[bool], None] | None = None) -> KernelClient:
-        """Return a client that waits for the project's kernel, also while it is started again."""
+        """Return a client that waits for the project's kernel, even while it is being restarted."""
         with quiet_grpc():
             from nomaflow.client import KernelClient
 
@@ -118,7 +118,7 @@ class ProjectSupervisor:
     async def start(self) -> Ready:
         """Start both parts and return once the kernel answers and the host is attached.
 
-        :raises PartFailed: when one of them ends before that
+        :raises PartFailed: if one of them ends before that
         """
         begun = time.monotonic()
         self._spawn(self.kernel.keep_running())
@@ -145,9 +145,9 @@ class ProjectSupervisor:
         return ready
 
     async def run_until(self, stop: asyncio.Queue[signal.Signals]) -> None:
-        """Show events until a signal comes or a part fails; SIGHUP is passed on.
+        """Show events until a signal arrives or a part fails; SIGHUP is passed on.
 
-        :raises PartFailed: when a part ends and starting it again would not help
+        :raises PartFailed: when a part ends and a restart would not help
         """
         self._spawn(self._show_events())
         while True:
@@ -161,14 +161,14 @@ class ProjectSupervisor:
             self.pass_on(signal.SIGHUP)
 
     def pass_on(self, number: signal.Signals) -> None:
-        """Send a signal to both parts, those that run."""
+        """Send a signal to the running parts."""
         for part in (self.kernel, self.host):
             part.signal(number)
 
     async def stop(self, again: asyncio.Queue[signal.Signals] | None = None) -> None:
-        """Drain the host, then stop the kernel. Stopping twice is legal.
+        """Drain the host, then stop the kernel. May be called twice.
 
-        :param again: a signal in it makes the host stop its steps at once, by the ladder; the one after that kills
+        :param again: a signal in it makes the host stop its steps at once, by the ladder; the next one kills
         """
         listener = asyncio.create_task(self._listen(again)) if again is not None else None
         await self.host.stop(deadline=self._drain_seconds, hurry=self._hurry, kill=self._kill)
@@ -179,11 +179,11 @@ class ProjectSupervisor:
                 await task
         self._tasks.clear()
         if self.failed.done():
-            self.failed.exception()  # Seen: a part that fails while all is stopped is no news.
+            self.failed.exception()  # Marks it as seen: the failure of a part during a stop is no news.
 
     async def _listen(self, again: asyncio.Queue[signal.Signals]) -> None:
         while await again.get() is signal.SIGHUP:
-            pass  # A reload has nothing to do any more, and is no reason to hurry.
+            pass  # A reload makes no sense any more, and is no reason to hurry.
         self._reporter.hurried()
         self._hurry.set()
         while await again.get() is signal.SIGHUP:
@@ -210,8 +210,8 @@ class ProjectSupervisor:
         return await task
 
     async def _kernel_ready(self, client: KernelClient) -> KernelView:
-        # An older kernel may still answer at the address that the file names: only ours counts. On PostgreSQL ours may
-        # stand by, and sends us to the one that leads.
+        # An older kernel may still answer at the address in the file: only ours counts. On PostgreSQL ours may stand
+        # by, and redirects us to the leader.
         while True:
             kernel: KernelView = await client.get_kernel()
             if kernel.pid == self.kernel.pid or kernel.store == "postgresql":
@@ -224,8 +224,8 @@ class ProjectSupervisor:
         while time.monotonic() < deadline:
             for host in await client.list_hosts():
                 own = [one for one in host.instances if one.pid == self.host.pid and one.state == "ATTACHED"]
-                # It is LOADING until it has brought its jobs; where its load failed it has none to bring, and those
-                # that the kernel knows of are of an earlier life.
+                # It is LOADING until it has sent its jobs. If its load failed it has none to send, and the jobs that
+                # the kernel knows come from an earlier life.
                 if own and (host.manifest_digest or not own[0].generation):
                     self.host.proven = True
                     return host
@@ -234,7 +234,7 @@ class ProjectSupervisor:
         return None
 
     async def _show_events(self) -> None:
-        """Show what happens. That a kernel will not tell it ends nothing: the parts run on, and it is asked again."""
+        """Show events. If the kernel refuses to send them, the parts still run, and the kernel is asked again."""
         seen, said = 0, ""
         while True:
             try:
@@ -244,7 +244,7 @@ class ProjectSupervisor:
                         self._reporter.event(event)
             except ClientError as error:
                 if error.reason == "CURSOR_AHEAD":
-                    seen = 0  # another history is there by now: from its present on
+                    seen = 0  # the history is another one by now: continue from its present
                     continue
                 if said != str(error):
                     self._reporter.events_withheld(error)
@@ -254,5 +254,5 @@ class ProjectSupervisor:
     def _notify(self, notice: PartNotice) -> None:
         part = self.kernel if notice.name == "kernel" else self.host
         if notice.state is PartState.STARTED and not part.proven:
-            return  # The screen of the first start says it.
+            return  # The first start screen shows it.
         self._reporter.part(notice, tail=part.tail() if notice.state is PartState.CRASHED else [])

@@ -1,7 +1,7 @@
 """Becomes another program that gets SIGUSR2 when the process that started it dies, however it dies.
 
-SIGTERM would not do: of a starter with several threads each thread's death can send the signal again, and a second
-SIGTERM means that somebody is in a hurry. SIGUSR2, however often, says that nobody is there any more.
+SIGTERM would not do: if the starter has several threads, each thread's death can send the signal again, and a second
+SIGTERM means that somebody is in a hurry. SIGUSR2, however often, says that the starter is gone.
 
 Run as a script: ``python -I tether.py PARENT_PID PROGRAM ARGUMENT…``. Needs the standard library only.
 """
@@ -24,7 +24,7 @@ _LATER = (signal.SIGHUP, signal.SIGUSR1)
 
 @contextlib.contextmanager
 def signals_held() -> Iterator[None]:
-    """Have a process that is started meanwhile hold back, until ``main`` ignores it, what would end it too early."""
+    """Make a process that is started meanwhile hold back early signals until ``main`` ignores them."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _LATER)
     try:
         yield
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str]) -> None:
     if prctl is not None:
         prctl(_PR_SET_PDEATHSIG, int(_ORPHANED), 0, 0, 0)
     if os.getppid() != parent:
-        return  # The parent died before the signal was set: nobody wants the program any more.
+        return  # The parent died before the signal was set: nobody needs the program any more.
     for number in _LATER:  # until the program handles them itself
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _LATER)

@@ -1,4 +1,4 @@
-"""Where a store under test is, and how to look at it past the store."""
+"""The place of a store under test, with access that bypasses the store."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ async def eventually(holds: Callable[[], Awaitable[bool]], *, seconds: float = 1
 
 
 class Place:
-    """Where a store is, and a way to look at it past the store."""
+    """The place of a store, with access that bypasses the store."""
 
     kind: str
     url: str

@@ -1,4 +1,4 @@
-"""How many runs a second the store keeps, by batch: ``python tests/contract/store/store_rates.py [URL]`` prints JSON.
+"""Measures the store's runs per second, by batch: ``python tests/contract/store/store_rates.py [URL]`` prints JSON.
 
 A run here is what a one-step job writes: queued, started and dispatched in one batch; started, reported and finished in
 the next. Every batch is one durable commit.

@@ -42,7 +42,7 @@ async def hold(url: str, ttl_seconds: str = "15") -> None:
 
 
 async def fill(url: str) -> None:
-    """Write against a limit on the size of files until the store is full, then lift the limit and go on."""
+    """Write against a limit on the size of files until the store is full, then lift the limit and continue."""
     store = open_store(url)
     await store.open()
     ids = RunIds(now_ms=lambda: time.time_ns() // 1_000_000)

@@ -1,4 +1,4 @@
-"""Applying transitions: what changes, what does not, and what is said about it."""
+"""Applying transitions: their changes, their limits, and their reports."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ async def test_events_are_numbered_without_gaps_in_the_order_given(store: SqlSto
 
 
 async def test_terminal_runs_never_change(store: SqlStore) -> None:
-    """No transition of any kind changes a terminal run or the state of its attempt, and each says so."""
+    """No kind of transition changes a terminal run or the state of its attempt, and each reports that."""
     for state in sorted(RUN_TERMINAL):
         run_id = ids.new()
         if state in RUN_TRANSITIONS[RunState.QUEUED]:
@@ -142,7 +142,7 @@ async def test_terminal_runs_never_change(store: SqlStore) -> None:
 
 
 async def test_terminal_attempts_never_change(store: SqlStore) -> None:
-    """No transition changes a terminal attempt's state; only a late report number and its log are kept."""
+    """A terminal attempt's state never changes; only a late report number and its log are kept."""
     for state in sorted(ATTEMPT_TERMINAL):
         run_id = ids.new()
         await store.apply([queue(run_id), start(run_id), opened(run_id, state)], at_us=T0)
@@ -165,7 +165,7 @@ async def test_terminal_attempts_never_change(store: SqlStore) -> None:
 
 @pytest.mark.parametrize("source", sorted(AttemptState))
 async def test_an_attempt_ends_only_where_the_table_of_states_says_so(store: SqlStore, source: AttemptState) -> None:
-    """From every state, every terminal state is entered exactly where the table allows it."""
+    """Each terminal state is entered from exactly those states that the table allows."""
     for target in sorted(ATTEMPT_TERMINAL):
         run_id = ids.new()
         await store.apply([queue(run_id), start(run_id), opened(run_id, source)], at_us=T0)
@@ -207,7 +207,7 @@ async def test_a_lost_change_takes_with_it_what_builds_on_it_and_nothing_else(st
 
 
 async def test_the_second_of_two_racing_ends_in_one_batch_is_lost(store: SqlStore) -> None:
-    """Of two outcomes for one run in one batch, the first stands and gives the only event."""
+    """The first of two outcomes for one run in one batch stands and gives the only event."""
     run_id = ids.new()
     await store.apply([queue(run_id), start(run_id)], at_us=T0)
     result = await store.apply([finish(run_id, RunState.CANCELED), finish(run_id, RunState.CANCELED)], at_us=T0)
@@ -216,7 +216,7 @@ async def test_the_second_of_two_racing_ends_in_one_batch_is_lost(store: SqlStor
 
 
 async def test_a_request_id_is_one_run_within_and_between_batches(store: SqlStore) -> None:
-    """A repeat is answered with the first run, a reuse is told apart, by another job too; the rest of it is dropped."""
+    """A repeat gets the first run as its answer; a reuse, even by another job, is recognised; their rest is dropped."""
     first, repeat, reuse, later = (ids.new() for _ in range(4))
     one = await store.apply(
         [
@@ -357,7 +357,7 @@ async def test_next_fires_and_notices(store: SqlStore) -> None:
 
 
 async def test_an_empty_batch_is_nothing(store: SqlStore) -> None:
-    """No transitions: no events, no losses."""
+    """An empty batch has no events and no losses."""
     result = await store.apply([], at_us=T0)
     assert (result.lost, list(result.events), dict(result.duplicates)) == (frozenset(), [], {})
 

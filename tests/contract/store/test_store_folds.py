@@ -1,4 +1,4 @@
-"""Rows that stand for many fires: they widen, and are made anew where they are gone."""
+"""Rows that stand for many fires: they widen, and are created again if they are gone."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def test_a_fire_that_is_recorded_late_moves_nothing_back(store: SqlStore) 
 
 
 async def test_fires_whose_row_was_pruned_have_a_new_one(store: SqlStore) -> None:
-    """Those of one batch share it, with one event; later ones fold into it, and nothing counts as lost."""
+    """Fires of one batch share a new row, with one event; later fires fold into it, and nothing counts as lost."""
     gone = ids.new()
     first, second = folded(gone, 5), folded(gone, 7, count=2)
     run_id = first.otherwise.run.run_id

@@ -33,7 +33,7 @@ async def test_operations_that_wait_share_a_transaction(store: SqlStore, place: 
 
 
 async def test_one_bad_operation_fails_alone(store: SqlStore) -> None:
-    """Of many calls at once, the one that cannot be stored raises; the others are kept, numbered without a gap."""
+    """One of many simultaneous calls that cannot be stored raises; the others are kept, numbered without a gap."""
     run_ids = [ids.new() for _ in range(21)]
     calls = [
         store.apply([queue(r, definition_digest=f"d-{r}", rows_affected=2**80 if i == 10 else None)], at_us=T0)
@@ -53,7 +53,7 @@ async def test_one_bad_operation_fails_alone(store: SqlStore) -> None:
 
 
 async def test_a_caller_who_goes_away_does_not_undo_its_operation(store: SqlStore) -> None:
-    """A call cancelled while it waits is applied all the same, and disturbs nobody."""
+    """A call that is cancelled while it waits is still applied, and disturbs no other."""
     gone, stays = ids.new(), ids.new()
     task = asyncio.ensure_future(store.apply([queue(gone)], at_us=T0))
     await asyncio.sleep(0)
@@ -81,7 +81,7 @@ async def test_closing_finishes_what_waits(place: Place) -> None:
 
 
 async def test_a_store_can_be_opened_again_and_goes_on(place: Place) -> None:
-    """Each opening raises the epoch; the numbers of events go on, also where the newest were pruned."""
+    """Each opening raises the epoch; event numbers continue, even if the newest events were pruned."""
     epochs = []
     for expected in (0, 1, 2):
         store = open_store(place.url)
@@ -96,7 +96,7 @@ async def test_a_store_can_be_opened_again_and_goes_on(place: Place) -> None:
 
 
 async def test_an_older_kernel_writes_no_more(store: SqlStore, place: Place) -> None:
-    """Once the epoch has risen, every write of the older kernel is refused with both epochs, and nothing is applied."""
+    """A raised epoch makes every write of the older kernel fail with both epochs, and nothing is applied."""
     await place.sql("UPDATE kernel SET epoch = epoch + 5 RETURNING epoch")
     run_id = ids.new()
     for write in (
@@ -118,7 +118,7 @@ async def test_a_ping_commits(store: SqlStore, place: Place) -> None:
 
 
 async def test_a_locked_store_is_busy_and_then_goes_on(store: SqlStore, place: Place) -> None:
-    """While another process holds the lock, writes fail after the wait and readers read; afterwards writes go on."""
+    """A lock of another process makes writes fail after the wait while reads work; afterwards writes work again."""
     run_id = ids.new()
     async with held_lock(place):
         with pytest.raises(StoreBusy):

@@ -72,12 +72,12 @@ def holder_process(place: PostgresPlace, *, ttl_seconds: float = 15.0) -> Iterat
 
 
 async def expire(place: PostgresPlace) -> None:
-    """Let the lease run out, as when its holder is frozen."""
+    """Expire the lease, as when its holder is frozen."""
     await place.sql("UPDATE leadership SET lease_until_us = 1")
 
 
 async def test_a_second_kernel_is_told_who_leads(postgres_place: PostgresPlace) -> None:
-    """While the lease holds nobody else opens the store, and nothing is written for one who tries, however often."""
+    """A valid lease keeps other kernels out, and their attempts write nothing, however often they try."""
     async with leading(postgres_place, "first") as first:
         second = Contender(postgres_place.url, name="second")
         before = await postgres_place.sql("SELECT epoch, commits, holder FROM kernel")
@@ -102,7 +102,7 @@ async def test_who_closes_gives_the_lease_back(postgres_place: PostgresPlace) ->
 
 
 async def test_an_expired_lease_is_taken_and_its_holder_fenced(postgres_place: PostgresPlace) -> None:
-    """The next write of the kernel that led fails whole, and its next renewal tells it; its reads go on."""
+    """The old leader's next write fails whole, and its next renewal reports the loss; its reads still work."""
     async with leading(postgres_place, "first", ttl_seconds=3) as first:
         await expire(postgres_place)
         async with leading(postgres_place, "second") as second:
@@ -117,7 +117,7 @@ async def test_an_expired_lease_is_taken_and_its_holder_fenced(postgres_place: P
 
 
 async def test_an_expired_lease_that_nobody_took_is_renewed(postgres_place: PostgresPlace) -> None:
-    """The database's clock may jump: the kernel goes on leading, and keeps others out again."""
+    """A jump of the database's clock does not end the leadership: the kernel renews the lease and keeps others out."""
     async with leading(postgres_place, "first", ttl_seconds=3) as first:
         await expire(postgres_place)
         async with asyncio.timeout(PATIENCE):
@@ -143,7 +143,7 @@ async def test_a_process_that_has_ended_holds_no_lease(postgres_place: PostgresP
 
 
 async def test_a_clock_set_back_lets_no_frozen_leader_hold_on(postgres_place: PostgresPlace) -> None:
-    """Once it has not renewed for as long as its lease holds another leads, though the lease ends an hour from now."""
+    """A leader that has not renewed for one lease period is replaced, even if its lease ends an hour from now."""
     second = Contender(postgres_place.url, name="second")
 
     async def leads() -> bool:
@@ -166,7 +166,7 @@ async def test_a_clock_set_back_lets_no_frozen_leader_hold_on(postgres_place: Po
 
 
 async def test_of_a_process_elsewhere_nothing_is_known(postgres_place: PostgresPlace) -> None:
-    """Where another machine's kernel has died, its lease has to expire."""
+    """A kernel that died on another machine keeps its lease until it expires."""
     with holder_process(postgres_place):
         pass
     await postgres_place.sql("UPDATE leadership SET process = 'another-boot/pid:[1] 1 1', holder = 'elsewhere'")
@@ -179,7 +179,7 @@ async def test_of_a_process_elsewhere_nothing_is_known(postgres_place: PostgresP
 
 
 async def test_a_busy_writer_does_not_starve_the_lease(postgres_place: PostgresPlace) -> None:
-    """While a transaction holds the row that every commit needs, the lease is renewed all the same."""
+    """A transaction that holds the row that every commit needs does not delay the renewal of the lease."""
     async with leading(postgres_place, "first", ttl_seconds=3) as first:
         held = await postgres_place.sql("SELECT lease_until_us FROM leadership")
         hold = "SELECT pg_sleep(1.5) FROM (SELECT 1 FROM kernel FOR UPDATE) AS held"
@@ -190,7 +190,7 @@ async def test_a_busy_writer_does_not_starve_the_lease(postgres_place: PostgresP
 
 
 async def test_who_cannot_reach_the_database_stops_by_itself(postgres_place: PostgresPlace) -> None:
-    """Without an answer the kernel counts its lease as lost before another can have it, and says so once."""
+    """A kernel without an answer counts its lease as lost before another can take it, and reports that once."""
     async with leading(postgres_place, "first", ttl_seconds=2) as first:
         name = postgres_place.name
         await postgres_place._sql("postgres", f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
@@ -204,7 +204,7 @@ async def test_who_cannot_reach_the_database_stops_by_itself(postgres_place: Pos
 
 
 async def test_two_that_start_at_once_are_one_leader(postgres_place: PostgresPlace) -> None:
-    """On an empty database many start together: one makes the schema and leads, the others are told."""
+    """Many kernels that start on an empty database agree: one makes the schema and leads, the others are refused."""
     contenders = [Contender(postgres_place.url, name=f"kernel-{number}") for number in range(4)]
     outcomes = await asyncio.gather(*(each.store.open() for each in contenders), return_exceptions=True)
     assert sum(not isinstance(outcome, BaseException) for outcome in outcomes) == 1

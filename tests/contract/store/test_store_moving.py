@@ -107,7 +107,7 @@ async def refused(source: Place, target: Place) -> MaintenanceRefused:
 async def test_fifty_thousand_events_move_there_and_back(
     sqlite_place: SqlitePlace, postgres_place: PostgresPlace, other_place: SqlitePlace
 ) -> None:
-    """Every run, event and log line is as it was, numbers and epochs go on, and nothing of the copy stays connected."""
+    """Every run, event and log line is kept, numbers and epochs continue, and no connection of the copy stays open."""
     await fill(sqlite_place, runs=1_000, logged=200)
     await add_events(sqlite_place, 50_000)
     before = await content(sqlite_place)
@@ -126,7 +126,7 @@ async def test_fifty_thousand_events_move_there_and_back(
 
 
 async def test_a_history_moves_within_a_kind(sqlite_place: SqlitePlace, other_place: SqlitePlace) -> None:
-    """From SQLite to SQLite: a file of its owner's alone, as every history is."""
+    """A history moves from SQLite to SQLite, into a file for its owner alone, like every history."""
     await fill(sqlite_place)
     before = await content(sqlite_place)
     await move(sqlite_place, other_place)
@@ -166,7 +166,7 @@ async def test_what_is_not_copied(place: Place, sqlite_place: SqlitePlace, other
 
 
 async def test_a_copy_that_differs_is_no_copy(sqlite_place: SqlitePlace, other_place: SqlitePlace) -> None:
-    """A row that is another one than was written is noticed; the old store goes on, the new one never starts."""
+    """A row that differs from the written one is noticed; the old store still works, and the new one never starts."""
     await fill(sqlite_place)
     before = await content(sqlite_place)
 
@@ -210,7 +210,7 @@ async def test_a_copy_that_was_killed_starts_no_kernel(sqlite_place: SqlitePlace
 
 
 async def test_a_moved_history_can_be_taken_back(place: Place, other_place: SqlitePlace, tmp_path: Path) -> None:
-    """A kernel refuses it, naming the way back; taken back it is paused, and its counters go on from the clock."""
+    """A kernel refuses a moved history and names the way back; taken back, it is paused, and its counters continue."""
     await fill(place)
     before = await content(place)
     with pytest.raises(MaintenanceRefused, match="was not moved"):

@@ -1,4 +1,4 @@
-"""What only a server can do to a store: end connections, lose answers, run out of room, serve two kernels."""
+"""Faults of a database server: ended connections, lost answers, no room, two kernels."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ async def test_an_outcome_that_cannot_be_read_is_called_unknown(proxied: tuple[S
 
 
 async def test_ended_sessions_are_replaced(store: SqlStore, postgres_place: PostgresPlace) -> None:
-    """When the server ends every session, the next write and the next read work on new ones."""
+    """The next write and the next read work on new sessions after the server ended all of them."""
     await store.pauses()
     run_id = ids.new()
     await store.apply([queue(run_id)], at_us=T0)

@@ -1,4 +1,4 @@
-"""What only a file can suffer: no room, locks, two kernels, sudden death, copies, foreign schemas."""
+"""Faults of a database file: no room, locks, two kernels, sudden death, copies, foreign schemas."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ async def set_page_limit(store: SqlStore, pages: int) -> None:
 
 
 async def test_a_full_store_refuses_and_heals(store: SqlStore, sqlite_place: SqlitePlace) -> None:
-    """Without room a batch fails whole with StoreFull, reads go on; with room again the numbers go on without a gap."""
+    """A batch without room fails whole with StoreFull while reads work; with room, numbers continue without a gap."""
     kept = ids.new()
     await store.apply([queue(kept)], at_us=T0)
     await set_page_limit(store, 1)
@@ -67,7 +67,7 @@ async def test_a_full_store_refuses_and_heals(store: SqlStore, sqlite_place: Sql
 
 
 async def test_nobody_waits_twice_for_one_lock(sqlite_place: SqlitePlace) -> None:
-    """What comes while the writer waits for another process's lock fails with what came before, and not later."""
+    """Calls that arrive while the writer waits for another process's lock fail together with the earlier ones."""
     store = open_store(sqlite_place.url, lock_wait_seconds=1.5)
     await store.open()
     holder = sqlite3.connect(sqlite_place.path, isolation_level=None)
@@ -87,12 +87,12 @@ async def test_nobody_waits_twice_for_one_lock(sqlite_place: SqlitePlace) -> Non
 
 
 async def taken(store: SqlStore) -> bool:
-    """Whether the writer has taken what waited."""
+    """Return True once the writer has taken the waiting calls."""
     return bool(store._database._writer._inbox.empty())  # type: ignore[attr-defined]  # it is the SQLite one
 
 
 def test_a_disk_that_refuses_a_write_is_a_full_store(sqlite_place: SqlitePlace) -> None:
-    """A write error of the system (here: a limit on file sizes) is StoreFull, and writing goes on once it is lifted."""
+    """A write error of the system (here: a limit on file sizes) is StoreFull, and writes work once it is lifted."""
     done = subprocess.run([*CHILD, "fill", sqlite_place.url], capture_output=True, text=True, timeout=40, check=False)
     assert done.returncode == 0, done.stderr
     full, kept = done.stdout.splitlines()
@@ -241,7 +241,7 @@ async def test_the_file_is_for_its_owner_and_always_safe(store: SqlStore, sqlite
 
 
 def test_the_lock_file_of_a_dead_kernel_does_not_matter(sqlite_place: SqlitePlace) -> None:
-    """A lock file left by a process that was killed, with a stale pid, keeps nobody out."""
+    """A lock file of a killed process, with a stale pid, does not keep another kernel out."""
     Path(f"{sqlite_place.path}.lock").write_text("1\n")
 
     async def open_and_close() -> None:

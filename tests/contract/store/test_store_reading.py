@@ -102,7 +102,7 @@ async def test_active_runs_are_whole_when_running_and_slim_when_queued(store: Sq
 
 
 async def test_events_can_be_kept_to_a_run_or_to_kinds(store: SqlStore) -> None:
-    """A kind stands for itself and what goes on after a dot, not for a longer word; wildcards are just letters."""
+    """A kind matches itself and longer kinds after a dot, but no longer word; wildcards are plain letters."""
     ids = Ids()
     a, b = ids.new(), ids.new()
     await store.apply(

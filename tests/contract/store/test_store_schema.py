@@ -28,7 +28,7 @@ async def test_the_migrations_make_the_tables_of_the_code(store: SqlStore) -> No
 
 
 async def test_the_migrations_make_sqlite_tables_to_the_letter(store: SqlStore, place: Place, tmp_path: Path) -> None:
-    """On SQLite the very statements are equal: clustered tables and partial indexes, which no comparison sees."""
+    """The SQL statements are equal on SQLite, for clustered tables and partial indexes that no comparison sees."""
     if not isinstance(place, SqlitePlace):
         return
     query = "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL AND name <> 'alembic_version' ORDER BY name"
@@ -54,7 +54,7 @@ def test_the_list_of_revisions_is_complete() -> None:
 
 
 def test_alembic_is_not_imported_at_the_head(tmp_path: Path) -> None:
-    """Only a fresh or old store pays for importing alembic."""
+    """Alembic is imported only for a new or old store."""
     program = (
         "import asyncio, sys\n"
         "from nomaflow_kernel.store import open_store\n"

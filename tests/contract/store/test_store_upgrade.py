@@ -59,7 +59,7 @@ async def _within(place: Place, work: Any) -> Any:
 
 
 async def test_a_store_of_any_earlier_revision_opens_with_its_data(place: Place, tmp_path: Path) -> None:
-    """From each revision: all rows are there as they were, the epoch goes on, and what ran can be finished."""
+    """A store of each earlier revision opens with all rows, a higher epoch, and attempts that can be finished."""
     origin = open_store(f"sqlite:///{tmp_path}/origin.db")
     await origin.open()
     done, running = ids.new(), ids.new()

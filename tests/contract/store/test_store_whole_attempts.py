@@ -16,7 +16,7 @@ ids = Ids()
 
 @pytest.mark.parametrize("state", [AttemptState.SUCCEEDED, AttemptState.FAILED, AttemptState.CANCELED])
 async def test_a_whole_attempt_in_one_batch(store: SqlStore, state: AttemptState) -> None:
-    """It leaves what its changes leave one by one, and none of it is taken where the attempt was given up before."""
+    """A whole attempt has the effect of its single changes, and none if the attempt was given up before."""
     reason = None if state is AttemptState.SUCCEEDED else Reason("step_failed", "no")
     found = []
     for together in (True, False):

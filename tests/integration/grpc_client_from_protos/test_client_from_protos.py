@@ -63,7 +63,7 @@ async def process(project: Path) -> AsyncIterator[KernelProcess]:
 
 
 async def test_a_client_from_the_protos_alone_runs_a_job(process: KernelProcess, stubs: Path) -> None:
-    """It sees the errors' reasons, one run for two equal requests, the events in order, the outcome and the log."""
+    """A client built from the protos sees errors' reasons, one run for equal requests, ordered events, and the log."""
     host = ScriptedHost()
     await host.attach(process.channel())
     client = await asyncio.create_subprocess_exec(

@@ -79,7 +79,7 @@ async def test_worked_example_as_printed(
 
 
 async def test_closing_leaves_no_connection(connectors_toml: Path, postgres_server: PostgresServer) -> None:
-    """After aclose the server has no session of the pools, and the password was in no error."""
+    """The server has no session of the pools after aclose, and no error holds the password."""
     registry = connectors_from(connectors_toml, {"PG_PASSWORD": "hunter2"})
     async with registry.pools.engine("reporting").connect() as connection:
         with pytest.raises(sqlalchemy.exc.DBAPIError) as caught:

@@ -1,4 +1,4 @@
-"""Whoever dies, and however: the rest is told why, and nothing is left."""
+"""Deaths of every process, by every cause: the others learn the reason, and nothing is left."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ async def test_death_of_a_shared_worker_fails_all_in_it(start_host: StartHost, m
 
 
 async def test_daemon_of_a_dead_worker_is_gone_first(start_host: StartHost, marker: Path) -> None:
-    """A daemon whose worker died by itself is dead when the attempt is said to have failed."""
+    """The daemon of a worker that died by itself is dead before the attempt is reported as failed."""
     host = await start_host()
     end = await host.result("hostile.deadly:leaves_daemon_and_dies", {"marker": str(marker)})
     assert end.reason_code == "worker_died"
@@ -73,7 +73,7 @@ async def test_daemon_of_a_dead_worker_is_gone_first(start_host: StartHost, mark
 
 
 async def test_a_killed_reaper_is_replaced(start_host: StartHost) -> None:
-    """When plugin code kills the reaper every worker dies, attempts are FAILED, and the host serves again."""
+    """All workers die with a reaper that plugin code kills, attempts are FAILED, and the host serves again."""
     reapers: list[tuple[int, int]] = []
     host = await start_host(on_reaper=reapers.append)
     reaper, _ = host.supervisor.reaper_identity
@@ -90,7 +90,7 @@ async def test_a_killed_reaper_is_replaced(start_host: StartHost) -> None:
 
 
 async def test_a_reaper_killed_before_it_serves_leaves_no_attempt_behind(start_host: StartHost) -> None:
-    """While a reaper is replaced nothing is taken that could never end; a third one serves."""
+    """A host whose reaper is being replaced accepts nothing that could never end; a third reaper serves."""
     reapers: list[tuple[int, int]] = []
     taken: list[str] = []
     refused: list[str] = []
@@ -159,7 +159,7 @@ async def test_a_template_that_dies_with_its_answer_under_way_is_not_served(
 
 
 async def test_a_reaper_that_cannot_be_recorded_is_not_left(start_host: StartHost) -> None:
-    """While the disk takes no record of a new reaper none is kept; the first that can be recorded serves."""
+    """A new reaper is not kept while the disk cannot record it; the first that can be recorded serves."""
     reapers: list[int] = []
 
     def record(reaper: tuple[int, int]) -> None:
@@ -175,7 +175,7 @@ async def test_a_reaper_that_cannot_be_recorded_is_not_left(start_host: StartHos
 
 
 async def test_a_killed_reaper_brings_no_worse_code(start_host: StartHost, tmp_path: Path) -> None:
-    """Where the code on disk is worse than what was loaded, the old code goes on under the new reaper."""
+    """The old code continues under the new reaper if the code on disk is worse."""
     plugins = tmp_path / "team" / "plugins"
     plugins.mkdir(parents=True)
     (plugins / "work.py").write_text("def step(**_):\n    return 1\n")
@@ -191,7 +191,7 @@ async def test_a_killed_reaper_brings_no_worse_code(start_host: StartHost, tmp_p
 
 
 async def test_a_killed_template_is_survived(start_host: StartHost) -> None:
-    """When its template is killed a generation goes on with spawned workers."""
+    """A generation whose template is killed continues with spawned workers."""
     host = await start_host(spare_exclusive=0)
     reaper, _ = host.supervisor.reaper_identity
 
@@ -290,7 +290,7 @@ async def test_workers_that_grow_are_recycled(start_host: StartHost) -> None:
 
 
 async def test_a_load_decides_what_its_processes_inherit(start_host: StartHost, spawn_only: bool) -> None:
-    """What connectors.toml names is kept from workers from the next load on; the reaper never has it."""
+    """Workers do not inherit variables named in connectors.toml from the next load on; the reaper never has them."""
     host = await start_host(spawn_only=spawn_only, environ={**os.environ, "DB_PASSWORD": "hunter2"})
 
     async def seen() -> bytes:

@@ -54,7 +54,7 @@ async def test_a_child_that_comes_back_is_ended(
 
 
 async def test_a_child_that_stays_is_not_left_behind(start_host: StartHost, marker: Path) -> None:
-    """A child forked beside neighbours, which runs on, is dead before its step is said to have ended."""
+    """A child that was forked beside neighbours and runs on is dead before the end of its step is reported."""
     host = await start_host(shared_workers=1)
     await with_neighbour(host, marker)
     end = await host.result("hostile.forking:child_stays", {"marker": f"{marker}.fork"})

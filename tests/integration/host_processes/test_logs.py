@@ -56,7 +56,7 @@ async def test_log_level_of_the_run(start_host: StartHost) -> None:
 
 
 async def test_a_plugins_own_configuration_loses_nothing(start_host: StartHost) -> None:
-    """After dictConfig, with a root level and existing loggers disabled, every line is there, once."""
+    """Every line is there once after a dictConfig with a root level that disables existing loggers."""
     host = await start_host()
     key = host.run("polite:configures")
     await host.sink.end_of(key)
@@ -114,7 +114,7 @@ async def test_output_of_children_in_a_shared_worker_is_marked(start_host: Start
 
 
 async def test_a_forked_child_may_log(start_host: StartHost) -> None:
-    """What a step forks logs through the pipe, and the ring keeps one writer."""
+    """A process that a step forks logs through the pipe, and the ring keeps one writer."""
     host = await start_host()
     key = host.run("polite:forks_and_logs")
     assert (await host.sink.end_of(key)).state is FinishedState.SUCCEEDED
@@ -139,7 +139,7 @@ async def test_an_end_is_not_told_before_its_last_lines(start_host: StartHost) -
 
 
 async def test_a_closed_sink_holds_the_worker_back(start_host: StartHost) -> None:
-    """While may_read is False nothing is read and nothing lost; the step waits and then ends with every line."""
+    """A closed sink stops reading and loses nothing; the step waits and then ends with every line."""
     host = await start_host()
     host.sink.open = False
     key = host.run("polite:floods", {"count": 60_000})
@@ -154,7 +154,7 @@ async def test_a_closed_sink_holds_the_worker_back(start_host: StartHost) -> Non
 
 
 async def test_max_log_bytes_drops_with_exact_counts(start_host: StartHost) -> None:
-    """Over max_log_bytes lines are dropped, and one line says how many."""
+    """Lines over max_log_bytes are dropped, and one line says how many."""
     host = await start_host()
     key = host.run("polite:floods", {"count": 5000}, max_log_bytes=100_000)
     await host.sink.end_of(key)
@@ -165,7 +165,7 @@ async def test_max_log_bytes_drops_with_exact_counts(start_host: StartHost) -> N
 
 
 async def test_progress_comes_coalesced(start_host: StartHost) -> None:
-    """Of a thousand progress calls few are sent, the last one among them, before finished."""
+    """A thousand progress calls send few events, the last one among them, before finished."""
     host = await start_host()
     key = host.run("polite:progresses")
     await host.sink.end_of(key)
@@ -175,7 +175,7 @@ async def test_progress_comes_coalesced(start_host: StartHost) -> None:
 
 
 async def test_lines_come_while_the_step_runs(start_host: StartHost, marker: Path) -> None:
-    """A line of a step that goes on is in the sink within a moment, also from an exclusive worker's print."""
+    """A line of a running step is in the sink within a moment, even from an exclusive worker's print."""
     host = await start_host()
     key = host.run("polite:speaks_and_waits", {"marker": str(marker)}, isolation=Isolation.EXCLUSIVE)
     await host.sink.until(lambda: "speaking" in host.sink.text(key), 2)

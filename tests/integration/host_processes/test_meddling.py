@@ -38,7 +38,7 @@ HARMLESS = [
 async def test_a_worker_that_is_spoilt_is_killed_for_its_true_cause(
     start_host: StartHost, marker: Path, name: str, cause: str
 ) -> None:
-    """All in it are told what code in it has done, its callable shares no worker again, and the host serves on."""
+    """All attempts in a spoilt worker get the cause, its callable shares no worker again, the host keeps serving."""
     host = await start_host(shared_workers=1)
     shared = "thread" not in name
     keys = [host.run("polite:waits_for", {"marker": str(marker)})] if shared else []
@@ -69,7 +69,7 @@ async def test_a_neighbour_is_unharmed(start_host: StartHost, marker: Path, name
 
 
 async def test_a_step_does_not_leave_its_handlers_behind(start_host: StartHost) -> None:
-    """What a step set for signals, its timer included, is put back for the next one in its worker."""
+    """Signal handlers and the timer that a step set are restored for the next step in its worker."""
     host = await start_host(shared_workers=1)
     for isolation, name in ((Isolation.BY_KIND, ""), (Isolation.EXCLUSIVE, "_in_a_thread")):
         assert (await host.result("hostile.meddling:sets_handlers", isolation=isolation)).rows_affected == 1
@@ -84,7 +84,7 @@ async def test_a_step_that_patches_asyncio_does_not_patch_its_worker(start_host:
 
 
 async def test_lines_that_are_overwritten_are_counted(start_host: StartHost, marker: Path) -> None:
-    """A line that code in the worker has spoilt is said to be lost; those beside it are there, and the step ends."""
+    """A line that code in the worker has damaged is reported as lost; its neighbours are there, and the step ends."""
     host = await start_host()
     host.sink.open = False
     key = host.run("hostile.meddling:overwrites_a_line", {"marker": str(marker)})
@@ -97,6 +97,6 @@ async def test_lines_that_are_overwritten_are_counted(start_host: StartHost, mar
 
 
 async def test_recursion_without_end_fails_its_step(start_host: StartHost) -> None:
-    """It is the step's own exception."""
+    """An endless recursion fails only its own step, as an exception."""
     host = await start_host()
     assert "RecursionError" in (await host.result("hostile.meddling:recurses")).reason

@@ -1,4 +1,4 @@
-"""What an attempt comes to: results, errors, refusals, room."""
+"""Outcomes of attempts: results, errors, refusals, room."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ async def test_a_refused_return_fails(start_host: StartHost) -> None:
 async def test_what_cannot_start_fails_before_the_call(
     start_host: StartHost, callable_: str, kwargs: dict[str, object], code: str
 ) -> None:
-    """A preparation that fails is told with its reason code; nothing started, no traceback."""
+    """A failed preparation is reported with its reason code: nothing started, and there is no traceback."""
     host = await start_host()
     key = host.run(callable_, kwargs)
     end = await host.sink.end_of(key)
@@ -83,7 +83,7 @@ async def test_what_cannot_start_fails_before_the_call(
 
 
 async def test_room_is_refused_not_queued(start_host: StartHost, marker: Path) -> None:
-    """Over max_async or max_sync an order is refused with the limit's name, and its key is free for another try."""
+    """An order over max_async or max_sync is refused with the limit's name, and its key is free for another try."""
     host = await start_host(max_async=1, max_sync=1)
     host.run("polite:waits", {"marker": str(marker)})
     with pytest.raises(Refused, match="max_async is 1") as refused:
@@ -110,7 +110,7 @@ async def test_a_key_accepted_before_starts_nothing(start_host: StartHost) -> No
 
 
 async def test_nothing_is_accepted_before_a_generation(start_host: StartHost) -> None:
-    """Without a generation an order is refused; the supervisor can be asked about itself all the same."""
+    """An order is refused while there is no generation; the supervisor still answers questions about itself."""
     host = await start_host(load=False)
     with pytest.raises(Refused, match="not loaded"):
         host.run("polite:noop")

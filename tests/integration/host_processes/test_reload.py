@@ -105,7 +105,7 @@ POISON = {
 
 @pytest.mark.parametrize("name", list(POISON))
 async def test_poisoned_imports_are_contained(start_host: StartHost, team: Path, name: str) -> None:
-    """An import that kills, hangs or floods is refused with its cause and last output; the old code goes on."""
+    """An import that kills, hangs or floods is refused with its cause and last output; the old code continues."""
     host = await start_host(team)
     code, cause = POISON[name]
     if cause == NEVER:
@@ -157,7 +157,7 @@ async def test_grpc_at_import_makes_workers_spawn(start_host: StartHost, team: P
 
 
 async def test_main_is_not_blocked_by_anything(start_host: StartHost, marker: Path) -> None:
-    """While steps hold the GIL, block loops and flood, the main process's loop never stands still for long."""
+    """The main process's loop never blocks for long while steps hold the GIL, block loops and flood."""
     import asyncio
 
     host = await start_host()

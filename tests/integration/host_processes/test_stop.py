@@ -1,4 +1,4 @@
-"""When an attempt is said to have stopped, its code has stopped, whatever it was doing; the system is the witness."""
+"""Stops: the code of a stopped attempt has stopped, whatever it was doing; the system is the witness."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def cancel(key: str, by: str = "ann") -> CancelOrder:
 
 @pytest.mark.parametrize("name", STUBBORN)
 async def test_cancel_stops_sync_code(start_host: StartHost, marker: Path, name: str, spawn_only: bool) -> None:
-    """A sync step that will not stop is dead, with all it started, when CANCELED is said."""
+    """A sync step that refuses to stop is dead, with all it started, before CANCELED is reported."""
     host = await start_host(spawn_only=spawn_only)
     key = host.run(f"hostile.stubborn:{name}", {"marker": str(marker)})
     pid = await host.started_in(marker)
@@ -55,7 +55,7 @@ async def test_cancel_stops_sync_code(start_host: StartHost, marker: Path, name:
 @pytest.mark.parametrize("name", STUBBORN_ASYNC)
 @pytest.mark.parametrize("isolation", [Isolation.SHARED, Isolation.EXCLUSIVE])
 async def test_cancel_stops_async_code(start_host: StartHost, marker: Path, name: str, isolation: Isolation) -> None:
-    """An async step that will not stop is dead when CANCELED is said, in a shared and in an exclusive worker."""
+    """An async step that refuses to stop is dead before CANCELED is reported, in shared and exclusive workers."""
     host = await start_host()
     key = host.run(f"hostile.stubborn:{name}", {"marker": str(marker)}, isolation=isolation)
     pid = await host.started_in(marker)
@@ -146,7 +146,7 @@ async def test_timeout_keeps_a_normal_return(start_host: StartHost, marker: Path
 async def test_what_outlives_a_return_is_stopped(
     start_host: StartHost, marker: Path, name: str, isolation: Isolation
 ) -> None:
-    """A thread or work that a step leaves behind is its code: SUCCEEDED is said when it is dead, and says so."""
+    """A thread or work that a step leaves behind is its code: SUCCEEDED is reported after its end, with a note."""
     host = await start_host()
     end = await host.result(f"hostile.stubborn:{name}", {"marker": str(marker)}, isolation=isolation)
     assert end.state is FinishedState.SUCCEEDED
@@ -168,7 +168,7 @@ async def test_polite_leftovers_keep_their_worker(start_host: StartHost, marker:
 
 
 async def test_daemon_left_by_a_return_is_killed(start_host: StartHost, marker: Path, spawn_only: bool) -> None:
-    """A double-forked daemon with an empty environment is dead when its step is said to have succeeded."""
+    """A double-forked daemon with an empty environment is dead before its step is reported as succeeded."""
     host = await start_host(spawn_only=spawn_only)
     end = await host.result("hostile.stubborn:daemonises", {"marker": str(marker)})
     assert end.state is FinishedState.SUCCEEDED
@@ -176,7 +176,7 @@ async def test_daemon_left_by_a_return_is_killed(start_host: StartHost, marker: 
 
 
 async def test_daemon_of_an_async_step_among_neighbours(start_host: StartHost, marker: Path) -> None:
-    """A daemon left in a shared worker is dead when its step is said to have succeeded, though others ran beside it."""
+    """A daemon in a shared worker with neighbours is dead before its step is reported as succeeded."""
     host = await start_host(shared_workers=1)
     host.run("polite:waits", {"marker": str(marker.with_name("neighbour"))})
     await host.started_in(marker.with_name("neighbour"))
@@ -294,7 +294,7 @@ async def test_watchdog_sees_through_a_held_gil(start_host: StartHost, marker: P
 
 
 async def test_killed_worker_is_replaced(start_host: StartHost, marker: Path) -> None:
-    """After its workers were killed a host runs on."""
+    """A host continues after its workers were killed."""
     host = await start_host(shared_workers=1)
     key = host.run("hostile.stubborn:swallows_cancel", {"marker": str(marker)})
     await host.started_in(marker)
@@ -329,7 +329,7 @@ async def test_every_rung_is_logged_with_its_time(start_host: StartHost, marker:
 
 
 async def test_a_drain_ends_though_nothing_may_be_read(start_host: StartHost) -> None:
-    """With a spill file at its cap it takes its deadline and the ladder's, and each line that was written arrives."""
+    """A drain with a full spill file takes its deadline and the ladder's time, and each written line arrives."""
     host = await start_host()
     host.sink.open = False
     ended, floods = host.run("polite:noop"), host.run("polite:floods", {"count": 60_000})

@@ -24,7 +24,7 @@ __all__ = ["FakeGateway", "Journal", "Session"]
 
 
 class Journal:
-    """What the kernel has committed: it outlives the server, as a store does."""
+    """The data that the kernel has committed: it outlives the server, like a store."""
 
     def __init__(self) -> None:
         self.events: dict[str, list[pb.AttemptEvent]] = {}
@@ -80,7 +80,7 @@ class Session:
 
     @property
     def loaded(self) -> bool:
-        """Whether the first load of the host's life is over."""
+        """True once the first load of the host's life is over."""
         return not self.hello.loading or any(not beat.loading for beat in self.heartbeats)
 
     def send(self, **command: Any) -> int:

@@ -26,7 +26,7 @@ __all__ = ["Host", "ScriptedRunner"]
 
 @dataclass
 class ScriptedRunner:
-    """A runner that takes note of what it is told; the test says what happens to attempts."""
+    """A runner that records its orders; the test decides what happens to attempts."""
 
     accepted: list[AttemptOrder] = field(default_factory=list)
     cancelled: list[CancelOrder] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""What the tests of a host's session do again and again."""
+"""Steps that many tests of a host's session share."""
 
 from __future__ import annotations
 

@@ -173,7 +173,7 @@ def unpacked(event: pb.AttemptEvent) -> bytes:
 async def test_a_killed_kernel_does_not_touch_the_step(
     gateway: Callable[..., Awaitable[FakeGateway]], start: Start
 ) -> None:
-    """The same worker goes on; 100,000 lines, most of them logged during the outage, are all there in order."""
+    """The same worker continues; 100,000 lines, most of them logged during the outage, are all there in order."""
     first = await gateway()
     await start()
     (await first.session()).dispatch(KEY, callable="myapp.work:chatty", kwargs_json=b'{"lines": 100000}')
@@ -254,7 +254,7 @@ async def test_a_second_host_on_the_same_folder_is_turned_away(
 async def test_a_reload_serves_new_code_and_a_bad_one_is_refused(
     gateway: Callable[..., Awaitable[FakeGateway]], start: Start, project: Path
 ) -> None:
-    """By SIGHUP: a new generation is introduced explicitly; a broken one leaves the last good one serving."""
+    """SIGHUP introduces a new generation explicitly; a broken one leaves the last good one serving."""
     kernel = await gateway()
     mine = await start()
     session = await kernel.session()
@@ -283,7 +283,7 @@ async def test_a_reload_serves_new_code_and_a_bad_one_is_refused(
 async def test_saving_a_file_reloads_with_watch(
     gateway: Callable[..., Awaitable[FakeGateway]], start: Start, project: Path
 ) -> None:
-    """No command is needed, also for a job file."""
+    """A save reloads without a command, also that of a job file."""
     kernel = await gateway()
     await start("--watch")
     await kernel.session()
@@ -347,7 +347,7 @@ async def test_an_unusable_project_is_one_screen_and_78(
 
 @pytest.mark.parametrize("address", ["kernel.example.org", "127.0.0.1:99999", "tls://:7433", "unix:", "a:1,foo"])
 async def test_an_address_that_can_never_be_reached_is_refused(start: Start, project: Path, address: str) -> None:
-    """With exit code 78, the address and the forms there are, and not by trying for ever."""
+    """An unreachable form of address ends the host with code 78 and the valid forms, instead of endless tries."""
     mine = await start("--kernel", address)
     assert await mine.exit_code() == 78
     assert f"--kernel: the kernel's address {address!r} has no known form" in mine.log
@@ -355,7 +355,7 @@ async def test_an_address_that_can_never_be_reached_is_refused(start: Start, pro
 
 
 async def test_the_manifest_is_printed(start: Start, project: Path) -> None:
-    """With a module that does not import and a malformed job file: both are told, the rest is there, exit code 0."""
+    """The printed manifest lists a broken module and a malformed job file, and everything else; exit code 0."""
     (project / "plugins" / "myapp" / "bad.py").write_text("import nothing_of_that_name\n")
     (project / "plugins" / "myapp" / "jobs.toml").write_text("x = \n")
     mine = await start("--manifest")
@@ -371,7 +371,7 @@ async def test_the_manifest_is_printed(start: Start, project: Path) -> None:
 async def test_a_frozen_host_attaches_again_and_reports_once(
     gateway: Callable[..., Awaitable[FakeGateway]], start: Start
 ) -> None:
-    """SIGSTOP for longer than the lease: a new session of the same incarnation, the step goes on, one outcome."""
+    """A host stopped by SIGSTOP beyond the lease gets a new session; the step continues and has one outcome."""
     kernel = await gateway()
     mine = await start()
     session = await kernel.session()

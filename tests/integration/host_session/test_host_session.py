@@ -50,7 +50,7 @@ async def test_a_step_from_dispatch_to_outcome(gateway: MakeGateway, host: MakeH
 async def test_heartbeats_come_at_the_kernels_interval_and_acknowledge_commands(
     gateway: MakeGateway, host: MakeHost
 ) -> None:
-    """They carry the host's state; the list of workers only when it changed."""
+    """Heartbeats carry the host's state, and the list of workers only when it changed."""
     kernel = await gateway(heartbeat_interval_ms=50)
     mine = host()
     session = await kernel.session()
@@ -68,7 +68,7 @@ async def test_heartbeats_come_at_the_kernels_interval_and_acknowledge_commands(
 
 
 async def test_a_repeated_dispatch_starts_nothing(gateway: MakeGateway, host: MakeHost) -> None:
-    """While it runs, and after its outcome is acknowledged: one start, the state is reported again."""
+    """A repeated dispatch reports the state again and starts nothing, both during and after the run."""
     kernel = await gateway()
     mine = host()
     await running(mine, kernel)
@@ -87,7 +87,7 @@ async def test_a_repeated_dispatch_starts_nothing(gateway: MakeGateway, host: Ma
 
 
 async def test_a_refused_order_goes_back_and_may_come_again(gateway: MakeGateway, host: MakeHost) -> None:
-    """It is reported as not started with `host_refused`; with room it is taken under the same key."""
+    """A refused order is reported as not started with `host_refused`; with room it is accepted under the same key."""
     kernel = await gateway()
     mine = host()
     mine.runner.refusal = "full"
@@ -112,7 +112,7 @@ async def test_a_query_is_answered_also_for_an_unknown_key(gateway: MakeGateway,
 
 
 async def test_values_that_are_not_utf8_fail_the_attempt(gateway: MakeGateway, host: MakeHost) -> None:
-    """The session goes on, and nobody else is given the same nonsense."""
+    """The session continues, and no other host gets the same invalid values."""
     kernel = await gateway()
     host()
     (await kernel.session()).dispatch(KEY, kwargs_json=b"\xff\xff")
@@ -135,7 +135,7 @@ async def test_commands_of_a_lower_epoch_are_passed_over(gateway: MakeGateway, h
 async def test_the_manifest_is_introduced_when_the_kernel_does_not_know_it(
     gateway: MakeGateway, host: MakeHost
 ) -> None:
-    """Once; a known digest is not sent again after a reconnect."""
+    """A manifest is introduced once; a known digest is not sent again after a reconnect."""
     kernel = await gateway()
     mine = host()
     mine.runner.offered = offer(b'{"callables": {}}')

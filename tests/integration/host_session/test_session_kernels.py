@@ -102,7 +102,7 @@ async def test_an_unsupported_protocol_ends_the_host(gateway: MakeGateway, host:
 
 
 async def test_a_refused_host_without_a_token_gives_up_on_tcp(gateway: MakeGateway, host: MakeHost) -> None:
-    """With one it keeps trying and shows it; on a Unix socket none is shown."""
+    """A refused host without a token gives up on TCP; with one it keeps trying; on a Unix socket it sends none."""
     kernel = await gateway()
     await kernel.kill()
     port = await start_on_port(kernel)

@@ -43,7 +43,7 @@ async def test_a_killed_kernel_loses_nothing(gateway: MakeGateway, host: MakeHos
 async def test_a_kernel_killed_in_the_middle_of_a_report(
     gateway: MakeGateway, host: MakeHost, *, committed: bool
 ) -> None:
-    """Whether the report was committed or not before the answer was lost, each event is stored once."""
+    """Each event is stored once, even if the report was committed before its answer was lost."""
     first = await gateway()
     mine = host()
     await running(mine, first)
@@ -70,7 +70,7 @@ async def test_a_kernel_killed_in_the_middle_of_a_report(
 
 
 async def test_a_report_that_is_never_answered_is_sent_again(gateway: MakeGateway, host: MakeHost) -> None:
-    """A blackholed report runs into its deadline; heartbeats go on meanwhile and the session stays."""
+    """A blackholed report runs into its deadline; heartbeats continue meanwhile and the session stays."""
     kernel = await gateway(heartbeat_interval_ms=50)
     mine = host(report_deadline_s=0.5)
     await running(mine, kernel)
@@ -90,7 +90,7 @@ async def test_a_report_that_is_never_answered_is_sent_again(gateway: MakeGatewa
 
 
 async def test_a_full_batch_goes_beside_one_that_is_under_way(gateway: MakeGateway, host: MakeHost) -> None:
-    """While one report is not answered, fewer attempts than fill a batch wait; as many as fill one go at once."""
+    """Attempts that fill a batch are sent beside an unanswered report; fewer wait."""
     kernel = await gateway()
     mine = host(report_deadline_s=60.0)
     await running(mine, kernel)
@@ -151,7 +151,7 @@ async def test_duplicate_delivery_is_harmless(gateway: MakeGateway, host: MakeHo
 
 
 async def test_a_gap_is_filled(gateway: MakeGateway, host: MakeHost) -> None:
-    """Where the kernel has lost what it had not confirmed, the host goes back to that number."""
+    """A host returns to the number from which the kernel lost unconfirmed events."""
     kernel = await gateway()
     mine = host()
     await running(mine, kernel)
@@ -175,7 +175,7 @@ async def test_a_gap_is_filled(gateway: MakeGateway, host: MakeHost) -> None:
 
 
 async def test_a_fenced_attempt_is_killed_where_it_may_run_elsewhere(gateway: MakeGateway, host: MakeHost) -> None:
-    """With retry_on_lost its code must stop; without, it runs on. Neither is reported any more."""
+    """A fenced attempt's code must stop with retry_on_lost and runs on without; neither is reported any more."""
     kernel = await gateway()
     mine = host()
     await running(mine, kernel, "run_1/may/1", retry_on_lost=True)
@@ -198,7 +198,7 @@ async def test_a_fenced_attempt_is_killed_where_it_may_run_elsewhere(gateway: Ma
 
 
 async def test_one_poisonous_attempt_does_not_hold_up_the_others(gateway: MakeGateway, host: MakeHost) -> None:
-    """Where the kernel calls a whole report malformed, the culprit is found and fails; the others arrive."""
+    """The attempt that makes a whole report malformed is found and fails; the others arrive."""
     kernel = await gateway()
     mine = host()
     await running(mine, kernel, "run_1/bad/1")
@@ -239,7 +239,7 @@ async def test_a_store_that_is_full_is_waited_for(gateway: MakeGateway, host: Ma
 
 
 async def test_verdicts_are_carried_out(gateway: MakeGateway, host: MakeHost) -> None:
-    """Keep goes on after the acknowledged number, cancel and kill stop the code, forget ends the reports."""
+    """Keep resumes after the acknowledged number, cancel and kill stop the code, forget ends the reports."""
     first = await gateway()
     mine = host()
     names = ("keep", "cancel", "forget", "kill")
@@ -273,7 +273,7 @@ async def test_verdicts_are_carried_out(gateway: MakeGateway, host: MakeHost) ->
 
 
 async def test_a_hundred_thousand_lines_arrive_in_order(gateway: MakeGateway, host: MakeHost) -> None:
-    """As chunks of 500, through a kernel that dies twice meanwhile."""
+    """Lines in chunks of 500 all arrive in order, through a kernel that dies twice meanwhile."""
     kernel = await gateway()
     mine = host()
     await running(mine, kernel)

@@ -77,7 +77,7 @@ class RawKernel:
 
 
 def _field(number: int, body: bytes) -> bytes:
-    """Return a field of bytes as it is on the wire."""
+    """Return a bytes field in its form on the wire."""
     found, length = bytearray([number << 3 | 2]), len(body)
     while length > 0x7F:
         found.append(length & 0x7F | 0x80)
@@ -94,7 +94,7 @@ MALFORMED = {
 
 
 async def test_malformed_messages_cost_a_session_each(tmp_path: Path, host: MakeHost) -> None:
-    """Bytes that are no message end the session they came on; the host attaches anew, with the same instance."""
+    """Bytes that are not a message end their session; the host attaches again, with the same instance."""
     kernel = RawKernel(tmp_path / "raw", list(MALFORMED.values()))
     await kernel.start()
     mine = host(given=f"unix:{tmp_path}/raw")
@@ -114,10 +114,10 @@ async def test_no_pause_between_sessions_is_over_ten_seconds(tmp_path: Path) -> 
     pauses: list[float] = []
 
     class Nowhere(AddressSource):
-        """An address where nobody listens, and a clock that does not wait."""
+        """An address without a listener, and a clock that does not wait."""
 
         async def changed(self, seconds: float) -> None:
-            """Take note of the pause instead of making it."""
+            """Record the pause without making it."""
             pauses.append(seconds)
             if len(pauses) == 40:
                 raise asyncio.CancelledError

@@ -112,7 +112,7 @@ class KernelProcess:
 
     @property
     def address_file(self) -> Path:
-        """Where the kernel tells its address."""
+        """The file in which the kernel writes its address."""
         return self.project / ".nomaflow" / "address"
 
     @property
@@ -122,11 +122,11 @@ class KernelProcess:
 
     @property
     def log(self) -> str:
-        """What it has written so far."""
+        """The process's output so far."""
         return (self.project / "kernel.log").read_text()
 
     async def kill(self) -> None:
-        """Kill it the hard way, and let go of what was connected to it."""
+        """Kill the process with SIGKILL, and close the connections to it."""
         assert self.process is not None
         self.process.kill()
         await self.process.wait()

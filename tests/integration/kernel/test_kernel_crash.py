@@ -108,7 +108,7 @@ async def test_a_dispatch_the_host_never_got_is_sent_again_under_the_same_key(
 async def test_a_running_attempt_goes_on_and_no_line_is_lost_or_doubled(
     process: KernelProcess, host: ScriptedHost
 ) -> None:
-    """What was acknowledged stays; the host resumes after it, the worker's pid is the same."""
+    """Acknowledged lines stay; the host resumes after them, and the worker's pid is the same."""
     await host.attach(process.channel())
     run_id = await trigger(process)
     key = (await host.dispatched()).attempt_key
@@ -214,7 +214,7 @@ async def test_many_triggers_under_kills_are_each_exactly_one_run(process: Kerne
 
 
 async def test_the_catalogue_outlives_the_kernel(process: KernelProcess, host: ScriptedHost) -> None:
-    """After a restart the jobs are there without the host, and its manifest is not asked for again."""
+    """The jobs are there after a restart without the host, and its manifest is not requested again."""
     await host.attach(process.channel())
     await restart(process)
     jobs = (await process.client().ListJobs(kernel.ListJobsRequest(), timeout=DEADLINE)).jobs

@@ -1,4 +1,4 @@
-"""Where a kernel keeps its history and listens, whatever its project is called; and a database that says nothing."""
+"""Places of a kernel's history and socket in oddly named projects; and a database that does not answer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from postgres_server import PostgresServer
 
 @pytest.mark.parametrize("name", ["what?x=1", "10%20", 'a#b, c \'n "ü"', "no\udcfftext"])
 async def test_a_project_may_have_any_name(project: Path, name: str) -> None:
-    """Its history is in it, and its kernel is reached at the address it tells."""
+    """A project of any name holds its history, and its kernel is reachable at the written address."""
     own = project / name
     own.mkdir()
     process = KernelProcess(project=own, environ={"XDG_RUNTIME_DIR": str(project)})
@@ -46,7 +46,7 @@ async def test_a_relative_store_lies_in_the_project(project: Path) -> None:
 
 
 async def test_a_store_that_cannot_be_reached_is_named_without_its_password(project: Path) -> None:
-    """Who reads it knows which database to look at, and a log has no secret."""
+    """The message names the database that cannot be reached, and the log holds no secret."""
     child = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "nomaflow_kernel", "--project", str(project)),
         *("--store", "postgresql+asyncpg://ann:hunter2@127.0.0.1:1/history"),
@@ -59,7 +59,7 @@ async def test_a_store_that_cannot_be_reached_is_named_without_its_password(proj
 
 
 async def test_an_address_that_cannot_be_told_ends_the_start_with_a_sentence(project: Path) -> None:
-    """A kernel that nobody would find does not stay, and leaves no half-written file."""
+    """A kernel that cannot write its address does not stay, and leaves no half-written file."""
     (project / ".nomaflow" / "address").mkdir(parents=True)
     child = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "nomaflow_kernel", "--project", str(project), stderr=asyncio.subprocess.PIPE
@@ -73,7 +73,7 @@ async def test_an_address_that_cannot_be_told_ends_the_start_with_a_sentence(pro
 
 
 async def test_a_stop_is_heeded_while_a_database_does_not_answer(project: Path) -> None:
-    """A kernel that has not opened its store yet ends with 0 at the signal, and not with what the database comes to."""
+    """A kernel that has not opened its store yet exits with 0 at the signal, whatever the database does."""
     asked = asyncio.Event()
 
     async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -106,7 +106,7 @@ async def test_a_stop_is_heeded_while_a_database_does_not_answer(project: Path) 
 async def test_a_kernel_whose_database_hangs_stops_in_time_and_quietly(
     project: Path, postgres_server: PostgresServer
 ) -> None:
-    """What cannot be said to the server is left unsaid; its log has no traceback."""
+    """A kernel whose database hangs skips its last messages to the server; its log has no traceback."""
     process = KernelProcess(project=project, flags=["--store", await empty_database(postgres_server)])
     try:
         await process.start()

@@ -41,7 +41,7 @@ async def test_only_the_owner_can_reach_the_socket_of_a_kernel_started_without_c
 
 
 async def test_a_second_kernel_on_the_same_store_ends_at_once(process: KernelProcess) -> None:
-    """Exit 75 with a sentence that names the other process; the first goes on serving."""
+    """A second kernel exits with 75 and a sentence that names the other process; the first keeps serving."""
     code, text = await ended("--project", str(process.project))
     assert code == 75
     assert process.process is not None
@@ -123,7 +123,7 @@ async def test_a_malformed_nomaflow_toml_is_named_with_its_line(project: Path) -
 
 
 async def test_a_path_too_long_for_a_socket_moves_to_the_runtime_directory(project: Path) -> None:
-    """The project works all the same; the directory there is private, and one open to others is mended."""
+    """The project still works; the runtime directory is private, and one that is open to others is repaired."""
     deep = project / ("d" * 100)
     deep.mkdir()
     runtime = project / "rt"
@@ -139,7 +139,7 @@ async def test_a_path_too_long_for_a_socket_moves_to_the_runtime_directory(proje
 
 
 async def test_a_stop_waits_for_nobody(process: KernelProcess, host: ScriptedHost) -> None:
-    """With a host attached and a watch open it ends in seconds, code 0, watchers told, the address gone."""
+    """A kernel with a host and an open watch stops in seconds: code 0, watchers informed, the address gone."""
     await host.attach(process.channel())
     client = process.client()
     run_id = (await client.TriggerRun(kernel.TriggerRunRequest(job_id="one"), timeout=DEADLINE)).run_id
@@ -294,7 +294,7 @@ class TestOnTcp:
             assert await health_of(process) == health_pb2.HealthCheckResponse.SERVING
 
     async def test_a_frozen_peer_is_noticed_in_time(self, process: KernelProcess) -> None:
-        """A host that is stopped dead keeps its connection open; its session ends within 15 seconds all the same."""
+        """A frozen host keeps its connection open, but its session ends within 15 seconds."""
         token = (process.project / ".nomaflow" / "host-token").read_text().strip()
         child = await asyncio.create_subprocess_exec(
             sys.executable, str(Path(__file__).with_name("frozen_host.py")), process.address, token,
@@ -312,7 +312,7 @@ class TestOnTcp:
             await child.wait()
 
     async def test_a_host_without_a_token_gets_no_session(self, process: KernelProcess) -> None:
-        """Nothing of the session is read before the caller is known."""
+        """A session's content is read only after the caller is known."""
         stub: Any = HostGatewayServiceStub(process.channel())
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await stub.Attach(iter(()), timeout=DEADLINE).read()

@@ -118,7 +118,7 @@ async def test_reports_that_come_twice_late_or_wrong_change_nothing(process: Ker
 
 
 async def test_a_report_of_another_epoch_is_refused(process: KernelProcess, host: ScriptedHost) -> None:
-    """What was said to another kernel is not taken in by this one."""
+    """A report for another kernel's epoch is refused."""
     await host.attach(process.channel())
     client = process.client()
     await client.TriggerRun(kernel.TriggerRunRequest(job_id="one"), timeout=DEADLINE)
@@ -129,7 +129,7 @@ async def test_a_report_of_another_epoch_is_refused(process: KernelProcess, host
 
 
 async def test_a_newer_session_of_an_instance_ends_the_older(process: KernelProcess, host: ScriptedHost) -> None:
-    """The older session ends with ABORTED, and the attempt goes on with the newer one."""
+    """The older session ends with ABORTED, and the attempt continues with the newer one."""
     await host.attach(process.channel())
     client = process.client()
     run_id = (await client.TriggerRun(kernel.TriggerRunRequest(job_id="one"), timeout=DEADLINE)).run_id

@@ -1,4 +1,4 @@
-"""A kernel with a certificate: who gets in, who does not and is told why, and what becomes of a renewed one."""
+"""A kernel with a certificate: accepted callers, refused ones with their reasons, and renewed certificates."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ async def test_a_handshake_that_fails_reaches_nothing(
     stranger: Callable[[KernelProcess, Authority], object],
     said: str,
 ) -> None:
-    """The caller is told why, no call of it is carried out, and the kernel serves others as before."""
+    """A caller with a failed handshake learns the reason, none of its calls runs, and the kernel serves others."""
     assert said in str(await stranger(process, authority))  # type: ignore[misc]  # all of them are asynchronous
     pair.become(authority.issue("again", "127.0.0.1", "localhost"))
     async with client(process, ca=authority.file) as known:
@@ -194,7 +194,7 @@ async def test_the_command_line_says_why_it_does_not_trust(process: KernelProces
 
 
 async def test_tls_to_a_kernel_without(project: Path, authority: Authority) -> None:
-    """The caller is told that there is no TLS there."""
+    """The caller learns that the kernel does not speak TLS."""
     plain = KernelProcess(project=project, flags=["--address", "127.0.0.1:0"])
     try:
         await plain.start()
@@ -208,7 +208,7 @@ async def test_tls_to_a_kernel_without(project: Path, authority: Authority) -> N
 async def test_a_renewed_certificate_is_taken_without_a_restart(
     process: KernelProcess, authority: Authority, pair: Pair
 ) -> None:
-    """New connections get the new one, a stream that is open goes on, and a pair that does not fit changes nothing."""
+    """New connections get the renewed certificate, open streams continue, and a mismatched pair changes nothing."""
     other = Authority(process.project, "successor")
     async with client(process, ca=authority.file) as early:
         await early.trigger("one")
@@ -230,7 +230,7 @@ async def test_a_renewed_certificate_is_taken_without_a_restart(
 
 
 def open_key(pair: Pair, _authority: Authority) -> None:
-    """Let everybody read the key."""
+    """Make the key readable for everybody."""
     pair.key.chmod(0o644)
 
 
@@ -290,7 +290,7 @@ async def test_a_certificate_that_cannot_be_used_is_refused(
 
 
 async def test_certificate_and_address_belong_together(project: Path, pair: Pair) -> None:
-    """Exit 78 where an address wants TLS and there is none, where none wants it, and where one file is missing."""
+    """A kernel exits with 78 if an address wants TLS and there is none, if none wants it, or if one file is missing."""
     for flags, said in (
         (["--address", "tls://127.0.0.1:0"], "give a certificate"),
         (["--address", "0.0.0.0:0"], "has no TLS"),
@@ -304,7 +304,7 @@ async def test_certificate_and_address_belong_together(project: Path, pair: Pair
 
 
 async def test_doctor_looks_at_the_certificate(project: Path, authority: Authority, pair: Pair) -> None:
-    """It says how long it is good, warns in the last two weeks, and names what a kernel would refuse."""
+    """The doctor reports the validity, warns in the last two weeks, and names what a kernel would refuse."""
     (project / "nomaflow.toml").write_text('[kernel]\ntls_cert = "kernel.crt"\ntls_key = "kernel.key"\n')
     soon = authority.issue("soon", "localhost", ends_in=timedelta(days=3))
     for change, level, said in (
@@ -341,7 +341,7 @@ async def test_a_project_up_with_tls_alone(project: Path, authority: Authority) 
 
 
 async def test_the_own_socket_beside_tls(project: Path, pair: Pair, authority: Authority) -> None:
-    """With `unix:` among the addresses the project's own commands need neither token nor authority."""
+    """The project's own commands need neither token nor authority if `unix:` is among the addresses."""
     both = KernelProcess(project=project, flags=["--address", "tls://127.0.0.1:0,unix:", *pair.flags])
     try:
         await both.start()
@@ -360,7 +360,7 @@ async def test_the_own_socket_beside_tls(project: Path, pair: Pair, authority: A
 async def test_a_standby_sends_callers_on_with_tls(
     project: Path, authority: Authority, pair: Pair, postgres_server: PostgresServer
 ) -> None:
-    """It serves the same certificate, names the leader with its scheme, and takes its place with TLS, too."""
+    """A standby serves the same certificate, names the leader with its scheme, and takes over with TLS as well."""
     folder, url = str(postgres_server.folder), postgres_server.url("tls_pair")
     database = await asyncpg.connect(host=folder, user=SUPERUSER, database="postgres")
     await database.execute("CREATE DATABASE tls_pair")

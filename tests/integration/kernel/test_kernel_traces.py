@@ -22,7 +22,7 @@ async def triggered(process: KernelProcess, *, traceparent: str, request_id: str
 async def test_the_context_of_a_trigger_reaches_the_host_also_after_a_restart(
     process: KernelProcess, host: ScriptedHost
 ) -> None:
-    """It is kept with the run: a run that waited for its host while the kernel was killed has it still."""
+    """A run that waited for its host while the kernel was killed still has its trace context."""
     await host.attach(process.channel())
     run_id = await triggered(process, traceparent=TRACEPARENT)
     first = await host.dispatched()
@@ -42,7 +42,7 @@ async def test_the_context_of_a_trigger_reaches_the_host_also_after_a_restart(
 
 @pytest.mark.parametrize("sent", ["", "nonsense", TRACEPARENT.upper(), TRACEPARENT + "-more"])
 async def test_what_is_no_context_is_not_passed_on(process: KernelProcess, host: ScriptedHost, sent: str) -> None:
-    """The run starts all the same."""
+    """The run still starts if its trace context is malformed."""
     await host.attach(process.channel())
     await triggered(process, traceparent=sent)
     assert (await host.dispatched()).traceparent == ""

@@ -74,7 +74,7 @@ async def history(tmp_path: Path) -> Path:
 
 
 async def test_of_two_restores_at_once_one_is_told_of_the_other(history: Path, tmp_path: Path) -> None:
-    """It does nothing and says what is at work, and so does a kernel that is started; the first is complete."""
+    """The second restore, or a kernel that starts, does nothing and names the one at work; the first completes."""
     back_up(history, tmp_path / "backup")
     restoring = (*TOOL, "restore", str(tmp_path / "backup"), "--force", "--project", str(history.parents[1]))
     first = await frozen_at_work(*restoring, history=history)

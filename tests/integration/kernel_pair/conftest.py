@@ -12,7 +12,7 @@ from pair_system import Pair
 
 @pytest.fixture(scope="module")
 def pair() -> Iterator[Pair]:
-    """Start kernel "a", which leads, then "b", then the host, which is told of "b" first. Kernel "c" is frozen."""
+    """Start kernel "a", which leads, then "b", then the host, which has "b" first in its list. Kernel "c" is frozen."""
     made = Pair()
     try:
         made.start_kernel("c", "--advertise", "unix:/elsewhere/kernel.sock")

@@ -75,7 +75,7 @@ class Held:
                 self.items.append(item)
 
     async def let_go(self) -> RunView:
-        """Let the step end; check that it went on in its process, and that the watcher saw each event once."""
+        """Let the step end; check that it stayed in its process, and that the watcher saw each event once."""
         self.gate.touch()
         run = await self._client.wait(self.run_id)
         async with asyncio.timeout(TAKEOVER_SECONDS):
@@ -136,7 +136,7 @@ async def test_who_asks_a_standby_reaches_the_leader(pair: Pair, roles: tuple[st
 
 
 async def test_a_leader_that_stops_hands_over(pair: Pair, roles: tuple[str, str]) -> None:
-    """SIGTERM: exit 0, the other leads at once, the host comes over, its step goes on in the same process."""
+    """A leader stopped by SIGTERM exits with 0, the other leads at once, the host follows, its step runs on."""
     leader, standby = roles
     async with pair.client() as client:
         held = await Held.start(pair, client, "stop")
@@ -228,7 +228,7 @@ async def test_a_database_that_goes_away_loses_nothing(pair: Pair, roles: tuple[
 
 
 async def test_a_freeze_is_noticed_in_time_by_itself(pair: Pair) -> None:
-    """With the lease that kernels have by themselves, too; it runs out while the other tests run."""
+    """A freeze is noticed with the default lease too, which runs out while the other tests run."""
     assert "leads at unix:/elsewhere/kernel.sock;" in pair.log("d")
     await asyncio.to_thread(eventually, lambda: pair.terms("d") == 1)
     assert pair.led_since("d") - pair.frozen_at < TAKEOVER_SECONDS

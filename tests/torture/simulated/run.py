@@ -87,7 +87,7 @@ def _run(options: argparse.Namespace, directory: Path) -> int:
 
 
 class Scene:
-    """Where schedules run, one after the other: a database file that is made anew for each, and its engine.
+    """The place of schedules, run one after the other: a database file, new for each, and its engine.
 
     :param directory: empty, for the files
     """

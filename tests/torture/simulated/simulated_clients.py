@@ -1,4 +1,4 @@
-"""Those who trigger, cancel, repeat themselves and watch; each tries until it has an answer, as a client does."""
+"""Clients that trigger, cancel, repeat requests and watch; each tries until it has an answer."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Clients:
 
     @property
     def done(self) -> bool:
-        """Whether everybody has an answer."""
+        """Return True if every client has an answer."""
         return self.waiting == 0 and self._planned == 0
 
     def plan(self, seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""What goes wrong in a schedule, chosen by its seed: crashes, cuts, store trouble, clocks, and hostile repeats."""
+"""The faults of a schedule, chosen by its seed: crashes, cuts, store trouble, clocks, and hostile repeats."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class Faults:
         await self._world.open_kernel()
 
     async def _zombie(self) -> None:
-        """A kernel that does not know that it is no longer the one: it goes on until its first write is refused."""
+        """A kernel that does not know that it was replaced: it continues until its first write is refused."""
         kernel = self._world.take_kernel()
         if kernel is None:
             return

@@ -39,7 +39,7 @@ _MAX_ASYNC, _MAX_SYNC = 4, 1
 
 
 class _Stop:
-    """Why code is to stop, and when it will have."""
+    """The reason for a stop of code, and the time of its effect."""
 
     def __init__(self, state: FinishedState, code: str, reason: str) -> None:
         self.state, self.code, self.reason = state, code, reason
@@ -83,7 +83,7 @@ class PlayedCode:
         return HostStatus(running=len(self._running), generation=1)
 
     def manifest(self) -> Manifest | None:
-        """Return that there is none to introduce."""
+        """Return None: there is no manifest to introduce."""
         return None
 
     async def reload(self, *, force: bool) -> ReloadOutcome:

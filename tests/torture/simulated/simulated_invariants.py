@@ -1,4 +1,4 @@
-"""What must hold after a schedule, read from the file, the events and the ledger."""
+"""Invariants after a schedule, checked with the file, the events and the ledger."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ def _reasons(found: _Found) -> Iterator[str]:
 
 
 def _times(found: _Found) -> Iterator[str]:
-    """Nothing ends before it begins, wherever the clocks have gone."""
+    """Check that everything ends after it begins, even if clocks jumped."""
     for name, row in (*found.runs.items(), *found.attempts.items()):
         times = [row.get(f"{moment}_at_us") for moment in ("queued", "dispatched", "started", "finished")]
         known = [at for at in times if at is not None]
@@ -237,7 +237,7 @@ def _order_of_commit_and_code(found: _Found) -> Iterator[str]:
 
 
 def _results(found: _Found) -> Iterator[str]:
-    """What a host knows of an outcome is what is stored, and a success was one."""
+    """Check that stored outcomes are those that the hosts know, and that each success was one."""
     for key, attempt in found.attempts.items():
         execution = next(iter(found.executions.get(key, ())), None)
         played = not attempt["child_run_id"] and attempt["reason_code"] != "reused"

@@ -180,7 +180,7 @@ class SimulatedKernel:
         return task.result()
 
     def die(self) -> None:
-        """End without closing anything: nothing more is committed, nobody is told."""
+        """End without closing anything: nothing more is committed, and no client is informed."""
         self.alive = False
         self._database.die()
         engine = getattr(self, "engine", None)

@@ -1,4 +1,4 @@
-"""What the played parts know of their own: every start of every attempt, and everything that was promised."""
+"""The simulated parts' own records: every start of every attempt, and every promise."""
 
 from __future__ import annotations
 
@@ -65,6 +65,6 @@ class Ledger:
         self.timeline.append(f"{asyncio.get_running_loop().time():9.3f}  {text}")
 
     def complain(self, text: str) -> None:
-        """Take note of a broken promise."""
+        """Record a broken promise."""
         self.say(f"BROKEN: {text}")
         self.complaints.append(text)

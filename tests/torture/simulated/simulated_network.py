@@ -60,7 +60,7 @@ class _Direction:
             deliver()
 
     def heal(self) -> None:
-        """Let through what was held."""
+        """Deliver everything that was held back."""
         self.cut = False
         held, self._held = self._held, []
         for deliver in held:

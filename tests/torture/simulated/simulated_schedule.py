@@ -150,7 +150,7 @@ class Schedule:
         await self._converge(clients)
 
     async def _converge(self, clients: Clients) -> None:
-        """Wait until everything has come to its end, then look at what is left."""
+        """Wait until everything has ended, then check what is left."""
         if not await self._until(lambda: clients.done and not self.open_runs(), _CONVERGES_WITHIN):
             self.ledger.complain(
                 f"not over after {_CONVERGES_WITHIN:g} s: {self.open_runs()}, clients {clients.waiting}"

@@ -42,7 +42,7 @@ class CrashPoint:
 
 @dataclass(kw_only=True)
 class StoreFaults:
-    """What is wrong with the store now.
+    """The current faults of the store.
 
     :param rate: how many of the operations fail, 0 to 1
     :param full: every write finds the disk full
@@ -57,7 +57,7 @@ class StoreFaults:
     crash_points: list[CrashPoint] = field(default_factory=list)
 
     def heal(self) -> None:
-        """Let everything work."""
+        """Remove all faults."""
         self.rate, self.full, self.slow = 0.0, False, False
         self.crash_points.clear()
 
@@ -74,7 +74,7 @@ class StoreFaults:
         return self.rng.choice((StoreBusy("simulated"), StoreFull("simulated"), StoreUnavailable("simulated")))
 
     def doubt(self) -> StoreError | None:
-        """Return the error of an operation of which nobody knows whether it was done."""
+        """Return the error of an operation with an unknown outcome."""
         if self.rng.random() >= self.rate:
             return None
         return StoreUnavailable("simulated: the answer was lost", outcome_unknown=True)
@@ -141,13 +141,13 @@ class SimulatedDatabase:
         return StoreInfo(kind="sqlite", **taken._asdict())
 
     async def close(self) -> None:
-        """Finish what waits, then let go."""
+        """Finish waiting operations, then close."""
         while self._queue or self._writer_busy:
             await asyncio.sleep(0.01)
         self.die()
 
     def die(self) -> None:
-        """Let go at once; whoever waits is never answered, and what was not committed never is."""
+        """Close at once; waiting callers never get an answer, and uncommitted changes never come."""
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()

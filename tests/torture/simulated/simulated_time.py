@@ -35,7 +35,7 @@ class _Jump:
         return []
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: nothing is open."""
 
 
 class VirtualLoop(asyncio.BaseEventLoop):
@@ -56,10 +56,10 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self._now += max(seconds, _TURN_SECONDS)
 
     def _process_events(self, event_list: list[Any]) -> None:
-        """There are none."""
+        """Do nothing: there are no events."""
 
     def _write_to_self(self) -> None:
-        """Nobody sleeps, so nobody is woken."""
+        """Do nothing: the loop never sleeps."""
 
 
 class VirtualClock:

@@ -188,7 +188,7 @@ def test_hostile_texts_cost_linear_time() -> None:
 @settings(max_examples=300)
 @given(st.text(alphabet='[]{}",:\\0123456789eE+-.tfn$date ', max_size=40))
 def test_never_another_exception(text: str) -> None:
-    """Whatever the text, it is either read or refused with the codec's own error."""
+    """Any text is either read or refused with the codec's own error."""
     with contextlib.suppress(values.ValueCodecError):
         values.loads(text)
 

@@ -14,7 +14,7 @@ from fake_kernel import FakeKernel
 
 @pytest.fixture(autouse=True)
 def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep the settings of whoever runs the tests out of them."""
+    """Keep the settings of the person who runs the tests out of them."""
     for name in [name for name in os.environ if name.startswith("NOMAFLOW_") or name in ("COLUMNS", "FORCE_COLOR")]:
         monkeypatch.delenv(name)
 

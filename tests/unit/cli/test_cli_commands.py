@@ -81,7 +81,7 @@ async def test_waiting_exits_with_the_state(kernel: FakeKernel, command: Command
 
 
 async def test_run_answers_at_once_with_the_run(kernel: FakeKernel, command: Command) -> None:
-    """Without ``--wait`` the run is printed as it is, and the exit code is 0."""
+    """The current run is printed without ``--wait``, and the exit code is 0."""
     done = await command("run", "nightly", "-p", "a=1", "--address", kernel.address, "-o", "json")
     assert (done.code, json.loads(done.out)["state"]) == (0, "QUEUED")
     sent = kernel.requests["TriggerRun"][0]
@@ -126,7 +126,7 @@ async def test_an_unknown_run_is_a_short_error(kernel: FakeKernel, command: Comm
 
 
 async def test_an_unreachable_kernel_exits_5(command: Command, tmp_path: Path) -> None:
-    """No kernel: exit code 5, with the address and the way out; also where the project's has never run."""
+    """A missing kernel gives exit code 5, with the address and the way out, even if the project's has never run."""
     for arguments in (["runs"], ["run", "nightly", "--follow"], ["logs", "run_1"]):
         done = await command(*arguments, "--address", f"unix:{tmp_path}/no.sock")
         assert done.code == 5
@@ -242,7 +242,7 @@ async def test_a_key_that_was_used_is_a_warning_for_programs_too(kernel: FakeKer
 async def test_output_that_cannot_be_written_is_no_traceback(
     kernel: FakeKernel, command: Command, arguments: tuple[str, ...]
 ) -> None:
-    """A full disk is said in one line and exits 1; where standard output is closed nobody wants to know."""
+    """A full disk gives one line and exit code 1; a closed standard output gives nothing."""
     kernel.runs["run_1"] = make_run("run_1", "SUCCEEDED")
     await kernel.say(b"a line")
     words = shlex.join((sys.executable, "-m", "nomaflow_cli", *arguments, "--address", kernel.address))
@@ -267,7 +267,7 @@ async def test_up_says_where_it_may_not_write(command: Command, tmp_path: Path) 
 
 
 async def test_a_table_in_a_pipe_has_no_blanks_at_its_right(kernel: FakeKernel, command: Command) -> None:
-    """So it does not wrap in a terminal that is narrower than the pipe's width."""
+    """A table does not wrap in a terminal that is narrower than the pipe's width."""
     kernel.runs["run_1"] = make_run("run_1", "SUCCEEDED")
     done = await command("runs", "--address", kernel.address)
     assert "run_1" in done.out
@@ -336,7 +336,7 @@ async def test_check_says_where_and_what_to_do(command: Command, tmp_path: Path)
 async def test_check_names_every_error_of_the_files_though_no_host_could_start(
     command: Command, tmp_path: Path
 ) -> None:
-    """A typo in nomaflow.toml keeps the plugins from being imported; the files are checked all the same."""
+    """The files are checked even if a typo in nomaflow.toml prevents the import of plugins."""
     (tmp_path / "nomaflow.toml").write_text('[host]\nnam = "x"\n')
     (tmp_path / "connectors.toml").write_text("[pols.x]\n")
     (tmp_path / "jobs.toml").write_text("[[jobs]]\nid=1")
@@ -374,7 +374,7 @@ def test_version_loads_neither_typer_nor_grpc() -> None:
 
 
 def test_commands_that_do_not_talk_load_no_grpc() -> None:
-    """Neither building the application nor ``cron`` loads gRPC."""
+    """Building the application and running ``cron`` load no gRPC."""
     code = (
         "import sys; from nomaflow_cli import main; main(['cron', '0 0 * * *'])\n"
         "sys.exit(any(name in sys.modules for name in ('grpc', 'sqlalchemy')))"

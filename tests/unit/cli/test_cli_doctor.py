@@ -1,4 +1,4 @@
-"""What doctor makes of files and of what a kernel says."""
+"""The doctor's findings about files and a kernel's answers."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def _files(project: Path) -> dict[str, Finding]:
 
 
 def test_files_that_others_may_read_are_named_with_the_command_that_mends_them(tmp_path: Path) -> None:
-    """The state, the token, the socket's directory, and a literal credential; a reference to a variable is none."""
+    """State, token, the socket's directory and a literal credential are named, a reference to a variable is not."""
     state = tmp_path / ".nomaflow"
     (state / "run").mkdir(parents=True)
     (state / "token").write_text("t")
@@ -198,7 +198,7 @@ async def test_a_history_that_is_none_is_told_from_one_that_is_not_there_yet(com
 
 
 async def test_a_state_folder_that_is_a_file_is_named(command: Command, tmp_path: Path) -> None:
-    """It is the one thing to mend: nothing else is made of it."""
+    """The state folder is the only finding; the doctor draws no other conclusions."""
     project = tmp_path / "cwd"
     (project / "jobs.toml").touch()
     (project / ".nomaflow").write_text("mine")
@@ -211,7 +211,7 @@ async def test_a_state_folder_that_is_a_file_is_named(command: Command, tmp_path
 
 
 async def test_a_pipe_in_the_place_of_a_file_holds_nothing_up(command: Command, tmp_path: Path) -> None:
-    """Nobody may ever write into it: it is no file, and the command says so."""
+    """The command reports the pipe and does not wait for a writer."""
     os.mkfifo(tmp_path / "cwd" / "jobs.toml")
     os.mkfifo(tmp_path / "cwd" / "connectors.toml")
     found = (await findings_of(command))["project.files"]

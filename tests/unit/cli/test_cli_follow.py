@@ -94,7 +94,7 @@ async def test_a_terminal_shows_the_run_live(kernel: FakeKernel, terminal: Termi
 
 
 async def test_a_terminal_says_that_the_kernel_is_away(kernel: FakeKernel, terminal: Terminal) -> None:
-    """An outage is told, and what was logged meanwhile is shown after it."""
+    """An outage is shown, and the lines logged meanwhile follow."""
     await kernel.say(b"early")
     await terminal.until("early")
     await kernel.stop()
@@ -110,7 +110,7 @@ async def test_a_terminal_says_that_the_kernel_is_away(kernel: FakeKernel, termi
 
 @pytest.mark.parametrize(("answer", "code", "canceled"), [("d\n", 130, False), ("c\n", 3, True), ("\n", 0, False)])
 async def test_ctrl_c_asks(kernel: FakeKernel, terminal: Terminal, answer: str, code: int, canceled: bool) -> None:
-    """The person may detach, cancel, or go on watching."""
+    """The person may detach, cancel, or keep watching."""
     await terminal.until("25%")
     terminal.process.send_signal(signal.SIGINT)
     await terminal.until("[d]etach and leave it running, [c]ancel it")
@@ -125,7 +125,7 @@ async def test_ctrl_c_asks(kernel: FakeKernel, terminal: Terminal, answer: str, 
 
 
 async def test_a_second_ctrl_c_detaches(kernel: FakeKernel, terminal: Terminal) -> None:
-    """Whoever presses Ctrl-C twice gets the terminal back; the run is left alone."""
+    """A second Ctrl-C returns the terminal; the run continues."""
     await terminal.until("25%")
     terminal.process.send_signal(signal.SIGINT)
     await terminal.until("[c]ancel it")

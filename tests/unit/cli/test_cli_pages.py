@@ -1,4 +1,4 @@
-"""What people see of hosts, and when ``up`` has started everything."""
+"""Pages about hosts, and the start screen of ``up``."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def host(**fields: object) -> HostView:
 
 
 def test_a_host_that_takes_nothing_new_says_why() -> None:
-    """Its spill file is at the cap, or it has no code; one that is well says neither."""
+    """A host with a full spill file or without code says so; a healthy one says neither."""
     well = printed(hosts_page([host(generation=1)]))
     assert "takes no new work" not in well
     assert "takes no new work: its spill file is full" in printed(hosts_page([host(generation=1, saturated=True)]))
@@ -41,7 +41,7 @@ def test_a_host_that_takes_nothing_new_says_why() -> None:
 
 
 def test_a_run_stops_since_the_cancel_and_not_since_its_start() -> None:
-    """How long that takes is what the reader compares with the grace."""
+    """The time of a stop counts from the cancel, so that the reader can compare it with the grace."""
     now = datetime.now(UTC)
     run = RunView(run_id="run_1", job_id="j", state="RUNNING", started_at=now - timedelta(hours=2))
     assert "RUNNING for 2 h" in printed(headline(run))
@@ -52,7 +52,7 @@ def test_a_run_stops_since_the_cancel_and_not_since_its_start() -> None:
 
 @pytest.mark.parametrize(("leader", "stands_by"), [(7, False), (99, True)])
 def test_up_names_its_own_kernel(leader: int, stands_by: bool, capsys: pytest.CaptureFixture[str]) -> None:
-    """On a database that several share another kernel may lead: the screen has the own pid, and says who leads."""
+    """The screen shows the project's own kernel's pid, and the leader on a shared database."""
     ready = Ready(
         project=Path("/srv/team"),
         address="unix:/srv/k.sock",

@@ -1,4 +1,4 @@
-"""What ``kernel``, ``host`` and the store's tool make of their command lines and of their ends."""
+"""Command lines and exit codes of ``kernel``, ``host`` and the store's tool."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ PATIENCE = 40.0
 
 @pytest.fixture
 def pipe(tmp_path: Path) -> Iterator[Path]:
-    """Make a project whose nomaflow.toml is a pipe; at the end whoever waits for a writer goes on."""
+    """Make a project whose nomaflow.toml is a pipe; release processes that wait for a writer at the end."""
     project = tmp_path / "team"
     (project / "plugins").mkdir(parents=True)
     (project / "plugins" / "work.py").write_text("def step(**_):\n    return 3\n")
@@ -39,7 +39,7 @@ def pipe(tmp_path: Path) -> Iterator[Path]:
 async def test_a_pipe_in_its_place_is_not_waited_for(
     command: Command, pipe: Path, words: tuple[str, ...], code: int, said: str
 ) -> None:
-    """Nobody may ever write into it: each command ends at once, those that need the file with the cause."""
+    """Each command ends at once, and those that need the file name the cause."""
     async with asyncio.timeout(PATIENCE):
         done = await command(*words, str(pipe))
     assert (done.code, said in done.err) == (code, True), done.err

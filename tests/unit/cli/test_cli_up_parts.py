@@ -79,7 +79,7 @@ async def test_a_crashed_part_is_started_again(tmp_path: Path) -> None:
 
 
 async def test_the_wait_doubles_and_is_short_again_after_a_minute(tmp_path: Path) -> None:
-    """Each crash doubles the wait; a part that ran for over a minute begins anew."""
+    """Each crash doubles the wait; a part that ran for over a minute starts again with the first wait."""
     watched = _Watched(tmp_path, "raise SystemExit(1)", first_delay=0.01)
     watched.part.proven = True
     waits = []
@@ -114,7 +114,7 @@ async def test_a_part_that_never_was_ready_is_given_up(tmp_path: Path) -> None:
 
 
 async def test_a_log_that_cannot_be_written_is_said(tmp_path: Path) -> None:
-    """The part is given up with the reason, since nobody could read why it fails."""
+    """A part whose log cannot be written is given up with the reason, since its failures would be invisible."""
     (tmp_path / "state").write_text("a file where a directory should be")
     watched = _Watched(tmp_path, WAITS)
     with pytest.raises(PartFailed, match="its log cannot be written: File exists"):
@@ -124,7 +124,7 @@ async def test_a_log_that_cannot_be_written_is_said(tmp_path: Path) -> None:
 async def test_a_part_that_cannot_be_started_for_a_while_is_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Once it has run, a start that the system refuses is one more crash, with its cause, and no end."""
+    """A start that the system refuses after a first run counts as one more crash, with its cause, not as the end."""
     watched = _Watched(tmp_path, WAITS)
     await watched.notice()
     await watched.printed()
@@ -160,7 +160,7 @@ async def test_an_exit_code_that_says_useless_is_believed(tmp_path: Path) -> Non
 
 
 async def test_a_deaf_part_is_killed_after_the_deadline(tmp_path: Path) -> None:
-    """A part that ignores SIGTERM is killed when its time is over, and stopping twice is legal."""
+    """A part that ignores SIGTERM is killed when its time is over, and it can be stopped twice."""
     watched = _Watched(tmp_path, DEAF)
     pid = (await watched.notice()).pid
     await watched.printed()
@@ -198,7 +198,7 @@ async def test_a_third_request_kills(tmp_path: Path) -> None:
 
 
 def test_a_part_does_not_outlive_whoever_started_it(tmp_path: Path) -> None:
-    """Where ``up`` itself is killed with SIGKILL, its parts are told to end by the system."""
+    """The system tells the parts to end when ``up`` itself is killed with SIGKILL."""
     starter = (
         "import asyncio, sys\nfrom pathlib import Path\nfrom nomaflow_cli.up import Part\n"
         "async def main():\n"

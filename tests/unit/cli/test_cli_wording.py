@@ -68,7 +68,7 @@ def test_durations_are_short(seconds: float, text: str) -> None:
     [(0.2, "now"), (5, "5 s ago"), (-5, "in 5 s"), (200, "3 min ago"), (-7300, "in 2 h"), (200_000, "2 d ago")],
 )
 def test_ages_are_relative(seconds: float, text: str) -> None:
-    """An instant is told by how long ago it is, or in how long it will be."""
+    """An instant is shown as the time since it, or the time until it."""
     now = datetime.now(UTC)
     assert age(now - timedelta(seconds=seconds), now=now) == text
 

@@ -104,7 +104,7 @@ async def test_installing_twice_changes_nothing(command: Command, project: Path,
 
 
 async def test_an_edited_unit_is_shown_and_not_replaced(command: Command, project: Path, root: Path) -> None:
-    """Where somebody edited a unit nothing is written, the difference is shown, and --force is what replaces it."""
+    """An edited unit is not written, the difference is shown, and --force replaces it."""
     install = ("service", "install", str(project), "--root", str(root))
     await command(*install)
     unit = root / "etc/systemd/system" / KERNEL_UNIT
@@ -169,7 +169,7 @@ async def test_a_second_team_is_added_and_taken_away(command: Command, project: 
 
 
 async def test_printing_writes_nothing(command: Command, project: Path, root: Path) -> None:
-    """With --print the files are shown as they would be, and none is there afterwards."""
+    """The files are shown with --print, and none is written."""
     done = await command("service", "install", str(project), "--print", "--root", str(root))
     assert done.code == 0
     assert "\nType=notify\n" in done.out
@@ -194,7 +194,7 @@ async def test_what_cannot_be_installed_is_refused(command: Command, project: Pa
 
 
 def test_without_systemd_it_says_what_to_do(tmp_path: Path) -> None:
-    """On a machine that systemd does not run, nothing is written for nobody: up is the supervisor there."""
+    """A machine without systemd gets no files, and the advice to use ``up``."""
     with pytest.raises(CliError, match="systemd does not run this machine") as refused:
         require_systemd(tmp_path / "absent")
     assert "nomaflow up" in refused.value.fix

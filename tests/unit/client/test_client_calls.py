@@ -73,7 +73,7 @@ async def test_a_trigger_carries_everything_it_was_given(kernel: FakeKernel, cli
 async def test_values_that_are_no_json_are_refused_before_the_call(
     kernel: FakeKernel, client: KernelClient, value: object
 ) -> None:
-    """What JSON cannot keep is refused by name and never sent."""
+    """A value that JSON cannot hold is refused by name and never sent."""
     with pytest.raises(InvalidRequest, match="params cannot be sent as JSON"):
         await client.trigger(TriggerOrder(job_id="nightly", params={"x": value}))
     assert not kernel.requests["TriggerRun"]
@@ -85,7 +85,7 @@ def test_every_status_code_has_an_error() -> None:
 
 
 async def test_a_kernel_without_its_store_is_not_to_be_started(kernel: FakeKernel, client: KernelClient) -> None:
-    """It runs and has answered; what is away is its store."""
+    """A kernel that answers without its store is reported as running, so nobody starts it again."""
     kernel.refusals["GetRun"] = [
         Refusal(grpc.StatusCode.UNAVAILABLE, "the store is away", reason="STORE_UNAVAILABLE") for _ in range(50)
     ]
@@ -127,7 +127,7 @@ async def test_an_error_carries_reason_fix_and_fields(kernel: FakeKernel, client
 async def test_refusals_are_not_tried_again(
     kernel: FakeKernel, client: KernelClient, code: grpc.StatusCode, kind: type[Exception]
 ) -> None:
-    """What would be refused again is asked once."""
+    """A refused call is sent only once."""
     kernel.refusals["GetRun"] = [Refusal(code, reason="WHY"), Refusal(code)]
     with pytest.raises(kind):
         await client.get_run("run_1")
@@ -189,7 +189,7 @@ def test_a_project_token_is_read_for_tcp_only(tmp_path: Path) -> None:
 
 
 async def test_pages_are_asked_for_one_by_one(kernel: FakeKernel, client: KernelClient) -> None:
-    """A list of runs goes on to the next page only where it is wanted."""
+    """A list of runs asks for the next page only if it is wanted."""
     kernel.runs = {f"run_{number}": make_run(f"run_{number}", "SUCCEEDED") for number in range(7)}
     assert [run.run_id async for run in client.list_runs(page_size=3)] == list(kernel.runs)
     assert len(kernel.requests["ListRuns"]) == 3

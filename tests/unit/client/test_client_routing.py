@@ -78,7 +78,7 @@ async def test_a_standby_is_followed_to_the_leader_at_once(kernel: FakeKernel, s
 
 
 async def test_an_address_that_is_dead_is_passed_over(kernel: FakeKernel, tmp_path: Path) -> None:
-    """In a list or a text with commas; the client stays with the one that answered."""
+    """A dead address in a list or a text with commas is skipped; the client stays with the one that answered."""
     dead = f"unix:{tmp_path}/dead.sock"
     for given in ([dead, kernel.address], f"{dead},{kernel.address}"):
         async with KernelClient(given, connect_seconds=10) as client:
@@ -133,7 +133,7 @@ async def test_no_address_at_all_is_said() -> None:
 
 
 async def test_a_stream_is_not_cut_by_a_call_that_goes_elsewhere(kernel: FakeKernel, standby: FakeKernel) -> None:
-    """Calls and streams share a client: what is under way at one address goes on while others ask another one."""
+    """Streams at one address continue while calls of the same client ask another one."""
     kernel.runs["run_1"] = make_run(state="RUNNING")
     seen: list[int] = []
     async with KernelClient([kernel.address, standby.address]) as client:

@@ -70,7 +70,7 @@ async def test_a_stream_that_ends_early_is_opened_again(kernel: FakeKernel, clie
 
 
 async def test_a_stream_that_breaks_after_a_long_silence_is_tried_again(kernel: FakeKernel) -> None:
-    """The time to go on trying counts from the break, not from the last message before it."""
+    """The time for retries counts from the break, not from the last message before it."""
     now = 0.0
     kernel.runs["run_1"] = make_run()
     connection = Connection(
@@ -111,7 +111,7 @@ async def test_watching_what_is_not_there_is_an_error(client: KernelClient) -> N
 
 
 async def test_events_from_now_on_lose_none(kernel: FakeKernel, client: KernelClient) -> None:
-    """A watch from now on starts after the newest event, and goes on there after an outage before the first one."""
+    """A watch of future events starts after the newest one, and resumes there after an early outage."""
     kernel.runs["run_1"] = make_run()
     kernel.events = _events(3)
     watching = client.watch_events()

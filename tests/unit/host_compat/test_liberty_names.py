@@ -18,7 +18,7 @@ def run(code: str, *path: Path) -> str:
 
 
 def test_names_resolve_to_ours() -> None:
-    """Both modules give Nomaflow's own classes; installing twice is legal."""
+    """Both modules give Nomaflow's own classes; they can be installed twice."""
     assert (
         run(
             "from nomaflow_host.compat import install_liberty_aliases as install\n"
@@ -35,7 +35,7 @@ def test_names_resolve_to_ours() -> None:
 
 
 def test_unknown_names_are_ordinary_errors() -> None:
-    """What the original has and we do not is an ImportError that names it."""
+    """A name of the original that we lack is an ImportError that names it."""
     assert "cannot import name 'Nothing'" in run(
         "from nomaflow_host.compat import install_liberty_aliases\ninstall_liberty_aliases()\n"
         "try:\n  from liberty.jobs.steps.base import Nothing\nexcept ImportError as e: print(e)"
@@ -47,7 +47,7 @@ def test_unknown_names_are_ordinary_errors() -> None:
 
 
 def test_the_original_wins(tmp_path: Path) -> None:
-    """Where the original is installed, nothing is touched."""
+    """An installed original is left unchanged."""
     (tmp_path / "liberty" / "jobs").mkdir(parents=True)
     (tmp_path / "liberty" / "__init__.py").write_text("original = True")
     assert run(

@@ -91,7 +91,7 @@ LITERALS = [
 
 @pytest.mark.parametrize("text", LITERALS)
 def test_literal_secret_needs_a_private_file(read: Read, text: str) -> None:
-    """What has a literal credential is refused where others may read the file, and read where they may not."""
+    """An entry with a literal credential is refused if others may read the file, and accepted if not."""
     for mode in (0o640, 0o604, 0o620, 0o666):
         (reason,) = read(text, mode=mode).unusable.values()
         assert "chmod 600" in reason
@@ -165,7 +165,7 @@ MISTAKES = [
 
 @pytest.mark.parametrize(("text", "words"), MISTAKES)
 def test_a_mistake_disables_what_it_is_in(read: Read, text: str, words: str) -> None:
-    """File, place, what was expected and the near match are named, never a value; the other pool goes on."""
+    """A mistake is named with file, place, expected form and near match, never a value; the other pool still works."""
     resolved = read(f'[pools.ok]\nurl = "sqlite://"\n{text}')
     assert set(resolved.pools) == {"ok"}
     assert resolved.connectors == {}
@@ -186,7 +186,7 @@ def test_a_mistake_disables_what_it_is_in(read: Read, text: str, words: str) -> 
     ],
 )
 def test_a_file_that_is_not_toml(read: Read, text: str, words: str) -> None:
-    """The whole file is unusable; its variables are withheld from workers all the same."""
+    """The whole file is unusable; its variables are still withheld from workers."""
     resolved = read("# ${DB_PASSWORD}\n" + text)
     assert words in resolved.unusable[""]
     assert "hunter2" not in str(resolved.problems) + resolved.unusable[""]
@@ -201,7 +201,7 @@ def test_a_file_that_is_not_toml(read: Read, text: str, words: str) -> None:
     ],
 )
 def test_a_wrong_section_is_an_error(read: Read, text: str, words: str) -> None:
-    """Nothing below it is a pool, and manifest and use say why."""
+    """Entries below a wrong section are no pools, and manifest and use say why."""
     resolved = read(text)
     (problem,) = resolved.problems
     assert not resolved.pools

@@ -132,7 +132,7 @@ async def test_drivers(read: Read) -> None:
 
 
 async def test_unreachable_database_keeps_the_password(read: Read, caplog: pytest.LogCaptureFixture) -> None:
-    """Neither the error nor the log of a failed connection holds the password."""
+    """A failed connection's error and log do not contain the password."""
     caplog.set_level(logging.DEBUG)
     text = '[pools.p]\nurl = "postgresql://app@127.0.0.1:1/main"\npassword = "hunter2"\necho = true'
     async with opened(read(text)) as registry:
@@ -211,7 +211,7 @@ async def test_api_key_in_query(read: Read) -> None:
 
 
 async def test_oauth2(read: Read) -> None:
-    """A token is fetched once, used again, fetched anew after a 401, and its absence is told without the secret."""
+    """A token is fetched once, reused, fetched again after a 401; an error about a missing one hides the secret."""
     issued = iter(["T1", "T2"])
 
     def answer(line: str, headers: dict[str, str], body: bytes) -> tuple[int, dict[str, object]]:
@@ -242,7 +242,7 @@ async def test_oauth2(read: Read) -> None:
 
 
 async def test_retries(read: Read) -> None:
-    """What is safe to repeat is tried again, up to the limit; a POST is sent once."""
+    """A request that is safe to repeat is tried again, up to the limit; a POST is sent once."""
     statuses = iter([503, 0, 200, 503, 503, 503, 503])
     async with served(lambda *_: (next(statuses), {})) as (address, seen), opened(api_of(read, address)) as registry:
         api = registry.api("crm")
@@ -335,7 +335,7 @@ async def test_an_api_on_loops_of_their_own(read: Read) -> None:
 
 
 async def test_a_token_as_the_original_asks_for_it(read: Read) -> None:
-    """The body is filled and escaped, the token is found by its path, kept, and fetched anew after a 401."""
+    """The body is filled and escaped, the token is found by its path, kept, and fetched again after a 401."""
     issued = iter(["T1", "T2"])
 
     def answer(line: str, headers: dict[str, str], body: bytes) -> tuple[int, dict[str, object]]:

@@ -112,7 +112,7 @@ def test_each_import_is_alone(project: Project) -> None:
 
 
 def test_hidden_modules(project: Project) -> None:
-    """A plugin named like a module of the standard library is told so, and hides nothing."""
+    """A plugin named like a module of the standard library is reported and hides nothing."""
     generation = project({"json.py": "def f(): ...", "colorsys.py": "def f(): ..."})
     modules = generation.manifest()["modules"]
     for name in ("json", "colorsys"):

@@ -64,7 +64,7 @@ def test_a_misfit_is_a_problem_of_its_job(job: Any, path: str, severity: str) ->
     ],
 )
 def test_no_false_alarm(job: Any) -> None:
-    """What fits, what comes from the environment, what is overridden and what others complain of is no problem."""
+    """Fitting, environment, overridden and otherwise reported values are no problems."""
     assert found(job) == []
 
 

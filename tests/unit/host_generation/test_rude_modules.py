@@ -96,7 +96,7 @@ def test_manners_are_kept(tmp_path: Path) -> None:
 
 
 def test_a_fork_that_comes_back_ends() -> None:
-    """A process that an import forked does not go on beside the one that loads."""
+    """A process that an import forked ends and does not continue beside the loading one."""
     reading, writing = os.pipe()
     with kept_manners():
         child = os.fork()

@@ -55,7 +55,7 @@ def found(*steps: Any, **job: Any) -> list[Problem]:
     ],
 )
 def test_a_misfit_is_a_problem_of_its_job(step: Any, path: str, code: str, words: str) -> None:
-    """It names job, file and place; the value of a secret field is not shown."""
+    """The problem names job, file and place; the value of a secret field is hidden."""
     [problem] = found({"callable": "m:f"}, {"type": "typed", **step})
     assert (problem.job_id, problem.file, problem.severity, problem.code) == ("x", "jobs.toml", "error", code)
     assert problem.path == "jobs[0].steps[1]" + (f".{path}" if path else "")
@@ -72,7 +72,7 @@ def test_a_misfit_of_step_defaults_is_told_there() -> None:
 
 
 def test_no_false_alarm() -> None:
-    """What fits, what the environment gives, tables of other types and files of any shape are no problem."""
+    """Fitting fields, values from the environment, tables of other types and files of any shape are no problems."""
     assert found({"type": "typed", "url": "https://${HOST}/", "size": "${SIZE}", "kind": "${KIND}"}) == []
     assert found({"type": "other", "size": "many"}, 5, {"type": ["typed"]}) == []
     assert found({"type": "typed", "url": {"$odd": 1}}) == []

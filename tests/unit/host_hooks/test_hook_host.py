@@ -52,7 +52,7 @@ def test_specs_are_documented(hook: str) -> None:
 
 
 def test_own_behaviour_is_plugins() -> None:
-    """What Nomaflow does itself is on the hooks that everybody has."""
+    """Nomaflow's own behaviour is implemented on the public hooks."""
     hooks = hooks_of()
     assert set(hooks.names()) == {
         "builtin.injecting", "builtin.settings", "builtin.connecting", "builtin.normalising", "builtin.resolving",
@@ -167,7 +167,7 @@ def test_tracing() -> None:
 
 @pytest.mark.parametrize("value", ["", "0"])
 def test_tracing_is_off(value: str) -> None:
-    """Without the variable, or with 0, nothing is written."""
+    """Tracing writes nothing without the variable, or with 0."""
     trace = io.StringIO()
     hooks_of(environ={"NOMAFLOW_TRACE_HOOKS": value}, trace=trace).call.nomaflow_step_types()
     assert trace.getvalue() == ""

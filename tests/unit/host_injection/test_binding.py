@@ -45,7 +45,7 @@ def test_swallowers_get_all_three() -> None:
 
 
 def test_named_only() -> None:
-    """Without ** a function gets the injections it names, and of the params those it names."""
+    """A function without ** gets the injections and params that it names."""
 
     def work(*, ctx: Any, a: int) -> None: ...
 
@@ -99,7 +99,7 @@ def test_answers_before_the_call(op_kwargs: dict[str, Any], code: str, words: st
 
 
 def test_swallowed_typo_is_named_where_something_is_missing() -> None:
-    """With **_ a key that resembles a missing parameter is no error, but the missing one is, and names the key."""
+    """A key taken by **_ that resembles a missing parameter is named in the error about that parameter."""
 
     def work(*, apps_id: int, **_: Any) -> None: ...
 
@@ -305,7 +305,7 @@ def test_values_that_do_not_fit(annotation: Any, value: Any) -> None:
 
 
 def test_string_annotations_hide_only_themselves() -> None:
-    """Of a signature with a name that only a type checker knows, the other parameters are still coerced."""
+    """A name that only a type checker knows leaves the coercion of other parameters intact."""
 
     def work(*, price: Decimal, n: int, **rest: int) -> None: ...
 

@@ -34,12 +34,12 @@ def found(kwargs: Any, params: Any = None, *, secret: tuple[str, ...] = ()) -> s
     ],
 )
 def test_variables_that_say_so(kwargs: Any, expected: set[str]) -> None:
-    """The value counts wherever it is referred to; a default that is in the file is none."""
+    """A variable's value counts wherever it is referred to; a default in the file does not."""
     assert found(kwargs) == expected
 
 
 def test_params_count_too() -> None:
-    """What only ctx.params shows is known as well."""
+    """A credential that only ctx.params shows is known as well."""
     assert found({}, {"p": "${MY_TOKEN}"}) == {"the-token"}
 
 

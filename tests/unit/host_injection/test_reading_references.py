@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     ],
 )  # fmt: skip
 def test_malformed_references(text: str) -> None:
-    """Whatever is not ASCII dotted names with one colon and no dunder is refused before anything is imported."""
+    """A reference other than ASCII dotted names with one colon and no dunder is refused before any import."""
     before = set(sys.modules)
     with pytest.raises(PreparationFailed) as caught:
         parse_reference(text)
@@ -123,7 +123,7 @@ def test_kinds(zoo: str, attribute: str, kind: str) -> None:
     ],
 )
 def test_refused_callables(zoo: str, attribute: str, code: str, words: str) -> None:
-    """What cannot be a step is refused by name, with the way out or the near match."""
+    """An object that cannot be a step is refused by name, with the way out or the near match."""
     with pytest.raises(PreparationFailed) as caught:
         plan_for(resolve_reference(parse_reference(f"{zoo}:{attribute}")), reference=f"{zoo}:{attribute}")
     assert caught.value.reason_code == code
@@ -169,7 +169,7 @@ def test_modules_that_do_not_import(
     ],
 )
 def test_missing_modules(reference: str, words: str) -> None:
-    """A module that does not exist is told from one that fails, and the missing part is named."""
+    """A missing module is distinguished from a failing one, and the missing part is named."""
     with pytest.raises(PreparationFailed) as caught:
         resolve_reference(parse_reference(reference))
     assert caught.value.reason_code == "callable_not_found"

@@ -1,4 +1,4 @@
-"""What a callable returns, and what is kept of it."""
+"""Values that callables return, and their recorded forms."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_refused(value: Any, words: str) -> None:
 
 
 async def test_forgotten_await() -> None:
-    """A coroutine that came back is told from other objects."""
+    """A returned coroutine is distinguished from other objects."""
 
     async def work() -> int:
         return 1
@@ -121,7 +121,7 @@ async def test_forgotten_await() -> None:
 
 
 def test_sizes() -> None:
-    """Over 64 KiB warns, over the limit fails with size, limit and advice, at exactly the byte."""
+    """Extras over 64 KiB warn; over the limit they fail with size, limit and advice, at exactly the byte."""
     frame = len('{"a":""}')
     assert kept({"a": "x" * (64 * 1024 - frame)}).warnings == ()
     (warning,) = kept({"a": "x" * (64 * 1024 - frame + 1)}).warnings
@@ -149,6 +149,6 @@ _LEAVES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False,
     )
 )
 def test_extras_round_trip(extras: dict[str, Any]) -> None:
-    """Whatever JSON can hold comes back exactly, digit for digit."""
+    """Any JSON value is returned exactly, digit for digit."""
     record = kept(extras)
     assert repr(json.loads(record.extras_json or b"{}")) == repr(extras)

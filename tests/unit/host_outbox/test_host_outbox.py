@@ -14,7 +14,7 @@ from nomaflow_host.outbox import MAX_BATCH_ATTEMPTS, MAX_BATCH_BYTES, MAX_EVENT_
 
 
 def test_events_are_numbered_and_keep_their_order(make: Callable[..., Outbox]) -> None:
-    """What the supervisor says of an attempt arrives as one run of numbers, finished last."""
+    """The supervisor's events of an attempt are numbered without gaps, finished last."""
     outbox = make()
     assert outbox.accept(order())
     outbox.started(KEY, started())
@@ -29,7 +29,7 @@ def test_events_are_numbered_and_keep_their_order(make: Callable[..., Outbox]) -
 
 
 def test_progress_is_coalesced_and_the_last_one_survives(make: Callable[..., Outbox], clock: Clock) -> None:
-    """At most four progress events a second are made, always of the newest; the last comes before finished."""
+    """Progress makes at most four events a second, always of the newest; the last comes before finished."""
     outbox = make()
     outbox.accept(order())
     for step in range(100):
@@ -76,7 +76,7 @@ def test_two_floods_share_a_batch(make: Callable[..., Outbox]) -> None:
 
 
 def test_an_event_larger_than_a_batch_goes_alone(make: Callable[..., Outbox]) -> None:
-    """It is not split, not dropped and does not starve."""
+    """An event larger than a batch is not split, not dropped and does not starve."""
     outbox = make()
     for name in ("a", "b"):
         outbox.accept(order(f"run_1/{name}/1"))
@@ -165,7 +165,7 @@ def test_a_result_over_the_limit_becomes_a_failure(make: Callable[..., Outbox]) 
 
 
 def test_a_log_chunk_over_the_limit_is_a_bug_of_ours(make: Callable[..., Outbox]) -> None:
-    """It is refused loudly, since dropping it would lose lines."""
+    """A log chunk over the limit is refused loudly, since dropping it would lose lines."""
     outbox = make()
     outbox.accept(order())
     with pytest.raises(ValueError, match="log chunk"):

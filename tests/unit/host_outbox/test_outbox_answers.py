@@ -1,4 +1,4 @@
-"""What a kernel answers to reports, and what the outbox makes of it."""
+"""The outbox's reactions to a kernel's answers."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_what_is_not_acknowledged_is_sent_again(make: Callable[..., Outbox]) -> 
 
 
 def test_a_gap_sends_from_where_the_kernel_is(make: Callable[..., Outbox]) -> None:
-    """After GAP the events behind the acknowledged number come again."""
+    """Events behind the acknowledged number come again after GAP."""
     outbox = make()
     outbox.accept(order())
     outbox.log(KEY, chunk(b"1"))
@@ -59,7 +59,7 @@ def test_an_answer_without_progress_is_not_repeated_in_a_tight_loop(make: Callab
 
 @pytest.mark.parametrize("kind", [AckKind.FENCED, AckKind.CONFLICT])
 def test_a_fenced_attempt_is_forgotten_and_its_key_remembered(make: Callable[..., Outbox], kind: AckKind) -> None:
-    """Nothing more is reported of it, its later events are swallowed, and a repeat starts nothing."""
+    """A fenced attempt is not reported any more, its later events are dropped, and a repeat starts nothing."""
     outbox = make()
     outbox.accept(order(retry_on_lost=True))
     outbox.log(KEY, chunk(b"1"))
@@ -94,7 +94,7 @@ def test_an_invalid_report_still_delivers_the_outcome(make: Callable[..., Outbox
 
 
 def test_an_invalid_outcome_becomes_a_failure(make: Callable[..., Outbox]) -> None:
-    """Where the outcome itself is what the kernel cannot take, the attempt fails instead of hanging for ever."""
+    """An attempt whose outcome the kernel cannot take fails instead of hanging for ever."""
     outbox = make()
     outbox.accept(order())
     outbox.finished(KEY, finished())
@@ -121,7 +121,7 @@ def test_a_kernel_that_is_behind_what_it_confirmed_still_gets_the_outcome(make: 
 
 
 def test_a_restored_kernel_is_told_an_outcome_it_had_acknowledged(make: Callable[..., Outbox]) -> None:
-    """It sends the attempt again, lacks what came before the outcome, and gets that under the number it expects."""
+    """A restored kernel that sends the attempt again gets the outcome under the number that it expects."""
     outbox = make()
     outbox.accept(order())
     for body in (b"1", b"2", b"3"):
@@ -153,7 +153,7 @@ def test_an_outcome_that_is_no_longer_held_is_told_as_lost(make: Callable[..., O
 
 
 def test_a_repeated_dispatch_reports_the_state_again(make: Callable[..., Outbox], clock: Clock) -> None:
-    """Running, finished or long acknowledged: the key starts nothing and its state is said once more."""
+    """A repeated key starts nothing and reports its state again: running, finished or long acknowledged."""
     outbox = make()
     outbox.accept(order())
     outbox.started(KEY, started())

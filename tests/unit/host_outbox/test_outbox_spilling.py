@@ -1,4 +1,4 @@
-"""What does not fit into memory: spilled, capped, on a full disk, remembered."""
+"""Events that do not fit into memory: spilled, capped, on a full disk, remembered."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from nomaflow_host.outbox.spill import Segment
 def test_what_does_not_fit_into_memory_is_spilled_and_delivered_in_order(
     make: Callable[..., Outbox], tmp_path: Path
 ) -> None:
-    """With the kernel away memory stays bounded, and afterwards every event arrives once, in order; files go."""
+    """Memory stays bounded without a kernel, every event arrives later once, in order, and files are deleted."""
     outbox = make()
     outbox.accept(order())
     bodies = [f"{number:06d}".encode() + b"." * 50_000 for number in range(600)]
@@ -50,7 +50,7 @@ def test_deleting_the_spill_file_loses_nothing(make: Callable[..., Outbox], tmp_
 
 
 def test_at_the_cap_workers_wait_exclusive_ones_first(make: Callable[..., Outbox]) -> None:
-    """Nothing is dropped at the cap: reading stops, and goes on when there is room."""
+    """Reading stops at the cap and resumes when there is room; nothing is dropped."""
     outbox = make(memory_cap_bytes=0, cap_bytes=1000)
     freed = []
     outbox.when_room(lambda: freed.append(True))
@@ -72,7 +72,7 @@ def test_at_the_cap_workers_wait_exclusive_ones_first(make: Callable[..., Outbox
 def test_a_full_disk_holds_workers_and_loses_nothing(
     make: Callable[..., Outbox], clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While writing fails events stay in memory and reading stops; it recovers by itself."""
+    """Events stay in memory and reading stops while writes fail; it recovers by itself."""
     outbox = make(memory_cap_bytes=0)
     outbox.accept(order())
     outbox.log(KEY, chunk(b"1"))
@@ -97,7 +97,7 @@ def test_a_full_disk_holds_workers_and_loses_nothing(
 def test_a_disk_that_stays_full_holds_nobody_for_ever(
     make: Callable[..., Outbox], clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Once the kernel has taken what had to stay in memory, workers go on, though there is no space yet."""
+    """Workers resume once the kernel has taken the events kept in memory, even if the disk is still full."""
     outbox = make(memory_cap_bytes=800)
     freed = []
     outbox.when_room(lambda: freed.append(True))
@@ -133,14 +133,14 @@ def test_a_short_write_is_completed(make: Callable[..., Outbox], monkeypatch: py
 
 
 def test_files_of_an_earlier_life_are_removed(tmp_path: Path) -> None:
-    """They cannot be read by anybody any more."""
+    """Files of an earlier life are removed, since no process can use them."""
     (tmp_path / "1-1.events").write_bytes(b"old")
     SpillStore(directory=tmp_path)
     assert not list(tmp_path.glob("*.events"))
 
 
 def test_old_keys_are_remembered_without_their_outcomes(make: Callable[..., Outbox]) -> None:
-    """Beyond ten thousand only a fingerprint stays, and still nothing starts twice."""
+    """Only a fingerprint stays of keys beyond ten thousand, and still nothing starts twice."""
     outbox = make()
     keys = [f"run_{number}/s/1" for number in range(10_050)]
     for key in keys:

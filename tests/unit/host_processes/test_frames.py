@@ -31,7 +31,7 @@ def test_frames_arrive_in_order(pair: tuple[FrameSocket, FrameSocket]) -> None:
 
 
 def test_a_frame_larger_than_the_socket_waits(pair: tuple[FrameSocket, FrameSocket]) -> None:
-    """What the socket cannot take is kept, and sent as it is read."""
+    """Data that the socket cannot take is kept, and sent as the other side reads."""
     pair[0].send({"is": "big", "body": "x" * 3_000_000})
     assert pair[0].pending
     frames: list[object] = []
@@ -77,7 +77,7 @@ def test_rubbish_is_refused(rubbish: bytes) -> None:
 
 
 def test_the_end_is_noticed(pair: tuple[FrameSocket, FrameSocket]) -> None:
-    """After the other side has closed, reading says so and sending does nothing."""
+    """Reading reports the end after the other side has closed, and sending does nothing."""
     pair[0].close()
     assert pair[1].receive() == []
     assert pair[1].ended

@@ -52,7 +52,7 @@ class Heard:
 
 @pytest.mark.parametrize("new_loop", LOOPS)
 def test_a_peer_that_dies_with_something_unread_is_noticed(new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
-    """Its last words are heard, and its end, also on a loop that calls the reader once for it, and never again."""
+    """A dead peer's last messages and end are read, even on a loop that calls the reader only once."""
 
     async def main() -> None:
         heard = Heard()

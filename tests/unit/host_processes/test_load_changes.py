@@ -1,4 +1,4 @@
-"""What a load would change of what serves, and how a host knows that its project has changed."""
+"""Changes that a load would make, and the detection of changed projects."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _manifest(root: Path, **offers: Any) -> dict[str, Any]:
 
 
 def test_a_job_that_would_have_to_be_kept_is_told_with_its_line(tmp_path: Path) -> None:
-    """Its problems are the reason to refuse; jobs that come and go by a legible decision are only named."""
+    """Problems of kept jobs are the reason to refuse; jobs added or removed legibly are only named."""
     file = tmp_path / "jobs.toml"
     file.write_text(JOB.format(id="x", callable="a:f") + JOB.format(id="y", callable="a:f"))
     serving = _manifest(tmp_path)
@@ -51,7 +51,7 @@ def test_an_illegible_file_is_told_once(tmp_path: Path) -> None:
 
 
 def test_a_module_that_no_longer_imports_is_told_once(tmp_path: Path) -> None:
-    """With its own place, and not again for each job and callable of it."""
+    """A broken module is reported once with its own place, and not for each of its jobs and callables."""
     (tmp_path / "jobs.toml").write_text(JOB.format(id="x", callable="a:f") + JOB.format(id="y", callable="a:f"))
     broken = _manifest(tmp_path, callables={"a:f": BAD, "b:f": FINE}, modules={"a": BREAKS, "b": WORKS})
     (problem,) = changes_of(_manifest(tmp_path), broken).broken
@@ -60,7 +60,7 @@ def test_a_module_that_no_longer_imports_is_told_once(tmp_path: Path) -> None:
 
 
 def test_a_callable_that_is_gone_is_told_where_its_job_names_it(tmp_path: Path) -> None:
-    """The line is that of the job; where it has no valid job, the callable itself is told."""
+    """A missing callable is reported at its job's line; without a valid job, the callable itself is reported."""
     (tmp_path / "jobs.toml").write_text(JOB.format(id="x", callable="a:f"))
     changes = changes_of(_manifest(tmp_path), _manifest(tmp_path, callables={"a:f": BAD, "b:f": BAD}))
     assert [(each.place, each.code) for each in changes.broken] == [

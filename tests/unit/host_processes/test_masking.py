@@ -18,13 +18,13 @@ MASKER = Masker([SECRET, "short", "another-secret"])
 
 @pytest.mark.parametrize("shown", [SECRET, quote(SECRET), quote(SECRET, safe=""), quote_plus(SECRET)])
 def test_plain_and_url_encoded(shown: str) -> None:
-    """A credential is masked as it is and as URLs show it; what is around it stays."""
+    """A credential is masked as it is and in its form in URLs; the text around it stays."""
     assert MASKER.text(f"url=https://u:{shown}@h/?x=1") == f"url=https://u:{MASK}@h/?x=1"
 
 
 @given(before=st.binary(max_size=9), after=st.binary(max_size=9), urlsafe=st.booleans())
 def test_base64_wherever_it_begins(before: bytes, after: bytes, *, urlsafe: bool) -> None:
-    """In base64, as Basic authentication shows it, nothing of a credential can be read, whatever stands before it."""
+    """A credential is masked in base64, as in Basic authentication, at any offset."""
     encode = base64.urlsafe_b64encode if urlsafe else base64.b64encode
     shown = MASKER.text(f"Basic {encode(before + SECRET.encode() + after).decode()}!")
     assert MASK in shown
@@ -73,7 +73,7 @@ def test_json_is_masked_in_texts_keys_and_numbers() -> None:
 
 
 def test_a_worker_masks_what_its_attempts_have() -> None:
-    """Those of an attempt join while it runs, and are remembered for a while after it."""
+    """An attempt's credentials are masked while it runs, and for a while after it."""
     masker = WorkerMasker(["of-the-pool"])
     masker.add(1, ["of-the-first"])
     masker.add(1, ["of-the-first-too"])

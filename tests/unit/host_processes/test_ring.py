@@ -59,7 +59,7 @@ def test_records_come_whole_across_the_end_and_across_reads(ring: Pair) -> None:
 
 
 def test_a_full_ring_waits_and_drops_nothing(ring: Pair) -> None:
-    """A writer that finds the ring full rings, waits, and goes on once there is room."""
+    """A writer with a full ring rings, waits, and continues once there is room."""
     count = 3 * DATA_BYTES // 1000
 
     def write() -> None:
@@ -112,7 +112,7 @@ def test_a_write_within_a_write_comes_after_it(ring: Pair, monkeypatch: pytest.M
 
 
 def test_the_doorbell_rings_once_when_armed(ring: Pair) -> None:
-    """Only the first record after arming rings; arming fails where a record has come already."""
+    """The first record after arming rings; arming fails if a record has already arrived."""
     ring.writer.write(b"before\n")
     assert ring.rings() == 0
     assert not ring.reader.arm()
@@ -124,7 +124,7 @@ def test_the_doorbell_rings_once_when_armed(ring: Pair) -> None:
 
 
 def test_cancel_bytes_and_words_are_shared(ring: Pair) -> None:
-    """What one side sets the other sees."""
+    """Each side sees the values that the other sets."""
     ring.reading.cancelled[999] = 1
     assert ring.writing.cancelled[999] == 1
     ring.writing.beat_ns = 2**62
@@ -151,7 +151,7 @@ def test_memory_that_is_no_ring_is_refused() -> None:
 
 @pytest.mark.parametrize("size", [0, 4096, 8 * DATA_BYTES])
 def test_nobody_changes_its_size(size: int) -> None:
-    """Memory that was cut short below a mapping would end whoever reads it."""
+    """The size of the memory is fixed, since truncation would end every process that reads it."""
     fd = create_ring_memory()
     with pytest.raises(PermissionError):
         os.ftruncate(fd, size)
@@ -159,7 +159,7 @@ def test_nobody_changes_its_size(size: int) -> None:
 
 
 def test_a_header_that_was_overwritten_is_noticed(ring: Pair) -> None:
-    """Nothing is read by what it says, and the reader keeps its own place."""
+    """An overwritten header is not used for reading, and the reader keeps its own place."""
     ring.writer.write(b"000first\n")
     assert ring.reader.read(DATA_BYTES) == [b"000first"]
     for word, value in ((1, 1 << 60), (1, 0), (2, 5)):

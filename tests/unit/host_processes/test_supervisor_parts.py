@@ -72,7 +72,7 @@ async def test_the_ladder_ends_where_the_code_does(*, exclusive: bool, goes_at: 
 
 @pytest.mark.parametrize("known_at", ["the beginning", "a later moment"])
 async def test_code_that_cannot_be_asked_gets_no_grace(known_at: str) -> None:
-    """The ladder begins at its second rung, or goes there as soon as it is known that asking is of no use."""
+    """The ladder begins at its second rung, or goes there once it is known that asking is useless."""
     target, unaskable = Target(exclusive=True, goes_at=2), asyncio.Event()
     if known_at == "the beginning":
         unaskable.set()
@@ -131,7 +131,7 @@ async def test_a_log_goes_out_in_chunks_and_after_a_moment() -> None:
 
 
 async def test_a_bounded_log_counts_what_it_drops() -> None:
-    """Once a line does not fit, it and all after it are dropped and counted; the host's own lines stay."""
+    """A line that does not fit is dropped and counted, with all after it; the host's own lines stay."""
     chunks: list[LogChunk] = []
     log = AttemptLog(loop=asyncio.get_running_loop(), put=chunks.append, max_bytes=200)
     line = encode_line(20, 1, "a", "x" * 50).rstrip()
@@ -172,7 +172,7 @@ def test_a_pipe_gives_lines_in_pieces() -> None:
 
 
 def test_a_tail_is_bounded() -> None:
-    """Only the last 4 KiB of a template's output are kept."""
+    """The last 4 KiB of a template's output are kept."""
     reading, writing = os.pipe()
     os.set_blocking(reading, False)
     pipe = TailPipe(reading)

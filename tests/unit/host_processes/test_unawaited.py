@@ -1,4 +1,4 @@
-"""Coroutines that nobody awaited: which of them an attempt is blamed for."""
+"""Coroutines that were never awaited, and the attempts that are blamed for them."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ async def work() -> None:
 
 
 def dropped() -> None:
-    """Let it go at once."""
+    """Drop the coroutine at once."""
     work()
 
 
 def kept_until_the_end() -> None:
-    """Let it go with the local names."""
+    """Drop the coroutine with the local names."""
     _rows = work()
 
 
 def dropped_after_a_handler() -> None:
-    """Let it go after an exception that has nothing to do with it."""
+    """Drop the coroutine after an unrelated exception."""
     try:
         1 / 0
     except ZeroDivisionError:
@@ -41,7 +41,7 @@ def dropped_after_a_handler() -> None:
 
 
 def dropped_in_a_handler() -> int:
-    """Let it go while an exception is handled."""
+    """Drop the coroutine while an exception is handled."""
     try:
         1 / 0
     except ZeroDivisionError as _error:
@@ -102,6 +102,6 @@ def test_what_code_forgets(blamed: list[str], forget: Callable[[], object]) -> N
 
 @pytest.mark.parametrize("part", [refused, refused_with_a_name, refused_and_suppressed, found_by_the_collector])
 def test_what_nobody_is_blamed_for(blamed: list[str], part: Callable[[], object]) -> None:
-    """One that was refused, with an exception that is handled, or found by the collector, is nobody's."""
+    """A coroutine that was refused, dropped with a handled exception, or found by the collector blames no attempt."""
     part()
     assert blamed == []

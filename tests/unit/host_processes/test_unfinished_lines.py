@@ -1,4 +1,4 @@
-"""What was printed and has no line feed yet."""
+"""Printed text that has no line feed yet."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_lines_come_whole() -> None:
 
 @pytest.mark.parametrize("size", [1, 1000, 70_000])
 def test_an_endless_line_comes_in_pieces(size: int) -> None:
-    """A line is not kept beyond a bound; its end is told, even where nothing is left of it."""
+    """A line is not kept beyond a limit; its end is reported, even if nothing is left of it."""
     line, pieces = UnfinishedLine(), []
     for _ in range(200_000 // size + 1):
         lines, piece = line.add("x" * size)

@@ -32,7 +32,7 @@ print("survived")
     ],
 )
 def test_the_stop_ladder_works_on_whatever_a_step_has_left(meddle: str) -> None:
-    """What asks and what ends is there for the next step, also where C code has taken its place unseen by Python."""
+    """The handlers that ask and end are restored for the next step, even if C code replaced them unseen."""
     done = subprocess.run(
         [sys.executable, "-c", CODE.format(meddle=meddle)], capture_output=True, text=True, timeout=60, check=False
     )

@@ -44,7 +44,7 @@ def write(state_dir: Path, instance: Instance) -> None:
 
 
 def test_a_second_process_is_turned_away(tmp_path: Path) -> None:
-    """It is told who holds the directory, with the exit code for that; after a release it may have it."""
+    """A second process learns the directory's holder, with an exit code of its own; after a release it succeeds."""
     first, second = InstanceLock(state_dir=tmp_path), InstanceLock(state_dir=tmp_path)
     me = Instance.new()
     assert first.acquire(me) == ()
@@ -59,7 +59,7 @@ def test_a_second_process_is_turned_away(tmp_path: Path) -> None:
 
 
 def test_a_host_that_cannot_write_who_it_is_does_not_start(tmp_path: Path) -> None:
-    """A disk that takes nothing is said in words, with the way out and a code after which it is started again."""
+    """A full disk is reported in words, with the way out and an exit code after which the host is restarted."""
     (tmp_path / "jobs.toml").write_text("")
     # Its writes fail as on a full disk. Set by a shell: where code of ours runs in the forked child, so does gRPC's.
     without_room = ["sh", "-c", 'ulimit -f 0; exec "$@"', "sh"]
@@ -78,7 +78,7 @@ def test_a_host_that_cannot_write_who_it_is_does_not_start(tmp_path: Path) -> No
 
 
 def test_an_earlier_life_of_this_boot_is_over_when_nothing_is_left(tmp_path: Path) -> None:
-    """Its incarnation is listed, and so are those it had proof of itself."""
+    """An ended incarnation is listed, and so are those that it had proof of."""
     write(tmp_path, previous(reaper=ProcessIdentity(os.getpid(), 1), ended=("older",)))
     lock = InstanceLock(state_dir=tmp_path)
     assert lock.acquire(Instance.new()) == ("older", "old")
@@ -95,7 +95,7 @@ def test_leftovers_of_an_earlier_life_are_killed(tmp_path: Path, sleeper: subpro
 
 
 def test_a_leftover_that_has_shed_its_environment_is_killed(tmp_path: Path) -> None:
-    """Its children bear the mark as well, in sessions of their own, with nothing inherited but that."""
+    """A leftover's children bear the mark, even in their own sessions and with nothing else inherited."""
     script = (
         "import os, subprocess, sys\n"
         "sys.stdin.readline()\n"
@@ -123,7 +123,7 @@ def test_a_leftover_that_has_shed_its_environment_is_killed(tmp_path: Path) -> N
 
 
 def test_without_a_mark_nothing_is_claimed(tmp_path: Path, sleeper: subprocess.Popen[bytes]) -> None:
-    """What is found by its environment is killed even so; only a life that started nothing is over."""
+    """Processes found by environment are killed without a mark; only a life that started nothing counts as over."""
     for reaper, over in ((ProcessIdentity(1 << 22, 5), ()), (None, ("old",))):
         write(tmp_path, previous(reaper=reaper, mark=0))
         lock = InstanceLock(state_dir=tmp_path)
@@ -148,7 +148,7 @@ def test_a_mark_is_never_above_an_earlier_one() -> None:
 def test_a_reaper_that_does_not_end_is_killed(
     tmp_path: Path, sleeper: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It gets its time to clear up, not more."""
+    """A reaper gets its time to clean up, and no more."""
     monkeypatch.setattr("nomaflow_host.project.instance._REAPER_SECONDS", 0.2)
     identity = ProcessIdentity.of(sleeper.pid)
     assert identity is not None

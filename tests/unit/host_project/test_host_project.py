@@ -54,7 +54,7 @@ def test_a_project_without_settings_uses_the_defaults(project: Path) -> None:
 
 
 def test_references_are_resolved_except_below_params_and_op_kwargs(project: Path) -> None:
-    """Those two are resolved at each attempt, since their secrets must not reach the kernel."""
+    """References in params and op_kwargs are resolved at each attempt, since secrets must not reach the kernel."""
     job = open_project(project, TEAM="ops").jobs.files[0]["tree"]["jobs"][0]
     assert job["description"] == "for ops"
     assert job["schedule"] == "0 2 * * *"
@@ -63,7 +63,7 @@ def test_references_are_resolved_except_below_params_and_op_kwargs(project: Path
 
 
 def test_a_variable_that_is_not_set_is_a_problem_of_its_place(project: Path) -> None:
-    """The problem names file, path, job and variable; the text stays as it is."""
+    """The problem names file, path, job and variable; the text stays unchanged."""
     opened = open_project(project)
     (problem,) = opened.problems
     assert problem["file"] == "jobs.toml"
@@ -74,7 +74,7 @@ def test_a_variable_that_is_not_set_is_a_problem_of_its_place(project: Path) -> 
 
 
 def test_every_callable_that_a_job_names_is_listed(project: Path) -> None:
-    """Also those of the plugins' own job files."""
+    """Callables in the plugins' own job files are listed as well."""
     other = project / "plugins" / "reports"
     other.mkdir()
     (other / "jobs.toml").write_text('[[jobs]]\nid="b"\n[[jobs.steps]]\ntype="python"\ncallable="reports.m:run"\n')
@@ -84,7 +84,7 @@ def test_every_callable_that_a_job_names_is_listed(project: Path) -> None:
 
 
 def test_a_malformed_job_file_does_not_stop_the_host(project: Path) -> None:
-    """It is an entry of the manifest with line and column; the other files are read."""
+    """A malformed job file is a manifest entry with line and column; the other files are read."""
     other = project / "plugins" / "reports"
     other.mkdir()
     (other / "jobs.toml").write_text('[[jobs]]\nid = "b"\n')
@@ -107,7 +107,7 @@ def test_a_malformed_job_file_does_not_stop_the_host(project: Path) -> None:
     ],
 )
 def test_hostile_job_files_are_entries_too(project: Path, body: bytes, message: str) -> None:
-    """Whatever the bytes are, the host comes up and says what is wrong."""
+    """The host starts with job files of any bytes and reports the problem."""
     (project / "jobs.toml").write_bytes(body)
     (entry,) = open_project(project).jobs.files
     assert message in entry["error"]["message"]
@@ -115,7 +115,7 @@ def test_hostile_job_files_are_entries_too(project: Path, body: bytes, message: 
 
 
 def test_a_missing_job_file_is_said(project: Path) -> None:
-    """With no job file anywhere, or one that a setting names, the missing one is named."""
+    """A missing job file is named if there is none at all, or a setting names it."""
     (project / "jobs.toml").unlink()
     assert open_project(project).jobs.files[0]["error"]["code"] == "missing_file"
     (project / "plugins" / "myapp" / "jobs.toml").write_text("")
@@ -174,7 +174,7 @@ def test_names_come_from_the_command_line_first(project: Path) -> None:
 
 
 def test_an_unusable_connectors_file_is_a_problem_without_its_values(project: Path) -> None:
-    """The host goes on without that pool, so that other jobs work, and no secret is in the message."""
+    """The host runs without that pool, so that other jobs work, and no secret is in the message."""
     file = project / "connectors.toml"
     file.write_text('[pools.default]\nurl = "postgresql://u:hunter2@h/d"\n')
     file.chmod(0o644)
@@ -196,7 +196,7 @@ def test_connectors_are_resolved_and_their_variables_kept_from_workers(project: 
 
 
 def test_unknown_tables_are_warnings(project: Path) -> None:
-    """A table of a newer version, or a slip, is said but does not stop anything."""
+    """An unknown table, of a newer version or misspelt, is reported but stops nothing."""
     (project / "nomaflow.toml").write_text("[hosts]\nname = 'x'\n[app]\nlimit = 3\n")
     opened = open_project(project, TEAM="ops")
     assert [(each["severity"], each["path"]) for each in opened.problems] == [("warning", "hosts")]
@@ -204,7 +204,7 @@ def test_unknown_tables_are_warnings(project: Path) -> None:
 
 
 def test_settings_hold_every_limit(project: Path) -> None:
-    """What [host] says arrives."""
+    """Every value in [host] arrives."""
     (project / "nomaflow.toml").write_text(
         "[host]\nmax_async = '${SOME:-5}'\nmax_sync = 2\ncancel_grace_seconds = 0.5\nnice = 3\n"
         'pass_env = ["A"]\ndrain_seconds = 2\n'
@@ -222,7 +222,7 @@ def test_a_state_directory_that_cannot_be_made_stops_the_host(project: Path) -> 
 
 
 def test_a_pipe_in_the_place_of_a_file_is_no_file(tmp_path: Path) -> None:
-    """Nobody may ever write into it: reading it ends at once, and says what it is."""
+    """A read of the pipe ends at once and names the pipe."""
     os.mkfifo(tmp_path / "jobs.toml")
     found = read_toml(tmp_path / "jobs.toml")
     assert isinstance(found, FileError)

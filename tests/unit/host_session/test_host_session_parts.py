@@ -75,7 +75,7 @@ def test_a_report_holds_the_events_as_they_were_encoded() -> None:
 
 
 def test_an_order_of_defaults() -> None:
-    """What a dispatch leaves out gets the documented meaning."""
+    """A field that a dispatch leaves out has its documented meaning."""
     order = order_from(pb.DispatchCommand(attempt_key="r/s/1", trigger=run_pb2.Trigger()))
     assert (order.kwargs_json, order.params_json, order.previous_steps_json) == ("{}", "{}", "[]")
     assert (order.prev_rows_affected, order.cancel_grace_ms, order.log_level) == (None, None, "INFO")
@@ -85,7 +85,7 @@ def test_an_order_of_defaults() -> None:
 
 
 def test_the_back_off_doubles_with_jitter_and_begins_anew() -> None:
-    """From half a second to ten, a fifth either way."""
+    """The pause grows from half a second to ten, with a fifth of jitter either way."""
     high = Backoff(first=0.5, most=10.0, draw=lambda _, most: most)
     assert [round(high.next(), 2) for _ in range(7)] == [0.6, 1.2, 2.4, 4.8, 9.6, 12.0, 12.0]
     high.reset()
@@ -97,7 +97,7 @@ def test_the_back_off_doubles_with_jitter_and_begins_anew() -> None:
 
 
 async def test_addresses_come_from_the_file_or_the_command_line(tmp_path: Path) -> None:
-    """The file is read anew each time, and a change ends the wait at once."""
+    """The file is read each time, and a change ends the wait at once."""
     file = tmp_path / "address"
     source = AddressSource(given="", file=file)
     assert source.current() == ()

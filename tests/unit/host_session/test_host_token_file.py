@@ -1,4 +1,4 @@
-"""A token's file: what it must be like, and what is said where it is not."""
+"""A token's file: its required form, and the reports about others."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_what_is_wrong_is_said_in_its_own_words_and_once(
 
 @pytest.mark.parametrize("content", [b"half a token\nand another", "caf\u00e9".encode(), b"a\0b", b"a\x7fb"])
 def test_what_can_be_no_token_is_not_shown(content: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """It is an error at the start; later nothing is shown, the file is named once, and a good one counts."""
+    """A bad token is an error at the start; later none is sent, the file is named once, and a good one is used."""
     path = tmp_path / "token"
     path.touch(mode=0o600)
     path.write_bytes(content)

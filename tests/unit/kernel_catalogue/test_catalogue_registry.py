@@ -22,7 +22,7 @@ def test_an_introduction_says_what_changed() -> None:
 
 
 def test_a_vanished_job_stays_as_removed_and_can_come_back() -> None:
-    """It does not run and is not told of twice."""
+    """A vanished job does not run and is reported only once."""
     catalogue = Catalogue()
     catalogue.introduce("a", _load("a", "x"))
     assert catalogue.introduce("a", _load("a")).removed == ("x",)
@@ -56,7 +56,7 @@ def test_a_job_id_belongs_to_the_host_that_first_brought_it() -> None:
 
 
 def test_a_removed_job_still_belongs_to_its_host() -> None:
-    """Only forgetting the host releases the id."""
+    """A removed job's id is released only when its host is forgotten."""
     catalogue = Catalogue()
     catalogue.introduce("a", _load("a", "x"))
     catalogue.introduce("a", _load("a"))
@@ -81,7 +81,7 @@ def test_forgetting_a_host_releases_its_ids() -> None:
 
 
 def test_the_next_owner_is_named_to_those_who_still_wait() -> None:
-    """Of two hosts waiting for an id, the first gets it and the other is told of the new owner."""
+    """The first of two hosts waiting for an id gets it, and the other learns the new owner."""
     catalogue = Catalogue()
     for host in ("a", "b", "c"):
         catalogue.introduce(host, _load(host, "x"))
@@ -92,7 +92,7 @@ def test_the_next_owner_is_named_to_those_who_still_wait() -> None:
 
 
 def test_ownership_known_from_earlier_holds() -> None:
-    """After a restart a host that comes first does not take another's ids."""
+    """A host that comes first after a restart does not take another's ids."""
     catalogue = Catalogue(owners=[("x", "a")])
     assert catalogue.introduce("b", _load("b", "x")).disabled == ("x",)
     assert catalogue.job("x") is None
@@ -100,7 +100,7 @@ def test_ownership_known_from_earlier_holds() -> None:
 
 
 def test_malformed_jobs_are_in_the_catalogue_and_do_not_run() -> None:
-    """They are shown with their problems; they own their id too."""
+    """Malformed jobs are shown with their problems; they own their id too."""
     catalogue = Catalogue()
     change = catalogue.introduce("a", _load("a", "x", callable="bad"))
     assert (change.added, change.disabled) == (("x",), ("x",))
@@ -110,7 +110,7 @@ def test_malformed_jobs_are_in_the_catalogue_and_do_not_run() -> None:
 
 
 def test_near_ids_are_found() -> None:
-    """For the answer to a misspelt one."""
+    """Near ids are found for the answer to a misspelt one."""
     catalogue = Catalogue()
     catalogue.introduce("a", _load("a", "nightly-sync", "other"))
     assert catalogue.near("nightly-snyc") == ["nightly-sync"]

@@ -118,7 +118,7 @@ async def test_a_reload_after_a_start_tells_only_what_changed(stage: Stage) -> N
 
 
 async def test_the_bound_of_a_host_comes_with_its_manifest(stage: Stage) -> None:
-    """An absent or senseless one is none."""
+    """A host's limit comes from its manifest; an absent or invalid one means no limit."""
     catalogue = await stage.start()
     for bound, expected in ((3, 3), (None, None), (0, None), (True, None), ("4", None)):
         body = manifest(max_parallel=bound)
@@ -152,7 +152,7 @@ async def test_an_introduction_keeps_what_its_host_had(stage: Stage) -> None:
 
 
 async def test_stricter_checks_take_no_job_off_its_schedule(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What an older version found valid goes on, marked, and so it is kept; held jobs say so over starts."""
+    """A job that an older version accepted stays, marked, and is stored so; held jobs are reported over restarts."""
     first = await stage.start()
     await first.introduce("team", digest="m1", manifest=manifest(), explicit=False)
     broken = {name: {**each, "error": "it fails"} for name, each in manifest()["callables"].items()}
@@ -167,7 +167,7 @@ async def test_stricter_checks_take_no_job_off_its_schedule(stage: Stage, monkey
 
 
 async def test_an_edit_taken_back_is_taken_in_again(stage: Stage) -> None:
-    """A load that is newer than the catalogue is news although its manifest was shown before; an older one is none."""
+    """A load newer than the catalogue counts even if its manifest was seen before; an older one does not."""
     catalogue = await stage.start()
     await catalogue.introduce("team", digest="m1", manifest=manifest(), explicit=False)
     stage.clock.advance(60)
@@ -197,7 +197,7 @@ async def test_the_kernel_s_own_file_keeps_its_ids_over_a_restart(stage: Stage) 
 
 
 async def test_a_file_that_is_broken_at_the_start_leaves_the_last_good_jobs(stage: Stage) -> None:
-    """They were kept; the problem shows, and goes when the file is mended."""
+    """The last good jobs are kept; the problem shows, and vanishes when the file is repaired."""
     stage.file.write_text(CENTRAL.format(id="a"))
     await stage.start(with_file=True)
     stage.file.write_text("[[jobs")
@@ -215,7 +215,7 @@ async def test_a_file_that_is_broken_at_the_start_leaves_the_last_good_jobs(stag
 
 
 async def test_a_job_of_the_own_file_needs_a_host(stage: Stage) -> None:
-    """Nothing else says who runs its steps; a job of calls only needs none."""
+    """A job of the kernel's own file must name the host of its steps; a job of calls only needs none."""
     call = '[[jobs]]\nid = "calls"\n[[jobs.steps]]\ntype = "call_job"\ntarget_job_id = "b"\n'
     stage.file.write_text(CENTRAL.format(id="a").replace('host = "team"\n', "") + CENTRAL.format(id="b") + call)
     catalogue = await stage.start(with_file=True)

@@ -44,7 +44,7 @@ FULL = JobDefinition(
 @pytest.mark.parametrize("definition", [FULL, JobDefinition(id="x")])
 @pytest.mark.parametrize("compact", [True, False])
 def test_json_there_and_back(definition: JobDefinition, compact: bool) -> None:
-    """Nothing is lost, in either form, through real JSON text."""
+    """A definition survives both forms through real JSON text without loss."""
     text = json.dumps(definition.to_json(compact=compact), allow_nan=False)
     assert JobDefinition.from_json(json.loads(text)) == definition
 
@@ -71,14 +71,14 @@ def test_the_digest_names_the_content() -> None:
 
 
 def test_fixed_delays_stay_the_same() -> None:
-    """Up to the jitter, which only lengthens."""
+    """Fixed delays stay the same except for the jitter, which only lengthens them."""
     policy = RetryPolicy(base_seconds=10, jitter=0.5)
     assert [policy.delay_seconds(failed, 0) for failed in (1, 2, 9)] == [10, 10, 10]
     assert policy.delay_seconds(1, 1) == 15
 
 
 def test_exponential_delays_double() -> None:
-    """After each failure, up to the cap, however many there were."""
+    """The delay doubles after each failure, up to the cap, even after very many."""
     policy = RetryPolicy(backoff=Backoff.EXPONENTIAL, base_seconds=1, max_seconds=10, jitter=0)
     assert [policy.delay_seconds(failed, 0.9) for failed in (1, 2, 3, 4, 5, 100_000)] == [1, 2, 4, 8, 10, 10]
 
@@ -94,7 +94,7 @@ def test_exponential_delays_double() -> None:
 def test_no_delay_is_negative_or_beyond_the_cap(
     failed: int, random: float, base: float, cap: float, jitter: float, backoff: Backoff
 ) -> None:
-    """Whatever the numbers, and the jitter still spreads delays at the cap."""
+    """A delay is within bounds for any numbers, and the jitter still spreads delays at the cap."""
     policy = RetryPolicy(backoff=backoff, base_seconds=base, max_seconds=cap, jitter=jitter)
     delay = policy.delay_seconds(failed, random)
     assert 0 <= delay <= cap
@@ -102,7 +102,7 @@ def test_no_delay_is_negative_or_beyond_the_cap(
 
 
 def test_a_delay_before_any_failure_is_refused() -> None:
-    """It would be a mistake of the caller."""
+    """A delay before any failure is refused as a mistake of the caller."""
     with pytest.raises(ValueError, match="1 or more"):
         RetryPolicy().delay_seconds(0, 0)
 

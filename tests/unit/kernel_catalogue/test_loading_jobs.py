@@ -239,7 +239,7 @@ def test_a_bad_step_disables_its_job(keys: str, code: str, path: str, says: str)
     ],
 )
 def test_steps_of_another_shape_are_refused(text: str) -> None:
-    """No steps, or something else where steps should be, disables the job and nothing else."""
+    """Missing or malformed steps disable the job and no other."""
     job = load_one(text)
     assert not job.valid
     assert job.problems
@@ -342,7 +342,7 @@ def test_a_mistake_in_step_defaults_is_told_there() -> None:
 
 
 def test_texts_from_the_environment_are_read_as_numbers_and_switches() -> None:
-    """What a reference gave is text; the keys still get their types."""
+    """Text from a reference is converted to the type of its key."""
     job = load_one(
         '[[jobs]]\nid = "x"\nenabled = "false"\ntimeout_seconds = "60"\npriority = "5"\nsteps=[{callable="m:f"}]\n'
     )
@@ -351,7 +351,7 @@ def test_texts_from_the_environment_are_read_as_numbers_and_switches() -> None:
 
 
 def test_retention_is_read() -> None:
-    """What a file says of retention is the load's; without it there is none."""
+    """The load has the file's retention, or none if the file has none."""
     assert load(GOOD).retention is None
     loaded = load("[meta.retention]\ndays = 30\nkeep_last_per_job = 100\n" + GOOD)
     assert loaded.retention == RetentionPolicy(days=30, keep_last_per_job=100)

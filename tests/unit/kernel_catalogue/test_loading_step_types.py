@@ -86,7 +86,7 @@ def test_step_defaults_go_to_the_steps_that_take_them(defaults: str, taken: list
     ],
 )
 def test_a_default_that_no_step_takes_is_an_error(steps: str, fix: str) -> None:
-    """It is told once, at step_defaults, with the near match among the keys of the job's types."""
+    """The error is reported once, at step_defaults, with the near match among the keys of the job's types."""
     text = f'[[jobs]]\nid = "x"\nstep_defaults = {{ sorce = 1 }}\nsteps = {steps}\n'
     problem = the_problem(load_one(text, step_types=[CLOSED]))
     assert (problem.code, problem.path) == ("unknown_key", "jobs[0].step_defaults.sorce")
@@ -94,7 +94,7 @@ def test_a_default_that_no_step_takes_is_an_error(steps: str, fix: str) -> None:
 
 
 def test_defaults_of_a_job_with_an_unknown_type_are_not_judged() -> None:
-    """Its keys are not known, so the type alone is told."""
+    """The unknown type alone is reported, since its keys are unknown."""
     steps = f'[{{ type = "copi" }}, {_PYTHON}]'
     text = f'[[jobs]]\nid = "x"\nstep_defaults = {{ sorce = 1 }}\nsteps = {steps}\n'
     assert the_problem(load_one(text, step_types=[CLOSED])).code == "unknown_step_type"
@@ -114,7 +114,7 @@ def _calls(job_id: str, *targets: str, enabled: bool = True) -> str:
 
 
 def test_jobs_that_call_each_other_in_a_circle_are_disabled_with_the_chain() -> None:
-    """Those in the circle are disabled, each with its own chain; one that only calls into it is not."""
+    """Jobs in the circle are disabled, each with its own chain; one that only calls into it is not."""
     loaded = load(_calls("a", "b") + _calls("b", "good", "c") + _calls("c", "a") + _calls("outside", "a") + GOOD)
     jobs = {job.job_id: job for job in loaded.jobs}
     assert the_problem(jobs["a"]).message == "the job calls itself: a → b → c → a"
@@ -129,7 +129,7 @@ def test_a_job_that_calls_itself_is_disabled() -> None:
 
 
 def test_a_circle_through_a_disabled_step_is_none() -> None:
-    """It would only close if a run switched the step on; the run then finds it."""
+    """A circle through a disabled step closes only if a run switches the step on; the run then detects it."""
     assert load_one(_calls("a", "a", enabled=False)).valid
 
 
@@ -153,7 +153,7 @@ def test_keys_of_a_step_that_are_ours() -> None:
 
 
 def test_fields_of_contributed_types_keep_their_references() -> None:
-    """Those of the step's own keys are resolved, also in step_defaults; a preset's switches are no steps."""
+    """References in the step's own keys are resolved, also in step_defaults; a preset's switches are no steps."""
     step = {"type": "${A}", "url": "${A}", "retry": {"attempts": "${A}"}, "op_kwargs": {"a": "${A}"}}
     preset = {"name": "${A}", "steps": {"x": "${A}"}}
     tree = {"jobs": [{"id": "${A}", "steps": [step], "step_defaults": step, "presets": [preset]}]}

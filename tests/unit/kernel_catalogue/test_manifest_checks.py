@@ -117,7 +117,7 @@ def test_a_missing_parameter_of_a_job_without_schedule_is_a_warning() -> None:
 
 
 def test_a_preset_can_give_what_its_schedule_needs() -> None:
-    """Only a preset that fires and lacks the parameter is an error."""
+    """A missing parameter is an error only for a preset that fires and lacks it."""
     presets = 'presets = [{ name = "a", schedule = "@daily", params = { apps_id = 1 } }%s]'
     assert _job('callable = "app.clean:purge"', presets % "").valid
     lacking = _job('callable = "app.clean:purge"', presets % ', { name = "b", schedule = "@daily" }')
@@ -128,7 +128,7 @@ def test_a_preset_can_give_what_its_schedule_needs() -> None:
 
 
 def test_op_kwargs_of_a_preset_are_checked_too() -> None:
-    """They come in on the same terms as the step's own."""
+    """A preset's op_kwargs are checked by the rules of the step's own."""
     job = _job(
         'callable = "app.clean:strict"\nop_kwargs = { table = "t" }',
         'presets = [{ name = "a", op_kwargs = { strict = { tabel = "u" } } }]',
@@ -168,7 +168,7 @@ def test_keys_that_a_catch_all_swallows(kwargs: str, more: str, problems: list[t
 
 
 def test_run_keys_that_a_catch_all_swallows() -> None:
-    """As at trigger: a misspelt key is refused, an ignored one is a warning; a ``**`` of another name reads them."""
+    """A misspelt key is refused and an ignored one is a warning, as at trigger; a ``**`` of another name reads them."""
     manifest = {"callables": CALLABLES}
     shown = "ignoring(apps_id: int, min_rows = 5, **_)"
     refusal = f"{shown} does not name 'min_row', and nothing gives 'min_rows'; did you mean 'min_rows'?"
@@ -180,14 +180,14 @@ def test_run_keys_that_a_catch_all_swallows() -> None:
 
 
 def test_what_is_wrong_with_a_disabled_step_is_a_warning() -> None:
-    """It harms nothing until a run switches the step on."""
+    """A mistake in a disabled step harms nothing until a run switches the step on."""
     job = _job('callable = "app.clean:gone"\nenabled = false')
     assert job.valid
     assert job.problems[0].severity == "warning"
 
 
 def test_a_param_that_no_step_takes_is_a_warning() -> None:
-    """With the near match; not where a step takes anything."""
+    """The warning has the near match; there is none if a step takes anything."""
     job = _job('callable = "app.clean:strict"\nop_kwargs = { table = "t" }', "params = { tabel = 1 }")
     assert job.valid
     assert (job.problems[0].code, job.problems[0].path) == ("unused_param", "jobs[0].params.tabel")
@@ -195,7 +195,7 @@ def test_a_param_that_no_step_takes_is_a_warning() -> None:
 
 
 def test_jobs_for_another_host_are_not_checked_against_this_one() -> None:
-    """Its callables are not in this manifest."""
+    """A job for another host is skipped, since its callables are not in this manifest."""
     assert _job('callable = "elsewhere:run"', 'host = "other"').problems == ()
 
 
@@ -209,7 +209,7 @@ def test_one_broken_callable_leaves_the_other_jobs_alone() -> None:
 
 
 def test_run_params_that_no_enabled_step_takes_are_refused() -> None:
-    """As at trigger: by the callables of the enabled steps only."""
+    """Run params are checked, as at trigger, only against the callables of the enabled steps."""
     job = _job('callable = "app.clean:strict"\nop_kwargs = { table = "t" }')
     assert job.definition is not None
     manifest = {"callables": CALLABLES}
@@ -257,7 +257,7 @@ def test_injections_that_plugins_contribute_count_as_given() -> None:
 
 
 def test_a_problem_that_names_a_job_is_that_jobs() -> None:
-    """What a host found of one job disables it, and no other; a warning disables nothing."""
+    """A host's problem with one job disables that job and no other; a warning disables nothing."""
     tree = {"jobs": [{"id": name, "steps": [{"callable": "app.clean:plain"}]} for name in ("a", "b", "c")]}
     told = {"code": "value_invalid", "file": "jobs.toml", "message": "no int"}
     manifest = {

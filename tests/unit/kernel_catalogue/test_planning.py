@@ -19,7 +19,7 @@ def _answers(*lines: str) -> list[dict[str, object]]:
 
 
 def test_the_table_has_every_fire_in_order_with_collisions_marked() -> None:
-    """Jobs and presets of several zones; two at one instant are told of each other."""
+    """The table has jobs and presets of several zones; simultaneous fires name each other."""
     jobs = [
         JobDefinition(id="a", schedule="30 2 * * *", timezone="Europe/Paris"),
         JobDefinition(id="b", schedule="30 0 * * *", presets=(PresetDefinition(name="p", schedule="0 6 * * *"),)),
@@ -60,7 +60,7 @@ def test_days_have_bounds(days: int) -> None:
 
 
 def test_fires_are_iso_instants() -> None:
-    """In UTC, whatever the zone."""
+    """Fires are ISO instants in UTC, whatever the zone."""
     assert cron_fires("30 2 * * *", "Europe/Paris", START, 2) == ["2026-10-25T00:30:00Z", "2026-10-26T01:30:00Z"]
     with pytest.raises(CronError):
         cron_fires("x", "UTC", START, 1)
@@ -69,7 +69,7 @@ def test_fires_are_iso_instants() -> None:
 
 
 def test_a_batch_answers_each_line() -> None:
-    """Defaults, zones, offsets; a bad line is answered and the next one goes on."""
+    """A batch handles defaults, zones, offsets; a bad line gets an error and the next one is read."""
     answers = _answers(
         '{"expr": "@daily", "tz": "Europe/Paris", "from": "2026-03-28T00:00:00Z", "n": 2}',
         "",
@@ -107,7 +107,7 @@ def test_a_batch_answers_each_line() -> None:
     ],
 )
 def test_bad_lines_are_answered_with_an_error(line: str) -> None:
-    """Whatever the line, there is one answer and no exception."""
+    """Any line gets exactly one answer and no exception."""
     (answer,) = _answers(line)
     assert list(answer) == ["error"]
     assert answer["error"]

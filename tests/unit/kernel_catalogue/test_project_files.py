@@ -107,7 +107,7 @@ def test_other_places_can_be_configured(tmp_path: Path) -> None:
 
 
 def test_a_project_in_order_is_ok(tmp_path: Path) -> None:
-    """No problem, and the report is plain JSON."""
+    """A correct project has no problem, and the report is plain JSON."""
     _write(tmp_path / "jobs.toml", JOB % "main")
     _write(
         tmp_path / "nomaflow.toml", '[app]\nanything = [1, { a = 2026-01-01 }]\n[host]\nname = "team"\nmax_async = 5\n'
@@ -119,7 +119,7 @@ def test_a_project_in_order_is_ok(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_jobs_says_so(tmp_path: Path) -> None:
-    """With the way out; plugins that bring jobs are enough."""
+    """A folder without jobs is reported with the way out; plugins with jobs are enough."""
     report = check_project(tmp_path, environ={})
     assert not report.ok
     assert (report.problems[0].code, report.problems[0].file) == ("missing_file", "jobs.toml")
@@ -163,7 +163,7 @@ def test_nomaflow_toml_is_checked(tmp_path: Path, text: str, code: str, path: st
 
 
 def test_a_manifest_adds_its_own_problems_and_types(tmp_path: Path) -> None:
-    """What the host found while it loaded the code is part of the report."""
+    """The report includes the host's findings from loading the code."""
     _write(tmp_path / "jobs.toml", '[[jobs]]\nid = "x"\nsteps = [{ type = "http", url = "u" }]\n')
     told = {"severity": "warning", "code": "NF001", "file": "a.py", "path": "", "message": "loops", "fix": "await"}
     manifest = {
@@ -214,7 +214,7 @@ def test_a_value_without_exact_form_disables_its_job_only(tmp_path: Path) -> Non
     ],
 )
 def test_connectors_toml_is_checked(tmp_path: Path, text: str, code: str, path: str, severity: str) -> None:
-    """Without the host, as far as that goes; a secret that is only set where the host runs is a warning."""
+    """The file is checked without the host as far as possible; a secret set only on the host is a warning."""
     _write(tmp_path / "jobs.toml", JOB % "main")
     _write(tmp_path / "connectors.toml", text)
     report = check_project(tmp_path, environ={})
@@ -223,7 +223,7 @@ def test_connectors_toml_is_checked(tmp_path: Path, text: str, code: str, path: 
 
 
 def test_values_of_secret_keys_are_never_shown(tmp_path: Path) -> None:
-    """A password of a wrong type is told without the password; a type that a plugin brings is not judged."""
+    """A password of a wrong type is reported without its value; a type from a plugin is not checked."""
     _write(tmp_path / "jobs.toml", JOB % "main")
     _write(
         tmp_path / "connectors.toml",

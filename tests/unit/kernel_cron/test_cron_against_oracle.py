@@ -102,7 +102,7 @@ def test_five_fields_fire_as_the_oracle_says(text: str, moment: tuple[str, datet
 @settings(max_examples=60, deadline=None)
 @given(text=_FIVE, seconds=_SECONDS, moment=_moments())
 def test_six_fields_fire_as_the_oracle_says(text: str, seconds: str, moment: tuple[str, datetime]) -> None:
-    """With seconds as well, for the hours in which the transition lies."""
+    """Expressions with seconds agree with the oracle, in the hours of the transition."""
     _compare(f"{text} {seconds}", *moment, timedelta(hours=5))
 
 

@@ -1,4 +1,4 @@
-"""What is an expression, what is not, and what the refusal says."""
+"""Valid and invalid expressions, and the texts of refusals."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_equal_expressions_are_equal_hashable_and_shared() -> None:
 
 
 def test_an_expression_cannot_be_changed() -> None:
-    """It is shared between schedules, so it is frozen."""
+    """An expression is frozen, because schedules share it."""
     with pytest.raises(AttributeError):
         CronExpression.parse("@daily").text = "x"  # type: ignore[misc]  # what must fail
 
@@ -132,7 +132,7 @@ def test_known_zones_are_found(name: str) -> None:
     "text", ["*/5 * * * *", "30 4 * * *", "0 9-17 * * 1-5", "0 0 1 * *", "0 0 29 2 *", "0 0 13 * 5", "0 0 */2 * 1"]
 )
 def test_without_dst_it_agrees_with_croniter(text: str) -> None:
-    """Where clocks do not change, croniter is right too, with crontab's day rule asked for."""
+    """Expressions agree with croniter, with crontab's day rule, in zones without clock changes."""
     start = datetime(2026, 1, 1, tzinfo=UTC)
     theirs = croniter(text, start, ret_type=datetime, implement_cron_bug=True)
     ours = CronExpression.parse(text).iter_after(start, UTC)

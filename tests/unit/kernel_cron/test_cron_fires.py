@@ -1,4 +1,4 @@
-"""When expressions fire: the cases of the two DST rules, of the day rules, and of the calendar."""
+"""Fires of expressions: the cases of the two DST rules, of the day rules, and of the calendar."""
 
 from __future__ import annotations
 

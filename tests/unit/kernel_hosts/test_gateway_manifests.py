@@ -66,7 +66,7 @@ async def test_a_manifest_that_is_not_what_it_says_is_refused(
 
 
 async def test_a_manifest_becomes_the_catalogue_once(world: World) -> None:
-    """A new digest or an explicit reload counts, a known one changes nothing; changes are told as events."""
+    """A new digest or an explicit reload counts, a known one changes nothing; changes become events."""
     session = Session(world)
     await session.attach()
     old, new = packed(manifest("a", "b")), packed(manifest("b", "c"))
@@ -113,7 +113,7 @@ async def test_a_job_id_of_another_host_disables_that_one_job(world: World) -> N
 
 
 async def test_a_manifest_of_an_instance_that_is_not_attached_is_refused(world: World) -> None:
-    """Nobody speaks for a host without a session."""
+    """A manifest without a session of its host is refused."""
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await world.gateway.IntroduceManifest(packed(manifest("a")), timeout=10)
     assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION

@@ -98,7 +98,7 @@ async def test_an_invalid_report_is_answered_alone(world: World, report: gateway
 
 
 async def test_a_report_arrives_whole_and_unread(world: World) -> None:
-    """Log bytes are passed on as they are; numbers that are none become nothing."""
+    """Log bytes are passed on unchanged; a progress of NaN becomes 0, and an infinite total None."""
     body = bytes(range(256))
     packed = gateway.LogChunk(line_count=3, levels=4, codec=gateway.LOG_CODEC_JSONL_ZLIB, body=body)
     progress = gateway.AttemptProgress(progress=run_pb2.Progress(done=float("nan"), total=float("inf")))

@@ -20,7 +20,7 @@ def seqs(events: object) -> list[int]:
 
 
 async def test_a_tail_is_whole_or_none() -> None:
-    """What lies before the feed began, was dropped or is missing must be read from the store."""
+    """Events before the feed began, dropped ones and missing ones must be read from the store."""
     feed = EventFeed(10, capacity=5)
     assert feed.tail_after(10) == []
     assert feed.tail_after(9) is None
@@ -46,7 +46,7 @@ async def test_the_ring_is_bounded() -> None:
 
 
 async def test_waiters_wake_for_news_and_time_out_without() -> None:
-    """Neither a waiter that gave up nor one that was woken stays behind."""
+    """A waiter that gave up or was woken is not kept."""
     feed = EventFeed(0)
     assert not await feed.wait_after(0, 0.01)
     waiting = [asyncio.create_task(feed.wait_after(0, 10)) for _ in range(50)]
@@ -78,7 +78,7 @@ async def test_a_subscription_hears_of_its_run_only() -> None:
 
 
 async def test_a_subscription_that_is_not_read_says_that_it_lost_events_once() -> None:
-    """Its memory is bounded, and afterwards it goes on."""
+    """The memory of an unread subscription is bounded, and afterwards it continues."""
     feed = EventFeed(0)
     with feed.subscribe("r") as slow:
         feed.publish([event(seq) for seq in range(1, 5000)])
@@ -88,7 +88,7 @@ async def test_a_subscription_that_is_not_read_says_that_it_lost_events_once() -
 
 
 async def test_a_closed_feed_keeps_nobody_waiting() -> None:
-    """Those who wait are woken, and those who come later do not wait."""
+    """Waiters of a closed feed are woken, and later ones do not wait."""
     feed = EventFeed(0)
     with feed.subscribe("r") as subscription:
         waiting = asyncio.create_task(subscription.wait(10))

@@ -123,7 +123,7 @@ async def test_heartbeats_are_answered_and_heard(world: World) -> None:
 
 
 async def test_a_host_that_hangs_up_while_the_engine_is_busy_is_detached_all_the_same(world: World) -> None:
-    """The attach that nobody waits for any more leaves no session behind."""
+    """An attach that was abandoned leaves no session behind."""
     world.engine.hold = asyncio.Event()
     session = Session(world)
     session.say(hello())

@@ -41,7 +41,7 @@ async def pauses(path: Path) -> dict[str, str]:
 
 @pytest.fixture
 def quiet_umask() -> Iterator[None]:
-    """Let files be as open as they are made."""
+    """Give new files their full permissions."""
     before = os.umask(0)
     yield
     os.umask(before)
@@ -57,7 +57,7 @@ def refused(path: Path, into: Path, *, force: bool = False) -> str:
 
 @pytest.mark.usefixtures("quiet_umask")
 async def test_a_backup_is_one_private_file_that_opens_as_a_store(tmp_path: Path) -> None:
-    """No log lies beside it, nobody else can read it, and it holds what the history held."""
+    """A backup has no log beside it, nobody else can read it, and it holds the whole history."""
     source = await history(tmp_path / "kernel.db")
     done = back_up(source, tmp_path / "copy.db")
     file = Path(done.path)
@@ -69,7 +69,7 @@ async def test_a_backup_is_one_private_file_that_opens_as_a_store(tmp_path: Path
 
 
 async def test_a_backup_holds_what_is_in_the_log_only(tmp_path: Path) -> None:
-    """What a killed kernel has committed is read from the write-ahead log, while another connection still has it."""
+    """Commits of a killed kernel are read from the write-ahead log while another connection still has it."""
     source = await history(tmp_path / "kernel.db")
     with closing(sqlite3.connect(source, isolation_level=None)) as writer:
         writer.execute("PRAGMA journal_mode = WAL")
@@ -80,7 +80,7 @@ async def test_a_backup_holds_what_is_in_the_log_only(tmp_path: Path) -> None:
 
 
 async def test_a_backup_that_cannot_be_made_leaves_nothing(tmp_path: Path) -> None:
-    """No history, a name that is taken, a folder that is not there and damage are refused by name."""
+    """A missing history, a name in use, a missing folder and damage are refused by name."""
     source = await history(tmp_path / "kernel.db")
     (tmp_path / "taken").write_text("mine")
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
@@ -150,7 +150,7 @@ async def test_a_restore_keeps_what_was_there_and_takes_over_from_it(tmp_path: P
 
 
 async def test_a_restore_counts_the_events_that_are_newer_than_the_backup(tmp_path: Path) -> None:
-    """Those that the history has, not those that its counter may have passed over."""
+    """Events in the history count, not numbers that its counter may have skipped."""
     target = await history(tmp_path / "b" / "kernel.db")
     backup = Path(back_up(target, tmp_path / "backup.db").path)
     with closing(sqlite3.connect(target, isolation_level=None)) as writer:

@@ -45,7 +45,7 @@ def fill(database: Path, run_id: str, count: int) -> None:
 
 
 async def test_triggers_go_on_at_their_pace_while_much_is_pruned(tmp_path: Path) -> None:
-    """No trigger waits for more than a page of removals, many are acknowledged before the sweep is over."""
+    """A trigger waits for at most one page of removals, and many are acknowledged before the sweep is over."""
     rig = Rig(tmp_path / "kernel.db")
     await rig.open()
     try:

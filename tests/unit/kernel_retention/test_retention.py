@@ -1,4 +1,4 @@
-"""What retention lets go, on a real store."""
+"""Removals by retention, on a real store."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ async def counts(rig: Rig) -> dict[str, int]:
 
 
 async def test_the_count_spares_what_proves_that_a_request_was_met(rig: Rig, tmp_path: Path) -> None:
-    """For a day: who asks again is told the run that there was."""
+    """A repeated request gets its run for a day, even beyond the count."""
     for number in range(4):
         await rig.trigger("a", request_id=f"k{number}", request_hash="h")
         await rig.trigger("b")
@@ -108,7 +108,7 @@ async def test_a_file_s_own_policy_wins_and_may_be_off(rig: Rig, tmp_path: Path)
 
 
 async def test_what_nobody_brings_any_more_goes_too(rig: Rig, tmp_path: Path) -> None:
-    """Beside a file with a policy of its own, jobs that are gone and events of no run follow the default."""
+    """Jobs that are gone and events of no run follow the default beside a file with its own policy."""
     await rig.trigger("a")
     rig.jobs.add(job("gone", step("off", enabled=False)))
     await rig.trigger("gone")

@@ -153,7 +153,7 @@ class ScriptedEngine:
         return list(self.paused.values())
 
     def instances(self) -> Sequence[InstanceStatus]:
-        """Return nobody."""
+        """Return no instances."""
         return []
 
     def queued_count(self, host: str) -> int:
@@ -225,7 +225,7 @@ class World:
         return self
 
     async def close(self) -> None:
-        """Take everything apart; nobody may still be watching."""
+        """Close everything; no watcher may be left."""
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self.store.close)
             stack.push_async_callback(self.server.stop, None)

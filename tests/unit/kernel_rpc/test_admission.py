@@ -1,4 +1,4 @@
-"""What a trigger waits for and is asked about before the engine sees it."""
+"""Waits and checks of a trigger before the engine sees it."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def _refusal(error: grpc.aio.AioRpcError) -> tuple[grpc.StatusCode, str, dict[st
 
 
 async def test_only_given_values_of_steps_that_run_are_asked_about(world: World, host: PlayedHost) -> None:
-    """A step that is off or calls a job is left out; without values nobody is asked at all."""
+    """A disabled step or a call is left out; without values no host is asked."""
     await host.attach(generation=1)
     await world.client.TriggerRun(kernel.TriggerRunRequest(job_id="job"))
     assert host.asked == []
@@ -136,7 +136,7 @@ async def test_only_given_values_of_steps_that_run_are_asked_about(world: World,
 
 
 async def test_a_refusal_names_every_value_with_its_field(world: World, host: PlayedHost) -> None:
-    """What two steps refuse of one param is one field; the engine never hears of the trigger."""
+    """One field names the param that two steps refuse; the engine does not see the trigger."""
     await host.attach(generation=1)
     host.answer = gateway.CheckResult(
         settled=True,
@@ -203,7 +203,7 @@ async def test_a_host_that_watches_settles_first(world: World, host: PlayedHost)
 
 
 async def test_an_unknown_job_waits_for_hosts_that_load(world: World, host: PlayedHost) -> None:
-    """While a host loads, the job may still come; once its load has failed, the engine says what it knows."""
+    """A job may still come while a host loads; once the load has failed, the engine gives the answer."""
     await host.attach(loading=True)
     request = kernel.TriggerRunRequest(job_id="unknown")
     with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -218,7 +218,7 @@ async def test_an_unknown_job_waits_for_hosts_that_load(world: World, host: Play
 
 
 async def test_a_host_that_is_expected_counts_as_loading(world: World, host: PlayedHost) -> None:
-    """Until the first instance attaches, a kernel that was told of a host waits for it."""
+    """A kernel that expects a host waits for it until its first instance attaches."""
     world.sessions.expect_host(30)
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await world.client.TriggerRun(kernel.TriggerRunRequest(job_id="unknown"))

@@ -1,4 +1,4 @@
-"""Whose a Unix socket is."""
+"""Ownership of a Unix socket."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def neighbour(path: Path) -> Iterator[socket.socket]:
 
 
 def test_what_a_dead_kernel_left_is_removed(path: Path, neighbour: socket.socket) -> None:
-    """Nobody answers there; looking alone changes nothing."""
+    """A socket without a listener is removed; a mere check changes nothing."""
     neighbour.close()
     listening.refuse_answered(f"unix:{path}")
     assert path.is_socket()
@@ -38,7 +38,7 @@ def test_what_a_dead_kernel_left_is_removed(path: Path, neighbour: socket.socket
 
 @pytest.mark.parametrize("look", [listening.refuse_answered, listening.claim_socket])
 def test_a_neighbour_that_answers_keeps_its_socket(look: object, path: Path, neighbour: socket.socket) -> None:
-    """The one who came second is told."""
+    """The second kernel is refused."""
     assert callable(look)
     with pytest.raises(listening.AddressInUse, match="another kernel listens on"):
         look(f"unix:{path}")
@@ -49,7 +49,7 @@ def test_a_neighbour_that_answers_keeps_its_socket(look: object, path: Path, nei
 def test_a_frozen_neighbour_keeps_its_socket(
     look: object, path: Path, neighbour: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One that takes nobody in is not taken for one that is gone."""
+    """A neighbour that accepts no connection is not mistaken for a dead one."""
     assert callable(look)
     monkeypatch.setattr(listening, "_PROBE_SECONDS", 0.1)
     waiting = []

@@ -1,4 +1,4 @@
-"""Who may call what: every method has a policy; tokens are compared, kept and made with care."""
+"""Access to methods: every method has a policy; tokens are compared, kept and made with care."""
 
 from __future__ import annotations
 
@@ -60,14 +60,14 @@ def methods_of(services: list[ServiceDescriptor]) -> set[str]:
 
 
 def test_clients_and_hosts_have_nothing_in_common_but_health() -> None:
-    """No method of the product is open to both tokens, and only the health check to nobody's."""
+    """The health check is the only method open without a token, and no other is open to both tokens."""
     shared = {method for method, roles in POLICY.items() if {Role.CLIENT, Role.HOST} <= roles}
     assert shared == {"/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"}
     assert [method for method, roles in POLICY.items() if Role.ANYONE in roles] == ["/grpc.health.v1.Health/Check"]
 
 
 def test_a_method_without_a_policy_is_served_to_nobody(tmp_path: Path) -> None:
-    """Also not to the owner."""
+    """A method without a policy is refused to everybody, the owner included."""
     access = AccessControl(tokens=Tokens.load(tmp_path))
     with pytest.raises(NotPermitted):
         access.admit("/x.Y/Z", access.identify("unix:", None))
@@ -149,7 +149,7 @@ def test_what_is_no_file_is_no_token_file(tmp_path: Path) -> None:
 
 
 def test_no_repr_shows_a_token(tmp_path: Path) -> None:
-    """What is logged by mistake says nothing."""
+    """A token in a value that is logged by mistake stays hidden."""
     tokens = Tokens.load(tmp_path)
     assert tokens.client.hex() not in repr(tokens)
     assert repr(tokens.client) not in repr(tokens)

@@ -93,7 +93,7 @@ async def test_a_bug_is_internal_with_an_id_and_without_its_text(
 
 
 async def test_a_timeout_error_from_inside_is_a_bug_and_not_a_deadline(world: World) -> None:
-    """Only the kernel's own limit is DEADLINE_EXCEEDED."""
+    """DEADLINE_EXCEEDED stands only for the kernel's own limit."""
     world.engine.trouble = TimeoutError("some inner wait")
     assert (await refused(world, kernel.TriggerRunRequest(job_id="a"))).code() is grpc.StatusCode.INTERNAL
 
@@ -113,7 +113,7 @@ async def test_a_full_store_is_told_with_a_time_to_come_back_and_health_follows(
 
 
 async def test_health_stays_down_where_a_newer_kernel_has_taken_over(world: World) -> None:
-    """That trouble does not pass by itself; callers hear NOT_LEADER."""
+    """Health does not recover by itself after a takeover; callers get NOT_LEADER."""
     world.engine.trouble = StaleEpoch(own=1, found=2)
     error = await refused(world, kernel.TriggerRunRequest(job_id="a"))
     assert error.code() is grpc.StatusCode.UNAVAILABLE
@@ -138,7 +138,7 @@ async def test_an_unknown_job_names_what_is_near(world: World) -> None:
 
 
 async def test_a_request_that_is_no_protobuf_is_the_callers_mistake(world: World) -> None:
-    """INVALID_ARGUMENT, for unary calls and streams; other calls go on."""
+    """An unreadable request is INVALID_ARGUMENT, for unary calls and streams; other calls continue."""
     deep = b"\x0a\x80\x80\x80"
     for method, kind in (("TriggerRun", "unary_unary"), ("WatchRun", "unary_stream")):
         call = getattr(world.channel, kind)(f"/nomaflow_api.v1.KernelService/{method}")(deep, timeout=10)

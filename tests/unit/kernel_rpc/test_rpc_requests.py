@@ -1,4 +1,4 @@
-"""What clients may send: every form is checked, and the field that breaks it is named."""
+"""Requests of clients: every form is checked, and the invalid field is named."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def deep(levels: int) -> bytes:
     ],
 )
 def test_a_trigger_that_breaks_a_rule_names_the_field(request_: kernel.TriggerRunRequest, field: str) -> None:
-    """Nothing malformed comes as far as the engine."""
+    """A malformed trigger does not reach the engine."""
     with pytest.raises(BadRequest) as caught:
         trigger_command(request_, CALLER)
     assert caught.value.field.startswith(field)
@@ -116,7 +116,7 @@ def test_a_page_token_of_ones_own_making_is_refused(token: str) -> None:
 
 
 def test_a_page_token_goes_there_and_back() -> None:
-    """What a list gave names the run to go on before."""
+    """The token of a list names the run before which the next page begins."""
     assert read_page_token(write_page_token(RUN_ID)) == RUN_ID
     assert read_page_token(write_page_token("")) == ""
 
@@ -144,7 +144,7 @@ async def test_a_run_id_of_another_form_is_refused_everywhere(world: World, call
 
 
 async def test_runs_that_do_not_exist_are_not_found(world: World) -> None:
-    """A well-formed id of nobody is NOT_FOUND, for calls and streams alike."""
+    """A well-formed id of no run is NOT_FOUND, for calls and streams alike."""
     for awaitable in (
         world.client.GetRun(kernel.GetRunRequest(run_id=RUN_ID), timeout=10),
         world.client.WatchRun(kernel.WatchRunRequest(run_id=RUN_ID), timeout=10).read(),

@@ -1,4 +1,4 @@
-"""Watches and logs: ordered, gapless, resumable, and let go when the watcher leaves."""
+"""Watches and logs: ordered, gapless, resumable, and released when the watcher leaves."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ async def test_a_watcher_that_leaves_is_let_go_within_a_second(world: World) -> 
 
 
 async def test_a_slow_watcher_reads_what_it_missed_from_the_store(world: World) -> None:
-    """Thousands of events while nobody reads: all come, once, in order, and the kernel kept no queue of them."""
+    """Thousands of unread events all come, once, in order, and the kernel kept no queue of them."""
     await begin(world)
     watching = Watching(store=world.store, feed=world.feed)
     stream = watching.run(RUN_ID, 0)
@@ -82,7 +82,7 @@ async def test_a_slow_watcher_reads_what_it_missed_from_the_store(world: World) 
 
 
 async def test_an_event_that_comes_by_the_feed_and_from_the_store_is_sent_once(world: World) -> None:
-    """What is committed while the watch begins reaches it both ways."""
+    """An event committed while the watch begins arrives both ways and is sent once."""
     await world.queue_run()
     stream = Watching(store=world.store, feed=world.feed).run(RUN_ID, 0)
     await anext(stream)
@@ -107,7 +107,7 @@ async def test_a_watch_of_one_run_hears_nothing_of_others(world: World) -> None:
 
 
 async def test_a_watch_of_a_finished_run_ends_by_itself(world: World) -> None:
-    """Also where it resumes after the last event, when only the snapshot is left to send."""
+    """A watch that resumes after the last event ends too, with only the snapshot left to send."""
     await begin(world)
     await world.apply(finish())
     last = world.feed.last_seq
@@ -120,7 +120,7 @@ async def test_a_watch_of_a_finished_run_ends_by_itself(world: World) -> None:
 
 @pytest.mark.parametrize("ahead", [1, 1000, 2**53])
 async def test_a_cursor_ahead_of_the_store_is_refused(world: World, ahead: int) -> None:
-    """Of one run and of all, however far ahead; an event that the store has and the feed has not yet is not ahead."""
+    """A cursor too far ahead is refused, for one run and for all; a stored event that the feed lacks is not ahead."""
     await begin(world)
     last = world.feed.last_seq
     for stream in (
@@ -203,7 +203,7 @@ async def test_a_stopping_kernel_ends_watches_so_that_they_resume(world: World) 
 
 
 async def test_logs_are_filtered_and_come_in_bounded_blocks(world: World) -> None:
-    """After a line, by level, the last ones; never more than 512 lines a message."""
+    """Logs start after a line, by level, or at the last ones; a message has at most 512 lines."""
     await begin(world)
     await world.apply(chunk(1, *[f"l{number}" for number in range(1, 1201)]))
     await world.apply(chunk(1201, "warned", level=30), chunk(1202, "end"))
@@ -229,7 +229,7 @@ async def test_large_lines_do_not_make_large_messages(world: World) -> None:
 
 
 async def test_a_chunk_that_cannot_be_read_is_told_and_passed_over(world: World) -> None:
-    """One line says how many are missing; the log goes on after them with its own numbers."""
+    """One line says how many are missing; the log continues after them with its own numbers."""
     await begin(world)
     await world.apply(chunk(1, "a"), chunk(2, "b", "c", broken=True), chunk(4, "d"))
     call = world.client.ReadLogs(kernel.ReadLogsRequest(run_id=RUN_ID), timeout=10)
@@ -241,7 +241,7 @@ async def test_a_chunk_that_cannot_be_read_is_told_and_passed_over(world: World)
 
 
 async def test_a_follower_is_woken_by_lines_that_have_no_event(world: World) -> None:
-    """The engine touches the log after its commit; nobody waits for the next look."""
+    """The engine wakes followers of the log after its commit, so they need not wait for the next poll."""
     await begin(world)
     follower = aiter(world.client.ReadLogs(kernel.ReadLogsRequest(run_id=RUN_ID, follow=True)))
     await eventually(lambda: world.feed.watcher_count == 1)

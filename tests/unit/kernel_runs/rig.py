@@ -52,7 +52,7 @@ class ManualClock:
         return self.mono
 
     def advance(self, seconds: float) -> None:
-        """Let time pass on both clocks."""
+        """Advance both clocks."""
         self.wall_us += int(seconds * 1_000_000)
         self.mono += seconds
 
@@ -144,7 +144,7 @@ class PlayedHost:
         self._arrived.set()
 
     def end(self, reason: str) -> None:
-        """Take note that the session was ended."""
+        """Record the end of the session."""
         self.ended.append(reason)
 
     async def attach(
@@ -288,14 +288,14 @@ class Rig:
         await self.open()
 
     async def advance(self, seconds: float) -> None:
-        """Let time pass, hosts give a heartbeat unless they are silent, and the engine look at its timers."""
+        """Advance time: hosts send heartbeats unless they are silent, and the engine checks its timers."""
         while seconds > _STEP and any(host.silent for host in self.hosts):
             await self.jump(_STEP)
             seconds -= _STEP
         await self.jump(seconds)
 
     async def jump(self, seconds: float) -> None:
-        """Let time pass at once: where that is longer than the lease the engine was held up."""
+        """Advance time at once; a jump beyond the lease means that the engine was blocked."""
         self.clock.advance(seconds)
         for host in self.hosts:
             if not host.silent:

@@ -1,4 +1,4 @@
-"""What holds a run up: bounds per job and per host, pauses, and the sentence that says so."""
+"""Obstacles of runs: limits per job and per host, pauses, and the sentence about them."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ async def test_a_step_that_follows_waits_for_the_host_s_bound_too(rig: Rig) -> N
 
 
 async def test_why_nothing_runs_is_said_in_one_sentence(rig: Rig) -> None:
-    """Each obstacle has its own sentence; where nothing hinders there is none."""
+    """Each obstacle has its own sentence; without an obstacle there is none."""
     preset = PresetDefinition(name="p", schedule="* * * * *")
     rig.jobs.add(
         job("fine", schedule="0 0 * * *"),
@@ -85,7 +85,7 @@ async def test_why_nothing_runs_is_said_in_one_sentence(rig: Rig) -> None:
 
 
 async def test_a_pause_ends_by_itself_and_lets_waiting_runs_go(rig: Rig) -> None:
-    """Also where the two clocks part: the wall clock, in which its end was given, decides."""
+    """A pause ends by the wall clock, in which its end was given, even if the two clocks differ."""
     rig.jobs.add(job("a"))
     host = await rig.host()
     now = rig.clock.now_us()
@@ -104,7 +104,7 @@ async def test_a_pause_ends_by_itself_and_lets_waiting_runs_go(rig: Rig) -> None
 
 
 async def test_a_pause_that_is_prolonged_as_it_ends_holds_on(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where its end comes while a longer one is being stored, that one is not taken away with it."""
+    """A longer pause that is being stored when the old one ends is not removed with it."""
     now = rig.clock.now_us()
     short = PauseRecord(scope="all", name="", by="", why="", since_us=now, until_us=now + 10_000_000)
     longer = replace(short, since_us=now + 9_000_000, until_us=None)
@@ -131,7 +131,7 @@ async def test_a_pause_that_is_prolonged_as_it_ends_holds_on(rig: Rig, monkeypat
 
 
 async def test_a_pause_that_comes_during_a_rebuild_is_not_forgotten(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a rebuild has read of the pauses may be older than a pause that was taken in meanwhile."""
+    """A pause that arrives during a rebuild is newer than the pauses read, and is kept."""
     rig.jobs.add(job("a"))
     pause = PauseRecord(scope="all", name="", by="", why="", since_us=0, until_us=None)
     real = rig.store.pauses
@@ -155,7 +155,7 @@ async def test_a_pause_that_comes_during_a_rebuild_is_not_forgotten(rig: Rig, mo
 
 
 async def test_a_pause_whose_answer_was_lost_holds_where_it_was_kept(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the store has kept is what holds, though whoever asked for it was told that nobody knows."""
+    """A stored pause holds even if its caller was told that the outcome is unknown."""
     pause = PauseRecord(scope="all", name="", by="", why="", since_us=0, until_us=None)
     real = rig.store.set_pause
 
@@ -206,7 +206,7 @@ async def test_overlap_binds_every_kind_of_trigger_and_names_the_other_run(rig: 
 
 
 async def test_many_runs_that_waited_over_a_restart_start_together(rig: Rig) -> None:
-    """What they need is loaded in bulk, in their order."""
+    """The data of waiting runs is loaded in bulk, in their order."""
     rig.jobs.add(job("a", overlap=Overlap.ALLOW), job("b", overlap=Overlap.ALLOW, priority=5))
     low = [(await rig.trigger("a")).run_id for _ in range(150)]
     high = [(await rig.trigger("b")).run_id for _ in range(20)]

@@ -87,7 +87,7 @@ async def test_a_call_that_timed_out_is_retried_like_any_failure(rig: Rig) -> No
 
 
 async def test_a_queued_run_whose_first_step_is_a_call_follows_the_one_before(rig: Rig) -> None:
-    """It waits in no host's lane, and starts all the same when the run before it has ended."""
+    """A queued run that begins with a call waits in no host's lane, and starts when the run before it has ended."""
     rig.jobs.add(job("parent", call("child"), overlap=Overlap.QUEUE), job("child", overlap=Overlap.ALLOW))
     host = await rig.host()
     first = (await rig.trigger("parent")).run_id
@@ -100,7 +100,7 @@ async def test_a_queued_run_whose_first_step_is_a_call_follows_the_one_before(ri
 
 @pytest.mark.parametrize(("asked", "expected"), [("", "DEBUG"), ("ERROR", "ERROR")])
 async def test_a_child_logs_at_the_level_asked_of_its_parent(rig: Rig, asked: str, expected: str) -> None:
-    """By the run, or else by the preset it was started with; down to grandchildren."""
+    """A child's log level comes from the run, or else from its preset, down to grandchildren."""
     preset = PresetDefinition(name="loud", log_level="DEBUG")
     rig.jobs.add(job("top", call("middle"), presets=(preset,)), job("middle", call("leaf")), job("leaf"))
     host = await rig.host()

@@ -51,7 +51,7 @@ async def test_a_back_off_is_not_an_hour_longer(rig: Rig) -> None:
 
 
 async def test_a_job_has_its_timeout_at_most(rig: Rig) -> None:
-    """It counts anew: for what the kernel stops itself, and for what it tells the host."""
+    """A job's timeout counts again, for the kernel's own stops and for the host's."""
     again = RetryPolicy(attempts=3, base_seconds=30, jitter=0)
     rig.jobs.add(job("a", step("one", retry=again), timeout_seconds=60))
     host = await rig.host()
@@ -69,7 +69,7 @@ async def test_a_job_has_its_timeout_at_most(rig: Rig) -> None:
 
 
 async def test_a_call_has_its_timeout_at_most(rig: Rig) -> None:
-    """The child is stopped when the step's time, counted anew, is up."""
+    """The child is stopped when the step's time, counted again, is over."""
     host, key = await called(rig)
     await set_back(rig)
     await host.attach()
@@ -80,7 +80,7 @@ async def test_a_call_has_its_timeout_at_most(rig: Rig) -> None:
 
 
 async def test_a_call_has_its_timeout_at_most_where_the_kernel_stays(rig: Rig) -> None:
-    """Its timer goes by the monotonic clock, and is not put off for as long as the clock went back."""
+    """The timer uses the monotonic clock, and a clock set back does not delay it."""
     host, key = await called(rig)
     rig.clock.wall_us -= HOUR_US
     await rig.advance(21)
@@ -89,7 +89,7 @@ async def test_a_call_has_its_timeout_at_most_where_the_kernel_stays(rig: Rig) -
 
 
 async def test_a_queue_timeout_is_not_an_hour_longer(rig: Rig) -> None:
-    """What waits is given up when its limit, counted anew, is up."""
+    """A waiting run is given up when its limit, counted again, is over."""
     rig.jobs.add(job("a", overlap=Overlap.ALLOW, queue_timeout_seconds=30))
     run_id = (await rig.trigger("a")).run_id
     await set_back(rig)

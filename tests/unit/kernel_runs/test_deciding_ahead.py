@@ -1,4 +1,4 @@
-"""Deciding ahead of a commit: nothing of it is said before its own commit, and it stands on what the store has kept."""
+"""Decisions ahead of a commit: they are announced after their own commit, and rest on what the store has kept."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from nomaflow_project.jobs.definitions import Overlap
 
 
 class HeldStore:
-    """Stands in for the store's ``apply``: each commit waits until it is let go, with or without an error."""
+    """Stands in for the store's ``apply``: each commit waits until it is released, with or without an error."""
 
     def __init__(self, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
         self._rig = rig
@@ -43,7 +43,7 @@ class HeldStore:
         return result
 
     def let_go(self, error: Exception | None = None) -> None:
-        """Let one commit go on."""
+        """Release one commit."""
         self._let_go.put_nowait(error)
 
     async def under_way(self, count: int = 1) -> None:
@@ -84,7 +84,7 @@ async def _attached(rig: Rig, held: HeldStore, **fields: Any) -> PlayedHost:
 
 
 async def test_the_next_batch_waits_for_its_own_commit(rig: Rig, held: HeldStore) -> None:
-    """What is decided while a commit is under way is asked for once that is durable, and said after its own commit."""
+    """Decisions made during a commit are stored once that is durable, and announced after their own commit."""
     host = await _attached(rig, held)
     first = _trigger(rig, "a")
     await held.under_way(2)
@@ -122,7 +122,7 @@ async def test_a_failed_commit_takes_back_what_was_decided_on_it(rig: Rig, held:
 
 
 async def test_a_repeat_ahead_of_a_commit_in_doubt_is_still_a_repeat(rig: Rig, held: HeldStore) -> None:
-    """Where the answer to a commit is lost, a repeat decided ahead of it gets the run that the commit has kept."""
+    """A repeat decided ahead of a commit with a lost answer gets the run that the commit has kept."""
     request = {"request_id": "r", "request_hash": "h"}
     first = _trigger(rig, "a", **request)
     await held.under_way()
@@ -234,7 +234,7 @@ async def test_stopping_finishes_the_commit_under_way_and_no_other(rig: Rig, hel
 
 
 async def test_a_store_taken_over_refuses_what_was_decided_ahead(rig: Rig, held: HeldStore) -> None:
-    """Where a newer kernel has taken the store over, nobody who asked this one waits in vain."""
+    """A takeover by a newer kernel leaves no caller of this one waiting."""
     first = _trigger(rig, "a")
     await held.under_way()
     second = _trigger(rig, "b")
@@ -248,7 +248,7 @@ async def test_a_store_taken_over_refuses_what_was_decided_ahead(rig: Rig, held:
 
 
 async def test_a_waiting_run_is_loaded_once_it_is_in_the_store(rig: Rig, held: HeldStore) -> None:
-    """What a waiting run needs is read after its own commit, also where its turn comes while it is decided ahead."""
+    """A waiting run's data is read after its own commit, even if its turn comes while it is decided ahead."""
     rig.engine._state.specs = RecentlyUsed(3)
     host = await _attached(rig, held, max_async=10)
     first = _trigger(rig, "a")

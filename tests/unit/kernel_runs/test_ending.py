@@ -1,4 +1,4 @@
-"""An engine that ends by itself: it says so once, and nobody waits in vain."""
+"""An engine that ends by itself: it reports that once, and no caller waits in vain."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nomaflow_kernel.store.errors import StaleEpoch
 
 
 async def test_a_defect_ends_the_engine_aloud(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever waits hears that the kernel is stopping, the process is told why, and later calls are refused at once."""
+    """Waiting callers learn that the kernel is stopping, the process learns why, later calls are refused at once."""
 
     def broken(job_id: str) -> KnownJob | None:
         raise RuntimeError("a defect")

@@ -1,4 +1,4 @@
-"""What a RUNNING run says of why it does not get on."""
+"""The reason that a RUNNING run shows when it does not progress."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def why(rig: Rig, run_id: str) -> tuple[str, str]:
 
 
 async def test_a_run_whose_host_is_silent_says_so_until_it_is_back(rig: Rig) -> None:
-    """While the code runs there is no reason; past the lease the silence is named with its length; back again, none."""
+    """A run with a live host has no reason; past the lease the silence is named with its length, until it ends."""
     rig.jobs.add(job("a"))
     host = await rig.host()
     run_id = (await rig.trigger("a")).run_id

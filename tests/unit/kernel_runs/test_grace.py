@@ -1,4 +1,4 @@
-"""When exactly an attempt of a silent host is given up."""
+"""The exact moment at which an attempt of a silent host is given up."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def test_an_attempt_is_given_up_after_the_grace_and_the_margin_and_not_bef
 
 @pytest.mark.parametrize("restarted", [False, True])
 async def test_a_lost_attempt_that_goes_on_is_heard_out(rig: Rig, restarted: bool) -> None:
-    """What its code logs after the thaw is let go by, until its result comes and is kept; a restart changes nothing."""
+    """Log lines after the thaw are dropped until the result comes and is kept; a restart changes nothing."""
     rig.jobs.add(job("a"))
     host = await rig.host()
     run_id = (await rig.trigger("a")).run_id
@@ -57,7 +57,7 @@ async def test_a_lost_attempt_that_goes_on_is_heard_out(rig: Rig, restarted: boo
 
 
 async def test_a_lost_attempt_that_is_tried_again_is_not_heard_out(rig: Rig) -> None:
-    """Its host is told to forget it at its first word, and so kills what still runs."""
+    """The host of a retried attempt is told to forget it at its first report, and so kills the rest."""
     rig.jobs.add(job("a", retry_on_lost=True))
     host = await rig.host()
     await rig.trigger("a")

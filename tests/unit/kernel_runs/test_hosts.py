@@ -91,7 +91,7 @@ async def test_another_outcome_is_a_conflict_and_the_first_stays(rig: Rig) -> No
 
 
 async def test_a_stranger_is_fenced(rig: Rig) -> None:
-    """Another instance's report on the attempt, and one on an attempt nobody knows, change nothing."""
+    """A report of another instance on the attempt, or on an unknown attempt, changes nothing."""
     rig.jobs.add(job("a"))
     host = await rig.host()
     other = await rig.host()
@@ -106,7 +106,7 @@ async def test_a_stranger_is_fenced(rig: Rig) -> None:
 
 
 async def test_kernel_restart_keeps_what_runs(rig: Rig) -> None:
-    """After a restart the host's attempt is kept at its number, and its result ends the run; nothing is sent again."""
+    """The host's attempt is kept at its number over a restart, and its result ends the run; nothing is sent again."""
     rig.jobs.add(job("a"))
     host = await rig.host()
     run_id = (await rig.trigger("a")).run_id
@@ -158,7 +158,7 @@ async def test_a_cancel_while_the_host_is_away_is_delivered_when_it_is_back(rig:
 
 
 async def test_silence_makes_unreachable_then_lost(rig: Rig) -> None:
-    """After the lease a host gets no new work, after grace and margin its attempts are LOST and fail the run."""
+    """A host gets no new work after the lease; after grace and margin its attempts are LOST and fail the run."""
     rig.jobs.add(job("a"), job("b"))
     host = await rig.host()
     run_id = (await rig.trigger("a")).run_id
@@ -194,7 +194,7 @@ async def test_a_silent_host_that_comes_back_in_time_loses_nothing(rig: Rig) -> 
 
 
 async def test_retry_on_lost_runs_again(rig: Rig) -> None:
-    """Only with retry_on_lost does a LOST attempt get a successor."""
+    """A LOST attempt gets a successor only with retry_on_lost."""
     rig.jobs.add(job("a", retry_on_lost=True))
     host = await rig.host()
     run_id = (await rig.trigger("a")).run_id
@@ -211,7 +211,7 @@ async def test_retry_on_lost_runs_again(rig: Rig) -> None:
 
 
 async def test_a_kernel_that_was_held_up_gives_nobody_up(rig: Rig) -> None:
-    """While the kernel itself stood still it could hear nobody: the clocks start anew, and then count as ever."""
+    """A kernel that was itself blocked restarts the clocks of silence, which then count as before."""
     rig.jobs.add(job("a"))
     host = await rig.host()
     run_id = (await rig.trigger("a")).run_id
@@ -261,7 +261,7 @@ async def test_a_proven_crash_fails_the_attempt_and_the_policy_decides(rig: Rig)
 
 
 async def test_a_new_incarnation_settles_nothing_by_silence(rig: Rig) -> None:
-    """Without proof, the old instance's attempt stays RUNNING until GRACE decides."""
+    """The old instance's attempt without proof stays RUNNING until GRACE decides."""
     rig.jobs.add(job("a"))
     host = await rig.host()
     run_id = (await rig.trigger("a")).run_id
@@ -339,7 +339,7 @@ async def test_cancel_while_queued_and_in_backoff_is_immediate(rig: Rig) -> None
 
 
 async def test_a_host_without_code_gets_nothing_until_it_has_some(rig: Rig) -> None:
-    """One whose first load failed would refuse every step; a run waits for it, in one row, and goes on at a reload."""
+    """A host whose first load failed gets no run; a waiting one has one row, and starts after a reload."""
     rig.jobs.add(job("a"))
     host = await rig.host(generation=0)
     run_id = (await rig.trigger("a")).run_id
@@ -354,7 +354,7 @@ async def test_a_host_without_code_gets_nothing_until_it_has_some(rig: Rig) -> N
 
 
 async def test_a_refused_load_stands_until_one_succeeds(rig: Rig) -> None:
-    """It is an event once, a warning of each trigger and part of the instance; the next good load ends it."""
+    """A refused load is one event, a warning of each trigger and part of the instance; the next good load ends it."""
     for name in "abc":
         rig.jobs.add(job(name))
     host = await rig.host()

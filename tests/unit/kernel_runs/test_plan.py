@@ -1,4 +1,4 @@
-"""What a run does: the layers of its values, as text that every part can read."""
+"""The plan of a run: the layers of its values, as text that every part can read."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ def call(target: str, name: str = "call") -> object:
 
 
 async def test_overlap_skip_records_why(rig: Rig) -> None:
-    """While a run is active another is SKIPPED with the reason, unless someone insists."""
+    """A second run is SKIPPED with the reason while one is active, unless allow_overlap is set."""
     rig.jobs.add(job("a"))
     await rig.trigger("a")
     skipped = await rig.trigger("a")
@@ -33,7 +33,7 @@ async def test_overlap_skip_records_why(rig: Rig) -> None:
 
 
 async def test_overlap_queue_is_one_at_a_time_and_bounded(rig: Rig) -> None:
-    """With queue, runs follow one another; beyond max_queued they are SKIPPED."""
+    """Queued runs follow one another; runs beyond max_queued are SKIPPED."""
     rig.jobs.add(job("a", overlap=Overlap.QUEUE, max_queued=1))
     host = await rig.host()
     first = (await rig.trigger("a")).run_id
@@ -49,7 +49,7 @@ async def test_overlap_queue_is_one_at_a_time_and_bounded(rig: Rig) -> None:
 
 
 async def test_overlap_cancel_running_replaces(rig: Rig) -> None:
-    """With cancel_running the active run is asked to stop, and the new one starts when it has."""
+    """The active run is asked to stop under cancel_running, and the new one starts when it has."""
     rig.jobs.add(job("a", overlap=Overlap.CANCEL_RUNNING))
     host = await rig.host()
     first = (await rig.trigger("a")).run_id
@@ -148,7 +148,7 @@ async def test_call_job_waits_for_its_child(rig: Rig) -> None:
 
 
 async def test_call_job_survives_a_restart(rig: Rig) -> None:
-    """A parent that waits for its child goes on waiting after a restart."""
+    """A parent that waits for its child keeps waiting after a restart."""
     rig.jobs.add(job("parent", call("child")), job("child"))
     host = await rig.host()
     parent = (await rig.trigger("parent")).run_id
@@ -265,7 +265,7 @@ async def test_waiting_runs_survive_a_restart(rig: Rig) -> None:
 
 
 async def test_a_failed_commit_applies_nothing_and_heals(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When the store fails, the caller hears it, no order leaves, and the state is that of the store again."""
+    """A failure of the store reaches the caller, no order is sent, and the state is the store's again."""
     rig.jobs.add(job("a", overlap="allow"))
     host = await rig.host()
     real, left = rig.store.apply, [1]

@@ -23,7 +23,7 @@ def call(target: str) -> StepDefinition:
 
 
 async def test_every_repeat_after_a_restart_is_told_the_same_run(rig: Rig) -> None:
-    """Also the second one, when the first has made the store say that the request is known."""
+    """A second repeat gets the same run too, after the first has shown that the store knows the request."""
     rig.jobs.add(job("a", overlap=Overlap.ALLOW))
     first = await rig.trigger("a", request_id="k", request_hash="h")
     await rig.restart()
@@ -35,7 +35,7 @@ async def test_every_repeat_after_a_restart_is_told_the_same_run(rig: Rig) -> No
 
 
 async def test_a_repeat_is_not_refused_for_a_wrong_one_that_came_with_it(rig: Rig) -> None:
-    """Who reuses a request id is refused, and who repeats his request in the same turn gets his run."""
+    """A reused request id is refused, and a repeat in the same turn gets its run."""
     rig.jobs.add(job("a", overlap=Overlap.ALLOW))
     first = await rig.trigger("a", request_id="k", request_hash="h")
     await rig.restart()
@@ -51,7 +51,7 @@ async def test_a_repeat_is_not_refused_for_a_wrong_one_that_came_with_it(rig: Ri
 
 
 async def test_a_fire_after_one_that_came_twice_is_recorded(rig: Rig) -> None:
-    """It folds into no row that the store has refused."""
+    """The fire folds into no row that the store has refused."""
     rig.jobs.add(job("a"))
 
     async def fire(minute: int) -> None:
@@ -69,7 +69,7 @@ async def test_a_fire_after_one_that_came_twice_is_recorded(rig: Rig) -> None:
 
 
 async def test_a_new_request_is_not_skipped_for_a_repeat_that_came_with_it(rig: Rig) -> None:
-    """After a restart only the store knows what a request id stands for, and the run of a repeat keeps nobody out."""
+    """A repeat's run keeps no other out after a restart, when only the store knows the request ids."""
     rig.jobs.add(job("a"))
     host = await rig.host()
     first = await rig.trigger("a", request_id="k", request_hash="h")
@@ -83,7 +83,7 @@ async def test_a_new_request_is_not_skipped_for_a_repeat_that_came_with_it(rig: 
 
 
 async def test_a_repeat_runs_no_child(rig: Rig) -> None:
-    """What a repeated request calls by call_job does not run once more, though after a restart only the store knows."""
+    """A call_job of a repeated request does not run again, even if only the store knows it after a restart."""
     rig.jobs.add(job("parent", call("child"), overlap=Overlap.ALLOW), job("child", overlap=Overlap.ALLOW))
     await rig.host()
     first = await rig.trigger("parent", request_id="k", request_hash="h")

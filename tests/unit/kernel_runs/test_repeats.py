@@ -16,7 +16,7 @@ from nomaflow_project.jobs.definitions import Overlap
 
 
 async def test_a_repeated_request_cancels_nothing(rig: Rig) -> None:
-    """With cancel_running, a key that comes again, also after a restart, leaves the run it started alone."""
+    """A repeated key under cancel_running, even after a restart, leaves the run that it started alone."""
     rig.jobs.add(job("a", overlap=Overlap.CANCEL_RUNNING))
     host = await rig.host()
     first = await rig.trigger("a", request_id="k", request_hash="h")
@@ -97,7 +97,7 @@ async def test_a_replay_keeps_switches_preset_and_values_and_lays_changes_over(r
 
 
 async def test_a_replay_refuses_a_changed_param_that_no_step_takes(rig: Rig) -> None:
-    """As a trigger does."""
+    """A replay refuses unknown params like a trigger."""
     rig.jobs.add(job("a"))
     host = await rig.host()
     old = (await rig.trigger("a")).run_id
@@ -109,7 +109,7 @@ async def test_a_replay_refuses_a_changed_param_that_no_step_takes(rig: Rig) -> 
 
 
 async def test_a_replay_goes_by_the_overlap_policy_of_today(rig: Rig) -> None:
-    """Not by the one in the snapshot; a job that is gone is replayed by its snapshot alone."""
+    """A replay follows today's overlap policy, not the snapshot's; a job that is gone replays by its snapshot alone."""
     rig.jobs.add(job("a", overlap=Overlap.ALLOW))
     host = await rig.host()
     old = (await rig.trigger("a")).run_id
@@ -155,7 +155,7 @@ async def test_a_repeated_replay_of_a_job_that_is_gone_calls_its_child_once(rig:
 
 @pytest.mark.parametrize("how", ["gone", "removed", "invalid", "step renamed", "param refused"])
 async def test_a_repeated_request_is_answered_though_it_would_be_refused_today(rig: Rig, how: str) -> None:
-    """What was acknowledged is told again, also by a kernel that asks its store; an id used otherwise is refused."""
+    """An acknowledged request gets the same answer, even after a restart; an id with another request is refused."""
     rig.jobs.add(job("b", step("one"), overlap="allow"))
     wish: dict[str, Any] = {"params": {"p": 1}, "op_kwargs": {"one": {"k": 1}}, "request_id": "k"}
     first = (await rig.trigger("b", **wish, request_hash="h")).run_id
@@ -182,7 +182,7 @@ async def test_a_repeated_request_is_answered_though_it_would_be_refused_today(r
 
 
 async def test_a_repeated_request_is_answered_though_the_queue_is_full(rig: Rig) -> None:
-    """Its run is one of those that fill it."""
+    """The repeated request's own run is one of those that fill the queue."""
     rig.jobs.add(job("b", overlap="allow"))
     first = (await rig.trigger("b", request_id="k", request_hash="h")).run_id
     rig.settings = replace(rig.settings, max_waiting=1)

@@ -40,7 +40,7 @@ async def test_one_step_run_goes_all_the_way(rig: Rig) -> None:
 
 
 async def test_dispatch_is_committed_before_it_is_sent(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While the commit is under way nothing is sent and nobody is answered; then the store knows instance and epoch."""
+    """Orders and answers wait for the commit; the store then knows instance and epoch."""
     rig.jobs.add(job("a"))
     host = await rig.host()
     apply, asked, go = rig.store.apply, asyncio.Event(), asyncio.Event()
@@ -95,7 +95,7 @@ async def test_a_sum_of_rows_stays_within_what_can_be_stored(rig: Rig) -> None:
 
 
 async def test_failure_skips_the_rest(rig: Rig) -> None:
-    """After a failure the remaining steps are SKIPPED with the reason and the run FAILED with the step's."""
+    """The steps after a failure are SKIPPED with the reason, and the run is FAILED with the step's."""
     rig.jobs.add(job("a", step("one"), step("two")))
     host = await rig.host()
     run_id = (await rig.trigger("a")).run_id
@@ -274,7 +274,7 @@ async def test_slots_bound_what_is_dispatched(rig: Rig) -> None:
 
 
 async def test_runs_wait_for_their_host(rig: Rig) -> None:
-    """Without an instance a run is QUEUED with the reason, and starts when one attaches."""
+    """A run without an instance is QUEUED with the reason, and starts when one attaches."""
     rig.jobs.add(job("a"))
     run_id = (await rig.trigger("a")).run_id
     reason = rig.engine.holdup(run_id)
@@ -301,7 +301,7 @@ async def test_jobs_take_turns_and_priority_goes_first(rig: Rig) -> None:
 
 
 async def test_max_parallel_bounds_a_job(rig: Rig) -> None:
-    """No more than max_parallel runs of a job run at once."""
+    """A job's runs at one time never exceed max_parallel."""
     rig.jobs.add(job("a", overlap="allow", max_parallel=2))
     host = await rig.host()
     for _ in range(3):
@@ -343,7 +343,7 @@ async def test_job_timeout_is_not_retried_and_ends_a_backoff(rig: Rig) -> None:
 
 
 async def test_a_job_timeout_holds_where_the_host_says_late_how_its_attempt_ended(rig: Rig) -> None:
-    """As after an outage: what would follow then, a wait for the next try or a called run, is over as well."""
+    """A job's timeout ends the wait for the next try or a called run, even if the host reports late."""
     policy = RetryPolicy(attempts=3, base_seconds=1000.0, max_seconds=1000.0)
     child = step("call", type="call_job", callable="", target_job_id="b")
     rig.jobs.add(job("a", step("one", retry=policy), child, timeout_seconds=5.0, overlap="allow"), job("b"))

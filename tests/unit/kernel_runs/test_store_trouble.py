@@ -13,7 +13,7 @@ from nomaflow_kernel.store.errors import StoreBusy, StoreError, StoreFull, Store
 
 
 class Refusing:
-    """Stands in for the store's ``apply``: waits until it is let go, then raises; passes on what comes later."""
+    """Stands in for the store's ``apply``: waits until it is released, then raises; passes on later calls."""
 
     def __init__(self, rig: Rig, error: StoreError) -> None:
         self._apply: Any = rig.store.apply
@@ -51,7 +51,7 @@ async def test_a_session_that_could_not_be_kept_is_none(rig: Rig, monkeypatch: p
 
 
 async def test_nobody_waits_twice_for_one_lock(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who asked while the store waited for a lock hears STORE_BUSY with those who asked before; what was told stays."""
+    """Calls made during the wait for a lock get STORE_BUSY with the earlier ones; earlier answers stay."""
     rig.jobs.add(job("a"))
     host = await rig.host()
     refusing = Refusing(rig, StoreBusy("locked"))
@@ -71,7 +71,7 @@ async def test_nobody_waits_twice_for_one_lock(rig: Rig, monkeypatch: pytest.Mon
 
 
 async def test_waiting_runs_that_could_not_be_read_are_read_again(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After a restart what a run needs is read when its turn has come; where that fails once, it starts later."""
+    """A run's data is read after a restart when its turn comes; if that fails once, it starts later."""
     rig.jobs.add(job("a"))
     run_id = (await rig.trigger("a")).run_id
     await rig.restart()
@@ -91,7 +91,7 @@ async def test_waiting_runs_that_could_not_be_read_are_read_again(rig: Rig, monk
 
 
 async def test_trouble_is_told_also_where_nobody_asked(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Work of the engine's own that could not be stored is told to who looks after the kernel's health."""
+    """A failure to store the engine's own work is reported to the kernel's health."""
     host = await rig.host()
     refusing = Refusing(rig, StoreFull("no space"))
     refusing.go.set()
@@ -103,7 +103,7 @@ async def test_trouble_is_told_also_where_nobody_asked(rig: Rig, monkeypatch: py
 
 
 async def test_watchers_hear_of_what_a_commit_in_doubt_has_kept(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the answer to a commit is lost, the events it kept reach watchers as if it had not been."""
+    """Watchers get the events of a commit whose answer was lost, as if it had not been."""
     rig.jobs.add(job("a"))
     host = await rig.host()
     run_id = (await rig.trigger("a")).run_id
@@ -144,7 +144,7 @@ async def test_a_hosts_clock_makes_no_duration_negative(rig: Rig, seconds: int) 
 
 
 async def test_a_clock_that_was_set_back_makes_no_duration_negative(rig: Rig) -> None:
-    """What ends after the kernel's clock was set back by an hour ends no earlier than it began; a restart too."""
+    """A run that ends after the clock was set back by an hour ends no earlier than it began, even after a restart."""
     rig.jobs.add(job("a"))
     host = await rig.host()
     run_id = (await rig.trigger("a")).run_id

@@ -38,7 +38,7 @@ class Bench(Rig):
         await super().close()
 
     async def tick(self, seconds: float = 0.0) -> None:
-        """Let time pass, and wait until the scheduler has looked at it."""
+        """Advance time, and wait until the scheduler has reacted."""
         self.clock.advance(seconds)
         await self.look()
 

@@ -1,4 +1,4 @@
-"""Which late fires run."""
+"""The choice of late fires that run."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_policy(misfire: Misfire, due: list[int], run: int, unrun: list[tuple[st
 
 @pytest.mark.parametrize(("misfire", "run"), [(Misfire.SKIP, 3), (Misfire.LATEST, 3), (Misfire.ALL, 4)])
 def test_a_kernel_that_runs_may_be_a_little_late(misfire: Misfire, run: int) -> None:
-    """What it comes to within seconds is on time for every policy; the policy is for the others."""
+    """A fire that is only seconds late is on time for every policy."""
     cause = Reason("kernel_held_up", "the kernel could not act")
     due = fires(0.5, 0.05, 0.03, 0.01)
     result = sort_out(due, older=None, now_us=NOW, misfire=misfire, window_seconds=3600.0, cause=cause)
@@ -51,7 +51,7 @@ def test_a_kernel_that_runs_may_be_a_little_late(misfire: Misfire, run: int) -> 
 
 
 def test_all_is_bounded_to_the_last_hundred() -> None:
-    """With a window that takes all, at most the last 100 late fires run and the others are one row."""
+    """A window that takes all runs at most the last 100 late fires; the others are one row."""
     due = fires(*range(250, 0, -1))
     result = sort_out(due, older=None, now_us=NOW, misfire=Misfire.ALL, window_seconds=1e6, cause=CAUSE)
     assert list(result.run_us) == due[-100:]

@@ -1,4 +1,4 @@
-"""When the scheduler fires, and what becomes of fires that it was too late for."""
+"""The scheduler's fires, on time and late."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def test_presets_fire_by_their_own_schedule(bench: Bench) -> None:
 
 
 async def test_downtime_is_one_row_and_the_latest_runs(bench: Bench) -> None:
-    """After a downtime the latest fire within the window runs, the others are one MISSED row with the reason."""
+    """The latest fire within the window runs after a downtime; the others are one MISSED row with the reason."""
     bench.jobs.add(job("a", schedule="* * * * *", overlap="allow"))
     await bench.look()
     await bench.close()
@@ -75,7 +75,7 @@ async def test_clock_set_back_fires_nothing_twice_and_goes_on_at_once(bench: Ben
 
 
 async def test_a_clock_that_was_ahead_in_an_earlier_life_holds_nothing_up(bench: Bench) -> None:
-    """A kernel that finds events of the future in its store does not wait for the fires it worked out back then."""
+    """A kernel with future events in its store does not wait for the fires that it computed back then."""
     bench.jobs.add(job("a", schedule="0 14 * * *", overlap="allow"))
     bench.clock.wall_us += 400 * 86_400_000_000
     await bench.look()
@@ -102,7 +102,7 @@ async def test_clock_set_forward_is_a_misfire_with_its_reason(bench: Bench) -> N
 
 
 async def test_fires_in_a_pause_fold_and_do_not_come_after_it(bench: Bench) -> None:
-    """While paused fires are one MISSED row; after the pause the schedule goes on from then."""
+    """Fires during a pause are one MISSED row; after the pause the schedule continues from then."""
     bench.jobs.add(job("a", schedule="* * * * *", overlap="allow"))
     await bench.engine.set_pause(PauseRecord(scope="job", name="a", by="", why="", since_us=0, until_us=None))
     await bench.look()
@@ -164,7 +164,7 @@ async def test_a_fire_at_the_very_end_of_a_pause_runs(bench: Bench) -> None:
 
 
 async def test_other_zone_data_loses_no_fire_that_was_due(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A zone update during a downtime works out coming fires anew, and those that were due are still judged."""
+    """Coming fires are computed again after a zone update, and those that were due are still judged."""
     bench.jobs.add(job("a", schedule="* * * * *", overlap="allow"))
     await bench.look()
     await bench.close()
@@ -192,7 +192,7 @@ async def test_a_long_downtime_of_a_frequent_schedule_is_counted_exactly(bench: 
 
 
 async def test_fires_go_on_where_the_row_they_fold_into_was_pruned(bench: Bench) -> None:
-    """They are in a new row, the next ones with them, and nothing is read anew for that."""
+    """Fires go to a new row, the next ones with them, and nothing is read again for that."""
     bench.jobs.add(job("a", schedule="* * * * *"))
     await bench.look()
     await bench.trigger("a")
@@ -279,7 +279,7 @@ async def test_preset_flags_and_zones_are_their_own(bench: Bench) -> None:
 
 
 async def test_a_kernel_that_is_fenced_stops_firing_quietly(bench: Bench) -> None:
-    """Once the engine refuses, the scheduler ends by itself and can still be stopped."""
+    """The scheduler ends by itself once the engine refuses, and can still be stopped."""
     bench.jobs.add(job("a", schedule="* * * * *"))
     await bench.look()
     await bench.engine.stop()

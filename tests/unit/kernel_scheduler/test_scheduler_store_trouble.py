@@ -24,7 +24,7 @@ def fail_once(bench: Bench, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
 
 
 async def test_fires_that_a_failing_store_held_up_say_so(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They are late for no fault of the clock: the reason is kernel_held_up, each is there once, the latest runs."""
+    """Fires delayed by the store have the reason kernel_held_up, each is there once, and the latest runs."""
     bench.jobs.add(job("a", schedule="* * * * *", overlap="allow"))
     await bench.look()
     real, working = bench.store.apply, [False]
@@ -56,7 +56,7 @@ def lose_answer_once(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_a_commit_whose_answer_was_lost_fires_once(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The fire that was stored all the same is not tried again: its successor would cancel it."""
+    """A fire whose commit had a lost answer is not tried again: its successor would cancel it."""
     bench.jobs.add(job("a", schedule="* * * * *", overlap=Overlap.CANCEL_RUNNING))
     await bench.look()
     lose_answer_once(bench, monkeypatch)
@@ -66,7 +66,7 @@ async def test_a_commit_whose_answer_was_lost_fires_once(bench: Bench, monkeypat
 
 
 async def test_a_commit_whose_answer_was_lost_counts_fires_once(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A fire that does not run has no slot of its own, and is in one row all the same."""
+    """A fire that does not run has no slot of its own, and is still counted in one row."""
     bench.jobs.add(job("a", schedule="* * * * *", overlap="allow"))
     await bench.engine.set_pause(PauseRecord(scope="job", name="a", by="", why="", since_us=0, until_us=None))
     await bench.look()
@@ -91,7 +91,7 @@ async def test_a_fire_outlives_a_failed_commit_and_then_a_failed_read(
 
 
 async def test_a_clock_set_back_is_heeded_though_the_store_fails(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What comes again is worked out until it is kept: a failed commit holds no fire up until the clock catches up."""
+    """Fires are computed again until they are kept, so that a failed commit does not delay them for long."""
     bench.jobs.add(job("a", schedule="* * * * *", overlap="allow"))
     await bench.look()
     await bench.tick(60)

@@ -63,7 +63,7 @@ def _doubt(engine: Engine) -> CommitInDoubt:
 
 @pytest.mark.parametrize("after_commit", [False, True])
 def test_the_next_connection_shows_what_became_of_it(engine: Engine, after_commit: bool) -> None:
-    """What was committed is answered as done, what was lost as failed, and neither as unknown."""
+    """A committed operation is reported as done, a lost one as failed, and neither as unknown."""
     _lose_connection(engine, after_commit=after_commit)
     doubt = _doubt(engine)
     with engine.connect() as connection:
@@ -89,7 +89,7 @@ def test_a_kernel_that_was_replaced_meanwhile_is_fenced(engine: Engine) -> None:
 
 
 async def test_the_writer_outlives_a_commit_that_cannot_be_looked_up(tmp_path: Path) -> None:
-    """Whoever waits hears that the outcome is not known, also where the driver itself says so; then it goes on."""
+    """Waiting callers learn that the outcome is unknown, even if the driver says so; then the writer continues."""
     path = str(tmp_path / "kernel.db")
     create_database_file(path)
     engine = writing_engine(path, lock_wait_seconds=1.0)

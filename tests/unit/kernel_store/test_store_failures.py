@@ -1,4 +1,4 @@
-"""What drivers raise, in the store's words."""
+"""Translation of drivers' exceptions into the store's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether the process that holds a store has ended: certain for one of this machine, unknown for any other."""
+"""The end of a store's holder: certain for a process of this machine, unknown for any other."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_of_other_places_nothing_is_certain(told: str) -> None:
 
 
 def test_a_text_without_a_pid_is_nothing_certain() -> None:
-    """What lies in the store may have been written by anything."""
+    """A malformed text in the store gives no certainty."""
     place = own_process().split(" ")[0]
     assert not certainly_ended(place)
     assert not certainly_ended(f"{place} x 1")

@@ -83,6 +83,6 @@ def test_coroutines_that_are_never_awaited(codes: Codes, body: str, kind: str) -
     ],
 )
 def test_coroutines_that_may_be_awaited(codes: Codes, body: str) -> None:
-    """What is awaited, returned, kept or handed on is none, nor what is not known to be a coroutine."""
+    """A coroutine that is awaited, returned, kept or passed on is no finding, nor is an unknown function's result."""
     source = step(body, kind="async def") + "\n@process\nasync def wrapped(): ...\n"
     assert [code for code in codes(source) if code == "NF109"] == []

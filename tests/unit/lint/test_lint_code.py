@@ -55,7 +55,7 @@ def step(body: str, *, kind: str = "def", parameters: str = "ctx, n: int, items"
     ],
 )
 def test_long_loops(codes: Codes, body: str) -> None:
-    """A loop of a plain function that may go on for long and never asks is one finding."""
+    """A possibly long loop of a plain function that never checks for a stop is one finding."""
     assert codes(step(body)) == ["NF103"]
 
 
@@ -80,7 +80,7 @@ def test_long_loops(codes: Codes, body: str) -> None:
     ],
 )
 def test_short_loops(codes: Codes, body: str) -> None:
-    """A loop that asks, or that nothing says is long, is none."""
+    """A loop that checks, or shows no sign of being long, is no finding."""
     assert codes(step(body)) == []
 
 
@@ -96,7 +96,7 @@ def test_short_loops(codes: Codes, body: str) -> None:
     ],
 )
 def test_loops_in_coroutines(codes: Codes, body: str, expected: list[str]) -> None:
-    """In a coroutine an await is a question; endless loops without one are findings too."""
+    """An await counts as a check in a coroutine; endless loops without one are findings too."""
     assert codes(step(body, kind="async def")) == expected
 
 
@@ -116,7 +116,7 @@ SWALLOWED = [
 @pytest.mark.parametrize("body", SWALLOWED)
 @pytest.mark.parametrize("kind", ["def", "async def"])
 def test_swallowed_exceptions(codes: Codes, body: str, kind: str) -> None:
-    """Every exception is caught, and nobody but the log hears of it."""
+    """A handler that catches every exception and only logs it is a finding."""
     assert codes(step(body, kind=kind)) == ["NF104"]
 
 
@@ -149,7 +149,7 @@ def test_swallowed_exceptions(codes: Codes, body: str, kind: str) -> None:
     ],
 )
 def test_handled_exceptions(codes: Codes, body: str) -> None:
-    """What is raised again, narrow, kept, or retried until a raise is no finding."""
+    """An exception that is raised again, narrow, kept, or retried until a raise is no finding."""
     assert codes(step(body)) == []
 
 

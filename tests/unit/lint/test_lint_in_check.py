@@ -45,7 +45,7 @@ async def test_check_answers_with_place_and_fix(project: Path) -> None:
 
 
 async def test_check_shows_them(project: Path) -> None:
-    """On a terminal a pitfall is shown with its place and fix."""
+    """A pitfall is shown on a terminal with its place and fix."""
     done = await command_in(project)("check", "--no-import")
     assert "! 'step' has positional parameters ('a'), and steps call by name" in done.out
     assert "  in plugins/mod.py:2\n" in "\n".join(line.rstrip() for line in done.out.split("\n"))

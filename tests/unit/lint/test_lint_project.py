@@ -132,7 +132,7 @@ def test_the_file_is_the_one_of_the_function(lint: Lint) -> None:
     ["", "mod", "mod:", ":step", "mod:gone", "gone:step", "json:dumps", "../mod:step", "mod:step.x", "a..b:c", "é:é"],
 )
 def test_references_that_lead_nowhere(codes: Codes, reference: str) -> None:
-    """What cannot be found is for the check of the manifest to report; the lint says nothing."""
+    """References without a target are left to the check of the manifest; the lint does not report them."""
     assert codes("def step(a, **_): ...", reference) == []
 
 
@@ -173,7 +173,7 @@ def test_other_encodings(tmp_path: Path) -> None:
 
 
 def test_no_project(tmp_path: Path) -> None:
-    """Without a plugins folder there is nothing to say."""
+    """A project without a plugins folder has no findings."""
     assert lint_project(tmp_path, ["mod:step"]) == ()
 
 
@@ -201,7 +201,7 @@ def test_our_own_projects_are_clean(project: str) -> None:
 
 
 def test_the_lint_is_light() -> None:
-    """It imports neither plugins nor anything that is not in the standard library, but for our own names."""
+    """The lint imports no plugins, and only the standard library and our own modules."""
     code = (
         "import sys; before = set(sys.modules); import nomaflow; names = set(sys.modules); import nomaflow_cli.lint; "
         "new = {n.split('.')[0] for n in set(sys.modules) - names}; "

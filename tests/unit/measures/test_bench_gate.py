@@ -29,7 +29,7 @@ def test_one_ratio_under_its_floor_in_every_round_fails_the_gate_by_name() -> No
 
 
 def test_ratios_at_their_floors_pass_the_gate() -> None:
-    """A floor itself is good enough, and nothing is said of it."""
+    """A ratio at its floor passes, without a message."""
     said: list[str] = []
     assert judged({"runs": [0.03]}, {"runs": 0.03}, say=said.append)
     assert len(said) == 2
@@ -51,7 +51,7 @@ def test_the_page_holds_the_figures_that_are_kept(tmp_path: Path) -> None:
 
 
 def test_a_page_without_a_place_for_the_figures_is_refused(tmp_path: Path) -> None:
-    """What people wrote is not overwritten where the marks are gone."""
+    """Text on the page is not overwritten if the marks are missing."""
     (tmp_path / "performance.md").write_text("nothing here\n")
     with pytest.raises(ValueError, match="<!-- generated: machine -->"):
         write_page(json.loads(RESULTS.read_text()), docs=tmp_path)

@@ -1,4 +1,4 @@
-"""Only a legible decision of its owner takes a job off the schedule."""
+"""Removal of jobs: only a legible decision of the owner takes a job off the schedule."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Project:
         self.again()
 
     def again(self, offers: Mapping[str, Any] = WORKING) -> dict[str, LoadedJob]:
-        """Read the files anew and return the jobs by id."""
+        """Read the files again and return the jobs by id."""
         files = read_job_files(self.root, self.main, required=False, environ={})
         manifest = {"host": "h", "job_files": [file.to_manifest() for file in files], **offers}
         self.load = load_manifest(manifest, before=self.load)
@@ -79,7 +79,7 @@ def _goes_on(job: LoadedJob) -> bool:
     ],
 )  # fmt: skip
 def test_an_illegible_edit_leaves_the_job_on_its_schedule(project: Project, text: str) -> None:
-    """Whatever is misspelt, half-written or emptied, the last good definition goes on, with the problem beside it."""
+    """The last good definition stays, with the problem, after a misspelt, half-written or emptied edit."""
     project.main.write_text(text)
     for _ in range(2):  # the second load finds only what the first has kept
         jobs = project.again()
@@ -106,7 +106,7 @@ def test_what_cannot_be_read_leaves_its_jobs_on_the_schedule(project: Project) -
 
 
 def test_plugins_that_cannot_be_listed_decide_nothing(project: Project) -> None:
-    """Without its folder, and behind a link to nowhere, the file of a plugin has removed no job."""
+    """A plugin's file behind a missing folder or a dangling link has removed no job."""
     moved = project.root / "moved"
     (project.root / "plugins").rename(moved)
     assert _goes_on(project.again()["c"])
@@ -119,7 +119,7 @@ def test_plugins_that_cannot_be_listed_decide_nothing(project: Project) -> None:
 
 
 def test_all_job_files_gone_at_once_decide_nothing(project: Project) -> None:
-    """No file left at all is an accident of the disk, also where plugins/ can be listed."""
+    """The loss of all job files counts as an accident of the disk, even if plugins/ can be listed."""
     project.main.unlink()
     project.other.unlink()
     jobs = project.again()
@@ -174,7 +174,7 @@ def test_a_value_that_cannot_be_kept_does_not_hide_that_the_job_is_off(project: 
 
 
 def test_a_second_table_of_an_id_is_no_job_that_goes_on(project: Project) -> None:
-    """Only the first table of an id is the job; the later one is wrong, and is not kept for it."""
+    """The first table of an id is the job; the later one is an error, and is not kept for it."""
     project.main.write_text(A + B.replace('"b"', '"a"'))
     project.again()
     assert project.load is not None
@@ -187,7 +187,7 @@ def test_a_second_table_of_an_id_is_no_job_that_goes_on(project: Project) -> Non
 
 
 def test_retention_goes_on_with_a_file_that_cannot_be_read(project: Project) -> None:
-    """What is kept of history is not shortened by a syntax error or a misspelt key, and is by a legible decision."""
+    """A legible decision shortens the retention; a syntax error or a misspelt key does not."""
     said = "jobs = []\n[meta.retention]\ndays = 900\n"
     for broken in ("[meta.retention\n", said.replace("days", "dayz")):
         project.main.write_text(said)
@@ -219,7 +219,7 @@ def test_a_callable_that_is_gone_from_its_module_fails_by_name(project: Project)
 
 
 def test_what_was_never_valid_is_disabled(tmp_path: Path) -> None:
-    """Without a last good definition a malformed job is disabled, and the others go on."""
+    """A malformed job without a last good definition is disabled, and the others continue."""
     project = Project(tmp_path)
     project.load = None
     project.main.write_text(A + B.replace("schedule", "shedule"))

@@ -59,7 +59,7 @@ def test_a_key_has_its_line(path: str, line: int) -> None:
 
 
 def test_a_problem_has_the_nearest_line(tmp_path: Path) -> None:
-    """Of a key that is missing it is that of the table; a file that is gone, or a line that is known, stays."""
+    """A missing key has the line of its table; a missing file, or a known line, changes nothing."""
     (tmp_path / "jobs.toml").write_text(TEXT)
     missing = Place("jobs.toml", "jobs[1].steps[0].op_kwargs.deep[3]").error("c", "m")
     gone = Place("gone.toml", "jobs[0]").error("c", "m")

@@ -1,4 +1,4 @@
-"""What ``check --from-original`` tells of a job."""
+"""The notes of ``check --from-original`` about a job."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _told(text: str) -> dict[tuple[str, str], str]:
 
 
 def test_every_topic() -> None:
-    """A job that leaves all to the defaults is told all of them, with the lines to add."""
+    """A job that relies on all defaults gets a note on each, with the lines to add."""
     text = """
     [[jobs]]
     id = "a"

@@ -39,7 +39,7 @@ def test_references(text: str, expected: str) -> None:
 
 
 def test_a_file_stands_for_an_unset_variable(tmp_path: Path) -> None:
-    """Its last newline is cut, and no other; a set variable wins, empty or not."""
+    """The file's last newline is removed, and no other; a set variable wins, empty or not."""
     file = tmp_path / "secret"
     for content, expected in ((b"pw\n\n", "pw\n"), (b"pw\r\n", "pw"), (b" pw", " pw"), (b"", "")):
         file.write_bytes(content)
@@ -72,7 +72,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 
 
 def test_a_lenient_tree_marks_what_is_missing() -> None:
-    """Only the text that lacks a variable is marked, a literal reference is not, and params are left alone."""
+    """A text that lacks a variable is marked; a literal reference is not, and params are left alone."""
     tree = {"a": ["${NO}", "$${NO}"], "params": {"p": "${NO}"}}
     resolved = resolve_environment(tree, {})
     assert resolved == {"a": ["${NO}", "${NO}"], "params": {"p": "${NO}"}}

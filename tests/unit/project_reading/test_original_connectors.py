@@ -114,7 +114,7 @@ def test_statements_that_write(sql: str, written: str) -> None:
     ],
 )
 def test_mistakes_are_at_their_place_in_the_file(tmp_path: Path, rest: str, path: str, words: str) -> None:
-    """The paths are those of the original's keys, and the pool goes on."""
+    """The paths are those of the original's keys, and the pool still works."""
     found = _read(tmp_path, f'{POOL}[connectors.x]\ntype = "sql"\n{rest}\n')
     assert set(found.pools) == {"default"}
     ((place, reason),) = found.unusable.items()
@@ -161,7 +161,7 @@ def test_authentication(tmp_path: Path, keys: str, auth: dict[str, str]) -> None
 
 
 def test_what_shows_in_the_original_only_is_one_warning(tmp_path: Path) -> None:
-    """It lists every such key of the file, in either form."""
+    """One warning lists every such key of the file, in either form."""
     found = _read(
         tmp_path,
         '[pools.p]\nurl = "sqlite://"\nmax_rows = 1\ndebug_sql = true\n'

@@ -102,7 +102,7 @@ def test_settings_read_like_attributes() -> None:
 
 
 def test_settings_are_read_only_and_helpful() -> None:
-    """Nothing can be set; an unknown name answers with the near match or with what there is."""
+    """Settings cannot be set; an unknown name gets the near match or the known names as its answer."""
     settings = Settings(app={"region": "eu"})
     with pytest.raises(AttributeError, match=r"settings\.app is read-only"):
         settings.app.region = "us"
@@ -117,7 +117,7 @@ def test_settings_are_read_only_and_helpful() -> None:
 
 @pytest.mark.parametrize("name", ["password", "DB_PASSWD", "api_key", "apikey", "client_secret", "auth_token", "dsn"])
 def test_settings_hide_secrets(name: str) -> None:
-    """What looks like a secret, at any depth and in URLs, is not in the repr; the value is still there to use."""
+    """Values that look like secrets, at any depth and in URLs, are hidden in the repr but can be used."""
     settings = Settings(app={"deep": [{name: "s3cret"}], name: ["s3cret"], "url": "pg://u:s3cret@h/db"})
     assert "s3cret" not in repr(settings)
     assert "pg://u:***@h/db" in repr(settings)

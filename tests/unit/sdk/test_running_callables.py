@@ -44,7 +44,7 @@ async def test_values_are_bound_as_in_a_host() -> None:
     ],
 )
 async def test_mistakes_come_before_the_call(op_kwargs: dict[str, Any], code: str) -> None:
-    """What a host answers before the call is answered here, and nothing is called."""
+    """Mistakes that a host reports before the call are reported here too, and nothing is called."""
     called = []
 
     def work(*, n: int) -> None:

@@ -102,7 +102,7 @@ def test_own_way(monkeypatch, tmp_path):
 
 
 def test_a_red_test_reddens_no_other(tmp_path: Path) -> None:
-    """Only the first is red, though its frames hold channels, sockets, processes and what others share."""
+    """The first test alone is red, though its frames hold channels, sockets, processes and shared objects."""
     printed = suite_of(tmp_path, RED)
     assert "1 failed, 2 passed in" in printed, printed
     assert "FAILED test_it.py::test_red - RuntimeError: red" in printed

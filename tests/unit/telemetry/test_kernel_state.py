@@ -88,7 +88,7 @@ async def test_a_dump_is_bounded_with_100000_runs_waiting() -> None:
 
 
 async def test_a_kernel_that_stands_by_tells_that_too() -> None:
-    """It has every metric, of what only a leader holds without a value, and a state."""
+    """A standby has every metric and a state; metrics of a leader have no value."""
     told = kernel_state(None, commits=CommitLog(), waiting_writes=0)
     assert (told["part"], told["leader"]) == ("kernel", False)
     reading = KernelMetrics().reading(None, waiting_writes=0)

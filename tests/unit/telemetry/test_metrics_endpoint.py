@@ -76,7 +76,7 @@ async def served(address: str = "127.0.0.1:0") -> AsyncIterator[str]:
     ],
 )
 def test_other_addresses_than_loopback_are_refused(address: str) -> None:
-    """With what was expected."""
+    """The refusal names the expected form."""
     with pytest.raises(MetricsAddressRefused, match=r"127\.0\.0\.1:"):
         read_metrics_address(address)
 
@@ -156,7 +156,7 @@ async def test_many_connections_are_few_threads() -> None:
 
 
 async def test_an_address_that_is_taken_is_said() -> None:
-    """With the reason of the system."""
+    """The error gives the system's reason."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         endpoint = MetricsEndpoint(address=f"127.0.0.1:{port}", metrics=METRICS, read=reading)

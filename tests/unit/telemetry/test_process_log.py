@@ -64,7 +64,7 @@ def test_a_record_names_another_host_than_the_process() -> None:
 
 
 def test_a_text_line_names_the_attempt_behind_the_message() -> None:
-    """For people: time, level, logger, message, then what it is about."""
+    """A line for people has time, level, logger and message, then its subject."""
     stream = written("text", host="team")
     logging.getLogger("nomaflow_host.session").warning("gone", extra=attempt_fields("run_1/a/1"))
     assert stream.getvalue()[24:] == "WARNING  nomaflow_host.session: gone  run_id=run_1 step=a attempt=1\n"
@@ -72,7 +72,7 @@ def test_a_text_line_names_the_attempt_behind_the_message() -> None:
 
 @pytest.mark.parametrize("key", ["run_1", "run_1/a", "run_1/a/x", ""])
 def test_a_malformed_key_is_kept_whole(key: str) -> None:
-    """What a stranger sent as a key is told as it is, and breaks nothing."""
+    """A malformed key from a stranger is shown unchanged, and breaks nothing."""
     assert attempt_fields(key) == {"run_id": key}
 
 

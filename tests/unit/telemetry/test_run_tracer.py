@@ -70,7 +70,7 @@ def ended(*run_ids: str) -> ApplyResult:
 
 
 async def test_a_run_that_has_ended_is_one_span() -> None:
-    """With its times, its trigger above it, and its error; ending waits for what was read last."""
+    """The span has its times, its trigger as parent, and its error; an end waits for runs read last."""
     tracing = Exported()
     tracer = RunTracer(cast("Any", tracing))
     reason = Reason("step_failed", "step 'a' failed")
@@ -109,7 +109,7 @@ async def test_a_store_that_cannot_be_read_costs_spans_only(caplog: pytest.LogCa
 
 
 async def test_what_waits_is_bounded(caplog: pytest.LogCaptureFixture) -> None:
-    """Where runs end faster than they can be read the oldest go without a span, and the log says so."""
+    """The oldest runs get no span if runs end faster than they can be read, and the log says so."""
     tracer = RunTracer(cast("Any", Exported()))
     for first in range(0, 12_000, 1_000):
         tracer.applied((), ended(*(f"run_{number}" for number in range(first, first + 1_000))), seconds=0.1)

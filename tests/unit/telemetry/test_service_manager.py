@@ -1,4 +1,4 @@
-"""What a process tells systemd, on a real datagram socket."""
+"""Messages of a process to systemd, on a real datagram socket."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ async def test_the_watchdog_is_fed_by_the_loop_alone(systemd: NotifySocket) -> N
 
 
 def test_the_variables_are_taken_out_of_the_environment(systemd: NotifySocket) -> None:
-    """What children inherit does not let them speak for this process, or take its watchdog for theirs."""
+    """Children inherit no variable with which they could speak for this process or use its watchdog."""
     mine = {
         "NOTIFY_SOCKET": systemd.address,
         "WATCHDOG_USEC": "60000000",
@@ -70,7 +70,7 @@ def test_the_variables_are_taken_out_of_the_environment(systemd: NotifySocket) -
 
 
 async def test_the_watchdog_of_another_process_is_not_ours(systemd: NotifySocket) -> None:
-    """Where WATCHDOG_PID names somebody else, no tick is sent."""
+    """A WATCHDOG_PID of another process means that no tick is sent."""
     environ = {"NOTIFY_SOCKET": systemd.address, "WATCHDOG_USEC": "20000", "WATCHDOG_PID": str(os.getppid())}
     ServiceManager.of(environ).ready("serving")
     await asyncio.to_thread(systemd.wait_for, lambda told: "READY" in told)
@@ -89,7 +89,7 @@ async def test_without_a_service_manager_nothing_happens(environ: dict[str, str]
 async def test_a_service_manager_that_is_away_is_complained_of_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Nobody at the socket, or an address of another kind, is a line in the log and nothing worse."""
+    """A missing socket, or an address of another kind, is a line in the log and nothing worse."""
     manager = ServiceManager(address=str(tmp_path / "nobody"))
     with caplog.at_level(logging.WARNING):
         manager.ready("serving")

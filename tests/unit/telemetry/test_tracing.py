@@ -1,4 +1,4 @@
-"""Trace contexts: what is accepted, what follows from them, and that nobody pays who does not trace."""
+"""Trace contexts: the accepted forms, their effects, and no cost for processes that do not trace."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_a_header_is_read_and_written(header: str) -> None:
 
 
 def test_a_later_version_is_read_as_far_as_it_is_known() -> None:
-    """As the standard asks for: more may follow, and it is not passed on."""
+    """A later version may have more fields, as the standard allows; they are not passed on."""
     context = TraceContext.parse(f"01-{TRACE}-{SPAN}-01-more")
     assert context is not None
     assert context.header == f"00-{TRACE}-{SPAN}-01"
@@ -54,7 +54,7 @@ def test_a_later_version_is_read_as_far_as_it_is_known() -> None:
     ],
 )
 def test_a_malformed_header_counts_as_none(header: str) -> None:
-    """Nothing of it is kept or passed on."""
+    """No part of a malformed header is kept or passed on."""
     assert TraceContext.parse(header) is None
 
 
@@ -97,7 +97,7 @@ def exported(exporter: InMemorySpanExporter) -> Sequence[ReadableSpan]:
 
 
 def test_a_span_has_the_ids_times_and_parent_that_were_chosen() -> None:
-    """Whatever OpenTelemetry's current context is: that of a caller must not leak in."""
+    """The span ignores OpenTelemetry's current context, since a caller's must not leak in."""
     tracing, exporter = kept()
     context = TraceContext(TRACE, span_id_of("run_1"))
     stranger = trace.NonRecordingSpan(trace.SpanContext(1, 2, is_remote=False, trace_flags=trace.TraceFlags(1)))
@@ -144,7 +144,7 @@ async def test_a_collector_that_does_not_answer_holds_up_no_end(monkeypatch: pyt
 
 
 def test_the_client_sends_the_context_of_its_span() -> None:
-    """A child of the application's own span; where nobody traces there is no header."""
+    """The context is a child of the application's own span; without tracing there is no header."""
     provider = TracerProvider(shutdown_on_exit=False)
     with provider.get_tracer("app").start_as_current_span("request") as own, trigger_span("trigger a") as header:
         context = TraceContext.parse(header)
@@ -155,7 +155,7 @@ def test_the_client_sends_the_context_of_its_span() -> None:
 
 
 def test_who_does_not_trace_loads_nothing() -> None:
-    """Neither kernel, host nor client import OpenTelemetry or the metrics library until they are asked for."""
+    """Kernel, host and client import OpenTelemetry and the metrics library only on request."""
     code = (
         "import sys, nomaflow.client, nomaflow_kernel.app, nomaflow_host.app, nomaflow_host.worker.process\n"
         "from nomaflow_kernel.observing import Observation\n"

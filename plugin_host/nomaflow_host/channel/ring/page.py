@@ -1,6 +1,6 @@
 """The layout of a ring: a header page, then the data.
 
-The worker owns the tail, the host the head; both only grow, and ``position % size`` is where a byte lies. The data
+The worker owns the tail, the host the head; both only grow, and a byte lies at ``position % size``. The data
 between head and tail is always whole records. A record is three digits of slot and one encoded line.
 
 ====== ===== =======================================================================================================
@@ -34,9 +34,9 @@ _CANCEL_AT = 1024
 
 
 def create_ring_memory() -> int:
-    """Return a descriptor of new shared memory for one ring. Pages are only taken once they are written.
+    """Return a descriptor of new shared memory for one ring. Pages are allocated when they are first written.
 
-    Nobody can change its size: code that cut it short would end both processes that have it mapped, by SIGBUS.
+    The size is sealed: code that truncated the memory would end both processes that have it mapped, by SIGBUS.
     """
     fd = os.memfd_create("nomaflow-ring", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     os.ftruncate(fd, _PAGE + DATA_BYTES)
@@ -46,9 +46,9 @@ def create_ring_memory() -> int:
 
 
 class RingPage:
-    """The mapped memory of one ring, for either side. Words are written whole, so that no reader sees half of one.
+    """The mapped memory of one ring, for either side. Words are written whole, so that no reader sees half a word.
 
-    :param fd: what `create_ring_memory` returned, perhaps in another process; not kept
+    :param fd: a descriptor from `create_ring_memory`, perhaps of another process; not kept
     :raises ValueError: if it is not a ring
     """
 
@@ -63,7 +63,7 @@ class RingPage:
 
     @property
     def tail(self) -> int:
-        """How many bytes were written."""
+        """The number of bytes written."""
         return self.words[TAIL]
 
     @tail.setter
@@ -72,7 +72,7 @@ class RingPage:
 
     @property
     def head(self) -> int:
-        """How many bytes were read."""
+        """The number of bytes read."""
         return self.words[HEAD]
 
     @head.setter
@@ -81,7 +81,7 @@ class RingPage:
 
     @property
     def armed(self) -> bool:
-        """Whether the host wants the doorbell."""
+        """True while the host waits for the doorbell."""
         return self.words[ARMED] != 0
 
     @armed.setter
@@ -90,7 +90,7 @@ class RingPage:
 
     @property
     def starved(self) -> bool:
-        """Whether the worker waits for room."""
+        """True while the worker waits for room."""
         return self.words[_STARVED] != 0
 
     @starved.setter
@@ -99,7 +99,7 @@ class RingPage:
 
     @property
     def beat_ns(self) -> int:
-        """When the worker's loop last turned, monotonic; 0 while it may sleep."""
+        """Time of the last turn of the worker's loop, monotonic nanoseconds; 0 while it may sleep."""
         return self.words[_BEAT]
 
     @beat_ns.setter
@@ -108,7 +108,7 @@ class RingPage:
 
     @property
     def blocker(self) -> int | None:
-        """The slot whose code was found on the blocked loop."""
+        """The slot whose code was found on the blocked loop; None if there is none."""
         return self.words[_BLOCKER] - 1 if self.words[_BLOCKER] else None
 
     @blocker.setter

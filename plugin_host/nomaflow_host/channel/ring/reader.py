@@ -16,9 +16,9 @@ _ONE = (1).to_bytes(8, "little")
 
 
 class RingReader:
-    """Reads whole records, also after the writer died.
+    """Reads whole records, even after the writer died.
 
-    :ivar damaged: whether code on the writer's side has scribbled over the header; there is nothing to read then
+    :ivar damaged: True if code on the writer's side has overwritten the header; nothing can be read then
     :param page: the mapped ring
     :param room: the eventfd on which a starved writer waits
     """
@@ -41,7 +41,7 @@ class RingReader:
         return self._head - len(self._rest)
 
     def read(self, limit: int) -> list[bytes]:
-        """Return the records that wait, without their line feeds, of about *limit* bytes, and make room for more."""
+        """Return waiting records of about *limit* bytes, without their line feeds, and make room for more."""
         page = self._page
         head, waiting = self._head, page.tail - self._head
         self.damaged = not 0 <= waiting <= DATA_BYTES or page.head != head
@@ -63,7 +63,7 @@ class RingReader:
         return records
 
     def arm(self) -> bool:
-        """Ask for the doorbell at the next record; return False if one came meanwhile, so that it is read first."""
+        """Ask for the doorbell at the next record; return False if a record has arrived meanwhile, to be read first."""
         self._page.armed = True
         if self._page.tail == self._head:
             return True

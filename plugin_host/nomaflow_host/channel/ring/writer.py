@@ -1,4 +1,4 @@
-"""The worker's side of a ring: one record a line, waiting where the ring is full, dropping nothing."""
+"""The worker's side of a ring: one record a line. It waits while the ring is full and drops nothing."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _ONE = (1).to_bytes(8, "little")
 class RingWriter:
     """Writes records from any thread.
 
-    :param page: the mapped ring; shared with who else uses it
-    :param doorbell: an eventfd on which the host sleeps
-    :param room: an eventfd that the host writes after it made room; non-blocking
+    :param page: the mapped ring, which others may share
+    :param doorbell: the eventfd that wakes the host
+    :param room: the non-blocking eventfd that the host writes after it made room
     """
 
     def __init__(self, *, page: RingPage, doorbell: int, room: int) -> None:
@@ -40,13 +40,13 @@ class RingWriter:
         self._nested: list[bytes] = []
 
     def write(self, record: bytes) -> None:
-        """Write one whole record; returns once it is where the host finds it, even if this process dies next.
+        """Write one whole record. After the return the host will find it, even if this process dies next.
 
-        A record of more than the ring's size would never fit; callers cut lines long before that.
+        A record larger than the ring would never fit; callers cut lines long before that.
         """
         with self._lock:
             if self._writing:
-                # A finaliser or signal handler logged in the middle of a write of this thread.
+                # A finaliser or signal handler logged during a write of this thread.
                 self._nested.append(record)
                 return
             self._writing = True
@@ -70,7 +70,7 @@ class RingWriter:
             cut = DATA_BYTES - at
             self._data[at:] = record[:cut]
             self._data[: size - cut] = record[cut:]
-        with self._publish:  # a memory barrier: the data must be seen before the tail that covers it
+        with self._publish:  # a memory barrier: the data must be visible before the tail that covers it
             pass
         words[TAIL] = tail + size
         if words[ARMED]:
@@ -84,7 +84,7 @@ class RingWriter:
             if DATA_BYTES - (tail - page.head) >= size:
                 break
             self._ring()
-            # Short waits, so that an exception raised in this thread by the stop ladder comes through.
+            # Short waits, so that an exception that the stop ladder raises in this thread gets through.
             if self._poll.poll(_WAIT_MS):
                 try:
                     os.read(self._room, 8)

@@ -1,4 +1,4 @@
-"""Nomaflow's own behaviour, as plugins on the hooks that everybody has."""
+"""Nomaflow's own behaviour, as plugins on the public hooks."""
 
 from __future__ import annotations
 

@@ -15,5 +15,5 @@ __all__ = ["nomaflow_contribute_connectors"]
 
 @hookimpl(trylast=True)
 def nomaflow_contribute_connectors() -> dict[str, ConnectorFactory]:
-    """Give the built-in types."""
+    """Return the built-in types."""
     return dict(BUILTIN_TYPES)

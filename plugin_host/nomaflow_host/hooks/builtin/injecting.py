@@ -14,5 +14,5 @@ __all__ = ["nomaflow_contribute_injections"]
 
 @hookimpl(trylast=True)
 def nomaflow_contribute_injections(call: StepCall) -> dict[str, Any]:
-    """Give what the call itself carries."""
+    """Return the objects that the call itself carries."""
     return {"connectors": call.connectors, "ctx": call.ctx, "settings": call.settings}

@@ -15,10 +15,10 @@ __all__ = ["ImportResolver"]
 
 
 class ImportResolver:
-    """The plugin that resolves what no other plugin does."""
+    """The resolver for references that no other plugin resolves."""
 
     def __init__(self, importer: Callable[[str], ModuleType | ImportReport]) -> None:
-        """Take what imports a module, or reports why it cannot."""
+        """Take the function that imports a module, or reports why it cannot."""
         self._importer = importer
 
     @hookimpl(trylast=True)

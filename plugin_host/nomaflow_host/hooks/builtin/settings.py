@@ -1,4 +1,4 @@
-"""The sections of ``settings`` that are always there."""
+"""The sections of ``settings`` that always exist."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ __all__ = ["nomaflow_contribute_settings"]
 
 @hookimpl(trylast=True)
 def nomaflow_contribute_settings() -> dict[str, Any]:
-    """Give the sections their names; nomaflow.toml and the project's layout fill them."""
+    """Return the sections without values; nomaflow.toml and the project's layout fill them."""
     return {"app": {}, "connectors": {"config_path": None}, "jobs": {"config_path": None}}

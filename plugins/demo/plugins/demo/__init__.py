@@ -1,1 +1,1 @@
-"""The demo's own callables: data to work on, and steps to watch."""
+"""The demo's own callables: they create data and show progress."""

@@ -1,4 +1,4 @@
-"""A plain function: it has a worker process to itself while it runs."""
+"""A plain function, which has a worker process to itself while it runs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nomaflow import ConnectorRegistry, RunContext
 
 
 def audit(*, connectors: ConnectorRegistry, ctx: RunContext, **_: Any) -> dict[str, Any]:
-    """Count what is left, and say what the step before did."""
+    """Count the remaining rows, and report the result of the previous step."""
     with connectors.pools.sync_engine("reporting").connect() as conn:
         sessions = conn.execute(text("SELECT COUNT(*) FROM sessions")).scalar_one()
         revenue = conn.execute(text("SELECT SUM(revenue) FROM monthly_summary")).scalar_one()

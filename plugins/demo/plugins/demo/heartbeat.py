@@ -1,4 +1,4 @@
-"""A tiny step for a job that fires by cron."""
+"""A tiny step for a job with a cron schedule."""
 
 from __future__ import annotations
 

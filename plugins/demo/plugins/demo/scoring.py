@@ -1,4 +1,4 @@
-"""A step that takes its time, so that there is something to watch."""
+"""A slow step, so that there is something to watch."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ async def score_invoices(
     pause_seconds: float = 0.2,
     **_: Any,
 ) -> dict[str, Any]:
-    """Give every invoice a risk from its total, batch by batch, with progress."""
+    """Compute a risk for every invoice from its total, batch by batch, with progress."""
     engine = connectors.pools.engine("default")
     async with engine.connect() as conn:
         ids = list((await conn.execute(text("SELECT id FROM invoices ORDER BY id"))).scalars())

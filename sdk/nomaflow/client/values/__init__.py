@@ -1,4 +1,4 @@
-"""What the client returns: frozen values with a ``to_json`` in the shapes of docs/cli.md. Loads no gRPC."""
+"""Values that the client returns: frozen, with a ``to_json`` in the shapes of docs/cli.md. Loads no gRPC."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Jobs, hosts and what is wrong with them, as a client sees them."""
+"""Jobs, hosts and their problems, as a client sees them."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ProblemView:
-    """Something wrong with a job, a file or a callable.
+    """A problem of a job, a file or a callable.
 
     :param severity: ``error`` or ``warning``
-    :param line: of the file, from 1; 0 where it is not known
+    :param line: of the file, from 1; 0 if unknown
     """
 
     severity: str
@@ -88,8 +88,8 @@ class PauseView:
 class JobView:
     """A job of the catalogue, valid or not. Only ``get_job`` fills ``definition``.
 
-    :param kept: whether its last good definition goes on, in spite of the problems
-    :param held: why a kept job cannot run all the same; empty where it can
+    :param kept: True if its last good definition stays in use in spite of the problems
+    :param held: reason why a kept job still cannot run; empty if it can
     """
 
     job_id: str
@@ -141,7 +141,7 @@ class JobView:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CatalogueView:
-    """All known jobs, and the problems of whole files, which belong to no job."""
+    """All known jobs, and the problems of whole files, which belong to no single job."""
 
     jobs: tuple[JobView, ...] = ()
     problems: tuple[ProblemView, ...] = ()
@@ -170,7 +170,7 @@ class WorkerView:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RefusedLoadView:
-    """A load of plugin code that a host refused: what served before goes on."""
+    """A load of plugin code that a host refused, so that the previous code keeps serving."""
 
     at: datetime | None
     message: str
@@ -238,7 +238,7 @@ class HostView:
 
     @property
     def refused_load(self) -> RefusedLoadView | None:
-        """The newest load that an instance has refused, None where each serves what it loaded last."""
+        """The newest load that an instance has refused, or None if each serves what it loaded last."""
         return next((each.refused_load for each in self.instances if each.refused_load is not None), None)
 
     def to_json(self) -> dict[str, Any]:
@@ -259,10 +259,10 @@ class HostView:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReloadView:
-    """What one instance did when asked to reload; ``generation`` is the one that serves now.
+    """The reaction of one instance to a reload; ``generation`` is the serving one.
 
-    :param jobs: how many jobs its files hold; 0 where it refused
-    :param callables: how many callables it offers; 0 where it refused
+    :param jobs: number of jobs in its files; 0 if it refused
+    :param callables: number of callables that it offers; 0 if it refused
     :param removed_job_ids: jobs that its files no longer hold
     :param added_job_ids: jobs that are new
     :param stopped_schedules: schedules of other jobs that fire no more: a job's id, or ``id (preset name)``

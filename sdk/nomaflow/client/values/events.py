@@ -57,7 +57,7 @@ class EventView:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PrunedView:
-    """Events that a watch misses since retention has removed them: some of those after one number, up to another."""
+    """Events that a watch misses because retention has removed them: some of those after one number, up to another."""
 
     after_seq: int
     through_seq: int
@@ -70,9 +70,9 @@ class LogLine:
     :param seq: counts from 1 within the run, without gaps
     :param at_us: microseconds since the epoch, by the host's clock
     :param level: the number of the standard levels
-    :param message: text; bytes that are no UTF-8 are lone surrogates (Python's ``surrogateescape``)
-    :param continued: the line goes on in the next one
-    :param shared: from a shared worker's own output while several attempts ran in it
+    :param message: text; bytes that are not UTF-8 are lone surrogates (Python's ``surrogateescape``)
+    :param continued: True if the line continues in the next one
+    :param shared: True for output of a shared worker while several attempts ran in it
     """
 
     seq: int
@@ -91,7 +91,7 @@ class LogLine:
         return logging.getLevelName(self.level)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the line in the shape of docs/cli.md; ``continued`` and ``shared`` are there only where true."""
+        """Return the line in the shape of docs/cli.md; ``continued`` and ``shared`` appear only if true."""
         shape: dict[str, Any] = {
             "seq": self.seq,
             "ts": iso_micros(self.at_us),
@@ -110,9 +110,9 @@ class LogLine:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class KernelView:
-    """What kernel this is; ``store`` is ``sqlite`` or ``postgresql``.
+    """The description of a kernel; ``store`` is ``sqlite`` or ``postgresql``.
 
-    :param store_id: names the history at random; a cursor that was kept with another name says nothing here
+    :param store_id: random name of the history; a cursor kept from another history is invalid here
     :param pruned_through_seq: the newest event that retention has removed, 0 for none
     """
 
@@ -143,7 +143,7 @@ class KernelView:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Triggered:
-    """The answer to an accepted trigger; ``state`` is QUEUED, or SKIPPED where the overlap policy said so."""
+    """The answer to an accepted trigger; ``state`` is QUEUED, or SKIPPED if the overlap policy said so."""
 
     run_id: str
     deduplicated: bool = False

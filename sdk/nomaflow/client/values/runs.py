@@ -28,7 +28,7 @@ RUN_TERMINAL = frozenset({"SUCCEEDED", "FAILED", "CANCELED", "SKIPPED", "MISSED"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReasonView:
-    """Why a run or an attempt is where it is: a stable code and one sentence."""
+    """The reason for the state of a run or an attempt: a stable code and one sentence."""
 
     code: str
     message: str = ""
@@ -36,10 +36,10 @@ class ReasonView:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TriggerView:
-    """What fired a run.
+    """The trigger of a run.
 
     :param kind: ``cron``, ``manual``, ``api``, ``cli``, ``call_job`` or ``replay``
-    :param by: who, empty where unknown
+    :param by: the caller's name, empty if unknown
     :param at: the instant of the fire; for cron the scheduled one
     """
 
@@ -54,7 +54,7 @@ class TriggerView:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ProgressView:
-    """What a callable last reported: ``total`` is None where it does not know."""
+    """The last progress that a callable reported; ``total`` is None if it is unknown."""
 
     done: float
     total: float | None = None
@@ -67,7 +67,7 @@ class ProgressView:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AttemptView:
-    """One try at one step. Times are aware UTC, ``peak_rss_bytes`` and ``cpu_seconds`` 0 where not measured."""
+    """One try at one step. Times are aware UTC, ``peak_rss_bytes`` and ``cpu_seconds`` 0 if not measured."""
 
     attempt_key: str
     attempt: int
@@ -119,7 +119,7 @@ class StepView:
 
     @property
     def last(self) -> AttemptView:
-        """The newest attempt; one in state PENDING, numbered 0, where the step has not been reached."""
+        """The newest attempt; one in state PENDING, numbered 0, if the step has not been reached."""
         return self.attempts[-1] if self.attempts else _NOT_REACHED
 
     def to_json(self) -> dict[str, Any]:
@@ -160,7 +160,7 @@ class AncestorView:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CancelView:
-    """Who asked for a cancel, when and why."""
+    """A request to cancel: the caller, the time and the reason."""
 
     requested_at: datetime | None
     by: str = ""
@@ -214,7 +214,7 @@ class RunView:
 
     @property
     def terminal(self) -> bool:
-        """True where the state is final."""
+        """True if the state is final."""
         return self.state in RUN_TERMINAL
 
     def to_json(self) -> dict[str, Any]:

@@ -10,7 +10,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def iso(instant: datetime | None) -> str | None:
-    """Return an aware instant as ISO text in UTC, None for None."""
+    """Return an aware instant as ISO text in UTC; None for None."""
     if instant is None:
         return None
     return instant.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

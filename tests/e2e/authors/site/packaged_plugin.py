@@ -6,7 +6,7 @@ from nomaflow import StepResult, hookimpl
 
 
 class Money:
-    """What this plugin's callables return."""
+    """The type that this plugin's callables return."""
 
     def __init__(self, cents):
         self.cents = cents

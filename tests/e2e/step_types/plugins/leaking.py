@@ -22,7 +22,7 @@ os.environ["SET_AT_IMPORT_TOKEN"] = os.environ["TEST_SET_AT_IMPORT"]
 
 
 class Source(BaseModel):
-    """Where a copy comes from."""
+    """The source of a copy."""
 
     model_config = ConfigDict(extra="forbid")
 

@@ -1,4 +1,4 @@
-"""Sessions: writing some, and removing the old ones."""
+"""Session callables: create sessions, and remove old ones."""
 
 from __future__ import annotations
 

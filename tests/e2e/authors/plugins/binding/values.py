@@ -1,4 +1,4 @@
-"""What arrives, told back."""
+"""Steps that return the values that they received."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a step can know."""
+"""Steps that return what their context tells them."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ class Number(enum.IntEnum):
 
 
 class Unfriendly:
-    """Its repr raises."""
+    """An object whose repr raises."""
 
     def __repr__(self):
         raise RuntimeError("no repr")

@@ -1,4 +1,4 @@
-"""What no module should do when it is imported."""
+"""A module with an import that misbehaves in every way."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What no step should do while it runs."""
+"""Steps that misbehave in every way."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ async def awaits(*, ledger, **_):
 
 
 async def catches_and_goes_on(*, ledger, **_):
-    """Catch CancelledError and go on, showing life."""
+    """Catch CancelledError and continue, with signs of life."""
     note(ledger, "start")
     while True:
         with contextlib.suppress(asyncio.CancelledError):
@@ -80,21 +80,21 @@ async def in_deaf_task(*, ledger, **_):
 
 
 async def leaves_a_thread(*, ledger, **_):
-    """Return while an own thread goes on."""
+    """Return while an own thread keeps running."""
     threading.Thread(target=beats, kwargs={"ledger": ledger}).start()
     await _begun(ledger)
     return 7
 
 
 async def leaves_work(*, ledger, **_):
-    """Return while work in an executor goes on."""
+    """Return while work in an executor keeps running."""
     _pool.submit(beats, ledger=ledger)
     await _begun(ledger)
     return 7
 
 
 async def leaves_a_task(*, ledger, **_):
-    """Return while a task goes on that will not be cancelled."""
+    """Return while a task keeps running that refuses to be cancelled."""
     _kept.append(asyncio.create_task(catches_and_goes_on(ledger=ledger)))
     await _begun(ledger)
     return 7

@@ -36,7 +36,7 @@ def beats(*, ledger, **_):
 
 
 def swallows_everything(*, ledger, **_):
-    """Catch whatever is raised and go on, showing life."""
+    """Catch every exception and continue, with signs of life."""
     note(ledger, "start")
     while True:
         with contextlib.suppress(BaseException):

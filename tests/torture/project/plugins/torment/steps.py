@@ -1,4 +1,4 @@
-"""What runs while everything around it is killed."""
+"""Steps that run while everything around them is killed."""
 
 from __future__ import annotations
 

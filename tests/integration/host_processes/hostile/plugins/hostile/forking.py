@@ -65,7 +65,7 @@ async def forks_in_a_thread(*, marker: str, **_: object) -> int:
 
 
 async def child_stays(*, marker: str, **_: object) -> int:
-    """Return while the child goes on."""
+    """Return while the child keeps running."""
     if _forked(marker) == 0:
         while True:
             os.sched_yield()
