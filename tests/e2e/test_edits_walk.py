@@ -194,6 +194,20 @@ def test_no_edit_stops_a_job_without_a_reason(system: System) -> None:
         assert len(fires) > len(ILLEGIBLE) / 4, job
 
 
+def test_a_misspelt_host_that_was_mended_frees_its_job(system: System) -> None:
+    """A run that waited for the host of a misspelt name is CANCELED once the job names another, and the job fires on."""
+    once = MAIN.replace('"allow"', '"skip"')
+    (system.project / "jobs.toml").write_text(once.replace('id = "tick"', 'id = "tick"\nhost = "wlak"'))
+    with system.client() as client:
+        assert client.reload_host("team", force=False)[0].accepted
+        waiting = eventually(lambda: next((run for run in client.list_runs(job_id="tick", states=["QUEUED"])), None))
+        (system.project / "jobs.toml").write_text(once)
+        assert client.reload_host("team", force=False)[0].accepted
+        ended = client.wait(waiting.run_id)
+    assert (ended.state, ended.reason.code) == ("CANCELED", "canceled_by_move")
+    _all_fire(system)
+
+
 @pytest.mark.parametrize("name", LEGIBLE)
 def test_a_decision_stops_exactly_what_it_says(system: System, name: str) -> None:
     """A legible edit takes effect at once: the jobs that it removes stop firing, and all others continue."""

@@ -373,6 +373,8 @@ class Engine:
         """Check the queue again: the catalogue or a pause has changed."""
         for host in self._state.waiting.hosts():
             self._loop.touch(host)
+        if stopping.stranded(self._state):
+            self._loop.tell(lambda batch: stopping.end_stranded(self._state, batch))
 
 
 def _refused(request: TriggerCommand, error: KernelError) -> UnrunCommand:

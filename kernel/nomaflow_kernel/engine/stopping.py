@@ -6,14 +6,22 @@ from nomaflow_kernel.engine import calling, stepping
 from nomaflow_kernel.engine.active import ActiveRun
 from nomaflow_kernel.engine.orders import cancel_order
 from nomaflow_kernel.engine.outcome import Outcome
-from nomaflow_kernel.engine.state import Batch, EngineState
+from nomaflow_kernel.engine.state import NO_HOST, Batch, EngineState
 from nomaflow_kernel.engine.timers import Timer, TimerKind
 from nomaflow_kernel.history.reasons import Reason
-from nomaflow_kernel.history.records import CancelRequest
+from nomaflow_kernel.history.records import CancelRequest, QueuedRun
 from nomaflow_kernel.history.states import AttemptState, RunState
 from nomaflow_kernel.history.transitions import FinishRun, RequestCancel, end_data
 
-__all__ = ["call_timed_out", "job_timed_out", "lose_attempt", "queue_timed_out", "request_cancel"]
+__all__ = [
+    "call_timed_out",
+    "end_stranded",
+    "job_timed_out",
+    "lose_attempt",
+    "queue_timed_out",
+    "request_cancel",
+    "stranded",
+]
 
 _LOOK_AGAIN_SECONDS = 1.0
 """Seconds between checks of a run whose time is up while its host, which enforces the limit, has not reported it."""
@@ -38,6 +46,30 @@ def request_cancel(state: EngineState, batch: Batch, run_id: str, cancel: Cancel
         batch.add(RequestCancel(run_id=run_id, job_id=run.job_id, cancel=cancel))
         _stop_attempt(state, batch, run, cancel)
     return True
+
+
+def stranded(state: EngineState) -> list[QueuedRun]:
+    """Return the runs that wait for a host without an instance, of jobs that name another host now.
+
+    A misspelt ``host`` that was mended leaves such runs: nothing would ever start them, and they hold up their job.
+    """
+    hosts = [host for host in state.waiting.hosts() if host != NO_HOST and not list(state.fleet.of_host(host))]
+    if not hosts:
+        return []
+    found = []
+    for run in state.waiting:
+        job = state.jobs.job(run.job_id) if run.host in hosts else None
+        if job is not None and job.valid and not job.removed and job.host != run.host:
+            found.append(run)
+    return found
+
+
+def end_stranded(state: EngineState, batch: Batch) -> None:
+    """Cancel the runs that nothing would ever start."""
+    for run in stranded(state):
+        why = f"host {run.host!r} is not attached, and the job names another host now"
+        cancel = CancelRequest(at_us=batch.now_us, by="kernel", why=why, code="canceled_by_move")
+        request_cancel(state, batch, run.run_id, cancel)
 
 
 def _end_waiting(state: EngineState, batch: Batch, run_id: str, to: RunState, reason: Reason) -> None:

@@ -124,6 +124,10 @@ REASONS: Mapping[str, ReasonInfo] = {
         "A newer run of the job replaced it (overlap = cancel_running).",
         "Nothing, or choose another overlap policy.",
     ),
+    "canceled_by_move": ReasonInfo(
+        "The run waited for a host that is not attached, and its job names another host now.",
+        "Start the job again if the run is still wanted.",
+    ),
     "canceled_by_parent": ReasonInfo("The run that started this run was cancelled.", "Look at the parent run."),
     "child_canceled": ReasonInfo("The run that a call_job step started was cancelled.", "Look at the child run."),
     "timed_out": ReasonInfo(
