@@ -75,7 +75,7 @@ def test_a_broken_jobs_file_stops_no_schedule(system: System) -> None:
         (lambda: main.write_text(MAIN.replace("overlap", "timout_seconds = 5\noverlap")), "'timout_seconds'"),
         (lambda: main.write_text("# to be written\n"), "the file is empty, and it had jobs"),
         (lambda: _dangle(main), "link to a file that does not exist"),
-        (main.unlink, "there is no such file or folder, and it had jobs"),
+        (main.unlink, "there is no such file, and it had jobs"),
     ):
         edit()
         _restart(system)
@@ -122,7 +122,7 @@ def test_a_module_that_no_longer_imports_holds_its_jobs(system: System) -> None:
     assert "cannot be imported" in called["error"]
     found = {finding["check"]: finding for finding in system.ask("doctor", code=None)["findings"]}
     assert found["runs.held"]["level"] == "problem"
-    assert "✘ cannot run: the module of 'team.code:count'" in " ".join(system.cli("jobs").out.split())
+    assert "✘ cannot run, see below" in " ".join(system.cli("jobs").out.split())
     system.write(MAIN + CALLER)
     system.cli("reload")
     _is(system, "a", lambda job: not job.held and not job.kept)
@@ -139,7 +139,7 @@ def test_plugins_behind_a_dangling_link_remove_nothing(system: System) -> None:
     _restart(system)
     job = _is(system, "b", lambda job: job.held)
     assert not job.removed
-    assert any("there is no such file or folder" in problem.message for problem in job.problems)
+    assert any("there is no such folder" in problem.message for problem in job.problems)
     for name in ("a", "b"):
         eventually(lambda name=name: any(run.reason and run.reason.code == "job_disabled" for run in system.runs(name)))
     (system.project / "plugins").unlink()

@@ -104,6 +104,9 @@ ILLEGIBLE: dict[str, Edit] = {
     "a plugin behind a link to nowhere": _linked("plugins/extra", "nowhere"),
     "settings with a syntax error": _text("[host\n", file="nomaflow.toml"),
     "settings with a wrong key": _text("[host]\nmax_sinc = 3\n", file="nomaflow.toml"),
+    "connectors with a syntax error": _text("[pools.default\n", file="connectors.toml"),
+    "emptied connectors": _text("", file="connectors.toml"),
+    "no connectors": _gone("connectors.toml"),
     "a Python syntax error": _text("async def work(:\n", file=CODE_FILE),
     "a function renamed": _swap("def work", "def works", file=CODE_FILE),
     "an import that fails": _swap("async def", "import nowhere_at_all\nasync def", file=CODE_FILE),
@@ -158,6 +161,7 @@ def _restore(project: Path) -> None:
     (project / "jobs.toml").write_text(MAIN)
     (project / EXTRA_FILE).write_text(EXTRA)
     (project / "nomaflow.toml").write_text('[host]\nname = "team"\n')
+    (project / "connectors.toml").write_text('[pools.default]\nurl = "sqlite:///team.db"\n')
 
 
 def _fired_since(system: System, at: datetime) -> set[str]:

@@ -79,7 +79,7 @@ class HostSettings:
             if key not in known:
                 near = difflib.get_close_matches(str(key), known, n=1)
                 fix = f"did you mean {near[0]!r}?" if near else f"the known keys are {', '.join(sorted(known))}"
-                raise SettingsInvalid("host", f"unknown key {key!r}", fix)
+                raise SettingsInvalid(f"host.{key}", "unknown key", fix)
         return cls(**{key: _checked(key, value) for key, value in table.items()})
 
 

@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Changes", "changes_of", "job_count"]
 
-_IMPORT_FIX = "correct the code; until it imports, the last good code stays in use"
+_IMPORT_FIX = "correct the code, then load it again"
 _ILLEGIBLE = frozenset({"bad_toml", "unreadable_file", "missing_file"})
+_CAUSES = _ILLEGIBLE | {"emptied_file", "import_failed"}
+"""The codes of problems that others follow from: they are told first."""
 _AT_PLACE = re.compile(r" \([^()\n]*:\d+\)$")
 
 
@@ -59,8 +61,9 @@ def changes_of(serving: Mapping[str, Any] | None, new: Mapping[str, Any]) -> Cha
         *_illegible_files(serving, new),
     ]
     known, found = _ids(before), _ids(after)
+    broken = sorted(_once(broken), key=lambda each: each.code not in _CAUSES)
     return Changes(
-        broken=with_lines(_once(broken), Path(str(new.get("project", "")))),
+        broken=with_lines(broken, Path(str(new.get("project", "")))),
         removed=tuple(sorted(known - found)),
         added=tuple(sorted(found - known)),
         stopped=tuple(

@@ -146,7 +146,7 @@ def _now(job: JobView) -> Text:
     if not job.valid:
         return Text("✘ disabled by a problem, see below", style="red")
     if job.held:
-        return Text(f"✘ cannot run: {printable(job.held)}", style="red")
+        return Text("✘ cannot run, see below", style="red")
     if job.kept:
         return Text.assemble(("✘ last good definition, see below", "red"), *_after_kept(job))
     if job.pause is not None:

@@ -203,7 +203,7 @@ class TextReporter:
         self._line("✘", "red", event.host, f"refused the load: {serves}", event.at)
         problems = [_problem(each) for each in event.data.get("problems") or ()][:_SHOWN_PROBLEMS]
         for problem in problems:
-            source = source_line(self._project, problem) if self._project and event.host == self._host else ""
+            source = source_line(self._project, problem, event.at) if self._project and event.host == self._host else ""
             lines = Text(printable(problem.place), style="bold") if problem.place else Text()
             lines.append(f"\n  {printable(source)}" if source else "", style="dim")
             lines.append(f"\n{printable(problem.message)}" if lines else printable(problem.message))
@@ -257,7 +257,8 @@ class TextReporter:
     def _line(self, sign: str, style: str, what: str, text: str, at: datetime | None = None) -> None:
         stamp = clock_time(at or datetime.now().astimezone())
         line = Text.assemble((stamp, "dim"), "  ", (sign, style), f" {printable(what):<18} ", first_line(text))
-        self._console.print(line, soft_wrap=True)
+        # Whole in a pipe or a file, and broken between words on a terminal.
+        self._console.print(line, soft_wrap=not self._console.is_terminal)
 
     def stopping(self) -> None:
         """Print how to speed it up."""
@@ -271,12 +272,15 @@ class TextReporter:
         self._line("·", "yellow", "up", "stopping now, running steps included; press Ctrl-C again to kill everything")
 
 
-def source_line(project: Path, problem: ProblemView) -> str:
+def source_line(project: Path, problem: ProblemView, loaded: datetime | None) -> str:
     """Return the line of source with a problem; empty if it is not available. It never left this machine."""
     if not problem.line:
         return ""
     try:
-        lines = (project / problem.file).read_text("utf-8", "replace").splitlines()
+        file = project / problem.file
+        if loaded is not None and file.stat().st_mtime > loaded.timestamp():
+            return ""  # saved again since: this is not the line that was loaded
+        lines = file.read_text("utf-8", "replace").splitlines()
     except OSError:
         return ""
     return lines[problem.line - 1].strip()[:_SHOWN_SOURCE] if problem.line <= len(lines) else ""

@@ -111,7 +111,9 @@ class _Illegible:
 
     def _why_of_former_main(self, path: str) -> Problem | None:
         """Return the problem of the main file, for a path that was the main file before."""
-        return None if self._main is None or path.startswith("plugins/") else self._why_unread(self._main)
+        if self._main is None or path.startswith("plugins/"):
+            return None
+        return self._main.problem() or self._why_unread(self._main)
 
     def _why_unread(self, file: JobFile) -> Problem | None:
         if file.absent or (file.error is not None and file.error.code == "missing_file"):
@@ -121,7 +123,10 @@ class _Illegible:
         return file.problem()
 
     def _gone(self, path: str) -> Problem:
-        return Place(path).error("missing_file", "there is no such file or folder, and it had jobs", fix=_NONE_MEANT)
+        is_file = path.endswith(".toml")
+        what = "file" if is_file else "folder"
+        fix = _NONE_MEANT if is_file else "restore it"
+        return Place(path).error("missing_file", f"there is no such {what}, and it had jobs", fix=fix)
 
 
 def _names_no_job(job: LoadedJob, problem: Problem) -> bool:

@@ -128,7 +128,10 @@ def _in_plugins(root: Path) -> Iterator[Path | JobFile]:
             path.lstat()
         except FileNotFoundError:
             if Path(folder).is_symlink() and not Path(folder).exists():
-                yield path  # a folder replaced by a dangling link: reading it gives the error
+                link = FileError(
+                    code="unreadable_file", message="its folder is a link that leads nowhere", fix="correct the link"
+                )
+                yield JobFile(path=shown_path(path, root), error=link)
             continue
         except OSError:
             pass  # it cannot be examined: reading it gives the error

@@ -38,6 +38,19 @@ def test_a_job_that_would_have_to_be_kept_is_told_with_its_line(tmp_path: Path) 
     assert (changes.removed, changes.added) == (("y",), ("z",))
 
 
+def test_schedules_that_end_are_named(tmp_path: Path) -> None:
+    """A job that stays and fires no more, by its own schedule or by a preset's, is named; a removed one is not."""
+    file = tmp_path / "jobs.toml"
+    scheduled = [JOB.format(id=name, callable="a:f") + 'schedule = "0 2 * * *"\n' for name in "xyz"]
+    preset = '[[jobs.presets]]\nname = "fast"\nschedule = "0 3 * * *"\n'
+    file.write_text(scheduled[0] + preset + scheduled[1] + scheduled[2])
+    serving = _manifest(tmp_path)
+    file.write_text(scheduled[0] + JOB.format(id="y", callable="a:f"))
+    changes = changes_of(serving, _manifest(tmp_path))
+    assert (changes.broken, changes.removed) == ((), ("z",))
+    assert changes.stopped == ("x (preset fast)", "y")
+
+
 def test_an_illegible_file_is_told_once(tmp_path: Path) -> None:
     """However many jobs it had; and what was broken before is no reason, nor is anything at a first load."""
     file = tmp_path / "jobs.toml"
