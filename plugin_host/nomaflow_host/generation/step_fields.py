@@ -68,6 +68,7 @@ def _of_job(
         severity = "error" if step.get("enabled", True) else "warning"
         for problem in _of_step(step, kind, kind.model, place / "steps" / index):
             told = blame_defaults(problem, place, defaulted).to_json()
+            told.pop("line")  # only the process that has the file's text can tell it
             yield Problem(**{**told, "severity": severity})
 
 

@@ -206,7 +206,7 @@ def _texts(tree: Any, at: Place) -> Iterator[tuple[Place, str, str, str]]:
 
 
 def _sentence(problem: Problem) -> str:
-    where = ": ".join(part for part in (problem.file, problem.path, problem.message) if part)
+    where = ": ".join(part for part in (problem.place, problem.path, problem.message) if part)
     return f"{where} ({problem.fix})" if problem.fix else where
 
 

@@ -152,11 +152,27 @@ async def test_a_part_that_is_stopped_while_it_starts_is_not_left(tmp_path: Path
 
 
 async def test_an_exit_code_that_says_useless_is_believed(tmp_path: Path) -> None:
-    """A part that says that its configuration is wrong is not started again, however long it ran before."""
+    """A part whose address another has is not started again, nor one that never served and has unusable settings."""
+    for code, proven, words in (
+        (75, True, "another one is running, or has its address"),
+        (78, False, "its configuration cannot be used"),
+    ):
+        watched = _Watched(tmp_path, f"raise SystemExit({code})")
+        watched.part.proven = proven
+        with pytest.raises(PartFailed, match=f"exit code {code}, {words}"):
+            await watched.running
+
+
+async def test_a_part_that_has_served_waits_for_its_settings(tmp_path: Path) -> None:
+    """A part that comes back to settings that it cannot use is started again: somebody may mend them meanwhile."""
     watched = _Watched(tmp_path, "raise SystemExit(78)")
     watched.part.proven = True
-    with pytest.raises(PartFailed, match="exit code 78, its configuration cannot be used"):
-        await watched.running
+    while (notice := await watched.notice()).state != "crashed":
+        pass
+    assert "exit code 78" in notice.exit
+    assert notice.again_in is not None
+    await watched.part.stop(deadline=1.0, hurry=asyncio.Event(), kill=asyncio.Event())
+    await watched.running
 
 
 async def test_a_deaf_part_is_killed_after_the_deadline(tmp_path: Path) -> None:

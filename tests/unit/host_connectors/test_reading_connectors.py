@@ -180,7 +180,7 @@ def test_a_mistake_disables_what_it_is_in(read: Read, text: str, words: str) -> 
     ("text", "words"),
     [
         ('[pools.p]\npassword = "hunter2', "unterminated string at the end of the file"),
-        ("[pools.p]\npassword = hunter2", "line 3, column"),
+        ("[pools.p]\npassword = hunter2", "connectors.toml:3: "),
         ('[pools.p]\nurl = "a"\nurl = "hunter2"', "cannot overwrite a value"),
         ("a = " + "[" * 5000, "connectors.toml: "),
     ],
@@ -222,7 +222,7 @@ def test_hostile_files(tmp_path: Path) -> None:
         (big, "larger than"),
         (folder, "is a directory"),
         (pipe, "not a regular"),
-        (binary, "line 2, column 1: it is not UTF-8"),
+        (binary, "binary:2: it is not UTF-8"),
     ):
         assert words in read_connectors(file, {}).unusable[""]
 
