@@ -219,7 +219,7 @@ def test_the_kernel_s_own_file_follows_the_same_rule(system: System) -> None:
     assert (job.kept, job.removed) == (True, False)
     _fires(system, "central")
     started = system.cli("run", "central")
-    assert "correct the file, then `nomaflow reload`" in started.out + started.err
+    assert "correct the file, then `nomaflow reload`" in " ".join((started.out + started.err).split())
     own.write_text(text + text.replace("central", "second"))
     eventually(lambda: "second" in system.jobs(), seconds=PATIENCE)
     assert not system.jobs()["central"].kept

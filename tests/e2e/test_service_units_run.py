@@ -181,4 +181,4 @@ def test_status_and_uninstall_know_what_runs(stage: Stage) -> None:
     assert f"systemctl disable --now {KERNEL} {HOST}" in refused.stdout
     stage.machine.run("systemctl", "disable", "--now", KERNEL, HOST)
     stage.machine.nomaflow("service", "uninstall")
-    assert "no unit is installed" in stage.machine.nomaflow("service", "status")
+    assert "no units are installed" in stage.machine.nomaflow("service", "status")

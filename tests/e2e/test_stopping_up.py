@@ -192,7 +192,7 @@ def test_steps_may_finish_where_up_is_killed(up: subprocess.Popen[str], tmp_path
         eventually(lambda times=times: left.log.count("nomaflow.state") == times)
     Path(f"{left.ledger.file}.go").touch()
     left.ledger.wait_for("finished")
-    assert "asked again" not in left.log
+    assert "asked to stop a second time" not in left.log
     left.host.terminate()  # nobody is there who could take the outcome
     eventually(left.is_gone)
 
@@ -201,7 +201,7 @@ def test_a_host_that_was_asked_twice_waits_for_no_kernel(up: subprocess.Popen[st
     """A second signal while steps run cancels them; for a kernel that is gone the host waits a moment, no drain of 60 s."""
     left = Orphaned(up, tmp_path)
     left.host.terminate()
-    eventually(lambda: "asked again" in left.log)
+    eventually(lambda: "asked to stop a second time" in left.log)
     eventually(left.is_gone)
 
 

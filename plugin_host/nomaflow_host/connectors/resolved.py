@@ -45,7 +45,7 @@ class PoolConfig:
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> PoolConfig:
         """Return the engine options among a pool's values."""
-        return cls(**{name: values[name] for name in ("url", "password", *_OPTIONS)})
+        return cls(**{name: values[name] for name in ("url", "password", "show_parameters", *_OPTIONS)})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -29,6 +29,7 @@ class LogPump:
     :param room: the eventfd on which a worker with a full ring waits; owned from now on
     :param take: receives ring records, each three digits of slot and one line
     :param may_read: returns False while nothing more may be read
+    :param before_output: called before output is read: the worker has told of credentials before it prints them
     :param on_damage: called when code in the worker has overwritten its ring
     """
 
@@ -42,6 +43,7 @@ class LogPump:
         pipes: tuple[OutputPipe, ...],
         take: Callable[[list[bytes]], None],
         may_read: Callable[[], bool],
+        before_output: Callable[[], object],
         on_damage: Callable[[], None],
     ) -> None:
         self._loop = loop
@@ -52,6 +54,7 @@ class LogPump:
         self._pipes = pipes
         self._take = take
         self._may_read = may_read
+        self._before_output = before_output
         self._on_damage = on_damage
         self._timer: asyncio.TimerHandle | None = None
         self._watched: set[int] = set()
@@ -131,6 +134,9 @@ class LogPump:
                 self._loop.add_reader(pipe.fd, self._pipe_ready, pipe)
 
     def _pipe_ready(self, pipe: OutputPipe) -> None:
+        self._before_output()
+        if self._closed:
+            return
         if self._may_read():
             pipe.read()
         if pipe.ended or not self._may_read():

@@ -118,6 +118,7 @@ class WorkerHandle:
         )
         self.pump = LogPump(
             loop=loop, page=self.page, doorbell=doorbell, room=room, pipes=pipes, take=self._records, may_read=may_read,
+            before_output=lambda: self.link.read(),
             on_damage=lambda: on_nonsense(self, FrameError("the memory that its log goes through is damaged")),
         )  # fmt: skip
         self.pump.start()

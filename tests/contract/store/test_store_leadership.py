@@ -82,7 +82,7 @@ async def test_a_second_kernel_is_told_who_leads(postgres_place: PostgresPlace) 
         second = Contender(postgres_place.url, name="second")
         before = await postgres_place.sql("SELECT epoch, commits, holder FROM kernel")
         for _ in range(3):
-            with pytest.raises(StoreLed, match=r"kernel 'first' leads at unix:/a,b/k\.sock, first:1") as caught:
+            with pytest.raises(StoreLed, match=r"kernel 'first' is the leader at unix:/a,b/k\.sock, first:1") as caught:
                 await second.store.open()
             assert (caught.value.holder, caught.value.addresses) == ("first", ("unix:/a,b/k.sock", "first:1"))
         assert await postgres_place.sql("SELECT epoch, commits, holder FROM kernel") == before

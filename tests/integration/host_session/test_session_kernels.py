@@ -32,7 +32,7 @@ async def test_an_older_kernel_is_refused(
         stale = await second.session()
         await second.journal.until(lambda: stale.host_left or len(second.sessions) > 1)
         await second.kill()
-    assert "older kernel" in caplog.text
+    assert "this kernel is outdated" in caplog.text
     assert mine.session.epoch_seen == 7
     third = await gateway(epoch=8)
     await third.session()

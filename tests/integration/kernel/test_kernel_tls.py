@@ -375,7 +375,7 @@ async def test_a_standby_sends_callers_on_with_tls(
         token = (project / "token").read_text().strip()
         async with KernelClient(kernels[1].address, token=token, ca=authority.file) as caller:
             assert (await caller.get_kernel()).pid == kernels[0].process.pid  # type: ignore[union-attr]  # it runs
-            await eventually(lambda: f"leads at {kernels[0].address}" in kernels[1].log)
+            await eventually(lambda: f"is the leader at {kernels[0].address}" in kernels[1].log)
             assert await kernels[0].stop() == 0
             assert (await caller.get_kernel()).pid == kernels[1].process.pid  # type: ignore[union-attr]  # it runs
         assert kernels[1].address.startswith("tls://")

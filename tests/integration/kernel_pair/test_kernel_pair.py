@@ -96,7 +96,7 @@ class Held:
 async def test_a_standby_says_so_and_where_the_leader_is(pair: Pair, roles: tuple[str, str]) -> None:
     """Every call ends UNAVAILABLE with NOT_LEADER and the leader's address; the process counts as alive."""
     leader, standby = roles
-    eventually(lambda: f"leads at {pair.address(leader)}" in pair.log(standby))
+    eventually(lambda: f"is the leader at {pair.address(leader)}" in pair.log(standby))
     tokens = {name: (pair.folder / name).read_text().strip() for name in ("token", "host-token")}
     async with grpc.aio.insecure_channel(pair.address(standby)) as channel:
         metadata = (("authorization", f"Bearer {tokens['token']}"),)
@@ -162,7 +162,7 @@ async def test_a_leader_that_is_killed_is_replaced(pair: Pair, roles: tuple[str,
         assert pair.terms(standby) == terms + 1
         pair.start_kernel(leader)
         await asyncio.to_thread(
-            eventually, lambda: f"leads at {pair.address(standby)}" in pair.log(leader).splitlines()[-1]
+            eventually, lambda: f"is the leader at {pair.address(standby)}" in pair.log(leader).splitlines()[-1]
         )
         assert (await client.wait(first.run_id)).state == "SUCCEEDED"
         await held.let_go()
@@ -229,7 +229,7 @@ async def test_a_database_that_goes_away_loses_nothing(pair: Pair, roles: tuple[
 
 async def test_a_freeze_is_noticed_in_time_by_itself(pair: Pair) -> None:
     """A freeze is noticed with the default lease too, which runs out while the other tests run."""
-    assert "leads at unix:/elsewhere/kernel.sock;" in pair.log("d")
+    assert "is the leader at unix:/elsewhere/kernel.sock;" in pair.log("d")
     await asyncio.to_thread(eventually, lambda: pair.terms("d") == 1)
     assert pair.led_since("d") - pair.frozen_at < TAKEOVER_SECONDS
     pair.send("c", signal.SIGCONT)
