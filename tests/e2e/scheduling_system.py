@@ -127,8 +127,13 @@ class System:
         """Start a host and wait until it is attached."""
         self._start(name, "nomaflow_host", "--project", str(project or self.project), *flags)
         pid = self.processes[name].pid
-        eventually(lambda: any(i["pid"] == pid for h in self.hosts() for i in h["instances"]) or self._dead(name))
+        eventually(lambda: self._has_loaded(pid) or self._dead(name))
         assert not self._dead(name), self.log(name)
+
+    def _has_loaded(self, pid: int) -> bool:
+        """Return whether a host is attached and past its first load: until then the kernel knows only its jobs of before."""
+        instances = [instance for host in self.hosts() for instance in host["instances"]]
+        return any(each["pid"] == pid and each["state"] != "LOADING" for each in instances)
 
     def _dead(self, part: str) -> bool:
         return self.processes[part].poll() is not None
