@@ -127,31 +127,18 @@ def resolve_text(text: str, environ: Mapping[str, str], *, path: str = "") -> st
     return _REFERENCE.sub(value_of, text)
 
 
-def resolve_tree(
-    tree: Any,
-    environ: Mapping[str, str],
-    *,
-    path: str = "",
-    keep: Callable[[str, str], bool] | None = None,
-) -> Any:
+def resolve_tree(tree: Any, environ: Mapping[str, str], *, path: str = "") -> Any:
     """Return a tree of dicts and lists with the references in its texts resolved; keys stay as they are.
 
     :param path: the name of the tree in errors
-    :param keep: called with the path of a table and a key in it; returns True if the value stays unresolved
     :raises EnvironmentMissing: as `resolve_text`, naming the place
     """
-    return _resolved(tree, environ, path, keep, resolve_text)
+    return _resolved(tree, environ, path, resolve_text)
 
 
-def resolve_leniently(
-    tree: Any,
-    environ: Mapping[str, str],
-    *,
-    path: str = "",
-    keep: Callable[[str, str], bool] | None = None,
-) -> Any:
+def resolve_leniently(tree: Any, environ: Mapping[str, str], *, path: str = "") -> Any:
     """Return the tree as `resolve_tree` does; a text whose variable has no value stays, as an `Unresolved`."""
-    return _resolved(tree, environ, path, keep, _lenient)
+    return _resolved(tree, environ, path, _lenient)
 
 
 def is_kept(name: str, *, in_step: bool) -> bool:
@@ -209,24 +196,13 @@ def file_variables(names: set[str]) -> set[str]:
     return names | {f"{name}_FILE" for name in names}
 
 
-def _resolved(
-    tree: Any,
-    environ: Mapping[str, str],
-    path: str,
-    keep: Callable[[str, str], bool] | None,
-    resolve: Callable[..., str],
-) -> Any:
+def _resolved(tree: Any, environ: Mapping[str, str], path: str, resolve: Callable[..., str]) -> Any:
     if isinstance(tree, str):
         return resolve(tree, environ, path=path)
     if isinstance(tree, dict):
-        return {
-            key: item
-            if keep is not None and keep(path, key)
-            else _resolved(item, environ, child_path(path, key), keep, resolve)
-            for key, item in tree.items()
-        }
+        return {key: _resolved(item, environ, child_path(path, key), resolve) for key, item in tree.items()}
     if isinstance(tree, list):
-        return [_resolved(item, environ, f"{path}[{index}]", keep, resolve) for index, item in enumerate(tree)]
+        return [_resolved(item, environ, f"{path}[{index}]", resolve) for index, item in enumerate(tree)]
     return tree
 
 
