@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1 import run_pb2
+from nomaflow_api.v1.message_codec import encode
 from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.domain.errors import BadRequest, KernelError, UnknownRun
 from nomaflow_kernel.engine.commands import ReplayCommand, TriggerCommand, TriggerOutcome
@@ -21,8 +22,8 @@ from nomaflow_kernel.rpc.access import Caller
 from nomaflow_kernel.rpc.admission import Admission
 from nomaflow_kernel.rpc.catalogue_calls import CatalogueCalls
 from nomaflow_kernel.rpc.errors import error_row
-from nomaflow_kernel.rpc.job_messages import pause_message
-from nomaflow_kernel.rpc.log_reading import LogQuery, LogReading
+from nomaflow_kernel.rpc.log_reading import LogReading
+from nomaflow_kernel.rpc.messages import pause_message, run_detail_message, run_message
 from nomaflow_kernel.rpc.requests import (
     MAX_BATCH,
     check_run_id,
@@ -35,13 +36,6 @@ from nomaflow_kernel.rpc.requests import (
     sentence,
     trigger_command,
     write_page_token,
-)
-from nomaflow_kernel.rpc.run_messages import (
-    reason_message,
-    run_detail_message,
-    run_message,
-    run_state_number,
-    timestamp,
 )
 from nomaflow_kernel.rpc.watching import Watching
 
@@ -151,15 +145,11 @@ class KernelService:
 
     async def get_kernel(self, _request: kernel.GetKernelRequest, _caller: Caller) -> kernel.GetKernelResponse:
         """Return the facts about this kernel."""
-        return kernel.GetKernelResponse(
-            version=self._identity.version,
-            epoch=self._identity.epoch,
+        return encode(
+            kernel.GetKernelResponse,
+            self._identity,
             pid=os.getpid(),
-            store=self._identity.store,
-            started_at=timestamp(self._identity.started_at_us),
-            project=self._identity.project,
             last_event_seq=self._feed.last_seq,
-            store_id=self._identity.store_id,
             pruned_through_seq=self._store.pruned_through_seq,
         )
 
@@ -267,16 +257,8 @@ class KernelService:
         check_run_id(request.run_id)
         if request.tail > _MAX_TAIL:
             raise BadRequest(f"tail is {request.tail}, expected at most {_MAX_TAIL}", field="tail")
-        return self._logs.read(
-            LogQuery(
-                run_id=request.run_id,
-                after_seq=_seq(request.after_seq),
-                step=request.step,
-                min_level=request.min_level,
-                follow=request.follow,
-                tail=request.tail,
-            )
-        )
+        request.after_seq = _seq(request.after_seq)
+        return self._logs.read(request)
 
     async def pause(self, request: kernel.PauseRequest, caller: Caller) -> kernel.PauseResponse:
         """Stop fires and starts of a job, a host or everything."""
@@ -304,7 +286,7 @@ class KernelService:
         if run.state in (run_pb2.RUN_STATE_QUEUED, run_pb2.RUN_STATE_RUNNING):
             reason = self._engine.holdup(run.run_id)
             if reason is not None:
-                run.reason.CopyFrom(run_pb2.Reason(code=reason.code, message=reason.message))
+                run.reason.CopyFrom(encode(run_pb2.Reason, reason))
         return run
 
 
@@ -322,13 +304,7 @@ def _outcome_of(
 
 
 def _outcome_message(outcome: TriggerOutcome, warnings: Sequence[str] = ()) -> kernel.TriggerRunResponse:
-    return kernel.TriggerRunResponse(
-        run_id=outcome.run_id,
-        deduplicated=outcome.deduplicated,
-        state=run_state_number(outcome.state),
-        reason=reason_message(outcome.reason),
-        warnings=(*warnings, *outcome.warnings),
-    )
+    return encode(kernel.TriggerRunResponse, outcome, warnings=(*warnings, *outcome.warnings))
 
 
 def _item_message(outcome: kernel.TriggerRunResponse | KernelError) -> kernel.TriggerRunsItem:

@@ -16,8 +16,8 @@ from nomaflow_kernel.engine.commands import ReplayCommand, TriggerCommand
 from nomaflow_kernel.history.ids import is_run_id
 from nomaflow_kernel.history.port import PauseRecord, RunFilter
 from nomaflow_kernel.history.records import TriggerKind
+from nomaflow_kernel.history.states import RunState
 from nomaflow_kernel.rpc.access import Caller
-from nomaflow_kernel.rpc.run_messages import RUN_STATES
 from nomaflow_project.jobs.definitions import is_job_id
 from nomaflow_telemetry.trace_context import TraceContext
 
@@ -51,6 +51,7 @@ _TRIGGER_KINDS = {
     run_pb2.TRIGGER_KIND_CLI: TriggerKind.CLI,
     run_pb2.TRIGGER_KIND_MANUAL: TriggerKind.MANUAL,
 }
+_RUN_STATES = {run_pb2.RunState.Value(f"RUN_STATE_{state.name}"): state for state in RunState}
 _LAST_SECOND = 253_402_300_799
 _PAGE_FORMAT = "1"
 
@@ -128,9 +129,9 @@ def run_filter(request: kernel.ListRunsRequest) -> RunFilter:
         check_host(request.host)
     states = []
     for number in request.states[:64]:
-        if number not in RUN_STATES:
+        if number not in _RUN_STATES:
             raise BadRequest(f"states has the number {number}, expected run states", field="states")
-        states.append(RUN_STATES[number])
+        states.append(_RUN_STATES[number])
     since = _microseconds(request.since.seconds, request.since.nanos, "since") if request.HasField("since") else None
     return RunFilter(job_id=request.job_id, host=request.host, states=tuple(states), since_us=since)
 

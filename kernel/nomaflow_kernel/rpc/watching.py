@@ -14,8 +14,7 @@ from nomaflow_kernel.history.feed import EventFeed
 from nomaflow_kernel.history.port import RunDetail, Store
 from nomaflow_kernel.history.records import EventRecord
 from nomaflow_kernel.history.states import RUN_TERMINAL
-from nomaflow_kernel.rpc.event_messages import event_message
-from nomaflow_kernel.rpc.run_messages import run_detail_message
+from nomaflow_kernel.rpc.messages import event_message, run_detail_message
 
 __all__ = ["Watching"]
 

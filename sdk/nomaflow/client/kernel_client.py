@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from nomaflow.client import decoding, values
+from nomaflow.client import values
 from nomaflow.client.address import AddressSource, FixedAddress
 from nomaflow.client.connection import Connection
 from nomaflow.client.requests import (
@@ -22,6 +22,7 @@ from nomaflow.client.requests import (
 )
 from nomaflow.client.tracing import trigger_span
 from nomaflow_api.v1 import kernel_service_pb2 as service
+from nomaflow_api.v1.message_codec import decode
 
 __all__ = ["KernelClient"]
 
@@ -82,7 +83,7 @@ class KernelClient:
 
     async def get_kernel(self) -> values.KernelView:
         """Return the description of the kernel."""
-        return decoding.kernel(await self._read("GetKernel", service.GetKernelRequest()))
+        return decode(values.KernelView, await self._read("GetKernel", service.GetKernelRequest()))
 
     async def is_serving(self) -> bool:
         """Return True if the kernel reports that it can work; False for example while its store cannot be written."""
@@ -96,7 +97,7 @@ class KernelClient:
         order = TriggerOrder(job_id=order) if isinstance(order, str) else order
         request = order.to_request(default_by=self._by)
         with trigger_span(f"trigger {order.job_id}") as traceparent:
-            return decoding.triggered(await self._write("TriggerRun", request, traceparent))
+            return decode(values.Triggered, await self._write("TriggerRun", request, traceparent))
 
     async def trigger_many(self, orders: Iterable[TriggerOrder]) -> list[values.Triggered | values.TriggerRefusal]:
         """Start at most 1,000 runs in one call; the answers are in the order of the orders."""
@@ -108,7 +109,7 @@ class KernelClient:
     async def cancel(self, run_id: str, *, why: str = "") -> values.RunView:
         """Request a stop of a run and return the run as it is. It becomes CANCELED when its code has stopped."""
         request = service.CancelRunRequest(run_id=run_id, by=self._by, why=why)
-        return decoding.run((await self._write("CancelRun", request)).run)
+        return decode(values.RunView, (await self._write("CancelRun", request)).run)
 
     async def replay(
         self,
@@ -136,7 +137,7 @@ class KernelClient:
 
     async def get_run(self, run_id: str) -> values.RunView:
         """Return one run with its steps and attempts."""
-        return decoding.run((await self._read("GetRun", service.GetRunRequest(run_id=run_id))).run)
+        return decode(values.RunView, (await self._read("GetRun", service.GetRunRequest(run_id=run_id))).run)
 
     async def list_runs(
         self,
@@ -158,7 +159,7 @@ class KernelClient:
         while True:
             reply: service.ListRunsResponse = await self._read("ListRuns", request)
             for message in reply.runs:
-                yield decoding.run(message)
+                yield decode(values.RunView, message)
             if not reply.next_page_token:
                 return
             request.page_token = reply.next_page_token
@@ -228,11 +229,10 @@ class KernelClient:
                 if message.WhichOneof("item") == "event":
                     if message.event.seq > seen:
                         seen = message.event.seq
-                        yield decoding.event(message.event)
+                        yield decode(values.EventView, message.event)
                 elif message.WhichOneof("item") == "pruned":
                     if on_pruned is not None:
-                        gone = message.pruned
-                        on_pruned(values.PrunedView(after_seq=gone.after_seq, through_seq=gone.through_seq))
+                        on_pruned(decode(values.PrunedView, message.pruned))
                 else:
                     seen = max(seen, message.bookmark_seq)
 
@@ -264,7 +264,7 @@ class KernelClient:
             # then had all its lines stored.
             done = not follow or (await self.get_run(run_id)).terminal
             async for message in self._connection.stream("ReadLogs", request):
-                lines = [decoding.log_line(line) for line in message.lines if line.seq > seen]
+                lines = [decode(values.LogLine, line) for line in message.lines if line.seq > seen]
                 if lines:
                     seen = lines[-1].seq
                     yield lines
@@ -297,40 +297,22 @@ class KernelClient:
         """Return all known jobs, valid or not, and the problems of whole files."""
         request = service.ListJobsRequest(host=host, tag=tag, include_removed=include_removed)
         reply: service.ListJobsResponse = await self._read("ListJobs", request)
-        return values.CatalogueView(
-            jobs=tuple(decoding.job(one) for one in reply.jobs),
-            problems=tuple(decoding.problem(one) for one in reply.problems),
-        )
+        return decode(values.CatalogueView, reply)
 
     async def get_job(self, job_id: str) -> values.JobView:
         """Return one job with its definition."""
-        return decoding.job((await self._read("GetJob", service.GetJobRequest(job_id=job_id))).job)
+        return decode(values.JobView, (await self._read("GetJob", service.GetJobRequest(job_id=job_id))).job)
 
     async def list_hosts(self) -> list[values.HostView]:
         """Return the known hosts and their instances."""
         reply: service.ListHostsResponse = await self._read("ListHosts", service.ListHostsRequest())
-        return [decoding.host(one) for one in reply.hosts]
+        return [decode(values.HostView, one) for one in reply.hosts]
 
     async def reload_host(self, host: str = "", *, force: bool = False) -> list[values.ReloadView]:
         """Load a new generation of a host's code; returns when it serves or is refused."""
         request = service.ReloadHostRequest(host=host, force=force)
         reply: service.ReloadHostResponse = await self._connection.call("ReloadHost", request, timeout=_RELOAD_SECONDS)
-        return [
-            values.ReloadView(
-                incarnation=one.incarnation,
-                accepted=one.accepted,
-                generation=one.generation,
-                message=one.message,
-                problems=tuple(decoding.problem(found) for found in one.problems),
-                host=one.host,
-                jobs=one.jobs,
-                callables=one.callables,
-                removed_job_ids=tuple(one.removed_job_ids),
-                added_job_ids=tuple(one.added_job_ids),
-                stopped_schedules=tuple(one.stopped_schedules),
-            )
-            for one in reply.instances
-        ]
+        return [decode(values.ReloadView, one) for one in reply.instances]
 
     async def forget_host(self, host: str) -> tuple[str, ...]:
         """Remove a host that is not attached; return the ids of the jobs that are free now."""
@@ -342,7 +324,7 @@ class KernelClient:
     ) -> values.PauseView:
         """Pause scheduled fires and starts of a job, of a host, or (if neither is given) of everything."""
         request = service.PauseRequest(job_id=job_id, host=host, why=why, until=timestamp(until), by=self._by)
-        return decoding.pause((await self._write("Pause", request)).pause)
+        return decode(values.PauseView, (await self._write("Pause", request)).pause)
 
     async def resume(self, *, job_id: str = "", host: str = "") -> bool:
         """End a pause; returns False if nothing was paused."""
@@ -359,16 +341,15 @@ class KernelClient:
 
 def _item(item: service.TriggerRunsItem) -> values.Triggered | values.TriggerRefusal:
     if item.WhichOneof("outcome") == "error":
-        error = item.error
-        return values.TriggerRefusal(code=error.code, reason=error.reason, message=error.message)
-    return decoding.triggered(item.response)
+        return decode(values.TriggerRefusal, item.error)
+    return decode(values.Triggered, item.response)
 
 
 def _watched(message: service.WatchRunResponse) -> values.RunView | values.EventView | int:
     match message.WhichOneof("item"):
         case "snapshot":
-            return decoding.run(message.snapshot)
+            return decode(values.RunView, message.snapshot)
         case "event":
-            return decoding.event(message.event)
+            return decode(values.EventView, message.event)
         case _:
             return message.bookmark_seq

@@ -165,7 +165,7 @@ def _size(number: int) -> str:
 
 
 def _shape(done: dict[str, Any]) -> dict[str, Any]:
-    from nomaflow.client.values.times import iso
+    from nomaflow.client.values import iso
 
     shape = dict(done)
     del shape["newest_event_at_us"]

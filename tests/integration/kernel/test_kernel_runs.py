@@ -52,7 +52,7 @@ async def test_a_trigger_becomes_a_dispatch_a_report_and_a_finished_run(
     assert json.loads(run.params_json) == {"apps_id": 11}
     assert [step.name for step in run.steps] == ["first", "second"]
     assert run.steps[0].attempts[0].worker_pid == 4711
-    assert json.loads(run.steps[0].attempts[0].result.extras_json) == {"k": [1]}
+    assert json.loads(run.steps[0].attempts[0].extras_json) == {"k": [1]}
     assert await lines_of(client, triggered.run_id) == [(1, "one"), (2, "two"), (3, "three")]
     assert await lines_of(client, triggered.run_id, step="second") == [(3, "three")]
     assert await lines_of(client, triggered.run_id, tail=1) == [(3, "three")]

@@ -15,8 +15,9 @@ from typing import Any, cast
 import pytest
 
 from fake_kernel import FakeKernel, make_run
-from nomaflow.client import decoding
+from nomaflow.client.values import RunView
 from nomaflow_api.v1 import run_pb2
+from nomaflow_api.v1.message_codec import decode
 from nomaflow_cli.live import Connected, PlainScreen
 from nomaflow_cli.live.following import _Follower
 from nomaflow_cli.output import console
@@ -151,10 +152,10 @@ def test_in_a_pipe_the_end_of_the_run_is_said_last(capsys: pytest.CaptureFixture
     message = make_run("run_1", "RUNNING")
     attempt = message.steps.add(name="one").attempts.add(attempt=1, state=run_pb2.ATTEMPT_STATE_DISPATCHED)
     screen = PlainScreen(console=console())
-    screen.update(decoding.run(message))
+    screen.update(decode(RunView, message))
     message.state, attempt.state = run_pb2.RUN_STATE_SUCCEEDED, run_pb2.ATTEMPT_STATE_SUCCEEDED
-    screen.update(decoding.run(message))
-    screen.update(decoding.run(message))
+    screen.update(decode(RunView, message))
+    screen.update(decode(RunView, message))
     said = [line.split("  ")[0] for line in capsys.readouterr().out.splitlines()]
     assert said == [
         "— nightly RUNNING",

@@ -10,8 +10,8 @@ import pytest
 from rich.console import Console
 
 from fake_kernel import make_run
-from nomaflow.client import decoding
-from nomaflow.client.values import LogLine
+from nomaflow.client.values import LogLine, RunView
+from nomaflow_api.v1.message_codec import decode
 from nomaflow_cli.errors import CliError
 from nomaflow_cli.pages.log_lines import LogPrinter, log_text
 from nomaflow_cli.pages.tables import runs_table
@@ -182,7 +182,7 @@ def test_a_narrow_terminal_shows_what_is_needed_most(width: int, headers: list[s
     run.reason.code, run.reason.message = "step_failed", "no rows"
     console = Console(force_terminal=False, width=width)
     with console.capture() as captured:
-        console.print(runs_table([decoding.run(run)]))
+        console.print(runs_table([decode(RunView, run)]))
     head, _rule, row = captured.get().splitlines()
     assert re.split(r"\s{2,}", head.strip()) == headers, head
     assert row.startswith(f"run_{'x' * 26} ")

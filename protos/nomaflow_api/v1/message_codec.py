@@ -1,0 +1,269 @@
+"""Conversion between protobuf messages and values, driven by the names of their fields.
+
+A value is an object with attributes, such as a frozen dataclass; `decode` makes one of a message, `encode` makes a
+message of one. For a field NAME of the message:
+
+===========================  ========================================================================================
+field                        attribute
+===========================  ========================================================================================
+``Timestamp NAME``           ``NAME``: an aware datetime in UTC, None if unset. `encode` also takes ``NAME_us``,
+                             microseconds since the epoch
+``bytes NAME_json``          ``NAME``: a dict, empty for no text (None if its type allows it). `encode` also takes
+                             ``NAME_json``, the text itself
+``bytes NAME``               ``NAME``: text; bytes that are not UTF-8 are lone surrogates
+an enum                      the name of its constant without the prefix, empty for ``UNSPECIFIED``; `encode` takes it
+                             in either case. A number that these stubs do not know becomes its digits
+a message                    a value of the annotated class; None if it is absent and the type allows None
+an ``optional`` scalar       None if it is absent
+a repeated field             a tuple
+any other scalar             itself
+===========================  ========================================================================================
+
+An annotation ``Annotated[T, function]`` has the function applied to what this table gives. The plan of each pair of
+classes is made once, so that a conversion costs little more than the two constructors.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from operator import attrgetter
+from types import NoneType
+from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
+
+from google.protobuf import message_factory
+from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
+from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
+
+__all__ = ["decode", "encode", "timestamp"]
+
+_T = TypeVar("_T")
+_M = TypeVar("_M", bound=Message)
+_Convert = Callable[[Any], Any]
+
+
+def decode(kind: type[_T], message: Message) -> _T:
+    """Return a message as a value of a dataclass, each field of which has one in the message."""
+    return _decoder(kind, type(message))(message)  # type: ignore[no-any-return]  # the plan makes a value of the class
+
+
+def encode(kind: type[_M], *sources: object, **given: Any) -> _M:
+    """Return a message made of the attributes of values, and of given fields.
+
+    :param sources: for each field the first of them with its attribute is used
+    :param given: fields by name, in the same form as attributes, or messages; they override attributes
+    :raises TypeError: if a field is neither given nor an attribute
+    """
+    getters, converters = _encoder(kind, tuple(map(type, sources)), tuple(given))
+    for source, (names, get) in zip(sources, getters, strict=True):
+        if names:
+            given.update(zip(names, get(source), strict=True))
+    for name, convert in converters:
+        value = given[name]
+        if value is not None:
+            given[name] = convert(value)
+    return kind(**given)
+
+
+def timestamp(at: int | datetime) -> Timestamp:
+    """Return the message of an instant.
+
+    :param at: an aware datetime, or microseconds since the epoch
+    """
+    if isinstance(at, int):
+        seconds, micros = divmod(at, 1_000_000)
+        return Timestamp(seconds=seconds, nanos=micros * 1000)
+    stamp = Timestamp()
+    stamp.FromDatetime(at.astimezone(UTC))
+    return stamp
+
+
+# --- decoding -----------------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def _decoder(kind: type[Any], message_type: type[Message]) -> _Convert:
+    hints = get_type_hints(kind, include_extras=True)
+    names = tuple(field.name for field in dataclasses.fields(kind))
+    positional = not any(field.kw_only for field in dataclasses.fields(kind))
+    described = [_described(message_type, kind, name) for name in names]
+    get = _getter([field.name for field in described])
+    steps: list[tuple[int, str, _Convert | None]] = []
+    for index, (name, field) in enumerate(zip(names, described, strict=True)):
+        convert, may_be_none = _decoding(field, hints[name], repeated=_is_repeated(message_type, field))
+        absent_is_none = field.name if may_be_none and field.has_presence and not _is_timestamp(field) else ""
+        if convert is not None or absent_is_none:
+            steps.append((index, absent_is_none, convert))
+
+    def read(message: Message) -> Any:
+        values = list(get(message))
+        for index, absent_is_none, convert in steps:
+            if absent_is_none and not message.HasField(absent_is_none):
+                values[index] = None
+            elif convert is not None:
+                values[index] = convert(values[index])
+        return kind(*values) if positional else kind(**dict(zip(names, values, strict=True)))
+
+    return read
+
+
+def _described(message_type: type[Message], kind: type[Any], name: str) -> FieldDescriptor:
+    known = message_type.DESCRIPTOR.fields_by_name
+    found = known.get(name) or known.get(f"{name}_json")
+    if found is None:
+        raise TypeError(f"{message_type.DESCRIPTOR.full_name} has no field {name!r} for {kind.__name__}")
+    return found
+
+
+def _decoding(field: FieldDescriptor, hint: Any, *, repeated: bool) -> tuple[_Convert | None, bool]:
+    """Return the conversion of a field, None for none, and whether its value may be None."""
+    after: _Convert | None = None
+    if get_origin(hint) is Annotated:
+        hint, *marks = get_args(hint)
+        after = next((mark for mark in marks if callable(mark)), None)
+    choices = get_args(hint)
+    may_be_none = NoneType in choices
+    inner = choices[0] if repeated or may_be_none else hint
+    convert = _decoding_of_one(field, inner, or_none=may_be_none)
+    if repeated:
+        convert = _each(convert)
+    if after is None or convert is None:
+        return after or convert, may_be_none
+    return _composed(convert, after), may_be_none
+
+
+def _decoding_of_one(field: FieldDescriptor, inner: Any, *, or_none: bool) -> _Convert | None:
+    if _is_timestamp(field):
+        return _instant
+    if field.message_type is not None:
+        return _decoder(inner, message_factory.GetMessageClass(field.message_type))
+    if field.enum_type is not None:
+        return _names(field.enum_type).__getitem__
+    if field.type != FieldDescriptor.TYPE_BYTES:
+        return None
+    if field.name.endswith("_json"):
+        return _json_or_none if or_none else _json
+    return _text
+
+
+def _each(convert: _Convert | None) -> _Convert:
+    return tuple if convert is None else lambda items: tuple(map(convert, items))
+
+
+def _composed(first: _Convert, second: _Convert) -> _Convert:
+    return lambda value: second(first(value))
+
+
+def _instant(stamp: Timestamp) -> datetime | None:
+    return stamp.ToDatetime(tzinfo=UTC) if stamp.seconds or stamp.nanos else None
+
+
+def _json(text: bytes) -> Any:
+    return json.loads(text) if text else {}
+
+
+def _json_or_none(text: bytes) -> Any:
+    return json.loads(text) if text else None
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", "surrogateescape")
+
+
+class _Names(dict[int, str]):
+    def __missing__(self, number: int) -> str:
+        return str(number)
+
+
+@functools.cache
+def _names(enum: EnumDescriptor) -> _Names:
+    prefix = enum.values_by_number[0].name.removesuffix("UNSPECIFIED")
+    return _Names({value.number: value.name.removeprefix(prefix) if value.number else "" for value in enum.values})
+
+
+# --- encoding -----------------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def _encoder(
+    kind: type[Message], sources: tuple[type[Any], ...], given: tuple[str, ...]
+) -> tuple[Sequence[tuple[Sequence[str], _Convert]], Sequence[tuple[str, _Convert]]]:
+    """Return, for each source, the fields that it fills and a getter of them; and the conversions of fields."""
+    attributes: list[dict[str, str]] = [{} for _ in sources]
+    converters: list[tuple[str, _Convert]] = []
+    for field in kind.DESCRIPTOR.fields:
+        convert = _encoding_of_one(field)
+        if _is_repeated(kind, field):
+            convert = None if convert is None else _each(convert)
+        if convert is not None:
+            converters.append((field.name, convert))
+        if field.name not in given:
+            index, attribute = _attribute_for(kind, field, sources)
+            attributes[index][field.name] = attribute
+    return [(tuple(each), _getter(list(each.values()))) for each in attributes], converters
+
+
+def _attribute_for(kind: type[Message], field: FieldDescriptor, sources: Sequence[type[Any]]) -> tuple[int, str]:
+    names = [field.name]
+    if _is_timestamp(field):
+        names.append(f"{field.name}_us")
+    if field.name.endswith("_json"):
+        names.append(field.name.removesuffix("_json"))
+    for index, source in enumerate(sources):
+        known: set[str] = set()
+        if dataclasses.is_dataclass(source):
+            known.update(each.name for each in dataclasses.fields(source))
+        elif issubclass(source, Message):
+            known.update(source.DESCRIPTOR.fields_by_name)
+        for name in names:
+            if name in known or hasattr(source, name):
+                return index, name
+    among = ", ".join(source.__name__ for source in sources) or "no source"
+    raise TypeError(f"{kind.DESCRIPTOR.full_name} needs {field.name!r}, which {among} does not have")
+
+
+def _encoding_of_one(field: FieldDescriptor) -> _Convert | None:
+    if _is_timestamp(field):
+        return _stamp
+    if field.message_type is not None:
+        kind = message_factory.GetMessageClass(field.message_type)
+        return lambda value: value if isinstance(value, Message) else encode(kind, value)
+    if field.enum_type is not None:
+        numbers = {name: number for number, name in _names(field.enum_type).items()}
+        return lambda name: numbers[name.upper()]
+    return _bytes if field.type == FieldDescriptor.TYPE_BYTES else None
+
+
+def _stamp(at: Any) -> Timestamp:
+    return at if isinstance(at, Timestamp) else timestamp(at)
+
+
+def _bytes(value: bytes | str | Mapping[str, Any]) -> bytes:
+    if isinstance(value, bytes):
+        return value
+    if not isinstance(value, str):
+        value = json.dumps(value, separators=(",", ":")) if value else ""
+    return value.encode("utf-8", "surrogatepass")
+
+
+# --- both ---------------------------------------------------------------------------------------------------------
+
+
+def _getter(attributes: Sequence[str]) -> Callable[[Any], tuple[Any, ...]]:
+    """Return a function that returns the values of attributes."""
+    if len(attributes) > 1:
+        return attrgetter(*attributes)
+    return lambda value: tuple(getattr(value, name) for name in attributes)
+
+
+def _is_timestamp(field: FieldDescriptor) -> bool:
+    return field.message_type is not None and field.message_type.full_name == Timestamp.DESCRIPTOR.full_name
+
+
+def _is_repeated(message_type: type[Message], field: FieldDescriptor) -> bool:
+    # Only newer releases of protobuf have a property for it without a warning.
+    return hasattr(getattr(message_type(), field.name), "extend")
