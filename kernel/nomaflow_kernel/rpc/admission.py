@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_kernel.domain.errors import KernelError, ValuesRefused
+from nomaflow_kernel.engine import Engine
 from nomaflow_kernel.engine.commands import JobSource, KnownJob, ReplayCommand, TriggerCommand
 from nomaflow_kernel.engine.plan import PlannedStep, RunPlan
 from nomaflow_kernel.history.port import Store
@@ -15,55 +16,27 @@ from nomaflow_kernel.hosts.errors import HostLoading, HostNotAttached
 from nomaflow_kernel.hosts.registry import SessionRegistry
 from nomaflow_kernel.hosts.session import Session
 
-__all__ = ["Admission", "RunExaminer"]
+__all__ = ["Admission"]
 
 _WAIT_SECONDS = 2.0
 _ANSWER_SECONDS = 2.5  # a host limits itself to two seconds for either question
 _AT_THE_ATTEMPT = "each step checks its own when it is reached"
 
 
-class RunExaminer(Protocol):
-    """The part of the engine that answers before a run is created. It changes nothing."""
-
-    def examine(self, request: TriggerCommand) -> tuple[KnownJob, RunPlan]:
-        """Return the job and plan of the run that a trigger would create.
-
-        :raises KernelError: if it would be refused
-        """
-
-    async def examine_replay(self, request: ReplayCommand) -> tuple[TriggerCommand, KnownJob, RunPlan]:
-        """Return the trigger, the job as it was, and the plan of a replay.
-
-        :raises KernelError: if it would be refused
-        """
-
-
 class Admission:
     """Checks triggers in front of the engine. A check that gets no answer refuses nothing."""
 
-    def __init__(self, *, engine: RunExaminer, jobs: JobSource, sessions: SessionRegistry, store: Store) -> None:
+    def __init__(self, *, engine: Engine, jobs: JobSource, sessions: SessionRegistry, store: Store) -> None:
         self._engine = engine
         self._jobs = jobs
         self._sessions = sessions
         self._store = store
 
-    def concerns(self, command: TriggerCommand) -> bool:
-        """Return whether a trigger needs a wait or a check before the engine sees it."""
-        return bool(command.params or command.op_kwargs) or self._sessions.restless
-
-    async def admit(self, command: TriggerCommand) -> tuple[str, ...]:
-        """Return warnings for the caller that triggers.
-
-        :raises HostLoading: if a host that is loading may bring the job
-        :raises ValuesRefused: if a step would refuse a value that the caller gives
-        """
-        (outcome,) = await self.admit_many([command])
-        if isinstance(outcome, KernelError):
-            raise outcome
-        return outcome
-
-    async def admit_many(self, commands: Sequence[TriggerCommand]) -> list[tuple[str, ...] | KernelError]:
+    async def admit(self, commands: Sequence[TriggerCommand]) -> list[tuple[str, ...] | KernelError]:
         """Return the warnings of each trigger, or the error that refuses it; pending loads are awaited once for all."""
+        # Most triggers give no values, to hosts that neither watch nor load: these wait for nothing but the engine.
+        if not self._sessions.restless and not any(command.params or command.op_kwargs for command in commands):
+            return [() for _ in commands]
         jobs = list(dict.fromkeys(command.job_id for command in commands))
         settled = dict(zip(jobs, await asyncio.gather(*map(self._settled, jobs)), strict=True))
         return await asyncio.gather(*(self._admitted(command, settled[command.job_id]) for command in commands))
@@ -72,34 +45,36 @@ class Admission:
         self, command: TriggerCommand, settled: tuple[str, ...] | HostLoading
     ) -> tuple[str, ...] | KernelError:
         try:
-            if isinstance(settled, HostLoading):
-                raise settled
-            job, plan = self._engine.examine(command)
-        except HostLoading as error:
-            return () if await self._is_repeat(command.request_id) else error
+            return await self._examined(command, settled)
+        except (HostLoading, ValuesRefused) as error:
+            if not await self._is_repeat(command.request_id):
+                return error
         except KernelError:
-            return settled if isinstance(settled, tuple) else ()  # the engine refuses it itself, and knows repeats
+            pass  # the engine refuses it itself, and knows repeats
+        return settled if isinstance(settled, tuple) else ()
+
+    async def validate(self, command: TriggerCommand) -> tuple[str, ...] | KernelError:
+        """Return the warnings of a trigger that is only validated, or the error that would refuse it."""
         try:
-            return (*settled, *await self._check(job, plan, command.params, command.op_kwargs))
-        except ValuesRefused as error:
-            return settled if await self._is_repeat(command.request_id) else error
+            return await self._examined(command, await self._settled(command.job_id), says_absent=True)
+        except KernelError as error:
+            return error
 
-    async def validate(self, command: TriggerCommand) -> tuple[str, ...]:
-        """Return the warnings of a trigger that is only validated.
-
-        :raises KernelError: if it would be refused
-        """
-        settled = await self._settled(command.job_id)
+    async def _examined(
+        self, command: TriggerCommand, settled: tuple[str, ...] | HostLoading, *, says_absent: bool = False
+    ) -> tuple[str, ...]:
         if isinstance(settled, HostLoading):
             raise settled
         job, plan = self._engine.examine(command)
-        return (*settled, *await self._check(job, plan, command.params, command.op_kwargs, says_absent=True))
+        return (*settled, *await self._check(job, plan, command.params, command.op_kwargs, says_absent=says_absent))
 
     async def admit_replay(self, request: ReplayCommand) -> None:
         """Check the values that a replay changes.
 
         :raises ValuesRefused: if a step would refuse one of them
         """
+        if not request.params and not request.op_kwargs:
+            return
         try:
             _, job, plan = await self._engine.examine_replay(request)
         except KernelError:

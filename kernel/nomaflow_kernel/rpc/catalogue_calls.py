@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Mapping
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_api.v1 import job_pb2
@@ -15,8 +14,9 @@ from nomaflow_kernel.catalogue import CatalogueEntry
 from nomaflow_kernel.catalogue.service import CatalogueService, HostCatalogue
 from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.domain.errors import BadRequest, UnknownHost, UnknownJob
+from nomaflow_kernel.engine import Engine
 from nomaflow_kernel.engine.host_messages import InstanceStatus
-from nomaflow_kernel.history.port import PauseRecord, Store
+from nomaflow_kernel.history.port import Store
 from nomaflow_kernel.history.records import RunRecord
 from nomaflow_kernel.hosts import HostAttached, SessionRegistry
 from nomaflow_kernel.rpc.access import Caller
@@ -25,27 +25,11 @@ from nomaflow_kernel.rpc.requests import check_host, check_job_id
 from nomaflow_project.jobs.load import CatalogueLoad
 from nomaflow_project.reading.problems import Problem
 
-__all__ = ["CatalogueCalls", "FleetView"]
+__all__ = ["CatalogueCalls"]
 
 _FIRES = 10
 _FIRES_IN_LISTS = 1
 _JOBS_PER_TURN = 25
-
-
-class FleetView(Protocol):
-    """The part of the engine that these calls use."""
-
-    def pauses(self) -> Sequence[PauseRecord]:
-        """Return the pauses in effect."""
-
-    def instances(self) -> Sequence[InstanceStatus]:
-        """Return every known instance."""
-
-    def queued_count(self, host: str) -> int:
-        """Return how many runs wait for a host."""
-
-    def why_not_running(self, job_id: str) -> str:
-        """Return why no run of a job is running; empty if one is or nothing blocks it."""
 
 
 class CatalogueCalls:
@@ -54,7 +38,7 @@ class CatalogueCalls:
     def __init__(
         self,
         *,
-        engine: FleetView,
+        engine: Engine,
         catalogue: CatalogueService,
         sessions: SessionRegistry,
         store: Store,
@@ -65,16 +49,6 @@ class CatalogueCalls:
         self._sessions = sessions
         self._store = store
         self._clock = clock
-
-    def methods(self) -> Mapping[str, Callable[..., Any]]:
-        """Return the method that serves each of these rpcs."""
-        return {
-            "ListJobs": self.list_jobs,
-            "GetJob": self.get_job,
-            "ListHosts": self.list_hosts,
-            "ReloadHost": self.reload_host,
-            "ForgetHost": self.forget_host,
-        }
 
     def check_known(self, scope: str, name: str) -> None:
         """Check that the target of a pause exists.

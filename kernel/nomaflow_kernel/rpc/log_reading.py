@@ -9,11 +9,12 @@ from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_api.v1 import log_pb2
 from nomaflow_api.v1.kernel_service_pb2 import ReadLogsRequest, ReadLogsResponse
 from nomaflow_api.v1.log_lines import CONTINUED, SHARED, decode_lines
-from nomaflow_kernel.domain.errors import KernelStopping, UnknownRun
+from nomaflow_kernel.domain.errors import KernelStopping
 from nomaflow_kernel.history.feed import EventFeed, RunSubscription
 from nomaflow_kernel.history.port import RunDetail, Store
 from nomaflow_kernel.history.records import LogChunkRecord
 from nomaflow_kernel.history.states import RUN_TERMINAL
+from nomaflow_kernel.rpc.watching import read_run
 
 __all__ = ["LogReading"]
 
@@ -41,7 +42,7 @@ class LogReading:
         :raises KernelStopping: if the kernel stops while the log is followed
         """
         with self._feed.subscribe(query.run_id) as subscription:
-            detail = await self._read_run(query.run_id)
+            detail = await read_run(self._store, query.run_id)
             cursor = query.after_seq
             if query.tail:
                 lines, cursor = await self._tail(query, detail)
@@ -65,7 +66,7 @@ class LogReading:
         events = subscription.take()
         if heard and events is not None:
             return any(event.kind == "run.finished" for event in events)
-        detail = await self._read_run(run_id)
+        detail = await read_run(self._store, run_id)
         return detail.run.state in RUN_TERMINAL
 
     async def _tail(self, query: ReadLogsRequest, detail: RunDetail) -> tuple[list[log_pb2.LogLine], int]:
@@ -94,12 +95,6 @@ class LogReading:
                 yield ReadLogsResponse(), after
             if not (page.more and page.chunks):
                 return
-
-    async def _read_run(self, run_id: str) -> RunDetail:
-        found = await self._store.run_details([run_id])
-        if not found:
-            raise UnknownRun(run_id)
-        return found[0]
 
 
 def _blocks(lines: Iterator[log_pb2.LogLine] | list[log_pb2.LogLine]) -> Iterator[ReadLogsResponse]:

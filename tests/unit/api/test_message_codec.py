@@ -114,5 +114,5 @@ def test_a_field_without_a_source_is_a_mistake() -> None:
     """A field that is added to a message cannot be forgotten."""
     with pytest.raises(TypeError, match=r"nomaflow_api.v1.Fold needs 'last', which Fold does not have"):
         encode(run_pb2.Fold, Fold(count=1, first=None))
-    with pytest.raises(TypeError, match="nomaflow_api.v1.Fire has no field 'count' for Fold"):
+    with pytest.raises(TypeError, match=r"nomaflow_api.v1.Fire has no field 'count' for Fold"):
         decode(Fold, job_pb2.Fire())
