@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1 import run_pb2
+from nomaflow_api.v1.call_errors import REASONS
 from nomaflow_api.v1.message_codec import encode
 from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.domain.errors import BadRequest, KernelError
@@ -19,7 +20,6 @@ from nomaflow_kernel.history.port import Store
 from nomaflow_kernel.rpc.access import Caller
 from nomaflow_kernel.rpc.admission import Admission
 from nomaflow_kernel.rpc.catalogue_calls import CatalogueCalls
-from nomaflow_kernel.rpc.errors import error_row
 from nomaflow_kernel.rpc.log_reading import LogReading
 from nomaflow_kernel.rpc.messages import pause_message, run_detail_message, run_message
 from nomaflow_kernel.rpc.requests import (
@@ -235,9 +235,8 @@ def _answer(
 def _item_message(outcome: kernel.TriggerRunResponse | KernelError) -> kernel.TriggerRunsItem:
     if isinstance(outcome, kernel.TriggerRunResponse):
         return kernel.TriggerRunsItem(response=outcome)
-    row = error_row(outcome)
-    code, _ = row.code.value
-    return kernel.TriggerRunsItem(error=kernel.CallError(code=code, reason=row.reason, message=outcome.message))
+    code, _ = REASONS[outcome.reason].code.value
+    return kernel.TriggerRunsItem(error=kernel.CallError(code=code, reason=outcome.reason, message=outcome.message))
 
 
 def _seq(value: int) -> int:

@@ -104,7 +104,10 @@ class StoreLed(StoreError):
         self.holder = holder
         self.addresses = tuple(addresses)
         where = f" at {', '.join(self.addresses)}" if self.addresses else ""
-        super().__init__(f"this kernel is on standby: kernel {holder!r} is the leader{where}; ask that one")
+        metadata = {"leader": ",".join(self.addresses)} if self.addresses else {}
+        super().__init__(
+            f"this kernel is on standby: kernel {holder!r} is the leader{where}; ask that one", metadata=metadata
+        )
 
 
 class LeadLost(StoreError):
@@ -123,7 +126,7 @@ class LeadLost(StoreError):
 class StaleEpoch(StoreError):
     """Raised when a newer kernel has taken the store over; this one must stop scheduling at once."""
 
-    reason = "STALE_EPOCH"
+    reason = "NOT_LEADER"
 
     def __init__(self, *, own: int, found: int) -> None:
         self.own = own
