@@ -11,20 +11,21 @@ from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 
 from nomaflow_api import event_loop
+from nomaflow_api.addresses import is_tcp
 from nomaflow_kernel.domain.clock import SystemClock
 from nomaflow_kernel.domain.errors import KernelError
 from nomaflow_kernel.history.port import StoreInfo
 from nomaflow_kernel.leadership.assembly import Kernel
 from nomaflow_kernel.leadership.candidate import Sentry, take_lead
 from nomaflow_kernel.leadership.signals import EX_TEMPFAIL, Requests
-from nomaflow_kernel.network.addresses import addresses_of, certificate_of
 from nomaflow_kernel.network.certificates import CertificateRefused
 from nomaflow_kernel.network.listening import (
     AddressInUse,
     AddressRefused,
     AddressUntold,
+    addresses_of,
+    certificate_of,
     claim_socket,
-    is_tcp,
     private_directory,
     refuse_answered,
 )

@@ -11,11 +11,11 @@ import grpc.aio
 from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health_pb2
 
+from nomaflow_api.addresses import uses_tls
 from nomaflow_api.v1 import host_gateway_service_pb2, kernel_service_pb2
 from nomaflow_kernel.domain.errors import KernelError
 from nomaflow_kernel.hosts import HostGateway
 from nomaflow_kernel.network.certificates import Certificate, CertificateFiles
-from nomaflow_kernel.network.listening import uses_tls
 from nomaflow_kernel.rpc.access import AccessControl, Caller
 from nomaflow_kernel.rpc.endpoints import Endpoints, methods_of, service_handler
 from nomaflow_kernel.rpc.health import Health
