@@ -17,7 +17,7 @@ from nomaflow_kernel.history.port import ApplyResult
 from nomaflow_kernel.history.records import EventRecord, TriggerKind
 from nomaflow_kernel.history.states import ATTEMPT_TERMINAL, RUN_TERMINAL, AttemptState
 from nomaflow_kernel.history.transitions import AppendLog, QueueRun, StartRun, Transition
-from nomaflow_kernel.observing.view import KernelView
+from nomaflow_kernel.observing.state_dump import KernelView
 from nomaflow_telemetry.metrics import LATENCY_BUCKETS, LONG_BUCKETS, SIZE_BUCKETS, Histogram, Metric, Reading
 
 __all__ = ["KERNEL_METRICS", "KernelMetrics"]
@@ -146,8 +146,11 @@ class KernelMetrics:
         self._attempts[event.state] += 1
 
     def reading(self, view: KernelView | None, *, waiting_writes: int) -> Reading:
-        """Return the current values of all ``KERNEL_METRICS``. Called on the event loop."""
-        return {
+        """Return the current values of all ``KERNEL_METRICS``. Called on the event loop.
+
+        A kernel that stands by has no series of what only a leader has.
+        """
+        counted: Reading = {
             "nomaflow_kernel_info": {(version("nomaflow"), platform.python_version()): 1},
             "nomaflow_leader": {(): view is not None},
             "nomaflow_epoch": {(): 0 if view is None else view.info.epoch},
@@ -162,19 +165,14 @@ class KernelMetrics:
             "nomaflow_store_waiting": {(): waiting_writes},
             "nomaflow_log_lines_total": {(): self._log_lines},
             "nomaflow_log_bytes_total": {(): self._log_bytes},
-            **_held(view),
         }
+        if view is None:
+            return {metric.name: counted.get(metric.name, {}) for metric in KERNEL_METRICS}
+        return {**counted, **_held(view)}
 
 
-def _held(view: KernelView | None) -> Reading:
-    """Return the gauges of a kernel's contents; a kernel that stands by has no such series."""
-    names = (
-        "nomaflow_runs", "nomaflow_attempts", "nomaflow_queue_depth", "nomaflow_schedules", "nomaflow_hosts",
-        "nomaflow_host_attempts", "nomaflow_host_workers", "nomaflow_host_spill_bytes", "nomaflow_timers",
-        "nomaflow_engine_turns", "nomaflow_watchers",
-    )  # fmt: skip
-    if view is None:
-        return {name: {} for name in names}
+def _held(view: KernelView) -> Reading:
+    """Return the gauges of a kernel's contents."""
     seen = view.engine.overview()
     states = Counter(each.state for each in seen.instances)
     attached = [each for each in seen.instances if each.state in ("ATTACHED", "LOADING", "DRAINING")]

@@ -9,18 +9,16 @@ from typing import Any
 from nomaflow_kernel.history.port import ApplyResult, CommitObserver
 from nomaflow_kernel.history.records import RunRecord
 from nomaflow_kernel.history.transitions import Transition
-from nomaflow_kernel.observing.commits import CommitLog
 from nomaflow_kernel.observing.metrics import KERNEL_METRICS, KernelMetrics
-from nomaflow_kernel.observing.state_dump import kernel_state
+from nomaflow_kernel.observing.state_dump import CommitLog, KernelView, kernel_state
 from nomaflow_kernel.observing.tracing import RunTracer
-from nomaflow_kernel.observing.view import KernelView
 from nomaflow_kernel.store import SqlStore
 from nomaflow_telemetry.endpoint import MetricsEndpoint
 from nomaflow_telemetry.metrics import Reading
 from nomaflow_telemetry.process_log import write_state
 from nomaflow_telemetry.tracing import Tracing
 
-__all__ = ["KernelView", "Observation"]
+__all__ = ["Observation"]
 
 
 class Observation:

@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any
 
-from nomaflow_host.observing.view import HostView
+from nomaflow_host.outbox import Outbox
+from nomaflow_host.session import HostIdentity, HostSession
+from nomaflow_host.supervisor import Supervisor
 from nomaflow_telemetry.stacks import process_stacks
 
-__all__ = ["host_state"]
+__all__ = ["HostView", "host_state"]
 
 _SHOWN = 200
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HostView:
+    """The parts of a host that are observed."""
+
+    identity: HostIdentity
+    supervisor: Supervisor
+    session: HostSession
+    outbox: Outbox
 
 
 def host_state(view: HostView) -> dict[str, Any]:
