@@ -181,7 +181,7 @@ async def _lead(process: _Process, store: SqlStore, info: StoreInfo, *, first_te
         # Objects made at the start live for the whole term; collecting garbage among them takes a third of the start.
         gc.disable()
         gc.unfreeze()
-        process.observation.begin(store, kernel.view)
+        process.observation.begin(kernel.view)
         sentry.addresses = await kernel.start()
         _calm_collector()
         serving = f"serving on {', '.join(sentry.addresses)}, epoch {info.epoch}"

@@ -16,7 +16,7 @@ from nomaflow_kernel.catalogue.service import CatalogueService
 from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.engine import Engine, EngineSettings
 from nomaflow_kernel.history.feed import EventFeed
-from nomaflow_kernel.history.port import Store, StoreInfo
+from nomaflow_kernel.history.port import StoreInfo
 from nomaflow_kernel.history.transitions import Notice
 from nomaflow_kernel.hosts import GatewaySettings, HostGateway, SessionRegistry
 from nomaflow_kernel.network.certificates import CertificateFiles
@@ -35,6 +35,7 @@ from nomaflow_kernel.rpc import (
     listen,
 )
 from nomaflow_kernel.scheduler import Scheduler
+from nomaflow_kernel.store import SqlStore
 from nomaflow_kernel.store.errors import StoreError
 from nomaflow_kernel.upkeep.retention import RetentionSweeper
 
@@ -58,7 +59,7 @@ class Kernel:
         *,
         settings: KernelSettings,
         addresses: Sequence[str],
-        store: Store,
+        store: SqlStore,
         info: StoreInfo,
         access: AccessControl,
         clock: Clock,
@@ -201,7 +202,12 @@ class Kernel:
     def view(self) -> KernelView:
         """The parts to observe."""
         return KernelView(
-            info=self._info, engine=self._engine, scheduler=self._scheduler, sessions=self._sessions, feed=self._feed
+            info=self._info,
+            store=self._store,
+            engine=self._engine,
+            scheduler=self._scheduler,
+            sessions=self._sessions,
+            feed=self._feed,
         )
 
     async def reload(self) -> None:

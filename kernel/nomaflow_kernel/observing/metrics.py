@@ -145,7 +145,7 @@ class KernelMetrics:
     def _attempt_ended(self, event: EventRecord) -> None:
         self._attempts[event.state] += 1
 
-    def reading(self, view: KernelView | None, *, waiting_writes: int) -> Reading:
+    def reading(self, view: KernelView | None) -> Reading:
         """Return the current values of all ``KERNEL_METRICS``. Called on the event loop.
 
         A kernel that stands by has no series of what only a leader has.
@@ -162,7 +162,7 @@ class KernelMetrics:
             "nomaflow_commit_latency_seconds": self._commit.copy(),
             "nomaflow_commit_operations": self._operations.copy(),
             "nomaflow_commit_failures_total": {(): self._failures},
-            "nomaflow_store_waiting": {(): waiting_writes},
+            "nomaflow_store_waiting": {(): 0 if view is None else view.store.waiting},
             "nomaflow_log_lines_total": {(): self._log_lines},
             "nomaflow_log_bytes_total": {(): self._log_bytes},
         }

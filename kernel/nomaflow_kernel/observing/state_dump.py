@@ -19,6 +19,7 @@ from nomaflow_kernel.history.port import ApplyResult, StoreInfo
 from nomaflow_kernel.history.transitions import Transition
 from nomaflow_kernel.hosts import SessionRegistry
 from nomaflow_kernel.scheduler import Scheduler
+from nomaflow_kernel.store import SqlStore
 from nomaflow_telemetry.stacks import process_stacks
 
 __all__ = ["CommitLog", "KernelView", "kernel_state"]
@@ -33,6 +34,7 @@ class KernelView:
     """The parts of a leading kernel to observe, for one term of leadership."""
 
     info: StoreInfo
+    store: SqlStore
     engine: Engine
     scheduler: Scheduler
     sessions: SessionRegistry
@@ -52,17 +54,16 @@ class CommitLog:
         self.newest.append({"at": time.time(), "seconds": seconds, "transitions": len(transitions)})
 
 
-def kernel_state(view: KernelView | None, *, commits: CommitLog, waiting_writes: int) -> dict[str, Any]:
+def kernel_state(view: KernelView | None, *, commits: CommitLog) -> dict[str, Any]:
     """Return the state of a kernel.
 
     :param view: None while it does not lead
-    :param waiting_writes: number of operations waiting for the store's writer
     """
     state: dict[str, Any] = {"part": "kernel", "pid": os.getpid(), "leader": view is not None}
     if view is not None:
         state |= _leading(view)
     state["store"] = {
-        "waiting": waiting_writes,
+        "waiting": 0 if view is None else view.store.waiting,
         "commits": commits.count,
         "last_commits": [
             {**each, "at": _instant(each["at"]), "seconds": round(each["seconds"], 6)} for each in commits.newest

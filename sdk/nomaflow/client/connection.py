@@ -135,16 +135,17 @@ class Connection:
             raise self._translated(error, trial.address) from None
         return reply == _SERVING
 
-    async def stream(self, method: str, request: Callable[[], Message]) -> AsyncIterator[Any]:
-        """Yield the messages of a stream; if the kernel goes away, ask again with a new ``request()``.
+    async def stream(self, method: str, request: Message) -> AsyncIterator[Any]:
+        """Yield the messages of a stream; if the kernel goes away, ask again with the request as it is then.
 
+        :param request: its receiver keeps its cursor up to date
         :raises ClientError: when the kernel refuses, fails, or stays away for too long
         """
         trial = _Trial()
         while True:
             try:
                 _, stub = self._channel(trial)
-                call: Any = getattr(stub, method)(request(), metadata=self._metadata())
+                call: Any = getattr(stub, method)(request, metadata=self._metadata())
                 try:
                     async for message in call:
                         self._note_answer()

@@ -6,17 +6,15 @@ import json
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, time
+from datetime import date, time
 from typing import Any
-
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from nomaflow.client.errors import InvalidRequest
 from nomaflow_api.v1 import kernel_service_pb2 as service
 from nomaflow_api.v1 import run_pb2
 from nomaflow_api.v1.values import ValueCodecError, encode_tree
 
-__all__ = ["TriggerOrder", "new_request_id", "run_state_number", "step_values", "timestamp", "to_json_bytes"]
+__all__ = ["TriggerOrder", "new_request_id", "run_state_number", "step_values", "to_json_bytes"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -110,12 +108,3 @@ def run_state_number(name: str) -> run_pb2.RunState.ValueType:
     if name.upper() not in known:
         raise InvalidRequest(f"unknown run state {name!r}", fix=f"use one of {', '.join(known)}")
     return run_pb2.RunState.Value(f"RUN_STATE_{name.upper()}")
-
-
-def timestamp(instant: datetime | None) -> Timestamp | None:
-    """Return an aware instant as a protobuf timestamp, None for None."""
-    if instant is None:
-        return None
-    stamp = Timestamp()
-    stamp.FromDatetime(instant.astimezone(UTC))
-    return stamp

@@ -57,6 +57,7 @@ async def test_a_dump_is_bounded_with_100000_runs_waiting() -> None:
     state = crowded()
     view = KernelView(
         info=StoreInfo(kind="sqlite", epoch=7, last_event_seq=0),
+        store=cast("Any", SimpleNamespace(waiting=2)),
         engine=cast(
             "Any",
             SimpleNamespace(
@@ -71,7 +72,7 @@ async def test_a_dump_is_bounded_with_100000_runs_waiting() -> None:
     waiting = [asyncio.create_task(asyncio.sleep(60)) for _ in range(3_000)]
     await asyncio.sleep(0)
     began = time.monotonic()
-    told = kernel_state(view, commits=CommitLog(), waiting_writes=2)
+    told = kernel_state(view, commits=CommitLog())
     took = time.monotonic() - began
     for task in waiting:
         task.cancel()
@@ -80,6 +81,7 @@ async def test_a_dump_is_bounded_with_100000_runs_waiting() -> None:
     assert told["timers"]["count"] == RUNS
     assert told["instances"] == HOSTS
     assert told["engine"]["turns_waiting"] == 3
+    assert told["store"]["waiting"] == 2
     assert (len(told["queues"]), len(told["hosts"])) == (100, 100)
     assert told["tasks"] > 3_000
     assert max(each["count"] for each in told["stacks"]) > 1_000, "tasks at one place are one entry"
@@ -89,9 +91,9 @@ async def test_a_dump_is_bounded_with_100000_runs_waiting() -> None:
 
 async def test_a_kernel_that_stands_by_tells_that_too() -> None:
     """A standby has every metric and a state; metrics of a leader have no value."""
-    told = kernel_state(None, commits=CommitLog(), waiting_writes=0)
+    told = kernel_state(None, commits=CommitLog())
     assert (told["part"], told["leader"]) == ("kernel", False)
-    reading = KernelMetrics().reading(None, waiting_writes=0)
+    reading = KernelMetrics().reading(None)
     assert set(reading) == {metric.name for metric in KERNEL_METRICS}
     assert reading["nomaflow_leader"] == {(): 0}
     assert reading["nomaflow_runs"] == {}
