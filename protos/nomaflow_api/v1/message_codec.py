@@ -88,21 +88,21 @@ def timestamp(at: int | datetime) -> Timestamp:
 @functools.cache
 def _decoder(kind: type[Any], message_type: type[Message]) -> _Convert:
     hints = get_type_hints(kind, include_extras=True)
-    names = tuple(field.name for field in dataclasses.fields(kind))
+    names = [field.name for field in dataclasses.fields(kind)]
     positional = not any(field.kw_only for field in dataclasses.fields(kind))
     described = [_described(message_type, kind, name) for name in names]
     get = _getter([field.name for field in described])
     steps: list[tuple[int, str, _Convert | None]] = []
     for index, (name, field) in enumerate(zip(names, described, strict=True)):
         convert, may_be_none = _decoding(field, hints[name], repeated=_is_repeated(message_type, field))
-        absent_is_none = field.name if may_be_none and field.has_presence and not _is_timestamp(field) else ""
-        if convert is not None or absent_is_none:
-            steps.append((index, absent_is_none, convert))
+        optional = field.name if may_be_none and field.has_presence else ""
+        if convert is not None or optional:
+            steps.append((index, optional, convert))
 
     def read(message: Message) -> Any:
         values = list(get(message))
-        for index, absent_is_none, convert in steps:
-            if absent_is_none and not message.HasField(absent_is_none):
+        for index, optional, convert in steps:
+            if optional and not message.HasField(optional):
                 values[index] = None
             elif convert is not None:
                 values[index] = convert(values[index])
@@ -121,33 +121,27 @@ def _described(message_type: type[Message], kind: type[Any], name: str) -> Field
 
 def _decoding(field: FieldDescriptor, hint: Any, *, repeated: bool) -> tuple[_Convert | None, bool]:
     """Return the conversion of a field, None for none, and whether its value may be None."""
-    after: _Convert | None = None
-    if get_origin(hint) is Annotated:
-        hint, *marks = get_args(hint)
-        after = next((mark for mark in marks if callable(mark)), None)
+    hint, *marks = get_args(hint) if get_origin(hint) is Annotated else (hint,)
     choices = get_args(hint)
     may_be_none = NoneType in choices
-    inner = choices[0] if repeated or may_be_none else hint
-    convert = _decoding_of_one(field, inner, or_none=may_be_none)
+    convert: _Convert | None = None
+    if _is_timestamp(field):
+        convert = _instant
+    elif field.message_type is not None:
+        inner = choices[0] if repeated or may_be_none else hint
+        convert = _decoder(inner, message_factory.GetMessageClass(field.message_type))
+    elif field.enum_type is not None:
+        convert = _names(field.enum_type).__getitem__
+    elif field.name.endswith("_json"):
+        empty = "null" if may_be_none else "{}"
+        convert = lambda text: json.loads(text or empty)  # noqa: E731  # one of several conversions
+    elif field.type == FieldDescriptor.TYPE_BYTES:
+        convert = _text
     if repeated:
         convert = _each(convert)
-    if after is None or convert is None:
-        return after or convert, may_be_none
-    return _composed(convert, after), may_be_none
-
-
-def _decoding_of_one(field: FieldDescriptor, inner: Any, *, or_none: bool) -> _Convert | None:
-    if _is_timestamp(field):
-        return _instant
-    if field.message_type is not None:
-        return _decoder(inner, message_factory.GetMessageClass(field.message_type))
-    if field.enum_type is not None:
-        return _names(field.enum_type).__getitem__
-    if field.type != FieldDescriptor.TYPE_BYTES:
-        return None
-    if field.name.endswith("_json"):
-        return _json_or_none if or_none else _json
-    return _text
+    for after in filter(callable, marks):
+        convert = after if convert is None else _composed(convert, after)
+    return convert, may_be_none
 
 
 def _each(convert: _Convert | None) -> _Convert:
@@ -160,14 +154,6 @@ def _composed(first: _Convert, second: _Convert) -> _Convert:
 
 def _instant(stamp: Timestamp) -> datetime | None:
     return stamp.ToDatetime(tzinfo=UTC) if stamp.seconds or stamp.nanos else None
-
-
-def _json(text: bytes) -> Any:
-    return json.loads(text) if text else {}
-
-
-def _json_or_none(text: bytes) -> Any:
-    return json.loads(text) if text else None
 
 
 def _text(raw: bytes) -> str:
@@ -197,10 +183,8 @@ def _encoder(
     converters: list[tuple[str, _Convert]] = []
     for field in kind.DESCRIPTOR.fields:
         convert = _encoding_of_one(field)
-        if _is_repeated(kind, field):
-            convert = None if convert is None else _each(convert)
         if convert is not None:
-            converters.append((field.name, convert))
+            converters.append((field.name, _each(convert) if _is_repeated(kind, field) else convert))
         if field.name not in given:
             index, attribute = _attribute_for(kind, field, sources)
             attributes[index][field.name] = attribute
@@ -208,16 +192,11 @@ def _encoder(
 
 
 def _attribute_for(kind: type[Message], field: FieldDescriptor, sources: Sequence[type[Any]]) -> tuple[int, str]:
-    names = [field.name]
-    if _is_timestamp(field):
-        names.append(f"{field.name}_us")
-    if field.name.endswith("_json"):
-        names.append(field.name.removesuffix("_json"))
+    """Return the index of the source that has a field, and the name of its attribute."""
+    names = (field.name, f"{field.name}_us") if _is_timestamp(field) else (field.name, field.name.removesuffix("_json"))
     for index, source in enumerate(sources):
-        known: set[str] = set()
-        if dataclasses.is_dataclass(source):
-            known.update(each.name for each in dataclasses.fields(source))
-        elif issubclass(source, Message):
+        known = {each.name for each in dataclasses.fields(source)} if dataclasses.is_dataclass(source) else set()
+        if issubclass(source, Message):
             known.update(source.DESCRIPTOR.fields_by_name)
         for name in names:
             if name in known or hasattr(source, name):
@@ -227,27 +206,21 @@ def _attribute_for(kind: type[Message], field: FieldDescriptor, sources: Sequenc
 
 
 def _encoding_of_one(field: FieldDescriptor) -> _Convert | None:
-    if _is_timestamp(field):
-        return _stamp
     if field.message_type is not None:
         kind = message_factory.GetMessageClass(field.message_type)
-        return lambda value: value if isinstance(value, Message) else encode(kind, value)
+        convert = timestamp if _is_timestamp(field) else functools.partial(encode, kind)
+        return lambda value: value if isinstance(value, Message) else convert(value)
     if field.enum_type is not None:
         numbers = {name: number for number, name in _names(field.enum_type).items()}
         return lambda name: numbers[name.upper()]
     return _bytes if field.type == FieldDescriptor.TYPE_BYTES else None
 
 
-def _stamp(at: Any) -> Timestamp:
-    return at if isinstance(at, Timestamp) else timestamp(at)
-
-
 def _bytes(value: bytes | str | Mapping[str, Any]) -> bytes:
     if isinstance(value, bytes):
         return value
-    if not isinstance(value, str):
-        value = json.dumps(value, separators=(",", ":")) if value else ""
-    return value.encode("utf-8", "surrogatepass")
+    text = value if isinstance(value, str) else json.dumps(value, separators=(",", ":")) if value else ""
+    return text.encode("utf-8", "surrogatepass")
 
 
 # --- both ---------------------------------------------------------------------------------------------------------
