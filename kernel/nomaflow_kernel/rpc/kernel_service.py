@@ -25,15 +25,14 @@ from nomaflow_kernel.rpc.messages import pause_message, run_detail_message, run_
 from nomaflow_kernel.rpc.requests import (
     MAX_BATCH,
     check_run_id,
+    page_start,
     pause_record,
     pause_scope,
     person,
-    read_page_token,
     replay_command,
     run_filter,
     sentence,
     trigger_command,
-    write_page_token,
 )
 from nomaflow_kernel.rpc.watching import Watching, read_run
 
@@ -156,12 +155,12 @@ class KernelService:
             raise BadRequest(f"page_size is {request.page_size}, expected at most {_MAX_PAGE_SIZE}", field="page_size")
         page = await self._store.list_runs(
             run_filter(request),
-            before=read_page_token(request.page_token),
+            before=page_start(request.page_token),
             limit=request.page_size or _PAGE_SIZE,
         )
         return kernel.ListRunsResponse(
             runs=[self._explain(run_message(run)) for run in page.runs],
-            next_page_token=write_page_token(page.next_before),
+            next_page_token=page.next_before,
         )
 
     def watch_run(self, request: kernel.WatchRunRequest, _caller: Caller) -> AsyncIterator[kernel.WatchRunResponse]:

@@ -15,7 +15,7 @@ from nomaflow_api.v1 import run_pb2
 from nomaflow_kernel.domain.errors import BadRequest
 from nomaflow_kernel.history.records import TriggerKind
 from nomaflow_kernel.rpc.access import Caller, Role
-from nomaflow_kernel.rpc.requests import read_page_token, replay_command, trigger_command, write_page_token
+from nomaflow_kernel.rpc.requests import page_start, replay_command, trigger_command
 
 CALLER = Caller(role=Role.OWNER, name="local", peer="unix:")
 Trigger = kernel.TriggerRunRequest
@@ -108,17 +108,17 @@ def test_a_replay_starts_from_one_place() -> None:
         replay_command(request, CALLER)
 
 
-@pytest.mark.parametrize("token", ["x", "====", "MXJ1bl8", write_page_token("run_" + "0" * 25), "\u2603", "M" * 10_000])
+@pytest.mark.parametrize("token", ["x", "====", "MXJ1bl8", "run_" + "0" * 25, "\u2603", "M" * 10_000])
 def test_a_page_token_of_ones_own_making_is_refused(token: str) -> None:
     """Tokens are opaque, and only ours are taken."""
     with pytest.raises(BadRequest, match="page_token"):
-        read_page_token(token)
+        page_start(token)
 
 
-def test_a_page_token_goes_there_and_back() -> None:
+def test_a_page_token_names_the_run_before_it() -> None:
     """The token of a list names the run before which the next page begins."""
-    assert read_page_token(write_page_token(RUN_ID)) == RUN_ID
-    assert read_page_token(write_page_token("")) == ""
+    assert page_start(RUN_ID) == RUN_ID
+    assert page_start("") == ""
 
 
 @pytest.mark.parametrize(
