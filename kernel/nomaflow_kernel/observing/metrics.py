@@ -10,11 +10,10 @@ import platform
 from collections import Counter
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
-from typing import Any
 
 from nomaflow_kernel.engine.host_messages import InstanceStatus
 from nomaflow_kernel.history.port import ApplyResult
-from nomaflow_kernel.history.records import EventRecord, TriggerKind
+from nomaflow_kernel.history.records import TriggerKind
 from nomaflow_kernel.history.states import ATTEMPT_TERMINAL, RUN_TERMINAL, AttemptState
 from nomaflow_kernel.history.transitions import AppendLog, QueueRun, StartRun, Transition
 from nomaflow_kernel.observing.state_dump import KernelView
@@ -90,16 +89,6 @@ class KernelMetrics:
         self._commit = Histogram(LATENCY_BUCKETS)
         self._operations = Histogram(SIZE_BUCKETS)
         self._queued_at: Callable[[str], int | None] = lambda _: None
-        self._of_transition: dict[type, Callable[[Any, float], None]] = {
-            AppendLog: self._logged,
-            QueueRun: self._fired,
-            StartRun: self._started,
-        }
-        self._of_event: dict[str, Callable[[EventRecord], None]] = {
-            "run.queued": self._queued,
-            "run.finished": self._run_ended,
-            "attempt.finished": self._attempt_ended,
-        }
 
     def begin(self, view: KernelView) -> None:
         """Start counting for a kernel that begins to lead."""
@@ -114,36 +103,26 @@ class KernelMetrics:
         self._commit.observe(seconds)
         self._operations.observe(len(transitions))
         for index, transition in enumerate(transitions):
-            note = self._of_transition.get(type(transition))
-            if note is not None and index not in result.lost:
-                note(transition, seconds)
+            if isinstance(transition, AppendLog | QueueRun | StartRun) and index not in result.lost:
+                self._count(transition, seconds)
         for event in result.events:
-            count = self._of_event.get(event.kind)
-            if count is not None:
-                count(event)
+            if event.kind == "run.queued":
+                self._triggered[str(event.data["trigger"])] += 1
+            elif event.kind == "run.finished":
+                self._runs[event.state] += 1
+            elif event.kind == "attempt.finished":
+                self._attempts[event.state] += 1
 
-    def _logged(self, change: AppendLog, _seconds: float) -> None:
-        self._log_lines += change.chunk.line_count
-        self._log_bytes += len(change.chunk.body)
-
-    def _fired(self, change: QueueRun, seconds: float) -> None:
-        run = change.run
-        if run.trigger.kind is TriggerKind.CRON and run.state not in RUN_TERMINAL:
-            self._lag.observe((run.queued_at_us - run.trigger.at_us) / 1e6 + seconds)
-
-    def _started(self, change: StartRun, seconds: float) -> None:
-        queued_at = self._queued_at(change.run_id)
-        if queued_at is not None:  # otherwise it has ended already: it had nothing to do
+    def _count(self, change: AppendLog | QueueRun | StartRun, seconds: float) -> None:
+        if isinstance(change, AppendLog):
+            self._log_lines += change.chunk.line_count
+            self._log_bytes += len(change.chunk.body)
+        elif isinstance(change, QueueRun):
+            run = change.run
+            if run.trigger.kind is TriggerKind.CRON and run.state not in RUN_TERMINAL:
+                self._lag.observe((run.queued_at_us - run.trigger.at_us) / 1e6 + seconds)
+        elif (queued_at := self._queued_at(change.run_id)) is not None:  # otherwise it had nothing to do, and has ended
             self._dispatch.observe((change.at_us - queued_at) / 1e6 + seconds)
-
-    def _queued(self, event: EventRecord) -> None:
-        self._triggered[str(event.data["trigger"])] += 1
-
-    def _run_ended(self, event: EventRecord) -> None:
-        self._runs[event.state] += 1
-
-    def _attempt_ended(self, event: EventRecord) -> None:
-        self._attempts[event.state] += 1
 
     def reading(self, view: KernelView | None) -> Reading:
         """Return the current values of all ``KERNEL_METRICS``. Called on the event loop.

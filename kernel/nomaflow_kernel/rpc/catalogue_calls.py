@@ -58,8 +58,8 @@ class CatalogueCalls:
         """
         if scope == "job" and self._catalogue.job(name) is None:
             raise UnknownJob(name, self._catalogue.near(name))
-        if scope == "host" and name not in self._host_names():
-            raise UnknownHost(name, sorted(self._host_names()))
+        if scope == "host":
+            self._check_host(name)
 
     async def list_jobs(self, request: kernel.ListJobsRequest, _caller: Caller) -> kernel.ListJobsResponse:
         """Return the catalogue."""
@@ -123,26 +123,27 @@ class CatalogueCalls:
 
     async def forget_host(self, request: kernel.ForgetHostRequest, _caller: Caller) -> kernel.ForgetHostResponse:
         """Remove a host that is gone, and release its job ids."""
-        check_host(request.host)
-        if request.host not in self._host_names():
-            raise UnknownHost(request.host, sorted(self._host_names()))
+        self._check_host(request.host)
         if self._sessions.of_host(request.host):
             raise HostAttached(request.host)
         return kernel.ForgetHostResponse(released_job_ids=await self._catalogue.forget(request.host))
 
     def _the_host(self, name: str) -> str:
         """Return the name of a known host; for an empty name, the only host."""
-        names = sorted(self._host_names())
         if name:
-            check_host(name)
-            if name not in names:
-                raise UnknownHost(name, names)
+            self._check_host(name)
             return name
-        candidates = self._sessions.hosts() or names
+        candidates = self._sessions.hosts() or sorted(self._host_names())
         if len(candidates) != 1:
             known = f"there are several: {', '.join(map(repr, candidates))}" if candidates else "no host is known yet"
             raise BadRequest(f"no host is named, and {known}; name one", field="host")
         return candidates[0]
+
+    def _check_host(self, name: str) -> None:
+        check_host(name)
+        names = sorted(self._host_names())
+        if name not in names:
+            raise UnknownHost(name, names)
 
     def _host_names(self) -> set[str]:
         introduced = {each.host for each in self._catalogue.hosts() if each.host}
