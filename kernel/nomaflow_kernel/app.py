@@ -75,7 +75,7 @@ async def run(settings: KernelSettings, manager: ServiceManager) -> int:
     addresses = addresses_of(settings, os.environ)
     certificate = certificate_of(settings, addresses)
     on_tcp = any(map(is_tcp, addresses))
-    access = AccessControl(tokens=_tokens(settings) if on_tcp else None, renew=lambda: _tokens(settings))
+    access = AccessControl((lambda: _tokens(settings)) if on_tcp else None)
     observation = Observation(metrics_address=settings.metrics, environ=os.environ)
     _refuse_neighbours(settings.store, addresses)
     requests = Requests(dump=observation.dump)

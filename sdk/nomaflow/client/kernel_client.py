@@ -12,8 +12,14 @@ from typing import Any, Self
 from nomaflow.client import values
 from nomaflow.client.address import AddressSource, FixedAddress
 from nomaflow.client.connection import Connection
-from nomaflow.client.requests import TriggerOrder, new_request_id, run_state_number, step_values, to_json_bytes
-from nomaflow.client.tracing import trigger_span
+from nomaflow.client.requests import (
+    TriggerOrder,
+    new_request_id,
+    run_state_number,
+    step_values,
+    to_json_bytes,
+    trigger_span,
+)
 from nomaflow_api.v1 import kernel_service_pb2 as service
 from nomaflow_api.v1.message_codec import decode, timestamp
 

@@ -213,9 +213,7 @@ class World:
             sessions=self.sessions,
             settings=GatewaySettings(epoch=self.info.epoch),
         )
-        self.server = build_server(
-            service=service, gateway=gateway, health=self.health, access=AccessControl(tokens=None)
-        )
+        self.server = build_server(service=service, gateway=gateway, health=self.health, access=AccessControl())
         self.address = listen(self.server, f"unix:{self.directory}/k.sock", None)
         await self.server.start()
         self.health.set_ready()

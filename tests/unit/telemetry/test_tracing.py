@@ -14,7 +14,7 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from nomaflow.client.tracing import trigger_span
+from nomaflow.client.requests import trigger_span
 from nomaflow_telemetry.otel_sdk import ChosenIds
 from nomaflow_telemetry.trace_context import TraceContext, callable_span_id, span_id_of, trace_id_of
 from nomaflow_telemetry.tracing import Tracing, is_tracing_wanted
