@@ -98,8 +98,8 @@ def pause_message(pause: PauseRecord | None) -> job_pb2.Pause | None:
     """Return the message of a pause; None for None."""
     if pause is None:
         return None
-    target = {"job_id": "", "host": ""} | {{"job": "job_id"}.get(pause.scope, pause.scope): pause.name}
-    return encode(job_pb2.Pause, pause, job_id=target["job_id"], host=target["host"])
+    of_job, of_host = pause.scope == "job", pause.scope == "host"
+    return encode(job_pb2.Pause, pause, job_id=pause.name if of_job else "", host=pause.name if of_host else "")
 
 
 def job_message(
@@ -154,7 +154,7 @@ def host_message(
         state=job_pb2.HostState.Value(f"HOST_STATE_{next((s for s in _BEST_FIRST if s in states), 'DETACHED')}"),
         instances=[_instance_message(instance) for instance in instances],
         manifest_digest=known.digest,
-        introduced_at=timestamp(known.introduced_at_us),
+        introduced_at=timestamp(known.introduced_at_us) if known.introduced_at_us else None,
         job_count=len(known.load.jobs),
         callable_count=len(callables) if isinstance(callables, Mapping) else 0,
         problems=[encode(job_pb2.Problem, problem) for problem in known.load.problems],

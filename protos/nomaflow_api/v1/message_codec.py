@@ -51,7 +51,7 @@ def decode(kind: type[_T], message: Message) -> _T:
     return _decoder(kind, type(message))(message)  # type: ignore[no-any-return]  # the plan makes a value of the class
 
 
-def encode(kind: type[_M], *sources: object, **given: Any) -> _M:
+def encode(kind: type[_M], /, *sources: object, **given: Any) -> _M:
     """Return a message made of the attributes of values, and of given fields.
 
     :param sources: for each field the first of them with its attribute is used
