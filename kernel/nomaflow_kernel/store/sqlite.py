@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import queue
 import sqlite3
+import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, QueuePool, create_engine, event
+from sqlalchemy import Connection, Engine, NullPool, create_engine, event
 
 from nomaflow_kernel.store.database import SqlDatabase
 from nomaflow_kernel.store.driver import run
@@ -76,7 +77,7 @@ class SqliteDatabase(SqlDatabase):
 
 
 class SqliteLink:
-    """Connections to an SQLite file, each used by one thread at a time.
+    """Connections to an SQLite file, one in each of a few threads.
 
     aiosqlite, and SQLAlchemy's engine over it, go to a thread and back several times for each statement, so reading one
     run took 3.4 ms. Here work goes to its thread once (docs/decisions/2026-11-24-reading.md has the figures).
@@ -88,40 +89,77 @@ class SqliteLink:
     def __init__(self, make_engine: Callable[[], Engine], *, threads: int = 1) -> None:
         self._make_engine = make_engine
         self._count = threads
-        self._engine: Engine | None = None
-        self._threads: ThreadPoolExecutor | None = None
-        self._running: set[asyncio.Future[Any]] = set()
+        self._inbox: queue.SimpleQueue[tuple[Callable[[Connection], Any], asyncio.Future[Any]] | None] = (
+            queue.SimpleQueue()
+        )
+        self._threads: dict[threading.Thread, asyncio.Future[None]] = {}
 
     async def run(self, work: Callable[[Connection], T]) -> T:
         """Run work in a thread; see ``Link``."""
-        if self._threads is None or self._engine is None:
-            self._engine = self._make_engine()
-            self._threads = ThreadPoolExecutor(self._count, thread_name_prefix="nomaflow-store")
-        running = asyncio.get_running_loop().run_in_executor(self._threads, _run, self._engine, work)
-        self._running.add(running)
-        running.add_done_callback(self._running.discard)
+        loop = asyncio.get_running_loop()
+        if not self._threads:
+            engine = self._make_engine()
+            for _ in range(self._count):
+                ended: asyncio.Future[None] = loop.create_future()
+                thread = threading.Thread(
+                    target=self._serve, args=(engine, loop, ended), name="nomaflow-store", daemon=True
+                )
+                thread.start()
+                self._threads[thread] = ended
+        done: asyncio.Future[T] = loop.create_future()
+        self._inbox.put((work, done))
         with mapped_errors():
-            return await running
+            return await done
 
     async def close(self) -> None:
         """Let running work end, and close every connection."""
-        threads, self._threads = self._threads, None
-        engine, self._engine = self._engine, None
-        if self._running:
-            await asyncio.wait(self._running)
-        if threads is not None:
-            threads.shutdown()  # they are idle, so this takes no time
-        if engine is not None:
-            engine.dispose()
+        threads, self._threads = self._threads, {}
+        for _ in threads:
+            self._inbox.put(None)
+        for thread, ended in threads.items():
+            await asyncio.shield(ended)
+            thread.join()
+
+    def _serve(self, engine: Engine, loop: asyncio.AbstractEventLoop, ended: asyncio.Future[None]) -> None:
+        connection: Connection | None = None
+        with contextlib.suppress(RuntimeError):  # the loop was closed without stopping the store
+            while (item := self._inbox.get()) is not None:
+                work, done = item
+                try:
+                    if connection is None or connection.invalidated:
+                        _drop(connection)
+                        connection = engine.connect()
+                    result, error = _finish(connection, work), None
+                except Exception as failure:  # noqa: BLE001 - handed to the caller
+                    result, error = None, failure
+                loop.call_soon_threadsafe(_answer, done, result, error)
+        _drop(connection)
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(_answer, ended, None, None)
 
 
-def _run(engine: Engine, work: Callable[[Connection], T]) -> T:
-    connection = engine.connect()
+def _finish(connection: Connection, work: Callable[[Connection], T]) -> T:
+    """Do work, and end the transaction that a query has begun."""
     try:
         return work(connection)
     finally:
-        with contextlib.suppress(Exception):  # what the work did or raised counts; the next one may get another
+        if connection.in_transaction():
+            connection.rollback()
+
+
+def _drop(connection: Connection | None) -> None:
+    with contextlib.suppress(Exception):  # it is given up
+        if connection is not None:
             connection.close()
+
+
+def _answer(done: asyncio.Future[Any], result: Any, error: Exception | None) -> None:
+    if done.done():
+        return
+    if error is None:
+        done.set_result(result)
+    else:
+        done.set_exception(error)
 
 
 def create_database_file(path: str) -> None:
@@ -140,20 +178,18 @@ def create_database_file(path: str) -> None:
 
 def writing_engine(path: str, *, lock_wait_seconds: float) -> Engine:
     """Return the engine of the one connection that writes; transactions are ours (BEGIN IMMEDIATE), not a driver's."""
-    return _engine(path, _WRITER_PRAGMAS, begin="BEGIN IMMEDIATE", wait_seconds=lock_wait_seconds, connections=1)
+    return _engine(path, _WRITER_PRAGMAS, begin="BEGIN IMMEDIATE", wait_seconds=lock_wait_seconds)
 
 
 def reading_engine(path: str) -> Engine:
     """Return the engine of the readers: a few connections that cannot write."""
     pragmas = ("PRAGMA query_only = ON",)
-    return _engine(path, pragmas, begin="BEGIN", wait_seconds=_READER_WAIT_SECONDS, connections=_READERS)
+    return _engine(path, pragmas, begin="BEGIN", wait_seconds=_READER_WAIT_SECONDS)
 
 
-def _engine(path: str, pragmas: tuple[str, ...], *, begin: str, wait_seconds: float, connections: int) -> Engine:
+def _engine(path: str, pragmas: tuple[str, ...], *, begin: str, wait_seconds: float) -> Engine:
     def connect() -> sqlite3.Connection:
-        connection = sqlite3.connect(
-            path, timeout=wait_seconds, isolation_level=None, check_same_thread=False, cached_statements=256
-        )
+        connection = sqlite3.connect(path, timeout=wait_seconds, isolation_level=None, cached_statements=256)
         try:
             for pragma in pragmas:
                 connection.execute(pragma)
@@ -162,6 +198,6 @@ def _engine(path: str, pragmas: tuple[str, ...], *, begin: str, wait_seconds: fl
             raise
         return connection
 
-    engine = create_engine("sqlite://", creator=connect, poolclass=QueuePool, pool_size=connections, max_overflow=0)
+    engine = create_engine("sqlite://", creator=connect, poolclass=NullPool)
     event.listen(engine, "begin", lambda connection: run(connection, begin))
     return engine
