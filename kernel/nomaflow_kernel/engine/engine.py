@@ -45,7 +45,7 @@ from nomaflow_kernel.engine.loop import EngineLoop
 from nomaflow_kernel.engine.overview import EngineOverview, engine_overview, oldest_running
 from nomaflow_kernel.engine.plan import RunPlan
 from nomaflow_kernel.engine.state import Batch, EngineState
-from nomaflow_kernel.engine.timers import Timer, TimerKind
+from nomaflow_kernel.engine.timers import TimerKind
 from nomaflow_kernel.history.feed import EventFeed
 from nomaflow_kernel.history.ids import RunIds
 from nomaflow_kernel.history.port import ApplyResult, PauseRecord, Store, StoreInfo
@@ -323,7 +323,7 @@ class Engine:
         self._state.keep_pause(pause)
         if pause.until_us is not None:
             seconds = max(0.0, (pause.until_us - self._clock.now_us()) / 1_000_000)
-            self._state.timers.add(self._clock.monotonic() + seconds, Timer(kind=TimerKind.PAUSE_END))
+            self._state.timers.add(self._clock.monotonic() + seconds, TimerKind.PAUSE_END)
         self._loop.wake()
 
     async def clear_pause(self, scope: str, name: str) -> bool:

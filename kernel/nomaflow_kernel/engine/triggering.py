@@ -14,10 +14,11 @@ from nomaflow_kernel.domain.errors import (
     UnknownJob,
 )
 from nomaflow_kernel.engine import repeats, stopping
+from nomaflow_kernel.engine.active import ActiveRun
 from nomaflow_kernel.engine.commands import KnownJob, TriggerCommand, TriggerOutcome, UnrunCommand
 from nomaflow_kernel.engine.plan import RunPlan
-from nomaflow_kernel.engine.state import NO_HOST, Batch, EngineState, LastFold, RunSpec
-from nomaflow_kernel.engine.timers import Timer, TimerKind
+from nomaflow_kernel.engine.state import NO_HOST, Batch, EngineState, LastFold
+from nomaflow_kernel.engine.timers import TimerKind
 from nomaflow_kernel.history.port import ApplyResult, RunOfRequest
 from nomaflow_kernel.history.reasons import Reason
 from nomaflow_kernel.history.records import CancelRequest, Fold, QueuedRun, RunRecord, RunTrigger, TriggerKind
@@ -249,8 +250,8 @@ def _queue(
 ) -> TriggerOutcome:
     record = _record(state, batch, command, job, RunState.QUEUED, None)
     batch.add(QueueRun(run=record, definition_json=job.definition_json))
-    spec = RunSpec(record, definition, plan)
-    lane = job.host if spec.needs_host else NO_HOST
+    run = ActiveRun.new(record, definition, plan)
+    lane = job.host if run.needs_host else NO_HOST
     state.waiting.add(
         QueuedRun(
             run_id=record.run_id,
@@ -264,13 +265,13 @@ def _queue(
             slot_us=record.slot_us,
         )
     )
-    state.specs.put(record.run_id, spec)
+    state.specs.put(record.run_id, run)
     state.last_folds.pop((job.job_id, command.preset), None)
     state.dirty_hosts.add(lane)
     _remember_request(state, command, record)
     if definition.queue_timeout_seconds is not None:
         due = batch.now + definition.queue_timeout_seconds
-        state.timers.add(due, Timer(kind=TimerKind.QUEUE_TIMEOUT, run_id=record.run_id))
+        state.timers.add(due, TimerKind.QUEUE_TIMEOUT, record.run_id)
     return TriggerOutcome(run_id=record.run_id, state=RunState.QUEUED, warnings=_warnings(state, job, lane))
 
 
