@@ -12,7 +12,7 @@ from nomaflow_kernel.engine.outcome import Outcome
 from nomaflow_kernel.engine.state import Batch, EngineState
 from nomaflow_kernel.engine.timers import TimerKind
 from nomaflow_kernel.history.reasons import Reason
-from nomaflow_kernel.history.records import Ancestor, TriggerKind
+from nomaflow_kernel.history.records import Ancestor, RunRequest, TriggerKind
 from nomaflow_kernel.history.states import AttemptState, RunState
 from nomaflow_kernel.history.transitions import FinishRun, StartAttempt
 
@@ -45,16 +45,18 @@ def _trigger_child(state: EngineState, batch: Batch, run: ActiveRun) -> str | Re
     if any(ancestor.job_id == target for ancestor in chain):
         shown = " → ".join([*(ancestor.job_id for ancestor in chain), target])
         return Reason("call_job_cycle", f"call_job leads back to a job of its own chain: {shown}")
+    request = RunRequest(
+        inherited=run.plan.job_params,
+        params={**run.plan.run_params, **step.child_params},
+        log_level=run.asked_log_level(),
+        traceparent=state.traceparent(run.record),
+    )
     command = TriggerCommand(
         job_id=target,
         kind=TriggerKind.CALL_JOB,
-        inherited=run.plan.job_params,
-        params={**run.plan.run_params, **step.child_params},
-        op_kwargs={},
-        log_level=run.asked_log_level(),
+        request=request,
         by=f"{run.job_id}/{step.name}",
         parent_chain=chain,
-        traceparent=state.traceparent(run.record),
     )
     try:
         outcome = triggering.trigger(state, batch, command)

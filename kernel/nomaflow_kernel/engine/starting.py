@@ -78,9 +78,9 @@ def why_not_running(state: EngineState, job_id: str) -> str:
     if job.removed:
         return f"host {job.host!r} no longer has the job"
     if not job.valid:
-        return job.why_invalid
-    if job.why_held:
-        return job.why_held
+        return job.why_not_valid
+    if job.loaded.held:
+        return job.loaded.held
     waiting = state.waiting.of_job(job_id)
     entry = state.waiting.get(waiting[0]) if waiting else None
     if entry is None:
@@ -88,7 +88,7 @@ def why_not_running(state: EngineState, job_id: str) -> str:
     reason = waiting_reason(state, entry)
     if reason is not None:
         return reason.message
-    if not waiting and job.definition is not None and not job.enabled and not any(job.definition.schedules()):
+    if not waiting and job.definition is not None and not job.loaded.enabled and not any(job.definition.schedules()):
         return "its schedule is switched off (enabled = false); it runs when it is started"
     return ""
 

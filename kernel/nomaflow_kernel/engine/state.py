@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from nomaflow_api.value_class import value_class
+from nomaflow_kernel.catalogue import Catalogue
 from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.engine.active import ActiveRun, CurrentAttempt
-from nomaflow_kernel.engine.commands import EngineSettings, JobSource
+from nomaflow_kernel.engine.commands import EngineSettings
 from nomaflow_kernel.engine.fleet import Fleet, Instance
 from nomaflow_kernel.engine.host_messages import CancelOrder, DispatchOrder
 from nomaflow_kernel.engine.plan import PlannedStep, RunPlan, plan_run
@@ -148,7 +149,7 @@ class EngineState:
 
     settings: EngineSettings
     clock: Clock
-    jobs: JobSource
+    jobs: Catalogue
     epoch: int
     ids: RunIds
     rng: random.Random
@@ -202,17 +203,14 @@ class EngineState:
                 return pause
         return None
 
-    def plan(self, digest: str, definition: JobDefinition, request: RunRequest) -> RunPlan:
-        """Return the plan of a run; all runs of a definition without requests of their own share one.
-
-        :param digest: identifies the definition
-        """
+    def plan(self, definition: JobDefinition, request: RunRequest) -> RunPlan:
+        """Return the plan of a run; all runs of a definition without requests of their own share one."""
         if request.changes_plan:
             return plan_run(definition, request)
-        plan = self.plans.get(digest)
+        plan = self.plans.get(definition.digest)
         if plan is None:
             plan = plan_run(definition, request)
-            self.plans.put(digest, plan)
+            self.plans.put(definition.digest, plan)
         return plan
 
     def pick(self, host: str, *, exclusive: bool) -> Instance | None:
