@@ -153,7 +153,7 @@ async def test_a_stop_waits_for_nobody(process: KernelProcess, host: ScriptedHos
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         _ = [message async for message in watch]
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
-    assert not process.address_file.exists()
+    assert not (process.project / ".nomaflow" / "address").exists()
 
 
 async def test_sighup_reads_the_kernels_own_jobs_file_again(project: Path) -> None:
