@@ -22,7 +22,7 @@ from processes import is_alive, pids_below
 
 __all__ = [
     "CLOCKS", "PATIENCE", "Answer", "Running", "System", "address_of", "eventually", "launch", "launch_kernel",
-    "nothing_left", "run_command",
+    "launch_up", "nothing_left", "run_command",
 ]  # fmt: skip
 
 PATIENCE = 30.0
@@ -105,6 +105,16 @@ def launch(
     :param side: command that starts another, for example in another network
     """
     command = [*side, python, "-P", "-m", module, "--project", str(project), *flags]
+    return _start(command, project, log_file, environ)
+
+
+def launch_up(project: Path, *flags: str, log_file: Path, environ: Mapping[str, str] | None = None) -> Running:
+    """Start ``nomaflow up`` on a project, and wait for nothing."""
+    command = [sys.executable, "-m", "nomaflow_cli", "up", str(project), *flags]
+    return _start(command, project, log_file, environ)
+
+
+def _start(command: Sequence[str], project: Path, log_file: Path, environ: Mapping[str, str] | None) -> Running:
     with log_file.open("ab") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, **(environ or {})})
     return Running(project=project, process=process, log_file=log_file)

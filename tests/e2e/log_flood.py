@@ -20,7 +20,9 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from fault_stage import Caller, digest_of_log, ledger, resident, settled, start
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from fault_stage import Caller, digest_of_log, ledger, resident, settled, start  # after the path is set
 from project_system import ProjectSystem, open_system
 
 from nomaflow.client import TriggerOrder

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +14,7 @@ from team_system import TeamSystem
 
 from nomaflow.client import InvalidRequest, NotFound, ProjectAddress, Refused, SyncKernelClient, TriggerOrder
 from nomaflow.client.values import Triggered, TriggerRefusal
-from real_system import eventually
+from real_system import eventually, launch_up
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(90)]
 
@@ -363,14 +361,11 @@ def test_a_trigger_right_after_up_has_begun(tmp_path: Path) -> None:
     (project / "plugins").mkdir(parents=True)
     (project / "jobs.toml").write_text(JOBS)
     (project / "plugins" / "team.py").write_text(CODE)
-    up = subprocess.Popen(
-        [sys.executable, "-m", "nomaflow_cli", "up", str(project), "-o", "json"], stdout=subprocess.DEVNULL
-    )
+    up = launch_up(project, "-o", "json", log_file=tmp_path / "up.log")
     try:
         eventually((project / ".nomaflow" / "address").exists)
         with SyncKernelClient(ProjectAddress(project=project)) as client:
             _unwarned(client, "version")
             assert [run.job_id for run in client.list_runs()] == ["version"]
     finally:
-        up.send_signal(signal.SIGINT)
-        up.wait(60)
+        up.stop(signal.SIGINT)

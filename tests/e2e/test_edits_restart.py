@@ -27,18 +27,31 @@ MAIN, OTHER = JOB.format(id="a"), JOB.format(id="b")
 CALLER = '\n[[jobs]]\nid = "caller"\n[[jobs.steps]]\ntype = "call_job"\ntarget_job_id = "a"\n'
 
 
-@pytest.fixture
-def system(tmp_path: Path) -> Iterator[ProjectSystem]:
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProjectSystem]:
     """A kernel and a host with the jobs a and caller in jobs.toml, b in plugins/x/jobs.toml; a and b fire each second."""
-    for opened in open_system(tmp_path):
-        opened.write(MAIN + CALLER)
-        (tmp_path / "nomaflow.toml").write_text('[host]\nname = "team"\n')
-        (tmp_path / "plugins" / "x").mkdir()
-        (tmp_path / "plugins" / "x" / "jobs.toml").write_text(OTHER)
+    for opened in open_system(tmp_path_factory.mktemp("restart")):
+        _restore(opened)
+        (opened.project / "nomaflow.toml").write_text('[host]\nname = "team"\n')
         opened.start_kernel()
         opened.start_host()
-        _fires(opened, "a", "b")
         yield opened
+
+
+@pytest.fixture
+def system(running: ProjectSystem) -> ProjectSystem:
+    """Give each test the project in order, and all jobs firing."""
+    _restore(running)
+    assert running.api.reload_host("team", force=False)[0].accepted
+    _fires(running, "a", "b")
+    return running
+
+
+def _restore(system: ProjectSystem) -> None:
+    """Put the files of the project back as they were."""
+    system.write(MAIN + CALLER)
+    (system.project / "plugins" / "x").mkdir(exist_ok=True)
+    (system.project / "plugins" / "x" / "jobs.toml").write_text(OTHER)
 
 
 def _fires(system: ProjectSystem, *job_ids: str, state: str = "SUCCEEDED") -> None:
@@ -67,6 +80,12 @@ def _is(system: ProjectSystem, job_id: str, question: Callable[[Any], bool]) -> 
 def _dangle(path: Path) -> None:
     path.unlink()
     path.symlink_to("nowhere.toml")
+
+
+def _held_rows(system: ProjectSystem, job_id: str, before: set[str]) -> list[Any]:
+    """Return the new rows of fires that did not run since the job is held."""
+    runs = [run for run in system.runs(job_id) if run.run_id not in before]
+    return [run for run in runs if run.reason and run.reason.code == "job_disabled"]
 
 
 def test_a_broken_jobs_file_stops_no_schedule(system: ProjectSystem) -> None:
@@ -107,13 +126,14 @@ def test_a_broken_jobs_file_stops_no_schedule(system: ProjectSystem) -> None:
 
 def test_a_module_that_no_longer_imports_holds_its_jobs(system: ProjectSystem) -> None:
     """Their fires are one MISSED row that counts, runs are refused with the cause; the mended module fires again."""
+    before = {run.run_id for run in system.runs("a")}
     system.write(MAIN + CALLER, code=CODE + "def broken(:\n")
     _restart(system)
     job = _is(system, "a", lambda job: job.held)
     assert "invalid syntax" in job.held or "was never closed" in job.held
 
     def held_rows() -> list[Any]:
-        return [run for run in system.runs("a") if run.reason and run.reason.code == "job_disabled"]
+        return _held_rows(system, "a", before)
 
     row = eventually(lambda: row if held_rows() and (row := held_rows()[-1]).fold.count >= 3 else None)
     assert row.state == "MISSED"
@@ -136,6 +156,7 @@ def test_a_module_that_no_longer_imports_holds_its_jobs(system: ProjectSystem) -
 
 def test_plugins_behind_a_dangling_link_remove_nothing(system: ProjectSystem) -> None:
     """The jobs of a plugin without its folder stay on the schedule: MISSED, with the reason."""
+    before = {run.run_id for name in ("a", "b") for run in system.runs(name)}
     (system.project / "plugins").rename(system.project / "moved")
     (system.project / "plugins").symlink_to("nowhere")
     _restart(system)
@@ -143,7 +164,7 @@ def test_plugins_behind_a_dangling_link_remove_nothing(system: ProjectSystem) ->
     assert not job.removed
     assert any("there is no such folder" in problem.message for problem in job.problems)
     for name in ("a", "b"):
-        eventually(lambda name=name: any(run.reason and run.reason.code == "job_disabled" for run in system.runs(name)))
+        eventually(lambda name=name: _held_rows(system, name, before))
     (system.project / "plugins").unlink()
     (system.project / "moved").rename(system.project / "plugins")
     _restart(system)
@@ -227,3 +248,6 @@ def test_the_kernel_s_own_file_follows_the_same_rule(system: ProjectSystem) -> N
     assert not system.jobs()["central"].kept
     own.write_text("jobs = []\n")
     eventually(lambda: system.jobs()["central"].removed)
+    system.stop("kernel")
+    system.start_kernel()
+    eventually(lambda: system.instance("team"))

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +12,7 @@ from typing import Any
 import pytest
 from team_system import TeamSystem
 
-from real_system import eventually
+from real_system import eventually, launch_up, run_command
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 
@@ -87,15 +84,12 @@ def test_files_behind_links_are_watched(system: TeamSystem, tmp_path: Path) -> N
 def _up(project: Path, *flags: str) -> Iterator[Callable[[], str]]:
     """Run ``up`` on a project; yields what it has printed so far."""
     screen = project.parent / "screen"
-    command = [sys.executable, "-m", "nomaflow_cli", "up", str(project), "--name", "team", *flags]
-    with screen.open("wb") as out:
-        process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env={**os.environ, "COLUMNS": "100"})
+    up = launch_up(project, "--name", "team", *flags, log_file=screen, environ={"COLUMNS": "100"})
     try:
-        eventually(lambda: "Ctrl-C" in screen.read_text())
-        yield screen.read_text
+        eventually(lambda: "Ctrl-C" in up.log)
+        yield lambda: up.log
     finally:
-        process.send_signal(signal.SIGINT)
-        process.wait(30)
+        up.stop(signal.SIGINT)
 
 
 def test_up_prints_what_is_wrong_and_when_it_is_mended(tmp_path: Path) -> None:
@@ -119,7 +113,4 @@ def test_up_prints_what_is_wrong_and_when_it_is_mended(tmp_path: Path) -> None:
         for number in range(20):  # a burst of saves: the last one is what counts
             (project / "jobs.toml").write_text(JOBS + f'description = "{number}"\n')
         eventually(lambda: printed().count("reloaded: 2 jobs") >= 2, seconds=10)
-        ask = [sys.executable, "-m", "nomaflow_cli", "job", "other", "-o", "json"]
-        eventually(
-            lambda: '"19"' in subprocess.run(ask, check=False, cwd=project, capture_output=True, text=True).stdout
-        )
+        eventually(lambda: '"19"' in run_command("job", "other", "-o", "json", folder=project).out)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,7 @@ from typing import Any
 import pytest
 from project_system import ProjectSystem, open_system
 
-from real_system import eventually
+from real_system import eventually, launch_up
 
 pytestmark = pytest.mark.e2e
 
@@ -109,25 +107,19 @@ def test_the_rung_of_a_stop_is_told(system: ProjectSystem) -> None:
 
 def test_up_passes_the_signals_on(system: ProjectSystem) -> None:
     """SIGUSR1 and SIGHUP to ``up`` reach both parts, and neither ends any of them, nor ``up`` while it starts them."""
-    up = subprocess.Popen(
-        [sys.executable, "-m", "nomaflow_cli", "up", str(system.project), "--log-format", "json", "-o", "json",
-         "--metrics", "127.0.0.1:0"],
-        stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    system.parts["up"] = up  # type: ignore[assignment]  # stopped like the others
-    assert up.stdout is not None
+    flags = ("--log-format", "json", "-o", "json", "--metrics", "127.0.0.1:0")
+    up = system.parts["up"] = launch_up(system.project, *flags, log_file=system.project / "up.log")
     state = system.project / ".nomaflow"
     eventually((state / "kernel.log").exists)
     for _ in range(10):
-        up.send_signal(signal.SIGHUP)
-    assert json.loads(up.stdout.readline())["type"] == "ready"
-    up.send_signal(signal.SIGUSR1)
+        os.kill(up.pid, signal.SIGHUP)
+    eventually(lambda: [line for line in lines(system.project / "up.log") if line.get("type") == "ready"])
+    os.kill(up.pid, signal.SIGUSR1)
     for part in ("kernel", "host"):
         eventually(lambda part=part: [line for line in lines(state / f"{part}.log") if "state" in line])
         assert any("metrics on http://127.0.0.1:" in line["message"] for line in lines(state / f"{part}.log"))
-    up.send_signal(signal.SIGHUP)
+    os.kill(up.pid, signal.SIGHUP)
     eventually(lambda: [line for line in lines(state / "host.log") if "generation 2 serves" in line["message"]])
     eventually(lambda: [line for line in lines(state / "kernel.log") if "jobs file" in line["message"]])
-    assert up.poll() is None
+    assert not up.ended
     system.stop("up")
-    up.stdout.close()

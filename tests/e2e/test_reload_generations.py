@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +14,7 @@ from team_system import TeamSystem, reason_of
 
 from nomaflow.client import SyncKernelClient
 from processes import is_alive
-from real_system import eventually
+from real_system import eventually, launch_up
 
 pytestmark = pytest.mark.e2e
 
@@ -162,8 +160,7 @@ def test_up_watch_reloads_on_save(tmp_path: Path) -> None:
     """``nomaflow up --watch`` hands the switch on to its host."""
     system = TeamSystem(root=tmp_path)
     project = system.project("kernel", {"jobs.toml": JOBS, "plugins/team.py": CODE})
-    command = [sys.executable, "-m", "nomaflow_cli", "up", str(project), "--watch", "--name", "team"]
-    up = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    up = launch_up(project, "--watch", "--name", "team", log_file=tmp_path / "up.log")
     try:
         eventually((project / ".nomaflow" / "address").exists)
         eventually(lambda: _generation(system) == 1)
@@ -171,8 +168,7 @@ def test_up_watch_reloads_on_save(tmp_path: Path) -> None:
         eventually(lambda: _generation(system) == 2)
         assert system.end(system.start("quick", None)).rows_affected == 22
     finally:
-        up.terminate()
-        up.wait(30)
+        up.stop()
         system.close()
 
 

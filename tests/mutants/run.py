@@ -6,6 +6,7 @@ Names of mutants limit it to those. Exit code 1 where one survives, or no longer
 from __future__ import annotations
 
 import argparse
+import ast
 import itertools
 import os
 import shutil
@@ -65,7 +66,7 @@ def _run_all(tree: Path, mutants: Sequence[Mutant]) -> int:
 
 
 def _verdict(tree: Path, mutant: Mutant) -> str:
-    changed = mutant.texts(tree)
+    changed = {path: ast.unparse(module) for path, module in mutant.trees(tree).items()}
     originals = {path: path.read_text(encoding="utf-8") for path in changed}
     try:
         for path, text in changed.items():

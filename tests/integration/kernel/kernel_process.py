@@ -8,11 +8,14 @@ import functools
 import hashlib
 import json
 import os
+import shutil
 import signal
 import sys
+import tempfile
 import uuid
 import zlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -135,12 +138,28 @@ class KernelProcess:
         """Return a client of KernelService."""
         return KernelServiceStub(self.channel())
 
-    async def close(self) -> None:
-        """Leave nothing behind."""
+    async def disconnect(self) -> None:
+        """Close the connections to it."""
         for channel in self.channels:
             await channel.close()
+
+    async def close(self) -> None:
+        """Leave nothing behind."""
+        await self.disconnect()
         if self.process is not None:
             await self.kill()
+
+
+@contextmanager
+def lasting_kernel(*flags: str) -> Iterator[Running]:
+    """Start a kernel for many tests, each of which connects to it anew."""
+    project = Path(tempfile.mkdtemp(prefix="nk-"))
+    kernel = launch_kernel(project, *flags, log_file=project / "kernel.log")
+    try:
+        yield kernel
+    finally:
+        kernel.kill()
+        shutil.rmtree(project)
 
 
 class ScriptedHost:
