@@ -29,7 +29,7 @@ __all__ = ["register", "require_extra"]
 _HELP = {"-h", "--help"}
 _DRAIN_SECONDS = 30.0
 _DRAIN_MARGIN = 10.0
-_EXTRAS = {"kernel": ("sqlalchemy", "croniter", "pydantic"), "host": ("sqlalchemy", "pydantic")}
+_EXTRAS = {"kernel": ("sqlalchemy", "alembic", "pydantic"), "host": ("sqlalchemy", "pydantic")}
 
 _Directory = Annotated[
     Path | None, typer.Argument(help="Project directory; default: found from the working directory.")

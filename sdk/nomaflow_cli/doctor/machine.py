@@ -19,7 +19,7 @@ from nomaflow_cli.wording import amount
 __all__ = ["examine_machine"]
 
 _OLDEST = (3, 11)
-_EXTRAS = {"kernel": ("sqlalchemy", "croniter", "alembic"), "host": ("sqlalchemy", "pydantic", "watchfiles")}
+_EXTRAS = {"kernel": ("sqlalchemy", "alembic"), "host": ("sqlalchemy", "pydantic", "watchfiles")}
 _LITTLE_BYTES, _FEW_BYTES = 100 << 20, 1 << 30
 _LONG_AGO = datetime(2025, 1, 1, tzinfo=UTC)
 
