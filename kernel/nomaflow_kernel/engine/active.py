@@ -112,7 +112,7 @@ class ActiveRun:
     def asked_log_level(self) -> str:
         """Return the log level that the request or its preset asked for; empty for the job's own."""
         preset = self.definition.preset(self.record.request.preset)
-        return self.record.request.log_level or (preset.log_level if preset is not None else "")
+        return self.record.request.log_level or (preset and preset.log_level) or ""
 
     def key_of(self, number: int) -> str:
         """Return the attempt key of try ``number`` at the current step."""

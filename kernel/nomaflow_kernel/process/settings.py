@@ -130,7 +130,7 @@ def read_settings(argv: Sequence[str], environ: Mapping[str, str]) -> KernelSett
         log_level=section.log_level,
         log_format=section.log_format,
         metrics=section.metrics,
-        retention=RetentionPolicy(**section.retention.model_dump()),
+        retention=section.retention,
         expect_host=flags.expect_host,
         reflection=flags.reflection or environ.get("NOMAFLOW_REFLECTION") == "1",
     )

@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from nomaflow_project.jobs.definitions import (
-    CALL_JOB_STEP,
-    PYTHON_STEP,
-    AlertPolicy,
-    JobDefinition,
-    PresetDefinition,
-    RetryPolicy,
-    StepDefinition,
-)
+from nomaflow_project.jobs.definitions import JobDefinition, PresetDefinition, RetryPolicy, StepDefinition
 from nomaflow_project.jobs.step_defaults import blame_defaults, unknown_defaults, with_step_defaults
-from nomaflow_project.jobs.step_types import StepType
-from nomaflow_project.models.job_file import AlertsEntry, JobEntry, PresetEntry, RetryEntry, StepEntry
+from nomaflow_project.jobs.step_types import CALL_JOB_STEP, PYTHON_STEP, StepType
+from nomaflow_project.reading.environment import STEP_KEYS
 from nomaflow_project.reading.problems import Place, Problem, did_you_mean
 from nomaflow_project.reading.references import last_part, reference_error
 from nomaflow_project.reading.validation import validate
@@ -29,104 +22,115 @@ def build_job(
 ) -> tuple[JobDefinition | None, list[Problem]]:
     """Return the definition of a table of ``[[jobs]]``, or None, and the problems of the table."""
     merged, defaulted = with_step_defaults(tree, step_types)
-    unknown = unknown_defaults(tree, place, step_types)
-    entry, problems = validate(JobEntry, merged, place)
-    if entry is None:
-        problems += _step_problems(merged.get("steps"), place, step_types)
-        return None, [*(blame_defaults(problem, place, defaulted) for problem in problems), *unknown]
-    problems = [*(blame_defaults(problem, place, defaulted) for problem in problems), *unknown]
-    names = _step_names(entry.steps)
-    steps = []
-    for index, (step, name) in enumerate(zip(entry.steps, names, strict=True)):
-        at = place / "steps" / index
-        built, found = _build_step(step, name, at, entry.retry, step_types)
-        problems += [blame_defaults(problem, place, defaulted) for problem in found]
-        steps.append(built)
-    problems += _duplicate_names(entry.steps, place)
-    for index, step in enumerate(entry.steps):
-        problems += _odd_name(step.name or "", place / "steps" / index / "name")
-    problems += _check_presets(entry.presets, names, place)
-    problems += _check_job(entry, place)
-    return _definition(entry, steps, host), problems
+    trees = merged.get("steps")
+    entries, of_steps = [], []
+    for index, table in enumerate(trees if isinstance(trees, list) else ()):
+        entry, found = _read_step(table, place / "steps" / index, step_types)
+        entries.append(entry)
+        of_steps += found
+    if isinstance(trees, list):
+        merged["steps"] = [_built_step(entry, step_types) for entry in entries]
+    definition, problems = validate(JobDefinition, merged, place)
+    problems = [blame_defaults(problem, place, defaulted) for problem in (*problems, *of_steps)]
+    problems += unknown_defaults(tree, place, step_types)
+    if definition is None or any(entry.step is None for entry in entries):
+        return None, problems
+    names = _step_names([entry.step for entry in entries if entry.step is not None])
+    problems += _duplicate_names(definition.steps, place)
+    for index, step in enumerate(definition.steps):
+        problems += _odd_name(step.name, place / "steps" / index / "name")
+    problems += _check_presets(definition.presets, names, place)
+    problems += _check_job(definition, place)
+    steps = tuple(
+        replace(step, name=name, retry=_retry_of(definition, step, entry))
+        for step, name, entry in zip(definition.steps, names, entries, strict=True)
+    )
+    presets = tuple(_of_steps(preset, names) for preset in definition.presets)
+    return replace(definition, host=definition.host or host, steps=steps, presets=presets), problems
 
 
-def _step_problems(steps: object, place: Place, step_types: Mapping[str, StepType]) -> list[Problem]:
-    """Return the problems of the readable steps of an unreadable job, so that all problems are reported at once."""
-    problems: list[Problem] = []
-    for index, tree in enumerate(steps if isinstance(steps, list) else ()):
-        at = place / "steps" / index
-        step, _ = validate(StepEntry, tree, at)
-        if step is not None:
-            problems += _build_step(step, "", at, RetryEntry(), step_types)[1]
-    return problems
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _StepEntry:
+    """A step of a file.
+
+    :param step: its own keys; None if they cannot be read
+    :param fields: the keys that belong to a contributed type
+    :param retry_keys: the keys of its ``retry``, which override the job's
+    """
+
+    step: StepDefinition | None
+    fields: Mapping[str, Any]
+    retry_keys: Collection[str]
 
 
-def _step_names(steps: Sequence[StepEntry]) -> list[str]:
-    """Return the step names; an unnamed step gets the name of its callable or job, with ``-2``, ``-3`` if taken."""
-    taken = {step.name for step in steps if step.name}
-    names = []
-    for step in steps:
-        name = step.name
-        if not name:
-            base = last_part(step.callable) or step.target_job_id or step.type
-            candidates = [base, *(f"{base}-{number}" for number in range(2, len(steps) + 2))]
-            name = next(candidate for candidate in candidates if candidate not in taken)
-            taken.add(name)
-        names.append(name)
-    return names
-
-
-def _build_step(
-    entry: StepEntry, name: str, place: Place, job_retry: RetryEntry, step_types: Mapping[str, StepType]
-) -> tuple[StepDefinition, list[Problem]]:
-    own = dict(entry.__pydantic_extra__ or {})
-    calls_job = entry.type == CALL_JOB_STEP
-    if entry.params is not None and not calls_job:
-        own["params"] = entry.params
-    problems: list[Problem] = []
-    reference, op_kwargs = entry.callable, dict(entry.op_kwargs)
-    overridable: tuple[str, ...] | None = None
-    if entry.type in step_types:
-        contributed = step_types[entry.type]
-        reference, op_kwargs = contributed.callable, {**own, **op_kwargs}
-        overridable = contributed.overridable
-        problems += contributed.check(op_kwargs, place)
-    elif entry.type in (PYTHON_STEP, CALL_JOB_STEP):
-        problems += [(place / key).error("unknown_key", f"unknown key {key!r}", fix=_fix_of_key(key)) for key in own]
-        problems += _check_builtin(entry, place)
+def _read_step(table: object, place: Place, step_types: Mapping[str, StepType]) -> tuple[_StepEntry, list[Problem]]:
+    tree = table if isinstance(table, dict) else {}
+    own = {key: value for key, value in tree.items() if key in STEP_KEYS} if isinstance(table, dict) else table
+    step, problems = validate(StepDefinition, own, place)
+    fields = {key: value for key, value in tree.items() if key not in STEP_KEYS}
+    if "params" in tree and (step is None or not step.calls_job):
+        fields["params"] = tree["params"]
+    retry = tree.get("retry")
+    entry = _StepEntry(step=step, fields=fields, retry_keys=retry if isinstance(retry, dict) else ())
+    if step is None:
+        return entry, problems
+    if step.type in step_types:
+        problems += step_types[step.type].check({**fields, **step.op_kwargs}, place)
+    elif step.type in (PYTHON_STEP, CALL_JOB_STEP):
+        problems += [(place / key).error("unknown_key", f"unknown key {key!r}", fix=_fix_of_key(key)) for key in fields]
+        problems += _check_builtin(step, place)
     else:
         known = [PYTHON_STEP, CALL_JOB_STEP, *step_types]
         problems.append(
             (place / "type").error(
                 "unknown_step_type",
-                f"unknown step type {entry.type!r}, expected one of {', '.join(sorted(known))}",
-                fix=did_you_mean(entry.type, known, noun="type") + "; a plugin contributes others",
+                f"unknown step type {step.type!r}, expected one of {', '.join(sorted(known))}",
+                fix=did_you_mean(step.type, known, noun="type") + "; a plugin contributes others",
             )
         )
-    step = StepDefinition(
-        name=name,
-        type=entry.type,
-        enabled=entry.enabled,
-        callable="" if calls_job else reference,
-        op_kwargs=op_kwargs,
-        target_job_id=entry.target_job_id if calls_job else "",
-        params=(entry.params or {}) if calls_job else {},
-        overridable=overridable,
-        timeout_seconds=entry.timeout_seconds,
-        retry=None if entry.retry is None else _retry(job_retry, entry.retry),
-        isolation=entry.isolation,
-        cancel_grace_seconds=entry.cancel_grace_seconds,
+    return entry, problems
+
+
+def _built_step(entry: _StepEntry, step_types: Mapping[str, StepType]) -> StepDefinition:
+    """Return a step as it is served, but for its name and its retries, which depend on its job."""
+    step = entry.step or StepDefinition()
+    if step.calls_job:
+        return replace(step, callable="")
+    step = replace(step, target_job_id="", params={})
+    if step.type not in step_types:
+        return step
+    kind = step_types[step.type]
+    return replace(
+        step, callable=kind.callable, op_kwargs={**entry.fields, **step.op_kwargs}, overridable=kind.overridable
     )
-    return step, problems
+
+
+def _retry_of(job: JobDefinition, step: StepDefinition, entry: _StepEntry) -> RetryPolicy | None:
+    """Return the job's retries with a step's own keys laid over them; None if it has no table of its own."""
+    own = step.retry
+    return None if own is None else replace(job.retry, **{name: getattr(own, name) for name in entry.retry_keys})
+
+
+def _step_names(steps: Sequence[StepDefinition]) -> list[str]:
+    """Return the step names; an unnamed step gets the name of its callable or job, with ``-2``, ``-3`` if taken."""
+    taken = {step.name for step in steps}
+    names = []
+    for step in steps:
+        base = last_part(step.callable) or step.target_job_id or step.type
+        candidates = [base, *(f"{base}-{number}" for number in range(2, len(steps) + 2))]
+        name = step.name or next(candidate for candidate in candidates if candidate not in taken)
+        taken.add(name)
+        names.append(name)
+    return names
 
 
 def _fix_of_key(key: str) -> str:
     if key == "params":
         return "only call_job steps have params; give a callable op_kwargs, or the job params"
-    return did_you_mean(key, StepEntry.model_fields)
+    return did_you_mean(key, STEP_KEYS)
 
 
-def _check_builtin(entry: StepEntry, place: Place) -> list[Problem]:
+def _check_builtin(entry: StepDefinition, place: Place) -> list[Problem]:
     if entry.type == CALL_JOB_STEP:
         if not entry.target_job_id:
             return [
@@ -161,7 +165,7 @@ def _check_builtin(entry: StepEntry, place: Place) -> list[Problem]:
     ]
 
 
-def _duplicate_names(steps: Sequence[StepEntry], place: Place) -> list[Problem]:
+def _duplicate_names(steps: Sequence[StepDefinition], place: Place) -> list[Problem]:
     first: dict[str, int] = {}
     problems = []
     for index, step in enumerate(steps):
@@ -176,7 +180,7 @@ def _duplicate_names(steps: Sequence[StepEntry], place: Place) -> list[Problem]:
     return problems
 
 
-def _check_presets(presets: Sequence[PresetEntry], step_names: Sequence[str], place: Place) -> Iterator[Problem]:
+def _check_presets(presets: Sequence[PresetDefinition], step_names: Sequence[str], place: Place) -> Iterator[Problem]:
     kept = _kept_presets(presets)
     for index, preset in enumerate(presets):
         at = place / "presets" / index
@@ -201,9 +205,9 @@ def _check_presets(presets: Sequence[PresetEntry], step_names: Sequence[str], pl
                     yield (at / table / name).warning("unknown_step", problem, fix=fix)
 
 
-def _kept_presets(presets: Sequence[PresetEntry]) -> dict[str, PresetEntry]:
+def _kept_presets(presets: Sequence[PresetDefinition]) -> dict[str, PresetDefinition]:
     """Return the preset for each name, chosen as in `JobDefinition.preset`."""
-    kept: dict[str, PresetEntry] = {}
+    kept: dict[str, PresetDefinition] = {}
     for preset in presets:
         if preset.name not in kept or (preset.schedule and not kept[preset.name].schedule):
             kept[preset.name] = preset
@@ -217,7 +221,7 @@ def _odd_name(name: str, at: Place) -> Iterator[Problem]:
         yield at.warning("odd_name", problem, fix="rename it, or quote it wherever it is given")
 
 
-def _check_job(entry: JobEntry, place: Place) -> list[Problem]:
+def _check_job(entry: JobDefinition, place: Place) -> list[Problem]:
     problems = []
     if entry.install_step is not None:
         told = "is of the original and has no effect: nothing runs jobs in its order"
@@ -244,69 +248,10 @@ def _check_job(entry: JobEntry, place: Place) -> list[Problem]:
     return problems
 
 
-def _retry(job: RetryEntry, own: RetryEntry | None = None) -> RetryPolicy:
-    """Return the retry policy of a job, or of a step whose own keys override the job's."""
-    values = job.model_dump() | ({} if own is None else own.model_dump(include=own.model_fields_set))
-    return RetryPolicy.from_json(values)
-
-
-def _alerts(entry: AlertsEntry | None) -> AlertPolicy | None:
-    if entry is None:
-        return None
-    return AlertPolicy(
-        on_failure=entry.on_failure,
-        on_long_run_minutes=entry.on_long_run_minutes,
-        recipients=tuple(entry.recipients),
-    )
-
-
-def _preset(entry: PresetEntry, steps: Collection[str]) -> PresetDefinition:
+def _of_steps(preset: PresetDefinition, names: Collection[str]) -> PresetDefinition:
     """Return a preset without its entries for steps that the job does not have."""
-    return PresetDefinition(
-        name=entry.name,
-        description=entry.description,
-        schedule=entry.schedule,
-        timezone=entry.timezone,
-        enabled=entry.enabled,
-        params=entry.params,
-        op_kwargs={name: values for name, values in entry.op_kwargs.items() if name in steps},
-        steps={name: on for name, on in {**entry.step_enabled, **entry.steps}.items() if name in steps},
-        log_level=entry.log_level or "",
-    )
-
-
-_SAME = (
-    "id",
-    "description",
-    "schedule",
-    "enabled",
-    "params",
-    "log_level",
-    "timeout_seconds",
-    "overlap",
-    "max_queued",
-    "misfire",
-    "misfire_window_seconds",
-    "retry_on_lost",
-    "lost_after_seconds",
-    "isolation",
-    "cancel_grace_seconds",
-    "max_parallel",
-    "priority",
-    "queue_timeout_seconds",
-    "max_log_bytes",
-)
-
-
-def _definition(entry: JobEntry, steps: Sequence[StepDefinition], host: str) -> JobDefinition:
-    names = {step.name for step in steps}
-    return JobDefinition(
-        **{name: getattr(entry, name) for name in _SAME},
-        host=entry.host or host,
-        timezone=entry.timezone or "UTC",
-        tags=tuple(entry.tags),
-        retry=_retry(entry.retry),
-        alerts=_alerts(entry.alerts),
-        presets=tuple(_preset(preset, names) for preset in entry.presets),
-        steps=tuple(steps),
+    return replace(
+        preset,
+        op_kwargs={name: values for name, values in preset.op_kwargs.items() if name in names},
+        steps={name: on for name, on in {**preset.step_enabled, **preset.steps}.items() if name in names},
     )

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import enum
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields
 from functools import cache
-from typing import Any
+from types import NoneType
+from typing import Any, ClassVar, Self, get_args, get_origin, get_type_hints
 
-__all__ = ["Definition", "canonical_json", "known_fields"]
+from pydantic import ConfigDict
+
+from nomaflow_project.reading.keys import FORM, no_truth_values
+
+__all__ = ["Definition", "canonical_json"]
 
 
 def canonical_json(definition: Mapping[str, Any]) -> str:
@@ -18,52 +23,70 @@ def canonical_json(definition: Mapping[str, Any]) -> str:
 
 
 class Definition:
-    """The base of all definitions: conversion to JSON and back."""
+    """The base of all definitions: dataclasses whose fields are keys of jobs.toml.
+
+    Fields that are not compared are keys of the file alone: they are neither served nor stored.
+    """
 
     __slots__ = ()
+    __pydantic_config__: ClassVar[ConfigDict] = FORM
+
+    _no_truth_values = no_truth_values
 
     def to_json(self, *, compact: bool = False) -> dict[str, Any]:
         """Return the definition as a JSON-ready dict, keys in order of declaration.
 
         :param compact: leave out default values, so that a field added by a later version changes no digest
         """
-        result = {}
-        for name, default in _defaults(type(self)).items():  # type: ignore[arg-type]  # a class is hashable
-            value = getattr(self, name)
-            if compact and value == default:
-                continue
-            result[name] = _plain(value, compact=compact)
-        return result
+        return {
+            name: _plain(value, compact=compact)
+            for name, default in _defaults(type(self)).items()  # type: ignore[arg-type]  # a class is hashable
+            if (value := getattr(self, name)) != default or not compact
+        }
 
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Return the definition that `to_json` wrote, by this version or another, without the checks of a file.
 
-def known_fields(cls: type, data: Mapping[str, Any], **readers: Any) -> dict[str, Any]:
-    """Return the fields of ``cls`` that ``data`` has, each converted by its reader; None stays None."""
-    names, required = _names(cls)
-    result = {
-        name: value if value is None or (read := readers.get(name)) is None else read(value)
-        for name, value in data.items()
-        if name in names
-    }
-    for name in required:
-        if name not in result:
-            raise KeyError(name)
-    return result
-
-
-@cache
-def _names(cls: type) -> tuple[frozenset[str], frozenset[str]]:
-    """Return the names of the fields, and of those without a default."""
-    found = fields(cls)
-    required = {each.name for each in found if each.default is MISSING and each.default_factory is MISSING}
-    return frozenset(each.name for each in found), frozenset(required)
+        :raises KeyError: if a field without a default is missing
+        :raises ValueError: if an enumerated value is not known
+        """
+        readers = _readers(cls)  # type: ignore[arg-type]  # as above
+        values = {name: readers[name](value) for name, value in data.items() if name in readers}
+        for name, default in _defaults(cls).items():  # type: ignore[arg-type]  # as above
+            if default is MISSING and name not in values:
+                raise KeyError(name)
+        return cls(**values)
 
 
 @cache
 def _defaults(cls: type) -> Mapping[str, Any]:
-    """Return the default of each field, or MISSING. They are only compared with, never handed out."""
+    """Return the default of each field that is served, or MISSING. They are only compared with, never handed out."""
     return {
-        each.name: each.default if each.default_factory is MISSING else each.default_factory() for each in fields(cls)
+        each.name: each.default if each.default_factory is MISSING else each.default_factory()
+        for each in fields(cls)
+        if each.compare
     }
+
+
+@cache
+def _readers(cls: type) -> Mapping[str, Callable[[Any], Any]]:
+    hints = get_type_hints(cls)
+    return {name: _reader(hints[name]) for name in _defaults(cls)}
+
+
+def _reader(hint: Any) -> Callable[[Any], Any]:
+    """Return a function from a JSON value to a value of a type."""
+    kinds = get_args(hint)
+    if NoneType in kinds:
+        read = _reader(next(kind for kind in kinds if kind is not NoneType))
+        return lambda value: None if value is None else read(value)
+    if get_origin(hint) is tuple:
+        item = _reader(kinds[0])
+        return lambda values: tuple(map(item, values))
+    if isinstance(hint, type) and issubclass(hint, Definition):
+        return hint.from_json
+    return hint if isinstance(hint, type) and issubclass(hint, enum.Enum) else lambda value: value
 
 
 def _plain(value: Any, *, compact: bool) -> Any:

@@ -11,14 +11,13 @@ from pydantic import TypeAdapter, ValidationError
 from nomaflow_project.jobs.build import build_job
 from nomaflow_project.jobs.callables import check_call_params, check_callables
 from nomaflow_project.jobs.calls import check_calls
-from nomaflow_project.jobs.definitions import JobDefinition, RetentionPolicy
+from nomaflow_project.jobs.definitions import JobDefinition, JobsFile, MetaEntry, RetentionPolicy
 from nomaflow_project.jobs.last_good import hold_unimportable, jobs_of_illegible_files, keep_invalid
 from nomaflow_project.jobs.step_types import StepType
-from nomaflow_project.models.job_file import JobsFile, MetaEntry
 from nomaflow_project.reading.environment import UNSET_VARIABLE
 from nomaflow_project.reading.files import JobFile
 from nomaflow_project.reading.problems import Place, Problem, did_you_mean, shown
-from nomaflow_project.reading.validation import validate
+from nomaflow_project.reading.validation import keys_of, validate
 
 __all__ = ["CatalogueLoad", "LoadedJob", "load_job_files", "load_manifest", "with_told_problems"]
 
@@ -185,10 +184,11 @@ def load_job_files(
 
 
 def _check_top(tree: Mapping[str, Any], place: Place) -> tuple[list[Problem], RetentionPolicy | None]:
+    known = keys_of(JobsFile)
     problems = [
-        (place / name).error("unknown_key", f"unknown key {name!r}", fix=did_you_mean(name, JobsFile.model_fields))
+        (place / name).error("unknown_key", f"unknown key {name!r}", fix=did_you_mean(name, known))
         for name in tree
-        if name not in JobsFile.model_fields
+        if name not in known
     ]
     if not isinstance(tree.get("jobs", []), list):
         problems.append(
@@ -196,9 +196,7 @@ def _check_top(tree: Mapping[str, Any], place: Place) -> tuple[list[Problem], Re
         )
     meta, found = validate(MetaEntry, tree.get("meta", {}), place / "meta")
     problems += found
-    if meta is None or meta.retention is None:
-        return problems, None
-    return problems, RetentionPolicy(**meta.retention.model_dump())
+    return problems, None if meta is None else meta.retention
 
 
 def _load_job(table: object, place: Place, *, host: str, step_types: Mapping[str, StepType]) -> LoadedJob:

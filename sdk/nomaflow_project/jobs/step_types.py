@@ -8,7 +8,10 @@ from typing import Any, Self
 
 from nomaflow_project.reading.problems import Place, Problem, did_you_mean, shown
 
-__all__ = ["StepType"]
+__all__ = ["CALL_JOB_STEP", "PYTHON_STEP", "StepType"]
+
+PYTHON_STEP = "python"
+CALL_JOB_STEP = "call_job"
 
 _TYPES: dict[str, tuple[type, ...]] = {
     "string": (str,),

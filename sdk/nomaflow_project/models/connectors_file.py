@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from nomaflow_project.models.entries import Entry, key, seconds
+from nomaflow_project.reading.keys import Entry, key, seconds
 
 __all__ = ["ApiConnectorEntry", "AuthEntry", "ConnectorsFile", "EndpointEntry", "PoolEntry", "SqlConnectorEntry"]
 

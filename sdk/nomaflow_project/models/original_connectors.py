@@ -13,7 +13,7 @@ from urllib.parse import urljoin
 from pydantic import AfterValidator, ConfigDict
 from pydantic_core import PydanticCustomError
 
-from nomaflow_project.models.entries import Entry, key, seconds
+from nomaflow_project.reading.keys import Entry, key, seconds
 
 __all__ = ["OriginalApi", "OriginalSql", "api_table"]
 

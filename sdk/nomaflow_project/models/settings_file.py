@@ -8,8 +8,9 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator
 from pydantic_core import PydanticCustomError
 
-from nomaflow_project.models.entries import Entry, key, seconds
-from nomaflow_project.models.job_file import LogLevel, RetentionEntry
+from nomaflow_project.jobs.definitions import RetentionPolicy
+from nomaflow_project.jobs.values import LogLevel
+from nomaflow_project.reading.keys import Entry, key, seconds
 
 __all__ = ["HostSection", "KernelSection", "PathSection", "SettingsFile"]
 
@@ -70,7 +71,7 @@ class KernelSection(Entry):
     log_level: LogLevel = key("INFO", "Lowest level of the kernel's own log.")
     log_format: Literal["text", "json"] = key("text", "The kernel's own log: for people, or one JSON object a line.")
     metrics: str = key("", "Loopback address such as `127.0.0.1:9464` to serve Prometheus metrics on. Empty: none.")
-    retention: RetentionEntry = key(RetentionEntry, "Retention of runs whose jobs.toml says nothing of it.")
+    retention: RetentionPolicy = key(RetentionPolicy, "Retention of runs whose jobs.toml says nothing of it.")
 
 
 class HostSection(Entry):
