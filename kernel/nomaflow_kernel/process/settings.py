@@ -183,9 +183,8 @@ def _section(project: Path, environ: Mapping[str, str]) -> KernelSection:
     if not path.exists() and not path.is_symlink():
         return KernelSection()
     file = parse_toml_file(path, name="nomaflow.toml", environ=environ)
-    unread = file.problem()
-    if unread is not None:
-        raise SettingsError(str(unread))
+    if file.error is not None:
+        raise SettingsError(str(file.error))
     # Only the kernel's section: errors in another section are not for the kernel to refuse.
     tree = (file.tree or {}).get("kernel", {})
     return _checked(KernelSection, tree, Place("nomaflow.toml") / "kernel")

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from nomaflow.calls import StepType
     from nomaflow_host.generation.imports import Imports
     from nomaflow_host.generation.spec import ProjectSpec
-    from nomaflow_host.hooks import Problem
     from nomaflow_host.injection.references import ImportReport
+    from nomaflow_project.reading.problems import Problem
 
 __all__ = ["MANIFEST_VERSION", "build_manifest", "manifest_bytes"]
 

@@ -108,9 +108,8 @@ def _check_settings(file: JobFile, environ: Mapping[str, str]) -> tuple[str, lis
 
     :param environ: includes the variables of ``env_file``, which hosts read and kernels do not
     """
-    unread = file.problem()
-    if unread is not None:
-        return "", [unread]
+    if file.error is not None:
+        return "", [file.error]
     tree = {
         name: table if name == "kernel" else _resolved_again(table, environ)
         for name, table in (file.tree or {}).items()

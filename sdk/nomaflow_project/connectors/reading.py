@@ -56,7 +56,7 @@ def read_connectors(path: Path, environ: Mapping[str, str], *, name: str = "", r
     """
     shown_name = name or str(path)
     file = parse_toml_file(path, name=shown_name)
-    problem = file.problem()
+    problem = file.error
     if problem is None and path.is_symlink() and path.stat().st_uid not in (os.geteuid(), 0):
         fix = "link to a file of your own"
         problem = Place(shown_name).error("unreadable_file", "is a link to a file of another user", fix=fix)

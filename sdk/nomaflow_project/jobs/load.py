@@ -156,9 +156,8 @@ def load_job_files(
     problems: list[Problem] = []
     retention: RetentionPolicy | None = None
     for file in files:
-        unread = file.problem()
-        if unread is not None:
-            problems.append(unread)
+        if file.error is not None:
+            problems.append(file.error)
             continue
         tree = file.tree or {}
         place = Place(file.path)

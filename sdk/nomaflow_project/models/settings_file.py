@@ -12,13 +12,13 @@ from nomaflow_project.jobs.definitions import RetentionPolicy
 from nomaflow_project.jobs.values import LogLevel
 from nomaflow_project.reading.keys import Entry, key, seconds
 
-__all__ = ["HostSection", "KernelSection", "PathSection", "SettingsFile"]
+__all__ = ["HOST_NAME", "HostSection", "KernelSection", "PathSection", "SettingsFile"]
 
-_HOST_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+HOST_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
 
 def _host_name(value: str) -> str:
-    if value and not _HOST_NAME.fullmatch(value):
+    if value and not HOST_NAME.fullmatch(value):
         raise PydanticCustomError(
             "bad_host_name",
             "{got} is not a host name; expected at most 64 lower-case letters, digits, '-' or '_'",
@@ -100,12 +100,12 @@ class HostSection(Entry):
     )
     max_processes: int | None = key(None, "Processes of one worker's tree. Default: no limit.", ge=1, le=1 << 22)
     nice: int | None = key(None, "Niceness of workers. Default: the host's own.", ge=-20, le=19)
-    env_file: str | list[str] = key(
-        list,
+    env_file: str | tuple[str, ...] = key(
+        tuple,
         "Files with variables of the project, `NAME=value` lines, relative to it; a path or several. "
         "The process's own environment wins; a reload reads them again.",
     )
-    pass_env: list[str] = key(list, "Variables that workers get although they hold secrets.")
+    pass_env: tuple[str, ...] = key(tuple, "Variables that workers get although they hold secrets.")
     recycle_after_steps: int | None = key(
         None, "A worker is replaced after so many steps. Default: never.", ge=1, le=1 << 31
     )

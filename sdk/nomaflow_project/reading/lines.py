@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nomaflow_project.reading.problems import Place, Problem
-from nomaflow_project.reading.toml_file import FileError, read_body, read_toml
+from nomaflow_project.reading.toml_file import read_body, read_toml
 
 if TYPE_CHECKING:
     from tree_sitter import Node
@@ -44,7 +44,7 @@ def _lines_of(path: Path) -> dict[str, int]:
     if body is None:
         return {}
     read = read_toml(path)
-    return {**lines_of_keys(body), "": read.line if isinstance(read, FileError) else 0}
+    return {**lines_of_keys(body), "": read.line if isinstance(read, Problem) else 0}
 
 
 def lines_of_keys(body: bytes) -> dict[str, int]:

@@ -38,9 +38,9 @@ class Problem:
 
     severity: Severity
     code: str
-    file: str
-    path: str
     message: str
+    file: str = ""
+    path: str = ""
     fix: str = ""
     job_id: str = ""
     line: int = 0

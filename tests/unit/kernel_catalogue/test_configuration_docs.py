@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import re
-from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 import nomaflow_project
-from nomaflow_host.process.settings import HostSettings
 from nomaflow_kernel.catalogue import registry
 from nomaflow_kernel.catalogue.document import documented_files, main
 from nomaflow_kernel.catalogue.document_text import PROBLEM_CODES
-from nomaflow_project.models.settings_file import HostSection
 
 _DOCS = Path(__file__).parents[3] / "docs"
 
@@ -48,10 +45,3 @@ def test_every_problem_code_is_documented() -> None:
     pattern = calls + r"""|(?:_OWNED|UNSET_VARIABLE) = "([a-z_]+)\"|code(?:: str =|=)\s*"([a-z_]+)\""""
     used = {"".join(each) for each in re.findall(pattern, source)}
     assert used == set(PROBLEM_CODES)
-
-
-def test_the_documented_host_keys_are_those_that_the_host_reads() -> None:
-    """``[host]`` is read by the host with a reader of its own: names and defaults must not part."""
-    documented = HostSection().model_dump()
-    read = {each.name: each.default for each in fields(HostSettings)}
-    assert documented == read | {"pass_env": [], "env_file": []}
