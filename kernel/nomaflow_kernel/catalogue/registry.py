@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 
 from nomaflow_project.jobs.definitions import JobDefinition
 from nomaflow_project.jobs.load import CatalogueLoad, LoadedJob
-from nomaflow_project.reading.problems import Place
 
 __all__ = ["Catalogue", "CatalogueChange", "CatalogueEntry"]
 
@@ -143,10 +142,10 @@ class Catalogue:
         """Give every foreign job the problem that names the present owner of its id."""
         for at, entry in self._foreign.items():
             owner, job = self._owners[at[0]], _without_owner_problem(entry.loaded)
-            problem = (Place(job.file, job.path, job.job_id) / "id").error(
+            problem = (job.place / "id").error(
                 _OWNED, f"the id {job.job_id!r} belongs to the host {owner!r}", fix=_release(owner)
             )
-            self._foreign[at] = replace(entry, loaded=job.with_problem(problem))
+            self._foreign[at] = replace(entry, loaded=job.with_problems([problem]))
 
 
 _OWNED = "id_of_another_host"

@@ -15,8 +15,7 @@ from nomaflow_kernel.engine.state import Batch, EngineState
 from nomaflow_kernel.history.port import RunDetail
 from nomaflow_kernel.history.records import AttemptRecord, TriggerKind
 from nomaflow_kernel.history.states import RUN_TERMINAL, AttemptState
-from nomaflow_project.jobs.definition_json import canonical_json
-from nomaflow_project.jobs.definitions import JobDefinition
+from nomaflow_project.jobs.definitions import JobDefinition, canonical_json
 
 __all__ = ["admit", "prepare"]
 

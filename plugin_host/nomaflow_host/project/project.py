@@ -19,7 +19,8 @@ from nomaflow_project.reading.env_files import project_variables
 from nomaflow_project.reading.environment import EnvironmentMissing, resolve_tree
 from nomaflow_project.reading.lines import with_lines
 from nomaflow_project.reading.problems import Place, Problem
-from nomaflow_project.reading.toml_file import read_toml, shown_path
+from nomaflow_project.reading.regular_files import shown_path
+from nomaflow_project.reading.toml_file import read_toml
 from nomaflow_project.reading.validation import validate
 
 __all__ = ["Project", "make_state_dir"]

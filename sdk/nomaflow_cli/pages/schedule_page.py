@@ -36,6 +36,6 @@ def schedule_page(found: ScheduleTable) -> RenderableType:
         shape = table("often", "schedule", "first")
         for each in found.frequent:
             name = f"{each.job_id} ({each.preset})" if each.preset else each.job_id
-            shape.add_row(Text(name), Text(f"{each.expression} {each.timezone}"), age(each.first))
+            shape.add_row(Text(name), Text(f"{each.schedule} {each.timezone}"), age(each.first))
         parts.append(shape)
     return Group(*parts)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nomaflow_project.reading.files import JobFile
+from nomaflow_project.reading.records import Record
 
 __all__ = ["ChangedMeaning", "changed_meanings", "translated_weekdays"]
 
@@ -20,7 +21,7 @@ _RANGE = re.compile(r"(\w+)(?:-(\w+))?")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ChangedMeaning:
+class ChangedMeaning(Record):
     """One setting of a file that means something else here than in the original.
 
     :param job_id: empty if it is about all jobs of the project
@@ -38,10 +39,6 @@ class ChangedMeaning:
     there: str
     here: str
     line: str = ""
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the change as ``check --from-original -o json`` shows it."""
-        return asdict(self)
 
 
 def changed_meanings(files: Sequence[JobFile], *, zone: str | None = None) -> tuple[ChangedMeaning, ...]:

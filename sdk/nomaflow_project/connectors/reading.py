@@ -16,11 +16,11 @@ from typing import Any
 
 from nomaflow_project.connectors.tables import IGNORED_KEYS, INTERFACE_KEYS, api_values, sql_values
 from nomaflow_project.models.connectors_file import ConnectorsFile, PoolEntry
-from nomaflow_project.reading.credentials import is_literal_credential, others_may_open, url_password
+from nomaflow_project.reading.credentials import is_literal_credential, url_password
 from nomaflow_project.reading.environment import file_variables, names_in, resolve_leniently, unresolved_references
 from nomaflow_project.reading.files import parse_toml_file
 from nomaflow_project.reading.problems import Place, Problem, did_you_mean, shown
-from nomaflow_project.reading.toml_file import MAX_FILE_BYTES
+from nomaflow_project.reading.regular_files import MAX_FILE_BYTES, others_may_open
 from nomaflow_project.reading.validation import validate
 
 __all__ = ["ConnectorSet", "read_connectors"]

@@ -36,10 +36,8 @@ def build_job(
     if definition is None or any(entry.step is None for entry in entries):
         return None, problems
     names = _step_names([entry.step for entry in entries if entry.step is not None])
-    problems += _duplicate_names(definition.steps, place)
-    for index, step in enumerate(definition.steps):
-        problems += _odd_name(step.name, place / "steps" / index / "name")
-    problems += _check_presets(definition.presets, names, place)
+    problems += _check_names(definition.steps, place)
+    problems += _check_presets(definition, names, place)
     problems += _check_job(definition, place)
     steps = tuple(
         replace(step, name=name, retry=_retry_of(definition, step, entry))
@@ -130,67 +128,46 @@ def _fix_of_key(key: str) -> str:
     return did_you_mean(key, STEP_KEYS)
 
 
-def _check_builtin(entry: StepDefinition, place: Place) -> list[Problem]:
-    if entry.type == CALL_JOB_STEP:
-        if not entry.target_job_id:
-            return [
-                (place / "target_job_id").error(
-                    "missing_key", "a call_job step needs the key 'target_job_id'", fix="name the job to run"
-                )
-            ]
-        if entry.op_kwargs or entry.callable:
-            return [
-                place.warning(
-                    "unused_key",
-                    "a call_job step calls a job: its callable and op_kwargs are not used",
-                    fix="give the job that it calls values by the step's params",
-                )
-            ]
-        return []
-    if not entry.callable:
-        return [
-            (place / "callable").error(
-                "missing_key", "a python step needs the key 'callable'", fix="give 'package.module:function'"
-            )
-        ]
-    problem = reference_error(entry.callable)
-    if problem is None:
-        return []
-    return [
-        (place / "callable").error(
+def _check_builtin(step: StepDefinition, place: Place) -> Iterator[Problem]:
+    if step.calls_job and not step.target_job_id:
+        message = "a call_job step needs the key 'target_job_id'"
+        yield (place / "target_job_id").error("missing_key", message, fix="name the job to run")
+    elif step.calls_job and (step.op_kwargs or step.callable):
+        message = "a call_job step calls a job: its callable and op_kwargs are not used"
+        yield place.warning("unused_key", message, fix="give the job that it calls values by the step's params")
+    elif step.calls_job:
+        return
+    elif not step.callable:
+        message = "a python step needs the key 'callable'"
+        yield (place / "callable").error("missing_key", message, fix="give 'package.module:function'")
+    elif (problem := reference_error(step.callable)) is not None:
+        yield (place / "callable").error(
             "bad_callable",
-            f"{entry.callable[:80]!r} does not name a callable: {problem}",
+            f"{step.callable[:80]!r} does not name a callable: {problem}",
             fix="give 'package.module:function', such as 'myapp.cleanup:purge_old_sessions'",
         )
-    ]
 
 
-def _duplicate_names(steps: Sequence[StepDefinition], place: Place) -> list[Problem]:
+def _check_names(steps: Sequence[StepDefinition], place: Place) -> Iterator[Problem]:
     first: dict[str, int] = {}
-    problems = []
     for index, step in enumerate(steps):
+        at = place / "steps" / index / "name"
         if step.name and first.setdefault(step.name, index) != index:
-            problems.append(
-                (place / "steps" / index / "name").error(
-                    "duplicate_step_name",
-                    f"the name {step.name!r} is that of steps[{first[step.name]}] too",
-                    fix="give each step a name of its own",
-                )
-            )
-    return problems
+            message = f"the name {step.name!r} is that of steps[{first[step.name]}] too"
+            yield at.error("duplicate_step_name", message, fix="give each step a name of its own")
+        yield from _odd_name(step.name, at)
 
 
-def _check_presets(presets: Sequence[PresetDefinition], step_names: Sequence[str], place: Place) -> Iterator[Problem]:
-    kept = _kept_presets(presets)
-    for index, preset in enumerate(presets):
+def _check_presets(job: JobDefinition, step_names: Sequence[str], place: Place) -> Iterator[Problem]:
+    for index, preset in enumerate(job.presets):
         at = place / "presets" / index
         yield from _odd_name(preset.name, at / "name")
-        stands = kept[preset.name]
+        stands = job.preset(preset.name)
         if stands is not preset and preset.schedule:
             problem = f"another preset with a schedule is called {preset.name!r} too"
             yield (at / "name").error("duplicate_preset", problem, fix="rename one of them")
-        elif stands is not preset:
-            problem = f"presets[{presets.index(stands)}] is called {preset.name!r} too, and this one has no effect"
+        elif stands is not None and stands is not preset:
+            problem = f"presets[{job.presets.index(stands)}] is called {preset.name!r} too, and this one has no effect"
             yield (at / "name").warning("duplicate_preset", problem, fix="rename one of them")
         tables: tuple[tuple[str, Mapping[str, Any]], ...] = (
             ("op_kwargs", preset.op_kwargs),
@@ -205,15 +182,6 @@ def _check_presets(presets: Sequence[PresetDefinition], step_names: Sequence[str
                     yield (at / table / name).warning("unknown_step", problem, fix=fix)
 
 
-def _kept_presets(presets: Sequence[PresetDefinition]) -> dict[str, PresetDefinition]:
-    """Return the preset for each name, chosen as in `JobDefinition.preset`."""
-    kept: dict[str, PresetDefinition] = {}
-    for preset in presets:
-        if preset.name not in kept or (preset.schedule and not kept[preset.name].schedule):
-            kept[preset.name] = preset
-    return kept
-
-
 def _odd_name(name: str, at: Place) -> Iterator[Problem]:
     """Yield a warning for a name of a step or preset that is easily mistaken for another."""
     if "/" in name or name != name.strip():
@@ -221,31 +189,19 @@ def _odd_name(name: str, at: Place) -> Iterator[Problem]:
         yield at.warning("odd_name", problem, fix="rename it, or quote it wherever it is given")
 
 
-def _check_job(entry: JobDefinition, place: Place) -> list[Problem]:
-    problems = []
-    if entry.install_step is not None:
-        told = "is of the original and has no effect: nothing runs jobs in its order"
-        problems.append((place / "install_step").warning("unused_key", told, fix="run them in order yourself"))
-    if entry.retry.attempts > 1 and entry.retry.base_seconds > entry.retry.max_seconds:
-        problems.append(
-            (place / "retry" / "max_seconds").warning(
-                "delay_capped",
-                f"no delay is longer than {entry.retry.max_seconds:g} s, though base_seconds is "
-                f"{entry.retry.base_seconds:g}",
-                fix="raise max_seconds",
-            )
-        )
-    if not entry.enabled:
-        problems += [
-            (place / "presets" / index / "enabled").warning(
-                "preset_still_fires",
-                f"the job is disabled and its preset {preset.name!r} still fires by its own schedule",
-                fix="set enabled = false in the preset too, if that is not meant",
-            )
-            for index, preset in enumerate(entry.presets)
-            if preset.schedule and preset.enabled
-        ]
-    return problems
+def _check_job(job: JobDefinition, place: Place) -> Iterator[Problem]:
+    if job.install_step is not None:
+        message = "is of the original and has no effect: nothing runs jobs in its order"
+        yield (place / "install_step").warning("unused_key", message, fix="run them in order yourself")
+    retry = job.retry
+    if retry.attempts > 1 and retry.base_seconds > retry.max_seconds:
+        message = f"no delay is longer than {retry.max_seconds:g} s, though base_seconds is {retry.base_seconds:g}"
+        yield (place / "retry" / "max_seconds").warning("delay_capped", message, fix="raise max_seconds")
+    for index, preset in enumerate(job.presets):
+        if preset.schedule and preset.enabled and not job.enabled:
+            message = f"the job is disabled and its preset {preset.name!r} still fires by its own schedule"
+            fix = "set enabled = false in the preset too, if that is not meant"
+            yield (place / "presets" / index / "enabled").warning("preset_still_fires", message, fix=fix)
 
 
 def _of_steps(preset: PresetDefinition, names: Collection[str]) -> PresetDefinition:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import enum
 import hashlib
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Annotated, Any, ClassVar
@@ -17,10 +18,10 @@ from typing import Annotated, Any, ClassVar
 from pydantic import ConfigDict
 from pydantic.json_schema import SkipJsonSchema
 
-from nomaflow_project.jobs.definition_json import Definition, canonical_json
 from nomaflow_project.jobs.step_types import CALL_JOB_STEP, PYTHON_STEP
 from nomaflow_project.jobs.values import Cron, ExceptionNames, JobId, LogLevel, Name, Zone, ZoneOrUtc, is_job_id
-from nomaflow_project.reading.keys import FORM, key, seconds
+from nomaflow_project.reading.keys import FORM, key, no_truth_values, seconds
+from nomaflow_project.reading.records import Record
 
 __all__ = [
     "CALL_JOB_STEP",
@@ -38,10 +39,16 @@ __all__ = [
     "RetryPolicy",
     "Schedule",
     "StepDefinition",
+    "canonical_json",
     "is_job_id",
 ]
 
 _MOST_STEPS = 1000
+
+
+def canonical_json(definition: Mapping[str, Any]) -> str:
+    """Return the text under which a definition is stored, and that its digest covers."""
+    return json.dumps(definition, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
 
 class Overlap(enum.StrEnum):
@@ -76,6 +83,15 @@ class IsolationChoice(enum.StrEnum):
     """Shared for asynchronous callables, exclusive for synchronous ones."""
     SHARED = "shared"
     EXCLUSIVE = "exclusive"
+
+
+class Definition(Record):
+    """A table of jobs.toml. Fields that are not compared are keys of the file alone: neither served nor stored."""
+
+    __slots__ = ()
+    __pydantic_config__: ClassVar[ConfigDict] = FORM
+
+    _no_truth_values = no_truth_values
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

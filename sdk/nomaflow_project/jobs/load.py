@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -17,6 +17,7 @@ from nomaflow_project.jobs.step_types import StepType
 from nomaflow_project.reading.environment import UNSET_VARIABLE
 from nomaflow_project.reading.files import JobFile
 from nomaflow_project.reading.problems import Place, Problem, did_you_mean, shown
+from nomaflow_project.reading.records import Record
 from nomaflow_project.reading.validation import keys_of, validate
 
 __all__ = ["CatalogueLoad", "LoadedJob", "load_job_files", "load_manifest", "with_told_problems"]
@@ -25,7 +26,7 @@ _TRUE_OR_FALSE = TypeAdapter(bool)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class LoadedJob:
+class LoadedJob(Record):
     """A job as loaded, valid or not.
 
     :param job_id: the id; if the file gives no valid one, the job's place in the file
@@ -47,16 +48,21 @@ class LoadedJob:
     held: str = ""
 
     @property
+    def place(self) -> Place:
+        """The place of its table."""
+        return Place(self.file, self.path, self.job_id)
+
+    @property
     def valid(self) -> bool:
         """True if it has a usable definition: one without an error, or the last good one."""
         return self.definition is not None and (self.kept or not any(problem.is_error for problem in self.problems))
 
-    def with_problem(self, problem: Problem) -> Self:
-        """Return the job with one more problem."""
-        return replace(self, problems=_errors_first([*self.problems, problem]))
+    def with_problems(self, problems: Iterable[Problem]) -> Self:
+        """Return the job with more problems."""
+        return replace(self, problems=_errors_first([*self.problems, *problems]))
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the job as a JSON-ready dict, as ``check -o json`` shows it."""
+    def report(self) -> dict[str, Any]:
+        """Return the job as ``check -o json`` shows it."""
         return {
             "job_id": self.job_id,
             "host": self.host,
@@ -71,7 +77,7 @@ class LoadedJob:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class CatalogueLoad:
+class CatalogueLoad(Record):
     """The contents of a host's files.
 
     :param problems: problems of the files themselves; a job has its own
@@ -92,9 +98,9 @@ def load_manifest(manifest: Mapping[str, Any], *, before: CatalogueLoad | None =
 
     :param before: the previous load: a job that was valid in it stays unless its owner clearly removed it
     """
-    files = [JobFile.from_manifest(each) for each in manifest.get("job_files") or ()]
+    files = [JobFile.from_json(each) for each in manifest.get("job_files") or ()]
     offers = manifest if "callables" in manifest else None  # the kernel's own file comes without code
-    types = [StepType.from_manifest(each) for each in manifest.get("step_types") or ()]
+    types = [StepType.from_json(each) for each in manifest.get("step_types") or ()]
     host = str(manifest.get("host", ""))
     load = load_job_files(files, host=host, manifest=offers, step_types=types, before=before)
     load = with_told_problems(load, manifest)
@@ -117,23 +123,18 @@ def with_told_problems(
     of_jobs: dict[tuple[str, str], list[Problem]] = {}
     known = {(job.job_id, job.file) for job in load.jobs}
     unset: set[tuple[str, str]] = set()
-    for problem in (Problem.from_json(each) for each in manifest.get("problems") or ()):
+    for problem in map(Problem.from_json, manifest.get("problems") or ()):
         if (problem.code, problem.file, problem.path) in found:
             continue
         if problem.code == UNSET_VARIABLE:
-            unset.add((problem.file, problem.path))
+            unset.add((problem.file, problem.path))  # the cause of whatever else was found there
         its_job = (problem.job_id, problem.file)
         (of_jobs.setdefault(its_job, []) if its_job in known else of_files).append(problem)
-    jobs = tuple(
-        replace(job, problems=_errors_first([*_but_at(unset, job), *of_jobs.get((job.job_id, job.file), ())]))
-        for job in load.jobs
-    )
-    return replace(load, jobs=jobs, problems=(*load.problems, *of_files))
-
-
-def _but_at(unset: Collection[tuple[str, str]], job: LoadedJob) -> Iterator[Problem]:
-    """Yield the problems of a job, except those that a missing variable causes."""
-    return (problem for problem in job.problems if (problem.file, problem.path) not in unset)
+    jobs = []
+    for job in load.jobs:
+        own = tuple(problem for problem in job.problems if (problem.file, problem.path) not in unset)
+        jobs.append(replace(job, problems=own).with_problems(of_jobs.get((job.job_id, job.file), ())))
+    return replace(load, jobs=tuple(jobs), problems=(*load.problems, *of_files))
 
 
 def load_job_files(
@@ -169,8 +170,7 @@ def load_job_files(
         tables = tree.get("jobs")
         for index, table in enumerate(tables if isinstance(tables, list) else ()):
             jobs.append(_load_job(table, place / "jobs" / index, host=host, step_types=types))
-    jobs = [_check_host(job) for job in jobs]
-    jobs = _check_duplicates(jobs)
+    jobs = _check_duplicates([job.with_problems(_check_host(job)) for job in jobs])
     if before is not None:
         kept = list(jobs_of_illegible_files(before, files, jobs, problems))
         illegible = kept or any(problem.is_error for problem in problems)
@@ -237,19 +237,13 @@ def _is_enabled(table: Mapping[str, Any]) -> bool:
         return True
 
 
-def _check_host(job: LoadedJob) -> LoadedJob:
-    """Return the job, disabled if no host would run its steps: jobs in the kernel's own file must name a host."""
+def _check_host(job: LoadedJob) -> Iterator[Problem]:
+    """Yield an error if no host would run a job's steps: jobs in the kernel's own file must name a host."""
     definition = job.definition
-    if definition is None or definition.host or all(step.calls_job for step in definition.steps):
-        return job
-    at = Place(job.file, job.path, job.job_id) / "host"
-    return job.with_problem(
-        at.error(
-            "missing_key",
-            "a job of the kernel's own file needs the key 'host': nothing else says who runs its steps",
-            fix="give the name of a host; `nomaflow hosts` lists them",
-        )
-    )
+    if definition is not None and not definition.host and not all(step.calls_job for step in definition.steps):
+        message = "a job of the kernel's own file needs the key 'host': nothing else says who runs its steps"
+        fix = "give the name of a host; `nomaflow hosts` lists them"
+        yield (job.place / "host").error("missing_key", message, fix=fix)
 
 
 def _check_duplicates(jobs: Sequence[LoadedJob]) -> list[LoadedJob]:
@@ -259,14 +253,9 @@ def _check_duplicates(jobs: Sequence[LoadedJob]) -> list[LoadedJob]:
     for job in jobs:
         earlier = first.setdefault(job.job_id, job)
         if earlier is not job:
-            at = Place(job.file, job.path, job.job_id) / "id"
-            job = job.with_problem(
-                at.error(
-                    "duplicate_job_id",
-                    f"the id {job.job_id!r} is taken by {earlier.path} of {earlier.file}",
-                    fix="give each job an id of its own",
-                )
-            )
+            message = f"the id {job.job_id!r} is taken by {earlier.path} of {earlier.file}"
+            fix = "give each job an id of its own"
+            job = job.with_problems([(job.place / "id").error("duplicate_job_id", message, fix=fix)])
         checked.append(job)
     return checked
 
@@ -278,23 +267,15 @@ def _check_together(jobs: Sequence[LoadedJob], manifest: Mapping[str, Any] | Non
     for index, job in enumerate(jobs):
         index_of.setdefault(job.job_id, index)
     definitions = {name: each for name, index in index_of.items() if (each := jobs[index].definition) is not None}
-    places = {name: _place(jobs[index]) for name, index in index_of.items()}
+    places = {name: jobs[index].place for name, index in index_of.items()}
     for job_id, problem in check_calls(definitions, places):
         found.setdefault(index_of[job_id], []).append(problem)
     if manifest is not None:
         for index, job in enumerate(jobs):
             if job.definition is not None and job.definition.host == job.host:
-                place = _place(job)
-                found.setdefault(index, []).extend(check_callables(job.definition, manifest, place))
-                found[index].extend(check_call_params(job.definition, definitions, manifest, place))
-    return [
-        replace(job, problems=_errors_first([*job.problems, *found[index]])) if found.get(index) else job
-        for index, job in enumerate(jobs)
-    ]
-
-
-def _place(job: LoadedJob) -> Place:
-    return Place(job.file, job.path, job.job_id)
+                found.setdefault(index, []).extend(check_callables(job.definition, manifest, job.place))
+                found[index].extend(check_call_params(job.definition, definitions, manifest, job.place))
+    return [job.with_problems(found[index]) if found.get(index) else job for index, job in enumerate(jobs)]
 
 
 def _errors_first(problems: Iterable[Problem]) -> tuple[Problem, ...]:

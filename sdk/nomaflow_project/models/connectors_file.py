@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
@@ -38,6 +39,12 @@ def _base_url(value: str) -> str:
     return value
 
 
+def _sql(value: str | dict[str, str]) -> str | dict[str, str]:
+    if isinstance(value, dict) and "default" not in value:
+        raise PydanticCustomError("missing_key", "a text for each dialect needs the key 'default'", {"fix": "add it"})
+    return value
+
+
 class PoolEntry(Entry):
     """A database. Missing keys have SQLAlchemy's defaults. The last eight keys are those of the original."""
 
@@ -65,12 +72,42 @@ class PoolEntry(Entry):
     debug_sql: bool = key(default=False, meaning="Has no effect; `echo` logs statements.")
 
 
+class Lax(Entry):
+    """A table whose unknown keys have no effect, as in the original."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+class Param(Lax):
+    """A parameter of a query or an endpoint."""
+
+    name: str = key(..., "Its name.")
+    default: str | None = key(None, "Its value where the call gives none.")
+
+
+class Statement(Lax):
+    """A named query, or one of the four statements on a table of the original."""
+
+    sql: Annotated[str | dict[str, str], AfterValidator(_sql)] = key(..., "The text, or a table of texts by dialect.")
+    writable: bool = key(default=False, meaning="Whether it may write.")
+    params: list[Param] = key(list, "Its parameters.")
+
+    def text(self, dialect: str) -> str:
+        """Return the text for a dialect."""
+        return self.sql if isinstance(self.sql, str) else self.sql.get(dialect, self.sql["default"])
+
+
 class SqlConnectorEntry(Entry):
     """A connector of type `sql`: named queries on a pool."""
 
     type: Literal["sql"] = key(..., "`sql`.")
     pool: str = key(..., "The pool.")
     queries: dict[str, str] = key(dict, "SQL texts by name; parameters as `:name`.")
+
+    def named(self) -> Iterator[tuple[str, Statement]]:
+        """Yield each query with its name. They may write."""
+        for name, sql in self.queries.items():
+            yield name, Statement(sql=sql, writable=True)
 
 
 class AuthEntry(Entry):

@@ -6,13 +6,15 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from nomaflow_api.v1.values import ValueCodecError, encode_tree
 from nomaflow_project.reading.env_files import project_variables
 from nomaflow_project.reading.environment import resolve_environment
 from nomaflow_project.reading.problems import Place, Problem
-from nomaflow_project.reading.toml_file import read_toml, shown_path
+from nomaflow_project.reading.records import Record
+from nomaflow_project.reading.regular_files import shown_path
+from nomaflow_project.reading.toml_file import read_toml
 
 __all__ = ["JobFile", "ProjectFiles", "encode_file", "parse_toml_file", "read_job_files", "read_project"]
 
@@ -20,8 +22,8 @@ _PLUGINS = "plugins"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class JobFile:
-    """A TOML file as read: its tree in the encoding of ``nomaflow_api.v1.values``, or the error.
+class JobFile(Record):
+    """A TOML file as read, as a manifest has it: its tree in the encoding of ``nomaflow_api.v1.values``, or the error.
 
     :param absent: True for an optional file or folder that is missing; it has neither tree nor error
     :param main: True for the main job file
@@ -32,23 +34,6 @@ class JobFile:
     error: Problem | None = None
     absent: bool = False
     main: bool = False
-
-    @classmethod
-    def from_manifest(cls, data: Mapping[str, Any]) -> Self:
-        """Return a file from the ``job_files`` of a manifest."""
-        error, absent = data.get("error"), bool(data.get("absent"))
-        return cls(
-            path=str(data.get("path", "")),
-            tree=None if error is not None or absent else data.get("tree") or {},
-            error=None if error is None else Problem.from_json(error),
-            absent=absent,
-            main=bool(data.get("main")),
-        )
-
-    def to_manifest(self) -> dict[str, Any]:
-        """Return the file in the form of a manifest."""
-        error = None if self.error is None else self.error.to_json()
-        return {"path": self.path, "tree": self.tree, "error": error, "absent": self.absent, "main": self.main}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import errno
-import os
 import re
-import stat
 import tomllib
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from nomaflow_project.reading.problems import Place, Problem
+from nomaflow_project.reading.regular_files import read_regular
 
-__all__ = ["MAX_FILE_BYTES", "read_body", "read_toml", "shown_path"]
-
-MAX_FILE_BYTES = 1024 * 1024
-"""The largest file that is read."""
+__all__ = ["read_toml"]
 
 _POSITION = re.compile(r" \(at line (\d+), column (\d+)\)$")
 _AT_END = " (at end of document)"
@@ -29,7 +24,7 @@ def read_toml(path: Path, *, name: str = "") -> dict[str, Any] | Problem:
     """
     place = Place(name or str(path))
     try:
-        body = _read(path)
+        body = read_regular(path)
     except FileNotFoundError:
         if path.is_symlink():
             message = "it is a link to a file that does not exist"
@@ -37,36 +32,11 @@ def read_toml(path: Path, *, name: str = "") -> dict[str, Any] | Problem:
         return place.error("missing_file", "there is no such file")
     except OSError as error:
         reason = (error.strerror or type(error).__name__).lower()
+        if error.errno == errno.EFBIG:
+            fix = "split it: the jobs.toml of each folder of plugins/ is read too"
+            return place.error("unreadable_file", reason, fix=fix)
         return place.error("unreadable_file", f"it cannot be read: {reason}", fix="make it a readable file")
-    if len(body) > MAX_FILE_BYTES:
-        fix = "split it: the jobs.toml of each folder of plugins/ is read too"
-        return place.error("unreadable_file", f"it is larger than {MAX_FILE_BYTES} bytes", fix=fix)
     return _parsed(body, place)
-
-
-def read_body(path: Path) -> bytes | None:
-    """Return a file's bytes; None if it is unreadable or too large."""
-    try:
-        body = _read(path)
-    except OSError:
-        return None
-    return body if len(body) <= MAX_FILE_BYTES else None
-
-
-def shown_path(path: Path, root: Path) -> str:
-    """Return a file's name for messages and the manifest: relative to the project if it is inside it."""
-    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
-
-
-def _read(path: Path) -> bytes:
-    """Return the first bytes of a file, at most one more than the limit.
-
-    :raises OSError: if it cannot be read, or is not a regular file, such as a pipe, which could block
-    """
-    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as stream:
-        if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
-            raise OSError(errno.EINVAL, "not a regular file")
-        return stream.read(MAX_FILE_BYTES + 1)
 
 
 def _parsed(body: bytes, place: Place) -> dict[str, Any] | Problem:
@@ -74,7 +44,7 @@ def _parsed(body: bytes, place: Place) -> dict[str, Any] | Problem:
         return tomllib.loads(body.decode("utf-8"))
     except UnicodeDecodeError as error:
         line = body.count(b"\n", 0, error.start) + 1
-        return replace(place.error("bad_toml", "it is not UTF-8 text", fix="save it as UTF-8"), line=line)
+        return place.error("bad_toml", "it is not UTF-8 text", fix="save it as UTF-8", line=line)
     except RecursionError:
         return place.error("bad_toml", "it is nested too deeply", fix="nest at most 64 levels")
     except ValueError as error:  # a syntax error, an integer of more digits than Python reads, or an impossible date
@@ -89,4 +59,4 @@ def _syntax_error(said: str, body: bytes, place: Place) -> Problem:
     elif said.endswith(_AT_END):
         said, line = said.removesuffix(_AT_END) + " at the end of the file", body.rstrip().count(b"\n") + 1
     fix = "correct the line; values are quoted text, numbers, true, false, dates, [lists] and {tables}"
-    return replace(place.error("bad_toml", said[:1].lower() + said[1:], fix=fix), line=line)
+    return place.error("bad_toml", said[:1].lower() + said[1:], fix=fix, line=line)

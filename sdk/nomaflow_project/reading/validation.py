@@ -30,6 +30,12 @@ _EXPECTED = {
     "model": "a table",
     "dataclass": "a table",
 }
+_BOUNDS = {
+    "greater_than_equal": ("ge", "small", "at least"),
+    "greater_than": ("gt", "small", "more than"),
+    "less_than_equal": ("le", "large", "at most"),
+    "less_than": ("lt", "large", "less than"),
+}
 _SECRET = re.compile(r"password|secret|token|api_key|^url$")
 
 
@@ -100,14 +106,9 @@ def _problem(
 
 def _builtin(place: Place, kind: str, context: Mapping[str, Any], got: str, error: Mapping[str, Any]) -> Problem:
     """Return the problem for one of pydantic's own errors."""
-    for code, words in (("greater_than_equal", "at least"), ("greater_than", "more than")):
-        if kind == code:
-            bound = context["ge" if "ge" in context else "gt"]
-            return place.error("out_of_range", f"{got} is too small, expected {words} {bound:,.10g}")
-    for code, words in (("less_than_equal", "at most"), ("less_than", "less than")):
-        if kind == code:
-            bound = context["le" if "le" in context else "lt"]
-            return place.error("out_of_range", f"{got} is too large, expected {words} {bound:,.10g}")
+    if kind in _BOUNDS:
+        name, size, words = _BOUNDS[kind]
+        return place.error("out_of_range", f"{got} is too {size}, expected {words} {context[name]:,.10g}")
     if kind in ("enum", "literal_error"):
         choices = re.findall(r"'([^']*)'", context["expected"])
         fix = did_you_mean(error["input"], choices, noun="value") if isinstance(error["input"], str) else ""

@@ -1,40 +1,24 @@
-"""Definitions as JSON: there and back without loss, ignoring additions of a newer version."""
+"""Dataclasses as JSON: there and back without loss, ignoring additions of a newer version."""
 
 from __future__ import annotations
 
 import enum
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields
 from functools import cache
 from types import NoneType
-from typing import Any, ClassVar, Self, get_args, get_origin, get_type_hints
+from typing import Any, Self, get_args, get_origin, get_type_hints
 
-from pydantic import ConfigDict
-
-from nomaflow_project.reading.keys import FORM, no_truth_values
-
-__all__ = ["Definition", "canonical_json"]
+__all__ = ["Record"]
 
 
-def canonical_json(definition: Mapping[str, Any]) -> str:
-    """Return the text under which a definition is stored, and that its digest covers."""
-    return json.dumps(definition, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
-
-
-class Definition:
-    """The base of all definitions: dataclasses whose fields are keys of jobs.toml.
-
-    Fields that are not compared are keys of the file alone: they are neither served nor stored.
-    """
+class Record:
+    """The base of dataclasses that are sent or stored. Fields that are not compared are left out."""
 
     __slots__ = ()
-    __pydantic_config__: ClassVar[ConfigDict] = FORM
-
-    _no_truth_values = no_truth_values
 
     def to_json(self, *, compact: bool = False) -> dict[str, Any]:
-        """Return the definition as a JSON-ready dict, keys in order of declaration.
+        """Return the record as a JSON-ready dict, keys in order of declaration.
 
         :param compact: leave out default values, so that a field added by a later version changes no digest
         """
@@ -46,7 +30,7 @@ class Definition:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """Return the definition that `to_json` wrote, by this version or another, without the checks of a file.
+        """Return the record that `to_json` wrote, by this version or another.
 
         :raises KeyError: if a field without a default is missing
         :raises ValueError: if an enumerated value is not known
@@ -61,7 +45,7 @@ class Definition:
 
 @cache
 def _defaults(cls: type) -> Mapping[str, Any]:
-    """Return the default of each field that is served, or MISSING. They are only compared with, never handed out."""
+    """Return the default of each field, or MISSING. They are only compared with, never handed out."""
     return {
         each.name: each.default if each.default_factory is MISSING else each.default_factory()
         for each in fields(cls)
@@ -84,13 +68,13 @@ def _reader(hint: Any) -> Callable[[Any], Any]:
     if get_origin(hint) is tuple:
         item = _reader(kinds[0])
         return lambda values: tuple(map(item, values))
-    if isinstance(hint, type) and issubclass(hint, Definition):
+    if isinstance(hint, type) and issubclass(hint, Record):
         return hint.from_json
     return hint if isinstance(hint, type) and issubclass(hint, enum.Enum) else lambda value: value
 
 
 def _plain(value: Any, *, compact: bool) -> Any:
-    if isinstance(value, Definition):
+    if isinstance(value, Record):
         return value.to_json(compact=compact)
     if isinstance(value, tuple):
         return [_plain(item, compact=compact) for item in value]
