@@ -145,7 +145,7 @@ class Catalogue:
             problem = (job.place / "id").error(
                 _OWNED, f"the id {job.job_id!r} belongs to the host {owner!r}", fix=_release(owner)
             )
-            self._foreign[at] = replace(entry, loaded=job.with_problems([problem]))
+            self._foreign[at] = replace(entry, loaded=job.with_problem(problem))
 
 
 _OWNED = "id_of_another_host"

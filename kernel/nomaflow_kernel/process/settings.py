@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import quote
 
@@ -103,7 +103,7 @@ def read_settings(argv: Sequence[str], environ: Mapping[str, str]) -> KernelSett
     section = _section(project, environ)
     for layer, place in ((variables, "NOMAFLOW_KERNEL_* variables"), (given, "command line")):
         over = _checked(KernelSection, layer, Place(place))
-        section = section.model_copy(update={name: getattr(over, name) for name in over.model_fields_set})
+        section = replace(section, **{name: getattr(over, name) for name in layer})
     if section.lease_seconds <= section.heartbeat_seconds:
         raise SettingsError(
             f"lease_seconds is {section.lease_seconds:g} and heartbeat_seconds {section.heartbeat_seconds:g}; "

@@ -64,7 +64,7 @@ def api_values(table: Mapping[str, Any], at: Place) -> tuple[dict[str, Any] | No
             return None, problems
         return api_table(original), [*problems, *_twice([each.name for each in original.endpoints], at)]
     entry, problems = validate(ApiConnectorEntry, table, at, hide_values=True)
-    return (None if entry is None else entry.model_dump(by_alias=True)), problems
+    return (None if entry is None else entry.to_json()), problems
 
 
 def _is_original(table: Mapping[str, Any]) -> bool:

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from nomaflow_project.jobs.definitions import JobDefinition, StepDefinition
+from nomaflow_project.jobs.step_types import StepType
 from nomaflow_project.reading.problems import Place, Problem, Severity, did_you_mean, nearest
 from nomaflow_project.reading.spelling import misspelt_name
 
@@ -22,12 +23,14 @@ class _Callable:
 
     :param catch_all: the name of its ``**``; empty without one
     :param injected: the names that the host gives it
+    :param step_types: the contributed step types of the host
     """
 
     reference: str
     parameters: Sequence[Mapping[str, Any]]
     catch_all: str
     injected: frozenset[str]
+    step_types: Sequence[Mapping[str, Any]]
 
     @classmethod
     def of(cls, manifest: Mapping[str, Any], reference: str) -> _Callable | None:
@@ -40,6 +43,7 @@ class _Callable:
             parameters=entry.get("parameters") or (),
             catch_all=entry.get("catch_all") or "",
             injected=_INJECTED.union(manifest.get("injections") or ()),  # plugins may contribute more
+            step_types=manifest.get("step_types") or (),
         )
 
     @cached_property
@@ -63,7 +67,10 @@ class _Callable:
         return f"{self.reference.rpartition(':')[2]}({', '.join(parts)})"
 
     def meant(self, key: str, given: Collection[str]) -> str:
-        """Return the parameter that a key misspells and nothing gives; empty for none."""
+        """Return the parameter that a key misspells and nothing gives; empty for none, and for a field of a step type."""
+        types = map(StepType.from_json, self.step_types)
+        if any(key in each.fields for each in types if each.callable == self.reference):
+            return ""
         return misspelt_name(key, (name for name in sorted(self.keywords) if name not in given))
 
     def ignores(self, key: str) -> bool:

@@ -11,17 +11,16 @@ import enum
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
 from pydantic import ConfigDict
 from pydantic.json_schema import SkipJsonSchema
 
 from nomaflow_project.jobs.step_types import CALL_JOB_STEP, PYTHON_STEP
 from nomaflow_project.jobs.values import Cron, ExceptionNames, JobId, LogLevel, Name, Zone, ZoneOrUtc, is_job_id
-from nomaflow_project.reading.keys import FORM, key, no_truth_values, seconds
-from nomaflow_project.reading.records import Record
+from nomaflow_project.reading.keys import FORM, Entry, key, seconds
 
 __all__ = [
     "CALL_JOB_STEP",
@@ -85,35 +84,19 @@ class IsolationChoice(enum.StrEnum):
     EXCLUSIVE = "exclusive"
 
 
-class Definition(Record):
-    """A table of jobs.toml. Fields that are not compared are keys of the file alone: neither served nor stored."""
-
-    __slots__ = ()
-    __pydantic_config__: ClassVar[ConfigDict] = FORM
-
-    _no_truth_values = no_truth_values
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
-class RetryPolicy(Definition):
+class RetryPolicy(Entry):
     """Retries of failed steps. A step's own table overrides the job's key by key."""
 
-    attempts: Annotated[int, key(..., "All tries of a step, the first one included.", ge=1, le=1000)] = 1
-    backoff: Annotated[Backoff, key(..., "How the delay grows: the same each time, or doubled after each failure.")] = (
-        Backoff.FIXED
+    attempts: int = key(1, "All tries of a step, the first one included.", ge=1, le=1000)
+    backoff: Backoff = key(Backoff.FIXED, "How the delay grows: the same each time, or doubled after each failure.")
+    base_seconds: float = seconds(60.0, "Delay after the first failure.", zero=True)
+    max_seconds: float = seconds(3600.0, "No delay is longer.", zero=True)
+    jitter: float = key(0.1, "Each delay is lengthened at random by up to this fraction of it.", ge=0, le=1)
+    retry_on: ExceptionNames = key(
+        tuple, "Exceptions to retry on, by class name, bare or qualified, base classes included. Empty: any failure."
     )
-    base_seconds: Annotated[float, seconds(..., "Delay after the first failure.", zero=True)] = 60.0
-    max_seconds: Annotated[float, seconds(..., "No delay is longer.", zero=True)] = 3600.0
-    jitter: Annotated[
-        float, key(..., "Each delay is lengthened at random by up to this fraction of it.", ge=0, le=1)
-    ] = 0.1
-    retry_on: Annotated[
-        ExceptionNames,
-        key(
-            ..., "Exceptions to retry on, by class name, bare or qualified, base classes included. Empty: any failure."
-        ),
-    ] = ()
-    no_retry_on: Annotated[ExceptionNames, key(..., "Exceptions never retried; wins over `retry_on`.")] = ()
+    no_retry_on: ExceptionNames = key(tuple, "Exceptions never retried; wins over `retry_on`.")
 
     def delay_seconds(self, failed_attempts: int, random: float) -> float:
         """Return the seconds to wait after a number of failed attempts (1 or more).
@@ -143,66 +126,53 @@ class RetryPolicy(Definition):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class AlertPolicy(Definition):
+class AlertPolicy(Entry):
     """The events of the job that call for attention."""
 
-    on_failure: Annotated[bool, key(..., "Whether a run that ends FAILED or LOST is one.")] = True
-    on_long_run_minutes: Annotated[
-        float | None, key(..., "A run that goes on for longer is one; the run continues.", unit="minutes", gt=0)
-    ] = None
-    recipients: Annotated[tuple[str, ...], key(..., "Names or addresses for whatever delivers the alerts.")] = ()
+    on_failure: bool = key(default=True, meaning="Whether a run that ends FAILED or LOST is one.")
+    on_long_run_minutes: float | None = key(
+        None, "A run that goes on for longer is one; the run continues.", unit="minutes", gt=0
+    )
+    recipients: tuple[str, ...] = key(tuple, "Names or addresses for whatever delivers the alerts.")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class RetentionPolicy(Definition):
+class RetentionPolicy(Entry):
     """The history kept of finished runs. A run is deleted when either limit is reached; unfinished runs never are."""
 
-    enabled: Annotated[bool, key(..., "Whether history is pruned at all.")] = True
-    days: Annotated[int | None, key(..., "Age.", unit="days", ge=1, le=36500)] = 90
-    keep_last_per_job: Annotated[
-        int | None,
-        key(
-            ...,
-            "Newest finished runs kept of each job, beside those of fires and requests of the last day. "
-            "No bound without.",
-            ge=1,
-        ),
-    ] = None
-    sweep_interval_minutes: Annotated[int, key(..., "How often to prune.", unit="minutes", ge=1, le=1440)] = 60
+    enabled: bool = key(default=True, meaning="Whether history is pruned at all.")
+    days: int | None = key(90, "Age.", unit="days", ge=1, le=36500)
+    keep_last_per_job: int | None = key(
+        None,
+        "Newest finished runs kept of each job, beside those of fires and requests of the last day. No bound without.",
+        ge=1,
+    )
+    sweep_interval_minutes: int = key(60, "How often to prune.", unit="minutes", ge=1, le=1440)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class StepDefinition(Definition):
+class StepDefinition(Entry):
     """One step. A type that a plugin contributes takes its own keys besides these, with `${NAME}` as in `op_kwargs`."""
 
     __pydantic_config__: ClassVar[ConfigDict] = {**FORM, "json_schema_extra": {"additionalProperties": True}}
 
-    type: Annotated[str, key(..., "`python`, `call_job`, or a type that a plugin contributes.")] = PYTHON_STEP
-    name: Annotated[
-        Name, key(..., "Unique in the job. Without one the step is named after the last part of its callable.")
-    ] = ""
-    enabled: Annotated[bool, key(..., "A disabled step is SKIPPED; a run or a preset can switch it on.")] = True
-    callable: Annotated[str, key(..., "What a `python` step calls: `package.module:function`.")] = ""
-    op_kwargs: Annotated[
-        dict[str, Any],
-        key(
-            ...,
-            "Keyword arguments of the call. `${NAME}` and `${NAME:-default}` are resolved in the host, each time.",
-        ),
-    ] = field(default_factory=dict)
+    type: str = key(PYTHON_STEP, "`python`, `call_job`, or a type that a plugin contributes.")
+    name: Name = key("", "Unique in the job. Without one the step is named after the last part of its callable.")
+    enabled: bool = key(default=True, meaning="A disabled step is SKIPPED; a run or a preset can switch it on.")
+    callable: str = key("", "What a `python` step calls: `package.module:function`.")
+    op_kwargs: dict[str, Any] = key(
+        dict, "Keyword arguments of the call. `${NAME}` and `${NAME:-default}` are resolved in the host, each time."
+    )
     overridable: SkipJsonSchema[tuple[str, ...] | None] = None
     """The op_kwargs that params, and op_kwargs of presets and runs, may set; None for any. Its type says so."""
-    target_job_id: Annotated[str, key(..., "The job that a `call_job` step runs.")] = ""
-    params: Annotated[
-        dict[str, Any],
-        key(..., "Params that a `call_job` step gives the run that it starts, laid over all that the run inherits."),
-    ] = field(default_factory=dict)
-    timeout_seconds: Annotated[
-        float | None, seconds(..., "Limit of one attempt; it is then stopped and may be retried.")
-    ] = None
-    retry: Annotated[RetryPolicy | None, key(..., "The step's own retries.")] = None
-    isolation: Annotated[IsolationChoice | None, key(..., "As the job's `isolation`, for this step.")] = None
-    cancel_grace_seconds: Annotated[float | None, seconds(..., "As the job's, for this step.", zero=True)] = None
+    target_job_id: str = key("", "The job that a `call_job` step runs.")
+    params: dict[str, Any] = key(
+        dict, "Params that a `call_job` step gives the run that it starts, laid over all that the run inherits."
+    )
+    timeout_seconds: float | None = seconds(None, "Limit of one attempt; it is then stopped and may be retried.")
+    retry: RetryPolicy | None = key(None, "The step's own retries.")
+    isolation: IsolationChoice | None = key(None, "As the job's `isolation`, for this step.")
+    cancel_grace_seconds: float | None = seconds(None, "As the job's, for this step.", zero=True)
 
     @property
     def calls_job(self) -> bool:
@@ -215,29 +185,21 @@ class StepDefinition(Definition):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class PresetDefinition(Definition):
+class PresetDefinition(Entry):
     """A named set of overrides, which may carry its own schedule."""
 
-    name: Annotated[
-        Name,
-        key(
-            ...,
-            "`run --preset NAME` applies it. Of several with one name the one with a schedule stands, else the first.",
-        ),
-    ]
-    description: Annotated[str, key(..., "What it is for.")] = ""
-    schedule: Annotated[Cron, key(..., "Cron expression of its own fires. Empty: only when asked for.")] = ""
-    timezone: Annotated[Zone, key(..., "IANA zone of its schedule. Empty: the job's.")] = ""
-    enabled: Annotated[bool, key(..., "Whether its schedule counts, whatever the job's own `enabled` says.")] = True
-    params: Annotated[dict[str, Any], key(..., "Overrides of the job's `params`.")] = field(default_factory=dict)
-    op_kwargs: Annotated[dict[str, dict[str, Any]], key(..., "Overrides of op_kwargs, by step name.")] = field(
-        default_factory=dict
+    name: Name = key(
+        ..., "`run --preset NAME` applies it. Of several with one name the one with a schedule stands, else the first."
     )
-    steps: Annotated[dict[str, bool], key(..., "Steps switched on or off, by name.")] = field(default_factory=dict)
-    step_enabled: Annotated[dict[str, bool], key(..., "The same as `steps`, under its former name.")] = field(
-        default_factory=dict, compare=False
-    )
-    log_level: Annotated[LogLevel | None, key(..., "Override of the job's `log_level`.")] = None
+    description: str = key("", "What it is for.")
+    schedule: Cron = key("", "Cron expression of its own fires. Empty: only when asked for.")
+    timezone: Zone = key("", "IANA zone of its schedule. Empty: the job's.")
+    enabled: bool = key(default=True, meaning="Whether its schedule counts, whatever the job's own `enabled` says.")
+    params: dict[str, Any] = key(dict, "Overrides of the job's `params`.")
+    op_kwargs: dict[str, dict[str, Any]] = key(dict, "Overrides of op_kwargs, by step name.")
+    steps: dict[str, bool] = key(dict, "Steps switched on or off, by name.")
+    step_enabled: dict[str, bool] = key(dict, "The same as `steps`, under its former name.", of_file=True)
+    log_level: LogLevel | None = key(None, "Override of the job's `log_level`.")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -250,85 +212,60 @@ class Schedule:
 
 
 @dataclass(frozen=True, kw_only=True)
-class JobDefinition(Definition):
+class JobDefinition(Entry):
     """One job."""
 
-    id: Annotated[JobId, key(..., "Unique in a kernel. Letters, digits, `-`, `_`, `.`; at most 128.")]
-    host: Annotated[str, key(..., "The plugin host that runs it. Empty: the host that brought it.")] = ""
-    description: Annotated[str, key(..., "What it is for.")] = ""
-    schedule: Annotated[
-        Cron,
-        key(
-            ...,
-            "Cron expression of five fields, six with seconds last, or an alias. Empty: started by hand or by others.",
-        ),
-    ] = ""
-    timezone: Annotated[ZoneOrUtc, key(..., "IANA zone whose wall clock the schedule speaks of.")] = "UTC"
-    enabled: Annotated[bool, key(..., "A disabled job does not fire by its schedule.")] = True
-    tags: Annotated[tuple[str, ...], key(..., "Labels to group and find jobs by.")] = ()
-    params: Annotated[
-        dict[str, Any],
-        key(
-            ...,
-            "Values for every step whose callable names them; also in `ctx.params`. Environment as in `op_kwargs`.",
-        ),
-    ] = field(default_factory=dict)
-    log_level: Annotated[LogLevel, key(..., "Lowest level that the log of a run keeps.")] = "INFO"
-    timeout_seconds: Annotated[
-        float | None, seconds(..., "Limit of a whole run; it is then stopped and not retried.")
-    ] = None
-    retry: Annotated[RetryPolicy, key(..., "Retries of its steps.")] = RetryPolicy()
-    alerts: Annotated[AlertPolicy | None, key(..., "Alerts.")] = None
-    step_defaults: Annotated[
-        dict[str, Any],
-        key(
-            ...,
-            "Keys that each step whose type takes them has, unless it gives them itself; tables are merged key by key.",
-        ),
-    ] = field(default_factory=dict, compare=False)
-    overlap: Annotated[
-        Overlap,
-        key(..., "What a run does while another of the job is going: skip, queue, run beside it, or cancel it."),
-    ] = Overlap.SKIP
-    max_queued: Annotated[int, key(..., 'Runs that may wait with `overlap = "queue"`.', ge=1, le=1_000_000)] = 100
-    misfire: Annotated[
-        Misfire,
-        key(..., "Which fires that could not happen in time are caught up with: none, the latest, the last 100."),
-    ] = Misfire.LATEST
-    misfire_window_seconds: Annotated[float, seconds(..., "Older fires are never caught up with.", zero=True)] = 3600.0
-    retry_on_lost: Annotated[
-        bool,
-        key(..., "Whether an attempt whose outcome cannot be known may run again: only for steps that may run twice."),
-    ] = False
-    lost_after_seconds: Annotated[
-        float | None, seconds(..., "Silence of the host after which its attempts are LOST. Default: the kernel's.")
-    ] = None
-    isolation: Annotated[
-        IsolationChoice,
-        key(..., "Worker of a step: by kind (async shared, sync exclusive), shared, or exclusive."),
-    ] = IsolationChoice.BY_KIND
-    cancel_grace_seconds: Annotated[
-        float | None,
-        seconds(..., "Time a step has to stop by itself before it is forced. Default: the host's.", zero=True),
-    ] = None
-    max_parallel: Annotated[int | None, key(..., "Runs of the job at once. Default: no bound but `overlap`.", ge=1)] = (
-        None
+    id: JobId = key(..., "Unique in a kernel. Letters, digits, `-`, `_`, `.`; at most 128.")
+    host: str = key("", "The plugin host that runs it. Empty: the host that brought it.")
+    description: str = key("", "What it is for.")
+    schedule: Cron = key(
+        "", "Cron expression of five fields, six with seconds last, or an alias. Empty: started by hand or by others."
     )
-    priority: Annotated[int, key(..., "Runs of higher priority are dispatched first.", ge=-1000, le=1000)] = 0
-    queue_timeout_seconds: Annotated[
-        float | None, seconds(..., "A run that waited longer FAILS. Default: it waits on.")
-    ] = None
-    max_log_bytes: Annotated[
-        int | None,
-        key(
-            ..., "Log kept of one attempt; what is beyond is dropped and counted. Default: all.", unit="bytes", ge=1024
-        ),
-    ] = None
-    install_step: Annotated[int | None, key(..., "Of the original; has no effect.")] = field(
-        default=None, compare=False
+    timezone: ZoneOrUtc = key("UTC", "IANA zone whose wall clock the schedule speaks of.")
+    enabled: bool = key(default=True, meaning="A disabled job does not fire by its schedule.")
+    tags: tuple[str, ...] = key(tuple, "Labels to group and find jobs by.")
+    params: dict[str, Any] = key(
+        dict, "Values for every step whose callable names them; also in `ctx.params`. Environment as in `op_kwargs`."
     )
-    presets: Annotated[tuple[PresetDefinition, ...], key(..., "Presets.")] = ()
-    steps: Annotated[tuple[StepDefinition, ...], key(..., "Steps, run in order.", min_length=1, max_length=_MOST_STEPS)]
+    log_level: LogLevel = key("INFO", "Lowest level that the log of a run keeps.")
+    timeout_seconds: float | None = seconds(None, "Limit of a whole run; it is then stopped and not retried.")
+    retry: RetryPolicy = key(RetryPolicy, "Retries of its steps.")
+    alerts: AlertPolicy | None = key(None, "Alerts.")
+    step_defaults: dict[str, Any] = key(
+        dict,
+        "Keys that each step whose type takes them has, unless it gives them itself; tables are merged key by key.",
+        of_file=True,
+    )
+    overlap: Overlap = key(
+        Overlap.SKIP, "What a run does while another of the job is going: skip, queue, run beside it, or cancel it."
+    )
+    max_queued: int = key(100, 'Runs that may wait with `overlap = "queue"`.', ge=1, le=1_000_000)
+    misfire: Misfire = key(
+        Misfire.LATEST, "Which fires that could not happen in time are caught up with: none, the latest, the last 100."
+    )
+    misfire_window_seconds: float = seconds(3600.0, "Older fires are never caught up with.", zero=True)
+    retry_on_lost: bool = key(
+        default=False,
+        meaning="Whether an attempt whose outcome cannot be known may run again: only for steps that may run twice.",
+    )
+    lost_after_seconds: float | None = seconds(
+        None, "Silence of the host after which its attempts are LOST. Default: the kernel's."
+    )
+    isolation: IsolationChoice = key(
+        IsolationChoice.BY_KIND, "Worker of a step: by kind (async shared, sync exclusive), shared, or exclusive."
+    )
+    cancel_grace_seconds: float | None = seconds(
+        None, "Time a step has to stop by itself before it is forced. Default: the host's.", zero=True
+    )
+    max_parallel: int | None = key(None, "Runs of the job at once. Default: no bound but `overlap`.", ge=1)
+    priority: int = key(0, "Runs of higher priority are dispatched first.", ge=-1000, le=1000)
+    queue_timeout_seconds: float | None = seconds(None, "A run that waited longer FAILS. Default: it waits on.")
+    max_log_bytes: int | None = key(
+        None, "Log kept of one attempt; what is beyond is dropped and counted. Default: all.", unit="bytes", ge=1024
+    )
+    install_step: int | None = key(None, "Of the original; has no effect.", of_file=True)
+    presets: tuple[PresetDefinition, ...] = key(tuple, "Presets.")
+    steps: tuple[StepDefinition, ...] = key(..., "Steps, run in order.", min_length=1, max_length=_MOST_STEPS)
 
     @cached_property
     def digest(self) -> str:
@@ -374,16 +311,16 @@ class JobDefinition(Definition):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class MetaEntry(Definition):
+class MetaEntry(Entry):
     """About the file."""
 
-    version: Annotated[int, key(..., "Version of the file's form.", ge=1, le=1)] = 1
-    retention: Annotated[RetentionPolicy | None, key(..., "Retention of the runs of these jobs.")] = None
+    version: int = key(1, "Version of the file's form.", ge=1, le=1)
+    retention: RetentionPolicy | None = key(None, "Retention of the runs of these jobs.")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class JobsFile(Definition):
+class JobsFile(Entry):
     """jobs.toml: the jobs of a team; the jobs.toml of each folder of plugins/ is read too."""
 
-    meta: Annotated[MetaEntry, key(..., "About the file.")] = MetaEntry()
-    jobs: Annotated[tuple[JobDefinition, ...], key(..., "The jobs.")] = ()
+    meta: MetaEntry = key(MetaEntry, "About the file.")
+    jobs: tuple[JobDefinition, ...] = key(tuple, "The jobs.")

@@ -57,8 +57,8 @@ class LoadedJob(Record):
         """True if it has a usable definition: one without an error, or the last good one."""
         return self.definition is not None and (self.kept or not any(problem.is_error for problem in self.problems))
 
-    def with_problems(self, problems: Iterable[Problem]) -> Self:
-        """Return the job with more problems."""
+    def with_problem(self, *problems: Problem) -> Self:
+        """Return the job with one or more further problems."""
         return replace(self, problems=_errors_first([*self.problems, *problems]))
 
     def report(self) -> dict[str, Any]:
@@ -133,7 +133,7 @@ def with_told_problems(
     jobs = []
     for job in load.jobs:
         own = tuple(problem for problem in job.problems if (problem.file, problem.path) not in unset)
-        jobs.append(replace(job, problems=own).with_problems(of_jobs.get((job.job_id, job.file), ())))
+        jobs.append(replace(job, problems=own).with_problem(*of_jobs.get((job.job_id, job.file), ())))
     return replace(load, jobs=tuple(jobs), problems=(*load.problems, *of_files))
 
 
@@ -170,7 +170,7 @@ def load_job_files(
         tables = tree.get("jobs")
         for index, table in enumerate(tables if isinstance(tables, list) else ()):
             jobs.append(_load_job(table, place / "jobs" / index, host=host, step_types=types))
-    jobs = _check_duplicates([job.with_problems(_check_host(job)) for job in jobs])
+    jobs = _check_duplicates([job.with_problem(*_check_host(job)) for job in jobs])
     if before is not None:
         kept = list(jobs_of_illegible_files(before, files, jobs, problems))
         illegible = kept or any(problem.is_error for problem in problems)
@@ -255,7 +255,7 @@ def _check_duplicates(jobs: Sequence[LoadedJob]) -> list[LoadedJob]:
         if earlier is not job:
             message = f"the id {job.job_id!r} is taken by {earlier.path} of {earlier.file}"
             fix = "give each job an id of its own"
-            job = job.with_problems([(job.place / "id").error("duplicate_job_id", message, fix=fix)])
+            job = job.with_problem((job.place / "id").error("duplicate_job_id", message, fix=fix))
         checked.append(job)
     return checked
 
@@ -275,7 +275,7 @@ def _check_together(jobs: Sequence[LoadedJob], manifest: Mapping[str, Any] | Non
             if job.definition is not None and job.definition.host == job.host:
                 found.setdefault(index, []).extend(check_callables(job.definition, manifest, job.place))
                 found[index].extend(check_call_params(job.definition, definitions, manifest, job.place))
-    return [job.with_problems(found[index]) if found.get(index) else job for index, job in enumerate(jobs)]
+    return [job.with_problem(*found[index]) if found.get(index) else job for index, job in enumerate(jobs)]
 
 
 def _errors_first(problems: Iterable[Problem]) -> tuple[Problem, ...]:

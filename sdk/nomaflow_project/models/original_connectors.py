@@ -7,6 +7,7 @@ may write; ``[[connectors.X.endpoints]]`` has ``{{name}}`` in path, query, heade
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 from urllib.parse import urljoin
 
@@ -16,12 +17,14 @@ from nomaflow_project.reading.keys import Entry, key, seconds
 __all__ = ["OriginalApi", "OriginalSql", "api_table"]
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Query(Statement):
     """A query, sequence or lookup."""
 
     name: str = key(..., "Unique in the connector.")
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Table(Lax):
     """Up to four statements on a table, named ``NAME_get``, ``NAME_put``, ``NAME_post`` and ``NAME_delete``."""
 
@@ -32,6 +35,7 @@ class Table(Lax):
     delete: Statement | None = key(None, "Deletes.")
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
 class OriginalSql(Entry):
     """A connector of type ``sql``."""
 
@@ -51,11 +55,12 @@ class OriginalSql(Entry):
                 statement: Statement | None = getattr(table, kind)
                 if statement is not None:
                     writable = statement.writable or kind != "get"
-                    yield f"{table.name}_{kind}", statement.model_copy(update={"writable": writable})
+                    yield f"{table.name}_{kind}", replace(statement, writable=writable)
         for query in (*self.queries, *self.sequences, *self.lookups):
             yield query.name, query
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Endpoint(Lax):
     """An endpoint."""
 
@@ -71,6 +76,7 @@ class Endpoint(Lax):
     params: list[Param] = key(list, "What `{{name}}` stands for.")
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
 class OriginalApi(Entry):
     """A connector of type ``api``."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator
@@ -30,6 +31,7 @@ def _host_name(value: str) -> str:
 HostName = Annotated[str, AfterValidator(_host_name)]
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
 class KernelSection(Entry):
     """The kernel."""
 
@@ -74,6 +76,7 @@ class KernelSection(Entry):
     retention: RetentionPolicy = key(RetentionPolicy, "Retention of runs whose jobs.toml says nothing of it.")
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
 class HostSection(Entry):
     """The plugin host."""
 
@@ -127,12 +130,14 @@ class HostSection(Entry):
     metrics: str = key("", "Loopback address such as `127.0.0.1:9465` to serve Prometheus metrics on. Empty: none.")
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
 class PathSection(Entry):
     """The path of another file."""
 
     config_path: str = key("", "Path, relative to the project's folder. Empty: the file of the usual name there.")
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
 class SettingsFile(Entry):
     """nomaflow.toml: optional settings of a project."""
 

@@ -6,58 +6,64 @@ validates a file and generates docs/configuration.md and the JSON Schemas.
 
 from __future__ import annotations
 
+from dataclasses import field
 from functools import cache
 from types import NoneType
-from typing import Any, get_args, get_type_hints
+from typing import Any, ClassVar, get_args, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import ConfigDict, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-__all__ = ["FORM", "Entry", "key", "no_truth_values", "seconds"]
+from nomaflow_project.reading.records import Record
+
+__all__ = ["FORM", "Entry", "key", "seconds"]
 
 _LONGEST_SECONDS = 1e9
 
-FORM = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+FORM = ConfigDict(extra="forbid", allow_inf_nan=False)
 """Unknown keys are refused; texts of numbers are read, as ``${NAME}`` gives them."""
 
 
-def _no_truth_value(cls: type, value: object, info: ValidationInfo) -> object:
-    if isinstance(value, bool) and info.field_name is not None:
-        annotation = _hints(cls)[info.field_name]
-        kinds = set(get_args(annotation) or (annotation,)) - {NoneType}
-        if kinds <= {int, float}:
-            raise PydanticCustomError("wrong_type", "expected a number, got {got}", {"got": str(value).lower()})
-    return value
+class Entry(Record):
+    """A table of one of the files: the base of dataclasses whose fields `key` declares.
 
+    A table of a file is read, and checked, by `nomaflow_project.reading.validation.validate`.
+    """
 
-no_truth_values: Any = field_validator("*", mode="before")(classmethod(_no_truth_value))
-"""For the body of a class of keys: refuses true and false for the numbers 1 and 0."""
+    __slots__ = ()
+    __pydantic_config__: ClassVar[ConfigDict] = FORM
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _refuse_true_for_one(cls, value: object, info: ValidationInfo) -> object:
+        if isinstance(value, bool) and info.field_name is not None:
+            annotation = _hints(cls)[info.field_name]
+            kinds = set(get_args(annotation) or (annotation,)) - {NoneType}
+            if kinds <= {int, float}:
+                raise PydanticCustomError("wrong_type", "expected a number, got {got}", {"got": str(value).lower()})
+        return value
+
 
 _hints = cache(get_type_hints)
 
 
-class Entry(BaseModel):
-    """A table of one of the files."""
+def key(
+    default: Any, meaning: str, *, unit: str = "", since: str = "0.1.0", of_file: bool = False, **constraints: Any
+) -> Any:
+    """Return the declaration of one key, a field of a dataclass.
 
-    model_config = FORM
-
-    _no_truth_values = no_truth_values
-
-
-def key(default: Any, meaning: str, *, unit: str = "", since: str = "0.1.0", **constraints: Any) -> Any:
-    """Return the declaration of one key; for ``Annotated`` of a dataclass's field, which has a default itself.
-
-    :param default: a value, a function that makes it, or ``...`` for a required key and for ``Annotated``
+    :param default: a value, a function that makes it, or ``...`` for a required key
     :param meaning: its row in docs/configuration.md
+    :param of_file: True for a key of the file alone, which is neither compared, served nor stored
+    :param constraints: bounds, as pydantic names them
     """
-    if callable(default) and default is not ...:
-        constraints["default_factory"] = default
-    else:
-        constraints["default"] = default
-    extra: dict[str, Any] = {"since": since, **constraints.pop("extra", {})}
-    if unit:
-        extra["unit"] = unit
-    return Field(description=meaning, json_schema_extra=extra, **constraints)
+    extra = {"since": since, "unit": unit} if unit else {"since": since}
+    metadata = {"description": meaning, "json_schema_extra": extra, **constraints}
+    if default is ...:
+        return field(metadata=metadata)
+    if callable(default):
+        return field(default_factory=default, compare=not of_file, metadata=metadata)
+    return field(default=default, compare=not of_file, metadata=metadata)
 
 
 def seconds(default: Any, meaning: str, *, zero: bool = False, most: float = _LONGEST_SECONDS) -> Any:

@@ -76,6 +76,8 @@ def _reader(hint: Any) -> Callable[[Any], Any]:
 def _plain(value: Any, *, compact: bool) -> Any:
     if isinstance(value, Record):
         return value.to_json(compact=compact)
+    if isinstance(value, dict):
+        return {name: _plain(item, compact=compact) for name, item in value.items()}
     if isinstance(value, tuple):
         return [_plain(item, compact=compact) for item in value]
     if isinstance(value, enum.Enum):
