@@ -67,7 +67,7 @@ class _Callable:
         return f"{self.reference.rpartition(':')[2]}({', '.join(parts)})"
 
     def meant(self, key: str, given: Collection[str]) -> str:
-        """Return the parameter that a key misspells and nothing gives; empty for none, and for a field of a step type."""
+        """Return the parameter that a key misspells and nothing gives; empty for none, or a step type's own field."""
         types = map(StepType.from_json, self.step_types)
         if any(key in each.fields for each in types if each.callable == self.reference):
             return ""

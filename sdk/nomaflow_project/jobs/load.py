@@ -63,17 +63,9 @@ class LoadedJob(Record):
 
     def report(self) -> dict[str, Any]:
         """Return the job as ``check -o json`` shows it."""
-        return {
-            "job_id": self.job_id,
-            "host": self.host,
-            "valid": self.valid,
-            "enabled": self.enabled,
-            "file": self.file,
-            "path": self.path,
-            "kept": self.kept,
-            "held": self.held,
-            "problems": [problem.to_json() for problem in self.problems],
-        }
+        report = replace(self, definition=None).to_json()
+        del report["definition"]
+        return {**report, "valid": self.valid}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
