@@ -49,7 +49,7 @@ SETTLED = """
 import importlib.util, nomaflow
 from nomaflow.client import KernelClient
 
-extra = "sqlalchemy aiosqlite alembic watchfiles httpx grpc_health grpc_reflection pytest".split()
+extra = "sqlalchemy aiosqlite alembic croniter watchfiles httpx grpc_health grpc_reflection pytest".split()
 print([name for name in extra if importlib.util.find_spec(name)], KernelClient.__name__, nomaflow.StepResult.__name__)
 """
 

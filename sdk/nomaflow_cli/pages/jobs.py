@@ -173,7 +173,7 @@ def schedule_page(found: ScheduleTable, broken: Sequence[str]) -> RenderableType
     if found.frequent:
         often: list[Column[FrequentSchedule]] = [
             Column(header="often", cell=_job_and_preset),
-            Column(header="schedule", cell=lambda each: Text(f"{each.expression} {each.timezone}")),
+            Column(header="schedule", cell=lambda each: Text(f"{each.schedule} {each.timezone}")),
             Column(header="first", cell=lambda each: age(each.first)),
         ]
         parts.append(Rows(often, found.frequent))
