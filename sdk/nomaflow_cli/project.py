@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from nomaflow_cli.errors import CliError
-from nomaflow_project.reading.toml_file import FileError, read_toml
+from nomaflow_project.reading.problems import Problem
+from nomaflow_project.reading.toml_file import read_toml
 
 __all__ = [
     "MARKERS",
@@ -92,7 +93,7 @@ def read_settings(project: Path) -> dict[str, Any]:
     :raises CliError: if it cannot be read
     """
     found = read_toml(project / "nomaflow.toml")
-    if not isinstance(found, FileError):
+    if not isinstance(found, Problem):
         return found
     if found.code == "missing_file":
         return {}
