@@ -11,6 +11,7 @@ from nomaflow_kernel.history.records import (
     AttemptRecord,
     EventRecord,
     LogChunkRecord,
+    PauseRecord,
     QueuedRun,
     RunRecord,
 )
@@ -157,26 +158,6 @@ class ScheduleRow:
     fingerprint: str
 
 
-@value_class
-class PauseRecord:
-    """A pause: of a job (``scope`` "job"), a host ("host") or everything ("all", name empty)."""
-
-    scope: str
-    name: str
-    by: str
-    why: str
-    since_us: int
-    until_us: int | None
-
-    def holds_at(self, at_us: int) -> bool:
-        """Return whether the pause is in effect at an instant."""
-        return self.since_us <= at_us and not self.ends_by(at_us)
-
-    def ends_by(self, at_us: int) -> bool:
-        """Return whether the pause has ended at an instant."""
-        return self.until_us is not None and self.until_us <= at_us
-
-
 class Store(Protocol):
     """Keeps history. Everything it has confirmed is durable: it survives a loss of power.
 
@@ -266,15 +247,6 @@ class Store(Protocol):
 
     async def pauses(self) -> Sequence[PauseRecord]:
         """Return every pause."""
-
-    async def set_pause(self, pause: PauseRecord) -> None:
-        """Keep a pause; it replaces one of the same scope and name."""
-
-    async def clear_pause(self, scope: str, name: str, *, ended_by_us: int | None = None) -> bool:
-        """Remove a pause and return whether there was one.
-
-        :param ended_by_us: remove it only if it ends by that time, in microseconds; None removes it in any case
-        """
 
     async def prune(
         self,

@@ -4,56 +4,47 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from nomaflow_kernel.catalogue import Job
 from nomaflow_kernel.domain.clock import from_us, to_us
+from nomaflow_kernel.history.transitions import SetNextFire
 from nomaflow_project.cron import CronError, CronExpression, zone
 from nomaflow_project.cron.zone_data import zone_data_version
-from nomaflow_project.jobs.definitions import JobDefinition, Misfire, Schedule
+from nomaflow_project.jobs.definitions import JobDefinition, Schedule
 
-__all__ = ["KnownSchedule", "NextFires", "fingerprint_of", "same_schedule"]
+__all__ = ["KnownSchedule", "NextFires", "same_schedule", "schedules_of"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class KnownSchedule:
     """One cron schedule of a job or of one of its presets.
 
+    :param host: the host that runs the job
     :param fingerprint: identifies expression, zone and zone data
     """
 
-    job_id: str
     host: str
-    preset: str
-    expression: str
-    timezone: str
-    misfire: Misfire
-    misfire_window_seconds: float
+    definition: JobDefinition
+    schedule: Schedule
     fingerprint: str
 
     @property
     def key(self) -> tuple[str, str]:
         """The key of the schedule: job and preset."""
-        return self.job_id, self.preset
+        return self.definition.id, self.schedule.preset
 
-    @classmethod
-    def of(cls, definition: JobDefinition, host: str, schedule: Schedule) -> KnownSchedule:
-        """Return the schedule of a definition."""
-        return cls(
-            job_id=definition.id,
-            host=host,
-            preset=schedule.preset,
-            expression=schedule.expression,
-            timezone=schedule.timezone,
-            misfire=definition.misfire,
-            misfire_window_seconds=definition.misfire_window_seconds,
-            fingerprint=fingerprint_of(schedule),
-        )
+    def keeps(self, next_fire_us: int | None) -> SetNextFire:
+        """Return the transition that stores its next fire."""
+        job_id, preset = self.key
+        return SetNextFire(job_id=job_id, preset=preset, next_fire_us=next_fire_us, fingerprint=self.fingerprint)
 
     def next_after_us(self, after_us: int) -> int | None:
         """Return the first fire after an instant, or None if there is no further one."""
         try:
-            return to_us(CronExpression.parse(self.expression).next_after(from_us(after_us), zone(self.timezone)))
+            expression, timezone = CronExpression.parse(self.schedule.expression), zone(self.schedule.timezone)
+            return to_us(expression.next_after(from_us(after_us), timezone))
         except CronError:
             return None
 
@@ -65,9 +56,14 @@ class KnownSchedule:
             at = self.next_after_us(at)
 
 
-def fingerprint_of(schedule: Schedule) -> str:
-    """Return a text that changes whenever the next fires may change."""
-    return f"{schedule.expression}|{schedule.timezone}|{zone_data_version()}"
+def schedules_of(jobs: Iterable[Job]) -> Iterator[KnownSchedule]:
+    """Yield the schedules of the jobs that can run."""
+    for job in jobs:
+        if job.runnable and job.definition is not None:
+            for each in job.definition.schedules():
+                # Changes whenever the next fires may change.
+                fingerprint = f"{each.expression}|{each.timezone}|{zone_data_version()}"
+                yield KnownSchedule(host=job.host, definition=job.definition, schedule=each, fingerprint=fingerprint)
 
 
 def same_schedule(one: str, other: str) -> bool:
