@@ -57,8 +57,3 @@ class Decisions(Batch):
             result = replace(result, duplicates={**self.duplicates, **result.duplicates})
         for turn, answer in zip(self.turns, self.answers, strict=True):
             turn.answer(result, answer)
-
-    def fail(self, error: Exception) -> None:
-        """Tell every caller that the commit failed and nothing was done."""
-        for turn in self.turns:
-            turn.fail(error)

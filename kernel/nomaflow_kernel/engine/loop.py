@@ -135,7 +135,7 @@ class EngineLoop:
 
     def _fail_all(self, error: Exception) -> None:
         for decisions in self._unanswered:
-            decisions.fail(error)
+            _fail(decisions.turns, error)
         _fail(self._inbox.take(), error)
 
     def _seconds_to_next_timer(self) -> float | None:
@@ -185,7 +185,8 @@ class EngineLoop:
         except StaleEpoch:
             raise
         except StoreError as error:
-            self._answered(decisions).fail(error)
+            self._unanswered.remove(decisions)
+            _fail(decisions.turns, error)
             await self._start_over(error, decisions.published)
             return
         for run_id in result.duplicates:
@@ -208,7 +209,7 @@ class EngineLoop:
 
     def _act(self, decisions: Decisions, result: ApplyResult) -> None:
         """Tell hosts, watchers and callers what is durable now; hosts first, since they have work to do."""
-        self._answered(decisions)
+        self._unanswered.remove(decisions)
         for incarnation, orders in decisions.orders.items():
             instance = self._state.fleet.get(incarnation)
             if instance is not None and instance.link is not None:
@@ -235,10 +236,6 @@ class EngineLoop:
     def _take_back(self) -> None:
         self._inbox.put_back(self._unanswered.pop().turns)
         self._unanswered.append(Decisions.open(self._clock))
-
-    def _answered(self, decisions: Decisions) -> Decisions:
-        self._unanswered.remove(decisions)
-        return decisions
 
     def _fire_timers(self, batch: Batch) -> None:
         for kind, run_id in self._state.timers.take_due(batch.now):

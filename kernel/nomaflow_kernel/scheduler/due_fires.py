@@ -49,7 +49,7 @@ async def decide(
         else:
             fold = Fold(first_us=some[0], last_us=some[-1], count=len(some))
             unrun.append(_unrun(schedule, fold, _paused(pause)))
-    sorted_out = sort_out(
+    run_us, late = sort_out(
         free,
         older=older,
         now_us=now_us,
@@ -57,9 +57,9 @@ async def decide(
         window_seconds=schedule.definition.misfire_window_seconds,
         cause=cause,
     )
-    unrun += [_unrun(schedule, fold, reason) for fold, reason in sorted_out.unrun]
+    unrun += [_unrun(schedule, fold, reason) for fold, reason in late]
     unrun.sort(key=lambda each: each.fold.first_us)
-    return [_trigger(schedule, at_us) for at_us in sorted_out.run_us], unrun
+    return [_trigger(schedule, at_us) for at_us in run_us], unrun
 
 
 async def _due(schedule: KnownSchedule, first_us: int, now_us: int) -> tuple[Fold | None, Sequence[int]]:

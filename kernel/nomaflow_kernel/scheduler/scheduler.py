@@ -133,17 +133,14 @@ class Scheduler:
                 if not waiter.done():
                     waiter.set_result(None)
             if not self._stopping:
-                await self._sleep(_RETRY_SECONDS if failed else self._seconds_to_next())
+                await happens_within(self._wake, _RETRY_SECONDS if failed else self._seconds_to_next())
+                self._wake.clear()
 
     def _seconds_to_next(self) -> float:
         at = self._next.next_us()
         if at is None:
             return _LONGEST_SLEEP_SECONDS
         return min(_LONGEST_SLEEP_SECONDS, max(0.0, (at - self._clock.now_us()) / 1_000_000))
-
-    async def _sleep(self, seconds: float) -> None:
-        await happens_within(self._wake, seconds)
-        self._wake.clear()
 
     def _note_time(self) -> None:
         self._last_wall_us, self._last_monotonic = self._clock.now_us(), self._clock.monotonic()

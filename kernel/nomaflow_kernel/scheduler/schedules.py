@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -76,8 +75,7 @@ class NextFires:
 
     def __init__(self) -> None:
         self._current: dict[tuple[str, str], int] = {}
-        self._heap: list[tuple[int, int, tuple[str, str]]] = []
-        self._counter = itertools.count()
+        self._heap: list[tuple[int, tuple[str, str]]] = []
 
     def __len__(self) -> int:
         return len(self._current)
@@ -88,7 +86,7 @@ class NextFires:
             self._current.pop(key, None)
             return
         self._current[key] = at_us
-        heapq.heappush(self._heap, (at_us, next(self._counter), key))
+        heapq.heappush(self._heap, (at_us, key))
 
     def get(self, key: tuple[str, str]) -> int | None:
         """Return the next fire of a schedule, or None."""
@@ -100,7 +98,7 @@ class NextFires:
 
     def next_us(self) -> int | None:
         """Return the earliest instant, or None."""
-        while self._heap and self._current.get(self._heap[0][2]) != self._heap[0][0]:
+        while self._heap and self._current.get(self._heap[0][1]) != self._heap[0][0]:
             heapq.heappop(self._heap)
         return self._heap[0][0] if self._heap else None
 
@@ -108,7 +106,7 @@ class NextFires:
         """Remove and return due entries, earliest first; each schedule once, with its first due instant."""
         due = []
         while (at := self.next_us()) is not None and at <= now_us:
-            key = heapq.heappop(self._heap)[2]
+            key = heapq.heappop(self._heap)[1]
             del self._current[key]
             due.append((key, at))
         return due
