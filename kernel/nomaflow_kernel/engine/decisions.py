@@ -10,7 +10,7 @@ from typing import Any
 from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.engine.inbox import Turn
 from nomaflow_kernel.engine.state import Batch
-from nomaflow_kernel.history.port import ApplyResult, DuplicateRun
+from nomaflow_kernel.history.port import ApplyResult
 from nomaflow_kernel.history.transitions import run_of
 
 __all__ = ["Decisions"]
@@ -28,7 +28,7 @@ class Decisions(Batch):
 
     turns: list[Turn] = field(default_factory=list)
     answers: list[Any] = field(default_factory=list)
-    duplicates: Mapping[str, DuplicateRun] = field(default_factory=dict)
+    duplicates: Mapping[str, str] = field(default_factory=dict)
     wanted_specs: set[str] = field(default_factory=set)
     commit: asyncio.Future[ApplyResult] | None = None
     published: int = 0
@@ -44,7 +44,7 @@ class Decisions(Batch):
         self.turns += turns
         self.answers += [turn.decide(self) for turn in turns]
 
-    def drop(self, duplicates: Mapping[str, DuplicateRun]) -> None:
+    def drop(self, duplicates: Mapping[str, str]) -> None:
         """Remove the decisions about runs that turned out to be duplicates, as the store does within one commit."""
         if duplicates:
             self.duplicates = duplicates

@@ -22,7 +22,6 @@ __all__ = [
     "ActiveRuns",
     "ApplyResult",
     "CommitObserver",
-    "DuplicateRun",
     "HostManifest",
     "LogPage",
     "PauseRecord",
@@ -59,15 +58,6 @@ class StoreInfo:
 
 
 @value_class
-class DuplicateRun:
-    """A QueueRun whose request_id or slot was taken: the run that has it, and whether its request is the same."""
-
-    existing_run_id: str
-    same_request: bool
-    existing_state: RunState
-
-
-@value_class
 class RunOfRequest:
     """The run that a request id stands for."""
 
@@ -80,14 +70,14 @@ class RunOfRequest:
 class ApplyResult:
     """The result of a batch.
 
-    :param duplicates: run id of a refused QueueRun → the run it collided with
+    :param duplicates: run id of a refused QueueRun → the run that has its id, its request id or its slot
     :param lost: indices of transitions that no longer matched the state (and of those dropped with a duplicate)
     :param dropped: the members of ``lost`` dropped with a duplicate, as expected
     :param unfolded: run id of a FoldRun whose row was gone → run id of the row created instead
     :param events: the events appended, in order
     """
 
-    duplicates: Mapping[str, DuplicateRun] = field(default_factory=dict)
+    duplicates: Mapping[str, str] = field(default_factory=dict)
     lost: frozenset[int] = frozenset()
     dropped: frozenset[int] = frozenset()
     unfolded: Mapping[str, str] = field(default_factory=dict)
