@@ -139,7 +139,7 @@ class SimulatedKernel:
             sessions=self._sessions,
             settings=GatewaySettings(
                 epoch=info.epoch,
-                heartbeat_seconds=SETTINGS.heartbeat_seconds,
+                heartbeat_seconds=4,
                 lease_seconds=SETTINGS.lease_seconds,
                 grace_seconds=SETTINGS.grace_seconds,
             ),
