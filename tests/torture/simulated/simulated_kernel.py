@@ -24,9 +24,7 @@ __all__ = ["SETTINGS", "KernelGone", "SimulatedCatalogue", "SimulatedKernel"]
 
 _T = TypeVar("_T")
 
-SETTINGS = EngineSettings(
-    heartbeat_seconds=4, lease_seconds=12, grace_seconds=30, grace_margin_seconds=3, max_waiting=500
-)
+SETTINGS = EngineSettings(lease_seconds=12, grace_seconds=30, grace_margin_seconds=3, max_waiting=500)
 
 
 class KernelGone(Exception):
@@ -141,7 +139,7 @@ class SimulatedKernel:
             sessions=self._sessions,
             settings=GatewaySettings(
                 epoch=info.epoch,
-                heartbeat_seconds=SETTINGS.heartbeat_seconds,
+                heartbeat_seconds=4,
                 lease_seconds=SETTINGS.lease_seconds,
                 grace_seconds=SETTINGS.grace_seconds,
             ),
