@@ -9,8 +9,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 __all__ = [
-    "GLYPHS",
-    "STYLES",
     "age",
     "amount",
     "clock_time",
@@ -22,42 +20,32 @@ __all__ = [
     "moment",
     "paragraph",
     "printable",
+    "sign",
 ]
 
-GLYPHS: Mapping[str, str] = {
-    "QUEUED": "◌",
-    "PENDING": "○",
-    "DISPATCHED": "◔",
-    "RUNNING": "●",
-    "SUCCEEDED": "✔",
-    "FAILED": "✘",
-    "CANCELED": "⊘",
-    "SKIPPED": "↷",
-    "MISSED": "◇",
-    "LOST": "?",
+_SIGNS: Mapping[str, tuple[str, str]] = {
+    "QUEUED": ("◌", "dim"),
+    "PENDING": ("○", "dim"),
+    "DISPATCHED": ("◔", "cyan"),
+    "RUNNING": ("●", "cyan"),
+    "SUCCEEDED": ("✔", "green"),
+    "FAILED": ("✘", "red"),
+    "CANCELED": ("⊘", "yellow"),
+    "SKIPPED": ("↷", "dim"),
+    "MISSED": ("◇", "yellow"),
+    "LOST": ("?", "magenta"),
+    "ATTACHED": ("●", "green"),
+    "UNREACHABLE": ("●", "red"),
+    "DRAINING": ("●", "yellow"),
+    "LOADING": ("●", "yellow"),
+    "DETACHED": ("●", "dim"),
 }
-"""One sign for each state of runs and attempts."""
-
-STYLES: Mapping[str, str] = {
-    "QUEUED": "dim",
-    "PENDING": "dim",
-    "DISPATCHED": "cyan",
-    "RUNNING": "cyan",
-    "SUCCEEDED": "green",
-    "FAILED": "red",
-    "CANCELED": "yellow",
-    "SKIPPED": "dim",
-    "MISSED": "yellow",
-    "LOST": "magenta",
-    "ATTACHED": "green",
-    "UNREACHABLE": "red",
-    "DRAINING": "yellow",
-    "LOADING": "yellow",
-    "DETACHED": "dim",
-}
-"""One rich style for each state of runs, attempts and hosts."""
-
 _UNSAFE = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def sign(state: str) -> tuple[str, str]:
+    """Return the sign and the rich style of a state of a run, an attempt or a host."""
+    return _SIGNS.get(state, ("●", ""))
 
 
 def printable(text: str) -> str:

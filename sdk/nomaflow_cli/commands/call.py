@@ -58,7 +58,7 @@ def _in_child(order: dict[str, Any]) -> dict[str, Any]:
         raise CliError(
             f"the process of the callable ended without a result: {ending}",
             reason="NO_RESULT",
-            fix="what it printed above may say why",
+            fix="its output above may name the cause",
             exit_code=ExitCode.FAILED,
         )
     outcome: dict[str, Any] = json.loads(body)

@@ -19,7 +19,7 @@ from nomaflow_cli.output import is_terminal
 from nomaflow_cli.pages.cells import why
 from nomaflow_cli.pages.log_lines import LogPrinter
 from nomaflow_cli.pages.runs import summary
-from nomaflow_cli.wording import GLYPHS, STYLES, amount, count, elapsed, extras_text, first_line, printable
+from nomaflow_cli.wording import amount, count, elapsed, extras_text, first_line, printable, sign
 
 __all__ = ["TerminalScreen", "choose_screen"]
 
@@ -110,8 +110,9 @@ class TerminalScreen(Screen):
 
     def _row(self, step: StepView) -> tuple[RenderableType, ...]:
         last = step.last
-        style = STYLES.get(last.state, "")
-        glyph = self._spinner() if last.state in ("RUNNING", "DISPATCHED") else GLYPHS.get(last.state, "·")
+        glyph, style = sign(last.state)
+        if last.state in ("RUNNING", "DISPATCHED"):
+            glyph = self._spinner()
         tries = (f" try {last.attempt}", "yellow") if last.attempt > 1 else ("", "")
         name = Text.assemble((printable(step.name), "bold" if last.state == "RUNNING" else ""), tries)
         return (
@@ -147,7 +148,7 @@ def _detail(attempt: AttemptView) -> RenderableType:
         facts = [count(attempt.rows_affected, "row") if attempt.rows_affected is not None else ""]
         facts.append(extras_text(attempt.extras))
         return Text(" · ".join(fact for fact in facts if fact), style="dim")
-    return Text(first_line(why(attempt)), style=STYLES.get(attempt.state, ""))
+    return Text(first_line(why(attempt)), style=sign(attempt.state)[1])
 
 
 def _progress(progress: ProgressView) -> RenderableType:

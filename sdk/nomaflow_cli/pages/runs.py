@@ -14,8 +14,6 @@ from rich.text import Text
 from nomaflow.client.values import AttemptView, RunView, StepView
 from nomaflow_cli.pages.cells import Column, Rows, facts, run_state, state, when, why
 from nomaflow_cli.wording import (
-    GLYPHS,
-    STYLES,
     age,
     amount,
     count,
@@ -26,6 +24,7 @@ from nomaflow_cli.wording import (
     moment,
     paragraph,
     printable,
+    sign,
 )
 
 __all__ = ["headline", "run_page", "runs_table", "started_line", "started_page", "summary"]
@@ -68,8 +67,8 @@ def _why(run: RunView) -> Text:
 
 def headline(run: RunView) -> Text:
     """Return the run's outcome in one line."""
-    style = STYLES.get(run.state, "")
-    text = Text.assemble((f"{GLYPHS.get(run.state, '·')} ", style), (printable(run.job_id), "bold"))
+    glyph, style = sign(run.state)
+    text = Text.assemble((f"{glyph} ", style), (printable(run.job_id), "bold"))
     text.append(f" {run_state(run).plain.split(' ', 1)[-1]}", style=f"{style} bold")
     if run.terminal and run.started_at is not None:
         text.append(f" in {_took(run)}")
@@ -172,7 +171,7 @@ def _trouble(run: RunView) -> Iterator[RenderableType]:
         last = step.last
         if last.state not in ("FAILED", "CANCELED", "LOST"):
             continue
-        line = Text.assemble((f"{GLYPHS[last.state]} ", STYLES[last.state]), (printable(step.name), "bold"), "  ")
+        line = Text.assemble(sign(last.state), " ", (printable(step.name), "bold"), "  ")
         yield line.append(paragraph(why(last), indent=2))
         if last.reason is not None:
             codes.add(last.reason.code)
