@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -15,6 +16,7 @@ __all__ = [
     "count",
     "duration",
     "elapsed",
+    "exit_words",
     "extras_text",
     "first_line",
     "moment",
@@ -152,3 +154,16 @@ def _short(value: Any) -> str:
     text = json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else str(value)
     text = printable(text)
     return text if len(text) <= 60 else text[:57] + "…"
+
+
+def exit_words(code: int) -> str:
+    """Return how a process ended: ``exit code 2``, ``killed by SIGKILL``.
+
+    :param code: negative for a signal, as :mod:`subprocess` has it
+    """
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return f"killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"killed by signal {-code}"

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from nomaflow.client.values import AttemptView, EventView, LogLine, RunView
 from nomaflow_cli.output import print_json_line
-from nomaflow_cli.pages.log_lines import LogPrinter
+from nomaflow_cli.pages.log_lines import print_log
 from nomaflow_cli.pages.runs import summary
 from nomaflow_cli.wording import clock_time, count, elapsed, printable
 
@@ -18,7 +18,7 @@ __all__ = ["JsonScreen", "PlainScreen", "Screen"]
 class Screen:
     """Shows a run while it is running; this one shows nothing.
 
-    Calls come from one event loop, in the order of the events.
+    Calls come from one event loop, in the order of the events. ``connected`` may be called at any time.
     """
 
     def open(self) -> None:
@@ -72,7 +72,6 @@ class PlainScreen(Screen):
 
     def __init__(self, *, console: Console) -> None:
         self._console = console
-        self._logs = LogPrinter(console=console)
         self._shown: set[tuple[str, str]] = set()
 
     def update(self, run: RunView) -> None:
@@ -90,7 +89,7 @@ class PlainScreen(Screen):
 
     def log(self, lines: Sequence[LogLine]) -> None:
         """Print the lines."""
-        self._logs.print(lines)
+        print_log(self._console, lines)
 
     def connected(self, up: bool) -> None:  # noqa: FBT001  # as in the base
         """Print that the kernel is away or back."""

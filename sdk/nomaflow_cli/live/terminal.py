@@ -17,7 +17,7 @@ from nomaflow_cli.live.screens import JsonScreen, PlainScreen, Screen
 from nomaflow_cli.output import console as make_console
 from nomaflow_cli.output import is_terminal
 from nomaflow_cli.pages.cells import why
-from nomaflow_cli.pages.log_lines import LogPrinter
+from nomaflow_cli.pages.log_lines import print_log
 from nomaflow_cli.pages.runs import summary
 from nomaflow_cli.wording import amount, count, elapsed, extras_text, first_line, printable, sign
 
@@ -47,7 +47,6 @@ class TerminalScreen(Screen):
     def __init__(self, *, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
         self._console = console
         self._clock = clock
-        self._logs = LogPrinter(console=console)
         self._live: Live | None = None
         self._run: RunView | None = None
         self._away = False
@@ -76,7 +75,7 @@ class TerminalScreen(Screen):
 
     def log(self, lines: Sequence[LogLine]) -> None:
         """Print the lines above the steps."""
-        self._logs.print(lines)
+        print_log(self._console, lines)
 
     def connected(self, up: bool) -> None:  # noqa: FBT001  # as in the base
         """Show that the kernel is away or back."""
