@@ -20,6 +20,7 @@ __all__ = [
     "extras_text",
     "first_line",
     "moment",
+    "offers",
     "paragraph",
     "printable",
     "sign",
@@ -141,6 +142,11 @@ def amount(number: float | None) -> str:
 def count(number: int, noun: str) -> str:
     """Return ``1 row``, ``2 rows``."""
     return f"{amount(number)} {noun}" if number == 1 else f"{amount(number)} {noun}s"
+
+
+def offers(jobs: int, callables: int) -> str:
+    """Return what a host offers: ``2 jobs, 1 callable``."""
+    return f"{count(jobs, 'job')}, {count(callables, 'callable')}"
 
 
 def extras_text(extras: Mapping[str, Any]) -> str:

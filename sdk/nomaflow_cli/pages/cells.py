@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from datetime import datetime
 from typing import Generic, TypeVar
 
@@ -32,7 +32,7 @@ __all__ = [
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Column(Generic[T]):
     """A column of a table.
 
@@ -44,6 +44,7 @@ class Column(Generic[T]):
 
     header: str
     cell: Callable[[T], RenderableType]
+    _: KW_ONLY
     right: bool = False
     loose: bool = False
     from_width: int = 0

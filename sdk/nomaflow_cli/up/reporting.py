@@ -21,7 +21,7 @@ from nomaflow_cli.pages.hosts import job_changes
 from nomaflow_cli.project import with_lines_of_files
 from nomaflow_cli.up.child_process import PartNotice, PartState
 from nomaflow_cli.versions import installed_version
-from nomaflow_cli.wording import age, clock_time, count, duration, first_line, printable, sign
+from nomaflow_cli.wording import age, clock_time, count, duration, first_line, offers, printable, sign
 from nomaflow_project.reading.problems import Problem
 
 if TYPE_CHECKING:
@@ -115,8 +115,8 @@ class TextReporter(Reporter):
             for line in ready.host_tail[-5:]:
                 out(Text(f"             {printable(line)}", style="dim"), soft_wrap=True)
         elif ready.host is not None:
-            counts = f"{count(ready.host.job_count, 'job')}, {count(ready.host.callable_count, 'callable')}"
-            out(_part_line("host", ready.host_pid, f"{ready.host.name}: {counts}", ready.host_seconds))
+            brought = f"{ready.host.name}: {offers(ready.host.job_count, ready.host.callable_count)}"
+            out(_part_line("host", ready.host_pid, brought, ready.host_seconds))
         else:
             out(Text("  … host     has not attached yet; its log says why", style="yellow"))
         out()
@@ -198,8 +198,9 @@ class TextReporter(Reporter):
 
     def _reloaded(self, event: EventView) -> None:
         data = event.data
-        offers = f"{count(int(data.get('jobs', 0)), 'job')}, {count(int(data.get('callables', 0)), 'callable')}"
-        self._line(("✔", "green"), event.host, f"reloaded: {offers} (generation {data.get('generation', 0)})", event.at)
+        brought = offers(int(data.get("jobs", 0)), int(data.get("callables", 0)))
+        text = f"reloaded: {brought} (generation {data.get('generation', 0)})"
+        self._line(("✔", "green"), event.host, text, event.at)
         changes = (data.get(key) or () for key in ("removed_job_ids", "added_job_ids", "stopped_schedules"))
         for line in job_changes(*changes):
             self._below(line)
