@@ -54,7 +54,7 @@ async def _run(order: dict[str, Any], project: Path) -> dict[str, Any]:
         try:
             connectors = connectors_from(config, dict(variables.environ))
         except Exception as error:  # noqa: BLE001  # any error in the file is the outcome
-            failed = {"state": "FAILED", "rows_affected": None, "extras": {}}
+            failed: dict[str, Any] = {"state": "FAILED", "rows_affected": None, "extras": {}}
             return {**failed, "error": str(error), "reason": "connectors_unusable"}
     try:
         outcome = await run_callable(

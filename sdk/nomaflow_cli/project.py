@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from nomaflow_cli.errors import CliError
 from nomaflow_project.reading.lines import with_lines
 from nomaflow_project.reading.problems import Problem
-from nomaflow_project.reading.toml_file import FileError, read_toml
+from nomaflow_project.reading.toml_file import read_toml
 
 if TYPE_CHECKING:
     from nomaflow.client.values import JobView
@@ -104,7 +104,7 @@ def read_settings(project: Path) -> dict[str, Any]:
     :raises CliError: if it cannot be read
     """
     found = read_toml(project / "nomaflow.toml")
-    if not isinstance(found, FileError):
+    if not isinstance(found, Problem):
         return found
     if found.code == "missing_file":
         return {}
@@ -150,9 +150,9 @@ def with_lines_of_files(jobs: Iterable[JobView], project: Path | None) -> tuple[
     )
 
 
-def _job_at(tree: dict[str, Any] | FileError, path: str) -> str:
+def _job_at(tree: dict[str, Any] | Problem, path: str) -> str:
     """Return the id of the job whose table has a path such as ``jobs[2].schedule``; empty if there is none."""
-    index, tables = _JOB_PATH.match(path), {} if isinstance(tree, FileError) else tree.get("jobs")
+    index, tables = _JOB_PATH.match(path), {} if isinstance(tree, Problem) else tree.get("jobs")
     if index is None or not isinstance(tables, list) or int(index[1]) >= len(tables):
         return ""
     table = tables[int(index[1])]

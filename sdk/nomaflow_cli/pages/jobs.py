@@ -173,7 +173,7 @@ def schedule_page(found: ScheduleTable, broken: Sequence[str]) -> RenderableType
     if found.frequent:
         often: list[Column[FrequentSchedule]] = [
             Column("often", _job_and_preset),
-            Column("schedule", lambda each: Text(f"{each.expression} {each.timezone}")),
+            Column("schedule", lambda each: Text(f"{each.schedule} {each.timezone}")),
             Column("first", lambda each: age(each.first)),
         ]
         parts.append(Rows(often, found.frequent))

@@ -39,7 +39,7 @@ def test_what_is_not_toml_is_told_with_its_line(tmp_path: Path, body: bytes, say
     assert file.error is not None
     assert says in file.error.message
     assert line in (0, file.error.line)
-    problem = file.problem()
+    problem = file.error
     assert problem is not None
     assert (problem.code, problem.file) == ("bad_toml", str(path))
 
