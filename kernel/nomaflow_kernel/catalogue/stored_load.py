@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import nomaflow_project
-from nomaflow_project.cron.zones import zone_data_version
+from nomaflow_project.cron.zone_data import zone_data_version
 from nomaflow_project.jobs.load import CatalogueLoad
 
 __all__ = ["checked_here", "keep_load", "read_kept_load"]

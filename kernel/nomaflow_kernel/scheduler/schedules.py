@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from nomaflow_kernel.domain.clock import from_us, to_us
 from nomaflow_project.cron import CronError, CronExpression, zone
-from nomaflow_project.cron.zones import zone_data_version
+from nomaflow_project.cron.zone_data import zone_data_version
 from nomaflow_project.jobs.definitions import JobDefinition, Misfire, Schedule
 
 __all__ = ["KnownSchedule", "NextFires", "fingerprint_of", "same_schedule"]

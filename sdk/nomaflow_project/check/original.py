@@ -159,9 +159,9 @@ def _of_retention(files: Sequence[JobFile]) -> Iterator[ChangedMeaning]:
     if missing and said.get("enabled", True):
         here = {"days": "90 days", "keep_last_per_job": "no bound on their number"}
         there = {"days": "30 days", "keep_last_per_job": "the last 100 of each job"}
-        file = next((file.path for file in files if file.tree is not None), "")
+        path = next((file.path for file in files if file.tree is not None), "")
         yield _changed(
-            Place(file, "meta.retention"),
+            Place(path, "meta.retention"),
             "retention",
             f"finished runs are kept: {', '.join(there[name] for name in missing)}",
             ", ".join(here[name] for name in missing),

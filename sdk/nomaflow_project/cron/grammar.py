@@ -1,7 +1,8 @@
 """Conversion of an expression's text to the sets of values that it matches.
 
-A text is refused if other readers of crontab disagree about it: random and hashed fields, a year, ranges that wrap
-round and have a step, a day of the month beside ``#``.
+croniter expands the fields. Texts that it accepts and crontab does not (or reads differently) are refused or rewritten
+here first, so that no text silently has another meaning: random and hashed fields, a year, wrapping ranges with a step,
+``10-10`` for the whole field, a day of the month beside ``#``.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import lru_cache
+
+from croniter import croniter
 
 from nomaflow_project.cron.errors import CronError
 
@@ -18,7 +21,6 @@ LAST = -1
 """Number for the last day of the month, or the last such weekday of it."""
 
 _MAX_LENGTH = 512
-_SHARED = 4096
 _ALIASES = {
     "@yearly": "0 0 1 1 *",
     "@annually": "0 0 1 1 *",
@@ -30,18 +32,12 @@ _ALIASES = {
 }
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
-_ITEM = re.compile(r"(?:(?P<all>\*)|(?P<first>[a-z]+|\d{1,4})(?:-(?P<last>[a-z]+|\d{1,4}))?)(?:/(?P<step>\d{1,4}))?")
+_ITEM = re.compile(r"(?P<first>\*|[a-z]+|\d{1,4})(?:-(?P<last>[a-z]+|\d{1,4}))?(?:/(?P<step>\d{1,4}))?")
 _NTH_ITEM = re.compile(r"(?P<weekday>[a-z]+|\d{1,4})#(?P<nth>\d{1,4})|l(?P<last_weekday>\d)")
 
 
 @dataclass(frozen=True, slots=True)
 class _Field:
-    """One field of an expression.
-
-    :param high: the highest number that may be written; a weekday 7 counts as 0
-    :param first_name: the number of the first name
-    """
-
     name: str
     low: int
     high: int
@@ -63,7 +59,8 @@ class CronFields:
     """The values that an expression matches, expanded. Weekdays count from Sunday, 0.
 
     :param days: days of the month; `LAST` among them is the last day
-    :param nth_weekdays: (weekday, n) pairs for ``5#3`` and ``L5`` (n is `LAST`); ``weekdays`` is then empty
+    :param nth_weekdays: (weekday, n) pairs for ``5#3`` and ``L5`` (n is `LAST`); if there are any, ``weekdays`` is not
+        used
     :param both_days: True if day of month and weekday must both match, False if one is enough
     :param wildcard: True if minute or hour begins with ``*``: the job follows real time instead of the wall clock
     """
@@ -80,38 +77,31 @@ class CronFields:
     wildcard: bool
 
 
-class _Refusal(Exception):
-    """Raised when a part of an expression cannot be used, with the problem and the way out."""
-
-    def __init__(self, problem: str, fix: str = "") -> None:
-        super().__init__(problem, fix)
-        self.problem = problem
-        self.fix = fix
-
-
 def parse_fields(text: str) -> CronFields:
     """Return the expanded fields of an expression.
 
     :raises CronError: if the text is not a crontab expression; names the part and the way out
     """
+    parts = _split(text)
+    rewritten = [_rewrite(text, field, part) for field, part in zip(_LAYOUT, parts, strict=False)]
+    if "#" in parts[4] or "l" in re.split(r"[^a-z]+", parts[4]):
+        _refuse_day_beside_nth(text, parts[2])
     try:
-        parts = _split(text)
-        nth = _nth_weekdays(parts[4], parts[2])
-        minutes, hours, days, months, weekdays, seconds = (
-            () if field is _WEEKDAY and nth else _values(field, part)
-            for field, part in zip(_LAYOUT, [*parts, "0"][: len(_LAYOUT)], strict=True)
-        )
-    except _Refusal as refusal:
-        raise CronError("cron expression", text, refusal.problem, fix=refusal.fix) from None
+        expanded, nth = croniter.expand(" ".join(rewritten))
+    except ValueError as error:  # every error of croniter is one
+        raise _error(text, f"it cannot be read ({error})") from error
+    values = [_values(field, column) for field, column in zip(_LAYOUT, expanded, strict=False)]
     return CronFields(
         text=" ".join(parts),
-        seconds=seconds,
-        minutes=minutes,
-        hours=hours,
-        days=days,
-        months=months,
-        weekdays=weekdays,
-        nth_weekdays=nth,
+        seconds=values[5] if len(values) == len(_LAYOUT) else (0,),
+        minutes=values[0],
+        hours=values[1],
+        days=values[2],
+        months=values[3],
+        weekdays=values[4],
+        nth_weekdays=tuple(
+            sorted((weekday, LAST if n == "l" else int(n)) for weekday, each in nth.items() for n in each)
+        ),
         both_days=parts[2].startswith(("*", "?")) or parts[4].startswith(("*", "?")),
         wildcard=parts[0].startswith("*") or parts[1].startswith("*"),
     )
@@ -120,95 +110,114 @@ def parse_fields(text: str) -> CronFields:
 def _split(text: str) -> list[str]:
     """Return the five or six fields in lower case, aliases resolved."""
     if len(text) > _MAX_LENGTH:
-        raise _Refusal(f"it has {len(text)} characters, at most {_MAX_LENGTH} are allowed")
+        raise _error(text, f"it has {len(text)} characters, at most {_MAX_LENGTH} are allowed")
     if not text.isascii():
-        raise _Refusal("it has characters that are not ASCII", "retype it with plain digits, letters and blanks")
+        raise _error(
+            text, "it has characters that are not ASCII", fix="retype it with plain digits, letters and blanks"
+        )
     stripped = text.strip(" \t\r\n").lower()
     if not stripped:
-        raise _Refusal("it is empty", "leave the schedule out for a job that is only started by hand")
+        raise _error(text, "it is empty", fix="leave the schedule out for a job that is only started by hand")
     if stripped.startswith("@"):
         if stripped not in _ALIASES:
-            raise _Refusal("no such alias", "the aliases are " + ", ".join(sorted(_ALIASES)))
+            raise _error(text, "no such alias", fix="the aliases are " + ", ".join(sorted(_ALIASES)))
         stripped = _ALIASES[stripped]
     parts = re.split(r"[ \t]+", stripped)
     if len(parts) not in (5, 6):
         advice = "minute hour day-of-month month day-of-week, and seconds last where needed"
         if len(parts) == 7:
             advice += "; a year cannot be given"
-        raise _Refusal(f"it has {len(parts)} fields, expected 5 or 6", advice)
+        raise _error(text, f"it has {len(parts)} fields, expected 5 or 6", fix=advice)
     return parts
 
 
-@lru_cache(maxsize=_SHARED)
-def _values(field: _Field, part: str) -> tuple[int, ...]:
-    """Return the numbers of a field in order. Expressions share them, since most have the same."""
-    numbers = {value for item in part.split(",") for value in _item(field, item)}
-    if numbers.issuperset(range(field.low, field.high + 1)):
-        numbers.discard(LAST)  # every day includes the last one
-    return tuple(sorted(numbers))
+def _rewrite(text: str, field: _Field, part: str) -> str:
+    """Return one field in a form that croniter reads correctly; refuse what crontab does not have."""
+    return ",".join(_rewrite_item(text, field, item) for item in part.split(","))
 
 
-def _item(field: _Field, item: str) -> list[int]:
-    """Return the numbers of one item of a list."""
+def _rewrite_item(text: str, field: _Field, item: str) -> str:
+    if item == "?" and field in (_DAY, _WEEKDAY):
+        return "*"
     if item == "l" and field is _DAY:
-        return [LAST]
-    match = _ITEM.fullmatch("*" if item == "?" and field in (_DAY, _WEEKDAY) else item)
+        return item
+    if field is _WEEKDAY and (nth := _NTH_ITEM.fullmatch(item)):
+        return _rewrite_nth(text, nth)
+    match = _ITEM.fullmatch(item)
     if match is None:
-        raise _Refusal(f"{item!r} is not valid in the {field.name} field", _advice(field))
-    step = int(match["step"] or 1)
-    if step == 0:
-        raise _Refusal(f"the step of {item!r} in the {field.name} field is 0", "give a step of 1 or more")
-    highest = 6 if field is _WEEKDAY else field.high
-    if match["all"]:
-        return list(range(field.low, highest + 1, step))
-    first = _number(field, match["first"])
+        raise _error(text, f"{item!r} is not valid in the {field.name} field", fix=_advice(field))
+    step = match["step"]
+    if step is not None and int(step) == 0:
+        raise _error(text, f"the step of {item!r} in the {field.name} field is 0", fix="give a step of 1 or more")
+    if match["first"] == "*":
+        if match["last"] is not None:
+            raise _error(text, f"{item!r} is not valid in the {field.name} field", fix=_advice(field))
+        return item
+    first = _number(text, field, match["first"])
     if match["last"] is None:
-        first = first % 7 if field is _WEEKDAY else first
-        return list(range(first, highest + 1, step)) if match["step"] else [first]
-    last = _number(field, match["last"])
+        return str(first) if step is None else f"{first % 7 if field is _WEEKDAY else first}/{int(step)}"
+    last = _number(text, field, match["last"])
+    return _rewrite_range(text, field, item, first, last, step)
+
+
+def _rewrite_range(text: str, field: _Field, item: str, first: int, last: int, step: str | None) -> str:
     if field is _WEEKDAY and first == 7:
         # As the start of a range, 7 is the Sunday that begins the week; as its end, the Sunday after Saturday.
         first, last = 0, last % 7
-    if first <= last:
-        return [value % 7 if field is _WEEKDAY else value for value in range(first, last + 1, step)]
-    if match["step"]:
-        raise _Refusal(
+    if first == last:
+        return str(first)  # croniter takes it for the whole field
+    if step is None:
+        return f"{first}-{last}"
+    if first > last:
+        raise _error(
+            text,
             f"{item!r} in the {field.name} field wraps round and has a step, so where it counts from is not clear",
-            "list the values",
+            fix="list the values",
         )
-    return [*range(first, highest + 1), *range(field.low, last + 1)]
+    return f"{first}-{last}/{int(step)}"
 
 
-def _nth_weekdays(part: str, day_part: str) -> tuple[tuple[int, int], ...]:
-    """Return the (weekday, n) pairs of ``5#3`` and ``L5``; none if the field has plain weekdays."""
-    found, plain = set(), []
-    for item in part.split(","):
-        match = _NTH_ITEM.fullmatch(item)
-        if match is None:
-            plain.append(item)
-            continue
-        nth = LAST if match["nth"] is None else int(match["nth"])
-        if nth != LAST and not 1 <= nth <= 5:
-            raise _Refusal(f"{match.group()!r} asks for weekday number {nth} of a month", "# takes 1 to 5")
-        found.add((_number(_WEEKDAY, match["weekday"] or match["last_weekday"]) % 7, nth))
-    if found and day_part not in ("*", "?"):
-        problem = f"day of month {day_part!r} cannot stand beside # or L in the day of week field"
-        raise _Refusal(problem, "make the day of month *")
-    others = set(_values(_WEEKDAY, ",".join(plain))) if found and plain else set()
-    if not others <= {weekday for weekday, _ in found} and len(others) < len(_WEEKDAYS):
-        raise _Refusal("the day of week field mixes # or L with plain weekdays", "use two schedules, one in a preset")
-    return tuple(sorted(found))
+def _rewrite_nth(text: str, match: re.Match[str]) -> str:
+    if match["last_weekday"] is not None:
+        return f"l{_number(text, _WEEKDAY, match['last_weekday']) % 7}"
+    nth = int(match["nth"])
+    if not 1 <= nth <= 5:
+        raise _error(text, f"{match.group()!r} asks for weekday number {nth} of a month", fix="# takes 1 to 5")
+    return f"{_number(text, _WEEKDAY, match['weekday']) % 7}#{nth}"
 
 
-def _number(field: _Field, token: str) -> int:
+def _number(text: str, field: _Field, token: str) -> int:
     if token.isdigit():
         value = int(token)
         if not field.low <= value <= field.high:
-            raise _Refusal(f"{token} is out of range for the {field.name} field", _advice(field))
+            raise _error(text, f"{token} is out of range for the {field.name} field", fix=_advice(field))
         return value
     if token in field.names:
         return field.names.index(token) + field.first_name
-    raise _Refusal(f"{token!r} is not valid in the {field.name} field", _advice(field))
+    raise _error(text, f"{token!r} is not valid in the {field.name} field", fix=_advice(field))
+
+
+def _refuse_day_beside_nth(text: str, day_part: str) -> None:
+    if day_part not in ("*", "?"):
+        raise _error(
+            text,
+            f"day of month {day_part!r} cannot stand beside # or L in the day of week field",
+            fix="make the day of month *",
+        )
+
+
+def _values(field: _Field, column: list[int | str]) -> tuple[int, ...]:
+    """Return one expanded column as sorted numbers."""
+    if "*" in column:
+        return _everything(field.low, 6 if field is _WEEKDAY else field.high)
+    numbers = {LAST if value == "l" else int(value) for value in column}
+    return tuple(sorted(value for value in numbers if value <= field.high))
+
+
+@lru_cache(maxsize=16)
+def _everything(low: int, high: int) -> tuple[int, ...]:
+    """Return one shared tuple for the many fields that match their whole range."""
+    return tuple(range(low, high + 1))
 
 
 def _advice(field: _Field) -> str:
@@ -217,3 +226,7 @@ def _advice(field: _Field) -> str:
     return (
         f"it takes {field.low} to {field.high}{names}, *, lists, ranges and steps such as */{2 + field.low * 3}{extra}"
     )
+
+
+def _error(text: str, problem: str, *, fix: str = "") -> CronError:
+    return CronError("cron expression", text, problem, fix=fix)

@@ -1,17 +1,14 @@
-"""Time zones by their IANA names, and the version of their data."""
+"""Time zones by their IANA names."""
 
 from __future__ import annotations
 
 import difflib
-import importlib.metadata
-import zoneinfo
-from functools import cache, lru_cache
-from pathlib import Path
+from functools import lru_cache
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from nomaflow_project.cron.errors import CronError
 
-__all__ = ["zone", "zone_data_version"]
+__all__ = ["zone"]
 
 # The meaning of these names depends on the machine, or they count leap seconds: a schedule must mean the same
 # everywhere.
@@ -43,18 +40,3 @@ def _advice(name: str) -> str:
     if near:
         return "did you mean " + " or ".join(repr(candidate) for candidate in near) + "?"
     return "give an IANA name such as 'Europe/Paris' or 'UTC'"
-
-
-@cache
-def zone_data_version() -> str:
-    """Return the version of the zone data in use, or "unknown"."""
-    for folder in zoneinfo.TZPATH:
-        for name in ("+VERSION", "tzdata.zi"):
-            path = Path(folder) / name
-            if path.is_file():
-                with path.open(encoding="utf-8") as file:
-                    return file.readline().strip().removeprefix("# version ")
-    try:
-        return importlib.metadata.version("tzdata")
-    except importlib.metadata.PackageNotFoundError:
-        return "unknown"

@@ -37,14 +37,17 @@ class Entry(Record):
     @classmethod
     def _refuse_true_for_one(cls, value: object, info: ValidationInfo) -> object:
         if isinstance(value, bool) and info.field_name is not None:
-            annotation = _hints(cls)[info.field_name]
+            owner: type = cls
+            annotation = _hints(owner)[info.field_name]
             kinds = set(get_args(annotation) or (annotation,)) - {NoneType}
             if kinds <= {int, float}:
                 raise PydanticCustomError("wrong_type", "expected a number, got {got}", {"got": str(value).lower()})
         return value
 
 
-_hints = cache(get_type_hints)
+@cache
+def _hints(model: Any) -> dict[str, Any]:
+    return get_type_hints(model)
 
 
 def key(

@@ -169,7 +169,8 @@ def _keys_at(model: type, location: list[int | str]) -> set[str]:
 def keys_of(model: Any) -> Mapping[str, FieldInfo]:
     """Return the keys of a table, by the names of their fields."""
     if issubclass(model, BaseModel):
-        return model.model_fields
+        found: Mapping[str, FieldInfo] = model.model_fields
+        return found
     hints = get_type_hints(model, include_extras=True)
     found = {each.name: FieldInfo.from_annotated_attribute(hints[each.name], each) for each in fields(model)}
     return {name: info for name, info in found.items() if info.description}
