@@ -79,6 +79,10 @@ ExceptionNames = Annotated[
         "give a class name such as 'ConnectionError' or 'httpx.HTTPError'",
     ),
 ]
-Cron = Annotated[str, AfterValidator(str.strip), _parsed("bad_schedule", CronExpression.parse, "cron expression")]
+Cron = Annotated[
+    str,
+    _parsed("bad_schedule", lambda text: CronExpression.parse(text) if text.strip() else None, "cron expression"),
+    AfterValidator(str.strip),
+]
 Zone = Annotated[str, _parsed("unknown_timezone", zone, "timezone")]
 ZoneOrUtc = Annotated[Zone, AfterValidator(lambda name: name or "UTC")]

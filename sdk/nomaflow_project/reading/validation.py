@@ -30,6 +30,7 @@ _EXPECTED = {
     "model": "a table",
     "dataclass": "a table",
 }
+_UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
 _BOUNDS = {
     "greater_than_equal": ("ge", "small", "at least"),
     "greater_than": ("gt", "small", "more than"),
@@ -88,11 +89,11 @@ def _problem(
     hide_values: bool = False,
     hidden: Collection[str] = (),
 ) -> Problem:
-    location = _in_tree(tree, error["loc"])
+    kind, context = error["type"], error.get("ctx", {})
+    location = _in_tree(tree, error["loc"], last_is_key=kind in ("missing", *_UNKNOWN))
     for part in location:
         place = place / part
-    kind, context = error["type"], error.get("ctx", {})
-    if kind in ("extra_forbidden", "unexpected_keyword_argument"):
+    if kind in _UNKNOWN:
         known = _keys_at(model, location[:-1])
         return place.error("unknown_key", f"unknown key {location[-1]!r}", fix=did_you_mean(str(location[-1]), known))
     if kind == "missing":
@@ -129,14 +130,17 @@ def _builtin(place: Place, kind: str, context: Mapping[str, Any], got: str, erro
     return place.error("wrong_type", f"expected {expected}, got {got}")
 
 
-def _in_tree(tree: object, location: tuple[int | str, ...]) -> list[int | str]:
-    """Return the parts of a location that are in the file, without the tags that pydantic adds for a union."""
+def _in_tree(tree: object, location: tuple[int | str, ...], *, last_is_key: bool) -> list[int | str]:
+    """Return the parts of a location that are in the file, without the tags that pydantic adds for a union.
+
+    :param last_is_key: whether the last part is a key, which the file may lack
+    """
     parts: list[int | str] = []
     for index, part in enumerate(location):
         deeper = _child(tree, part)
         if deeper is not None:
             tree = deeper
-        elif index < len(location) - 1:
+        elif index < len(location) - 1 or not last_is_key:
             continue
         parts.append(part)
     return parts

@@ -134,7 +134,7 @@ def test_a_missing_job_file_is_said(project: Path) -> None:
         ("[host]\nname = 'x'\nmax_sinc = 3\n", ["nomaflow.toml", "max_sinc", "max_sync"]),
         ("[host]\nmax_sync = 'three'\n", ["host.max_sync", "whole number", "'three'"]),
         ("[host]\nname = '${MISSING}'\n", ["host.name", "'MISSING'", ":-default"]),
-        ("[host]\nenv_file = 3\n", ["host.env_file", "text"]),
+        ("[host]\nenv_file = 3\n", ["host.env_file: expected a text"]),
         ("[host]\nmax_sync = true\n", ["host.max_sync", "a number", "true"]),
         ("[host]\nmax_sync = 0\n", ["host.max_sync", "0 is too small", "at least 1"]),
         ("[host]\nname = 'No Way'\n", ["host.name", "'No Way'"]),

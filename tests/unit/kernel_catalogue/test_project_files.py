@@ -248,3 +248,10 @@ def test_variables_of_env_file_count_but_in_the_kernel(tmp_path: Path) -> None:
     assert [(each.code, each.path) for each in check_project(tmp_path, environ={}).problems] == [
         ("unset_variable", "kernel.log_level")
     ]
+
+
+def test_a_key_of_two_types_is_told_at_its_own_place(tmp_path: Path) -> None:
+    """A value that is neither a text nor an array is a problem of the key, whatever types the reader tried."""
+    _write(tmp_path / "nomaflow.toml", "[host]\nenv_file = 3\n")
+    problems = check_project(tmp_path, environ={}).problems
+    assert {each.path for each in problems if each.code == "wrong_type"} == {"host.env_file"}
