@@ -89,7 +89,7 @@ async def start_up(project: Path) -> Up:
 
 
 async def stop_up(started: Up) -> None:
-    """Stop ``up`` where it still runs, and check that nothing is left of the project."""
+    """Stop ``up`` if it still runs, and check that nothing is left of the project."""
     if started.process.returncode is None:
         started.process.send_signal(signal.SIGTERM)
     async with asyncio.timeout(40):

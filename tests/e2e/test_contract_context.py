@@ -38,7 +38,7 @@ def test_the_whole_surface(stage: Stage) -> None:
 
 
 def test_previous_steps(stage: Stage) -> None:
-    """A step sees how those before it ended; the count is of the last one that ran, None where it reported none."""
+    """A step sees how those before it ended; the count is of the last one that ran, None if it reported none."""
     ran = stage.run_job("chain")
     extras = ran.run.steps[-1].last.extras
     assert extras["prev"] is None

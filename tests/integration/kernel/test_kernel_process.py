@@ -157,7 +157,7 @@ async def test_a_stop_waits_for_nobody(process: KernelProcess, host: ScriptedHos
 
 
 async def test_sighup_reads_the_kernels_own_jobs_file_again(project: Path) -> None:
-    """A job that is written later is there; where the file is broken the last good jobs stay, and the problem shows."""
+    """A job that is written later is there; if the file is broken, the last good jobs stay, and the problem shows."""
     file = project / "central.toml"
     text = '[[jobs]]\nid = "a"\nhost = "team"\n[[jobs.steps]]\ntype = "python"\ncallable = "m:f"\n'
     file.write_text(text)
