@@ -13,7 +13,7 @@ from typing import Any
 
 from nomaflow_kernel.engine import Engine
 from nomaflow_kernel.engine.active import ActiveRun
-from nomaflow_kernel.engine.host_messages import InstanceStatus
+from nomaflow_kernel.engine.fleet import Instance
 from nomaflow_kernel.history.feed import EventFeed
 from nomaflow_kernel.history.port import ApplyResult, StoreInfo
 from nomaflow_kernel.history.transitions import Transition
@@ -110,7 +110,7 @@ def _run(run: ActiveRun) -> dict[str, Any]:
     }
 
 
-def _instance(status: InstanceStatus) -> dict[str, Any]:
+def _instance(status: Instance) -> dict[str, Any]:
     hello, beat = status.hello, status.heartbeat
     return {
         "host": hello.host,

@@ -10,12 +10,12 @@ from nomaflow_api.v1 import job_pb2
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1.message_codec import encode
 from nomaflow_api.v1.values import ValueCodecError, loads_plain
-from nomaflow_kernel.catalogue import CatalogueEntry
-from nomaflow_kernel.catalogue.service import CatalogueService, HostCatalogue
+from nomaflow_kernel.catalogue import HostCatalogue, Job
+from nomaflow_kernel.catalogue.service import CatalogueService
 from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.domain.errors import BadRequest, UnknownHost, UnknownJob
 from nomaflow_kernel.engine import Engine
-from nomaflow_kernel.engine.host_messages import InstanceStatus
+from nomaflow_kernel.engine.fleet import Instance
 from nomaflow_kernel.history.port import Store
 from nomaflow_kernel.history.records import RunRecord
 from nomaflow_kernel.hosts import HostAttached, SessionRegistry
@@ -65,7 +65,7 @@ class CatalogueCalls:
         """Return the catalogue."""
         if request.host:
             check_host(request.host)
-        chosen = [entry for entry in self._catalogue.entries() if _chosen(entry, request)]
+        chosen = [entry for entry in self._catalogue.jobs() if _chosen(entry, request)]
         last_runs = await self._store.last_runs([entry.job_id for entry in chosen])
         pauses = Pauses(self._engine.pauses())
         jobs = []
@@ -79,21 +79,21 @@ class CatalogueCalls:
     async def get_job(self, request: kernel.GetJobRequest, _caller: Caller) -> kernel.GetJobResponse:
         """Return one job with its definition."""
         check_job_id(request.job_id)
-        entry = self._catalogue.entry(request.job_id)
-        known = self._catalogue.job(request.job_id)
-        if entry is None or known is None:
+        entry = self._catalogue.job(request.job_id)
+        if entry is None:
             raise UnknownJob(request.job_id, self._catalogue.near(request.job_id))
         last_runs = await self._store.last_runs([request.job_id])
         pauses = Pauses(self._engine.pauses())
         message = self._job(entry, pauses, fires=_FIRES, last_run=last_runs.get(request.job_id))
-        message.definition_json = known.definition_json.encode("utf-8", "surrogatepass")
+        if entry.definition is not None:
+            message.definition_json = entry.definition.canonical_json.encode("utf-8", "surrogatepass")
         return kernel.GetJobResponse(job=message)
 
     async def list_hosts(self, _request: kernel.ListHostsRequest, _caller: Caller) -> kernel.ListHostsResponse:
         """Return the known hosts and their instances."""
         known = {each.host: each for each in self._catalogue.hosts()}
         pauses = Pauses(self._engine.pauses())
-        instances: dict[str, list[InstanceStatus]] = {}
+        instances: dict[str, list[Instance]] = {}
         for status in self._engine.instances():
             instances.setdefault(status.hello.host, []).append(status)
         hosts = [
@@ -149,7 +149,7 @@ class CatalogueCalls:
         introduced = {each.host for each in self._catalogue.hosts() if each.host}
         return introduced | {status.hello.host for status in self._engine.instances()} | set(self._sessions.hosts())
 
-    def _job(self, entry: CatalogueEntry, pauses: Pauses, *, fires: int, last_run: RunRecord | None) -> job_pb2.Job:
+    def _job(self, entry: Job, pauses: Pauses, *, fires: int, last_run: RunRecord | None) -> job_pb2.Job:
         return job_message(
             entry,
             now_us=self._clock.now_us(),
@@ -160,11 +160,11 @@ class CatalogueCalls:
         )
 
 
-def _chosen(entry: CatalogueEntry, request: kernel.ListJobsRequest) -> bool:
+def _chosen(entry: Job, request: kernel.ListJobsRequest) -> bool:
     definition = entry.definition
     if entry.removed and not request.include_removed:
         return False
-    if request.host and request.host not in (entry.host, definition.host if definition else ""):
+    if request.host and request.host not in (entry.host, entry.loaded.host):
         return False
     return not request.tag or (definition is not None and request.tag in definition.tags)
 

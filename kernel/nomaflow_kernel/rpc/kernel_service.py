@@ -13,8 +13,7 @@ from nomaflow_api.v1.call_errors import REASONS
 from nomaflow_api.v1.message_codec import encode
 from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.domain.errors import BadRequest, KernelError
-from nomaflow_kernel.engine import Engine
-from nomaflow_kernel.engine.commands import TriggerCommand, TriggerOutcome
+from nomaflow_kernel.engine import Engine, TriggerCommand, TriggerOutcome
 from nomaflow_kernel.history.feed import EventFeed
 from nomaflow_kernel.history.port import Store
 from nomaflow_kernel.rpc.access import Caller
@@ -42,6 +41,7 @@ _PAGE_SIZE = 50
 _MAX_PAGE_SIZE = 500
 _MAX_TAIL = 10_000
 _MAX_SEQ = 2**53
+_Answer = kernel.TriggerRunResponse | KernelError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,9 +98,7 @@ class KernelService:
     async def trigger_run(self, request: kernel.TriggerRunRequest, caller: Caller) -> kernel.TriggerRunResponse:
         """Start one run, or check whether it would be accepted."""
         (answer,) = await self._answers([request], caller)
-        if isinstance(answer, KernelError):
-            raise answer
-        return answer
+        return _accepted(answer)
 
     async def trigger_runs(self, request: kernel.TriggerRunsRequest, caller: Caller) -> kernel.TriggerRunsResponse:
         """Start many runs in one commit, each item with its own outcome."""
@@ -112,25 +110,28 @@ class KernelService:
         answers = await self._answers(request.requests, caller)
         return kernel.TriggerRunsResponse(items=map(_item_message, answers))
 
-    async def _answers(
-        self, requests: Sequence[kernel.TriggerRunRequest], caller: Caller
-    ) -> Sequence[kernel.TriggerRunResponse | KernelError]:
+    async def _answers(self, requests: Sequence[kernel.TriggerRunRequest], caller: Caller) -> list[_Answer]:
         """Return the answer to each request, or the error that refuses it."""
-        admitted: dict[int, tuple[str, ...] | KernelError] = {}
+        answers: dict[int, _Answer] = {}
         made: dict[int, TriggerCommand] = {}
         examined: dict[int, TriggerCommand] = {}
         for index, request in enumerate(requests):
             try:
                 (examined if request.validate_only else made)[index] = trigger_command(request, caller)
             except BadRequest as error:
-                admitted[index] = error
+                answers[index] = error
         validated = await asyncio.gather(*map(self._admission.validate, examined.values()))
-        admitted.update(zip(examined, validated, strict=True))
-        admitted.update(zip(made, await self._admission.admit(list(made.values())), strict=True))
-        passed = {index: each for index, each in made.items() if not isinstance(admitted[index], KernelError)}
-        outcomes = await self._engine.trigger_many(list(passed.values())) if passed else ()
-        found = dict(zip(passed, outcomes, strict=True))
-        return [_answer(admitted[index], found.get(index)) for index in range(len(requests))]
+        for index, found in zip(examined, validated, strict=True):
+            answers[index] = kernel.TriggerRunResponse(warnings=found) if isinstance(found, tuple) else found
+        answers.update(zip(made, await self._start(list(made.values())), strict=True))
+        return [answers[index] for index in range(len(requests))]
+
+    async def _start(self, commands: Sequence[TriggerCommand]) -> list[_Answer]:
+        """Start runs in one commit, except those that are not admitted."""
+        admitted = await self._admission.admit(commands)
+        passed = [one[0] for one in admitted if not isinstance(one, KernelError)]
+        outcomes = iter(await self._engine.trigger_many(passed) if passed else ())
+        return [one if isinstance(one, KernelError) else _answer(next(outcomes), one[1]) for one in admitted]
 
     async def cancel_run(self, request: kernel.CancelRunRequest, caller: Caller) -> kernel.CancelRunResponse:
         """Request that a run stops, and return its current state."""
@@ -141,8 +142,8 @@ class KernelService:
     async def replay_run(self, request: kernel.ReplayRunRequest, caller: Caller) -> kernel.ReplayRunResponse:
         """Start a run from the snapshot of a finished one."""
         command = replay_command(request, caller)
-        await self._admission.admit_replay(command)
-        return kernel.ReplayRunResponse(run_id=await self._engine.replay(command))
+        (answer,) = await self._start([command])
+        return kernel.ReplayRunResponse(run_id=_accepted(answer).run_id)
 
     async def get_run(self, request: kernel.GetRunRequest, _caller: Caller) -> kernel.GetRunResponse:
         """Return one run with its steps and attempts."""
@@ -214,24 +215,20 @@ class KernelService:
         return run
 
 
-def _answer(
-    admitted: tuple[str, ...] | KernelError, outcome: TriggerOutcome | KernelError | None
-) -> kernel.TriggerRunResponse | KernelError:
-    """Return the answer to a trigger.
-
-    :param admitted: the warnings of its admission, or why it was not admitted
-    :param outcome: None if it was only validated
-    """
-    if isinstance(admitted, KernelError):
-        return admitted
-    if outcome is None:
-        return kernel.TriggerRunResponse(warnings=admitted)
+def _answer(outcome: TriggerOutcome | KernelError, warnings: Sequence[str]) -> _Answer:
+    """Return the answer to a trigger, with the warnings of its admission."""
     if isinstance(outcome, KernelError):
         return outcome
-    return encode(kernel.TriggerRunResponse, outcome, warnings=(*admitted, *outcome.warnings))
+    return encode(kernel.TriggerRunResponse, outcome, warnings=(*warnings, *outcome.warnings))
 
 
-def _item_message(outcome: kernel.TriggerRunResponse | KernelError) -> kernel.TriggerRunsItem:
+def _accepted(answer: _Answer) -> kernel.TriggerRunResponse:
+    if isinstance(answer, KernelError):
+        raise answer
+    return answer
+
+
+def _item_message(outcome: _Answer) -> kernel.TriggerRunsItem:
     if isinstance(outcome, kernel.TriggerRunResponse):
         return kernel.TriggerRunsItem(response=outcome)
     code, _ = REASONS[outcome.reason].code.value

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from nomaflow_api.v1 import event_pb2, job_pb2, run_pb2
 from nomaflow_api.v1.message_codec import encode, timestamp
-from nomaflow_kernel.catalogue import CatalogueEntry
-from nomaflow_kernel.catalogue.service import HostCatalogue, next_fires
-from nomaflow_kernel.engine.host_messages import InstanceStatus
+from nomaflow_kernel.catalogue import HostCatalogue, Job
+from nomaflow_kernel.catalogue.service import next_fires
+from nomaflow_kernel.engine.fleet import Instance
 from nomaflow_kernel.engine.plan import PlannedStep, plan_run
 from nomaflow_kernel.history.ids import attempt_key
 from nomaflow_kernel.history.port import PauseRecord, RunDetail
@@ -103,29 +103,26 @@ def pause_message(pause: PauseRecord | None) -> job_pb2.Pause | None:
 
 
 def job_message(
-    entry: CatalogueEntry, *, now_us: int, fires: int, pauses: Pauses, why_not_running: str, last_run: RunRecord | None
+    entry: Job, *, now_us: int, fires: int, pauses: Pauses, why_not_running: str, last_run: RunRecord | None
 ) -> job_pb2.Job:
     """Return a job of the catalogue, without its definition.
 
     :param fires: number of next fires to compute
     """
     definition, loaded = entry.definition or _NO_DEFINITION, entry.loaded
-    host = definition.host or entry.host
     coming = next_fires(definition, after_us=now_us, limit=fires) if entry.runnable else ()
     return encode(
         job_pb2.Job,
         entry,
         loaded,
         definition,
-        host=host,
-        valid=loaded.valid and not entry.foreign,
         kept=loaded.kept and entry.runnable,
         held=loaded.held if entry.runnable else "",
         step_names=[step.name for step in definition.steps],
         preset_names=[preset.name for preset in definition.presets],
         digest=definition.digest if entry.definition else "",
         next_fires=[job_pb2.Fire(at=timestamp(at), preset=preset) for at, preset in coming],
-        pause=pause_message(pauses.of_job(entry.job_id, host)),
+        pause=pause_message(pauses.of_job(entry.job_id, entry.host)),
         why_not_running=why_not_running,
         last_run=None if last_run is None else run_message(last_run),
         definition_json=b"",
@@ -139,7 +136,7 @@ def host_message(
     name: str,
     *,
     known: HostCatalogue,
-    instances: Sequence[InstanceStatus],
+    instances: Sequence[Instance],
     queued: int,
     pause: PauseRecord | None,
 ) -> job_pb2.Host:
@@ -163,7 +160,7 @@ def host_message(
     )
 
 
-def _instance_message(status: InstanceStatus) -> job_pb2.Instance:
+def _instance_message(status: Instance) -> job_pb2.Instance:
     hello, beat = status.hello, status.heartbeat
     return encode(
         job_pb2.Instance,

@@ -61,6 +61,7 @@ REASONS: Mapping[str, ErrorRow] = {
     "RUN_NOT_FOUND": ErrorRow(_Code.NOT_FOUND),
     "RUN_NOT_TERMINAL": ErrorRow(_Code.FAILED_PRECONDITION),
     "SCHEMA_TOO_NEW": ErrorRow(_Code.FAILED_PRECONDITION),
+    "SCHEMA_TOO_OLD": ErrorRow(_Code.FAILED_PRECONDITION),
     "SERVICE_NOT_FOUND": ErrorRow(_Code.NOT_FOUND),
     "STALE_EPOCH": ErrorRow(_Code.FAILED_PRECONDITION),
     "STORE_BUSY": ErrorRow(_Code.UNAVAILABLE, 1.0),

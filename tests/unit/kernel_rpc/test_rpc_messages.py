@@ -8,14 +8,9 @@ import pytest
 
 from nomaflow.client import values
 from nomaflow_api.v1.message_codec import decode
-from nomaflow_kernel.catalogue.service import HostCatalogue
-from nomaflow_kernel.engine.host_messages import (
-    HeartbeatInfo,
-    InstanceHello,
-    InstanceStatus,
-    RefusedLoad,
-    WorkerStatus,
-)
+from nomaflow_kernel.catalogue import HostCatalogue
+from nomaflow_kernel.engine.fleet import Instance
+from nomaflow_kernel.engine.host_messages import HeartbeatInfo, InstanceHello, RefusedLoad, WorkerStatus
 from nomaflow_kernel.history.port import PauseRecord
 from nomaflow_kernel.history.records import CancelRequest, Fold, RunRecord, RunRequest, RunTrigger, TriggerKind
 from nomaflow_kernel.history.states import RunState
@@ -31,21 +26,20 @@ def test_a_host_is_told_with_its_instances() -> None:
         manifest_digest="old", max_async=5, max_sync=2, isolation_mechanism="cgroup",
     )  # fmt: skip
     worker = WorkerStatus(pid=8, exclusive=True, generation=2, running=1)
-    status = InstanceStatus(
+    status = Instance(
         hello=hello,
-        state="ATTACHED",
         attached_at_us=1_000_000,
         last_heartbeat_us=0,
-        running=1,
+        attempts={"run_1/a/1": True},
         heartbeat=HeartbeatInfo(generation=2, manifest_digest="new", workers=(worker,), saturated=True),
         refused_load=RefusedLoad(at_us=2_000_000, message="no", problems=(problem,)),
     )
     message = host_message("team", known=HostCatalogue(host="team"), instances=[status], queued=4, pause=None)
     host = decode(values.HostView, message)
     (instance,) = host.instances
-    assert (host.state, host.queued, host.introduced_at, host.pause) == ("ATTACHED", 4, None, None)
+    assert (host.state, host.queued, host.introduced_at, host.pause) == ("DETACHED", 4, None, None)
     assert not message.HasField("introduced_at")
-    assert (instance.pid, instance.max_sync, instance.isolation_mechanism) == (7, 2, "cgroup")
+    assert (instance.pid, instance.max_sync, instance.isolation_mechanism, instance.running) == (7, 2, "cgroup", 1)
     assert (instance.generation, instance.manifest_digest, instance.saturated) == (2, "new", True)
     assert instance.attached_at == datetime(1970, 1, 1, 0, 0, 1, tzinfo=UTC)
     assert instance.last_heartbeat_at is None
