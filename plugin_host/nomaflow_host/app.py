@@ -29,11 +29,11 @@ from nomaflow_host.project import (
     INCARNATION_VARIABLE,
     Instance,
     InstanceLock,
-    ProcessIdentity,
     Project,
     make_state_dir,
     put_mark,
 )
+from nomaflow_host.reaper.proc import ProcessIdentity
 from nomaflow_host.session import AddressSource, HostIdentity, HostSession, encode_event
 from nomaflow_host.supervisor import ProjectLoad, Supervisor, SupervisorSettings
 from nomaflow_telemetry.process_log import set_up_logging
@@ -151,7 +151,7 @@ async def serve(options: HostOptions, *, environ: MutableMapping[str, str]) -> i
             sink=observation.sink,
             environ={**environ, INCARNATION_VARIABLE: me.incarnation},
             keep_env=(INCARNATION_VARIABLE,),
-            on_reaper=lambda reaper: _record(lock, me, ProcessIdentity(*reaper)),
+            on_reaper=lambda reaper: _record(lock, me, reaper),
         )
         outbox.when_room(supervisor.resume_reading)
         stack.push_async_callback(supervisor.stop)

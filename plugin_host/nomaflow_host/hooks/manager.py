@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import pluggy
 
 from nomaflow import hookspecs
-from nomaflow_host.hooks import builtin
+from nomaflow_host.hooks.builtin import builtin_plugins
 from nomaflow_host.hooks.problems import Problem
 from nomaflow_host.hooks.tracing import TRACE_VARIABLE, trace_hooks
 from nomaflow_host.injection.references import ImportReport, functions_of, import_module, near
@@ -57,13 +57,11 @@ class HookHost:
         try:
             self._manager.register(plugin, name=name)
             self._check_known(plugin)
-        except (pluggy.PluginValidationError, ValueError) as error:
+        except Exception as error:  # noqa: BLE001 - reading a plugin's attributes may run its code
             if self._manager.is_registered(plugin):
                 self._manager.unregister(plugin)
-            self._drop(name, file, _one_line(error))
-            return False
-        except Exception as error:  # noqa: BLE001 - reading a plugin's attributes may run its code
-            self._drop(name, file, f"{type(error).__name__}: {_one_line(error)}")
+            expected = isinstance(error, (pluggy.PluginValidationError, ValueError))
+            self._drop(name, file, ("" if expected else f"{type(error).__name__}: ") + _one_line(error))
             return False
         return True
 
@@ -85,12 +83,11 @@ class HookHost:
 
     def _check_known(self, plugin: Any) -> None:
         """Refuse implementations of hooks that do not exist."""
-        known = {name for name in vars(hookspecs) if name.startswith(f"{hookspecs.PROJECT_NAME}_")}
         for caller in self._manager.get_hookcallers(plugin) or []:
-            if caller.name not in known:
-                optional = all(impl.optionalhook for impl in caller.get_hookimpls() if impl.plugin is plugin)
-                if not optional:
-                    raise ValueError(f"there is no hook {caller.name!r}{near(caller.name, known)}")
+            needed = any(impl.plugin is plugin and not impl.optionalhook for impl in caller.get_hookimpls())
+            if needed and not caller.has_spec():
+                known = (name for name in vars(hookspecs) if name.startswith(f"{hookspecs.PROJECT_NAME}_"))
+                raise ValueError(f"there is no hook {caller.name!r}{near(caller.name, known)}")
 
     def _drop(self, name: str, file: str, why: str) -> None:
         self.problems.append(
@@ -120,9 +117,8 @@ def build_hooks(
     """
     manager = pluggy.PluginManager(hookspecs.PROJECT_NAME)
     manager.add_hookspecs(hookspecs)
-    for plugin in (builtin.injecting, builtin.settings, builtin.connecting, builtin.normalising):
-        manager.register(plugin, name=plugin.__name__.removeprefix("nomaflow_host.hooks."))
-    manager.register(builtin.ImportResolver(importer), name="builtin.resolving")
+    for name, plugin in builtin_plugins(importer).items():
+        manager.register(plugin, name=name)
     manager.check_pending()
     if environ.get(TRACE_VARIABLE, "") not in ("", "0"):
         trace_hooks(manager, trace_stream)

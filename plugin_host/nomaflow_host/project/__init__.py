@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nomaflow_host.project.instance import INCARNATION_VARIABLE, Instance, InstanceLock, ProcessIdentity
+from nomaflow_host.project.instance import INCARNATION_VARIABLE, Instance, InstanceLock
 from nomaflow_host.project.jobs import JobFiles, read_job_files
 from nomaflow_host.project.mark import new_mark, put_mark
 from nomaflow_host.project.project import Project, make_state_dir
@@ -12,7 +12,6 @@ __all__ = [
     "Instance",
     "InstanceLock",
     "JobFiles",
-    "ProcessIdentity",
     "Project",
     "make_state_dir",
     "new_mark",

@@ -21,8 +21,9 @@ from typing import Any
 
 from nomaflow_host.process.errors import HostBusy, StateUnwritable
 from nomaflow_host.project.mark import marked, new_mark
+from nomaflow_host.reaper.proc import ProcessIdentity, processes
 
-__all__ = ["INCARNATION_VARIABLE", "Instance", "InstanceLock", "ProcessIdentity", "machine_identity"]
+__all__ = ["INCARNATION_VARIABLE", "Instance", "InstanceLock"]
 
 INCARNATION_VARIABLE = "NOMAFLOW_HOST_INCARNATION"
 """Set in the environment of everything below a host, so that a later life finds what is left.
@@ -34,32 +35,6 @@ _FILE = "instance.json"
 _REAPER_SECONDS = 3.0
 _LEFTOVER_SECONDS = 3.0
 _REMEMBERED = 50
-
-
-@dataclass(frozen=True, slots=True)
-class ProcessIdentity:
-    """A process that cannot be mistaken for a later one of the same pid.
-
-    :param start_ticks: clock ticks since boot, from /proc
-    """
-
-    pid: int
-    start_ticks: int
-
-    @classmethod
-    def of(cls, pid: int) -> ProcessIdentity | None:
-        """Return the identity of a living process, or None if it is gone or a zombie."""
-        try:
-            stat = Path(f"/proc/{pid}/stat").read_text("ascii", "replace")
-        except OSError:
-            return None
-        rest = stat.rpartition(")")[2].split()
-        return None if rest[0] in ("Z", "X") else cls(pid, int(rest[19]))
-
-    @property
-    def alive(self) -> bool:
-        """True while exactly this process lives."""
-        return ProcessIdentity.of(self.pid) == self
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,22 +60,14 @@ class Instance:
     @classmethod
     def new(cls) -> Instance:
         """Return the instance of this process, with a random incarnation."""
-        boot_id, machine_id = machine_identity()
-        me = ProcessIdentity.of(os.getpid())
-        assert me is not None
         return cls(
             incarnation=secrets.token_hex(16),
-            boot_id=boot_id,
-            machine_id=machine_id,
+            boot_id=_text("/proc/sys/kernel/random/boot_id"),
+            machine_id=_text("/etc/machine-id"),
             pid_namespace=_pid_namespace(),
-            main=me,
+            main=ProcessIdentity.of(os.getpid()),
             mark=new_mark(),
         )
-
-
-def machine_identity() -> tuple[str, str]:
-    """Return boot id and machine id; the latter may be empty."""
-    return (_text("/proc/sys/kernel/random/boot_id"), _text("/etc/machine-id"))
 
 
 class InstanceLock:
@@ -194,9 +161,9 @@ class InstanceLock:
     def _remove_leftovers(self, incarnation: str, mark: int) -> None:
         marker = f"{INCARNATION_VARIABLE}={incarnation}".encode()
         deadline = time.monotonic() + _LEFTOVER_SECONDS
-        while left := [*_started_with(marker), *_bearing(mark)]:
+        while left := [*_started_with(marker), *(marked(mark) if mark else ())]:
             for process in left:
-                _kill(process)
+                process.signal(signal.SIGKILL)
             if time.monotonic() > deadline:
                 pids = ", ".join(sorted({str(process.pid) for process in left}))
                 raise HostBusy(
@@ -206,25 +173,17 @@ class InstanceLock:
             _wait_or_kill(left[0], 0.2)
 
 
-def _bearing(mark: int) -> list[ProcessIdentity]:
-    pids = marked(mark) if mark else ()
-    return [identity for identity in map(ProcessIdentity.of, pids) if identity is not None]
-
-
 def _started_with(marker: bytes) -> Iterable[ProcessIdentity]:
-    """Yield the other processes that were started with a variable of that value."""
-    for entry in os.scandir("/proc"):
-        if not entry.name.isdigit() or int(entry.name) == os.getpid():
-            continue
-        identity = ProcessIdentity.of(int(entry.name))
-        if identity is None:
+    """Yield the other living processes that were started with a variable of that value."""
+    for info in processes().values():
+        if not info.alive or info.pid == os.getpid():
             continue
         try:
-            environ = Path(entry.path, "environ").read_bytes().split(b"\0")
+            environ = Path(f"/proc/{info.pid}/environ").read_bytes().split(b"\0")
         except OSError:
             continue
         if marker in environ:
-            yield identity
+            yield info.identity
 
 
 def _wait_or_kill(process: ProcessIdentity, seconds: float) -> None:
@@ -235,24 +194,8 @@ def _wait_or_kill(process: ProcessIdentity, seconds: float) -> None:
         return
     try:
         if process.alive and not select.select([fd], [], [], seconds)[0]:
-            _kill(process)
+            process.signal(signal.SIGKILL)
             select.select([fd], [], [], seconds)
-    finally:
-        os.close(fd)
-
-
-def _kill(process: ProcessIdentity) -> None:
-    try:
-        fd = os.pidfd_open(process.pid)
-    except OSError:
-        return
-    try:
-        # The descriptor was opened before the check of the start time, so it cannot belong to another process.
-        if process.alive:
-            signal.pidfd_send_signal(fd, signal.SIGKILL)
-    except OSError as error:
-        if error.errno not in (errno.ESRCH, errno.EPERM):
-            raise
     finally:
         os.close(fd)
 

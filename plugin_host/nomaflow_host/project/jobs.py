@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nomaflow_project.reading import files as project_files
-from nomaflow_project.reading.environment import resolve_environment, unresolved_references
-from nomaflow_project.reading.files import JobFile
+from nomaflow_project.reading.environment import unresolved_references
 from nomaflow_project.reading.problems import Place, Problem
 
 __all__ = ["JobFiles", "read_job_files"]
@@ -20,12 +19,12 @@ class JobFiles:
     """The jobs of a project.
 
     :param files: the manifest's ``job_files``
-    :param problems: entries for the manifest's ``problems``
+    :param problems: problems of texts whose variables have no value
     :param callables: every reference in a job, sorted
     """
 
     files: tuple[Mapping[str, Any], ...]
-    problems: tuple[Mapping[str, Any], ...]
+    problems: tuple[Problem, ...]
     callables: tuple[str, ...]
 
 
@@ -37,19 +36,12 @@ def read_job_files(*, root: Path, main: Path, required: bool, environ: Mapping[s
 
     :param required: True if the main file must exist because a setting names it
     """
-    files: list[JobFile] = []
-    problems: list[Problem] = []
-    for file in project_files.read_job_files(root, main, required=required):
-        if file.tree is not None:
-            tree = resolve_environment(file.tree, environ)
-            file = replace(file, tree=tree)
-            problems += _unset(tree, file.path)
-        files.append(file)
-    named = {name for file in files if file.tree is not None for name in _callables(file.tree)}
+    files = project_files.read_job_files(root, main, required=required, environ=environ)
+    trees = [(file.path, file.tree) for file in files if file.tree is not None]
     return JobFiles(
         files=tuple(file.to_manifest() for file in files),
-        problems=tuple(problem.to_json() for problem in problems),
-        callables=tuple(sorted(named)),
+        problems=tuple(problem for path, tree in trees for problem in _unset(tree, path)),
+        callables=tuple(sorted({name for _, tree in trees for name in _callables(tree)})),
     )
 
 
@@ -64,11 +56,9 @@ def _unset(tree: Mapping[str, Any], path: str) -> Iterator[Problem]:
 
 
 def _callables(tree: Mapping[str, Any]) -> Iterator[str]:
-    for job in _tables(tree.get("jobs")):
-        for holder in (*_tables(job.get("steps")), *_tables([job.get("step_defaults")])):
-            if isinstance(holder.get("callable"), str):
-                yield holder["callable"]
-    for holder in _tables([tree.get("step_defaults")]):
+    jobs = _tables(tree.get("jobs"))
+    steps = [step for job in jobs for step in _tables(job.get("steps"))]
+    for holder in (*steps, *_tables([holder.get("step_defaults") for holder in (tree, *jobs)])):
         if isinstance(holder.get("callable"), str):
             yield holder["callable"]
 

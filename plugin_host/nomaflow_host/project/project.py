@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from nomaflow_host.project.jobs import JobFiles, read_job_files
 from nomaflow_project.reading.env_files import project_variables
 from nomaflow_project.reading.environment import EnvironmentMissing, resolve_tree
 from nomaflow_project.reading.lines import with_lines
-from nomaflow_project.reading.problems import Problem
+from nomaflow_project.reading.problems import Place, Problem
 from nomaflow_project.reading.toml_file import FileError, read_toml, shown_path
 
 __all__ = ["Project", "make_state_dir"]
@@ -51,7 +51,7 @@ class Project:
     jobs: JobFiles
     connectors: ResolvedConnectors = field(repr=False)
     variables: Mapping[str, str] = field(default_factory=dict, repr=False)
-    problems: tuple[Mapping[str, Any], ...] = ()
+    problems: tuple[Problem, ...] = ()
 
     @classmethod
     def open(cls, directory: Path, *, name: str | None = None, environ: Mapping[str, str]) -> Project:
@@ -64,9 +64,10 @@ class Project:
         settings_path = root / SETTINGS_FILE
         tree, problems = _settings_file(settings_path)
         variables = project_variables(root, tree, environ)
+        for problem in variables.problems:
+            _log.warning("%s: %s", problem.file, problem.message)
         environ = variables.environ
-        settings = _host_settings(tree, settings_path, environ)
-        app_settings = _app_settings(tree, root, environ)
+        settings, app_settings = _settings(tree, root, environ)
         host = _host_name(name or settings.name, root)
         jobs = read_job_files(
             root=root,
@@ -87,7 +88,7 @@ class Project:
             jobs=jobs,
             connectors=connectors,
             variables=variables.given,
-            problems=_with_lines((*problems, *_told(variables.problems), *jobs.problems, *connectors.problems), root),
+            problems=tuple(with_lines((*problems, *variables.problems, *jobs.problems, *connectors.problems), root)),
         )
 
     def spec(self) -> ProjectSpec:
@@ -99,7 +100,7 @@ class Project:
             plugin_dirs=tuple(map(str, self.plugin_dirs)),
             named_callables=self.jobs.callables,
             job_files=self.jobs.files,
-            problems=self.problems,
+            problems=tuple(problem.to_json() for problem in self.problems),
             settings=self.app_settings,
             settings_file=str(self.settings_file or ""),
             preload=self.connectors.modules(),
@@ -126,52 +127,37 @@ def _folder(directory: Path) -> Path:
     return root
 
 
-def _settings_file(path: Path) -> tuple[dict[str, Any], list[Mapping[str, Any]]]:
+def _settings_file(path: Path) -> tuple[dict[str, Any], list[Problem]]:
     if not path.exists() and not path.is_symlink():
         return {}, []
     tree = read_toml(path)
     if isinstance(tree, FileError):
         raise ProjectError(tree.message, file=str(path), line=tree.line or None, fix=tree.fix)
-    unknown = [key for key in tree if key not in _TABLES]
-    problems = [
-        {
-            "severity": "warning",
-            "code": "unknown_key",
-            "file": SETTINGS_FILE,
-            "path": key,
-            "message": f"unknown table {key!r}; it is passed over",
-            "fix": f"the known ones are {', '.join(sorted(_TABLES))}; your own settings go below [app]",
-        }
-        for key in unknown
+    fix = f"the known ones are {', '.join(sorted(_TABLES))}; your own settings go below [app]"
+    place = Place(SETTINGS_FILE)
+    return tree, [
+        (place / key).warning("unknown_key", f"unknown table {key!r}; it is passed over", fix=fix)
+        for key in tree
+        if key not in _TABLES
     ]
-    return tree, list(problems)
 
 
-def _told(problems: Iterable[Problem]) -> Iterator[Mapping[str, Any]]:
-    for problem in problems:
-        _log.warning("%s: %s", problem.file, problem.message)
-        yield problem.to_json()
+def _settings(
+    tree: Mapping[str, Any], root: Path, environ: Mapping[str, str]
+) -> tuple[HostSettings, Mapping[str, Any]]:
+    """Return ``[host]``, and the settings that callables see.
 
-
-def _host_settings(tree: Mapping[str, Any], path: Path, environ: Mapping[str, str]) -> HostSettings:
+    :raises ProjectError: if they cannot be used
+    """
+    file = str(root / SETTINGS_FILE)
     try:
-        return HostSettings.from_table(resolve_tree(tree.get("host", {}), environ, path="host"))
-    except EnvironmentMissing as error:
-        raise ProjectError(f"{error.path}: {error.problem}", file=str(path), fix=error.fix) from None
-    except SettingsInvalid as error:
-        raise ProjectError(f"{error.path}: {error.problem}", file=str(path), fix=error.fix, path=error.path) from None
-
-
-def _app_settings(tree: Mapping[str, Any], root: Path, environ: Mapping[str, str]) -> dict[str, Any]:
-    try:
-        return settings_tree(tree, root=str(root), environ=environ)
-    except EnvironmentMissing as error:
-        raise ProjectError(
-            f"{error.path}: {error.problem}", file=str(root / SETTINGS_FILE), fix=error.fix, path=error.path
-        ) from None
+        host = HostSettings.from_table(resolve_tree(tree.get("host", {}), environ, path="host"))
+        return host, settings_tree(tree, root=str(root), environ=environ)
+    except (EnvironmentMissing, SettingsInvalid) as error:
+        raise ProjectError(f"{error.path}: {error.problem}", file=file, fix=error.fix, path=error.path) from None
     except TypeError as error:
         path = str(error).partition(" ")[0]
-        raise ProjectError(str(error), file=str(root / SETTINGS_FILE), fix="correct its type", path=path) from None
+        raise ProjectError(str(error), file=file, fix="correct its type", path=path) from None
 
 
 def _host_name(given: str, root: Path) -> str:
@@ -189,11 +175,6 @@ def _host_name(given: str, root: Path) -> str:
     return made or "host"
 
 
-def _with_lines(problems: tuple[Mapping[str, Any], ...], root: Path) -> tuple[Mapping[str, Any], ...]:
-    """Return the problems with their lines. Only this process has the files to find them; the kernel does not."""
-    return tuple(each.to_json() for each in with_lines(map(Problem.from_json, problems), root))
-
-
 def _names_path(tree: Mapping[str, Any], section: str) -> bool:
     return bool(tree.get(section, {}).get("config_path"))
 
@@ -207,8 +188,8 @@ def _connectors(
         path, environ, root=root, name=shown_path(path, root), required=_names_path(tree, "connectors")
     )
     for each in found.problems:
-        log = _log.error if each["severity"] == "error" else _log.warning
-        log("%s", ": ".join(part for part in (each["file"], each["path"], each["message"]) if part))
+        log = _log.error if each.is_error else _log.warning
+        log("%s", ": ".join(part for part in (each.file, each.path, each.message) if part))
     return found
 
 

@@ -247,7 +247,7 @@ def run_worker(channels: WorkerChannels, *, generation: Generation | None) -> No
         gc.freeze()
 
     to_host = _ToHost(link=link, loop=loop)
-    connectors = ResolvedConnectors.from_json(bootstrap["connectors"])
+    connectors = ResolvedConnectors(**bootstrap["connectors"])
     emitter.masker = WorkerMasker(connectors.secrets)
 
     def restore() -> None:

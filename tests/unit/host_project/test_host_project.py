@@ -66,10 +66,10 @@ def test_a_variable_that_is_not_set_is_a_problem_of_its_place(project: Path) -> 
     """The problem names file, path, job and variable; the text stays unchanged."""
     opened = open_project(project)
     (problem,) = opened.problems
-    assert problem["file"] == "jobs.toml"
-    assert problem["path"] == "jobs[0].description"
-    assert problem["job_id"] == "nightly"
-    assert "'TEAM'" in problem["message"]
+    assert problem.file == "jobs.toml"
+    assert problem.path == "jobs[0].description"
+    assert problem.job_id == "nightly"
+    assert "'TEAM'" in problem.message
     assert opened.jobs.files[0]["tree"]["jobs"][0]["description"] == "for ${TEAM}"
 
 
@@ -180,7 +180,7 @@ def test_an_unusable_connectors_file_is_a_problem_without_its_values(project: Pa
     file.chmod(0o644)
     opened = open_project(project, TEAM="ops")
     (problem,) = opened.problems
-    assert (problem["code"], problem["path"]) == ("open_credential", "pools.default.url")
+    assert (problem.code, problem.path) == ("open_credential", "pools.default.url")
     assert "hunter2" not in str(problem)
     assert not opened.connectors.pools
 
@@ -189,7 +189,7 @@ def test_connectors_are_resolved_and_their_variables_kept_from_workers(project: 
     """The credentials are not shown by repr."""
     (project / "connectors.toml").write_text('[pools.default]\nurl = "postgresql://u:${DB_PASSWORD}@h/d"\n')
     opened = open_project(project, TEAM="ops", DB_PASSWORD="hunter2")
-    assert "hunter2" in opened.connectors.pools["default"].url
+    assert "hunter2" in opened.connectors.pools["default"]["url"]
     assert opened.connectors.secret_env_names == ("DB_PASSWORD", "DB_PASSWORD_FILE")
     assert "hunter2" not in repr(opened)
     assert "hunter2" not in str(opened.spec().to_json())
@@ -199,7 +199,7 @@ def test_unknown_tables_are_warnings(project: Path) -> None:
     """An unknown table, of a newer version or misspelt, is reported but stops nothing."""
     (project / "nomaflow.toml").write_text("[hosts]\nname = 'x'\n[app]\nlimit = 3\n")
     opened = open_project(project, TEAM="ops")
-    assert [(each["severity"], each["path"]) for each in opened.problems] == [("warning", "hosts")]
+    assert [(each.severity, each.path) for each in opened.problems] == [("warning", "hosts")]
     assert opened.app_settings["app"] == {"limit": 3}
 
 
