@@ -314,11 +314,11 @@ def order_of(job: JobDefinition, step: StepDefinition) -> AttemptOrder:
 async def attempt(generation: Generation, registry: HostConnectorRegistry, order: AttemptOrder) -> Result:
     """Make one attempt as a worker does, hooks included."""
     call = generation.prepare(order, environ={}, connectors=registry)
-    generation.observe_started(call.info)
+    generation.calls.observe_started(call.info)
     value = await call.call() if call.kind == "async" else await asyncio.to_thread(call.call)
-    result = generation.normalise(value, call=call.info)
+    result = generation.calls.normalise(value, call=call.info)
     outcome = StepOutcome(state="SUCCEEDED", rows_affected=result.rows_affected, seconds=1.5)
-    generation.observe_finished(call.info, outcome)
+    generation.calls.observe_finished(call.info, outcome)
     return outcome.state, result.rows_affected, json.loads(result.extras_json or "{}")
 
 

@@ -12,7 +12,6 @@ from nomaflow_api.v1.values import ValueCodecError, loads
 from nomaflow_host.injection import EnvironmentMissing, PreparationFailed, resolve_tree
 
 if TYPE_CHECKING:
-    import logging
     from collections.abc import Callable
 
     from nomaflow_host.attempt.messages import AttemptOrder
@@ -21,20 +20,13 @@ __all__ = ["context_of", "resolved_values", "values_of"]
 
 
 def context_of(
-    order: AttemptOrder,
-    *,
-    environ: Mapping[str, str],
-    is_cancelled: Callable[[], bool],
-    progress: Callable[[float, float | None, str], None],
-    log: logging.Logger,
-    now: dt.datetime,
+    order: AttemptOrder, *, environ: Mapping[str, str], now: dt.datetime | None = None, **more: Any
 ) -> RunContext:
     """Return the context of an attempt that is about to start.
 
     :param environ: variables for ``${NAME}`` in params
-    :param is_cancelled: called by ``ctx.is_cancelled()``
-    :param progress: called by ``ctx.progress()`` with done, total and message
     :param now: with a time zone; the deadline counts from it
+    :param more: ``cancel_check`` and ``progress_sink`` of the context
     :raises PreparationFailed: if the params cannot be read
     """
     params = resolved_values(values_of(order.params_json, "params"), environ, lambda _: "params")
@@ -49,11 +41,11 @@ def context_of(
         attempt_key=order.attempt_key,
         params=params,
         log_level=order.log_level,
-        deadline=now + dt.timedelta(milliseconds=order.timeout_ms) if order.timeout_ms else None,
-        log=log,
+        deadline=(now or dt.datetime.now(dt.UTC)) + dt.timedelta(milliseconds=order.timeout_ms)
+        if order.timeout_ms
+        else None,
         previous_steps=_previous_steps(order.previous_steps_json),
-        cancel_check=is_cancelled,
-        progress_sink=progress,
+        **more,
     )
 
 

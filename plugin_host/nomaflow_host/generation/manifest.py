@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import inspect
 import json
 import os
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from nomaflow.calls import StepType
     from nomaflow_host.generation.imports import Imports
     from nomaflow_host.generation.spec import ProjectSpec
-    from nomaflow_host.hooks import Problem
     from nomaflow_host.injection.references import ImportReport
 
 __all__ = ["MANIFEST_VERSION", "build_manifest", "manifest_bytes"]
@@ -32,18 +32,17 @@ _MAX_DEFAULT = 200
 def build_manifest(
     *,
     spec: ProjectSpec,
-    version: str,
     plans: Mapping[str, CallPlan | PreparationFailed],
     imports: Imports,
     step_types: Iterable[StepType],
     injections: Iterable[str],
-    problems: Iterable[Problem],
+    problems: Iterable[Mapping[str, Any]],
 ) -> dict[str, Any]:
     """Return the manifest, in the form that the decision on processes and contracts specifies."""
     return {
         "manifest_version": MANIFEST_VERSION,
         "host": spec.host,
-        "nomaflow_version": version,
+        "nomaflow_version": importlib.metadata.version("nomaflow"),
         "python": platform.python_version(),
         "project": spec.root,
         "max_parallel": spec.max_parallel,
@@ -63,7 +62,7 @@ def build_manifest(
         ],
         "injections": sorted(injections),
         "job_files": [dict(each) for each in spec.job_files],
-        "problems": [*map(dict, spec.problems), *(each.to_json() for each in problems)],
+        "problems": [dict(each) for each in (*spec.problems, *problems)],
     }
 
 

@@ -55,6 +55,7 @@ class CallPlan:
     :param catch_all: the name of its ``**`` parameter, empty if it has none
     :param named: the parameters that can be given by name
     :param coercions: coercions by parameter, each made on first use
+    :param declared: the fields of the step types that call it, which are never misspelt parameters
     """
 
     reference: str
@@ -66,6 +67,7 @@ class CallPlan:
     named: Mapping[str, Parameter]
     required: tuple[str, ...]
     coercions: dict[str, Coercion | None]
+    declared: frozenset[str] = frozenset()
 
     @property
     def accepts_any(self) -> bool:
@@ -199,6 +201,8 @@ class CallPlan:
                 f"its signature is {self.signature} (correct the key, or add **_ to the signature)"
             )
             return PreparationFailed("key_unknown", problem)
+        if key in self.declared:
+            return None
         spare = (name for name, each in self.named.items() if not (each.required or each.bound or name in injected))
         meant = misspelt_name(key, (name for name in spare if name not in given))
         if not meant:

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from nomaflow_project.jobs.definitions import JobDefinition, PresetDefinition, StepDefinition
+from nomaflow_project.jobs.step_types import StepType
 from nomaflow_project.reading.problems import Place, Problem, did_you_mean, nearest
 from nomaflow_project.reading.spelling import misspelt_name
 
@@ -100,7 +101,7 @@ def check_keys(
     stray = [key for key in keys if key not in _keywords(entry) and key not in injected]
     shown = signature(reference, entry)
     for key in stray:
-        meant = _meant(key, entry, injected.union(given))
+        meant = _meant(key, reference, manifest, injected.union(given))
         if meant:
             return f"{shown} does not name {key!r}, and nothing gives {meant!r}; did you mean {meant!r}?", []
     return None, [_ignored(shown, key) for key in stray if _ignores(entry)]
@@ -176,7 +177,7 @@ def _check_step(
             if not entry.get("catch_all"):
                 fix = did_you_mean(name, takes, noun="parameter")
                 yield (source / name).error("unknown_op_kwarg", f"{shown} takes no {name!r}", fix=fix)
-            elif meant := _meant(name, entry, known):
+            elif meant := _meant(name, step.callable, manifest, known):
                 misspelt.add(meant)
                 message = f"{shown} does not name {name!r}, and nothing gives {meant!r}"
                 yield (source / name).error("misspelt_op_kwarg", message, fix=f"did you mean {meant!r}?")
@@ -293,9 +294,13 @@ def _injected(manifest: Mapping[str, Any]) -> frozenset[str]:
     return _INJECTED.union(manifest.get("injections") or ())  # plugins may contribute more
 
 
-def _meant(key: str, entry: Mapping[str, Any], given: Collection[str]) -> str:
-    """Return the parameter that a key misspells; empty for none."""
-    return misspelt_name(key, (name for name in sorted(_keywords(entry)) if name not in given))
+def _meant(key: str, reference: str, manifest: Mapping[str, Any], given: Collection[str]) -> str:
+    """Return the parameter of a callable that a key misspells; empty for none, and for a field of its step types."""
+    types = map(StepType.from_manifest, manifest.get("step_types") or ())
+    if any(key in each.fields for each in types if each.callable == reference):
+        return ""
+    names = sorted(_keywords(_callables(manifest)[reference]))
+    return misspelt_name(key, (name for name in names if name not in given))
 
 
 def _ignores(entry: Mapping[str, Any]) -> bool:
