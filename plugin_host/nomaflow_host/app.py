@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.metadata
 import logging
 import os
@@ -10,12 +11,11 @@ import platform
 import resource
 import sys
 from collections.abc import Mapping, MutableMapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from nomaflow.client import has_known_form
-from nomaflow_host.attempt.messages import Finished, LogChunk, Progress, Started
 from nomaflow_host.generation import manifest_bytes
 from nomaflow_host.observing import HostObservation, HostView
 from nomaflow_host.outbox import Outbox, SpillStore
@@ -95,26 +95,9 @@ class ProjectReader:
 
 def supervisor_settings(settings: HostSettings, project: Project) -> SupervisorSettings:
     """Return the supervisor's settings; the supervisor's defaults apply where [host] gives no value."""
-    chosen: dict[str, Any] = {
-        name: value
-        for name in (
-            "max_async",
-            "max_sync",
-            "shared_workers",
-            "cancel_grace_seconds",
-            "memory_mb",
-            "max_processes",
-            "nice",
-            "recycle_after_steps",
-            "recycle_growth_mb",
-        )
-        if (value := getattr(settings, name)) is not None
-    }
-    return SupervisorSettings(
-        **chosen,
-        state_dir=str(project.state_dir),
-        pass_env=settings.pass_env,
-    )
+    names = [each.name for each in fields(SupervisorSettings)]
+    chosen: dict[str, Any] = {name: value for name in names if (value := getattr(settings, name, None)) is not None}
+    return SupervisorSettings(**chosen, state_dir=str(project.state_dir))
 
 
 async def serve(options: HostOptions, *, environ: MutableMapping[str, str]) -> int:
@@ -151,7 +134,7 @@ async def serve(options: HostOptions, *, environ: MutableMapping[str, str]) -> i
             sink=observation.sink,
             environ={**environ, INCARNATION_VARIABLE: me.incarnation},
             keep_env=(INCARNATION_VARIABLE,),
-            on_reaper=lambda reaper: _record(lock, me, reaper),
+            on_reaper=functools.partial(_record, lock, me),
         )
         outbox.when_room(supervisor.resume_reading)
         stack.push_async_callback(supervisor.stop)
@@ -224,17 +207,10 @@ async def print_manifest(options: HostOptions, *, environ: MutableMapping[str, s
 class _NoAttempts:
     """The sink of a supervisor that is given no attempts."""
 
-    def started(self, attempt_key: str, event: Started) -> None:
+    def started(self, attempt_key: str, event: object) -> None:
         """Drop the event: this supervisor starts nothing."""
 
-    def log(self, attempt_key: str, event: LogChunk) -> None:
-        """Drop the lines."""
-
-    def progress(self, attempt_key: str, event: Progress) -> None:
-        """Drop the progress."""
-
-    def finished(self, attempt_key: str, event: Finished) -> None:
-        """Drop the outcome."""
+    log = progress = finished = started
 
     def may_read(self, *, exclusive: bool) -> bool:
         """Return True: nothing is ever held back."""

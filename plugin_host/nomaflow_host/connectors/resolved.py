@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from nomaflow_host.connectors.errors import ConnectorUnknown, ConnectorUnusable
+from nomaflow_project.reading.credentials import url_passwords
 
 if TYPE_CHECKING:
     from nomaflow_project.reading.problems import Problem
 
 __all__ = ["ResolvedConnectors", "read_connectors"]
 
-_URL_PASSWORD = re.compile(r"^[\w+]+://[^:/@]*:([^@]*)@")
-_QUERY_PASSWORD = re.compile(r"[?&](?:password|passwd|pwd|sslpassword)=([^&]*)", re.IGNORECASE)
 _SECRET_KEYS = frozenset({"password", "token", "value", "client_secret"})
 _SECRET_HEADER = re.compile(r"auth|token|key|secret|cookie", re.IGNORECASE)
 _DRIVERS = {"sqlite": "aiosqlite", "postgresql": "asyncpg", "postgres": "asyncpg"}
@@ -122,12 +121,6 @@ def read_connectors(
     )
 
 
-def _url_secrets(url: str) -> set[str]:
-    matches = [_URL_PASSWORD.match(url), *_QUERY_PASSWORD.finditer(url)]
-    written = {match[1] for match in matches if match}
-    return written | {unquote(each) for each in written}
-
-
 def _table_secrets(table: Mapping[str, Any]) -> set[str]:
     found: set[str] = set()
     for key, value in table.items():
@@ -139,5 +132,5 @@ def _table_secrets(table: Mapping[str, Any]) -> set[str]:
         elif isinstance(value, str) and key in _SECRET_KEYS:
             found.add(value)
         elif isinstance(value, str) and "://" in value:
-            found |= _url_secrets(value)
+            found.update(form for written in url_passwords(value) for form in (written, unquote(written)))
     return found

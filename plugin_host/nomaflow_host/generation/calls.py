@@ -130,7 +130,7 @@ class CallMaker:
         )
 
     def _injections(self, plan: CallPlan, info: StepCall, values: Mapping[str, Any]) -> dict[str, Any]:
-        if not plan.wants_injections():
+        if not (plan.catch_all or plan.named):
             return {}
         given: dict[str, Any] = {}
         results = self._guarded(lambda: self._hooks.call.nomaflow_contribute_injections(call=info), "inject")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import json
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any
 
 from nomaflow import PreviousStep, RunContext, Trigger
 from nomaflow_api.v1.values import ValueCodecError, loads
@@ -90,35 +91,27 @@ class _PreviousSteps(Sequence[PreviousStep]):
 
     def __init__(self, text: str) -> None:
         self._text = text
-        self._made: tuple[PreviousStep, ...] | None = None
 
-    @overload
-    def __getitem__(self, index: int) -> PreviousStep: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> tuple[PreviousStep, ...]: ...
-
-    def __getitem__(self, index: int | slice) -> PreviousStep | tuple[PreviousStep, ...]:
-        return self._steps()[index]
+    def __getitem__(self, index: Any) -> Any:
+        return self._steps[index]
 
     def __len__(self) -> int:
-        return len(self._steps())
+        return len(self._steps)
 
     def __repr__(self) -> str:
-        return repr(self._steps())
+        return repr(self._steps)
 
+    @functools.cached_property
     def _steps(self) -> tuple[PreviousStep, ...]:
-        if self._made is None:
-            self._made = tuple(
-                PreviousStep(
-                    name=step["name"],
-                    state=step["state"],
-                    rows_affected=step.get("rows_affected"),
-                    extras=step.get("extras") or {},
-                )
-                for step in _told_steps(self._text)
+        return tuple(
+            PreviousStep(
+                name=step["name"],
+                state=step["state"],
+                rows_affected=step.get("rows_affected"),
+                extras=step.get("extras") or {},
             )
-        return self._made
+            for step in _told_steps(self._text)
+        )
 
 
 def _previous_steps(text: str) -> Sequence[PreviousStep]:

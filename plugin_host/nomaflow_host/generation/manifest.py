@@ -9,8 +9,9 @@ import os
 import platform
 from typing import TYPE_CHECKING, Any
 
-from nomaflow_host.injection import CallPlan, Parameter, PreparationFailed
+from nomaflow_host.injection import CallPlan, PreparationFailed
 from nomaflow_host.injection.annotations import readable
+from nomaflow_host.injection.plan import is_required
 from nomaflow_host.injection.references import stable
 
 if TYPE_CHECKING:
@@ -117,11 +118,11 @@ def _first_line(plan: CallPlan) -> str:
     return doc.strip().splitlines()[0].strip() if isinstance(doc, str) and doc.strip() else ""
 
 
-def _parameter(parameter: Parameter) -> dict[str, Any]:
+def _parameter(parameter: inspect.Parameter) -> dict[str, Any]:
     return {
         "name": parameter.name,
-        "kind": parameter.kind,
-        "required": parameter.required,
+        "kind": "var_positional" if parameter.kind is parameter.VAR_POSITIONAL else "keyword",
+        "required": is_required(parameter),
         "annotation": stable(readable(parameter.annotation)),
         "default": "" if parameter.default is inspect.Parameter.empty else _default(parameter.default),
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nomaflow_host.injection.errors import PREPARATION_REASONS, PreparationFailed
-from nomaflow_host.injection.plan import BUILTIN_INJECTIONS, CallPlan, Parameter, plan_for
+from nomaflow_host.injection.plan import BUILTIN_INJECTIONS, CallPlan, plan_for
 from nomaflow_host.injection.references import Reference, parse_reference, resolve_reference
 from nomaflow_project.reading.environment import EnvironmentMissing, names_in, resolve_text, resolve_tree
 
@@ -12,7 +12,6 @@ __all__ = [
     "PREPARATION_REASONS",
     "CallPlan",
     "EnvironmentMissing",
-    "Parameter",
     "PreparationFailed",
     "Reference",
     "names_in",

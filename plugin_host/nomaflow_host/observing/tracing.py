@@ -36,7 +36,7 @@ class _Traced:
 
 
 class AttemptTracer:
-    """Exports two spans of each attempt. An ``AttemptSink`` in front of another one, and an ``OrderWatch``.
+    """Exports two spans of each attempt. An ``AttemptSink`` in front of another one, which also sees orders.
 
     :param sink: receives every event
     """

@@ -89,6 +89,22 @@ class LoadOutcome:
     stopped: tuple[str, ...] = ()
     added: tuple[str, ...] = ()
 
+    @property
+    def callables(self) -> int:
+        """The number of callables that the serving generation offers."""
+        return len((self.manifest or {}).get("callables") or ())
+
+    @property
+    def message(self) -> str:
+        """The reasons of a refusal with the output's tail, or what serves now."""
+        said = "; ".join(self.reasons)
+        if self.output_tail and not self.accepted:
+            said = f"{said}\nlast output:\n{self.output_tail}"
+        if said:
+            return said
+        broken = sum(1 for each in self.problems if each.get("severity") == "error")
+        return f"generation {self.generation} serves" + (f", with {broken} problems" if broken else "")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GenerationInfo:
