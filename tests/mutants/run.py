@@ -15,11 +15,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from mutants import Mutant, MutantError, load_mutants
+from mutants import PACKAGES, Mutant, MutantError, load_mutants
 
 _HERE = Path(__file__).parent
 _ROOT = _HERE.parents[1]
-_PACKAGES = ("protos", "sdk", "kernel", "plugin_host")
 _LEFT_OUT = shutil.ignore_patterns(".venv", ".git", "__pycache__", "dist", "build", ".*_cache")
 _SECONDS = 600
 _GREEN, _RED = 0, 1
@@ -80,7 +79,7 @@ def _verdict(tree: Path, mutant: Mutant) -> str:
 
 
 def _pytest(tree: Path, tests: Sequence[str], *, last: bool) -> int:
-    path = os.pathsep.join(str(tree / package) for package in _PACKAGES)
+    path = os.pathsep.join(str(tree / package) for package in PACKAGES)
     environ = {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *tests]
     if last:
