@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
     from nomaflow_host.hooks import HookHost
-    from nomaflow_host.injection.kinds import Kind
+    from nomaflow_host.injection.callables import Kind
 
 __all__ = ["CallMaker", "PreparedCall"]
 
@@ -118,16 +118,19 @@ class CallMaker:
             raise ReturnRefused(problem)
         return record_of(result, max_extras_bytes=self._max_extras_bytes)
 
-    def observe_started(self, call: StepCall) -> None:
-        """Tell the plugins that a call is about to be made. Never raises."""
-        self._observe(lambda: self._hooks.call.nomaflow_attempt_started(call=call), "nomaflow_attempt_started")
+    def observe(self, call: StepCall, outcome: StepOutcome | None = None) -> None:
+        """Tell the plugins that a call is about to be made, or how it ended. Never raises.
 
-    def observe_finished(self, call: StepCall, outcome: StepOutcome) -> None:
-        """Tell the plugins how a call ended. Never raises."""
-        self._observe(
-            lambda: self._hooks.call.nomaflow_attempt_finished(call=call, outcome=outcome),
-            "nomaflow_attempt_finished",
-        )
+        :param outcome: None before the call
+        """
+        try:
+            if outcome is None:
+                self._hooks.call.nomaflow_attempt_started(call=call)
+            else:
+                self._hooks.call.nomaflow_attempt_finished(call=call, outcome=outcome)
+        except Exception:  # noqa: BLE001 - an observer's mistake is logged and changes nothing
+            hook = "nomaflow_attempt_started" if outcome is None else "nomaflow_attempt_finished"
+            _log.exception("a plugin's %s raised; the attempt goes on", hook)
 
     def _injections(self, plan: CallPlan, info: StepCall, values: Mapping[str, Any]) -> dict[str, Any]:
         if not (plan.catch_all or plan.named):
@@ -149,12 +152,6 @@ class CallMaker:
             raise
         except Exception as error:
             raise PreparationFailed("hook_failed", f"a plugin failed to {what}: {_said(error)}") from error
-
-    def _observe(self, action: Callable[[], Any], hook: str) -> None:
-        try:
-            action()
-        except Exception:  # noqa: BLE001 - an observer's mistake is logged and changes nothing
-            _log.exception("a plugin's %s raised; the attempt goes on", hook)
 
 
 def _call_to_the_end(target: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:

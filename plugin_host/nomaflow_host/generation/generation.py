@@ -16,7 +16,7 @@ from nomaflow_host.generation.calls import CallMaker, PreparedCall
 from nomaflow_host.generation.checking import JobChecker, fields_of, unfit_values
 from nomaflow_host.generation.contexts import context_of, resolved_values, values_of
 from nomaflow_host.generation.contributions import injection_names, step_types_of
-from nomaflow_host.generation.import_guard import kept_manners
+from nomaflow_host.generation.import_guard import restored_process
 from nomaflow_host.generation.imports import Imports, extend_sys_path
 from nomaflow_host.generation.manifest import build_manifest
 from nomaflow_host.generation.settings import SettingsSource
@@ -72,11 +72,6 @@ class Generation:
             first=spec.settings,
             contributions=lambda: reversed(hooks.call.nomaflow_contribute_settings()),
         )
-
-    @property
-    def timings(self) -> Mapping[str, float]:
-        """Seconds that the import of each module took."""
-        return dict(self._imports.timings)
 
     def manifest(self) -> dict[str, Any]:
         """Return the manifest of this generation; the same for the same code."""
@@ -168,7 +163,7 @@ def load_generation(
     :param trace_stream: destination of the traces, in place of stderr
     :param entry_points: in place of those of the installed distributions
     """
-    with kept_manners():
+    with restored_process():
         return _load(
             spec,
             environ=os.environ if environ is None else environ,

@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import re
 import sys
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from nomaflow_host.generation.import_guard import kept_manners
+from nomaflow_host.generation.import_guard import restored_process
 from nomaflow_host.injection.references import ImportReport, import_module, stable
 
 if TYPE_CHECKING:
@@ -63,13 +62,11 @@ def extend_sys_path(entries: Iterable[str]) -> None:
 class Imports:
     """The modules of a generation, imported or not.
 
-    :param timings: module to seconds, for the modules imported here
     :param known: the modules of the plugin folders, for near matches: name to file
     """
 
     loaded: dict[str, ModuleType] = field(default_factory=dict)
     failed: dict[str, ImportReport] = field(default_factory=dict)
-    timings: dict[str, float] = field(default_factory=dict)
     known: dict[str, str] = field(default_factory=dict)
 
     def add_folders(self, plugin_dirs: Iterable[str]) -> None:
@@ -92,9 +89,7 @@ class Imports:
         found = self.failed.get(name) or self.loaded.get(name)
         if found is not None:
             return found
-        started = time.perf_counter()
         result = import_module(name, known_modules=self.known)
-        self.timings[name] = time.perf_counter() - started
         if isinstance(result, ImportReport):
             self.failed[name] = result
         else:
@@ -105,7 +100,7 @@ class Imports:
 def import_plugins(folder: str) -> dict[str, ModuleType]:
     """Import the modules of a plugins folder that is on ``sys.path``; return those that import, by name."""
     imports = Imports()
-    with kept_manners():
+    with restored_process():
         imports.add_folders([folder])
     return imports.loaded
 

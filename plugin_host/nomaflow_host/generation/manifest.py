@@ -10,7 +10,7 @@ import platform
 from typing import TYPE_CHECKING, Any
 
 from nomaflow_host.injection import CallPlan, PreparationFailed
-from nomaflow_host.injection.annotations import readable
+from nomaflow_host.injection.callables import readable
 from nomaflow_host.injection.plan import is_required
 from nomaflow_host.injection.references import stable
 
@@ -28,6 +28,7 @@ MANIFEST_VERSION = 1
 
 _SIMPLE = (type(None), bool, int, float, str)
 _MAX_DEFAULT = 200
+_UNUSABLE = {"kind": "sync", "doc": "", "file": "", "line": 0, "parameters": [], "catch_all": ""}
 
 
 def build_manifest(
@@ -91,15 +92,7 @@ def _module(failed: ImportReport | None, root: str) -> dict[str, Any]:
 
 def _callable(plan: CallPlan | PreparationFailed, root: str) -> dict[str, Any]:
     if isinstance(plan, PreparationFailed):
-        return {
-            "kind": "sync",
-            "doc": "",
-            "file": "",
-            "line": 0,
-            "parameters": [],
-            "catch_all": "",
-            "error": stable(plan.message),
-        }
+        return {**_UNUSABLE, "error": stable(plan.message)}
     code = getattr(plan.function, "__code__", None)
     return {
         "kind": plan.kind,

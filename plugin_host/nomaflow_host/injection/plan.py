@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from inspect import Parameter
 from typing import TYPE_CHECKING, Any
 
-from nomaflow_host.injection.annotations import evaluated, readable, signature_of
+from nomaflow_host.injection.callables import Kind, evaluated, innermost, kind_of_callable, readable, signature_of
 from nomaflow_host.injection.coercion import Coercion, coercion_for
-from nomaflow_host.injection.errors import PreparationFailed
-from nomaflow_host.injection.kinds import Kind, innermost, kind_of_callable
+from nomaflow_host.injection.errors import Misfit, PreparationFailed
 from nomaflow_host.injection.references import described, near, stable
-from nomaflow_host.injection.scalars import Misfit
 from nomaflow_project.reading.spelling import misspelt_name
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ import typing
 from collections import abc
 from typing import Any
 
+from nomaflow_host.injection.errors import Misfit
 from nomaflow_host.injection.references import described
-from nomaflow_host.injection.scalars import Misfit
 
 if typing.TYPE_CHECKING:
     from collections.abc import Callable, Iterator

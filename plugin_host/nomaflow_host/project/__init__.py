@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from nomaflow_host.project.instance import INCARNATION_VARIABLE, Instance, InstanceLock
-from nomaflow_host.project.jobs import JobFiles, read_job_files
 from nomaflow_host.project.mark import new_mark, put_mark
 from nomaflow_host.project.project import Project, make_state_dir
 
@@ -11,10 +10,8 @@ __all__ = [
     "INCARNATION_VARIABLE",
     "Instance",
     "InstanceLock",
-    "JobFiles",
     "Project",
     "make_state_dir",
     "new_mark",
     "put_mark",
-    "read_job_files",
 ]

@@ -69,6 +69,17 @@ class Instance:
             mark=new_mark(),
         )
 
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Instance:
+        """Return the instance of a record, which a newer version may have written.
+
+        :raises Exception: if it is damaged
+        """
+        main, reaper = ProcessIdentity(**data["main"]), data.get("reaper")
+        reaper = None if reaper is None else ProcessIdentity(**reaper)
+        known = {name: data[name] for name in ("incarnation", "boot_id", "machine_id", "pid_namespace", "mark")}
+        return cls(**known, main=main, reaper=reaper, ended=tuple(data["ended"]))
+
 
 class InstanceLock:
     """Holds a state directory for this process, and knows the earlier lives that have provably ended.
@@ -102,10 +113,11 @@ class InstanceLock:
                 "Where two hosts are meant, give this one a --name of its own"
             ) from None
         ended: list[str] = []
-        for data in self._previous():
-            ended += [each for each in data.get("ended", ()) if isinstance(each, str)]
-            if self._over(data, me):
-                ended.append(data["incarnation"])
+        previous = self._previous()
+        if previous is not None:
+            ended += previous.ended
+            if _over(previous, me):
+                ended.append(previous.incarnation)
         return tuple(ended[-_REMEMBERED:])
 
     def record(self, me: Instance) -> None:
@@ -128,49 +140,47 @@ class InstanceLock:
             self._fd = -1
 
     def _holder(self) -> str:
-        for data in self._previous():
-            return f"process {data['main']['pid']} "
-        return ""
+        previous = self._previous()
+        return "" if previous is None else f"process {previous.main.pid} "
 
-    def _previous(self) -> list[dict[str, Any]]:
+    def _previous(self) -> Instance | None:
+        """Return the last recorded life, None if there is none or its record is damaged."""
         try:
-            data = json.loads((self._state_dir / _FILE).read_text("utf-8"))
-            return [data] if isinstance(data["incarnation"], str) and isinstance(data["main"]["pid"], int) else []
-        except (OSError, ValueError, KeyError, TypeError):
-            return []
+            return Instance.from_json(json.loads((self._state_dir / _FILE).read_text("utf-8")))
+        except (OSError, ValueError, LookupError, TypeError, AttributeError):
+            return None
 
-    def _over(self, data: dict[str, Any], me: Instance) -> bool:
-        """Return True if nothing of an earlier life can be running; remove what may still run first.
 
-        :raises HostBusy: if something of it cannot be removed
-        """
-        if data.get("boot_id") != me.boot_id:
-            # The machine was booted again since, if it is the same machine.
-            return bool(me.machine_id) and data.get("machine_id") == me.machine_id
-        if data.get("pid_namespace") != me.pid_namespace:
-            return False
-        reaper = data.get("reaper")
-        if reaper:
-            _wait_or_kill(ProcessIdentity(reaper["pid"], reaper["start_ticks"]), _REAPER_SECONDS)
-        mark = data.get("mark")
-        mark = mark if isinstance(mark, int) else 0
-        self._remove_leftovers(data["incarnation"], mark)
-        # Without a mark, a process that has cleared its environment would not have been found.
-        return bool(mark) or not reaper
+def _over(previous: Instance, me: Instance) -> bool:
+    """Return True if nothing of an earlier life can be running; remove what may still run first.
 
-    def _remove_leftovers(self, incarnation: str, mark: int) -> None:
-        marker = f"{INCARNATION_VARIABLE}={incarnation}".encode()
-        deadline = time.monotonic() + _LEFTOVER_SECONDS
-        while left := [*_started_with(marker), *(marked(mark) if mark else ())]:
-            for process in left:
-                process.signal(signal.SIGKILL)
-            if time.monotonic() > deadline:
-                pids = ", ".join(sorted({str(process.pid) for process in left}))
-                raise HostBusy(
-                    f"processes of this host's earlier life are left and cannot be killed: {pids}\n"
-                    "  fix: end them by hand, then start the host again"
-                )
-            _wait_or_kill(left[0], 0.2)
+    :raises HostBusy: if something of it cannot be removed
+    """
+    if previous.boot_id != me.boot_id:
+        # The machine was booted again since, if it is the same machine.
+        return bool(me.machine_id) and previous.machine_id == me.machine_id
+    if previous.pid_namespace != me.pid_namespace:
+        return False
+    if previous.reaper is not None:
+        _wait_or_kill(previous.reaper, _REAPER_SECONDS)
+    _remove_leftovers(previous.incarnation, previous.mark)
+    # Without a mark, a process that has cleared its environment would not have been found.
+    return bool(previous.mark) or previous.reaper is None
+
+
+def _remove_leftovers(incarnation: str, mark: int) -> None:
+    marker = f"{INCARNATION_VARIABLE}={incarnation}".encode()
+    deadline = time.monotonic() + _LEFTOVER_SECONDS
+    while left := [*_started_with(marker), *(marked(mark) if mark else ())]:
+        for process in left:
+            process.signal(signal.SIGKILL)
+        if time.monotonic() > deadline:
+            pids = ", ".join(sorted({str(process.pid) for process in left}))
+            raise HostBusy(
+                f"processes of this host's earlier life are left and cannot be killed: {pids}\n"
+                "  fix: end them by hand, then start the host again"
+            )
+        _wait_or_kill(left[0], 0.2)
 
 
 def _started_with(marker: bytes) -> Iterable[ProcessIdentity]:

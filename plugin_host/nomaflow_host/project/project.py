@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 import logging
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,10 @@ from nomaflow_host.connectors import ResolvedConnectors, read_connectors
 from nomaflow_host.generation import ProjectSpec, settings_tree
 from nomaflow_host.process.errors import ProjectError, StateUnwritable
 from nomaflow_host.process.settings import HOST_NAME, HostSettings, SettingsInvalid
-from nomaflow_host.project.jobs import JobFiles, read_job_files
+from nomaflow_host.supervisor.values import ProjectLoad
 from nomaflow_project.reading.env_files import project_variables
-from nomaflow_project.reading.environment import EnvironmentMissing, resolve_tree
+from nomaflow_project.reading.environment import EnvironmentMissing, resolve_tree, unresolved_references
+from nomaflow_project.reading.files import JobFile, read_job_files
 from nomaflow_project.reading.lines import with_lines
 from nomaflow_project.reading.problems import Place, Problem
 from nomaflow_project.reading.toml_file import FileError, read_toml, shown_path
@@ -30,28 +31,24 @@ _TABLES = frozenset({"app", "kernel", "host", "jobs", "connectors", "console"})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Project:
+class Project(ProjectLoad):
     """The contents of a project's folder, read once. A reload opens it again.
 
     :param root: the folder, absolute
-    :param host: the host's name
-    :param state_dir: this host's own folder below ``.nomaflow``, 0700
-    :param app_settings: the ``settings`` that callables see
-    :param variables: the variables of ``[host] env_file``
-    :param problems: problems that do not stop the host, for the manifest
     """
 
     root: Path
-    host: str
-    state_dir: Path
-    plugin_dirs: tuple[Path, ...]
     settings: HostSettings
-    settings_file: Path | None
-    app_settings: Mapping[str, Any]
-    jobs: JobFiles
-    connectors: ResolvedConnectors = field(repr=False)
-    variables: Mapping[str, str] = field(default_factory=dict, repr=False)
-    problems: tuple[Problem, ...] = ()
+
+    @property
+    def host(self) -> str:
+        """The host's name."""
+        return self.spec.host
+
+    @property
+    def state_dir(self) -> Path:
+        """This host's own folder below ``.nomaflow``."""
+        return self.root / ".nomaflow" / f"host-{self.host}"
 
     @classmethod
     def open(cls, directory: Path, *, name: str | None = None, environ: Mapping[str, str]) -> Project:
@@ -66,47 +63,29 @@ class Project:
         variables = project_variables(root, tree, environ)
         for problem in variables.problems:
             _log.warning("%s: %s", problem.file, problem.message)
-        environ = variables.environ
-        settings, app_settings = _settings(tree, root, environ)
+        settings, app_settings = _settings(tree, root, variables.environ)
         host = _host_name(name or settings.name, root)
-        jobs = read_job_files(
-            root=root,
-            main=Path(app_settings["jobs"]["config_path"]),
-            required=_names_path(tree, "jobs"),
-            environ=environ,
-        )
-        connectors = _connectors(root, tree, app_settings, environ)
-        plugins = root / "plugins"
-        return cls(
-            root=root,
+        files = _job_files(root, tree, app_settings, variables.environ)
+        trees = [(file.path, file.tree) for file in files if file.tree is not None]
+        connectors = _connectors(root, tree, app_settings, variables.environ)
+        unset = [problem for path, jobs in trees for problem in _unset(jobs, path)]
+        found = with_lines((*problems, *variables.problems, *unset, *connectors.problems), root)
+        plugins = (str(root / "plugins"),) if (root / "plugins").is_dir() else ()
+        spec = ProjectSpec(
             host=host,
-            state_dir=root / ".nomaflow" / f"host-{host}",
-            plugin_dirs=(plugins,) if plugins.is_dir() else (),
-            settings=settings,
-            settings_file=settings_path if settings_path.exists() else None,
-            app_settings=app_settings,
-            jobs=jobs,
-            connectors=connectors,
-            variables=variables.given,
-            problems=tuple(with_lines((*problems, *variables.problems, *jobs.problems, *connectors.problems), root)),
+            root=str(root),
+            sys_path=plugins,
+            plugin_dirs=plugins,
+            named_callables=tuple(sorted({name for _, jobs in trees for name in _callables(jobs)})),
+            job_files=tuple(file.to_manifest() for file in files),
+            problems=tuple(problem.to_json() for problem in found),
+            settings=app_settings,
+            settings_file=str(settings_path) if settings_path.exists() else "",
+            preload=connectors.modules(),
+            max_extras_bytes=settings.max_extras_bytes,
+            max_parallel=settings.max_parallel,
         )
-
-    def spec(self) -> ProjectSpec:
-        """Return the part of it that templates and workers need."""
-        return ProjectSpec(
-            host=self.host,
-            root=str(self.root),
-            sys_path=tuple(map(str, self.plugin_dirs)),
-            plugin_dirs=tuple(map(str, self.plugin_dirs)),
-            named_callables=self.jobs.callables,
-            job_files=self.jobs.files,
-            problems=tuple(problem.to_json() for problem in self.problems),
-            settings=self.app_settings,
-            settings_file=str(self.settings_file or ""),
-            preload=self.connectors.modules(),
-            max_extras_bytes=self.settings.max_extras_bytes,
-            max_parallel=self.settings.max_parallel,
-        )
+        return cls(root=root, settings=settings, spec=spec, connectors=connectors, variables=variables.given)
 
 
 def _folder(directory: Path) -> Path:
@@ -173,6 +152,40 @@ def _host_name(given: str, root: Path) -> str:
         return given
     made = re.sub(r"[^a-z0-9_-]+", "-", root.name.lower()).strip("-_")[:64]
     return made or "host"
+
+
+def _job_files(
+    root: Path, tree: Mapping[str, Any], app_settings: Mapping[str, Any], environ: Mapping[str, str]
+) -> tuple[JobFile, ...]:
+    """Read the main job file and that of each folder of ``plugins/``, in order of name.
+
+    ``${NAME}`` is resolved everywhere but below ``params``, ``op_kwargs`` and the fields of contributed step types;
+    if a variable is missing, its text stays, with a problem that names it.
+    """
+    main = Path(app_settings["jobs"]["config_path"])
+    return read_job_files(root, main, required=_names_path(tree, "jobs"), environ=environ)
+
+
+def _unset(tree: Mapping[str, Any], path: str) -> Iterator[Problem]:
+    """Yield a problem for each text whose variable has no value, with its job."""
+    yield from unresolved_references({name: value for name, value in tree.items() if name != "jobs"}, Place(path))
+    jobs = tree.get("jobs")
+    for index, job in enumerate(jobs if isinstance(jobs, list) else ()):
+        job_id = job.get("id") if isinstance(job, dict) else None
+        at = Place(path, f"jobs[{index}]", job_id if isinstance(job_id, str) else "")
+        yield from unresolved_references(job, at)
+
+
+def _callables(tree: Mapping[str, Any]) -> Iterator[str]:
+    jobs = _tables(tree.get("jobs"))
+    steps = [step for job in jobs for step in _tables(job.get("steps"))]
+    for holder in (*steps, *_tables([holder.get("step_defaults") for holder in (tree, *jobs)])):
+        if isinstance(holder.get("callable"), str):
+            yield holder["callable"]
+
+
+def _tables(value: object) -> list[Mapping[str, Any]]:
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
 def _names_path(tree: Mapping[str, Any], section: str) -> bool:

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nomaflow_host.reaper.proc import processes
-from nomaflow_host.reaper.trees import descendants
+from nomaflow_host.reaper.proc import descendants, processes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -12,9 +12,16 @@ from typing import TYPE_CHECKING, Any
 from nomaflow_host.channel.frames import Frame, FrameError, FrameSocket, frame_pair
 from nomaflow_host.reaper.children import Child, Exit, Template, Worker
 from nomaflow_host.reaper.limits import CgroupTree, Limits, delegated_cgroup, over_limits
-from nomaflow_host.reaper.proc import ProcessIdentity, become_subreaper, own_children, processes, read_process
+from nomaflow_host.reaper.proc import (
+    ProcessIdentity,
+    become_subreaper,
+    descendants,
+    kill_trees,
+    own_children,
+    processes,
+    read_process,
+)
 from nomaflow_host.reaper.spawning import spawn_module
-from nomaflow_host.reaper.trees import descendants, kill_trees
 
 if TYPE_CHECKING:
     from pathlib import Path

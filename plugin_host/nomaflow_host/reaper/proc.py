@@ -1,4 +1,4 @@
-"""Readers of /proc about processes."""
+"""Processes as /proc shows them: their identities and trees, and signals that reach no foreign process."""
 
 from __future__ import annotations
 
@@ -7,13 +7,19 @@ import os
 import signal
 import time
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
 
 __all__ = [
     "ProcessIdentity",
     "ProcessInfo",
     "become_subreaper",
     "children_of",
+    "descendants",
     "die_with_parent",
+    "kill_trees",
     "own_children",
     "processes",
     "read_process",
@@ -24,6 +30,7 @@ _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _PF_EXITING = 0x4  # among the flags of include/linux/sched.h, set before descriptors are closed
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+_MAX_PASSES = 100
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -149,6 +156,40 @@ def children_of(pid: int) -> list[ProcessInfo]:
             continue
         found += [info for info in map(read_process, pids) if info is not None]
     return found
+
+
+def descendants(roots: Iterable[int], snapshot: Mapping[int, ProcessInfo]) -> list[ProcessInfo]:
+    """Return every process of *snapshot* below *roots*, without zombies and the roots themselves."""
+    children: dict[int, list[ProcessInfo]] = {}
+    for info in snapshot.values():
+        children.setdefault(info.parent, []).append(info)
+    found, waiting = [], list(roots)
+    while waiting:
+        for info in children.get(waiting.pop(), ()):
+            waiting.append(info.pid)
+            if info.alive:
+                found.append(info)
+    return found
+
+
+def kill_trees(roots: Iterable[ProcessIdentity]) -> int:
+    """Stop the processes *roots* and all below them, then kill all; return the number of processes.
+
+    Everything is stopped first, in passes until one finds nothing new, since a stopped process cannot fork. Takes
+    milliseconds; the dead still have to be waited for.
+    """
+    frozen = {root for root in roots if root.signal(signal.SIGSTOP)}
+    pids = [root.pid for root in frozen]
+    for _ in range(_MAX_PASSES):
+        new = {info.identity for info in descendants(pids, processes())} - frozen
+        for each in new:
+            each.signal(signal.SIGSTOP)
+        frozen |= new
+        if not new:
+            break
+    for each in frozen:
+        each.signal(signal.SIGKILL)
+    return len(frozen)
 
 
 def ticks_now() -> int:

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from nomaflow_host.channel.async_link import AsyncLink
 from nomaflow_host.channel.frames import FrameError, frame_pair
-from nomaflow_host.reaper.proc import ProcessIdentity, become_subreaper, own_children
-from nomaflow_host.reaper.trees import kill_trees
+from nomaflow_host.reaper.proc import ProcessIdentity, become_subreaper, kill_trees, own_children
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

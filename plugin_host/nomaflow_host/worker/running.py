@@ -156,7 +156,7 @@ class AttemptRun:
                 **({"credentials": sorted(self._credentials)} if self._credentials else {}),
             }
         )
-        self._context.run(services.generation.calls.observe_started, prepared.info)
+        self._context.run(services.generation.calls.observe, prepared.info)
         ending = await (self._await(prepared) if prepared.kind == "async" else self._in_thread(prepared))
         outcome = self._context.run(self._outcome, ending, prepared).masked(services.emitter.masker.now)
         observed = StepOutcome(
@@ -166,7 +166,7 @@ class AttemptRun:
             reason_code=outcome.reason_code,
             seconds=time.monotonic() - started,
         )
-        self._context.run(services.generation.calls.observe_finished, prepared.info, observed)
+        self._context.run(services.generation.calls.observe, prepared.info, observed)
         return outcome
 
     async def _await(self, prepared: PreparedCall) -> _Ending:

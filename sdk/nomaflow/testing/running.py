@@ -156,7 +156,7 @@ class _Trial:
         cancel_after: float | None,
         timeout: float | None,  # noqa: ASYNC109 - see above
     ) -> CallableOutcome:
-        maker.observe_started(call.info)
+        maker.observe(call.info)
         task = asyncio.ensure_future(_awaited(call))
         loop = asyncio.get_running_loop()
         alarms = [

@@ -85,8 +85,8 @@ def test_plugin_on_every_hook(project: Project, tmp_path: Path, caplog: pytest.L
     assert registry.connector("f") == "f"
     from nomaflow.calls import StepOutcome
 
-    generation.calls.observe_started(plain.info)
-    generation.calls.observe_finished(plain.info, StepOutcome(state="SUCCEEDED"))
+    generation.calls.observe(plain.info)
+    generation.calls.observe(plain.info, StepOutcome(state="SUCCEEDED"))
     assert acme.seen == [("started", "acme:plain")]
     assert "nomaflow_attempt_finished raised" in caplog.text
 

@@ -11,8 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from nomaflow_host.reaper.limits import Limits, over_limits
-from nomaflow_host.reaper.proc import ProcessIdentity, processes, read_process
-from nomaflow_host.reaper.trees import descendants, kill_trees
+from nomaflow_host.reaper.proc import ProcessIdentity, descendants, kill_trees, processes, read_process
 
 
 @pytest.fixture
