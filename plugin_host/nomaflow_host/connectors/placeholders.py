@@ -10,15 +10,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["filled", "filled_body", "filled_path", "placeholders"]
+__all__ = ["filled", "filled_body", "filled_path"]
 
 _PLACEHOLDER = re.compile(r"\{\{\s*(\w+)\s*\}\}")
 _JSON_TEXT = re.compile(r'"(?:[^"\\]|\\.)*"|\{\{\s*\w+\s*\}\}')
-
-
-def placeholders(*texts: str | None) -> set[str]:
-    """Return the names of the placeholders in *texts*."""
-    return {name for text in texts if text for name in _PLACEHOLDER.findall(text)}
 
 
 def filled(text: str, values: Mapping[str, Any], quote: Callable[[str], str] = str) -> str:

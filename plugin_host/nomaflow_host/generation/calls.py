@@ -41,7 +41,6 @@ class PreparedCall:
 
     kind: Kind
     call: Callable[[], Any] = field(repr=False)
-    reference: str
     location: str
     info: StepCall = field(repr=False)
     askable: bool = True
@@ -96,7 +95,6 @@ class CallMaker:
         return PreparedCall(
             kind=plan.kind,
             call=call,
-            reference=plan.reference,
             location=plan.location,
             info=info,
             askable=plan.kind == "async" or ("ctx" in arguments and "ctx" not in values),

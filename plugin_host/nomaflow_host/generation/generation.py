@@ -147,6 +147,7 @@ class Generation:
         return list(unfit_values(plan, step, environ=environ, as_given=self._injections))
 
 
+@restored_process()
 def load_generation(
     spec: ProjectSpec,
     *,
@@ -163,22 +164,6 @@ def load_generation(
     :param trace_stream: destination of the traces, in place of stderr
     :param entry_points: in place of those of the installed distributions
     """
-    with restored_process():
-        return _load(
-            spec,
-            environ=os.environ if environ is None else environ,
-            trace_stream=trace_stream or sys.stderr,
-            entry_points=entry_points,
-        )
-
-
-def _load(
-    spec: ProjectSpec,
-    *,
-    environ: Mapping[str, str],
-    trace_stream: TextIO,
-    entry_points: Iterable[importlib.metadata.EntryPoint] | None,
-) -> Generation:
     importlib.invalidate_caches()
     extend_sys_path(spec.sys_path)
     imports = Imports()
@@ -188,8 +173,8 @@ def _load(
     imports.failed.clear()
     imports.add_folders(spec.plugin_dirs)
     hooks = build_hooks(
-        environ=environ,
-        trace_stream=trace_stream,
+        environ=os.environ if environ is None else environ,
+        trace_stream=trace_stream or sys.stderr,
         importer=imports.get,
         entry_points=entry_points,
     )

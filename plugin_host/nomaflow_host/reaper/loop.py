@@ -124,7 +124,7 @@ class Reaper:
         return frame.kind in ("spawn", "start_template") and self._sweeping
 
     def _bootstrap(self, message: dict[str, Any]) -> None:
-        self._limits = Limits.from_json(message["limits"])
+        self._limits = Limits(**message["limits"])
         if self._limits.any:
             self._cgroups = delegated_cgroup()
         mechanism = "cgroup" if self._cgroups is not None else "sampling"

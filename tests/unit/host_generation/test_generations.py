@@ -180,7 +180,7 @@ async def test_order_to_result(project: Project) -> None:
         strict_keys=("apps_id",),
     )
     prepared = generation.prepare(order, environ={"APPS": "12"})
-    assert (prepared.kind, prepared.reference) == ("async", "myapp.cleanup:purge")
+    assert (prepared.kind, prepared.info.reference) == ("async", "myapp.cleanup:purge")
     assert prepared.location.endswith("cleanup.py:3")
     value = await prepared.call()
     record = generation.calls.normalise(value, call=prepared.info)
