@@ -107,10 +107,10 @@ def record_of(result: StepResult, *, max_extras_bytes: int = EXTRAS_LIMIT) -> No
     if (size := len(encoded)) > max_extras_bytes:
         problem = f"the extras take {size:,} bytes, over the limit of {max_extras_bytes:,}: {_ADVICE}"
         raise ReturnRefused(problem, reason_code="result_too_large")
-    advice = f"the extras take {size:,} bytes, expected at most {EXTRAS_WARNING:,}: {_ADVICE}"
-    return NormalisedResult(
-        rows_affected=rows, extras_json=encoded, warnings=(advice,) if size > EXTRAS_WARNING else ()
-    )
+    warnings: tuple[str, ...] = ()
+    if size > EXTRAS_WARNING:
+        warnings = (f"the extras take {size:,} bytes, expected at most {EXTRAS_WARNING:,}: {_ADVICE}",)
+    return NormalisedResult(rows_affected=rows, extras_json=encoded, warnings=warnings)
 
 
 def _count(rows: Any) -> int | None:

@@ -15,7 +15,7 @@ from nomaflow_api.value_class import value_class
 from nomaflow_host.injection import CallPlan, PreparationFailed
 from nomaflow_host.injection.plan import plan_for
 from nomaflow_host.injection.references import described, parse_reference
-from nomaflow_host.normalise import NormalisedResult, ReturnRefused, record_of
+from nomaflow_host.normalise import EXTRAS_LIMIT, NormalisedResult, ReturnRefused, record_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -49,7 +49,7 @@ class PreparedCall:
 class CallMaker:
     """Makes calls with the hooks of one process. Each callable's signature is read once."""
 
-    def __init__(self, *, hooks: HookHost, max_extras_bytes: int) -> None:
+    def __init__(self, *, hooks: HookHost, max_extras_bytes: int = EXTRAS_LIMIT) -> None:
         """Take the hooks that resolve, inject and normalise."""
         self._hooks = hooks
         self._max_extras_bytes = max_extras_bytes

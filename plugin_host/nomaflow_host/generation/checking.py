@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 from nomaflow_api.v1.values import ValueCodecError, decode_tree
 from nomaflow_host.attempt.checks import CheckedStep, ValueProblem
 from nomaflow_host.generation.contexts import resolved_values, values_of
-from nomaflow_host.injection import CallPlan, PreparationFailed, names_in
+from nomaflow_host.injection import CallPlan, PreparationFailed
 from nomaflow_host.injection.references import described
 from nomaflow_project.jobs.step_defaults import blame_defaults, with_step_defaults
 from nomaflow_project.jobs.step_types import StepType as StepFields
-from nomaflow_project.reading.environment import STEP_KEYS
+from nomaflow_project.reading.environment import STEP_KEYS, names_in
 from nomaflow_project.reading.problems import Place, Problem, Severity
 from nomaflow_project.reading.references import last_part
 

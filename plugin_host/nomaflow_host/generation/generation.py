@@ -6,7 +6,7 @@ import importlib
 import importlib.metadata
 import os
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TextIO
 
 from nomaflow import ConnectorRegistry, RunContext, Settings
@@ -37,57 +37,52 @@ if TYPE_CHECKING:
 __all__ = ["Generation", "load_generation"]
 
 
+@dataclass(kw_only=True, eq=False)
 class Generation:
     """The plugin code of a project, loaded in this process.
 
     Made by `load_generation` in a template; workers forked from it use it too.
 
-    :ivar calls: makes calls, and records what they return
+    :param calls: makes calls, and records what they return
+    :param plans: reference to the way to call it, or to the reason why it cannot be called
+    :param step_types: the contributed step types, by name
+    :param injections: the names that callables can be given without an op_kwarg
+    :param problems: entries of the manifest
     """
 
-    def __init__(
-        self,
-        *,
-        spec: ProjectSpec,
-        hooks: HookHost,
-        imports: Imports,
-        plans: Mapping[str, CallPlan | PreparationFailed],
-        calls: CallMaker,
-        step_types: Mapping[str, StepType],
-        injections: tuple[str, ...],
-        problems: Iterable[Mapping[str, Any]],
-    ) -> None:
-        """Take the parts that `load_generation` loaded."""
-        self.spec = spec
-        self.calls = calls
-        self._hooks = hooks
-        self._imports = imports
-        self._plans = plans
-        self._step_types = step_types
-        self._injections = injections
-        self._problems = tuple(problems)
+    spec: ProjectSpec
+    hooks: HookHost
+    imports: Imports
+    plans: Mapping[str, CallPlan | PreparationFailed]
+    calls: CallMaker
+    step_types: Mapping[str, StepType]
+    injections: tuple[str, ...]
+    problems: tuple[Mapping[str, Any], ...]
+
+    def __post_init__(self) -> None:
+        """Read no settings yet."""
         self._settings = SettingsSource(
-            root=spec.root,
-            file=spec.settings_file,
-            first=spec.settings,
-            contributions=lambda: reversed(hooks.call.nomaflow_contribute_settings()),
+            root=self.spec.root,
+            file=self.spec.settings_file,
+            good=self.spec.settings,
+            contributions=lambda: reversed(self.hooks.call.nomaflow_contribute_settings()),
         )
 
     def manifest(self) -> dict[str, Any]:
         """Return the manifest of this generation; the same for the same code."""
         return build_manifest(
             spec=self.spec,
-            plans=self._plans,
-            imports=self._imports,
-            step_types=self._step_types.values(),
-            injections=self._injections,
-            problems=self._problems,
+            plans=self.plans,
+            imports=self.imports,
+            step_types=self.step_types.values(),
+            injections=self.injections,
+            problems=self.problems,
         )
 
     def registry(self, connectors: ResolvedConnectors) -> HostConnectorRegistry:
         """Return the registry of a worker, with the connector types that plugins contribute."""
         types: dict[str, Any] = {}
-        for contributed in reversed(self._hooks.call.nomaflow_contribute_connectors()):
+        for contributed in reversed(self.hooks.call.nomaflow_contribute_connectors()):
             types.update(contributed)
         return HostConnectorRegistry(connectors, types=types)
 
@@ -97,7 +92,7 @@ class Generation:
 
     def credentials_of(self, order: AttemptOrder, environ: Mapping[str, str]) -> set[str]:
         """Return the credentials in an order's values, for masking."""
-        types = self._step_types.values()
+        types = self.step_types.values()
         secret = {name for each in types if each.callable == order.callable for name in each.secret}
         return credentials_of(order, environ, secret=secret)
 
@@ -117,7 +112,7 @@ class Generation:
         :param settings: by default the current ones
         :raises PreparationFailed: with a reason code and a sentence; there is no traceback to show
         """
-        known = self._plans.get(order.callable)
+        known = self.plans.get(order.callable)
         plan = known if isinstance(known, CallPlan) else self.calls.plan(order.callable)
         strict = frozenset(order.strict_keys)
         shown = values_of(order.kwargs_json, "arguments")
@@ -141,10 +136,10 @@ class Generation:
 
         :param environ: variables for ``${NAME}`` in the values
         """
-        plan = self._plans.get(step.callable) or _plan(self.calls, step.callable)
+        plan = self.plans.get(step.callable) or _plan(self.calls, step.callable)
         if not isinstance(plan, CallPlan):
             return []
-        return list(unfit_values(plan, step, environ=environ, as_given=self._injections))
+        return list(unfit_values(plan, step, environ=environ, as_given=self.injections))
 
 
 @restored_process()
@@ -202,7 +197,7 @@ def load_generation(
         calls=calls,
         step_types=step_types,
         injections=injections,
-        problems=(problem.to_json() for problem in problems),
+        problems=tuple(problem.to_json() for problem in problems),
     )
 
 

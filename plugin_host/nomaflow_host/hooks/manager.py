@@ -17,10 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from types import ModuleType
 
-__all__ = ["ENTRY_POINT_GROUP", "HookHost", "build_hooks", "defines_hooks"]
+__all__ = ["HookHost", "build_hooks", "defines_hooks"]
 
-ENTRY_POINT_GROUP = "nomaflow.plugins"
-"""The entry points of installed distributions that are plugins."""
+_ENTRY_POINTS = "nomaflow.plugins"
 
 _MARK = f"{hookspecs.PROJECT_NAME}_impl"
 
@@ -124,7 +123,7 @@ def build_hooks(
         trace_hooks(manager, trace_stream)
     hooks = HookHost(manager)
     if entry_points is None:
-        entry_points = importlib.metadata.entry_points(group=ENTRY_POINT_GROUP)
+        entry_points = importlib.metadata.entry_points(group=_ENTRY_POINTS)
     hooks.add_entry_points(entry_points)
     return hooks
 
