@@ -6,7 +6,7 @@ import platform
 import time
 from collections import Counter
 
-from nomaflow_host.attempt.messages import AttemptSink, Finished, FinishedState, LogChunk, Progress, Started
+from nomaflow_host.attempt.messages import AttemptSink, Finished, FinishedState, LogChunk, Started
 from nomaflow_host.observing.view import HostView
 from nomaflow_telemetry.metrics import LONG_BUCKETS, Histogram, Metric, Reading
 
@@ -52,6 +52,7 @@ class HostMetrics:
 
     def __init__(self, *, sink: AttemptSink) -> None:
         self._sink = sink
+        self.progress, self.may_read = sink.progress, sink.may_read  # not counted
         self._ended: Counter[str] = Counter()
         self._lines = 0
         self._bytes = 0
@@ -69,10 +70,6 @@ class HostMetrics:
         self._bytes += len(event.body)
         self._sink.log(attempt_key, event)
 
-    def progress(self, attempt_key: str, event: Progress) -> None:
-        """Pass the event on."""
-        self._sink.progress(attempt_key, event)
-
     def finished(self, attempt_key: str, event: Finished) -> None:
         """Count the outcome."""
         self._ended[event.state] += 1
@@ -80,10 +77,6 @@ class HostMetrics:
         if started_us is not None:
             self._duration.observe((time.time_ns() // 1000 - started_us) / 1e6)
         self._sink.finished(attempt_key, event)
-
-    def may_read(self, *, exclusive: bool) -> bool:
-        """Pass the question on."""
-        return self._sink.may_read(exclusive=exclusive)
 
     def reading(self, view: HostView) -> Reading:
         """Return the current value of every metric in ``HOST_METRICS``. Called on the event loop."""

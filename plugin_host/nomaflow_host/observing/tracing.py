@@ -14,8 +14,6 @@ from nomaflow_host.attempt.messages import (
     AttemptSink,
     Finished,
     FinishedState,
-    LogChunk,
-    Progress,
     Started,
 )
 from nomaflow_telemetry.trace_context import TraceContext, callable_span_id, span_id_of, trace_id_of
@@ -43,6 +41,7 @@ class AttemptTracer:
 
     def __init__(self, *, sink: AttemptSink, tracing: Tracing) -> None:
         self._sink = sink
+        self.log, self.progress, self.may_read = sink.log, sink.progress, sink.may_read  # not traced
         self._tracing = tracing
         self._held: dict[str, _Traced] = {}
 
@@ -66,24 +65,12 @@ class AttemptTracer:
             held.started = event
         self._sink.started(attempt_key, event)
 
-    def log(self, attempt_key: str, event: LogChunk) -> None:
-        """Pass the event on."""
-        self._sink.log(attempt_key, event)
-
-    def progress(self, attempt_key: str, event: Progress) -> None:
-        """Pass the event on."""
-        self._sink.progress(attempt_key, event)
-
     def finished(self, attempt_key: str, event: Finished) -> None:
         """Export the spans."""
         held = self._held.pop(attempt_key, None)
         if held is not None:
             self._export(held, event)
         self._sink.finished(attempt_key, event)
-
-    def may_read(self, *, exclusive: bool) -> bool:
-        """Pass the question on."""
-        return self._sink.may_read(exclusive=exclusive)
 
     def _export(self, held: _Traced, event: Finished) -> None:
         order, started = held.order, held.started
