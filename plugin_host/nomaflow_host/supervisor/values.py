@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,11 +51,8 @@ class ProjectLoad:
     variables: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
-class ProjectSource(Protocol):
-    """Reads the project from disk at each load."""
-
-    def __call__(self) -> ProjectLoad:
-        """Return the project as it is now."""
+ProjectSource = Callable[[], ProjectLoad]
+"""Reads the project from disk at each load."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
