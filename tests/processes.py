@@ -56,10 +56,29 @@ def inner_pid(pid: int) -> int:
 
 def pids_below(pid: int) -> list[int]:
     """Return every process that descends from *pid*, zombies included, oldest first."""
+    found: list[int] = []
+    waiting = [pid]
+    while waiting:
+        children = _children(waiting.pop())
+        found += children
+        waiting += children
+    return [child for _, child in sorted((_started(child), child) for child in found)]
+
+
+def _children(pid: int) -> list[int]:
+    """Return the children of all threads of a process; asking each process of the machine would cost far more."""
+    found: list[int] = []
+    with contextlib.suppress(OSError):
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with contextlib.suppress(OSError):
+                found += map(int, Path(f"/proc/{pid}/task/{task}/children").read_text().split())
+    return found
+
+
+def _started(pid: int) -> float:
     with contextlib.suppress(psutil.NoSuchProcess):
-        found = psutil.Process(pid).children(recursive=True)
-        return [child.pid for child in sorted(found, key=lambda child: (child.create_time(), child.pid))]
-    return []
+        return float(psutil.Process(pid).create_time())
+    return 0.0
 
 
 def open_files() -> dict[int, str]:

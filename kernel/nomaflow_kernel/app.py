@@ -34,6 +34,7 @@ from nomaflow_kernel.rpc import AccessControl, AddressTaken, TokenFileError, Tok
 from nomaflow_kernel.store import LeasePolicy, SqlStore, open_store
 from nomaflow_kernel.store.errors import (
     SchemaTooNew,
+    SchemaTooOld,
     StaleEpoch,
     StoreBusy,
     StoreError,
@@ -230,7 +231,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return event_loop.run(run(settings, ServiceManager.of(os.environ)))
     except (AddressRefused, CertificateRefused, MetricsAddressRefused, TokenFileError) as error:
         return _fail(error, _EX_CONFIG)
-    except (UnsupportedStore, SchemaTooNew, StoreMoved, StoreUnfinished) as error:
+    except (UnsupportedStore, SchemaTooNew, SchemaTooOld, StoreMoved, StoreUnfinished) as error:
         return _fail(error, _EX_CONFIG)
     except (AddressInUse, AddressTaken, MetricsAddressTaken, StoreInUse) as error:
         return _fail(error, EX_TEMPFAIL)

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import shlex
-import stat
-import tomllib
 from pathlib import Path
 from typing import Any
 
 from nomaflow_cli.errors import CliError
+from nomaflow_project.reading.toml_file import FileError, read_toml
 
-__all__ = ["MARKERS", "find_project", "project_around", "read_settings", "require_project", "working_directory"]
+__all__ = [
+    "MARKERS",
+    "find_project",
+    "host_table",
+    "project_around",
+    "read_settings",
+    "require_project",
+    "working_directory",
+]
 
 MARKERS = ("nomaflow.toml", "jobs.toml", ".nomaflow")
 """What makes a directory a project."""
@@ -82,13 +87,23 @@ def require_project(given: Path | None) -> Path:
 
 
 def read_settings(project: Path) -> dict[str, Any]:
-    """Return the parsed nomaflow.toml.
+    """Return the parsed nomaflow.toml, empty if there is none.
 
-    :raises OSError: if it cannot be read, or is for example a pipe, which would wait for a writer
-    :raises ValueError: if it is not TOML
+    :raises CliError: if it cannot be read
     """
-    path = project / "nomaflow.toml"
-    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as stream:
-        if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
-            raise OSError(errno.EINVAL, "not a regular file", str(path))
-        return tomllib.load(stream)
+    found = read_toml(project / "nomaflow.toml")
+    if not isinstance(found, FileError):
+        return found
+    if found.code == "missing_file":
+        return {}
+    line = f"line {found.line}: " if found.line else ""
+    raise CliError(f"nomaflow.toml cannot be read: {line}{found.message}", fix="find the error with: nomaflow check")
+
+
+def host_table(project: Path) -> dict[str, Any]:
+    """Return the table ``[host]`` of nomaflow.toml, empty if it is no table.
+
+    :raises CliError: if the file cannot be read
+    """
+    table = read_settings(project).get("host")
+    return table if isinstance(table, dict) else {}

@@ -6,7 +6,7 @@ import json
 import logging
 import re
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
 
 from nomaflow_cli.errors import CliError
@@ -107,12 +107,14 @@ def parse_span(text: str) -> timedelta:
     return timedelta(seconds=float(match["number"]) * _UNITS[match["unit"]])
 
 
-def parse_instant(text: str, *, option: str) -> datetime:
-    """Return an ISO 8601 instant as an aware one; it is local if it has no zone.
+def parse_instant(text: str, *, option: str, zone: tzinfo | None = None) -> datetime:
+    """Return an ISO 8601 instant as an aware one.
 
+    :param zone: that of a time without one; None means the local zone
     :raises CliError: if the form is wrong
     """
     try:
-        return datetime.fromisoformat(text).astimezone(UTC)
+        instant = datetime.fromisoformat(text)
+        return (instant if instant.tzinfo else instant.replace(tzinfo=zone)).astimezone(UTC)
     except (ValueError, OverflowError) as error:
         raise CliError(f"{option}: {error}", fix="write ISO 8601, as in 2026-11-24T14:00:00Z") from None

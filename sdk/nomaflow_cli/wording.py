@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -160,7 +161,6 @@ def extras_text(extras: Mapping[str, Any]) -> str:
 def _short(value: Any) -> str:
     if isinstance(value, bool) or value is None:
         return {True: "yes", False: "no", None: "–"}[value]
-    if isinstance(value, list | dict):
-        return f"[{len(value)}]" if isinstance(value, list) else "{" + str(len(value)) + "}"
-    text = printable(str(value))
+    text = json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else str(value)
+    text = printable(text)
     return text if len(text) <= 60 else text[:57] + "…"

@@ -12,10 +12,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from stopping_system import eventually
-
 from machine_parts import need
 from processes import inner_pid, pids_below, process_name
+from real_system import eventually
 
 __all__ = ["SystemdMachine", "open_machine"]
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from contract_stage import PASSWORD, Stage, eventually
+from contract_stage import PASSWORD, Stage
+
+from real_system import eventually
 
 pytestmark = pytest.mark.e2e
 

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 from faults_system import FaultSystem, Work, open_faults
-from stopping_system import eventually, reason_of
+from team_system import reason_of
+
+from real_system import eventually
 
 pytestmark = pytest.mark.e2e
 

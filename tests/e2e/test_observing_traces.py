@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scheduling_system import CODE, System, eventually, open_system
+from project_system import CODE, ProjectSystem, open_system
 from span_collector import Collector, ReceivedSpan, open_collector
 
 from nomaflow_telemetry.trace_context import span_id_of
+from real_system import eventually
 
 pytestmark = pytest.mark.e2e
 
@@ -78,7 +79,7 @@ def collector() -> Iterator[Collector]:
         yield opened
 
 
-def ready(system: System, *flags: str) -> None:
+def ready(system: ProjectSystem, *flags: str) -> None:
     """Start kernel and host on the jobs."""
     system.write(JOBS.replace("@HERE@", str(system.project)), code=CODE + MORE)
     (system.project / "nomaflow.toml").write_text('[host]\nname = "team"\ndrain_seconds = 0.2\n')
@@ -88,7 +89,7 @@ def ready(system: System, *flags: str) -> None:
 
 
 @pytest.fixture
-def system(tmp_path: Path, collector: Collector, monkeypatch: pytest.MonkeyPatch) -> Iterator[System]:
+def system(tmp_path: Path, collector: Collector, monkeypatch: pytest.MonkeyPatch) -> Iterator[ProjectSystem]:
     """Start kernel and host that export to the collector, as the command does too."""
     for key, value in collector.environ.items():
         monkeypatch.setenv(key, value)
@@ -117,7 +118,7 @@ def parents(spans: dict[str, ReceivedSpan]) -> dict[str, str]:
     return {name: names.get(span.parent_id, span.parent_id) for name, span in spans.items()}
 
 
-def test_one_trace_from_the_trigger_to_the_callable(system: System, collector: Collector) -> None:
+def test_one_trace_from_the_trigger_to_the_callable(system: ProjectSystem, collector: Collector) -> None:
     """The command's trigger, the kernel's run, the host's attempts, the callables, and their own spans below."""
     run = system.ask("run", "traced", "--wait")["run_id"]
     spans = spans_of(collector, trace_of(collector, run), 8)
@@ -145,7 +146,7 @@ def test_one_trace_from_the_trigger_to_the_callable(system: System, collector: C
     assert [span.name for span in spans.values() if span.failed is not None] == []
 
 
-def test_errors_set_the_status(system: System, collector: Collector) -> None:
+def test_errors_set_the_status(system: ProjectSystem, collector: Collector) -> None:
     """Each failed attempt is one, with its error; so is the run. Attempts have spans of their own."""
     run = system.ask("run", "fail", "--wait", code=1)["run_id"]
     trace = trace_of(collector, run)
@@ -162,7 +163,7 @@ def test_errors_set_the_status(system: System, collector: Collector) -> None:
     assert of_run.attributes["nomaflow.state"] == "FAILED"
 
 
-def test_a_called_run_is_in_its_caller_s_trace(system: System, collector: Collector) -> None:
+def test_a_called_run_is_in_its_caller_s_trace(system: ProjectSystem, collector: Collector) -> None:
     """A called run's span is a child of its caller's span."""
     run = system.ask("run", "outer", "--wait")["run_id"]
     spans = spans_of(collector, trace_of(collector, run), 9)
@@ -170,7 +171,7 @@ def test_a_called_run_is_in_its_caller_s_trace(system: System, collector: Collec
     assert parents(spans)["attempt traced"] == "run traced"
 
 
-def test_a_trace_survives_the_kernel(system: System, collector: Collector) -> None:
+def test_a_trace_survives_the_kernel(system: ProjectSystem, collector: Collector) -> None:
     """The kernel is killed while a step runs; the next one exports the run's span under the same trigger."""
     run = system.ask("run", "waits")["run_id"]
     system.until(run, "RUNNING")

@@ -122,8 +122,8 @@ class Mutant:
     edits: tuple[Edit, ...]
     tests: tuple[str, ...]
 
-    def texts(self, root: Path) -> dict[Path, str]:
-        """Return the files it changes, with their new text: without comments, otherwise laid out.
+    def trees(self, root: Path) -> dict[Path, ast.Module]:
+        """Return the modules it changes, as changed.
 
         :raises MutantError: if it does not fit the code
         """
@@ -131,11 +131,12 @@ class Mutant:
         try:
             for edit in self.edits:
                 path = edit.file(root)
-                tree = trees.setdefault(path, ast.parse(path.read_text(encoding="utf-8")))
-                edit.apply(tree, root)
+                if path not in trees:
+                    trees[path] = ast.parse(path.read_text(encoding="utf-8"))
+                edit.apply(trees[path], root)
         except MutantError as error:
             raise MutantError(f"{self.name}: {error}") from None
-        return {path: ast.unparse(ast.fix_missing_locations(tree)) for path, tree in trees.items()}
+        return {path: ast.fix_missing_locations(tree) for path, tree in trees.items()}
 
 
 def load_mutants(directory: Path) -> list[Mutant]:

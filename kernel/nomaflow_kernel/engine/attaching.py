@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nomaflow_kernel.engine import stopping
+from nomaflow_kernel.engine import stepping
 from nomaflow_kernel.engine.active import ActiveRun
 from nomaflow_kernel.engine.fleet import Instance
 from nomaflow_kernel.engine.host_messages import (
@@ -137,7 +137,7 @@ def _settle_ended(state: EngineState, batch: Batch, incarnation: str) -> None:
         return
     reason = Reason("host_crashed", f"the main process of host {instance.host!r} died while the step ran")
     for run in _runs_of(state, instance):
-        stopping.lose_attempt(state, batch, run, AttemptState.FAILED, reason)
+        stepping.conclude(state, batch, run, AttemptState.FAILED, reason)
     if instance.link is not None:
         instance.link.end("a later instance says that this one has ended")
     state.fleet.remove(incarnation)
@@ -208,6 +208,6 @@ def _lose_overdue(state: EngineState, batch: Batch, instance: Instance, silent: 
                 "host_lost",
                 f"host {instance.host!r} was silent for {silent:.0f} s; whether the step ended cannot be known",
             )
-            stopping.lose_attempt(state, batch, run, AttemptState.LOST, reason)
+            stepping.conclude(state, batch, run, AttemptState.LOST, reason)
     if not instance.attempts and instance.link is None:
         state.fleet.remove(instance.incarnation)

@@ -116,6 +116,10 @@ class Fleet:
         """Return the instances of one host."""
         return self._by_host.get(host, {}).values()
 
+    def has_instance(self, host: str) -> bool:
+        """Return whether any instance of the host is attached or awaited."""
+        return bool(self._by_host.get(host))
+
     def has_serving(self, host: str) -> bool:
         """Return whether any instance of the host accepts new work."""
         return any(instance.serves for instance in self.of_host(host))

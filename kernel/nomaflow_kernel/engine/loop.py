@@ -17,7 +17,7 @@ from nomaflow_kernel.engine import attaching, rebuilding, starting, stopping
 from nomaflow_kernel.engine.decisions import Commit, Decisions
 from nomaflow_kernel.engine.inbox import Inbox, Turn
 from nomaflow_kernel.engine.state import Batch, EngineState
-from nomaflow_kernel.engine.timers import Timer, TimerKind
+from nomaflow_kernel.engine.timers import TimerKind
 from nomaflow_kernel.history.feed import EventFeed
 from nomaflow_kernel.history.port import ApplyResult, Store
 from nomaflow_kernel.store.errors import StaleEpoch, StoreBusy, StoreError
@@ -274,16 +274,16 @@ class EngineLoop:
         return decisions
 
     def _fire_timers(self, batch: Batch) -> None:
-        for timer in self._state.timers.take_due(batch.now):
-            match timer.kind:
+        for kind, run_id in self._state.timers.take_due(batch.now):
+            match kind:
                 case TimerKind.ATTEMPT_DUE:
-                    starting.attempt_due(self._state, timer.run_id)
+                    starting.attempt_due(self._state, run_id)
                 case TimerKind.QUEUE_TIMEOUT:
-                    stopping.queue_timed_out(self._state, batch, timer.run_id)
+                    stopping.queue_timed_out(self._state, batch, run_id)
                 case TimerKind.JOB_TIMEOUT:
-                    stopping.job_timed_out(self._state, batch, timer.run_id)
+                    stopping.job_timed_out(self._state, batch, run_id)
                 case TimerKind.CALL_TIMEOUT:
-                    stopping.call_timed_out(self._state, batch, timer.run_id)
+                    stopping.call_timed_out(self._state, batch, run_id)
                 case TimerKind.HOST_CLOCKS:
                     attaching.check_clocks(self._state, batch)
                     self._add_clock_timer()
@@ -291,11 +291,11 @@ class EngineLoop:
                     self._end_pauses(batch.now_us)
 
     def _add_pause_timer(self, left_us: int) -> None:
-        self._state.timers.add(self._clock.monotonic() + left_us / 1_000_000, Timer(kind=TimerKind.PAUSE_END))
+        self._state.timers.add(self._clock.monotonic() + left_us / 1_000_000, TimerKind.PAUSE_END)
 
     def _add_clock_timer(self) -> None:
         interval = max(0.05, min(1.0, self._state.settings.lease_seconds / 4))
-        self._state.timers.add(self._clock.monotonic() + interval, Timer(kind=TimerKind.HOST_CLOCKS))
+        self._state.timers.add(self._clock.monotonic() + interval, TimerKind.HOST_CLOCKS)
 
     def _end_pauses(self, now_us: int) -> None:
         for (scope, name), pause in list(self._state.pauses.items()):
@@ -312,7 +312,7 @@ class EngineLoop:
             await self.clear_pause(scope, name, ended_by_us=now_us)
         except StoreError as error:
             _LOG.warning("could not end the pause of %s %s yet: %s", scope, name, error.message)
-            self._state.timers.add(self._clock.monotonic() + 1.0, Timer(kind=TimerKind.PAUSE_END))
+            self._state.timers.add(self._clock.monotonic() + 1.0, TimerKind.PAUSE_END)
             self._inbox.wake()
 
     # Loading and rebuilding.

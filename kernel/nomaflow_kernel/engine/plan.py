@@ -23,7 +23,7 @@ from nomaflow_project.jobs.definitions import (
     StepDefinition,
 )
 
-__all__ = ["PlannedStep", "RunPlan", "plan_run"]
+__all__ = ["NO_PLAN", "PlannedStep", "RunPlan", "plan_run"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,6 +77,10 @@ class RunPlan:
     run_params: Mapping[str, Any]
     params_json: str
     log_level: str
+
+
+NO_PLAN = RunPlan(steps=(), first=None, job_params={}, run_params={}, params_json="{}", log_level="")
+"""The plan of fires that are recorded and never run."""
 
 
 def plan_run(definition: JobDefinition, request: RunRequest) -> RunPlan:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
-
-from nomaflow_kernel.engine import stepping
-from nomaflow_kernel.engine.active import ActiveRun
+from nomaflow_kernel.engine import calling, stepping
 from nomaflow_kernel.engine.state import NO_HOST, Batch, EngineState
 from nomaflow_kernel.history.reasons import Reason
 from nomaflow_kernel.history.records import QueuedRun
@@ -18,8 +15,11 @@ _LOADED_TOGETHER = 100
 
 
 def start_due(state: EngineState, batch: Batch) -> None:
-    """Dispatch all possible work on the hosts that had a change."""
-    while state.dirty_hosts:
+    """Tell parents of the ends of their children, and dispatch all possible work on the hosts that had a change."""
+    while state.dirty_hosts or state.ended_children:
+        if state.ended_children:
+            calling.child_ended(state, batch, *state.ended_children.popleft())
+            continue
         host = state.dirty_hosts.pop()
         _continue_runs(state, batch, host)
         _start_runs(state, batch, host)
@@ -34,7 +34,9 @@ def _continue_runs(state: EngineState, batch: Batch, host: str) -> None:
         run = state.active.get(run_id)
         if run is None or run.current is None or run.current.state is not AttemptState.PENDING:
             continue
-        if not stepping.dispatch(state, batch, run):
+        if run.current.step.calls_job:
+            calling.call_job(state, batch, run)
+        elif not stepping.dispatch(state, batch, run):
             queue.append(run_id)
 
 
@@ -48,8 +50,8 @@ def _start_runs(state: EngineState, batch: Batch, host: str) -> None:
         entry = state.waiting.take(host, may_start)
         if entry is None:
             return
-        spec = state.specs.pop(entry.run_id)
-        if spec is None:
+        run = state.specs.pop(entry.run_id)
+        if run is None:
             # It is this run's turn, but its data is not in memory: it keeps its place while the data is loaded, and the
             # runs behind it wait.
             state.waiting.add(entry, first=True)
@@ -58,7 +60,6 @@ def _start_runs(state: EngineState, batch: Batch, host: str) -> None:
             )
             state.wanted_specs.add(entry.run_id)
             return
-        run = ActiveRun.new(spec.record, spec.definition, spec.plan)
         stepping.start_run(state, batch, run)
 
 
@@ -66,9 +67,7 @@ def attempt_due(state: EngineState, run_id: str) -> None:
     """Put a run whose back-off is over in line for a slot."""
     run = state.active.get(run_id)
     if run is not None and run.current is not None and run.current.state is AttemptState.PENDING:
-        lane = NO_HOST if run.current.step.calls_job else run.host
-        state.continuing.setdefault(lane, deque()).append(run_id)
-        state.dirty_hosts.add(lane)
+        state.await_turn(run)
 
 
 def why_not_running(state: EngineState, job_id: str) -> str:
@@ -79,9 +78,9 @@ def why_not_running(state: EngineState, job_id: str) -> str:
     if job.removed:
         return f"host {job.host!r} no longer has the job"
     if not job.valid:
-        return job.why_invalid
-    if job.why_held:
-        return job.why_held
+        return job.why_not_valid
+    if job.loaded.held:
+        return job.loaded.held
     waiting = state.waiting.of_job(job_id)
     entry = state.waiting.get(waiting[0]) if waiting else None
     if entry is None:
@@ -89,7 +88,7 @@ def why_not_running(state: EngineState, job_id: str) -> str:
     reason = waiting_reason(state, entry)
     if reason is not None:
         return reason.message
-    if not waiting and job.definition is not None and not job.enabled and not any(job.definition.schedules()):
+    if not waiting and job.definition is not None and not job.loaded.enabled and not any(job.definition.schedules()):
         return "its schedule is switched off (enabled = false); it runs when it is started"
     return ""
 
@@ -119,8 +118,8 @@ def waiting_reason(state: EngineState, entry: QueuedRun) -> Reason | None:
 def _waits_for_host(state: EngineState, entry: QueuedRun) -> Reason | None:
     if entry.host == NO_HOST:
         return None
-    spec = state.specs.get(entry.run_id)
-    first = spec.plan.first if spec is not None else None
+    run = state.specs.get(entry.run_id)
+    first = run.plan.first if run is not None else None
     if first is None or first.calls_job:
         return None if state.fleet.has_serving(entry.host) else stepping.waits(state, entry.host)
     exclusive = state.uses_exclusive(entry.host, first)

@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from nomaflow_api.value_class import value_class
+from nomaflow_kernel.catalogue import Catalogue
 from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.engine.active import ActiveRun, CurrentAttempt
-from nomaflow_kernel.engine.commands import EngineSettings, JobSource
+from nomaflow_kernel.engine.commands import EngineSettings
 from nomaflow_kernel.engine.fleet import Fleet, Instance
 from nomaflow_kernel.engine.host_messages import CancelOrder, DispatchOrder
 from nomaflow_kernel.engine.plan import PlannedStep, RunPlan, plan_run
@@ -25,13 +26,13 @@ from nomaflow_kernel.history.ids import RunIds
 from nomaflow_kernel.history.port import PauseRecord, RunOfRequest
 from nomaflow_kernel.history.records import RunRecord, RunRequest
 from nomaflow_kernel.history.states import AttemptState, RunState
-from nomaflow_kernel.history.transitions import Transition
+from nomaflow_kernel.history.transitions import FinishRun, Transition
 from nomaflow_project.jobs.definitions import IsolationChoice, JobDefinition
 
 NO_HOST = "*"
 """The lane of waiting runs that need no host to start: their first step is a call_job, or no step will run."""
 
-__all__ = ["NO_HOST", "Batch", "EndedAttempt", "EngineState", "LastFold", "RecentlyUsed", "RunSpec"]
+__all__ = ["NO_HOST", "Batch", "EndedAttempt", "EngineState", "LastFold", "RecentlyUsed"]
 
 _K = TypeVar("_K", bound=Hashable)
 _V = TypeVar("_V")
@@ -77,20 +78,6 @@ class LastFold:
     run_id: str
     state: RunState
     code: str
-
-
-@dataclass(frozen=True, slots=True)
-class RunSpec:
-    """The data that a waiting run needs to start."""
-
-    record: RunRecord
-    definition: JobDefinition
-    plan: RunPlan
-
-    @property
-    def needs_host(self) -> bool:
-        """True if the run needs a slot of its host to start."""
-        return self.plan.first is not None and not self.plan.first.calls_job
 
 
 @value_class
@@ -146,7 +133,9 @@ class EngineState:
 
     :param running: job id → ids of its RUNNING runs
     :param continuing: host → RUNNING runs whose attempt is PENDING and due, in order
+    :param specs: the data of waiting runs that may start soon
     :param parents: child run id → the run whose call_job step waits for it
+    :param ended_children: ends of runs that call_job steps wait for, with the extras of the last step that ran
     :param last_folds: (job, preset) → the row that takes the next unrun fire with the same reason
     :param plans: digest of a definition → the plan of its runs without requests of their own
     :param dirty_hosts: hosts with a change that may let a run start
@@ -160,7 +149,7 @@ class EngineState:
 
     settings: EngineSettings
     clock: Clock
-    jobs: JobSource
+    jobs: Catalogue
     epoch: int
     ids: RunIds
     rng: random.Random
@@ -171,9 +160,10 @@ class EngineState:
     running: dict[str, set[str]] = field(default_factory=dict)
     continuing: dict[str, deque[str]] = field(default_factory=dict)
     parents: dict[str, str] = field(default_factory=dict)
+    ended_children: deque[tuple[FinishRun, bytes]] = field(default_factory=deque)
     pauses: dict[tuple[str, str], PauseRecord] = field(default_factory=dict)
     last_folds: dict[tuple[str, str], LastFold] = field(default_factory=dict)
-    specs: RecentlyUsed[str, RunSpec] = field(default_factory=lambda: RecentlyUsed(4096))
+    specs: RecentlyUsed[str, ActiveRun] = field(default_factory=lambda: RecentlyUsed(4096))
     plans: RecentlyUsed[str, RunPlan] = field(default_factory=lambda: RecentlyUsed(4096))
     ended: RecentlyUsed[str, EndedAttempt] = field(default_factory=lambda: RecentlyUsed(20_000))
     request_ids: RecentlyUsed[str, RunOfRequest] = field(default_factory=lambda: RecentlyUsed(20_000))
@@ -213,17 +203,14 @@ class EngineState:
                 return pause
         return None
 
-    def plan(self, digest: str, definition: JobDefinition, request: RunRequest) -> RunPlan:
-        """Return the plan of a run; all runs of a definition without requests of their own share one.
-
-        :param digest: identifies the definition
-        """
+    def plan(self, definition: JobDefinition, request: RunRequest) -> RunPlan:
+        """Return the plan of a run; all runs of a definition without requests of their own share one."""
         if request.changes_plan:
             return plan_run(definition, request)
-        plan = self.plans.get(digest)
+        plan = self.plans.get(definition.digest)
         if plan is None:
             plan = plan_run(definition, request)
-            self.plans.put(digest, plan)
+            self.plans.put(definition.digest, plan)
         return plan
 
     def pick(self, host: str, *, exclusive: bool) -> Instance | None:
@@ -232,6 +219,21 @@ class EngineState:
         if limit is not None and self.fleet.held(host) >= limit:
             return None
         return self.fleet.pick(host, exclusive=exclusive)
+
+    def await_turn(self, run: ActiveRun) -> None:
+        """Put a run whose attempt is due in line: for a slot of its host, or for the start of the run that it calls."""
+        lane = NO_HOST if run.attempt.step.calls_job else run.host
+        self.continuing.setdefault(lane, deque()).append(run.run_id)
+        self.dirty_hosts.add(lane)
+
+    def ends(self, batch: Batch, end: FinishRun, *, extras_json: bytes = b"") -> None:
+        """Record the end of a run; the call_job step that waits for it, if there is one, ends before the commit.
+
+        :param extras_json: extras returned by the last step that ran
+        """
+        batch.add(end)
+        if end.run_id in self.parents:
+            self.ended_children.append((end, extras_json))
 
     def leave(self, run: ActiveRun) -> None:
         """Remove a run from the RUNNING ones, and have its lanes checked for runs that may start instead."""

@@ -122,7 +122,7 @@ class Kernel:
             store=self._store,
             feed=self._feed,
             clock=clock,
-            admission=Admission(engine=self._engine, jobs=self._catalogue, sessions=self._sessions, store=self._store),
+            admission=Admission(engine=self._engine, jobs=self._catalogue, sessions=self._sessions),
             catalogue_calls=CatalogueCalls(
                 engine=self._engine,
                 catalogue=self._catalogue,
@@ -162,7 +162,7 @@ class Kernel:
         await self._scheduler.start()
         await self._tell_start()
         took = time.perf_counter() - began
-        jobs, schedules = len(self._catalogue.entries()), len(self._scheduler)
+        jobs, schedules = len(self._catalogue.jobs()), len(self._scheduler)
         _LOG.info("%d jobs with %d schedules loaded in %.3f s", jobs, schedules, took)
         await self._retention.start()
         await self._jobs_watch.start()

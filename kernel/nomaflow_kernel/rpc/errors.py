@@ -113,6 +113,7 @@ ERROR_TABLE: Mapping[type[domain.KernelError], ErrorRow] = {
     store.LeadLost: ErrorRow(_Code.UNAVAILABLE, "NOT_LEADER", 1.0),
     store.StaleEpoch: ErrorRow(_Code.UNAVAILABLE, "NOT_LEADER", 1.0),
     store.SchemaTooNew: ErrorRow(_Code.FAILED_PRECONDITION, "SCHEMA_TOO_NEW"),
+    store.SchemaTooOld: ErrorRow(_Code.FAILED_PRECONDITION, "SCHEMA_TOO_OLD"),
     store.StoreMoved: ErrorRow(_Code.FAILED_PRECONDITION, "STORE_MOVED"),
     store.StoreUnfinished: ErrorRow(_Code.FAILED_PRECONDITION, "STORE_UNFINISHED"),
     store.UnsupportedStore: ErrorRow(_Code.FAILED_PRECONDITION, "UNSUPPORTED_STORE"),

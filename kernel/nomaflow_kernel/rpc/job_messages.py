@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from nomaflow_api.v1 import job_pb2
-from nomaflow_kernel.catalogue import CatalogueEntry
-from nomaflow_kernel.catalogue.service import HostCatalogue, next_fires
+from nomaflow_kernel.catalogue import HostCatalogue, Job
+from nomaflow_kernel.catalogue.service import next_fires
 from nomaflow_kernel.engine.host_messages import InstanceStatus, RefusedLoad
 from nomaflow_kernel.history.port import PauseRecord
 from nomaflow_kernel.rpc.run_messages import timestamp
@@ -74,7 +74,7 @@ def pause_message(pause: PauseRecord | None) -> job_pb2.Pause | None:
     )
 
 
-def job_message(entry: CatalogueEntry, *, now_us: int, fires: int) -> job_pb2.Job:
+def job_message(entry: Job, *, now_us: int, fires: int) -> job_pb2.Job:
     """Return a job of the catalogue, without the parts that only the engine and the store know.
 
     :param fires: number of next fires to compute
@@ -83,7 +83,7 @@ def job_message(entry: CatalogueEntry, *, now_us: int, fires: int) -> job_pb2.Jo
         job_id=entry.job_id,
         host=entry.host,
         enabled=entry.loaded.enabled,
-        valid=entry.loaded.valid and not entry.foreign,
+        valid=entry.valid,
         problems=[problem_message(problem) for problem in entry.loaded.problems],
         removed=entry.removed,
         kept=entry.loaded.kept and entry.runnable,
@@ -93,7 +93,6 @@ def job_message(entry: CatalogueEntry, *, now_us: int, fires: int) -> job_pb2.Jo
     if definition is None:
         return message
     message.description = definition.description
-    message.host = definition.host or entry.host
     message.schedule = definition.schedule
     message.timezone = definition.timezone
     message.tags.extend(definition.tags)

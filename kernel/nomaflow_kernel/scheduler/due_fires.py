@@ -11,7 +11,7 @@ from nomaflow_kernel.domain.clock import from_us
 from nomaflow_kernel.engine.commands import TriggerCommand, UnrunCommand
 from nomaflow_kernel.history.port import PauseRecord
 from nomaflow_kernel.history.reasons import Reason
-from nomaflow_kernel.history.records import Fold, TriggerKind
+from nomaflow_kernel.history.records import Fold, RunRequest, TriggerKind
 from nomaflow_kernel.scheduler.misfires import sort_out
 from nomaflow_kernel.scheduler.schedules import KnownSchedule
 
@@ -87,7 +87,7 @@ def _trigger(schedule: KnownSchedule, at_us: int) -> TriggerCommand:
     return TriggerCommand(
         job_id=schedule.job_id,
         kind=TriggerKind.CRON,
-        preset=schedule.preset,
+        request=RunRequest(preset=schedule.preset),
         by=schedule.expression,
         at_us=at_us,
         slot=slot_of(schedule, at_us),

@@ -6,20 +6,20 @@ import asyncio
 import logging
 from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import Protocol
 
+from nomaflow_kernel.catalogue import Catalogue, Job
 from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.domain.errors import KernelStopping
 from nomaflow_kernel.domain.pacing import happens_within
-from nomaflow_kernel.engine.commands import FireCommand, KnownJob, TriggerCommand, UnrunCommand
-from nomaflow_kernel.history.port import PauseRecord, Store
+from nomaflow_kernel.engine import Engine, FireCommand, TriggerCommand, UnrunCommand
+from nomaflow_kernel.history.port import Store
 from nomaflow_kernel.history.reasons import Reason
 from nomaflow_kernel.history.transitions import SetNextFire
 from nomaflow_kernel.scheduler.due_fires import decide
 from nomaflow_kernel.scheduler.schedules import KnownSchedule, NextFires, same_schedule
 from nomaflow_kernel.store.errors import StoreError
 
-__all__ = ["FireSink", "ScheduleSource", "Scheduler"]
+__all__ = ["Scheduler"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -35,32 +35,13 @@ _CLOCK_JUMPED = Reason("clock_jumped", "the clock was set forward past it")
 _HELD_UP = Reason("kernel_held_up", "the kernel could not act at that time; its log says why")
 
 
-class ScheduleSource(Protocol):
-    """The part of the catalogue that the scheduler uses."""
-
-    def jobs(self) -> Iterable[KnownJob]:
-        """Return the job of every id."""
-
-
-class FireSink(Protocol):
-    """The part of the engine that the scheduler uses."""
-
-    async def fire(self, command: FireCommand) -> None:
-        """Trigger due fires, record unrun ones and store the next fires, in one commit."""
-
-    def pause_of(self, job_id: str, host: str, at_us: int | None = None) -> PauseRecord | None:
-        """Return the pause that applies to a job, now or at an instant, or None."""
-
-
 class Scheduler:
     """Fires schedules. Each fire has a slot ``job/preset/instant``, unique in the store, so nothing fires twice.
 
     :param last_event_seq: the newest event of the store at the kernel's start
     """
 
-    def __init__(
-        self, *, store: Store, clock: Clock, jobs: ScheduleSource, engine: FireSink, last_event_seq: int = 0
-    ) -> None:
+    def __init__(self, *, store: Store, clock: Clock, jobs: Catalogue, engine: Engine, last_event_seq: int = 0) -> None:
         self._store = store
         self._last_event_seq = last_event_seq
         self._clock = clock
@@ -298,8 +279,8 @@ class Scheduler:
         return [trigger for trigger in triggers if trigger.slot not in taken]
 
 
-def _schedules_of(jobs: Iterable[KnownJob]) -> Iterable[KnownSchedule]:
+def _schedules_of(jobs: Iterable[Job]) -> Iterable[KnownSchedule]:
     for job in jobs:
-        if job.valid and not job.removed and job.definition is not None:
+        if job.runnable and job.definition is not None:
             for schedule in job.definition.schedules():
                 yield KnownSchedule.of(job.definition, job.host, schedule)

@@ -11,7 +11,9 @@ from nomaflow_kernel.domain.errors import KernelError
 
 __all__ = [
     "LeadLost",
+    "MaintenanceRefused",
     "SchemaTooNew",
+    "SchemaTooOld",
     "StaleEpoch",
     "StoreBusy",
     "StoreError",
@@ -148,6 +150,18 @@ class SchemaTooNew(StoreError):
         )
 
 
+class SchemaTooOld(StoreError):
+    """Raised when the store was written by a development version whose schema is not converted; it was not touched."""
+
+    reason = "SCHEMA_TOO_OLD"
+
+    def __init__(self, *, found: str, oldest_known: str) -> None:
+        super().__init__(
+            f"the history store has schema revision {found!r}, of a development version; this version knows "
+            f"{oldest_known!r} and later; use the version that wrote it, or move the store away and start a new one"
+        )
+
+
 class StoreMoved(StoreError):
     """Raised when the history of a store continues in another one; ``other`` is that store."""
 
@@ -182,3 +196,17 @@ class UnsupportedStore(StoreError):
     def __init__(self, url: str, why: str) -> None:
         self.url = url
         super().__init__(f"cannot use the store {url!r}: {why}; expected 'sqlite:///PATH' or 'postgresql+asyncpg://…'")
+
+
+class MaintenanceRefused(Exception):
+    """Raised when work on a store without a kernel, such as a backup or a copy, is refused; nothing was changed.
+
+    :param reason: stable, for programs
+    :param fix: the way out
+    """
+
+    def __init__(self, message: str, *, reason: str, fix: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.reason = reason
+        self.fix = fix

@@ -7,11 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nomaflow_cli.doctor.certificate import examine_certificate
 from nomaflow_cli.doctor.findings import Finding, problem, warning
 from nomaflow_cli.doctor.machine import examine_machine
 from nomaflow_cli.doctor.project_files import examine_project
-from nomaflow_cli.doctor.store_files import examine_store
+from nomaflow_cli.doctor.store_files import examine_certificate, examine_store
 from nomaflow_cli.doctor.system import SystemView, examine_system, look
 from nomaflow_cli.errors import CliError
 from nomaflow_cli.kernel_access import talk
@@ -30,7 +29,7 @@ def examine(invocation: Invocation, project: Path, *, store: str, deep: bool) ->
     yield from examine_machine(project)
     yield from examine_project(project)
     view, trouble = _ask(invocation)
-    if not invocation.address:
+    if not invocation.addresses:
         # With an address, the kernel may be on another machine and have another store than this project.
         of_store = list(examine_store(project, store=store, deep=deep, answers=view is not None))
         yield from of_store
@@ -39,7 +38,7 @@ def examine(invocation: Invocation, project: Path, *, store: str, deep: bool) ->
             return  # an earlier finding names the process and the way out
     if view is not None:
         yield from examine_system(view)
-    elif invocation.address or (trouble is not None and trouble.reason != "KERNEL_UNREACHABLE"):
+    elif invocation.addresses or (trouble is not None and trouble.reason != "KERNEL_UNREACHABLE"):
         assert trouble is not None
         yield problem("kernel.answers", trouble.message, trouble.fix)
     else:

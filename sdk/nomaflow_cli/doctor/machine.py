@@ -9,17 +9,16 @@ import time
 import zoneinfo
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from importlib.util import find_spec
 from pathlib import Path
 
 from nomaflow_cli.doctor.findings import Finding, fine, problem, warning
+from nomaflow_cli.invocation import EXTRAS, missing_modules
 from nomaflow_cli.versions import installed_version
 from nomaflow_cli.wording import amount
 
 __all__ = ["examine_machine"]
 
 _OLDEST = (3, 11)
-_EXTRAS = {"kernel": ("sqlalchemy", "croniter", "alembic"), "host": ("sqlalchemy", "pydantic", "watchfiles")}
 _LITTLE_BYTES, _FEW_BYTES = 100 << 20, 1 << 30
 _LONG_AGO = datetime(2025, 1, 1, tzinfo=UTC)
 
@@ -43,8 +42,8 @@ def _python() -> Finding:
 
 
 def _extras() -> Iterator[Finding]:
-    for name, modules in _EXTRAS.items():
-        missing = [module for module in modules if find_spec(module) is None]
+    for name in EXTRAS:
+        missing = missing_modules(name)
         if missing:
             yield warning(
                 f"machine.{name}",

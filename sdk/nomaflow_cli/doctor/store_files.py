@@ -1,9 +1,10 @@
-"""Findings about a project's store: damage, schema and the process that holds it."""
+"""Findings of the kernel's own tool: the store with its damage, schema and holder, and the certificate."""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from nomaflow_cli.errors import CliError
 from nomaflow_cli.store_tool import run_store_tool
 from nomaflow_cli.wording import amount, count
 
-__all__ = ["examine_store"]
+__all__ = ["examine_certificate", "examine_store"]
 
 _LARGE_WAL = 1 << 30
 
@@ -119,3 +120,26 @@ def _left_behind(project: Path, seen: dict[str, Any], *, answers: bool) -> Itera
             "a kernel that was killed has left its address behind; the next start replaces it",
             f"nomaflow up {shlex.quote(str(project))}",
         )
+
+
+def examine_certificate(project: Path) -> Iterator[Finding]:
+    """Yield the findings about the certificate; none if the settings name no certificate."""
+    try:
+        seen = run_store_tool("certificate", project=project)
+    except CliError:
+        return  # the check of the store reports unreadable settings
+    if seen["refused"]:
+        message, _, fix = seen["refused"].rpartition("; ")
+        yield problem("kernel.certificate", message or fix, fix if message else "name two PEM files of one pair")
+    elif seen["path"]:
+        until = datetime.fromtimestamp(seen["expires_at"], UTC)
+        days = (until - datetime.now(UTC)).days
+        text = (
+            f"the certificate for {', '.join(seen['names']) or 'no name'} is valid until {until:%Y-%m-%d}, {days} days"
+        )
+        if seen["expires_soon"]:
+            yield warning(
+                "kernel.certificate", text, f"renew {seen['path']!r}; a running kernel loads the new one by itself"
+            )
+        else:
+            yield fine("kernel.certificate", text)

@@ -1,23 +1,25 @@
-"""The screens of a followed run: the port, and the implementations for programs and pipes."""
+"""The screens of a followed run: the base, and those for programs and pipes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+
+from rich.console import Console
 
 from nomaflow.client.values import AttemptView, EventView, LogLine, RunView
-from nomaflow_cli.output import console as make_console
-from nomaflow_cli.output import is_terminal, print_json_line
-from nomaflow_cli.wording import clock_time, count, duration, printable
+from nomaflow_cli.output import print_json_line
+from nomaflow_cli.pages.log_lines import LogPrinter
+from nomaflow_cli.pages.runs import summary
+from nomaflow_cli.wording import clock_time, count, elapsed, printable
 
-if TYPE_CHECKING:
-    from rich.console import Console
-
-__all__ = ["JsonScreen", "PlainScreen", "Screen", "choose_screen"]
+__all__ = ["JsonScreen", "PlainScreen", "Screen"]
 
 
-class Screen(Protocol):
-    """Shows a run while it is running. Calls come from one event loop, in the order of the events."""
+class Screen:
+    """Shows a run while it is running; this one shows nothing.
+
+    Calls come from one event loop, in the order of the events.
+    """
 
     def open(self) -> None:
         """Start. Called once, before everything else, and again after each ``close``."""
@@ -44,32 +46,8 @@ class Screen(Protocol):
         """Show the outcome. Only ``close`` follows."""
 
 
-def choose_screen(*, as_json: bool, console: Console | None = None) -> Screen:
-    """Return the screen that suits standard output.
-
-    :param console: shared with other code that prints while the screen is open
-    """
-    if as_json:
-        return JsonScreen()
-    console = console or make_console()
-    if is_terminal():
-        from nomaflow_cli.live.terminal import TerminalScreen
-
-        return TerminalScreen(console=console)
-    return PlainScreen(console=console)
-
-
-class JsonScreen:
+class JsonScreen(Screen):
     """One JSON object a line: ``{"type": "event"|"log"|"kernel"|"run", …}``, the run always last."""
-
-    def open(self) -> None:
-        """Do nothing."""
-
-    def close(self) -> None:
-        """Do nothing."""
-
-    def update(self, run: RunView) -> None:
-        """Do nothing: the events contain it."""
 
     def event(self, event: EventView) -> None:
         """Print the event."""
@@ -80,74 +58,51 @@ class JsonScreen:
         for line in lines:
             print_json_line({"type": "log", **line.to_json()})
 
-    def connected(self, up: bool) -> None:  # noqa: FBT001  # the port's signature
+    def connected(self, up: bool) -> None:  # noqa: FBT001  # as in the base
         """Print that the kernel is away or back."""
         print_json_line({"type": "kernel", "connected": up})
-
-    def tick(self) -> None:
-        """Do nothing."""
 
     def finish(self, run: RunView) -> None:
         """Print the run."""
         print_json_line({"type": "run", **run.to_json()})
 
 
-class PlainScreen:
+class PlainScreen(Screen):
     """Lines without any escape sequence, for pipes and files: every change of state once, then the summary."""
 
     def __init__(self, *, console: Console) -> None:
-        from nomaflow_cli.pages.log_lines import LogPrinter
-
         self._console = console
         self._logs = LogPrinter(console=console)
         self._shown: set[tuple[str, str]] = set()
 
-    def open(self) -> None:
-        """Do nothing."""
-
-    def close(self) -> None:
-        """Flush."""
-        self._console.file.flush()
-
     def update(self, run: RunView) -> None:
-        """Print states that have not been printed yet."""
-        if not run.terminal:
-            self._run(run)
-        for step in run.steps:
-            for attempt in step.attempts:
-                words = f"step {step.name} {attempt.state}{_facts(attempt)}"
-                self._say(f"{step.name}/{attempt.attempt}", attempt.state, words)
-        if run.terminal:
-            self._run(run)
-
-    def _run(self, run: RunView) -> None:
-        self._say("", run.state, f"{run.job_id} {run.state}  {run.run_id}")
-
-    def _say(self, what: str, state: str, words: str) -> None:
-        if (what, state) not in self._shown:
-            self._shown.add((what, state))
-            self._console.file.write(f"— {printable(words)}\n")
-            self._console.file.flush()
-
-    def event(self, event: EventView) -> None:
-        """Do nothing: the run contains it."""
+        """Print states that have not been printed yet; a run ends after its steps."""
+        told = [
+            (f"{step.name}/{each.attempt}", each.state, f"step {step.name} {each.state}{_facts(each)}")
+            for step in run.steps
+            for each in step.attempts
+        ]
+        told.insert(len(told) if run.terminal else 0, ("", run.state, f"{run.job_id} {run.state}  {run.run_id}"))
+        for what, state, words in told:
+            if (what, state) not in self._shown:
+                self._shown.add((what, state))
+                self._say(f"— {printable(words)}")
 
     def log(self, lines: Sequence[LogLine]) -> None:
         """Print the lines."""
         self._logs.print(lines)
 
-    def connected(self, up: bool) -> None:  # noqa: FBT001  # the port's signature
+    def connected(self, up: bool) -> None:  # noqa: FBT001  # as in the base
         """Print that the kernel is away or back."""
-        self._console.file.write("the kernel is back\n" if up else "the kernel is away; waiting for it\n")
-
-    def tick(self) -> None:
-        """Do nothing."""
+        self._say("the kernel is back" if up else "the kernel is away; waiting for it")
 
     def finish(self, run: RunView) -> None:
         """Print the summary."""
-        from nomaflow_cli.pages.run_page import summary
-
         self._console.print(summary(run))
+
+    def _say(self, line: str) -> None:
+        self._console.file.write(f"{line}\n")
+        self._console.file.flush()
 
 
 def _facts(attempt: AttemptView) -> str:
@@ -155,7 +110,7 @@ def _facts(attempt: AttemptView) -> str:
     if attempt.state == "RUNNING":
         facts.append(f" at {clock_time(attempt.started_at)} in pid {attempt.worker_pid}")
     if attempt.finished_at is not None and attempt.started_at is not None:
-        facts.append(f" in {duration((attempt.finished_at - attempt.started_at).total_seconds())}")
+        facts.append(f" in {elapsed(attempt.started_at, attempt.finished_at)}")
     if attempt.rows_affected is not None:
         facts.append(f", {count(attempt.rows_affected, 'row')}")
     if attempt.error:

@@ -12,18 +12,33 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from nomaflow.client.values import AttemptView, EventView, LogLine, ProgressView, RunView, StepView
+from nomaflow.client.values import AttemptView, LogLine, ProgressView, RunView, StepView
+from nomaflow_cli.live.screens import JsonScreen, PlainScreen, Screen
+from nomaflow_cli.output import console as make_console
+from nomaflow_cli.output import is_terminal
+from nomaflow_cli.pages.cells import why
 from nomaflow_cli.pages.log_lines import LogPrinter
-from nomaflow_cli.pages.run_page import summary
-from nomaflow_cli.wording import GLYPHS, STYLES, amount, count, elapsed, extras_text, printable
+from nomaflow_cli.pages.runs import summary
+from nomaflow_cli.wording import GLYPHS, STYLES, amount, count, elapsed, extras_text, first_line, printable
 
-__all__ = ["TerminalScreen"]
+__all__ = ["TerminalScreen", "choose_screen"]
 
 _SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 _BAR_WIDTH = 24
 
 
-class TerminalScreen:
+def choose_screen(*, as_json: bool, console: Console | None = None) -> Screen:
+    """Return the screen that suits standard output.
+
+    :param console: shared with other code that prints while the screen is open
+    """
+    if as_json:
+        return JsonScreen()
+    console = console or make_console()
+    return TerminalScreen(console=console) if is_terminal() else PlainScreen(console=console)
+
+
+class TerminalScreen(Screen):
     """Shows the run's steps at the bottom of the terminal and its log lines above them.
 
     :param clock: monotonic seconds, for the spinner
@@ -59,14 +74,11 @@ class TerminalScreen:
             self._console.print(title)
         self.tick()
 
-    def event(self, event: EventView) -> None:
-        """Do nothing: the run contains it."""
-
     def log(self, lines: Sequence[LogLine]) -> None:
         """Print the lines above the steps."""
         self._logs.print(lines)
 
-    def connected(self, up: bool) -> None:  # noqa: FBT001  # the port's signature
+    def connected(self, up: bool) -> None:  # noqa: FBT001  # as in the base
         """Show that the kernel is away or back."""
         self._away = not up
         if up:
@@ -135,8 +147,7 @@ def _detail(attempt: AttemptView) -> RenderableType:
         facts = [count(attempt.rows_affected, "row") if attempt.rows_affected is not None else ""]
         facts.append(extras_text(attempt.extras))
         return Text(" · ".join(fact for fact in facts if fact), style="dim")
-    why = attempt.error or (attempt.reason.message if attempt.reason else "")
-    return Text(printable(why.splitlines()[0]) if why else "", style=STYLES.get(attempt.state, ""))
+    return Text(first_line(why(attempt)), style=STYLES.get(attempt.state, ""))
 
 
 def _progress(progress: ProgressView) -> RenderableType:

@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 from nomaflow_cli.up import tether
 
-__all__ = ["Part", "PartFailed", "PartNotice", "PartState", "host_command", "kernel_command"]
+__all__ = ["Part", "PartFailed", "PartNotice", "PartState", "part_command"]
 
 _TETHER = Path(tether.__file__)
 _FIRST_DELAY = 0.5
@@ -34,14 +34,9 @@ _HOPELESS: Mapping[int, str] = {
 served is started again."""
 
 
-def kernel_command(project: Path, *extra: str) -> tuple[str, ...]:
-    """Return the command of a project's kernel."""
-    return (sys.executable, "-P", "-m", "nomaflow_kernel", "--project", str(project), *extra)
-
-
-def host_command(project: Path, *extra: str) -> tuple[str, ...]:
-    """Return the command of a project's host."""
-    return (sys.executable, "-P", "-m", "nomaflow_host", "--project", str(project), *extra)
+def part_command(name: str, project: Path, *options: str) -> tuple[str, ...]:
+    """Return the command of a project's ``kernel`` or ``host``."""
+    return (sys.executable, "-P", "-m", f"nomaflow_{name}", "--project", str(project), *options)
 
 
 class PartState(enum.StrEnum):

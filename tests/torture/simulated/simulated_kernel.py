@@ -11,12 +11,14 @@ import sqlalchemy
 from simulated_store import SimulatedDatabase, StoreFaults
 from simulated_time import VirtualClock
 
-from nomaflow_kernel.engine import Engine, EngineSettings, KnownJob
+from nomaflow_kernel.catalogue import Job
+from nomaflow_kernel.engine import Engine, EngineSettings
 from nomaflow_kernel.history.feed import EventFeed
 from nomaflow_kernel.history.ids import RunIds
 from nomaflow_kernel.hosts import GatewaySettings, HostGateway, SessionRegistry
 from nomaflow_kernel.store.sql_store import SqlStore
 from nomaflow_project.jobs.definitions import JobDefinition
+from nomaflow_project.jobs.load import LoadedJob
 
 __all__ = ["SETTINGS", "KernelGone", "SimulatedCatalogue", "SimulatedKernel"]
 
@@ -36,11 +38,11 @@ class SimulatedCatalogue:
 
     def __init__(self, definitions: Sequence[JobDefinition], *, sync: Collection[str]) -> None:
         self._jobs = {
-            each.id: KnownJob(job_id=each.id, host=each.host, definition=each, valid=True) for each in definitions
+            each.id: Job(loaded=LoadedJob(job_id=each.id, host=each.host, definition=each)) for each in definitions
         }
         self._sync = sync
 
-    def job(self, job_id: str) -> KnownJob | None:
+    def job(self, job_id: str) -> Job | None:
         """Return the job."""
         return self._jobs.get(job_id)
 
@@ -57,12 +59,14 @@ class SimulatedCatalogue:
         return None
 
     def check_keys(
-        self, job: KnownJob, callable: str, keys: Collection[str], given: Collection[str]
+        self, host: str, callable: str, keys: Collection[str], given: Collection[str]
     ) -> tuple[str | None, list[str]]:
         """Take all keys."""
         return None, []
 
-    def refuse_params(self, job: KnownJob, params: Collection[str], enabled_steps: Collection[str]) -> str | None:
+    def refuse_params(
+        self, host: str, definition: JobDefinition, params: Collection[str], enabled_steps: Collection[str]
+    ) -> str | None:
         """Take all params."""
         return None
 

@@ -21,9 +21,9 @@ from nomaflow_kernel.history.port import ApplyResult, StoreInfo
 from nomaflow_kernel.store.errors import StoreBusy, StoreError, StoreFull, StoreUnavailable
 from nomaflow_kernel.store.migrate import migrate, take_over
 from nomaflow_kernel.store.session import KnownDigests, WriteSession
-from nomaflow_kernel.store.sqlite_connections import create_database_file, writing_engine
+from nomaflow_kernel.store.sqlite import create_database_file, writing_engine
 from nomaflow_kernel.store.transaction import Operation, Outcome, commit_batch
-from nomaflow_kernel.store.write_queue import Waiting, deliver
+from nomaflow_kernel.store.writer import Waiting, deliver
 
 __all__ = ["CrashPoint", "SimulatedDatabase", "StoreFaults", "make_template"]
 

@@ -12,8 +12,8 @@ import pytest
 from rich.console import Console
 
 from nomaflow.client.values import CancelView, CatalogueView, HostView, InstanceView, KernelView, RunView
-from nomaflow_cli.pages.run_page import headline
-from nomaflow_cli.pages.tables import hosts_page
+from nomaflow_cli.pages.hosts import hosts_page
+from nomaflow_cli.pages.runs import headline
 from nomaflow_cli.up.reporting import JsonReporter, TextReporter
 from nomaflow_cli.up.supervising import Ready
 

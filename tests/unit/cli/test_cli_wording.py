@@ -14,7 +14,7 @@ from nomaflow.client import decoding
 from nomaflow.client.values import LogLine
 from nomaflow_cli.errors import CliError
 from nomaflow_cli.pages.log_lines import LogPrinter, log_text
-from nomaflow_cli.pages.tables import runs_table
+from nomaflow_cli.pages.runs import runs_table
 from nomaflow_cli.project import find_project, project_around, require_project
 from nomaflow_cli.values import level_number, parse_op_kwargs, parse_params, parse_span, parse_switches
 from nomaflow_cli.wording import age, count, duration, extras_text, first_line, paragraph, printable
@@ -76,7 +76,7 @@ def test_ages_are_relative(seconds: float, text: str) -> None:
 def test_extras_stay_on_one_line() -> None:
     """Extras of any kind become one harmless line."""
     text = extras_text({"a": 1, "b": [1, 2], "c": {"x": 1}, "d": None, "e": True, "f": "x\ny" * 50})
-    assert text.startswith("a 1 · b [2] · c {1} · d – · e yes · f x\\x0ayx")
+    assert text.startswith(r'a 1 · b [1, 2] · c {"x": 1} · d – · e yes · f x\x0ayx')
     assert "\n" not in text
     assert count(1, "row") == "1 row"
     assert count(2000, "row") == "2,000 rows"

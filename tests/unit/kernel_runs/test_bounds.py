@@ -7,15 +7,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
-from rig import Rig, failed, job, step
+from rig import Rig, command, failed, job, step
 
-from nomaflow_kernel.engine import FireCommand, TriggerCommand
+from nomaflow_kernel.engine import FireCommand, TriggerCommand, stopping
 from nomaflow_kernel.engine.host_messages import HeldAttempt
+from nomaflow_kernel.engine.plan import RunPlan, plan_run
 from nomaflow_kernel.history.port import ApplyResult, PauseRecord
-from nomaflow_kernel.history.records import TriggerKind
+from nomaflow_kernel.history.records import RunRequest, TriggerKind
 from nomaflow_kernel.history.states import AttemptState, RunState
 from nomaflow_kernel.store.errors import StoreFull, StoreUnavailable
-from nomaflow_project.jobs.definitions import Overlap, PresetDefinition, RetryPolicy
+from nomaflow_project.jobs.definitions import JobDefinition, Overlap, PresetDefinition, RetryPolicy
 
 
 async def test_max_parallel_of_a_host_bounds_all_its_instances(rig: Rig) -> None:
@@ -249,3 +250,40 @@ async def test_a_flood_on_one_host_holds_up_no_other(rig: Rig) -> None:
     for count in (1, 2, 3):
         await busy.finish((await busy.dispatch(count)).attempt_key)
     assert "calm" in [order.job_id for order in busy.orders[:3]]
+
+
+async def test_a_change_of_the_catalogue_looks_at_lanes_of_absent_hosts_only(rig: Rig) -> None:
+    """Runs that wait for an attached host are not searched, however many they are."""
+    rig.jobs.add(job("a", overlap="allow"), job("lost", host="dmeo", overlap="allow"))
+    await rig.host(max_async=1)
+    runs = [(await rig.trigger("a")).run_id for _ in range(3)]
+    lost = (await rig.trigger("lost")).run_id
+    rig.jobs.add(job("lost", overlap="allow"))
+    asked: list[str] = []
+    known = rig.jobs.job
+    rig.jobs.job = lambda job_id: asked.append(job_id) or known(job_id)  # type: ignore[method-assign,func-returns-value]
+    assert [each.run_id for each in stopping.stranded(rig.engine._state)] == [lost]
+    assert asked == ["lost"]
+    rig.engine.jobs_changed()
+    await rig.settle()
+    await rig.settle()
+    assert (await rig.state(lost), await rig.state(runs[2])) == (RunState.CANCELED, RunState.QUEUED)
+
+
+async def test_a_trigger_with_values_is_planned_once(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine uses the draft that the checks before it were made with, and makes another if the job has changed."""
+    planned: list[RunRequest] = []
+
+    def count(definition: JobDefinition, request: RunRequest) -> RunPlan:
+        planned.append(request)
+        return plan_run(definition, request)
+
+    monkeypatch.setattr("nomaflow_kernel.engine.state.plan_run", count)
+    rig.jobs.add(job("a", overlap="allow"))
+    drafted = await rig.engine.draft(command("a", params={"p": 1}))
+    await rig.engine.trigger(drafted)
+    assert len(planned) == 1
+    rig.jobs.add(job("a", step("other"), overlap="allow"))
+    run_id = (await rig.engine.trigger(drafted)).run_id
+    assert len(planned) == 2
+    assert [each["name"] for each in (await rig.detail(run_id)).definition["steps"]] == ["other"]
