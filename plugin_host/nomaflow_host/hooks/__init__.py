@@ -3,6 +3,5 @@
 from __future__ import annotations
 
 from nomaflow_host.hooks.manager import HookHost, build_hooks, defines_hooks
-from nomaflow_host.hooks.problems import Problem
 
-__all__ = ["HookHost", "Problem", "build_hooks", "defines_hooks"]
+__all__ = ["HookHost", "build_hooks", "defines_hooks"]
