@@ -71,14 +71,18 @@ class Instance:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Instance:
-        """Return the instance of a record, which a newer version may have written.
+        """Return the instance of a record, which another version may have written.
 
         :raises Exception: if it is damaged
         """
-        main, reaper = ProcessIdentity(**data["main"]), data.get("reaper")
-        reaper = None if reaper is None else ProcessIdentity(**reaper)
-        known = {name: data[name] for name in ("incarnation", "boot_id", "machine_id", "pid_namespace", "mark")}
-        return cls(**known, main=main, reaper=reaper, ended=tuple(data["ended"]))
+        main, reaper = data["main"], data.get("reaper")
+        return cls(
+            **{name: str(data[name]) for name in ("incarnation", "boot_id", "machine_id", "pid_namespace")},
+            main=ProcessIdentity(main["pid"], main["start_ticks"]),
+            reaper=ProcessIdentity(reaper["pid"], reaper["start_ticks"]) if reaper else None,
+            ended=tuple(map(str, data.get("ended", ()))),
+            mark=int(data.get("mark", 0)),
+        )
 
 
 class InstanceLock:
