@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from nomaflow_kernel.engine.plan import PlannedStep, RunPlan
+from nomaflow_kernel.engine.plan import PlannedStep, RunPlan, plan_run
 from nomaflow_kernel.history.ids import attempt_key
+from nomaflow_kernel.history.port import RunDetail
 from nomaflow_kernel.history.reasons import Reason
 from nomaflow_kernel.history.records import AttemptRecord, CancelRequest, RunRecord
 from nomaflow_kernel.history.states import ATTEMPT_TERMINAL, AttemptState
@@ -138,7 +139,7 @@ class ActiveRun:
     def asked_log_level(self) -> str:
         """Return the log level that the request or its preset asked for; empty for the job's own."""
         preset = self.definition.preset(self.record.request.preset)
-        return self.record.request.log_level or (preset.log_level if preset is not None else "")
+        return self.record.request.log_level or (preset and preset.log_level) or ""
 
     def stamp(self, at_us: int) -> int:
         """Return the time to record for a current event: the given time, but never before an earlier event.
@@ -192,6 +193,12 @@ class ActiveRun:
             latest_us=record.queued_at_us,
         )
 
+    @classmethod
+    def stored(cls, detail: RunDetail) -> ActiveRun:
+        """Return a run as the store has it, before its first attempt."""
+        definition = JobDefinition.from_json(detail.definition)
+        return cls.new(detail.run, definition, plan_run(definition, detail.run.request))
+
     def restore(self, attempts: Sequence[AttemptRecord]) -> None:
         """Set the position from the stored attempts of a RUNNING run."""
         self.started_at_us = self.record.started_at_us or self.record.queued_at_us
@@ -204,12 +211,11 @@ class ActiveRun:
             for at_us in (attempt.dispatched_at_us, attempt.started_at_us, attempt.finished_at_us):
                 self.stamp(at_us or 0)
         for step in self.steps:
+            self.index = step.index
             tries = by_step.get(step.index)
             if not tries:
-                self.index = step.index
                 return
             last = tries[-1]
-            self.index = step.index
             if last.state not in ATTEMPT_TERMINAL:
                 self.current = _restore_attempt(step, last, tries, retry_on_lost=self.definition.retry_on_lost)
                 return

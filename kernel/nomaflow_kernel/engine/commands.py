@@ -9,23 +9,20 @@ from nomaflow_kernel.history.port import RunDetail
 from nomaflow_kernel.history.reasons import Reason
 from nomaflow_kernel.history.records import Ancestor, Fold, RunRequest, TriggerKind
 from nomaflow_kernel.history.states import RunState
-from nomaflow_kernel.history.transitions import SetNextFire
 from nomaflow_project.jobs.definitions import JobDefinition
 
-__all__ = ["Draft", "EngineSettings", "FireCommand", "TriggerCommand", "TriggerOutcome", "UnrunCommand"]
+__all__ = ["Draft", "EngineSettings", "TriggerCommand", "TriggerOutcome", "UnrunCommand"]
 
 
 @value_class
 class EngineSettings:
     """The engine's time limits and bounds, in seconds unless stated otherwise.
 
-    :param heartbeat_seconds: interval of a host's heartbeats
     :param lease_seconds: silence after which a host gets no new work
     :param grace_seconds: silence after which, plus ``grace_margin_seconds``, attempts are LOST
     :param max_waiting: number of waiting runs at which triggers are refused
     """
 
-    heartbeat_seconds: float = 5.0
     lease_seconds: float = 20.0
     grace_seconds: float = 600.0
     grace_margin_seconds: float = 30.0
@@ -97,15 +94,6 @@ class UnrunCommand:
     preset: str
     fold: Fold
     reason: Reason
-
-
-@value_class
-class FireCommand:
-    """The scheduler's decisions of one round: fires to run, fires to record, and the next fires to store."""
-
-    triggers: tuple[TriggerCommand, ...] = ()
-    unrun: tuple[UnrunCommand, ...] = ()
-    next_fires: tuple[SetNextFire, ...] = ()
 
 
 @value_class

@@ -14,40 +14,39 @@ from nomaflow_kernel.domain.errors import JobUnavailable, KernelError, UnknownRu
 from nomaflow_kernel.engine import (
     attaching,
     explaining,
+    pausing,
     rebuilding,
     repeats,
     reporting,
-    starting,
     stopping,
     triggering,
 )
 from nomaflow_kernel.engine.active import ActiveRun
 from nomaflow_kernel.engine.commands import (
     EngineSettings,
-    FireCommand,
     TriggerCommand,
     TriggerOutcome,
     UnrunCommand,
 )
+from nomaflow_kernel.engine.fleet import Instance
 from nomaflow_kernel.engine.host_messages import (
     AttemptAck,
     AttemptReport,
     HeartbeatInfo,
     InstanceHello,
     InstanceLink,
-    InstanceStatus,
     LoadInfo,
     Verdict,
 )
 from nomaflow_kernel.engine.loop import EngineLoop
 from nomaflow_kernel.engine.overview import EngineOverview, engine_overview, oldest_running
 from nomaflow_kernel.engine.state import Batch, EngineState
-from nomaflow_kernel.engine.timers import TimerKind
 from nomaflow_kernel.history.feed import EventFeed
 from nomaflow_kernel.history.ids import RunIds
 from nomaflow_kernel.history.port import PauseRecord, Store, StoreInfo
 from nomaflow_kernel.history.reasons import Reason
 from nomaflow_kernel.history.records import CancelRequest, Fold, RunRecord
+from nomaflow_kernel.history.transitions import SetNextFire
 from nomaflow_kernel.store.errors import StoreError
 
 __all__ = ["Engine"]
@@ -165,7 +164,13 @@ class Engine:
         await repeats.look_up(self._state, self._store, [command])
         return command.request_id in self._state.request_ids
 
-    async def fire(self, command: FireCommand) -> None:
+    async def fire(
+        self,
+        triggers: Sequence[TriggerCommand],
+        *,
+        unrun: Sequence[UnrunCommand] = (),
+        next_fires: Sequence[SetNextFire] = (),
+    ) -> None:
         """Trigger due fires, record fires that will not run, and store the next fires, in one commit.
 
         A job that refuses a fire does not hold up the others.
@@ -174,17 +179,16 @@ class Engine:
         """
 
         def decide(batch: Batch) -> None:
-            for kept in command.next_fires:
-                batch.add(kept)
-            for unrun in command.unrun:
-                triggering.record_unrun(self._state, batch, unrun)
-            for request in command.triggers:
+            batch.transitions += next_fires
+            for each in unrun:
+                triggering.record_unrun(self._state, batch, each)
+            for fire in triggers:
                 try:
-                    triggering.trigger(self._state, batch, request)
+                    triggering.trigger(self._state, batch, fire)
                 except KernelError as error:
                     level = logging.DEBUG if isinstance(error, JobUnavailable) else logging.WARNING
-                    _LOG.log(level, "the fire %s was refused: %s", request.slot, error.message)
-                    triggering.record_unrun(self._state, batch, _refused(request, error))
+                    _LOG.log(level, "the fire %s was refused: %s", fire.slot, error.message)
+                    triggering.record_unrun(self._state, batch, _refused(fire, error))
 
         await self._loop.ask(decide, lambda result, _: triggering.settle_folds(self._state, result))
 
@@ -228,8 +232,7 @@ class Engine:
         served = instance.serves
         workers = info.workers if info.workers is not None else instance.heartbeat.workers
         instance.heartbeat = replace(info, workers=workers)
-        instance.last_heard, instance.last_heard_us = self._clock.monotonic(), self._clock.now_us()
-        instance.unreachable = False
+        instance.heard(self._clock.monotonic(), self._clock.now_us())
         if instance.serves and not served:
             self._loop.touch(instance.host)
 
@@ -246,39 +249,27 @@ class Engine:
 
         :raises StoreError: if they cannot be stored; nothing was recorded, and the host sends them again
         """
-        unknown = [told.attempt_key for told in reports if self._is_unknown(told.attempt_key)]
-        if unknown:
-            await rebuilding.recall_attempts(self._state, self._store, unknown)
+        await rebuilding.recall_attempts(self._state, self._store, [told.attempt_key for told in reports])
         return await self._loop.ask(
             lambda batch: [reporting.report(self._state, batch, incarnation, told) for told in reports]
         )
 
-    def _is_unknown(self, attempt_key: str) -> bool:
-        state = self._state
-        return reporting.find_attempt(state, attempt_key) is None and attempt_key not in state.ended
-
     async def set_pause(self, pause: PauseRecord) -> None:
         """Pause a job, a host or everything."""
-        async with self._loop.changing_pauses():
-            await self._store.set_pause(pause)
-        self._state.keep_pause(pause)
-        if pause.until_us is not None:
-            seconds = max(0.0, (pause.until_us - self._clock.now_us()) / 1_000_000)
-            self._state.timers.add(self._clock.monotonic() + seconds, TimerKind.PAUSE_END)
-        self._loop.wake()
+        await self._loop.ask(lambda batch: pausing.set_pause(self._state, batch, pause))
 
     async def clear_pause(self, scope: str, name: str) -> bool:
         """End a pause; return whether there was one."""
-        return await self._loop.clear_pause(scope, name)
+        return await self._loop.ask(lambda batch: pausing.clear_pause(self._state, batch, scope, name))
 
     def pauses(self) -> Sequence[PauseRecord]:
         """Return every pause in effect."""
         now_us = self._clock.now_us()
         return [pause for pause in self._state.pauses.values() if pause.holds_at(now_us)]
 
-    def instances(self) -> Sequence[InstanceStatus]:
+    def instances(self) -> Sequence[Instance]:
         """Return every instance that has introduced itself."""
-        return self._state.fleet.statuses()
+        return self._state.fleet.introduced()
 
     def overview(self) -> EngineOverview:
         """Return counts of the engine's contents."""
@@ -303,19 +294,13 @@ class Engine:
 
     def why_not_running(self, job_id: str) -> str:
         """Return in one sentence why no run of a job is running; empty if one is or nothing blocks it."""
-        return starting.why_not_running(self._state, job_id)
-
-    def current_step(self, run_id: str) -> str:
-        """Return the name of a RUNNING run's current step, or an empty string."""
-        run = self._state.active.get(run_id)
-        return run.current.step.name if run is not None and run.current is not None else ""
+        return explaining.why_not_running(self._state, job_id)
 
     def jobs_changed(self) -> None:
         """Check the queue again: the catalogue or a pause has changed."""
         for host in self._state.waiting.hosts():
             self._loop.touch(host)
-        if stopping.stranded(self._state):
-            self._loop.tell(lambda batch: stopping.end_stranded(self._state, batch))
+        self._loop.tell(lambda batch: stopping.end_stranded(self._state, batch))
 
 
 def _refused(fire: TriggerCommand, error: KernelError) -> UnrunCommand:

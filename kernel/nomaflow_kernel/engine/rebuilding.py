@@ -2,41 +2,34 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.engine import attaching, stepping
 from nomaflow_kernel.engine.active import ActiveRun
 from nomaflow_kernel.engine.orders import cancel_order, dispatch_order
-from nomaflow_kernel.engine.plan import plan_run
+from nomaflow_kernel.engine.pausing import restore_pauses
 from nomaflow_kernel.engine.reporting import find_attempt
 from nomaflow_kernel.engine.state import NO_HOST, EndedAttempt, EngineState
 from nomaflow_kernel.engine.timers import TimerKind
 from nomaflow_kernel.engine.waiting import WaitingRuns
 from nomaflow_kernel.history.ids import split_attempt_key
-from nomaflow_kernel.history.port import PauseRecord, RunDetail, Store
+from nomaflow_kernel.history.port import RunDetail, Store
 from nomaflow_kernel.history.records import QueuedRun
 from nomaflow_kernel.history.states import ATTEMPT_TERMINAL, AttemptState, RunState
-from nomaflow_project.jobs.definitions import JobDefinition
 
-__all__ = ["discard", "load_specs", "rebuild", "recall_attempts", "recall_pauses", "send_again"]
-
-_LOG = logging.getLogger(__name__)
-
-_ENDED_PAUSE_SECONDS = 60.0
+__all__ = ["discard", "load_specs", "rebuild", "recall_attempts", "send_again"]
 
 
-async def rebuild(state: EngineState, store: Store, clock: Clock) -> None:
+async def rebuild(state: EngineState, store: Store) -> None:
     """Discard everything known about runs and read it again. Sessions of hosts and their clocks stay.
 
     :raises StoreError: if the store cannot be read
     """
     found = await store.active_runs()
-    pauses = await _read_pauses(state, store)
-    now, now_us = clock.monotonic(), clock.now_us()
+    pauses = await store.pauses()
+    now, now_us = state.clock.monotonic(), state.clock.now_us()
     state.active, state.running, state.parents = {}, {}, {}
     state.ended_children.clear()
     state.waiting, state.continuing = WaitingRuns(), {}
@@ -45,11 +38,11 @@ async def rebuild(state: EngineState, store: Store, clock: Clock) -> None:
     state.request_ids.clear()
     state.specs.clear()
     state.timers.clear()
-    _keep_pauses(state, pauses, now, now_us)
+    restore_pauses(state, pauses, now, now_us)
     for instance in state.fleet:
         instance.attempts.clear()
         instance.exclusive_used = 0
-        if instance.link is None and instance.hello is None:
+        if not instance.introduced:
             state.fleet.remove(instance.incarnation)
     for detail in found.running:
         _restore(state, detail, now, now_us)
@@ -59,37 +52,8 @@ async def rebuild(state: EngineState, store: Store, clock: Clock) -> None:
     state.dirty_hosts.update(state.continuing)
 
 
-async def recall_pauses(state: EngineState, store: Store, clock: Clock) -> None:
-    """Read the pauses again, since a change of them may have been stored or not.
-
-    :raises StoreError: if the store cannot be read
-    """
-    pauses = await _read_pauses(state, store)
-    _keep_pauses(state, pauses, clock.monotonic(), clock.now_us())
-    state.dirty_hosts.update(state.waiting.hosts())
-
-
-def _keep_pauses(state: EngineState, pauses: Sequence[PauseRecord], now: float, now_us: int) -> None:
-    state.pauses = {(pause.scope, pause.name): pause for pause in pauses}
-    for pause in pauses:
-        if pause.until_us is not None:
-            # A pause that ended while the kernel was down stays for a while: the fires of its time are judged now.
-            left = (pause.until_us - now_us) / 1_000_000
-            state.timers.add(now + (left if left > 0 else _ENDED_PAUSE_SECONDS), TimerKind.PAUSE_END)
-
-
-async def _read_pauses(state: EngineState, store: Store) -> Sequence[PauseRecord]:
-    """Read the pauses; read again if one changes meanwhile, since the result may be older than the change."""
-    while True:
-        changes = state.pause_changes
-        pauses = await store.pauses()
-        if state.pause_changes == changes:
-            return pauses
-
-
 def _restore(state: EngineState, detail: RunDetail, now: float, now_us: int) -> None:
-    definition = JobDefinition.from_json(detail.definition)
-    run = ActiveRun.new(detail.run, definition, plan_run(definition, detail.run.request))
+    run = ActiveRun.stored(detail)
     run.restore(detail.attempts)
     state.active[run.run_id] = run
     state.running.setdefault(run.job_id, set()).add(run.run_id)
@@ -147,8 +111,7 @@ async def load_specs(state: EngineState, store: Store, run_ids: Sequence[str]) -
         entry = state.waiting.get(run_id)
         if entry is None or detail.run.state is not RunState.QUEUED:
             continue
-        definition = JobDefinition.from_json(detail.definition)
-        run = ActiveRun.new(detail.run, definition, plan_run(definition, detail.run.request))
+        run = ActiveRun.stored(detail)
         state.specs.put(run_id, run)
         if not run.needs_host and entry.host != NO_HOST:
             state.waiting.remove(run_id)
@@ -200,7 +163,7 @@ def _retries_lost(definition: Mapping[str, Any]) -> bool:
 def discard(state: EngineState, run_id: str) -> None:
     """Remove a run that the store refused as a duplicate from memory, and free what it held."""
     state.waiting.remove(run_id)
-    state.specs.pop(run_id)
+    state.specs.pop(run_id, None)
     for schedule, fold in list(state.last_folds.items()):
         if fold.run_id == run_id:
             del state.last_folds[schedule]

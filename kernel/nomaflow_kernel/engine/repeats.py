@@ -52,7 +52,7 @@ def trigger_once(
     """
     new = not command.request_id or command.request_id in looked_up
     try:
-        used = state.request_ids.get(command.request_id) if command.request_id else None
+        used = state.request_ids.find(command.request_id) if command.request_id else None
         if used is not None:
             if used.request_hash != command.request_hash:
                 raise RequestIdReused(command.request_id, used.run_id)
@@ -66,5 +66,5 @@ def settle(state: EngineState, commands: Mapping[int, TriggerCommand], result: A
     """Have the store asked about commands whose answer names a run that turned out to be a duplicate."""
     for index, outcome in decided.items() if result.duplicates else ():
         if isinstance(outcome, TriggerOutcome | RequestIdReused) and outcome.run_id in result.duplicates:
-            state.request_ids.pop(commands[index].request_id)
+            state.request_ids.pop(commands[index].request_id, None)
             decided[index] = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from nomaflow_kernel.engine import explaining
 from nomaflow_kernel.engine.active import ActiveRun, CurrentAttempt
 from nomaflow_kernel.engine.orders import dispatch_order
 from nomaflow_kernel.engine.outcome import Outcome
@@ -25,7 +26,6 @@ __all__ = [
     "longest_delay",
     "open_row",
     "start_run",
-    "waits",
 ]
 
 UNCOUNTED_REASONS = frozenset({"host_refused"})
@@ -84,7 +84,7 @@ def _open_attempt(
     elif step.calls_job:
         state.await_turn(run)
     elif not dispatch(state, batch, run):
-        _open_pending(batch, run, waits(state, run.host))
+        _open_pending(batch, run, explaining.waits(state, run.host))
         state.await_turn(run)
 
 
@@ -99,26 +99,13 @@ def open_row(batch: Batch, run: ActiveRun, to: AttemptState, **fields: Any) -> N
     """
     current = run.attempt
     current.opened = True
-    row = AttemptRecord(
-        run_id=run.run_id,
-        step_index=current.step.index,
-        step=current.step.name,
-        attempt=current.number,
-        state=to,
-        host="" if current.step.calls_job else run.host,
-        **fields,
-    )
+    host = "" if current.step.calls_job else run.host
+    _add_row(batch, run, current.step, to, number=current.number, host=host, **fields)
+
+
+def _add_row(batch: Batch, run: ActiveRun, step: PlannedStep, to: AttemptState, *, number: int, **fields: Any) -> None:
+    row = AttemptRecord(run_id=run.run_id, step_index=step.index, step=step.name, attempt=number, state=to, **fields)
     batch.add(OpenAttempt(job_id=run.job_id, at_us=batch.now_us, attempt=row))
-
-
-def waits(state: EngineState, host: str) -> Reason:
-    """Return the reason why a due attempt waits."""
-    if state.fleet.has_serving(host):
-        limit = state.jobs.max_parallel(host)
-        if limit is not None and state.fleet.held(host) >= limit:
-            return Reason("waiting_for_slot", f"host {host!r} is already running {limit} steps (its max_parallel)")
-        return Reason("waiting_for_slot", f"host {host!r} has no free slot")
-    return Reason("waiting_for_host", f"no instance of host {host!r} takes work")
 
 
 def dispatch(state: EngineState, batch: Batch, run: ActiveRun) -> bool:
@@ -280,14 +267,5 @@ def _reuse(batch: Batch, run: ActiveRun, step: PlannedStep, output: Mapping[str,
 
 def _settled(batch: Batch, run: ActiveRun, step: PlannedStep, to: AttemptState, reason: Reason, **result: Any) -> None:
     """Record the only attempt of a step that does not run."""
-    row = AttemptRecord(
-        run_id=run.run_id,
-        step_index=step.index,
-        step=step.name,
-        attempt=1,
-        state=to,
-        reason=reason,
-        finished_at_us=run.stamp(batch.now_us),
-        **result,
-    )
-    batch.add(OpenAttempt(job_id=run.job_id, at_us=batch.now_us, attempt=row))
+    at_us = run.stamp(batch.now_us)
+    _add_row(batch, run, step, to, number=1, reason=reason, finished_at_us=at_us, **result)

@@ -18,7 +18,6 @@ __all__ = [
     "job_timed_out",
     "queue_timed_out",
     "request_cancel",
-    "stranded",
 ]
 
 _LOOK_AGAIN_SECONDS = 1.0
@@ -50,31 +49,25 @@ def end_stranded(state: EngineState, batch: Batch) -> None:
     """Cancel the runs that wait for a host without an instance, of jobs that name another host now.
 
     A misspelt ``host`` that was mended leaves such runs: nothing would ever start them, and they hold up their job.
+    Only the lanes of absent hosts are searched.
     """
-    for run in stranded(state):
-        why = f"host {run.host!r} is not attached, and the job names another host now"
-        cancel = CancelRequest(at_us=batch.now_us, by="kernel", why=why, code="canceled_by_move")
-        request_cancel(state, batch, run.run_id, cancel)
-
-
-def stranded(state: EngineState) -> list[QueuedRun]:
-    """Return the runs that nothing would ever start. Only the lanes of absent hosts are searched."""
-    found = []
     for host in state.waiting.hosts():
         if host == NO_HOST or state.fleet.has_instance(host):
             continue
+        why = f"host {host!r} is not attached, and the job names another host now"
+        cancel = CancelRequest(at_us=batch.now_us, by="kernel", why=why, code="canceled_by_move")
         for job_id in state.waiting.jobs_of_host(host):
             job = state.jobs.job(job_id)
-            if job is not None and job.valid and not job.removed and job.host != host:
-                found += [
-                    run for run in map(state.waiting.get, state.waiting.of_job(job_id)) if run and run.host == host
-                ]
-    return found
+            if job is not None and job.runnable and job.host != host:
+                for run_id in state.waiting.of_job(job_id):
+                    waiting = state.waiting.get(run_id)
+                    if waiting is not None and waiting.host == host:
+                        request_cancel(state, batch, run_id, cancel)
 
 
 def _end_waiting(state: EngineState, batch: Batch, waiting: QueuedRun, to: RunState, reason: Reason) -> None:
     state.waiting.remove(waiting.run_id)
-    state.specs.pop(waiting.run_id)
+    state.specs.pop(waiting.run_id, None)
     facts = end_data(host=waiting.job_host, preset=waiting.preset, slot_us=waiting.slot_us)
     at_us = max(batch.now_us, waiting.queued_at_us)
     state.ends(

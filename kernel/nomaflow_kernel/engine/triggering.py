@@ -12,7 +12,7 @@ from nomaflow_kernel.engine.active import ActiveRun
 from nomaflow_kernel.engine.commands import Draft, TriggerCommand, TriggerOutcome, UnrunCommand
 from nomaflow_kernel.engine.plan import NO_PLAN, RunPlan, plan_run
 from nomaflow_kernel.engine.replaying import replay_layers, unknown_name
-from nomaflow_kernel.engine.state import NO_HOST, Batch, EngineState, LastFold
+from nomaflow_kernel.engine.state import NO_HOST, Batch, EngineState
 from nomaflow_kernel.engine.timers import TimerKind
 from nomaflow_kernel.history.port import ApplyResult, RunDetail, RunOfRequest
 from nomaflow_kernel.history.reasons import Reason
@@ -28,8 +28,7 @@ from nomaflow_kernel.history.records import (
 from nomaflow_kernel.history.states import RunState
 from nomaflow_kernel.history.transitions import FoldRun, QueueRun
 from nomaflow_project.jobs.callables import refuse_op_kwargs
-from nomaflow_project.jobs.definition_json import canonical_json
-from nomaflow_project.jobs.definitions import JobDefinition, Overlap
+from nomaflow_project.jobs.definitions import JobDefinition, Overlap, canonical_json
 
 __all__ = ["draft_run", "record_unrun", "settle_folds", "trigger"]
 
@@ -206,18 +205,19 @@ def _record_skip(state: EngineState, batch: Batch, command: TriggerCommand, draf
 
 def _fold(state: EngineState, batch: Batch, record: RunRecord, draft: Draft) -> str:
     """Record fires that do not run, in the row of the fires just before them if the reason is the same."""
-    if record.fold is None or record.reason is None:
-        raise AssertionError("fires that do not run have a fold and a reason")
     key = (record.job_id, record.request.preset)
-    last = state.last_folds.get(key)
+    last, fold = state.last_folds.get(key), record.fold
     row = QueueRun(run=record, definition_json=draft.definition_json)
-    if last is not None and (last.state, last.code) == (record.state, record.reason.code):
-        fold = record.fold
+    if last is not None and fold is not None and (last.state, _code(last)) == (record.state, _code(record)):
         batch.add(FoldRun(run_id=last.run_id, last_us=fold.last_us, add_count=fold.count, otherwise=row))
         return last.run_id
     batch.add(row)
-    state.last_folds[key] = LastFold(record.run_id, record.state, record.reason.code)
+    state.last_folds[key] = record
     return record.run_id
+
+
+def _code(record: RunRecord) -> str:
+    return record.reason.code if record.reason is not None else ""
 
 
 def _queue(

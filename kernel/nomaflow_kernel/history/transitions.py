@@ -19,6 +19,7 @@ from nomaflow_kernel.history.records import (
     AttemptRecord,
     CancelRequest,
     LogChunkRecord,
+    PauseRecord,
     RunRecord,
 )
 from nomaflow_kernel.history.states import AttemptState, RunState
@@ -26,6 +27,7 @@ from nomaflow_kernel.history.states import AttemptState, RunState
 __all__ = [
     "PHASES",
     "AppendLog",
+    "ClearPause",
     "DispatchAttempt",
     "FinishAttempt",
     "FinishRun",
@@ -36,6 +38,7 @@ __all__ = [
     "RecordReport",
     "RequestCancel",
     "SetNextFire",
+    "SetPause",
     "StartAttempt",
     "StartRun",
     "Transition",
@@ -227,6 +230,21 @@ class SetNextFire:
     fingerprint: str
 
 
+@value_class
+class SetPause:
+    """Keep a pause, which replaces one of the same scope and name. No event."""
+
+    pause: PauseRecord
+
+
+@value_class
+class ClearPause:
+    """Remove a pause; at most one for each scope and name, after a `SetPause` of the same batch. No event."""
+
+    scope: str
+    name: str
+
+
 def end_data(
     *,
     host: str,
@@ -261,10 +279,14 @@ Transition = (
     | FinishRun
     | Notice
     | SetNextFire
+    | SetPause
+    | ClearPause
 )
 
 PHASES: tuple[type[Any], ...] = (
     SetNextFire,
+    SetPause,
+    ClearPause,
     QueueRun,
     FoldRun,
     RequestCancel,
@@ -295,7 +317,7 @@ def run_of(transition: Transition) -> str:
             return transition.attempt.run_id
         case AppendLog():
             return transition.chunk.run_id
-        case SetNextFire():
+        case SetNextFire() | SetPause() | ClearPause():
             return ""
         case _:
             return transition.run_id

@@ -8,7 +8,8 @@ from typing import Any
 from nomaflow_api.v1 import job_pb2
 from nomaflow_kernel.catalogue import HostCatalogue, Job
 from nomaflow_kernel.catalogue.service import next_fires
-from nomaflow_kernel.engine.host_messages import InstanceStatus, RefusedLoad
+from nomaflow_kernel.engine.fleet import Instance
+from nomaflow_kernel.engine.host_messages import RefusedLoad
 from nomaflow_kernel.history.port import PauseRecord
 from nomaflow_kernel.rpc.run_messages import timestamp
 from nomaflow_project.reading.problems import Problem
@@ -109,7 +110,7 @@ def host_message(
     name: str,
     *,
     known: HostCatalogue | None,
-    instances: Sequence[InstanceStatus],
+    instances: Sequence[Instance],
     queued: int,
     pause: PauseRecord | None,
 ) -> job_pb2.Host:
@@ -137,7 +138,7 @@ def _callable_count(manifest: Mapping[str, Any]) -> int:
     return len(callables) if isinstance(callables, Mapping) else 0
 
 
-def _instance_message(status: InstanceStatus) -> job_pb2.Instance:
+def _instance_message(status: Instance) -> job_pb2.Instance:
     hello, beat = status.hello, status.heartbeat
     return job_pb2.Instance(
         incarnation=hello.incarnation,

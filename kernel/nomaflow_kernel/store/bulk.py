@@ -52,7 +52,7 @@ class BulkStatement:
 
     @classmethod
     def parse(cls, template: str) -> BulkStatement:
-        """Return the statement of ``template``, an UPDATE … WHERE … or an INSERT … VALUES (…).
+        """Return the statement of ``template``, an UPDATE or DELETE … WHERE …, or an INSERT … VALUES (…).
 
         Its placeholders, like ``{bigint}`` or ``{text}``, are named by their PostgreSQL type; rows give the values in
         the order of the text.
@@ -60,14 +60,15 @@ class BulkStatement:
         types = _PLACEHOLDER.findall(template)
         arrays = ", ".join(f"${n}::{name}[]" for n, name in enumerate(types, start=1))
         names = [f"p{n}" for n in range(1, len(types) + 1)]
-        source = f"FROM unnest({arrays}) AS v({', '.join(names)})"
+        rows = f"unnest({arrays}) AS v({', '.join(names)})"
         numbered = iter(names)
         named = _PLACEHOLDER.sub(lambda _: next(numbered), template)
-        if named.startswith("UPDATE "):
-            head, tail = named.split(" WHERE ", 1)
-            postgresql = f"{head} {source} WHERE {tail}"
+        if named.startswith("INSERT "):
+            values = re.compile(r"VALUES \((.*?)\)")
+            postgresql = values.sub(lambda m: f"SELECT {m[1]} FROM {rows}", named, count=1)  # noqa: S608 - ours
         else:
-            postgresql = re.sub(r"VALUES \((.*?)\)", lambda m: f"SELECT {m[1]} {source}", named, count=1)
+            head, tail = named.split(" WHERE ", 1)
+            postgresql = f"{head} {'USING' if named.startswith('DELETE ') else 'FROM'} {rows} WHERE {tail}"
         return cls(sqlite=_PLACEHOLDER.sub("?", template), postgresql=postgresql)
 
     def execute(self, connection: Connection, rows: Sequence[tuple[Any, ...]]) -> int:

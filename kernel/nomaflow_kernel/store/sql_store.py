@@ -189,16 +189,6 @@ class SqlStore:
         """Return every pause."""
         return await self._database.read(scheduling.pauses)
 
-    async def set_pause(self, pause: PauseRecord) -> None:
-        """Keep a pause; it replaces one of the same scope and name."""
-        await self._database.write(lambda session: scheduling.set_pause(session.connection, pause))
-
-    async def clear_pause(self, scope: str, name: str, *, ended_by_us: int | None = None) -> bool:
-        """Remove a pause, or with ``ended_by_us`` only an ended one, and return whether there was one."""
-        return await self._database.write(
-            lambda session: scheduling.clear_pause(session.connection, scope, name, ended_by_us=ended_by_us)
-        )
-
     async def prune(
         self,
         *,

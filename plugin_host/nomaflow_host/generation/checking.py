@@ -56,7 +56,9 @@ def fields_of(each: StepType) -> StepFields:
         name=each.name,
         callable=each.callable,
         schema=each.schema,
+        doc=each.doc,
         overridable=each.overridable,
+        secret=each.secret,
         checked=each.model is not None,
     )
 

@@ -9,6 +9,7 @@ import os
 import platform
 from typing import TYPE_CHECKING, Any
 
+from nomaflow_host.generation.checking import fields_of
 from nomaflow_host.injection import CallPlan, PreparationFailed
 from nomaflow_host.injection.callables import readable
 from nomaflow_host.injection.plan import is_required
@@ -50,18 +51,7 @@ def build_manifest(
         "max_parallel": spec.max_parallel,
         "callables": {reference: _callable(plans[reference], spec.root) for reference in sorted(plans)},
         "modules": _modules(imports, spec.root),
-        "step_types": [
-            {
-                "name": each.name,
-                "callable": each.callable,
-                "schema": dict(each.schema),
-                "doc": each.doc,
-                "overridable": list(each.overridable),
-                "secret": list(each.secret),
-                "checked": each.model is not None,
-            }
-            for each in sorted(step_types, key=lambda each: each.name)
-        ],
+        "step_types": [fields_of(each).to_json() for each in sorted(step_types, key=lambda each: each.name)],
         "injections": sorted(injections),
         "job_files": [dict(each) for each in spec.job_files],
         "problems": [dict(each) for each in (*spec.problems, *problems)],

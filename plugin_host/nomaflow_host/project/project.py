@@ -13,14 +13,16 @@ from typing import Any
 from nomaflow_host.connectors import ResolvedConnectors, read_connectors
 from nomaflow_host.generation import ProjectSpec, settings_tree
 from nomaflow_host.process.errors import ProjectError, StateUnwritable
-from nomaflow_host.process.settings import HOST_NAME, HostSettings, SettingsInvalid
 from nomaflow_host.supervisor.values import ProjectLoad
+from nomaflow_project.models.settings_file import HOST_NAME, HostSection
 from nomaflow_project.reading.env_files import project_variables
 from nomaflow_project.reading.environment import EnvironmentMissing, resolve_tree, unresolved_references
 from nomaflow_project.reading.files import JobFile, read_job_files
 from nomaflow_project.reading.lines import with_lines
 from nomaflow_project.reading.problems import Place, Problem
-from nomaflow_project.reading.toml_file import FileError, read_toml, shown_path
+from nomaflow_project.reading.regular_files import shown_path
+from nomaflow_project.reading.toml_file import read_toml
+from nomaflow_project.reading.validation import validate
 
 __all__ = ["Project", "make_state_dir"]
 
@@ -38,7 +40,7 @@ class Project(ProjectLoad):
     """
 
     root: Path
-    settings: HostSettings
+    settings: HostSection
 
     @property
     def host(self) -> str:
@@ -77,7 +79,7 @@ class Project(ProjectLoad):
             sys_path=plugins,
             plugin_dirs=plugins,
             named_callables=tuple(sorted({name for _, jobs in trees for name in _callables(jobs)})),
-            job_files=tuple(file.to_manifest() for file in files),
+            job_files=tuple(file.to_json() for file in files),
             problems=tuple(problem.to_json() for problem in found),
             settings=app_settings,
             settings_file=str(settings_path) if settings_path.exists() else "",
@@ -110,7 +112,7 @@ def _settings_file(path: Path) -> tuple[dict[str, Any], list[Problem]]:
     if not path.exists() and not path.is_symlink():
         return {}, []
     tree = read_toml(path)
-    if isinstance(tree, FileError):
+    if isinstance(tree, Problem):
         raise ProjectError(tree.message, file=str(path), line=tree.line or None, fix=tree.fix)
     fix = f"the known ones are {', '.join(sorted(_TABLES))}; your own settings go below [app]"
     place = Place(SETTINGS_FILE)
@@ -121,22 +123,26 @@ def _settings_file(path: Path) -> tuple[dict[str, Any], list[Problem]]:
     ]
 
 
-def _settings(
-    tree: Mapping[str, Any], root: Path, environ: Mapping[str, str]
-) -> tuple[HostSettings, Mapping[str, Any]]:
+def _settings(tree: Mapping[str, Any], root: Path, environ: Mapping[str, str]) -> tuple[HostSection, Mapping[str, Any]]:
     """Return ``[host]``, and the settings that callables see.
 
     :raises ProjectError: if they cannot be used
     """
     file = str(root / SETTINGS_FILE)
     try:
-        host = HostSettings.from_table(resolve_tree(tree.get("host", {}), environ, path="host"))
-        return host, settings_tree(tree, root=str(root), environ=environ)
-    except (EnvironmentMissing, SettingsInvalid) as error:
+        table = resolve_tree(tree.get("host", {}), environ, path="host")
+        app_settings = settings_tree(tree, root=str(root), environ=environ)
+    except EnvironmentMissing as error:
         raise ProjectError(f"{error.path}: {error.problem}", file=file, fix=error.fix, path=error.path) from None
     except TypeError as error:
         path = str(error).partition(" ")[0]
         raise ProjectError(str(error), file=file, fix="correct its type", path=path) from None
+    section, problems = validate(HostSection, table, Place(SETTINGS_FILE, "host"))
+    if section is None:
+        first = problems[0]
+        fix = first.fix or "correct the value; docs/configuration.md has each key"
+        raise ProjectError(f"{first.path}: {first.message}", file=file, fix=fix, path=first.path)
+    return section, app_settings
 
 
 def _host_name(given: str, root: Path) -> str:

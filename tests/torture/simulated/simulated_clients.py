@@ -10,7 +10,7 @@ from simulated_kernel import KernelGone, SimulatedKernel
 from simulated_ledger import AckedTrigger
 
 from nomaflow_kernel.domain.errors import KernelError, KernelStopping, RequestIdReused
-from nomaflow_kernel.engine import FireCommand, TriggerCommand, TriggerOutcome
+from nomaflow_kernel.engine import TriggerCommand, TriggerOutcome
 from nomaflow_kernel.history.port import PauseRecord
 from nomaflow_kernel.history.records import EventRecord, TriggerKind
 from nomaflow_kernel.store.errors import StoreError
@@ -136,7 +136,7 @@ class Clients:
 
         async def fire(kernel: SimulatedKernel) -> None:
             if slot not in await kernel.store.slots_taken([slot]):
-                await kernel.engine.fire(FireCommand(triggers=(command,)))
+                await kernel.engine.fire([command])
 
         async with self._scheduler:
             command = TriggerCommand(

@@ -24,9 +24,7 @@ __all__ = ["SETTINGS", "KernelGone", "SimulatedCatalogue", "SimulatedKernel"]
 
 _T = TypeVar("_T")
 
-SETTINGS = EngineSettings(
-    heartbeat_seconds=4, lease_seconds=12, grace_seconds=30, grace_margin_seconds=3, max_waiting=500
-)
+SETTINGS = EngineSettings(lease_seconds=12, grace_seconds=30, grace_margin_seconds=3, max_waiting=500)
 
 
 class KernelGone(Exception):
@@ -84,7 +82,7 @@ class _NoManifests:
 class SimulatedKernel:
     """One life of the kernel: opened on the file, and later stopped, or dead.
 
-    :param on_ended: called where it ends by itself, with why
+    :param on_ended: called with the reason if it ends by itself
     :param on_taken_back: called with how many turns that were decided ahead of a commit are decided once more
     """
 
@@ -141,7 +139,7 @@ class SimulatedKernel:
             sessions=self._sessions,
             settings=GatewaySettings(
                 epoch=info.epoch,
-                heartbeat_seconds=SETTINGS.heartbeat_seconds,
+                heartbeat_seconds=4,
                 lease_seconds=SETTINGS.lease_seconds,
                 grace_seconds=SETTINGS.grace_seconds,
             ),

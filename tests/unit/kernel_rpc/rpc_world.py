@@ -18,13 +18,13 @@ from nomaflow_kernel.catalogue.service import CatalogueService
 from nomaflow_kernel.domain.clock import SystemClock
 from nomaflow_kernel.domain.errors import UnknownJob, UnknownRun
 from nomaflow_kernel.engine import TriggerCommand, TriggerOutcome
+from nomaflow_kernel.engine.fleet import Instance
 from nomaflow_kernel.engine.host_messages import (
     AttemptAck,
     AttemptReport,
     HeartbeatInfo,
     InstanceHello,
     InstanceLink,
-    InstanceStatus,
     LoadInfo,
     Verdict,
     VerdictAction,
@@ -146,7 +146,7 @@ class ScriptedEngine:
         """Return the pauses."""
         return list(self.paused.values())
 
-    def instances(self) -> Sequence[InstanceStatus]:
+    def instances(self) -> Sequence[Instance]:
         """Return no instances."""
         return []
 

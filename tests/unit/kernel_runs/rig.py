@@ -267,7 +267,7 @@ class Rig:
         self.path = path
         self.clock = ManualClock()
         self.jobs = Jobs()
-        self.settings = EngineSettings(heartbeat_seconds=0.5, lease_seconds=2, grace_seconds=10, grace_margin_seconds=1)
+        self.settings = EngineSettings(lease_seconds=2, grace_seconds=10, grace_margin_seconds=1)
         self.hosts: list[PlayedHost] = []
         self.ended: list[Exception] = []
         self.troubles: list[Exception] = []

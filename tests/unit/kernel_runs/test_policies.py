@@ -6,7 +6,7 @@ import pytest
 from rig import START_US, Rig, canceled, failed, finished, job, step
 
 from nomaflow_kernel.domain.errors import BadRequest, RunNotTerminal, UnknownRun
-from nomaflow_kernel.engine import FireCommand, TriggerCommand
+from nomaflow_kernel.engine import TriggerCommand
 from nomaflow_kernel.engine.host_messages import CancelOrder, DispatchOrder
 from nomaflow_kernel.history.port import PauseRecord
 from nomaflow_kernel.history.records import TriggerKind
@@ -73,7 +73,7 @@ async def test_skipped_cron_fires_fold_into_one_row(rig: Rig) -> None:
     for minute in (1, 2, 3):
         at = START_US + minute * 60_000_000
         fire = TriggerCommand(job_id="a", kind=TriggerKind.CRON, at_us=at, slot=f"a//{minute}")
-        await rig.engine.fire(FireCommand(triggers=(fire,)))
+        await rig.engine.fire([fire])
     from nomaflow_kernel.history.port import RunFilter
 
     page = await rig.store.list_runs(RunFilter(states=(RunState.SKIPPED,)), before="", limit=10)
@@ -87,7 +87,7 @@ async def test_skipped_cron_fires_fold_into_one_row(rig: Rig) -> None:
 async def test_a_slot_fires_once(rig: Rig) -> None:
     """The same slot offered twice, also after a restart, is one run."""
     rig.jobs.add(job("a", overlap="allow"))
-    fire = FireCommand(triggers=(TriggerCommand(job_id="a", kind=TriggerKind.CRON, at_us=START_US, slot="a//1"),))
+    fire = [TriggerCommand(job_id="a", kind=TriggerKind.CRON, at_us=START_US, slot="a//1")]
     await rig.engine.fire(fire)
     await rig.engine.fire(fire)
     await rig.restart()

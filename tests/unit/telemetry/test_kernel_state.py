@@ -46,9 +46,7 @@ def crowded() -> EngineState:
             host=f"host-{number}", incarnation=f"i-{number}", boot_id="b", machine="m", pid=1, version="0",
             generation=1, manifest_digest="", max_async=1, max_sync=1,
         )  # fmt: skip
-        state.fleet.add(
-            Instance(host=hello.host, incarnation=hello.incarnation, last_heard=0, last_heard_us=0, hello=hello)
-        )
+        state.fleet.add(Instance(hello=hello, attached_at_us=1))
     return state
 
 

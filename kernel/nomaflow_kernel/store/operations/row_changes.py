@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from nomaflow_kernel.history.states import AttemptState, RunState, attempt_sources, run_sources
 from nomaflow_kernel.history.transitions import (
     AppendLog,
+    ClearPause,
     DispatchAttempt,
     FinishAttempt,
     FinishRun,
@@ -18,6 +19,7 @@ from nomaflow_kernel.history.transitions import (
     RecordReport,
     RequestCancel,
     SetNextFire,
+    SetPause,
     StartAttempt,
     StartRun,
 )
@@ -167,6 +169,27 @@ CHANGES: Mapping[type[Any], Change] = {
             )
         ),
         lambda t: (t.job_id, t.preset, t.next_fire_us, t.fingerprint),
+    ),
+    SetPause: Change(
+        _always(
+            bulk_insert(
+                schema.pauses,
+                on_conflict='(scope, name) DO UPDATE SET "by" = excluded."by", why = excluded.why,'
+                " since_us = excluded.since_us, until_us = excluded.until_us",
+            )
+        ),
+        lambda t: (
+            t.pause.scope,
+            t.pause.name,
+            clean(t.pause.by),
+            clean(t.pause.why),
+            t.pause.since_us,
+            t.pause.until_us,
+        ),
+    ),
+    ClearPause: Change(
+        _always(BulkStatement.parse("DELETE FROM pauses WHERE scope = {text} AND name = {text}")),
+        lambda t: (t.scope, t.name),
     ),
     QueueRun: Change(_always(bulk_insert(schema.runs)), lambda t: run_row(t.run)),
     FoldRun: Change(

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, delete, select, true
+from sqlalchemy import Connection, select
 
 from nomaflow_kernel.history.port import PauseRecord, ScheduleRow
-from nomaflow_kernel.store.bulk import bulk_insert
-from nomaflow_kernel.store.rows import clean
 from nomaflow_kernel.store.schema import pauses as pauses_table
 from nomaflow_kernel.store.schema import schedules as schedules_table
 
-__all__ = ["clear_pause", "pauses", "schedules", "set_pause"]
-
-_REPLACE_PAUSE = bulk_insert(
-    pauses_table,
-    on_conflict='(scope, name) DO UPDATE SET "by" = excluded."by", why = excluded.why,'
-    " since_us = excluded.since_us, until_us = excluded.until_us",
-)
+__all__ = ["pauses", "schedules"]
 
 
 def schedules(connection: Connection) -> list[ScheduleRow]:
@@ -47,19 +39,3 @@ def pauses(connection: Connection) -> list[PauseRecord]:
         )
         for row in connection.execute(query)
     ]
-
-
-def set_pause(connection: Connection, pause: PauseRecord) -> None:
-    """Keep a pause; it replaces one of the same scope and name."""
-    row = (pause.scope, pause.name, clean(pause.by), clean(pause.why), pause.since_us, pause.until_us)
-    _REPLACE_PAUSE.execute(connection, [row])
-
-
-def clear_pause(connection: Connection, scope: str, name: str, *, ended_by_us: int | None = None) -> bool:
-    """Remove a pause and return whether there was one.
-
-    :param ended_by_us: remove it only if it ends by that time; None removes it in any case
-    """
-    ended = true() if ended_by_us is None else pauses_table.c.until_us <= ended_by_us
-    named = (pauses_table.c.scope == scope, pauses_table.c.name == name)
-    return connection.execute(delete(pauses_table).where(*named, ended)).rowcount == 1
