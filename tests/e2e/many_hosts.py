@@ -21,10 +21,9 @@ from nomaflow_host.session import (
     HostSession,
     HostStatus,
     Manifest,
-    OrderRefused,
-    ReloadOutcome,
     encode_event,
 )
+from nomaflow_host.supervisor import LoadOutcome, Refused
 
 
 class IdleRunner:
@@ -32,7 +31,7 @@ class IdleRunner:
 
     def accept(self, order: AttemptOrder) -> None:
         """Refuse."""
-        raise OrderRefused("this host runs nothing")
+        raise Refused("host_full", "this host runs nothing")
 
     def cancel(self, order: CancelOrder) -> None:
         """Do nothing: there is nothing to cancel."""
@@ -48,7 +47,7 @@ class IdleRunner:
         """Return None: nothing is offered."""
         return None
 
-    async def reload(self, *, force: bool) -> ReloadOutcome:
+    async def reload(self, *, force: bool) -> LoadOutcome:
         """Never be asked: nothing is offered."""
         raise AssertionError("nobody asks for this")
 

@@ -43,7 +43,7 @@ def host_state(view: HostView) -> dict[str, Any]:
             "trouble": session.trouble,
         },
         "generation": None if generation is None else asdict(generation),
-        "reaper_pid": supervisor.reaper_identity[0],
+        "reaper_pid": supervisor.reaper_identity.pid,
         "isolation_mechanism": supervisor.mechanism,
         "workers": {"count": len(workers), "first": [asdict(each) for each in islice(workers, _SHOWN)]},
         "attempts": {"count": len(attempts), "first": [asdict(each) for each in islice(attempts, _SHOWN)]},

@@ -12,7 +12,8 @@ from nomaflow_api.v1 import host_gateway_service_pb2 as pb
 from nomaflow_host.attempt.messages import Finished, FinishedState
 from nomaflow_host.outbox import Outbox
 from nomaflow_host.session.encoding import cancel_from, order_from
-from nomaflow_host.session.ports import OrderRefused, ReloadOutcome, Runner
+from nomaflow_host.session.ports import Runner
+from nomaflow_host.supervisor.values import LoadOutcome, Refused
 from nomaflow_telemetry.process_log import attempt_fields
 
 __all__ = ["Commands"]
@@ -36,7 +37,7 @@ class Commands:
         outbox: Outbox,
         epoch: int,
         on_reloaded: Callable[[], None],
-        answer_reload: Callable[[int, ReloadOutcome], Awaitable[None]],
+        answer_reload: Callable[[int, LoadOutcome], Awaitable[None]],
         answer_check: Callable[[int, pb.CheckCommand], Coroutine[Any, Any, None]],
     ) -> None:
         self._runner = runner
@@ -108,9 +109,9 @@ class Commands:
             return
         try:
             if self._outbox.saturated:
-                raise OrderRefused("the host's spill file or its disk is full")
+                raise Refused("host_full", "the host's spill file or its disk is full")
             self._runner.accept(order)
-        except OrderRefused as refusal:
+        except Refused as refusal:
             _log.warning("refused: %s", refusal, extra=attempt_fields(key))
             self._outbox.refuse(key, str(refusal), at_us=_now_us())
 
@@ -139,7 +140,7 @@ class Commands:
         outcome = await asyncio.shield(loading)
         await self._answer_reload(command_seq, outcome)
 
-    def _reloaded(self, loading: asyncio.Future[ReloadOutcome]) -> None:
+    def _reloaded(self, loading: asyncio.Future[LoadOutcome]) -> None:
         # A kernel that has seen this manifest before would not ask for it when the host is back.
         if not loading.cancelled() and loading.exception() is None and loading.result().accepted:
             self._on_reloaded()

@@ -20,8 +20,9 @@ from nomaflow_host.session.encoding import check_result, load_message, loaded_me
 from nomaflow_host.session.failures import SessionDropped
 from nomaflow_host.session.introducing import Introducer
 from nomaflow_host.session.link import AttachCall, Link
-from nomaflow_host.session.ports import HostIdentity, ReloadOutcome, Runner, WorkerLine
+from nomaflow_host.session.ports import HostIdentity, Runner
 from nomaflow_host.session.reporting import Reporter
+from nomaflow_host.supervisor.values import LoadOutcome, WorkerStatus
 
 __all__ = ["Conversation"]
 
@@ -50,7 +51,7 @@ class Conversation:
         outbox: Outbox,
         clock: KernelClock,
         introducer: Introducer,
-        told: ReloadOutcome | None,
+        told: LoadOutcome | None,
         report_deadline_s: float,
     ) -> None:
         self._link = link
@@ -65,7 +66,7 @@ class Conversation:
         self._beat_now = asyncio.Event()
         self._told = told
         self._leaving = False
-        self._workers: tuple[WorkerLine, ...] | None = None
+        self._workers: tuple[WorkerStatus, ...] | None = None
         self._commands = Commands(
             runner=runner,
             outbox=outbox,
@@ -168,7 +169,7 @@ class Conversation:
             self._told = load
             await self._write(load_message(load))
 
-    async def _answer_reload(self, command_seq: int, outcome: ReloadOutcome) -> None:
+    async def _answer_reload(self, command_seq: int, outcome: LoadOutcome) -> None:
         message = outcome.message
         if outcome.accepted:
             self.beat_soon()
@@ -211,7 +212,7 @@ class Conversation:
                 raise SessionDropped("the stream of the session has ended") from None
 
 
-def _problems_json(outcome: ReloadOutcome) -> bytes:
+def _problems_json(outcome: LoadOutcome) -> bytes:
     # This stream is for small messages; the manifest has all problems.
     return json.dumps(outcome.problems[:50]).encode()
 

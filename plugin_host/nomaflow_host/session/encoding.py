@@ -18,7 +18,8 @@ from nomaflow_host.attempt.messages import (
     TimeoutKind,
 )
 from nomaflow_host.outbox import Batch, HeldState
-from nomaflow_host.session.ports import HostIdentity, HostStatus, ReloadOutcome, WorkerLine
+from nomaflow_host.session.ports import HostIdentity, HostStatus
+from nomaflow_host.supervisor.values import LoadOutcome, WorkerStatus
 from nomaflow_project.reading.problems import Problem
 
 __all__ = [
@@ -135,14 +136,14 @@ def hello_message(
     return pb.AttachRequest(hello=hello)
 
 
-def load_message(load: ReloadOutcome) -> pb.AttachRequest:
+def load_message(load: LoadOutcome) -> pb.AttachRequest:
     """Return the message with the outcome of a load."""
     if load.accepted:
         return pb.AttachRequest(load_state=pb.LoadState(loaded=loaded_message(load)))
     return pb.AttachRequest(load_state=pb.LoadState(refused=_refused_message(load)))
 
 
-def loaded_message(load: ReloadOutcome) -> pb.Loaded:
+def loaded_message(load: LoadOutcome) -> pb.Loaded:
     """Return the description of the serving generation after a load."""
     return pb.Loaded(
         generation=load.generation,
@@ -154,7 +155,7 @@ def loaded_message(load: ReloadOutcome) -> pb.Loaded:
     )
 
 
-def _refused_message(load: ReloadOutcome) -> job_pb2.RefusedLoad:
+def _refused_message(load: LoadOutcome) -> job_pb2.RefusedLoad:
     """Return a refused load, short enough for the session and for every place that shows it."""
     message = job_pb2.RefusedLoad(message=_sentence(load.message))
     message.at.FromMicroseconds(load.at_us)
@@ -176,7 +177,7 @@ def _sentence(text: str) -> str:
     return text if len(text) <= _MAX_SENTENCE else text[: _MAX_SENTENCE - 1] + "…"
 
 
-def worker_messages(workers: Iterable[WorkerLine]) -> list[pb.HostWorker]:
+def worker_messages(workers: Iterable[WorkerStatus]) -> list[pb.HostWorker]:
     """Return the lines of a heartbeat about worker processes."""
     return [
         pb.HostWorker(pid=each.pid, exclusive=each.exclusive, generation=each.generation, running=each.running)

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Protocol
 
 from nomaflow_host.attempt.checks import CheckedStep, CheckOutcome
 from nomaflow_host.attempt.messages import AttemptOrder, CancelOrder
+from nomaflow_host.supervisor.values import LoadOutcome, WorkerStatus
 
-__all__ = ["HostIdentity", "HostStatus", "Manifest", "OrderRefused", "ReloadOutcome", "Runner", "WorkerLine"]
-
-
-class OrderRefused(Exception):
-    """Raised when an attempt cannot be accepted now, though it may be later. Its text says why."""
+__all__ = ["HostIdentity", "HostStatus", "Manifest", "Runner"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,16 +36,6 @@ class HostIdentity:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class WorkerLine:
-    """One worker process, for listings."""
-
-    pid: int
-    exclusive: bool
-    generation: int
-    running: int
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class HostStatus:
     """The current state of the host.
 
@@ -59,14 +46,14 @@ class HostStatus:
     """
 
     running: int = 0
-    workers: tuple[WorkerLine, ...] = ()
+    workers: tuple[WorkerStatus, ...] = ()
     generation: int = 0
     manifest_digest: str = ""
     loaded_at_us: int = 0
     code_newer: bool = False
     draining: bool = False
     isolation_mechanism: str = ""
-    load: ReloadOutcome | None = None
+    load: LoadOutcome | None = None
     loading: bool = False
 
 
@@ -78,40 +65,13 @@ class Manifest:
     body: bytes
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ReloadOutcome:
-    """The outcome of a load.
-
-    :param message: the reason of a refusal, or the changes
-    :param problems: the reasons of a refusal, or problems of the new generation; in the manifest's form, with lines
-    :param at_us: time, microseconds since the epoch
-    :param jobs: number of jobs in the files of the serving generation
-    :param callables: number of callables that it offers
-    :param removed: ids of jobs that their files no longer hold
-    :param stopped: schedules of other jobs that fire no more, by name
-    :param added: ids of jobs that are new
-    """
-
-    accepted: bool
-    generation: int
-    digest: str
-    message: str
-    problems: tuple[dict[str, Any], ...] = field(default=())
-    at_us: int = 0
-    jobs: int = 0
-    callables: int = 0
-    removed: tuple[str, ...] = ()
-    stopped: tuple[str, ...] = ()
-    added: tuple[str, ...] = ()
-
-
 class Runner(Protocol):
     """Runs attempts. No method blocks; the asynchronous ones may take long."""
 
     def accept(self, order: AttemptOrder) -> None:
         """Start an attempt.
 
-        :raises OrderRefused: if there is no room, or the host is stopping
+        :raises Refused: if there is no room, or the host is stopping
         """
 
     def cancel(self, order: CancelOrder) -> None:
@@ -126,7 +86,7 @@ class Runner(Protocol):
     def manifest(self) -> Manifest | None:
         """Return the manifest of the serving generation, or None if none serves."""
 
-    async def reload(self, *, force: bool) -> ReloadOutcome:
+    async def reload(self, *, force: bool) -> LoadOutcome:
         """Load the project's code again beside the serving one."""
 
     async def settled(self, seconds: float) -> bool:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,11 +51,8 @@ class ProjectLoad:
     variables: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
-class ProjectSource(Protocol):
-    """Reads the project from disk at each load."""
-
-    def __call__(self) -> ProjectLoad:
-        """Return the project as it is now."""
+ProjectSource = Callable[[], ProjectLoad]
+"""Reads the project from disk at each load."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,6 +86,22 @@ class LoadOutcome:
     removed: tuple[str, ...] = ()
     stopped: tuple[str, ...] = ()
     added: tuple[str, ...] = ()
+
+    @property
+    def callables(self) -> int:
+        """The number of callables that the serving generation offers."""
+        return len((self.manifest or {}).get("callables") or ())
+
+    @property
+    def message(self) -> str:
+        """The reasons of a refusal with the output's tail, or what serves now."""
+        said = "; ".join(self.reasons)
+        if self.output_tail and not self.accepted:
+            said = f"{said}\nlast output:\n{self.output_tail}"
+        if said:
+            return said
+        broken = sum(1 for each in self.problems if each.get("severity") == "error")
+        return f"generation {self.generation} serves" + (f", with {broken} problems" if broken else "")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

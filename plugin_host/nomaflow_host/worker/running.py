@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from nomaflow import StepFailed
 from nomaflow.calls import StepOutcome
 from nomaflow_api.value_class import value_class
-from nomaflow_host.generation import PreparationFailed, PreparedCall
+from nomaflow_host.generation import PreparationFailed, PreparedCall, context_of
 from nomaflow_host.worker.forks import AuthorCode
 from nomaflow_host.worker.leftovers import describe_leftovers, has_library_threads, left_tasks, left_threads
 from nomaflow_host.worker.outcome import Outcome, author_traceback, error_text, outcome_of_exception
@@ -125,11 +125,11 @@ class AttemptRun:
         self._credentials = services.generation.credentials_of(self._order, services.environ)
         services.emitter.masker.add(self._slot, self._credentials)
         cancelled, slot = services.page.cancelled, self._slot
-        ctx = services.generation.context(
+        ctx = context_of(
             self._order,
             environ=services.environ,
-            is_cancelled=lambda: cancelled[slot] != 0,
-            progress=self._progress,
+            cancel_check=lambda: cancelled[slot] != 0,
+            progress_sink=self._progress,
         )
         return services.generation.prepare(
             self._order,
@@ -156,7 +156,7 @@ class AttemptRun:
                 **({"credentials": sorted(self._credentials)} if self._credentials else {}),
             }
         )
-        self._context.run(services.generation.observe_started, prepared.info)
+        self._context.run(services.generation.calls.observe, prepared.info)
         ending = await (self._await(prepared) if prepared.kind == "async" else self._in_thread(prepared))
         outcome = self._context.run(self._outcome, ending, prepared).masked(services.emitter.masker.now)
         observed = StepOutcome(
@@ -166,7 +166,7 @@ class AttemptRun:
             reason_code=outcome.reason_code,
             seconds=time.monotonic() - started,
         )
-        self._context.run(services.generation.observe_finished, prepared.info, observed)
+        self._context.run(services.generation.calls.observe, prepared.info, observed)
         return outcome
 
     async def _await(self, prepared: PreparedCall) -> _Ending:
@@ -213,7 +213,7 @@ class AttemptRun:
         if ending.error is not None:
             return self._outcome_of(ending.error)
         try:
-            result = self._services.generation.normalise(ending.value, call=prepared.info)
+            result = self._services.generation.calls.normalise(ending.value, call=prepared.info)
         except StepFailed as error:
             outcome = outcome_of_exception(error, self._mask)
             return replace(outcome, reason_code=getattr(error, "reason_code", outcome.reason_code))

@@ -14,6 +14,7 @@ from nomaflow_api.v1.log_lines import LogLine, decode_lines
 from nomaflow_host.attempt.messages import AttemptOrder, Finished, LogChunk, Progress, Started
 from nomaflow_host.connectors import ResolvedConnectors
 from nomaflow_host.generation import ProjectSpec
+from nomaflow_host.reaper.proc import ProcessIdentity
 from nomaflow_host.supervisor import ProjectLoad, Supervisor, SupervisorSettings
 from processes import is_alive, pids_below, process_name
 
@@ -89,7 +90,7 @@ class Host:
         environ: dict[str, str] | None = None,
         connectors: ResolvedConnectors | None = None,
         secret_names: tuple[str, ...] = (),
-        on_reaper: Callable[[tuple[int, int]], None] | None = None,
+        on_reaper: Callable[[ProcessIdentity], None] | None = None,
         **settings: Any,
     ) -> None:
         self.root = root

@@ -10,7 +10,7 @@ from harness import StartHost
 
 from nomaflow_api.v1.log_lines import CONTINUED, SHARED
 from nomaflow_host.attempt.messages import FinishedState, Isolation
-from nomaflow_host.connectors import PoolConfig, ResolvedConnectors
+from nomaflow_host.connectors import ResolvedConnectors
 
 WAYS = (
     "info",
@@ -187,7 +187,7 @@ async def test_lines_come_while_the_step_runs(start_host: StartHost, marker: Pat
 async def test_credentials_are_masked(start_host: StartHost, spawn_only: bool) -> None:
     """A password of connectors.toml is in no line, error, reason or progress, however the step tells it."""
     secret = "hunter2/+geheim"
-    pools = {"main": PoolConfig(url="postgresql://u@h/d", password=secret)}
+    pools = {"main": {"url": "postgresql://u@h/d", "password": secret}}
     host = await start_host(spawn_only=spawn_only, connectors=ResolvedConnectors(pools=pools))
     key = host.run("polite:tells", {"secret": secret})
     end = await host.sink.end_of(key)

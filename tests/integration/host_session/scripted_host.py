@@ -16,10 +16,9 @@ from nomaflow_host.session import (
     HostSession,
     HostStatus,
     Manifest,
-    OrderRefused,
-    ReloadOutcome,
     encode_event,
 )
+from nomaflow_host.supervisor import LoadOutcome, Refused
 
 __all__ = ["Host", "ScriptedRunner"]
 
@@ -35,14 +34,14 @@ class ScriptedRunner:
     refusal: str = ""
     now: HostStatus = field(default_factory=lambda: HostStatus(isolation_mechanism="sampling"))
     offered: Manifest | None = None
-    next_reload: ReloadOutcome | None = None
+    next_reload: LoadOutcome | None = None
     checked: list[CheckedStep] = field(default_factory=list)
     next_check: CheckOutcome = field(default_factory=CheckOutcome)
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     def accept(self, order: AttemptOrder) -> None:
         if self.refusal:
-            raise OrderRefused(self.refusal)
+            raise Refused("host_full", self.refusal)
         self.accepted.append(order)
         self._tell()
 
@@ -60,7 +59,7 @@ class ScriptedRunner:
     def manifest(self) -> Manifest | None:
         return self.offered
 
-    async def reload(self, *, force: bool) -> ReloadOutcome:
+    async def reload(self, *, force: bool) -> LoadOutcome:
         assert self.next_reload is not None
         if self.next_reload.accepted and self.offered is not None:
             self.now = replace(self.now, generation=self.next_reload.generation, manifest_digest=self.offered.digest)

@@ -11,7 +11,7 @@ from session_steps import KEY, MakeGateway, MakeHost, offer, running
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
 from nomaflow_api.v1 import run_pb2
-from nomaflow_host.session import ReloadOutcome, WorkerLine
+from nomaflow_host.supervisor import LoadOutcome, WorkerStatus
 
 
 async def test_a_step_from_dispatch_to_outcome(gateway: MakeGateway, host: MakeHost) -> None:
@@ -55,7 +55,7 @@ async def test_heartbeats_come_at_the_kernels_interval_and_acknowledge_commands(
     mine = host()
     session = await kernel.session()
     mine.runner.now = replace(
-        mine.runner.now, running=1, workers=(WorkerLine(pid=5, exclusive=True, generation=1, running=1),)
+        mine.runner.now, running=1, workers=(WorkerStatus(pid=5, exclusive=True, generation=1, running=1),)
     )
     seq = session.dispatch(KEY)
     await kernel.journal.until(lambda: bool(session.heartbeats) and session.heartbeats[-1].command_ack == seq)
@@ -158,14 +158,16 @@ async def test_a_reload_is_introduced_before_it_is_answered(gateway: MakeGateway
     mine = host()
     mine.runner.offered = manifest = offer(b'{"callables": {}}')
     kernel.known_digests.add(manifest.digest)
-    mine.runner.next_reload = ReloadOutcome(accepted=True, generation=2, digest=manifest.digest, message="ok")
+    mine.runner.next_reload = LoadOutcome(accepted=True, generation=2, digest=manifest.digest, reasons=("ok",))
     session = await kernel.session()
     seq = session.send(reload=pb.ReloadCommand())
     await kernel.journal.until(lambda: bool(session.reload_results))
     assert session.reload_results[0].command_seq == seq
     assert session.reload_results[0].accepted
     assert [each.explicit for each in kernel.journal.manifests] == [True]
-    mine.runner.next_reload = ReloadOutcome(accepted=False, generation=2, digest=manifest.digest, message="SyntaxError")
+    mine.runner.next_reload = LoadOutcome(
+        accepted=False, generation=2, digest=manifest.digest, reasons=("SyntaxError",)
+    )
     session.send(reload=pb.ReloadCommand(force=True))
     await kernel.journal.until(lambda: len(session.reload_results) == 2)
     assert session.reload_results[1].message == "SyntaxError"
@@ -182,10 +184,10 @@ async def test_a_reload_that_ends_while_the_kernel_is_away_is_introduced_when_it
     kernel.known_digests.add(manifest.digest)
     loading, loaded = asyncio.Event(), asyncio.Event()
 
-    async def load(*, force: bool) -> ReloadOutcome:
+    async def load(*, force: bool) -> LoadOutcome:
         loading.set()
         await loaded.wait()
-        return ReloadOutcome(accepted=True, generation=2, digest=manifest.digest, message="ok")
+        return LoadOutcome(accepted=True, generation=2, digest=manifest.digest, reasons=("ok",))
 
     monkeypatch.setattr(mine.runner, "reload", load)
     session = await kernel.session()

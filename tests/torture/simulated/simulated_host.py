@@ -28,10 +28,9 @@ from nomaflow_host.session import (
     HostSession,
     HostStatus,
     Manifest,
-    OrderRefused,
-    ReloadOutcome,
     encode_event,
 )
+from nomaflow_host.supervisor import LoadOutcome, Refused
 
 __all__ = ["PlayedCode", "SimulatedHost"]
 
@@ -65,7 +64,7 @@ class PlayedCode:
     def accept(self, order: AttemptOrder) -> None:
         """Start an attempt, or refuse it."""
         if self._rng.random() < self._refuses:
-            raise OrderRefused("simulated: no room")
+            raise Refused("host_full", "simulated: no room")
         key = order.attempt_key
         self._asked[key] = asyncio.Event()
         self._running[key] = asyncio.get_running_loop().create_task(self._execute(order))
@@ -86,9 +85,9 @@ class PlayedCode:
         """Return None: there is no manifest to introduce."""
         return None
 
-    async def reload(self, *, force: bool) -> ReloadOutcome:
+    async def reload(self, *, force: bool) -> LoadOutcome:
         """Refuse."""
-        return ReloadOutcome(accepted=False, generation=1, digest="", message="simulated")
+        return LoadOutcome(accepted=False, generation=1, digest="", reasons=("simulated",))
 
     async def settled(self, seconds: float) -> bool:
         """Return True: nothing is ever loaded."""

@@ -49,14 +49,14 @@ def test_a_project_without_settings_uses_the_defaults(project: Path) -> None:
     make_state_dir(opened.state_dir)
     assert opened.state_dir.stat().st_mode & 0o777 == 0o700
     assert opened.settings.max_async == 200
-    assert opened.app_settings["jobs"] == {"config_path": str(project / "jobs.toml")}
-    assert opened.spec().sys_path == (str(project / "plugins"),)
-    assert not opened.problems
+    assert opened.spec.settings["jobs"] == {"config_path": str(project / "jobs.toml")}
+    assert opened.spec.sys_path == (str(project / "plugins"),)
+    assert not opened.spec.problems
 
 
 def test_references_are_resolved_except_below_params_and_op_kwargs(project: Path) -> None:
     """References in params and op_kwargs are resolved at each attempt, since secrets must not reach the kernel."""
-    job = open_project(project, TEAM="ops").jobs.files[0]["tree"]["jobs"][0]
+    job = open_project(project, TEAM="ops").spec.job_files[0]["tree"]["jobs"][0]
     assert job["description"] == "for ops"
     assert job["schedule"] == "0 2 * * *"
     assert job["params"] == {"since": {"$date": "2026-01-31"}, "keep": "${KEEP}"}
@@ -66,12 +66,12 @@ def test_references_are_resolved_except_below_params_and_op_kwargs(project: Path
 def test_a_variable_that_is_not_set_is_a_problem_of_its_place(project: Path) -> None:
     """The problem names file, path, job and variable; the text stays unchanged."""
     opened = open_project(project)
-    (problem,) = opened.problems
+    (problem,) = opened.spec.problems
     assert problem["file"] == "jobs.toml"
     assert problem["path"] == "jobs[0].description"
     assert problem["job_id"] == "nightly"
     assert "'TEAM'" in problem["message"]
-    assert opened.jobs.files[0]["tree"]["jobs"][0]["description"] == "for ${TEAM}"
+    assert opened.spec.job_files[0]["tree"]["jobs"][0]["description"] == "for ${TEAM}"
 
 
 def test_every_callable_that_a_job_names_is_listed(project: Path) -> None:
@@ -80,8 +80,8 @@ def test_every_callable_that_a_job_names_is_listed(project: Path) -> None:
     other.mkdir()
     (other / "jobs.toml").write_text('[[jobs]]\nid="b"\n[[jobs.steps]]\ntype="python"\ncallable="reports.m:run"\n')
     opened = open_project(project, TEAM="ops")
-    assert opened.jobs.callables == ("myapp.cleanup:purge", "reports.m:run")
-    assert [each["path"] for each in opened.jobs.files] == ["jobs.toml", "plugins/reports/jobs.toml"]
+    assert opened.spec.named_callables == ("myapp.cleanup:purge", "reports.m:run")
+    assert [each["path"] for each in opened.spec.job_files] == ["jobs.toml", "plugins/reports/jobs.toml"]
 
 
 def test_a_malformed_job_file_does_not_stop_the_host(project: Path) -> None:
@@ -90,7 +90,7 @@ def test_a_malformed_job_file_does_not_stop_the_host(project: Path) -> None:
     other.mkdir()
     (other / "jobs.toml").write_text('[[jobs]]\nid = "b"\n')
     (project / "jobs.toml").write_text('[[jobs]]\nid = "a"\nschedule = oops\n')
-    bad, good = open_project(project).jobs.files
+    bad, good = open_project(project).spec.job_files
     assert bad["tree"] is None
     assert bad["error"]["line"] == 3
     assert bad["error"]["code"] == "bad_toml"
@@ -110,7 +110,7 @@ def test_a_malformed_job_file_does_not_stop_the_host(project: Path) -> None:
 def test_hostile_job_files_are_entries_too(project: Path, body: bytes, message: str) -> None:
     """The host starts with job files of any bytes and reports the problem."""
     (project / "jobs.toml").write_bytes(body)
-    (entry,) = open_project(project).jobs.files
+    (entry,) = open_project(project).spec.job_files
     assert message in entry["error"]["message"]
     assert entry["error"]["fix"]
 
@@ -118,14 +118,14 @@ def test_hostile_job_files_are_entries_too(project: Path, body: bytes, message: 
 def test_a_missing_job_file_is_said(project: Path) -> None:
     """A missing job file is named if there is none at all, or a setting names it."""
     (project / "jobs.toml").unlink()
-    assert open_project(project).jobs.files[0]["error"]["code"] == "missing_file"
+    assert open_project(project).spec.job_files[0]["error"]["code"] == "missing_file"
     (project / "plugins" / "myapp" / "jobs.toml").write_text("")
-    main, other = open_project(project).jobs.files
+    main, other = open_project(project).spec.job_files
     assert main["absent"]
     assert main["error"] is None
     assert other["path"] == "plugins/myapp/jobs.toml"
     (project / "nomaflow.toml").write_text('[jobs]\nconfig_path = "other.toml"\n')
-    assert open_project(project).jobs.files[0]["path"] == "other.toml"
+    assert open_project(project).spec.job_files[0]["path"] == "other.toml"
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ def test_an_unusable_connectors_file_is_a_problem_without_its_values(project: Pa
     file.write_text('[pools.default]\nurl = "postgresql://u:hunter2@h/d"\n')
     file.chmod(0o644)
     opened = open_project(project, TEAM="ops")
-    (problem,) = opened.problems
+    (problem,) = opened.spec.problems
     assert (problem["code"], problem["path"]) == ("open_credential", "pools.default.url")
     assert "hunter2" not in str(problem)
     assert not opened.connectors.pools
@@ -190,18 +190,18 @@ def test_connectors_are_resolved_and_their_variables_kept_from_workers(project: 
     """The credentials are not shown by repr."""
     (project / "connectors.toml").write_text('[pools.default]\nurl = "postgresql://u:${DB_PASSWORD}@h/d"\n')
     opened = open_project(project, TEAM="ops", DB_PASSWORD="hunter2")
-    assert "hunter2" in opened.connectors.pools["default"].url
+    assert "hunter2" in opened.connectors.pools["default"]["url"]
     assert opened.connectors.secret_env_names == ("DB_PASSWORD", "DB_PASSWORD_FILE")
     assert "hunter2" not in repr(opened)
-    assert "hunter2" not in str(opened.spec().to_json())
+    assert "hunter2" not in str(opened.spec.to_json())
 
 
 def test_unknown_tables_are_warnings(project: Path) -> None:
     """An unknown table, of a newer version or misspelt, is reported but stops nothing."""
     (project / "nomaflow.toml").write_text("[hosts]\nname = 'x'\n[app]\nlimit = 3\n")
     opened = open_project(project, TEAM="ops")
-    assert [(each["severity"], each["path"]) for each in opened.problems] == [("warning", "hosts")]
-    assert opened.app_settings["app"] == {"limit": 3}
+    assert [(each["severity"], each["path"]) for each in opened.spec.problems] == [("warning", "hosts")]
+    assert opened.spec.settings["app"] == {"limit": 3}
 
 
 def test_settings_hold_every_limit(project: Path) -> None:

@@ -1,4 +1,4 @@
-"""The modules ``liberty.jobs.steps.base`` and ``liberty.connectors``, for hosts without the original."""
+"""Compatibility modules, so that callables of the original run unchanged: ``liberty.jobs.steps.base`` and others."""
 
 from __future__ import annotations
 

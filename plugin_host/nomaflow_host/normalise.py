@@ -1,24 +1,23 @@
-"""A StepResult, validated and encoded for the record."""
+"""Turns the value that a callable returned into the result in the run's record."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nomaflow.errors import StepFailed
+from nomaflow.results import StepResult
 from nomaflow_api.v1.values import ValueCodecError, dumps_plain
 from nomaflow_api.value_class import value_class
 
-if TYPE_CHECKING:
-    from nomaflow.results import StepResult
-
-__all__ = ["EXTRAS_LIMIT", "EXTRAS_WARNING", "NormalisedResult", "ReturnRefused", "record_of"]
+__all__ = ["EXTRAS_LIMIT", "EXTRAS_WARNING", "NormalisedResult", "ReturnRefused", "record_of", "result_of"]
 
 EXTRAS_WARNING = 64 * 1024
 """Bytes of encoded extras above which a warning is recorded."""
 EXTRAS_LIMIT = 1024 * 1024
 """Bytes of encoded extras above which the step fails, where the host's settings name no other limit."""
 
+_SHAPES = "None, int, dict or StepResult"
 _INT64_MAX = 2**63 - 1
 _INT64_MIN = -(2**63)
 _ADVICE = "store the data in a table or a file, and return its row count and key"
@@ -51,6 +50,42 @@ class NormalisedResult:
     warnings: tuple[str, ...] = ()
 
 
+def result_of(value: Any) -> StepResult:
+    """Return None, an int, a dict or a StepResult as a StepResult.
+
+    :raises ReturnRefused: for anything else, with its type and the way out
+    """
+    if value is None:
+        return StepResult()
+    if isinstance(value, StepResult):
+        return value
+    if isinstance(value, bool):
+        advice = f"return a dict, such as {{'ok': {value!r}}}"
+        raise ReturnRefused(f"the callable returned the bool {value!r}, expected {_SHAPES} ({advice})")
+    if isinstance(value, int):
+        return StepResult(rows_affected=value)
+    if isinstance(value, dict):
+        extras = dict(dict.items(value))
+        return StepResult(rows_affected=extras.pop("rows_affected", None), extras=extras)
+    problem = f"the callable returned a value of type {_type_name(value)}, expected {_SHAPES}{_hint(value)}"
+    raise ReturnRefused(problem)
+
+
+def _type_name(value: object) -> str:
+    kind = type(value)
+    return kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _hint(value: object) -> str:
+    if hasattr(value, "__await__"):
+        return " (an await is missing)"
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return " (return its length, or a dict that holds it)"
+    if isinstance(value, (str, float)):
+        return " (return a dict that holds it)"
+    return ""
+
+
 def record_of(result: StepResult, *, max_extras_bytes: int = EXTRAS_LIMIT) -> NormalisedResult:
     """Validate and encode a result.
 
@@ -58,9 +93,7 @@ def record_of(result: StepResult, *, max_extras_bytes: int = EXTRAS_LIMIT) -> No
     :raises ReturnRefused: with the path of the value that cannot be recorded, or with size and limit
     """
     rows = _count(result.rows_affected)
-    extras: Any = result.extras
-    if extras is None:
-        return NormalisedResult(rows_affected=rows)
+    extras: Any = {} if result.extras is None else result.extras
     if not isinstance(extras, dict):
         if not isinstance(extras, Mapping):
             raise ReturnRefused(f"extras is {type(extras).__name__}, expected a dict")
@@ -71,9 +104,13 @@ def record_of(result: StepResult, *, max_extras_bytes: int = EXTRAS_LIMIT) -> No
         encoded = dumps_plain(extras, path="extras").encode("ascii")
     except ValueCodecError as error:
         raise ReturnRefused(f"the returned value cannot be kept: {error}") from None
-    return NormalisedResult(
-        rows_affected=rows, extras_json=encoded, warnings=_size_warnings(len(encoded), max_extras_bytes)
-    )
+    if (size := len(encoded)) > max_extras_bytes:
+        problem = f"the extras take {size:,} bytes, over the limit of {max_extras_bytes:,}: {_ADVICE}"
+        raise ReturnRefused(problem, reason_code="result_too_large")
+    warnings: tuple[str, ...] = ()
+    if size > EXTRAS_WARNING:
+        warnings = (f"the extras take {size:,} bytes, expected at most {EXTRAS_WARNING:,}: {_ADVICE}",)
+    return NormalisedResult(rows_affected=rows, extras_json=encoded, warnings=warnings)
 
 
 def _count(rows: Any) -> int | None:
@@ -85,12 +122,3 @@ def _count(rows: Any) -> int | None:
     if not _INT64_MIN <= plain <= _INT64_MAX:
         raise ReturnRefused("rows_affected is beyond 64 bits, expected an int from -2**63 to 2**63 - 1")
     return plain
-
-
-def _size_warnings(size: int, limit: int) -> tuple[str, ...]:
-    if size > limit:
-        message = f"the extras take {size:,} bytes, over the limit of {limit:,}: {_ADVICE}"
-        raise ReturnRefused(message, reason_code="result_too_large")
-    if size > EXTRAS_WARNING:
-        return (f"the extras take {size:,} bytes, expected at most {EXTRAS_WARNING:,}: {_ADVICE}",)
-    return ()
