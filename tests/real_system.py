@@ -176,6 +176,7 @@ class System:
     :param root: everything is below it
     :param kernel_project: the kernel's folder, ``kernel`` below *root* unless it is given
     :param kernel_side: command that starts the kernel, for example in another network
+    :param environ: what the environment of all processes has in addition to that of the tests
     :ivar parts: the running processes by name: ``kernel``, and the hosts
     """
 
@@ -184,6 +185,7 @@ class System:
     kernel_flags: Sequence[str] = CLOCKS
     kernel_side: Sequence[str] = ()
     kernel_module: str = "nomaflow_kernel"
+    environ: Mapping[str, str] = field(default_factory=dict)
     parts: dict[str, Running] = field(default_factory=dict)
     clients: list[SyncKernelClient] = field(default_factory=list)
 
@@ -198,7 +200,7 @@ class System:
             *self.kernel_flags,
             *flags,
             log_file=self.root / "kernel.log",
-            environ=environ,
+            environ={**self.environ, **(environ or {})},
             side=self.kernel_side,
             module=self.kernel_module,
         )
@@ -214,11 +216,14 @@ class System:
         """Where the kernel listens."""
         return address_of(self.kernel_project)
 
-    def launch_host(self, name: str, project: Path, *flags: str, **options: Any) -> Running:
+    def launch_host(
+        self, name: str, project: Path, *flags: str, environ: Mapping[str, str] | None = None, **options: Any
+    ) -> Running:
         """Start a host on a project, and wait for nothing.
 
         :param options: see :func:`launch`
         """
+        options["environ"] = {**self.environ, **(environ or {})}
         log_file = self.root / f"{name}.log"
         self.parts[name] = launch("nomaflow_host", project, *flags, log_file=log_file, **options)
         return self.parts[name]
@@ -248,7 +253,7 @@ class System:
 
     def cli(self, *arguments: str, code: int | None = 0, stdin: str = "") -> Answer:
         """Run the command line in the kernel's folder; ``code`` None takes any exit code."""
-        done = run_command(*arguments, folder=self.kernel_project, stdin=stdin)
+        done = run_command(*arguments, folder=self.kernel_project, stdin=stdin, environ=self.environ)
         assert code is None or done.code == code, (arguments, done)
         return done
 

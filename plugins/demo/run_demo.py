@@ -24,7 +24,7 @@ from rich.text import Text
 from nomaflow.client import ClientError, TriggerOrder
 from nomaflow.client.values import InstanceView, RunView
 from nomaflow_cli.errors import ExitCode
-from nomaflow_cli.live import Connected, choose_screen, follow_run
+from nomaflow_cli.live import Screen, choose_screen, follow_run
 from nomaflow_cli.output import console as make_console
 from nomaflow_cli.pages.runs import runs_table, summary
 from nomaflow_cli.up import PartFailed, PartNotice, ProjectSupervisor, Ready, Reporter
@@ -116,10 +116,10 @@ async def demo(project: Path, narrator: Narrator) -> None:
 
 async def story(supervisor: ProjectSupervisor, narrator: Narrator) -> None:
     """Run the jobs."""
-    connected = Connected()
-    async with supervisor.client(by="demo", on_connected=connected) as client:
+    screen = choose_screen(as_json=False, console=narrator.console)
+    async with supervisor.client(by="demo", on_connected=screen.connected) as client:
         await seed(client, narrator)
-        await main_job(client, connected, supervisor, narrator)
+        await main_job(client, screen, supervisor, narrator)
         await empty_tenant(client, narrator)
         await heartbeat(client, narrator)
         await farewell(client, narrator)
@@ -133,16 +133,13 @@ async def seed(client: KernelClient, narrator: Narrator) -> None:
     expect(run, "SUCCEEDED")
 
 
-async def main_job(
-    client: KernelClient, connected: Connected, supervisor: ProjectSupervisor, narrator: Narrator
-) -> None:
+async def main_job(client: KernelClient, screen: Screen, supervisor: ProjectSupervisor, narrator: Narrator) -> None:
     """Follow the main job live, and kill the kernel in the middle of it."""
     narrator.chapter("nomaflow run month-end --follow: live, and in the middle of it the kernel is killed")
     started = await client.trigger(TriggerOrder(job_id="month-end", kind="cli"))
     killer = asyncio.create_task(kill_kernel_during(client, started.run_id, supervisor, narrator))
-    screen = choose_screen(as_json=False, console=narrator.console)
     try:
-        code = await follow_run(kernel=client, run_id=started.run_id, screen=screen, connected=connected)
+        code = await follow_run(kernel=client, run_id=started.run_id, screen=screen)
         if code in STOPPED:
             raise DemoStopped
         worker = await killer

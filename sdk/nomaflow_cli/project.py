@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import functools
+import re
 import shlex
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nomaflow_cli.errors import CliError
-from nomaflow_project.reading.toml_file import FileError, read_toml
+from nomaflow_project.reading.lines import with_lines
+from nomaflow_project.reading.problems import Problem
+from nomaflow_project.reading.toml_file import read_toml
+
+if TYPE_CHECKING:
+    from nomaflow.client.values import JobView
 
 __all__ = [
     "MARKERS",
@@ -16,11 +25,14 @@ __all__ = [
     "project_around",
     "read_settings",
     "require_project",
+    "with_lines_of_files",
     "working_directory",
 ]
 
 MARKERS = ("nomaflow.toml", "jobs.toml", ".nomaflow")
 """What makes a directory a project."""
+
+_JOB_PATH = re.compile(r"jobs\[(\d+)\]")
 
 
 def find_project(start: Path) -> Path | None:
@@ -92,7 +104,7 @@ def read_settings(project: Path) -> dict[str, Any]:
     :raises CliError: if it cannot be read
     """
     found = read_toml(project / "nomaflow.toml")
-    if not isinstance(found, FileError):
+    if not isinstance(found, Problem):
         return found
     if found.code == "missing_file":
         return {}
@@ -107,3 +119,41 @@ def host_table(project: Path) -> dict[str, Any]:
     """
     table = read_settings(project).get("host")
     return table if isinstance(table, dict) else {}
+
+
+def with_lines_of_files(jobs: Iterable[JobView], project: Path | None) -> tuple[JobView, ...]:
+    """Return the jobs, each problem with the line of its place if the job is in a file of this project.
+
+    The kernel that finds a problem has no files, so it knows the place in the tree only.
+    """
+    jobs = tuple(jobs)
+    if project is None:
+        return jobs
+    read = functools.cache(read_toml)
+    here = [
+        (job.job_id, each)
+        for job in jobs
+        for each in job.problems
+        if not each.line and _job_at(read(project / each.file), each.path) == job.job_id
+    ]
+    try:
+        placed = with_lines((Problem.from_json(each.to_json()) for _, each in here), project)
+    except ImportError:  # the parser of the lines comes with the kernel and the host
+        return jobs
+    lines = {key: problem.line for key, problem in zip(here, placed, strict=True)}
+    return tuple(
+        replace(
+            job,
+            problems=tuple(replace(each, line=lines.get((job.job_id, each), each.line)) for each in job.problems),
+        )
+        for job in jobs
+    )
+
+
+def _job_at(tree: dict[str, Any] | Problem, path: str) -> str:
+    """Return the id of the job whose table has a path such as ``jobs[2].schedule``; empty if there is none."""
+    index, tables = _JOB_PATH.match(path), {} if isinstance(tree, Problem) else tree.get("jobs")
+    if index is None or not isinstance(tables, list) or int(index[1]) >= len(tables):
+        return ""
+    table = tables[int(index[1])]
+    return str(table.get("id", "")) if isinstance(table, dict) else ""

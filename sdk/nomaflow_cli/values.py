@@ -25,7 +25,7 @@ def parse_params(given: Iterable[str], *, option: str = "--param") -> dict[str, 
     values = {}
     for text in given:
         key, value = _split(text, option=option, form="key=json, as in apps_id=10 or name='\"text\"'")
-        values[key] = parse_value(value, option=f"{option} {key}")
+        values[key] = _parse_value(value, option=f"{option} {key}")
     return values
 
 
@@ -41,7 +41,7 @@ def parse_op_kwargs(given: Iterable[str]) -> dict[str, dict[str, Any]]:
         step, _, key = name.rpartition(".")
         if not step or not key:
             raise CliError(f"--op-kwarg {text!r} names no step", fix=f"write {form}")
-        values.setdefault(step, {})[key] = parse_value(value, option=f"--op-kwarg {name}")
+        values.setdefault(step, {})[key] = _parse_value(value, option=f"--op-kwarg {name}")
     return values
 
 
@@ -66,7 +66,7 @@ def _split(text: str, *, option: str, form: str) -> tuple[str, str]:
     return key, value
 
 
-def parse_value(text: str, *, option: str) -> Any:
+def _parse_value(text: str, *, option: str) -> Any:
     """Return JSON as its value, and any other text as it is; text that looks like broken JSON is refused.
 
     :raises CliError: if the text starts like an object, a list or a string but is not one

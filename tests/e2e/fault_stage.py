@@ -104,7 +104,7 @@ def ledger(file: Path, what: str = "") -> list[dict[str, Any]]:
 
 
 def digest_of_log(system: ProjectSystem, run_id: str) -> tuple[int, str]:
-    """Return how many lines of a run its step logged, and their digest; fails where a number is missing or twice."""
+    """Return how many lines of a run its step logged, and their digest; fail if a number is missing or there twice."""
     digest, count = hashlib.sha256(), 0
     with system.client() as client:
         for number, line in enumerate(client.read_logs(run_id), start=1):

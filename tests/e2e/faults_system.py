@@ -180,7 +180,7 @@ class FaultSystem(TeamSystem):
         return Work(system=self, run_id=run_id, ledger=ledger, until=until)
 
     def state_of(self, host: str) -> str:
-        """Return the best state of a host's instances, empty where the kernel knows none."""
+        """Return the best state of a host's instances, empty if the kernel knows none."""
         view = self.host_view(host)
         return view.state if view else ""
 

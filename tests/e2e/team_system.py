@@ -28,7 +28,7 @@ def note(ledger, what, **more):
     os.close(fd)
 
 """
-"""How the plugin of a test's own project begins, where its steps write a ledger."""
+"""The beginning of a plugin whose steps write a ledger."""
 
 
 def reason_of(of: RunView | AttemptView) -> str:
@@ -87,8 +87,8 @@ class TeamSystem(System):
     ) -> Running:
         """Start a host on the project of its name, and wait until the kernel knows its jobs.
 
-        :param serves: False where it cannot load its code, and is not waited for
-        :param dials: False where its settings say which kernel
+        :param serves: False if it cannot load its code; then it is not waited for
+        :param dials: False if its settings name the kernel
         :param settings: more lines for its ``[host]``
         :param options: see :func:`real_system.launch`
         """
@@ -102,7 +102,7 @@ class TeamSystem(System):
         return part
 
     def ledger(self) -> Ledger:
-        """Return a ledger of its own for one run."""
+        """Return a new ledger for one run."""
         self._number += 1
         return Ledger(file=self.root / f"ledger-{self._number}")
 

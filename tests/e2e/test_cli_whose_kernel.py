@@ -1,4 +1,4 @@
-"""The kernel that a command asks where its project has none of its own, and lists that are narrowed down to nothing."""
+"""The kernel that a command asks if its project has none, and lists that are narrowed down to nothing."""
 
 from __future__ import annotations
 

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -15,7 +12,7 @@ import pytest
 from team_system import TeamSystem
 
 from nomaflow.client import TriggerOrder
-from real_system import Answer
+from real_system import run_command
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
@@ -268,20 +265,10 @@ def test_check_exits_by_what_it_prints(tmp_path: Path) -> None:
     pool = '[pools.w]\nurl = "sqlite:///w.db"\npassword = "${NOT_SET_ANYWHERE}"\n'
     (tmp_path / "connectors.toml").write_text(pool)
     for flags in ((), ("--no-import",)):
-        done = _check(tmp_path, *flags)
+        done = run_command("check", *flags, folder=tmp_path)
         assert (done.code, "1 job in order" in done.out) == (0, True), done.out
         assert "'NOT_SET_ANYWHERE' is not set here" in done.out
     (tmp_path / "connectors.toml").write_text(pool + "pool_sise = 3\n")
-    done = _check(tmp_path, "--no-import", "--from-original")
+    done = run_command("check", "--no-import", "--from-original", folder=tmp_path)
     assert (done.code, "1 error; 1 job in order" in done.out) == (1, True), done.out
     assert 'schedule = "0 6 * * mon-fri"' in done.out
-
-
-def _check(project: Path, *flags: str) -> Answer:
-    return subprocess.run(
-        [sys.executable, "-m", "nomaflow_cli", "check", str(project), *flags],
-        check=False,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "COLUMNS": "200"},
-    )

@@ -194,6 +194,8 @@ def test_a_host_without_code_says_why(system: TeamSystem) -> None:
     system.stop("team")
     (system.root / "team" / "plugins" / "team.py").write_text("import os\nos._exit(3)\n")
     host = system.start_host("team", serves=False)
+    eventually(lambda: "the host has no code to run until a reload succeeds" in host.log)
+    eventually(lambda: (view := system.host_view("team")) is not None and view.state == "ATTACHED")
     eventually(lambda: "refused the load of" in system.command("hosts").out)
     assert "hosts.load_refused" in system.command("doctor", "-o", "json").out
     (host.project / "plugins" / "team.py").write_text(CODE)

@@ -90,7 +90,7 @@ def _held(system: FaultSystem) -> Work | None:
 
 
 def _standing_still(system: FaultSystem, works: list[Work]) -> list[int] | None:
-    """Return how much the steps have said, None where they say more between two heartbeats."""
+    """Return how much the steps have said, None if they say more between two heartbeats."""
     before = [said(work) for work in works]
     _next_heartbeat(system)
     _next_heartbeat(system)

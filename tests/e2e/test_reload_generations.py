@@ -14,7 +14,7 @@ from team_system import TeamSystem, reason_of
 
 from nomaflow.client import SyncKernelClient
 from processes import is_alive
-from real_system import eventually, launch_up
+from real_system import eventually
 
 pytestmark = pytest.mark.e2e
 
@@ -125,53 +125,6 @@ def test_steps_in_flight_finish_on_their_generation(system: TeamSystem, tmp_path
     assert system.api.trigger("quick").warnings == ()
 
 
-def test_sighup_reloads(system: TeamSystem) -> None:
-    """SIGHUP to the host reloads the code; worse code is refused in its log and the old code stays."""
-    host = system.start_host("team")
-    _write(system, 22)
-    os.kill(host.pid, signal.SIGHUP)
-    eventually(lambda: _generation(system) == 2)
-    assert system.end(system.start("quick", None)).rows_affected == 22
-    (host.project / "plugins" / "team.py").write_text("def quick(:\n")
-    os.kill(host.pid, signal.SIGHUP)
-    eventually(lambda: "the load was refused; the last good code stays in use" in host.log)
-    assert "SyntaxError" in host.log
-    assert system.end(system.start("quick", None)).rows_affected == 22
-    (host.project / "nomaflow.toml").write_text("[host]\nmax_sync = 'many'\n")
-    os.kill(host.pid, signal.SIGHUP)
-    eventually(lambda: "host.max_sync" in host.log)
-    assert system.end(system.start("quick", None)).rows_affected == 22
-
-
-def test_watch_reloads_on_save(system: TeamSystem) -> None:
-    """A save is enough with ``--watch``; one that breaks the code does no harm, and the next one repairs it."""
-    host = system.start_host("team", "--watch")
-    _write(system, 22)
-    eventually(lambda: _generation(system) == 2)
-    (host.project / "plugins" / "team.py").write_text("import os\nos._exit(3)\n")
-    eventually(lambda: "the load was refused" in host.log)
-    assert system.end(system.start("quick", None)).rows_affected == 22
-    _write(system, 333)
-    eventually(lambda: _generation(system) > 2)
-    assert system.end(system.start("quick", None)).rows_affected == 333
-
-
-def test_up_watch_reloads_on_save(tmp_path: Path) -> None:
-    """``nomaflow up --watch`` hands the switch on to its host."""
-    system = TeamSystem(root=tmp_path)
-    project = system.project("kernel", {"jobs.toml": JOBS, "plugins/team.py": CODE})
-    up = launch_up(project, "--watch", "--name", "team", log_file=tmp_path / "up.log")
-    try:
-        eventually((project / ".nomaflow" / "address").exists)
-        eventually(lambda: _generation(system) == 1)
-        (project / "plugins" / "team.py").write_text(CODE.replace("VERSION = 1", "VERSION = 22"))
-        eventually(lambda: _generation(system) == 2)
-        assert system.end(system.start("quick", None)).rows_affected == 22
-    finally:
-        up.stop()
-        system.close()
-
-
 POISON = {
     "exit": ("print('about to leave', flush=True)\nimport os\nos._exit(9)\n", "exit code 9", "about to leave"),
     "fault": ("import ctypes\nctypes.string_at(0)\n", "segmentation fault", "poison.py"),
@@ -212,18 +165,6 @@ def test_a_flood_on_import_is_contained(system: TeamSystem) -> None:
     assert len(done.out) < 20_000
     assert main.memory_info().rss - before < 32 << 20
     assert system.end(system.start("quick", None)).rows_affected == 1
-
-
-def test_a_poisoned_cold_start(system: TeamSystem) -> None:
-    """A host whose first load dies stays attached, says why, and serves as soon as the code is mended."""
-    team = system.root / "team" / "plugins" / "team.py"
-    team.write_text(POISON["exit"][0])
-    host = system.start_host("team", serves=False)
-    eventually(lambda: "the host has no code to run until a reload succeeds" in host.log)
-    eventually(lambda: (view := system.host_view("team")) is not None and view.state == "ATTACHED")
-    _write(system, 22)
-    assert system.command("reload", "team").code == 0
-    assert system.end(system.start("quick", None)).rows_affected == 22
 
 
 def test_a_host_that_is_stopped_drains_with_a_deadline(system: TeamSystem, tmp_path: Path) -> None:

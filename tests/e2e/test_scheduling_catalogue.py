@@ -174,7 +174,6 @@ def test_an_id_belongs_to_its_host_until_that_is_forgotten(system: ProjectSystem
     """The second host's job is disabled and says whose the id is; an attached host cannot be forgotten."""
     other = system.project / "other-team"
     second = ProjectSystem(project=other)
-    other.mkdir()
     second.write(GOOD.replace("@FOLDER@", str(system.project)) + GOOD.replace('"good"', '"own"'))
     (other / "nomaflow.toml").write_text('[host]\nname = "second"\n')
     (system.project / "go").touch()

@@ -10,7 +10,7 @@ from typing import Any
 from nomaflow_project.jobs.callables import check_keys, kind_of, refuse_params
 from nomaflow_project.jobs.definitions import JobDefinition
 from nomaflow_project.jobs.load import CatalogueLoad, LoadedJob
-from nomaflow_project.reading.problems import Place, Problem
+from nomaflow_project.reading.problems import Problem
 
 __all__ = ["Catalogue", "CatalogueChange", "HostCatalogue", "Job", "why_kept"]
 
@@ -213,7 +213,7 @@ class Catalogue:
         """Give every foreign job the problem that names the present owner of its id."""
         for at, entry in self._foreign.items():
             owner, job = self._owners[at[0]], _without_owner_problem(entry.loaded)
-            problem = (Place(job.file, job.path, job.job_id) / "id").error(
+            problem = (job.place / "id").error(
                 _OWNED, f"the id {job.job_id!r} belongs to the host {owner!r}", fix=_release(owner)
             )
             self._foreign[at] = replace(entry, loaded=job.with_problem(problem))

@@ -111,7 +111,7 @@ class CatalogueService(Catalogue):
         if self.jobs_file is None:
             return None
         file = replace(await asyncio.to_thread(parse_toml_file, self.jobs_file, environ=os.environ), main=True)
-        manifest = {"host": _OWN_FILE, "job_files": [file.to_manifest()]}
+        manifest = {"host": _OWN_FILE, "job_files": [file.to_json()]}
         text = json.dumps(manifest, sort_keys=True, separators=(",", ":"))
         digest = "sha256:" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
         async with self._changing:

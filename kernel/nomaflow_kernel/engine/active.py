@@ -139,7 +139,7 @@ class ActiveRun:
     def asked_log_level(self) -> str:
         """Return the log level that the request or its preset asked for; empty for the job's own."""
         preset = self.definition.preset(self.record.request.preset)
-        return self.record.request.log_level or (preset.log_level if preset is not None else "")
+        return self.record.request.log_level or (preset and preset.log_level) or ""
 
     def stamp(self, at_us: int) -> int:
         """Return the time to record for a current event: the given time, but never before an earlier event.

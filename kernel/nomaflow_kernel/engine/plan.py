@@ -92,7 +92,7 @@ def plan_run(definition: JobDefinition, request: RunRequest) -> RunPlan:
     preset_params: Mapping[str, Any] = preset.params if preset else {}
     job_params = {**definition.params, **request.inherited}
     run_params = {**preset_params, **request.params}
-    level = request.log_level or (preset.log_level if preset else "") or definition.log_level
+    level = request.log_level or (preset and preset.log_level) or definition.log_level
     steps = tuple(_plan_step(index, step, definition, preset, request) for index, step in enumerate(definition.steps))
     return RunPlan(
         steps=steps,

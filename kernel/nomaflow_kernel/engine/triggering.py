@@ -28,8 +28,7 @@ from nomaflow_kernel.history.records import (
 from nomaflow_kernel.history.states import RunState
 from nomaflow_kernel.history.transitions import FoldRun, QueueRun
 from nomaflow_project.jobs.callables import refuse_op_kwargs
-from nomaflow_project.jobs.definition_json import canonical_json
-from nomaflow_project.jobs.definitions import JobDefinition, Overlap
+from nomaflow_project.jobs.definitions import JobDefinition, Overlap, canonical_json
 
 __all__ = ["draft_run", "record_unrun", "settle_folds", "trigger"]
 

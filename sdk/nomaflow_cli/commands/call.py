@@ -15,7 +15,7 @@ from nomaflow_cli.invocation import Invocation, local_command
 from nomaflow_cli.output import answer
 from nomaflow_cli.project import require_project
 from nomaflow_cli.values import level_number, parse_params
-from nomaflow_cli.wording import amount, extras_text, paragraph
+from nomaflow_cli.wording import amount, exit_words, extras_text, paragraph
 
 
 @local_command("call", needs=("host",))
@@ -53,12 +53,10 @@ def _in_child(order: dict[str, Any]) -> dict[str, Any]:
             child.communicate(json.dumps(order).encode())
         body = answers.read()
     if not body:
-        code = child.returncode
-        ending = f"exit code {code}" if code >= 0 else f"killed by signal {-code}"
         raise CliError(
-            f"the process of the callable ended without a result: {ending}",
+            f"the process of the callable ended without a result: {exit_words(child.returncode)}",
             reason="NO_RESULT",
-            fix="what it printed above may say why",
+            fix="its output above may name the cause",
             exit_code=ExitCode.FAILED,
         )
     outcome: dict[str, Any] = json.loads(body)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,6 +14,7 @@ from nomaflow_cli.errors import CliError
 from nomaflow_cli.invocation import Invocation, remote_command
 from nomaflow_cli.kernel_access import first, talk
 from nomaflow_cli.output import answer
+from nomaflow_cli.project import project_around, with_lines_of_files
 from nomaflow_cli.values import parse_instant, parse_span
 from nomaflow_cli.wording import moment
 
@@ -43,6 +46,7 @@ def jobs(
         return found, whole, {one.name: one.refused_load for one in hosts if one.refused_load is not None}
 
     found, whole, refused = talk(invocation, ask)
+    found = replace(found, jobs=with_lines_of_files(found.jobs, _project(invocation)))
     shape = {**found.to_json(), "refused_loads": {name: load.to_json() for name, load in refused.items()}}
     if whole.jobs and not found.jobs:
         answer(invocation, shape, lambda: pages.no_such_jobs(whole, host=host, tag=tag))
@@ -58,8 +62,13 @@ def job(*, invocation: Invocation, job: Annotated[str, typer.Argument(help="The 
         return await kernel.get_job(job), await first(_RECENT, kernel.list_runs(job_id=job, page_size=_RECENT))
 
     view, recent = talk(invocation, ask)
+    [view] = with_lines_of_files([view], _project(invocation))
     shape = {**view.to_json(), "recent_runs": [run.to_json() for run in recent]}
     answer(invocation, shape, lambda: pages.job_page(view, recent))
+
+
+def _project(invocation: Invocation) -> Path | None:
+    return invocation.project or project_around()
 
 
 @remote_command("pause")

@@ -8,7 +8,6 @@ import os
 import shlex
 import signal
 import sys
-import termios
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -97,24 +96,18 @@ def _require_state_folder(project: Path) -> None:
 
     :raises CliError: if this user may not write to it
     """
-    folder = project / ".nomaflow"
+    folder, words, me = project / ".nomaflow", "", os.geteuid()
+    fix = "run the command as the project's owner"
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
-        readable = os.access(folder, os.R_OK | os.W_OK | os.X_OK)
-        words = "" if readable else os.strerror(errno.EACCES)
+        if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+            words = os.strerror(errno.EACCES)
+            if project.stat().st_uid == me != folder.stat().st_uid:
+                fix = f"another user, such as root, created it: chown -R {me} {shlex.quote(str(folder))}"
     except OSError as error:
         words = error.strerror or str(error)
     if words:
-        raise CliError(f"cannot write to {str(folder)!r}: {words}", reason="UNWRITABLE", fix=_writable_again(folder))
-
-
-def _writable_again(folder: Path) -> str:
-    try:
-        if folder.parent.stat().st_uid == os.geteuid() != folder.stat().st_uid:
-            return f"another user, such as root, created it: chown -R {os.geteuid()} {shlex.quote(str(folder))}"
-    except OSError:
-        pass
-    return "run the command as the project's owner"
+        raise CliError(f"cannot write to {str(folder)!r}: {words}", reason="UNWRITABLE", fix=fix)
 
 
 def _next_port(address: str) -> str:
@@ -131,7 +124,7 @@ def _given(option: str, value: str) -> list[str]:
 
 def _hung_up(supervisor: ProjectSupervisor) -> None:
     """Reload; or stop, and stop writing to the terminal, if that is gone."""
-    if _terminal_lives():
+    if os.isatty(1):  # no longer once the other end of the terminal is closed
         supervisor.handle(signal.SIGHUP)
         return
     nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -139,14 +132,6 @@ def _hung_up(supervisor: ProjectSupervisor) -> None:
         os.dup2(nowhere, stream)
     os.close(nowhere)
     supervisor.handle(signal.SIGTERM)
-
-
-def _terminal_lives() -> bool:
-    try:
-        termios.tcgetattr(1)
-    except termios.error:
-        return False
-    return True
 
 
 def _drain_seconds(project: Path) -> float:

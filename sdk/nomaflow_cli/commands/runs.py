@@ -76,10 +76,10 @@ def logs(
     async def ask(kernel: KernelClient) -> None:
         if step:
             _require_step(await kernel.get_run(run), step)
-        printer = None if invocation.as_json else pages.LogPrinter(console=console())
+        out = None if invocation.as_json else console()
         async for block in kernel.read_log_blocks(run, follow=follow, step=step, min_level=lowest, tail=tail):
-            if printer is not None:
-                printer.print(block)
+            if out is not None:
+                pages.print_log(out, block)
             else:
                 for line in block:
                     print_json_line(line.to_json())

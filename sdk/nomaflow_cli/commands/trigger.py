@@ -181,16 +181,16 @@ def _run(invocation: Invocation, start: Start, *, wait: bool, follow: bool) -> N
 
 
 def _follow(invocation: Invocation, start: Start) -> NoReturn:
-    from nomaflow_cli.live import Connected, choose_screen, follow_run
+    from nomaflow_cli.live import choose_screen, follow_run
 
-    screen, connected = choose_screen(as_json=invocation.as_json), Connected()
+    screen = choose_screen(as_json=invocation.as_json)
 
     async def ask(kernel: KernelClient) -> ExitCode:
         started = await start(kernel)
         _warn(invocation, started)
-        return await follow_run(kernel=kernel, run_id=started.run_id, screen=screen, connected=connected)
+        return await follow_run(kernel=kernel, run_id=started.run_id, screen=screen)
 
-    raise typer.Exit(talk(invocation, ask, retry_seconds=300, on_connected=connected))
+    raise typer.Exit(talk(invocation, ask, retry_seconds=300, on_connected=screen.connected))
 
 
 def _warn(invocation: Invocation, started: Triggered) -> None:

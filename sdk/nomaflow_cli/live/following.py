@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import signal
 import sys
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from nomaflow.client.values import EventView, RunView
@@ -16,34 +15,14 @@ if TYPE_CHECKING:
     from nomaflow.client import KernelClient
     from nomaflow_cli.live.screens import Screen
 
-__all__ = ["Connected", "follow_run"]
+__all__ = ["follow_run"]
 
 _QUESTION = "the run is still running: [d]etach and leave it running, [c]ancel it, or [Enter] to keep watching? "
 _TICK = 0.125
 _REFRESH = 0.5
 
 
-class Connected:
-    """Passes changes of the connection from the client, which is created first, to the screen."""
-
-    def __init__(self) -> None:
-        self._up = True
-        self._listener: Callable[[bool], None] | None = None
-
-    def __call__(self, up: bool) -> None:  # noqa: FBT001  # the client's callback
-        """Pass the change to the listener, if there is one yet."""
-        self._up = up
-        if self._listener is not None:
-            self._listener(up)
-
-    def listen(self, listener: Callable[[bool], None] | None) -> None:
-        """Set the listener, None for none; it is called at once if the kernel is away."""
-        self._listener = listener
-        if listener is not None and not self._up:
-            listener(False)  # noqa: FBT003  # the listener's one argument
-
-
-async def follow_run(*, kernel: KernelClient, run_id: str, screen: Screen, connected: Connected) -> ExitCode:
+async def follow_run(*, kernel: KernelClient, run_id: str, screen: Screen) -> ExitCode:
     """Show a run until it is over, or until the person leaves it.
 
     :returns: the exit code of the run's state, or INTERRUPTED if it continues without us
@@ -54,7 +33,6 @@ async def follow_run(*, kernel: KernelClient, run_id: str, screen: Screen, conne
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGINT, interrupts.put_nowait, None)
     screen.open()
-    connected.listen(screen.connected)
     work = asyncio.create_task(follower.follow())
     try:
         while True:
@@ -68,7 +46,6 @@ async def follow_run(*, kernel: KernelClient, run_id: str, screen: Screen, conne
     finally:
         work.cancel()
         await asyncio.wait({work})
-        connected.listen(None)
         loop.remove_signal_handler(signal.SIGINT)
         screen.close()
 

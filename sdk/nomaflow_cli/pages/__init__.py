@@ -10,17 +10,17 @@ if TYPE_CHECKING:
     from nomaflow_cli.pages.findings import check_page, doctor_page
     from nomaflow_cli.pages.hosts import hosts_page, reload_page
     from nomaflow_cli.pages.jobs import job_page, jobs_page, no_such_jobs, schedule_page
-    from nomaflow_cli.pages.log_lines import LogPrinter
+    from nomaflow_cli.pages.log_lines import print_log
     from nomaflow_cli.pages.runs import run_page, runs_table, started_line, started_page, summary
 
 __all__ = [
-    "LogPrinter",
     "check_page",
     "doctor_page",
     "hosts_page",
     "job_page",
     "jobs_page",
     "no_such_jobs",
+    "print_log",
     "reload_page",
     "run_page",
     "runs_table",
@@ -34,7 +34,7 @@ _MODULES: Mapping[str, tuple[str, ...]] = {
     "findings": ("check_page", "doctor_page"),
     "hosts": ("hosts_page", "reload_page"),
     "jobs": ("job_page", "jobs_page", "no_such_jobs", "schedule_page"),
-    "log_lines": ("LogPrinter",),
+    "log_lines": ("print_log",),
     "runs": ("run_page", "runs_table", "started_line", "started_page", "summary"),
 }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from datetime import datetime
 from typing import Generic, TypeVar
 
@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nomaflow.client.values import AttemptView, PauseView, ProblemView, RefusedLoadView, RunView
-from nomaflow_cli.wording import GLYPHS, STYLES, age, clock_time, moment, printable
+from nomaflow_cli.wording import age, clock_time, moment, printable, sign
 from nomaflow_project.reading.problems import Problem
 
 __all__ = [
@@ -32,7 +32,7 @@ __all__ = [
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Column(Generic[T]):
     """A column of a table.
 
@@ -44,6 +44,7 @@ class Column(Generic[T]):
 
     header: str
     cell: Callable[[T], RenderableType]
+    _: KW_ONLY
     right: bool = False
     loose: bool = False
     from_width: int = 0
@@ -96,13 +97,14 @@ def facts(*rows: tuple[str, str | Text]) -> Table:
 
 def state(name: str) -> Text:
     """Return a state with its sign and colour."""
-    return Text(f"{GLYPHS.get(name, '●')} {name}", style=STYLES.get(name, ""), no_wrap=True)
+    glyph, style = sign(name)
+    return Text(f"{glyph} {name}", style=style, no_wrap=True)
 
 
 def run_state(run: RunView) -> Text:
     """Return a run's state, with a note if it is being cancelled."""
     if run.cancel is not None and not run.terminal:
-        return Text(f"{GLYPHS['CANCELED']} stopping", style="yellow", no_wrap=True)
+        return Text("⊘ stopping", style="yellow", no_wrap=True)
     return state(run.state)
 
 
@@ -137,8 +139,8 @@ def problem_lines(problem: ProblemView | Problem, *, job_id: str = "") -> Text:
 
     :param job_id: the job whose part of the file the place is in
     """
-    sign, style = ("✘ ", "red") if problem.severity == "error" else ("! ", "yellow")
-    text = Text.assemble((sign, style), printable(problem.message))
+    signed = ("✘ ", "red") if problem.severity == "error" else ("! ", "yellow")
+    text = Text.assemble(signed, printable(problem.message))
     path = f"{job_id}: {problem.path}" if job_id and problem.path else problem.path
     place = " › ".join(printable(part) for part in (problem.place, path) if part)
     if place:

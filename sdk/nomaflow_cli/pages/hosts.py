@@ -10,7 +10,7 @@ from rich.text import Text
 
 from nomaflow.client.values import HostView, InstanceView, ReloadView
 from nomaflow_cli.pages.cells import facts, pause_text, problem_lines, refused_text, state
-from nomaflow_cli.wording import age, amount, count, paragraph, printable
+from nomaflow_cli.wording import age, amount, count, offers, paragraph, printable
 
 __all__ = ["hosts_page", "job_changes", "reload_page"]
 
@@ -19,9 +19,9 @@ def hosts_page(hosts: Sequence[HostView]) -> RenderableType:
     """Return each host with its instances, their loaded code, and their problems."""
     parts: list[RenderableType] = []
     for host in hosts:
-        offers = f"{count(host.job_count, 'job')}, {count(host.callable_count, 'callable')}"
+        brought = f"  {offers(host.job_count, host.callable_count)}"
         waiting = f"  {count(host.queued, 'run')} waiting" if host.queued else ""
-        parts.append(Text.assemble(state(host.state), "  ", (host.name, "bold"), f"  {offers}", (waiting, "yellow")))
+        parts.append(Text.assemble(state(host.state), "  ", (host.name, "bold"), brought, (waiting, "yellow")))
         parts += [Padding(_instance(instance), (0, 0, 0, 4)) for instance in host.instances]
         if host.pause is not None:
             parts.append(Text(f"    {pause_text(host.pause)}", style="yellow"))
@@ -67,8 +67,8 @@ def reload_page(outcomes: Sequence[ReloadView]) -> RenderableType:
         if not outcome.incarnation:
             lines.append(Text.assemble(sign, printable(outcome.message)))
         elif outcome.accepted:
-            offers = f"{count(outcome.jobs, 'job')}, {count(outcome.callables, 'callable')}"
-            lines.append(Text.assemble(sign, f"reloaded {who}: {offers} (generation {outcome.generation})"))
+            brought = offers(outcome.jobs, outcome.callables)
+            lines.append(Text.assemble(sign, f"reloaded {who}: {brought} (generation {outcome.generation})"))
             changes = job_changes(outcome.removed_job_ids, outcome.added_job_ids, outcome.stopped_schedules)
             lines += [Padding(line, (0, 0, 0, indent)) for line in changes]
         else:

@@ -34,12 +34,12 @@ def jobs_page(catalogue: CatalogueView, refused: Mapping[str, RefusedLoadView]) 
     if not catalogue.jobs and not catalogue.problems:
         return "no jobs yet: no host has sent any; nomaflow hosts lists the hosts"
     columns: list[Column[JobView]] = [
-        Column(header="job", cell=lambda job: Text(printable(job.job_id), "" if job.valid and job.enabled else "dim")),
-        Column(header="host", cell=lambda job: Text(job.host), from_width=90),
-        Column(header="schedule", cell=_schedule, from_width=70),
-        Column(header="next", cell=lambda job: Text(_next(job), no_wrap=True)),
-        Column(header="last run", cell=_last_run, from_width=56),
-        Column(header="now", cell=_now, loose=True),
+        Column("job", lambda job: Text(printable(job.job_id), "" if job.valid and job.enabled else "dim")),
+        Column("host", lambda job: Text(job.host), from_width=90),
+        Column("schedule", _schedule, from_width=70),
+        Column("next", lambda job: Text(_next(job), no_wrap=True)),
+        Column("last run", _last_run, from_width=56),
+        Column("now", _now, loose=True),
     ]
     found = [problem for job in catalogue.jobs for problem in job.problems] + list(catalogue.problems)
     problems = dict.fromkeys(found)  # a file's problem is listed with each of its jobs
@@ -164,17 +164,17 @@ def schedule_page(found: ScheduleTable, broken: Sequence[str]) -> RenderableType
         days = groupby(found.fires, key=lambda fire: fire.at.astimezone().strftime("%a %d %b"))
         rows = [("" if number else day, fire) for day, fires in days for number, fire in enumerate(fires)]
         columns: list[Column[tuple[str, PlannedFire]]] = [
-            Column(header="day", cell=lambda row: row[0]),
-            Column(header="time", cell=lambda row: row[1].at.astimezone().strftime("%H:%M:%S")),
-            Column(header="job", cell=lambda row: _job_and_preset(row[1])),
-            Column(header="at once with", cell=lambda row: Text(_at_once(row[1]), style="yellow"), loose=True),
+            Column("day", lambda row: row[0]),
+            Column("time", lambda row: row[1].at.astimezone().strftime("%H:%M:%S")),
+            Column("job", lambda row: _job_and_preset(row[1])),
+            Column("at once with", lambda row: Text(_at_once(row[1]), style="yellow"), loose=True),
         ]
         parts.append(Rows(columns, rows))
     if found.frequent:
         often: list[Column[FrequentSchedule]] = [
-            Column(header="often", cell=_job_and_preset),
-            Column(header="schedule", cell=lambda each: Text(f"{each.expression} {each.timezone}")),
-            Column(header="first", cell=lambda each: age(each.first)),
+            Column("often", _job_and_preset),
+            Column("schedule", lambda each: Text(f"{each.schedule} {each.timezone}")),
+            Column("first", lambda each: age(each.first)),
         ]
         parts.append(Rows(often, found.frequent))
     if not parts:

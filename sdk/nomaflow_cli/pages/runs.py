@@ -14,8 +14,6 @@ from rich.text import Text
 from nomaflow.client.values import AttemptView, RunView, StepView
 from nomaflow_cli.pages.cells import Column, Rows, facts, run_state, state, when, why
 from nomaflow_cli.wording import (
-    GLYPHS,
-    STYLES,
     age,
     amount,
     count,
@@ -26,6 +24,7 @@ from nomaflow_cli.wording import (
     moment,
     paragraph,
     printable,
+    sign,
 )
 
 __all__ = ["headline", "run_page", "runs_table", "started_line", "started_page", "summary"]
@@ -34,13 +33,13 @@ __all__ = ["headline", "run_page", "runs_table", "started_line", "started_page",
 def runs_table(runs: Sequence[RunView]) -> RenderableType:
     """Return runs as a table."""
     columns: list[Column[RunView]] = [
-        Column(header="run", cell=lambda run: Text(run.run_id, no_wrap=True), min_width=30),
-        Column(header="job", cell=lambda run: Text(printable(run.job_id))),
-        Column(header="state", cell=_state_and_folds),
-        Column(header="started by", cell=_started_by, from_width=70),
-        Column(header="took", cell=_took, right=True, from_width=90),
-        Column(header="rows", cell=lambda run: amount(run.rows_affected), right=True, from_width=90),
-        Column(header="why", cell=_why, loose=True, from_width=110),
+        Column("run", lambda run: Text(run.run_id, no_wrap=True), min_width=30),
+        Column("job", lambda run: Text(printable(run.job_id))),
+        Column("state", _state_and_folds),
+        Column("started by", _started_by, from_width=70),
+        Column("took", _took, right=True, from_width=90),
+        Column("rows", lambda run: amount(run.rows_affected), right=True, from_width=90),
+        Column("why", _why, loose=True, from_width=110),
     ]
     return Rows(columns, runs)
 
@@ -68,8 +67,8 @@ def _why(run: RunView) -> Text:
 
 def headline(run: RunView) -> Text:
     """Return the run's outcome in one line."""
-    style = STYLES.get(run.state, "")
-    text = Text.assemble((f"{GLYPHS.get(run.state, '·')} ", style), (printable(run.job_id), "bold"))
+    glyph, style = sign(run.state)
+    text = Text.assemble((f"{glyph} ", style), (printable(run.job_id), "bold"))
     text.append(f" {run_state(run).plain.split(' ', 1)[-1]}", style=f"{style} bold")
     if run.terminal and run.started_at is not None:
         text.append(f" in {_took(run)}")
@@ -119,11 +118,11 @@ def run_page(run: RunView) -> RenderableType:
 def _steps_table(run: RunView) -> RenderableType:
     """Return the steps with their last attempt."""
     columns: list[Column[StepView]] = [
-        Column(header="step", cell=lambda step: Text(printable(step.name)) + Text(_tries(step), style="dim")),
-        Column(header="state", cell=lambda step: state(step.last.state)),
-        Column(header="took", cell=lambda step: _attempt_took(step.last), right=True, from_width=64),
-        Column(header="rows", cell=lambda step: amount(step.last.rows_affected), right=True, from_width=50),
-        Column(header="result", cell=lambda step: _result(step.last), loose=True),
+        Column("step", lambda step: Text(printable(step.name)) + Text(_tries(step), style="dim")),
+        Column("state", lambda step: state(step.last.state)),
+        Column("took", lambda step: _attempt_took(step.last), right=True, from_width=64),
+        Column("rows", lambda step: amount(step.last.rows_affected), right=True, from_width=50),
+        Column("result", lambda step: _result(step.last), loose=True),
     ]
     return Rows(columns, run.steps)
 
@@ -151,12 +150,12 @@ def _result(attempt: AttemptView) -> Text:
 
 def _attempts_table(run: RunView) -> RenderableType:
     columns: list[Column[tuple[StepView, AttemptView]]] = [
-        Column(header="attempt", cell=lambda row: Text(f"{printable(row[0].name)} {row[1].attempt}")),
-        Column(header="state", cell=lambda row: state(row[1].state)),
-        Column(header="started", cell=lambda row: when(row[1].started_at)),
-        Column(header="took", cell=lambda row: _attempt_took(row[1]), right=True),
-        Column(header="worker", cell=lambda row: _worker(row[1])),
-        Column(header="why", cell=lambda row: Text(first_line(why(row[1]))), loose=True),
+        Column("attempt", lambda row: Text(f"{printable(row[0].name)} {row[1].attempt}")),
+        Column("state", lambda row: state(row[1].state)),
+        Column("started", lambda row: when(row[1].started_at)),
+        Column("took", lambda row: _attempt_took(row[1]), right=True),
+        Column("worker", lambda row: _worker(row[1])),
+        Column("why", lambda row: Text(first_line(why(row[1]))), loose=True),
     ]
     return Rows(columns, [(step, attempt) for step in run.steps for attempt in step.attempts])
 
@@ -172,7 +171,7 @@ def _trouble(run: RunView) -> Iterator[RenderableType]:
         last = step.last
         if last.state not in ("FAILED", "CANCELED", "LOST"):
             continue
-        line = Text.assemble((f"{GLYPHS[last.state]} ", STYLES[last.state]), (printable(step.name), "bold"), "  ")
+        line = Text.assemble(sign(last.state), " ", (printable(step.name), "bold"), "  ")
         yield line.append(paragraph(why(last), indent=2))
         if last.reason is not None:
             codes.add(last.reason.code)

@@ -18,9 +18,10 @@ from nomaflow.client.values import RUN_TERMINAL, EventView
 from nomaflow_cli.output import print_json_line
 from nomaflow_cli.pages.cells import problem_lines
 from nomaflow_cli.pages.hosts import job_changes
+from nomaflow_cli.project import with_lines_of_files
 from nomaflow_cli.up.child_process import PartNotice, PartState
 from nomaflow_cli.versions import installed_version
-from nomaflow_cli.wording import GLYPHS, STYLES, age, clock_time, count, duration, first_line, printable
+from nomaflow_cli.wording import age, clock_time, count, duration, first_line, offers, printable, sign
 from nomaflow_project.reading.problems import Problem
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ class TextReporter(Reporter):
         out(Text.assemble(("nomaflow", "bold"), f" {installed_version()}", (f"  ·  {name}", "dim")))
         out()
         leads = f"  on standby, kernel pid {ready.kernel.pid} is the leader" if ready.stands_by else ""
-        # Below the project, as what is typed there, so that the line fits.
+        # Relative to the project, so that the line fits.
         address = ready.address.replace(f"unix:{ready.project}/", "unix:", 1)
         kernel = f"{address}  {ready.kernel.store}{leads}"
         out(_part_line("kernel", ready.kernel_pid, kernel, ready.kernel_seconds))
@@ -114,15 +115,15 @@ class TextReporter(Reporter):
             for line in ready.host_tail[-5:]:
                 out(Text(f"             {printable(line)}", style="dim"), soft_wrap=True)
         elif ready.host is not None:
-            counts = f"{count(ready.host.job_count, 'job')}, {count(ready.host.callable_count, 'callable')}"
-            out(_part_line("host", ready.host_pid, f"{ready.host.name}: {counts}", ready.host_seconds))
+            brought = f"{ready.host.name}: {offers(ready.host.job_count, ready.host.callable_count)}"
+            out(_part_line("host", ready.host_pid, brought, ready.host_seconds))
         else:
             out(Text("  … host     has not attached yet; its log says why", style="yellow"))
         out()
         self._hints(ready)
 
     def _hints(self, ready: Ready) -> None:
-        jobs = ready.catalogue.jobs
+        jobs = with_lines_of_files(ready.catalogue.jobs, ready.project)
         fires = sorted(
             (job.next_fires[0].at, job.job_id, job.pause is not None)
             for job in jobs
@@ -149,16 +150,16 @@ class TextReporter(Reporter):
         """Print a change of a part."""
         match notice.state:
             case PartState.STARTED:
-                self._line("●", "cyan", notice.name, f"restarted as pid {notice.pid}")
+                self._line(("●", "cyan"), notice.name, f"restarted as pid {notice.pid}")
             case PartState.CRASHED:
                 again = f"; restarting in {notice.again_in:g} s" if notice.again_in is not None else ""
-                self._line("✘", "red", notice.name, f"pid {notice.pid} ended: {notice.exit}{again}")
+                self._line(("✘", "red"), notice.name, f"pid {notice.pid} ended: {notice.exit}{again}")
                 for line in tail[-5:] if notice.exit != "killed by SIGKILL" else []:
                     self._console.print(Text(f"            {printable(line)}", style="dim"), soft_wrap=True)
             case PartState.KILLED:
-                self._line("✘", "yellow", notice.name, "did not stop in time and was killed")
+                self._line(("✘", "yellow"), notice.name, "did not stop in time and was killed")
             case PartState.STOPPED:
-                self._line("✔", "dim", notice.name, f"stopped, {notice.exit}")
+                self._line(("✔", "dim"), notice.name, f"stopped, {notice.exit}")
 
     def event(self, event: EventView) -> None:
         """Print events of runs, failed attempts and hosts; ``nomaflow show`` has the rest."""
@@ -168,7 +169,7 @@ class TextReporter(Reporter):
             why = event.reason.message if event.reason else event.attempt_state
             what = f"{event.job_id} › {event.step}"
             self._said = (event.run_id, why)
-            self._line(GLYPHS[event.attempt_state], STYLES[event.attempt_state], what, why, event.at)
+            self._line(sign(event.attempt_state), what, why, event.at)
         elif event.kind == "host.reload_refused":
             self._refused(event)
         elif event.kind == "host.reloaded":
@@ -176,12 +177,12 @@ class TextReporter(Reporter):
         elif event.kind == "host.manifest":
             self._disabled(event)
         elif event.kind.startswith("host."):
-            self._line("·", "dim", f"host {event.host}", event.kind.removeprefix("host.").replace("_", " "), event.at)
+            self._line(("·", "dim"), f"host {event.host}", event.kind.removeprefix("host.").replace("_", " "), event.at)
 
     def _refused(self, event: EventView) -> None:
         """Print where a load is broken, with the line of source, and that nothing is lost."""
         in_use = "the last good code stays in use" if event.data.get("generation") else "there is no code to run"
-        self._line("✘", "red", event.host, f"refused the load: {in_use}", event.at)
+        self._line(("✘", "red"), event.host, f"refused the load: {in_use}", event.at)
         problems = [Problem.from_json(each) for each in event.data.get("problems") or ()][:_SHOWN_PROBLEMS]
         for problem in problems:
             source = source_line(self._project, problem, event.at) if self._project and event.host == self._host else ""
@@ -197,8 +198,9 @@ class TextReporter(Reporter):
 
     def _reloaded(self, event: EventView) -> None:
         data = event.data
-        offers = f"{count(int(data.get('jobs', 0)), 'job')}, {count(int(data.get('callables', 0)), 'callable')}"
-        self._line("✔", "green", event.host, f"reloaded: {offers} (generation {data.get('generation', 0)})", event.at)
+        brought = offers(int(data.get("jobs", 0)), int(data.get("callables", 0)))
+        text = f"reloaded: {brought} (generation {data.get('generation', 0)})"
+        self._line(("✔", "green"), event.host, text, event.at)
         changes = (data.get(key) or () for key in ("removed_job_ids", "added_job_ids", "stopped_schedules"))
         for line in job_changes(*changes):
             self._below(line)
@@ -208,7 +210,7 @@ class TextReporter(Reporter):
         job_ids = event.data.get("disabled_job_ids") or ()
         if job_ids:
             what = f"{count(len(job_ids), 'job')} with a problem; nomaflow jobs shows it"
-            self._line("!", "yellow", event.host, what, event.at)
+            self._line(("!", "yellow"), event.host, what, event.at)
             self._below(Text(f"affected: {', '.join(printable(str(each)) for each in job_ids)}"))
 
     def _below(self, text: Text) -> None:
@@ -216,7 +218,7 @@ class TextReporter(Reporter):
 
     def events_withheld(self, error: ClientError) -> None:
         """Print the error."""
-        self._line("!", "yellow", "up", f"cannot show events, trying again: {error}")
+        self._line(("!", "yellow"), "up", f"cannot show events, trying again: {error}")
 
     def _run(self, event: EventView) -> None:
         if event.run_state in RUN_TERMINAL:
@@ -228,16 +230,16 @@ class TextReporter(Reporter):
             facts += [count(rows, "row")] if isinstance(rows, int) else []
             why = event.reason.message if event.reason else ""
             facts += [why] if why and self._said != (event.run_id, why) else []
-            self._line(GLYPHS[event.run_state], STYLES[event.run_state], event.job_id, " · ".join(facts), event.at)
+            self._line(sign(event.run_state), event.job_id, " · ".join(facts), event.at)
         elif event.run_state == "RUNNING" and event.run_id not in self._started:
             self._started[event.run_id] = event.at
             if len(self._started) > _REMEMBERED_RUNS:
                 self._started.popitem(last=False)
-            self._line(GLYPHS["RUNNING"], "cyan", event.job_id, f"started  {event.run_id}", event.at)
+            self._line(sign("RUNNING"), event.job_id, f"started  {event.run_id}", event.at)
 
-    def _line(self, sign: str, style: str, what: str, text: str, at: datetime | None = None) -> None:
+    def _line(self, signed: tuple[str, str], what: str, text: str, at: datetime | None = None) -> None:
         stamp = clock_time(at or datetime.now().astimezone())
-        line = Text.assemble((stamp, "dim"), "  ", (sign, style), f" {printable(what):<18} ", first_line(text))
+        line = Text.assemble((stamp, "dim"), "  ", signed, f" {printable(what):<18} ", first_line(text))
         # Whole in a pipe or a file, and broken between words on a terminal.
         self._console.print(line, soft_wrap=not self._console.is_terminal)
 
@@ -248,7 +250,7 @@ class TextReporter(Reporter):
         else:
             self._console.print()
             text = "stopping after the running steps have finished; press Ctrl-C again to stop them now"
-        self._line("·", "yellow" if hurried else "dim", "up", text)
+        self._line(("·", "yellow" if hurried else "dim"), "up", text)
 
 
 def source_line(project: Path, problem: Problem, loaded: datetime | None) -> str:

@@ -258,7 +258,7 @@ async def kernel_on(url: str, folder: Path) -> tuple[int, str]:
 
 
 async def test_the_tool_tells_in_json_what_it_has_done(sqlite_place: SqlitePlace, other_place: SqlitePlace) -> None:
-    """One object on its output, and nothing else where there is no terminal."""
+    """One object on its output, and nothing else without a terminal."""
     await fill(sqlite_place)
     child = await tool("copy", sqlite_place.url, "--to", other_place.url)
     out, _ = await child.communicate()

@@ -181,10 +181,10 @@ class ScriptedHost:
     async def attach(
         self, channel: grpc.aio.Channel, *, inventory: Sequence[gateway.HeldAttempt] = (), **hello: Any
     ) -> gateway.Welcome:
-        """Open a session and return the welcome; introduce the manifest where it is wanted.
+        """Open a session and return the welcome; introduce the manifest if it is wanted.
 
-        Where the kernel refuses while the hello is still being written, gRPC's client may say INTERNAL instead of what
-        the kernel said: then it is asked again.
+        If the kernel refuses while the hello is still being written, gRPC's client may say INTERNAL instead of what the
+        kernel said; then it is asked again.
         """
         for _ in range(20):
             try:

@@ -9,7 +9,7 @@ import socket
 import stat
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from kernel_process import DEADLINE, KernelProcess, ScriptedHost, ended, eventua
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1.host_gateway_service_pb2_grpc import HostGatewayServiceStub
 from nomaflow_api.v1.kernel_service_pb2_grpc import KernelServiceStub
+from real_system import Running
 
 
 async def health_of(process: KernelProcess, service: str = "") -> int:
@@ -157,7 +158,7 @@ async def test_a_stop_waits_for_nobody(process: KernelProcess, host: ScriptedHos
 
 
 async def test_sighup_reads_the_kernels_own_jobs_file_again(project: Path) -> None:
-    """A job that is written later is there; where the file is broken the last good jobs stay, and the problem shows."""
+    """A job that is written later is there; if the file is broken, the last good jobs stay, and the problem shows."""
     file = project / "central.toml"
     text = '[[jobs]]\nid = "a"\nhost = "team"\n[[jobs.steps]]\ntype = "python"\ncallable = "m:f"\n'
     file.write_text(text)
@@ -190,19 +191,22 @@ async def _to_the_end(stream: Any) -> None:
         continue
 
 
+@pytest.fixture(scope="module")
+def lasting_on_tcp() -> Iterator[Running]:
+    """Start a kernel on a free loopback port."""
+    with lasting_kernel("--address", "127.0.0.1:0") as kernel:
+        yield kernel
+
+
 class TestOnTcp:
     """Loopback TCP needs a token."""
 
-    @pytest.fixture(scope="class")
-    def lasting(self) -> Any:
-        """Start a kernel on a free loopback port."""
-        with lasting_kernel("--address", "127.0.0.1:0") as kernel:
-            yield kernel
-
     @pytest.fixture
-    def process(self, shared: KernelProcess) -> KernelProcess:
-        """Connect to it."""
-        return shared
+    async def process(self, lasting_on_tcp: Running) -> AsyncIterator[KernelProcess]:
+        """Connect to the kernel on a free loopback port."""
+        kernel = KernelProcess(project=lasting_on_tcp.project, process=lasting_on_tcp)
+        yield kernel
+        await kernel.disconnect()
 
     def token(self, process: KernelProcess, name: str) -> tuple[tuple[str, str], ...]:
         """Return the metadata with the token of a file."""

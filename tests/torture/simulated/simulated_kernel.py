@@ -82,7 +82,7 @@ class _NoManifests:
 class SimulatedKernel:
     """One life of the kernel: opened on the file, and later stopped, or dead.
 
-    :param on_ended: called where it ends by itself, with why
+    :param on_ended: called with the reason if it ends by itself
     :param on_taken_back: called with how many turns that were decided ahead of a commit are decided once more
     """
 

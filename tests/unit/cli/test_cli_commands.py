@@ -382,13 +382,6 @@ def test_commands_that_do_not_talk_load_no_grpc() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False, capture_output=True).returncode == 0
 
 
-async def test_help_names_tables_of_settings(command: Command) -> None:
-    """A name in square brackets is text, not a colour."""
-    for words, text in ((("runs",), "[host] kernel"), (("up",), "[host] name"), (("backup",), "[kernel] store")):
-        helped = await command(*words, "--help", env={"COLUMNS": "200"})
-        assert text in helped.out
-
-
 async def test_the_document_names_every_command_and_option(command: Command) -> None:
     """docs/cli.md has every command, every shared variable and every exit code."""
     text = DOCS.read_text(encoding="utf-8")
