@@ -80,7 +80,7 @@ class Instance:
         """True if it accepts new work."""
         return (
             self.link is not None
-            and self.has_code
+            and self.generation > 0
             and not self.unreachable
             and not self.heartbeat.draining
             and not self.heartbeat.saturated
@@ -90,11 +90,6 @@ class Instance:
     def generation(self) -> int:
         """The generation of plugin code in service; 0 for a host whose first load failed, until a reload."""
         return self.heartbeat.generation or self.hello.generation
-
-    @property
-    def has_code(self) -> bool:
-        """True if a generation of plugin code is in service."""
-        return bool(self.generation)
 
     def free(self, *, exclusive: bool) -> int:
         """Return how many more attempts of that kind it accepts."""
@@ -173,7 +168,7 @@ class Fleet:
 
     def held(self, host: str) -> int:
         """Return how many attempts all instances of a host hold."""
-        return sum(len(instance.attempts) for instance in self.of_host(host))
+        return sum(instance.running for instance in self.of_host(host))
 
     def pick(self, host: str, *, exclusive: bool) -> Instance | None:
         """Return the instance of the host with the most free slots of that kind; None if no slot is free."""

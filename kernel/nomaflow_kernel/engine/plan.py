@@ -111,14 +111,12 @@ def _plan_step(
     preset: PresetDefinition | None,
     request: RunRequest,
 ) -> PlannedStep:
-    preset_params: Mapping[str, Any] = preset.params if preset else {}
     preset_values = _settable(step, preset.op_kwargs.get(step.name, {}) if preset else {})
     run_values = _settable(step, request.op_kwargs.get(step.name, {}))
     kwargs = {
-        **_settable(step, definition.params),
-        **_settable(step, request.inherited),
+        **_settable(step, {**definition.params, **request.inherited}),
         **step.op_kwargs,
-        **_settable(step, preset_params),
+        **_settable(step, preset.params if preset else {}),
         **preset_values,
         **_settable(step, request.params),
         **run_values,
