@@ -144,7 +144,8 @@ class MetricsEndpoint:
         status, text = "404 Not Found", "metrics are at /metrics"
         if environ["PATH_INFO"] == "/metrics":
             try:
-                return self._application(environ, start_response)
+                answer: Iterable[bytes] = self._application(environ, start_response)
+                return answer
             except (TimeoutError, RuntimeError) as error:  # RuntimeError: the loop is closed
                 status, text = "503 Service Unavailable", str(error)
         start_response(status, [("Content-Type", "text/plain; charset=utf-8")])

@@ -68,7 +68,11 @@ class AttemptTracer:
             "reason": event.reason_code,
         }
         if started is not None:
-            call = {"worker_pid": started.worker_pid, "generation": started.generation, "callable": order.callable}
+            call: dict[str, str | int | bool] = {
+                "worker_pid": started.worker_pid,
+                "generation": started.generation,
+                "callable": order.callable,
+            }
             self._tracing.emit(
                 f"call {order.callable}",
                 replace(context, span_id=callable_span_id(order.attempt_key)),

@@ -227,7 +227,7 @@ class _Trial:
 
     def pause(self) -> float:
         """Return the seconds to wait now; the next result is longer."""
-        seconds = min(_FIRST_SECONDS * 2**self.pauses, _MOST_SECONDS)
+        seconds: float = min(_FIRST_SECONDS * 2**self.pauses, _MOST_SECONDS)
         self.pauses = min(self.pauses + 1, 10)
         return seconds * random.uniform(0.8, 1.2)  # noqa: S311  # nothing secret
 

@@ -31,7 +31,8 @@ class Shaped:
     def to_json(self) -> dict[str, Any]:
         """Return the value in the shape of docs/cli.md."""
         shape: dict[str, Any] = {}
-        for name, null_if_empty in _shown(type(self)):
+        kind: type = type(self)
+        for name, null_if_empty in _shown(kind):
             value = getattr(self, name)
             if name == "reason":
                 shape["reason"], shape["reason_message"] = (value.code, value.message) if value else (None, None)
