@@ -124,9 +124,7 @@ async def serve(options: HostOptions, *, environ: MutableMapping[str, str]) -> i
         outbox = Outbox(store=SpillStore(directory=project.state_dir / "spill"), encode=encode_event)
         stack.callback(outbox.close)
         limits = supervisor_settings(
-            project,
-            state_dir=str(project.state_dir),
-            vanished_seconds=_VANISHED_SECONDS if options.watch else 0.0,
+            project, state_dir=str(project.state_dir), vanished_seconds=_VANISHED_SECONDS if options.watch else 0.0
         )
         observation = HostObservation(
             sink=outbox, metrics_address=options.metrics or project.settings.metrics, environ=environ
