@@ -123,10 +123,12 @@ async def serve(options: HostOptions, *, environ: MutableMapping[str, str]) -> i
         lock.record(me)
         outbox = Outbox(store=SpillStore(directory=project.state_dir / "spill"), encode=encode_event)
         stack.callback(outbox.close)
-        vanished = _VANISHED_SECONDS if options.watch else 0.0
-        limits = supervisor_settings(project, state_dir=str(project.state_dir), vanished_seconds=vanished)
-        metrics = options.metrics or project.settings.metrics
-        observation = HostObservation(sink=outbox, metrics_address=metrics, environ=environ)
+        limits = supervisor_settings(
+            project, state_dir=str(project.state_dir), vanished_seconds=_VANISHED_SECONDS if options.watch else 0.0
+        )
+        observation = HostObservation(
+            sink=outbox, metrics_address=options.metrics or project.settings.metrics, environ=environ
+        )
         supervisor = Supervisor(
             settings=limits,
             project=reader,
