@@ -15,7 +15,7 @@ from nomaflow_kernel.history.records import (
     RunRecord,
 )
 from nomaflow_kernel.history.states import RunState
-from nomaflow_kernel.history.transitions import Transition
+from nomaflow_kernel.history.transitions import SetNextFire, Transition
 
 __all__ = [
     "ActiveRuns",
@@ -29,7 +29,6 @@ __all__ = [
     "RunFilter",
     "RunOfRequest",
     "RunPage",
-    "ScheduleRow",
     "Store",
     "StoreInfo",
 ]
@@ -148,16 +147,6 @@ class HostManifest:
 
 
 @value_class
-class ScheduleRow:
-    """The stored next fire of a schedule."""
-
-    job_id: str
-    preset: str
-    next_fire_us: int | None
-    fingerprint: str
-
-
-@value_class
 class PauseRecord:
     """A pause: of a job (``scope`` "job"), a host ("host") or everything ("all", name empty)."""
 
@@ -261,7 +250,7 @@ class Store(Protocol):
     async def forget_host(self, host: str) -> Sequence[str]:
         """Remove a host's manifests and return the job ids it owned."""
 
-    async def schedules(self) -> Sequence[ScheduleRow]:
+    async def schedules(self) -> Sequence[SetNextFire]:
         """Return every stored next fire."""
 
     async def pauses(self) -> Sequence[PauseRecord]:
