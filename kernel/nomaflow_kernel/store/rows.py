@@ -10,9 +10,7 @@ import enum
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
-from functools import partial
 from json.encoder import encode_basestring_ascii
-from operator import attrgetter, itemgetter
 from typing import Any, Generic, TypeVar, get_args, get_type_hints
 
 from sqlalchemy import Table
@@ -95,84 +93,65 @@ _FREE = frozenset(
 )
 """Columns of texts that anybody may have written."""
 
-_Convert = Callable[[Any], Any]
-
 
 class Rows(Generic[R]):
     """The columns of a table that hold records of a class, in the table's order.
 
+    Its functions are compiled from the names of fields and columns, as those of a dataclass are: a row is converted as
+    fast as by hand.
+
     :param only: fields of the record, for the columns of an update; empty for all
+    :ivar values: returns the values of the columns, from a record or from a transition with the same fields
+    :ivar changes: returns them by column
+    :ivar record: returns the record of a whole row
     """
+
+    values: Callable[[Any], tuple[Any, ...]]
+    changes: Callable[[Any], dict[str, Any]]
+    record: Callable[[Any], R]
 
     def __init__(self, table: Table, record: type[R], *, only: Sequence[str] = ()) -> None:
         self.table = table
-        self._record = record
-        self._places = {name: place for place, name in enumerate(table.columns.keys())}
-        self._readers: list[tuple[str, _Convert]] = []
-        writers: dict[str, tuple[str, _Convert | None]] = {}
+        names: dict[str, Any] = {"make": record, "clean": _clean}
+        place = {name: n for n, name in enumerate(table.columns.keys())}
+        writes: dict[str, str] = {}
+        reads = []
         for name, kind in _field_types(record).items():
-            if not only or name in only:
-                writers |= self._plain(name, kind) if name in self._places else self._nested(name, kind)
-        self.columns = tuple(sorted(writers, key=self._places.__getitem__))
-        self._take: Callable[[Any], tuple[Any, ...]] = attrgetter(*(writers[name][0] for name in self.columns))
-        converters = [(place, writers[name][1]) for place, name in enumerate(self.columns)]
-        self._converters = [(place, convert) for place, convert in converters if convert is not None]
-
-    def values(self, record: Any) -> list[Any]:
-        """Return the values of the columns, from a record or from a transition with the same fields."""
-        row = list(self._take(record))
-        for place, convert in self._converters:
-            row[place] = convert(row[place])
-        return row
-
-    def record(self, row: Sequence[Any]) -> R:
-        """Return the record of a whole row."""
-        return self._record(**{name: read(row) for name, read in self._readers})
-
-    def _plain(self, name: str, kind: Any) -> dict[str, tuple[str, _Convert | None]]:
-        """Note how to read a field that has a column; return the column with the attribute and its conversion."""
-        write, read = _conversion(name, kind)
-        place = self._places[name]
-        self._readers.append((name, itemgetter(place) if read is None else lambda row: read(row[place])))
-        return {name: (name, write)}
-
-    def _nested(self, name: str, kind: Any) -> dict[str, tuple[str, _Convert | None]]:
-        """Do the same for a field with a column for each of its own fields."""
-        writers: dict[str, tuple[str, _Convert | None]] = {}
-        readers: list[tuple[str, int, _Convert | None]] = []
-        for part, its_kind in _field_types(kind).items():
-            column = f"{name}_{part}"
-            write, read = _conversion(column, its_kind)
-            readers.append((part, self._places[column], read))
-            writers[column] = (
-                name,
-                partial(_part, attrgetter(part), write, None if self.table.c[column].nullable else ""),
-            )
-        first = readers[0][1]
-
-        def build(row: Sequence[Any]) -> Any:
-            if row[first] in (None, ""):
-                return None
-            return kind(**{part: row[place] if read is None else read(row[place]) for part, place, read in readers})
-
-        self._readers.append((name, build))
-        return writers
+            if only and name not in only:
+                continue
+            if name in place:
+                writes[name], read = _expressions(name, kind, f"r.{name}", f"row[{place[name]}]", names)
+                reads.append(f"{name}={read}")
+                continue
+            names[kind.__name__] = kind
+            parts = []
+            for part, its_kind in _field_types(kind).items():
+                column = f"{name}_{part}"
+                write, read = _expressions(column, its_kind, f"r.{name}.{part}", f"row[{place[column]}]", names)
+                empty = None if table.c[column].nullable else ""
+                writes[column] = f"({empty!r} if r.{name} is None else {write})"
+                parts.append((place[column], f"{part}={read}"))
+            arguments = ", ".join(read for _, read in parts)
+            reads.append(f"{name}=None if row[{parts[0][0]}] in (None, '') else {kind.__name__}({arguments})")
+        self.columns = tuple(sorted(writes, key=place.__getitem__))
+        self.values = _function("r", f"({''.join(f'{writes[name]}, ' for name in self.columns)})", names)
+        self.changes = _function("r", f"{{{', '.join(f'{name!r}: {writes[name]}' for name in self.columns)}}}", names)
+        self.record = _function("row", f"make({', '.join(reads)})", names)
 
 
-def _part(take: _Convert, write: _Convert | None, empty: str | None, whole: Any) -> Any:
-    if whole is None:
-        return empty
-    value = take(whole)
-    return value if write is None else write(value)
-
-
-def _conversion(column: str, kind: Any) -> tuple[_Convert | None, _Convert | None]:
-    """Return how to write and to read a value, None for as it is."""
+def _expressions(column: str, kind: Any, value: str, cell: str, names: dict[str, Any]) -> tuple[str, str]:
+    """Return the expression to write a value, and that to read it from its cell; they may use ``names``."""
     if column in _JSON:
-        return _JSON[column]
+        names[f"dump_{column}"], names[f"load_{column}"] = _JSON[column]
+        return f"dump_{column}({value})", f"load_{column}({cell})"
     if isinstance(kind, type) and issubclass(kind, enum.Enum):
-        return attrgetter("value"), kind
-    return (_clean if column in _FREE else None), None
+        names[kind.__name__] = kind
+        return f"{value}.value", f"{kind.__name__}({cell})"
+    return f"({value} and clean({value}))" if column in _FREE else value, cell
+
+
+def _function(parameter: str, expression: str, names: dict[str, Any]) -> Any:
+    return eval(f"lambda {parameter}: {expression}", names)  # noqa: S307  # names of our own fields and columns
 
 
 def _field_types(record: type[Any]) -> dict[str, Any]:

@@ -88,17 +88,18 @@ class RowChange:
         elif later.sources is not None and state not in later.sources:
             return False
         self.required |= later.required
-        for column, value in later.values.items():
-            earlier = self.values.get(column)
-            if earlier is None and (column not in ADDED or column not in self.values):
-                self.values[column] = value
-            elif earlier is None or column in ONCE:
+        joined = {}
+        for column in _SPECIAL & later.values.keys() & self.values.keys():
+            earlier = self.values[column]
+            if column in (ADDED if earlier is None else ONCE):
                 return False
-            else:
-                self.values[column] = _JOINED[column](earlier, value) if column in _JOINED else value
+            if earlier is not None:
+                joined[column] = _JOINED[column](earlier, later.values[column])
+        self.values.update(later.values, **joined)
         return self.sources != ()
 
 
+_SPECIAL = ADDED | RAISED | ONCE
 _JOINED: Mapping[str, Callable[[Any, Any], Any]] = {**dict.fromkeys(ADDED, add), **dict.fromkeys(RAISED, max)}
 
 
@@ -148,7 +149,7 @@ def _statement(shape: tuple[Any, ...]) -> Statement:
 
 
 def _insert(rows: Rows[Any], record: Any) -> RowChange:
-    values = _taken(rows, record)
+    values = rows.changes(record)
     return RowChange(rows, _KEYS[rows](values), values, inserts=True)
 
 
@@ -170,17 +171,13 @@ def _update_attempt(t: Any, values: dict[str, Any], sources: tuple[str, ...] | N
     return RowChange(ATTEMPTS, (t.run_id, t.step_index, t.attempt), values, sources)
 
 
-def _taken(rows: Rows[Any], record: Any) -> dict[str, Any]:
-    return dict(zip(rows.columns, rows.values(record), strict=True))
-
-
 def _start_run(t: StartRun) -> RowChange:
     values = {"state": "RUNNING", **_NO_REASON, "started_at_us": t.at_us}
     return _update_run(t, values, _FROM_RUN[RunState.RUNNING])
 
 
 def _finish_run(t: FinishRun) -> RowChange:
-    values = {**_taken(_RUN_ENDS, t), "finished_at_us": t.at_us, "current_step": ""}
+    values = {**_RUN_ENDS.changes(t), "finished_at_us": t.at_us, "current_step": ""}
     return _update_run(t, values, _FROM_RUN[t.state])
 
 
@@ -191,27 +188,27 @@ def _fold_run(t: FoldRun) -> RowChange:
 
 
 def _request_cancel(t: RequestCancel) -> RowChange:
-    return _update_run(t, _taken(_CANCEL, t), (RunState.QUEUED, RunState.RUNNING))
+    return _update_run(t, _CANCEL.changes(t), (RunState.QUEUED, RunState.RUNNING))
 
 
 def _dispatch_attempt(t: DispatchAttempt) -> RowChange:
-    values = {"state": "DISPATCHED", **_NO_REASON, **_taken(_DISPATCHED, t), "dispatched_at_us": t.at_us}
+    values = {"state": "DISPATCHED", **_NO_REASON, **_DISPATCHED.changes(t), "dispatched_at_us": t.at_us}
     return _update_attempt(t, values, _FROM_ATTEMPT[AttemptState.DISPATCHED])
 
 
 def _start_attempt(t: StartAttempt) -> RowChange:
-    values = {"state": "RUNNING", **_NO_REASON, **_taken(_STARTED, t), "started_at_us": t.at_us}
+    values = {"state": "RUNNING", **_NO_REASON, **_STARTED.changes(t), "started_at_us": t.at_us}
     sources = _FROM_ATTEMPT[AttemptState.RUNNING] if t.child_run_id else (AttemptState.DISPATCHED,)
     return _update_attempt(t, values, sources)
 
 
 def _record_report(t: RecordReport) -> RowChange:
-    values = _taken(_PROGRESS, t) if t.progress_json else {"report_seq": t.report_seq}
+    values = _PROGRESS.changes(t) if t.progress_json else {"report_seq": t.report_seq}
     return _update_attempt(t, values, None)
 
 
 def _finish_attempt(t: FinishAttempt) -> RowChange:
-    values = {**_taken(_ATTEMPT_ENDS, t), "finished_at_us": t.at_us}
+    values = {**_ATTEMPT_ENDS.changes(t), "finished_at_us": t.at_us}
     return _update_attempt(t, values, _FROM_ATTEMPT[t.state])
 
 
