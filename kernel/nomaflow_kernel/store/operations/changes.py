@@ -57,8 +57,9 @@ _CANCEL = Rows(RUNS.table, RunRecord, only=("cancel",))
 _PROGRESS = Rows(ATTEMPTS.table, AttemptRecord, only=("report_seq", "progress_json"))
 _NO_REASON = {"reason_code": "", "reason_message": ""}
 
-_FROM_RUN = {state: tuple(run_sources(state)) for state in RunState}
-_FROM_ATTEMPT = {state: tuple(attempt_sources(state)) for state in AttemptState}
+# Plain texts: hashing a member of an enum is slow.
+_FROM_RUN = {state.value: tuple(source.value for source in run_sources(state)) for state in RunState}
+_FROM_ATTEMPT = {state.value: tuple(source.value for source in attempt_sources(state)) for state in AttemptState}
 
 
 @dataclass(slots=True)
@@ -89,7 +90,7 @@ class RowChange:
             return False
         self.required |= later.required
         joined = {}
-        for column in _SPECIAL & later.values.keys() & self.values.keys():
+        for column in _SPECIAL.intersection(later.values).intersection(self.values):
             earlier = self.values[column]
             if column in (ADDED if earlier is None else ONCE):
                 return False
@@ -173,32 +174,32 @@ def _update_attempt(t: Any, values: dict[str, Any], sources: tuple[str, ...] | N
 
 def _start_run(t: StartRun) -> RowChange:
     values = {"state": "RUNNING", **_NO_REASON, "started_at_us": t.at_us}
-    return _update_run(t, values, _FROM_RUN[RunState.RUNNING])
+    return _update_run(t, values, _FROM_RUN["RUNNING"])
 
 
 def _finish_run(t: FinishRun) -> RowChange:
     values = {**_RUN_ENDS.changes(t), "finished_at_us": t.at_us, "current_step": ""}
-    return _update_run(t, values, _FROM_RUN[t.state])
+    return _update_run(t, values, _FROM_RUN[values["state"]])
 
 
 def _fold_run(t: FoldRun) -> RowChange:
     # Retention uses the newest fire of the row.
     values = {"fold_count": t.add_count, "fold_last_us": t.last_us, "finished_at_us": t.last_us}
-    return _update_run(t, values, (RunState.SKIPPED, RunState.MISSED))
+    return _update_run(t, values, ("SKIPPED", "MISSED"))
 
 
 def _request_cancel(t: RequestCancel) -> RowChange:
-    return _update_run(t, _CANCEL.changes(t), (RunState.QUEUED, RunState.RUNNING))
+    return _update_run(t, _CANCEL.changes(t), ("QUEUED", "RUNNING"))
 
 
 def _dispatch_attempt(t: DispatchAttempt) -> RowChange:
     values = {"state": "DISPATCHED", **_NO_REASON, **_DISPATCHED.changes(t), "dispatched_at_us": t.at_us}
-    return _update_attempt(t, values, _FROM_ATTEMPT[AttemptState.DISPATCHED])
+    return _update_attempt(t, values, _FROM_ATTEMPT["DISPATCHED"])
 
 
 def _start_attempt(t: StartAttempt) -> RowChange:
     values = {"state": "RUNNING", **_NO_REASON, **_STARTED.changes(t), "started_at_us": t.at_us}
-    sources = _FROM_ATTEMPT[AttemptState.RUNNING] if t.child_run_id else (AttemptState.DISPATCHED,)
+    sources = _FROM_ATTEMPT["RUNNING"] if t.child_run_id else ("DISPATCHED",)
     return _update_attempt(t, values, sources)
 
 
@@ -209,7 +210,7 @@ def _record_report(t: RecordReport) -> RowChange:
 
 def _finish_attempt(t: FinishAttempt) -> RowChange:
     values = {**_ATTEMPT_ENDS.changes(t), "finished_at_us": t.at_us}
-    return _update_attempt(t, values, _FROM_ATTEMPT[t.state])
+    return _update_attempt(t, values, _FROM_ATTEMPT[values["state"]])
 
 
 _MAKERS: Mapping[type[Any], Callable[[Any], RowChange]] = {
