@@ -10,10 +10,9 @@ from pathlib import Path
 
 from nomaflow_api import event_loop
 from nomaflow_host.process.errors import EX_CONFIG, EX_TEMPFAIL, HostError
-from nomaflow_host.process.settings import LOG_FORMATS, LOG_LEVELS
 from nomaflow_project.reading.toml_file import read_toml
 from nomaflow_telemetry.endpoint import MetricsAddressRefused, MetricsAddressTaken
-from nomaflow_telemetry.process_log import set_up_logging
+from nomaflow_telemetry.process_log import LOG_FORMATS, LOG_LEVELS, set_up_logging
 
 __all__ = ["main"]
 

@@ -23,7 +23,6 @@ from nomaflow_host.process.errors import HostError, ProjectError
 from nomaflow_host.process.life import HostLife
 from nomaflow_host.process.runner import SupervisedRunner
 from nomaflow_host.process.service_state import ServiceState
-from nomaflow_host.process.settings import HostSettings
 from nomaflow_host.process.token_file import TokenFile
 from nomaflow_host.project import (
     INCARNATION_VARIABLE,
@@ -36,6 +35,7 @@ from nomaflow_host.project import (
 )
 from nomaflow_host.session import AddressSource, HostIdentity, HostSession, encode_event
 from nomaflow_host.supervisor import ProjectLoad, Supervisor, SupervisorSettings
+from nomaflow_project.models.settings_file import HostSection
 from nomaflow_telemetry.process_log import set_up_logging
 from nomaflow_telemetry.service_manager import ServiceManager
 
@@ -93,7 +93,7 @@ class ProjectReader:
         return Project.open(self._options.project, name=self._options.name or None, environ=self._environ)
 
 
-def supervisor_settings(settings: HostSettings, project: Project) -> SupervisorSettings:
+def supervisor_settings(settings: HostSection, project: Project) -> SupervisorSettings:
     """Return the supervisor's settings; the supervisor's defaults apply where [host] gives no value."""
     chosen: dict[str, Any] = {
         name: value

@@ -9,7 +9,10 @@ import sys
 from collections.abc import Mapping
 from typing import Any, TextIO
 
-__all__ = ["FIELDS", "attempt_fields", "set_up_logging", "write_state"]
+__all__ = ["FIELDS", "LOG_FORMATS", "LOG_LEVELS", "attempt_fields", "set_up_logging", "write_state"]
+
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+LOG_FORMATS = ("text", "json")
 
 FIELDS = ("host", "run_id", "step", "attempt")
 """The optional subjects of a record: give them as ``extra``. A key is absent if it does not apply."""

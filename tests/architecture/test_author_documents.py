@@ -272,7 +272,7 @@ def documented_hooks() -> dict[str, str]:
 
 
 def test_hooks_page_has_every_hook() -> None:
-    """Each hook is on the page, in order, with its signature; where the first result counts it says so."""
+    """Each hook is on the page, in order, with its signature; if the first result counts, it says so."""
     source = Path(hookspecs.__file__).read_text(encoding="utf-8")
     specs = [node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)]
     sections = documented_hooks()

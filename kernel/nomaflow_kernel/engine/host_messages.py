@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
-from dataclasses import field
 from typing import Protocol
 
 from nomaflow_api.value_class import value_class
@@ -26,7 +25,6 @@ __all__ = [
     "HeldAttempt",
     "InstanceHello",
     "InstanceLink",
-    "InstanceStatus",
     "LoadInfo",
     "RefusedLoad",
     "ReportedEvent",
@@ -292,16 +290,3 @@ class AttemptAck:
     acknowledged_seq: int
     status: AckStatus = AckStatus.OK
     detail: str = ""
-
-
-@value_class
-class InstanceStatus:
-    """An instance as the engine sees it, for listings."""
-
-    hello: InstanceHello
-    state: str
-    attached_at_us: int
-    last_heartbeat_us: int
-    running: int
-    heartbeat: HeartbeatInfo = field(default_factory=HeartbeatInfo)
-    refused_load: RefusedLoad | None = None

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
+from nomaflow_kernel.catalogue.service import CatalogueService
 from nomaflow_kernel.domain.errors import BadRequest, KernelError, KernelStopping, StaleSession
+from nomaflow_kernel.engine import Engine
 from nomaflow_kernel.engine.host_messages import (
     AckStatus,
     AttemptAck,
     AttemptReport,
-    HeartbeatInfo,
     InstanceHello,
-    InstanceLink,
-    LoadInfo,
     Verdict,
 )
 from nomaflow_kernel.hosts.errors import ProtocolUnsupported
@@ -36,41 +34,10 @@ from nomaflow_kernel.hosts.registry import SessionRegistry
 from nomaflow_kernel.hosts.session import Session
 from nomaflow_telemetry.process_log import attempt_fields
 
-__all__ = ["AttemptEngine", "GatewaySettings", "HostGateway", "ManifestKeeper"]
+__all__ = ["GatewaySettings", "HostGateway"]
 
 _LOG = logging.getLogger(__name__)
 _HELLO_SECONDS = 10.0
-
-
-class AttemptEngine(Protocol):
-    """The part of the engine that the gateway uses."""
-
-    async def attach(self, hello: InstanceHello, link: InstanceLink) -> Sequence[Verdict]:
-        """Attach an instance and return a verdict for each attempt of its inventory, durably."""
-
-    def heartbeat(self, incarnation: str, info: HeartbeatInfo) -> None:
-        """Record that an instance is alive, with its status."""
-
-    def loaded(self, incarnation: str, load: LoadInfo) -> None:
-        """Record the result of an instance's newest load."""
-
-    def detach(self, incarnation: str, link: InstanceLink) -> None:
-        """Record that a session is over."""
-
-    async def report(self, incarnation: str, reports: Sequence[AttemptReport]) -> Sequence[AttemptAck]:
-        """Record events and answer each attempt, once they are durable."""
-
-
-class ManifestKeeper(Protocol):
-    """The part of the catalogue that the gateway uses."""
-
-    async def knows_manifest(self, host: str, digest: str, *, loaded_at_us: int, served: Collection[str] = ()) -> bool:
-        """Return whether an instance brings no news: its manifest is, or once was, the host's catalogue."""
-
-    async def introduce(
-        self, host: str, *, digest: str, manifest: Mapping[str, Any], explicit: bool
-    ) -> tuple[bool, Sequence[str]]:
-        """Keep a manifest; return whether it is now the host's catalogue, and the ids of its disabled jobs."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,8 +56,8 @@ class HostGateway:
     def __init__(
         self,
         *,
-        engine: AttemptEngine,
-        manifests: ManifestKeeper,
+        engine: Engine,
+        manifests: CatalogueService,
         sessions: SessionRegistry,
         settings: GatewaySettings,
     ) -> None:

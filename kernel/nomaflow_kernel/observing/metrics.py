@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from typing import Any
 
-from nomaflow_kernel.engine.host_messages import InstanceStatus
+from nomaflow_kernel.engine.fleet import Instance
 from nomaflow_kernel.history.port import ApplyResult
 from nomaflow_kernel.history.records import EventRecord, TriggerKind
 from nomaflow_kernel.history.states import ATTEMPT_TERMINAL, RUN_TERMINAL, AttemptState
@@ -195,7 +195,7 @@ def _held(view: KernelView | None) -> Reading:
     }
 
 
-def _workers(instances: Sequence[InstanceStatus]) -> dict[tuple[str, ...], float]:
+def _workers(instances: Sequence[Instance]) -> dict[tuple[str, ...], float]:
     counts: Counter[tuple[str, ...]] = Counter()
     for each in instances:
         for worker in each.heartbeat.workers or ():
@@ -203,9 +203,7 @@ def _workers(instances: Sequence[InstanceStatus]) -> dict[tuple[str, ...], float
     return dict(counts)
 
 
-def _by_host(
-    instances: Sequence[InstanceStatus], value: Callable[[InstanceStatus], int]
-) -> dict[tuple[str, ...], float]:
+def _by_host(instances: Sequence[Instance], value: Callable[[Instance], int]) -> dict[tuple[str, ...], float]:
     sums: Counter[tuple[str, ...]] = Counter()
     for each in instances:
         sums[(each.hello.host,)] += value(each)

@@ -9,7 +9,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from nomaflow_kernel.engine.active import ActiveRun
-from nomaflow_kernel.engine.host_messages import InstanceStatus
+from nomaflow_kernel.engine.fleet import Instance
 from nomaflow_kernel.observing.commits import CommitLog
 from nomaflow_telemetry.stacks import process_stacks
 
@@ -80,7 +80,7 @@ def _run(run: ActiveRun) -> dict[str, Any]:
     }
 
 
-def _instance(status: InstanceStatus) -> dict[str, Any]:
+def _instance(status: Instance) -> dict[str, Any]:
     hello, beat = status.hello, status.heartbeat
     return {
         "host": hello.host,

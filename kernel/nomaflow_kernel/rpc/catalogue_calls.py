@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_api.v1 import job_pb2
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1.values import ValueCodecError, loads_plain
-from nomaflow_kernel.catalogue import CatalogueEntry
+from nomaflow_kernel.catalogue import Job
 from nomaflow_kernel.catalogue.service import CatalogueService
 from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.domain.errors import BadRequest, UnknownHost, UnknownJob
-from nomaflow_kernel.engine.host_messages import InstanceStatus
-from nomaflow_kernel.history.port import PauseRecord, Store
+from nomaflow_kernel.engine import Engine
+from nomaflow_kernel.engine.fleet import Instance
+from nomaflow_kernel.history.port import Store
 from nomaflow_kernel.hosts import HostAttached, SessionRegistry
 from nomaflow_kernel.rpc.access import Caller
 from nomaflow_kernel.rpc.job_messages import (
@@ -30,27 +31,11 @@ from nomaflow_kernel.rpc.requests import check_host, check_job_id
 from nomaflow_kernel.rpc.run_messages import run_message
 from nomaflow_project.jobs.load import CatalogueLoad
 
-__all__ = ["CatalogueCalls", "FleetView"]
+__all__ = ["CatalogueCalls"]
 
 _FIRES = 10
 _FIRES_IN_LISTS = 1
 _JOBS_PER_TURN = 25
-
-
-class FleetView(Protocol):
-    """The part of the engine that these calls use."""
-
-    def pauses(self) -> Sequence[PauseRecord]:
-        """Return the pauses in effect."""
-
-    def instances(self) -> Sequence[InstanceStatus]:
-        """Return every known instance."""
-
-    def queued_count(self, host: str) -> int:
-        """Return how many runs wait for a host."""
-
-    def why_not_running(self, job_id: str) -> str:
-        """Return why no run of a job is running; empty if one is or nothing blocks it."""
 
 
 class CatalogueCalls:
@@ -59,7 +44,7 @@ class CatalogueCalls:
     def __init__(
         self,
         *,
-        engine: FleetView,
+        engine: Engine,
         catalogue: CatalogueService,
         sessions: SessionRegistry,
         store: Store,
@@ -96,7 +81,7 @@ class CatalogueCalls:
         """Return the catalogue."""
         if request.host:
             check_host(request.host)
-        chosen = [entry for entry in self._catalogue.entries() if _chosen(entry, request)]
+        chosen = [entry for entry in self._catalogue.jobs() if _chosen(entry, request)]
         last_runs = await self._store.last_runs([entry.job_id for entry in chosen])
         pauses = Pauses(self._engine.pauses())
         jobs = []
@@ -113,12 +98,12 @@ class CatalogueCalls:
     async def get_job(self, request: kernel.GetJobRequest, _caller: Caller) -> kernel.GetJobResponse:
         """Return one job with its definition."""
         check_job_id(request.job_id)
-        entry = self._catalogue.entry(request.job_id)
-        known = self._catalogue.job(request.job_id)
-        if entry is None or known is None:
+        entry = self._catalogue.job(request.job_id)
+        if entry is None:
             raise UnknownJob(request.job_id, self._catalogue.near(request.job_id))
         message = self._job(entry, Pauses(self._engine.pauses()), fires=_FIRES)
-        message.definition_json = known.definition_json.encode("utf-8", "surrogatepass")
+        if entry.definition is not None:
+            message.definition_json = entry.definition.canonical_json.encode("utf-8", "surrogatepass")
         last_runs = await self._store.last_runs([request.job_id])
         if request.job_id in last_runs:
             message.last_run.CopyFrom(run_message(last_runs[request.job_id]))
@@ -128,7 +113,7 @@ class CatalogueCalls:
         """Return the known hosts and their instances."""
         known = {each.host: each for each in self._catalogue.hosts()}
         pauses = Pauses(self._engine.pauses())
-        instances: dict[str, list[InstanceStatus]] = {}
+        instances: dict[str, list[Instance]] = {}
         for status in self._engine.instances():
             instances.setdefault(status.hello.host, []).append(status)
         hosts = [
@@ -199,7 +184,7 @@ class CatalogueCalls:
         introduced = {each.host for each in self._catalogue.hosts() if each.host}
         return introduced | {status.hello.host for status in self._engine.instances()} | set(self._sessions.hosts())
 
-    def _job(self, entry: CatalogueEntry, pauses: Pauses, *, fires: int) -> job_pb2.Job:
+    def _job(self, entry: Job, pauses: Pauses, *, fires: int) -> job_pb2.Job:
         message = job_message(entry, now_us=self._clock.now_us(), fires=fires)
         pause = pause_message(pauses.of_job(entry.job_id, message.host))
         if pause is not None:
@@ -209,11 +194,11 @@ class CatalogueCalls:
         return message
 
 
-def _chosen(entry: CatalogueEntry, request: kernel.ListJobsRequest) -> bool:
+def _chosen(entry: Job, request: kernel.ListJobsRequest) -> bool:
     definition = entry.definition
     if entry.removed and not request.include_removed:
         return False
-    if request.host and request.host not in (entry.host, definition.host if definition else ""):
+    if request.host and request.host not in (entry.host, entry.loaded.host):
         return False
     return not request.tag or (definition is not None and request.tag in definition.tags)
 

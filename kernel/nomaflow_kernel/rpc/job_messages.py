@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from nomaflow_api.v1 import job_pb2
-from nomaflow_kernel.catalogue import CatalogueEntry
-from nomaflow_kernel.catalogue.service import HostCatalogue, next_fires
-from nomaflow_kernel.engine.host_messages import InstanceStatus, RefusedLoad
+from nomaflow_kernel.catalogue import HostCatalogue, Job
+from nomaflow_kernel.catalogue.service import next_fires
+from nomaflow_kernel.engine.fleet import Instance
+from nomaflow_kernel.engine.host_messages import RefusedLoad
 from nomaflow_kernel.history.port import PauseRecord
 from nomaflow_kernel.rpc.run_messages import timestamp
 from nomaflow_project.reading.problems import Problem
@@ -74,7 +75,7 @@ def pause_message(pause: PauseRecord | None) -> job_pb2.Pause | None:
     )
 
 
-def job_message(entry: CatalogueEntry, *, now_us: int, fires: int) -> job_pb2.Job:
+def job_message(entry: Job, *, now_us: int, fires: int) -> job_pb2.Job:
     """Return a job of the catalogue, without the parts that only the engine and the store know.
 
     :param fires: number of next fires to compute
@@ -83,7 +84,7 @@ def job_message(entry: CatalogueEntry, *, now_us: int, fires: int) -> job_pb2.Jo
         job_id=entry.job_id,
         host=entry.host,
         enabled=entry.loaded.enabled,
-        valid=entry.loaded.valid and not entry.foreign,
+        valid=entry.valid,
         problems=[problem_message(problem) for problem in entry.loaded.problems],
         removed=entry.removed,
         kept=entry.loaded.kept and entry.runnable,
@@ -93,7 +94,6 @@ def job_message(entry: CatalogueEntry, *, now_us: int, fires: int) -> job_pb2.Jo
     if definition is None:
         return message
     message.description = definition.description
-    message.host = definition.host or entry.host
     message.schedule = definition.schedule
     message.timezone = definition.timezone
     message.tags.extend(definition.tags)
@@ -110,7 +110,7 @@ def host_message(
     name: str,
     *,
     known: HostCatalogue | None,
-    instances: Sequence[InstanceStatus],
+    instances: Sequence[Instance],
     queued: int,
     pause: PauseRecord | None,
 ) -> job_pb2.Host:
@@ -138,7 +138,7 @@ def _callable_count(manifest: Mapping[str, Any]) -> int:
     return len(callables) if isinstance(callables, Mapping) else 0
 
 
-def _instance_message(status: InstanceStatus) -> job_pb2.Instance:
+def _instance_message(status: Instance) -> job_pb2.Instance:
     hello, beat = status.hello, status.heartbeat
     return job_pb2.Instance(
         incarnation=hello.incarnation,

@@ -6,17 +6,15 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1 import run_pb2
 from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.domain.errors import BadRequest, KernelError, UnknownRun
-from nomaflow_kernel.engine.commands import ReplayCommand, TriggerCommand, TriggerOutcome
-from nomaflow_kernel.engine.host_messages import InstanceStatus
+from nomaflow_kernel.engine import Engine, TriggerCommand, TriggerOutcome
 from nomaflow_kernel.history.feed import EventFeed
-from nomaflow_kernel.history.port import PauseRecord, Store
-from nomaflow_kernel.history.reasons import Reason
+from nomaflow_kernel.history.port import Store
 from nomaflow_kernel.rpc.access import Caller
 from nomaflow_kernel.rpc.admission import Admission
 from nomaflow_kernel.rpc.catalogue_calls import CatalogueCalls
@@ -45,49 +43,12 @@ from nomaflow_kernel.rpc.run_messages import (
 )
 from nomaflow_kernel.rpc.watching import Watching
 
-__all__ = ["KernelIdentity", "KernelService", "RunEngine"]
+__all__ = ["KernelIdentity", "KernelService"]
 
 _PAGE_SIZE = 50
 _MAX_PAGE_SIZE = 500
 _MAX_TAIL = 10_000
 _MAX_SEQ = 2**53
-
-
-class RunEngine(Protocol):
-    """The part of the engine that the service uses."""
-
-    async def trigger(self, request: TriggerCommand) -> TriggerOutcome:
-        """Start a run, durably."""
-
-    async def trigger_many(self, requests: Sequence[TriggerCommand]) -> Sequence[TriggerOutcome | KernelError]:
-        """Start many runs, each with its own outcome."""
-
-    async def cancel(self, run_id: str, *, by: str, why: str) -> None:
-        """Request that a run stops, durably; a terminal run stays as it is."""
-
-    async def replay(self, request: ReplayCommand) -> str:
-        """Start a run from the snapshot of another and return its id."""
-
-    async def set_pause(self, pause: PauseRecord) -> None:
-        """Store a pause."""
-
-    async def clear_pause(self, scope: str, name: str) -> bool:
-        """End a pause; return whether there was one."""
-
-    def holdup(self, run_id: str) -> Reason | None:
-        """Return why a QUEUED or RUNNING run is not progressing; None if nothing blocks it."""
-
-    def pauses(self) -> Sequence[PauseRecord]:
-        """Return the pauses in effect."""
-
-    def instances(self) -> Sequence[InstanceStatus]:
-        """Return every known instance."""
-
-    def queued_count(self, host: str) -> int:
-        """Return how many runs wait for a host."""
-
-    def why_not_running(self, job_id: str) -> str:
-        """Return why no run of a job is running; empty if one is or nothing blocks it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -113,7 +74,7 @@ class KernelService:
     def __init__(
         self,
         *,
-        engine: RunEngine,
+        engine: Engine,
         store: Store,
         feed: EventFeed,
         clock: Clock,
@@ -172,7 +133,7 @@ class KernelService:
                 raise answer
             return answer
         # Most triggers give no values, to hosts that neither watch nor load: these wait for nothing but the engine.
-        warnings = await self._admission.admit(command) if self._admission.concerns(command) else ()
+        command, warnings = await self._admission.admit(command) if self._admission.concerns(command) else (command, ())
         return _outcome_message(await self._engine.trigger(command), warnings)
 
     async def trigger_runs(self, request: kernel.TriggerRunsRequest, caller: Caller) -> kernel.TriggerRunsResponse:
@@ -210,9 +171,9 @@ class KernelService:
         if not any(map(self._admission.concerns, commands)):
             return [_outcome_of(outcome) for outcome in await self._engine.trigger_many(commands)]
         admitted = await self._admission.admit_many(commands)
-        passed = [command for command, one in zip(commands, admitted, strict=True) if not isinstance(one, KernelError)]
+        passed = [one[0] for one in admitted if not isinstance(one, KernelError)]
         outcomes = iter(await self._engine.trigger_many(passed) if passed else ())
-        return [one if isinstance(one, KernelError) else _outcome_of(next(outcomes), one) for one in admitted]
+        return [one if isinstance(one, KernelError) else _outcome_of(next(outcomes), one[1]) for one in admitted]
 
     async def cancel_run(self, request: kernel.CancelRunRequest, caller: Caller) -> kernel.CancelRunResponse:
         """Request that a run stops, and return its current state."""
@@ -223,9 +184,9 @@ class KernelService:
     async def replay_run(self, request: kernel.ReplayRunRequest, caller: Caller) -> kernel.ReplayRunResponse:
         """Start a run from the snapshot of a finished one."""
         command = replay_command(request, caller)
-        if command.params or command.op_kwargs:
-            await self._admission.admit_replay(command)
-        return kernel.ReplayRunResponse(run_id=await self._engine.replay(command))
+        if self._admission.concerns(command):
+            command, _ = await self._admission.admit(command)
+        return kernel.ReplayRunResponse(run_id=(await self._engine.trigger(command)).run_id)
 
     async def get_run(self, request: kernel.GetRunRequest, _caller: Caller) -> kernel.GetRunResponse:
         """Return one run with its steps and attempts."""

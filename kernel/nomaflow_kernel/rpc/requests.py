@@ -12,10 +12,10 @@ from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1 import run_pb2
 from nomaflow_api.v1.values import ValueCodecError, decode_tree, loads_plain
 from nomaflow_kernel.domain.errors import BadRequest
-from nomaflow_kernel.engine.commands import ReplayCommand, TriggerCommand
+from nomaflow_kernel.engine.commands import TriggerCommand
 from nomaflow_kernel.history.ids import is_run_id
 from nomaflow_kernel.history.port import PauseRecord, RunFilter
-from nomaflow_kernel.history.records import TriggerKind
+from nomaflow_kernel.history.records import RunRequest, TriggerKind
 from nomaflow_kernel.rpc.access import Caller
 from nomaflow_kernel.rpc.run_messages import RUN_STATES
 from nomaflow_project.jobs.definitions import is_job_id
@@ -78,20 +78,22 @@ def trigger_command(request: kernel.TriggerRunRequest, caller: Caller) -> Trigge
     return TriggerCommand(
         job_id=request.job_id,
         kind=kind,
-        params=_object(request.params_json, "params_json"),
-        op_kwargs=_step_values(request.step_values),
-        switches=switches,
-        preset=_name(request.preset, "preset") if request.preset else "",
-        log_level=request.log_level,
+        request=RunRequest(
+            params=_object(request.params_json, "params_json"),
+            op_kwargs=_step_values(request.step_values),
+            switches=switches,
+            preset=_name(request.preset, "preset") if request.preset else "",
+            log_level=request.log_level,
+            allow_overlap=request.allow_overlap,
+            traceparent=_traceparent(caller),
+        ),
         by=person(request.by, caller),
         request_id=_request_id(request.request_id),
         request_hash=_content_hash(request, kernel.TriggerRunRequest()) if request.request_id else "",
-        allow_overlap=request.allow_overlap,
-        traceparent=_traceparent(caller),
     )
 
 
-def replay_command(request: kernel.ReplayRunRequest, caller: Caller) -> ReplayCommand:
+def replay_command(request: kernel.ReplayRunRequest, caller: Caller) -> TriggerCommand:
     """Return the command for a replay.
 
     :raises BadRequest: if a field breaks a rule
@@ -99,16 +101,20 @@ def replay_command(request: kernel.ReplayRunRequest, caller: Caller) -> ReplayCo
     check_run_id(request.run_id)
     if request.from_step and request.from_failed_step:
         raise BadRequest("from_step and from_failed_step are both set, expected one of them", field="from_step")
-    return ReplayCommand(
-        run_id=request.run_id,
+    return TriggerCommand(
+        job_id="",
+        kind=TriggerKind.REPLAY,
+        replay_of=request.run_id,
         from_step=_name(request.from_step, "from_step") if request.from_step else "",
         from_failed_step=request.from_failed_step,
-        params=_object(request.params_json, "params_json"),
-        op_kwargs=_step_values(request.step_values),
+        request=RunRequest(
+            params=_object(request.params_json, "params_json"),
+            op_kwargs=_step_values(request.step_values),
+            traceparent=_traceparent(caller),
+        ),
         by=person(request.by, caller),
         request_id=_request_id(request.request_id),
         request_hash=_content_hash(request, kernel.ReplayRunRequest()) if request.request_id else "",
-        traceparent=_traceparent(caller),
     )
 
 

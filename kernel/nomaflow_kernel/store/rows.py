@@ -15,12 +15,12 @@ from typing import Any, Generic, TypeVar, get_args, get_type_hints
 
 from sqlalchemy import Table
 
-from nomaflow_kernel.history.port import PauseRecord
 from nomaflow_kernel.history.records import (
     Ancestor,
     AttemptRecord,
     EventRecord,
     LogChunkRecord,
+    PauseRecord,
     RunRecord,
     RunRequest,
 )

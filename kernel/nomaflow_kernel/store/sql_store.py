@@ -93,8 +93,6 @@ class SqlStore:
     pauses = _reading(scheduling.pauses)
     introduce_manifest = _writing(hosts.introduce_manifest)
     forget_host = _writing(hosts.forget_host)
-    set_pause = _writing(scheduling.set_pause)
-    clear_pause = _writing(scheduling.clear_pause)
     _remove_runs = _writing(prune.remove_runs)
     _remove_notices = _writing(prune.remove_notices)
 

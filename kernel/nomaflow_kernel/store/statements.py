@@ -14,7 +14,7 @@ from sqlalchemy import BigInteger, Boolean, Column, Connection, Double, Integer,
 
 from nomaflow_kernel.store.driver import run_many
 
-__all__ = ["ADDED", "ONCE", "RAISED", "Statement", "insert", "update"]
+__all__ = ["ADDED", "ONCE", "RAISED", "Statement", "delete", "insert", "update"]
 
 ADDED = frozenset({"log_lines", "fold_count"})
 """Columns that an update adds to."""
@@ -37,7 +37,7 @@ _TYPE_NAMES: tuple[tuple[type[Any], str], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """A statement with its two renderings; build it with :func:`insert` or :func:`update`.
+    """A statement with its two renderings; build it with :func:`insert`, :func:`update` or :func:`delete`.
 
     :param sqlite: the text for one row, with a numbered question mark for each value
     :param postgresql: the text for all rows, over arrays
@@ -96,6 +96,16 @@ def update(
         return f"UPDATE {table.name} SET {assignments} {source} WHERE {' AND '.join(conditions)}"  # noqa: S608  # our own names
 
     return _rendered([table.c[name] for name in (*columns, *key)], body)
+
+
+def delete(table: Table, key: Sequence[str]) -> Statement:
+    """Return the removal of one row each, with the values of ``key``."""
+
+    def body(values: Sequence[str], source: str) -> str:
+        conditions = " AND ".join(f"{name} = {value}" for name, value in zip(key, values, strict=True))
+        return f"DELETE FROM {table.name} {source.replace('FROM', 'USING', 1)} WHERE {conditions}"  # noqa: S608  # our own names
+
+    return _rendered([table.c[name] for name in key], body)
 
 
 def _new(name: str, value: str) -> str:

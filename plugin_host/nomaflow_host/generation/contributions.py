@@ -10,9 +10,10 @@ from nomaflow.calls import StepCall, StepType
 from nomaflow_api.v1.values import plain_tree
 from nomaflow_host.connectors import HostConnectorRegistry, ResolvedConnectors
 from nomaflow_host.generation.step_fields import fields_of
-from nomaflow_host.hooks import HookHost, Problem
+from nomaflow_host.hooks import HookHost
 from nomaflow_host.injection import BUILTIN_INJECTIONS
 from nomaflow_host.injection.references import described
+from nomaflow_project.reading.problems import Place, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -92,10 +93,8 @@ def _unknown_names(plugin: str, error: BaseException) -> Problem:
         f"since its nomaflow_contribute_injections raised {described(error)}"
     )
     fix = "let it return its names for an empty RunContext, too; values can be made on demand with a Factory"
-    return Problem(severity="warning", code="hook_failed", message=message, fix=fix)
+    return Place("").warning("hook_failed", message, fix=fix)
 
 
 def _problem(message: str) -> Problem:
-    return Problem(
-        severity="error", code="hook_failed", message=message, fix="correct the plugin, then reload the host"
-    )
+    return Place("").error("hook_failed", message, fix="correct the plugin, then reload the host")

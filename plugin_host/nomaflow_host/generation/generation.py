@@ -25,11 +25,12 @@ from nomaflow_host.generation.job_values import misfits
 from nomaflow_host.generation.manifest import build_manifest, manifest_bytes
 from nomaflow_host.generation.settings import SettingsSource
 from nomaflow_host.generation.step_fields import step_misfits
-from nomaflow_host.hooks import HookHost, Problem, build_hooks
+from nomaflow_host.hooks import HookHost, build_hooks
 from nomaflow_host.injection import CallPlan, PreparationFailed
 from nomaflow_host.injection.credentials import credentials_of
 from nomaflow_host.injection.plan import BUILTIN_INJECTIONS
 from nomaflow_host.injection.references import functions_of
+from nomaflow_project.reading.problems import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nomaflow_api.v1.values import ValueCodecError, child_path, decode_tree
-from nomaflow_host.hooks import Problem
 from nomaflow_host.injection import CallPlan, PreparationFailed, names_in
+from nomaflow_project.reading.problems import Problem, Severity
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -59,13 +59,13 @@ def _of_job(job: _Job, plans: Mapping[str, object], as_given: Collection[str]) -
         for number, preset in enumerate(_tables(job.table.get("presets"))):
             values = _table(_table(preset.get("op_kwargs")).get(name))
             layers.append((child_path(f"{job.path}.presets[{number}].op_kwargs", name), values))
-        severity = "error" if step.get("enabled", True) else "warning"
+        severity = Severity.ERROR if step.get("enabled", True) else Severity.WARNING
         for path, layer in layers:
             yield from _of_layer(job, plan, layer, path, severity, as_given)
 
 
 def _of_layer(
-    job: _Job, plan: CallPlan, layer: Mapping[str, Any], path: str, severity: str, as_given: Collection[str]
+    job: _Job, plan: CallPlan, layer: Mapping[str, Any], path: str, severity: Severity, as_given: Collection[str]
 ) -> Iterator[Problem]:
     for key, value in layer.items():
         if key not in plan.named or key in as_given or names_in(value):

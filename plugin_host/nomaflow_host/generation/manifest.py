@@ -8,6 +8,7 @@ import os
 import platform
 from typing import TYPE_CHECKING, Any
 
+from nomaflow_host.generation.step_fields import fields_of
 from nomaflow_host.injection import CallPlan, Parameter, PreparationFailed
 from nomaflow_host.injection.annotations import readable
 from nomaflow_host.injection.references import stable
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
     from nomaflow.calls import StepType
     from nomaflow_host.generation.imports import Imports
     from nomaflow_host.generation.spec import ProjectSpec
-    from nomaflow_host.hooks import Problem
     from nomaflow_host.injection.references import ImportReport
+    from nomaflow_project.reading.problems import Problem
 
 __all__ = ["MANIFEST_VERSION", "build_manifest", "manifest_bytes"]
 
@@ -49,18 +50,7 @@ def build_manifest(
         "max_parallel": spec.max_parallel,
         "callables": {reference: _callable(plans[reference], spec.root) for reference in sorted(plans)},
         "modules": _modules(imports, spec.root),
-        "step_types": [
-            {
-                "name": each.name,
-                "callable": each.callable,
-                "schema": dict(each.schema),
-                "doc": each.doc,
-                "overridable": list(each.overridable),
-                "secret": list(each.secret),
-                "checked": each.model is not None,
-            }
-            for each in sorted(step_types, key=lambda each: each.name)
-        ],
+        "step_types": [fields_of(each).to_json() for each in sorted(step_types, key=lambda each: each.name)],
         "injections": sorted(injections),
         "job_files": [dict(each) for each in spec.job_files],
         "problems": [*map(dict, spec.problems), *(each.to_json() for each in problems)],

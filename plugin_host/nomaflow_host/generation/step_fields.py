@@ -5,16 +5,15 @@ The kernel cannot do this: it has the models only as JSON Schemas. pydantic is i
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from nomaflow_api.v1.values import ValueCodecError, decode_tree
-from nomaflow_host.hooks import Problem
 from nomaflow_host.injection.references import described
 from nomaflow_project.jobs.step_defaults import blame_defaults, with_step_defaults
 from nomaflow_project.jobs.step_types import StepType as StepFields
 from nomaflow_project.reading.environment import STEP_KEYS
-from nomaflow_project.reading.problems import Place
-from nomaflow_project.reading.problems import Problem as ProjectProblem
+from nomaflow_project.reading.problems import Place, Problem, Severity
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -32,7 +31,9 @@ def fields_of(each: StepType) -> StepFields:
         name=each.name,
         callable=each.callable,
         schema=each.schema,
+        doc=each.doc,
         overridable=each.overridable,
+        secret=each.secret,
         checked=each.model is not None,
     )
 
@@ -65,14 +66,12 @@ def _of_job(
         kind = types.get(str(step.get("type"))) if isinstance(step, dict) else None
         if kind is None or kind.model is None:
             continue
-        severity = "error" if step.get("enabled", True) else "warning"
+        severity = Severity.ERROR if step.get("enabled", True) else Severity.WARNING
         for problem in _of_step(step, kind, kind.model, place / "steps" / index):
-            told = blame_defaults(problem, place, defaulted).to_json()
-            told.pop("line")  # only the process that has the file's text can tell it
-            yield Problem(**{**told, "severity": severity})
+            yield replace(blame_defaults(problem, place, defaulted), severity=severity)
 
 
-def _of_step(step: Mapping[str, Any], kind: StepType, model: type[BaseModel], place: Place) -> Iterator[ProjectProblem]:
+def _of_step(step: Mapping[str, Any], kind: StepType, model: type[BaseModel], place: Place) -> Iterator[Problem]:
     from nomaflow_project.reading.validation import misfits  # imports pydantic, as the type's model did
 
     own = {key: value for key, value in step.items() if key not in STEP_KEYS}

@@ -9,9 +9,9 @@ import pluggy
 
 from nomaflow import hookspecs
 from nomaflow_host.hooks import builtin
-from nomaflow_host.hooks.problems import Problem
 from nomaflow_host.hooks.tracing import TRACE_VARIABLE, trace_hooks
 from nomaflow_host.injection.references import ImportReport, functions_of, import_module, near
+from nomaflow_project.reading.problems import Place, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -94,11 +94,9 @@ class HookHost:
 
     def _drop(self, name: str, file: str, why: str) -> None:
         self.problems.append(
-            Problem(
-                severity="error",
-                code="plugin_dropped",
-                file=file,
-                message=f"the plugin {name!r} is not used: {why}",
+            Place(file).error(
+                "plugin_dropped",
+                f"the plugin {name!r} is not used: {why}",
                 fix="correct it to match nomaflow.hookspecs, then reload the host",
             )
         )

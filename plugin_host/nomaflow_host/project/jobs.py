@@ -47,7 +47,7 @@ def read_job_files(*, root: Path, main: Path, required: bool, environ: Mapping[s
         files.append(file)
     named = {name for file in files if file.tree is not None for name in _callables(file.tree)}
     return JobFiles(
-        files=tuple(file.to_manifest() for file in files),
+        files=tuple(file.to_json() for file in files),
         problems=tuple(problem.to_json() for problem in problems),
         callables=tuple(sorted(named)),
     )

@@ -13,13 +13,15 @@ from typing import Any
 from nomaflow_host.connectors import ResolvedConnectors, read_connectors
 from nomaflow_host.generation import ProjectSpec, settings_tree
 from nomaflow_host.process.errors import ProjectError, StateUnwritable
-from nomaflow_host.process.settings import HOST_NAME, HostSettings, SettingsInvalid
 from nomaflow_host.project.jobs import JobFiles, read_job_files
+from nomaflow_project.models.settings_file import HOST_NAME, HostSection
 from nomaflow_project.reading.env_files import project_variables
 from nomaflow_project.reading.environment import EnvironmentMissing, resolve_tree
 from nomaflow_project.reading.lines import with_lines
-from nomaflow_project.reading.problems import Problem
-from nomaflow_project.reading.toml_file import FileError, read_toml, shown_path
+from nomaflow_project.reading.problems import Place, Problem
+from nomaflow_project.reading.regular_files import shown_path
+from nomaflow_project.reading.toml_file import read_toml
+from nomaflow_project.reading.validation import validate
 
 __all__ = ["Project", "make_state_dir"]
 
@@ -45,7 +47,7 @@ class Project:
     host: str
     state_dir: Path
     plugin_dirs: tuple[Path, ...]
-    settings: HostSettings
+    settings: HostSection
     settings_file: Path | None
     app_settings: Mapping[str, Any]
     jobs: JobFiles
@@ -130,7 +132,7 @@ def _settings_file(path: Path) -> tuple[dict[str, Any], list[Mapping[str, Any]]]
     if not path.exists() and not path.is_symlink():
         return {}, []
     tree = read_toml(path)
-    if isinstance(tree, FileError):
+    if isinstance(tree, Problem):
         raise ProjectError(tree.message, file=str(path), line=tree.line or None, fix=tree.fix)
     unknown = [key for key in tree if key not in _TABLES]
     problems = [
@@ -153,13 +155,17 @@ def _told(problems: Iterable[Problem]) -> Iterator[Mapping[str, Any]]:
         yield problem.to_json()
 
 
-def _host_settings(tree: Mapping[str, Any], path: Path, environ: Mapping[str, str]) -> HostSettings:
+def _host_settings(tree: Mapping[str, Any], path: Path, environ: Mapping[str, str]) -> HostSection:
     try:
-        return HostSettings.from_table(resolve_tree(tree.get("host", {}), environ, path="host"))
+        table = resolve_tree(tree.get("host", {}), environ, path="host")
     except EnvironmentMissing as error:
         raise ProjectError(f"{error.path}: {error.problem}", file=str(path), fix=error.fix) from None
-    except SettingsInvalid as error:
-        raise ProjectError(f"{error.path}: {error.problem}", file=str(path), fix=error.fix, path=error.path) from None
+    section, problems = validate(HostSection, table, Place(SETTINGS_FILE, "host"))
+    if section is None:
+        first = problems[0]
+        fix = first.fix or "correct the value; docs/configuration.md has each key"
+        raise ProjectError(f"{first.path}: {first.message}", file=str(path), fix=fix, path=first.path)
+    return section
 
 
 def _app_settings(tree: Mapping[str, Any], root: Path, environ: Mapping[str, str]) -> dict[str, Any]:

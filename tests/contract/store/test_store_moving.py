@@ -21,6 +21,7 @@ from store_places import Place, PostgresPlace, SqlitePlace, eventually
 
 from bench.store_size import write_history
 from nomaflow_kernel.history.port import PauseRecord, RunFilter
+from nomaflow_kernel.history.transitions import SetPause
 from nomaflow_kernel.store import open_store
 from nomaflow_kernel.store.errors import MaintenanceRefused, StoreMoved, StoreUnfinished
 from nomaflow_kernel.store.file_lock import FileLock
@@ -55,7 +56,10 @@ async def fill(place: Place, *, runs: int = 20, logged: int = 5) -> None:
         await store.introduce_manifest(
             "team", digest="d", manifest=manifest, job_ids=["job-01"], explicit=False, at_us=1
         )
-        await store.set_pause(PauseRecord(scope="job", name="job-1", by="ann", why="ß", since_us=1, until_us=None))
+        await store.apply(
+            [SetPause(pause=PauseRecord(scope="job", name="job-1", by="ann", why="ß", since_us=1, until_us=None))],
+            at_us=1,
+        )
 
 
 async def add_events(place: SqlitePlace, newest: int) -> None:
@@ -254,7 +258,7 @@ async def kernel_on(url: str, folder: Path) -> tuple[int, str]:
 
 
 async def test_the_tool_tells_in_json_what_it_has_done(sqlite_place: SqlitePlace, other_place: SqlitePlace) -> None:
-    """One object on its output, and nothing else where there is no terminal."""
+    """One object on its output, and nothing else without a terminal."""
     await fill(sqlite_place)
     child = await tool("copy", sqlite_place.url, "--to", other_place.url)
     out, _ = await child.communicate()

@@ -118,7 +118,7 @@ async def test_a_reaper_killed_before_it_serves_leaves_no_attempt_behind(start_h
 
 
 async def test_loads_asked_for_while_a_reaper_dies_come_to_an_end(start_host: StartHost) -> None:
-    """The one that was under way is refused, the one behind it too where no reaper is there, and the host serves."""
+    """The one that was under way is refused, the one behind it too if there is no reaper, and the host serves."""
     host = await start_host()
     reaper, _ = host.supervisor.reaper_identity
     loads = [asyncio.ensure_future(host.supervisor.load()) for _ in range(2)]

@@ -43,7 +43,7 @@ async def test_every_way_of_logging(start_host: StartHost, spawn_only: bool) -> 
 
 
 async def test_log_level_of_the_run(start_host: StartHost) -> None:
-    """An attempt's log level decides, also where others of another level share its worker."""
+    """An attempt's log level decides, even if others with another level share its worker."""
     host = await start_host(shared_workers=1)
     debug = host.run("polite:logs_everywhere", {"tag": "d"}, log_level="DEBUG")
     error = host.run("polite:logs_everywhere", {"tag": "e"}, log_level="ERROR")

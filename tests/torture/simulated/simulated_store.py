@@ -80,7 +80,7 @@ class StoreFaults:
         return StoreUnavailable("simulated: the answer was lost", outcome_unknown=True)
 
     def crashes(self, *, after: bool) -> bool:
-        """Count a commit, and let the kernel die where its time has come."""
+        """Count a commit, and let the kernel die if its time has come."""
         for point in list(self.crash_points):
             if point.after is not after:
                 continue

@@ -17,7 +17,7 @@ import pytest
 from fake_kernel import FakeKernel, make_run
 from nomaflow.client import decoding
 from nomaflow_api.v1 import run_pb2
-from nomaflow_cli.live import Connected, PlainScreen
+from nomaflow_cli.live import PlainScreen
 from nomaflow_cli.live.following import _Follower
 from nomaflow_cli.output import console
 
@@ -133,17 +133,6 @@ async def test_a_second_ctrl_c_detaches(kernel: FakeKernel, terminal: Terminal) 
     assert await terminal.end() == 130
     assert "nomaflow logs run_1 --follow" in terminal.shown
     assert not kernel.requests["CancelRun"]
-
-
-def test_a_listener_that_comes_late_is_told() -> None:
-    """A kernel that went away before the screen was there is away on the screen, too."""
-    connected, heard = Connected(), []
-    connected(False)
-    connected.listen(heard.append)
-    connected(True)
-    connected.listen(None)
-    connected(False)
-    assert heard == [False, True]
 
 
 def test_in_a_pipe_the_end_of_the_run_is_said_last(capsys: pytest.CaptureFixture[str]) -> None:

@@ -237,7 +237,7 @@ def test_context_of_an_order(project: Project) -> None:
     [
         ({"callable": "myapp.cleanup:purgee"}, "callable_not_found", "did you mean 'purge'"),
         ({"callable": "myapp.cleenup:purge"}, "callable_not_found", "did you mean 'myapp.cleanup'"),
-        ({"callable": "../x:f"}, "reference_invalid", "the module of the callable"),
+        ({"callable": "../x:f"}, "reference_invalid", "'../x:f' does not name a callable: it is a file path"),
         ({"callable": "bad:f"}, "import_failed", "RuntimeError: at import"),
         ({"callable": "myapp.cleanup:Thing"}, "callable_unsupported", "is a class"),
         ({"kwargs_json": "{}"}, "argument_missing", "'apps_id'"),

@@ -9,8 +9,9 @@ import pytest
 from nomaflow import Settings, hookimpl
 from nomaflow_host.generation.contributions import injection_names
 from nomaflow_host.generation.job_values import misfits
-from nomaflow_host.hooks import Problem, build_hooks
+from nomaflow_host.hooks import build_hooks
 from nomaflow_host.injection.plan import plan_for
+from nomaflow_project.reading.problems import Problem
 
 
 def work(*, apps_id: int = 1, day: Any = None, settings: int = 3, **_: Any) -> None:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, field_validator
 
 from nomaflow.calls import StepType
 from nomaflow_host.generation.step_fields import step_misfits
-from nomaflow_host.hooks import Problem
+from nomaflow_project.reading.problems import Problem
 
 
 class Fields(BaseModel):

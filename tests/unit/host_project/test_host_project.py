@@ -10,7 +10,8 @@ import pytest
 
 from nomaflow_host.process.errors import ProjectError
 from nomaflow_host.project import Project, make_state_dir
-from nomaflow_project.reading.toml_file import FileError, read_toml
+from nomaflow_project.reading.problems import Problem
+from nomaflow_project.reading.toml_file import read_toml
 
 JOBS = """
 [[jobs]]
@@ -131,13 +132,13 @@ def test_a_missing_job_file_is_said(project: Path) -> None:
     ("text", "expected"),
     [
         ("[host]\nname = 'x'\nmax_sinc = 3\n", ["nomaflow.toml", "max_sinc", "max_sync"]),
-        ("[host]\nmax_sync = 'three'\n", ["host.max_sync", "whole number", "without quotes"]),
+        ("[host]\nmax_sync = 'three'\n", ["host.max_sync", "whole number", "'three'"]),
         ("[host]\nname = '${MISSING}'\n", ["host.name", "'MISSING'", ":-default"]),
-        ("[host]\nenv_file = 3\n", ["host.env_file", "path"]),
-        ("[host]\nmax_sync = true\n", ["host.max_sync", "whole number"]),
-        ("[host]\nmax_sync = 0\n", ["out of bounds", "expected 1"]),
+        ("[host]\nenv_file = 3\n", ["host.env_file: expected a text"]),
+        ("[host]\nmax_sync = true\n", ["host.max_sync", "a number", "true"]),
+        ("[host]\nmax_sync = 0\n", ["host.max_sync", "0 is too small", "at least 1"]),
         ("[host]\nname = 'No Way'\n", ["host.name", "'No Way'"]),
-        ("[host]\npass_env = 'A'\n", ["host.pass_env", "list"]),
+        ("[host]\npass_env = 'A'\n", ["host.pass_env", "array"]),
         ("host = 3\n", ["expected a table"]),
         ("[host]\nlog_format = 'xml'\n", ["text, json"]),
         ("a = \n", ["nomaflow.toml:1", "invalid value"]),
@@ -225,5 +226,5 @@ def test_a_pipe_in_the_place_of_a_file_is_no_file(tmp_path: Path) -> None:
     """A read of the pipe ends at once and names the pipe."""
     os.mkfifo(tmp_path / "jobs.toml")
     found = read_toml(tmp_path / "jobs.toml")
-    assert isinstance(found, FileError)
+    assert isinstance(found, Problem)
     assert found.message == "it cannot be read: not a regular file"

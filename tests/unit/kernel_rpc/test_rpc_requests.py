@@ -84,10 +84,10 @@ def test_a_good_trigger_becomes_a_command_with_everything_it_says() -> None:
         ),
         CALLER,
     )
-    assert command.params == {"day": {"$date": "2026-01-31"}}
-    assert command.op_kwargs == {"s": {"n": 1}}
-    assert command.switches == {"t": False}
-    assert (command.kind, command.by, command.allow_overlap) == (TriggerKind.CLI, "local", True)
+    assert command.request.params == {"day": {"$date": "2026-01-31"}}
+    assert command.request.op_kwargs == {"s": {"n": 1}}
+    assert command.request.switches == {"t": False}
+    assert (command.kind, command.by, command.request.allow_overlap) == (TriggerKind.CLI, "local", True)
 
 
 def test_the_hash_of_a_request_says_everything_but_its_id() -> None:

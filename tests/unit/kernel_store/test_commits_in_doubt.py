@@ -12,9 +12,10 @@ import pytest
 from sqlalchemy import Connection, Engine, event
 
 from nomaflow_kernel.history.port import PauseRecord
+from nomaflow_kernel.history.transitions import SetPause
 from nomaflow_kernel.store.errors import StaleEpoch, StoreUnavailable
 from nomaflow_kernel.store.migrate import Taken, migrate, take_over
-from nomaflow_kernel.store.operations.scheduling import set_pause
+from nomaflow_kernel.store.operations.apply import apply_transitions
 from nomaflow_kernel.store.session import KnownDigests, WriteSession
 from nomaflow_kernel.store.sqlite import SqliteLink, create_database_file, writing_engine
 from nomaflow_kernel.store.transaction import CommitInDoubt, commit_batch
@@ -55,7 +56,7 @@ def _lose_connection(engine: Engine, *, after_commit: bool, then: str = "SELECT 
 
 def _pause(session: WriteSession) -> str:
     pause = PauseRecord(scope="all", name="", by="ann", why="", since_us=1, until_us=None)
-    set_pause(session.connection, pause)
+    apply_transitions(session, [SetPause(pause=pause)], at_us=1)
     return "done"
 
 

@@ -15,7 +15,7 @@ from nomaflow_kernel.engine.fleet import Instance
 from nomaflow_kernel.engine.host_messages import InstanceHello
 from nomaflow_kernel.engine.overview import engine_overview, oldest_running
 from nomaflow_kernel.engine.state import EngineState
-from nomaflow_kernel.engine.timers import Timer, TimerKind
+from nomaflow_kernel.engine.timers import TimerKind
 from nomaflow_kernel.history.feed import EventFeed
 from nomaflow_kernel.history.ids import RunIds
 from nomaflow_kernel.history.port import StoreInfo
@@ -40,15 +40,13 @@ def crowded() -> EngineState:
     for number in range(RUNS):
         host = f"host-{number % HOSTS}"
         state.waiting.add(QueuedRun(run_id=f"run_{number}", job_id="j", host=host, priority=0, queued_at_us=number))
-        state.timers.add(float(number), Timer(kind=TimerKind.QUEUE_TIMEOUT, run_id=f"run_{number}"))
+        state.timers.add(float(number), TimerKind.QUEUE_TIMEOUT, f"run_{number}")
     for number in range(HOSTS):
         hello = InstanceHello(
             host=f"host-{number}", incarnation=f"i-{number}", boot_id="b", machine="m", pid=1, version="0",
             generation=1, manifest_digest="", max_async=1, max_sync=1,
         )  # fmt: skip
-        state.fleet.add(
-            Instance(host=hello.host, incarnation=hello.incarnation, last_heard=0, last_heard_us=0, hello=hello)
-        )
+        state.fleet.add(Instance(hello=hello, attached_at_us=1))
     return state
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import bindparam, select
 
-from nomaflow_kernel.history.port import ApplyResult, DuplicateRun
+from nomaflow_kernel.history.port import ApplyResult
 from nomaflow_kernel.history.records import EventRecord
 from nomaflow_kernel.history.transitions import (
     AppendLog,
@@ -50,7 +50,7 @@ class _Losses:
     :param in_place: index → the transition that was applied instead
     """
 
-    duplicates: dict[str, DuplicateRun] = field(default_factory=dict)
+    duplicates: dict[str, str] = field(default_factory=dict)
     unfolded: dict[str, QueueRun] = field(default_factory=dict)
     in_place: dict[int, Transition] = field(default_factory=dict)
     lost: set[int] = field(default_factory=set)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from operator import add, itemgetter
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import Connection
 
@@ -18,6 +18,7 @@ from nomaflow_kernel.history.records import AttemptRecord, RunRecord
 from nomaflow_kernel.history.states import AttemptState, RunState, attempt_sources, run_sources
 from nomaflow_kernel.history.transitions import (
     AppendLog,
+    ClearPause,
     DispatchAttempt,
     FinishAttempt,
     FinishRun,
@@ -27,12 +28,13 @@ from nomaflow_kernel.history.transitions import (
     RecordReport,
     RequestCancel,
     SetNextFire,
+    SetPause,
     StartAttempt,
     StartRun,
     Transition,
 )
-from nomaflow_kernel.store.rows import ATTEMPTS, CHUNKS, FIRES, RUNS, Rows
-from nomaflow_kernel.store.statements import ADDED, ONCE, RAISED, Statement, insert, update
+from nomaflow_kernel.store.rows import ATTEMPTS, CHUNKS, FIRES, PAUSES, RUNS, Rows
+from nomaflow_kernel.store.statements import ADDED, ONCE, RAISED, Statement, delete, insert, update
 
 __all__ = ["RowChange", "change_of", "make_changes", "merge", "touch"]
 
@@ -64,11 +66,11 @@ _FROM_ATTEMPT = {state.value: tuple(source.value for source in attempt_sources(s
 
 @dataclass(slots=True)
 class RowChange:
-    """The insert or update of one row.
+    """The change of one row.
 
     :param values: column → value; what an update does with it depends on the column, see ``statements``
     :param sources: the states that an update may find; None for any
-    :param inserts: whether it makes the row
+    :param how: makes, makes or replaces, changes or removes the row
     :param required: whether a row that does not change as expected means a lost transition
     """
 
@@ -76,13 +78,13 @@ class RowChange:
     key: tuple[Any, ...]
     values: dict[str, Any]
     sources: tuple[str, ...] | None = None
-    inserts: bool = False
+    how: Literal["insert", "replace", "update", "delete"] = "update"
     required: bool = True
 
     def include(self, later: RowChange) -> bool:
         """Make a later change of the row a part of this one; return False if it cannot follow, or not be joined."""
         state = self.values.get("state")
-        if later.inserts and self.rows is not FIRES:
+        if later.how != "update" and (self.how, later.how) != ("replace", "replace"):
             return False
         if later.sources is not None and state is None:
             self.sources = tuple(each for each in later.sources if self.sources is None or each in self.sources)
@@ -130,9 +132,9 @@ def make_changes(connection: Connection, changes: Iterable[RowChange]) -> bool:
     groups: dict[tuple[Any, ...], list[list[Any]]] = {}
     for change in changes:
         row = [*change.values.values()]
-        if not change.inserts:
+        if change.how in ("update", "delete"):
             row += change.key
-        shape = (change.rows, change.inserts, change.required, change.sources, *change.values)
+        shape = (change.rows, change.how, change.required, change.sources, *change.values)
         groups.setdefault(shape, []).append(row)
     for shape, rows in groups.items():
         changed = _statement(shape).execute(connection, rows)
@@ -143,25 +145,26 @@ def make_changes(connection: Connection, changes: Iterable[RowChange]) -> bool:
 
 @cache
 def _statement(shape: tuple[Any, ...]) -> Statement:
-    rows, inserts, _, sources, *columns = shape
-    if inserts:
-        return insert(rows.table, columns, replaces=rows is FIRES)
-    return update(rows.table, columns, key=_key(rows), sources=sources)
-
-
-def _insert(rows: Rows[Any], record: Any) -> RowChange:
-    values = rows.changes(record)
-    return RowChange(rows, _KEYS[rows](values), values, inserts=True)
+    rows, how, _, sources, *columns = shape
+    key = _key(rows)
+    if how == "delete":
+        return delete(rows.table, key)
+    if how == "update":
+        return update(rows.table, columns, key=key, sources=sources)
+    return insert(rows.table, columns, replaces=how == "replace")
 
 
 def _key(rows: Rows[Any]) -> list[str]:
     return [column.name for column in rows.table.primary_key.columns]
 
 
-_KEYS: Mapping[Rows[Any], Callable[[Any], Any]] = {
-    RUNS: lambda values: (values["run_id"],),
-    **{rows: itemgetter(*_key(rows)) for rows in (ATTEMPTS, CHUNKS, FIRES)},
-}
+_KEYS = {rows: itemgetter(*_key(rows)) for rows in (RUNS, ATTEMPTS, CHUNKS, FIRES, PAUSES)}
+
+
+def _insert(rows: Rows[Any], record: Any, how: Literal["insert", "replace"] = "insert") -> RowChange:
+    values = rows.changes(record)
+    key = _KEYS[rows](values)
+    return RowChange(rows, key if isinstance(key, tuple) else (key,), values, how=how)
 
 
 def _update_run(t: Any, values: dict[str, Any], sources: tuple[str, ...]) -> RowChange:
@@ -214,7 +217,9 @@ def _finish_attempt(t: FinishAttempt) -> RowChange:
 
 
 _MAKERS: Mapping[type[Any], Callable[[Any], RowChange]] = {
-    SetNextFire: lambda t: _insert(FIRES, t),
+    SetNextFire: lambda t: _insert(FIRES, t, "replace"),
+    SetPause: lambda t: _insert(PAUSES, t.pause, "replace"),
+    ClearPause: lambda t: RowChange(PAUSES, (t.scope, t.name), {}, how="delete"),
     QueueRun: lambda t: _insert(RUNS, t.run),
     OpenAttempt: lambda t: _insert(ATTEMPTS, t.attempt),
     AppendLog: lambda t: _insert(CHUNKS, t.chunk),
