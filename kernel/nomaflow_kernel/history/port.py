@@ -16,7 +16,7 @@ from nomaflow_kernel.history.records import (
     RunRecord,
 )
 from nomaflow_kernel.history.states import RunState
-from nomaflow_kernel.history.transitions import Transition
+from nomaflow_kernel.history.transitions import SetNextFire, Transition
 
 __all__ = [
     "ActiveRuns",
@@ -29,7 +29,6 @@ __all__ = [
     "RunFilter",
     "RunOfRequest",
     "RunPage",
-    "ScheduleRow",
     "Store",
     "StoreInfo",
 ]
@@ -138,16 +137,6 @@ class HostManifest:
     owned_job_ids: frozenset[str]
 
 
-@value_class
-class ScheduleRow:
-    """The stored next fire of a schedule."""
-
-    job_id: str
-    preset: str
-    next_fire_us: int | None
-    fingerprint: str
-
-
 class Store(Protocol):
     """Keeps history. Everything it has confirmed is durable: it survives a loss of power.
 
@@ -232,7 +221,7 @@ class Store(Protocol):
     async def forget_host(self, host: str) -> Sequence[str]:
         """Remove a host's manifests and return the job ids it owned."""
 
-    async def schedules(self) -> Sequence[ScheduleRow]:
+    async def schedules(self) -> Sequence[SetNextFire]:
         """Return every stored next fire."""
 
     async def pauses(self) -> Sequence[PauseRecord]:

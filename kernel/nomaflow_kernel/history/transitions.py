@@ -3,8 +3,7 @@
 Each is a value with the fields that the change needs and no others. The engine makes them, the store applies a batch
 of them in one transaction by compare-and-set on the state, and appends the event that each stands for.
 
-Within one batch and one run the store applies them in the order of :data:`PHASES`, which is also the order in which the
-engine means them; events keep the order in which the engine gave them.
+Within one batch the changes of a row build on each other in the order in which the engine gives them, as do the events.
 """
 
 from __future__ import annotations
@@ -25,7 +24,6 @@ from nomaflow_kernel.history.records import (
 from nomaflow_kernel.history.states import AttemptState, RunState
 
 __all__ = [
-    "PHASES",
     "AppendLog",
     "ClearPause",
     "DispatchAttempt",
@@ -239,7 +237,7 @@ class SetPause:
 
 @value_class
 class ClearPause:
-    """Remove a pause; at most one for each scope and name, after a `SetPause` of the same batch. No event."""
+    """Remove a pause; one that is not there is lost. No event."""
 
     scope: str
     name: str
@@ -282,30 +280,6 @@ Transition = (
     | SetPause
     | ClearPause
 )
-
-PHASES: tuple[type[Any], ...] = (
-    SetNextFire,
-    SetPause,
-    ClearPause,
-    QueueRun,
-    FoldRun,
-    RequestCancel,
-    StartRun,
-    OpenAttempt,
-    DispatchAttempt,
-    StartAttempt,
-    AppendLog,
-    RecordReport,
-    FinishAttempt,
-    FinishRun,
-    Notice,
-)
-"""The order in which one batch is applied, so that equal statements can be executed together.
-
-Within one run of one batch it is the order in which the changes build on each other: a run is queued, started, gets an
-attempt, which is dispatched, started, reported on and finished, and the run ends. If one attempt ends and the next is
-opened in one batch, they are different rows.
-"""
 
 
 def run_of(transition: Transition) -> str:

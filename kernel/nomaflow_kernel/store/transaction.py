@@ -10,11 +10,12 @@ from typing import Any
 from sqlalchemy import Connection, RootTransaction
 from sqlalchemy.exc import DBAPIError
 
-from nomaflow_kernel.store.bulk import BulkStatement
+from nomaflow_kernel.store import schema
 from nomaflow_kernel.store.driver import fetch_one, run
 from nomaflow_kernel.store.errors import StaleEpoch, StoreError, StoreUnavailable
 from nomaflow_kernel.store.failures import store_error
 from nomaflow_kernel.store.session import KnownDigests, WriteSession
+from nomaflow_kernel.store.statements import update
 
 __all__ = ["CommitInDoubt", "Operation", "Outcome", "commit_batch"]
 
@@ -23,9 +24,7 @@ Operation = Callable[[WriteSession], Any]
 _log = logging.getLogger(__name__)
 
 _GUARD = "SELECT epoch, last_event_seq, commits FROM kernel WHERE id = 1"
-_ADVANCE = BulkStatement.parse(
-    "UPDATE kernel SET last_event_seq = {bigint}, commits = {bigint} WHERE id = 1 AND epoch = {bigint}"
-)
+_ADVANCE = update(schema.kernel, ("last_event_seq", "commits"), key=("epoch",))
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,8 +109,8 @@ async def _refuse_copy(source: StorePlace, target: StorePlace) -> None:
         )
     if revision not in REVISIONS:
         raise MaintenanceRefused(
-            f"{source.shown!r} has schema revision {revision!r}, this version knows up to {REVISIONS[-1]!r}",
-            reason="SCHEMA_TOO_NEW",
+            f"{source.shown!r} has schema revision {revision!r}, this version knows {REVISIONS[-1]!r}",
+            reason="SCHEMA_TOO_NEW" if revision > REVISIONS[-1] else "SCHEMA_TOO_OLD",
             fix="copy it with the version of nomaflow that wrote it",
         )
     await source.do(refuse_marked)

@@ -64,7 +64,8 @@ def _content(seen: dict[str, Any]) -> Iterator[Finding]:
         what = "was moved to another store" if seen["mark"] == "moved" else "is an incomplete copy"
         yield problem("store.moved", f"the history {seen['path']!r} {what}", "see `nomaflow store` of docs/backup.md")
     elif not seen["usable"]:
-        text = f"schema {schema} is from a later version; this one knows up to {newest}"
+        whose = "a later" if schema > newest else "a development"
+        text = f"schema {schema} is from {whose} version; this one knows up to {newest}"
         yield problem("store.schema", text, "install the version that wrote it, or restore a backup")
     elif schema > newest:
         text = f"schema {schema} was written by a later version; this version can still use it"

@@ -35,7 +35,7 @@ def find_duplicate(connection: Connection, run: RunRecord) -> str | None:
     return connection.execute(select(runs.c.run_id).where(or_(*clashes)).order_by(runs.c.run_id).limit(1)).scalar()
 
 
-def runs_of_requests(connection: Connection, *, request_ids: Sequence[str]) -> dict[str, RunOfRequest]:
+def runs_of_requests(connection: Connection, request_ids: Sequence[str]) -> dict[str, RunOfRequest]:
     """Return the run that was started with each of some request ids; unused ids are left out."""
     found: dict[str, RunOfRequest] = {}
     left = iter(request_ids)
@@ -46,7 +46,7 @@ def runs_of_requests(connection: Connection, *, request_ids: Sequence[str]) -> d
     return found
 
 
-def slots_taken(connection: Connection, *, slots: Sequence[str]) -> frozenset[str]:
+def slots_taken(connection: Connection, slots: Sequence[str]) -> frozenset[str]:
     """Return the subset of some slots that have a run."""
     taken: set[str] = set()
     left = iter(slots)
