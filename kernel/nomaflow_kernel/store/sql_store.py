@@ -49,7 +49,7 @@ def _reading(
 ) -> Callable[Concatenate[SqlStore, P], Coroutine[Any, Any, T]]:
     """Return the method that runs a query in a read transaction of its own."""
 
-    async def method(self: SqlStore, *args: P.args, **kwargs: P.kwargs) -> T:
+    async def method(self: SqlStore, /, *args: P.args, **kwargs: P.kwargs) -> T:
         return await self._database.read(lambda connection: query(connection, *args, **kwargs))
 
     return method
@@ -60,7 +60,7 @@ def _writing(
 ) -> Callable[Concatenate[SqlStore, P], Coroutine[Any, Any, T]]:
     """Return the method that makes a change in a transaction guarded by the epoch."""
 
-    async def method(self: SqlStore, *args: P.args, **kwargs: P.kwargs) -> T:
+    async def method(self: SqlStore, /, *args: P.args, **kwargs: P.kwargs) -> T:
         return await self._database.write(lambda session: change(session.connection, *args, **kwargs))
 
     return method
