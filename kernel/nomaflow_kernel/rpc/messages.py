@@ -129,7 +129,7 @@ def job_message(
     )
 
 
-_NO_DEFINITION = JobDefinition(id="", timezone="")
+_NO_DEFINITION = JobDefinition(id="", timezone="", steps=())
 
 
 def host_message(
