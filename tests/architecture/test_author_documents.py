@@ -198,7 +198,8 @@ def test_guide_tests_pass(tmp_path: Path) -> None:
     """The guide's own tests pass in a pytest of their own."""
     write_project("plugin_guide.md", tmp_path)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=50)
+    environ = {name: value for name, value in os.environ.items() if name != "PYTEST_ADDOPTS"}  # ours are not theirs
+    done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False, timeout=50)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
     assert re.search(r"^5 passed", done.stdout, re.MULTILINE), done.stdout
 
