@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from nomaflow.client import has_known_form
-from nomaflow_host.attempt.messages import Finished, LogChunk, Progress, Started
+from nomaflow_api.v1.letters import Finished, LogChunk, Progress, Started
 from nomaflow_host.generation import manifest_bytes
 from nomaflow_host.observing import HostObservation, HostView
 from nomaflow_host.outbox import Outbox, SpillStore
@@ -34,7 +34,7 @@ from nomaflow_host.project import (
     make_state_dir,
     put_mark,
 )
-from nomaflow_host.session import AddressSource, HostIdentity, HostSession, encode_event
+from nomaflow_host.session import AddressSource, HostIdentity, HostSession
 from nomaflow_host.supervisor import ProjectLoad, Supervisor, SupervisorSettings
 from nomaflow_telemetry.process_log import set_up_logging
 from nomaflow_telemetry.service_manager import ServiceManager
@@ -137,7 +137,7 @@ async def serve(options: HostOptions, *, environ: MutableMapping[str, str]) -> i
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(lock.release)
         lock.record(me)
-        outbox = Outbox(store=SpillStore(directory=project.state_dir / "spill"), encode=encode_event)
+        outbox = Outbox(store=SpillStore(directory=project.state_dir / "spill"))
         stack.callback(outbox.close)
         limits = replace(
             supervisor_settings(project.settings, project), vanished_seconds=_VANISHED_SECONDS if options.watch else 0.0

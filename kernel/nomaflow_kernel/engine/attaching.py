@@ -4,18 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from nomaflow_api.v1.letters import HeldState, InventoryLine, Verdict, VerdictAction
 from nomaflow_kernel.engine import stopping
 from nomaflow_kernel.engine.active import ActiveRun
 from nomaflow_kernel.engine.fleet import Instance
-from nomaflow_kernel.engine.host_messages import (
-    HeldAttempt,
-    InstanceHello,
-    InstanceLink,
-    LoadInfo,
-    RefusedLoad,
-    Verdict,
-    VerdictAction,
-)
+from nomaflow_kernel.engine.host_messages import InstanceHello, InstanceLink, LoadInfo, RefusedLoad
 from nomaflow_kernel.engine.orders import cancel_order, dispatch_order
 from nomaflow_kernel.engine.reporting import find_attempt
 from nomaflow_kernel.engine.state import Batch, EngineState
@@ -107,7 +100,7 @@ def _take_refusal(batch: Batch, instance: Instance, refused: RefusedLoad | None)
     batch.add(Notice(kind="host.reload_refused", at_us=batch.now_us, host=instance.host, data=data))
 
 
-def _judge(state: EngineState, incarnation: str, held: HeldAttempt) -> Verdict:
+def _judge(state: EngineState, incarnation: str, held: InventoryLine) -> Verdict:
     found = find_attempt(state, held.attempt_key)
     if found is None:
         ended = state.ended.get(held.attempt_key)
@@ -116,7 +109,7 @@ def _judge(state: EngineState, incarnation: str, held: HeldAttempt) -> Verdict:
             # restored from a backup, is killed instead: nobody could see it or stop it, and its run may be triggered
             # again.
             return Verdict(attempt_key=held.attempt_key, action=VerdictAction.KEEP, acknowledged_seq=ended.final_seq)
-        running = held.state in (AttemptState.DISPATCHED, AttemptState.RUNNING)
+        running = held.state in (HeldState.DISPATCHED, HeldState.RUNNING)
         return Verdict(attempt_key=held.attempt_key, action=VerdictAction.KILL if running else VerdictAction.FORGET)
     run, current = found
     if current.incarnation != incarnation:

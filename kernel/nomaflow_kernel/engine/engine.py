@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from nomaflow_api.v1.letters import AttemptAck, AttemptReport, Verdict
 from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.domain.errors import JobUnavailable, KernelError, UnknownRun
 from nomaflow_kernel.engine import (
@@ -31,16 +32,7 @@ from nomaflow_kernel.engine.commands import (
     TriggerOutcome,
     UnrunCommand,
 )
-from nomaflow_kernel.engine.host_messages import (
-    AttemptAck,
-    AttemptReport,
-    HeartbeatInfo,
-    InstanceHello,
-    InstanceLink,
-    InstanceStatus,
-    LoadInfo,
-    Verdict,
-)
+from nomaflow_kernel.engine.host_messages import HeartbeatInfo, InstanceHello, InstanceLink, InstanceStatus, LoadInfo
 from nomaflow_kernel.engine.loop import EngineLoop
 from nomaflow_kernel.engine.overview import EngineOverview, engine_overview, oldest_running
 from nomaflow_kernel.engine.plan import RunPlan

@@ -11,18 +11,16 @@ from nomaflow_kernel.hosts.errors import (
     ReloadUnanswered,
     SessionSuperseded,
 )
-from nomaflow_kernel.hosts.gateway import AttemptEngine, GatewaySettings, HostGateway, ManifestKeeper
+from nomaflow_kernel.hosts.gateway import GatewaySettings, HostGateway
 from nomaflow_kernel.hosts.registry import SessionRegistry
 from nomaflow_kernel.hosts.session import Session
 
 __all__ = [
-    "AttemptEngine",
     "GatewaySettings",
     "HostAttached",
     "HostGateway",
     "HostLoading",
     "HostNotAttached",
-    "ManifestKeeper",
     "OperationInProgress",
     "ProtocolUnsupported",
     "ReloadUnanswered",

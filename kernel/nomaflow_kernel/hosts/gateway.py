@@ -4,73 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
+from nomaflow_api.v1.letters import LetterError, Verdict, open_reports, seal
+from nomaflow_kernel.catalogue.service import CatalogueService
 from nomaflow_kernel.domain.errors import BadRequest, KernelError, KernelStopping, StaleSession
-from nomaflow_kernel.engine.host_messages import (
-    AckStatus,
-    AttemptAck,
-    AttemptReport,
-    HeartbeatInfo,
-    InstanceHello,
-    InstanceLink,
-    LoadInfo,
-    Verdict,
-)
+from nomaflow_kernel.engine import Engine
+from nomaflow_kernel.engine.host_messages import InstanceHello
 from nomaflow_kernel.hosts.errors import ProtocolUnsupported
-from nomaflow_kernel.hosts.incoming import (
-    PROTOCOL_MAX,
-    InvalidReport,
-    check_incarnation,
-    read_heartbeat,
-    read_hello,
-    read_load,
-    read_report,
-)
+from nomaflow_kernel.hosts.incoming import PROTOCOL_MAX, check_incarnation, read_heartbeat, read_hello, read_load
 from nomaflow_kernel.hosts.manifest import open_manifest
-from nomaflow_kernel.hosts.outgoing import MOST_MS, report_response, verdict_message
 from nomaflow_kernel.hosts.registry import SessionRegistry
 from nomaflow_kernel.hosts.session import Session
-from nomaflow_telemetry.process_log import attempt_fields
 
-__all__ = ["AttemptEngine", "GatewaySettings", "HostGateway", "ManifestKeeper"]
+__all__ = ["GatewaySettings", "HostGateway"]
 
 _LOG = logging.getLogger(__name__)
 _HELLO_SECONDS = 10.0
-
-
-class AttemptEngine(Protocol):
-    """The part of the engine that the gateway uses."""
-
-    async def attach(self, hello: InstanceHello, link: InstanceLink) -> Sequence[Verdict]:
-        """Attach an instance and return a verdict for each attempt of its inventory, durably."""
-
-    def heartbeat(self, incarnation: str, info: HeartbeatInfo) -> None:
-        """Record that an instance is alive, with its status."""
-
-    def loaded(self, incarnation: str, load: LoadInfo) -> None:
-        """Record the result of an instance's newest load."""
-
-    def detach(self, incarnation: str, link: InstanceLink) -> None:
-        """Record that a session is over."""
-
-    async def report(self, incarnation: str, reports: Sequence[AttemptReport]) -> Sequence[AttemptAck]:
-        """Record events and answer each attempt, once they are durable."""
-
-
-class ManifestKeeper(Protocol):
-    """The part of the catalogue that the gateway uses."""
-
-    async def knows_manifest(self, host: str, digest: str, *, loaded_at_us: int, served: Collection[str] = ()) -> bool:
-        """Return whether an instance brings no news: its manifest is, or once was, the host's catalogue."""
-
-    async def introduce(
-        self, host: str, *, digest: str, manifest: Mapping[str, Any], explicit: bool
-    ) -> tuple[bool, Sequence[str]]:
-        """Keep a manifest; return whether it is now the host's catalogue, and the ids of its disabled jobs."""
+_MOST_MS = 2**32 - 1  # 49 days; longer times are cut to it
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,8 +42,8 @@ class HostGateway:
     def __init__(
         self,
         *,
-        engine: AttemptEngine,
-        manifests: ManifestKeeper,
+        engine: Engine,
+        manifests: CatalogueService,
         sessions: SessionRegistry,
         settings: GatewaySettings,
     ) -> None:
@@ -185,7 +138,7 @@ class HostGateway:
             lease_ms=_milliseconds(self._settings.lease_seconds),
             grace_ms=_milliseconds(self._settings.grace_seconds),
             manifest_wanted=manifest_wanted,
-            verdicts=[verdict_message(verdict) for verdict in verdicts],
+            verdicts=seal(verdicts) if verdicts else b"",
         )
 
     async def _read(self, requests: AsyncIterator[gateway.AttachRequest], session: Session) -> None:
@@ -214,6 +167,7 @@ class HostGateway:
     async def report(self, request: gateway.ReportRequest) -> gateway.ReportResponse:
         """Record events of many attempts and answer each one.
 
+        :raises BadRequest: if the report as a whole cannot be read
         :raises StaleSession: if the report is from another epoch than this kernel's
         """
         check_incarnation(request.incarnation)
@@ -221,22 +175,11 @@ class HostGateway:
             raise StaleSession(
                 f"the report is of epoch {request.epoch}, this kernel's is {self._settings.epoch}; attach again"
             )
-        reports: list[AttemptReport] = []
-        answers: list[AttemptAck | None] = []
-        for message in request.attempts:
-            try:
-                reports.append(read_report(message))
-                answers.append(None)
-            except InvalidReport as error:
-                _LOG.warning(
-                    "instance %s sent an invalid report: %s",
-                    request.incarnation,
-                    error,
-                    extra={"host": self._sessions.host_of(request.incarnation), **attempt_fields(message.attempt_key)},
-                )
-                answers.append(_invalid(message.attempt_key, str(error)))
-        acks = iter(await self._engine.report(request.incarnation, reports) if reports else ())
-        return report_response(answer or next(acks) for answer in answers)
+        try:
+            reports = open_reports(request.attempts)
+        except LetterError as error:
+            raise BadRequest(str(error), field="attempts") from None
+        return gateway.ReportResponse(acks=seal(await self._engine.report(request.incarnation, reports)))
 
     async def introduce_manifest(self, request: gateway.IntroduceManifestRequest) -> gateway.IntroduceManifestResponse:
         """Introduce the manifest of a generation of an attached instance.
@@ -264,11 +207,7 @@ class HostGateway:
 
 
 def _milliseconds(seconds: float) -> int:
-    return min(round(seconds * 1000), MOST_MS)
-
-
-def _invalid(attempt_key: str, detail: str) -> AttemptAck:
-    return AttemptAck(attempt_key=attempt_key[:512], acknowledged_seq=0, status=AckStatus.INVALID, detail=detail[:500])
+    return min(round(seconds * 1000), _MOST_MS)
 
 
 async def _cancelled(task: asyncio.Task[None]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nomaflow_host.attempt.checks import CheckedStep, ValueProblem
+from nomaflow_api.v1.letters import CheckedStep, ValueProblem, fitting
 from nomaflow_host.generation.contexts import resolved_values, values_of
 from nomaflow_host.injection import CallPlan, PreparationFailed
 
@@ -35,4 +35,4 @@ def unfit_values(
             resolved = resolved_values({key: values[key]}, environ, lambda _: "op_kwargs" if strict else "params")  # noqa: B023 - called at once
             plan.check(key, resolved[key], strict=strict, given=values, injected=as_given, shown=values)
         except PreparationFailed as error:
-            yield ValueProblem(step=step.step, key=key, code=error.reason_code, message=error.message)
+            yield ValueProblem(step=step.step, key=fitting(key), code=error.reason_code, message=error.message)

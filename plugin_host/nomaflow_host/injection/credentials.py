@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from nomaflow_project.reading.environment import EnvironmentMissing, names_in, resolve_text
 
 if TYPE_CHECKING:
-    from nomaflow_host.attempt.messages import AttemptOrder
+    from nomaflow_api.v1.letters import AttemptOrder
 
 __all__ = ["credentials_of", "says_credential"]
 
@@ -32,7 +32,7 @@ def credentials_of(order: AttemptOrder, environ: Mapping[str, str], *, secret: C
     :param secret: the secret fields of the callable's step types
     """
     found: set[str] = set()
-    if "${" in order.kwargs_json or "${" in order.params_json:
+    if b"${" in order.kwargs_json or b"${" in order.params_json:
         for name in filter(says_credential, names_in([_read(order.kwargs_json), _read(order.params_json)])):
             found.update(_resolved(f"${{{name}}}", environ))
     values = _read(order.kwargs_json) if secret else {}
@@ -42,7 +42,7 @@ def credentials_of(order: AttemptOrder, environ: Mapping[str, str], *, secret: C
     return found
 
 
-def _read(text: str) -> dict[str, Any]:
+def _read(text: bytes) -> dict[str, Any]:
     try:
         values = json.loads(text)
     except (ValueError, RecursionError):

@@ -6,7 +6,8 @@ import platform
 import time
 from collections import Counter
 
-from nomaflow_host.attempt.messages import AttemptSink, Finished, FinishedState, LogChunk, Progress, Started
+from nomaflow_api.v1.letters import Finished, FinishedState, LogChunk, Progress, Started
+from nomaflow_host.attempt.messages import AttemptSink
 from nomaflow_host.observing.view import HostView
 from nomaflow_telemetry.metrics import LONG_BUCKETS, Histogram, Metric, Reading
 

@@ -9,15 +9,20 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, replace
 
-from nomaflow_host.attempt.messages import (
-    AttemptOrder,
-    AttemptSink,
+from nomaflow_api.v1.letters import (
+    CallOutcome,
+    DispatchOrder,
     Finished,
     FinishedState,
+    LetterError,
     LogChunk,
     Progress,
     Started,
+    open_order,
+    open_outcome,
 )
+from nomaflow_api.v1.letters import replace as letter_with
+from nomaflow_host.attempt.messages import AttemptSink
 from nomaflow_telemetry.trace_context import TraceContext, callable_span_id, span_id_of, trace_id_of
 from nomaflow_telemetry.tracing import SpanRecord, Tracing
 
@@ -28,7 +33,7 @@ __all__ = ["AttemptTracer"]
 class _Traced:
     """An attempt from its order to its end."""
 
-    order: AttemptOrder
+    order: DispatchOrder
     parent_id: str
     context: TraceContext
     accepted_us: int
@@ -36,7 +41,9 @@ class _Traced:
 
 
 class AttemptTracer:
-    """Exports two spans of each attempt. An ``AttemptSink`` in front of another one, and an ``OrderWatch``.
+    """Exports two spans of each attempt.
+
+    An ``AttemptSink`` in front of another one, which sees each order before the supervisor does.
 
     :param sink: receives every event
     """
@@ -46,14 +53,14 @@ class AttemptTracer:
         self._tracing = tracing
         self._held: dict[str, _Traced] = {}
 
-    def accepting(self, order: AttemptOrder) -> AttemptOrder:
+    def accepting(self, order: DispatchOrder) -> DispatchOrder:
         """Begin the spans of an attempt; return its order with the callable's span as the trace's context."""
         key = order.attempt_key
         parent = TraceContext.parse(order.traceparent)
         context = self._tracing.context_below(parent, trace_id=trace_id_of(order.run_id), span_id=span_id_of(key))
         parent_id = "" if parent is None else parent.span_id
         self._held[key] = _Traced(order, parent_id, context, time.time_ns() // 1000)
-        return replace(order, traceparent=replace(context, span_id=callable_span_id(key)).header)
+        return letter_with(order, traceparent=replace(context, span_id=callable_span_id(key)).header)
 
     def refused(self, attempt_key: str) -> None:
         """Forget an attempt that the supervisor refused."""
@@ -86,16 +93,18 @@ class AttemptTracer:
         return self._sink.may_read(exclusive=exclusive)
 
     def _export(self, held: _Traced, event: Finished) -> None:
-        order, started = held.order, held.started
+        started, order = held.started, open_order(held.order.order)
+        outcome = _outcome_of(event)
         failed = event.state is FinishedState.FAILED
-        error = (event.error or event.reason or "the attempt failed").partition("\n")[0][:500] if failed else ""
+        told = outcome.error or event.error or event.reason or "the attempt failed"
+        error = told.partition("\n")[0][:500] if failed else ""
         attributes: dict[str, str | int | bool] = {
             "nomaflow.run_id": order.run_id,
             "nomaflow.job_id": order.job_id,
             "nomaflow.step": order.step,
             "nomaflow.attempt": order.attempt,
             "nomaflow.state": str(event.state),
-            "nomaflow.reason": event.reason_code,
+            "nomaflow.reason": event.reason_code or outcome.reason_code,
         }
         if started is not None:
             where = {"nomaflow.worker_pid": started.worker_pid, "nomaflow.generation": started.generation}
@@ -121,3 +130,11 @@ class AttemptTracer:
                 error=error,
             )
         )
+
+
+def _outcome_of(event: Finished) -> CallOutcome:
+    """Return the worker's outcome; an empty one if there is none, or it cannot be read."""
+    try:
+        return open_outcome(event.outcome)
+    except LetterError:
+        return CallOutcome(state=event.state)

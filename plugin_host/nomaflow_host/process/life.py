@@ -11,8 +11,9 @@ from pathlib import Path
 
 from watchfiles import DefaultFilter, awatch
 
+from nomaflow_host.process.runner import SupervisedRunner
 from nomaflow_host.process.service_state import ServiceState
-from nomaflow_host.session import HostSession, Runner
+from nomaflow_host.session import HostSession
 
 __all__ = ["HostLife"]
 
@@ -42,7 +43,7 @@ class HostLife:
     def __init__(
         self,
         *,
-        runner: Runner,
+        runner: SupervisedRunner,
         session: HostSession,
         state: ServiceState,
         watched: Sequence[Path],

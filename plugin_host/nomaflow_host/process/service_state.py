@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nomaflow_host.session import ReloadOutcome
+from nomaflow_host.supervisor import LoadOutcome
 from nomaflow_telemetry.service_manager import ServiceManager
 
 __all__ = ["ServiceState"]
@@ -23,7 +23,7 @@ class ServiceState:
         self._code = "loading code"
         self._session = ""
 
-    def loaded(self, outcome: ReloadOutcome) -> None:
+    def loaded(self, outcome: LoadOutcome) -> None:
         """Record the outcome of a load, whatever its cause."""
         if outcome.accepted:
             self._code = f"generation {outcome.generation}"

@@ -8,10 +8,10 @@ import logging
 import os
 from typing import TYPE_CHECKING, Any
 
-from nomaflow_host.attempt.messages import CancelOrder, FinishedState, Isolation
+from nomaflow_api.v1.letters import CancelOrder, FinishedState, Isolation
 from nomaflow_host.supervisor.attempt_table import AttemptTable
 from nomaflow_host.supervisor.checking import ValueChecker
-from nomaflow_host.supervisor.pool import WorkerKind, WorkerPool
+from nomaflow_host.supervisor.pool import WorkerPool
 from nomaflow_host.supervisor.reaper_link import ReaperLink
 from nomaflow_host.supervisor.reload import GenerationLoader
 from nomaflow_host.supervisor.settings import SupervisorSettings, reaper_environment
@@ -22,10 +22,11 @@ from nomaflow_host.supervisor.worker_handle import KillNote, WorkerHandle
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from nomaflow_host.attempt.messages import AttemptOrder, AttemptSink
+    from nomaflow_api.v1.letters import DispatchOrder
+    from nomaflow_host.attempt.messages import AttemptSink
     from nomaflow_host.channel.frames import FrameError
     from nomaflow_host.supervisor.serving_generation import ServingGeneration
-    from nomaflow_host.supervisor.values import AttemptStatus, GenerationInfo, ProjectSource
+    from nomaflow_host.supervisor.values import ProjectLoad
 
 __all__ = ["Supervisor"]
 
@@ -51,7 +52,7 @@ class Supervisor:
         self,
         *,
         settings: SupervisorSettings,
-        project: ProjectSource,
+        project: Callable[[], ProjectLoad],
         sink: AttemptSink,
         environ: Mapping[str, str] | None = None,
         keep_env: Sequence[str] = (),
@@ -149,7 +150,7 @@ class Supervisor:
 
     # --- orders ---------------------------------------------------------------------------------------------------
 
-    def accept(self, order: AttemptOrder) -> None:
+    def accept(self, order: DispatchOrder) -> None:
         """Start an attempt. A key that was accepted before starts nothing.
 
         :raises Refused: if this host accepts nothing new, or is full
@@ -197,8 +198,8 @@ class Supervisor:
         """Return the status of each worker."""
         return self._pool.statuses()
 
-    def attempts(self) -> list[AttemptStatus]:
-        """Return the status of each held attempt, oldest first."""
+    def attempts(self) -> list[dict[str, Any]]:
+        """Return the status of each held attempt, oldest first, for the state dump."""
         return self._attempts.statuses()
 
     @property
@@ -207,14 +208,9 @@ class Supervisor:
         return len(self._attempts)
 
     @property
-    def generation(self) -> GenerationInfo | None:
+    def generation(self) -> ServingGeneration | None:
         """The generation for new attempts, None before the first was loaded."""
-        return None if self._loader.serving is None else self._loader.serving.info
-
-    @property
-    def manifest(self) -> Mapping[str, Any] | None:
-        """The manifest of that generation."""
-        return None if self._loader.serving is None else self._loader.serving.manifest
+        return self._loader.serving
 
     @property
     def newest_load(self) -> LoadOutcome | None:
@@ -234,8 +230,7 @@ class Supervisor:
         if held >= limit:
             raise Refused("host_full", f"the host runs {held} such steps, and {name} is {limit}")
 
-    def _start_worker(self, generation: ServingGeneration, kind: WorkerKind) -> WorkerHandle:
-        exclusive = kind is WorkerKind.EXCLUSIVE
+    def _start_worker(self, generation: ServingGeneration, *, exclusive: bool) -> WorkerHandle:
         number, self._next_worker = self._next_worker, self._next_worker + 1
         worker = WorkerHandle(
             number=number,
@@ -243,7 +238,7 @@ class Supervisor:
             exclusive=exclusive,
             loop=self._loop,
             may_read=lambda: self._sink.may_read(exclusive=exclusive),
-            on_message=self._attempts.heard,
+            on_frame=self._attempts.heard,
             on_pause=self._attempts.settle_waiting,
             on_nonsense=self._nonsense,
         )

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from nomaflow_host.attempt.messages import FinishedState
+    from nomaflow_api.v1.letters import FinishedState
     from nomaflow_host.connectors import ResolvedConnectors
     from nomaflow_host.generation import ProjectSpec
 
 __all__ = [
-    "AttemptStatus",
-    "GenerationInfo",
     "LoadOutcome",
     "ProjectLoad",
-    "ProjectSource",
     "Refused",
     "StopRequest",
     "WorkerStatus",
@@ -48,13 +45,6 @@ class ProjectLoad:
     spec: ProjectSpec
     connectors: ResolvedConnectors
     variables: Mapping[str, str] = field(default_factory=dict, repr=False)
-
-
-class ProjectSource(Protocol):
-    """Reads the project from disk at each load."""
-
-    def __call__(self) -> ProjectLoad:
-        """Return the project as it is now."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,19 +79,21 @@ class LoadOutcome:
     stopped: tuple[str, ...] = ()
     added: tuple[str, ...] = ()
 
+    @property
+    def callables(self) -> int:
+        """The number of callables that the serving generation offers."""
+        return len((self.manifest or {}).get("callables") or ())
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class GenerationInfo:
-    """The generation for new attempts.
-
-    :param forkable: True if its workers are forked; if not, `unforkable_reason` says why each is a new interpreter
-    """
-
-    number: int
-    digest: str
-    loaded_at_us: int
-    forkable: bool
-    unforkable_reason: str = ""
+    @property
+    def message(self) -> str:
+        """The reasons of a refusal with the last output, or what serves now."""
+        said = "; ".join(self.reasons)
+        if self.output_tail and not self.accepted:
+            said = f"{said}\nlast output:\n{self.output_tail}"
+        if said:
+            return said
+        broken = sum(1 for each in self.problems if each.get("severity") == "error")
+        return f"generation {self.generation} serves" + (f", with {broken} problems" if broken else "")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -112,25 +104,6 @@ class WorkerStatus:
     exclusive: bool
     generation: int
     running: int
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class AttemptStatus:
-    """One held attempt.
-
-    :param worker_pid: 0 while its worker has not started
-    :param state: ``DISPATCHED``, ``RUNNING``, ``STOPPING`` or ``ENDED`` (its last lines are being read)
-    :param rung: the last rung of the stop ladder, 0 for none
-    :param held_seconds: time since its order arrived
-    """
-
-    attempt_key: str
-    callable: str
-    worker_pid: int
-    exclusive: bool
-    state: str
-    rung: int
-    held_seconds: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from nomaflow_host.attempt.checks import CheckedStep, CheckOutcome
-from nomaflow_host.attempt.messages import AttemptOrder, CancelOrder, Finished, FinishedState, LogChunk, Started
-from nomaflow_host.outbox import Outbox, SpillStore
-from nomaflow_host.session import (
-    AddressSource,
-    HostIdentity,
-    HostSession,
-    HostStatus,
-    Manifest,
-    OrderRefused,
-    ReloadOutcome,
-    encode_event,
+from nomaflow_api.v1.letters import (
+    CancelOrder,
+    CheckedStep,
+    DispatchOrder,
+    Finished,
+    FinishedState,
+    LogChunk,
+    LogCodec,
+    Started,
+    ValueProblem,
+    open_checked_steps,
+    seal,
 )
+from nomaflow_host.outbox import Outbox, SpillStore
+from nomaflow_host.session import AddressSource, HostIdentity, HostSession, HostStatus, Manifest
+from nomaflow_host.supervisor import LoadOutcome, Refused
 
 __all__ = ["Host", "ScriptedRunner"]
 
@@ -28,21 +31,21 @@ __all__ = ["Host", "ScriptedRunner"]
 class ScriptedRunner:
     """A runner that records its orders; the test decides what happens to attempts."""
 
-    accepted: list[AttemptOrder] = field(default_factory=list)
+    accepted: list[DispatchOrder] = field(default_factory=list)
     cancelled: list[CancelOrder] = field(default_factory=list)
     killed: list[tuple[str, str]] = field(default_factory=list)
     drains: list[float] = field(default_factory=list)
     refusal: str = ""
     now: HostStatus = field(default_factory=lambda: HostStatus(isolation_mechanism="sampling"))
     offered: Manifest | None = None
-    next_reload: ReloadOutcome | None = None
+    next_reload: LoadOutcome | None = None
     checked: list[CheckedStep] = field(default_factory=list)
-    next_check: CheckOutcome = field(default_factory=CheckOutcome)
+    next_check: list[ValueProblem] | None = field(default_factory=list)
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
 
-    def accept(self, order: AttemptOrder) -> None:
+    def accept(self, order: DispatchOrder) -> None:
         if self.refusal:
-            raise OrderRefused(self.refusal)
+            raise Refused("host_full", self.refusal)
         self.accepted.append(order)
         self._tell()
 
@@ -60,7 +63,7 @@ class ScriptedRunner:
     def manifest(self) -> Manifest | None:
         return self.offered
 
-    async def reload(self, *, force: bool) -> ReloadOutcome:
+    async def reload(self, *, force: bool) -> LoadOutcome:
         assert self.next_reload is not None
         if self.next_reload.accepted and self.offered is not None:
             self.now = replace(self.now, generation=self.next_reload.generation, manifest_digest=self.offered.digest)
@@ -69,9 +72,9 @@ class ScriptedRunner:
     async def settled(self, seconds: float) -> bool:
         return True
 
-    async def check(self, steps: Sequence[CheckedStep], seconds: float) -> CheckOutcome:
-        self.checked.extend(steps)
-        return self.next_check
+    async def check(self, steps: bytes, seconds: float) -> bytes | None:
+        self.checked.extend(open_checked_steps(steps))
+        return None if self.next_check is None else seal(self.next_check)
 
     async def drain(self, deadline_s: float) -> None:
         self.drains.append(deadline_s)
@@ -95,7 +98,7 @@ class Host:
 
     def __init__(self, *, tmp_path: Path, given: str, token: str, report_deadline_s: float, **caps: int) -> None:
         self.runner = ScriptedRunner()
-        self.outbox = Outbox(store=SpillStore(directory=tmp_path / "spill", **caps), encode=encode_event)
+        self.outbox = Outbox(store=SpillStore(directory=tmp_path / "spill", **caps))
         self.session = HostSession(
             identity=HostIdentity(
                 host="demo",
@@ -121,7 +124,7 @@ class Host:
 
     def log(self, key: str, body: bytes, lines: int = 1) -> None:
         self.outbox.log(
-            key, LogChunk(line_count=lines, first_at_us=1, last_at_us=1, levels=4, compressed=False, body=body)
+            key, LogChunk(line_count=lines, first_at_us=1, last_at_us=1, levels=4, codec=LogCodec.JSONL, body=body)
         )
 
     def finish(self, key: str) -> None:

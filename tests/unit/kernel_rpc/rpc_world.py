@@ -14,22 +14,13 @@ import grpc.aio
 
 from nomaflow_api.v1.host_gateway_service_pb2_grpc import HostGatewayServiceStub
 from nomaflow_api.v1.kernel_service_pb2_grpc import KernelServiceStub
+from nomaflow_api.v1.letters import AttemptAck, AttemptReport, Verdict, VerdictAction
 from nomaflow_kernel.catalogue.service import CatalogueService
 from nomaflow_kernel.domain.clock import SystemClock
 from nomaflow_kernel.domain.errors import UnknownJob, UnknownRun
 from nomaflow_kernel.engine import ReplayCommand, TriggerCommand, TriggerOutcome
 from nomaflow_kernel.engine.commands import KnownJob
-from nomaflow_kernel.engine.host_messages import (
-    AttemptAck,
-    AttemptReport,
-    HeartbeatInfo,
-    InstanceHello,
-    InstanceLink,
-    InstanceStatus,
-    LoadInfo,
-    Verdict,
-    VerdictAction,
-)
+from nomaflow_kernel.engine.host_messages import HeartbeatInfo, InstanceHello, InstanceLink, InstanceStatus, LoadInfo
 from nomaflow_kernel.engine.plan import RunPlan
 from nomaflow_kernel.history.feed import EventFeed
 from nomaflow_kernel.history.port import PauseRecord, Store, StoreInfo
