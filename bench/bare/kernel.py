@@ -14,7 +14,8 @@ from bench.bare.store import Store
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_api.v1 import kernel_service_pb2 as service
 from nomaflow_api.v1 import run_pb2
-from nomaflow_api.v1.letters import AttemptAck, DispatchOrder, open_reports, seal
+from nomaflow_api.v1.letters import AttemptAck, DispatchOrder
+from nomaflow_api.v1.sealing import open_reports, seal
 
 _RUN_ID = "run_{:026d}"
 

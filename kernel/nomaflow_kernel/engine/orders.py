@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from nomaflow_api.v1.letters import AttemptOrder, CancelOrder, DispatchOrder, Isolation, TimeoutKind, seal
+from nomaflow_api.v1.letters import AttemptOrder, CancelOrder, DispatchOrder, Isolation, TimeoutKind
+from nomaflow_api.v1.sealing import seal
 from nomaflow_kernel.engine.active import ActiveRun, CurrentAttempt
 from nomaflow_kernel.engine.plan import PlannedStep
 from nomaflow_kernel.engine.state import EngineState

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import field
 from typing import Any
 
-from nomaflow_api.v1.letters import Finished, LetterError, open_outcome
+from nomaflow_api.v1.letters import Finished
+from nomaflow_api.v1.sealing import LetterError, open_outcome
 from nomaflow_api.v1.values import ValueCodecError, loads_plain
 from nomaflow_api.value_class import value_class
 from nomaflow_kernel.engine.active import ActiveRun, CurrentAttempt

@@ -7,18 +7,8 @@ import logging
 import math
 from collections.abc import Sequence
 
-from nomaflow_api.v1.letters import (
-    AckStatus,
-    AttemptAck,
-    AttemptReport,
-    Event,
-    Finished,
-    LetterError,
-    LogChunk,
-    Progress,
-    Started,
-    open_event,
-)
+from nomaflow_api.v1.letters import AckStatus, AttemptAck, AttemptReport, Event, Finished, LogChunk, Progress, Started
+from nomaflow_api.v1.sealing import LetterError, open_event
 from nomaflow_kernel.engine import stepping
 from nomaflow_kernel.engine.active import ActiveRun, CurrentAttempt
 from nomaflow_kernel.engine.orders import dispatch_order

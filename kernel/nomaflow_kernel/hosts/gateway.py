@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
-from nomaflow_api.v1.letters import LetterError, Verdict, open_reports, seal
+from nomaflow_api.v1.letters import Verdict
+from nomaflow_api.v1.sealing import LetterError, open_reports, seal
 from nomaflow_kernel.catalogue.service import CatalogueService
 from nomaflow_kernel.domain.errors import BadRequest, KernelError, KernelStopping, StaleSession
 from nomaflow_kernel.engine import Engine

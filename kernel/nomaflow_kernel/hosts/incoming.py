@@ -6,7 +6,8 @@ import re
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_api.v1 import job_pb2
-from nomaflow_api.v1.letters import InventoryLine, LetterError, open_inventory
+from nomaflow_api.v1.letters import InventoryLine
+from nomaflow_api.v1.sealing import LetterError, open_inventory
 from nomaflow_kernel.domain.errors import BadRequest
 from nomaflow_kernel.engine.host_messages import HeartbeatInfo, InstanceHello, LoadInfo, RefusedLoad, WorkerStatus
 from nomaflow_kernel.hosts.errors import ProtocolUnsupported

@@ -9,7 +9,8 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any, TypeVar
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
-from nomaflow_api.v1.letters import CancelOrder, DispatchOrder, seal
+from nomaflow_api.v1.letters import CancelOrder, DispatchOrder
+from nomaflow_api.v1.sealing import seal
 from nomaflow_kernel.domain.errors import KernelError, KernelStopping
 from nomaflow_kernel.engine.host_messages import InstanceHello
 from nomaflow_kernel.hosts.errors import HostNotAttached, SessionSuperseded

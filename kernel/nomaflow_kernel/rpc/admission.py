@@ -7,7 +7,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
-from nomaflow_api.v1.letters import CheckedStep, LetterError, ValueProblem, open_problems, seal
+from nomaflow_api.v1.letters import CheckedStep, ValueProblem
+from nomaflow_api.v1.sealing import LetterError, open_problems, seal
 from nomaflow_kernel.domain.errors import KernelError, ValuesRefused
 from nomaflow_kernel.engine.commands import JobSource, KnownJob, ReplayCommand, TriggerCommand
 from nomaflow_kernel.engine.plan import PlannedStep, RunPlan

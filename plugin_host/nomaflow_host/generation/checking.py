@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nomaflow_api.v1.letters import CheckedStep, ValueProblem, fitting
+from nomaflow_api.v1.letters import CheckedStep, ValueProblem
+from nomaflow_api.v1.sealing import fitting
 from nomaflow_host.generation.contexts import resolved_values, values_of
 from nomaflow_host.injection import CallPlan, PreparationFailed
 

@@ -9,19 +9,9 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, replace
 
-from nomaflow_api.v1.letters import (
-    CallOutcome,
-    DispatchOrder,
-    Finished,
-    FinishedState,
-    LetterError,
-    LogChunk,
-    Progress,
-    Started,
-    open_order,
-    open_outcome,
-)
+from nomaflow_api.v1.letters import CallOutcome, DispatchOrder, Finished, FinishedState, LogChunk, Progress, Started
 from nomaflow_api.v1.letters import replace as letter_with
+from nomaflow_api.v1.sealing import LetterError, open_order, open_outcome
 from nomaflow_host.attempt.messages import AttemptSink
 from nomaflow_telemetry.trace_context import TraceContext, callable_span_id, span_id_of, trace_id_of
 from nomaflow_telemetry.tracing import SpanRecord, Tracing

@@ -22,11 +22,10 @@ from nomaflow_api.v1.letters import (
     LogChunk,
     Progress,
     Started,
-    fitting,
     replace,
-    seal,
 )
 from nomaflow_api.v1.log_lines import pack_lines
+from nomaflow_api.v1.sealing import fitting, seal
 from nomaflow_host.attempt.messages import host_line
 from nomaflow_host.outbox.answers import AnswerBook
 from nomaflow_host.outbox.lane import Lane

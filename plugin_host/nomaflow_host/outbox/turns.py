@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from nomaflow_api.v1.letters import AttemptReport, seal
+from nomaflow_api.v1.letters import AttemptReport
+from nomaflow_api.v1.sealing import seal
 from nomaflow_host.outbox.lane import Lane
 
 __all__ = ["MAX_BATCH_ATTEMPTS", "MAX_BATCH_BYTES", "Filling", "Turns"]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import grpc.aio
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
-from nomaflow_api.v1.letters import LetterError
+from nomaflow_api.v1.sealing import LetterError
 from nomaflow_host.outbox import Outbox
 from nomaflow_host.session.clocks import KernelClock
 from nomaflow_host.session.commands import Commands

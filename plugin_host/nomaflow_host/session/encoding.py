@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
 from nomaflow_api.v1 import job_pb2
-from nomaflow_api.v1.letters import InventoryLine, fitting, seal
+from nomaflow_api.v1.letters import InventoryLine
+from nomaflow_api.v1.sealing import fitting, seal
 from nomaflow_host.session.facts import HostIdentity, HostStatus
 from nomaflow_host.supervisor.values import LoadOutcome, WorkerStatus
 from nomaflow_project.reading.problems import Problem

@@ -6,13 +6,13 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
 
-from nomaflow_api.v1.letters import FinishedState, Progress, Started, TimeoutKind, fitting
+from nomaflow_api.v1.letters import FinishedState, Progress, Started, TimeoutKind
+from nomaflow_api.v1.sealing import fitting
 from nomaflow_host.supervisor.attempt_log import AttemptLog
 from nomaflow_host.supervisor.held_attempt import HeldAttempt
 from nomaflow_host.supervisor.ladder import LadderTimes, climb
 from nomaflow_host.supervisor.outcomes import finished_of, stop_sentence
 from nomaflow_host.supervisor.values import StopRequest
-from nomaflow_host.supervisor.worker_handle import KillNote
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -51,7 +51,7 @@ class AttemptTable:
         self._held: dict[str, HeldAttempt] = {}
         self._counts = {True: 0, False: 0}
         self._waiting: dict[str, Mapping[str, Any] | None] = {}
-        self._dead: dict[int, tuple[WorkerHandle, Mapping[str, Any]]] = {}
+        self._dead: list[WorkerHandle] = []
         self._retry: asyncio.TimerHandle | None = None
         self._to_the_end = False
         self._empty = asyncio.Event()
@@ -184,7 +184,7 @@ class AttemptTable:
         for attempt in list(worker.attempts.values()):
             attempt.settle()
             self._waiting[attempt.order.attempt_key] = exited
-        self._dead[worker.number] = (worker, exited)
+        self._dead.append(worker)
         self.settle_waiting()
 
     def settle_waiting(self) -> None:
@@ -200,11 +200,10 @@ class AttemptTable:
             if caught_up[number]:
                 del self._waiting[key]
                 self._conclude(attempt, exited)
-        for number, (worker, _) in list(self._dead.items()):
-            if not worker.attempts:
-                del self._dead[number]
-                worker.close()
-                self._pool.remove(worker)
+        for worker in [each for each in self._dead if not each.attempts]:
+            self._dead.remove(worker)
+            worker.close()
+            self._pool.remove(worker)
         if self._waiting and self._retry is None:
             self._retry = asyncio.get_running_loop().call_later(0.1, self._settle_again)
 
@@ -248,9 +247,7 @@ class AttemptTable:
         attempt.settle()
         worker.last_rss = int(message["rss_bytes"])
         if worker.exclusive and (worker.tainted or not message["clean"]):
-            worker.closed = True
-            if worker.kill_note is None:
-                worker.kill_note = KillNote(culprit=attempt, why="its code may still run")
+            worker.doom("its code may still run", culprit=attempt)
             self._tell_reaper({"is": "kill_tree", "worker": worker.number}, ())
             return
         self._waiting[attempt.order.attempt_key] = None

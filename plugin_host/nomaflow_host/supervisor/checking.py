@@ -6,7 +6,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
-from nomaflow_host.supervisor.worker_handle import KillNote, WorkerHandle
+from nomaflow_host.supervisor.worker_handle import WorkerHandle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -77,8 +77,7 @@ class ValueChecker:
         if number not in worker.checks or not worker.ready:
             self._release(worker)
         elif worker.kill_note is None:
-            worker.closed = True
-            worker.kill_note = KillNote(culprit=None, why="a check of values did not end in it")
+            worker.doom("a check of values did not end in it")
             self._tell_reaper({"is": "kill_tree", "worker": worker.number}, ())
 
     def _release(self, worker: WorkerHandle) -> None:

@@ -7,7 +7,6 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any
 
-from nomaflow_host.supervisor.worker_handle import KillNote
 from nomaflow_host.worker.signals import INTERRUPT
 from nomaflow_telemetry.process_log import attempt_fields
 
@@ -95,8 +94,7 @@ class HeldAttempt:
             culprit = worker.attempts[blocker]
         if not worker.exclusive:
             worker.generation.demoted.add(culprit.order.callable)
-        if worker.kill_note is None:
-            worker.kill_note = KillNote(culprit=culprit, why=why)
+        worker.doom(why, culprit=culprit)
         self._tell_reaper({"is": "kill_tree", "worker": worker.number})
 
     def status(self) -> dict[str, Any]:

@@ -6,7 +6,8 @@ import signal
 import time
 from typing import TYPE_CHECKING, Any
 
-from nomaflow_api.v1.letters import Finished, FinishedState, fitting
+from nomaflow_api.v1.letters import Finished, FinishedState
+from nomaflow_api.v1.sealing import fitting
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -17,7 +17,7 @@ from nomaflow_host.supervisor.reload import GenerationLoader
 from nomaflow_host.supervisor.settings import SupervisorSettings, reaper_environment
 from nomaflow_host.supervisor.values import LoadOutcome, Refused, StopRequest, WorkerStatus
 from nomaflow_host.supervisor.watchdog import LoopWatchdog
-from nomaflow_host.supervisor.worker_handle import KillNote, WorkerHandle
+from nomaflow_host.supervisor.worker_handle import WorkerHandle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -278,10 +278,8 @@ class Supervisor:
         """Handle the end of a worker's connection: the worker is dying, or plugin code has damaged the connection."""
         if worker.number in self._shutdowns:
             return
-        worker.closed = True
-        if worker.kill_note is None:
-            why = _CUT_OFF if error is None else f"it sent nonsense to its host: {error}"
-            worker.kill_note = KillNote(culprit=None, why=why, spoilt=True, presumed=error is None)
+        why = _CUT_OFF if error is None else f"it sent nonsense to its host: {error}"
+        worker.doom(why, spoilt=True, presumed=error is None)
         self._tell_reaper({"is": "kill_tree", "worker": worker.number}, ())
 
     # --- the reaper -----------------------------------------------------------------------------------------------
@@ -351,10 +349,10 @@ class Supervisor:
         _log.error("the reaper has died; killing every worker and starting a new reaper")
         reaper.bury()
         for worker in self._pool:
-            worker.closed = True
             worker.link.read()
-            if worker.kill_note is None or worker.kill_note.presumed:
-                worker.kill_note = KillNote(culprit=None, why="the host's reaper process has died")
+            if worker.kill_note is not None and worker.kill_note.presumed:
+                worker.kill_note = None
+            worker.doom("the host's reaper process has died")
             self._attempts.worker_ended(worker, {"cause": None, "killed": True})
         self._loader.reaper_ended()
         if not self._draining:
@@ -377,8 +375,7 @@ class Supervisor:
         """Kill workers that have not become ready within the time limit of a load."""
         limit = self._settings.load_seconds
         for worker in self._pool.overdue(limit):
-            worker.closed = True
-            worker.kill_note = KillNote(culprit=None, why=f"it did not become ready within {limit:g} s")
+            worker.doom(f"it did not become ready within {limit:g} s")
             self._tell_reaper({"is": "kill_tree", "worker": worker.number}, ())
 
     def _tick(self) -> None:

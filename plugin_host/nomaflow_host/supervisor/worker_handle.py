@@ -130,6 +130,14 @@ class WorkerHandle:
             on_end=lambda error: on_nonsense(self, error),
         )
 
+    def doom(
+        self, why: str, *, culprit: HeldAttempt | None = None, spoilt: bool = False, presumed: bool = False
+    ) -> None:
+        """Give it no more work, and note why it is killed, unless that is noted already. See `KillNote`."""
+        self.closed = True
+        if self.kill_note is None:
+            self.kill_note = KillNote(culprit=culprit, why=why, spoilt=spoilt, presumed=presumed)
+
     def handed_over(self) -> None:
         """Close this process's copies of the worker's ends."""
         for fd in self.child_fds:

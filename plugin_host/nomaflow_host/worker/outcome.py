@@ -10,7 +10,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from nomaflow import StepCancelled, StepFailed
-from nomaflow_api.v1.letters import CallOutcome, FinishedState, fitting, replace
+from nomaflow_api.v1.letters import CallOutcome, FinishedState, replace
+from nomaflow_api.v1.sealing import fitting
 
 if TYPE_CHECKING:
     from nomaflow_host.attempt.masking import Masker

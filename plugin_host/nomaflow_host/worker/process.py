@@ -16,7 +16,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from nomaflow_api.v1.letters import fitting, open_checked_steps, open_order, replace, seal
+from nomaflow_api.v1.letters import replace
+from nomaflow_api.v1.sealing import fitting, open_checked_steps, open_order, seal
 from nomaflow_host.attempt.masking import WorkerMasker
 from nomaflow_host.channel.async_link import AsyncLink
 from nomaflow_host.channel.frames import Frame, FrameError, FrameSocket

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from nomaflow import StepFailed
 from nomaflow.calls import StepOutcome
-from nomaflow_api.v1.letters import CallOutcome, FinishedState, replace, seal
+from nomaflow_api.v1.letters import CallOutcome, FinishedState, replace
+from nomaflow_api.v1.sealing import seal
 from nomaflow_api.value_class import value_class
 from nomaflow_host.generation import PreparationFailed, PreparedCall
 from nomaflow_host.worker.forks import AuthorCode

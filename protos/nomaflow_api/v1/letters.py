@@ -13,10 +13,8 @@ Times are microseconds since the epoch, by the clock of the sender.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
-import msgspec
 from msgspec import Meta, Struct
 from msgspec.structs import replace
 
@@ -36,7 +34,6 @@ __all__ = [
     "HeldState",
     "InventoryLine",
     "Isolation",
-    "LetterError",
     "LogChunk",
     "LogCodec",
     "Progress",
@@ -45,24 +42,11 @@ __all__ = [
     "ValueProblem",
     "Verdict",
     "VerdictAction",
-    "fitting",
-    "open_acks",
-    "open_cancel",
-    "open_checked_steps",
-    "open_dispatch",
-    "open_event",
-    "open_inventory",
-    "open_order",
-    "open_outcome",
-    "open_problems",
-    "open_reports",
-    "open_verdicts",
     "replace",
-    "seal",
 ]
 
 MAX_TEXT = 16 * 1024
-"""The longest text in a letter, in characters; see `fitting`."""
+"""The longest text in a letter, in characters."""
 _MAX_BODY_BYTES = 1024 * 1024
 
 Text = Annotated[str, Meta(max_length=MAX_TEXT)]
@@ -72,10 +56,6 @@ Key = Annotated[str, Meta(max_length=400, pattern=r"^[^/\0]+/.+/[0-9]+$")]
 Moment = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 Number = Annotated[int, Meta(ge=0, le=2**53)]
 Small = Annotated[int, Meta(ge=0, le=2**31 - 1)]
-
-
-class LetterError(ValueError):
-    """Raised when a letter cannot be read, or breaks a bound. Its text says where."""
 
 
 class Isolation(enum.StrEnum):
@@ -418,44 +398,3 @@ class Verdict(Letter, frozen=True, kw_only=True):
     action: VerdictAction
     acknowledged_seq: int = 0
     cancel: CancelOrder | None = None
-
-
-seal: Callable[[Letter | Sequence[Letter]], bytes] = msgspec.msgpack.Encoder().encode
-"""Return the bytes of a letter, or of several."""
-
-
-def _opener(kind: Any, name: str) -> Callable[[bytes], Any]:
-    decode = msgspec.msgpack.Decoder(kind).decode
-
-    def opened(data: bytes) -> Any:
-        try:
-            return decode(data)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise LetterError(f"{name} cannot be read: {error}") from None
-
-    return opened
-
-
-# Each returns what was sealed, and raises LetterError if the bytes are something else.
-open_order: Callable[[bytes], AttemptOrder] = _opener(AttemptOrder, "an order")
-open_dispatch: Callable[[bytes], DispatchOrder] = _opener(DispatchOrder, "an order")
-open_cancel: Callable[[bytes], CancelOrder] = _opener(CancelOrder, "an order to stop")
-open_checked_steps: Callable[[bytes], list[CheckedStep]] = _opener(list[CheckedStep], "the steps to check")
-open_problems: Callable[[bytes], list[ValueProblem]] = _opener(list[ValueProblem], "the problems of values")
-open_event: Callable[[bytes], Event] = _opener(Event, "an event")
-open_outcome: Callable[[bytes], CallOutcome] = _opener(CallOutcome, "an outcome")
-open_reports: Callable[[bytes], list[AttemptReport]] = _opener(list[AttemptReport], "a report")
-open_acks: Callable[[bytes], list[AttemptAck]] = _opener(list[AttemptAck], "an answer to a report")
-open_inventory: Callable[[bytes], list[InventoryLine]] = _opener(list[InventoryLine], "the inventory")
-open_verdicts: Callable[[bytes], list[Verdict]] = _opener(list[Verdict], "the verdicts")
-
-
-def fitting(text: str) -> str:
-    """Return a text that fits into a letter: short, and without lone surrogates."""
-    if len(text) > MAX_TEXT:
-        text = text[: MAX_TEXT - 1] + "…"
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-8", "backslashreplace").decode()[:MAX_TEXT]
-    return text

@@ -20,9 +20,9 @@ from nomaflow_api.v1.letters import (
     LogCodec,
     Progress,
     Started,
-    seal,
 )
 from nomaflow_api.v1.log_lines import LogLine, decode_lines
+from nomaflow_api.v1.sealing import seal
 from nomaflow_host.connectors import ResolvedConnectors
 from nomaflow_host.generation import ProjectSpec
 from nomaflow_host.supervisor import ProjectLoad, Supervisor, SupervisorSettings

@@ -31,11 +31,8 @@ from nomaflow_api.v1.letters import (
     LogChunk,
     Verdict,
     VerdictAction,
-    open_event,
-    open_inventory,
-    open_reports,
-    seal,
 )
+from nomaflow_api.v1.sealing import open_event, open_inventory, open_reports, seal
 
 __all__ = ["FakeGateway", "Journal", "Session"]
 

@@ -17,9 +17,8 @@ from nomaflow_api.v1.letters import (
     LogCodec,
     Started,
     ValueProblem,
-    open_checked_steps,
-    seal,
 )
+from nomaflow_api.v1.sealing import open_checked_steps, seal
 from nomaflow_host.outbox import Outbox, SpillStore
 from nomaflow_host.session import AddressSource, HostIdentity, HostSession, HostStatus, Manifest
 from nomaflow_host.supervisor import LoadOutcome, Refused

@@ -17,7 +17,8 @@ import pytest
 from fake_gateway import FakeGateway, Journal
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
-from nomaflow_api.v1.letters import Event, FinishedState, LogChunk, LogCodec, open_outcome
+from nomaflow_api.v1.letters import Event, FinishedState, LogChunk, LogCodec
+from nomaflow_api.v1.sealing import open_outcome
 from processes import command_of, pids_below, still_alive
 
 KEY = "run_1/one/1"

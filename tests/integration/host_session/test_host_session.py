@@ -10,7 +10,8 @@ import pytest
 from session_steps import KEY, MakeGateway, MakeHost, offer, running
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
-from nomaflow_api.v1.letters import Isolation, TimeoutKind, open_order
+from nomaflow_api.v1.letters import Isolation, TimeoutKind
+from nomaflow_api.v1.sealing import open_order
 from nomaflow_host.supervisor import LoadOutcome, WorkerStatus
 
 

@@ -16,7 +16,8 @@ from scripted_host import ScriptedRunner
 from session_steps import MakeGateway, MakeHost
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
-from nomaflow_api.v1.letters import DispatchOrder, seal
+from nomaflow_api.v1.letters import DispatchOrder
+from nomaflow_api.v1.sealing import seal
 from nomaflow_host.outbox import Outbox, SpillStore
 from nomaflow_host.session import AddressSource, HostIdentity, HostSession
 

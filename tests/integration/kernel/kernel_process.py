@@ -34,11 +34,9 @@ from nomaflow_api.v1.letters import (
     InventoryLine,
     LogChunk,
     Started,
-    open_acks,
-    open_dispatch,
-    seal,
 )
 from nomaflow_api.v1.log_lines import encode_line, pack_lines
+from nomaflow_api.v1.sealing import open_acks, open_dispatch, seal
 
 DEADLINE = 20.0
 PATIENCE = 30.0

@@ -24,7 +24,8 @@ from kernel_process import (
 
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1 import run_pb2
-from nomaflow_api.v1.letters import AckStatus, HeldState, InventoryLine, VerdictAction, open_verdicts
+from nomaflow_api.v1.letters import AckStatus, HeldState, InventoryLine, VerdictAction
+from nomaflow_api.v1.sealing import open_verdicts
 from postgres_server import SUPERUSER, PostgresServer
 
 _numbers = itertools.count(1)

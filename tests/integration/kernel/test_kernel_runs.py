@@ -20,17 +20,8 @@ from kernel_process import (
 
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1 import run_pb2
-from nomaflow_api.v1.letters import (
-    AckStatus,
-    Finished,
-    FinishedState,
-    HeldState,
-    InventoryLine,
-    VerdictAction,
-    open_cancel,
-    open_order,
-    open_verdicts,
-)
+from nomaflow_api.v1.letters import AckStatus, Finished, FinishedState, HeldState, InventoryLine, VerdictAction
+from nomaflow_api.v1.sealing import open_cancel, open_order, open_verdicts
 
 
 async def test_a_trigger_becomes_a_dispatch_a_report_and_a_finished_run(

@@ -12,7 +12,8 @@ from simulated_network import Wire
 from simulated_store import CrashPoint
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
-from nomaflow_api.v1.letters import AttemptReport, Finished, FinishedState, open_event, open_reports, replace, seal
+from nomaflow_api.v1.letters import AttemptReport, Finished, FinishedState, replace
+from nomaflow_api.v1.sealing import open_event, open_reports, seal
 from nomaflow_kernel.domain.errors import KernelError
 
 if TYPE_CHECKING:

@@ -22,8 +22,8 @@ from nomaflow_api.v1.letters import (
     Progress,
     Started,
     TimeoutKind,
-    seal,
 )
+from nomaflow_api.v1.sealing import seal
 from nomaflow_host.outbox import Outbox, SpillStore
 from nomaflow_host.session import HostIdentity, HostSession, HostStatus, Manifest
 from nomaflow_host.supervisor import LoadOutcome, Refused

@@ -16,12 +16,14 @@ from nomaflow_api.v1.letters import (
     Finished,
     FinishedState,
     Isolation,
-    LetterError,
     LogChunk,
     LogCodec,
     Progress,
     Started,
     TimeoutKind,
+)
+from nomaflow_api.v1.sealing import (
+    LetterError,
     fitting,
     open_acks,
     open_cancel,

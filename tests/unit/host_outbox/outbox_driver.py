@@ -16,8 +16,8 @@ from nomaflow_api.v1.letters import (
     LogCodec,
     Progress,
     Started,
-    open_event,
 )
+from nomaflow_api.v1.sealing import open_event
 from nomaflow_host.outbox import Outbox
 
 KEY = "run_1/one/1"

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from outbox_driver import KEY, Clock, acknowledge, answer, chunk, deliver_all, finished, order, started, texts
 
-from nomaflow_api.v1.letters import Progress, seal
+from nomaflow_api.v1.letters import Progress
+from nomaflow_api.v1.sealing import seal
 from nomaflow_host.outbox import MAX_BATCH_ATTEMPTS, MAX_BATCH_BYTES, MAX_EVENT_BYTES, Outbox, SpillStore
 
 

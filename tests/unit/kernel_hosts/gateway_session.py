@@ -12,7 +12,8 @@ from google.rpc import error_details_pb2, status_pb2
 from rpc_world import RUN_ID, World
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
-from nomaflow_api.v1.letters import AttemptOrder, DispatchOrder, seal
+from nomaflow_api.v1.letters import AttemptOrder, DispatchOrder
+from nomaflow_api.v1.sealing import seal
 
 INCARNATION = "incarnation-1"
 

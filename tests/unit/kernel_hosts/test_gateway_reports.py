@@ -10,7 +10,8 @@ from gateway_session import INCARNATION, KEY
 from rpc_world import World
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
-from nomaflow_api.v1.letters import AttemptAck, AttemptReport, open_acks, seal
+from nomaflow_api.v1.letters import AttemptAck, AttemptReport
+from nomaflow_api.v1.sealing import open_acks, seal
 from nomaflow_kernel.store.errors import StoreBusy
 
 

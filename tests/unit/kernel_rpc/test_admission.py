@@ -13,7 +13,8 @@ from rpc_world import RUN_ID, World, queue_run
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
-from nomaflow_api.v1.letters import ValueProblem, open_checked_steps, seal
+from nomaflow_api.v1.letters import ValueProblem
+from nomaflow_api.v1.sealing import open_checked_steps, seal
 from nomaflow_kernel.engine import TriggerCommand
 from nomaflow_kernel.engine.commands import KnownJob
 from nomaflow_kernel.engine.plan import RunPlan, plan_run

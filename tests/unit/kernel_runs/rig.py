@@ -23,9 +23,8 @@ from nomaflow_api.v1.letters import (
     InventoryLine,
     Started,
     Verdict,
-    open_order,
-    seal,
 )
+from nomaflow_api.v1.sealing import open_order, seal
 from nomaflow_kernel.engine import Engine, EngineSettings, KnownJob, TriggerCommand, TriggerOutcome
 from nomaflow_kernel.engine.host_messages import HeartbeatInfo, InstanceHello, RefusedLoad
 from nomaflow_kernel.history.feed import EventFeed

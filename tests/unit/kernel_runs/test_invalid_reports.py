@@ -17,8 +17,8 @@ from nomaflow_api.v1.letters import (
     LogChunk,
     LogCodec,
     Progress,
-    seal,
 )
+from nomaflow_api.v1.sealing import seal
 from nomaflow_kernel.history.states import AttemptState, RunState
 
 

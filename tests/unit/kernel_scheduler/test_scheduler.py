@@ -8,7 +8,8 @@ import pytest
 from rig import job
 from scheduler_rig import Bench
 
-from nomaflow_api.v1.letters import DispatchOrder, open_order
+from nomaflow_api.v1.letters import DispatchOrder
+from nomaflow_api.v1.sealing import open_order
 from nomaflow_kernel.domain.clock import from_us
 from nomaflow_kernel.engine.host_messages import HeartbeatInfo
 from nomaflow_kernel.history.port import PauseRecord, RunFilter
