@@ -43,6 +43,12 @@ class SupervisedRunner:
         self._draining = False
         self._loading = True
         self._manifest: Manifest | None = None
+        self.kill = supervisor.kill
+        """Kills an attempt's worker at once, for a reason code and a reason; an unknown key does nothing."""
+        self.settled = supervisor.settled
+        """Waits, for so many seconds at most, until no load is under way or due; returns whether that is so."""
+        self.check = supervisor.check
+        """Has a sealed list of CheckedStep checked; returns one of ValueProblem, or None if that is not known."""
 
     def accept(self, order: DispatchOrder) -> None:
         """Start an attempt.
@@ -61,10 +67,6 @@ class SupervisedRunner:
     def cancel(self, order: CancelOrder) -> None:
         """Stop an attempt."""
         self._supervisor.cancel(order)
-
-    def kill(self, attempt_key: str, reason_code: str, reason: str) -> None:
-        """Stop an attempt at once."""
-        self._supervisor.kill(attempt_key, reason_code, reason)
 
     def status(self) -> HostStatus:
         """Return the host's current status."""
@@ -104,14 +106,6 @@ class SupervisedRunner:
         self._log_load(outcome)
         self._on_load(outcome)
         return outcome
-
-    async def settled(self, seconds: float) -> bool:
-        """Wait until no load is under way or due for changes on disk; return False if that takes longer."""
-        return await self._supervisor.settled(seconds)
-
-    async def check(self, steps: bytes, seconds: float) -> bytes | None:
-        """Return the given values that the serving code would refuse, without calling it; None if that is not known."""
-        return await self._supervisor.check(steps, seconds)
 
     def _log_load(self, outcome: LoadOutcome) -> None:
         if outcome.accepted:
