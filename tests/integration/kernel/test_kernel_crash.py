@@ -137,7 +137,7 @@ async def test_a_report_whose_answer_was_lost_is_taken_in_once(process: KernelPr
     await process.kill()
     await asyncio.gather(unanswered, return_exceptions=True)
     await process.start()
-    state = run_pb2.ATTEMPT_STATE_SUCCEEDED
+    state = HeldState.SUCCEEDED
     welcome = await host.attach(process.channel(), inventory=held(key, 4, state))
     if open_verdicts(welcome.verdicts)[0].action == VerdictAction.KEEP:
         ack = await host.report(key, 3, log("2"), finished(5))
