@@ -20,7 +20,7 @@ demo: $(STAMP) ## Start a kernel and a plugin host, run the demo's jobs live, sh
 	@$(BIN)/python plugins/demo/run_demo.py
 
 test: $(STAMP) ## Run every test that this machine has the parts for; name at the end what was left out
-	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	@$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 # One schedule in ten runs on real processes, the others on the simulation.
 SCHEDULES ?= 10000

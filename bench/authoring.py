@@ -25,7 +25,6 @@ from nomaflow_host.generation import CallMaker
 from nomaflow_host.hooks import build_hooks
 from nomaflow_host.injection import CallPlan
 from nomaflow_host.injection.plan import plan_for
-from nomaflow_host.normalise import EXTRAS_LIMIT
 
 PROMISED_MICROSECONDS = 50.0
 
@@ -60,7 +59,7 @@ CASES: Mapping[str, tuple[Callable[..., Any], Mapping[str, Any]]] = {
 def maker() -> CallMaker:
     """Return the machinery of a worker, with no plugins but the built-in ones."""
     hooks = build_hooks(environ={}, trace_stream=io.StringIO(), entry_points=())
-    return CallMaker(hooks=hooks, max_extras_bytes=EXTRAS_LIMIT)
+    return CallMaker(hooks=hooks)
 
 
 def whole_call(made: CallMaker, plan: CallPlan, values: Mapping[str, Any], given: Mapping[str, Any]) -> None:

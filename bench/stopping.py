@@ -26,7 +26,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "e2e"))
 
-from stopping_system import Ledger, System
+from team_system import Ledger, TeamSystem
 
 from nomaflow.client import KernelClient, TriggerOrder
 from nomaflow.client.values import EventView
@@ -76,7 +76,7 @@ async def start(client: KernelClient, job: str, ledger: Ledger) -> str:
     return triggered.run_id
 
 
-async def async_cancels(system: System, client: KernelClient, count: int) -> list[float]:
+async def async_cancels(system: TeamSystem, client: KernelClient, count: int) -> list[float]:
     """Cancel waiting async steps, one after the other: from the call to the terminal event at the same client."""
     took = []
     for _ in range(count):
@@ -90,7 +90,7 @@ async def async_cancels(system: System, client: KernelClient, count: int) -> lis
     return took
 
 
-def kills(system: System, job: str, count: int) -> list[float]:
+def kills(system: TeamSystem, job: str, count: int) -> list[float]:
     """Cancel a deaf step: from the call to the end of its process, as the system says."""
     took = []
     for _ in range(count):
@@ -98,14 +98,14 @@ def kills(system: System, job: str, count: int) -> list[float]:
         run_id = system.start(job, ledger)
         handle = gone(ledger.pid())
         began = time.perf_counter()
-        system.clients[0].cancel(run_id)
+        system.api.cancel(run_id)
         wait_gone(handle)
         took.append((time.perf_counter() - began) * 1000)
         system.end(run_id)
     return took
 
 
-def replacements(system: System, job: str, count: int) -> list[float]:
+def replacements(system: TeamSystem, job: str, count: int) -> list[float]:
     """Kill the worker of a step: from the kill to the first line of code of the next step of that kind."""
     took = []
     for _ in range(count):
@@ -118,14 +118,14 @@ def replacements(system: System, job: str, count: int) -> list[float]:
         second = system.start(job, following)
         following.wait_for("start")
         took.append((time.perf_counter() - began) * 1000)
-        system.clients[0].cancel(second)
+        system.api.cancel(second)
         system.end(second)
     return took
 
 
-def measure(system: System, options: argparse.Namespace) -> dict[str, Any]:
+def measure(system: TeamSystem, options: argparse.Namespace) -> dict[str, Any]:
     """Return every figure."""
-    client = system.clients[0]
+    client = system.api
     figures = {"async_cancel": figure(client.run(async_cancels(system, client.client, options.cancels)))}
     beside = [system.start("awaits", system.ledger()) for _ in range(options.beside)]
     took = client.run(async_cancels(system, client.client, options.cancels))
@@ -138,7 +138,7 @@ def measure(system: System, options: argparse.Namespace) -> dict[str, Any]:
     figures["deaf_to_everything_to_dead_grace_200_ms"] = figure(kills(system, "deaf_worker", 5))
     figures["shared_worker_replaced_by_fork"] = figure(replacements(system, "awaits", options.kills))
     figures["exclusive_worker_replaced_by_fork"] = figure(replacements(system, "tight_loop", options.kills))
-    host = system.hosts["hostile"]
+    host = system.parts["hostile"]
     (host.project / "plugins" / "threaded.py").write_text(_THREAD_ON_IMPORT)
     client.reload_host("hostile")
     figures["shared_worker_replaced_by_new_interpreter"] = figure(replacements(system, "awaits", options.kills))
@@ -153,7 +153,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=20)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="nomaflow-bench-") as folder:
-        system = System(root=Path(folder))
+        system = TeamSystem(root=Path(folder))
         try:
             system.start_kernel()
             system.project("hostile")

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -10,6 +15,21 @@ from hypothesis import settings
 from postgres_server import PostgresServer
 
 pytest_plugins = ["machine_parts", "red_tests"]
+
+
+def _keep_bytecode() -> None:
+    """Have the processes that tests start compile the code once, even if nothing may be written beside the sources."""
+    if not sys.dont_write_bytecode:
+        return
+    kept = Path(__file__).parents[1] / ".pytest_cache" / "bytecode"
+    of_earlier_projects = kept.joinpath(*Path(tempfile.gettempdir()).parts[1:])
+    shutil.rmtree(of_earlier_projects, ignore_errors=True)
+    os.environ.setdefault("PYTHONPYCACHEPREFIX", str(kept))
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.pycache_prefix, sys.dont_write_bytecode = os.environ["PYTHONPYCACHEPREFIX"], False
+
+
+_keep_bytecode()
 
 # The same examples everywhere: what is green on one machine is green on the next, however slow that is. Search for new
 # ones with `pytest --hypothesis-profile=explore`.

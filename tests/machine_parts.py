@@ -68,7 +68,7 @@ def _red_where_complete(report: pytest.TestReport | pytest.CollectReport) -> Non
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_makereport() -> Iterator[None]:
-    """Make a test red that is left out where none may be."""
+    """Fail a test that is left out if none may be."""
     report = yield
     _red_where_complete(report)
     return report
@@ -76,7 +76,7 @@ def pytest_runtest_makereport() -> Iterator[None]:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_make_collect_report() -> Iterator[None]:
-    """Make a module red that is left out where none may be."""
+    """Fail a module that is left out if none may be."""
     report = yield
     _red_where_complete(report)
     return report

@@ -1,4 +1,4 @@
-"""A PostgreSQL server of the suite's own: binaries of the machine where there are any, else those of a package."""
+"""A PostgreSQL server for the suite, from the machine's binaries if there are any, otherwise from a package."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ class PostgresServer:
 
 
 def _unprivileged_user(folder: Path) -> tuple[int, int] | None:
-    """Return whom to run as where we are root, which PostgreSQL refuses to be; the folder is theirs then."""
+    """Return the user to run as if we are root, as whom PostgreSQL refuses to run; the folder is given to that user."""
     if os.geteuid() != 0:
         return None
     user = pwd.getpwnam("nobody")

@@ -1,6 +1,6 @@
 """Answers of the operating system about processes, any of which may end while it is asked about.
 
-A process that has ended is not alive, has no name and nothing below it; no question about one raises.
+A process that has ended is not alive, and has no name and no children; no question raises an error.
 """
 
 from __future__ import annotations
@@ -33,21 +33,21 @@ def still_alive(pids: Iterable[int], *, seconds: float = 0.0) -> list[int]:
 
 
 def process_name(pid: int) -> str:
-    """Return the name of a process, empty where it has ended."""
+    """Return the name of a process, empty if it has ended."""
     with contextlib.suppress(psutil.NoSuchProcess):
         return psutil.Process(pid).name()
     return ""
 
 
 def command_of(pid: int) -> str:
-    """Return the command line of a process, empty where it has ended."""
+    """Return the command line of a process, empty if it has ended."""
     with contextlib.suppress(psutil.NoSuchProcess):
         return " ".join(psutil.Process(pid).cmdline())
     return ""
 
 
 def inner_pid(pid: int) -> int:
-    """Return the number of a process in the innermost namespace that it is in, 0 where it has ended."""
+    """Return the number of a process in the innermost namespace that it is in, 0 if it has ended."""
     with contextlib.suppress(OSError):
         status = Path(f"/proc/{pid}/status").read_text().splitlines()
         return next(int(line.split()[-1]) for line in status if line.startswith("NSpid:"))
@@ -56,10 +56,29 @@ def inner_pid(pid: int) -> int:
 
 def pids_below(pid: int) -> list[int]:
     """Return every process that descends from *pid*, zombies included, oldest first."""
+    found: list[int] = []
+    waiting = [pid]
+    while waiting:
+        children = _children(waiting.pop())
+        found += children
+        waiting += children
+    return [child for _, child in sorted((_started(child), child) for child in found)]
+
+
+def _children(pid: int) -> list[int]:
+    """Return the children of all threads of a process; asking each process of the machine would cost far more."""
+    found: list[int] = []
+    with contextlib.suppress(OSError):
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with contextlib.suppress(OSError):
+                found += map(int, Path(f"/proc/{pid}/task/{task}/children").read_text().split())
+    return found
+
+
+def _started(pid: int) -> float:
     with contextlib.suppress(psutil.NoSuchProcess):
-        found = psutil.Process(pid).children(recursive=True)
-        return [child.pid for child in sorted(found, key=lambda child: (child.create_time(), child.pid))]
-    return []
+        return float(psutil.Process(pid).create_time())
+    return 0.0
 
 
 def open_files() -> dict[int, str]:

@@ -11,20 +11,21 @@ from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 
 from nomaflow_api import event_loop
+from nomaflow_api.addresses import is_tcp
 from nomaflow_kernel.domain.clock import SystemClock
 from nomaflow_kernel.domain.errors import KernelError
 from nomaflow_kernel.history.port import StoreInfo
 from nomaflow_kernel.leadership.assembly import Kernel
 from nomaflow_kernel.leadership.candidate import Sentry, take_lead
 from nomaflow_kernel.leadership.signals import EX_TEMPFAIL, Requests
-from nomaflow_kernel.network.addresses import addresses_of, certificate_of
 from nomaflow_kernel.network.certificates import CertificateRefused
 from nomaflow_kernel.network.listening import (
     AddressInUse,
     AddressRefused,
     AddressUntold,
+    addresses_of,
+    certificate_of,
     claim_socket,
-    is_tcp,
     private_directory,
     refuse_answered,
 )
@@ -34,6 +35,7 @@ from nomaflow_kernel.rpc import AccessControl, AddressTaken, TokenFileError, Tok
 from nomaflow_kernel.store import LeasePolicy, SqlStore, open_store
 from nomaflow_kernel.store.errors import (
     SchemaTooNew,
+    SchemaTooOld,
     StaleEpoch,
     StoreBusy,
     StoreError,
@@ -74,7 +76,7 @@ async def run(settings: KernelSettings, manager: ServiceManager) -> int:
     addresses = addresses_of(settings, os.environ)
     certificate = certificate_of(settings, addresses)
     on_tcp = any(map(is_tcp, addresses))
-    access = AccessControl(tokens=_tokens(settings) if on_tcp else None, renew=lambda: _tokens(settings))
+    access = AccessControl((lambda: _tokens(settings)) if on_tcp else None)
     observation = Observation(metrics_address=settings.metrics, environ=os.environ)
     _refuse_neighbours(settings.store, addresses)
     requests = Requests(dump=observation.dump)
@@ -180,7 +182,7 @@ async def _lead(process: _Process, store: SqlStore, info: StoreInfo, *, first_te
         # Objects made at the start live for the whole term; collecting garbage among them takes a third of the start.
         gc.disable()
         gc.unfreeze()
-        process.observation.begin(store, kernel.view)
+        process.observation.begin(kernel.view)
         sentry.addresses = await kernel.start()
         _calm_collector()
         serving = f"serving on {', '.join(sentry.addresses)}, epoch {info.epoch}"
@@ -230,7 +232,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return event_loop.run(run(settings, ServiceManager.of(os.environ)))
     except (AddressRefused, CertificateRefused, MetricsAddressRefused, TokenFileError) as error:
         return _fail(error, _EX_CONFIG)
-    except (UnsupportedStore, SchemaTooNew, StoreMoved, StoreUnfinished) as error:
+    except (UnsupportedStore, SchemaTooNew, SchemaTooOld, StoreMoved, StoreUnfinished) as error:
         return _fail(error, _EX_CONFIG)
     except (AddressInUse, AddressTaken, MetricsAddressTaken, StoreInUse) as error:
         return _fail(error, EX_TEMPFAIL)

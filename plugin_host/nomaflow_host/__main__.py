@@ -10,10 +10,9 @@ from pathlib import Path
 
 from nomaflow_api import event_loop
 from nomaflow_host.process.errors import EX_CONFIG, EX_TEMPFAIL, HostError
-from nomaflow_host.process.settings import LOG_FORMATS, LOG_LEVELS
 from nomaflow_project.reading.toml_file import read_toml
 from nomaflow_telemetry.endpoint import MetricsAddressRefused, MetricsAddressTaken
-from nomaflow_telemetry.process_log import set_up_logging
+from nomaflow_telemetry.process_log import LOG_FORMATS, LOG_LEVELS, set_up_logging
 
 __all__ = ["main"]
 
@@ -42,21 +41,12 @@ def main(arguments: list[str] | None = None) -> int:
         return EX_CONFIG
 
     level, form = _logging_settings(options)
-    chosen = HostOptions(
-        project=options.project,
-        kernel=options.kernel,
-        token_file=options.token_file,
-        ca=options.ca,
-        name=options.name,
-        watch=options.watch,
-        log_level=level,
-        log_format=form,
-        metrics=options.metrics,
-    )
-    set_up_logging(level="WARNING" if options.manifest else level, form=form)
-    work = print_manifest if options.manifest else serve
+    given = {**vars(options), "log_level": level, "log_format": form}
+    only_manifest = given.pop("manifest")
+    set_up_logging(level="WARNING" if only_manifest else level, form=form)
+    work = print_manifest if only_manifest else serve
     try:
-        return event_loop.run(work(chosen, environ=os.environ))
+        return event_loop.run(work(HostOptions(**given), environ=os.environ))
     except HostError as error:
         sys.stderr.write(f"nomaflow host: {error}\n")
         return error.exit_code

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.metadata
 import logging
 import os
@@ -10,12 +11,11 @@ import platform
 import resource
 import sys
 from collections.abc import Mapping, MutableMapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from nomaflow.client import has_known_form
-from nomaflow_api.v1.letters import Finished, LogChunk, Progress, Started
 from nomaflow_host.generation import manifest_bytes
 from nomaflow_host.observing import HostObservation, HostView
 from nomaflow_host.outbox import Outbox, SpillStore
@@ -23,19 +23,18 @@ from nomaflow_host.process.errors import HostError, ProjectError
 from nomaflow_host.process.life import HostLife
 from nomaflow_host.process.runner import SupervisedRunner
 from nomaflow_host.process.service_state import ServiceState
-from nomaflow_host.process.settings import HostSettings
 from nomaflow_host.process.token_file import TokenFile
 from nomaflow_host.project import (
     INCARNATION_VARIABLE,
     Instance,
     InstanceLock,
-    ProcessIdentity,
     Project,
     make_state_dir,
     put_mark,
 )
+from nomaflow_host.reaper.proc import ProcessIdentity
 from nomaflow_host.session import AddressSource, HostIdentity, HostSession
-from nomaflow_host.supervisor import ProjectLoad, Supervisor, SupervisorSettings
+from nomaflow_host.supervisor import Supervisor, SupervisorSettings
 from nomaflow_telemetry.process_log import set_up_logging
 from nomaflow_telemetry.service_manager import ServiceManager
 
@@ -79,42 +78,27 @@ class ProjectReader:
         self._environ = environ
         self.current = self._open()
 
-    def __call__(self) -> ProjectLoad:
+    def __call__(self) -> Project:
         """Return the project as it is now.
 
         :raises ProjectError: if it cannot be used
         """
         opened = self._open()
         # A host keeps its name for life: a new name in the file takes effect at the next start.
-        self.current = opened = replace(opened, host=self.current.host, state_dir=self.current.state_dir)
-        return ProjectLoad(spec=opened.spec(), connectors=opened.connectors, variables=opened.variables)
+        self.current = replace(opened, spec=replace(opened.spec, host=self.current.host))
+        return self.current
 
     def _open(self) -> Project:
         return Project.open(self._options.project, name=self._options.name or None, environ=self._environ)
 
 
-def supervisor_settings(settings: HostSettings, project: Project) -> SupervisorSettings:
-    """Return the supervisor's settings; the supervisor's defaults apply where [host] gives no value."""
-    chosen: dict[str, Any] = {
-        name: value
-        for name in (
-            "max_async",
-            "max_sync",
-            "shared_workers",
-            "cancel_grace_seconds",
-            "memory_mb",
-            "max_processes",
-            "nice",
-            "recycle_after_steps",
-            "recycle_growth_mb",
-        )
-        if (value := getattr(settings, name)) is not None
-    }
-    return SupervisorSettings(
-        **chosen,
-        state_dir=str(project.state_dir),
-        pass_env=settings.pass_env,
-    )
+def supervisor_settings(project: Project, **more: Any) -> SupervisorSettings:
+    """Return the supervisor's settings; the supervisor's defaults apply where [host] gives no value.
+
+    :param more: settings that are not in [host]
+    """
+    given = {each.name: getattr(project.settings, each.name, None) for each in fields(SupervisorSettings)}
+    return SupervisorSettings(**{name: value for name, value in given.items() if value is not None}, **more)
 
 
 async def serve(options: HostOptions, *, environ: MutableMapping[str, str]) -> int:
@@ -139,8 +123,8 @@ async def serve(options: HostOptions, *, environ: MutableMapping[str, str]) -> i
         lock.record(me)
         outbox = Outbox(store=SpillStore(directory=project.state_dir / "spill"))
         stack.callback(outbox.close)
-        limits = replace(
-            supervisor_settings(project.settings, project), vanished_seconds=_VANISHED_SECONDS if options.watch else 0.0
+        limits = supervisor_settings(
+            project, state_dir=str(project.state_dir), vanished_seconds=_VANISHED_SECONDS if options.watch else 0.0
         )
         observation = HostObservation(
             sink=outbox, metrics_address=options.metrics or project.settings.metrics, environ=environ
@@ -151,7 +135,7 @@ async def serve(options: HostOptions, *, environ: MutableMapping[str, str]) -> i
             sink=observation.sink,
             environ={**environ, INCARNATION_VARIABLE: me.incarnation},
             keep_env=(INCARNATION_VARIABLE,),
-            on_reaper=lambda reaper: _record(lock, me, ProcessIdentity(*reaper)),
+            on_reaper=functools.partial(_record, lock, me),
         )
         outbox.when_room(supervisor.resume_reading)
         stack.push_async_callback(supervisor.stop)
@@ -192,7 +176,7 @@ def _session(
         identity=identity,
         addresses=_addresses(options, project),
         token=_token_file(options, project, environ).read,
-        ca=_authorities(options, project, environ),
+        ca=_named(options.ca, project.settings.kernel_ca or environ.get("NOMAFLOW_CA", ""), project),
         runner=runner,
         outbox=outbox,
         tell=state.session,
@@ -202,12 +186,8 @@ def _session(
 async def print_manifest(options: HostOptions, *, environ: MutableMapping[str, str]) -> int:
     """Load the project once, print its manifest on stdout and return the exit code. No kernel is needed."""
     reader = ProjectReader(options=options, environ=environ)
-    settings = replace(
-        supervisor_settings(reader.current.settings, reader.current), shared_workers=1, spare_exclusive=0
-    )
-    supervisor = Supervisor(
-        settings=replace(settings, state_dir=""), project=reader, sink=_NoAttempts(), environ=environ
-    )
+    settings = replace(supervisor_settings(reader.current), shared_workers=1, spare_exclusive=0)
+    supervisor = Supervisor(settings=settings, project=reader, sink=_NoAttempts(), environ=environ)
     try:
         await supervisor.start()
         outcome = await supervisor.load()
@@ -224,17 +204,10 @@ async def print_manifest(options: HostOptions, *, environ: MutableMapping[str, s
 class _NoAttempts:
     """The sink of a supervisor that is given no attempts."""
 
-    def started(self, attempt_key: str, event: Started) -> None:
+    def started(self, attempt_key: str, event: object) -> None:
         """Drop the event: this supervisor starts nothing."""
 
-    def log(self, attempt_key: str, event: LogChunk) -> None:
-        """Drop the lines."""
-
-    def progress(self, attempt_key: str, event: Progress) -> None:
-        """Drop the progress."""
-
-    def finished(self, attempt_key: str, event: Finished) -> None:
-        """Drop the outcome."""
+    log = progress = finished = started
 
     def may_read(self, *, exclusive: bool) -> bool:
         """Return True: nothing is ever held back."""
@@ -294,10 +267,6 @@ def _token_file(options: HostOptions, project: Project, environ: Mapping[str, st
     if found is not None:
         file.check()
     return file
-
-
-def _authorities(options: HostOptions, project: Project, environ: Mapping[str, str]) -> Path | None:
-    return _named(options.ca, project.settings.kernel_ca or environ.get("NOMAFLOW_CA", ""), project)
 
 
 def _named(by_flag: str, otherwise: str, project: Project) -> Path | None:

@@ -22,13 +22,12 @@ from rich.rule import Rule
 from rich.text import Text
 
 from nomaflow.client import ClientError, TriggerOrder
-from nomaflow.client.values import EventView, InstanceView, RunView
+from nomaflow.client.values import InstanceView, RunView
 from nomaflow_cli.errors import ExitCode
-from nomaflow_cli.live import Connected, choose_screen, follow_run
+from nomaflow_cli.live import Screen, choose_screen, follow_run
 from nomaflow_cli.output import console as make_console
-from nomaflow_cli.pages.run_page import summary
-from nomaflow_cli.pages.tables import runs_table
-from nomaflow_cli.up import PartFailed, PartNotice, ProjectSupervisor, Ready
+from nomaflow_cli.pages.runs import runs_table, summary
+from nomaflow_cli.up import PartFailed, PartNotice, ProjectSupervisor, Ready, Reporter
 from nomaflow_cli.wording import amount, count, duration
 
 if TYPE_CHECKING:
@@ -50,7 +49,7 @@ class DemoStopped(Exception):
     """Raised when the person who watches presses Ctrl-C while a run is followed."""
 
 
-class Narrator:
+class Narrator(Reporter):
     """Prints the story. It is also the supervisor's reporter."""
 
     def __init__(self, console: Console) -> None:
@@ -87,15 +86,6 @@ class Narrator:
         how = f": {notice.exit}" if notice.exit else ""
         self.say(f"{notice.name} {notice.state}, pid {notice.pid}{how}{again}", style="yellow" if again else "dim")
 
-    def event(self, event: EventView) -> None:
-        """Do nothing: the demo itself shows the runs."""
-
-    def stopping(self) -> None:
-        """Do nothing."""
-
-    def hurried(self) -> None:
-        """Do nothing."""
-
 
 async def demo(project: Path, narrator: Narrator) -> None:
     """Start everything, tell the story, stop everything.
@@ -104,18 +94,20 @@ async def demo(project: Path, narrator: Narrator) -> None:
     :raises TimeoutError: if something hangs
     """
     supervisor = ProjectSupervisor(project=project, reporter=narrator)
-    hurry: asyncio.Queue[signal.Signals] = asyncio.Queue()
     narrator.chapter("nomaflow up: a kernel and a plugin host, two processes")
     try:
         async with asyncio.timeout(DEMO_SECONDS):
             ready = await supervisor.start()
+            if ready is None:
+                raise DemoStopped
             await story(supervisor, narrator)
         narrator.chapter("Ctrl-C: the host drains, then the kernel stops")
     except BaseException:
-        hurry.put_nowait(signal.SIGINT)  # A person who stops a demo does not want to wait for its steps.
+        for _ in range(2):  # a person who stops a demo does not want to wait for its steps
+            supervisor.ask_to_stop()
         raise
     finally:
-        await supervisor.stop(hurry)
+        await supervisor.stop()
     leftovers = [pid for pid in (ready.kernel.pid, *(one.pid for one in instances(ready))) if alive(pid)]
     if leftovers:
         raise DemoFailed(f"processes are left: {leftovers}")
@@ -124,10 +116,10 @@ async def demo(project: Path, narrator: Narrator) -> None:
 
 async def story(supervisor: ProjectSupervisor, narrator: Narrator) -> None:
     """Run the jobs."""
-    connected = Connected()
-    async with supervisor.client(by="demo", on_connected=connected) as client:
+    screen = choose_screen(as_json=False, console=narrator.console)
+    async with supervisor.client(by="demo", on_connected=screen.connected) as client:
         await seed(client, narrator)
-        await main_job(client, connected, supervisor, narrator)
+        await main_job(client, screen, supervisor, narrator)
         await empty_tenant(client, narrator)
         await heartbeat(client, narrator)
         await farewell(client, narrator)
@@ -141,16 +133,13 @@ async def seed(client: KernelClient, narrator: Narrator) -> None:
     expect(run, "SUCCEEDED")
 
 
-async def main_job(
-    client: KernelClient, connected: Connected, supervisor: ProjectSupervisor, narrator: Narrator
-) -> None:
+async def main_job(client: KernelClient, screen: Screen, supervisor: ProjectSupervisor, narrator: Narrator) -> None:
     """Follow the main job live, and kill the kernel in the middle of it."""
     narrator.chapter("nomaflow run month-end --follow: live, and in the middle of it the kernel is killed")
     started = await client.trigger(TriggerOrder(job_id="month-end", kind="cli"))
     killer = asyncio.create_task(kill_kernel_during(client, started.run_id, supervisor, narrator))
-    screen = choose_screen(as_json=False, console=narrator.console)
     try:
-        code = await follow_run(kernel=client, run_id=started.run_id, screen=screen, connected=connected)
+        code = await follow_run(kernel=client, run_id=started.run_id, screen=screen)
         if code in STOPPED:
             raise DemoStopped
         worker = await killer

@@ -39,10 +39,9 @@ hookimpl = pluggy.HookimplMarker(PROJECT_NAME)
 
 @hookspec(firstresult=True)
 def nomaflow_resolve_callable(reference: str) -> Callable[..., Any] | None:
-    """Turn a step's reference into what will be called.
+    """Turn a step's reference into the object to call.
 
-    Called in the template for each callable of the manifest, and in a worker for a reference not seen before;
-    Turn a step's reference into the object to call.
+    Called in the template for each callable of the manifest, and in a worker for a reference not seen before.
 
     :param reference: as jobs.toml has it, already checked for its grammar
     :return: the callable; None leaves it to the next plugin, last to the built-in import of

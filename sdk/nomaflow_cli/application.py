@@ -1,88 +1,46 @@
-"""The typer application: all commands in one place, with one way to end."""
+"""Runs one command: loads the module that has it, and turns every end into an exit code."""
 
 from __future__ import annotations
 
 import errno
+import importlib
 import itertools
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 import typer
 
-from nomaflow_cli.commands import (
-    backup,
-    call,
-    check,
-    cron,
-    doctor,
-    hosts,
-    init,
-    jobs,
-    logs,
-    pause,
-    processes,
-    runs,
-    service,
-    store,
-    trigger,
-    version,
-)
 from nomaflow_cli.errors import CliError, ExitCode
+from nomaflow_cli.invocation import APP
 from nomaflow_cli.output import print_error
 
-__all__ = ["build", "run"]
+__all__ = ["run"]
 
 _CANNOT_WRITE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
-_HELP = """Run, watch and cancel an organisation's operational jobs.
-
-Start with: nomaflow init DIR, then nomaflow up DIR, then nomaflow run JOB --follow.
-"""
-
-
-_GROUPS = (
-    init,
-    processes,
-    check,
-    jobs,
-    trigger,
-    runs,
-    logs,
-    hosts,
-    pause,
-    cron,
-    call,
-    backup,
-    store,
-    doctor,
-    service,
-    version,
-)
-"""In the order of the help."""
+_COMMANDS: Mapping[str, tuple[str, ...]] = {
+    "init": ("init",),
+    "processes": ("up", "kernel", "host"),
+    "check": ("check", "schedule", "cron"),
+    "jobs": ("jobs", "job", "pause", "resume"),
+    "trigger": ("run", "replay"),
+    "runs": ("runs", "show", "logs", "cancel"),
+    "hosts": ("hosts", "reload"),
+    "call": ("call",),
+    "history": ("backup", "restore", "store"),
+    "doctor": ("doctor", "version"),
+    "service": ("service",),
+}
+"""The commands of each module, in the order of the help."""
 
 
-def build() -> typer.Typer:
-    """Return the application with all its commands."""
-    app = typer.Typer(
-        name="nomaflow",
-        help=_HELP,
-        no_args_is_help=True,
-        add_completion=False,
-        pretty_exceptions_enable=False,
-        context_settings={"auto_envvar_prefix": "NOMAFLOW", "help_option_names": ["-h", "--help"]},
-    )
-    app.callback()(_root)
-    for group in _GROUPS:
-        group.register(app)
-    return app
-
-
+@APP.callback()
 def _root() -> None:
-    """Run, watch and cancel an organisation's operational jobs."""
+    """Run, watch and cancel an organisation's operational jobs.
 
-
-_root.__doc__ = _HELP
+    Start with: nomaflow init DIR, then nomaflow up DIR, then nomaflow run JOB --follow.
+    """
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -91,7 +49,8 @@ def run(arguments: Sequence[str]) -> int:
     as_json = _wants_json(arguments)
     usage_error = cast("type[Exception]", typer.BadParameter.__base__)
     try:
-        answer = build()(args=list(arguments), prog_name="nomaflow", standalone_mode=False)
+        _load(arguments)
+        answer = APP(args=list(arguments), prog_name="nomaflow", standalone_mode=False)
         sys.stdout.flush()
     except CliError as error:
         print_error(error, as_json=as_json)
@@ -112,6 +71,13 @@ def run(arguments: Sequence[str]) -> int:
         print_error(CliError(f"the output cannot be written: {error.strerror}", reason="UNWRITABLE"), as_json=as_json)
         return ExitCode.FAILED
     return answer if isinstance(answer, int) else 0
+
+
+def _load(arguments: Sequence[str]) -> None:
+    """Load the module of the named command; all of them for the help, and for a name that no command has."""
+    named = [module for module, commands in _COMMANDS.items() if set(arguments[:1]) & set(commands)]
+    for module in named or _COMMANDS:
+        importlib.import_module(f"nomaflow_cli.commands.{module}")
 
 
 def _fill_standard_streams() -> None:
@@ -137,10 +103,10 @@ def _as_cli_error(error: Exception) -> CliError:
 
 def _wants_json(arguments: Sequence[str]) -> bool:
     """Return True if errors are printed for a program, even those found before the options are read."""
-    given = list(arguments)
-    pairs = itertools.pairwise(given)
-    if any(option in ("-o", "--output") and value == "json" for option, value in pairs):
-        return True
-    if any(one in ("-ojson", "--output=json", "-o=json") for one in given):
-        return True
-    return os.environ.get("NOMAFLOW_OUTPUT") == "json"
+    options = {"-ojson", "--output=json", "-o=json"}
+    pairs = itertools.pairwise(arguments)
+    return (
+        any(option in ("-o", "--output") and value == "json" for option, value in pairs)
+        or not options.isdisjoint(arguments)
+        or os.environ.get("NOMAFLOW_OUTPUT") == "json"
+    )

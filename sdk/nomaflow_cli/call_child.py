@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from nomaflow.errors import StepFailed
 from nomaflow.settings import Settings
+from nomaflow_cli.errors import CliError
 from nomaflow_cli.project import read_settings
 
 if TYPE_CHECKING:
@@ -40,16 +41,21 @@ def main() -> None:
 async def _run(order: dict[str, Any], project: Path) -> dict[str, Any]:
     from nomaflow.testing import connectors_from, run_callable
     from nomaflow.testing.host_machinery import host_machinery
+    from nomaflow_project.reading.env_files import project_variables
 
     tree = _settings(project)
-    environ = _environment(project, tree)
+    variables = project_variables(project, tree, os.environ)
+    for problem in variables.problems:
+        print(problem, file=sys.stderr)
+    os.environ.update(variables.environ)
     config = tree["connectors"]["config_path"]
     connectors = None
     if os.path.exists(config):  # noqa: ASYNC240  # nothing else runs on this loop
         try:
-            connectors = connectors_from(config, environ)
+            connectors = connectors_from(config, dict(variables.environ))
         except Exception as error:  # noqa: BLE001  # any error in the file is the outcome
-            return _shape("FAILED", error=str(error), reason="connectors_unusable")
+            failed: dict[str, Any] = {"state": "FAILED", "rows_affected": None, "extras": {}}
+            return {**failed, "error": str(error), "reason": "connectors_unusable"}
     try:
         outcome = await run_callable(
             order["reference"],
@@ -63,31 +69,20 @@ async def _run(order: dict[str, Any], project: Path) -> dict[str, Any]:
         if closing is not None:
             await closing()
     _print_traceback(outcome)
-    return _shape(
-        outcome.state,
-        rows_affected=outcome.rows_affected,
-        extras=dict(outcome.extras),
-        error=outcome.error,
-        reason=outcome.reason_code,
-    )
-
-
-def _environment(project: Path, settings: dict[str, Any]) -> dict[str, str]:
-    """Return the variables of this process and those of the project's env_file, which this process gets as well."""
-    from nomaflow_project.reading.env_files import project_variables
-
-    variables = project_variables(project, settings, os.environ)
-    for problem in variables.problems:
-        print(problem, file=sys.stderr)
-    os.environ.update(variables.environ)
-    return dict(variables.environ)
+    return {
+        "state": outcome.state,
+        "rows_affected": outcome.rows_affected,
+        "extras": dict(outcome.extras),
+        "error": outcome.error or None,
+        "reason": outcome.reason_code or None,
+    }
 
 
 def _settings(project: Path) -> dict[str, Any]:
     """Return nomaflow.toml with the paths that a host would make absolute; empty if it is unreadable."""
     try:
         tree = read_settings(project)
-    except (OSError, ValueError):
+    except CliError:
         tree = {}
     for section, name in (("connectors", "connectors.toml"), ("jobs", "jobs.toml")):
         given = tree.get(section)
@@ -102,23 +97,6 @@ def _print_traceback(outcome: CallableOutcome) -> None:
         return  # A failure that the code raised on purpose needs no traceback.
     own = error.__traceback__.tb_next if error.__traceback__ is not None else None  # the first frame is ours
     traceback.print_exception(type(error), error, own, file=sys.stderr)
-
-
-def _shape(
-    state: str,
-    *,
-    rows_affected: int | None = None,
-    extras: dict[str, Any] | None = None,
-    error: str = "",
-    reason: str = "",
-) -> dict[str, Any]:
-    return {
-        "state": state,
-        "rows_affected": rows_affected,
-        "extras": extras or {},
-        "error": error or None,
-        "reason": reason or None,
-    }
 
 
 if __name__ == "__main__":

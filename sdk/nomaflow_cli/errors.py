@@ -29,7 +29,7 @@ RUN_EXIT_CODES: Mapping[str, ExitCode] = {
     "QUEUED": ExitCode.SUCCEEDED,
     "RUNNING": ExitCode.SUCCEEDED,
 }
-"""The exit code of a command that ends with a run in that state; of an open one where nobody waited for it."""
+"""The exit code of a command by the state of its run; a run is open only if nobody waited for it."""
 
 
 class CliError(Exception):

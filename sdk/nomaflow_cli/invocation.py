@@ -1,18 +1,61 @@
-"""The options that many commands share: a decorator adds them to a command, which gets them as one value."""
+"""The application, and the decorators that add a command to it with the options that many commands share."""
 
 from __future__ import annotations
 
 import enum
+import functools
+import importlib.util
 import inspect
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-__all__ = ["CaOption", "Invocation", "Output", "local_command", "remote_command"]
+from nomaflow_cli.errors import CliError
+
+__all__ = [
+    "APP",
+    "EXTRAS",
+    "CaOption",
+    "Directory",
+    "Invocation",
+    "Output",
+    "ProjectOption",
+    "local_command",
+    "missing_modules",
+    "remote_command",
+    "require_extra",
+]
+
+APP = typer.Typer(
+    name="nomaflow",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"auto_envvar_prefix": "NOMAFLOW", "help_option_names": ["-h", "--help"]},
+)
+"""The application; importing a module of commands adds them to it."""
+
+EXTRAS: Mapping[str, tuple[str, ...]] = {
+    "kernel": ("sqlalchemy", "croniter", "alembic", "pydantic"),
+    "host": ("sqlalchemy", "pydantic", "watchfiles"),
+}
+"""The modules that a part needs and the base installation does not have, by the name of the extra."""
+
+_PROJECT_HELP = "Project directory; default: found from the working directory."
+Directory = Annotated[Path | None, typer.Argument(help=_PROJECT_HELP)]
+ProjectOption = Annotated[Path | None, typer.Option("--project", envvar="NOMAFLOW_PROJECT", help=_PROJECT_HELP)]
+CaOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--ca", envvar="NOMAFLOW_CA", help="PEM file of the CA certificates to trust for TLS; default: the system's."
+    ),
+]
+
+Command = Callable[..., None]
 
 
 class Output(enum.StrEnum):
@@ -24,107 +67,101 @@ class Output(enum.StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Invocation:
-    """The values of the shared options.
+    """The shared options and their values. Commands that talk to no kernel have only the first two.
 
-    :param address: addresses of the kernel; empty means the project's
     :param token: given token; None means none or the project's
     :param ca: file of the authorities that must vouch for the kernel; None means the system's
     """
 
-    output: Output = Output.TEXT
-    project: Path | None = None
-    address: tuple[str, ...] = ()
-    token: str | None = None
-    token_file: Path | None = None
-    ca: Path | None = None
+    output: Annotated[Output, typer.Option("--output", "-o", envvar="NOMAFLOW_OUTPUT", help="Output format.")] = (
+        Output.TEXT
+    )
+    project: ProjectOption = None
+    address: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--address",
+            show_envvar=False,
+            help="Kernel address: unix:/path, host:port or tls://host:port; separate several with commas. "
+            "Default: NOMAFLOW_ADDRESS, else the project's own kernel, else \\[host] kernel of nomaflow.toml.",
+        ),
+    ] = None
+    token: Annotated[
+        str | None,
+        typer.Option("--token", envvar="NOMAFLOW_TOKEN", help="Token for a kernel on TCP.", show_default=False),
+    ] = None
+    token_file: Annotated[
+        Path | None, typer.Option("--token-file", envvar="NOMAFLOW_TOKEN_FILE", help="File that contains the token.")
+    ] = None
+    ca: CaOption = None
 
     @property
     def as_json(self) -> bool:
         """True if a program reads the output."""
         return self.output is Output.JSON
 
-
-_OUTPUT = Annotated[Output, typer.Option("--output", "-o", envvar="NOMAFLOW_OUTPUT", help="Output format.")]
-_PROJECT = Annotated[
-    Path | None,
-    typer.Option(
-        "--project", envvar="NOMAFLOW_PROJECT", help="Project directory; default: found from the working directory."
-    ),
-]
-_ADDRESS = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--address",
-        show_envvar=False,
-        help="Kernel address: unix:/path, host:port or tls://host:port; separate several with commas. "
-        "Default: NOMAFLOW_ADDRESS, else the project's own kernel, else [host] kernel of nomaflow.toml.",
-    ),
-]
-_TOKEN = Annotated[
-    str | None,
-    typer.Option("--token", envvar="NOMAFLOW_TOKEN", help="Token for a kernel on TCP.", show_default=False),
-]
-_TOKEN_FILE = Annotated[
-    Path | None, typer.Option("--token-file", envvar="NOMAFLOW_TOKEN_FILE", help="File that contains the token.")
-]
-CaOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--ca", envvar="NOMAFLOW_CA", help="PEM file of the CA certificates to trust for TLS; default: the system's."
-    ),
-]
-
-_LOCAL: dict[str, Any] = {"output": (_OUTPUT, Output.TEXT), "project": (_PROJECT, None)}
-_REMOTE: dict[str, Any] = {
-    **_LOCAL,
-    "address": (_ADDRESS, None),
-    "token": (_TOKEN, None),
-    "token_file": (_TOKEN_FILE, None),
-    "ca": (CaOption, None),
-}
-
-Command = Callable[..., None]
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """The addresses of the kernel; empty means the project's."""
+        # Typer would split the variable at spaces, which paths may contain.
+        variable = os.environ.get("NOMAFLOW_ADDRESS", "")
+        return tuple(self.address or ([variable] if variable else ()))
 
 
-def local_command(function: Command) -> Command:
-    """Return a command with ``--output`` and ``--project``; its parameter ``invocation`` gets their values."""
-    return _with_options(function, _LOCAL)
+_OPTIONS = inspect.signature(Invocation, eval_str=True).parameters
 
 
-def remote_command(function: Command) -> Command:
-    """Return a command with the options of :func:`local_command` and those for reaching a kernel."""
-    return _with_options(function, _REMOTE)
+def local_command(name: str, *, group: typer.Typer = APP, needs: Iterable[str] = ()) -> Callable[[Command], Command]:
+    """Add a command with ``--output`` and ``--project``; its parameter ``invocation`` gets their values.
+
+    :param needs: the extras that must be installed
+    """
+    return lambda function: group.command(name)(_with_options(function, ("output", "project"), needs))
 
 
-def _with_options(function: Command, options: dict[str, Any]) -> Command:
-    signature = inspect.signature(function, eval_str=True)
-    own = [one for name, one in signature.parameters.items() if name != "invocation"]
-    shared = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
-        for name, (annotation, default) in options.items()
-    ]
+def remote_command(
+    name: str = "", *, group: typer.Typer = APP, needs: Iterable[str] = ()
+) -> Callable[[Command], Command]:
+    """Add a command with the options of :func:`local_command` and those for reaching a kernel.
 
+    :param name: empty for the command that a group runs if none of its own is named
+    :param needs: the extras that must be installed
+    """
+    add = group.command(name) if name else group.callback()
+    return lambda function: add(_with_options(function, tuple(_OPTIONS), needs))
+
+
+def _with_options(function: Command, options: Iterable[str], needs: Iterable[str]) -> Command:
+    own = inspect.signature(function, eval_str=True).parameters
+    parameters = [one for name, one in own.items() if name != "invocation"] + [_OPTIONS[name] for name in options]
+    parameters = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in parameters]
+
+    @functools.wraps(function)
     def command(**given: Any) -> None:
-        shared_values = {name: given.pop(name) for name in options}
-        if "address" in shared_values:
-            shared_values["address"] = _addresses(shared_values["address"])
-        invocation = Invocation(**shared_values)
+        invocation = Invocation(**{name: given.pop(name) for name in options})
+        for extra in needs:
+            require_extra(extra)
         function(invocation=invocation, **given)
 
-    _describe(command, function, [*own, *shared])
+    command.__annotations__ = {one.name: one.annotation for one in parameters}
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # functions take attributes
     return command
 
 
-def _addresses(given: list[str] | None) -> tuple[str, ...]:
-    """Return the given addresses, split here: typer would split the variable at spaces, which paths may contain."""
-    variable = os.environ.get("NOMAFLOW_ADDRESS", "")
-    return tuple(given or ([variable] if variable else []))
+def missing_modules(extra: str) -> list[str]:
+    """Return the modules of an extra that are not installed."""
+    return [module for module in EXTRAS[extra] if importlib.util.find_spec(module) is None]
 
 
-def _describe(command: Command, function: Command, parameters: Iterable[inspect.Parameter]) -> None:
-    parameters = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in parameters]
-    command.__name__ = function.__name__
-    command.__doc__ = function.__doc__
-    command.__module__ = function.__module__
-    command.__annotations__ = {one.name: one.annotation for one in parameters}
-    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # functions take attributes
+def require_extra(extra: str) -> None:
+    """Check that an extra is installed.
+
+    :raises CliError: if a module of it is missing
+    """
+    missing = missing_modules(extra)
+    if missing:
+        raise CliError(
+            f"the {extra} is not installed: {', '.join(missing)} cannot be imported",
+            reason="EXTRA_MISSING",
+            fix=f"pip install 'nomaflow[{extra}]'",
+        )

@@ -6,20 +6,36 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from nomaflow_cli.wording import printable
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
 
     from nomaflow_cli.errors import CliError
+    from nomaflow_cli.invocation import Invocation
 
-__all__ = ["console", "is_terminal", "print_error", "print_json", "print_json_line", "print_warnings"]
+__all__ = ["answer", "console", "is_terminal", "print_error", "print_json", "print_json_line", "print_warnings"]
 
 _PIPE_WIDTH = 160
 _BLANKS = re.compile(r" +(?=\n)")
+
+
+def answer(invocation: Invocation, shape: Any, page: str | Callable[[], RenderableType]) -> None:
+    """Print the answer of a command: the shape for a program, the page for a person.
+
+    :param page: lines that are safe for a terminal, or a function that makes the page
+    """
+    if invocation.as_json:
+        print_json(shape)
+        return
+    shown = page if isinstance(page, str) else page()
+    if isinstance(shown, str):
+        print(shown)
+    else:
+        console().print(shown)
 
 
 def print_json(value: Any) -> None:
@@ -41,15 +57,6 @@ def console(*, stderr: bool = False) -> Console:
     """Return a console: as wide as the terminal, or, if there is none, wide and without any escape sequence."""
     from rich.console import Console
 
-    if is_terminal() if not stderr else sys.stderr.isatty():
-        return Console(stderr=stderr, highlight=False, markup=False, emoji=False)
-    width = int(os.environ["COLUMNS"]) if os.environ.get("COLUMNS", "").isdigit() else _PIPE_WIDTH
-    return _plain_console(stderr=stderr, width=width)
-
-
-def _plain_console(*, stderr: bool, width: int) -> Console:
-    from rich.console import Console
-
     class PlainConsole(Console):
         """Writes lines no wider than their text: rich pads every line with blanks, which wrap in a terminal."""
 
@@ -59,6 +66,9 @@ def _plain_console(*, stderr: bool, width: int) -> Console:
                 super().print(*objects, **options)
             self.file.write(_BLANKS.sub("", captured.get()))
 
+    if sys.stderr.isatty() if stderr else is_terminal():
+        return Console(stderr=stderr, highlight=False, markup=False, emoji=False)
+    width = int(os.environ["COLUMNS"]) if os.environ.get("COLUMNS", "").isdigit() else _PIPE_WIDTH
     return PlainConsole(
         stderr=stderr, highlight=False, markup=False, emoji=False, no_color=True, force_terminal=False, width=width
     )

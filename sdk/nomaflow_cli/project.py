@@ -2,20 +2,37 @@
 
 from __future__ import annotations
 
-import errno
-import os
+import functools
+import re
 import shlex
-import stat
-import tomllib
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nomaflow_cli.errors import CliError
+from nomaflow_project.reading.lines import with_lines
+from nomaflow_project.reading.problems import Problem
+from nomaflow_project.reading.toml_file import read_toml
 
-__all__ = ["MARKERS", "find_project", "project_around", "read_settings", "require_project", "working_directory"]
+if TYPE_CHECKING:
+    from nomaflow.client.values import JobView
+
+__all__ = [
+    "MARKERS",
+    "find_project",
+    "host_table",
+    "project_around",
+    "read_settings",
+    "require_project",
+    "with_lines_of_files",
+    "working_directory",
+]
 
 MARKERS = ("nomaflow.toml", "jobs.toml", ".nomaflow")
 """What makes a directory a project."""
+
+_JOB_PATH = re.compile(r"jobs\[(\d+)\]")
 
 
 def find_project(start: Path) -> Path | None:
@@ -82,13 +99,61 @@ def require_project(given: Path | None) -> Path:
 
 
 def read_settings(project: Path) -> dict[str, Any]:
-    """Return the parsed nomaflow.toml.
+    """Return the parsed nomaflow.toml, empty if there is none.
 
-    :raises OSError: if it cannot be read, or is for example a pipe, which would wait for a writer
-    :raises ValueError: if it is not TOML
+    :raises CliError: if it cannot be read
     """
-    path = project / "nomaflow.toml"
-    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as stream:
-        if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
-            raise OSError(errno.EINVAL, "not a regular file", str(path))
-        return tomllib.load(stream)
+    found = read_toml(project / "nomaflow.toml")
+    if not isinstance(found, Problem):
+        return found
+    if found.code == "missing_file":
+        return {}
+    line = f"line {found.line}: " if found.line else ""
+    raise CliError(f"nomaflow.toml cannot be read: {line}{found.message}", fix="find the error with: nomaflow check")
+
+
+def host_table(project: Path) -> dict[str, Any]:
+    """Return the table ``[host]`` of nomaflow.toml, empty if it is no table.
+
+    :raises CliError: if the file cannot be read
+    """
+    table = read_settings(project).get("host")
+    return table if isinstance(table, dict) else {}
+
+
+def with_lines_of_files(jobs: Iterable[JobView], project: Path | None) -> tuple[JobView, ...]:
+    """Return the jobs, each problem with the line of its place if the job is in a file of this project.
+
+    The kernel that finds a problem has no files, so it knows the place in the tree only.
+    """
+    jobs = tuple(jobs)
+    if project is None:
+        return jobs
+    read = functools.cache(read_toml)
+    here = [
+        (job.job_id, each)
+        for job in jobs
+        for each in job.problems
+        if not each.line and _job_at(read(project / each.file), each.path) == job.job_id
+    ]
+    try:
+        placed = with_lines((Problem.from_json(each.to_json()) for _, each in here), project)
+    except ImportError:  # the parser of the lines comes with the kernel and the host
+        return jobs
+    lines = {key: problem.line for key, problem in zip(here, placed, strict=True)}
+    return tuple(
+        replace(
+            job,
+            problems=tuple(replace(each, line=lines.get((job.job_id, each), each.line)) for each in job.problems),
+        )
+        for job in jobs
+    )
+
+
+def _job_at(tree: dict[str, Any] | Problem, path: str) -> str:
+    """Return the id of the job whose table has a path such as ``jobs[2].schedule``; empty if there is none."""
+    index, tables = _JOB_PATH.match(path), {} if isinstance(tree, Problem) else tree.get("jobs")
+    if index is None or not isinstance(tables, list) or int(index[1]) >= len(tables):
+        return ""
+    table = tables[int(index[1])]
+    return str(table.get("id", "")) if isinstance(table, dict) else ""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nomaflow_cli.errors import CliError, ExitCode
+from nomaflow_cli.wording import exit_words
 
 __all__ = ["run_store_tool"]
 
@@ -42,18 +43,13 @@ def run_store_tool(
         answer: dict[str, Any] = json.loads(said)
     except ValueError:
         tail = (errors or b"").decode("utf-8", "replace").strip().splitlines()[-5:]
-        killed = tool.returncode < 0
-        how = (
-            f"was killed by {signal.Signals(-tool.returncode).name}"
-            if killed
-            else f"ended with exit code {tool.returncode}"
-        )
+        words, fix = exit_words(tool.returncode), "find out who killed it (journalctl -k), and begin again"
+        if tool.returncode >= 0:
+            fix = "install the same version of nomaflow with its kernel: pip install 'nomaflow[kernel]'"
         raise CliError(
-            "\n".join([f"the {work} {how}", *tail]),
+            "\n".join([f"the {work} {'was' if tool.returncode < 0 else 'ended with'} {words}", *tail]),
             reason="TOOL_FAILED",
-            fix="look who killed it, such as the system for its memory (journalctl -k), and begin again"
-            if killed
-            else "install the same version of nomaflow with its kernel: pip install 'nomaflow[kernel]'",
+            fix=fix,
             exit_code=ExitCode.FAILED,
         ) from None
     refused = answer.get("refused")

@@ -6,7 +6,7 @@ import json
 import logging
 import re
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
 
 from nomaflow_cli.errors import CliError
@@ -25,7 +25,7 @@ def parse_params(given: Iterable[str], *, option: str = "--param") -> dict[str, 
     values = {}
     for text in given:
         key, value = _split(text, option=option, form="key=json, as in apps_id=10 or name='\"text\"'")
-        values[key] = parse_value(value, option=f"{option} {key}")
+        values[key] = _parse_value(value, option=f"{option} {key}")
     return values
 
 
@@ -41,7 +41,7 @@ def parse_op_kwargs(given: Iterable[str]) -> dict[str, dict[str, Any]]:
         step, _, key = name.rpartition(".")
         if not step or not key:
             raise CliError(f"--op-kwarg {text!r} names no step", fix=f"write {form}")
-        values.setdefault(step, {})[key] = parse_value(value, option=f"--op-kwarg {name}")
+        values.setdefault(step, {})[key] = _parse_value(value, option=f"--op-kwarg {name}")
     return values
 
 
@@ -66,7 +66,7 @@ def _split(text: str, *, option: str, form: str) -> tuple[str, str]:
     return key, value
 
 
-def parse_value(text: str, *, option: str) -> Any:
+def _parse_value(text: str, *, option: str) -> Any:
     """Return JSON as its value, and any other text as it is; text that looks like broken JSON is refused.
 
     :raises CliError: if the text starts like an object, a list or a string but is not one
@@ -107,12 +107,14 @@ def parse_span(text: str) -> timedelta:
     return timedelta(seconds=float(match["number"]) * _UNITS[match["unit"]])
 
 
-def parse_instant(text: str, *, option: str) -> datetime:
-    """Return an ISO 8601 instant as an aware one; it is local if it has no zone.
+def parse_instant(text: str, *, option: str, zone: tzinfo | None = None) -> datetime:
+    """Return an ISO 8601 instant as an aware one.
 
+    :param zone: that of a time without one; None means the local zone
     :raises CliError: if the form is wrong
     """
     try:
-        return datetime.fromisoformat(text).astimezone(UTC)
+        instant = datetime.fromisoformat(text)
+        return (instant if instant.tzinfo else instant.replace(tzinfo=zone)).astimezone(UTC)
     except (ValueError, OverflowError) as error:
         raise CliError(f"{option}: {error}", fix="write ISO 8601, as in 2026-11-24T14:00:00Z") from None

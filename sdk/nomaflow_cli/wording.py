@@ -2,61 +2,53 @@
 
 from __future__ import annotations
 
+import json
 import re
+import signal
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 __all__ = [
-    "GLYPHS",
-    "STYLES",
     "age",
     "amount",
     "clock_time",
     "count",
     "duration",
     "elapsed",
+    "exit_words",
     "extras_text",
     "first_line",
     "moment",
+    "offers",
     "paragraph",
     "printable",
+    "sign",
 ]
 
-GLYPHS: Mapping[str, str] = {
-    "QUEUED": "◌",
-    "PENDING": "○",
-    "DISPATCHED": "◔",
-    "RUNNING": "●",
-    "SUCCEEDED": "✔",
-    "FAILED": "✘",
-    "CANCELED": "⊘",
-    "SKIPPED": "↷",
-    "MISSED": "◇",
-    "LOST": "?",
+_SIGNS: Mapping[str, tuple[str, str]] = {
+    "QUEUED": ("◌", "dim"),
+    "PENDING": ("○", "dim"),
+    "DISPATCHED": ("◔", "cyan"),
+    "RUNNING": ("●", "cyan"),
+    "SUCCEEDED": ("✔", "green"),
+    "FAILED": ("✘", "red"),
+    "CANCELED": ("⊘", "yellow"),
+    "SKIPPED": ("↷", "dim"),
+    "MISSED": ("◇", "yellow"),
+    "LOST": ("?", "magenta"),
+    "ATTACHED": ("●", "green"),
+    "UNREACHABLE": ("●", "red"),
+    "DRAINING": ("●", "yellow"),
+    "LOADING": ("●", "yellow"),
+    "DETACHED": ("●", "dim"),
 }
-"""One sign for each state of runs and attempts."""
-
-STYLES: Mapping[str, str] = {
-    "QUEUED": "dim",
-    "PENDING": "dim",
-    "DISPATCHED": "cyan",
-    "RUNNING": "cyan",
-    "SUCCEEDED": "green",
-    "FAILED": "red",
-    "CANCELED": "yellow",
-    "SKIPPED": "dim",
-    "MISSED": "yellow",
-    "LOST": "magenta",
-    "ATTACHED": "green",
-    "UNREACHABLE": "red",
-    "DRAINING": "yellow",
-    "LOADING": "yellow",
-    "DETACHED": "dim",
-}
-"""One rich style for each state of runs, attempts and hosts."""
-
 _UNSAFE = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def sign(state: str) -> tuple[str, str]:
+    """Return the sign and the rich style of a state of a run, an attempt or a host."""
+    return _SIGNS.get(state, ("●", ""))
 
 
 def printable(text: str) -> str:
@@ -152,6 +144,11 @@ def count(number: int, noun: str) -> str:
     return f"{amount(number)} {noun}" if number == 1 else f"{amount(number)} {noun}s"
 
 
+def offers(jobs: int, callables: int) -> str:
+    """Return what a host offers: ``2 jobs, 1 callable``."""
+    return f"{count(jobs, 'job')}, {count(callables, 'callable')}"
+
+
 def extras_text(extras: Mapping[str, Any]) -> str:
     """Return extras on one line: ``period 2026-10 · tenant 10``."""
     return " · ".join(f"{printable(str(key))} {_short(value)}" for key, value in extras.items())
@@ -160,7 +157,19 @@ def extras_text(extras: Mapping[str, Any]) -> str:
 def _short(value: Any) -> str:
     if isinstance(value, bool) or value is None:
         return {True: "yes", False: "no", None: "–"}[value]
-    if isinstance(value, list | dict):
-        return f"[{len(value)}]" if isinstance(value, list) else "{" + str(len(value)) + "}"
-    text = printable(str(value))
+    text = json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else str(value)
+    text = printable(text)
     return text if len(text) <= 60 else text[:57] + "…"
+
+
+def exit_words(code: int) -> str:
+    """Return how a process ended: ``exit code 2``, ``killed by SIGKILL``.
+
+    :param code: negative for a signal, as :mod:`subprocess` has it
+    """
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return f"killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"killed by signal {-code}"

@@ -1,4 +1,4 @@
-"""Serves metrics over HTTP to Prometheus, on loopback, from a thread of its own.
+"""Serves metrics over HTTP to Prometheus, on loopback, from a thread of its own, with prometheus_client's application.
 
 A scrape asks the event loop for one reading, which is cheap; all other work is done in the scrape's own thread.
 """
@@ -12,9 +12,11 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import accumulate
+from socketserver import ThreadingMixIn
 from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from nomaflow_telemetry.metrics import Histogram, Metric, Reading
 
@@ -65,7 +67,7 @@ def read_metrics_address(address: str) -> tuple[str, int]:
 
 
 class MetricsEndpoint:
-    """The metrics endpoint of a process.
+    """The metrics endpoint of a process, and the collector of its metrics for prometheus_client.
 
     :param metrics: its metrics, without ``LOOP_LAG``
     :param read: returns their values; called on the event loop
@@ -74,19 +76,19 @@ class MetricsEndpoint:
 
     def __init__(self, *, address: str, metrics: Sequence[Metric], read: Callable[[], Reading]) -> None:
         self._address = read_metrics_address(address)
-        self._metrics = (*metrics, LOOP_LAG)
+        self._metrics = metrics
         self._read = read
-        self._server: ThreadingHTTPServer | None = None
-        self._thread: threading.Thread | None = None
+        self._server: _Server | None = None
         try:
             import prometheus_client
         except ModuleNotFoundError:
             raise MetricsAddressRefused(
                 "metrics need prometheus-client, which is not installed; pip install 'nomaflow[metrics]'"
             ) from None
-        self._registry = prometheus_client.CollectorRegistry(auto_describe=False)
-        prometheus_client.ProcessCollector(registry=self._registry)
-        self._registry.register(self)
+        registry = prometheus_client.CollectorRegistry(auto_describe=False)
+        prometheus_client.ProcessCollector(registry=registry)
+        registry.register(self)
+        self._application = prometheus_client.make_wsgi_app(registry)
 
     def start(self) -> str:
         """Listen, for the running event loop; return the URL.
@@ -95,14 +97,13 @@ class MetricsEndpoint:
         """
         self._loop = asyncio.get_running_loop()
         host, port = self._address
-        server_class = _ServerOnIPv6 if ":" in host else _Server
         try:
-            self._server = server_class((host, port), self._handler())
+            self._server = _Server(host, port)
         except OSError as error:
             reason = (error.strerror or type(error).__name__).lower()
             raise MetricsAddressTaken(f"cannot serve metrics on {host}:{port}: {reason}") from None
-        self._thread = threading.Thread(target=self._server.serve_forever, name="nomaflow-metrics", daemon=True)
-        self._thread.start()
+        self._server.set_app(self._answer)
+        threading.Thread(target=self._server.serve_forever, name="nomaflow-metrics", daemon=True).start()
         shown = f"[{host}]" if ":" in host else host
         url = f"http://{shown}:{self._server.server_port}/metrics"
         _LOG.info("metrics on %s", url)
@@ -123,29 +124,32 @@ class MetricsEndpoint:
         """
         from prometheus_client import core
 
-        makers = {"gauge": core.GaugeMetricFamily, "counter": core.CounterMetricFamily}
+        makers: dict[str, Any] = {"gauge": core.GaugeMetricFamily, "counter": core.CounterMetricFamily}
         reading, lag = self._reading()
+        yield core.GaugeMetricFamily(LOOP_LAG.name, LOOP_LAG.help, value=lag)
         for metric in self._metrics:
-            found = {(): lag} if metric is LOOP_LAG else reading[metric.name]
+            found = reading[metric.name]
             if isinstance(found, Histogram):
                 yield core.HistogramMetricFamily(
                     metric.name, metric.help, buckets=_cumulative(found), sum_value=found.total
                 )
                 continue
-            family: Any = makers[metric.kind](metric.name, metric.help, labels=metric.labels)
+            family = makers[metric.kind](metric.name, metric.help, labels=metric.labels)
             for labels, value in found.items():
                 family.add_metric(labels, value)
             yield family
 
-    def scrape(self, accept: str) -> tuple[bytes, str]:
-        """Return the response to a scrape, and its content type.
-
-        :raises TimeoutError: if the event loop does not answer
-        """
-        from prometheus_client.exposition import choose_encoder
-
-        encode, content_type = choose_encoder(accept)
-        return encode(self._registry), content_type
+    def _answer(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        """Answer a request for ``/metrics`` with the library's application."""
+        status, text = "404 Not Found", "metrics are at /metrics"
+        if environ["PATH_INFO"] == "/metrics":
+            try:
+                answer: Iterable[bytes] = self._application(environ, start_response)
+                return answer
+            except (TimeoutError, RuntimeError) as error:  # RuntimeError: the loop is closed
+                status, text = "503 Service Unavailable", str(error)
+        start_response(status, [("Content-Type", "text/plain; charset=utf-8")])
+        return [f"{text}\n".encode()]
 
     def _reading(self) -> tuple[Reading, float]:
         """Read the metrics on the event loop, between two of its turns."""
@@ -163,45 +167,24 @@ class MetricsEndpoint:
             answer.cancel()
             raise TimeoutError(f"the event loop did not answer within {_READ_SECONDS:g} s") from None
 
-    def _handler(self) -> type[BaseHTTPRequestHandler]:
-        endpoint = self
 
-        class Handler(BaseHTTPRequestHandler):
-            """Answers GET /metrics."""
+class _Handler(WSGIRequestHandler):
+    timeout = _REQUEST_SECONDS
 
-            timeout = _REQUEST_SECONDS
-
-            def do_GET(self) -> None:
-                """Answer a GET request."""
-                if self.path.partition("?")[0] != "/metrics":
-                    self.send_error(404, explain="metrics are at /metrics")
-                    return
-                try:
-                    body, content_type = endpoint.scrape(self.headers.get("Accept", ""))
-                except (TimeoutError, RuntimeError) as error:  # RuntimeError: the loop is closed
-                    self.send_error(503, explain=str(error))
-                    return
-                self.send_response(200)
-                self.send_header("Content-Type", content_type)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, format: str, *arguments: object) -> None:
-                """Log requests at the lowest level."""
-                _LOG.debug(format, *arguments)
-
-        return Handler
+    def log_message(self, format: str, *arguments: object) -> None:
+        """Log requests at the lowest level."""
+        _LOG.debug(format, *arguments)
 
 
-class _Server(ThreadingHTTPServer):
+class _Server(ThreadingMixIn, WSGIServer):
     """Serves at most eight scrapes at a time, each in a thread that does not delay the end of the process."""
 
     daemon_threads = True
 
-    def __init__(self, *arguments: Any) -> None:
+    def __init__(self, host: str, port: int) -> None:
+        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._slots = threading.BoundedSemaphore(_AT_ONCE)
-        super().__init__(*arguments)
+        super().__init__((host, port), _Handler)
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Answer in a thread, or close the connection if there are enough."""
@@ -222,15 +205,6 @@ class _Server(ThreadingHTTPServer):
         _LOG.debug("a scrape by %s failed", client_address, exc_info=True)
 
 
-class _ServerOnIPv6(_Server):
-    """The same server for ::1."""
-
-    address_family = socket.AF_INET6
-
-
 def _cumulative(histogram: Histogram) -> list[tuple[str, float]]:
-    total, buckets = 0, []
-    for bound, count in zip((*histogram.bounds, float("inf")), histogram.counts, strict=True):
-        total += count
-        buckets.append(("+Inf" if bound == float("inf") else f"{bound:g}", float(total)))
-    return buckets
+    bounds = [*(f"{bound:g}" for bound in histogram.bounds), "+Inf"]
+    return list(zip(bounds, map(float, accumulate(histogram.counts)), strict=True))

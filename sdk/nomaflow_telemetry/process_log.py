@@ -6,10 +6,13 @@ import datetime as dt
 import json
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, TextIO
 
-__all__ = ["FIELDS", "attempt_fields", "set_up_logging", "write_state"]
+__all__ = ["FIELDS", "LOG_FORMATS", "LOG_LEVELS", "attempt_fields", "set_up_logging", "write_state"]
+
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+LOG_FORMATS = ("text", "json")
 
 FIELDS = ("host", "run_id", "step", "attempt")
 """The optional subjects of a record: give them as ``extra``. A key is absent if it does not apply."""
@@ -36,11 +39,11 @@ class _TextFormatter(logging.Formatter):
         """Return the line, followed by a traceback if there is one."""
         clock = dt.datetime.fromtimestamp(record.created, tz=dt.UTC).astimezone()
         stamp = clock.isoformat(sep=" ", timespec="milliseconds")[:23]
-        fields = " ".join(f"{key}={value}" for key, value in _fields(record).items())
-        line = f"{stamp} {record.levelname:<8} {record.name}: {record.getMessage()}{'  ' if fields else ''}{fields}"
-        state = getattr(record, "state", None)
-        if state is not None:
-            line += " " + json.dumps(state)
+        line = f"{stamp} {record.levelname:<8} {record.name}: {record.getMessage()}"
+        told = _told(record, FIELDS)
+        if told:
+            line += "  " + " ".join(f"{key}={value}" for key, value in told.items())
+        line += "".join(f" {json.dumps(state)}" for state in _told(record, ("state",)).values())
         return line + ("\n" + self.formatException(record.exc_info) if record.exc_info else "")
 
 
@@ -63,11 +66,8 @@ class _JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
             **self._always,
-            **_fields(record),
+            **_told(record, (*FIELDS, "state")),
         }
-        state = getattr(record, "state", None)
-        if state is not None:
-            told["state"] = state
         if record.exc_info:
             told["exc"] = self.formatException(record.exc_info)
         return json.dumps(told, default=str)
@@ -97,5 +97,6 @@ def write_state(state: Mapping[str, Any]) -> None:
     _STATE.info("state", extra={"state": dict(state)})
 
 
-def _fields(record: logging.LogRecord) -> dict[str, Any]:
-    return {key: value for key in FIELDS if (value := getattr(record, key, None)) is not None}
+def _told(record: logging.LogRecord, keys: Iterable[str]) -> dict[str, Any]:
+    """Return those of some optional attributes that a record has."""
+    return {key: value for key in keys if (value := getattr(record, key, None)) is not None}

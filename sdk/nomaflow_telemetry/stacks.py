@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
+import traceback
 from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
@@ -57,17 +58,12 @@ def _threads() -> list[dict[str, Any]]:
     names = {thread.ident: thread.name for thread in threading.enumerate()}
     frames = sys._current_frames()  # noqa: SLF001  # the documented way, for debuggers
     return [
-        {"thread": names.get(ident, str(ident)), "stack": list(_frames_to(frame))}
+        {
+            "thread": names.get(ident, str(ident)),
+            "stack": [_place(each) for each, _ in islice(traceback.walk_stack(frame), _DEPTH)][::-1],
+        }
         for ident, frame in islice(frames.items(), _SHOWN)
     ]
-
-
-def _frames_to(frame: FrameType | None) -> list[str]:
-    found: list[str] = []
-    while frame is not None and len(found) < _DEPTH:
-        found.append(_place(frame))
-        frame = frame.f_back
-    return found[::-1]
 
 
 def _place(frame: FrameType) -> str:

@@ -10,38 +10,17 @@ import contextlib
 import logging
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
-from nomaflow_telemetry.trace_context import TraceContext
+from nomaflow_telemetry.trace_context import TraceContext, span_id_of, trace_id_of
 
-__all__ = ["SpanRecord", "Tracing", "attach", "is_tracing_wanted", "trace_globally"]
+__all__ = ["Tracing", "attach", "is_tracing_wanted", "trace_globally"]
 
 _LOG = logging.getLogger(__name__)
 _CLOSE_SECONDS = 3.0
 _PATIENCE_SECONDS = 1.0
 _TIMEOUTS = ("OTEL_EXPORTER_OTLP_TIMEOUT", "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT")
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SpanRecord:
-    """A span that has ended.
-
-    :param context: the span's own context
-    :param parent_id: id of the parent span; empty for the first of a trace
-    :param kind: ``INTERNAL`` or ``CONSUMER``
-    :param error: the error; empty if there was none
-    """
-
-    name: str
-    context: TraceContext
-    parent_id: str
-    start_us: int
-    end_us: int
-    kind: str = "INTERNAL"
-    attributes: Mapping[str, str | int | bool] = field(default_factory=dict)
-    error: str = ""
 
 
 def is_tracing_wanted(environ: Mapping[str, str]) -> bool:
@@ -81,34 +60,57 @@ class Tracing:
         provider = make_provider(service, environ, ids=ids)
         return None if provider is None else cls(provider=provider, ids=ids)
 
-    def context_below(self, parent: TraceContext | None, *, trace_id: str, span_id: str) -> TraceContext:
-        """Return the context of a span below a parent, or of the first span of a trace, for which the sampler decides.
+    def place(self, traceparent: str, *, run_id: str, key: str) -> tuple[TraceContext, str]:
+        """Return the context of a span of ours and the id of its parent, empty for the first span of a trace.
 
-        :param trace_id: id of the trace that the span begins, if there is no parent
+        For the first span of a trace the sampler decides; below a parent its caller has decided.
+
+        :param traceparent: the parent's header; empty or malformed for none
+        :param key: key of the span's id: a run's id or an attempt's key
         """
+        parent = TraceContext.parse(traceparent)
         if parent is not None:
-            return TraceContext(parent.trace_id, span_id, parent.sampled)
+            return TraceContext(parent.trace_id, span_id_of(key), parent.sampled), parent.span_id
+        trace_id = trace_id_of(run_id)
         decided = self._provider.sampler.should_sample(None, int(trace_id, 16), "run")
-        return TraceContext(trace_id, span_id, decided.decision.is_sampled())
+        return TraceContext(trace_id, span_id_of(key), decided.decision.is_sampled()), ""
 
-    def emit(self, span: SpanRecord) -> None:
-        """Export a span, unless its trace is not sampled."""
-        if not span.context.sampled:
+    def emit(
+        self,
+        name: str,
+        context: TraceContext,
+        *,
+        parent_id: str,
+        start_us: int,
+        end_us: int,
+        kind: str = "INTERNAL",
+        attributes: Mapping[str, str | int | bool],
+        error: str = "",
+    ) -> None:
+        """Export a span that has ended, unless its trace is not sampled.
+
+        :param context: the span's own context
+        :param parent_id: id of the parent span; empty for the first of a trace
+        :param kind: ``INTERNAL`` or ``CONSUMER``
+        :param attributes: by name, without the prefix ``nomaflow.``
+        :param error: the error, of which the first line is exported; empty if there was none
+        """
+        if not context.sampled:
             return
         from opentelemetry import trace
 
-        self._ids.choose(span.context)
-        above = TraceContext(span.context.trace_id, span.parent_id) if span.parent_id else None
+        self._ids.choose(context)
+        above = TraceContext(context.trace_id, parent_id) if parent_id else None
         made = self._tracer.start_span(
-            span.name,
+            name,
             context=_current_context(above),
-            kind=trace.SpanKind[span.kind],
-            attributes=dict(span.attributes),
-            start_time=span.start_us * 1000,
+            kind=trace.SpanKind[kind],
+            attributes={f"nomaflow.{name}": value for name, value in attributes.items()},
+            start_time=start_us * 1000,
         )
-        if span.error:
-            made.set_status(trace.StatusCode.ERROR, span.error)
-        made.end(end_time=max(span.start_us, span.end_us) * 1000)
+        if error:
+            made.set_status(trace.StatusCode.ERROR, error.partition("\n")[0][:500])
+        made.end(end_time=max(start_us, end_us) * 1000)
 
     async def close(self) -> None:
         """Export the remaining spans, within three seconds: no longer for a collector that does not answer."""

@@ -272,7 +272,7 @@ def documented_hooks() -> dict[str, str]:
 
 
 def test_hooks_page_has_every_hook() -> None:
-    """Each hook is on the page, in order, with its signature; where the first result counts it says so."""
+    """Each hook is on the page, in order, with its signature; if the first result counts, it says so."""
     source = Path(hookspecs.__file__).read_text(encoding="utf-8")
     specs = [node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)]
     sections = documented_hooks()
@@ -313,11 +313,11 @@ def order_of(job: JobDefinition, step: StepDefinition) -> AttemptOrder:
 async def attempt(generation: Generation, registry: HostConnectorRegistry, order: AttemptOrder) -> Result:
     """Make one attempt as a worker does, hooks included."""
     call = generation.prepare(order, environ={}, connectors=registry)
-    generation.observe_started(call.info)
+    generation.calls.observe(call.info)
     value = await call.call() if call.kind == "async" else await asyncio.to_thread(call.call)
-    result = generation.normalise(value, call=call.info)
+    result = generation.calls.normalise(value, call=call.info)
     outcome = StepOutcome(state="SUCCEEDED", rows_affected=result.rows_affected, seconds=1.5)
-    generation.observe_finished(call.info, outcome)
+    generation.calls.observe(call.info, outcome)
     return outcome.state, result.rows_affected, json.loads(result.extras_json or "{}")
 
 
@@ -331,7 +331,7 @@ async def test_hooks_examples(tmp_path: Path, caplog: pytest.LogCaptureFixture) 
     assert [problem.code for problem in report.all_problems()] == ["plugin_type"]
     assert [job for job in report.jobs if not job.valid] == []
     project = Project.open(tmp_path, environ={})
-    generation = load_generation(project.spec(), environ={}, trace_stream=io.StringIO(), entry_points=())
+    generation = load_generation(project.spec, environ={}, trace_stream=io.StringIO(), entry_points=())
     registry = generation.registry(project.connectors)
     caplog.set_level(logging.INFO, logger="shopkit.times")
     try:

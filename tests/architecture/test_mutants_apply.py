@@ -16,37 +16,82 @@ from mutants import Edit, Mutant, MutantError, load_mutants  # noqa: E402  # fou
 MUTANTS = load_mutants(ROOT / "tests" / "mutants")
 
 
-def _functions(file: str) -> set[str]:
-    tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
-    return {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
-
-
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_a_mutant_fits_the_code(mutant: Mutant) -> None:
-    """A mutant's old text occurs exactly once, its new text is valid Python, and each of its tests exists."""
-    for path, text in mutant.texts(ROOT).items():
-        assert text != path.read_text(encoding="utf-8")
-        ast.parse(text)
+    """A mutant's code occurs exactly once where it says, the result is valid Python, and each of its tests exists."""
+    for path, module in mutant.trees(ROOT).items():
+        compile(module, path, "exec")
+    assert all(edit.code != edit.instead for edit in mutant.edits)
     for test in mutant.tests:
         file, _, name = test.partition("::")
-        assert name.partition("[")[0] in _functions(file), f"{file} has no test {name}"
+        text = (ROOT / file).read_text(encoding="utf-8")
+        assert f"def {name.partition('[')[0]}(" in text, f"{file} has no test {name}"
 
 
-def test_there_are_mutants_of_every_part() -> None:
+def test_every_part_has_mutants() -> None:
     """Engine, gateway, store and host have some each, and each says what would go wrong."""
-    files = {edit.file for mutant in MUTANTS for edit in mutant.edits}
-    for part in ("kernel/nomaflow_kernel/engine", "kernel/nomaflow_kernel/hosts", "kernel/nomaflow_kernel/store"):
-        assert any(file.startswith(part) for file in files), part
-    for part in ("plugin_host/nomaflow_host/outbox", "plugin_host/nomaflow_host/session"):
-        assert any(file.startswith(part) for file in files), part
+    places = [edit.at for mutant in MUTANTS for edit in mutant.edits]
+    for part in ("nomaflow_kernel.engine.", "nomaflow_kernel.hosts.", "nomaflow_kernel.store."):
+        assert any(at.startswith(part) for at in places), part
+    for part in ("nomaflow_host.outbox.", "nomaflow_host.session."):
+        assert any(at.startswith(part) for at in places), part
     assert len(MUTANTS) >= 15
     assert all(mutant.reason for mutant in MUTANTS)
 
 
-def test_a_mutant_that_no_longer_fits_is_an_error() -> None:
-    """The text it would replace is gone, or is there twice."""
-    edit = Edit(file="some.py", old="if a:", new="if False:")
-    with pytest.raises(MutantError, match="0 times"):
-        edit.applied("if b:\n")
-    with pytest.raises(MutantError, match="2 times"):
-        edit.applied("if a:\nif a:\n")
+MODULE = '''
+FLAGS = READ | WRITE
+
+class Door:
+    """A door."""
+
+    def open(self, key):
+        """Open it."""
+        if key and self.fits(key, turned=True):
+            self.opened += 1
+            log("the door %s is open", self)
+        return self.opened
+'''
+
+
+@pytest.mark.parametrize(
+    ("at", "code", "instead", "before", "after"),
+    [
+        ("FLAGS", "WRITE", "0", "READ | WRITE", "READ | 0"),
+        ("Door.open", "key and ...", "True", "if key and self.fits(key, turned=True):", "if True:"),
+        ("Door.open", "self.fits(...)", "False", "self.fits(key, turned=True)", "False"),
+        ("Door.open", "self.opened += 1", "", "            self.opened += 1\n", ""),
+        ("Door", "log(...)", "log()\npass", 'log("the door %s is open", self)', "log()\n            pass"),
+        ("Door.open", "'is open'", "'is shut'", "is open", "is shut"),
+        ("Door.open", "", "return None", '"""Open it."""\n', '"""Open it."""\n        return None\n'),
+    ],
+)
+def test_what_a_mutant_replaces(tmp_path: Path, at: str, code: str, instead: str, before: str, after: str) -> None:
+    """An expression, a call with any arguments, a statement, a piece of a string, the beginning of a function."""
+    tree = ast.parse(MODULE)
+    Edit(at=f"some:{at}", code=code, instead=instead).apply(tree, tmp_path)
+    assert before in MODULE
+    expected = MODULE.replace(before, after)
+    assert ast.unparse(ast.fix_missing_locations(tree)) == ast.unparse(ast.parse(expected))
+
+
+@pytest.mark.parametrize(
+    ("at", "code", "error"),
+    [
+        ("Door.open", "self.closed", "0 times"),
+        ("Door.open", "self", "'self' 4 times"),
+        ("Door.shut", "self.opened", r"no some:Door\.shut; adapt the mutant \(shut is in kernel/house/gate\.py\)"),
+    ],
+)
+def test_a_mutant_that_no_longer_fits_is_an_error(tmp_path: Path, at: str, code: str, error: str) -> None:
+    """The code is gone, or is there twice, or the function has moved."""
+    (tmp_path / "kernel" / "house").mkdir(parents=True)
+    (tmp_path / "kernel" / "house" / "gate.py").write_text("def shut():\n    pass\n", encoding="utf-8")
+    with pytest.raises(MutantError, match=error):
+        Edit(at=f"some:{at}", code=code, instead="False").apply(ast.parse(MODULE), tmp_path)
+
+
+def test_a_mutant_of_a_module_that_is_gone_is_an_error(tmp_path: Path) -> None:
+    """It is named."""
+    with pytest.raises(MutantError, match=r"no module house\.gate"):
+        Edit(at="house.gate:shut", code="", instead="return").file(tmp_path)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
-from contract_stage import Stage, open_stage
+from contract_stage import Stage, open_authors
 
 
 @pytest.fixture(scope="session")
@@ -17,7 +17,7 @@ def stages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[bool]
 
         @functools.cache
         def stage_of(spawned: bool) -> Stage:
-            return stack.enter_context(open_stage(tmp_path_factory.mktemp("contract"), spawned=spawned))
+            return stack.enter_context(open_authors(tmp_path_factory.mktemp("contract"), spawned=spawned))
 
         yield stage_of
 

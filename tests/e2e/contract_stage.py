@@ -2,43 +2,27 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from nomaflow.client import ProjectAddress, SyncKernelClient, TriggerOrder
 from nomaflow.client.values import LogLine, RunView
 from nomaflow.client.values.runs import AttemptView
+from real_system import Running, eventually, launch, launch_kernel, nothing_left
 
-__all__ = ["PASSWORD", "Ran", "Stage", "eventually", "open_stage"]
+__all__ = ["PASSWORD", "Ran", "Stage", "open_authors", "open_stage"]
 
-PATIENCE = 40.0
 PASSWORD = "hunter2-LEAK-9"
 _AUTHORS = Path(__file__).parent / "authors"
 _REFERENCE = re.compile(
     r'"((?:kinds|rude|binding|returns|failures|speaking|contexts|single|gc|packaged_plugin)\b[\w.]*:[\w.]+)"'
 )
 _FUNCTION = re.compile(r"^(?:async )?def ([a-z]\w*)", re.MULTILINE)
-
-
-def eventually(question: Callable[[], Any], *, seconds: float = PATIENCE) -> Any:
-    """Return the first true answer to a question."""
-    until = time.monotonic() + seconds
-    while not (answer := question()):
-        assert time.monotonic() < until, f"still not so: {question}"
-        time.sleep(0.02)
-    return answer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,8 +75,8 @@ class Stage:
 
     project: Path
     client: SyncKernelClient
-    kernel: subprocess.Popen[bytes]
-    host: subprocess.Popen[bytes]
+    kernel: Running
+    host: Running
     logs: Path
     environ: Mapping[str, str] = field(default_factory=dict)
 
@@ -127,17 +111,12 @@ class Stage:
 
     def run_unchecked(self, calls: Mapping[str, tuple[str, Mapping[str, Any] | None]]) -> dict[str, Ran]:
         """Run many calls that are triggered while no host is there to check their values."""
-        self.host.send_signal(signal.SIGTERM)
-        assert self.host.wait(PATIENCE) == 0, self.host_log()
+        assert self.host.stop() == 0, self.host.log
         try:
             started = {name: self.start(reference, kwargs) for name, (reference, kwargs) in calls.items()}
         finally:
-            self.host = _start("nomaflow_host", self.project, self.logs / "host.log", self.environ)
+            self.host = launch("nomaflow_host", self.project, log_file=self.host.log_file, environ=self.environ)
         return {name: self.ended(run_id) for name, run_id in started.items()}
-
-    def host_log(self) -> str:
-        """The host's output so far."""
-        return self.logs.joinpath("host.log").read_text("utf-8", "replace")
 
 
 def job_of(reference: str) -> str:
@@ -146,12 +125,12 @@ def job_of(reference: str) -> str:
 
 
 @contextmanager
-def open_stage(folder: Path, *, spawned: bool) -> Iterator[Stage]:
+def open_authors(folder: Path, *, spawned: bool) -> Iterator[Stage]:
     """Start kernel and host on a copy of the authors' project; leave nothing behind.
 
     :param spawned: whether a plugin makes forking impossible
     """
-    project, logs = folder / "authors", folder
+    project = folder / "authors"
     shutil.copytree(_AUTHORS, project)
     (project / "plugins" / "failures" / "on_import_syntax.txt").rename(
         project / "plugins" / "failures" / "on_import_syntax.py"
@@ -160,36 +139,29 @@ def open_stage(folder: Path, *, spawned: bool) -> Iterator[Stage]:
         (project / "threads_at_import.txt").rename(project / "plugins" / "threads_at_import.py")
     with (project / "jobs.toml").open("a") as jobs:
         jobs.writelines(_own_job(reference) for reference in sorted(_references()))
-    environ = {**os.environ, "SECRETIVE_PASSWORD": PASSWORD, "PORT_OF_TEST": "not-a-port"}
-    environ |= {"NOMAFLOW_TRACE_HOOKS": "1", "PYTHONPATH": str(project / "site")}
-    kernel = _start("nomaflow_kernel", project, logs / "kernel.log", environ)
-    eventually((project / ".nomaflow" / "address").exists)
-    host = _start("nomaflow_host", project, logs / "host.log", environ)
+    environ = {"SECRETIVE_PASSWORD": PASSWORD, "PORT_OF_TEST": "not-a-port", "NOMAFLOW_TRACE_HOOKS": "1"}
+    with open_stage(project, folder, {**environ, "PYTHONPATH": str(project / "site")}) as stage:
+        yield stage
+
+
+@contextmanager
+def open_stage(project: Path, logs: Path, environ: Mapping[str, str]) -> Iterator[Stage]:
+    """Start kernel and host on a project; stop them without an error, and leave nothing behind."""
+    kernel = launch_kernel(project, log_file=logs / "kernel.log", environ=environ)
+    host = launch("nomaflow_host", project, log_file=logs / "host.log", environ=environ)
     try:
         with SyncKernelClient(ProjectAddress(project=project), by="tester") as client:
-            eventually(lambda: client.list_jobs().jobs or host.poll() is not None)
-            assert client.list_jobs().jobs, logs.joinpath("host.log").read_text()
+            eventually(lambda: client.list_jobs().jobs or host.ended)
+            assert not host.ended, host.log
             stage = Stage(project=project, client=client, kernel=kernel, host=host, logs=logs, environ=environ)
             yield stage
         host = stage.host
-        host.send_signal(signal.SIGTERM)
-        assert host.wait(PATIENCE) == 0, logs.joinpath("host.log").read_text()
-        kernel.send_signal(signal.SIGTERM)
-        assert kernel.wait(PATIENCE) == 0
+        assert host.stop() == 0, host.log
+        assert kernel.stop() == 0, kernel.log
     finally:
-        for process in (host, kernel):
-            process.kill()
-            process.wait()
-    here = str(project)
-    left = [each.info["cmdline"] for each in psutil.process_iter(["cmdline"]) if here in (each.info["cmdline"] or [])]
-    assert left == []
-
-
-def _start(module: str, project: Path, log: Path, environ: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    with log.open("wb") as file:
-        return subprocess.Popen(
-            [sys.executable, "-m", module, "--project", str(project)], stdout=file, stderr=file, env=dict(environ)
-        )
+        host.kill()
+        kernel.kill()
+    assert nothing_left(project)
 
 
 def _references() -> set[str]:

@@ -16,10 +16,11 @@ import grpc
 import psutil
 from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from scheduling_system import System, eventually
+from project_system import ProjectSystem
 
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1.kernel_service_pb2_grpc import KernelServiceStub
+from real_system import eventually
 
 __all__ = [
     "CODE",
@@ -102,8 +103,8 @@ def ledger(file: Path, what: str = "") -> list[dict[str, Any]]:
     return [entry for entry in found if what in ("", entry["what"])]
 
 
-def digest_of_log(system: System, run_id: str) -> tuple[int, str]:
-    """Return how many lines of a run its step logged, and their digest; fails where a number is missing or twice."""
+def digest_of_log(system: ProjectSystem, run_id: str) -> tuple[int, str]:
+    """Return how many lines of a run its step logged, and their digest; fail if a number is missing or there twice."""
     digest, count = hashlib.sha256(), 0
     with system.client() as client:
         for number, line in enumerate(client.read_logs(run_id), start=1):
@@ -126,7 +127,7 @@ class Refusal:
 class Caller:
     """Calls a kernel once, without the client's own retries."""
 
-    def __init__(self, system: System) -> None:
+    def __init__(self, system: ProjectSystem) -> None:
         address = (system.project / ".nomaflow" / "address").read_text().strip()
         self._channel = grpc.insecure_channel(address, options=(("grpc.use_local_subchannel_pool", 1),))
         self.stub: Any = KernelServiceStub(self._channel)
@@ -176,7 +177,7 @@ def file_limit(pid: int, size: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def held_lock(system: System) -> Iterator[None]:
+def held_lock(system: ProjectSystem) -> Iterator[None]:
     """Hold the store's write lock from this process."""
     connection = sqlite3.connect(system.project / ".nomaflow" / "kernel.db", timeout=10, isolation_level=None)
     try:
@@ -192,7 +193,7 @@ def resident(pid: int) -> int:
     return int(psutil.Process(pid).memory_info().rss)
 
 
-def start(system: System, *flags: str, jobs: str, code: str = CODE) -> None:
+def start(system: ProjectSystem, *flags: str, jobs: str, code: str = CODE) -> None:
     """Write a project, start kernel and host on it, and wait until every job is known; ``@HERE@`` is the folder."""
     system.write(jobs.replace("@HERE@", str(system.project)), code=code)
     (system.project / "nomaflow.toml").write_text('[host]\nname = "team"\ndrain_seconds = 0.2\n')
@@ -202,6 +203,6 @@ def start(system: System, *flags: str, jobs: str, code: str = CODE) -> None:
     eventually(lambda: len(system.jobs()) == wanted)
 
 
-def settled(system: System, run_id: str) -> Any:
+def settled(system: ProjectSystem, run_id: str) -> Any:
     """Wait until a run is terminal and return it."""
     return eventually(lambda: run if (run := system.run(run_id)).terminal else None)

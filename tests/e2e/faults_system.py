@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from stopping_system import HOSTILE, Ledger, System, eventually
 from tcp_proxy import TcpProxy
+from team_system import HOSTILE, Ledger, TeamSystem
 
 from nomaflow.client.values import EventView, RunView
+from real_system import CLOCKS, eventually
 
-__all__ = ["CLOCKS", "FaultSystem", "Work", "open_faults"]
-
-CLOCKS = ("--heartbeat-seconds", "0.5", "--lease-seconds", "2", "--lost-after-seconds", "10")
-"""Of the kernel: HB .5, LEASE 2, GRACE 10, to which it adds 5 seconds."""
+__all__ = ["FaultSystem", "Work", "open_faults"]
 
 STEPS = '''"""Steps that count aloud until they are let go."""
 
@@ -146,46 +142,18 @@ class Work:
         """Check that it ran once and that every line of it is in its log, once and in order."""
         assert len(self.ledger.entries("start")) == 1
         (end,) = self.ledger.entries("end")
-        lines = list(self.system.clients[0].read_logs(self.run_id))
+        lines = list(self.system.api.read_logs(self.run_id))
         assert [line.seq for line in lines] == list(range(1, len(lines) + 1))
         counted = [line.message.split()[:2] for line in lines if line.message.startswith("tick")]
         assert counted == [["tick", str(number)] for number in range(1, end["count"] + 1)]
 
 
 @dataclass(kw_only=True)
-class FaultSystem(System):
-    """A kernel, hosts that may reach it by a proxy, and a client that reaches it always.
+class FaultSystem(TeamSystem):
+    """A kernel, hosts that may reach it by a proxy, and a client that reaches it always."""
 
-    :param kernel_side: command that starts another, in another network say
-    """
-
-    proxies: list[TcpProxy] = field(default_factory=list)
     kernel_flags: Sequence[str] = CLOCKS
-    kernel_side: Sequence[str] = ()
-
-    def start_kernel(self) -> None:
-        """Start the kernel and wait until it answers."""
-        self.kernel_project.mkdir(exist_ok=True)
-        address = self.kernel_project / ".nomaflow" / "address"
-        address.unlink(missing_ok=True)
-        command = (sys.executable, "-m", "nomaflow_kernel")
-        with (self.root / "kernel.log").open("ab") as log:
-            self.kernel = subprocess.Popen(
-                [*self.kernel_side, *command, "--project", str(self.kernel_project), *self.kernel_flags],
-                stderr=log,
-            )
-        eventually(lambda: address.exists() or self.kernel is None or self.kernel.poll() is not None)
-        assert self.kernel.poll() is None, self.kernel_log
-
-    @property
-    def kernel_log(self) -> str:
-        """The kernel's output so far."""
-        return (self.root / "kernel.log").read_text("utf-8", "replace")
-
-    @property
-    def kernel_address(self) -> str:
-        """The kernel's address."""
-        return (self.kernel_project / ".nomaflow" / "address").read_text().strip()
+    proxies: list[TcpProxy] = field(default_factory=list)
 
     def proxy(self, listen: str = "") -> TcpProxy:
         """Start a proxy in front of the kernel."""
@@ -212,7 +180,7 @@ class FaultSystem(System):
         return Work(system=self, run_id=run_id, ledger=ledger, until=until)
 
     def state_of(self, host: str) -> str:
-        """Return the best state of a host's instances, empty where the kernel knows none."""
+        """Return the best state of a host's instances, empty if the kernel knows none."""
         view = self.host_view(host)
         return view.state if view else ""
 
@@ -222,12 +190,12 @@ class FaultSystem(System):
 
     def last_event(self) -> int:
         """Return the number of the newest event."""
-        return self.clients[0].get_kernel().last_event_seq
+        return self.api.get_kernel().last_event_seq
 
     def events(self, after: int, until: Callable[[EventView], bool]) -> list[EventView]:
         """Return the events after a number, the first for which *until* is true being the last."""
         found: list[EventView] = []
-        for event in self.clients[0].watch_events(after_seq=after):
+        for event in self.api.watch_events(after_seq=after):
             found.append(event)
             if until(event):
                 break

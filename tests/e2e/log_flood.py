@@ -20,10 +20,13 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from fault_stage import Caller, digest_of_log, ledger, resident, settled, start
-from scheduling_system import System, eventually, open_system
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from fault_stage import Caller, digest_of_log, ledger, resident, settled, start  # after the path is set
+from project_system import ProjectSystem, open_system
 
 from nomaflow.client import TriggerOrder
+from real_system import eventually
 
 __all__ = ["MEMORY_BOUND", "Figures", "flood", "prepare"]
 
@@ -75,7 +78,7 @@ class Watch:
     ``thawed`` is set when the long freeze at the beginning is over.
     """
 
-    system: System
+    system: ProjectSystem
     stop: threading.Event = field(default_factory=threading.Event)
     thawed: threading.Event = field(default_factory=threading.Event)
     kernel: int = 0
@@ -84,14 +87,14 @@ class Watch:
 
     def sample(self) -> None:
         """Keep the highest figures."""
-        kernel, host = (self.system.processes[part].pid for part in ("kernel", "host"))
+        kernel, host = (self.system.parts[part].pid for part in ("kernel", "host"))
         while not self.stop.wait(0.02):
             self.kernel, self.host = max(self.kernel, resident(kernel)), max(self.host, resident(host))
             self.spilled = max(self.spilled, spill_of(self.system))
 
     def hold_up(self) -> None:
         """Freeze the kernel until the host has had to spill, and from then on half of the time."""
-        pid, chance = self.system.processes["kernel"].pid, random.Random(1)
+        pid, chance = self.system.parts["kernel"].pid, random.Random(1)
         begins = len(ledger(self.system.project / "ledger", "start")) + 1
         try:
             eventually(lambda: len(ledger(self.system.project / "ledger", "start")) >= begins or self.stop.is_set())
@@ -109,7 +112,7 @@ class Watch:
             self.thawed.set()
 
 
-def spill_of(system: System) -> int:
+def spill_of(system: ProjectSystem) -> int:
     """Return how much lies in the host's spill files, bytes."""
     total = 0
     for file in (system.project / ".nomaflow").rglob("*.events"):
@@ -118,7 +121,7 @@ def spill_of(system: System) -> int:
     return total
 
 
-def prepare(system: System) -> None:
+def prepare(system: ProjectSystem) -> None:
     """Write the project, start kernel and host, and let each do a little of everything once."""
     system.kernel_flags = KERNEL_FLAGS
     start(system, jobs=JOBS)
@@ -128,11 +131,11 @@ def prepare(system: System) -> None:
     digest_of_log(system, warm.run_id)
 
 
-def flood(system: System, *, megabytes: int) -> Figures:
+def flood(system: ProjectSystem, *, megabytes: int) -> Figures:
     """Make a step log that much while the kernel is frozen, use the kernel meanwhile, then read everything again."""
     figures = Figures(megabytes=megabytes)
     watch = Watch(system=system)
-    base = {part: resident(system.processes[part].pid) for part in ("kernel", "host")}
+    base = {part: resident(system.parts[part].pid) for part in ("kernel", "host")}
     threads = [threading.Thread(target=work) for work in (watch.sample, watch.hold_up)]
     for thread in threads:
         thread.start()
@@ -157,7 +160,7 @@ def flood(system: System, *, megabytes: int) -> Figures:
     return figures
 
 
-def control_calls(system: System, run_id: str, thawed: threading.Event) -> list[float]:
+def control_calls(system: ProjectSystem, run_id: str, thawed: threading.Event) -> list[float]:
     """Use the kernel as others do, from the end of the long freeze until a run is over; return the times, longest last."""
     caller, waits = Caller(system), [0.0]
     thawed.wait()
@@ -178,7 +181,7 @@ def main() -> int:
     parser.add_argument("--megabytes", type=int, default=1024, help="how much the step logs (default 1024)")
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="noma-flood-"))
-    opened: Iterator[System] = open_system(folder)
+    opened: Iterator[ProjectSystem] = open_system(folder)
     try:
         system = next(opened)
         prepare(system)

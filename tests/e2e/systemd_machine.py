@@ -12,10 +12,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from stopping_system import eventually
-
 from machine_parts import need
 from processes import inner_pid, pids_below, process_name
+from real_system import eventually
 
 __all__ = ["SystemdMachine", "open_machine"]
 
@@ -68,7 +67,7 @@ class SystemdMachine:
         return self.run("systemctl", "show", "--value", "--property", name, unit).stdout.strip()
 
     def pid(self, unit: str) -> int:
-        """Return the main process of a unit, in the numbers of this machine; 0 where it does not run."""
+        """Return the main process of a unit, in the numbers of this machine; 0 if it does not run."""
         inner = int(self.property(unit, "MainPID"))
         return next((pid for pid in pids_below(self._pid) if inner_pid(pid) == inner), 0) if inner else 0
 

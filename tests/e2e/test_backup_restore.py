@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import subprocess
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -12,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from stopping_system import NOTING_STEPS, Ledger, System, eventually
+from team_system import NOTING_STEPS, Ledger, TeamSystem
 
 from nomaflow.client import NotFound
 from nomaflow.client.values import RunView
+from real_system import Answer, eventually
 
 pytestmark = pytest.mark.e2e
 
@@ -49,9 +49,9 @@ steps = [{ callable = "work:quick" }]
 
 
 @pytest.fixture(scope="module")
-def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TeamSystem]:
     """Start a kernel and a host whose steps wait for a file."""
-    found = System(root=tmp_path_factory.mktemp("backup"))
+    found = TeamSystem(root=tmp_path_factory.mktemp("backup"))
     try:
         found.start_kernel()
         found.project("team", {"plugins/work.py": CODE, "jobs.toml": JOBS})
@@ -61,18 +61,18 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
         found.close()
 
 
-def done(result: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+def done(result: Answer) -> dict[str, Any]:
     """Return what a command printed as JSON."""
-    assert result.returncode == 0, result.stderr
-    found: dict[str, Any] = json.loads(result.stdout)
+    assert result.code == 0, result.err
+    found: dict[str, Any] = json.loads(result.out)
     return found
 
 
-def refusal(result: subprocess.CompletedProcess[str]) -> str:
+def refusal(result: Answer) -> str:
     """Return the reason that a command refused with."""
-    assert result.returncode != 0, result.stdout
-    assert "Traceback" not in result.stderr
-    return str(json.loads(result.stderr)["error"]["reason"])
+    assert result.code != 0, result.out
+    assert "Traceback" not in result.err
+    return str(json.loads(result.err)["error"]["reason"])
 
 
 def release(ledger: Ledger) -> None:
@@ -80,12 +80,14 @@ def release(ledger: Ledger) -> None:
     Path(f"{ledger.file}.go").touch()
 
 
-def end(system: System, run_id: str) -> RunView:
+def end(system: TeamSystem, run_id: str) -> RunView:
     """Wait for a run to be over, asking again and again: the history in which it runs may change."""
     return eventually(lambda: run if (run := system.run(run_id)).terminal else None)
 
 
-def test_a_backup_of_a_busy_kernel_is_whole_and_durable_and_replaces_nothing(system: System, tmp_path: Path) -> None:
+def test_a_backup_of_a_busy_kernel_is_whole_and_durable_and_replaces_nothing(
+    system: TeamSystem, tmp_path: Path
+) -> None:
     """A backup during triggers holds everything acknowledged before, and its name appears only when it is complete."""
     ledger = system.ledger()
     before = [system.start("quick", ledger) for _ in range(20)]
@@ -113,7 +115,7 @@ def test_a_backup_of_a_busy_kernel_is_whole_and_durable_and_replaces_nothing(sys
 class Life:
     """Four runs of one host: what each step noted of itself, and the runs' ids."""
 
-    system: System
+    system: TeamSystem
     since: Ledger
     still: Ledger
     queued: Ledger
@@ -125,38 +127,38 @@ class Life:
         self.ids = {"since": self.system.start("waits", self.since), "still": self.system.start("waits", self.still)}
         self.since.wait_for("start")
         self.still.wait_for("start")
-        self.system.clients[0].pause(job_id="quick")
+        self.system.api.pause(job_id="quick")
         self.ids["queued"] = self.system.start("quick", self.queued)
         eventually(lambda: all(self.system.run(self.ids[name]).state == "RUNNING" for name in ("since", "still")))
 
     def after_the_backup(self) -> None:
         """Let two of the steps end, trigger another, and raise the epoch."""
         release(self.since)
-        self.system.clients[0].resume(job_id="quick")
+        self.system.api.resume(job_id="quick")
         assert end(self.system, self.ids["since"]).state == "SUCCEEDED"
         assert end(self.system, self.ids["queued"]).state == "SUCCEEDED"
         self.ids["unknown"] = self.system.start("waits", self.unknown)
         self.unknown.wait_for("start")
-        self.system.kill_kernel()
+        self.system.kill("kernel")
         self.system.start_kernel()
         eventually(lambda: self.system.instance("team"))
 
 
 @pytest.fixture
-def life(system: System) -> Life:
+def life(system: TeamSystem) -> Life:
     """Give each run a ledger of its own."""
     return Life(system, *(system.ledger() for _ in range(4)))
 
 
-def findings(system: System) -> dict[str, str]:
+def findings(system: TeamSystem) -> dict[str, str]:
     """Return what doctor finds: check → level."""
-    told = json.loads(system.command("doctor", "-o", "json").stdout)
+    told = json.loads(system.command("doctor", "-o", "json").out)
     return {each["check"]: each["level"] for each in told["findings"]}
 
 
-def test_a_host_lives_through_a_restore_and_nothing_runs_twice(system: System, life: Life, tmp_path: Path) -> None:
+def test_a_host_lives_through_a_restore_and_nothing_runs_twice(system: TeamSystem, life: Life, tmp_path: Path) -> None:
     """Open runs of the backup end as the host knows they did; what the backup does not know is stopped."""
-    client, backup = system.clients[0], tmp_path / "history.db"
+    client, backup = system.api, tmp_path / "history.db"
     life.before_the_backup()
     assert done(system.command("backup", str(backup), "-o", "json"))["open_runs"] == 3
     life.after_the_backup()
@@ -164,7 +166,7 @@ def test_a_host_lives_through_a_restore_and_nothing_runs_twice(system: System, l
     found = findings(system)
     assert (found["kernel.health"], found["hosts.attached"], found["runs.open"]) == ("ok", "ok", "ok")
     assert refusal(system.command("restore", str(backup), "--force", "-o", "json")) == "STORE_IN_USE"
-    system.kill_kernel()
+    system.kill("kernel")
     found = findings(system)
     assert (found["store.address"], found["kernel.answers"], found["store.damage"]) == ("warning", "problem", "ok")
     # Without a kernel, too, a backup holds all that a killed one had committed, though its log was never closed.
@@ -207,7 +209,7 @@ def assert_it_went_on(life: Life) -> None:
 
 def assert_it_was_paused(life: Life) -> None:
     """A person may look first; then what was queued turns out to have run already."""
-    client = life.system.clients[0]
+    client = life.system.api
     assert life.system.run(life.ids["queued"]).state == "QUEUED"
     fresh = life.system.start("waits")
     assert life.system.run(fresh).state == "QUEUED"

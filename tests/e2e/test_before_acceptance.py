@@ -5,17 +5,16 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from stopping_system import System, eventually
+from team_system import TeamSystem
 
 from nomaflow.client import InvalidRequest, NotFound, ProjectAddress, Refused, SyncKernelClient, TriggerOrder
 from nomaflow.client.values import Triggered, TriggerRefusal
+from real_system import eventually, launch_up
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(90)]
 
@@ -70,23 +69,57 @@ id = "version"
 overlap = "allow"
 steps = [{ name = "only", callable = "team:version", op_kwargs = { told = 0 } }]
 """
+FILES = {"jobs.toml": JOBS, "plugins/team.py": CODE}
 NEW_JOB = '\n[[jobs]]\nid = "new"\nsteps = [{ callable = "team:version" }]\n'
 
 
-@pytest.fixture
-def system(tmp_path: Path) -> Iterator[System]:
-    """A kernel, and the project of a host that is not started yet."""
-    made = System(root=tmp_path)
+def _system(root: Path) -> TeamSystem:
+    """Start a kernel, and write the project of a host."""
+    made = TeamSystem(root=root)
     made.start_kernel()
-    made.project("team", {"jobs.toml": JOBS, "plugins/team.py": CODE})
+    made.project("team", FILES)
     made.client()
+    return made
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> Iterator[TeamSystem]:
+    """A kernel, and the project of a host that it has never heard of."""
+    made = _system(tmp_path)
     yield made
     made.close()
 
 
-def _order(system: System, **given: object) -> TriggerOrder:
+@pytest.fixture(scope="module", params=[()])
+def running(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TeamSystem]:
+    """A kernel and a host, which is started with the flags of the parameter."""
+    made = _system(tmp_path_factory.mktemp("acceptance"))
+    made.start_host("team", *request.param)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def system(running: TeamSystem) -> Iterator[TeamSystem]:
+    """Give each test the project as it was, and a host that has loaded it."""
+    running.project("team", FILES)
+    assert running.api.reload_host("team", force=False)[0].accepted
+    yield running
+    if "team" not in running.parts:
+        running.start_host("team")
+
+
+watching = pytest.mark.parametrize("running", [("--watch",)], indirect=True, ids=["watching"])
+
+
+def _order(system: TeamSystem, **given: object) -> TriggerOrder:
     params = {"marker": str(system.root / "marker"), **(given.pop("params", None) or {})}  # type: ignore[dict-item]  # tests know what they give
     return TriggerOrder(job_id="two", params=params, **given)  # type: ignore[arg-type]  # as above
+
+
+def _runs(system: TeamSystem) -> int:
+    """Return how many runs there are."""
+    return len(list(system.api.list_runs()))
 
 
 def _unwarned(client: SyncKernelClient, job: str) -> str:
@@ -104,10 +137,9 @@ def _unwarned(client: SyncKernelClient, job: str) -> str:
     return eventually(start)
 
 
-def test_a_bad_value_is_refused_before_anything_runs(system: System) -> None:
+def test_a_bad_value_is_refused_before_anything_runs(system: TeamSystem) -> None:
     """A value that the third step would refuse is refused at the trigger, by name; nothing has run, and a good one does."""
-    system.start_host("team")
-    client = system.clients[0]
+    client, before = system.api, _runs(system)
     with pytest.raises(InvalidRequest) as caught:
         client.trigger(_order(system, params={"min_rows": "many"}))
     assert caught.value.reason == "VALUE_INVALID"
@@ -124,16 +156,15 @@ def test_a_bad_value_is_refused_before_anything_runs(system: System) -> None:
     assert "did you mean 'min_rows'?" in caught.value.fields["step_values.strict.op_kwargs_json.min_row"]
     with pytest.raises(InvalidRequest, match="NOT_SET_HERE"):
         client.trigger(_order(system, op_kwargs={"read": {"limit": "${NOT_SET_HERE}"}}))
-    assert list(client.list_runs()) == []
+    assert _runs(system) == before
     assert not (system.root / "marker").exists()
     run = system.end(client.trigger(_order(system, params={"min_rows": "12"})).run_id)
     assert (run.state, run.rows_affected) == ("SUCCEEDED", 24)
 
 
-def test_a_batch_and_a_replay_are_checked_as_well(system: System) -> None:
+def test_a_batch_and_a_replay_are_checked_as_well(system: TeamSystem) -> None:
     """Each item of a batch has its own answer; a replay with a value that does not fit is refused."""
-    system.start_host("team")
-    client = system.clients[0]
+    client, before = system.api, _runs(system)
     good, bad, off = client.trigger_many(
         [
             _order(system),
@@ -151,57 +182,57 @@ def test_a_batch_and_a_replay_are_checked_as_well(system: System) -> None:
     with pytest.raises(InvalidRequest) as caught:
         client.replay(run.run_id, params={"min_rows": "many"})
     assert caught.value.reason == "VALUE_INVALID"
-    assert len(list(client.list_runs())) == 1
+    assert _runs(system) == before + 1
 
 
-def test_a_repeat_is_not_refused_by_a_later_check(system: System) -> None:
+def test_a_repeat_is_not_refused_by_a_later_check(system: TeamSystem) -> None:
     """A request that was accepted is answered with its run, though the code has changed and would refuse it now."""
-    host = system.start_host("team")
-    client = system.clients[0]
+    host = system.parts["team"]
+    client = system.api
     order = _order(system, params={"min_rows": 3}, request_id="once")
     first = client.trigger(order)
     plugin = host.project / "plugins" / "team.py"
     plugin.write_text(CODE.replace("min_rows: int = 5", "min_rows: bool = False"))
-    assert system.command("reload", "team").returncode == 0
+    assert system.command("reload", "team").code == 0
     with pytest.raises(InvalidRequest):
         client.trigger(_order(system, params={"min_rows": 3}))
     again = client.trigger(order)
     assert (again.run_id, again.deduplicated) == (first.run_id, True)
 
 
-def test_validate_only_answers_and_makes_no_run(system: System) -> None:
+def test_validate_only_answers_and_makes_no_run(system: TeamSystem) -> None:
     """``run --validate`` says what would be refused, with exit code 1, and makes no run either way."""
-    system.start_host("team")
+    before = _runs(system)
     marker = json.dumps(str(system.root / "marker"))
     good = system.command("run", "two", "--validate", "-p", f"marker={marker}", "-p", "min_rows=3")
-    assert good.returncode == 0, good.stdout + good.stderr
+    assert good.code == 0, good.out + good.err
     bad = system.command(
         "run", "two", "--validate", "-p", f"marker={marker}", "-p", 'min_rows="many"', "--op-kwarg", "strict.min_row=3"
     )
-    assert bad.returncode == 1
-    said = " ".join(bad.stdout.split())
+    assert bad.code == 1
+    said = " ".join(bad.out.split())
     assert "cannot take min_rows = 'many' (str) for min_rows: int" in said
     assert "did you mean 'min_rows'?" in said
     shown = system.command("run", "two", "--validate", "-p", 'min_rows="many"', "-o", "json")
-    assert shown.returncode == 1
-    told = json.loads(shown.stdout)
+    assert shown.code == 1
+    told = json.loads(shown.out)
     assert (told["accepted"], told["reason"]) == (False, "VALUE_INVALID")
     assert [each["field"] for each in told["problems"]] == ["params_json.min_rows"]
-    assert system.command("run", "tow", "--validate").returncode == 1
-    many = system.clients[0].trigger_many(
+    assert system.command("run", "tow", "--validate").code == 1
+    many = system.api.trigger_many(
         [_order(system, validate_only=True), _order(system, params={"min_rows": "x"}, validate_only=True)]
     )
     assert isinstance(many[0], Triggered)
     assert many[0].run_id == ""
     assert isinstance(many[1], TriggerRefusal)
-    assert list(system.clients[0].list_runs()) == []
+    assert _runs(system) == before
 
 
 @pytest.mark.parametrize("key", ["slow", "deadly"])
-def test_a_check_that_hangs_or_dies_refuses_nothing(system: System, key: str) -> None:
+def test_a_check_that_hangs_or_dies_refuses_nothing(system: TeamSystem, key: str) -> None:
     """A validator that hangs, or kills its process, leaves the run to its attempt, and the host keeps checking."""
-    host = system.start_host("team")
-    client = system.clients[0]
+    host = system.parts["team"]
+    client = system.api
     accepted = client.trigger(TriggerOrder(job_id="hostile", op_kwargs={"only": {key: 3}}))
     assert any("not checked" in warning for warning in accepted.warnings)
     client.cancel(accepted.run_id)
@@ -211,111 +242,113 @@ def test_a_check_that_hangs_or_dies_refuses_nothing(system: System, key: str) ->
     assert host.process.poll() is None
 
 
-def test_values_are_accepted_where_no_host_is_attached(system: System) -> None:
+def test_values_are_accepted_where_no_host_is_attached(system: TeamSystem) -> None:
     """A run without a host is accepted as before, and validate says that the values were not checked."""
-    host = system.start_host("team")
-    host.stop()
-    client = system.clients[0]
+    system.stop("team")
+    client = system.api
     eventually(lambda: system.instance("team") is None)
     warned = client.trigger(_order(system, params={"min_rows": "many"}, validate_only=True)).warnings
     assert any("not checked" in warning for warning in warned)
     assert client.trigger(_order(system, params={"min_rows": "many"})).run_id
 
 
-def test_a_trigger_at_the_save_runs_the_new_code(system: System) -> None:
+@watching
+def test_a_trigger_at_the_save_runs_the_new_code(system: TeamSystem) -> None:
     """A run that starts right after a save under --watch uses the saved code: Python and TOML, ten times each.
 
     Where a load takes longer than a trigger waits, it says so.
     """
-    host = system.start_host("team", "--watch")
+    host = system.parts["team"]
     plugin, jobs = host.project / "plugins" / "team.py", host.project / "jobs.toml"
     for number in range(101, 111):
         plugin.write_text(CODE.replace("VERSION = 100", f"VERSION = {number}"))
-        assert system.end(_unwarned(system.clients[0], "version")).rows_affected == number
+        assert system.end(_unwarned(system.api, "version")).rows_affected == number
     for number in range(1, 11):
         jobs.write_text(JOBS.replace("told = 0", f"told = {number}"))
-        assert system.end(_unwarned(system.clients[0], "version")).rows_affected == 110 + number
+        assert system.end(_unwarned(system.api, "version")).rows_affected == 110 + number
 
 
-def test_two_saves_within_a_second_are_two(system: System) -> None:
+def test_two_saves_within_a_second_are_two(fresh: TeamSystem) -> None:
     """A save of the same length within the same second as the one before is not taken for what was compiled then."""
-    plugin = system.root / "team" / "plugins" / "team.py"
+    plugin = fresh.root / "team" / "plugins" / "team.py"
     second = int(time.time()) + 3600  # so that however slow the machine is, both are of one second that is not over
     os.utime(plugin, (second, second))
-    system.start_host("team", environ={"PYTHONDONTWRITEBYTECODE": ""})
-    assert system.end(system.start("version")).rows_affected == 100
+    fresh.start_host("team", environ={"PYTHONDONTWRITEBYTECODE": ""})
+    assert fresh.end(fresh.start("version")).rows_affected == 100
     plugin.write_text(CODE.replace("VERSION = 100", "VERSION = 101"))
     os.utime(plugin, (second, second + 0.5))
-    assert system.command("reload", "team").returncode == 0
-    assert system.end(system.start("version")).rows_affected == 101
+    assert fresh.command("reload", "team").code == 0
+    assert fresh.end(fresh.start("version")).rows_affected == 101
 
 
-def test_a_job_that_was_just_saved_is_known(system: System) -> None:
+@watching
+def test_a_job_that_was_just_saved_is_known(system: TeamSystem) -> None:
     """A job can be started under --watch right after it was written, and no longer after it was removed."""
-    host = system.start_host("team", "--watch")
+    host = system.parts["team"]
     jobs = host.project / "jobs.toml"
     jobs.write_text(JOBS + NEW_JOB)
-    assert system.end(_unwarned(system.clients[0], "new")).state == "SUCCEEDED"
+    assert system.end(_unwarned(system.api, "new")).state == "SUCCEEDED"
     jobs.write_text(JOBS)
-    _unwarned(system.clients[0], "version")
+    _unwarned(system.api, "version")
     with pytest.raises(Refused, match="no longer has it"):
         system.start("new")
 
 
-def test_a_refused_load_does_not_hold_triggers_up(system: System) -> None:
+@watching
+def test_a_refused_load_does_not_hold_triggers_up(system: TeamSystem) -> None:
     """A save under --watch that cannot be loaded leaves triggers to the previous code, and their answers say so."""
-    host = system.start_host("team", "--watch")
+    host = system.parts["team"]
     (host.project / "plugins" / "team.py").write_text("VERSION = (\n")
-    triggered = system.clients[0].trigger("version")
+    triggered = system.api.trigger("version")
     assert system.end(triggered.run_id).rows_affected == 100
     began = time.monotonic()
     for _ in range(5):
-        system.clients[0].trigger("version")
+        system.api.trigger("version")
     assert time.monotonic() - began < 5 * 2  # none of them waits for a load that is over
 
 
-def test_a_trigger_right_at_the_start_of_a_host(system: System) -> None:
+def test_a_trigger_right_at_the_start_of_a_host(fresh: TeamSystem) -> None:
     """A trigger while a host loads for the first time waits for its jobs; a misspelt one is then not found."""
-    (system.root / "team" / "plugins" / "team.py").write_text("import time\ntime.sleep(0.7)\n" + CODE)
-    system.start_host("team", serves=False)
-    eventually(lambda: (view := system.host_view("team")) is not None and view.state == "LOADING")
-    assert system.end(_unwarned(system.clients[0], "version")).rows_affected == 100
+    (fresh.root / "team" / "plugins" / "team.py").write_text("import time\ntime.sleep(0.7)\n" + CODE)
+    fresh.start_host("team", serves=False)
+    eventually(lambda: (view := fresh.host_view("team")) is not None and view.state == "LOADING")
+    assert fresh.end(_unwarned(fresh.api, "version")).rows_affected == 100
     with pytest.raises(NotFound):
-        system.start("versoin")
+        fresh.start("versoin")
 
 
-def test_a_host_that_never_finishes_loading(system: System) -> None:
+def test_a_host_that_never_finishes_loading(fresh: TeamSystem) -> None:
     """A trigger of a job that may still come soon gets HOST_LOADING with a retry time; hosts shows LOADING."""
-    (system.root / "team" / "plugins" / "team.py").write_text("import time\ntime.sleep(600)\n")
-    system.start_host("team", serves=False)
-    eventually(lambda: (view := system.host_view("team")) is not None and view.state == "LOADING")
+    (fresh.root / "team" / "plugins" / "team.py").write_text("import time\ntime.sleep(600)\n")
+    fresh.start_host("team", serves=False)
+    eventually(lambda: (view := fresh.host_view("team")) is not None and view.state == "LOADING")
     began = time.monotonic()
     with pytest.raises(Refused) as caught:
-        system.start("version")
+        fresh.start("version")
     assert time.monotonic() - began < 10
     assert caught.value.reason == "HOST_LOADING"
     assert caught.value.retry_after
-    said = system.command("run", "version")
-    assert said.returncode != 0
-    assert "host 'team' is still loading" in " ".join(said.stderr.split())
-    assert "LOADING" in system.command("hosts").stdout
+    said = fresh.command("run", "version")
+    assert said.code != 0
+    assert "host 'team' is still loading" in " ".join(said.err.split())
+    assert "LOADING" in fresh.command("hosts").out
 
 
-def test_a_host_whose_first_load_failed_is_not_loading(system: System) -> None:
+def test_a_host_whose_first_load_failed_is_not_loading(fresh: TeamSystem) -> None:
     """A job that the host's failed load cannot bring is not waited for: an unknown job is refused at once."""
-    (system.root / "team" / "plugins" / "team.py").write_text("import os\nos._exit(3)\n")
-    system.start_host("team", serves=False)
-    eventually(lambda: (view := system.host_view("team")) is not None and view.state == "ATTACHED")
+    (fresh.root / "team" / "plugins" / "team.py").write_text("import os\nos._exit(3)\n")
+    fresh.start_host("team", serves=False)
+    eventually(lambda: (view := fresh.host_view("team")) is not None and view.state == "ATTACHED")
     with pytest.raises(NotFound):
-        system.start("version")
+        fresh.start("version")
 
 
-def test_a_frozen_host_holds_nothing_up_for_long(system: System) -> None:
+def test_a_frozen_host_holds_nothing_up_for_long(system: TeamSystem) -> None:
     """A host that does not answer a check leaves the run to its attempt."""
-    host = system.start_host("team")
+    host = system.parts["team"]
     os.kill(host.pid, signal.SIGSTOP)
     try:
-        accepted = system.clients[0].trigger(_order(system, params={"min_rows": "many"}))
+        accepted = system.api.trigger(_order(system, params={"min_rows": "many"}))
     finally:
         os.kill(host.pid, signal.SIGCONT)
     assert any("not checked" in warning for warning in accepted.warnings)
@@ -328,14 +361,11 @@ def test_a_trigger_right_after_up_has_begun(tmp_path: Path) -> None:
     (project / "plugins").mkdir(parents=True)
     (project / "jobs.toml").write_text(JOBS)
     (project / "plugins" / "team.py").write_text(CODE)
-    up = subprocess.Popen(
-        [sys.executable, "-m", "nomaflow_cli", "up", str(project), "-o", "json"], stdout=subprocess.DEVNULL
-    )
+    up = launch_up(project, "-o", "json", log_file=tmp_path / "up.log")
     try:
         eventually((project / ".nomaflow" / "address").exists)
         with SyncKernelClient(ProjectAddress(project=project)) as client:
             _unwarned(client, "version")
             assert [run.job_id for run in client.list_runs()] == ["version"]
     finally:
-        up.send_signal(signal.SIGINT)
-        up.wait(60)
+        up.stop(signal.SIGINT)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from scheduling_system import System, eventually, open_system
+from project_system import ProjectSystem, open_system
+
+from real_system import eventually
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 
@@ -80,7 +82,7 @@ id = "narrow"
 
 
 @pytest.fixture(scope="module")
-def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProjectSystem]:
     """A kernel and a host for all tests of this file."""
     for opened in open_system(tmp_path_factory.mktemp("calls")):
         opened.write(JOBS, code=CODE)
@@ -90,7 +92,7 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
         yield opened
 
 
-def _child(system: System, run: dict) -> dict:
+def _child(system: ProjectSystem, run: dict) -> dict:
     return system.ask("show", run["steps"][0]["child_run_id"])
 
 
@@ -98,7 +100,7 @@ def _extras(run: dict) -> list[tuple[int, str]]:
     return [(step["extras"]["apps_id"], step["extras"]["day"]) for step in run["steps"]]
 
 
-def test_a_child_gets_the_effective_params_of_its_parent(system: System) -> None:
+def test_a_child_gets_the_effective_params_of_its_parent(system: ProjectSystem) -> None:
     """Own job params < the parent's job params < its preset's < its run's < the step's own; op_kwargs stay the child's."""
     plain = _child(system, system.ask("run", "parent", "--wait"))
     assert _extras(plain) == [(5, "parent"), (5, "fixed")]
@@ -113,7 +115,7 @@ def test_a_child_gets_the_effective_params_of_its_parent(system: System) -> None
     assert _child(system, over)["params"]["source"] == "here"
 
 
-def test_values_go_on_to_the_child_of_a_child_and_into_a_replay(system: System) -> None:
+def test_values_go_on_to_the_child_of_a_child_and_into_a_replay(system: ProjectSystem) -> None:
     """The first step's values count as run params further down; a replay of the child has the same values."""
     top = system.ask("run", "grandparent", "--wait")
     child = _child(system, _child(system, top))
@@ -129,7 +131,7 @@ def test_values_go_on_to_the_child_of_a_child_and_into_a_replay(system: System) 
     assert (again["params"], _extras(again)) == (child["params"], _extras(child))
 
 
-def test_a_later_step_and_the_record_know_the_child(system: System) -> None:
+def test_a_later_step_and_the_record_know_the_child(system: ProjectSystem) -> None:
     """previous_step has run, job, state, rows and last extras of the child; show has them too, also after a replay."""
     run = system.ask("run", "parent", "--wait")
     call, look = run["steps"]
@@ -143,7 +145,7 @@ def test_a_later_step_and_the_record_know_the_child(system: System) -> None:
     assert replay["steps"][1]["extras"] == seen
 
 
-def test_a_param_that_the_child_does_not_take_is_a_warning(system: System) -> None:
+def test_a_param_that_the_child_does_not_take_is_a_warning(system: ProjectSystem) -> None:
     """The warning names the step's key, the called job and the near match; the job still runs."""
     [problem] = system.ask("job", "wrong")["problems"]
     assert (problem["severity"], problem["code"]) == ("warning", "unused_param")

@@ -1,4 +1,4 @@
-"""The kernel that a command asks where its project has none of its own, and lists that are narrowed down to nothing."""
+"""The kernel that a command asks if its project has none, and lists that are narrowed down to nothing."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from scheduling_system import System, eventually, open_system
+from project_system import ProjectSystem, open_system
+
+from real_system import eventually
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 
@@ -19,7 +21,7 @@ steps = [{ callable = "team.code:count" }]
 
 
 @pytest.fixture(scope="module")
-def central(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+def central(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProjectSystem]:
     """A kernel on a socket and on TCP, with a host of its own project."""
     for opened in open_system(tmp_path_factory.mktemp("central")):
         opened.write(JOBS)
@@ -30,21 +32,21 @@ def central(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
         yield opened
 
 
-def _project(folder: Path, *lines: str) -> System:
+def _project(folder: Path, *lines: str) -> ProjectSystem:
     folder.mkdir()
     (folder / "nomaflow.toml").write_text("[host]\n" + "\n".join(lines) + "\n")
     (folder / "jobs.toml").write_text("")
-    return System(project=folder)
+    return ProjectSystem(project=folder)
 
 
-def _addresses(central: System) -> tuple[str, str]:
+def _addresses(central: ProjectSystem) -> tuple[str, str]:
     """Return the socket and the port that the kernel listens on."""
     [line] = [line for line in central.log("kernel").splitlines() if "serving on" in line]
     unix, _, tcp = line.partition("serving on ")[2].partition(", store")[0].partition(", ")
     return unix, tcp
 
 
-def test_a_command_asks_the_kernel_that_the_host_dials(central: System, tmp_path: Path) -> None:
+def test_a_command_asks_the_kernel_that_the_host_dials(central: ProjectSystem, tmp_path: Path) -> None:
     """A command asks the host's kernel if the project has no kernel or only a dead one's address; an option wins."""
     unix, _ = _addresses(central)
     team = _project(tmp_path / "t", f'kernel = "{unix}"')
@@ -56,7 +58,7 @@ def test_a_command_asks_the_kernel_that_the_host_dials(central: System, tmp_path
     assert "cannot be read" in _project(tmp_path / "b", "kernel = ").cli("jobs", code=2).err
 
 
-def test_the_host_s_token_is_not_a_client_s(central: System, tmp_path: Path) -> None:
+def test_the_host_s_token_is_not_a_client_s(central: ProjectSystem, tmp_path: Path) -> None:
     """The command says on TCP that the clients' token is missing, and works with it."""
     _, tcp = _addresses(central)
     tokens = central.project / ".nomaflow"
@@ -68,7 +70,7 @@ def test_the_host_s_token_is_not_a_client_s(central: System, tmp_path: Path) -> 
     assert [job["job_id"] for job in found["jobs"]] == ["tagged"]
 
 
-def test_a_tag_that_no_job_has(central: System) -> None:
+def test_a_tag_that_no_job_has(central: ProjectSystem) -> None:
     """The answer to an unknown tag names the near tags, and does not say that no host has brought any jobs."""
     assert central.cli("jobs", "--tag", "nihgtly").out.split(";") == [
         "no job has the tag 'nihgtly'",

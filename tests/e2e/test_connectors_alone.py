@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
-from stopping_system import System
+from team_system import TeamSystem
 
 from nomaflow.client import TriggerOrder
+from real_system import run_command
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
@@ -152,12 +150,12 @@ class _Service(BaseHTTPRequestHandler):
 
 
 @pytest.fixture(scope="module")
-def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TeamSystem]:
     """A kernel and a host, whose variables come from three places, and a web service."""
     root = tmp_path_factory.mktemp("alone")
     with HTTPServer(("127.0.0.1", 0), _Service) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        made = System(root=root)
+        made = TeamSystem(root=root)
         made.start_kernel()
         connectors = CONNECTORS.replace("%d", str(server.server_port))
         made.project("team", {"jobs.toml": JOBS, "plugins/team.py": CODE, "connectors.toml": connectors})
@@ -174,12 +172,12 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
         server.shutdown()
 
 
-def _outcome(system: System, job: str, **params: object) -> tuple[str, str, dict[str, object]]:
+def _outcome(system: TeamSystem, job: str, **params: object) -> tuple[str, str, dict[str, object]]:
     last = system.end(system.start(job, None, **params)).steps[0].last
     return last.state, last.error, dict(last.extras)
 
 
-def test_each_pool_and_connector_stands_alone(system: System) -> None:
+def test_each_pool_and_connector_stands_alone(system: TeamSystem) -> None:
     """The good pool works; a bad one fails on use, with its variable or key; only an absent one is called absent."""
     assert _outcome(system, "pool", name="default") == ("SUCCEEDED", "", {"one": 1})
     expected = {
@@ -201,7 +199,7 @@ def test_each_pool_and_connector_stands_alone(system: System) -> None:
         assert "abcdef" not in error
 
 
-def test_connectors_of_the_original_work(system: System) -> None:
+def test_connectors_of_the_original_work(system: TeamSystem) -> None:
     """Tables and queries run with schema, dialect, defaults and writable; an endpoint fills its places."""
     assert _outcome(system, "query", connector="notes", name="note_post", values={})[0] == "SUCCEEDED"
     assert (
@@ -229,7 +227,7 @@ def test_connectors_of_the_original_work(system: System) -> None:
         assert name in told[0].message
 
 
-def test_variables_come_from_files_and_odd_names_run(system: System) -> None:
+def test_variables_come_from_files_and_odd_names_run(system: TeamSystem) -> None:
     """The process overrides env_file, each attempt reads NAME_FILE, a reload reads again; a step may have a slash."""
     run_id = system.start("told", None)
     run = system.end(run_id)
@@ -240,19 +238,19 @@ def test_variables_come_from_files_and_odd_names_run(system: System) -> None:
         "seen": {"PLAIN": "from file", "SHARED": "process"},
     }
     assert second["value"] == "withheld"
-    assert "IN / OUT" in system.command("show", run_id).stdout
-    lines = system.command("logs", run_id, "--step", "IN / OUT").stdout
+    assert "IN / OUT" in system.command("show", run_id).out
+    lines = system.command("logs", run_id, "--step", "IN / OUT").out
     assert "said by IN / OUT" in lines
     assert "said by OUT" not in lines
     switched = system.command(
         "run", "told", "--step", "IN / OUT=off", "--op-kwarg", "OUT.value=x", "--wait", "-o", "json"
     )
-    assert [step["state"] for step in json.loads(switched.stdout)["steps"]] == ["SKIPPED", "SUCCEEDED"]
-    preset = system.end(system.clients[0].trigger(TriggerOrder(job_id="told", preset="IN / OUT only")).run_id)
+    assert [step["state"] for step in json.loads(switched.out)["steps"]] == ["SKIPPED", "SUCCEEDED"]
+    preset = system.end(system.api.trigger(TriggerOrder(job_id="told", preset="IN / OUT only")).run_id)
     assert [step.last.state for step in preset.steps] == ["SUCCEEDED", "SKIPPED"]
     env_file = system.root / "team" / ".env"
     env_file.write_text(env_file.read_text().replace("from file", "reloaded"))
-    reloaded = json.loads(system.command("reload", "team", "-o", "json").stdout)
+    reloaded = json.loads(system.command("reload", "team", "-o", "json").out)
     assert [one["accepted"] for one in reloaded["instances"]] == [True]
     assert str(_outcome(system, "told")[2]["value"]).startswith("reloaded/")
 
@@ -267,20 +265,10 @@ def test_check_exits_by_what_it_prints(tmp_path: Path) -> None:
     pool = '[pools.w]\nurl = "sqlite:///w.db"\npassword = "${NOT_SET_ANYWHERE}"\n'
     (tmp_path / "connectors.toml").write_text(pool)
     for flags in ((), ("--no-import",)):
-        done = _check(tmp_path, *flags)
-        assert (done.returncode, "1 job in order" in done.stdout) == (0, True), done.stdout
-        assert "'NOT_SET_ANYWHERE' is not set here" in done.stdout
+        done = run_command("check", *flags, folder=tmp_path)
+        assert (done.code, "1 job in order" in done.out) == (0, True), done.out
+        assert "'NOT_SET_ANYWHERE' is not set here" in done.out
     (tmp_path / "connectors.toml").write_text(pool + "pool_sise = 3\n")
-    done = _check(tmp_path, "--no-import", "--from-original")
-    assert (done.returncode, "1 error; 1 job in order" in done.stdout) == (1, True), done.stdout
-    assert 'schedule = "0 6 * * mon-fri"' in done.stdout
-
-
-def _check(project: Path, *flags: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "nomaflow_cli", "check", str(project), *flags],
-        check=False,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "COLUMNS": "200"},
-    )
+    done = run_command("check", "--no-import", "--from-original", folder=tmp_path)
+    assert (done.code, "1 error; 1 job in order" in done.out) == (1, True), done.out
+    assert 'schedule = "0 6 * * mon-fri"' in done.out

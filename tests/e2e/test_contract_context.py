@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
-from contract_stage import PASSWORD, Stage, eventually
+from contract_stage import PASSWORD, Stage
+
+from real_system import eventually
 
 pytestmark = pytest.mark.e2e
 
@@ -11,7 +15,7 @@ pytestmark = pytest.mark.e2e
 def test_the_whole_surface(stage: Stage) -> None:
     """Each field of ctx says what the run's record says."""
     ran = stage.run_job("looked-at", by="auditor", params={"extra": [1]})
-    home = stage.environ["HOME"]
+    home = os.environ["HOME"]
     assert ran.extras == {
         "run_id": ran.run.run_id,
         "job_id": "looked-at",
@@ -34,7 +38,7 @@ def test_the_whole_surface(stage: Stage) -> None:
 
 
 def test_previous_steps(stage: Stage) -> None:
-    """A step sees how those before it ended; the count is of the last one that ran, None where it reported none."""
+    """A step sees how those before it ended; the count is of the last one that ran, None if it reported none."""
     ran = stage.run_job("chain")
     extras = ran.run.steps[-1].last.extras
     assert extras["prev"] is None

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from contract_stage import Stage, eventually
+from contract_stage import Stage
+
+from real_system import eventually
 
 pytestmark = pytest.mark.e2e
 

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_the_demo_keeps_its_promises(tmp_path: Path) -> None:
-    """``make demo`` exits 0 with all its proofs, in plain text where there is no terminal, and leaves no process."""
+    """``make demo`` exits 0 with all its proofs, in plain text without a terminal, and leaves no process."""
     done = subprocess.run(
         [sys.executable, str(ROOT / "plugins" / "demo" / "run_demo.py")],
         check=False,

@@ -6,11 +6,12 @@ import json
 import os
 import signal
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-from stopping_system import HostProcess, System, eventually
+from team_system import TeamSystem
+
+from real_system import Running, eventually
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 
@@ -21,37 +22,60 @@ NIGHTLY = '[[jobs]]\nid = "nightly"\nschedule = "0 2 * * *"\nsteps = [{ callable
 FILES = {"jobs.toml": TICKS + OTHER, "plugins/team.py": CODE, "plugins/x/jobs.toml": NIGHTLY, "connectors.toml": ""}
 
 
-@pytest.fixture
-def system(tmp_path: Path) -> Iterator[System]:
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TeamSystem]:
     """A kernel, and a team whose project has a job that fires every second."""
-    made = System(root=tmp_path)
+    made = TeamSystem(root=tmp_path_factory.mktemp("reload"))
     made.start_kernel()
     made.project("team", FILES)
+    made.start_host("team")
     yield made
     made.close()
 
 
-def _reload(system: System, *flags: str) -> tuple[int, dict[str, Any]]:
+@pytest.fixture
+def system(running: TeamSystem) -> TeamSystem:
+    """Give each test the project as it was, and a host that has loaded it."""
+    running.project("team", FILES)
+    (running.root / "team" / "nomaflow.toml").write_text("[host]\ndrain_seconds = 2\n")
+    assert running.api.reload_host("team", force=False)[0].accepted
+    return running
+
+
+@pytest.fixture
+def host(system: TeamSystem) -> Running:
+    """The team's host."""
+    return system.parts["team"]
+
+
+def _generation(system: TeamSystem) -> int:
+    """Return the generation that the team's host serves."""
+    instance = system.instance("team")
+    assert instance is not None
+    return instance.generation
+
+
+def _reload(system: TeamSystem, *flags: str) -> tuple[int, dict[str, Any]]:
     done = system.command("reload", "team", "-o", "json", *flags)
-    assert done.stdout, done.stderr
-    return done.returncode, json.loads(done.stdout)["instances"][0]
+    assert done.out, done.err
+    return done.code, json.loads(done.out)["instances"][0]
 
 
-def _ticks(system: System) -> int:
-    return len(list(system.clients[0].list_runs(job_id="ticks", states=["SUCCEEDED"])))
+def _ticks(system: TeamSystem) -> int:
+    return len(list(system.api.list_runs(job_id="ticks", states=["SUCCEEDED"])))
 
 
-def _fires(system: System) -> bool:
+def _fires(system: TeamSystem) -> bool:
     """Return True if the job that is due every second keeps firing."""
     seen = _ticks(system)
     return eventually(lambda: _ticks(system) >= seen + 2)
 
 
-def _events(system: System, kind: str) -> list[dict[str, Any]]:
+def _events(system: TeamSystem, kind: str) -> list[dict[str, Any]]:
     """Return the data of every event of a kind so far."""
     found = []
-    last = system.clients[0].get_kernel().last_event_seq
-    for event in system.clients[0].watch_events(after_seq=1):
+    last = system.api.get_kernel().last_event_seq
+    for event in system.api.watch_events(after_seq=1):
         if event.kind == kind:
             found.append(dict(event.data))
         if event.seq >= last:
@@ -72,29 +96,28 @@ def _events(system: System, kind: str) -> list[dict[str, Any]]:
     ],
 )
 def test_a_broken_file_is_refused_with_file_and_line(
-    system: System, file: str, text: str, place: tuple[str, int], sentence: str
+    system: TeamSystem, host: Running, file: str, text: str, place: tuple[str, int], sentence: str
 ) -> None:
     """``reload`` exits 1 and names the place; the jobs, their schedules and their code stay as they were."""
-    host = system.start_host("team")
+    serving, printed = _generation(system), len(host.log)
     good = (host.project / file).read_text()
     (host.project / file).write_text(text)
     code, answer = _reload(system)
-    assert (code, answer["accepted"], answer["generation"]) == (1, False, 1)
+    assert (code, answer["accepted"], answer["generation"]) == (1, False, serving)
     problem = answer["problems"][0]
     assert (problem["file"], problem["line"]) == place
     assert sentence in problem["message"]
     assert _fires(system)
     os.kill(host.pid, signal.SIGHUP)
     where = f"{place[0]}:{place[1]}" if place[1] else place[0]
-    eventually(lambda: host.log.count(f"{where}: ") >= 2)
-    assert "WARNING" in host.log
+    eventually(lambda: host.log[printed:].count(f"{where}: ") >= 2)
+    assert "WARNING" in host.log[printed:]
     (host.project / file).write_text(good)
     assert _reload(system)[1]["accepted"]
 
 
-def test_a_refusal_stands_until_a_load_succeeds(system: System) -> None:
+def test_a_refusal_stands_until_a_load_succeeds(system: TeamSystem, host: Running) -> None:
     """``hosts``, ``jobs``, ``doctor``, ``run`` and an event show it; once a reload succeeds, nothing does."""
-    host = system.start_host("team")
     (host.project / "plugins/team.py").write_text("\ndef work(:\n")
     assert _reload(system)[0] == 1
     _seen_everywhere(system, "plugins/team.py:2")
@@ -103,77 +126,78 @@ def test_a_refusal_stands_until_a_load_succeeds(system: System) -> None:
     _gone_everywhere(system)
 
 
-def _seen_everywhere(system: System, where: str) -> None:
+def _seen_everywhere(system: TeamSystem, where: str) -> None:
     """Check that the refusal stands in every place where a person looks."""
-    hosts, jobs = system.command("hosts").stdout, system.command("jobs").stdout
+    hosts, jobs = system.command("hosts").out, system.command("jobs").out
     assert "refused the load of" in hosts
     assert where in hosts
     assert "refused the load of" in jobs
     assert "ticks" in jobs
     doctor = system.command("doctor", "-o", "json")
-    assert doctor.returncode == 1
-    assert "hosts.load_refused" in doctor.stdout
+    assert doctor.code == 1
+    assert "hosts.load_refused" in doctor.out
     ran = system.command("run", "other", "--wait")
-    assert ran.returncode == 0
-    assert "was refused" in ran.stderr
-    assert where in ran.stderr
-    assert "newer than" not in ran.stderr
+    assert ran.code == 0
+    assert "was refused" in ran.err
+    assert where in ran.err
+    assert "newer than" not in ran.err
     events = eventually(lambda: _events(system, "host.reload_refused"))
     assert where.partition(":")[0] == events[-1]["problems"][0]["file"]
 
 
-def _gone_everywhere(system: System) -> None:
-    eventually(lambda: "refused" not in system.command("hosts").stdout)
-    assert "refused" not in system.command("jobs").stdout
-    assert "hosts.load_refused" not in system.command("doctor", "-o", "json").stdout
-    assert "refused" not in system.command("run", "other", "--wait").stderr
+def _gone_everywhere(system: TeamSystem) -> None:
+    eventually(lambda: "refused" not in system.command("hosts").out)
+    assert "refused" not in system.command("jobs").out
+    assert "hosts.load_refused" not in system.command("doctor", "-o", "json").out
+    assert "refused" not in system.command("run", "other", "--wait").err
     assert _events(system, "host.reloaded")
 
 
-def test_force_serves_what_can_be_read(system: System) -> None:
+def test_force_serves_what_can_be_read(system: TeamSystem, host: Running) -> None:
     """``--force`` makes the edits of the other jobs live and ends the refusal."""
-    host = system.start_host("team")
+    serving = _generation(system)
     edited = OTHER.replace('"other"', '"other"\ndescription = "new words"')
     (host.project / "jobs.toml").write_text(TICKS + "timout_seconds = 5\n" + edited)
     assert _reload(system)[0] == 1
     code, answer = _reload(system, "--force")
-    assert (code, answer["accepted"], answer["generation"]) == (0, True, 3)
-    eventually(lambda: system.clients[0].get_job("other").description == "new words")
-    assert "refused" not in system.command("hosts").stdout
+    assert (code, answer["accepted"], answer["generation"]) == (0, True, serving + 2)
+    eventually(lambda: system.api.get_job("other").description == "new words")
+    assert "refused" not in system.command("hosts").out
 
 
-def test_a_legible_removal_is_named(system: System) -> None:
+def test_a_legible_removal_is_named(system: TeamSystem, host: Running) -> None:
     """The answer of a reload names jobs that are gone and jobs that are new; both are accepted."""
-    host = system.start_host("team")
+    serving = _generation(system)
     (host.project / "plugins/x/jobs.toml").unlink()
     (host.project / "jobs.toml").write_text(TICKS + OTHER.replace('"other"', '"another"'))
     done = system.command("reload", "team")
-    assert done.returncode == 0, done.stdout
-    assert "✔ reloaded team: 2 jobs, 1 callable (generation 2)" in done.stdout
-    assert "removed: nightly, other" in done.stdout
-    assert "added: another" in done.stdout
+    assert done.code == 0, done.out
+    assert f"✔ reloaded team: 2 jobs, 1 callable (generation {serving + 1})" in done.out
+    assert "removed: nightly, other" in done.out
+    assert "added: another" in done.out
 
 
-def test_a_refusal_in_words(system: System) -> None:
+def test_a_refusal_in_words(system: TeamSystem, host: Running) -> None:
     """``reload`` says that the last good code stays in use, gives place, sentence and way out, and explains ``--force``."""
-    host = system.start_host("team")
     (host.project / "jobs.toml").write_text(TICKS + "timout_seconds = 5\n" + OTHER)
     done = system.command("reload", "team")
-    assert done.returncode == 1
-    said = done.stdout
+    assert done.code == 1
+    said = done.out
     assert "✘ team refused the load: the last good code stays in use" in said
     assert "jobs.toml:5" in said
     assert "did you mean 'timeout_seconds'?" in said
     assert "--force" in said
 
 
-def test_a_host_without_code_says_why(system: System) -> None:
+def test_a_host_without_code_says_why(system: TeamSystem) -> None:
     """A first load that fails is a refusal too: the host attaches, serves nothing, and is mended by a reload."""
+    system.stop("team")
     (system.root / "team" / "plugins" / "team.py").write_text("import os\nos._exit(3)\n")
-    host: HostProcess = system.start_host("team", serves=False)
-    eventually(lambda: "refused the load of" in system.command("hosts").stdout)
-    assert "hosts.load_refused" in system.command("doctor", "-o", "json").stdout
+    host = system.start_host("team", serves=False)
+    eventually(lambda: "the host has no code to run until a reload succeeds" in host.log)
+    eventually(lambda: (view := system.host_view("team")) is not None and view.state == "ATTACHED")
+    eventually(lambda: "refused the load of" in system.command("hosts").out)
+    assert "hosts.load_refused" in system.command("doctor", "-o", "json").out
     (host.project / "plugins" / "team.py").write_text(CODE)
     assert _reload(system)[0] == 0
-    system.client()
     assert _fires(system)

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scheduling_system import CODE, PATIENCE, System, eventually, open_system
+from project_system import CODE, ProjectSystem, open_system
+
+from real_system import PATIENCE, eventually
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
@@ -25,21 +27,34 @@ MAIN, OTHER = JOB.format(id="a"), JOB.format(id="b")
 CALLER = '\n[[jobs]]\nid = "caller"\n[[jobs.steps]]\ntype = "call_job"\ntarget_job_id = "a"\n'
 
 
-@pytest.fixture
-def system(tmp_path: Path) -> Iterator[System]:
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProjectSystem]:
     """A kernel and a host with the jobs a and caller in jobs.toml, b in plugins/x/jobs.toml; a and b fire each second."""
-    for opened in open_system(tmp_path):
-        opened.write(MAIN + CALLER)
-        (tmp_path / "nomaflow.toml").write_text('[host]\nname = "team"\n')
-        (tmp_path / "plugins" / "x").mkdir()
-        (tmp_path / "plugins" / "x" / "jobs.toml").write_text(OTHER)
+    for opened in open_system(tmp_path_factory.mktemp("restart")):
+        _restore(opened)
+        (opened.project / "nomaflow.toml").write_text('[host]\nname = "team"\n')
         opened.start_kernel()
         opened.start_host()
-        _fires(opened, "a", "b")
         yield opened
 
 
-def _fires(system: System, *job_ids: str, state: str = "SUCCEEDED") -> None:
+@pytest.fixture
+def system(running: ProjectSystem) -> ProjectSystem:
+    """Give each test the project in order, and all jobs firing."""
+    _restore(running)
+    assert running.api.reload_host("team", force=False)[0].accepted
+    _fires(running, "a", "b")
+    return running
+
+
+def _restore(system: ProjectSystem) -> None:
+    """Put the files of the project back as they were."""
+    system.write(MAIN + CALLER)
+    (system.project / "plugins" / "x").mkdir(exist_ok=True)
+    (system.project / "plugins" / "x" / "jobs.toml").write_text(OTHER)
+
+
+def _fires(system: ProjectSystem, *job_ids: str, state: str = "SUCCEEDED") -> None:
     """Wait until each job has a new run in a state."""
     for job_id in job_ids:
         before = {run.run_id for run in system.runs(job_id)}
@@ -50,14 +65,14 @@ def _fires(system: System, *job_ids: str, state: str = "SUCCEEDED") -> None:
         )
 
 
-def _restart(system: System) -> None:
+def _restart(system: ProjectSystem) -> None:
     system.stop("host")
     system.stop("kernel")
     system.start_kernel()
     system.start_host()
 
 
-def _is(system: System, job_id: str, question: Callable[[Any], bool]) -> Any:
+def _is(system: ProjectSystem, job_id: str, question: Callable[[Any], bool]) -> Any:
     """Wait until a question about a job is true, and return the job."""
     return eventually(lambda: job if (job := system.jobs()[job_id]) and question(job) else None)
 
@@ -67,7 +82,13 @@ def _dangle(path: Path) -> None:
     path.symlink_to("nowhere.toml")
 
 
-def test_a_broken_jobs_file_stops_no_schedule(system: System) -> None:
+def _held_rows(system: ProjectSystem, job_id: str, before: set[str]) -> list[Any]:
+    """Return the new rows of fires that did not run since the job is held."""
+    runs = [run for run in system.runs(job_id) if run.run_id not in before]
+    return [run for run in runs if run.reason and run.reason.code == "job_disabled"]
+
+
+def test_a_broken_jobs_file_stops_no_schedule(system: ProjectSystem) -> None:
     """Last good definitions fire and are marked, even after a restart of both sides; a repair restores everything."""
     main = system.project / "jobs.toml"
     for edit, said in (
@@ -103,15 +124,16 @@ def test_a_broken_jobs_file_stops_no_schedule(system: System) -> None:
     _fires(system, "a", "b")
 
 
-def test_a_module_that_no_longer_imports_holds_its_jobs(system: System) -> None:
+def test_a_module_that_no_longer_imports_holds_its_jobs(system: ProjectSystem) -> None:
     """Their fires are one MISSED row that counts, runs are refused with the cause; the mended module fires again."""
+    before = {run.run_id for run in system.runs("a")}
     system.write(MAIN + CALLER, code=CODE + "def broken(:\n")
     _restart(system)
     job = _is(system, "a", lambda job: job.held)
     assert "invalid syntax" in job.held or "was never closed" in job.held
 
     def held_rows() -> list[Any]:
-        return [run for run in system.runs("a") if run.reason and run.reason.code == "job_disabled"]
+        return _held_rows(system, "a", before)
 
     row = eventually(lambda: row if held_rows() and (row := held_rows()[-1]).fold.count >= 3 else None)
     assert row.state == "MISSED"
@@ -132,8 +154,9 @@ def test_a_module_that_no_longer_imports_holds_its_jobs(system: System) -> None:
     assert not [at for at in ran if row.fold.first <= at <= row.fold.last]
 
 
-def test_plugins_behind_a_dangling_link_remove_nothing(system: System) -> None:
+def test_plugins_behind_a_dangling_link_remove_nothing(system: ProjectSystem) -> None:
     """The jobs of a plugin without its folder stay on the schedule: MISSED, with the reason."""
+    before = {run.run_id for name in ("a", "b") for run in system.runs(name)}
     (system.project / "plugins").rename(system.project / "moved")
     (system.project / "plugins").symlink_to("nowhere")
     _restart(system)
@@ -141,7 +164,7 @@ def test_plugins_behind_a_dangling_link_remove_nothing(system: System) -> None:
     assert not job.removed
     assert any("there is no such folder" in problem.message for problem in job.problems)
     for name in ("a", "b"):
-        eventually(lambda name=name: any(run.reason and run.reason.code == "job_disabled" for run in system.runs(name)))
+        eventually(lambda name=name: _held_rows(system, name, before))
     (system.project / "plugins").unlink()
     (system.project / "moved").rename(system.project / "plugins")
     _restart(system)
@@ -149,7 +172,7 @@ def test_plugins_behind_a_dangling_link_remove_nothing(system: System) -> None:
     _fires(system, "a", "b")
 
 
-def test_a_function_renamed_away_fails_by_name(system: System) -> None:
+def test_a_function_renamed_away_fails_by_name(system: ProjectSystem) -> None:
     """The job fires on the served code, and its attempt says which function is gone."""
     system.write(MAIN + CALLER, code=CODE.replace("async def count(", "async def counted("))
     _restart(system)
@@ -159,7 +182,7 @@ def test_a_function_renamed_away_fails_by_name(system: System) -> None:
     assert "'count'" in run.error
 
 
-def test_only_a_legible_decision_takes_a_job_off_its_schedule(system: System) -> None:
+def test_only_a_legible_decision_takes_a_job_off_its_schedule(system: ProjectSystem) -> None:
     """A job that is absent from a readable file is removed, one with enabled = false is off, and both say so."""
     system.write(CALLER + MAIN.replace("overlap", "enabled = false\noverlap"))
     (system.project / "plugins" / "x" / "jobs.toml").write_text("jobs = []\n")
@@ -173,7 +196,7 @@ def test_only_a_legible_decision_takes_a_job_off_its_schedule(system: System) ->
     assert "removed from its host's files" in " ".join(system.cli("jobs", "--all").out.split())
 
 
-def test_stricter_checks_of_a_new_version_stop_no_schedule(system: System) -> None:
+def test_stricter_checks_of_a_new_version_stop_no_schedule(system: ProjectSystem) -> None:
     """A job that an older version accepted keeps firing, marked, although this version's checks refuse it."""
     system.stop("host")
     system.stop("kernel")
@@ -192,7 +215,7 @@ def test_stricter_checks_of_a_new_version_stop_no_schedule(system: System) -> No
     _fires(system, "a", "b")
 
 
-def test_the_kernel_s_own_file_follows_the_same_rule(system: System) -> None:
+def test_the_kernel_s_own_file_follows_the_same_rule(system: ProjectSystem) -> None:
     """Broken, emptied, missing or misspelt, its jobs fire on; ``reload`` names file and line, and fails but for --force."""
     own = system.project / "central" / "jobs.toml"
     own.parent.mkdir()
@@ -225,3 +248,6 @@ def test_the_kernel_s_own_file_follows_the_same_rule(system: System) -> None:
     assert not system.jobs()["central"].kept
     own.write_text("jobs = []\n")
     eventually(lambda: system.jobs()["central"].removed)
+    system.stop("kernel")
+    system.start_kernel()
+    eventually(lambda: system.instance("team"))

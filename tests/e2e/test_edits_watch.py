@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from stopping_system import System, eventually
+from team_system import TeamSystem
+
+from real_system import eventually, launch_up, run_command
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 
@@ -24,9 +23,9 @@ FILES = {"jobs.toml": JOBS, "plugins/team.py": CODE, "plugins/x/jobs.toml": NIGH
 
 
 @pytest.fixture
-def system(tmp_path: Path) -> Iterator[System]:
+def system(tmp_path: Path) -> Iterator[TeamSystem]:
     """A kernel, and a host that watches its project."""
-    made = System(root=tmp_path)
+    made = TeamSystem(root=tmp_path)
     made.start_kernel()
     made.project("team", FILES)
     made.start_host("team", "--watch")
@@ -34,11 +33,11 @@ def system(tmp_path: Path) -> Iterator[System]:
     made.close()
 
 
-def _loads(system: System) -> list[dict[str, Any]]:
+def _loads(system: TeamSystem) -> list[dict[str, Any]]:
     """Return what the kernel was told of loads since the host attached, oldest first."""
     found = []
-    last = system.clients[0].get_kernel().last_event_seq
-    for event in system.clients[0].watch_events(from_start=True):
+    last = system.api.get_kernel().last_event_seq
+    for event in system.api.watch_events(from_start=True):
         if event.kind in ("host.reloaded", "host.reload_refused"):
             found.append({"kind": event.kind, **event.data})
         if event.seq >= last:
@@ -46,54 +45,51 @@ def _loads(system: System) -> list[dict[str, Any]]:
     return found
 
 
-def _newest(system: System) -> dict[str, Any]:
+def _newest(system: TeamSystem) -> dict[str, Any]:
     return (_loads(system) or [{"kind": "", "removed_job_ids": []}])[-1]
 
 
-def test_a_file_that_is_replaced_removes_nothing(system: System) -> None:
+def test_a_file_that_is_replaced_removes_nothing(system: TeamSystem) -> None:
     """Editors and git delete and create: a plugin's job file may be gone for two seconds; then its jobs are removed."""
     file = system.root / "team" / "plugins" / "x" / "jobs.toml"
     file.unlink()
     (system.root / "team" / "plugins" / "team.py").write_text(CODE + "\n\n")
     time.sleep(0.5)  # the edit itself: it takes an editor that long to write the file anew
     file.write_text(NIGHTLY.replace("0 2", "0 3"))
-    eventually(lambda: system.clients[0].get_job("nightly").schedule == "0 3 * * *")
+    eventually(lambda: system.api.get_job("nightly").schedule == "0 3 * * *")
     assert [each["removed_job_ids"] for each in _loads(system)] == [[]] * len(_loads(system))
     file.unlink()
     eventually(lambda: _newest(system)["removed_job_ids"] == ["nightly"])
 
 
-def test_files_behind_links_are_watched(system: System, tmp_path: Path) -> None:
+def test_files_behind_links_are_watched(system: TeamSystem, tmp_path: Path) -> None:
     """A folder replaced by a link is loaded from there, a save behind the link too; a link to nowhere is refused."""
     folder = system.root / "team" / "plugins" / "x"
     elsewhere = tmp_path / "elsewhere"
     folder.rename(elsewhere)
     (elsewhere / "jobs.toml").write_text(NIGHTLY.replace("0 2", "0 4"))
     folder.symlink_to(elsewhere)
-    eventually(lambda: system.clients[0].get_job("nightly").schedule == "0 4 * * *")
+    eventually(lambda: system.api.get_job("nightly").schedule == "0 4 * * *")
     (elsewhere / "jobs.toml").write_text(NIGHTLY.replace("0 2", "0 5"))
-    eventually(lambda: system.clients[0].get_job("nightly").schedule == "0 5 * * *")
+    eventually(lambda: system.api.get_job("nightly").schedule == "0 5 * * *")
     elsewhere.rename(tmp_path / "moved")
     eventually(lambda: _newest(system)["kind"] == "host.reload_refused")
     assert _newest(system)["problems"][0]["file"] == "plugins/x/jobs.toml"
     (tmp_path / "moved").rename(elsewhere)
     eventually(lambda: _newest(system)["kind"] == "host.reloaded")
-    assert system.clients[0].get_job("nightly").schedule == "0 5 * * *"
+    assert system.api.get_job("nightly").schedule == "0 5 * * *"
 
 
 @contextlib.contextmanager
 def _up(project: Path, *flags: str) -> Iterator[Callable[[], str]]:
     """Run ``up`` on a project; yields what it has printed so far."""
     screen = project.parent / "screen"
-    command = [sys.executable, "-m", "nomaflow_cli", "up", str(project), "--name", "team", *flags]
-    with screen.open("wb") as out:
-        process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env={**os.environ, "COLUMNS": "100"})
+    up = launch_up(project, "--name", "team", *flags, log_file=screen, environ={"COLUMNS": "100"})
     try:
-        eventually(lambda: "Ctrl-C" in screen.read_text())
-        yield screen.read_text
+        eventually(lambda: "Ctrl-C" in up.log)
+        yield lambda: up.log
     finally:
-        process.send_signal(signal.SIGINT)
-        process.wait(30)
+        up.stop(signal.SIGINT)
 
 
 def test_up_prints_what_is_wrong_and_when_it_is_mended(tmp_path: Path) -> None:
@@ -117,7 +113,4 @@ def test_up_prints_what_is_wrong_and_when_it_is_mended(tmp_path: Path) -> None:
         for number in range(20):  # a burst of saves: the last one is what counts
             (project / "jobs.toml").write_text(JOBS + f'description = "{number}"\n')
         eventually(lambda: printed().count("reloaded: 2 jobs") >= 2, seconds=10)
-        ask = [sys.executable, "-m", "nomaflow_cli", "job", "other", "-o", "json"]
-        eventually(
-            lambda: '"19"' in subprocess.run(ask, check=False, cwd=project, capture_output=True, text=True).stdout
-        )
+        eventually(lambda: '"19"' in run_command("job", "other", "-o", "json", folder=project).out)

@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 from fault_stage import CODE, ledger, settled
-from scheduling_system import System, eventually, open_system
+from project_system import ProjectSystem, open_system
+
+from real_system import eventually
 
 pytestmark = pytest.mark.e2e
 
@@ -93,7 +95,7 @@ def clocks(tmp_path: Path) -> Clocks:
 
 
 @pytest.fixture
-def system(tmp_path: Path, clocks: Clocks, monkeypatch: pytest.MonkeyPatch) -> Iterator[System]:
+def system(tmp_path: Path, clocks: Clocks, monkeypatch: pytest.MonkeyPatch) -> Iterator[ProjectSystem]:
     """A kernel and a host that look at those clocks."""
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent / "shifted_clock"))
     for opened in open_system(tmp_path):
@@ -111,18 +113,18 @@ def system(tmp_path: Path, clocks: Clocks, monkeypatch: pytest.MonkeyPatch) -> I
         yield opened
 
 
-def trigger(system: System, job_id: str) -> str:
+def trigger(system: ProjectSystem, job_id: str) -> str:
     """Start a run and return its id."""
     with system.client() as client:
         return str(client.trigger(job_id).run_id)
 
 
-def fired(system: System, job_id: str) -> Counter[Any]:
+def fired(system: ProjectSystem, job_id: str) -> Counter[Any]:
     """Return how often each instant of a schedule has run."""
     return Counter(run.trigger.at for run in system.runs(job_id) if run.fold is None)
 
 
-def check_durations(system: System) -> None:
+def check_durations(system: ProjectSystem) -> None:
     """Check that everything ends after it begins, and begins after it was requested."""
     for job_id in ("latest", "strict", "hourly", "patient", "again"):
         for run in system.runs(job_id):
@@ -136,7 +138,7 @@ def check_durations(system: System) -> None:
             assert times == sorted(times), run
 
 
-def test_clocks_that_jump_by_an_hour(system: System, clocks: Clocks) -> None:
+def test_clocks_that_jump_by_an_hour(system: ProjectSystem, clocks: Clocks) -> None:
     """The host's clock, then the kernel's forward and back: steps, retries, sessions and fires are as they should be."""
     patient = trigger(system, "patient")
     eventually(lambda: ledger(system.project / "patient", "waits"))

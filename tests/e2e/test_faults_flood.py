@@ -7,22 +7,23 @@ from collections.abc import Iterator
 import pytest
 from fault_stage import Caller, Refusal, digest_of_log, file_limit, held_lock, ledger, resident, settled
 from log_flood import MEMORY_BOUND, flood, prepare, spill_of
-from scheduling_system import System, eventually, open_system
+from project_system import ProjectSystem, open_system
 
 from nomaflow.client import TriggerOrder
+from real_system import eventually
 
 pytestmark = pytest.mark.e2e
 
 
 @pytest.fixture(scope="module")
-def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProjectSystem]:
     """A kernel and a host that have done a little of everything."""
     for opened in open_system(tmp_path_factory.mktemp("flood")):
         prepare(opened)
         yield opened
 
 
-def test_a_flood_into_a_slow_kernel(system: System) -> None:
+def test_a_flood_into_a_slow_kernel(system: ProjectSystem) -> None:
     """The host spills, both stay within 64 MiB of their baseline, other calls are answered, each line is there once."""
     figures = flood(system, megabytes=32)
     assert figures.whole, figures
@@ -33,10 +34,10 @@ def test_a_flood_into_a_slow_kernel(system: System) -> None:
     eventually(lambda: spill_of(system) == 0)
 
 
-def test_the_disk_for_what_does_not_fit_is_full(system: System) -> None:
+def test_the_disk_for_what_does_not_fit_is_full(system: ProjectSystem) -> None:
     """The step waits while the kernel cannot store and the host cannot spill; then all lines arrive, in order."""
     caller = Caller(system)
-    host = system.processes["host"].pid
+    host = system.parts["host"].pid
     before = resident(host)
     order = TriggerOrder(job_id="flood", op_kwargs={"flood": {"megabytes": 16}})
     with file_limit(host, 256 << 10):

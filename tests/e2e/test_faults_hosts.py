@@ -15,12 +15,13 @@ from pathlib import Path
 
 import psutil
 import pytest
-from faults_system import CLOCKS, FaultSystem, open_faults
-from stopping_system import HostProcess, alive, eventually, reason_of
+from faults_system import FaultSystem, open_faults
+from team_system import reason_of
 
 from nomaflow.client import KernelUnreachable
 from nomaflow.client.values import EventView
-from processes import command_of
+from processes import command_of, is_alive
+from real_system import CLOCKS, Running, eventually
 
 pytestmark = pytest.mark.e2e
 
@@ -38,17 +39,17 @@ def system() -> Iterator[FaultSystem]:
     shutil.rmtree(root)
 
 
-def start_host(system: FaultSystem) -> HostProcess:
+def start_host(system: FaultSystem) -> Running:
     """Start the host; it drains for longer than a kernel takes to start on a machine that is busy."""
     return system.start_host("team", "--kernel", "", settings=["drain_seconds = 120"])
 
 
 @pytest.fixture
-def host(system: FaultSystem) -> Iterator[HostProcess]:
+def host(system: FaultSystem) -> Iterator[Running]:
     """Give the host, restarted if the test before killed it; a second one is stopped after the test."""
-    host = system.hosts.get("team")
+    host = system.parts.get("team")
     yield host if host is not None and host.process.poll() is None else start_host(system)
-    if spare := system.hosts.pop("spare", None):
+    if spare := system.parts.pop("spare", None):
         spare.stop()
 
 
@@ -81,11 +82,11 @@ class Watcher:
         return self.events
 
 
-def test_the_kernel_is_killed_and_comes_back(system: FaultSystem, host: HostProcess) -> None:
+def test_the_kernel_is_killed_and_comes_back(system: FaultSystem, host: Running) -> None:
     """The same processes continue, the host is back, a watcher has every event once, and no line is lost or doubled."""
     works = [system.work("ticks").under_way(), system.work("sync_ticks").under_way()]
     watcher = Watcher(system)
-    system.kill_kernel()
+    system.kill("kernel")
     for work in works:
         work.goes_on()
     system.start_kernel()
@@ -99,14 +100,14 @@ def test_the_kernel_is_killed_and_comes_back(system: FaultSystem, host: HostProc
     assert "host.reattached" in [event.kind for event in watcher.everything()]
 
 
-def test_a_host_is_killed(system: FaultSystem, host: HostProcess) -> None:
+def test_a_host_is_killed(system: FaultSystem, host: Running) -> None:
     """A killed host leaves no process, its end is seen at once, its successor's proof ends the attempts by policy."""
     once, twice, exclusive = (system.work(job).under_way() for job in ("ticks", "tried_twice", "sync_ticks"))
     below = host.tree()
     assert {work.ledger.pid() for work in (once, twice, exclusive)} <= below
     host.process.kill()
     host.process.wait()
-    eventually(lambda: not any(alive(pid) for pid in below), seconds=3)
+    eventually(lambda: not any(is_alive(pid) for pid in below), seconds=3)
     eventually(lambda: system.state_of("team") in ("DETACHED", "UNREACHABLE"), seconds=3)
     assert [work.run().state for work in (once, twice, exclusive)] == ["RUNNING"] * 3
     start_host(system)
@@ -114,7 +115,7 @@ def test_a_host_is_killed(system: FaultSystem, host: HostProcess) -> None:
         run = system.end(work.run_id)
         assert (run.state, reason_of(run)) == ("FAILED", "host_crashed")
         assert len(work.ledger.entries("start")) == 1
-        lines = [line.message for line in system.clients[0].read_logs(work.run_id)]
+        lines = [line.message for line in system.api.read_logs(work.run_id)]
         assert lines == [f"tick {number}" for number in range(1, len(lines) + 1)]
     twice.ledger.wait_for("start", 2)
     run = twice.let_go()
@@ -125,7 +126,7 @@ def test_a_host_is_killed(system: FaultSystem, host: HostProcess) -> None:
     ]
 
 
-def test_a_host_is_frozen_for_a_while(system: FaultSystem, host: HostProcess) -> None:
+def test_a_host_is_frozen_for_a_while(system: FaultSystem, host: Running) -> None:
     """A frozen host is UNREACHABLE and gets nothing new; thawed, it continues, and each step has one result."""
     works = [system.work("ticks").under_way(), system.work("sync_ticks").under_way()]
     os.kill(host.pid, signal.SIGSTOP)
@@ -142,7 +143,7 @@ def test_a_host_is_frozen_for_a_while(system: FaultSystem, host: HostProcess) ->
         work.succeeds_whole()
 
 
-def test_a_host_is_frozen_for_longer_than_the_grace(system: FaultSystem, host: HostProcess) -> None:
+def test_a_host_is_frozen_for_longer_than_the_grace(system: FaultSystem, host: Running) -> None:
     """Attempts are LOST; a result that comes later is an event, and what may run again runs elsewhere, once."""
     before = system.last_event()
     patient, again = system.work("given_up_soon").under_way(), system.work("may_run_again").under_way()
@@ -162,8 +163,8 @@ def test_a_host_is_frozen_for_longer_than_the_grace(system: FaultSystem, host: H
     (end,) = patient.ledger.entries("end")
     assert (late.run_id, late.data["state"], late.data["rows_affected"]) == (patient.run_id, "SUCCEEDED", end["count"])
     first, second = again.ledger.entries("start")
-    eventually(lambda: not alive(first["pid"]))
-    assert alive(second["pid"])
+    eventually(lambda: not is_alive(first["pid"]))
+    assert is_alive(second["pid"])
     run = again.let_go()
     assert run.state == "SUCCEEDED"
     assert [one.state for one in run.steps[0].attempts] == ["LOST", "SUCCEEDED"]
@@ -172,7 +173,7 @@ def test_a_host_is_frozen_for_longer_than_the_grace(system: FaultSystem, host: H
     assert (now.state, now.reason, now.steps) == (lost.state, lost.reason, lost.steps)
 
 
-def test_a_step_that_was_given_up_and_runs_on(system: FaultSystem, host: HostProcess) -> None:
+def test_a_step_that_was_given_up_and_runs_on(system: FaultSystem, host: Running) -> None:
     """Thawed with its host it logs and works on; the run is LOST, and its result is known once it comes."""
     work = system.work("given_up_soon").under_way()
     os.kill(host.pid, signal.SIGSTOP)
@@ -193,12 +194,12 @@ def test_a_step_that_was_given_up_and_runs_on(system: FaultSystem, host: HostPro
     assert (now.state, now.reason, now.steps) == (lost.state, lost.reason, lost.steps)
 
 
-def test_a_machine_is_started_anew(system: FaultSystem, host: HostProcess) -> None:
+def test_a_machine_is_started_anew(system: FaultSystem, host: Running) -> None:
     """Attempts fail with a reboot of their machine, and an unrelated process with an old pid is left alone."""
     work = system.work("sync_ticks").under_way()
     host.process.kill()
     host.process.wait()
-    eventually(lambda: not alive(work.ledger.pid()))
+    eventually(lambda: not is_alive(work.ledger.pid()))
     with subprocess.Popen(["sleep", "600"]) as stranger:
         try:
             (record,) = (system.root / "team").rglob("instance.json")
@@ -214,7 +215,7 @@ def test_a_machine_is_started_anew(system: FaultSystem, host: HostProcess) -> No
             stranger.kill()
 
 
-def test_template_and_reaper_are_killed(system: FaultSystem, host: HostProcess) -> None:
+def test_template_and_reaper_are_killed(system: FaultSystem, host: Running) -> None:
     """Steps survive their template; with the reaper all processes go, each attempt says so, and the host serves again."""
     works = [system.work("ticks").under_way(), system.work("sync_ticks").under_way()]
     workers = {work.ledger.pid() for work in works}
@@ -235,16 +236,16 @@ def test_template_and_reaper_are_killed(system: FaultSystem, host: HostProcess) 
         run = system.end(work.run_id)
         assert (run.state, reason_of(run)) == ("FAILED", "worker_killed")
         assert "reaper" in (run.reason.message if run.reason else "")
-    eventually(lambda: not any(alive(pid) for pid in below), seconds=3)
+    eventually(lambda: not any(is_alive(pid) for pid in below), seconds=3)
     system.work("ticks").under_way().succeeds_whole()
 
 
-def test_the_kernel_is_away_for_longer_than_the_grace(system: FaultSystem, host: HostProcess) -> None:
+def test_the_kernel_is_away_for_longer_than_the_grace(system: FaultSystem, host: Running) -> None:
     """The host kills only what may run again; the rest runs on, and its results are taken when the kernel is back."""
     patient, again = system.work("given_up_soon").under_way(), system.work("may_run_again").under_way()
     first = again.ledger.pid()
-    system.kill_kernel()
-    eventually(lambda: not alive(first))
+    system.kill("kernel")
+    eventually(lambda: not is_alive(first))
     patient.goes_on()
     # A longer margin for the kernel's own verdict: a slow machine has its time until the host is back.
     system.kernel_flags = (*CLOCKS[:-1], "400")
@@ -260,10 +261,10 @@ def test_the_kernel_is_away_for_longer_than_the_grace(system: FaultSystem, host:
     assert len({entry["key"] for entry in again.ledger.entries("start")}) == 2
 
 
-def test_a_host_is_stopped_while_the_kernel_is_away(system: FaultSystem, host: HostProcess) -> None:
+def test_a_host_is_stopped_while_the_kernel_is_away(system: FaultSystem, host: Running) -> None:
     """Results from a time without a kernel are delivered before the host leaves; a second signal does not wait."""
     work = system.work("ticks").under_way()
-    system.kill_kernel()
+    system.kill("kernel")
     work.until.touch()
     work.ledger.wait_for("end")
     host.process.send_signal(signal.SIGTERM)
@@ -274,7 +275,7 @@ def test_a_host_is_stopped_while_the_kernel_is_away(system: FaultSystem, host: H
     work.is_whole()
     hasty = start_host(system)
     unheard = system.work("ticks").under_way()
-    system.kill_kernel()
+    system.kill("kernel")
     unheard.until.touch()
     unheard.ledger.wait_for("end")
     said = hasty.log.count("no kernel: waiting")

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 from faults_system import FaultSystem, Work, open_faults
-from stopping_system import eventually, reason_of
+from team_system import reason_of
+
+from real_system import eventually
 
 pytestmark = pytest.mark.e2e
 
@@ -88,7 +90,7 @@ def _held(system: FaultSystem) -> Work | None:
 
 
 def _standing_still(system: FaultSystem, works: list[Work]) -> list[int] | None:
-    """Return how much the steps have said, None where they say more between two heartbeats."""
+    """Return how much the steps have said, None if they say more between two heartbeats."""
     before = [said(work) for work in works]
     _next_heartbeat(system)
     _next_heartbeat(system)

@@ -13,11 +13,11 @@ import grpc
 import psutil
 import pytest
 from faults_system import FaultSystem, Work, open_faults
-from stopping_system import HostProcess, eventually
 from tcp_proxy import TcpProxy, Way
 
 from nomaflow_api.v1 import kernel_service_pb2 as service
 from nomaflow_api.v1.kernel_service_pb2_grpc import KernelServiceStub
+from real_system import Running, eventually
 
 pytestmark = pytest.mark.e2e
 
@@ -38,7 +38,7 @@ def proxy(system: FaultSystem) -> TcpProxy:
 
 
 @pytest.fixture(scope="module")
-def host(system: FaultSystem, proxy: TcpProxy) -> HostProcess:
+def host(system: FaultSystem, proxy: TcpProxy) -> Running:
     """Start a host that reaches the kernel by it."""
     system.counting_project("team")
     return system.start_host("team", "--kernel", proxy.address)
@@ -54,7 +54,7 @@ class Ghost:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def ghost(system: FaultSystem, host: HostProcess) -> Iterator[Ghost]:
+def ghost(system: FaultSystem, host: Running) -> Iterator[Ghost]:
     """Watch a run and vanish without a word, before anything else: what the kernel makes of it takes a while."""
     proxy = system.proxy()
     work = system.work("ticks").under_way()
@@ -66,7 +66,7 @@ def ghost(system: FaultSystem, host: HostProcess) -> Iterator[Ghost]:
 
 
 @pytest.fixture(autouse=True)
-def healed(proxy: TcpProxy, host: HostProcess, system: FaultSystem) -> Iterator[None]:
+def healed(proxy: TcpProxy, host: Running, system: FaultSystem) -> Iterator[None]:
     """Have the next test find host and kernel together."""
     yield
     proxy.heal()
@@ -86,7 +86,7 @@ def kernel_gone(proxy: TcpProxy) -> None:
 
 @pytest.mark.parametrize("fault", [both_ways, kernel_gone])
 def test_nothing_gets_through(
-    system: FaultSystem, proxy: TcpProxy, host: HostProcess, fault: Callable[[TcpProxy], None]
+    system: FaultSystem, proxy: TcpProxy, host: Running, fault: Callable[[TcpProxy], None]
 ) -> None:
     """The host is UNREACHABLE within the lease and gets nothing new; what runs runs on, and is whole in the end."""
     before = system.last_event()
@@ -110,7 +110,7 @@ def test_nothing_gets_through(
     assert kinds.count("host.reattached") == 1
 
 
-def test_connections_break_again_and_again(system: FaultSystem, proxy: TcpProxy, host: HostProcess) -> None:
+def test_connections_break_again_and_again(system: FaultSystem, proxy: TcpProxy, host: Running) -> None:
     """Reports cut in the middle are sent again, reports whose answer is lost are taken in once, on a slow network too."""
     works = [system.work(job, lines=10_000, width=400) for job in ("shout", "sync_shout")]
     for work in works:
@@ -138,12 +138,12 @@ def _quiet(proxy: TcpProxy, way: Way) -> None:
         time.sleep(0.1)
 
 
-def test_a_cancel_while_the_host_hears_nothing(system: FaultSystem, proxy: TcpProxy, host: HostProcess) -> None:
+def test_a_cancel_while_the_host_hears_nothing(system: FaultSystem, proxy: TcpProxy, host: Running) -> None:
     """A cancel is kept while nothing gets from kernel to host, and is carried out once they meet again."""
     works = [system.work("ticks").under_way(), system.work("sync_ticks").under_way()]
     proxy.drop(Way.DOWN)
     for work in works:
-        run = system.clients[0].cancel(work.run_id, why="never mind")
+        run = system.api.cancel(work.run_id, why="never mind")
         assert (run.state, run.cancel.why if run.cancel else "") == ("RUNNING", "never mind")
     dropped = host.log.count("no answer to a heartbeat")
     eventually(lambda: host.log.count("no answer to a heartbeat") > dropped)
@@ -160,7 +160,7 @@ def test_a_cancel_while_the_host_hears_nothing(system: FaultSystem, proxy: TcpPr
         assert len(work.ledger.entries()) == beats
 
 
-def test_the_kernel_hears_nothing(system: FaultSystem, proxy: TcpProxy, host: HostProcess) -> None:
+def test_the_kernel_hears_nothing(system: FaultSystem, proxy: TcpProxy, host: Running) -> None:
     """A host whose way to the kernel is cut gets nothing new within the lease, and nothing is lost."""
     work = system.work("sync_ticks").under_way()
     proxy.drop(Way.UP)
@@ -170,7 +170,7 @@ def test_the_kernel_hears_nothing(system: FaultSystem, proxy: TcpProxy, host: Ho
     work.succeeds_whole()
 
 
-def test_a_client_that_stops_reading(system: FaultSystem, host: HostProcess) -> None:
+def test_a_client_that_stops_reading(system: FaultSystem, host: Running) -> None:
     """Unread lines of a client do not lie in the kernel's memory, and all arrive, in order, when it reads again."""
     assert system.kernel is not None
     work = system.work("ticks").under_way()

@@ -15,10 +15,11 @@ import grpc
 import pytest
 from faults_system import FaultSystem, open_faults
 from google.rpc import error_details_pb2, status_pb2
-from stopping_system import HostProcess, eventually, reason_of
+from team_system import reason_of
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_api.v1.host_gateway_service_pb2_grpc import HostGatewayServiceStub
+from real_system import Running, eventually
 
 pytestmark = pytest.mark.e2e
 
@@ -89,7 +90,7 @@ def system() -> Iterator[FaultSystem]:
 
 
 @pytest.fixture(scope="module")
-def host(system: FaultSystem) -> HostProcess:
+def host(system: FaultSystem) -> Running:
     """Start a host."""
     return system.start_host("team")
 
@@ -102,7 +103,7 @@ def channel(system: FaultSystem) -> Iterator[grpc.Channel]:
 
 
 @pytest.fixture
-def one_session(system: FaultSystem, host: HostProcess) -> Iterator[None]:
+def one_session(system: FaultSystem, host: Running) -> Iterator[None]:
     """Check that the host's session is the same after the test as before."""
     view = system.instance("team")
     assert view is not None
@@ -110,7 +111,7 @@ def one_session(system: FaultSystem, host: HostProcess) -> Iterator[None]:
     after = system.instance("team")
     assert after is not None
     assert (after.pid, after.attached_at) == (view.pid, view.attached_at)
-    assert "error id" not in system.kernel_log
+    assert "error id" not in system.log("kernel")
 
 
 def refusal(call: Callable[[], Any]) -> tuple[grpc.StatusCode, str, Mapping[str, str]]:
@@ -177,7 +178,7 @@ def test_what_a_newer_host_says_is_passed_over(channel: grpc.Channel) -> None:
     assert [answer.heartbeat_ack.sent_at_us for answer in answers[1:]] in ([7], [])  # it left right after
 
 
-def test_a_host_of_another_version(system: FaultSystem, host: HostProcess, channel: grpc.Channel) -> None:
+def test_a_host_of_another_version(system: FaultSystem, host: Running, channel: grpc.Channel) -> None:
     """A host of another version gets the kernel's range, exits 76 with advice; its runs stay QUEUED until one fits."""
     stub = HostGatewayServiceStub(channel)
     for low, high in ((2, 3), (0, 0)):
@@ -194,8 +195,8 @@ def test_a_host_of_another_version(system: FaultSystem, host: HostProcess, chann
     assert done.returncode == 76, done.stderr
     assert "Traceback" not in done.stderr
     assert "protocol" in done.stderr.splitlines()[-2] + done.stderr.splitlines()[-1]
-    assert "host team on" in system.kernel_log
-    assert "is turned away" in system.kernel_log
+    assert "host team on" in system.log("kernel")
+    assert "is turned away" in system.log("kernel")
     run = work.run()
     assert (run.state, reason_of(run)) == ("QUEUED", "waiting_for_host")
     system.start_host("team")
@@ -216,7 +217,7 @@ def test_a_line_of_ten_mebibytes(system: FaultSystem) -> None:
     ledger = system.ledger()
     run_id = system.start("long_line", ledger, size=10 << 20)
     assert system.end(run_id).rows_affected == 10 << 20
-    lines = list(system.clients[0].read_logs(run_id))
+    lines = list(system.api.read_logs(run_id))
     assert [line.continued for line in lines] == [True] * (len(lines) - 1) + [False]
     assert max(len(line.message.encode()) for line in lines) <= 64 * 1024
     (noted,) = ledger.entries("line")
@@ -230,7 +231,7 @@ def test_text_that_is_no_text(system: FaultSystem) -> None:
     run = system.end(run_id)
     assert (run.state, reason_of(run)) == ("FAILED", "step_failed")
     assert "Odd" in run.error
-    texts = [line.message for line in system.clients[0].read_logs(run_id)]
+    texts = [line.message for line in system.api.read_logs(run_id)]
     assert "raw \udcff\udcfe\udcc3 and \0" in texts
     lone = "\udcff\ud800".encode("utf-8", "surrogatepass").decode("utf-8", "surrogateescape")
     assert "nul \0 and \x1b[31mred\x1b[0m and lone " + lone in texts

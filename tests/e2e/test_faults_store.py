@@ -10,7 +10,9 @@ import grpc
 import psutil
 import pytest
 from fault_stage import Caller, Refusal, digest_of_log, file_limit, held_lock, ledger, settled, start
-from scheduling_system import System, eventually, open_system
+from project_system import ProjectSystem, open_system
+
+from real_system import eventually
 
 pytestmark = pytest.mark.e2e
 
@@ -40,7 +42,7 @@ overlap = "queue"
 
 
 @pytest.fixture(scope="module")
-def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProjectSystem]:
     """A kernel and a host, for all tests of this module."""
     folder = tmp_path_factory.mktemp("store")
     for opened in open_system(folder):
@@ -49,7 +51,7 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
 
 
 @pytest.fixture
-def caller(system: System) -> Iterator[Caller]:
+def caller(system: ProjectSystem) -> Iterator[Caller]:
     """Calls that are made once."""
     made = Caller(system)
     yield made
@@ -57,7 +59,7 @@ def caller(system: System) -> Iterator[Caller]:
 
 
 @pytest.fixture
-def speaking(system: System, caller: Caller) -> Iterator[tuple[str, str]]:
+def speaking(system: ProjectSystem, caller: Caller) -> Iterator[tuple[str, str]]:
     """A run whose step has logged and waits, and one of the same job that waits for its end."""
     (system.project / "release").unlink(missing_ok=True)
     (system.project / "ledger").unlink(missing_ok=True)
@@ -69,7 +71,7 @@ def speaking(system: System, caller: Caller) -> Iterator[tuple[str, str]]:
     (system.project / "release").touch()
 
 
-def check_speaking(system: System, speaking: tuple[str, str]) -> None:
+def check_speaking(system: ProjectSystem, speaking: tuple[str, str]) -> None:
     """Both runs end well: one attempt each, started once, with every line that the step logged."""
     for run_id in speaking:
         run = settled(system, run_id)
@@ -79,7 +81,7 @@ def check_speaking(system: System, speaking: tuple[str, str]) -> None:
     assert keys == [f"{run_id}/speak/1" for run_id in speaking]
 
 
-def check_ticks(system: System) -> None:
+def check_ticks(system: ProjectSystem) -> None:
     """Every second since the first is a run or in a row, none is both."""
     runs = system.runs("tick")
     instants = sorted(
@@ -91,11 +93,11 @@ def check_ticks(system: System) -> None:
     assert instants == list(range(instants[0], instants[0] + len(instants)))
 
 
-def test_a_store_without_room(system: System, caller: Caller, speaking: tuple[str, str]) -> None:
+def test_a_store_without_room(system: ProjectSystem, caller: Caller, speaking: tuple[str, str]) -> None:
     """Triggers are refused without a row, nothing is dispatched, steps continue, hosts hold; it recovers by itself."""
     first, _ = speaking
     wal = system.project / ".nomaflow" / "kernel.db-wal"
-    process = psutil.Process(system.processes["kernel"].pid)
+    process = psutil.Process(system.parts["kernel"].pid)
     answers: list[str | Refusal] = []
 
     def refusal() -> Refusal | None:
@@ -130,16 +132,16 @@ def test_a_store_without_room(system: System, caller: Caller, speaking: tuple[st
     check_ticks(system)
 
 
-def test_a_store_without_room_is_told_though_nobody_calls(system: System, caller: Caller) -> None:
+def test_a_store_without_room_is_told_though_nobody_calls(system: ProjectSystem, caller: Caller) -> None:
     """A failure of the kernel's own work alone, here a schedule's fire, shows in its health, which recovers."""
     wal = system.project / ".nomaflow" / "kernel.db-wal"
-    with file_limit(system.processes["kernel"].pid, wal.stat().st_size):
+    with file_limit(system.parts["kernel"].pid, wal.stat().st_size):
         eventually(lambda: not caller.serving)
     eventually(lambda: caller.serving, seconds=10)
     check_ticks(system)
 
 
-def test_a_store_that_another_process_holds(system: System, caller: Caller, speaking: tuple[str, str]) -> None:
+def test_a_store_that_another_process_holds(system: ProjectSystem, caller: Caller, speaking: tuple[str, str]) -> None:
     """A call waits five seconds and gets STORE_BUSY; work due meanwhile is not lost, and no run is half stored."""
     before = {run.run_id for run in system.runs("quick")}
     with held_lock(system):

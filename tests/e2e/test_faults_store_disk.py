@@ -17,7 +17,9 @@ from pathlib import Path
 import psutil
 import pytest
 from fault_stage import Caller, digest_of_log, ledger, settled, start
-from scheduling_system import System, eventually, open_system
+from project_system import ProjectSystem, open_system
+
+from real_system import eventually
 
 pytestmark = pytest.mark.e2e
 
@@ -37,24 +39,18 @@ id = "speak"
 """
 
 
-class SlowSystem(System):
-    """A system whose kernel has a slow disk."""
-
-    def _start(self, part: str, module: str, *flags: str) -> None:
-        super()._start(part, "slow_kernel" if part == "kernel" else module, *flags)
-
-
 @pytest.fixture
-def slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[System]:
+def slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ProjectSystem]:
     """A kernel that needs half a second for each commit, and a host."""
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
     monkeypatch.setenv("COMMIT_SECONDS", "0.5")
-    for opened in open_system(tmp_path, kind=SlowSystem):
+    for opened in open_system(tmp_path):
+        opened.kernel_module = "slow_kernel"
         start(opened, jobs=JOBS)
         yield opened
 
 
-def commits_of(system: System) -> int:
+def commits_of(system: ProjectSystem) -> int:
     """Return how many transactions the store counts."""
     connection = sqlite3.connect(system.project / ".nomaflow" / "kernel.db")
     try:
@@ -63,7 +59,7 @@ def commits_of(system: System) -> int:
         connection.close()
 
 
-def test_a_slow_disk_slows_writing_alone(slow: System) -> None:
+def test_a_slow_disk_slows_writing_alone(slow: ProjectSystem) -> None:
     """Sixty simultaneous triggers share a few commits, reads are not delayed, and no host counts as silent."""
     caller = Caller(slow)
     spoken = caller.trigger("speak")
@@ -97,7 +93,7 @@ def test_a_slow_disk_slows_writing_alone(slow: System) -> None:
 class Triggering:
     """Triggers from several threads until it is stopped; ``kept`` has every run that was acknowledged."""
 
-    system: System
+    system: ProjectSystem
     threads: int = 3
     kept: list[str] = field(default_factory=list)
     _stop: threading.Event = field(default_factory=threading.Event)
@@ -124,12 +120,12 @@ class Triggering:
             thread.join()
 
 
-def lose_power(system: System, target: Path, chance: random.Random, kept: list[str]) -> list[str]:
+def lose_power(system: ProjectSystem, target: Path, chance: random.Random, kept: list[str]) -> list[str]:
     """Copy the store's files as they are at one instant, rubbish where the last writes went; return what must be there.
 
     What the log of the store grew by since the acknowledgements were counted may be on the disk, or not, or in part.
     """
-    state, pid = system.project / ".nomaflow", system.processes["kernel"].pid
+    state, pid = system.project / ".nomaflow", system.parts["kernel"].pid
     promised = list(kept)
     wal = state / "kernel.db-wal"
     sure = wal.stat().st_size

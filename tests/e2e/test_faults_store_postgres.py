@@ -14,10 +14,11 @@ import asyncpg
 import pytest
 from commit_cutter import CommitCutter
 from fault_stage import ledger, start
-from scheduling_system import System, eventually, open_system
+from project_system import ProjectSystem, open_system
 
 from nomaflow.client import TriggerOrder
 from postgres_server import SUPERUSER, PostgresServer
+from real_system import eventually
 
 pytestmark = [pytest.mark.e2e, pytest.mark.postgres]
 
@@ -51,7 +52,7 @@ def cutter(server: PostgresServer, tmp_path: Path) -> Iterator[CommitCutter]:
 
 
 @pytest.fixture
-def system(tmp_path: Path, server: PostgresServer, cutter: CommitCutter) -> Iterator[System]:
+def system(tmp_path: Path, server: PostgresServer, cutter: CommitCutter) -> Iterator[ProjectSystem]:
     """A kernel that keeps its history there, and a host."""
     for opened in open_system(tmp_path):
         url = server.url("postgres").replace(str(server.folder), str(tmp_path))
@@ -73,7 +74,7 @@ def end_sessions(server: PostgresServer) -> None:
     asyncio.run(end())
 
 
-def test_a_database_that_breaks_off(system: System, server: PostgresServer, cutter: CommitCutter) -> None:
+def test_a_database_that_breaks_off(system: ProjectSystem, server: PostgresServer, cutter: CommitCutter) -> None:
     """Each acknowledged trigger is one run with one attempt that started once, whatever the database does meanwhile."""
     answers: dict[str, str] = {}
     stop = threading.Event()
@@ -110,7 +111,7 @@ def test_a_database_that_breaks_off(system: System, server: PostgresServer, cutt
         assert {run.state for run in runs.values()} == {"SUCCEEDED"}
     starts = [entry["key"] for entry in ledger(system.project / "ledger", "start")]
     assert sorted(starts) == sorted(f"{run_id}/quick/1" for run_id in runs)
-    assert system.processes["kernel"].poll() is None
+    assert not system.kernel.ended
 
 
 def crash(server: PostgresServer) -> None:

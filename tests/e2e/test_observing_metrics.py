@@ -11,13 +11,14 @@ from pathlib import Path
 
 import psutil
 import pytest
+from project_system import ProjectSystem, open_system
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
-from scheduling_system import System, eventually, open_system
 
 from nomaflow_host.observing import HOST_METRICS
 from nomaflow_kernel.observing import KERNEL_METRICS
 from nomaflow_telemetry.endpoint import LOOP_LAG
+from real_system import eventually
 
 pytestmark = pytest.mark.e2e
 
@@ -44,7 +45,7 @@ steps = [{ callable = "team.code:strict" }]
 
 
 @pytest.fixture
-def system(tmp_path: Path) -> Iterator[System]:
+def system(tmp_path: Path) -> Iterator[ProjectSystem]:
     """Start a kernel and a host that serve metrics."""
     for opened in open_system(tmp_path / "p"):
         opened.write(JOBS)
@@ -56,7 +57,7 @@ def system(tmp_path: Path) -> Iterator[System]:
         yield opened
 
 
-def scraped(system: System, part: str) -> dict[str, Metric]:
+def scraped(system: ProjectSystem, part: str) -> dict[str, Metric]:
     """Return the families that a part exports, by name."""
     (url,) = re.findall(r"metrics on (http://127\.0\.0\.1:\d+/metrics)", system.log(part))
     with urllib.request.urlopen(url, timeout=20) as answer:
@@ -71,7 +72,7 @@ def value(families: dict[str, Metric], sample: str, **labels: str) -> float:
     return float(one.value)
 
 
-def test_the_exports_are_the_tables(system: System) -> None:
+def test_the_exports_are_the_tables(system: ProjectSystem) -> None:
     """Each metric has name, type, help and labels of the table, and there is no other; what happened is counted."""
     for job, wanted in (("count", 0), ("count", 0), ("fail", 1)):
         system.cli("run", job, "--wait", code=wanted)
@@ -126,4 +127,4 @@ def test_a_kernel_without_an_address_serves_no_metrics(tmp_path: Path) -> None:
     for system in open_system(tmp_path / "p"):
         system.write(JOBS)
         system.start_kernel()
-        assert psutil.Process(system.processes["kernel"].pid).net_connections("tcp") == []
+        assert psutil.Process(system.parts["kernel"].pid).net_connections("tcp") == []

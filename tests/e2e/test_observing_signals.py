@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from scheduling_system import System, eventually, open_system
+from project_system import ProjectSystem, open_system
+
+from real_system import eventually, launch_up
 
 pytestmark = pytest.mark.e2e
 
@@ -30,7 +30,7 @@ steps = [{ callable = "team.code:sleep" }]
 
 
 @pytest.fixture
-def system(tmp_path: Path) -> Iterator[System]:
+def system(tmp_path: Path) -> Iterator[ProjectSystem]:
     """Make a project whose processes write JSON lines."""
     for opened in open_system(tmp_path / "p"):
         opened.write(JOBS)
@@ -53,7 +53,7 @@ def dumped(path: Path, pid: int) -> dict[str, Any]:
     return dict(states[0])
 
 
-def test_a_kernel_and_a_host_tell_their_state(system: System) -> None:
+def test_a_kernel_and_a_host_tell_their_state(system: ProjectSystem) -> None:
     """SIGUSR1 writes one line each: runs, queues, hosts, timers, commits, attempts, workers, and where the tasks stand."""
     system.start_kernel("--log-format", "json", "--log-level", "ERROR")
     system.start_host("--log-format", "json")
@@ -62,7 +62,7 @@ def test_a_kernel_and_a_host_tell_their_state(system: System) -> None:
     system.ask("run", "waits")
     system.until(run, "RUNNING")
     eventually(lambda: len(system.runs("waits")) == 2)
-    kernel = dumped(system.project / "kernel.log", system.processes["kernel"].pid)
+    kernel = dumped(system.project / "kernel.log", system.parts["kernel"].pid)
     assert (kernel["leader"], kernel["epoch"], kernel["store_kind"]) == (True, 1, "sqlite")
     assert kernel["runs"] == {"QUEUED": 1, "RUNNING": 2}
     assert kernel["queues"] == {"team": 1}
@@ -75,7 +75,7 @@ def test_a_kernel_and_a_host_tell_their_state(system: System) -> None:
     assert kernel["store"]["last_commits"][-1]["transitions"] > 0
     assert any("EngineLoop" in frame for each in kernel["stacks"] for frame in each["stack"])
     assert "nomaflow-store" in [each["thread"] for each in kernel["threads"]]
-    host = dumped(system.project / "host.log", system.processes["host"].pid)
+    host = dumped(system.project / "host.log", system.parts["host"].pid)
     assert (host["session"]["attached"], host["session"]["epoch"], host["generation"]["number"]) == (True, 1, 1)
     held = {each["attempt_key"]: each for each in host["attempts"]["first"]}
     attempt = held[f"{run}/sleep/1"]
@@ -84,7 +84,7 @@ def test_a_kernel_and_a_host_tell_their_state(system: System) -> None:
     assert host["outbox"]["spilled_bytes"] == 0
 
 
-def test_the_rung_of_a_stop_is_told(system: System) -> None:
+def test_the_rung_of_a_stop_is_told(system: ProjectSystem) -> None:
     """The host's dump shows the rung of a stop under way, and its log shows the attempt's owner."""
     jobs = '[[jobs]]\nid = "deaf"\ncancel_grace_seconds = 600\nsteps = [{ callable = "team.code:deaf" }]\n'
     code = "import time\n\ndef deaf(*, ctx):\n    while True:\n        time.sleep(0.02)\n"
@@ -93,7 +93,7 @@ def test_the_rung_of_a_stop_is_told(system: System) -> None:
     system.start_host("--log-format", "json")
     run = system.ask("run", "deaf")["run_id"]
     log = system.project / "host.log"
-    pid = system.processes["host"].pid
+    pid = system.parts["host"].pid
     eventually(lambda: [each["state"] for each in dumped(log, pid)["attempts"]["first"]] == ["RUNNING"])
     system.ask("cancel", run)
     eventually(lambda: [each["state"] for each in dumped(log, pid)["attempts"]["first"]] == ["STOPPING"])
@@ -105,27 +105,21 @@ def test_the_rung_of_a_stop_is_told(system: System) -> None:
     system.kill("host")  # its grace is long
 
 
-def test_up_passes_the_signals_on(system: System) -> None:
+def test_up_passes_the_signals_on(system: ProjectSystem) -> None:
     """SIGUSR1 and SIGHUP to ``up`` reach both parts, and neither ends any of them, nor ``up`` while it starts them."""
-    up = subprocess.Popen(
-        [sys.executable, "-m", "nomaflow_cli", "up", str(system.project), "--log-format", "json", "-o", "json",
-         "--metrics", "127.0.0.1:0"],
-        stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    system.processes["up"] = up  # type: ignore[assignment]  # stopped like the others
-    assert up.stdout is not None
+    flags = ("--log-format", "json", "-o", "json", "--metrics", "127.0.0.1:0")
+    up = system.parts["up"] = launch_up(system.project, *flags, log_file=system.project / "up.log")
     state = system.project / ".nomaflow"
     eventually((state / "kernel.log").exists)
     for _ in range(10):
-        up.send_signal(signal.SIGHUP)
-    assert json.loads(up.stdout.readline())["type"] == "ready"
-    up.send_signal(signal.SIGUSR1)
+        os.kill(up.pid, signal.SIGHUP)
+    eventually(lambda: [line for line in lines(system.project / "up.log") if line.get("type") == "ready"])
+    os.kill(up.pid, signal.SIGUSR1)
     for part in ("kernel", "host"):
         eventually(lambda part=part: [line for line in lines(state / f"{part}.log") if "state" in line])
         assert any("metrics on http://127.0.0.1:" in line["message"] for line in lines(state / f"{part}.log"))
-    up.send_signal(signal.SIGHUP)
+    os.kill(up.pid, signal.SIGHUP)
     eventually(lambda: [line for line in lines(state / "host.log") if "generation 2 serves" in line["message"]])
     eventually(lambda: [line for line in lines(state / "kernel.log") if "jobs file" in line["message"]])
-    assert up.poll() is None
+    assert not up.ended
     system.stop("up")
-    up.stdout.close()

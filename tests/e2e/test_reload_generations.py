@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
-from stopping_system import System, alive, eventually, reason_of
+from team_system import TeamSystem, reason_of
 
 from nomaflow.client import SyncKernelClient
+from processes import is_alive
+from real_system import eventually
 
 pytestmark = pytest.mark.e2e
 
@@ -58,22 +58,22 @@ steps = [{ callable = "team:quick" }]
 
 
 @pytest.fixture
-def system(tmp_path: Path) -> Iterator[System]:
+def system(tmp_path: Path) -> Iterator[TeamSystem]:
     """A kernel, no host yet."""
-    made = System(root=tmp_path)
+    made = TeamSystem(root=tmp_path)
     made.start_kernel()
     made.project("team", {"jobs.toml": JOBS, "plugins/team.py": CODE})
     yield made
     made.close()
 
 
-def _write(system: System, version: int) -> None:
+def _write(system: TeamSystem, version: int) -> None:
     # Lengths differ with the versions, so that a clock too coarse for the change cannot hide it.
     text = CODE.replace("VERSION = 1", f"VERSION = {version}")
     (system.root / "team" / "plugins" / "team.py").write_text(text)
 
 
-def _running(system: System, job: str, told: Path) -> tuple[str, int]:
+def _running(system: TeamSystem, job: str, told: Path) -> tuple[str, int]:
     """Start a step that waits to be told; return its run's id and its process."""
     run_id = system.start(job, None, told=str(told))
     marker = Path(f"{told}.running")
@@ -81,12 +81,12 @@ def _running(system: System, job: str, told: Path) -> tuple[str, int]:
     return run_id, int(marker.read_text())
 
 
-def _generation(system: System) -> int:
+def _generation(system: TeamSystem) -> int:
     instance = system.instance("team")
     return instance.generation if instance else 0
 
 
-def test_steps_in_flight_finish_on_their_generation(system: System, tmp_path: Path) -> None:
+def test_steps_in_flight_finish_on_their_generation(system: TeamSystem, tmp_path: Path) -> None:
     """``run`` and ``hosts`` say that code is newer; after ``reload`` new runs use it, old steps do not."""
     host = system.start_host("team")
     told = tmp_path / "told"
@@ -95,83 +95,34 @@ def test_steps_in_flight_finish_on_their_generation(system: System, tmp_path: Pa
     before = system.host_view("team")
     _write(system, 22)
     eventually(lambda: (one := system.instance("team")) is not None and one.code_newer)
-    page = system.command("hosts").stdout
+    page = system.command("hosts").out
     assert "newer on disk" in page
     assert before is not None
     assert f"generation 1 {before.manifest_digest.rpartition(':')[2][:8]}, loaded" in page
     done = system.command("run", "quick", "--wait")
-    assert "the code of host 'team' on disk is newer than what it has loaded" in done.stderr
-    reloaded = json.loads(system.command("reload", "team", "-o", "json").stdout)
+    assert "the code of host 'team' on disk is newer than what it has loaded" in done.err
+    reloaded = json.loads(system.command("reload", "team", "-o", "json").out)
     assert [(one["accepted"], one["generation"]) for one in reloaded["instances"]] == [(True, 2)]
     fresh = system.end(system.start("quick", None))
     assert (fresh.rows_affected, fresh.steps[0].last.generation) == (22, 2)
-    assert alive(pid)
-    assert alive(deaf_pid)
-    system.clients[0].cancel(deaf)
+    assert is_alive(pid)
+    assert is_alive(deaf_pid)
+    system.api.cancel(deaf)
     assert system.end(deaf).state == "CANCELED"
-    assert not alive(deaf_pid)
+    assert not is_alive(deaf_pid)
     told.touch()
     run = system.end(old)
     assert (run.state, run.rows_affected) == ("SUCCEEDED", 1)
     assert (run.steps[0].last.generation, run.steps[0].last.worker_pid) == (1, pid)
-    eventually(lambda: not alive(pid))
+    eventually(lambda: not is_alive(pid))
     after = system.instance("team")
     assert after is not None
     assert not after.code_newer
     assert after.loaded_at is not None
     assert after.loaded_at > (before.instances[0].loaded_at or after.loaded_at)
     assert after.pid == host.pid
-    assert "newer on disk" not in system.command("hosts").stdout
-    assert system.clients[0].trigger("quick").warnings == ()
-
-
-def test_sighup_reloads(system: System) -> None:
-    """SIGHUP to the host reloads the code; worse code is refused in its log and the old code stays."""
-    host = system.start_host("team")
-    _write(system, 22)
-    os.kill(host.pid, signal.SIGHUP)
-    eventually(lambda: _generation(system) == 2)
-    assert system.end(system.start("quick", None)).rows_affected == 22
-    (host.project / "plugins" / "team.py").write_text("def quick(:\n")
-    os.kill(host.pid, signal.SIGHUP)
-    eventually(lambda: "the load was refused; the last good code stays in use" in host.log)
-    assert "SyntaxError" in host.log
-    assert system.end(system.start("quick", None)).rows_affected == 22
-    (host.project / "nomaflow.toml").write_text("[host]\nmax_sync = 'many'\n")
-    os.kill(host.pid, signal.SIGHUP)
-    eventually(lambda: "host.max_sync" in host.log)
-    assert system.end(system.start("quick", None)).rows_affected == 22
-
-
-def test_watch_reloads_on_save(system: System) -> None:
-    """A save is enough with ``--watch``; one that breaks the code does no harm, and the next one repairs it."""
-    host = system.start_host("team", "--watch")
-    _write(system, 22)
-    eventually(lambda: _generation(system) == 2)
-    (host.project / "plugins" / "team.py").write_text("import os\nos._exit(3)\n")
-    eventually(lambda: "the load was refused" in host.log)
-    assert system.end(system.start("quick", None)).rows_affected == 22
-    _write(system, 333)
-    eventually(lambda: _generation(system) > 2)
-    assert system.end(system.start("quick", None)).rows_affected == 333
-
-
-def test_up_watch_reloads_on_save(tmp_path: Path) -> None:
-    """``nomaflow up --watch`` hands the switch on to its host."""
-    system = System(root=tmp_path)
-    project = system.project("kernel", {"jobs.toml": JOBS, "plugins/team.py": CODE})
-    command = [sys.executable, "-m", "nomaflow_cli", "up", str(project), "--watch", "--name", "team"]
-    up = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        eventually((project / ".nomaflow" / "address").exists)
-        eventually(lambda: _generation(system) == 1)
-        (project / "plugins" / "team.py").write_text(CODE.replace("VERSION = 1", "VERSION = 22"))
-        eventually(lambda: _generation(system) == 2)
-        assert system.end(system.start("quick", None)).rows_affected == 22
-    finally:
-        up.terminate()
-        up.wait(30)
-        system.close()
+    assert "newer on disk" not in system.command("hosts").out
+    assert system.api.trigger("quick").warnings == ()
 
 
 POISON = {
@@ -182,26 +133,26 @@ POISON = {
 }
 
 
-def test_poison_is_refused_and_contained(system: System) -> None:
+def test_poison_is_refused_and_contained(system: TeamSystem) -> None:
     """``reload`` of each poison exits with 1 and says why; the last good generation serves; ``--force`` overrides."""
     host = system.start_host("team")
     team = host.project / "plugins" / "team.py"
     for code, cause, tail in POISON.values():
         team.write_text(code)
         done = system.command("reload", "team")
-        text = " ".join(done.stdout.split())
-        assert (done.returncode, cause in text, tail.replace("poison", "team") in text) == (1, True, True), text
+        text = " ".join(done.out.split())
+        assert (done.code, cause in text, tail.replace("poison", "team") in text) == (1, True, True), text
         run = system.end(system.start("quick", None))
         assert (run.rows_affected, run.steps[0].last.generation) == (1, 1)
     forced = system.command("reload", "team", "--force")
-    assert forced.returncode == 0, forced.stdout
-    assert "cannot be imported" in system.clients[0].get_job("quick").held
+    assert forced.code == 0, forced.out
+    assert "cannot be imported" in system.api.get_job("quick").held
     _write(system, 22)
-    assert system.command("reload", "team").returncode == 0
+    assert system.command("reload", "team").code == 0
     assert system.end(system.start("quick", None)).rows_affected == 22
 
 
-def test_a_flood_on_import_is_contained(system: System) -> None:
+def test_a_flood_on_import_is_contained(system: TeamSystem) -> None:
     """A gigabyte printed by an import leaves no more than its tail: the host's memory stays as it was."""
     host = system.start_host("team")
     main = psutil.Process(host.pid)
@@ -209,39 +160,27 @@ def test_a_flood_on_import_is_contained(system: System) -> None:
     flood = "import os\nblock = b'noise ' * 10_000\nfor _ in range(17_900):\n    os.write(1, block)\nos._exit(4)\n"
     (host.project / "plugins" / "team.py").write_text(flood)
     done = system.command("reload", "team")
-    assert done.returncode == 1
-    assert "exit code 4" in " ".join(done.stdout.split())
-    assert len(done.stdout) < 20_000
+    assert done.code == 1
+    assert "exit code 4" in " ".join(done.out.split())
+    assert len(done.out) < 20_000
     assert main.memory_info().rss - before < 32 << 20
     assert system.end(system.start("quick", None)).rows_affected == 1
 
 
-def test_a_poisoned_cold_start(system: System) -> None:
-    """A host whose first load dies stays attached, says why, and serves as soon as the code is mended."""
-    team = system.root / "team" / "plugins" / "team.py"
-    team.write_text(POISON["exit"][0])
-    host = system.start_host("team", serves=False)
-    eventually(lambda: "the host has no code to run until a reload succeeds" in host.log)
-    eventually(lambda: (view := system.host_view("team")) is not None and view.state == "ATTACHED")
-    _write(system, 22)
-    assert system.command("reload", "team").returncode == 0
-    assert system.end(system.start("quick", None)).rows_affected == 22
-
-
-def test_a_host_that_is_stopped_drains_with_a_deadline(system: System, tmp_path: Path) -> None:
+def test_a_host_that_is_stopped_drains_with_a_deadline(system: TeamSystem, tmp_path: Path) -> None:
     """A step may finish within drain_seconds after SIGTERM; one that has not is FAILED host_draining, and dead."""
     host = system.start_host("team", settings=("drain_seconds = 1",))
     told = tmp_path / "told"
     polite, pid = _running(system, "waits", told)
     deaf, deaf_pid = _running(system, "stays", tmp_path / "never")
     os.kill(host.pid, signal.SIGTERM)
-    eventually(lambda: _state(system.clients[0], "team") == "DRAINING")
-    assert alive(pid)
+    eventually(lambda: _state(system.api, "team") == "DRAINING")
+    assert is_alive(pid)
     told.touch()
     assert system.end(polite).state == "SUCCEEDED"
     run = system.end(deaf)
     assert (run.state, reason_of(run)) == ("FAILED", "host_draining")
-    assert not alive(deaf_pid)
+    assert not is_alive(deaf_pid)
     assert host.process.wait(10) == 0
 
 

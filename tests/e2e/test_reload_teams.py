@@ -12,10 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from stopping_system import HostProcess, System, alive, eventually
+from team_system import TeamSystem
 
 from nomaflow.client import KernelClient, ProjectAddress
 from nomaflow.client.values import EventView, RunView
+from processes import is_alive
+from real_system import Running, eventually
 
 pytestmark = pytest.mark.e2e
 
@@ -64,9 +66,9 @@ def _virtual_environment(folder: Path, version: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TeamSystem]:
     """A kernel and two hosts, each in an environment of its own."""
-    made = System(root=tmp_path_factory.mktemp("teams"))
+    made = TeamSystem(root=tmp_path_factory.mktemp("teams"))
     made.start_kernel()
     for team, version in (("red", "1.0"), ("blue", "2.0")):
         made.project(team, {"jobs.toml": JOBS.format(team=team), "plugins/work.py": CODE})
@@ -75,7 +77,7 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     made.close()
 
 
-def test_conflicting_libraries_serve_one_kernel(system: System) -> None:
+def test_conflicting_libraries_serve_one_kernel(system: TeamSystem) -> None:
     """Each team's steps import its own version of the library."""
     for team, version in (("red", "1.0"), ("blue", "2.0")):
         extras = system.end(system.start(f"{team}-which", None)).steps[0].last.extras
@@ -83,7 +85,7 @@ def test_conflicting_libraries_serve_one_kernel(system: System) -> None:
         assert extras["python"] == str(system.root / f"venv-{team}")
 
 
-def _settled_tree(host: HostProcess) -> set[int]:
+def _settled_tree(host: Running) -> set[int]:
     """Return the processes below a host once none has come or gone for a second.
 
     Workers are made ahead of need, each by a process that forks it and ends at once.
@@ -104,11 +106,11 @@ def _settled_tree(host: HostProcess) -> set[int]:
 class _Watcher:
     """Watches everything from a thread of its own, and notes whether its connection was ever lost."""
 
-    def __init__(self, system: System) -> None:
+    def __init__(self, system: TeamSystem) -> None:
         self.events: list[EventView] = []
         self.lost = 0
         self._project = system.kernel_project
-        self._after = system.clients[0].get_kernel().last_event_seq
+        self._after = system.api.get_kernel().last_event_seq
         self._thread = threading.Thread(target=lambda: asyncio.run(self._watch()))
         self._thread.start()
 
@@ -129,33 +131,32 @@ class _Watcher:
         assert not self._thread.is_alive()
 
 
-def test_a_restart_touches_nobody_else(system: System, tmp_path: Path) -> None:
+def test_a_restart_touches_nobody_else(system: TeamSystem, tmp_path: Path) -> None:
     """Red restarts with new code while blue works: kernel, blue, its worker and every watcher are as before."""
     told = tmp_path / "told"
     blue_run = system.start("blue-waits", None, told=str(told))
     red_run = system.start("red-waits", None, told=str(tmp_path / "red"))
     marker, red_marker = Path(f"{told}.running"), tmp_path / "red.running"
     eventually(lambda: marker.exists() and marker.read_text() and red_marker.exists() and red_marker.read_text())
-    blue, red, kernel = system.hosts["blue"], system.hosts["red"], system.kernel
-    assert kernel is not None
+    blue, red, kernel = system.parts["blue"], system.parts["red"], system.kernel
     watcher, ended = _Watcher(system), list[RunView]()
     waiting = threading.Thread(target=lambda: ended.append(system.client("bob").wait(blue_run)))
     waiting.start()
     blue_tree, before = _settled_tree(blue), system.instance("blue")
     red_worker = int(red_marker.read_text())
     red.stop()
-    assert not alive(red_worker)
+    assert not is_alive(red_worker)
     (red.project / "plugins" / "work.py").write_text(CODE.replace("return 1", "return 22"))
     system.start_host("red", python=str(system.root / "venv-red" / "bin" / "python"))
-    assert system.hosts["red"].pid != red.pid
+    assert system.parts["red"].pid != red.pid
     assert system.end(red_run).reason is not None
-    assert (kernel.poll(), blue.process.poll()) == (None, None)
+    assert (kernel.ended, blue.ended) == (False, False)
     after = system.instance("blue")
     assert before is not None
     assert after is not None
     assert (after.pid, after.incarnation, after.generation) == (before.pid, before.incarnation, before.generation)
     assert after.attached_at == before.attached_at
-    assert alive(int(marker.read_text()))
+    assert is_alive(int(marker.read_text()))
     assert _settled_tree(blue) == blue_tree
     told.touch()
     waiting.join(30)

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from faults_system import CLOCKS, FaultSystem
-from stopping_system import alive, eventually
+from faults_system import FaultSystem
 from two_networks import Cable, Loopback, Namespaces
 
 from certificate_authority import Authority
+from processes import is_alive
+from real_system import CLOCKS, eventually
 
 pytestmark = pytest.mark.e2e
 
@@ -79,8 +80,8 @@ def healed(remote: Remote) -> Iterator[None]:
 
 def served(system: FaultSystem) -> str:
     """Return the address with TLS at which the kernel says that it listens."""
-    eventually(lambda: "serving on" in system.kernel_log)
-    line = next(one for one in system.kernel_log.splitlines() if "serving on" in one)
+    eventually(lambda: "serving on" in system.log("kernel"))
+    line = next(one for one in system.log("kernel").splitlines() if "serving on" in one)
     return next(word.strip(",") for word in line.split() if word.startswith("tls://"))
 
 
@@ -101,7 +102,7 @@ def test_the_cable_is_cut_in_the_middle_of_a_step(remote: Remote) -> None:
     system.until_state("team", "ATTACHED")
     for work, pid in zip(works, pids, strict=True):
         work.goes_on()
-        assert alive(pid)
+        assert is_alive(pid)
         work.succeeds_whole()
         assert {entry["pid"] for entry in work.ledger.entries()} == {pid}
     assert host.process.poll() is None

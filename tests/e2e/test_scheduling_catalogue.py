@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from scheduling_system import CODE, System, eventually, open_system
+from project_system import CODE, ProjectSystem, open_system
+
+from real_system import eventually
 
 pytestmark = pytest.mark.e2e
 
@@ -63,7 +65,7 @@ step_defaults = { timeout = 5 }
 
 
 @pytest.fixture
-def system(tmp_path: Path) -> Iterator[System]:
+def system(tmp_path: Path) -> Iterator[ProjectSystem]:
     """A system whose project has one good job."""
     for opened in open_system(tmp_path):
         opened.write(GOOD.replace("@FOLDER@", str(tmp_path)))
@@ -71,7 +73,7 @@ def system(tmp_path: Path) -> Iterator[System]:
         yield opened
 
 
-def test_malformed_jobs_disable_themselves_and_say_why(system: System) -> None:
+def test_malformed_jobs_disable_themselves_and_say_why(system: ProjectSystem) -> None:
     """Each names its mistake and the way out, in ``check``, ``jobs`` and ``job`` alike; the good job runs."""
     with (system.project / "jobs.toml").open("a") as jobs:
         jobs.write(BROKEN)
@@ -94,7 +96,7 @@ def test_malformed_jobs_disable_themselves_and_say_why(system: System) -> None:
     assert system.ask("run", "good", "--wait")["rows_affected"] == 2
 
 
-def test_a_run_in_flight_keeps_its_definition_through_a_save(system: System) -> None:
+def test_a_run_in_flight_keeps_its_definition_through_a_save(system: ProjectSystem) -> None:
     """A saved jobs.toml takes effect by itself; running steps continue as they began, removed jobs stay in history."""
     system.start_kernel()
     system.start_host("--watch")
@@ -120,7 +122,7 @@ def test_a_run_in_flight_keeps_its_definition_through_a_save(system: System) -> 
     eventually(lambda: system.ask("run", "fresh", "--wait")["rows_affected"] == -5)
 
 
-def test_a_reload_takes_saved_jobs_in_and_survives_the_kernel(system: System) -> None:
+def test_a_reload_takes_saved_jobs_in_and_survives_the_kernel(system: ProjectSystem) -> None:
     """A save without --watch changes nothing until ``reload``; the kernel keeps it after a kill, even without hosts."""
     system.start_kernel()
     system.start_host()
@@ -137,7 +139,7 @@ def test_a_reload_takes_saved_jobs_in_and_survives_the_kernel(system: System) ->
     assert {name: (job.valid, job.digest) for name, job in system.jobs().items()} == before
 
 
-def test_the_kernel_s_own_file_is_read_when_it_is_saved(system: System) -> None:
+def test_the_kernel_s_own_file_is_read_when_it_is_saved(system: ProjectSystem) -> None:
     """A job of it runs on the host that it names; one without a host says what is missing; ``reload`` reads it too."""
     own = system.project / "central" / "jobs.toml"
     own.parent.mkdir()
@@ -168,11 +170,10 @@ def test_the_kernel_s_own_file_is_read_when_it_is_saved(system: System) -> None:
     assert "central/jobs.toml" in system.cli("jobs").out
 
 
-def test_an_id_belongs_to_its_host_until_that_is_forgotten(system: System) -> None:
+def test_an_id_belongs_to_its_host_until_that_is_forgotten(system: ProjectSystem) -> None:
     """The second host's job is disabled and says whose the id is; an attached host cannot be forgotten."""
     other = system.project / "other-team"
-    second = System(project=other)
-    other.mkdir()
+    second = ProjectSystem(project=other)
     second.write(GOOD.replace("@FOLDER@", str(system.project)) + GOOD.replace('"good"', '"own"'))
     (other / "nomaflow.toml").write_text('[host]\nname = "second"\n')
     (system.project / "go").touch()

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scheduling_system import System, eventually, open_system
+from project_system import ProjectSystem, open_system
+
+from real_system import eventually
 
 pytestmark = pytest.mark.e2e
 
@@ -69,7 +71,7 @@ schedule = "30 3 * * *"
 
 
 @pytest.fixture
-def system(tmp_path: Path) -> Iterator[System]:
+def system(tmp_path: Path) -> Iterator[ProjectSystem]:
     """A system whose jobs fire every second."""
     for opened in open_system(tmp_path):
         opened.write(JOBS.replace("@FOLDER@", str(tmp_path)))
@@ -89,7 +91,7 @@ def fires(runs: list[Any]) -> list[datetime]:
     return sorted(found)
 
 
-def test_fires_of_jobs_and_presets(system: System) -> None:
+def test_fires_of_jobs_and_presets(system: ProjectSystem) -> None:
     """Each schedule by its own flag; fires while a run is active fold into one row; nothing fires twice."""
     system.start_kernel()
     system.start_host()
@@ -110,7 +112,7 @@ def test_fires_of_jobs_and_presets(system: System) -> None:
         assert instants == [instants[0] + timedelta(seconds=number) for number in range(len(instants))]
 
 
-def test_a_killed_kernel_catches_up_and_says_what_it_missed(system: System) -> None:
+def test_a_killed_kernel_catches_up_and_says_what_it_missed(system: ProjectSystem) -> None:
     """Every second of the downtime is either a run or in a row, none is both; running steps continue."""
     text = (system.project / "jobs.toml").read_text()
     strict = text[: text.index('[[jobs]]\nid = "off"')].replace('"latest"', '"strict"')
@@ -134,7 +136,7 @@ def test_a_killed_kernel_catches_up_and_says_what_it_missed(system: System) -> N
     assert system.until(held.run_id, "SUCCEEDED").steps[0].last.attempt == 1
 
 
-def test_pauses_hold_fires_and_starts_until_their_end(system: System) -> None:
+def test_pauses_hold_fires_and_starts_until_their_end(system: ProjectSystem) -> None:
     """Pauses of a job with an end, of the host, of everything; every waiting run shows the reason."""
     system.start_kernel()
     system.start_host()
@@ -161,13 +163,13 @@ def test_pauses_hold_fires_and_starts_until_their_end(system: System) -> None:
     assert system.until(waiting["run_id"], "SUCCEEDED").state == "SUCCEEDED"
 
 
-def test_a_host_that_is_away_is_waited_for_and_one_that_is_lost_is_named(system: System) -> None:
+def test_a_host_that_is_away_is_waited_for_and_one_that_is_lost_is_named(system: ProjectSystem) -> None:
     """Runs wait with the reason, with queue_timeout_seconds not for ever; a lost host is not the code's failure."""
     system.kernel_flags = ("--heartbeat-seconds", "0.5", "--lease-seconds", "2", "--lost-after-seconds", "3")
     system.start_kernel()
     system.start_host()
     held = eventually(lambda: [run for run in system.runs("busy") if run.state == "RUNNING"])[0]
-    os.kill(system.processes["host"].pid, signal.SIGSTOP)
+    os.kill(system.parts["host"].pid, signal.SIGSTOP)
     try:
         eventually(lambda: system.hosts()[0]["state"] == "UNREACHABLE")
         waiting = system.ask("run", "manual")
@@ -178,11 +180,11 @@ def test_a_host_that_is_away_is_waited_for_and_one_that_is_lost_is_named(system:
         assert (lost.reason.code, lost.steps[0].last.state) == ("host_lost", "LOST")
         assert "whether the step ended cannot be known" in lost.reason.message
     finally:
-        os.kill(system.processes["host"].pid, signal.SIGCONT)
+        os.kill(system.parts["host"].pid, signal.SIGCONT)
     assert system.until(waiting["run_id"], "SUCCEEDED").state == "SUCCEEDED"
 
 
-def test_the_table_of_coming_fires_and_cron(system: System) -> None:
+def test_the_table_of_coming_fires_and_cron(system: ProjectSystem) -> None:
     """``schedule`` lists what comes and marks collisions; ``cron`` prints instants and refuses with the reason."""
     table = system.ask("schedule", "--days", "7")
     nightly = [fire for fire in table["fires"] if fire["job_id"] == "nightly-a"]

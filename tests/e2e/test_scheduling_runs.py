@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 import pytest
-from scheduling_system import System, eventually, open_system
+from project_system import ProjectSystem, open_system
 
 from nomaflow.client import TriggerOrder
+from real_system import eventually
 
 pytestmark = pytest.mark.e2e
 
@@ -141,7 +142,7 @@ id = "dying"
 
 
 @pytest.fixture(scope="module")
-def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProjectSystem]:
     """A kernel and a host for all tests of this file."""
     folder = tmp_path_factory.mktemp("runs")
     for opened in open_system(folder):
@@ -153,7 +154,7 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
         yield opened
 
 
-def test_the_layers_lie_in_their_order_and_are_kept(system: System) -> None:
+def test_the_layers_lie_in_their_order_and_are_kept(system: ProjectSystem) -> None:
     """job.params < step.op_kwargs < preset < run params < run op_kwargs; switches and level likewise."""
     plain = system.ask("run", "layers", "--wait")
     assert [(step["state"], step["rows_affected"], step["extras"].get("day")) for step in plain["steps"]] == [
@@ -181,7 +182,7 @@ def test_the_layers_lie_in_their_order_and_are_kept(system: System) -> None:
     assert system.cli("logs", last["run_id"], "-o", "json").out == ""
 
 
-def test_environment_is_resolved_in_the_host(system: System) -> None:
+def test_environment_is_resolved_in_the_host(system: ProjectSystem) -> None:
     """The kernel keeps the reference; the step gets the host's value and the default of what is unset."""
     run = system.ask("run", "env", "--wait")
     assert run["steps"][0]["extras"] == {"where": "/h/x"}
@@ -199,13 +200,13 @@ def test_environment_is_resolved_in_the_host(system: System) -> None:
     ],
 )
 def test_a_request_that_does_not_fit_is_refused_with_the_way_out(
-    system: System, arguments: tuple[str, ...], said: str
+    system: ProjectSystem, arguments: tuple[str, ...], said: str
 ) -> None:
     """An invalid request is refused before a run exists, with exit code 2."""
     assert said in system.cli(*arguments, code=2).err
 
 
-def test_a_failure_skips_the_rest_and_a_replay_goes_on_from_there(system: System) -> None:
+def test_a_failure_skips_the_rest_and_a_replay_goes_on_from_there(system: ProjectSystem) -> None:
     """The failed step's reason is the run's; --from-failed and --from-step take earlier outputs over."""
     failed = system.ask("run", "failing", "--op-kwarg", "one.rows=4", "--wait", code=1)
     assert [(step["state"], step["reason"]) for step in failed["steps"]] == [
@@ -232,7 +233,7 @@ def test_a_failure_skips_the_rest_and_a_replay_goes_on_from_there(system: System
     assert "did you mean 'three'" in system.cli("replay", failed["run_id"], "--from-step", "thre", code=2).err
 
 
-def test_retries_follow_the_exception_s_name(system: System) -> None:
+def test_retries_follow_the_exception_s_name(system: ProjectSystem) -> None:
     """A subclass of what retry_on names is tried again with growing delays, another exception is not."""
     run = system.ask("run", "retried", "--wait")
     [step] = run["steps"]
@@ -242,7 +243,7 @@ def test_retries_follow_the_exception_s_name(system: System) -> None:
     assert len(other["steps"][0]["attempts"]) == 1
 
 
-def test_timeouts_of_step_and_job(system: System) -> None:
+def test_timeouts_of_step_and_job(system: ProjectSystem) -> None:
     """Each with its own code; the job's is not retried."""
     step = system.ask("run", "slow-step", "--wait", code=1)
     job = system.ask("run", "slow-job", "--wait", code=1)
@@ -250,14 +251,14 @@ def test_timeouts_of_step_and_job(system: System) -> None:
     assert len(job["steps"][0]["attempts"]) == 1
 
 
-def test_a_dead_worker_is_told_in_plain_words(system: System) -> None:
+def test_a_dead_worker_is_told_in_plain_words(system: ProjectSystem) -> None:
     """A dead worker is reported as the code's failure, with the exit code."""
     run = system.ask("run", "dying", "--wait", code=1)
     assert run["reason"] == "worker_died"
     assert "7" in run["reason_message"]
 
 
-def test_a_call_is_linked_both_ways(system: System) -> None:
+def test_a_call_is_linked_both_ways(system: ProjectSystem) -> None:
     """The parent's step names the child, the child names its ancestors; params and level go down, rows come up."""
     parent = system.ask("run", "parent", "-p", 'day="mon"', "--log-level", "DEBUG", "--wait")
     child_id = parent["steps"][0]["attempts"][-1]["child_run_id"]
@@ -272,7 +273,7 @@ def test_a_call_is_linked_both_ways(system: System) -> None:
     assert parent["run_id"] in system.cli("show", child_id).out
 
 
-def test_queued_parents_follow_one_another(system: System) -> None:
+def test_queued_parents_follow_one_another(system: ProjectSystem) -> None:
     """Queued runs with a call_job first do not wait for a host that is never needed."""
     with system.client() as client:
         runs = [client.trigger("parent").run_id for _ in range(3)]
@@ -281,7 +282,7 @@ def test_queued_parents_follow_one_another(system: System) -> None:
     assert all(before.finished_at <= after.started_at for before, after in pairwise(ended))
 
 
-def test_overlap_and_calls_of_a_job_that_is_active(system: System) -> None:
+def test_overlap_and_calls_of_a_job_that_is_active(system: ProjectSystem) -> None:
     """A second run and a call are held off with the reason; --overlap allow insists; a cancel goes down the chain."""
     first = system.ask("run", "held")
     system.until(first["run_id"], "RUNNING")
@@ -302,14 +303,14 @@ def test_overlap_and_calls_of_a_job_that_is_active(system: System) -> None:
     assert (canceled.state, canceled.reason.code) == ("CANCELED", "canceled_by_parent")
 
 
-def test_a_call_has_a_time_limit(system: System) -> None:
+def test_a_call_has_a_time_limit(system: ProjectSystem) -> None:
     """The step fails timed_out once its child has stopped."""
     run = system.ask("run", "hasty", "--wait", code=1)
     child = system.run(run["steps"][0]["attempts"][-1]["child_run_id"])
     assert (run["reason"], child.state) == ("timed_out", "CANCELED")
 
 
-def test_the_bounds_of_job_and_host(system: System) -> None:
+def test_the_bounds_of_job_and_host(system: ProjectSystem) -> None:
     """max_parallel of the job lets two run, that of the host four of any job; the reason says which it is."""
     with system.client() as client:
         runs = [client.trigger("two-at-once").run_id for _ in range(3)]
@@ -331,7 +332,7 @@ def test_the_bounds_of_job_and_host(system: System) -> None:
         (system.project / "held").unlink()
 
 
-def test_a_key_is_one_run(system: System) -> None:
+def test_a_key_is_one_run(system: ProjectSystem) -> None:
     """The same key with the same request answers with the same run, with another request or for another job it is refused."""
     first = system.ask("run", "layers", "--key", "k1", "-p", "rows=1", "--wait")
     again = system.ask("run", "layers", "--key", "k1", "-p", "rows=1", "--wait")

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import psutil
 import pytest
-from stopping_system import NOTING_STEPS, HostProcess, System, eventually
+from team_system import NOTING_STEPS, TeamSystem
 
 from notify_socket import NotifySocket, Told
+from real_system import Running, eventually
 
 pytestmark = pytest.mark.e2e
 
@@ -31,9 +32,9 @@ def systemd(tmp_path: Path) -> Iterator[NotifySocket]:
 
 
 @pytest.fixture
-def system(tmp_path: Path) -> Iterator[System]:
+def system(tmp_path: Path) -> Iterator[TeamSystem]:
     """Prepare a system with one project; nothing of it may be left."""
-    made = System(root=tmp_path)
+    made = TeamSystem(root=tmp_path)
     made.project("team", FILES)
     try:
         yield made
@@ -61,28 +62,26 @@ def freezes_and_recovers(pid: int, systemd: NotifySocket) -> None:
     systemd.wait_for(is_tick)
 
 
-def test_the_kernel_tells_of_its_life(systemd: NotifySocket, system: System) -> None:
+def test_the_kernel_tells_of_its_life(systemd: NotifySocket, system: TeamSystem) -> None:
     """The kernel is ready once it answers, feeds the watchdog, tells of a reload, and says that it stops."""
     system.start_kernel(environ=watched(systemd))
-    assert system.kernel is not None
-    address = (system.kernel_project / ".nomaflow" / "address").read_text().strip()
     ready = systemd.wait_for(lambda told: "READY" in told)
-    assert ready == {"READY": "1", "STATUS": f"serving on {address}, epoch 1"}
+    assert ready == {"READY": "1", "STATUS": f"serving on {system.kernel_address}, epoch 1"}
     system.client().get_kernel()
     systemd.wait_for(is_tick)
     freezes_and_recovers(system.kernel.pid, systemd)
-    system.kernel.send_signal(signal.SIGHUP)
+    os.kill(system.kernel.pid, signal.SIGHUP)
     systemd.wait_for(lambda told: "RELOADING" in told)
     systemd.wait_for(lambda told: "READY" in told)
-    system.kernel.terminate()
+    os.kill(system.kernel.pid, signal.SIGTERM)
     assert systemd.wait_for(lambda told: "STOPPING" in told)["STATUS"] == "stopping: got SIGTERM"
-    assert system.kernel.wait(30) == 0
+    assert system.kernel.process.wait(30) == 0
 
 
-def test_a_host_tells_of_its_life(systemd: NotifySocket, system: System) -> None:
+def test_a_host_tells_of_its_life(systemd: NotifySocket, system: TeamSystem) -> None:
     """A host is ready without a kernel, tells when it attaches and reloads, feeds the watchdog, and says that it stops."""
     system.start_kernel()
-    system.kill_kernel()
+    system.kill("kernel")
     host = system.start_host("team", environ=watched(systemd), settings=["drain_seconds = 7"], serves=False)
     ready = systemd.wait_for(lambda told: "READY" in told)
     assert ready["STATUS"].endswith("; generation 1")
@@ -100,7 +99,7 @@ def test_a_host_tells_of_its_life(systemd: NotifySocket, system: System) -> None
     assert stopping == {"STOPPING": "1", "STATUS": "stopping", "EXTEND_TIMEOUT_USEC": "67000000"}
 
 
-def _inherits_nothing(system: System, host: HostProcess) -> None:
+def _inherits_nothing(system: TeamSystem, host: Running) -> None:
     """Check that no process below a host, and no step, could speak to its service manager."""
     eventually(lambda: system.instance("team", pid=host.pid))
     ledger = system.ledger()

@@ -11,11 +11,12 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from stopping_system import NOTING_STEPS, Ledger, alive, eventually
 from systemd_machine import SystemdMachine, open_machine
+from team_system import NOTING_STEPS, Ledger
 
 from nomaflow.client import SyncKernelClient, TriggerOrder
-from processes import pids_below
+from processes import is_alive, pids_below
+from real_system import eventually
 
 pytestmark = pytest.mark.e2e
 
@@ -108,7 +109,7 @@ def test_a_restart_of_the_kernel_leaves_the_same_workers(stage: Stage) -> None:
     ledger, runs, before = stage.start_steps()
     old = stage.machine.pid(KERNEL)
     stage.machine.run("systemctl", "restart", KERNEL)
-    assert not alive(old)
+    assert not is_alive(old)
     stage.says(HOST, "epoch 2")
     assert stage.workers(runs) == before
     stage.let_go(ledger, runs)
@@ -130,7 +131,7 @@ def test_a_kernel_that_hangs_is_replaced(stage: Stage) -> None:
     """The watchdog ends a kernel that no longer turns, and another one is started."""
     old = stage.machine.pid(KERNEL)
     os.kill(old, signal.SIGSTOP)
-    eventually(lambda: stage.machine.property(KERNEL, "Result") == "watchdog" or not alive(old))
+    eventually(lambda: stage.machine.property(KERNEL, "Result") == "watchdog" or not is_alive(old))
     eventually(lambda: stage.machine.pid(KERNEL) not in (0, old))
     stage.says(KERNEL, "serving on")
 
@@ -163,12 +164,12 @@ def test_a_drain_longer_than_the_units_limit_is_not_cut_short(stage: Stage) -> N
     below = set(pids_below(pid))
     stage.machine.run("systemctl", "stop", "--no-block", HOST)
     with pytest.raises(AssertionError, match="still not so"):
-        eventually(lambda: not alive(pid), seconds=4)  # twice the unit's own limit
+        eventually(lambda: not is_alive(pid), seconds=4)  # twice the unit's own limit
     assert stage.machine.property(HOST, "StatusText") == "stopping: 2 steps may finish within 60 s"
     stage.let_go(ledger, runs)
     eventually(lambda: stage.machine.property(HOST, "ActiveState") == "inactive")
     assert stage.machine.property(HOST, "Result") == "success"
-    assert not any(alive(each) for each in below)
+    assert not any(is_alive(each) for each in below)
     stage.machine.run("systemctl", "start", HOST)
     stage.says(HOST, "attached to the kernel")
 

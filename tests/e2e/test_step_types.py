@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import base64
-import os
 import shutil
-import signal
-import subprocess
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import grpc
 import pytest
-from contract_stage import PATIENCE, Ran, Stage, eventually
+from contract_stage import Ran, Stage, open_stage
 from google.protobuf.message import Message
 
-from nomaflow.client import ClientError, ProjectAddress, SyncKernelClient
+from nomaflow.client import ClientError
 from nomaflow.client.values.runs import AttemptView
 from nomaflow_api.v1 import kernel_service_pb2 as pb
 from nomaflow_api.v1.kernel_service_pb2_grpc import KernelServiceStub
+from real_system import PATIENCE, run_command
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
@@ -55,30 +52,9 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     folder = tmp_path_factory.mktemp("types")
     project = folder / "project"
     shutil.copytree(Path(__file__).parent / "step_types", project)
-    environ = {**os.environ, "MY_TOKEN": TOKEN, "my_passphrase": PHRASE, "PLAIN_NAME": PLAIN, "SIGNING_KEY": PEM}
-    environ |= {"TEST_SET_AT_IMPORT": EARLY, "NOMAFLOW_TRACE_HOOKS": "1"}
-    environ.pop("SET_AT_IMPORT_TOKEN", None)
-    kernel = _start("nomaflow_kernel", project, folder / "kernel.log", environ)
-    eventually((project / ".nomaflow" / "address").exists)
-    host = _start("nomaflow_host", project, folder / "host.log", environ)
-    try:
-        with SyncKernelClient(ProjectAddress(project=project), by="tester") as client:
-            eventually(lambda: client.list_jobs().jobs or host.poll() is not None)
-            yield Stage(project=project, client=client, kernel=kernel, host=host, logs=folder, environ=environ)
-        for process in (host, kernel):
-            process.send_signal(signal.SIGTERM)
-            assert process.wait(PATIENCE) == 0, (folder / "host.log").read_text("utf-8", "replace")
-    finally:
-        for process in (host, kernel):
-            process.kill()
-            process.wait()
-
-
-def _start(module: str, project: Path, log: Path, environ: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    with log.open("wb") as file:
-        return subprocess.Popen(
-            [sys.executable, "-m", module, "--project", str(project)], stdout=file, stderr=file, env=dict(environ)
-        )
+    environ = {"MY_TOKEN": TOKEN, "my_passphrase": PHRASE, "PLAIN_NAME": PLAIN, "SIGNING_KEY": PEM}
+    with open_stage(project, folder, {**environ, "TEST_SET_AT_IMPORT": EARLY, "NOMAFLOW_TRACE_HOOKS": "1"}) as opened:
+        yield opened
 
 
 def attempt_of(ran: Ran) -> AttemptView:
@@ -158,12 +134,9 @@ def test_no_secret_leaves_the_host(stage: Stage) -> None:
     assert leaks == {}
     assert found_in(stage.logs.joinpath("host.log").read_bytes()) == []
     assert found_in(stage.logs.joinpath("kernel.log").read_bytes()) == []
-    shown = subprocess.run(
-        [sys.executable, "-m", "nomaflow_cli", "job", "secrets", "-o", "json"],
-        cwd=stage.project, env=dict(stage.environ), capture_output=True, check=True,
-    )  # fmt: skip
-    assert b"https://user:${MY_TOKEN}@x" in shown.stdout
-    assert found_in(shown.stdout) == []
+    shown = run_command("job", "secrets", "-o", "json", folder=stage.project, environ=stage.environ)
+    assert (shown.code, "https://user:${MY_TOKEN}@x" in shown.out) == (0, True)
+    assert found_in(shown.out.encode()) == []
 
 
 def test_what_the_step_gets_is_the_secret(stage: Stage) -> None:

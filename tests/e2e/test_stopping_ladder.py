@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
-from stopping_system import Ledger, System, alive, reason_of
+from team_system import Ledger, TeamSystem, reason_of
 
 from nomaflow.client.values import RunView
+from processes import is_alive
 
 pytestmark = pytest.mark.e2e
 
@@ -50,9 +51,9 @@ class Stopped:
 
 
 @pytest.fixture(scope="module")
-def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TeamSystem]:
     """A kernel and a host with room for every hostile callable at once."""
-    made = System(root=tmp_path_factory.mktemp("ladder"))
+    made = TeamSystem(root=tmp_path_factory.mktemp("ladder"))
     made.start_kernel()
     made.project("hostile")
     made.start_host("hostile", settings=("max_sync = 40", f"cancel_grace_seconds = {GRACE}"))
@@ -61,7 +62,7 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
 
 
 @pytest.fixture(scope="module")
-def canceled(system: System) -> dict[str, Stopped]:
+def canceled(system: TeamSystem) -> dict[str, Stopped]:
     """Run every callable at once, cancel each as soon as it runs, and note what the system says when it is over."""
     ledgers = {job: system.ledger() for job in (*DEAF, *POLITE)}
     runs = {job: system.start(job, ledger) for job, ledger in ledgers.items()}
@@ -69,7 +70,7 @@ def canceled(system: System) -> dict[str, Stopped]:
     for job, run_id in runs.items():
         ledgers[job].wait_for("start")
         began[job] = time.monotonic()
-        system.clients[0].cancel(run_id, why="enough")
+        system.api.cancel(run_id, why="enough")
     ended: dict[str, Stopped] = {}
     while len(ended) < len(runs):
         for job in [job for job in runs if job not in ended]:
@@ -80,17 +81,17 @@ def canceled(system: System) -> dict[str, Stopped]:
 
 
 @pytest.fixture(scope="module")
-def returned(system: System) -> dict[str, Stopped]:
+def returned(system: TeamSystem) -> dict[str, Stopped]:
     """Run every callable that leaves something behind when it returns."""
     ledgers = {job: system.ledger() for job in LEAVING}
     runs = {job: system.start(job, ledger) for job, ledger in ledgers.items()}
     return {job: _seen(system, system.end(run_id), ledgers[job], 0.0) for job, run_id in runs.items()}
 
 
-def _seen(system: System, run: RunView, ledger: Ledger, seconds: float) -> Stopped:
+def _seen(system: TeamSystem, run: RunView, ledger: Ledger, seconds: float) -> Stopped:
     named = {entry.get("child", entry["pid"]) for entry in ledger.entries()}
-    still = tuple(pid for pid in named if alive(pid))
-    return Stopped(run=run, ledger=ledger, still_alive=still, seconds=seconds, log=system.log(run.run_id))
+    still = tuple(pid for pid in named if is_alive(pid))
+    return Stopped(run=run, ledger=ledger, still_alive=still, seconds=seconds, log=system.run_log(run.run_id))
 
 
 @pytest.mark.parametrize("job", DEAF)
@@ -143,18 +144,18 @@ def test_what_outlives_a_return_is_dead_first(returned: dict[str, Stopped], job:
     assert left.run.state == "SUCCEEDED"
     assert left.run.rows_affected in (1, 7)
     beating = {entry["pid"] for entry in left.ledger.entries("beat")}
-    assert not any(alive(pid) for pid in beating)
+    assert not any(is_alive(pid) for pid in beating)
     assert "running when it returned" in left.log
 
 
-def test_cancel_from_the_command_line(system: System) -> None:
+def test_cancel_from_the_command_line(system: TeamSystem) -> None:
     """``nomaflow cancel`` by another client stops the run; who and why are recorded; later cancels change nothing."""
     ledger = system.ledger()
     run_id = system.start("beats", ledger)
     pid = ledger.pid()
     done = system.command("cancel", run_id, "--why", "too slow", "--wait")
-    assert done.returncode in (0, 3), done.stderr
-    assert not alive(pid)
+    assert done.code in (0, 3), done.err
+    assert not is_alive(pid)
     run = system.run(run_id)
     assert run.cancel is not None
     assert run.cancel.why == "too slow"

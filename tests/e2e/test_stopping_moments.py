@@ -8,9 +8,11 @@ import threading
 from collections.abc import Iterator
 
 import pytest
-from stopping_system import HostProcess, System, alive, eventually, reason_of
+from team_system import TeamSystem, reason_of
 
 from nomaflow.client.values import RunView
+from processes import is_alive
+from real_system import Running, eventually
 
 pytestmark = pytest.mark.e2e
 
@@ -19,9 +21,9 @@ _AFTER = ("SUCCEEDED", "CANCELED")
 
 
 @pytest.fixture(scope="module")
-def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TeamSystem]:
     """A kernel with one host."""
-    made = System(root=tmp_path_factory.mktemp("moments"))
+    made = TeamSystem(root=tmp_path_factory.mktemp("moments"))
     made.start_kernel()
     made.project("hostile")
     made.start_host("hostile", settings=("max_sync = 20",))
@@ -30,46 +32,46 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
 
 
 @pytest.fixture
-def host(system: System) -> HostProcess:
+def host(system: TeamSystem) -> Running:
     """The host."""
-    return system.hosts["hostile"]
+    return system.parts["hostile"]
 
 
-def test_in_a_retry_back_off(system: System) -> None:
+def test_in_a_retry_back_off(system: TeamSystem) -> None:
     """A run that waits an hour for its next attempt is CANCELED at once; the attempt never starts."""
     ledger = system.ledger()
     run_id = system.start("backs_off", ledger)
     eventually(lambda: len(system.run(run_id).steps[0].attempts) == 2)
-    run = system.clients[0].cancel(run_id)
+    run = system.api.cancel(run_id)
     run = system.end(run_id)
     assert run.state == "CANCELED"
     assert [one.state for one in run.steps[0].attempts] == ["FAILED", "CANCELED"]
     assert len(ledger.entries("start")) == 1
 
 
-def test_queued(system: System) -> None:
+def test_queued(system: TeamSystem) -> None:
     """A queued run is CANCELED without a start; the one before it continues."""
     first, second = system.ledger(), system.ledger()
     running = system.start("one_at_a_time", first)
     first.wait_for("start")
     waiting = system.start("one_at_a_time", second)
     assert system.run(waiting).state == "QUEUED"
-    run = system.clients[0].cancel(waiting, why="not today")
+    run = system.api.cancel(waiting, why="not today")
     assert (run.state, reason_of(run)) == ("CANCELED", "canceled_by_user")
-    system.clients[0].cancel(running)
+    system.api.cancel(running)
     assert system.end(running).state == "CANCELED"
     assert second.entries() == []
     assert system.run(waiting).state == "CANCELED"
 
 
-def test_dispatched_and_not_yet_started(system: System, host: HostProcess) -> None:
+def test_dispatched_and_not_yet_started(system: TeamSystem, host: Running) -> None:
     """A cancel that reaches the host right behind its dispatch: whether the code was called or not, none of it is left."""
     ledger = system.ledger()
     os.kill(host.pid, signal.SIGSTOP)
     try:
         run_id = system.start("beats", ledger)
         eventually(lambda: system.run(run_id).steps[0].last.state == "DISPATCHED")
-        asked = system.clients[0].cancel(run_id)
+        asked = system.api.cancel(run_id)
         assert asked.state == "RUNNING"
         assert asked.cancel is not None
     finally:
@@ -82,7 +84,7 @@ def test_dispatched_and_not_yet_started(system: System, host: HostProcess) -> No
     assert ledger.entries() == beats
 
 
-def test_at_the_same_instant_as_the_result(system: System) -> None:
+def test_at_the_same_instant_as_the_result(system: TeamSystem) -> None:
     """The first committed of two ends wins, for every offset; a canceled run never continues, nothing changes later."""
     ledgers = [system.ledger() for _ in range(24)]
     runs: list[str] = []
@@ -90,7 +92,7 @@ def test_at_the_same_instant_as_the_result(system: System) -> None:
         run_id = system.start("brief", ledger, seconds=0.004 * (number % 6))
         if number % 2:
             ledger.wait_for("start")
-        system.clients[0].cancel(run_id)
+        system.api.cancel(run_id)
         runs.append(run_id)
     ended = [system.end(run_id) for run_id in runs]
     for run, ledger in zip(ended, ledgers, strict=True):
@@ -109,7 +111,7 @@ def test_at_the_same_instant_as_the_result(system: System) -> None:
     assert [system.run(run_id) for run_id in runs] == ended
 
 
-def test_a_second_cancel_by_another(system: System) -> None:
+def test_a_second_cancel_by_another(system: TeamSystem) -> None:
     """A second cancel during a stop does nothing: the first who and why stay."""
     ledger = system.ledger()
     run_id = system.start("swallows_everything", ledger)
@@ -124,49 +126,49 @@ def test_a_second_cancel_by_another(system: System) -> None:
     assert run.reason.message == "canceled by ann: first"
 
 
-def test_after_the_end(system: System) -> None:
+def test_after_the_end(system: TeamSystem) -> None:
     """Cancelling what has ended changes nothing and is no error."""
     run_id = system.start("brief", system.ledger())
     before = system.end(run_id)
     assert before.state == "SUCCEEDED"
-    after = system.clients[0].cancel(run_id)
+    after = system.api.cancel(run_id)
     assert after.state == "SUCCEEDED"
     assert system.run(run_id) == before
 
 
-def test_asked_while_the_kernel_is_down(system: System, host: HostProcess) -> None:
+def test_asked_while_the_kernel_is_down(system: TeamSystem, host: Running) -> None:
     """A client that asks while there is no kernel has its cancel delivered when it is back; meanwhile the code runs."""
     ledger = system.ledger()
     run_id = system.start("beats", ledger)
     pid = ledger.pid()
     asking = system.client("bob")
     asking.get_run(run_id)
-    system.kill_kernel()
+    system.kill("kernel")
     answers: list[RunView] = []
     thread = threading.Thread(target=lambda: answers.append(asking.cancel(run_id, why="meanwhile")))
     thread.start()
     beats = len(ledger.entries("beat"))
     eventually(lambda: len(ledger.entries("beat")) > beats + 5)
-    assert alive(pid)
+    assert is_alive(pid)
     system.start_kernel()
     thread.join(30)
     assert answers
     assert answers[0].cancel is not None
     run = system.end(run_id)
     assert (run.state, run.cancel.by if run.cancel else "") == ("CANCELED", "bob")
-    assert not alive(pid)
+    assert not is_alive(pid)
 
 
-def test_acknowledged_and_then_the_kernel_dies(system: System, host: HostProcess) -> None:
+def test_acknowledged_and_then_the_kernel_dies(system: TeamSystem, host: Running) -> None:
     """A cancel that was acknowledged is not lost with the kernel: it is delivered when kernel and host meet again."""
     ledger = system.ledger()
     run_id = system.start("beats", ledger)
     pid = ledger.pid()
     os.kill(host.pid, signal.SIGSTOP)
     try:
-        system.clients[0].cancel(run_id, why="in time")
-        system.kill_kernel()
-        assert alive(pid)
+        system.api.cancel(run_id, why="in time")
+        system.kill("kernel")
+        assert is_alive(pid)
         system.start_kernel()
         run = system.run(run_id)
         assert (run.state, run.cancel.why if run.cancel else "") == ("RUNNING", "in time")
@@ -174,22 +176,22 @@ def test_acknowledged_and_then_the_kernel_dies(system: System, host: HostProcess
         os.kill(host.pid, signal.SIGCONT)
     run = system.end(run_id)
     assert run.state == "CANCELED"
-    assert not alive(pid)
+    assert not is_alive(pid)
 
 
-def test_ended_while_the_kernel_is_down(system: System) -> None:
+def test_ended_while_the_kernel_is_down(system: TeamSystem) -> None:
     """A stop that completes without the kernel is reported to the next one, once, and is final there."""
     ledger = system.ledger()
     run_id = system.start("swallows_everything", ledger)
     pid = ledger.pid()
-    system.clients[0].cancel(run_id)
-    host = system.hosts["hostile"]
+    system.api.cancel(run_id)
+    host = system.parts["hostile"]
     eventually(lambda: any("(stage 1 of 4)" in line and run_id in line for line in host.log.splitlines()))
-    system.kill_kernel()
-    eventually(lambda: not alive(pid))
+    system.kill("kernel")
+    eventually(lambda: not is_alive(pid))
     system.start_kernel()
     run = system.end(run_id)
     assert run.state == "CANCELED"
-    system.kill_kernel()
+    system.kill("kernel")
     system.start_kernel()
     assert system.run(run_id) == run

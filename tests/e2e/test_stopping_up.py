@@ -17,10 +17,11 @@ from typing import Any
 
 import psutil
 import pytest
-from stopping_system import NOTING_STEPS, Ledger, alive, eventually
+from team_system import NOTING_STEPS, Ledger
 
 from nomaflow.client import ClientError, ProjectAddress, SyncKernelClient, TriggerOrder
-from processes import pids_below
+from processes import is_alive, pids_below
+from real_system import eventually
 
 pytestmark = pytest.mark.e2e
 
@@ -84,7 +85,7 @@ def up(tmp_path: Path, flags: list[str]) -> Iterator[subprocess.Popen[str]]:
     finally:
         process.kill()
         process.communicate()
-        for each in filter(alive, below):
+        for each in filter(is_alive, below):
             with suppress(ProcessLookupError):
                 os.kill(each, signal.SIGKILL)
 
@@ -111,12 +112,12 @@ def test_one_signal_drains_and_a_second_one_is_faster(up: subprocess.Popen[str],
         ledger.wait_for("finished")
         eventually(lambda: any(run.state == "SUCCEEDED" for run in client.list_runs(job_id="may_finish")))
         assert up.poll() is None
-        assert all(alive(pid) for pid in pids[1:]), "it may go on until the deadline"
+        assert all(is_alive(pid) for pid in pids[1:]), "it may go on until the deadline"
     began = time.monotonic()
     up.send_signal(signal.SIGTERM)
     assert up.wait(40) == 0
     assert time.monotonic() - began < 30
-    eventually(lambda: not any(alive(pid) for pid in below), seconds=5)
+    eventually(lambda: not any(is_alive(pid) for pid in below), seconds=5)
     assert stored(tmp_path) == {"may_finish": ("SUCCEEDED", ""), "deaf": ("FAILED", "host_draining")}
 
 
@@ -180,7 +181,7 @@ class Orphaned:
 
     def is_gone(self) -> bool:
         """Return whether nothing of it is left."""
-        return not any(alive(pid) for pid in self.below)
+        return not any(is_alive(pid) for pid in self.below)
 
 
 def test_steps_may_finish_where_up_is_killed(up: subprocess.Popen[str], tmp_path: Path) -> None:

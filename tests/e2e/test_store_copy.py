@@ -14,10 +14,10 @@ from pathlib import Path
 
 import asyncpg
 import pytest
-from faults_system import CLOCKS, FaultSystem, open_faults
-from stopping_system import eventually
+from faults_system import FaultSystem, open_faults
 
 from postgres_server import SUPERUSER, PostgresServer
+from real_system import CLOCKS, eventually
 
 pytestmark = [pytest.mark.e2e, pytest.mark.postgres]
 
@@ -46,12 +46,6 @@ class Move:
         """Return the next fires that are kept in the database."""
         return asyncio.run(ask(self.server, "moved", "SELECT job_id, next_fire_us FROM schedules"))
 
-    def stop_kernel(self) -> None:
-        """Stop the kernel as its user does."""
-        assert self.system.kernel is not None
-        self.system.kernel.terminate()
-        assert self.system.kernel.wait(20) == 0
-
 
 @pytest.fixture
 def move(postgres_server: PostgresServer) -> Iterator[Move]:
@@ -78,20 +72,20 @@ async def ask(server: PostgresServer, database: str, statement: str) -> list[tup
 def test_a_kernel_goes_on_in_another_database(move: Move) -> None:
     """Runs and logs are there, a step runs on in its worker, watchers miss nothing; the old store starts no kernel."""
     system = move.system
-    client = system.clients[0]
+    client = system.api
     ended = system.work("ticks").under_way()
     run = ended.succeeds_whole()
     going = system.work("sync_ticks").under_way()
     eventually(lambda: going.run().log_lines)
     seen = system.last_event()
-    assert system.command("store", "copy", "sqlite:///.nomaflow/kernel.db", move.url).returncode == 1  # a kernel has it
-    move.stop_kernel()
+    assert system.command("store", "copy", "sqlite:///.nomaflow/kernel.db", move.url).code == 1  # a kernel has it
+    system.stop("kernel")
     with closing(sqlite3.connect(system.kernel_project / ".nomaflow" / "kernel.db")) as raw:
         fires = raw.execute("SELECT job_id, next_fire_us FROM schedules").fetchall()
     assert [job for job, _ in fires] == ["yearly"]
     done = system.command("store", "copy", "sqlite:///.nomaflow/kernel.db", move.url, "-o", "json")
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["rows"]["runs"] == 2
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["rows"]["runs"] == 2
     system.kernel_flags = (*CLOCKS, "--store", move.url)
     system.start_kernel()
     eventually(lambda: system.instance("team"))
@@ -103,11 +97,9 @@ def test_a_kernel_goes_on_in_another_database(move: Move) -> None:
     assert [event.seq for event in watched] == list(range(seen + 1, seen + 1 + len(watched)))
     assert watched[-1].run_id == going.run_id
     assert not client.list_jobs().problems
-    move.stop_kernel()
+    system.stop("kernel")
     system.kernel_flags = CLOCKS
-    with pytest.raises(AssertionError, match="the history was moved to"):
+    with pytest.raises(AssertionError, match=r"(?s)ended with 78: .*the history was moved to"):
         system.start_kernel()
-    assert system.kernel is not None
-    assert system.kernel.returncode == 78
     found = system.command("doctor", "-o", "json")
-    assert "store.moved" in {one["check"] for one in json.loads(found.stdout)["findings"]}
+    assert "store.moved" in {one["check"] for one in json.loads(found.out)["findings"]}

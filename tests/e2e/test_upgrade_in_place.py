@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
 import sqlite3
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -15,13 +11,14 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-from stopping_system import NOTING_STEPS, Ledger, System, eventually
+from team_system import NOTING_STEPS, Ledger, TeamSystem
 
 import nomaflow_api
 import nomaflow_kernel
 from nomaflow.client import TriggerOrder
 from nomaflow.client.values import RunView, Triggered
 from nomaflow_kernel.store.migrations import HEAD
+from real_system import eventually
 
 pytestmark = pytest.mark.e2e
 
@@ -71,10 +68,9 @@ def upgrade():
 
 
 @pytest.fixture
-def system(tmp_path: Path) -> Iterator[System]:
+def system(tmp_path: Path) -> Iterator[TeamSystem]:
     """Make a place for a kernel and a host."""
-    found = System(root=tmp_path)
-    found.kernel_project.mkdir()
+    found = TeamSystem(root=tmp_path)
     try:
         yield found
     finally:
@@ -96,29 +92,19 @@ def next_version(folder: Path) -> Path:
     return folder
 
 
-def start(system: System, source: Path | None = None) -> None:
+def start(system: TeamSystem, source: Path | None = None) -> None:
     """Start a kernel, of this version or of another one's source, and wait until it answers."""
-    address = system.kernel_project / ".nomaflow" / "address"
-    environ = {**os.environ, **({"PYTHONPATH": str(source)} if source else {})}
-    with (system.root / "kernel.log").open("ab") as log:
-        system.kernel = subprocess.Popen(
-            [sys.executable, "-P", "-m", "nomaflow_kernel", "--project", str(system.kernel_project)],
-            stderr=log,
-            env=environ,
-        )
-    eventually(address.exists)
+    system.start_kernel(environ={"PYTHONPATH": str(source)} if source else None)
 
 
-def stop(system: System) -> float:
+def stop(system: TeamSystem) -> float:
     """Ask the kernel to stop; return the seconds that it took."""
-    assert system.kernel is not None
     began = time.monotonic()
-    system.kernel.send_signal(signal.SIGTERM)
-    assert system.kernel.wait(30) == 0
+    system.stop("kernel")
     return time.monotonic() - began
 
 
-def revision(system: System) -> str:
+def revision(system: TeamSystem) -> str:
     """Return the schema's revision."""
     with sqlite3.connect(system.kernel_project / ".nomaflow" / "kernel.db") as store:
         (found,) = store.execute("SELECT version_num FROM alembic_version").fetchone()
@@ -126,34 +112,34 @@ def revision(system: System) -> str:
     return str(found)
 
 
-def attached_with(system: System, count: int) -> bool:
+def attached_with(system: TeamSystem, count: int) -> bool:
     """Return True if the host is attached and reports that number of running steps."""
     instance = system.instance("team")
     return instance is not None and instance.running == count
 
 
-def ended(system: System, run_id: str) -> RunView | None:
+def ended(system: TeamSystem, run_id: str) -> RunView | None:
     """Return a run that is over."""
     found = system.run(run_id)
     return found if found.terminal else None
 
 
-def trigger(system: System, ledger: Ledger, count: int) -> list[str]:
+def trigger(system: TeamSystem, ledger: Ledger, count: int) -> list[str]:
     """Trigger runs and return their ids."""
     orders = [TriggerOrder(job_id="waits", params={"ledger": str(ledger.file)}) for _ in range(count)]
-    answers = system.clients[0].trigger_many(orders)
+    answers = system.api.trigger_many(orders)
     assert all(isinstance(answer, Triggered) for answer in answers), answers
     return [answer.run_id for answer in answers if isinstance(answer, Triggered)]
 
 
-def test_an_upgrade_and_a_rollback_leave_a_hundred_steps_alone(system: System) -> None:
+def test_an_upgrade_and_a_rollback_leave_a_hundred_steps_alone(system: TeamSystem) -> None:
     """Each kernel stops at once, the next one continues with all steps, and none starts a second time."""
     own = version("nomaflow")
     source = next_version(system.root / "next")
     start(system)
     system.project("team", {"plugins/work.py": CODE, "jobs.toml": JOBS})
     system.start_host("team")
-    client, ledger = system.clients[0], system.ledger()
+    client, ledger = system.api, system.ledger()
     runs = trigger(system, ledger, STEPS)
     ledger.wait_for("start", STEPS)
     assert (client.get_kernel().version, revision(system)) == (own, HEAD)
@@ -185,7 +171,7 @@ def test_an_upgrade_and_a_rollback_leave_a_hundred_steps_alone(system: System) -
     assert len(ledger.entries("end")) == len(ledger.entries("after")) == len(runs)
 
 
-def test_a_store_of_the_next_major_version_is_refused_untouched(system: System) -> None:
+def test_a_store_of_the_next_major_version_is_refused_untouched(system: TeamSystem) -> None:
     """The kernel ends with 78 and one line, and not a byte of the history has changed."""
     start(system)
     stop(system)
@@ -194,9 +180,7 @@ def test_a_store_of_the_next_major_version_is_refused_untouched(system: System) 
         store.execute("UPDATE alembic_version SET version_num = '9001'")
     store.close()
     before = file.read_bytes()
-    command = [sys.executable, "-m", "nomaflow_kernel", "--project", str(system.kernel_project)]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
-    assert ended.returncode == 78
-    assert "'9001'" in ended.stderr
-    assert "Traceback" not in ended.stderr
+    with pytest.raises(AssertionError, match=r"(?s)ended with 78: .*'9001'"):
+        start(system)
+    assert "Traceback" not in system.log("kernel")
     assert file.read_bytes() == before

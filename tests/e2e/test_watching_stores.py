@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scheduling_system import System, eventually, open_system
+from project_system import ProjectSystem, open_system
 
 from nomaflow.client import ClientError
 from nomaflow.client.values import EventView, PrunedView
 from nomaflow_kernel.store import open_store
+from real_system import eventually
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 
@@ -43,7 +44,7 @@ steps = [{ callable = "team.code:count" }]
 
 
 @pytest.fixture
-def system(tmp_path: Path) -> Iterator[System]:
+def system(tmp_path: Path) -> Iterator[ProjectSystem]:
     """A kernel and a host of the test's own."""
     for opened in open_system(tmp_path / "p"):
         opened.write(JOBS)
@@ -54,24 +55,24 @@ def system(tmp_path: Path) -> Iterator[System]:
         yield opened
 
 
-def _kernel(system: System) -> Any:
+def _kernel(system: ProjectSystem) -> Any:
     with system.client() as client:
         return client.get_kernel()
 
 
-def _refused(system: System, run_id: str = "") -> ClientError:
+def _refused(system: ProjectSystem, run_id: str = "") -> ClientError:
     """Return the error of a watch from far ahead of the store."""
     with system.client() as client, pytest.raises(ClientError) as refused:
         next(iter(client.watch_run(run_id, after_seq=10_000) if run_id else client.watch_events(after_seq=10_000)))
     return refused.value
 
 
-def _first(system: System, count: int, gone: list[PrunedView], **query: Any) -> list[EventView]:
+def _first(system: ProjectSystem, count: int, gone: list[PrunedView], **query: Any) -> list[EventView]:
     with system.client() as client, closing(client.watch_events(on_pruned=gone.append, **query)) as events:
         return list(islice(events, count))
 
 
-def test_a_cursor_of_another_store_is_refused(system: System) -> None:
+def test_a_cursor_of_another_store_is_refused(system: ProjectSystem) -> None:
     """Ahead of the store it is CURSOR_AHEAD, for all events and for one run; a deleted store comes back by another name."""
     run_id = system.ask("run", "fine", "--wait")["run_id"]
     before = _kernel(system)
@@ -91,7 +92,7 @@ def test_a_cursor_of_another_store_is_refused(system: System) -> None:
     assert _kernel(system).store_id != before.store_id
 
 
-def test_a_restored_store_has_a_name_of_its_own(system: System, tmp_path: Path) -> None:
+def test_a_restored_store_has_a_name_of_its_own(system: ProjectSystem, tmp_path: Path) -> None:
     """A restored store may lack events that were seen before; its numbers continue above them."""
     system.ask("run", "fine", "--wait")
     before = _kernel(system)
@@ -105,7 +106,7 @@ def test_a_restored_store_has_a_name_of_its_own(system: System, tmp_path: Path) 
     assert after.last_event_seq > before.last_event_seq
 
 
-def test_a_watcher_hears_which_events_are_gone(system: System) -> None:
+def test_a_watcher_hears_which_events_are_gone(system: ProjectSystem) -> None:
     """A watcher with a cursor below pruned events hears that first, even after a restart; one that saw all does not."""
     first = system.ask("run", "fine", "--wait")["run_id"]
     second = system.ask("run", "fine", "--wait")["run_id"]
@@ -135,7 +136,7 @@ def test_a_watcher_hears_which_events_are_gone(system: System) -> None:
     assert gone == []
 
 
-def test_the_end_of_a_run_says_what_alerts_want_to_know(system: System) -> None:
+def test_the_end_of_a_run_says_what_alerts_want_to_know(system: ProjectSystem) -> None:
     """Host, preset, slot, start, tries and the failed step are in run.finished, whatever way the run ended."""
     system.write(JOBS.replace(", enabled = false", ""))
     system.ask("reload")
@@ -162,7 +163,7 @@ def test_the_end_of_a_run_says_what_alerts_want_to_know(system: System) -> None:
     assert (fired.data["preset"], fired.data["slot_us"] % 1_000_000) == ("each-second", 0)
 
 
-def test_a_kernel_s_start_is_in_the_history(system: System) -> None:
+def test_a_kernel_s_start_is_in_the_history(system: ProjectSystem) -> None:
     """Each start tells version and epoch, and when the kernel before wrote its last event."""
     system.ask("run", "fine", "--wait")
     for part in ("host", "kernel"):

@@ -14,14 +14,17 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]  # pip resolves and unpacks three times
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]  # pip resolves and unpacks
 
 ROOT = Path(__file__).parents[2]
-EXTRAS = {"bare": "", "kernel": "[kernel]", "host": "[host]"}
+EXTRAS = {"bare": "", "kernel": "kernel", "host": "host"}
 PATIENCE = 60.0
 PACKAGES = {
     "nomaflow": "sdk",
@@ -111,18 +114,49 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def installations(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Installation]:
-    """Install the wheel into a clean environment for each way; pip's own cache serves what they share."""
+    """Install the wheel into a clean environment for each way: the bare one by pip with all that it needs.
+
+    What an extra needs in addition is linked from the environment of the tests, in which pip has installed it.
+    """
     made = {}
     for name, extra in EXTRAS.items():
         folder = tmp_path_factory.mktemp(name)
         python = folder / "venv" / "bin" / "python"
         subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "venv"], check=True, timeout=PATIENCE)
         options = ["--quiet", "--no-compile", "--disable-pip-version-check", "--no-input"]
-        command = [sys.executable, "-m", "pip", "--python", str(python), "install", *options, f"{wheel}{extra}"]
+        if extra:
+            options.append("--no-deps")
+            [packages] = folder.glob("venv/lib/python*/site-packages")
+            _link(needed_by("nomaflow", extra), packages)
+        command = [sys.executable, "-m", "pip", "--python", str(python), "install", *options, str(wheel)]
         done = subprocess.run(command, env=ENVIRONMENT, check=False, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stdout + done.stderr
         made[name] = Installation(python=python, folder=folder)
     return made
+
+
+def needed_by(name: str, extra: str = "") -> set[str]:
+    """Return the distributions that one needs, directly and indirectly, as pip would install them."""
+    seen: set[tuple[str, str]] = set()
+    asked = {(name, extra)}
+    while asked:
+        each = asked.pop()
+        seen.add(each)
+        for text in metadata.requires(each[0]) or ():
+            requirement = Requirement(text)
+            if requirement.marker is None or requirement.marker.evaluate({"extra": each[1]}):
+                asked |= {(canonicalize_name(requirement.name), one) for one in ("", *requirement.extras)} - seen
+    return {found for found, _ in seen} - {name}
+
+
+def _link(distributions: set[str], packages: Path) -> None:
+    """Give an environment some distributions of that of the tests, and nothing else."""
+    for name in distributions:
+        found = metadata.distribution(name)
+        tops = {file.parts[0] for file in found.files or () if not file.parts[0].startswith((".", "__pycache__"))}
+        for top in tops:
+            if not (packages / top).exists():
+                (packages / top).symlink_to(Path(str(found.locate_file(top))).resolve())
 
 
 def test_the_wheel_holds_what_is_run_and_nothing_else(wheel: Path) -> None:

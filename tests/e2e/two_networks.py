@@ -97,7 +97,7 @@ class Namespaces:
         self.host_side = ("nsenter", f"--net=/run/netns/{self._host}", "--")
 
     def __enter__(self) -> Self:
-        """Make them, where this machine can."""
+        """Make them if this machine can."""
         need("ip", "nsenter", "unshare", namespaces=True)
         try:
             self._make()

@@ -6,6 +6,8 @@ Names of mutants limit it to those. Exit code 1 where one survives, or no longer
 from __future__ import annotations
 
 import argparse
+import ast
+import itertools
 import os
 import shutil
 import subprocess
@@ -15,14 +17,14 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from mutants import Mutant, MutantError, load_mutants
+from mutants import PACKAGES, Mutant, MutantError, load_mutants
 
 _HERE = Path(__file__).parent
 _ROOT = _HERE.parents[1]
-_PACKAGES = ("protos", "sdk", "kernel", "plugin_host")
 _LEFT_OUT = shutil.ignore_patterns(".venv", ".git", "__pycache__", "dist", "build", ".*_cache")
 _SECONDS = 600
 _GREEN, _RED = 0, 1
+_TIMES = itertools.count(1)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -64,24 +66,31 @@ def _run_all(tree: Path, mutants: Sequence[Mutant]) -> int:
 
 
 def _verdict(tree: Path, mutant: Mutant) -> str:
-    changed = mutant.texts(tree)
+    changed = {path: ast.unparse(module) for path, module in mutant.trees(tree).items()}
     originals = {path: path.read_text(encoding="utf-8") for path in changed}
     try:
         for path, text in changed.items():
-            path.write_text(text, encoding="utf-8")
+            _write(path, text)
         code = _pytest(tree, mutant.tests, last=True)
     except subprocess.TimeoutExpired:
         return "killed"
     finally:
         for path, text in originals.items():
-            path.write_text(text, encoding="utf-8")
+            _write(path, text)
     # Any other code means that pytest itself did not get to the tests: that shows nothing.
     return {_GREEN: "SURVIVES", _RED: "killed"}.get(code, f"ERROR {code}")
 
 
+def _write(path: Path, text: str) -> None:
+    """Write a file with a time of its own, so that nobody takes it for what was compiled before."""
+    path.write_text(text, encoding="utf-8")
+    second = next(_TIMES)
+    os.utime(path, (second, second))
+
+
 def _pytest(tree: Path, tests: Sequence[str], *, last: bool) -> int:
-    path = os.pathsep.join(str(tree / package) for package in _PACKAGES)
-    environ = {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
+    path = os.pathsep.join(str(tree / package) for package in PACKAGES)
+    environ = {**os.environ, "PYTHONPATH": path, "PYTHONPYCACHEPREFIX": str(tree.with_name("bytecode"))}
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *tests]
     if last:
         command.append("--exitfirst")

@@ -74,7 +74,7 @@ class Failpoints:
         return armed is not None and armed.point == point
 
     def hit(self, *points: str) -> str:
-        """Be at one moment of several names: die or freeze where it is armed, or return the failure to perform."""
+        """Be at one moment of several names: die or freeze if it is armed, or return the failure to perform."""
         armed = self._read()
         if armed is None or armed.point not in points:
             return ""

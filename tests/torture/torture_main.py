@@ -91,7 +91,7 @@ async def run_one(seed: int) -> int:
 
 
 def main(arguments: list[str]) -> int:
-    """Run what the command line says; return 0 where no promise was broken."""
+    """Run what the command line says; return 0 if no promise was broken."""
     parser = argparse.ArgumentParser(prog="torture_main.py", description="Run fault schedules on real processes.")
     parser.add_argument("--seed", type=int, help="run this one alone and print its timeline")
     parser.add_argument("--schedules", type=int, default=1000, help="how many")

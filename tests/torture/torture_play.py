@@ -28,7 +28,7 @@ BOUND_SECONDS = 90.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Acknowledged:
-    """A trigger that was answered; ``again`` is the run of the same request sent twice, empty where it was not."""
+    """A trigger that was answered; ``again`` is the run of the same request sent twice, empty if it was not."""
 
     order: Order
     run_id: str

@@ -24,9 +24,9 @@ _LIFE = 200
 class Verdict:
     """The verdict on one schedule.
 
-    :param wrong: the promises that were broken; empty where all is well
+    :param wrong: the promises that were broken; empty if all is well
     :param befell: the faults that came about
-    :param kept: where everything of a failed schedule lies; None where all is well
+    :param kept: where everything of a failed schedule lies; None if all is well
     """
 
     seed: int

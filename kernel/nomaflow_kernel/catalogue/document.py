@@ -13,18 +13,19 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel
+from pydantic import TypeAdapter
 from pydantic.fields import FieldInfo
 
 from nomaflow_kernel.catalogue.document_text import INTRODUCTION, PROBLEM_CODES, SCHEDULES
 from nomaflow_kernel.history.reasons import reason_codes_markdown
+from nomaflow_project.jobs.definitions import JobsFile
 from nomaflow_project.models.connectors_file import ConnectorsFile
-from nomaflow_project.models.job_file import JobsFile
 from nomaflow_project.models.settings_file import SettingsFile
+from nomaflow_project.reading.validation import keys_of, models_in
 
 __all__ = ["configuration_markdown", "documented_files", "main", "schema"]
 
-_FILES: tuple[tuple[str, type[BaseModel]], ...] = (
+_FILES: tuple[tuple[str, type], ...] = (
     ("nomaflow.toml", SettingsFile),
     ("jobs.toml", JobsFile),
     ("connectors.toml", ConnectorsFile),
@@ -41,9 +42,9 @@ def documented_files() -> dict[str, str]:
     return files
 
 
-def schema(name: str, model: type[BaseModel]) -> dict[str, Any]:
+def schema(name: str, model: type) -> dict[str, Any]:
     """Return the JSON Schema of a file."""
-    made = model.model_json_schema()
+    made = TypeAdapter(model).json_schema()
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **made, "title": name}
 
 
@@ -66,21 +67,21 @@ def configuration_markdown() -> str:
     return "\n".join(parts)
 
 
-def _tables(model: type[BaseModel], path: Sequence[str]) -> Iterator[tuple[str, type[BaseModel], str]]:
+def _tables(model: type, path: Sequence[str]) -> Iterator[tuple[str, type, str]]:
     """Yield (TOML header, model, description) of a table and of the tables inside it."""
     if path:
         header = ".".join(path).replace("[]", "")
         yield (f"[[{header}]]" if path[-1].endswith("[]") else f"[{header}]"), model, _sentence(model)
-    for name, info in model.model_fields.items():
-        listed = get_origin(info.annotation) is list
+    for name, info in keys_of(model).items():
+        listed = get_origin(info.annotation) is tuple
         keyed = get_origin(info.annotation) is dict
-        for inner in _models_in(info.annotation):
+        for inner in models_in(info.annotation):
             yield from _tables(inner, (*path, name + ("[]" if listed else ""), *(("NAME",) if keyed else ())))
 
 
-def _rows(model: type[BaseModel]) -> Iterator[str]:
-    for field_name, info in model.model_fields.items():
-        if _models_in(info.annotation):
+def _rows(model: type) -> Iterator[str]:
+    for field_name, info in keys_of(model).items():
+        if models_in(info.annotation):
             continue
         name = info.alias or field_name
         extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
@@ -108,7 +109,7 @@ def _kind_of(annotation: Any) -> str:
         return " · ".join(f"`{value}`" for value in arguments)
     if origin in (Union, types.UnionType):
         return _kind_of(next(each for each in arguments if each is not type(None)))
-    if origin is list:
+    if origin in (list, tuple):
         return f"array of {_kind_of(arguments[0])}s"
     if origin is dict:
         return "table" if arguments[1] is Any else f"table of {_kind_of(arguments[1])}"
@@ -121,18 +122,12 @@ def _default(info: FieldInfo) -> str:
     if info.is_required():
         return "required"
     value = info.get_default(call_default_factory=True, validated_data={})
-    if value is None or value in ("", [], {}):
+    if value is None or value in ("", [], (), {}):
         return ""
     return f"`{json.dumps(value)}`"
 
 
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [model for argument in get_args(annotation) for model in _models_in(argument)]
-
-
-def _sentence(model: type[BaseModel], *, after: str = "") -> str:
+def _sentence(model: type, *, after: str = "") -> str:
     text = " ".join((model.__doc__ or "").split())
     text = text.partition(after)[2].strip() if after else text
     return text[:1].upper() + text[1:]

@@ -14,21 +14,14 @@ from typing import Any
 
 import nomaflow_project
 from nomaflow_project.cron.zone_data import zone_data_version
-from nomaflow_project.jobs.definitions import JobDefinition, RetentionPolicy
-from nomaflow_project.jobs.load import CatalogueLoad, LoadedJob
-from nomaflow_project.reading.problems import Problem
+from nomaflow_project.jobs.load import CatalogueLoad
 
 __all__ = ["checked_here", "keep_load", "read_kept_load"]
 
 
 def keep_load(load: CatalogueLoad) -> dict[str, Any]:
     """Return the load as a JSON-ready dict."""
-    return {
-        "checked_by": _checks(),
-        "jobs": [_keep_job(job) for job in load.jobs],
-        "problems": [problem.to_json() for problem in load.problems],
-        "retention": None if load.retention is None else load.retention.to_json(),
-    }
+    return {"checked_by": _checks(), **load.to_json(compact=True)}
 
 
 def checked_here(kept: Mapping[str, Any]) -> bool:
@@ -38,42 +31,7 @@ def checked_here(kept: Mapping[str, Any]) -> bool:
 
 def read_kept_load(kept: Mapping[str, Any]) -> CatalogueLoad:
     """Return the load that `keep_load` wrote, by this version or another."""
-    retention = kept["retention"]
-    return CatalogueLoad(
-        jobs=tuple(_read_job(job) for job in kept["jobs"]),
-        problems=tuple(map(Problem.from_json, kept["problems"])),
-        retention=None if retention is None else RetentionPolicy.from_json(retention),
-    )
-
-
-def _keep_job(job: LoadedJob) -> dict[str, Any]:
-    definition = job.definition
-    return {
-        "id": job.job_id,
-        "host": job.host,
-        "definition": None if definition is None else definition.to_json(compact=True),
-        "problems": [problem.to_json() for problem in job.problems],
-        "enabled": job.enabled,
-        "file": job.file,
-        "path": job.path,
-        "kept": job.kept,
-        "held": job.held,
-    }
-
-
-def _read_job(kept: Mapping[str, Any]) -> LoadedJob:
-    definition = kept["definition"]
-    return LoadedJob(
-        job_id=kept["id"],
-        host=kept["host"],
-        definition=None if definition is None else JobDefinition.from_json(definition),
-        problems=tuple(map(Problem.from_json, kept["problems"])),
-        enabled=kept["enabled"],
-        file=kept["file"],
-        path=kept["path"],
-        kept=kept["kept"],
-        held=kept["held"],
-    )
+    return CatalogueLoad.from_json(kept)
 
 
 @cache

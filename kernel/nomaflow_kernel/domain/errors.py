@@ -1,4 +1,4 @@
-"""The kernel's exceptions: one tree. Each has a stable reason; one table maps it to a gRPC status."""
+"""The kernel's exceptions: one tree. Each has a stable reason, to which ``call_errors.REASONS`` gives a gRPC status."""
 
 from __future__ import annotations
 
@@ -25,12 +25,14 @@ class KernelError(Exception):
     """The root of the kernel's errors.
 
     :param message: for a person: lower case, the problem, the expectation, the way out
+    :param metadata: data that a program may need, by name
     """
 
     reason = "INTERNAL"
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str, *, metadata: Mapping[str, str] | None = None) -> None:
         self.message = message
+        self.metadata = metadata or {}
         super().__init__(message)
 
 
@@ -70,10 +72,10 @@ class CursorAhead(KernelError):
     reason = "CURSOR_AHEAD"
 
     def __init__(self, after_seq: int, last_event_seq: int) -> None:
-        self.last_event_seq = last_event_seq
         super().__init__(
             f"after_seq is {after_seq}, and the store's newest event is {last_event_seq}: "
-            "the cursor belongs to another store (compare store_id of GetKernel); watch from_start, or from now on"
+            "the cursor belongs to another store (compare store_id of GetKernel); watch from_start, or from now on",
+            metadata={"last_event_seq": str(last_event_seq)},
         )
 
 
@@ -96,7 +98,8 @@ class UnknownJob(KernelError):
         self.job_id = job_id
         self.near = tuple(near)
         hint = f"did you mean {' or '.join(repr(name) for name in near)}?" if near else "`nomaflow jobs` lists them"
-        super().__init__(f"no job has the id {job_id[:64]!r}; {hint}")
+        metadata = {"near": ",".join(near)} if near else {}
+        super().__init__(f"no job has the id {job_id[:64]!r}; {hint}", metadata=metadata)
 
 
 class UnknownHost(KernelError):
@@ -129,7 +132,8 @@ class RequestIdReused(KernelError):
         self.run_id = run_id
         super().__init__(
             f"request_id {request_id!r} was used for run {run_id} with another request; "
-            "send the same request again, or use a new request_id"
+            "send the same request again, or use a new request_id",
+            metadata={"run_id": run_id},
         )
 
 

@@ -2,26 +2,7 @@
 
 from __future__ import annotations
 
-from nomaflow_kernel.engine.commands import (
-    EngineSettings,
-    FireCommand,
-    JobSource,
-    KnownJob,
-    ReplayCommand,
-    TriggerCommand,
-    TriggerOutcome,
-    UnrunCommand,
-)
+from nomaflow_kernel.engine.commands import EngineSettings, TriggerCommand, TriggerOutcome, UnrunCommand
 from nomaflow_kernel.engine.engine import Engine
 
-__all__ = [
-    "Engine",
-    "EngineSettings",
-    "FireCommand",
-    "JobSource",
-    "KnownJob",
-    "ReplayCommand",
-    "TriggerCommand",
-    "TriggerOutcome",
-    "UnrunCommand",
-]
+__all__ = ["Engine", "EngineSettings", "TriggerCommand", "TriggerOutcome", "UnrunCommand"]

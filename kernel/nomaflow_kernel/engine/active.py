@@ -1,4 +1,4 @@
-"""A RUNNING run in memory: its plan, its position, and its current attempt."""
+"""A run in memory: its plan, its position, and its current attempt."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Any
 
-from nomaflow_kernel.engine.plan import PlannedStep, RunPlan
+from nomaflow_kernel.engine.plan import PlannedStep, RunPlan, plan_run
 from nomaflow_kernel.history.ids import attempt_key
+from nomaflow_kernel.history.port import RunDetail
 from nomaflow_kernel.history.reasons import Reason
 from nomaflow_kernel.history.records import AttemptRecord, CancelRequest, RunRecord
 from nomaflow_kernel.history.states import ATTEMPT_TERMINAL, AttemptState
@@ -24,6 +26,7 @@ _quoted = lru_cache(maxsize=1024)(json.dumps)  # step names, the same in every r
 class CurrentAttempt:
     """The current attempt of a run. A run has at most one that is not terminal.
 
+    :param opened: whether its row exists: a call_job step that is about to start has none yet
     :param tries: attempts at this step that count for the retry policy, this one included
     :param report_seq: highest contiguous event number received
     :param not_before_us: when a PENDING attempt may be dispatched
@@ -37,6 +40,7 @@ class CurrentAttempt:
     key: str
     state: AttemptState
     tries: int
+    opened: bool = True
     host: str = ""
     incarnation: str = ""
     epoch: int = 0
@@ -60,7 +64,7 @@ class CurrentAttempt:
 
 @dataclass(kw_only=True, slots=True)
 class ActiveRun:
-    """One RUNNING run.
+    """One run with all its data: RUNNING, or waiting and soon to start.
 
     :param tries: attempts at all steps so far; steps that were skipped or reused do not count
     :param rows_affected: the sum so far; None if no step reported a count
@@ -109,14 +113,33 @@ class ActiveRun:
         """The planned steps."""
         return self.plan.steps
 
+    @property
+    def needs_host(self) -> bool:
+        """True if the run needs a slot of its host to start."""
+        return self.plan.first is not None and not self.plan.first.calls_job
+
+    @property
+    def attempt(self) -> CurrentAttempt:
+        """The current attempt, where there must be one."""
+        if self.current is None:
+            raise AssertionError(f"run {self.run_id} has no attempt in hand")
+        return self.current
+
+    def named(self) -> dict[str, Any]:
+        """Return the fields that name the current attempt in a transition."""
+        current = self.attempt
+        return {
+            "run_id": self.run_id,
+            "job_id": self.job_id,
+            "step_index": current.step.index,
+            "step": current.step.name,
+            "attempt": current.number,
+        }
+
     def asked_log_level(self) -> str:
         """Return the log level that the request or its preset asked for; empty for the job's own."""
         preset = self.definition.preset(self.record.request.preset)
-        return self.record.request.log_level or (preset.log_level if preset is not None else "")
-
-    def key_of(self, number: int) -> str:
-        """Return the attempt key of try ``number`` at the current step."""
-        return attempt_key(self.run_id, self.steps[self.index].name, number)
+        return self.record.request.log_level or (preset and preset.log_level) or ""
 
     def stamp(self, at_us: int) -> int:
         """Return the time to record for a current event: the given time, but never before an earlier event.
@@ -160,7 +183,7 @@ class ActiveRun:
 
     @classmethod
     def new(cls, record: RunRecord, definition: JobDefinition, plan: RunPlan) -> ActiveRun:
-        """Return a run that is about to start."""
+        """Return a run that has not started."""
         return cls(
             record=record,
             definition=definition,
@@ -169,6 +192,12 @@ class ActiveRun:
             log_lines=record.log_lines,
             latest_us=record.queued_at_us,
         )
+
+    @classmethod
+    def stored(cls, detail: RunDetail) -> ActiveRun:
+        """Return a run as the store has it, before its first attempt."""
+        definition = JobDefinition.from_json(detail.definition)
+        return cls.new(detail.run, definition, plan_run(definition, detail.run.request))
 
     def restore(self, attempts: Sequence[AttemptRecord]) -> None:
         """Set the position from the stored attempts of a RUNNING run."""
@@ -182,12 +211,11 @@ class ActiveRun:
             for at_us in (attempt.dispatched_at_us, attempt.started_at_us, attempt.finished_at_us):
                 self.stamp(at_us or 0)
         for step in self.steps:
+            self.index = step.index
             tries = by_step.get(step.index)
             if not tries:
-                self.index = step.index
                 return
             last = tries[-1]
-            self.index = step.index
             if last.state not in ATTEMPT_TERMINAL:
                 self.current = _restore_attempt(step, last, tries, retry_on_lost=self.definition.retry_on_lost)
                 return

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from nomaflow_api.v1.letters import HeldState, InventoryLine, Verdict, VerdictAction
-from nomaflow_kernel.engine import stopping
+from nomaflow_kernel.engine import stepping
 from nomaflow_kernel.engine.active import ActiveRun
 from nomaflow_kernel.engine.fleet import Instance
 from nomaflow_kernel.engine.host_messages import InstanceHello, InstanceLink, LoadInfo, RefusedLoad
@@ -46,23 +47,14 @@ def _introduce(state: EngineState, batch: Batch, hello: InstanceHello, link: Ins
     instance = state.fleet.get(hello.incarnation)
     returning = instance is not None
     if instance is None:
-        instance = Instance(host=hello.host, incarnation=hello.incarnation, last_heard=0.0, last_heard_us=0)
+        instance = Instance(hello=hello)
         state.fleet.add(instance)
     elif instance.link is not None and instance.link is not link:
         instance.link.end("a newer session of the same instance has taken over")
-    instance.hello = hello
-    instance.link = link
-    instance.attached_at_us = batch.now_us
-    instance.last_heard, instance.last_heard_us = batch.now, batch.now_us
-    instance.unreachable = False
-    batch.add(
-        Notice(
-            kind="host.reattached" if returning else "host.attached",
-            at_us=batch.now_us,
-            host=hello.host,
-            data={"incarnation": hello.incarnation, "pid": hello.pid, "machine": hello.machine},
-        )
-    )
+    instance.hello, instance.link, instance.attached_at_us = hello, link, batch.now_us
+    instance.heard(batch.now, batch.now_us)
+    kind = "host.reattached" if returning else "host.attached"
+    _notify(batch, instance, kind, pid=hello.pid, machine=hello.machine)
     _take_refusal(batch, instance, hello.refused_load)
     return instance
 
@@ -74,54 +66,61 @@ def take_load(state: EngineState, batch: Batch, incarnation: str, load: LoadInfo
         return
     _take_refusal(batch, instance, load.refused)
     if load.refused is None:
-        data = {
-            "incarnation": incarnation,
-            "generation": load.generation,
-            "jobs": load.jobs,
-            "callables": load.callables,
-            "removed_job_ids": list(load.removed_job_ids),
-            "added_job_ids": list(load.added_job_ids),
-            "stopped_schedules": list(load.stopped_schedules),
-        }
-        batch.add(Notice(kind="host.reloaded", at_us=batch.now_us, host=instance.host, data=data))
+        _notify(
+            batch,
+            instance,
+            "host.reloaded",
+            generation=load.generation,
+            jobs=load.jobs,
+            callables=load.callables,
+            removed_job_ids=list(load.removed_job_ids),
+            added_job_ids=list(load.added_job_ids),
+            stopped_schedules=list(load.stopped_schedules),
+        )
 
 
 def _take_refusal(batch: Batch, instance: Instance, refused: RefusedLoad | None) -> None:
     """Set or clear an instance's refused load. A refusal that was reported before makes no event."""
-    known, instance.refused = instance.refused, refused
+    known, instance.refused_load = instance.refused_load, refused
     if refused is None or (known is not None and known.at_us == refused.at_us):
         return
-    data = {
-        "incarnation": instance.incarnation,
-        "generation": instance.generation,
-        "message": refused.message,
-        "problems": [problem.to_json() for problem in refused.problems],
-    }
-    batch.add(Notice(kind="host.reload_refused", at_us=batch.now_us, host=instance.host, data=data))
+    problems = [problem.to_json() for problem in refused.problems]
+    _notify(
+        batch,
+        instance,
+        "host.reload_refused",
+        generation=instance.generation,
+        message=refused.message,
+        problems=problems,
+    )
+
+
+def _notify(batch: Batch, instance: Instance, kind: str, **data: Any) -> None:
+    """Add an event about an instance."""
+    data = {"incarnation": instance.incarnation, **data}
+    batch.add(Notice(kind=kind, at_us=batch.now_us, host=instance.host, data=data))
 
 
 def _judge(state: EngineState, incarnation: str, held: InventoryLine) -> Verdict:
-    found = find_attempt(state, held.attempt_key)
-    if found is None:
-        ended = state.ended.get(held.attempt_key)
-        if ended is not None and ended.exists and ended.state is AttemptState.LOST and not ended.retry_on_lost:
-            # Its result is still wanted, as an event. An attempt that the history does not know, because it was
-            # restored from a backup, is killed instead: nobody could see it or stop it, and its run may be triggered
-            # again.
-            return Verdict(attempt_key=held.attempt_key, action=VerdictAction.KEEP, acknowledged_seq=ended.final_seq)
+    cancel, seq = None, 0
+    found, ended = find_attempt(state, held.attempt_key), state.ended.find(held.attempt_key)
+    if found is not None:
+        run, current = found
+        seq = current.report_seq
+        if current.incarnation != incarnation:
+            action, seq = VerdictAction.KILL, 0
+        elif run.cancel is not None:
+            action, cancel = VerdictAction.CANCEL, cancel_order(current.key, run.cancel)
+        else:
+            action = VerdictAction.KEEP
+    elif ended is not None and ended.exists and ended.state is AttemptState.LOST and not ended.retry_on_lost:
+        # Its result is still wanted, as an event. An attempt that the history does not know, because it was restored
+        # from a backup, is killed instead: nobody could see it or stop it, and its run may be triggered again.
+        action, seq = VerdictAction.KEEP, ended.final_seq
+    else:
         running = held.state in (HeldState.DISPATCHED, HeldState.RUNNING)
-        return Verdict(attempt_key=held.attempt_key, action=VerdictAction.KILL if running else VerdictAction.FORGET)
-    run, current = found
-    if current.incarnation != incarnation:
-        return Verdict(attempt_key=held.attempt_key, action=VerdictAction.KILL)
-    if run.cancel is not None:
-        return Verdict(
-            attempt_key=held.attempt_key,
-            action=VerdictAction.CANCEL,
-            acknowledged_seq=current.report_seq,
-            cancel=cancel_order(current.key, run.cancel),
-        )
-    return Verdict(attempt_key=held.attempt_key, action=VerdictAction.KEEP, acknowledged_seq=current.report_seq)
+        action = VerdictAction.KILL if running else VerdictAction.FORGET
+    return Verdict(attempt_key=held.attempt_key, action=action, acknowledged_seq=seq, cancel=cancel)
 
 
 def _settle_ended(state: EngineState, batch: Batch, incarnation: str) -> None:
@@ -130,7 +129,7 @@ def _settle_ended(state: EngineState, batch: Batch, incarnation: str) -> None:
         return
     reason = Reason("host_crashed", f"the main process of host {instance.host!r} died while the step ran")
     for run in _runs_of(state, instance):
-        stopping.lose_attempt(state, batch, run, AttemptState.FAILED, reason)
+        stepping.conclude(state, batch, run, AttemptState.FAILED, reason)
     if instance.link is not None:
         instance.link.end("a later instance says that this one has ended")
     state.fleet.remove(incarnation)
@@ -148,9 +147,8 @@ def await_instance(state: EngineState, run: ActiveRun, now: float, now_us: int) 
         return
     instance = state.fleet.get(current.incarnation)
     if instance is None:
-        instance = Instance(
-            host=current.host or run.host, incarnation=current.incarnation, last_heard=now, last_heard_us=now_us
-        )
+        instance = Instance.awaited(current.host or run.host, current.incarnation)
+        instance.heard(now, now_us)
         state.fleet.add(instance)
     current.exclusive = state.uses_exclusive(run.host, current.step)
     instance.hold(current.key, exclusive=current.exclusive)
@@ -162,7 +160,7 @@ def detach(state: EngineState, batch: Batch, incarnation: str, link: InstanceLin
     if instance is None or instance.link is not link:
         return
     instance.link = None
-    batch.add(Notice(kind="host.detached", at_us=batch.now_us, host=instance.host, data={"incarnation": incarnation}))
+    _notify(batch, instance, "host.detached")
     if not instance.attempts:
         state.fleet.remove(incarnation)
 
@@ -181,14 +179,7 @@ def check_clocks(state: EngineState, batch: Batch) -> None:
         silent = batch.now - instance.last_heard
         if silent >= state.settings.lease_seconds and not instance.unreachable:
             instance.unreachable = True
-            batch.add(
-                Notice(
-                    kind="host.unreachable",
-                    at_us=batch.now_us,
-                    host=instance.host,
-                    data={"incarnation": instance.incarnation, "silent_seconds": round(silent, 1)},
-                )
-            )
+            _notify(batch, instance, "host.unreachable", silent_seconds=round(silent, 1))
         if silent >= state.settings.lease_seconds:
             _lose_overdue(state, batch, instance, silent)
 
@@ -201,6 +192,6 @@ def _lose_overdue(state: EngineState, batch: Batch, instance: Instance, silent: 
                 "host_lost",
                 f"host {instance.host!r} was silent for {silent:.0f} s; whether the step ended cannot be known",
             )
-            stopping.lose_attempt(state, batch, run, AttemptState.LOST, reason)
+            stepping.conclude(state, batch, run, AttemptState.LOST, reason)
     if not instance.attempts and instance.link is None:
         state.fleet.remove(instance.incarnation)

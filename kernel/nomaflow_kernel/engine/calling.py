@@ -6,96 +6,57 @@ import json
 
 from nomaflow_kernel.domain.errors import KernelError
 from nomaflow_kernel.engine import stepping, triggering
-from nomaflow_kernel.engine.active import ActiveRun, CurrentAttempt
+from nomaflow_kernel.engine.active import ActiveRun
 from nomaflow_kernel.engine.commands import TriggerCommand
 from nomaflow_kernel.engine.outcome import Outcome
 from nomaflow_kernel.engine.state import Batch, EngineState
-from nomaflow_kernel.engine.timers import Timer, TimerKind
+from nomaflow_kernel.engine.timers import TimerKind
 from nomaflow_kernel.history.reasons import Reason
-from nomaflow_kernel.history.records import Ancestor, AttemptRecord, TriggerKind
+from nomaflow_kernel.history.records import Ancestor, RunRequest, TriggerKind
 from nomaflow_kernel.history.states import AttemptState, RunState
-from nomaflow_kernel.history.transitions import FinishRun, OpenAttempt, StartAttempt
+from nomaflow_kernel.history.transitions import FinishRun, StartAttempt
 
-__all__ = ["call_job", "call_job_again", "child_ended"]
-
-
-def call_job(state: EngineState, batch: Batch, run: ActiveRun, current: CurrentAttempt) -> None:
-    """Open a call_job attempt: RUNNING with its child, or FAILED if the child cannot be triggered."""
-    child = _trigger_child(state, batch, run, current)
-    failure = child if isinstance(child, Reason) else None
-    batch.add(
-        OpenAttempt(
-            job_id=run.job_id,
-            at_us=batch.now_us,
-            attempt=AttemptRecord(
-                run_id=run.run_id,
-                step_index=current.step.index,
-                step=current.step.name,
-                attempt=current.number,
-                state=AttemptState.FAILED if failure else AttemptState.RUNNING,
-                reason=failure,
-                error=failure.message if failure else "",
-                started_at_us=run.stamp(batch.now_us),
-                finished_at_us=run.stamp(batch.now_us) if failure else None,
-                child_run_id="" if isinstance(child, Reason) else child,
-            ),
-        )
-    )
-    _wait_for(state, batch, run, current, child)
+__all__ = ["call_job", "child_ended"]
 
 
-def call_job_again(state: EngineState, batch: Batch, run: ActiveRun, current: CurrentAttempt) -> None:
-    """Move a PENDING call_job attempt whose back-off is over to RUNNING or FAILED."""
-    child = _trigger_child(state, batch, run, current)
+def call_job(state: EngineState, batch: Batch, run: ActiveRun) -> None:
+    """Start the run that the current step calls; the attempt becomes RUNNING, or FAILED if the run is refused."""
+    current = run.attempt
+    child = _trigger_child(state, batch, run)
     if isinstance(child, Reason):
-        failed = Outcome(state=AttemptState.FAILED, reason=child, error=child.message)
-        batch.add(failed.transition(run, current, run.stamp(batch.now_us)))
-    else:
-        batch.add(
-            StartAttempt(
-                run_id=run.run_id,
-                job_id=run.job_id,
-                step_index=current.step.index,
-                step=current.step.name,
-                attempt=current.number,
-                at_us=run.stamp(batch.now_us),
-                child_run_id=child,
-            )
-        )
-    _wait_for(state, batch, run, current, child)
-
-
-def _wait_for(state: EngineState, batch: Batch, run: ActiveRun, current: CurrentAttempt, child: str | Reason) -> None:
-    if isinstance(child, Reason):
-        failed = Outcome(state=AttemptState.FAILED, reason=child, error=child.message)
-        stepping.after_attempt(state, batch, run, failed)
+        stepping.conclude(state, batch, run, AttemptState.FAILED, child)
         return
-    current.state = AttemptState.RUNNING
-    current.child_run_id = child
-    current.started_at_us = batch.now_us
+    at_us = run.stamp(batch.now_us)
+    if current.opened:
+        batch.add(StartAttempt(**run.named(), at_us=at_us, child_run_id=child))
+    else:
+        stepping.open_row(batch, run, AttemptState.RUNNING, started_at_us=at_us, child_run_id=child)
+    current.state, current.child_run_id, current.started_at_us = AttemptState.RUNNING, child, batch.now_us
     state.parents[child] = run.run_id
     if current.step.timeout_seconds is not None:
-        timer = Timer(kind=TimerKind.CALL_TIMEOUT, run_id=run.run_id)
-        state.timers.add(batch.now + current.step.timeout_seconds, timer)
+        state.timers.add(batch.now + current.step.timeout_seconds, TimerKind.CALL_TIMEOUT, run.run_id)
 
 
-def _trigger_child(state: EngineState, batch: Batch, run: ActiveRun, current: CurrentAttempt) -> str | Reason:
-    """Trigger the child; return its run id, or the reason why it cannot run."""
+def _trigger_child(state: EngineState, batch: Batch, run: ActiveRun) -> str | Reason:
+    """Trigger the child run; return its id, or the reason why it cannot run."""
+    step = run.attempt.step
+    target = step.target_job_id
     chain = (*run.record.parent_chain, Ancestor(job_id=run.job_id, run_id=run.run_id))
-    target = current.step.target_job_id
     if any(ancestor.job_id == target for ancestor in chain):
         shown = " → ".join([*(ancestor.job_id for ancestor in chain), target])
         return Reason("call_job_cycle", f"call_job leads back to a job of its own chain: {shown}")
+    request = RunRequest(
+        inherited=run.plan.job_params,
+        params={**run.plan.run_params, **step.child_params},
+        log_level=run.asked_log_level(),
+        traceparent=state.traceparent(run.record),
+    )
     command = TriggerCommand(
         job_id=target,
         kind=TriggerKind.CALL_JOB,
-        inherited=run.plan.job_params,
-        params={**run.plan.run_params, **current.step.child_params},
-        op_kwargs={},
-        log_level=run.asked_log_level(),
-        by=f"{run.job_id}/{current.step.name}",
+        request=request,
+        by=f"{run.job_id}/{step.name}",
         parent_chain=chain,
-        traceparent=state.traceparent(run.record),
     )
     try:
         outcome = triggering.trigger(state, batch, command)
@@ -108,13 +69,12 @@ def _trigger_child(state: EngineState, batch: Batch, run: ActiveRun, current: Cu
     return outcome.run_id
 
 
-def child_ended(state: EngineState, batch: Batch, end: FinishRun, *, extras_json: bytes = b"") -> None:
-    """Pass the outcome of a run to the call_job step that waits for it, if there is one.
+def child_ended(state: EngineState, batch: Batch, end: FinishRun, extras_json: bytes) -> None:
+    """Pass the outcome of a run to the call_job step that waits for it.
 
     :param extras_json: extras returned by the last step that ran
     """
-    parent_id = state.parents.pop(end.run_id, None)
-    run = state.active.get(parent_id) if parent_id else None
+    run = state.active.get(state.parents.pop(end.run_id, ""))
     if run is None or run.current is None or run.current.child_run_id != end.run_id:
         return
     why = f": {end.reason.message}" if end.reason else ""
@@ -127,18 +87,15 @@ def child_ended(state: EngineState, batch: Batch, end: FinishRun, *, extras_json
         to, reason, error = AttemptState.CANCELED, Reason("child_canceled", f"run {end.run_id} was canceled{why}"), ""
     else:
         reason = Reason("child_failed", f"run {end.run_id} failed{why}")
+    # The extras of the child's last step, and facts about the child run.
+    child = {"child_run_id": end.run_id, "child_job_id": end.job_id, "child_state": end.state.value}
+    extras = json.dumps({**(json.loads(extras_json) if extras_json else {}), **child}, separators=(",", ":"))
     outcome = Outcome(
         state=to,
         reason=reason,
         error=error,
         rows_affected=end.rows_affected,
-        extras_json=_extras(end, extras_json),
+        extras_json=extras.encode(),
         has_result=True,
     )
     stepping.end_attempt(state, batch, run, outcome)
-
-
-def _extras(end: FinishRun, last: bytes) -> bytes:
-    """Return the extras of a call_job step: those of the child's last step, and facts about the child run."""
-    child = {"child_run_id": end.run_id, "child_job_id": end.job_id, "child_state": end.state.value}
-    return json.dumps({**(json.loads(last) if last else {}), **child}, separators=(",", ":")).encode()

@@ -1,53 +1,55 @@
-"""The decisions for one commit with their callers, and the commit under way."""
+"""The decisions for one commit, with the callers that wait for it."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from nomaflow_kernel.domain.clock import Clock
-from nomaflow_kernel.engine.inbox import Answer, Turn
+from nomaflow_kernel.engine.inbox import Turn
 from nomaflow_kernel.engine.state import Batch
-from nomaflow_kernel.history.port import ApplyResult, DuplicateRun
+from nomaflow_kernel.history.port import ApplyResult
 from nomaflow_kernel.history.transitions import run_of
 
-__all__ = ["Commit", "Decisions"]
+__all__ = ["Decisions"]
 
 
 @dataclass(kw_only=True, slots=True, eq=False)
-class Decisions:
-    """The turns of one commit, in order, with the answers that callers get once it is durable.
+class Decisions(Batch):
+    """A batch with the turns that decided it, in order, and the answers that callers get once it is durable.
 
     :param duplicates: runs that the previous commit refused; these turns may have relied on them
     :param wanted_specs: waiting runs to load once the commit is durable
+    :param commit: its commit, once that is under way
+    :param published: the newest event published when the commit began
     """
 
-    batch: Batch
     turns: list[Turn] = field(default_factory=list)
-    answers: list[Answer] = field(default_factory=list)
-    duplicates: Mapping[str, DuplicateRun] = field(default_factory=dict)
+    answers: list[Any] = field(default_factory=list)
+    duplicates: Mapping[str, str] = field(default_factory=dict)
     wanted_specs: set[str] = field(default_factory=set)
+    commit: asyncio.Future[ApplyResult] | None = None
+    published: int = 0
 
     @classmethod
     def open(cls, clock: Clock) -> Decisions:
         """Return an empty set of decisions, dated now."""
-        return cls(batch=Batch(now_us=clock.now_us(), now=clock.monotonic()))
+        return cls(now_us=clock.now_us(), now=clock.monotonic())
 
     def decide(self, turns: Sequence[Turn], clock: Clock) -> None:
         """Let turns decide, at the current time."""
-        self.batch.now_us, self.batch.now = clock.now_us(), clock.monotonic()
+        self.now_us, self.now = clock.now_us(), clock.monotonic()
         self.turns += turns
-        self.answers += [turn.decide_safely(self.batch) for turn in turns]
+        self.answers += [turn.decide(self) for turn in turns]
 
-    def drop(self, duplicates: Mapping[str, DuplicateRun]) -> None:
+    def drop(self, duplicates: Mapping[str, str]) -> None:
         """Remove the decisions about runs that turned out to be duplicates, as the store does within one commit."""
-        if not duplicates:
-            return
-        self.duplicates = duplicates
-        batch = self.batch
-        batch.transitions = [each for each in batch.transitions if run_of(each) not in duplicates]
-        batch.drop_dispatches(duplicates)
+        if duplicates:
+            self.duplicates = duplicates
+            self.transitions = [each for each in self.transitions if run_of(each) not in duplicates]
+            self.drop_dispatches(duplicates)
 
     def settle(self, result: ApplyResult) -> None:
         """Answer every caller, now that the commit is durable."""
@@ -55,20 +57,3 @@ class Decisions:
             result = replace(result, duplicates={**self.duplicates, **result.duplicates})
         for turn, answer in zip(self.turns, self.answers, strict=True):
             turn.answer(result, answer)
-
-    def fail(self, error: Exception) -> None:
-        """Tell every caller that the commit failed and nothing was done."""
-        for turn in self.turns:
-            turn.fail(error)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Commit:
-    """A commit under way.
-
-    :param published: the newest event published when it began
-    """
-
-    decisions: Decisions
-    outcome: asyncio.Future[ApplyResult]
-    published: int

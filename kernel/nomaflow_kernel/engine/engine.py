@@ -4,51 +4,47 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from nomaflow_api.v1.letters import AttemptAck, AttemptReport, Verdict
+from nomaflow_kernel.catalogue import Catalogue
 from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.domain.errors import JobUnavailable, KernelError, UnknownRun
 from nomaflow_kernel.engine import (
     attaching,
     explaining,
+    pausing,
     rebuilding,
     repeats,
-    replaying,
     reporting,
-    starting,
     stopping,
     triggering,
 )
 from nomaflow_kernel.engine.active import ActiveRun
 from nomaflow_kernel.engine.commands import (
     EngineSettings,
-    FireCommand,
-    JobSource,
-    KnownJob,
-    ReplayCommand,
     TriggerCommand,
     TriggerOutcome,
     UnrunCommand,
 )
-from nomaflow_kernel.engine.host_messages import HeartbeatInfo, InstanceHello, InstanceLink, InstanceStatus, LoadInfo
+from nomaflow_kernel.engine.fleet import Instance
+from nomaflow_kernel.engine.host_messages import HeartbeatInfo, InstanceHello, InstanceLink, LoadInfo
 from nomaflow_kernel.engine.loop import EngineLoop
 from nomaflow_kernel.engine.overview import EngineOverview, engine_overview, oldest_running
-from nomaflow_kernel.engine.plan import RunPlan
 from nomaflow_kernel.engine.state import Batch, EngineState
-from nomaflow_kernel.engine.timers import Timer, TimerKind
 from nomaflow_kernel.history.feed import EventFeed
 from nomaflow_kernel.history.ids import RunIds
-from nomaflow_kernel.history.port import ApplyResult, PauseRecord, Store, StoreInfo
+from nomaflow_kernel.history.port import PauseRecord, Store, StoreInfo
 from nomaflow_kernel.history.reasons import Reason
 from nomaflow_kernel.history.records import CancelRequest, Fold, RunRecord
+from nomaflow_kernel.history.transitions import SetNextFire
 from nomaflow_kernel.store.errors import StoreError
 
 __all__ = ["Engine"]
 
 _LOG = logging.getLogger(__name__)
-_Outcomes = list[TriggerOutcome | KernelError]
 
 
 class Engine:
@@ -66,7 +62,7 @@ class Engine:
         store: Store,
         info: StoreInfo,
         clock: Clock,
-        jobs: JobSource,
+        jobs: Catalogue,
         feed: EventFeed,
         settings: EngineSettings,
         on_ended: Callable[[Exception], None] = lambda _: None,
@@ -100,94 +96,74 @@ class Engine:
 
     # Calls from outside the engine.
 
-    async def trigger(self, request: TriggerCommand) -> TriggerOutcome:
-        """Start one run; answers once it is durable.
+    async def trigger(self, command: TriggerCommand) -> TriggerOutcome:
+        """Start one run, or a replay of one; answers once it is durable. A repeat is answered with its run.
 
-        :raises KernelError: if the run is refused, see ``triggering.trigger``
+        :raises KernelError: if the run is refused, see ``triggering.draft_run``
+        :raises UnknownRun: if there is no run to replay
         :raises StoreError: if the run cannot be stored
         """
-        outcome = (await self.trigger_many([request]))[0]
+        outcome = (await self.trigger_many([command]))[0]
         if isinstance(outcome, KernelError):
             raise outcome
         return outcome
 
-    async def trigger_many(self, requests: Sequence[TriggerCommand]) -> Sequence[TriggerOutcome | KernelError]:
-        """Start many runs in one commit; each request has its own outcome."""
+    async def trigger_many(self, commands: Sequence[TriggerCommand]) -> Sequence[TriggerOutcome | KernelError]:
+        """Start many runs in one commit; each command has its own outcome."""
+        outcomes: dict[int, TriggerOutcome | KernelError] = {}
+        left = {index: await self._with_replayed(command) for index, command in enumerate(commands)}
+        doubtful = [each for each in left.values() if repeats.must_look_up(self._state, each)]
+        while left:
+            for index, outcome in (await self._trigger_round(left, doubtful)).items():
+                if outcome is not None:
+                    outcomes[index] = outcome
+                    del left[index]
+            doubtful = list(left.values())
+        return [outcomes[index] for index in range(len(commands))]
 
-        def decide(batch: Batch) -> list[TriggerOutcome | KernelError]:
-            return [self._try_trigger(batch, request) for request in requests]
-
-        refused_for: list[int] = []
-
-        def settle(result: ApplyResult, outcomes: list[TriggerOutcome | KernelError]) -> None:
-            repeats.settle_duplicates(self._state, result, requests, outcomes)
-            refused_for.extend(repeats.refused_for_duplicates(result, outcomes))
-
-        outcomes = await self._decide_known(requests, decide, settle)
-        refused_for.extend(await self._refused_repeats(requests, outcomes))
-        if refused_for:
-            again = [requests[index] for index in refused_for]
-            await self._look_up(again)
-            for index, outcome in zip(refused_for, await self.trigger_many(again), strict=True):
-                outcomes[index] = outcome
-        return outcomes
-
-    def examine(self, request: TriggerCommand) -> tuple[KnownJob, RunPlan]:
-        """Return the job and plan of the run that a trigger would create, as far as known now. Nothing is created.
-
-        :raises KernelError: if the run would be refused, see ``triggering.trigger``
-        """
-        return triggering.examine(self._state, request)
-
-    async def _refused_repeats(
-        self, requests: Sequence[TriggerCommand], outcomes: Sequence[TriggerOutcome | KernelError]
-    ) -> list[int]:
-        """Return the indices of refused requests that are repeats of accepted ones.
-
-        A repeat is answered with its run, whatever happened to the job since and however full the queue is.
-        """
-        doubtful = repeats.refused_unasked(self._state, requests, outcomes)
-        await self._look_up([requests[index] for index in doubtful])
-        return [index for index in doubtful if repeats.is_remembered(self._state, requests[index])]
-
-    async def _decide_known(
-        self,
-        requests: Sequence[TriggerCommand],
-        decide: Callable[[Batch], _Outcomes],
-        settle: Callable[[ApplyResult, _Outcomes], None],
-    ) -> _Outcomes:
-        """Have requests decided, first looking up which of them are repeats if the decision depends on that.
-
-        A rebuild forgets the lookup; if one came in between, the lookup is repeated.
-        """
+    async def _trigger_round(
+        self, commands: Mapping[int, TriggerCommand], doubtful: Sequence[TriggerCommand]
+    ) -> repeats.Decided:
+        """Decide about commands in one turn, after asking the store for the request ids of the doubtful ones."""
         rebuilt = self._state.rebuilt
+        looked_up = await repeats.look_up(self._state, self._store, doubtful)
 
-        def decide_if_known(batch: Batch) -> _Outcomes | None:
-            return decide(batch) if self._state.rebuilt == rebuilt else None
+        def decide(batch: Batch) -> repeats.Decided:
+            known = looked_up if self._state.rebuilt == rebuilt else frozenset()  # a rebuild forgets what was found
+            return {
+                index: repeats.trigger_once(self._state, batch, command, known) for index, command in commands.items()
+            }
 
-        def settle_decided(result: ApplyResult, outcomes: _Outcomes | None) -> None:
-            if outcomes is not None:
-                settle(result, outcomes)
+        return await self._loop.ask(decide, partial(repeats.settle, self._state, commands))
 
-        await self._look_up([each for each in requests if repeats.must_look_up(self._state, each)])
-        outcomes = await self._loop.ask(decide_if_known, settle_decided)
-        if outcomes is None:
-            return await self._decide_known(requests, decide, settle)
-        return outcomes
+    async def _with_replayed(self, command: TriggerCommand) -> TriggerCommand:
+        if not command.replay_of or command.replayed is not None:
+            return command
+        found = await self._store.run_details([command.replay_of])
+        if not found:
+            raise UnknownRun(command.replay_of)
+        return replace(command, replayed=found[0])
 
-    async def _look_up(self, requests: Sequence[TriggerCommand]) -> None:
-        """Look up the runs that repeated requests started."""
-        wanted = [request.request_id for request in requests]
-        for request_id, found in (await self._store.runs_of_requests(wanted) if wanted else {}).items():
-            self._state.request_ids.put(request_id, found)
+    async def draft(self, command: TriggerCommand) -> TriggerCommand:
+        """Return a command with the draft of the run that it would create, as far as known now. Nothing is created.
 
-    def _try_trigger(self, batch: Batch, request: TriggerCommand) -> TriggerOutcome | KernelError:
-        try:
-            return triggering.trigger(self._state, batch, request)
-        except KernelError as error:
-            return error
+        :raises KernelError: if the run would be refused, see ``triggering.draft_run``
+        """
+        command = await self._with_replayed(command)
+        return replace(command, draft=triggering.draft_run(self._state, command))
 
-    async def fire(self, command: FireCommand) -> None:
+    async def is_repeat(self, command: TriggerCommand) -> bool:
+        """Return whether a request was accepted before."""
+        await repeats.look_up(self._state, self._store, [command])
+        return command.request_id in self._state.request_ids
+
+    async def fire(
+        self,
+        triggers: Sequence[TriggerCommand],
+        *,
+        unrun: Sequence[UnrunCommand] = (),
+        next_fires: Sequence[SetNextFire] = (),
+    ) -> None:
         """Trigger due fires, record fires that will not run, and store the next fires, in one commit.
 
         A job that refuses a fire does not hold up the others.
@@ -196,16 +172,16 @@ class Engine:
         """
 
         def decide(batch: Batch) -> None:
-            for kept in command.next_fires:
-                batch.add(kept)
-            for unrun in command.unrun:
-                triggering.record_unrun(self._state, batch, unrun)
-            for request in command.triggers:
-                outcome = self._try_trigger(batch, request)
-                if isinstance(outcome, KernelError):
-                    level = logging.DEBUG if isinstance(outcome, JobUnavailable) else logging.WARNING
-                    _LOG.log(level, "the fire %s was refused: %s", request.slot, outcome.message)
-                    triggering.record_unrun(self._state, batch, _refused(request, outcome))
+            batch.transitions += next_fires
+            for each in unrun:
+                triggering.record_unrun(self._state, batch, each)
+            for fire in triggers:
+                try:
+                    triggering.trigger(self._state, batch, fire)
+                except KernelError as error:
+                    level = logging.DEBUG if isinstance(error, JobUnavailable) else logging.WARNING
+                    _LOG.log(level, "the fire %s was refused: %s", fire.slot, error.message)
+                    triggering.record_unrun(self._state, batch, _refused(fire, error))
 
         await self._loop.ask(decide, lambda result, _: triggering.settle_folds(self._state, result))
 
@@ -225,36 +201,6 @@ class Engine:
 
         if not await self._loop.ask(decide) and not await self._store.run_details([run_id]):
             raise UnknownRun(run_id)
-
-    async def replay(self, request: ReplayCommand) -> str:
-        """Start a new run from the snapshot of a finished one and return its id.
-
-        :raises UnknownRun: if there is no such run
-        :raises RunNotTerminal: if it has not finished
-        :raises BadRequest: if the run does not have the step to start from
-        """
-        command, job, plan = await self.examine_replay(request)
-
-        def decide(batch: Batch) -> list[TriggerOutcome | KernelError]:
-            return [replaying.admit(self._state, batch, command, job, plan, request)]
-
-        def settle(result: ApplyResult, outcomes: list[TriggerOutcome | KernelError]) -> None:
-            repeats.settle_duplicates(self._state, result, [command], outcomes)
-
-        outcome = (await self._decide_known([command], decide, settle))[0]
-        if isinstance(outcome, KernelError):
-            raise outcome
-        return outcome.run_id
-
-    async def examine_replay(self, request: ReplayCommand) -> tuple[TriggerCommand, KnownJob, RunPlan]:
-        """Return the trigger, the job as it was, and the plan of a replay. Nothing is created.
-
-        :raises KernelError: as `replay`
-        """
-        found = await self._store.run_details([request.run_id])
-        if not found:
-            raise UnknownRun(request.run_id)
-        return replaying.prepare(self._state, found[0], request)
 
     async def attach(self, hello: InstanceHello, link: InstanceLink) -> Sequence[Verdict]:
         """Attach an instance; return a verdict on each attempt of its inventory, once the verdicts are durable.
@@ -279,8 +225,7 @@ class Engine:
         served = instance.serves
         workers = info.workers if info.workers is not None else instance.heartbeat.workers
         instance.heartbeat = replace(info, workers=workers)
-        instance.last_heard, instance.last_heard_us = self._clock.monotonic(), self._clock.now_us()
-        instance.unreachable = False
+        instance.heard(self._clock.monotonic(), self._clock.now_us())
         if instance.serves and not served:
             self._loop.touch(instance.host)
 
@@ -297,39 +242,27 @@ class Engine:
 
         :raises StoreError: if they cannot be stored; nothing was recorded, and the host sends them again
         """
-        unknown = [told.attempt_key for told in reports if self._is_unknown(told.attempt_key)]
-        if unknown:
-            await rebuilding.recall_attempts(self._state, self._store, unknown)
+        await rebuilding.recall_attempts(self._state, self._store, [told.attempt_key for told in reports])
         return await self._loop.ask(
             lambda batch: [reporting.report(self._state, batch, incarnation, told) for told in reports]
         )
 
-    def _is_unknown(self, attempt_key: str) -> bool:
-        state = self._state
-        return reporting.find_attempt(state, attempt_key) is None and attempt_key not in state.ended
-
     async def set_pause(self, pause: PauseRecord) -> None:
         """Pause a job, a host or everything."""
-        async with self._loop.changing_pauses():
-            await self._store.set_pause(pause)
-        self._state.keep_pause(pause)
-        if pause.until_us is not None:
-            seconds = max(0.0, (pause.until_us - self._clock.now_us()) / 1_000_000)
-            self._state.timers.add(self._clock.monotonic() + seconds, Timer(kind=TimerKind.PAUSE_END))
-        self._loop.wake()
+        await self._loop.ask(lambda batch: pausing.set_pause(self._state, batch, pause))
 
     async def clear_pause(self, scope: str, name: str) -> bool:
         """End a pause; return whether there was one."""
-        return await self._loop.clear_pause(scope, name)
+        return await self._loop.ask(lambda batch: pausing.clear_pause(self._state, batch, scope, name))
 
     def pauses(self) -> Sequence[PauseRecord]:
         """Return every pause in effect."""
         now_us = self._clock.now_us()
         return [pause for pause in self._state.pauses.values() if pause.holds_at(now_us)]
 
-    def instances(self) -> Sequence[InstanceStatus]:
+    def instances(self) -> Sequence[Instance]:
         """Return every instance that has introduced itself."""
-        return self._state.fleet.statuses()
+        return self._state.fleet.introduced()
 
     def overview(self) -> EngineOverview:
         """Return counts of the engine's contents."""
@@ -354,22 +287,16 @@ class Engine:
 
     def why_not_running(self, job_id: str) -> str:
         """Return in one sentence why no run of a job is running; empty if one is or nothing blocks it."""
-        return starting.why_not_running(self._state, job_id)
-
-    def current_step(self, run_id: str) -> str:
-        """Return the name of a RUNNING run's current step, or an empty string."""
-        run = self._state.active.get(run_id)
-        return run.current.step.name if run is not None and run.current is not None else ""
+        return explaining.why_not_running(self._state, job_id)
 
     def jobs_changed(self) -> None:
         """Check the queue again: the catalogue or a pause has changed."""
         for host in self._state.waiting.hosts():
             self._loop.touch(host)
-        if stopping.stranded(self._state):
-            self._loop.tell(lambda batch: stopping.end_stranded(self._state, batch))
+        self._loop.tell(lambda batch: stopping.end_stranded(self._state, batch))
 
 
-def _refused(request: TriggerCommand, error: KernelError) -> UnrunCommand:
-    once = Fold(first_us=request.at_us, last_us=request.at_us, count=1)
-    code = "job_disabled" if isinstance(error, JobUnavailable) else "fire_refused"
-    return UnrunCommand(job_id=request.job_id, preset=request.preset, fold=once, reason=Reason(code, error.message))
+def _refused(fire: TriggerCommand, error: KernelError) -> UnrunCommand:
+    once = Fold(first_us=fire.at_us, last_us=fire.at_us, count=1)
+    reason = Reason("job_disabled" if isinstance(error, JobUnavailable) else "fire_refused", error.message)
+    return UnrunCommand(job_id=fire.job_id, preset=fire.request.preset, fold=once, reason=reason)

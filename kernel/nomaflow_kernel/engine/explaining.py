@@ -1,21 +1,22 @@
-"""Explain why a QUEUED or RUNNING run is not progressing."""
+"""Explain why a run, or a job, is not progressing."""
 
 from __future__ import annotations
 
-from nomaflow_kernel.engine import starting, stepping
 from nomaflow_kernel.engine.active import ActiveRun, CurrentAttempt
-from nomaflow_kernel.engine.state import EngineState
+from nomaflow_kernel.engine.state import NO_HOST, EngineState
 from nomaflow_kernel.history.reasons import Reason
+from nomaflow_kernel.history.records import QueuedRun
 from nomaflow_kernel.history.states import AttemptState
+from nomaflow_project.jobs.definitions import Overlap
 
-__all__ = ["holdup"]
+__all__ = ["holdup", "waiting_reason", "waits", "why_not_running"]
 
 
 def holdup(state: EngineState, run_id: str) -> Reason | None:
     """Return why a run is not progressing; None if it is over, its step's code is running, or nothing blocks it."""
     entry = state.waiting.get(run_id)
     if entry is not None:
-        return starting.waiting_reason(state, entry)
+        return waiting_reason(state, entry)
     run = state.active.get(run_id)
     if run is None or run.current is None:
         return None
@@ -32,7 +33,7 @@ def _pending(state: EngineState, run: ActiveRun, current: CurrentAttempt) -> Rea
     left = (current.not_before_us - state.clock.now_us()) / 1_000_000
     if left > 0:
         return Reason("waiting_for_retry", f"the next attempt of step {current.step.name!r} starts in {left:.0f} s")
-    return None if current.step.calls_job else stepping.waits(state, run.host)
+    return None if current.step.calls_job else waits(state, run.host)
 
 
 def _silent_host(state: EngineState, current: CurrentAttempt) -> Reason | None:
@@ -49,3 +50,65 @@ def _silent_host(state: EngineState, current: CurrentAttempt) -> Reason | None:
         f"the process of host {current.host!r} that runs step {current.step.name!r} has been silent for"
         f" {silent:.0f} s; the step stays RUNNING until the process is back or its grace ends",
     )
+
+
+def why_not_running(state: EngineState, job_id: str) -> str:
+    """Return in one sentence why no run of a job is running; empty if one is or nothing blocks it."""
+    job = state.jobs.job(job_id)
+    if job is None or state.running.get(job_id):
+        return ""
+    if job.removed:
+        return f"host {job.host!r} no longer has the job"
+    if not job.valid:
+        return job.why_not_valid
+    if job.loaded.held:
+        return job.loaded.held
+    waiting = state.waiting.of_job(job_id)
+    entry = state.waiting.get(waiting[0]) if waiting else None
+    if entry is None:
+        entry = QueuedRun(run_id="", job_id=job_id, host=job.host, priority=0, queued_at_us=0)
+    reason = waiting_reason(state, entry)
+    if reason is not None:
+        return reason.message
+    if not waiting and job.definition is not None and not job.loaded.enabled and not any(job.definition.schedules()):
+        return "its schedule is switched off (enabled = false); it runs when it is started"
+    return ""
+
+
+def waiting_reason(state: EngineState, entry: QueuedRun) -> Reason | None:
+    """Return why a waiting run does not start, or None if it may start now."""
+    job = state.jobs.job(entry.job_id)
+    pause = state.pause_of(entry.job_id, job.host if job else entry.host)
+    if pause is not None:
+        what = "everything is" if pause.scope == "all" else f"{pause.scope} {pause.name!r} is"
+        why = f": {pause.why}" if pause.why else ""
+        return Reason("waiting_for_resume", f"{what} paused{why}")
+    definition = job.definition if job is not None else None
+    running = len(state.running.get(entry.job_id, ()))
+    one_at_a_time = definition is not None and definition.overlap in (Overlap.QUEUE, Overlap.CANCEL_RUNNING)
+    if one_at_a_time and running and not entry.allow_overlap:
+        return Reason("waiting_for_overlap", f"another run of job {entry.job_id!r} is active")
+    if definition is not None and definition.max_parallel is not None and running >= definition.max_parallel:
+        return Reason("waiting_for_slot", f"{running} runs of job {entry.job_id!r} are already running (max_parallel)")
+    return _waits_for_host(state, entry)
+
+
+def _waits_for_host(state: EngineState, entry: QueuedRun) -> Reason | None:
+    if entry.host == NO_HOST:
+        return None
+    run = state.specs.find(entry.run_id)
+    first = run.plan.first if run is not None else None
+    if first is None or first.calls_job:
+        return None if state.fleet.has_serving(entry.host) else waits(state, entry.host)
+    exclusive = state.uses_exclusive(entry.host, first)
+    return None if state.pick(entry.host, exclusive=exclusive) else waits(state, entry.host)
+
+
+def waits(state: EngineState, host: str) -> Reason:
+    """Return the reason why a due attempt waits."""
+    if state.fleet.has_serving(host):
+        limit = state.jobs.max_parallel(host)
+        if limit is not None and state.fleet.held(host) >= limit:
+            return Reason("waiting_for_slot", f"host {host!r} is already running {limit} steps (its max_parallel)")
+        return Reason("waiting_for_slot", f"host {host!r} has no free slot")
+    return Reason("waiting_for_host", f"no instance of host {host!r} takes work")

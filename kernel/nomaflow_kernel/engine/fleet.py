@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from nomaflow_kernel.engine.host_messages import HeartbeatInfo, InstanceHello, InstanceLink, InstanceStatus, RefusedLoad
+from nomaflow_kernel.engine.host_messages import HeartbeatInfo, InstanceHello, InstanceLink, RefusedLoad
 
 __all__ = ["Fleet", "Instance"]
 
@@ -14,33 +14,73 @@ __all__ = ["Fleet", "Instance"]
 class Instance:
     """One process of a host, attached or awaited.
 
-    :param hello: None for an instance known only from attempts that an earlier kernel assigned to it
+    :param hello: its introduction of itself; all but its names is empty for an instance that an earlier kernel knew
     :param link: its session, None while it is away
     :param last_heard: monotonic seconds; for an awaited instance the kernel's start
+    :param last_heartbeat_us: the same as wall time
     :param unreachable: True once it has been silent for longer than the lease
-    :param refused: its newest load if that was refused; None if that load serves
+    :param refused_load: its newest load if that was refused; None if that load serves
     :param attempts: keys of the attempts it holds → whether each uses an exclusive slot
     """
 
-    host: str
-    incarnation: str
-    last_heard: float
-    last_heard_us: int
-    hello: InstanceHello | None = None
+    hello: InstanceHello
+    last_heard: float = 0.0
+    last_heartbeat_us: int = 0
     link: InstanceLink | None = None
     attached_at_us: int = 0
     unreachable: bool = False
     heartbeat: HeartbeatInfo = field(default_factory=HeartbeatInfo)
-    refused: RefusedLoad | None = None
+    refused_load: RefusedLoad | None = None
     attempts: dict[str, bool] = field(default_factory=dict)
     exclusive_used: int = 0
+
+    @classmethod
+    def awaited(cls, host: str, incarnation: str) -> Instance:
+        """Return an instance that is known only from attempts that an earlier kernel assigned to it."""
+        hello = InstanceHello(
+            host=host,
+            incarnation=incarnation,
+            boot_id="",
+            machine="",
+            pid=0,
+            version="",
+            generation=0,
+            manifest_digest="",
+            max_async=0,
+            max_sync=0,
+        )
+        return cls(hello=hello)
+
+    @property
+    def host(self) -> str:
+        """The name of its host."""
+        return self.hello.host
+
+    @property
+    def incarnation(self) -> str:
+        """Its own name."""
+        return self.hello.incarnation
+
+    @property
+    def introduced(self) -> bool:
+        """True if it has attached since the kernel started."""
+        return self.attached_at_us > 0
+
+    @property
+    def running(self) -> int:
+        """The number of attempts it holds."""
+        return len(self.attempts)
+
+    def heard(self, now: float, now_us: int) -> None:
+        """Note that it is alive."""
+        self.last_heard, self.last_heartbeat_us, self.unreachable = now, now_us, False
 
     @property
     def serves(self) -> bool:
         """True if it accepts new work."""
         return (
             self.link is not None
-            and self.has_code
+            and self.generation > 0
             and not self.unreachable
             and not self.heartbeat.draining
             and not self.heartbeat.saturated
@@ -49,17 +89,10 @@ class Instance:
     @property
     def generation(self) -> int:
         """The generation of plugin code in service; 0 for a host whose first load failed, until a reload."""
-        return self.heartbeat.generation or (0 if self.hello is None else self.hello.generation)
-
-    @property
-    def has_code(self) -> bool:
-        """True if a generation of plugin code is in service."""
-        return bool(self.generation)
+        return self.heartbeat.generation or self.hello.generation
 
     def free(self, *, exclusive: bool) -> int:
         """Return how many more attempts of that kind it accepts."""
-        if self.hello is None:
-            return 0
         if exclusive:
             return self.hello.max_sync - self.exclusive_used
         return self.hello.max_async - (len(self.attempts) - self.exclusive_used)
@@ -116,6 +149,10 @@ class Fleet:
         """Return the instances of one host."""
         return self._by_host.get(host, {}).values()
 
+    def has_instance(self, host: str) -> bool:
+        """Return whether any instance of the host is attached or awaited."""
+        return bool(self._by_host.get(host))
+
     def has_serving(self, host: str) -> bool:
         """Return whether any instance of the host accepts new work."""
         return any(instance.serves for instance in self.of_host(host))
@@ -126,12 +163,12 @@ class Fleet:
 
     def refused_load(self, host: str) -> RefusedLoad | None:
         """Return the newest load that an attached instance of the host refused, or None."""
-        refused = [each.refused for each in self.of_host(host) if each.refused is not None and each.link is not None]
+        refused = [each.refused_load for each in self.of_host(host) if each.refused_load and each.link is not None]
         return max(refused, key=lambda load: load.at_us, default=None)
 
     def held(self, host: str) -> int:
         """Return how many attempts all instances of a host hold."""
-        return sum(len(instance.attempts) for instance in self.of_host(host))
+        return sum(instance.running for instance in self.of_host(host))
 
     def pick(self, host: str, *, exclusive: bool) -> Instance | None:
         """Return the instance of the host with the most free slots of that kind; None if no slot is free."""
@@ -144,18 +181,6 @@ class Fleet:
                     best, room = instance, free
         return best
 
-    def statuses(self) -> list[InstanceStatus]:
+    def introduced(self) -> list[Instance]:
         """Return every instance that has introduced itself."""
-        return [
-            InstanceStatus(
-                hello=instance.hello,
-                state=instance.state,
-                attached_at_us=instance.attached_at_us,
-                last_heartbeat_us=instance.last_heard_us,
-                running=len(instance.attempts),
-                heartbeat=instance.heartbeat,
-                refused_load=instance.refused,
-            )
-            for instance in self._instances.values()
-            if instance.hello is not None
-        ]
+        return [instance for instance in self._instances.values() if instance.introduced]

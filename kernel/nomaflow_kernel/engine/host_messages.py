@@ -6,7 +6,6 @@ Times are microseconds since the epoch, by the clock of the sender.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import field
 from typing import Protocol
 
 from nomaflow_api.v1.letters import CancelOrder, DispatchOrder, InventoryLine
@@ -17,7 +16,6 @@ __all__ = [
     "HeartbeatInfo",
     "InstanceHello",
     "InstanceLink",
-    "InstanceStatus",
     "LoadInfo",
     "RefusedLoad",
     "WorkerStatus",
@@ -116,16 +114,3 @@ class HeartbeatInfo:
     loaded_at_us: int = 0
     loading: bool = False
     workers: tuple[WorkerStatus, ...] | None = None
-
-
-@value_class
-class InstanceStatus:
-    """An instance as the engine sees it, for listings."""
-
-    hello: InstanceHello
-    state: str
-    attached_at_us: int
-    last_heartbeat_us: int
-    running: int
-    heartbeat: HeartbeatInfo = field(default_factory=HeartbeatInfo)
-    refused_load: RefusedLoad | None = None

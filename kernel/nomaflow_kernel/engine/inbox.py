@@ -4,24 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from nomaflow_api.value_class import value_class
-from nomaflow_kernel.domain.errors import KernelError
-from nomaflow_kernel.domain.pacing import happens_within
+from nomaflow_kernel.domain.clock import happens_within
 from nomaflow_kernel.engine.state import Batch
 from nomaflow_kernel.history.port import ApplyResult
 
-__all__ = ["Answer", "Inbox", "Turn"]
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A turn's result, or the error that refused it."""
-
-    value: Any = None
-    error: KernelError | None = None
+__all__ = ["Inbox", "Turn"]
 
 
 @value_class
@@ -39,22 +29,12 @@ class Turn:
     future: asyncio.Future[Any] | None
     repeatable: bool = True
 
-    def decide_safely(self, batch: Batch) -> Answer:
-        """Decide; a refusal becomes the caller's answer and leaves the other turns alone."""
-        try:
-            return Answer(self.decide(batch))
-        except KernelError as error:
-            return Answer(error=error)
-
-    def answer(self, result: ApplyResult, answer: Answer) -> None:
+    def answer(self, result: ApplyResult, answer: Any) -> None:
         """Give the caller its answer, now that the commit is durable."""
-        if answer.error is not None:
-            self.fail(answer.error)
-            return
         if self.settle is not None:
-            self.settle(result, answer.value)
+            self.settle(result, answer)
         if self.future is not None and not self.future.done():
-            self.future.set_result(answer.value)
+            self.future.set_result(answer)
 
     def fail(self, error: Exception) -> None:
         """Tell the caller that the commit failed and nothing was done."""

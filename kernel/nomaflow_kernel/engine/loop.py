@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 from nomaflow_kernel.domain.errors import KernelError, KernelStopping
-from nomaflow_kernel.engine import attaching, rebuilding, starting, stopping
-from nomaflow_kernel.engine.decisions import Commit, Decisions
+from nomaflow_kernel.engine import attaching, pausing, rebuilding, starting, stopping
+from nomaflow_kernel.engine.decisions import Decisions
 from nomaflow_kernel.engine.inbox import Inbox, Turn
 from nomaflow_kernel.engine.state import Batch, EngineState
-from nomaflow_kernel.engine.timers import Timer, TimerKind
+from nomaflow_kernel.engine.timers import TimerKind
 from nomaflow_kernel.history.feed import EventFeed
 from nomaflow_kernel.history.port import ApplyResult, Store
 from nomaflow_kernel.store.errors import StaleEpoch, StoreBusy, StoreError
@@ -55,7 +54,7 @@ class EngineLoop:
         self._on_trouble = on_trouble
         self._inbox = Inbox()
         self._unanswered = [Decisions.open(state.clock)]  # the last is open and receives new decisions
-        self._commit: Commit | None = None
+        self._committing: Decisions | None = None
         self._task: asyncio.Task[None] | None = None
         self._side_tasks: set[asyncio.Task[None]] = set()
 
@@ -111,38 +110,6 @@ class EngineLoop:
         """Have the timers checked again."""
         self._inbox.wake()
 
-    async def clear_pause(self, scope: str, name: str, *, ended_by_us: int | None = None) -> bool:
-        """End a pause and check the runs it held up; return whether there was one.
-
-        :param ended_by_us: end it only if it expires by that time, so that a pause extended meanwhile stays
-        """
-        async with self.changing_pauses():
-            existed = await self._store.clear_pause(scope, name, ended_by_us=ended_by_us)
-        self._state.drop_pause(scope, name, ended_by_us=ended_by_us)
-        for host in self._state.waiting.hosts():
-            self.touch(host)
-        return existed
-
-    @asynccontextmanager
-    async def changing_pauses(self) -> AsyncIterator[None]:
-        """Read the pauses again if changing one fails: the change may have been stored anyway."""
-        try:
-            yield
-        except StoreError:
-            self.spawn(self._recall_pauses())
-            raise
-
-    async def _recall_pauses(self) -> None:
-        while not self._inbox.closed:
-            try:
-                await rebuilding.recall_pauses(self._state, self._store, self._clock)
-            except StoreError as error:
-                _LOG.warning("could not read the pauses yet: %s", error.message)
-                await self._inbox.pause(1.0)
-            else:
-                self._inbox.wake()
-                return
-
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run a task beside the loop; it is cancelled when the loop stops."""
         task = asyncio.create_task(work)
@@ -153,9 +120,9 @@ class EngineLoop:
         try:
             while await self._inbox.wait(self._seconds_to_next_timer()):
                 await self._step()
-            if self._commit is not None:
-                await asyncio.wait([self._commit.outcome])
-                await self._finish(self._commit)
+            if self._committing is not None and self._committing.commit is not None:
+                await asyncio.wait([self._committing.commit])
+                await self._finish(self._committing, self._committing.commit)
         except Exception as error:  # noqa: BLE001  # without the loop every call would wait in vain
             self._inbox.close()
             if isinstance(error, StaleEpoch):
@@ -168,62 +135,63 @@ class EngineLoop:
 
     def _fail_all(self, error: Exception) -> None:
         for decisions in self._unanswered:
-            decisions.fail(error)
+            _fail(decisions.turns, error)
         _fail(self._inbox.take(), error)
 
     def _seconds_to_next_timer(self) -> float | None:
         due = self._state.timers.next_due()
         # Timers are checked between two commits: the end of the current one wakes the loop.
-        return None if due is None or self._commit is not None else max(0.0, due - self._clock.monotonic())
+        return None if due is None or self._committing is not None else max(0.0, due - self._clock.monotonic())
 
     async def _step(self) -> None:
         """Take the next step: begin a commit, finish it, or decide the next one while it is under way."""
-        commit = self._commit
-        if commit is None:
+        committing = self._committing
+        if committing is None or committing.commit is None:
             decisions = self._decide_rest()
             if not self._begin(decisions):
                 self._act(decisions, ApplyResult())
-        elif commit.outcome.done():
-            await self._finish(commit)
+        elif committing.commit.done():
+            await self._finish(committing, committing.commit)
         else:
             self._unanswered[-1].decide(self._inbox.take_repeatable(), self._clock)
-            starting.start_due(self._state, self._unanswered[-1].batch)
+            starting.start_due(self._state, self._unanswered[-1])
 
     def _decide_rest(self) -> Decisions:
         """Decide all waiting turns and timers; return them with decisions made ahead. No commit is under way."""
         decisions = self._unanswered[-1]
         self._unanswered.append(Decisions.open(self._clock))
         decisions.decide(self._inbox.take(), self._clock)
-        self._fire_timers(decisions.batch)
-        starting.start_due(self._state, decisions.batch)
+        self._fire_timers(decisions)
+        starting.start_due(self._state, decisions)
         decisions.wanted_specs, self._state.wanted_specs = self._state.wanted_specs, set()
         return decisions
 
     def _begin(self, decisions: Decisions) -> bool:
         """Begin the commit of the decisions; return False if they change nothing."""
-        batch = decisions.batch
-        if not batch.transitions:
+        if not decisions.transitions:
             return False
-        outcome = asyncio.ensure_future(self._store.apply(batch.transitions, at_us=batch.now_us))
-        outcome.add_done_callback(lambda _: self._inbox.wake())
-        self._commit = Commit(decisions=decisions, outcome=outcome, published=self._feed.last_seq)
+        decisions.published = self._feed.last_seq
+        decisions.commit = asyncio.ensure_future(self._store.apply(decisions.transitions, at_us=decisions.now_us))
+        decisions.commit.add_done_callback(lambda _: self._inbox.wake())
+        self._committing = decisions
         return True
 
-    async def _finish(self, commit: Commit) -> None:
+    async def _finish(self, decisions: Decisions, commit: asyncio.Future[ApplyResult]) -> None:
         """Act on a durable commit once the next one is on its way; start over if the commit failed."""
-        self._commit = None
-        decisions, ahead = self._unanswered
+        self._committing = None
+        ahead = self._unanswered[-1]
         try:
-            result = commit.outcome.result()
+            result = commit.result()
         except StaleEpoch:
             raise
         except StoreError as error:
-            self._answered(decisions).fail(error)
-            await self._start_over(error, commit.published)
+            self._unanswered.remove(decisions)
+            _fail(decisions.turns, error)
+            await self._start_over(error, decisions.published)
             return
         for run_id in result.duplicates:
             rebuilding.discard(self._state, run_id)
-        decisions.batch.drop_dispatches(result.duplicates)
+        decisions.drop_dispatches(result.duplicates)
         ahead.drop(result.duplicates)
         unexpected = result.lost - result.dropped
         if unexpected or self._inbox.closed:
@@ -241,14 +209,14 @@ class EngineLoop:
 
     def _act(self, decisions: Decisions, result: ApplyResult) -> None:
         """Tell hosts, watchers and callers what is durable now; hosts first, since they have work to do."""
-        self._answered(decisions)
-        for incarnation, orders in decisions.batch.orders.items():
+        self._unanswered.remove(decisions)
+        for incarnation, orders in decisions.orders.items():
             instance = self._state.fleet.get(incarnation)
             if instance is not None and instance.link is not None:
                 instance.link.send(orders)
         if result.events:
             self._feed.publish(result.events)
-        for run_id in decisions.batch.logged_runs:
+        for run_id in decisions.logged_runs:
             self._feed.touch_log(run_id)
         decisions.settle(result)
         if decisions.wanted_specs:
@@ -269,51 +237,26 @@ class EngineLoop:
         self._inbox.put_back(self._unanswered.pop().turns)
         self._unanswered.append(Decisions.open(self._clock))
 
-    def _answered(self, decisions: Decisions) -> Decisions:
-        self._unanswered.remove(decisions)
-        return decisions
-
     def _fire_timers(self, batch: Batch) -> None:
-        for timer in self._state.timers.take_due(batch.now):
-            match timer.kind:
+        for kind, run_id in self._state.timers.take_due(batch.now):
+            match kind:
                 case TimerKind.ATTEMPT_DUE:
-                    starting.attempt_due(self._state, timer.run_id)
+                    starting.attempt_due(self._state, run_id)
                 case TimerKind.QUEUE_TIMEOUT:
-                    stopping.queue_timed_out(self._state, batch, timer.run_id)
+                    stopping.queue_timed_out(self._state, batch, run_id)
                 case TimerKind.JOB_TIMEOUT:
-                    stopping.job_timed_out(self._state, batch, timer.run_id)
+                    stopping.job_timed_out(self._state, batch, run_id)
                 case TimerKind.CALL_TIMEOUT:
-                    stopping.call_timed_out(self._state, batch, timer.run_id)
+                    stopping.call_timed_out(self._state, batch, run_id)
                 case TimerKind.HOST_CLOCKS:
                     attaching.check_clocks(self._state, batch)
                     self._add_clock_timer()
                 case TimerKind.PAUSE_END:
-                    self._end_pauses(batch.now_us)
-
-    def _add_pause_timer(self, left_us: int) -> None:
-        self._state.timers.add(self._clock.monotonic() + left_us / 1_000_000, Timer(kind=TimerKind.PAUSE_END))
+                    pausing.end_pauses(self._state, batch)
 
     def _add_clock_timer(self) -> None:
         interval = max(0.05, min(1.0, self._state.settings.lease_seconds / 4))
-        self._state.timers.add(self._clock.monotonic() + interval, Timer(kind=TimerKind.HOST_CLOCKS))
-
-    def _end_pauses(self, now_us: int) -> None:
-        for (scope, name), pause in list(self._state.pauses.items()):
-            if pause.until_us is None:
-                continue
-            if pause.until_us <= now_us:
-                self.spawn(self._clear_ended(scope, name, now_us))
-            else:
-                # The two clocks drift apart: the wall clock, in which the end was given, decides.
-                self._add_pause_timer(pause.until_us - now_us)
-
-    async def _clear_ended(self, scope: str, name: str, now_us: int) -> None:
-        try:
-            await self.clear_pause(scope, name, ended_by_us=now_us)
-        except StoreError as error:
-            _LOG.warning("could not end the pause of %s %s yet: %s", scope, name, error.message)
-            self._state.timers.add(self._clock.monotonic() + 1.0, Timer(kind=TimerKind.PAUSE_END))
-            self._inbox.wake()
+        self._state.timers.add(self._clock.monotonic() + interval, TimerKind.HOST_CLOCKS)
 
     # Loading and rebuilding.
 
@@ -329,7 +272,7 @@ class EngineLoop:
             self.touch(host)
 
     async def _rebuild(self) -> None:
-        await rebuilding.rebuild(self._state, self._store, self._clock)
+        await rebuilding.rebuild(self._state, self._store)
         rebuilding.send_again(self._state, self._clock.now_us())
         self._add_clock_timer()
 

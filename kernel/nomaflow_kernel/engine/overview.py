@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from nomaflow_kernel.engine.active import ActiveRun
-from nomaflow_kernel.engine.host_messages import InstanceStatus
+from nomaflow_kernel.engine.fleet import Instance
 from nomaflow_kernel.engine.state import EngineState
 
 __all__ = ["EngineOverview", "engine_overview", "oldest_running"]
@@ -27,7 +27,7 @@ class EngineOverview:
     running: int
     attempts: Mapping[str, int]
     queued: Mapping[str, int]
-    instances: tuple[InstanceStatus, ...]
+    instances: tuple[Instance, ...]
     timers: int
     next_timer_seconds: float | None
     pauses: int
@@ -42,7 +42,7 @@ def engine_overview(state: EngineState, *, turns: int) -> EngineOverview:
         running=len(state.active),
         attempts=Counter(str(run.current.state) for run in state.active.values() if run.current is not None),
         queued={host: state.waiting.count_of_host(host) for host in state.waiting.hosts()},
-        instances=tuple(state.fleet.statuses()),
+        instances=tuple(state.fleet.introduced()),
         timers=len(state.timers),
         next_timer_seconds=None if due is None else due - state.clock.monotonic(),
         pauses=len(state.pauses),

@@ -23,7 +23,7 @@ from nomaflow_project.jobs.definitions import (
     StepDefinition,
 )
 
-__all__ = ["PlannedStep", "RunPlan", "plan_run"]
+__all__ = ["NO_PLAN", "PlannedStep", "RunPlan", "plan_run"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,6 +79,10 @@ class RunPlan:
     log_level: str
 
 
+NO_PLAN = RunPlan(steps=(), first=None, job_params={}, run_params={}, params_json="{}", log_level="")
+"""The plan of fires that are recorded and never run."""
+
+
 def plan_run(definition: JobDefinition, request: RunRequest) -> RunPlan:
     """Return the plan of a run of ``definition`` with the layers of ``request``.
 
@@ -88,7 +92,7 @@ def plan_run(definition: JobDefinition, request: RunRequest) -> RunPlan:
     preset_params: Mapping[str, Any] = preset.params if preset else {}
     job_params = {**definition.params, **request.inherited}
     run_params = {**preset_params, **request.params}
-    level = request.log_level or (preset.log_level if preset else "") or definition.log_level
+    level = request.log_level or (preset and preset.log_level) or definition.log_level
     steps = tuple(_plan_step(index, step, definition, preset, request) for index, step in enumerate(definition.steps))
     return RunPlan(
         steps=steps,
@@ -107,14 +111,12 @@ def _plan_step(
     preset: PresetDefinition | None,
     request: RunRequest,
 ) -> PlannedStep:
-    preset_params: Mapping[str, Any] = preset.params if preset else {}
     preset_values = _settable(step, preset.op_kwargs.get(step.name, {}) if preset else {})
     run_values = _settable(step, request.op_kwargs.get(step.name, {}))
     kwargs = {
-        **_settable(step, definition.params),
-        **_settable(step, request.inherited),
+        **_settable(step, {**definition.params, **request.inherited}),
         **step.op_kwargs,
-        **_settable(step, preset_params),
+        **_settable(step, preset.params if preset else {}),
         **preset_values,
         **_settable(step, request.params),
         **run_values,

@@ -2,54 +2,47 @@
 
 from __future__ import annotations
 
-import logging
-from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.engine import attaching, stepping
 from nomaflow_kernel.engine.active import ActiveRun
 from nomaflow_kernel.engine.orders import cancel_order, dispatch_order
-from nomaflow_kernel.engine.plan import plan_run
+from nomaflow_kernel.engine.pausing import restore_pauses
 from nomaflow_kernel.engine.reporting import find_attempt
-from nomaflow_kernel.engine.state import NO_HOST, EndedAttempt, EngineState, RunSpec
-from nomaflow_kernel.engine.timers import Timer, TimerKind
+from nomaflow_kernel.engine.state import NO_HOST, EndedAttempt, EngineState
+from nomaflow_kernel.engine.timers import TimerKind
 from nomaflow_kernel.engine.waiting import WaitingRuns
 from nomaflow_kernel.history.ids import split_attempt_key
-from nomaflow_kernel.history.port import PauseRecord, RunDetail, Store
+from nomaflow_kernel.history.port import RunDetail, Store
 from nomaflow_kernel.history.records import QueuedRun
 from nomaflow_kernel.history.states import ATTEMPT_TERMINAL, AttemptState, RunState
-from nomaflow_project.jobs.definitions import JobDefinition
 
-__all__ = ["discard", "load_specs", "rebuild", "recall_attempts", "recall_pauses", "send_again"]
-
-_LOG = logging.getLogger(__name__)
-
-_ENDED_PAUSE_SECONDS = 60.0
+__all__ = ["discard", "load_specs", "rebuild", "recall_attempts", "send_again"]
 
 
-async def rebuild(state: EngineState, store: Store, clock: Clock) -> None:
+async def rebuild(state: EngineState, store: Store) -> None:
     """Discard everything known about runs and read it again. Sessions of hosts and their clocks stay.
 
     :raises StoreError: if the store cannot be read
     """
     found = await store.active_runs()
-    pauses = await _read_pauses(state, store)
-    now, now_us = clock.monotonic(), clock.now_us()
+    pauses = await store.pauses()
+    now, now_us = state.clock.monotonic(), state.clock.now_us()
     state.active, state.running, state.parents = {}, {}, {}
+    state.ended_children.clear()
     state.waiting, state.continuing = WaitingRuns(), {}
     state.wanted_specs, state.last_folds = set(), {}
     state.rebuilt += 1
     state.request_ids.clear()
     state.specs.clear()
     state.timers.clear()
-    _keep_pauses(state, pauses, now, now_us)
+    restore_pauses(state, pauses, now, now_us)
     for instance in state.fleet:
         instance.attempts.clear()
         instance.exclusive_used = 0
-        if instance.link is None and instance.hello is None:
+        if not instance.introduced:
             state.fleet.remove(instance.incarnation)
     for detail in found.running:
         _restore(state, detail, now, now_us)
@@ -59,43 +52,14 @@ async def rebuild(state: EngineState, store: Store, clock: Clock) -> None:
     state.dirty_hosts.update(state.continuing)
 
 
-async def recall_pauses(state: EngineState, store: Store, clock: Clock) -> None:
-    """Read the pauses again, since a change of them may have been stored or not.
-
-    :raises StoreError: if the store cannot be read
-    """
-    pauses = await _read_pauses(state, store)
-    _keep_pauses(state, pauses, clock.monotonic(), clock.now_us())
-    state.dirty_hosts.update(state.waiting.hosts())
-
-
-def _keep_pauses(state: EngineState, pauses: Sequence[PauseRecord], now: float, now_us: int) -> None:
-    state.pauses = {(pause.scope, pause.name): pause for pause in pauses}
-    for pause in pauses:
-        if pause.until_us is not None:
-            # A pause that ended while the kernel was down stays for a while: the fires of its time are judged now.
-            left = (pause.until_us - now_us) / 1_000_000
-            state.timers.add(now + (left if left > 0 else _ENDED_PAUSE_SECONDS), Timer(kind=TimerKind.PAUSE_END))
-
-
-async def _read_pauses(state: EngineState, store: Store) -> Sequence[PauseRecord]:
-    """Read the pauses; read again if one changes meanwhile, since the result may be older than the change."""
-    while True:
-        changes = state.pause_changes
-        pauses = await store.pauses()
-        if state.pause_changes == changes:
-            return pauses
-
-
 def _restore(state: EngineState, detail: RunDetail, now: float, now_us: int) -> None:
-    definition = JobDefinition.from_json(detail.definition)
-    run = ActiveRun.new(detail.run, definition, plan_run(definition, detail.run.request))
+    run = ActiveRun.stored(detail)
     run.restore(detail.attempts)
     state.active[run.run_id] = run
     state.running.setdefault(run.job_id, set()).add(run.run_id)
     job_us = run.job_us_left(now_us)
     if job_us is not None:
-        state.timers.add(now + max(0.0, job_us / 1_000_000), Timer(kind=TimerKind.JOB_TIMEOUT, run_id=run.run_id))
+        state.timers.add(now + job_us / 1_000_000, TimerKind.JOB_TIMEOUT, run.run_id)
     current = run.current
     if current is None:
         return
@@ -103,21 +67,15 @@ def _restore(state: EngineState, detail: RunDetail, now: float, now_us: int) -> 
         state.parents[current.child_run_id] = run.run_id
         left = current.call_seconds_left(now_us)
         if left is not None:
-            state.timers.add(now + max(0.0, left), Timer(kind=TimerKind.CALL_TIMEOUT, run_id=run.run_id))
-    elif current.state is AttemptState.PENDING:
-        _await_turn(state, run, current.not_before_us, now, now_us)
-    else:
+            state.timers.add(now + left, TimerKind.CALL_TIMEOUT, run.run_id)
+    elif current.state is not AttemptState.PENDING:
         attaching.await_instance(state, run, now, now_us)
-
-
-def _await_turn(state: EngineState, run: ActiveRun, not_before_us: int, now: float, now_us: int) -> None:
-    if not_before_us > now_us and run.current is not None:
+    elif current.not_before_us > now_us:
         # The clock may have gone back meanwhile.
-        seconds = min((not_before_us - now_us) / 1_000_000, stepping.longest_delay(run.current))
-        state.timers.add(now + seconds, Timer(kind=TimerKind.ATTEMPT_DUE, run_id=run.run_id))
-        return
-    lane = NO_HOST if run.current is not None and run.current.step.calls_job else run.host
-    state.continuing.setdefault(lane, deque()).append(run.run_id)
+        seconds = min((current.not_before_us - now_us) / 1_000_000, stepping.longest_delay(current))
+        state.timers.add(now + seconds, TimerKind.ATTEMPT_DUE, run.run_id)
+    else:
+        state.await_turn(run)
 
 
 def _requeue(state: EngineState, entry: QueuedRun, now: float, now_us: int) -> None:
@@ -126,7 +84,7 @@ def _requeue(state: EngineState, entry: QueuedRun, now: float, now_us: int) -> N
     limit = job.definition.queue_timeout_seconds if job is not None and job.definition is not None else None
     if limit is not None:
         left = limit - max(0, now_us - entry.queued_at_us) / 1_000_000
-        state.timers.add(now + max(0.0, left), Timer(kind=TimerKind.QUEUE_TIMEOUT, run_id=entry.run_id))
+        state.timers.add(now + left, TimerKind.QUEUE_TIMEOUT, entry.run_id)
 
 
 def send_again(state: EngineState, now_us: int) -> None:
@@ -153,10 +111,9 @@ async def load_specs(state: EngineState, store: Store, run_ids: Sequence[str]) -
         entry = state.waiting.get(run_id)
         if entry is None or detail.run.state is not RunState.QUEUED:
             continue
-        definition = JobDefinition.from_json(detail.definition)
-        spec = RunSpec(detail.run, definition, plan_run(definition, detail.run.request))
-        state.specs.put(run_id, spec)
-        if not spec.needs_host and entry.host != NO_HOST:
+        run = ActiveRun.stored(detail)
+        state.specs.put(run_id, run)
+        if not run.needs_host and entry.host != NO_HOST:
             state.waiting.remove(run_id)
             entry = replace(entry, host=NO_HOST)
             state.waiting.add(entry, first=True)
@@ -206,7 +163,7 @@ def _retries_lost(definition: Mapping[str, Any]) -> bool:
 def discard(state: EngineState, run_id: str) -> None:
     """Remove a run that the store refused as a duplicate from memory, and free what it held."""
     state.waiting.remove(run_id)
-    state.specs.pop(run_id)
+    state.specs.pop(run_id, None)
     for schedule, fold in list(state.last_folds.items()):
         if fold.run_id == run_id:
             del state.last_folds[schedule]

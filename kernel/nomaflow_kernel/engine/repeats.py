@@ -2,37 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Mapping
 
 from nomaflow_kernel.domain.errors import KernelError, RequestIdReused
+from nomaflow_kernel.engine import triggering
 from nomaflow_kernel.engine.commands import TriggerCommand, TriggerOutcome
-from nomaflow_kernel.engine.state import EngineState
-from nomaflow_kernel.history.port import ApplyResult
+from nomaflow_kernel.engine.state import Batch, EngineState
+from nomaflow_kernel.history.port import ApplyResult, Store
 from nomaflow_project.jobs.definitions import Overlap
 
-__all__ = [
-    "is_remembered",
-    "must_look_up",
-    "refused_for_duplicates",
-    "refused_unasked",
-    "repeated",
-    "settle_duplicates",
-]
+__all__ = ["Decided", "look_up", "must_look_up", "settle", "trigger_once"]
+
+Decided = dict[int, TriggerOutcome | KernelError | None]
+"""Index of a command → what became of it; None if the store must be asked first whether it is a repeat."""
 
 
-def repeated(state: EngineState, command: TriggerCommand) -> TriggerOutcome | None:
-    """Return the outcome of the earlier, same request if it is remembered.
-
-    :raises RequestIdReused: if the request id was used for another request
-    """
-    if not command.request_id:
-        return None
-    used = state.request_ids.get(command.request_id)
-    if used is None:
-        return None
-    if used.request_hash != command.request_hash:
-        raise RequestIdReused(command.request_id, used.run_id)
-    return TriggerOutcome(run_id=used.run_id, state=used.state, deduplicated=True)
+async def look_up(state: EngineState, store: Store, commands: Iterable[TriggerCommand]) -> frozenset[str]:
+    """Look up the runs that the commands' request ids stand for; return the ids whose meaning is known now."""
+    ids = frozenset(each.request_id for each in commands if each.request_id)
+    unknown = [each for each in ids if each not in state.request_ids]
+    for request_id, found in (await store.runs_of_requests(unknown) if unknown else {}).items():
+        state.request_ids.put(request_id, found)
+    return ids
 
 
 def must_look_up(state: EngineState, command: TriggerCommand) -> bool:
@@ -41,7 +32,7 @@ def must_look_up(state: EngineState, command: TriggerCommand) -> bool:
     If the request were a repeat, treating it as new until the commit would cancel other runs, run what a call_job step
     calls, or make other requests of the turn wait or be skipped for a run that never exists.
     """
-    if not command.request_id or is_remembered(state, command):
+    if not command.request_id or command.request_id in state.request_ids:
         return False
     if command.replay_of:
         return True  # it runs its snapshot, whatever the job is today
@@ -51,54 +42,29 @@ def must_look_up(state: EngineState, command: TriggerCommand) -> bool:
     return job.definition.overlap is not Overlap.ALLOW or any(step.target_job_id for step in job.definition.steps)
 
 
-def is_remembered(state: EngineState, command: TriggerCommand) -> bool:
-    """Return whether the meaning of the request id is known without asking the store."""
-    return command.request_id in state.request_ids
+def trigger_once(
+    state: EngineState, batch: Batch, command: TriggerCommand, looked_up: Collection[str]
+) -> TriggerOutcome | KernelError | None:
+    """Create a run for a command, or find the one that it created before, whatever happened to the job since.
 
-
-def refused_unasked(
-    state: EngineState, commands: Sequence[TriggerCommand], outcomes: Sequence[TriggerOutcome | KernelError]
-) -> list[int]:
-    """Return the indices of requests refused before the store was asked for their id."""
-    return [
-        index
-        for index, (command, outcome) in enumerate(zip(commands, outcomes, strict=True))
-        if isinstance(outcome, KernelError) and command.request_id and not is_remembered(state, command)
-    ]
-
-
-def settle_duplicates(
-    state: EngineState,
-    result: ApplyResult,
-    commands: Sequence[TriggerCommand],
-    outcomes: list[TriggerOutcome | KernelError],
-) -> None:
-    """Replace the outcome of each run whose request id or slot turned out to be taken, in place.
-
-    The run of the request id is remembered again: the run that was created for it does not exist.
+    :param looked_up: request ids that the store was asked for
+    :returns: None if the answer depends on whether the command is a repeat, and only the store knows that
     """
-    if not result.duplicates:
-        return
-    for index, (command, outcome) in enumerate(zip(commands, outcomes, strict=True)):
-        duplicate = result.duplicates.get(outcome.run_id) if isinstance(outcome, TriggerOutcome) else None
-        if duplicate is None:
-            continue
-        state.request_ids.pop(command.request_id)
-        if duplicate.same_request:
-            outcomes[index] = TriggerOutcome(
-                run_id=duplicate.existing_run_id, state=duplicate.existing_state, deduplicated=True
-            )
-        else:
-            outcomes[index] = RequestIdReused(command.request_id, duplicate.existing_run_id)
+    new = not command.request_id or command.request_id in looked_up
+    try:
+        used = state.request_ids.find(command.request_id) if command.request_id else None
+        if used is not None:
+            if used.request_hash != command.request_hash:
+                raise RequestIdReused(command.request_id, used.run_id)
+            return TriggerOutcome(run_id=used.run_id, state=used.state, deduplicated=True)
+        return triggering.trigger(state, batch, command) if new or not must_look_up(state, command) else None
+    except KernelError as error:
+        return error if new or isinstance(error, RequestIdReused) else None
 
 
-def refused_for_duplicates(result: ApplyResult, outcomes: Sequence[TriggerOutcome | KernelError]) -> list[int]:
-    """Return the indices of requests refused because of a run of the same batch that turned out to be a duplicate.
-
-    Only the store can tell which run their request id belongs to.
-    """
-    return [
-        index
-        for index, outcome in enumerate(outcomes)
-        if isinstance(outcome, RequestIdReused) and outcome.run_id in result.duplicates
-    ]
+def settle(state: EngineState, commands: Mapping[int, TriggerCommand], result: ApplyResult, decided: Decided) -> None:
+    """Have the store asked about commands whose answer names a run that turned out to be a duplicate."""
+    for index, outcome in decided.items() if result.duplicates else ():
+        if isinstance(outcome, TriggerOutcome | RequestIdReused) and outcome.run_id in result.duplicates:
+            state.request_ids.pop(commands[index].request_id, None)
+            decided[index] = None

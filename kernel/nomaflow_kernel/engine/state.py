@@ -10,13 +10,14 @@ import random
 from collections import OrderedDict, deque
 from collections.abc import Callable, Container, Hashable
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 from nomaflow_api.v1.letters import CancelOrder, DispatchOrder
 from nomaflow_api.value_class import value_class
+from nomaflow_kernel.catalogue import Catalogue
 from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.engine.active import ActiveRun, CurrentAttempt
-from nomaflow_kernel.engine.commands import EngineSettings, JobSource
+from nomaflow_kernel.engine.commands import EngineSettings
 from nomaflow_kernel.engine.fleet import Fleet, Instance
 from nomaflow_kernel.engine.plan import PlannedStep, RunPlan, plan_run
 from nomaflow_kernel.engine.timers import Timers
@@ -24,73 +25,39 @@ from nomaflow_kernel.engine.waiting import WaitingRuns
 from nomaflow_kernel.history.ids import RunIds
 from nomaflow_kernel.history.port import PauseRecord, RunOfRequest
 from nomaflow_kernel.history.records import RunRecord, RunRequest
-from nomaflow_kernel.history.states import AttemptState, RunState
-from nomaflow_kernel.history.transitions import Transition
+from nomaflow_kernel.history.states import AttemptState
+from nomaflow_kernel.history.transitions import FinishRun, Transition
 from nomaflow_project.jobs.definitions import IsolationChoice, JobDefinition
 
 NO_HOST = "*"
 """The lane of waiting runs that need no host to start: their first step is a call_job, or no step will run."""
 
-__all__ = ["NO_HOST", "Batch", "EndedAttempt", "EngineState", "LastFold", "RecentlyUsed", "RunSpec"]
+__all__ = ["NO_HOST", "Batch", "EndedAttempt", "EngineState", "RecentlyUsed"]
 
 _K = TypeVar("_K", bound=Hashable)
 _V = TypeVar("_V")
 
 
-class RecentlyUsed(Generic[_K, _V]):
-    """A bounded dict that drops the least recently used entries."""
+class RecentlyUsed(OrderedDict[_K, _V]):
+    """A bounded dict that drops the least recently used entries. Use `put` and `find`, which note the use."""
 
     def __init__(self, size: int) -> None:
+        super().__init__()
         self._size = size
-        self._items: OrderedDict[_K, _V] = OrderedDict()
 
-    def __contains__(self, key: _K) -> bool:
-        return key in self._items
-
-    def get(self, key: _K) -> _V | None:
+    def find(self, key: _K) -> _V | None:
         """Return the value, or None."""
-        value = self._items.get(key)
+        value = self.get(key)
         if value is not None:
-            self._items.move_to_end(key)
+            self.move_to_end(key)
         return value
 
     def put(self, key: _K, value: _V) -> None:
         """Keep a value."""
-        self._items[key] = value
-        self._items.move_to_end(key)
-        if len(self._items) > self._size:
-            self._items.popitem(last=False)
-
-    def clear(self) -> None:
-        """Forget everything."""
-        self._items.clear()
-
-    def pop(self, key: _K) -> _V | None:
-        """Take a value out, or return None."""
-        return self._items.pop(key, None)
-
-
-@dataclass(frozen=True, slots=True)
-class LastFold:
-    """The SKIPPED or MISSED row of a schedule's newest fires."""
-
-    run_id: str
-    state: RunState
-    code: str
-
-
-@dataclass(frozen=True, slots=True)
-class RunSpec:
-    """The data that a waiting run needs to start."""
-
-    record: RunRecord
-    definition: JobDefinition
-    plan: RunPlan
-
-    @property
-    def needs_host(self) -> bool:
-        """True if the run needs a slot of its host to start."""
-        return self.plan.first is not None and not self.plan.first.calls_job
+        self[key] = value
+        self.move_to_end(key)
+        if len(self) > self._size:
+            self.popitem(last=False)
 
 
 @value_class
@@ -146,8 +113,10 @@ class EngineState:
 
     :param running: job id → ids of its RUNNING runs
     :param continuing: host → RUNNING runs whose attempt is PENDING and due, in order
+    :param specs: the data of waiting runs that may start soon
     :param parents: child run id → the run whose call_job step waits for it
-    :param last_folds: (job, preset) → the row that takes the next unrun fire with the same reason
+    :param ended_children: ends of runs that call_job steps wait for, with the extras of the last step that ran
+    :param last_folds: (job, preset) → the SKIPPED or MISSED run that takes the next unrun fire with the same reason
     :param plans: digest of a definition → the plan of its runs without requests of their own
     :param dirty_hosts: hosts with a change that may let a run start
     :param wanted_specs: waiting runs whose turn it is and whose spec must be loaded first
@@ -155,12 +124,11 @@ class EngineState:
     :param traceparent: returns the trace context for a run's attempts and the runs it calls; empty for none. By default
         it is the context of the run's trigger
     :param rebuilt: how many times the state was discarded and read again
-    :param pause_changes: how many times a pause was added or dropped, which happens outside the engine's turns
     """
 
     settings: EngineSettings
     clock: Clock
-    jobs: JobSource
+    jobs: Catalogue
     epoch: int
     ids: RunIds
     rng: random.Random
@@ -171,9 +139,10 @@ class EngineState:
     running: dict[str, set[str]] = field(default_factory=dict)
     continuing: dict[str, deque[str]] = field(default_factory=dict)
     parents: dict[str, str] = field(default_factory=dict)
+    ended_children: deque[tuple[FinishRun, bytes]] = field(default_factory=deque)
     pauses: dict[tuple[str, str], PauseRecord] = field(default_factory=dict)
-    last_folds: dict[tuple[str, str], LastFold] = field(default_factory=dict)
-    specs: RecentlyUsed[str, RunSpec] = field(default_factory=lambda: RecentlyUsed(4096))
+    last_folds: dict[tuple[str, str], RunRecord] = field(default_factory=dict)
+    specs: RecentlyUsed[str, ActiveRun] = field(default_factory=lambda: RecentlyUsed(4096))
     plans: RecentlyUsed[str, RunPlan] = field(default_factory=lambda: RecentlyUsed(4096))
     ended: RecentlyUsed[str, EndedAttempt] = field(default_factory=lambda: RecentlyUsed(20_000))
     request_ids: RecentlyUsed[str, RunOfRequest] = field(default_factory=lambda: RecentlyUsed(20_000))
@@ -182,22 +151,6 @@ class EngineState:
     traceparent: Callable[[RunRecord], str] = lambda record: record.request.traceparent
     clocks_looked_at: float | None = None
     rebuilt: int = 0
-    pause_changes: int = 0
-
-    def keep_pause(self, pause: PauseRecord) -> None:
-        """Add a pause that the store has."""
-        self.pauses[(pause.scope, pause.name)] = pause
-        self.pause_changes += 1
-
-    def drop_pause(self, scope: str, name: str, *, ended_by_us: int | None = None) -> None:
-        """Forget a pause that the store no longer has.
-
-        :param ended_by_us: forget it only if it ends by that time
-        """
-        self.pause_changes += 1
-        pause = self.pauses.get((scope, name))
-        if pause is not None and (ended_by_us is None or pause.ends_by(ended_by_us)):
-            del self.pauses[(scope, name)]
 
     def pause_of(self, job_id: str, host: str, at_us: int | None = None) -> PauseRecord | None:
         """Return the pause that applies to a job, now or at an instant, or None.
@@ -213,17 +166,14 @@ class EngineState:
                 return pause
         return None
 
-    def plan(self, digest: str, definition: JobDefinition, request: RunRequest) -> RunPlan:
-        """Return the plan of a run; all runs of a definition without requests of their own share one.
-
-        :param digest: identifies the definition
-        """
+    def plan(self, definition: JobDefinition, request: RunRequest) -> RunPlan:
+        """Return the plan of a run; all runs of a definition without requests of their own share one."""
         if request.changes_plan:
             return plan_run(definition, request)
-        plan = self.plans.get(digest)
+        plan = self.plans.find(definition.digest)
         if plan is None:
             plan = plan_run(definition, request)
-            self.plans.put(digest, plan)
+            self.plans.put(definition.digest, plan)
         return plan
 
     def pick(self, host: str, *, exclusive: bool) -> Instance | None:
@@ -233,6 +183,21 @@ class EngineState:
             return None
         return self.fleet.pick(host, exclusive=exclusive)
 
+    def await_turn(self, run: ActiveRun) -> None:
+        """Put a run whose attempt is due in line: for a slot of its host, or for the start of the run that it calls."""
+        lane = NO_HOST if run.attempt.step.calls_job else run.host
+        self.continuing.setdefault(lane, deque()).append(run.run_id)
+        self.dirty_hosts.add(lane)
+
+    def ends(self, batch: Batch, end: FinishRun, *, extras_json: bytes = b"") -> None:
+        """Record the end of a run; the call_job step that waits for it, if there is one, ends before the commit.
+
+        :param extras_json: extras returned by the last step that ran
+        """
+        batch.add(end)
+        if end.run_id in self.parents:
+            self.ended_children.append((end, extras_json))
+
     def leave(self, run: ActiveRun) -> None:
         """Remove a run from the RUNNING ones, and have its lanes checked for runs that may start instead."""
         self.active.pop(run.run_id, None)
@@ -240,7 +205,9 @@ class EngineState:
         siblings.discard(run.run_id)
         if not siblings:
             self.running.pop(run.job_id, None)
-        self.touch_lanes_of(run.job_id, run.host)
+        self.dirty_hosts.add(run.host)
+        if self.waiting.count_of_job(run.job_id):
+            self.dirty_hosts.add(NO_HOST)
 
     def release(self, current: CurrentAttempt) -> None:
         """Free the slot of an attempt."""
@@ -248,12 +215,6 @@ class EngineState:
         if instance is not None:
             instance.release(current.key)
             self.dirty_hosts.add(instance.host)
-
-    def touch_lanes_of(self, job_id: str, host: str) -> None:
-        """Have the lanes checked that the end of a job's run may unblock."""
-        self.dirty_hosts.add(host)
-        if self.waiting.count_of_job(job_id):
-            self.dirty_hosts.add(NO_HOST)
 
     def is_active(self, job_id: str) -> bool:
         """Return whether any run of the job is waiting or running."""

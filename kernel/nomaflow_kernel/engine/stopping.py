@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from nomaflow_kernel.engine import calling, stepping
-from nomaflow_kernel.engine.active import ActiveRun
+from nomaflow_kernel.engine import stepping
+from nomaflow_kernel.engine.active import ActiveRun, CurrentAttempt
 from nomaflow_kernel.engine.orders import cancel_order
-from nomaflow_kernel.engine.outcome import Outcome
 from nomaflow_kernel.engine.state import NO_HOST, Batch, EngineState
-from nomaflow_kernel.engine.timers import Timer, TimerKind
+from nomaflow_kernel.engine.timers import TimerKind
 from nomaflow_kernel.history.reasons import Reason
 from nomaflow_kernel.history.records import CancelRequest, QueuedRun
 from nomaflow_kernel.history.states import AttemptState, RunState
@@ -17,10 +16,8 @@ __all__ = [
     "call_timed_out",
     "end_stranded",
     "job_timed_out",
-    "lose_attempt",
     "queue_timed_out",
     "request_cancel",
-    "stranded",
 ]
 
 _LOOK_AGAIN_SECONDS = 1.0
@@ -36,7 +33,7 @@ def request_cancel(state: EngineState, batch: Batch, run_id: str, cancel: Cancel
     waiting = state.waiting.get(run_id)
     if waiting is not None:
         batch.add(RequestCancel(run_id=run_id, job_id=waiting.job_id, cancel=cancel))
-        _end_waiting(state, batch, run_id, RunState.CANCELED, stepping.cancel_reason(cancel))
+        _end_waiting(state, batch, waiting, RunState.CANCELED, stepping.cancel_reason(cancel))
         return True
     run = state.active.get(run_id)
     if run is None:
@@ -48,40 +45,35 @@ def request_cancel(state: EngineState, batch: Batch, run_id: str, cancel: Cancel
     return True
 
 
-def stranded(state: EngineState) -> list[QueuedRun]:
-    """Return the runs that wait for a host without an instance, of jobs that name another host now.
+def end_stranded(state: EngineState, batch: Batch) -> None:
+    """Cancel the runs that wait for a host without an instance, of jobs that name another host now.
 
     A misspelt ``host`` that was mended leaves such runs: nothing would ever start them, and they hold up their job.
+    Only the lanes of absent hosts are searched.
     """
-    hosts = [host for host in state.waiting.hosts() if host != NO_HOST and not list(state.fleet.of_host(host))]
-    if not hosts:
-        return []
-    found = []
-    for run in state.waiting:
-        job = state.jobs.job(run.job_id) if run.host in hosts else None
-        if job is not None and job.valid and not job.removed and job.host != run.host:
-            found.append(run)
-    return found
-
-
-def end_stranded(state: EngineState, batch: Batch) -> None:
-    """Cancel the runs that nothing would ever start."""
-    for run in stranded(state):
-        why = f"host {run.host!r} is not attached, and the job names another host now"
+    for host in state.waiting.hosts():
+        if host == NO_HOST or state.fleet.has_instance(host):
+            continue
+        why = f"host {host!r} is not attached, and the job names another host now"
         cancel = CancelRequest(at_us=batch.now_us, by="kernel", why=why, code="canceled_by_move")
-        request_cancel(state, batch, run.run_id, cancel)
+        for job_id in state.waiting.jobs_of_host(host):
+            job = state.jobs.job(job_id)
+            if job is not None and job.runnable and job.host != host:
+                for run_id in state.waiting.of_job(job_id):
+                    waiting = state.waiting.get(run_id)
+                    if waiting is not None and waiting.host == host:
+                        request_cancel(state, batch, run_id, cancel)
 
 
-def _end_waiting(state: EngineState, batch: Batch, run_id: str, to: RunState, reason: Reason) -> None:
-    waiting = state.waiting.remove(run_id)
-    if waiting is None:
-        return
-    state.specs.pop(run_id)
-    at_us = max(batch.now_us, waiting.queued_at_us)
+def _end_waiting(state: EngineState, batch: Batch, waiting: QueuedRun, to: RunState, reason: Reason) -> None:
+    state.waiting.remove(waiting.run_id)
+    state.specs.pop(waiting.run_id, None)
     facts = end_data(host=waiting.job_host, preset=waiting.preset, slot_us=waiting.slot_us)
-    finish = FinishRun(run_id=run_id, job_id=waiting.job_id, state=to, at_us=at_us, reason=reason, data=facts)
-    batch.add(finish)
-    calling.child_ended(state, batch, finish)
+    at_us = max(batch.now_us, waiting.queued_at_us)
+    state.ends(
+        batch,
+        FinishRun(run_id=waiting.run_id, job_id=waiting.job_id, state=to, at_us=at_us, reason=reason, data=facts),
+    )
 
 
 def _stop_attempt(state: EngineState, batch: Batch, run: ActiveRun, cancel: CancelRequest) -> None:
@@ -89,28 +81,25 @@ def _stop_attempt(state: EngineState, batch: Batch, run: ActiveRun, cancel: Canc
     if current is None:
         return
     if current.child_run_id:
-        by_parent = CancelRequest(
-            at_us=batch.now_us,
-            by=cancel.by,
-            why=f"run {run.run_id} that called it was canceled",
-            code="canceled_by_parent",
-        )
-        request_cancel(state, batch, current.child_run_id, by_parent)
+        _stop_child(state, batch, current, by=cancel.by, why=f"run {run.run_id} that called it was canceled")
     elif current.state is AttemptState.PENDING:
-        canceled = Outcome(state=AttemptState.CANCELED, reason=stepping.cancel_reason(cancel))
-        stepping.end_attempt(state, batch, run, canceled)
+        stepping.conclude(state, batch, run, AttemptState.CANCELED, stepping.cancel_reason(cancel))
     else:
         batch.send(current.incarnation, cancel_order(current.key, cancel))
+
+
+def _stop_child(state: EngineState, batch: Batch, current: CurrentAttempt, *, by: str, why: str) -> None:
+    cancel = CancelRequest(at_us=batch.now_us, by=by, why=why, code="canceled_by_parent")
+    request_cancel(state, batch, current.child_run_id, cancel)
 
 
 def queue_timed_out(state: EngineState, batch: Batch, run_id: str) -> None:
     """Fail a run that has waited longer than its queue_timeout_seconds; other runs are left alone."""
     waiting = state.waiting.get(run_id)
-    if waiting is None:
-        return
-    waited = (batch.now_us - waiting.queued_at_us) / 1_000_000
-    reason = Reason("queue_timed_out", f"the run waited {waited:.3g} s and did not start")
-    _end_waiting(state, batch, run_id, RunState.FAILED, reason)
+    if waiting is not None:
+        waited = (batch.now_us - waiting.queued_at_us) / 1_000_000
+        reason = Reason("queue_timed_out", f"the run waited {waited:.3g} s and did not start")
+        _end_waiting(state, batch, waiting, RunState.FAILED, reason)
 
 
 def job_timed_out(state: EngineState, batch: Batch, run_id: str) -> None:
@@ -121,18 +110,15 @@ def job_timed_out(state: EngineState, batch: Batch, run_id: str) -> None:
     run = state.active.get(run_id)
     if run is None or run.definition.timeout_seconds is None or run.current is None:
         return
-    current = run.current
     reason = Reason("job_timed_out", f"the run took longer than its timeout of {run.definition.timeout_seconds:g} s")
-    if current.child_run_id:
-        request = CancelRequest(at_us=batch.now_us, by="", why=reason.message, code="canceled_by_parent")
+    if run.current.child_run_id:
         run.timed_out = reason
-        request_cancel(state, batch, current.child_run_id, request)
-    elif current.state is AttemptState.PENDING:
-        failed = Outcome(state=AttemptState.FAILED, reason=reason, error=reason.message)
-        stepping.end_attempt(state, batch, run, failed)
+        _stop_child(state, batch, run.current, by="", why=reason.message)
+    elif run.current.state is AttemptState.PENDING:
+        stepping.conclude(state, batch, run, AttemptState.FAILED, reason)
     else:
         # After the attempt, a wait for the next try or a call_job is again the kernel's to stop.
-        state.timers.add(batch.now + _LOOK_AGAIN_SECONDS, Timer(kind=TimerKind.JOB_TIMEOUT, run_id=run_id))
+        state.timers.add(batch.now + _LOOK_AGAIN_SECONDS, TimerKind.JOB_TIMEOUT, run_id)
 
 
 def call_timed_out(state: EngineState, batch: Batch, run_id: str) -> None:
@@ -144,14 +130,8 @@ def call_timed_out(state: EngineState, batch: Batch, run_id: str) -> None:
         return
     if left > 0:
         # The timer of an earlier try, or the wall clock went back.
-        state.timers.add(batch.now + left, Timer(kind=TimerKind.CALL_TIMEOUT, run_id=run_id))
+        state.timers.add(batch.now + left, TimerKind.CALL_TIMEOUT, run_id)
         return
     seconds = current.step.timeout_seconds
     current.timed_out = Reason("timed_out", f"run {current.child_run_id} took longer than the step's {seconds:g} s")
-    by_parent = CancelRequest(at_us=batch.now_us, by="", why=current.timed_out.message, code="canceled_by_parent")
-    request_cancel(state, batch, current.child_run_id, by_parent)
-
-
-def lose_attempt(state: EngineState, batch: Batch, run: ActiveRun, to: AttemptState, reason: Reason) -> None:
-    """End an attempt without a report from its host: LOST, or FAILED if certainly nothing of it is left."""
-    stepping.end_attempt(state, batch, run, Outcome(state=to, reason=reason, error=reason.message))
+    _stop_child(state, batch, current, by="", why=current.timed_out.message)

@@ -6,9 +6,7 @@ import enum
 import heapq
 import itertools
 
-from nomaflow_api.value_class import value_class
-
-__all__ = ["Timer", "TimerKind", "Timers"]
+__all__ = ["TimerKind", "Timers"]
 
 
 class TimerKind(enum.StrEnum):
@@ -28,33 +26,25 @@ class TimerKind(enum.StrEnum):
     """A pause ends by itself."""
 
 
-@value_class
-class Timer:
-    """A timer: its kind, and the id of its run (empty for none)."""
-
-    kind: TimerKind
-    run_id: str = ""
-
-
 class Timers:
     """The heap of timers. A timer that no longer applies stays in it; its handler ignores it."""
 
     def __init__(self) -> None:
-        self._heap: list[tuple[float, int, Timer]] = []
+        self._heap: list[tuple[float, int, TimerKind, str]] = []
         self._counter = itertools.count()
 
     def __len__(self) -> int:
         return len(self._heap)
 
-    def add(self, due: float, timer: Timer) -> None:
-        """Schedule ``timer`` for ``due``, in monotonic seconds."""
-        heapq.heappush(self._heap, (due, next(self._counter), timer))
+    def add(self, due: float, kind: TimerKind, run_id: str = "") -> None:
+        """Set a timer for ``due``, in monotonic seconds; an instant that has passed is due at once."""
+        heapq.heappush(self._heap, (due, next(self._counter), kind, run_id))
 
-    def take_due(self, now: float) -> list[Timer]:
-        """Remove and return the due timers, earliest first."""
+    def take_due(self, now: float) -> list[tuple[TimerKind, str]]:
+        """Remove the due timers, earliest first, and return the kind and the run of each."""
         due = []
         while self._heap and self._heap[0][0] <= now:
-            due.append(heapq.heappop(self._heap)[2])
+            due.append(heapq.heappop(self._heap)[2:])
         return due
 
     def next_due(self) -> float | None:

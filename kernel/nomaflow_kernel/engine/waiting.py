@@ -7,7 +7,7 @@ do not hold up the single run of another; within a job the oldest goes first.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import islice
 
 from nomaflow_kernel.history.records import QueuedRun
@@ -31,9 +31,6 @@ class WaitingRuns:
 
     def __contains__(self, run_id: str) -> bool:
         return run_id in self._entries
-
-    def __iter__(self) -> Iterator[QueuedRun]:
-        return iter(list(self._entries.values()))
 
     def get(self, run_id: str) -> QueuedRun | None:
         """Return the entry, or None."""
@@ -78,6 +75,10 @@ class WaitingRuns:
     def hosts(self) -> list[str]:
         """Return the hosts that have waiting runs."""
         return [host for host, count in self._host_counts.items() if count]
+
+    def jobs_of_host(self, host: str) -> list[str]:
+        """Return the jobs that may have waiting runs of a host."""
+        return list(dict.fromkeys(job_id for lane in self._hosts.get(host, {}).values() for job_id in lane))
 
     def next_ids(self, host: str, limit: int) -> list[str]:
         """Return up to ``limit`` ids of runs of a host that come soon, by priority and job."""

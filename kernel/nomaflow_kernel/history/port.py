@@ -11,17 +11,17 @@ from nomaflow_kernel.history.records import (
     AttemptRecord,
     EventRecord,
     LogChunkRecord,
+    PauseRecord,
     QueuedRun,
     RunRecord,
 )
 from nomaflow_kernel.history.states import RunState
-from nomaflow_kernel.history.transitions import Transition
+from nomaflow_kernel.history.transitions import SetNextFire, Transition
 
 __all__ = [
     "ActiveRuns",
     "ApplyResult",
     "CommitObserver",
-    "DuplicateRun",
     "HostManifest",
     "LogPage",
     "PauseRecord",
@@ -29,7 +29,6 @@ __all__ = [
     "RunFilter",
     "RunOfRequest",
     "RunPage",
-    "ScheduleRow",
     "Store",
     "StoreInfo",
 ]
@@ -58,15 +57,6 @@ class StoreInfo:
 
 
 @value_class
-class DuplicateRun:
-    """A QueueRun whose request_id or slot was taken: the run that has it, and whether its request is the same."""
-
-    existing_run_id: str
-    same_request: bool
-    existing_state: RunState
-
-
-@value_class
 class RunOfRequest:
     """The run that a request id stands for."""
 
@@ -79,14 +69,14 @@ class RunOfRequest:
 class ApplyResult:
     """The result of a batch.
 
-    :param duplicates: run id of a refused QueueRun → the run it collided with
+    :param duplicates: run id of a refused QueueRun → the run that has its id, its request id or its slot
     :param lost: indices of transitions that no longer matched the state (and of those dropped with a duplicate)
     :param dropped: the members of ``lost`` dropped with a duplicate, as expected
     :param unfolded: run id of a FoldRun whose row was gone → run id of the row created instead
     :param events: the events appended, in order
     """
 
-    duplicates: Mapping[str, DuplicateRun] = field(default_factory=dict)
+    duplicates: Mapping[str, str] = field(default_factory=dict)
     lost: frozenset[int] = frozenset()
     dropped: frozenset[int] = frozenset()
     unfolded: Mapping[str, str] = field(default_factory=dict)
@@ -145,36 +135,6 @@ class HostManifest:
     manifest: Mapping[str, Any]
     introduced_at_us: int
     owned_job_ids: frozenset[str]
-
-
-@value_class
-class ScheduleRow:
-    """The stored next fire of a schedule."""
-
-    job_id: str
-    preset: str
-    next_fire_us: int | None
-    fingerprint: str
-
-
-@value_class
-class PauseRecord:
-    """A pause: of a job (``scope`` "job"), a host ("host") or everything ("all", name empty)."""
-
-    scope: str
-    name: str
-    by: str
-    why: str
-    since_us: int
-    until_us: int | None
-
-    def holds_at(self, at_us: int) -> bool:
-        """Return whether the pause is in effect at an instant."""
-        return self.since_us <= at_us and not self.ends_by(at_us)
-
-    def ends_by(self, at_us: int) -> bool:
-        """Return whether the pause has ended at an instant."""
-        return self.until_us is not None and self.until_us <= at_us
 
 
 class Store(Protocol):
@@ -261,20 +221,11 @@ class Store(Protocol):
     async def forget_host(self, host: str) -> Sequence[str]:
         """Remove a host's manifests and return the job ids it owned."""
 
-    async def schedules(self) -> Sequence[ScheduleRow]:
+    async def schedules(self) -> Sequence[SetNextFire]:
         """Return every stored next fire."""
 
     async def pauses(self) -> Sequence[PauseRecord]:
         """Return every pause."""
-
-    async def set_pause(self, pause: PauseRecord) -> None:
-        """Keep a pause; it replaces one of the same scope and name."""
-
-    async def clear_pause(self, scope: str, name: str, *, ended_by_us: int | None = None) -> bool:
-        """Remove a pause and return whether there was one.
-
-        :param ended_by_us: remove it only if it ends by that time, in microseconds; None removes it in any case
-        """
 
     async def prune(
         self,

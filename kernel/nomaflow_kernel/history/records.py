@@ -21,6 +21,7 @@ __all__ = [
     "EventRecord",
     "Fold",
     "LogChunkRecord",
+    "PauseRecord",
     "QueuedRun",
     "RunRecord",
     "RunRequest",
@@ -258,3 +259,23 @@ class LogChunkRecord:
     levels: int
     codec: int
     body: bytes
+
+
+@value_class
+class PauseRecord:
+    """A pause: of a job (``scope`` "job"), a host ("host") or everything ("all", name empty)."""
+
+    scope: str
+    name: str
+    by: str
+    why: str
+    since_us: int
+    until_us: int | None
+
+    def holds_at(self, at_us: int) -> bool:
+        """Return whether the pause is in effect at an instant."""
+        return self.since_us <= at_us and not self.ends_by(at_us)
+
+    def ends_by(self, at_us: int) -> bool:
+        """Return whether the pause has ended at an instant."""
+        return self.until_us is not None and self.until_us <= at_us

@@ -3,8 +3,7 @@
 Each is a value with the fields that the change needs and no others. The engine makes them, the store applies a batch
 of them in one transaction by compare-and-set on the state, and appends the event that each stands for.
 
-Within one batch and one run the store applies them in the order of :data:`PHASES`, which is also the order in which the
-engine means them; events keep the order in which the engine gave them.
+Within one batch the changes of a row build on each other in the order in which the engine gives them, as do the events.
 """
 
 from __future__ import annotations
@@ -19,13 +18,14 @@ from nomaflow_kernel.history.records import (
     AttemptRecord,
     CancelRequest,
     LogChunkRecord,
+    PauseRecord,
     RunRecord,
 )
 from nomaflow_kernel.history.states import AttemptState, RunState
 
 __all__ = [
-    "PHASES",
     "AppendLog",
+    "ClearPause",
     "DispatchAttempt",
     "FinishAttempt",
     "FinishRun",
@@ -36,6 +36,7 @@ __all__ = [
     "RecordReport",
     "RequestCancel",
     "SetNextFire",
+    "SetPause",
     "StartAttempt",
     "StartRun",
     "Transition",
@@ -227,6 +228,21 @@ class SetNextFire:
     fingerprint: str
 
 
+@value_class
+class SetPause:
+    """Keep a pause, which replaces one of the same scope and name. No event."""
+
+    pause: PauseRecord
+
+
+@value_class
+class ClearPause:
+    """Remove a pause; one that is not there is lost. No event."""
+
+    scope: str
+    name: str
+
+
 def end_data(
     *,
     host: str,
@@ -261,29 +277,9 @@ Transition = (
     | FinishRun
     | Notice
     | SetNextFire
+    | SetPause
+    | ClearPause
 )
-
-PHASES: tuple[type[Any], ...] = (
-    SetNextFire,
-    QueueRun,
-    FoldRun,
-    RequestCancel,
-    StartRun,
-    OpenAttempt,
-    DispatchAttempt,
-    StartAttempt,
-    AppendLog,
-    RecordReport,
-    FinishAttempt,
-    FinishRun,
-    Notice,
-)
-"""The order in which one batch is applied, so that equal statements can be executed together.
-
-Within one run of one batch it is the order in which the changes build on each other: a run is queued, started, gets an
-attempt, which is dispatched, started, reported on and finished, and the run ends. If one attempt ends and the next is
-opened in one batch, they are different rows.
-"""
 
 
 def run_of(transition: Transition) -> str:
@@ -295,7 +291,7 @@ def run_of(transition: Transition) -> str:
             return transition.attempt.run_id
         case AppendLog():
             return transition.chunk.run_id
-        case SetNextFire():
+        case SetNextFire() | SetPause() | ClearPause():
             return ""
         case _:
             return transition.run_id

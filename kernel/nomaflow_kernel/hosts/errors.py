@@ -23,11 +23,10 @@ class ProtocolUnsupported(KernelError):
     reason = "PROTOCOL_UNSUPPORTED"
 
     def __init__(self, *, offered_min: int, offered_max: int, kernel_min: int, kernel_max: int) -> None:
-        self.kernel_min = kernel_min
-        self.kernel_max = kernel_max
         super().__init__(
             f"the host speaks protocol {offered_min} to {offered_max}, this kernel {kernel_min} to {kernel_max}; "
-            "install the same nomaflow version on both"
+            "install the same nomaflow version on both",
+            metadata={"min": str(kernel_min), "max": str(kernel_max)},
         )
 
 

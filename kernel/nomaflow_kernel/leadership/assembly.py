@@ -11,12 +11,12 @@ from importlib.metadata import version
 
 import grpc.aio
 
-from nomaflow_kernel.catalogue.file_watch import JobsFileWatch
+from nomaflow_kernel.catalogue.file_watch import watch_jobs_file
 from nomaflow_kernel.catalogue.service import CatalogueService
 from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.engine import Engine, EngineSettings
 from nomaflow_kernel.history.feed import EventFeed
-from nomaflow_kernel.history.port import Store, StoreInfo
+from nomaflow_kernel.history.port import StoreInfo
 from nomaflow_kernel.history.transitions import Notice
 from nomaflow_kernel.hosts import GatewaySettings, HostGateway, SessionRegistry
 from nomaflow_kernel.network.certificates import CertificateFiles
@@ -35,6 +35,7 @@ from nomaflow_kernel.rpc import (
     listen,
 )
 from nomaflow_kernel.scheduler import Scheduler
+from nomaflow_kernel.store import SqlStore
 from nomaflow_kernel.store.errors import StoreError
 from nomaflow_kernel.upkeep.retention import RetentionSweeper
 
@@ -58,7 +59,7 @@ class Kernel:
         *,
         settings: KernelSettings,
         addresses: Sequence[str],
-        store: Store,
+        store: SqlStore,
         info: StoreInfo,
         access: AccessControl,
         clock: Clock,
@@ -96,7 +97,7 @@ class Kernel:
             engine=self._engine,
             last_event_seq=info.last_event_seq,
         )
-        self._jobs_watch = JobsFileWatch(path=settings.jobs_file, on_change=self._catalogue.reload_jobs_file)
+        self._jobs_watch: asyncio.Task[None] | None = None
         self._retention = RetentionSweeper(
             store=store, clock=clock, catalogue=self._catalogue, default=settings.retention
         )
@@ -122,7 +123,7 @@ class Kernel:
             store=self._store,
             feed=self._feed,
             clock=clock,
-            admission=Admission(engine=self._engine, jobs=self._catalogue, sessions=self._sessions, store=self._store),
+            admission=Admission(engine=self._engine, jobs=self._catalogue, sessions=self._sessions),
             catalogue_calls=CatalogueCalls(
                 engine=self._engine,
                 catalogue=self._catalogue,
@@ -162,10 +163,12 @@ class Kernel:
         await self._scheduler.start()
         await self._tell_start()
         took = time.perf_counter() - began
-        jobs, schedules = len(self._catalogue.entries()), len(self._scheduler)
+        jobs, schedules = len(self._catalogue.jobs()), len(self._scheduler)
         _LOG.info("%d jobs with %d schedules loaded in %.3f s", jobs, schedules, took)
         await self._retention.start()
-        await self._jobs_watch.start()
+        if self._settings.jobs_file is not None:
+            watching = watch_jobs_file(self._settings.jobs_file, self._catalogue.reload_jobs_file)
+            self._jobs_watch = asyncio.create_task(watching, name="jobs-file")
         self._catalogue.subscribe(self._engine.jobs_changed)
         self._catalogue.subscribe(self._scheduler.jobs_changed)
         self._served = [listen(self._server, address, self._certificate) for address in self._addresses]
@@ -201,7 +204,12 @@ class Kernel:
     def view(self) -> KernelView:
         """The parts to observe."""
         return KernelView(
-            info=self._info, engine=self._engine, scheduler=self._scheduler, sessions=self._sessions, feed=self._feed
+            info=self._info,
+            store=self._store,
+            engine=self._engine,
+            scheduler=self._scheduler,
+            sessions=self._sessions,
+            feed=self._feed,
         )
 
     async def reload(self) -> None:
@@ -218,7 +226,9 @@ class Kernel:
         if self._served:
             forget_address(self._settings.state_dir / "address", published(self._served))
         await self._health.stop()
-        await self._jobs_watch.stop()
+        if self._jobs_watch is not None:
+            self._jobs_watch.cancel()
+            await asyncio.wait([self._jobs_watch])
         await self._retention.stop()
         await self._scheduler.stop()
         self._sessions.stop()
@@ -243,7 +253,6 @@ class Kernel:
 def engine_settings(settings: KernelSettings) -> EngineSettings:
     """Return the engine's clocks. The margin over the grace is 30 s, or less if the grace itself is short."""
     return EngineSettings(
-        heartbeat_seconds=settings.heartbeat_seconds,
         lease_seconds=settings.lease_seconds,
         grace_seconds=settings.lost_after_seconds,
         grace_margin_seconds=min(30.0, max(5.0, settings.lost_after_seconds / 20)),

@@ -7,10 +7,11 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+from nomaflow_api.addresses import is_tcp
 from nomaflow_kernel.history.port import Store, StoreInfo
 from nomaflow_kernel.leadership.signals import Requests
 from nomaflow_kernel.network.certificates import CertificateFiles
-from nomaflow_kernel.network.listening import claim_socket, forget_address, is_tcp, publish_address, published
+from nomaflow_kernel.network.listening import claim_socket, forget_address, publish_address, published
 from nomaflow_kernel.rpc import AccessControl, StandbyServer
 from nomaflow_kernel.store.errors import StoreBusy, StoreError, StoreLed, StoreUnavailable
 from nomaflow_telemetry.service_manager import ServiceManager

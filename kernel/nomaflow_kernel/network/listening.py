@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import ipaddress
 import os
 import re
 import socket
@@ -12,28 +11,30 @@ import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from nomaflow_api.addresses import host_and_port, is_loopback, is_tcp, uses_tls
+from nomaflow_kernel.network.certificates import CertificateFiles
+from nomaflow_kernel.process.settings import KernelSettings
+
 __all__ = [
     "AddressInUse",
     "AddressRefused",
     "AddressUntold",
+    "addresses_of",
+    "certificate_of",
     "check_address",
     "claim_socket",
     "default_socket",
     "forget_address",
-    "host_and_port",
-    "is_loopback",
-    "is_tcp",
     "private_directory",
     "publish_address",
     "published",
-    "uses_tls",
 ]
 
 _SOCKET_PATH_BYTES = 107
 _NOT_IN_ADDRESSES = re.compile(r"[?#%,\x00-\x1f\x7f\ud800-\udfff]")
 """Characters refused in addresses: gRPC reads an address as a URI, and a comma in it as a separator."""
 _PROBE_SECONDS = 2.0
-_TLS = "tls://"
+_OWN_SOCKET = "unix:"
 
 
 class AddressRefused(Exception):
@@ -48,27 +49,32 @@ class AddressUntold(Exception):
     """Raised when the file that tells others the address cannot be written; the text gives cause and way out."""
 
 
-def is_tcp(address: str) -> bool:
-    """Return whether an address is a TCP address."""
-    return not address.startswith("unix:")
+def addresses_of(settings: KernelSettings, environ: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the addresses to listen on, each checked.
 
-
-def uses_tls(address: str) -> bool:
-    """Return whether an address uses TLS: if it says so, or if other machines can reach it."""
-    return address.startswith(_TLS) or (is_tcp(address) and not is_loopback(host_and_port(address)[0]))
-
-
-def host_and_port(address: str) -> tuple[str, str]:
-    """Return the host and port of a TCP address, with or without its scheme.
-
-    :raises AddressRefused: if it is malformed
+    :raises AddressRefused: if one must not be used
     """
-    host, colon, port = address.removeprefix(_TLS).rpartition(":")
-    if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > 65_535:
+    given = settings.addresses or (_OWN_SOCKET,)
+    addresses = tuple(default_socket(settings.project, environ) if each == _OWN_SOCKET else each for each in given)
+    for address in addresses:
+        check_address(address, has_certificate=settings.tls_cert is not None)
+    return addresses
+
+
+def certificate_of(settings: KernelSettings, addresses: Sequence[str]) -> CertificateFiles | None:
+    """Return the certificate, or None.
+
+    :raises AddressRefused: if no address uses it, since the user expects TLS
+    :raises CertificateRefused: if it cannot be used
+    """
+    if settings.tls_cert is None or settings.tls_key is None:
+        return None
+    if not any(map(uses_tls, addresses)):
         raise AddressRefused(
-            f"the address {address!r} is neither unix:PATH nor HOST:PORT nor tls://HOST:PORT; write 127.0.0.1:7433, say"
+            f"there is a certificate, and none of the addresses {', '.join(addresses)} uses it; "
+            "write tls://HOST:PORT, or remove tls_cert and tls_key"
         )
-    return host, port
+    return CertificateFiles(cert=settings.tls_cert, key=settings.tls_key)
 
 
 def check_address(address: str, *, has_certificate: bool) -> None:
@@ -86,13 +92,18 @@ def check_address(address: str, *, has_certificate: bool) -> None:
                 f"the socket path {path!r} has {len(os.fsencode(path))} bytes, "
                 f"and the system allows at most {_SOCKET_PATH_BYTES}; choose a shorter one"
             )
-        found = _NOT_IN_ADDRESSES.search(path)
-        if found is not None:
+        wrong = _NOT_IN_ADDRESSES.search(path)
+        if wrong is not None:
             raise AddressRefused(
-                f"the socket path {path!r} has {found[0]!r} in it, which an address cannot have; choose another path"
+                f"the socket path {path!r} has {wrong[0]!r} in it, which an address cannot have; choose another path"
             )
         return
-    host, port = host_and_port(address)
+    found = host_and_port(address)
+    if found is None:
+        raise AddressRefused(
+            f"the address {address!r} is neither unix:PATH nor HOST:PORT nor tls://HOST:PORT; write 127.0.0.1:7433, say"
+        )
+    host, port = found
     if has_certificate or not uses_tls(address):
         return
     if is_loopback(host):
@@ -101,16 +112,6 @@ def check_address(address: str, *, has_certificate: bool) -> None:
         f"the address {address!r} can be reached from other machines, and this kernel has no TLS; "
         f"give a certificate with tls_cert and tls_key, or listen on 127.0.0.1:{port}"
     )
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether a host, by name or number, is this machine and reachable from this machine only."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 def default_socket(project: Path, environ: Mapping[str, str]) -> str:

@@ -10,14 +10,13 @@ import platform
 from collections import Counter
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
-from typing import Any
 
-from nomaflow_kernel.engine.host_messages import InstanceStatus
+from nomaflow_kernel.engine.fleet import Instance
 from nomaflow_kernel.history.port import ApplyResult
-from nomaflow_kernel.history.records import EventRecord, TriggerKind
+from nomaflow_kernel.history.records import TriggerKind
 from nomaflow_kernel.history.states import ATTEMPT_TERMINAL, RUN_TERMINAL, AttemptState
 from nomaflow_kernel.history.transitions import AppendLog, QueueRun, StartRun, Transition
-from nomaflow_kernel.observing.view import KernelView
+from nomaflow_kernel.observing.state_dump import KernelView
 from nomaflow_telemetry.metrics import LATENCY_BUCKETS, LONG_BUCKETS, SIZE_BUCKETS, Histogram, Metric, Reading
 
 __all__ = ["KERNEL_METRICS", "KernelMetrics"]
@@ -90,16 +89,6 @@ class KernelMetrics:
         self._commit = Histogram(LATENCY_BUCKETS)
         self._operations = Histogram(SIZE_BUCKETS)
         self._queued_at: Callable[[str], int | None] = lambda _: None
-        self._of_transition: dict[type, Callable[[Any, float], None]] = {
-            AppendLog: self._logged,
-            QueueRun: self._fired,
-            StartRun: self._started,
-        }
-        self._of_event: dict[str, Callable[[EventRecord], None]] = {
-            "run.queued": self._queued,
-            "run.finished": self._run_ended,
-            "attempt.finished": self._attempt_ended,
-        }
 
     def begin(self, view: KernelView) -> None:
         """Start counting for a kernel that begins to lead."""
@@ -114,40 +103,33 @@ class KernelMetrics:
         self._commit.observe(seconds)
         self._operations.observe(len(transitions))
         for index, transition in enumerate(transitions):
-            note = self._of_transition.get(type(transition))
-            if note is not None and index not in result.lost:
-                note(transition, seconds)
+            if isinstance(transition, AppendLog | QueueRun | StartRun) and index not in result.lost:
+                self._count(transition, seconds)
         for event in result.events:
-            count = self._of_event.get(event.kind)
-            if count is not None:
-                count(event)
+            if event.kind == "run.queued":
+                self._triggered[str(event.data["trigger"])] += 1
+            elif event.kind == "run.finished":
+                self._runs[event.state] += 1
+            elif event.kind == "attempt.finished":
+                self._attempts[event.state] += 1
 
-    def _logged(self, change: AppendLog, _seconds: float) -> None:
-        self._log_lines += change.chunk.line_count
-        self._log_bytes += len(change.chunk.body)
-
-    def _fired(self, change: QueueRun, seconds: float) -> None:
-        run = change.run
-        if run.trigger.kind is TriggerKind.CRON and run.state not in RUN_TERMINAL:
-            self._lag.observe((run.queued_at_us - run.trigger.at_us) / 1e6 + seconds)
-
-    def _started(self, change: StartRun, seconds: float) -> None:
-        queued_at = self._queued_at(change.run_id)
-        if queued_at is not None:  # otherwise it has ended already: it had nothing to do
+    def _count(self, change: AppendLog | QueueRun | StartRun, seconds: float) -> None:
+        if isinstance(change, AppendLog):
+            self._log_lines += change.chunk.line_count
+            self._log_bytes += len(change.chunk.body)
+        elif isinstance(change, QueueRun):
+            run = change.run
+            if run.trigger.kind is TriggerKind.CRON and run.state not in RUN_TERMINAL:
+                self._lag.observe((run.queued_at_us - run.trigger.at_us) / 1e6 + seconds)
+        elif (queued_at := self._queued_at(change.run_id)) is not None:  # otherwise it had nothing to do, and has ended
             self._dispatch.observe((change.at_us - queued_at) / 1e6 + seconds)
 
-    def _queued(self, event: EventRecord) -> None:
-        self._triggered[str(event.data["trigger"])] += 1
+    def reading(self, view: KernelView | None) -> Reading:
+        """Return the current values of all ``KERNEL_METRICS``. Called on the event loop.
 
-    def _run_ended(self, event: EventRecord) -> None:
-        self._runs[event.state] += 1
-
-    def _attempt_ended(self, event: EventRecord) -> None:
-        self._attempts[event.state] += 1
-
-    def reading(self, view: KernelView | None, *, waiting_writes: int) -> Reading:
-        """Return the current values of all ``KERNEL_METRICS``. Called on the event loop."""
-        return {
+        A kernel that stands by has no series of what only a leader has.
+        """
+        counted: Reading = {
             "nomaflow_kernel_info": {(version("nomaflow"), platform.python_version()): 1},
             "nomaflow_leader": {(): view is not None},
             "nomaflow_epoch": {(): 0 if view is None else view.info.epoch},
@@ -159,22 +141,17 @@ class KernelMetrics:
             "nomaflow_commit_latency_seconds": self._commit.copy(),
             "nomaflow_commit_operations": self._operations.copy(),
             "nomaflow_commit_failures_total": {(): self._failures},
-            "nomaflow_store_waiting": {(): waiting_writes},
+            "nomaflow_store_waiting": {(): 0 if view is None else view.store.waiting},
             "nomaflow_log_lines_total": {(): self._log_lines},
             "nomaflow_log_bytes_total": {(): self._log_bytes},
-            **_held(view),
         }
+        if view is None:
+            return {metric.name: counted.get(metric.name, {}) for metric in KERNEL_METRICS}
+        return {**counted, **_held(view)}
 
 
-def _held(view: KernelView | None) -> Reading:
-    """Return the gauges of a kernel's contents; a kernel that stands by has no such series."""
-    names = (
-        "nomaflow_runs", "nomaflow_attempts", "nomaflow_queue_depth", "nomaflow_schedules", "nomaflow_hosts",
-        "nomaflow_host_attempts", "nomaflow_host_workers", "nomaflow_host_spill_bytes", "nomaflow_timers",
-        "nomaflow_engine_turns", "nomaflow_watchers",
-    )  # fmt: skip
-    if view is None:
-        return {name: {} for name in names}
+def _held(view: KernelView) -> Reading:
+    """Return the gauges of a kernel's contents."""
     seen = view.engine.overview()
     states = Counter(each.state for each in seen.instances)
     attached = [each for each in seen.instances if each.state in ("ATTACHED", "LOADING", "DRAINING")]
@@ -195,7 +172,7 @@ def _held(view: KernelView | None) -> Reading:
     }
 
 
-def _workers(instances: Sequence[InstanceStatus]) -> dict[tuple[str, ...], float]:
+def _workers(instances: Sequence[Instance]) -> dict[tuple[str, ...], float]:
     counts: Counter[tuple[str, ...]] = Counter()
     for each in instances:
         for worker in each.heartbeat.workers or ():
@@ -203,9 +180,7 @@ def _workers(instances: Sequence[InstanceStatus]) -> dict[tuple[str, ...], float
     return dict(counts)
 
 
-def _by_host(
-    instances: Sequence[InstanceStatus], value: Callable[[InstanceStatus], int]
-) -> dict[tuple[str, ...], float]:
+def _by_host(instances: Sequence[Instance], value: Callable[[Instance], int]) -> dict[tuple[str, ...], float]:
     sums: Counter[tuple[str, ...]] = Counter()
     for each in instances:
         sums[(each.hello.host,)] += value(each)

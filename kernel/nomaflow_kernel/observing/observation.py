@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from typing import Any
 
 from nomaflow_kernel.history.port import ApplyResult, CommitObserver
 from nomaflow_kernel.history.records import RunRecord
 from nomaflow_kernel.history.transitions import Transition
-from nomaflow_kernel.observing.commits import CommitLog
 from nomaflow_kernel.observing.metrics import KERNEL_METRICS, KernelMetrics
-from nomaflow_kernel.observing.state_dump import kernel_state
+from nomaflow_kernel.observing.state_dump import CommitLog, KernelView, kernel_state
 from nomaflow_kernel.observing.tracing import RunTracer
-from nomaflow_kernel.observing.view import KernelView
-from nomaflow_kernel.store import SqlStore
 from nomaflow_telemetry.endpoint import MetricsEndpoint
 from nomaflow_telemetry.metrics import Reading
 from nomaflow_telemetry.process_log import write_state
 from nomaflow_telemetry.tracing import Tracing
 
-__all__ = ["KernelView", "Observation"]
+__all__ = ["Observation"]
 
 
 class Observation:
@@ -37,7 +33,6 @@ class Observation:
         self._metrics: KernelMetrics | None = None
         self._endpoint: MetricsEndpoint | None = None
         self._view: KernelView | None = None
-        self._store: SqlStore | None = None
         self._tracing = Tracing.start("nomaflow-kernel", environ)
         self._tracer: RunTracer | None = None
         if self._tracing is not None:
@@ -79,11 +74,11 @@ class Observation:
         if self._metrics is not None:
             self._metrics.failed()
 
-    def begin(self, store: SqlStore, view: KernelView) -> None:
+    def begin(self, view: KernelView) -> None:
         """Start observing a kernel that begins to lead."""
+        self._view = view
         if self._tracer is not None:
-            self._tracer.begin(store)
-        self._store, self._view = store, view
+            self._tracer.begin(view.store)
         if self._metrics is not None:
             self._metrics.begin(view)
 
@@ -91,19 +86,12 @@ class Observation:
         """Stop observing: the kernel no longer leads. Ending twice is allowed."""
         if self._tracer is not None:
             await self._tracer.end()
-        self._store = self._view = None
+        self._view = None
 
     def dump(self) -> None:
-        """Write the state into the process's log."""
-        write_state(self.state())
-
-    def state(self) -> dict[str, Any]:
-        """Return the state of the kernel, JSON-ready."""
-        return kernel_state(self._view, commits=self._commits, waiting_writes=self._waiting())
+        """Write the state of the kernel into the process's log."""
+        write_state(kernel_state(self._view, commits=self._commits))
 
     def _reading(self) -> Reading:
         assert self._metrics is not None
-        return self._metrics.reading(self._view, waiting_writes=self._waiting())
-
-    def _waiting(self) -> int:
-        return 0 if self._store is None else self._store.waiting
+        return self._metrics.reading(self._view)

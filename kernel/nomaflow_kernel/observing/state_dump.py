@@ -4,39 +4,69 @@ from __future__ import annotations
 
 import datetime as dt
 import os
-from collections.abc import Mapping
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from nomaflow_kernel.engine import Engine
 from nomaflow_kernel.engine.active import ActiveRun
-from nomaflow_kernel.engine.host_messages import InstanceStatus
-from nomaflow_kernel.observing.commits import CommitLog
+from nomaflow_kernel.engine.fleet import Instance
+from nomaflow_kernel.history.feed import EventFeed
+from nomaflow_kernel.history.port import ApplyResult, StoreInfo
+from nomaflow_kernel.history.transitions import Transition
+from nomaflow_kernel.hosts import SessionRegistry
+from nomaflow_kernel.scheduler import Scheduler
+from nomaflow_kernel.store import SqlStore
 from nomaflow_telemetry.stacks import process_stacks
 
-if TYPE_CHECKING:
-    from nomaflow_kernel.observing.view import KernelView
-
-__all__ = ["kernel_state"]
+__all__ = ["CommitLog", "KernelView", "kernel_state"]
 
 _RUNS = 20
 _HOSTS = 100
+_COMMITS = 20
 
 
-def kernel_state(view: KernelView | None, *, commits: CommitLog, waiting_writes: int) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KernelView:
+    """The parts of a leading kernel to observe, for one term of leadership."""
+
+    info: StoreInfo
+    store: SqlStore
+    engine: Engine
+    scheduler: Scheduler
+    sessions: SessionRegistry
+    feed: EventFeed
+
+
+class CommitLog:
+    """Remembers the last twenty commits of the engine, JSON-ready. A ``CommitObserver`` of the store."""
+
+    def __init__(self) -> None:
+        self.newest: deque[dict[str, Any]] = deque(maxlen=_COMMITS)
+        self.count = 0
+
+    def applied(self, transitions: Sequence[Transition], result: ApplyResult, *, seconds: float) -> None:
+        """Record a commit."""
+        self.count += 1
+        self.newest.append({"at": time.time(), "seconds": seconds, "transitions": len(transitions)})
+
+
+def kernel_state(view: KernelView | None, *, commits: CommitLog) -> dict[str, Any]:
     """Return the state of a kernel.
 
     :param view: None while it does not lead
-    :param waiting_writes: number of operations waiting for the store's writer
     """
     state: dict[str, Any] = {"part": "kernel", "pid": os.getpid(), "leader": view is not None}
     if view is not None:
         state |= _leading(view)
     state["store"] = {
-        "waiting": waiting_writes,
+        "waiting": 0 if view is None else view.store.waiting,
         "commits": commits.count,
         "last_commits": [
-            {"at": _instant(each.at), "seconds": round(each.seconds, 6), "transitions": each.transitions}
-            for each in commits.newest
+            {**each, "at": _instant(each["at"]), "seconds": round(each["seconds"], 6)} for each in commits.newest
         ],
     }
     return state | process_stacks()
@@ -80,7 +110,7 @@ def _run(run: ActiveRun) -> dict[str, Any]:
     }
 
 
-def _instance(status: InstanceStatus) -> dict[str, Any]:
+def _instance(status: Instance) -> dict[str, Any]:
     hello, beat = status.hello, status.heartbeat
     return {
         "host": hello.host,

@@ -12,8 +12,8 @@ from nomaflow_kernel.history.records import RunRecord
 from nomaflow_kernel.history.states import RunState
 from nomaflow_kernel.history.transitions import Transition
 from nomaflow_kernel.store.errors import StoreError
-from nomaflow_telemetry.trace_context import TraceContext, span_id_of, trace_id_of
-from nomaflow_telemetry.tracing import SpanRecord, Tracing
+from nomaflow_telemetry.trace_context import TraceContext
+from nomaflow_telemetry.tracing import Tracing
 
 __all__ = ["RunTracer"]
 
@@ -65,7 +65,7 @@ class RunTracer:
 
     def traceparent(self, run: RunRecord) -> str:
         """Return the trace context header for a run."""
-        return self._context(run).header
+        return self._place(run)[0].header
 
     def _shorten(self) -> None:
         """Drop the oldest if the store cannot be read as fast as runs end: traces are not history."""
@@ -75,9 +75,8 @@ class RunTracer:
             if self._dropped.bit_count() == 1:  # the first, the second, the fourth ...
                 _LOG.warning("runs end faster than their spans can be exported; %d have none", self._dropped)
 
-    def _context(self, run: RunRecord) -> TraceContext:
-        parent = TraceContext.parse(run.request.traceparent)
-        return self._tracing.context_below(parent, trace_id=trace_id_of(run.run_id), span_id=span_id_of(run.run_id))
+    def _place(self, run: RunRecord) -> tuple[TraceContext, str]:
+        return self._tracing.place(run.request.traceparent, run_id=run.run_id, key=run.run_id)
 
     async def _run(self, store: Store) -> None:
         while self._ended or not self._leaving:
@@ -94,25 +93,22 @@ class RunTracer:
                     self._export(detail.run)
 
     def _export(self, run: RunRecord) -> None:
-        parent = TraceContext.parse(run.request.traceparent)
-        failed = run.state is RunState.FAILED
+        context, parent_id = self._place(run)
         why = run.error or (run.reason.message if run.reason else "") or "the run failed"
         self._tracing.emit(
-            SpanRecord(
-                name=f"run {run.job_id}",
-                context=self._context(run),
-                parent_id="" if parent is None else parent.span_id,
-                start_us=run.queued_at_us,
-                end_us=run.finished_at_us or run.queued_at_us,
-                kind="CONSUMER",
-                attributes={
-                    "nomaflow.run_id": run.run_id,
-                    "nomaflow.job_id": run.job_id,
-                    "nomaflow.host": run.host,
-                    "nomaflow.trigger": str(run.trigger.kind),
-                    "nomaflow.state": str(run.state),
-                    "nomaflow.reason": "" if run.reason is None else run.reason.code,
-                },
-                error=why.partition("\n")[0][:500] if failed else "",
-            )
+            f"run {run.job_id}",
+            context,
+            parent_id=parent_id,
+            start_us=run.queued_at_us,
+            end_us=run.finished_at_us or run.queued_at_us,
+            kind="CONSUMER",
+            attributes={
+                "run_id": run.run_id,
+                "job_id": run.job_id,
+                "host": run.host,
+                "trigger": str(run.trigger.kind),
+                "state": str(run.state),
+                "reason": "" if run.reason is None else run.reason.code,
+            },
+            error=why if run.state is RunState.FAILED else "",
         )

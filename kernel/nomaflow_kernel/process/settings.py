@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import quote
 
@@ -103,7 +103,7 @@ def read_settings(argv: Sequence[str], environ: Mapping[str, str]) -> KernelSett
     section = _section(project, environ)
     for layer, place in ((variables, "NOMAFLOW_KERNEL_* variables"), (given, "command line")):
         over = _checked(KernelSection, layer, Place(place))
-        section = section.model_copy(update={name: getattr(over, name) for name in over.model_fields_set})
+        section = replace(section, **{name: getattr(over, name) for name in layer})
     if section.lease_seconds <= section.heartbeat_seconds:
         raise SettingsError(
             f"lease_seconds is {section.lease_seconds:g} and heartbeat_seconds {section.heartbeat_seconds:g}; "
@@ -130,7 +130,7 @@ def read_settings(argv: Sequence[str], environ: Mapping[str, str]) -> KernelSett
         log_level=section.log_level,
         log_format=section.log_format,
         metrics=section.metrics,
-        retention=RetentionPolicy(**section.retention.model_dump()),
+        retention=section.retention,
         expect_host=flags.expect_host,
         reflection=flags.reflection or environ.get("NOMAFLOW_REFLECTION") == "1",
     )
@@ -183,9 +183,8 @@ def _section(project: Path, environ: Mapping[str, str]) -> KernelSection:
     if not path.exists() and not path.is_symlink():
         return KernelSection()
     file = parse_toml_file(path, name="nomaflow.toml", environ=environ)
-    unread = file.problem()
-    if unread is not None:
-        raise SettingsError(str(unread))
+    if file.error is not None:
+        raise SettingsError(str(file.error))
     # Only the kernel's section: errors in another section are not for the kernel to refuse.
     tree = (file.tree or {}).get("kernel", {})
     return _checked(KernelSection, tree, Place("nomaflow.toml") / "kernel")

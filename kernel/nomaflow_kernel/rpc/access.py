@@ -88,31 +88,38 @@ class Tokens:
         :param host_file: file of the hosts' token; by default ``host-token`` there
         :raises TokenFileError: if a file is readable by others, empty or not readable at all
         """
-        client, host = (
-            _read_token(client_file or state_dir / "token"),
-            _read_token(host_file or state_dir / "host-token"),
-        )
-        return cls(client=_digest(client), host=_digest(host))
+        client, host = client_file or state_dir / "token", host_file or state_dir / "host-token"
+        return cls(client=_digest(_read_token(client)), host=_digest(_read_token(host)))
 
 
 class AccessControl:
     """Identifies callers, and decides whether they may call a method.
 
-    :param tokens: None if no TCP address is served; a TCP peer then has no role
-    :param renew: reads the tokens again, at most every two seconds and only on a call: a replaced token is then no
-        longer valid. A TokenFileError from it is logged, and the tokens stay as they were
+    :param load: reads the tokens, at first now, later at most every two seconds and only on a call: a replaced token is
+        then no longer valid. A later TokenFileError from it is logged, and the tokens stay as they were. None if no TCP
+        address is served; a TCP peer then has no role
+    :raises TokenFileError: if the tokens cannot be read now
     """
 
-    def __init__(self, *, tokens: Tokens | None, renew: Callable[[], Tokens] | None = None) -> None:
-        self._tokens = tokens
-        self._renew = renew
-        self._renewed_at = time.monotonic()
+    def __init__(self, load: Callable[[], Tokens] | None = None) -> None:
+        self._load = load
+        self._tokens = None if load is None else load()
+        self._loaded_at = time.monotonic()
 
-    def renew(self) -> None:
-        """Read the tokens again now."""
-        if self._tokens is not None and self._renew is not None:
-            self._renewed_at = float("-inf")
-            self._renew_tokens(self._renew)
+    def renew(self, *, after_seconds: float = 0.0) -> None:
+        """Read the tokens again, unless the last time is less than some seconds ago."""
+        now = time.monotonic()
+        if self._load is None or now - self._loaded_at < after_seconds:
+            return
+        self._loaded_at = now
+        try:
+            tokens = self._load()
+        except TokenFileError as error:
+            _LOG.warning("the tokens were not replaced: %s", error)
+            return
+        if tokens != self._tokens:
+            self._tokens = tokens
+            _LOG.info("a token was replaced; the old one is no longer valid")
 
     def identify(self, peer: str, authorization: str | bytes | None, *, traceparent: str = "") -> Caller:
         """Return the caller. A token is checked only if the peer needs one."""
@@ -132,25 +139,10 @@ class AccessControl:
             raise NotAuthenticated
         raise NotPermitted(method.rpartition("/")[2])
 
-    def _renew_tokens(self, renew: Callable[[], Tokens]) -> None:
-        now = time.monotonic()
-        if now - self._renewed_at < _RENEW_SECONDS:
-            return
-        self._renewed_at = now
-        try:
-            tokens = renew()
-        except TokenFileError as error:
-            _LOG.warning("the tokens were not replaced: %s", error)
-            return
-        if tokens != self._tokens:
-            self._tokens = tokens
-            _LOG.info("a token was replaced; the old one is no longer valid")
-
     def _role(self, authorization: str | bytes | None) -> Role:
+        self.renew(after_seconds=_RENEW_SECONDS)
         if self._tokens is None:
             return Role.ANYONE
-        if self._renew is not None:
-            self._renew_tokens(self._renew)
         text = authorization.decode("ascii", "replace") if isinstance(authorization, bytes) else authorization or ""
         scheme, _, token = text.partition(" ")
         # Digests of equal length, both always compared: the time does not tell how close a guess was.

@@ -4,117 +4,74 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_api.v1.letters import CheckedStep, ValueProblem
 from nomaflow_api.v1.sealing import LetterError, open_problems, seal
+from nomaflow_kernel.catalogue import Catalogue, Job
 from nomaflow_kernel.domain.errors import KernelError, ValuesRefused
-from nomaflow_kernel.engine.commands import JobSource, KnownJob, ReplayCommand, TriggerCommand
+from nomaflow_kernel.engine import Engine, TriggerCommand
 from nomaflow_kernel.engine.plan import PlannedStep, RunPlan
-from nomaflow_kernel.history.port import Store
 from nomaflow_kernel.hosts.errors import HostLoading, HostNotAttached
 from nomaflow_kernel.hosts.registry import SessionRegistry
 from nomaflow_kernel.hosts.session import Session
 
-__all__ = ["Admission", "RunExaminer"]
+__all__ = ["Admission"]
 
 _WAIT_SECONDS = 2.0
 _ANSWER_SECONDS = 2.5  # a host limits itself to two seconds for either question
+Admitted = tuple[TriggerCommand, tuple[str, ...]]
+"""A trigger for the engine, with its draft if it has one, and the warnings for its caller."""
 _AT_THE_ATTEMPT = "each step checks its own when it is reached"
-
-
-class RunExaminer(Protocol):
-    """The part of the engine that answers before a run is created. It changes nothing."""
-
-    def examine(self, request: TriggerCommand) -> tuple[KnownJob, RunPlan]:
-        """Return the job and plan of the run that a trigger would create.
-
-        :raises KernelError: if it would be refused
-        """
-
-    async def examine_replay(self, request: ReplayCommand) -> tuple[TriggerCommand, KnownJob, RunPlan]:
-        """Return the trigger, the job as it was, and the plan of a replay.
-
-        :raises KernelError: if it would be refused
-        """
 
 
 class Admission:
     """Checks triggers in front of the engine. A check that gets no answer refuses nothing."""
 
-    def __init__(self, *, engine: RunExaminer, jobs: JobSource, sessions: SessionRegistry, store: Store) -> None:
+    def __init__(self, *, engine: Engine, jobs: Catalogue, sessions: SessionRegistry) -> None:
         self._engine = engine
         self._jobs = jobs
         self._sessions = sessions
-        self._store = store
 
-    def concerns(self, command: TriggerCommand) -> bool:
-        """Return whether a trigger needs a wait or a check before the engine sees it."""
-        return bool(command.params or command.op_kwargs) or self._sessions.restless
-
-    async def admit(self, command: TriggerCommand) -> tuple[str, ...]:
-        """Return warnings for the caller that triggers.
-
-        :raises HostLoading: if a host that is loading may bring the job
-        :raises ValuesRefused: if a step would refuse a value that the caller gives
-        """
-        (outcome,) = await self.admit_many([command])
-        if isinstance(outcome, KernelError):
-            raise outcome
-        return outcome
-
-    async def admit_many(self, commands: Sequence[TriggerCommand]) -> list[tuple[str, ...] | KernelError]:
-        """Return the warnings of each trigger, or the error that refuses it; pending loads are awaited once for all."""
-        jobs = list(dict.fromkeys(command.job_id for command in commands))
+    async def admit(self, commands: Sequence[TriggerCommand]) -> list[Admitted | KernelError]:
+        """Return each trigger with its warnings, or the error that refuses it; pending loads are awaited once."""
+        # Most triggers give no values, to hosts that neither watch nor load: these wait for nothing but the engine.
+        if not any(map(self._concerns, commands)):
+            return [(command, ()) for command in commands]
+        jobs = list(dict.fromkeys(command.job_id for command in commands if not command.replay_of))
         settled = dict(zip(jobs, await asyncio.gather(*map(self._settled, jobs)), strict=True))
-        return await asyncio.gather(*(self._admitted(command, settled[command.job_id]) for command in commands))
+        return await asyncio.gather(*(self._admitted(command, settled.get(command.job_id, ())) for command in commands))
+
+    def _concerns(self, command: TriggerCommand) -> bool:
+        """Return whether a trigger needs a wait or a check before the engine sees it."""
+        if command.request.params or command.request.op_kwargs:
+            return True
+        return self._sessions.restless and not command.replay_of
 
     async def _admitted(
         self, command: TriggerCommand, settled: tuple[str, ...] | HostLoading
-    ) -> tuple[str, ...] | KernelError:
+    ) -> Admitted | KernelError:
+        if isinstance(settled, HostLoading):
+            return (command, ()) if await self._engine.is_repeat(command) else settled
         try:
-            if isinstance(settled, HostLoading):
-                raise settled
-            job, plan = self._engine.examine(command)
-        except HostLoading as error:
-            return () if await self._is_repeat(command.request_id) else error
+            drafted = await self._engine.draft(command)
         except KernelError:
-            return settled if isinstance(settled, tuple) else ()  # the engine refuses it itself, and knows repeats
+            return command, settled  # the engine refuses it itself, and knows repeats
         try:
-            return (*settled, *await self._check(job, plan, command.params, command.op_kwargs))
+            return drafted, (*settled, *await self._check(drafted))
         except ValuesRefused as error:
-            return settled if await self._is_repeat(command.request_id) else error
+            return (drafted, settled) if await self._engine.is_repeat(command) else error
 
-    async def validate(self, command: TriggerCommand) -> tuple[str, ...]:
-        """Return the warnings of a trigger that is only validated.
-
-        :raises KernelError: if it would be refused
-        """
+    async def validate(self, command: TriggerCommand) -> tuple[str, ...] | KernelError:
+        """Return the warnings of a trigger that is only validated, or the error that would refuse it."""
         settled = await self._settled(command.job_id)
         if isinstance(settled, HostLoading):
-            raise settled
-        job, plan = self._engine.examine(command)
-        return (*settled, *await self._check(job, plan, command.params, command.op_kwargs, says_absent=True))
-
-    async def admit_replay(self, request: ReplayCommand) -> None:
-        """Check the values that a replay changes.
-
-        :raises ValuesRefused: if a step would refuse one of them
-        """
+            return settled
         try:
-            _, job, plan = await self._engine.examine_replay(request)
-        except KernelError:
-            return  # the engine refuses it itself, and knows repeats
-        try:
-            await self._check(job, plan, request.params, request.op_kwargs)
-        except ValuesRefused:
-            if not await self._is_repeat(request.request_id):
-                raise
-
-    async def _is_repeat(self, request_id: str) -> bool:
-        """Return whether the request was accepted before; such a repeat is answered with its run in any case."""
-        return bool(request_id) and bool(await self._store.runs_of_requests([request_id]))
+            return (*settled, *await self._check(await self._engine.draft(command), says_absent=True))
+        except KernelError as error:
+            return error
 
     # --- waiting --------------------------------------------------------------------------------------------------
 
@@ -156,41 +113,36 @@ class Admission:
         job = self._jobs.job(job_id)
         return [host for host in self._sessions.loading() if job is None or host in ("", job.host)]
 
-    def _runnable(self, job_id: str) -> KnownJob | None:
+    def _runnable(self, job_id: str) -> Job | None:
         job = self._jobs.job(job_id)
-        return job if job is not None and job.valid and not job.removed else None
+        return job if job is not None and job.runnable else None
 
     # --- checking -------------------------------------------------------------------------------------------------
 
-    async def _check(
-        self,
-        job: KnownJob,
-        plan: RunPlan,
-        params: Mapping[str, Any],
-        op_kwargs: Mapping[str, Mapping[str, Any]],
-        *,
-        says_absent: bool = False,
-    ) -> tuple[str, ...]:
-        """Have the job's host check given values; return warnings.
+    async def _check(self, command: TriggerCommand, *, says_absent: bool = False) -> tuple[str, ...]:
+        """Have the job's host check the values that a drafted command gives; return warnings.
 
         :param says_absent: whether to warn if no instance is attached
         :raises ValuesRefused: if a step would refuse one
         """
-        steps = list(_given_steps(plan, params, op_kwargs))
-        if not steps:
+        draft, given = command.draft, command.request
+        steps = [] if draft is None else list(_given_steps(draft.plan, given.params, given.op_kwargs))
+        if draft is None or not steps:
             return ()
-        session = next((each for each in self._sessions.of_host(job.host) if not each.loading), None)
+        session = next((each for each in self._sessions.of_host(draft.host) if not each.loading), None)
         if session is None:
-            absent = f"the values were not checked: no instance of host {job.host!r} has code loaded; {_AT_THE_ATTEMPT}"
+            absent = (
+                f"the values were not checked: no instance of host {draft.host!r} has code loaded; {_AT_THE_ATTEMPT}"
+            )
             return (absent,) if says_absent else ()
         answer = await _ask(session, gateway.CheckCommand(steps=seal(steps)))
         problems = None if answer is None or not answer.checked else _problems(answer.problems)
         if problems is None:
-            return (f"the values were not checked: host {job.host!r} could not do it in time; {_AT_THE_ATTEMPT}",)
+            return (f"the values were not checked: host {draft.host!r} could not do it in time; {_AT_THE_ATTEMPT}",)
         if problems:
             fields: dict[str, str] = {}
             for each in problems:
-                fields.setdefault(_field(each, op_kwargs), each.message)
+                fields.setdefault(_field(each, given.op_kwargs), each.message)
             raise ValuesRefused(fields)
         return ()
 

@@ -3,54 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Mapping
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_api.v1 import job_pb2
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
+from nomaflow_api.v1.message_codec import encode
 from nomaflow_api.v1.values import ValueCodecError, loads_plain
-from nomaflow_kernel.catalogue import CatalogueEntry
+from nomaflow_kernel.catalogue import HostCatalogue, Job
 from nomaflow_kernel.catalogue.service import CatalogueService
 from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.domain.errors import BadRequest, UnknownHost, UnknownJob
-from nomaflow_kernel.engine.host_messages import InstanceStatus
-from nomaflow_kernel.history.port import PauseRecord, Store
+from nomaflow_kernel.engine import Engine
+from nomaflow_kernel.engine.fleet import Instance
+from nomaflow_kernel.history.port import Store
+from nomaflow_kernel.history.records import RunRecord
 from nomaflow_kernel.hosts import HostAttached, SessionRegistry
 from nomaflow_kernel.rpc.access import Caller
-from nomaflow_kernel.rpc.job_messages import (
-    Pauses,
-    host_message,
-    job_message,
-    pause_message,
-    problem_message,
-    problem_messages_of_json,
-)
+from nomaflow_kernel.rpc.messages import Pauses, host_message, job_message
 from nomaflow_kernel.rpc.requests import check_host, check_job_id
-from nomaflow_kernel.rpc.run_messages import run_message
 from nomaflow_project.jobs.load import CatalogueLoad
+from nomaflow_project.reading.problems import Problem
 
-__all__ = ["CatalogueCalls", "FleetView"]
+__all__ = ["CatalogueCalls"]
 
 _FIRES = 10
 _FIRES_IN_LISTS = 1
 _JOBS_PER_TURN = 25
-
-
-class FleetView(Protocol):
-    """The part of the engine that these calls use."""
-
-    def pauses(self) -> Sequence[PauseRecord]:
-        """Return the pauses in effect."""
-
-    def instances(self) -> Sequence[InstanceStatus]:
-        """Return every known instance."""
-
-    def queued_count(self, host: str) -> int:
-        """Return how many runs wait for a host."""
-
-    def why_not_running(self, job_id: str) -> str:
-        """Return why no run of a job is running; empty if one is or nothing blocks it."""
 
 
 class CatalogueCalls:
@@ -59,7 +38,7 @@ class CatalogueCalls:
     def __init__(
         self,
         *,
-        engine: FleetView,
+        engine: Engine,
         catalogue: CatalogueService,
         sessions: SessionRegistry,
         store: Store,
@@ -71,16 +50,6 @@ class CatalogueCalls:
         self._store = store
         self._clock = clock
 
-    def methods(self) -> Mapping[str, Callable[..., Any]]:
-        """Return the method that serves each of these rpcs."""
-        return {
-            "ListJobs": self.list_jobs,
-            "GetJob": self.get_job,
-            "ListHosts": self.list_hosts,
-            "ReloadHost": self.reload_host,
-            "ForgetHost": self.forget_host,
-        }
-
     def check_known(self, scope: str, name: str) -> None:
         """Check that the target of a pause exists.
 
@@ -89,52 +58,48 @@ class CatalogueCalls:
         """
         if scope == "job" and self._catalogue.job(name) is None:
             raise UnknownJob(name, self._catalogue.near(name))
-        if scope == "host" and name not in self._host_names():
-            raise UnknownHost(name, sorted(self._host_names()))
+        if scope == "host":
+            self._check_host(name)
 
     async def list_jobs(self, request: kernel.ListJobsRequest, _caller: Caller) -> kernel.ListJobsResponse:
         """Return the catalogue."""
         if request.host:
             check_host(request.host)
-        chosen = [entry for entry in self._catalogue.entries() if _chosen(entry, request)]
+        chosen = [entry for entry in self._catalogue.jobs() if _chosen(entry, request)]
         last_runs = await self._store.last_runs([entry.job_id for entry in chosen])
         pauses = Pauses(self._engine.pauses())
         jobs = []
         for index, entry in enumerate(chosen):
             if index % _JOBS_PER_TURN == _JOBS_PER_TURN - 1:
                 await asyncio.sleep(0)  # computing fires takes time; give other tasks a turn
-            message = self._job(entry, pauses, fires=_FIRES_IN_LISTS)
-            if entry.job_id in last_runs and not entry.foreign:
-                message.last_run.CopyFrom(run_message(last_runs[entry.job_id]))
-            jobs.append(message)
-        problems = [problem_message(problem) for problem in self._catalogue.file_problems()]
+            jobs.append(self._job(entry, pauses, fires=_FIRES_IN_LISTS, last_run=last_runs.get(entry.job_id)))
+        problems = [encode(job_pb2.Problem, problem) for problem in self._catalogue.file_problems()]
         return kernel.ListJobsResponse(jobs=jobs, problems=problems)
 
     async def get_job(self, request: kernel.GetJobRequest, _caller: Caller) -> kernel.GetJobResponse:
         """Return one job with its definition."""
         check_job_id(request.job_id)
-        entry = self._catalogue.entry(request.job_id)
-        known = self._catalogue.job(request.job_id)
-        if entry is None or known is None:
+        entry = self._catalogue.job(request.job_id)
+        if entry is None:
             raise UnknownJob(request.job_id, self._catalogue.near(request.job_id))
-        message = self._job(entry, Pauses(self._engine.pauses()), fires=_FIRES)
-        message.definition_json = known.definition_json.encode("utf-8", "surrogatepass")
         last_runs = await self._store.last_runs([request.job_id])
-        if request.job_id in last_runs:
-            message.last_run.CopyFrom(run_message(last_runs[request.job_id]))
+        pauses = Pauses(self._engine.pauses())
+        message = self._job(entry, pauses, fires=_FIRES, last_run=last_runs.get(request.job_id))
+        if entry.definition is not None:
+            message.definition_json = entry.definition.canonical_json.encode("utf-8", "surrogatepass")
         return kernel.GetJobResponse(job=message)
 
     async def list_hosts(self, _request: kernel.ListHostsRequest, _caller: Caller) -> kernel.ListHostsResponse:
         """Return the known hosts and their instances."""
         known = {each.host: each for each in self._catalogue.hosts()}
         pauses = Pauses(self._engine.pauses())
-        instances: dict[str, list[InstanceStatus]] = {}
+        instances: dict[str, list[Instance]] = {}
         for status in self._engine.instances():
             instances.setdefault(status.hello.host, []).append(status)
         hosts = [
             host_message(
                 name,
-                known=known.get(name),
+                known=known.get(name) or HostCatalogue(host=name),
                 instances=instances.get(name, ()),
                 queued=self._engine.queued_count(name),
                 pause=pauses.of_host(name),
@@ -150,70 +115,56 @@ class CatalogueCalls:
             return kernel.ReloadHostResponse(instances=own)
         host = self._the_host(request.host)
         results = await self._sessions.reload(host, force=request.force)
-        return kernel.ReloadHostResponse(
-            instances=[
-                *own,
-                *(
-                    kernel.ReloadOutcome(
-                        incarnation=incarnation,
-                        accepted=result.accepted,
-                        generation=result.generation,
-                        message=result.message,
-                        problems=_problems(result),
-                        host=host,
-                        jobs=result.loaded.jobs,
-                        callables=result.loaded.callables,
-                        removed_job_ids=result.loaded.removed_job_ids,
-                        added_job_ids=result.loaded.added_job_ids,
-                        stopped_schedules=result.loaded.stopped_schedules,
-                    )
-                    for incarnation, result in results
-                ),
-            ]
-        )
+        outcomes = [
+            encode(kernel.ReloadOutcome, result, result.loaded, incarnation=name, host=host, problems=_problems(result))
+            for name, result in results
+        ]
+        return kernel.ReloadHostResponse(instances=[*own, *outcomes])
 
     async def forget_host(self, request: kernel.ForgetHostRequest, _caller: Caller) -> kernel.ForgetHostResponse:
         """Remove a host that is gone, and release its job ids."""
-        check_host(request.host)
-        if request.host not in self._host_names():
-            raise UnknownHost(request.host, sorted(self._host_names()))
+        self._check_host(request.host)
         if self._sessions.of_host(request.host):
             raise HostAttached(request.host)
         return kernel.ForgetHostResponse(released_job_ids=await self._catalogue.forget(request.host))
 
     def _the_host(self, name: str) -> str:
         """Return the name of a known host; for an empty name, the only host."""
-        names = sorted(self._host_names())
         if name:
-            check_host(name)
-            if name not in names:
-                raise UnknownHost(name, names)
+            self._check_host(name)
             return name
-        candidates = self._sessions.hosts() or names
+        candidates = self._sessions.hosts() or sorted(self._host_names())
         if len(candidates) != 1:
             known = f"there are several: {', '.join(map(repr, candidates))}" if candidates else "no host is known yet"
             raise BadRequest(f"no host is named, and {known}; name one", field="host")
         return candidates[0]
 
+    def _check_host(self, name: str) -> None:
+        check_host(name)
+        names = sorted(self._host_names())
+        if name not in names:
+            raise UnknownHost(name, names)
+
     def _host_names(self) -> set[str]:
         introduced = {each.host for each in self._catalogue.hosts() if each.host}
         return introduced | {status.hello.host for status in self._engine.instances()} | set(self._sessions.hosts())
 
-    def _job(self, entry: CatalogueEntry, pauses: Pauses, *, fires: int) -> job_pb2.Job:
-        message = job_message(entry, now_us=self._clock.now_us(), fires=fires)
-        pause = pause_message(pauses.of_job(entry.job_id, message.host))
-        if pause is not None:
-            message.pause.CopyFrom(pause)
-        if not entry.foreign:
-            message.why_not_running = self._engine.why_not_running(entry.job_id)
-        return message
+    def _job(self, entry: Job, pauses: Pauses, *, fires: int, last_run: RunRecord | None) -> job_pb2.Job:
+        return job_message(
+            entry,
+            now_us=self._clock.now_us(),
+            fires=fires,
+            pauses=pauses,
+            why_not_running="" if entry.foreign else self._engine.why_not_running(entry.job_id),
+            last_run=None if entry.foreign else last_run,
+        )
 
 
-def _chosen(entry: CatalogueEntry, request: kernel.ListJobsRequest) -> bool:
+def _chosen(entry: Job, request: kernel.ListJobsRequest) -> bool:
     definition = entry.definition
     if entry.removed and not request.include_removed:
         return False
-    if request.host and request.host not in (entry.host, definition.host if definition else ""):
+    if request.host and request.host not in (entry.host, entry.loaded.host):
         return False
     return not request.tag or (definition is not None and request.tag in definition.tags)
 
@@ -226,7 +177,7 @@ def _own_outcome(load: CatalogueLoad | None, *, force: bool) -> list[kernel.Relo
     goes_on = f"; keeping the last good definitions of: {', '.join(kept)}" if kept else ""
     message = f"the kernel's own jobs file is broken{goes_on}"
     found = [*load.problems, *(problem for job in load.jobs if job.kept for problem in job.problems)]
-    problems = [problem_message(problem) for problem in found]
+    problems = [encode(job_pb2.Problem, problem) for problem in found]
     told = {problem.SerializeToString(): problem for problem in problems}  # jobs repeat their file's
     return [kernel.ReloadOutcome(accepted=force, message=message, problems=list(told.values()))]
 
@@ -235,6 +186,8 @@ def _problems(result: gateway.ReloadResult) -> list[job_pb2.Problem]:
     if not result.problems_json:
         return []
     try:
-        return problem_messages_of_json(loads_plain(result.problems_json.decode("utf-8"), path="problems"))
+        items = loads_plain(result.problems_json.decode("utf-8"), path="problems")
     except (UnicodeDecodeError, ValueCodecError) as error:
         return [job_pb2.Problem(severity="warning", code="unreadable_problems", message=f"from the host: {error}")]
+    found = items if isinstance(items, list) else ()
+    return [encode(job_pb2.Problem, Problem.from_json(item)) for item in found if isinstance(item, Mapping)]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import aclosing
@@ -24,9 +25,10 @@ from nomaflow_kernel.domain.errors import BadRequest, KernelError
 from nomaflow_kernel.rpc.access import AccessControl, Caller, Role
 from nomaflow_kernel.rpc.errors import CallStatus, deadline_status, internal_status, status_of
 
-__all__ = ["Endpoints", "service_handler"]
+__all__ = ["Endpoints", "methods_of", "service_handler"]
 
 _LOG = logging.getLogger(__name__)
+_CAPITAL = re.compile(r"(?<!^)(?=[A-Z])")
 _Context = grpc.aio.ServicerContext[Any, Any]
 _Wrapped = Callable[[Any, _Context], Awaitable[Any]]
 
@@ -65,33 +67,18 @@ class Endpoints:
 
         return behaviour
 
-    def server_stream(
-        self, method: str, call: Callable[[Any, Caller], AsyncIterator[Message]], request: type[Message]
-    ) -> _Wrapped:
-        """Return the gRPC behaviour of a method with one request and many responses."""
-
-        async def behaviour(raw: bytes, context: _Context) -> None:
-            try:
-                caller = self._admitted(method, context)
-                responses = call(_decoded(request, raw), caller)
-                await self._while_admitted(method, context, caller, _send_all(responses, context))
-            except Exception as error:  # noqa: BLE001  # every error becomes a status; none is dropped
-                await _end(context, self._status(method, error))
-
-        return behaviour
-
     def stream(
-        self,
-        method: str,
-        call: Callable[[AsyncIterator[Any], Caller], AsyncIterator[Message]],
-        request: type[Message],
+        self, method: str, call: Callable[[Any, Caller], AsyncIterator[Message]], request: type[Message], *, many: bool
     ) -> _Wrapped:
-        """Return the gRPC behaviour of a method with many requests and many responses."""
+        """Return the gRPC behaviour of a method with many responses.
 
-        async def behaviour(raws: AsyncIterator[bytes], context: _Context) -> None:
+        :param many: whether it takes many requests too
+        """
+
+        async def behaviour(raw: Any, context: _Context) -> None:
             try:
                 caller = self._admitted(method, context)
-                responses = call(_decoded_all(request, raws), caller)
+                responses = call(_decoded_all(request, raw) if many else _decoded(request, raw), caller)
                 await self._while_admitted(method, context, caller, _send_all(responses, context))
             except Exception as error:  # noqa: BLE001  # every error becomes a status; none is dropped
                 await _end(context, self._status(method, error))
@@ -141,6 +128,12 @@ class Endpoints:
         return internal_status(error_id)
 
 
+def methods_of(descriptor: ServiceDescriptor, *parts: object) -> Mapping[str, Callable[..., Any]]:
+    """Return the method for each rpc: the one with its name in snake case, of the first part that has it."""
+    names = {rpc.name: _CAPITAL.sub("_", rpc.name).lower() for rpc in descriptor.methods}
+    return {rpc: getattr(part, name) for part in reversed(parts) for rpc, name in names.items() if hasattr(part, name)}
+
+
 def service_handler(
     descriptor: ServiceDescriptor,
     methods: Mapping[str, Callable[..., Any]],
@@ -171,9 +164,9 @@ def _method_handler(
     # Requests come undecoded, so that a malformed one gets a clear answer.
     request = message_factory.GetMessageClass(method.input_type)
     if method.client_streaming:
-        return grpc.stream_stream_rpc_method_handler(endpoints.stream(path, call, request))
+        return grpc.stream_stream_rpc_method_handler(endpoints.stream(path, call, request, many=True))
     if method.server_streaming:
-        return grpc.unary_stream_rpc_method_handler(endpoints.server_stream(path, call, request))
+        return grpc.unary_stream_rpc_method_handler(endpoints.stream(path, call, request, many=False))
     return grpc.unary_unary_rpc_method_handler(endpoints.unary(path, call, request))
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Any
+from collections.abc import AsyncIterator
 
 from grpc_health.v1 import health_pb2
 
@@ -43,10 +42,6 @@ class Health:
     def serving(self) -> bool:
         """True if calls can be expected to work."""
         return self._ready and not self._stopping and self._trouble is None
-
-    def methods(self) -> Mapping[str, Callable[..., Any]]:
-        """Return the method that serves each rpc of the service."""
-        return {"Check": self.check, "Watch": self.watch}
 
     def set_ready(self) -> None:
         """Report SERVING from now on, unless something fails."""

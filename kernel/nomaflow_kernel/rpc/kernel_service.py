@@ -4,90 +4,44 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1 import run_pb2
+from nomaflow_api.v1.call_errors import REASONS
+from nomaflow_api.v1.message_codec import encode
 from nomaflow_kernel.domain.clock import Clock
-from nomaflow_kernel.domain.errors import BadRequest, KernelError, UnknownRun
-from nomaflow_kernel.engine.commands import ReplayCommand, TriggerCommand, TriggerOutcome
-from nomaflow_kernel.engine.host_messages import InstanceStatus
+from nomaflow_kernel.domain.errors import BadRequest, KernelError
+from nomaflow_kernel.engine import Engine, TriggerCommand, TriggerOutcome
 from nomaflow_kernel.history.feed import EventFeed
-from nomaflow_kernel.history.port import PauseRecord, Store
-from nomaflow_kernel.history.reasons import Reason
+from nomaflow_kernel.history.port import Store
 from nomaflow_kernel.rpc.access import Caller
 from nomaflow_kernel.rpc.admission import Admission
 from nomaflow_kernel.rpc.catalogue_calls import CatalogueCalls
-from nomaflow_kernel.rpc.errors import error_row
-from nomaflow_kernel.rpc.job_messages import pause_message
-from nomaflow_kernel.rpc.log_reading import LogQuery, LogReading
+from nomaflow_kernel.rpc.log_reading import LogReading
+from nomaflow_kernel.rpc.messages import pause_message, run_detail_message, run_message
 from nomaflow_kernel.rpc.requests import (
     MAX_BATCH,
     check_run_id,
+    page_start,
     pause_record,
     pause_scope,
     person,
-    read_page_token,
     replay_command,
     run_filter,
     sentence,
     trigger_command,
-    write_page_token,
 )
-from nomaflow_kernel.rpc.run_messages import (
-    reason_message,
-    run_detail_message,
-    run_message,
-    run_state_number,
-    timestamp,
-)
-from nomaflow_kernel.rpc.watching import Watching
+from nomaflow_kernel.rpc.watching import Watching, read_run
 
-__all__ = ["KernelIdentity", "KernelService", "RunEngine"]
+__all__ = ["KernelIdentity", "KernelService"]
 
 _PAGE_SIZE = 50
 _MAX_PAGE_SIZE = 500
 _MAX_TAIL = 10_000
 _MAX_SEQ = 2**53
-
-
-class RunEngine(Protocol):
-    """The part of the engine that the service uses."""
-
-    async def trigger(self, request: TriggerCommand) -> TriggerOutcome:
-        """Start a run, durably."""
-
-    async def trigger_many(self, requests: Sequence[TriggerCommand]) -> Sequence[TriggerOutcome | KernelError]:
-        """Start many runs, each with its own outcome."""
-
-    async def cancel(self, run_id: str, *, by: str, why: str) -> None:
-        """Request that a run stops, durably; a terminal run stays as it is."""
-
-    async def replay(self, request: ReplayCommand) -> str:
-        """Start a run from the snapshot of another and return its id."""
-
-    async def set_pause(self, pause: PauseRecord) -> None:
-        """Store a pause."""
-
-    async def clear_pause(self, scope: str, name: str) -> bool:
-        """End a pause; return whether there was one."""
-
-    def holdup(self, run_id: str) -> Reason | None:
-        """Return why a QUEUED or RUNNING run is not progressing; None if nothing blocks it."""
-
-    def pauses(self) -> Sequence[PauseRecord]:
-        """Return the pauses in effect."""
-
-    def instances(self) -> Sequence[InstanceStatus]:
-        """Return every known instance."""
-
-    def queued_count(self, host: str) -> int:
-        """Return how many runs wait for a host."""
-
-    def why_not_running(self, job_id: str) -> str:
-        """Return why no run of a job is running; empty if one is or nothing blocks it."""
+_Answer = kernel.TriggerRunResponse | KernelError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -113,7 +67,7 @@ class KernelService:
     def __init__(
         self,
         *,
-        engine: RunEngine,
+        engine: Engine,
         store: Store,
         feed: EventFeed,
         clock: Clock,
@@ -126,93 +80,58 @@ class KernelService:
         self._feed = feed
         self._clock = clock
         self._admission = admission
-        self._catalogue_calls = catalogue_calls
+        self.catalogue_calls = catalogue_calls
         self._identity = identity
         self._watching = Watching(store=store, feed=feed, explain=self._explain)
         self._logs = LogReading(store=store, feed=feed)
 
-    def methods(self) -> Mapping[str, Callable[..., Any]]:
-        """Return the method that serves each rpc of the service."""
-        return {
-            "GetKernel": self.get_kernel,
-            "TriggerRun": self.trigger_run,
-            "TriggerRuns": self.trigger_runs,
-            "CancelRun": self.cancel_run,
-            "ReplayRun": self.replay_run,
-            "GetRun": self.get_run,
-            "ListRuns": self.list_runs,
-            "WatchRun": self.watch_run,
-            "WatchEvents": self.watch_events,
-            "ReadLogs": self.read_logs,
-            "Pause": self.pause,
-            "Resume": self.resume,
-            **self._catalogue_calls.methods(),
-        }
-
     async def get_kernel(self, _request: kernel.GetKernelRequest, _caller: Caller) -> kernel.GetKernelResponse:
         """Return the facts about this kernel."""
-        return kernel.GetKernelResponse(
-            version=self._identity.version,
-            epoch=self._identity.epoch,
+        return encode(
+            kernel.GetKernelResponse,
+            self._identity,
             pid=os.getpid(),
-            store=self._identity.store,
-            started_at=timestamp(self._identity.started_at_us),
-            project=self._identity.project,
             last_event_seq=self._feed.last_seq,
-            store_id=self._identity.store_id,
             pruned_through_seq=self._store.pruned_through_seq,
         )
 
     async def trigger_run(self, request: kernel.TriggerRunRequest, caller: Caller) -> kernel.TriggerRunResponse:
         """Start one run, or check whether it would be accepted."""
-        command = trigger_command(request, caller)
-        if request.validate_only:
-            answer = await self._validated(command)
-            if isinstance(answer, KernelError):
-                raise answer
-            return answer
-        # Most triggers give no values, to hosts that neither watch nor load: these wait for nothing but the engine.
-        warnings = await self._admission.admit(command) if self._admission.concerns(command) else ()
-        return _outcome_message(await self._engine.trigger(command), warnings)
+        (answer,) = await self._answers([request], caller)
+        return _accepted(answer)
 
     async def trigger_runs(self, request: kernel.TriggerRunsRequest, caller: Caller) -> kernel.TriggerRunsResponse:
-        """Start many runs, each item with its own outcome."""
+        """Start many runs in one commit, each item with its own outcome."""
         if len(request.requests) > MAX_BATCH:
             raise BadRequest(
                 f"requests has {len(request.requests)} items, expected at most {MAX_BATCH}; send several batches",
                 field="requests",
             )
-        read = [_command_or_refusal(item, caller) for item in request.requests]
-        made: list[TriggerCommand] = []
-        examined: list[TriggerCommand] = []
-        for item, command in zip(request.requests, read, strict=True):
-            if isinstance(command, TriggerCommand):
-                (examined if item.validate_only else made).append(command)
-        validated = iter(await asyncio.gather(*map(self._validated, examined)))
-        accepted = iter(await self._trigger_many(made) if made else ())
-        answers = [
-            command if isinstance(command, KernelError) else next(validated if item.validate_only else accepted)
-            for item, command in zip(request.requests, read, strict=True)
-        ]
+        answers = await self._answers(request.requests, caller)
         return kernel.TriggerRunsResponse(items=map(_item_message, answers))
 
-    async def _validated(self, command: TriggerCommand) -> kernel.TriggerRunResponse | KernelError:
-        """Return the result that a trigger would have; no run is created."""
-        try:
-            return kernel.TriggerRunResponse(warnings=await self._admission.validate(command))
-        except KernelError as error:
-            return error
+    async def _answers(self, requests: Sequence[kernel.TriggerRunRequest], caller: Caller) -> list[_Answer]:
+        """Return the answer to each request, or the error that refuses it."""
+        answers: dict[int, _Answer] = {}
+        made: dict[int, TriggerCommand] = {}
+        examined: dict[int, TriggerCommand] = {}
+        for index, request in enumerate(requests):
+            try:
+                (examined if request.validate_only else made)[index] = trigger_command(request, caller)
+            except BadRequest as error:
+                answers[index] = error
+        validated = await asyncio.gather(*map(self._admission.validate, examined.values()))
+        for index, found in zip(examined, validated, strict=True):
+            answers[index] = kernel.TriggerRunResponse(warnings=found) if isinstance(found, tuple) else found
+        answers.update(zip(made, await self._start(list(made.values())), strict=True))
+        return [answers[index] for index in range(len(requests))]
 
-    async def _trigger_many(
-        self, commands: Sequence[TriggerCommand]
-    ) -> Sequence[kernel.TriggerRunResponse | KernelError]:
+    async def _start(self, commands: Sequence[TriggerCommand]) -> list[_Answer]:
         """Start runs in one commit, except those that are not admitted."""
-        if not any(map(self._admission.concerns, commands)):
-            return [_outcome_of(outcome) for outcome in await self._engine.trigger_many(commands)]
-        admitted = await self._admission.admit_many(commands)
-        passed = [command for command, one in zip(commands, admitted, strict=True) if not isinstance(one, KernelError)]
+        admitted = await self._admission.admit(commands)
+        passed = [one[0] for one in admitted if not isinstance(one, KernelError)]
         outcomes = iter(await self._engine.trigger_many(passed) if passed else ())
-        return [one if isinstance(one, KernelError) else _outcome_of(next(outcomes), one) for one in admitted]
+        return [one if isinstance(one, KernelError) else _answer(next(outcomes), one[1]) for one in admitted]
 
     async def cancel_run(self, request: kernel.CancelRunRequest, caller: Caller) -> kernel.CancelRunResponse:
         """Request that a run stops, and return its current state."""
@@ -223,9 +142,8 @@ class KernelService:
     async def replay_run(self, request: kernel.ReplayRunRequest, caller: Caller) -> kernel.ReplayRunResponse:
         """Start a run from the snapshot of a finished one."""
         command = replay_command(request, caller)
-        if command.params or command.op_kwargs:
-            await self._admission.admit_replay(command)
-        return kernel.ReplayRunResponse(run_id=await self._engine.replay(command))
+        (answer,) = await self._start([command])
+        return kernel.ReplayRunResponse(run_id=_accepted(answer).run_id)
 
     async def get_run(self, request: kernel.GetRunRequest, _caller: Caller) -> kernel.GetRunResponse:
         """Return one run with its steps and attempts."""
@@ -238,12 +156,12 @@ class KernelService:
             raise BadRequest(f"page_size is {request.page_size}, expected at most {_MAX_PAGE_SIZE}", field="page_size")
         page = await self._store.list_runs(
             run_filter(request),
-            before=read_page_token(request.page_token),
+            before=page_start(request.page_token),
             limit=request.page_size or _PAGE_SIZE,
         )
         return kernel.ListRunsResponse(
             runs=[self._explain(run_message(run)) for run in page.runs],
-            next_page_token=write_page_token(page.next_before),
+            next_page_token=page.next_before,
         )
 
     def watch_run(self, request: kernel.WatchRunRequest, _caller: Caller) -> AsyncIterator[kernel.WatchRunResponse]:
@@ -267,21 +185,13 @@ class KernelService:
         check_run_id(request.run_id)
         if request.tail > _MAX_TAIL:
             raise BadRequest(f"tail is {request.tail}, expected at most {_MAX_TAIL}", field="tail")
-        return self._logs.read(
-            LogQuery(
-                run_id=request.run_id,
-                after_seq=_seq(request.after_seq),
-                step=request.step,
-                min_level=request.min_level,
-                follow=request.follow,
-                tail=request.tail,
-            )
-        )
+        request.after_seq = _seq(request.after_seq)
+        return self._logs.read(request)
 
     async def pause(self, request: kernel.PauseRequest, caller: Caller) -> kernel.PauseResponse:
         """Stop fires and starts of a job, a host or everything."""
         pause = pause_record(request, caller, now_us=self._clock.now_us())
-        self._catalogue_calls.check_known(pause.scope, pause.name)
+        self.catalogue_calls.check_known(pause.scope, pause.name)
         await self._engine.set_pause(pause)
         return kernel.PauseResponse(pause=pause_message(pause))
 
@@ -290,53 +200,39 @@ class KernelService:
         scope, name = pause_scope(request.job_id, request.host)
         was_paused = await self._engine.clear_pause(scope, name)
         if not was_paused:
-            self._catalogue_calls.check_known(scope, name)
+            self.catalogue_calls.check_known(scope, name)
         return kernel.ResumeResponse(was_paused=was_paused)
 
-    async def _run(self, run_id: str) -> Any:
-        found = await self._store.run_details([run_id])
-        if not found:
-            raise UnknownRun(run_id)
-        return self._explain(run_detail_message(found[0]))
+    async def _run(self, run_id: str) -> run_pb2.Run:
+        return self._explain(run_detail_message(await read_run(self._store, run_id)))
 
     def _explain(self, run: run_pb2.Run) -> run_pb2.Run:
         """Return the run, with its current reason for waiting if it is not over: only the engine knows it."""
         if run.state in (run_pb2.RUN_STATE_QUEUED, run_pb2.RUN_STATE_RUNNING):
             reason = self._engine.holdup(run.run_id)
             if reason is not None:
-                run.reason.CopyFrom(run_pb2.Reason(code=reason.code, message=reason.message))
+                run.reason.CopyFrom(encode(run_pb2.Reason, reason))
         return run
 
 
-def _command_or_refusal(item: kernel.TriggerRunRequest, caller: Caller) -> TriggerCommand | BadRequest:
-    try:
-        return trigger_command(item, caller)
-    except BadRequest as error:
-        return error
+def _answer(outcome: TriggerOutcome | KernelError, warnings: Sequence[str]) -> _Answer:
+    """Return the answer to a trigger, with the warnings of its admission."""
+    if isinstance(outcome, KernelError):
+        return outcome
+    return encode(kernel.TriggerRunResponse, outcome, warnings=(*warnings, *outcome.warnings))
 
 
-def _outcome_of(
-    outcome: TriggerOutcome | KernelError, warnings: Sequence[str] = ()
-) -> kernel.TriggerRunResponse | KernelError:
-    return _outcome_message(outcome, warnings) if isinstance(outcome, TriggerOutcome) else outcome
+def _accepted(answer: _Answer) -> kernel.TriggerRunResponse:
+    if isinstance(answer, KernelError):
+        raise answer
+    return answer
 
 
-def _outcome_message(outcome: TriggerOutcome, warnings: Sequence[str] = ()) -> kernel.TriggerRunResponse:
-    return kernel.TriggerRunResponse(
-        run_id=outcome.run_id,
-        deduplicated=outcome.deduplicated,
-        state=run_state_number(outcome.state),
-        reason=reason_message(outcome.reason),
-        warnings=(*warnings, *outcome.warnings),
-    )
-
-
-def _item_message(outcome: kernel.TriggerRunResponse | KernelError) -> kernel.TriggerRunsItem:
+def _item_message(outcome: _Answer) -> kernel.TriggerRunsItem:
     if isinstance(outcome, kernel.TriggerRunResponse):
         return kernel.TriggerRunsItem(response=outcome)
-    row = error_row(outcome)
-    code, _ = row.code.value
-    return kernel.TriggerRunsItem(error=kernel.CallError(code=code, reason=row.reason, message=outcome.message))
+    code, _ = REASONS[outcome.reason].code.value
+    return kernel.TriggerRunsItem(error=kernel.CallError(code=code, reason=outcome.reason, message=outcome.message))
 
 
 def _seq(value: int) -> int:

@@ -4,36 +4,24 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
 
-from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1 import log_pb2
+from nomaflow_api.v1.kernel_service_pb2 import ReadLogsRequest, ReadLogsResponse
 from nomaflow_api.v1.letters import LogCodec
 from nomaflow_api.v1.log_lines import CONTINUED, SHARED, decode_lines
-from nomaflow_kernel.domain.errors import KernelStopping, UnknownRun
+from nomaflow_kernel.domain.errors import KernelStopping
 from nomaflow_kernel.history.feed import EventFeed, RunSubscription
 from nomaflow_kernel.history.port import RunDetail, Store
 from nomaflow_kernel.history.records import LogChunkRecord
 from nomaflow_kernel.history.states import RUN_TERMINAL
+from nomaflow_kernel.rpc.watching import read_run
 
-__all__ = ["LogQuery", "LogReading"]
+__all__ = ["LogReading"]
 
 _CHUNKS = 4
 _BLOCK_LINES = 512
 _BLOCK_BYTES = 256 * 1024
 _ERROR_LEVEL = 40
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LogQuery:
-    """The query of a run's log; the fields of ReadLogsRequest."""
-
-    run_id: str
-    after_seq: int = 0
-    step: str = ""
-    min_level: int = 0
-    follow: bool = False
-    tail: int = 0
 
 
 class LogReading:
@@ -47,14 +35,14 @@ class LogReading:
         self._feed = feed
         self._recheck_seconds = recheck_seconds
 
-    async def read(self, query: LogQuery) -> AsyncIterator[kernel.ReadLogsResponse]:
+    async def read(self, query: ReadLogsRequest) -> AsyncIterator[ReadLogsResponse]:
         """Yield blocks of lines in order; with ``follow``, until the run is terminal and all lines are sent.
 
         :raises UnknownRun: if no run has the id
         :raises KernelStopping: if the kernel stops while the log is followed
         """
         with self._feed.subscribe(query.run_id) as subscription:
-            detail = await self._read_run(query.run_id)
+            detail = await read_run(self._store, query.run_id)
             cursor = query.after_seq
             if query.tail:
                 lines, cursor = await self._tail(query, detail)
@@ -78,10 +66,10 @@ class LogReading:
         events = subscription.take()
         if heard and events is not None:
             return any(event.kind == "run.finished" for event in events)
-        detail = await self._read_run(run_id)
+        detail = await read_run(self._store, run_id)
         return detail.run.state in RUN_TERMINAL
 
-    async def _tail(self, query: LogQuery, detail: RunDetail) -> tuple[list[log_pb2.LogLine], int]:
+    async def _tail(self, query: ReadLogsRequest, detail: RunDetail) -> tuple[list[log_pb2.LogLine], int]:
         """Return the last stored lines, and the number of the last line read."""
         start = query.after_seq
         if not query.step and not query.min_level:
@@ -93,7 +81,7 @@ class LogReading:
             kept.extend(block.lines)
         return list(kept), cursor
 
-    async def _stored(self, query: LogQuery, after: int) -> AsyncIterator[tuple[kernel.ReadLogsResponse, int]]:
+    async def _stored(self, query: ReadLogsRequest, after: int) -> AsyncIterator[tuple[ReadLogsResponse, int]]:
         """Yield blocks of matching lines after a number, each with the number of the last line read."""
         while True:
             page = await self._store.log_page(
@@ -104,31 +92,25 @@ class LogReading:
                 for block in _blocks(_matching(chunk, query, after)):
                     yield block, block.lines[-1].seq
                 after = max(after, last)
-                yield kernel.ReadLogsResponse(), after
+                yield ReadLogsResponse(), after
             if not (page.more and page.chunks):
                 return
 
-    async def _read_run(self, run_id: str) -> RunDetail:
-        found = await self._store.run_details([run_id])
-        if not found:
-            raise UnknownRun(run_id)
-        return found[0]
 
-
-def _blocks(lines: Iterator[log_pb2.LogLine] | list[log_pb2.LogLine]) -> Iterator[kernel.ReadLogsResponse]:
+def _blocks(lines: Iterator[log_pb2.LogLine] | list[log_pb2.LogLine]) -> Iterator[ReadLogsResponse]:
     block: list[log_pb2.LogLine] = []
     size = 0
     for line in lines:
         block.append(line)
         size += len(line.message) + len(line.logger) + len(line.step) + 32
         if len(block) >= _BLOCK_LINES or size >= _BLOCK_BYTES:
-            yield kernel.ReadLogsResponse(lines=block)
+            yield ReadLogsResponse(lines=block)
             block, size = [], 0
     if block:
-        yield kernel.ReadLogsResponse(lines=block)
+        yield ReadLogsResponse(lines=block)
 
 
-def _matching(chunk: LogChunkRecord, query: LogQuery, after: int) -> Iterator[log_pb2.LogLine]:
+def _matching(chunk: LogChunkRecord, query: ReadLogsRequest, after: int) -> Iterator[log_pb2.LogLine]:
     if query.step and chunk.step != query.step:
         return
     for line in _lines(chunk):

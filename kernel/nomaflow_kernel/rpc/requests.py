@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Any
+
+from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1 import run_pb2
 from nomaflow_api.v1.values import ValueCodecError, decode_tree, loads_plain
 from nomaflow_kernel.domain.errors import BadRequest
-from nomaflow_kernel.engine.commands import ReplayCommand, TriggerCommand
+from nomaflow_kernel.engine.commands import TriggerCommand
 from nomaflow_kernel.history.ids import is_run_id
 from nomaflow_kernel.history.port import PauseRecord, RunFilter
-from nomaflow_kernel.history.records import TriggerKind
+from nomaflow_kernel.history.records import RunRequest, TriggerKind
+from nomaflow_kernel.history.states import RunState
 from nomaflow_kernel.rpc.access import Caller
-from nomaflow_kernel.rpc.run_messages import RUN_STATES
 from nomaflow_project.jobs.definitions import is_job_id
 from nomaflow_telemetry.trace_context import TraceContext
 
@@ -26,15 +27,14 @@ __all__ = [
     "check_host",
     "check_job_id",
     "check_run_id",
+    "page_start",
     "pause_record",
     "pause_scope",
     "person",
-    "read_page_token",
     "replay_command",
     "run_filter",
     "sentence",
     "trigger_command",
-    "write_page_token",
 ]
 
 MAX_BATCH = 1000
@@ -51,8 +51,8 @@ _TRIGGER_KINDS = {
     run_pb2.TRIGGER_KIND_CLI: TriggerKind.CLI,
     run_pb2.TRIGGER_KIND_MANUAL: TriggerKind.MANUAL,
 }
+_RUN_STATES = {run_pb2.RunState.Value(f"RUN_STATE_{state.name}"): state for state in RunState}
 _LAST_SECOND = 253_402_300_799
-_PAGE_FORMAT = "1"
 
 
 def trigger_command(request: kernel.TriggerRunRequest, caller: Caller) -> TriggerCommand:
@@ -78,20 +78,22 @@ def trigger_command(request: kernel.TriggerRunRequest, caller: Caller) -> Trigge
     return TriggerCommand(
         job_id=request.job_id,
         kind=kind,
-        params=_object(request.params_json, "params_json"),
-        op_kwargs=_step_values(request.step_values),
-        switches=switches,
-        preset=_name(request.preset, "preset") if request.preset else "",
-        log_level=request.log_level,
+        request=RunRequest(
+            params=_object(request.params_json, "params_json"),
+            op_kwargs=_step_values(request.step_values),
+            switches=switches,
+            preset=_name(request.preset, "preset") if request.preset else "",
+            log_level=request.log_level,
+            allow_overlap=request.allow_overlap,
+            traceparent=_traceparent(caller),
+        ),
         by=person(request.by, caller),
         request_id=_request_id(request.request_id),
         request_hash=_content_hash(request, kernel.TriggerRunRequest()) if request.request_id else "",
-        allow_overlap=request.allow_overlap,
-        traceparent=_traceparent(caller),
     )
 
 
-def replay_command(request: kernel.ReplayRunRequest, caller: Caller) -> ReplayCommand:
+def replay_command(request: kernel.ReplayRunRequest, caller: Caller) -> TriggerCommand:
     """Return the command for a replay.
 
     :raises BadRequest: if a field breaks a rule
@@ -99,16 +101,20 @@ def replay_command(request: kernel.ReplayRunRequest, caller: Caller) -> ReplayCo
     check_run_id(request.run_id)
     if request.from_step and request.from_failed_step:
         raise BadRequest("from_step and from_failed_step are both set, expected one of them", field="from_step")
-    return ReplayCommand(
-        run_id=request.run_id,
+    return TriggerCommand(
+        job_id="",
+        kind=TriggerKind.REPLAY,
+        replay_of=request.run_id,
         from_step=_name(request.from_step, "from_step") if request.from_step else "",
         from_failed_step=request.from_failed_step,
-        params=_object(request.params_json, "params_json"),
-        op_kwargs=_step_values(request.step_values),
+        request=RunRequest(
+            params=_object(request.params_json, "params_json"),
+            op_kwargs=_step_values(request.step_values),
+            traceparent=_traceparent(caller),
+        ),
         by=person(request.by, caller),
         request_id=_request_id(request.request_id),
         request_hash=_content_hash(request, kernel.ReplayRunRequest()) if request.request_id else "",
-        traceparent=_traceparent(caller),
     )
 
 
@@ -128,11 +134,11 @@ def run_filter(request: kernel.ListRunsRequest) -> RunFilter:
         check_host(request.host)
     states = []
     for number in request.states[:64]:
-        if number not in RUN_STATES:
+        if number not in _RUN_STATES:
             raise BadRequest(f"states has the number {number}, expected run states", field="states")
-        states.append(RUN_STATES[number])
-    since = _microseconds(request.since.seconds, request.since.nanos, "since") if request.HasField("since") else None
-    return RunFilter(job_id=request.job_id, host=request.host, states=tuple(states), since_us=since)
+        states.append(_RUN_STATES[number])
+    since_us = _microseconds(request, "since")
+    return RunFilter(job_id=request.job_id, host=request.host, states=tuple(states), since_us=since_us)
 
 
 def pause_record(request: kernel.PauseRequest, caller: Caller, *, now_us: int) -> PauseRecord:
@@ -141,7 +147,7 @@ def pause_record(request: kernel.PauseRequest, caller: Caller, *, now_us: int) -
     :raises BadRequest: if a field breaks a rule
     """
     scope, name = pause_scope(request.job_id, request.host)
-    until = _microseconds(request.until.seconds, request.until.nanos, "until") if request.HasField("until") else None
+    until = _microseconds(request, "until")
     if until is not None and until <= now_us:
         raise BadRequest("until lies in the past, expected a time to come, or none for no end", field="until")
     return PauseRecord(
@@ -206,11 +212,7 @@ def person(by: str, caller: Caller) -> str:
 
     :raises BadRequest: if it is too long, or not printable
     """
-    if len(by) > _NAME_LENGTH or not by.isprintable():
-        raise BadRequest(
-            f"by is {by[:_NAME_LENGTH]!r}, expected at most {_NAME_LENGTH} printable characters", field="by"
-        )
-    return by or caller.name
+    return _printable(by, "by") or caller.name
 
 
 def sentence(text: str, field: str) -> str:
@@ -223,47 +225,32 @@ def sentence(text: str, field: str) -> str:
     return text
 
 
-def write_page_token(before: str) -> str:
-    """Return the token of the page that continues before a run; empty for none."""
-    return base64.urlsafe_b64encode((_PAGE_FORMAT + before).encode()).decode().rstrip("=") if before else ""
-
-
-def read_page_token(token: str) -> str:
-    """Return the run that a token's page continues before; empty for the first page.
+def page_start(token: str) -> str:
+    """Return the run that a token's page continues before, which is the token itself; empty for the first page.
 
     :raises BadRequest: if it is not one of our tokens
     """
-    if not token:
-        return ""
-    try:
-        text = base64.b64decode(token.encode() + b"=" * (-len(token) % 4), altchars=b"-_", validate=True).decode(
-            "ascii"
-        )
-    except (ValueError, binascii.Error):
-        text = ""
-    if not text.startswith(_PAGE_FORMAT) or not is_run_id(text[1:]):
+    if token and not is_run_id(token):
         raise BadRequest(
             "page_token is not one that a list gave, expected next_page_token of the page before", field="page_token"
         )
-    return text[1:]
+    return token
 
 
 def _request_id(text: str) -> str:
-    if len(text) > _NAME_LENGTH or not text.isascii() or not text.isprintable():
-        raise BadRequest(
-            f"request_id is {text[:_NAME_LENGTH]!r}, expected at most {_NAME_LENGTH} printable ASCII characters",
-            field="request_id",
-        )
-    return text
+    return _printable(text, "request_id", ascii_only=True)
 
 
 def _name(text: str, field: str) -> str:
-    if not 1 <= len(text) <= _NAME_LENGTH or not text.isprintable():
-        raise BadRequest(
-            f"{field} has the name {text[:_NAME_LENGTH]!r}, expected 1 to {_NAME_LENGTH} printable characters",
-            field=field,
-        )
-    return text
+    return _printable(text, field, verb="has the name", least=1)
+
+
+def _printable(text: str, field: str, *, verb: str = "is", least: int = 0, ascii_only: bool = False) -> str:
+    if least <= len(text) <= _NAME_LENGTH and text.isprintable() and (text.isascii() or not ascii_only):
+        return text
+    count = f"{least} to {_NAME_LENGTH}" if least else f"at most {_NAME_LENGTH}"
+    kind = "printable ASCII" if ascii_only else "printable"
+    raise BadRequest(f"{field} {verb} {text[:_NAME_LENGTH]!r}, expected {count} {kind} characters", field=field)
 
 
 def _step_values(items: Iterable[kernel.StepValues]) -> Mapping[str, Mapping[str, Any]]:
@@ -313,7 +300,13 @@ def _content_hash(
     return hashlib.sha256(kind + copy.SerializeToString(deterministic=True)).hexdigest()
 
 
-def _microseconds(seconds: int, nanos: int, field: str) -> int:
-    if not 0 <= seconds <= _LAST_SECOND:
-        raise BadRequest(f"{field} is {seconds} seconds after 1970, expected a time from 1970 to 9999", field=field)
-    return seconds * 1_000_000 + nanos // 1000
+def _microseconds(request: Message, field: str) -> int | None:
+    """Return an instant of a request, or None if it has none."""
+    if not request.HasField(field):
+        return None
+    stamp: Timestamp = getattr(request, field)
+    if not 0 <= stamp.seconds <= _LAST_SECOND:
+        raise BadRequest(
+            f"{field} is {stamp.seconds} seconds after 1970, expected a time from 1970 to 9999", field=field
+        )
+    return stamp.seconds * 1_000_000 + stamp.nanos // 1000

@@ -11,16 +11,15 @@ import grpc.aio
 from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health_pb2
 
+from nomaflow_api.addresses import uses_tls
 from nomaflow_api.v1 import host_gateway_service_pb2, kernel_service_pb2
 from nomaflow_kernel.domain.errors import KernelError
 from nomaflow_kernel.hosts import HostGateway
-from nomaflow_kernel.network.certificates import CertificateFiles
-from nomaflow_kernel.network.listening import uses_tls
+from nomaflow_kernel.network.certificates import Certificate, CertificateFiles
 from nomaflow_kernel.rpc.access import AccessControl, Caller
-from nomaflow_kernel.rpc.endpoints import Endpoints, service_handler
+from nomaflow_kernel.rpc.endpoints import Endpoints, methods_of, service_handler
 from nomaflow_kernel.rpc.health import Health
 from nomaflow_kernel.rpc.kernel_service import KernelService
-from nomaflow_kernel.rpc.tls import server_credentials
 
 __all__ = ["SERVICES", "SERVICE_DESCRIPTORS", "AddressTaken", "bare_server", "build_server", "listen"]
 
@@ -66,9 +65,16 @@ def build_server(
 
     :param reflection: also serve the schema to clients
     """
-    handlers = {_KERNEL: service.methods(), _GATEWAY: _gateway_methods(gateway)}
+    services = {
+        _KERNEL: methods_of(_KERNEL, service, service.catalogue_calls),
+        _GATEWAY: {name: _without_caller(call) for name, call in methods_of(_GATEWAY, gateway).items()},
+    }
     return bare_server(
-        services=handlers, health=health.methods(), access=access, on_error=health.note, reflection=reflection
+        services=services,
+        health=methods_of(_HEALTH, health),
+        access=access,
+        on_error=health.note,
+        reflection=reflection,
     )
 
 
@@ -104,7 +110,7 @@ def listen(server: grpc.aio.Server, address: str, certificate: CertificateFiles 
         if certificate is not None and uses_tls(address):
             scheme = "tls://"
             target = address.removeprefix(scheme)
-            port = server.add_secure_port(target, server_credentials(certificate))
+            port = server.add_secure_port(target, _credentials(certificate))
         else:
             port = server.add_insecure_port(address)
     except RuntimeError:
@@ -117,17 +123,24 @@ def listen(server: grpc.aio.Server, address: str, certificate: CertificateFiles 
     return f"{scheme}{target.rpartition(':')[0]}:{port}"
 
 
-def _gateway_methods(gateway: HostGateway) -> Mapping[str, Callable[..., Any]]:
-    def attach(requests: Any, _caller: Caller) -> Any:
-        return gateway.attach(requests)
+def _without_caller(call: Callable[[Any], Any]) -> Callable[[Any, Caller], Any]:
+    return lambda request, _caller: call(request)
 
-    async def report(request: Any, _caller: Caller) -> Any:
-        return await gateway.report(request)
 
-    async def introduce_manifest(request: Any, _caller: Caller) -> Any:
-        return await gateway.introduce_manifest(request)
+def _credentials(files: CertificateFiles) -> grpc.ServerCredentials:
+    """Return credentials that follow the two files: gRPC asks for them at every handshake.
 
-    return {"Attach": attach, "Report": report, "IntroduceManifest": introduce_manifest}
+    BoringSSL refuses versions of TLS below 1.2 by itself.
+    """
+
+    def configuration(found: Certificate) -> grpc.ServerCertificateConfiguration:
+        return grpc.ssl_server_certificate_configuration([(found.key, found.chain)])
+
+    def renewed() -> grpc.ServerCertificateConfiguration | None:
+        found = files.renewed()
+        return None if found is None else configuration(found)
+
+    return grpc.dynamic_ssl_server_credentials(configuration(files.current), renewed)  # type: ignore[arg-type]  # None means no change, as gRPC documents
 
 
 def _reflection_handler(endpoints: Endpoints) -> grpc.GenericRpcHandler:

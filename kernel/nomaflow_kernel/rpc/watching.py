@@ -14,13 +14,23 @@ from nomaflow_kernel.history.feed import EventFeed
 from nomaflow_kernel.history.port import RunDetail, Store
 from nomaflow_kernel.history.records import EventRecord
 from nomaflow_kernel.history.states import RUN_TERMINAL
-from nomaflow_kernel.rpc.event_messages import event_message
-from nomaflow_kernel.rpc.run_messages import run_detail_message
+from nomaflow_kernel.rpc.messages import event_message, run_detail_message
 
-__all__ = ["Watching"]
+__all__ = ["Watching", "read_run"]
 
 _PAGE = 500
 _RUN_END = "run.finished"
+
+
+async def read_run(store: Store, run_id: str) -> RunDetail:
+    """Return a stored run.
+
+    :raises UnknownRun: if no run has the id
+    """
+    found = await store.run_details([run_id])
+    if not found:
+        raise UnknownRun(run_id)
+    return found[0]
 
 
 class Watching:
@@ -52,7 +62,7 @@ class Watching:
         """
         # Subscribed before the run is read: an event is either in the run as read, or it comes through the feed.
         with self._feed.subscribe(run_id) as subscription:
-            detail = await self._read_run(run_id)
+            detail = await read_run(self._store, run_id)
             await self._refuse_ahead(after_seq)
             yield kernel.WatchRunResponse(snapshot=self._explain(run_detail_message(detail)))
             cursor = after_seq
@@ -119,12 +129,6 @@ class Watching:
                 raise KernelStopping
             if not heard:
                 yield kernel.WatchEventsResponse(bookmark_seq=cursor)
-
-    async def _read_run(self, run_id: str) -> RunDetail:
-        found = await self._store.run_details([run_id])
-        if not found:
-            raise UnknownRun(run_id)
-        return found[0]
 
     async def _refuse_ahead(self, after_seq: int) -> None:
         newest = max(self._feed.last_seq, self._store.pruned_through_seq)

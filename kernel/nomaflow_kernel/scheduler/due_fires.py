@@ -11,11 +11,11 @@ from nomaflow_kernel.domain.clock import from_us
 from nomaflow_kernel.engine.commands import TriggerCommand, UnrunCommand
 from nomaflow_kernel.history.port import PauseRecord
 from nomaflow_kernel.history.reasons import Reason
-from nomaflow_kernel.history.records import Fold, TriggerKind
+from nomaflow_kernel.history.records import Fold, RunRequest, TriggerKind
 from nomaflow_kernel.scheduler.misfires import sort_out
 from nomaflow_kernel.scheduler.schedules import KnownSchedule
 
-__all__ = ["Decided", "decide", "slot_of"]
+__all__ = ["Decided", "decide"]
 
 _MOST_FIRES = 2_000
 """The number of newest fires checked one by one, after a very long downtime of a schedule."""
@@ -49,17 +49,17 @@ async def decide(
         else:
             fold = Fold(first_us=some[0], last_us=some[-1], count=len(some))
             unrun.append(_unrun(schedule, fold, _paused(pause)))
-    sorted_out = sort_out(
+    run_us, late = sort_out(
         free,
         older=older,
         now_us=now_us,
-        misfire=schedule.misfire,
-        window_seconds=schedule.misfire_window_seconds,
+        misfire=schedule.definition.misfire,
+        window_seconds=schedule.definition.misfire_window_seconds,
         cause=cause,
     )
-    unrun += [_unrun(schedule, fold, reason) for fold, reason in sorted_out.unrun]
+    unrun += [_unrun(schedule, fold, reason) for fold, reason in late]
     unrun.sort(key=lambda each: each.fold.first_us)
-    return [_trigger(schedule, at_us) for at_us in sorted_out.run_us], unrun
+    return [_trigger(schedule, at_us) for at_us in run_us], unrun
 
 
 async def _due(schedule: KnownSchedule, first_us: int, now_us: int) -> tuple[Fold | None, Sequence[int]]:
@@ -77,20 +77,15 @@ async def _due(schedule: KnownSchedule, first_us: int, now_us: int) -> tuple[Fol
     return Fold(first_us=first_us, last_us=last_older_us, count=older) if older else None, list(newest)
 
 
-def slot_of(schedule: KnownSchedule, at_us: int) -> str:
-    """Return the name of a fire, unique in the store."""
-    instant = from_us(at_us).strftime("%Y-%m-%dT%H:%M:%SZ")
-    return f"{schedule.job_id}/{schedule.preset}/{instant}"
-
-
 def _trigger(schedule: KnownSchedule, at_us: int) -> TriggerCommand:
+    job_id, preset = schedule.key
     return TriggerCommand(
-        job_id=schedule.job_id,
+        job_id=job_id,
         kind=TriggerKind.CRON,
-        preset=schedule.preset,
-        by=schedule.expression,
+        request=RunRequest(preset=preset),
+        by=schedule.schedule.expression,
         at_us=at_us,
-        slot=slot_of(schedule, at_us),
+        slot=f"{job_id}/{preset}/{from_us(at_us):%Y-%m-%dT%H:%M:%SZ}",  # unique in the store
     )
 
 
@@ -100,4 +95,5 @@ def _paused(pause: PauseRecord) -> Reason:
 
 
 def _unrun(schedule: KnownSchedule, fold: Fold, reason: Reason) -> UnrunCommand:
-    return UnrunCommand(job_id=schedule.job_id, preset=schedule.preset, fold=fold, reason=reason)
+    job_id, preset = schedule.key
+    return UnrunCommand(job_id=job_id, preset=preset, fold=fold, reason=reason)

@@ -1,15 +1,14 @@
-"""Due fires: the selection of those that run, and of those that are only recorded."""
+"""Choose the due fires that run, and those that are only recorded."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from nomaflow_kernel.history.reasons import Reason
 from nomaflow_kernel.history.records import Fold
 from nomaflow_project.jobs.definitions import Misfire
 
-__all__ = ["ON_TIME_SECONDS", "Due", "sort_out"]
+__all__ = ["ON_TIME_SECONDS", "sort_out"]
 
 ON_TIME_SECONDS = 5.0
 """Seconds within which a running kernel's fire is on time, whatever the misfire policy."""
@@ -17,22 +16,10 @@ ON_TIME_SECONDS = 5.0
 _ALL_LIMIT = 100
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Due:
-    """Decisions about the due fires of one schedule.
-
-    :param run_us: instants to run, earliest first
-    :param unrun: (fires, reason) pairs to record, at most one for each reason
-    """
-
-    run_us: tuple[int, ...] = ()
-    unrun: tuple[tuple[Fold, Reason], ...] = ()
-
-
 def sort_out(
     fires_us: Sequence[int], *, older: Fold | None, now_us: int, misfire: Misfire, window_seconds: float, cause: Reason
-) -> Due:
-    """Decide about the due fires of one schedule.
+) -> tuple[list[int], list[tuple[Fold, Reason]]]:
+    """Return the instants of one schedule to run, earliest first, and the fires to record, one entry for each reason.
 
     :param fires_us: due instants, earliest first; only the newest ones if there are very many
     :param older: the due fires before those, which never run; None if there are none
@@ -51,15 +38,11 @@ def sort_out(
         chosen = late[-1:]
     left_out = late[: len(late) - len(chosen)] if chosen else late
     # If even the newest fires reach back less far than the window, the older ones are late, but not too old.
-    unrun = [
-        (fold, reason)
-        for fold, reason in (
-            (_fold(older if too_old else None, too_old), _too_old_reason(cause, window_seconds)),
-            (_fold(None if too_old else older, left_out), cause),
-        )
-        if fold is not None
-    ]
-    return Due(run_us=(*chosen, *on_time), unrun=tuple(unrun))
+    unrun = (
+        (_fold(older if too_old else None, too_old), _too_old_reason(cause, window_seconds)),
+        (_fold(None if too_old else older, left_out), cause),
+    )
+    return [*chosen, *on_time], [(fold, reason) for fold, reason in unrun if fold is not None]
 
 
 def _fold(older: Fold | None, fires_us: Sequence[int]) -> Fold | None:

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import Protocol
 
-from nomaflow_kernel.domain.clock import Clock
+from nomaflow_kernel.catalogue import Catalogue
+from nomaflow_kernel.domain.clock import Clock, happens_within
 from nomaflow_kernel.domain.errors import KernelStopping
-from nomaflow_kernel.domain.pacing import happens_within
-from nomaflow_kernel.engine.commands import FireCommand, KnownJob, TriggerCommand, UnrunCommand
-from nomaflow_kernel.history.port import PauseRecord, Store
+from nomaflow_kernel.engine import Engine, TriggerCommand, UnrunCommand
+from nomaflow_kernel.history.port import Store
 from nomaflow_kernel.history.reasons import Reason
 from nomaflow_kernel.history.transitions import SetNextFire
 from nomaflow_kernel.scheduler.due_fires import decide
-from nomaflow_kernel.scheduler.schedules import KnownSchedule, NextFires, same_schedule
+from nomaflow_kernel.scheduler.schedules import KnownSchedule, NextFires, same_schedule, schedules_of
 from nomaflow_kernel.store.errors import StoreError
 
-__all__ = ["FireSink", "ScheduleSource", "Scheduler"]
+__all__ = ["Scheduler"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -35,32 +34,13 @@ _CLOCK_JUMPED = Reason("clock_jumped", "the clock was set forward past it")
 _HELD_UP = Reason("kernel_held_up", "the kernel could not act at that time; its log says why")
 
 
-class ScheduleSource(Protocol):
-    """The part of the catalogue that the scheduler uses."""
-
-    def jobs(self) -> Iterable[KnownJob]:
-        """Return the job of every id."""
-
-
-class FireSink(Protocol):
-    """The part of the engine that the scheduler uses."""
-
-    async def fire(self, command: FireCommand) -> None:
-        """Trigger due fires, record unrun ones and store the next fires, in one commit."""
-
-    def pause_of(self, job_id: str, host: str, at_us: int | None = None) -> PauseRecord | None:
-        """Return the pause that applies to a job, now or at an instant, or None."""
-
-
 class Scheduler:
     """Fires schedules. Each fire has a slot ``job/preset/instant``, unique in the store, so nothing fires twice.
 
     :param last_event_seq: the newest event of the store at the kernel's start
     """
 
-    def __init__(
-        self, *, store: Store, clock: Clock, jobs: ScheduleSource, engine: FireSink, last_event_seq: int = 0
-    ) -> None:
+    def __init__(self, *, store: Store, clock: Clock, jobs: Catalogue, engine: Engine, last_event_seq: int = 0) -> None:
         self._store = store
         self._last_event_seq = last_event_seq
         self._clock = clock
@@ -153,17 +133,14 @@ class Scheduler:
                 if not waiter.done():
                     waiter.set_result(None)
             if not self._stopping:
-                await self._sleep(_RETRY_SECONDS if failed else self._seconds_to_next())
+                await happens_within(self._wake, _RETRY_SECONDS if failed else self._seconds_to_next())
+                self._wake.clear()
 
     def _seconds_to_next(self) -> float:
         at = self._next.next_us()
         if at is None:
             return _LONGEST_SLEEP_SECONDS
         return min(_LONGEST_SLEEP_SECONDS, max(0.0, (at - self._clock.now_us()) / 1_000_000))
-
-    async def _sleep(self, seconds: float) -> None:
-        await happens_within(self._wake, seconds)
-        self._wake.clear()
 
     def _note_time(self) -> None:
         self._last_wall_us, self._last_monotonic = self._clock.now_us(), self._clock.monotonic()
@@ -177,7 +154,7 @@ class Scheduler:
         """Take in the schedules; their next fires are the stored ones, or computed from now if a schedule changed."""
         self._changed = False
         now_us = self._clock.now_us()
-        found = {schedule.key: schedule for schedule in _schedules_of(self._jobs.jobs())}
+        found = {schedule.key: schedule for schedule in schedules_of(self._jobs.jobs())}
         changes = []
         for key, schedule in found.items():
             known = self._schedules.get(key)
@@ -188,7 +165,7 @@ class Scheduler:
                 self._next.put(key, held)
                 continue
             self._next.put(key, schedule.next_after_us(now_us))
-            changes.append(self._keep(schedule))
+            changes.append(schedule.keeps(self._next.get(key)))
         for key in self._stored.keys() | self._next.keys():
             if key not in found:
                 self._next.put(key, None)
@@ -196,7 +173,7 @@ class Scheduler:
                 if stored is not None and stored[0] is not None:
                     changes.append(SetNextFire(job_id=key[0], preset=key[1], next_fire_us=None, fingerprint=stored[1]))
         self._schedules = found
-        await self._commit(FireCommand(next_fires=tuple(changes)))
+        await self._commit(changes)
 
     def _stored_next(self, schedule: KnownSchedule, now_us: int) -> int | None:
         """Return the stored next fire if it still holds: the schedule is the same, or the fire is due already."""
@@ -206,19 +183,17 @@ class Scheduler:
         # New zone data moves future fires, but not the due ones that have not run yet.
         return at_us if at_us <= now_us and same_schedule(fingerprint, schedule.fingerprint) else None
 
-    def _keep(self, schedule: KnownSchedule) -> SetNextFire:
-        return SetNextFire(
-            job_id=schedule.job_id,
-            preset=schedule.preset,
-            next_fire_us=self._next.get(schedule.key),
-            fingerprint=schedule.fingerprint,
-        )
-
-    async def _commit(self, command: FireCommand) -> None:
-        if not (command.triggers or command.unrun or command.next_fires):
+    async def _commit(
+        self,
+        next_fires: Sequence[SetNextFire],
+        *,
+        triggers: Sequence[TriggerCommand] = (),
+        unrun: Sequence[UnrunCommand] = (),
+    ) -> None:
+        if not (triggers or unrun or next_fires):
             return
-        await self._engine.fire(command)
-        for kept in command.next_fires:
+        await self._engine.fire(triggers, unrun=unrun, next_fires=next_fires)
+        for kept in next_fires:
             self._stored[(kept.job_id, kept.preset)] = (kept.next_fire_us, kept.fingerprint)
 
     def _forget(self) -> None:
@@ -260,8 +235,8 @@ class Scheduler:
             known, again = self._next.get(key), schedule.next_after_us(after_us)
             if known is not None and again is not None and again < known:
                 self._next.put(key, again)
-                changes.append(self._keep(schedule))
-        await self._commit(FireCommand(next_fires=tuple(changes)))
+                changes.append(schedule.keeps(self._next.get(key)))
+        await self._commit(changes)
         self._back_to_us = None
 
     async def _fire_due(self) -> None:
@@ -279,15 +254,15 @@ class Scheduler:
                 first_us,
                 now_us=now_us,
                 cause=self._cause,
-                pause_at=partial(self._engine.pause_of, schedule.job_id, schedule.host),
+                pause_at=partial(self._engine.pause_of, key[0], schedule.host),
             )
             triggers += run
             unrun += left_out
             self._next.put(key, schedule.next_after_us(now_us))
-            next_fires.append(self._keep(schedule))
+            next_fires.append(schedule.keeps(self._next.get(key)))
         if due[0][1] <= self._suspect_until_us:
             triggers = await self._without_taken(triggers)
-        await self._commit(FireCommand(triggers=tuple(triggers), unrun=tuple(unrun), next_fires=tuple(next_fires)))
+        await self._commit(next_fires, triggers=triggers, unrun=unrun)
 
     async def _without_taken(self, triggers: Sequence[TriggerCommand]) -> list[TriggerCommand]:
         """Return the fires that have not run.
@@ -296,10 +271,3 @@ class Scheduler:
         """
         taken = await self._store.slots_taken([trigger.slot for trigger in triggers])
         return [trigger for trigger in triggers if trigger.slot not in taken]
-
-
-def _schedules_of(jobs: Iterable[KnownJob]) -> Iterable[KnownSchedule]:
-    for job in jobs:
-        if job.valid and not job.removed and job.definition is not None:
-            for schedule in job.definition.schedules():
-                yield KnownSchedule.of(job.definition, job.host, schedule)

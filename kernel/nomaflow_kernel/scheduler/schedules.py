@@ -3,57 +3,47 @@
 from __future__ import annotations
 
 import heapq
-import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from nomaflow_kernel.catalogue import Job
 from nomaflow_kernel.domain.clock import from_us, to_us
+from nomaflow_kernel.history.transitions import SetNextFire
 from nomaflow_project.cron import CronError, CronExpression, zone
 from nomaflow_project.cron.zone_data import zone_data_version
-from nomaflow_project.jobs.definitions import JobDefinition, Misfire, Schedule
+from nomaflow_project.jobs.definitions import JobDefinition, Schedule
 
-__all__ = ["KnownSchedule", "NextFires", "fingerprint_of", "same_schedule"]
+__all__ = ["KnownSchedule", "NextFires", "same_schedule", "schedules_of"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class KnownSchedule:
     """One cron schedule of a job or of one of its presets.
 
+    :param host: the host that runs the job
     :param fingerprint: identifies expression, zone and zone data
     """
 
-    job_id: str
     host: str
-    preset: str
-    expression: str
-    timezone: str
-    misfire: Misfire
-    misfire_window_seconds: float
+    definition: JobDefinition
+    schedule: Schedule
     fingerprint: str
 
     @property
     def key(self) -> tuple[str, str]:
         """The key of the schedule: job and preset."""
-        return self.job_id, self.preset
+        return self.definition.id, self.schedule.preset
 
-    @classmethod
-    def of(cls, definition: JobDefinition, host: str, schedule: Schedule) -> KnownSchedule:
-        """Return the schedule of a definition."""
-        return cls(
-            job_id=definition.id,
-            host=host,
-            preset=schedule.preset,
-            expression=schedule.expression,
-            timezone=schedule.timezone,
-            misfire=definition.misfire,
-            misfire_window_seconds=definition.misfire_window_seconds,
-            fingerprint=fingerprint_of(schedule),
-        )
+    def keeps(self, next_fire_us: int | None) -> SetNextFire:
+        """Return the transition that stores its next fire."""
+        job_id, preset = self.key
+        return SetNextFire(job_id=job_id, preset=preset, next_fire_us=next_fire_us, fingerprint=self.fingerprint)
 
     def next_after_us(self, after_us: int) -> int | None:
         """Return the first fire after an instant, or None if there is no further one."""
         try:
-            return to_us(CronExpression.parse(self.expression).next_after(from_us(after_us), zone(self.timezone)))
+            expression, timezone = CronExpression.parse(self.schedule.expression), zone(self.schedule.timezone)
+            return to_us(expression.next_after(from_us(after_us), timezone))
         except CronError:
             return None
 
@@ -65,9 +55,14 @@ class KnownSchedule:
             at = self.next_after_us(at)
 
 
-def fingerprint_of(schedule: Schedule) -> str:
-    """Return a text that changes whenever the next fires may change."""
-    return f"{schedule.expression}|{schedule.timezone}|{zone_data_version()}"
+def schedules_of(jobs: Iterable[Job]) -> Iterator[KnownSchedule]:
+    """Yield the schedules of the jobs that can run."""
+    for job in jobs:
+        if job.runnable and job.definition is not None:
+            for each in job.definition.schedules():
+                # Changes whenever the next fires may change.
+                fingerprint = f"{each.expression}|{each.timezone}|{zone_data_version()}"
+                yield KnownSchedule(host=job.host, definition=job.definition, schedule=each, fingerprint=fingerprint)
 
 
 def same_schedule(one: str, other: str) -> bool:
@@ -80,8 +75,7 @@ class NextFires:
 
     def __init__(self) -> None:
         self._current: dict[tuple[str, str], int] = {}
-        self._heap: list[tuple[int, int, tuple[str, str]]] = []
-        self._counter = itertools.count()
+        self._heap: list[tuple[int, tuple[str, str]]] = []
 
     def __len__(self) -> int:
         return len(self._current)
@@ -92,7 +86,7 @@ class NextFires:
             self._current.pop(key, None)
             return
         self._current[key] = at_us
-        heapq.heappush(self._heap, (at_us, next(self._counter), key))
+        heapq.heappush(self._heap, (at_us, key))
 
     def get(self, key: tuple[str, str]) -> int | None:
         """Return the next fire of a schedule, or None."""
@@ -104,7 +98,7 @@ class NextFires:
 
     def next_us(self) -> int | None:
         """Return the earliest instant, or None."""
-        while self._heap and self._current.get(self._heap[0][2]) != self._heap[0][0]:
+        while self._heap and self._current.get(self._heap[0][1]) != self._heap[0][0]:
             heapq.heappop(self._heap)
         return self._heap[0][0] if self._heap else None
 
@@ -112,7 +106,7 @@ class NextFires:
         """Remove and return due entries, earliest first; each schedule once, with its first due instant."""
         due = []
         while (at := self.next_us()) is not None and at <= now_us:
-            key = heapq.heappop(self._heap)[2]
+            key = heapq.heappop(self._heap)[1]
             del self._current[key]
             due.append((key, at))
         return due

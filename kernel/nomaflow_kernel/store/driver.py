@@ -25,7 +25,7 @@ def run(connection: Connection, statement: str) -> None:
         sqlite.execute(statement)
 
 
-def run_many(connection: Connection, statement: str, rows: Sequence[tuple[Any, ...]]) -> int:
+def run_many(connection: Connection, statement: str, rows: Sequence[Sequence[Any]]) -> int:
     """Execute an SQLite statement once for each row; return how many rows of the table changed."""
     sqlite = _sqlite(connection)
     if sqlite is None:

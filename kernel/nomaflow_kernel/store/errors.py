@@ -11,7 +11,9 @@ from nomaflow_kernel.domain.errors import KernelError
 
 __all__ = [
     "LeadLost",
+    "MaintenanceRefused",
     "SchemaTooNew",
+    "SchemaTooOld",
     "StaleEpoch",
     "StoreBusy",
     "StoreError",
@@ -104,7 +106,10 @@ class StoreLed(StoreError):
         self.holder = holder
         self.addresses = tuple(addresses)
         where = f" at {', '.join(self.addresses)}" if self.addresses else ""
-        super().__init__(f"this kernel is on standby: kernel {holder!r} is the leader{where}; ask that one")
+        metadata = {"leader": ",".join(self.addresses)} if self.addresses else {}
+        super().__init__(
+            f"this kernel is on standby: kernel {holder!r} is the leader{where}; ask that one", metadata=metadata
+        )
 
 
 class LeadLost(StoreError):
@@ -123,7 +128,7 @@ class LeadLost(StoreError):
 class StaleEpoch(StoreError):
     """Raised when a newer kernel has taken the store over; this one must stop scheduling at once."""
 
-    reason = "STALE_EPOCH"
+    reason = "NOT_LEADER"
 
     def __init__(self, *, own: int, found: int) -> None:
         self.own = own
@@ -145,6 +150,18 @@ class SchemaTooNew(StoreError):
         super().__init__(
             f"the history store has schema revision {found!r}, this version knows up to {newest_known!r}; "
             "install the version that wrote it, or restore a backup"
+        )
+
+
+class SchemaTooOld(StoreError):
+    """Raised when the store was written by a development version whose schema is not converted; it was not touched."""
+
+    reason = "SCHEMA_TOO_OLD"
+
+    def __init__(self, *, found: str, oldest_known: str) -> None:
+        super().__init__(
+            f"the history store has schema revision {found!r}, of a development version; this version knows "
+            f"{oldest_known!r} and later; use the version that wrote it, or move the store away and start a new one"
         )
 
 
@@ -182,3 +199,17 @@ class UnsupportedStore(StoreError):
     def __init__(self, url: str, why: str) -> None:
         self.url = url
         super().__init__(f"cannot use the store {url!r}: {why}; expected 'sqlite:///PATH' or 'postgresql+asyncpg://…'")
+
+
+class MaintenanceRefused(Exception):
+    """Raised when work on a store without a kernel, such as a backup or a copy, is refused; nothing was changed.
+
+    :param reason: stable, for programs
+    :param fix: the way out
+    """
+
+    def __init__(self, message: str, *, reason: str, fix: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.reason = reason
+        self.fix = fix

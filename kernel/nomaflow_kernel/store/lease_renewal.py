@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from functools import partial
 
-from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
-
-from nomaflow_kernel.store.errors import LeadLost, StaleEpoch, StoreError, StoreLed
-from nomaflow_kernel.store.failures import mapped_errors
-from nomaflow_kernel.store.lease_row import LeasePolicy, LeaseWatch, refuse_while_held, release_lease, renew_lease
+from nomaflow_kernel.store.errors import LeadLost, StaleEpoch, StoreError
+from nomaflow_kernel.store.lease_row import LeasePolicy, release_lease, renew_lease
+from nomaflow_kernel.store.writer import Link, in_transaction
 
 __all__ = ["LeaseKeeper", "boot_seconds"]
-
-T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 _PATIENCE_SECONDS = 1.0
@@ -37,29 +30,21 @@ class LeaseKeeper:
     The lease counts as lost one second (or a fifth of a shorter lease) before it can expire, counted from before the
     renewal was requested: a kernel that was frozen, or cannot reach the database, stops by itself.
 
-    :param engine: without a pool, for this use only; disposed by :meth:`stop`
+    :param link: for this use only; closed by :meth:`stop`
     :param clock: seconds that keep counting while the machine is suspended
     """
 
-    def __init__(self, *, engine: AsyncEngine, policy: LeasePolicy, clock: Callable[[], float] = boot_seconds) -> None:
-        self._engine = engine
+    def __init__(self, *, link: Link, policy: LeasePolicy, clock: Callable[[], float] = boot_seconds) -> None:
+        self._link = link
         self._policy = policy
         self._clock = clock
         self._renew_seconds = policy.ttl_seconds / 3
         self._trust_seconds = policy.ttl_seconds - min(1.0, policy.ttl_seconds / 5)
-        self._connection: AsyncConnection | None = None
         self._task: asyncio.Task[None] | None = None
         self._renewing: asyncio.Task[None] | None = None
         self._term = 0
         self._until = 0.0
         self._told = False
-
-    async def look(self, watch: LeaseWatch) -> None:
-        """Check that the lease is free.
-
-        :raises StoreLed: if it is held
-        """
-        await self._execute(lambda connection: refuse_while_held(connection, watch))
 
     def start(self, *, term: int, asked_at: float) -> None:
         """Keep a lease that was requested at the given time of the clock."""
@@ -75,8 +60,7 @@ class LeaseKeeper:
             await asyncio.wait((task,))
             await self._end_renewal()
             await self._release()
-        await self._drop_connection()
-        await self._engine.dispose()
+        await self._link.close()
 
     async def _end_renewal(self) -> None:
         """Let a renewal under way finish: it must not arrive after the lease was given back."""
@@ -121,41 +105,14 @@ class LeaseKeeper:
         return LeadLost(ttl_seconds=self._policy.ttl_seconds, detail=detail)
 
     async def _renew(self) -> None:
-        addresses, ttl_seconds = self._policy.addresses(), self._policy.ttl_seconds
-        await self._execute(
-            lambda connection: renew_lease(connection, term=self._term, addresses=addresses, ttl_seconds=ttl_seconds)
-        )
+        addresses = self._policy.addresses()
+        renew = partial(renew_lease, term=self._term, addresses=addresses, ttl_seconds=self._policy.ttl_seconds)
+        await self._link.run(in_transaction(renew))
         self._told = bool(addresses)
 
     async def _release(self) -> None:
         try:
             async with asyncio.timeout(_PATIENCE_SECONDS):
-                await self._execute(lambda connection: release_lease(connection, term=self._term))
+                await self._link.run(in_transaction(lambda connection: release_lease(connection, term=self._term)))
         except (StoreError, TimeoutError) as error:
             _log.warning("the lease could not be released and will expire by itself: %s", error)
-
-    async def _execute(self, work: Callable[[Connection], T]) -> T:
-        """Run an operation in a transaction; a connection on which anything failed is not used again."""
-        try:
-            with mapped_errors():
-                if self._connection is None or self._connection.invalidated:
-                    self._connection = await self._engine.connect()
-                async with self._connection.begin():
-                    return await self._connection.run_sync(work)
-        except (StaleEpoch, StoreLed):
-            raise
-        except BaseException:
-            await self._drop_connection()
-            raise
-
-    async def _drop_connection(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            # If the caller is cancelled here, closing continues.
-            await asyncio.shield(asyncio.create_task(_close(connection), name="nomaflow-lease-close"))
-
-
-async def _close(connection: AsyncConnection) -> None:
-    with contextlib.suppress(DBAPIError, OSError):  # it is given up, whatever the server answers
-        await connection.invalidate()
-        await connection.close()

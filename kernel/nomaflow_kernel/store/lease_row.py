@@ -13,23 +13,20 @@ from sqlalchemy import Connection, text
 from nomaflow_kernel.store.errors import StaleEpoch, StoreError, StoreLed
 from nomaflow_kernel.store.holders import certainly_ended
 
-__all__ = ["LeasePolicy", "LeaseWatch", "Tenure", "refuse_while_held", "release_lease", "renew_lease", "take_lease"]
+__all__ = ["LeasePolicy", "LeaseWatch", "refuse_while_held", "release_lease", "renew_lease", "take_lease"]
 
 _NOW = "CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint)"
 _LOOK = (
-    f"SELECT term, lease_until_us, holder, process, addresses, lease_until_us - {_NOW} AS left_us"  # noqa: S608  # a constant
+    f"SELECT term, lease_until_us, ttl_us, holder, process, addresses, lease_until_us - {_NOW} AS left_us"  # noqa: S608  # a constant
     " FROM leadership WHERE id = 1"
 )
 _TAKE = text(
     "UPDATE leadership SET term = :term, holder = :holder, process = :process, addresses = :addresses,"  # noqa: S608  # a constant
-    f" lease_until_us = {_NOW} + :ttl_us WHERE id = 1"
+    f" ttl_us = :ttl_us, lease_until_us = {_NOW} + :ttl_us WHERE id = 1"
 )
 _RENEW = text(
     f"UPDATE leadership SET addresses = :addresses, lease_until_us = {_NOW} + :ttl_us WHERE id = 1 AND term = :term"  # noqa: S608  # a constant
 )
-_HAS_LENGTHS = text("SELECT to_regclass('lease_length') IS NOT NULL")
-_LENGTH = text("SELECT ttl_us FROM lease_length WHERE id = 1 AND term = :term")
-_SET_LENGTH = text("UPDATE lease_length SET term = :term, ttl_us = :ttl_us WHERE id = 1")
 _RELEASE = text("UPDATE leadership SET lease_until_us = 0 WHERE id = 1 AND term = :term")
 
 
@@ -55,14 +52,6 @@ class LeasePolicy:
     on_lost: Callable[[StoreError], None] = _ignore
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Tenure:
-    """The holder of a lease: its name for people, and its process."""
-
-    holder: str
-    process: str
-
-
 class LeaseWatch:
     """A standby kernel's observation of the lease, by its own clock.
 
@@ -78,14 +67,11 @@ class LeaseWatch:
         self._since = 0.0
 
     def is_over(self, *, term: int, until_us: int, ttl_us: int) -> bool:
-        """Return whether the lease was unchanged for its whole length.
-
-        :param ttl_us: 0 if the leader's version does not store it
-        """
+        """Return whether the lease was unchanged for its whole length."""
         now = self._clock()
         if self._seen != (term, until_us):
             self._seen, self._since = (term, until_us), now
-        return ttl_us > 0 and (now - self._since) * 1_000_000 >= ttl_us
+        return (now - self._since) * 1_000_000 >= ttl_us
 
 
 def refuse_while_held(connection: Connection, watch: LeaseWatch, *, lock: bool = False) -> None:
@@ -94,25 +80,18 @@ def refuse_while_held(connection: Connection, watch: LeaseWatch, *, lock: bool =
     :raises StoreLed: if it is held
     """
     row = connection.execute(text(_LOOK + (" FOR UPDATE" if lock else ""))).one()
-    over = watch.is_over(term=row.term, until_us=row.lease_until_us, ttl_us=_length(connection, row.term))
+    over = watch.is_over(term=row.term, until_us=row.lease_until_us, ttl_us=row.ttl_us)
     if row.left_us > 0 and not over and not certainly_ended(row.process):
         raise StoreLed(holder=row.holder, addresses=_split(row.addresses))
 
 
-def _length(connection: Connection, term: int) -> int:
-    """Return the length of a term's lease in microseconds; 0 if unknown."""
-    if not connection.execute(_HAS_LENGTHS).scalar_one():
-        return 0  # an older version leads; this one has not migrated yet
-    return int(connection.execute(_LENGTH, {"term": term}).scalar_one_or_none() or 0)
+def take_lease(connection: Connection, policy: LeasePolicy, *, holder: str, process: str, term: int) -> None:
+    """Make a kernel the leader.
 
-
-def take_lease(
-    connection: Connection, tenure: Tenure, *, term: int, addresses: Sequence[str], ttl_seconds: float
-) -> None:
-    """Make a kernel the leader."""
-    values = {"term": term, "holder": tenure.holder, "process": tenure.process}
-    connection.execute(_TAKE, {**values, "addresses": _joined(addresses), "ttl_us": _micros(ttl_seconds)})
-    connection.execute(_SET_LENGTH, {"term": term, "ttl_us": _micros(ttl_seconds)})
+    :param holder: its name for people
+    """
+    row = {"term": term, "holder": holder, "process": process, "addresses": _joined(policy.addresses())}
+    connection.execute(_TAKE, {**row, "ttl_us": _micros(policy.ttl_seconds)})
 
 
 def renew_lease(connection: Connection, *, term: int, addresses: Sequence[str], ttl_seconds: float) -> None:

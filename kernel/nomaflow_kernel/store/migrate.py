@@ -1,39 +1,31 @@
-"""Migrating a store's schema to the newest revision, and taking the store over."""
+"""Bringing a store's schema to the newest revision, and taking the store over."""
 
 from __future__ import annotations
 
 import logging
+import uuid
 from pathlib import Path
 from typing import NamedTuple
 
-from sqlalchemy import Connection, inspect, text
+from sqlalchemy import Connection, inspect, select, text, update
 
-from nomaflow_kernel.store.errors import SchemaTooNew
+from nomaflow_kernel.store import schema
+from nomaflow_kernel.store.errors import SchemaTooNew, SchemaTooOld
 from nomaflow_kernel.store.marks import refuse_marked
 from nomaflow_kernel.store.migrations import HEAD, REVISIONS
 
-__all__ = [
-    "Taken",
-    "lock_migrations",
-    "lock_schema",
-    "migrate",
-    "stored_revision",
-    "take_over",
-    "usable_revision",
-]
+__all__ = ["Taken", "lock_migrations", "migrate", "stored_revision", "take_over", "usable_revision"]
 
 _LOG = logging.getLogger(__name__)
 
-_LEASED_SINCE = "0002"
 _ADVISORY_LOCK = 0x6E6F6D61  # "noma": one migration at a time on a shared PostgreSQL
 
 
 def stored_revision(connection: Connection) -> str | None:
     """Return the revision of the store's schema, or None for a fresh database."""
-    if not inspect(connection).has_table("alembic_version"):
+    if not inspect(connection).has_table(schema.revisions.name):
         return None
-    found = connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
-    return None if found is None else str(found)
+    return connection.execute(select(schema.revisions.c.version_num)).scalar_one_or_none()
 
 
 def usable_revision(revision: str) -> bool:
@@ -48,52 +40,48 @@ def usable_revision(revision: str) -> bool:
     return numbered and revision[0] == HEAD[0] and revision > HEAD
 
 
-def lock_schema(connection: Connection) -> bool:
-    """Keep every other kernel on a PostgreSQL from migrating until the transaction ends.
-
-    :return: whether the schema exists, and with it the lease of a leader
-    :raises SchemaTooNew: if the stored revision is of a later major version
-    :raises StoreMoved: if the history continues elsewhere
-    :raises StoreUnfinished: if it is an incomplete copy
-    """
-    lock_migrations(connection)
-    return (_usable(connection) or "") >= _LEASED_SINCE
-
-
 def lock_migrations(connection: Connection) -> None:
     """Keep every other process on a PostgreSQL from taking the store until the transaction ends."""
     connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
 
 
-def _usable(connection: Connection) -> str | None:
-    found = stored_revision(connection)
-    if found is not None:
-        refuse_marked(connection, found)
-    if found is not None and not usable_revision(found):
-        raise SchemaTooNew(found=found, newest_known=HEAD)
-    return found
-
-
 def migrate(connection: Connection) -> None:
-    """Run the missing revisions; the caller holds the transaction, and on PostgreSQL the lock.
+    """Make the schema, or run its missing revisions; the caller holds the transaction, and on PostgreSQL the lock.
 
     A later schema that can be used stays unchanged.
 
     :raises SchemaTooNew: if the stored revision is of a later major version; nothing was written
+    :raises SchemaTooOld: if this version cannot convert the stored revision; nothing was written
+    :raises StoreMoved: if the history continues elsewhere
+    :raises StoreUnfinished: if it is an incomplete copy
     """
-    found = _usable(connection)
-    if found == HEAD:
+    found = stored_revision(connection)
+    if found is None:
+        _make_schema(connection)
         return
-    if found is not None and found not in REVISIONS:
+    if not usable_revision(found):
+        if found < REVISIONS[0]:
+            raise SchemaTooOld(found=found, oldest_known=REVISIONS[0])
+        raise SchemaTooNew(found=found, newest_known=HEAD)
+    refuse_marked(connection)
+    if found not in REVISIONS:
         _LOG.warning(
             "the store has schema revision %s, of a later version; working on it with what %s knows", found, HEAD
         )
-        return
-    _run_revisions(connection)
+    elif found != HEAD:
+        _run_revisions(connection)
+
+
+def _make_schema(connection: Connection) -> None:
+    schema.metadata.create_all(connection)
+    connection.execute(schema.kernel.insert().values(id=1, store_id=uuid.uuid4().hex))
+    connection.execute(schema.leadership.insert().values(id=1))
+    schema.revisions.create(connection)
+    connection.execute(schema.revisions.insert().values(version_num=HEAD))
 
 
 def _run_revisions(connection: Connection) -> None:
-    # Imported here: it takes a fifth of a second, which only a start on an old or new store should pay.
+    # Imported here: it takes a fifth of a second, which only a start on an old store should pay.
     from alembic import command
     from alembic.config import Config
 
@@ -114,10 +102,6 @@ class Taken(NamedTuple):
 
 def take_over(connection: Connection, *, holder: str) -> Taken:
     """Raise the epoch, so that no older kernel can write; return the store's facts."""
-    connection.execute(
-        text("UPDATE kernel SET epoch = epoch + 1, commits = commits + 1, holder = :holder WHERE id = 1"),
-        {"holder": holder},
-    )
-    columns = "kernel.epoch, kernel.last_event_seq, identity.store_id, identity.pruned_through_seq"
-    query = f"SELECT {columns} FROM kernel, identity WHERE kernel.id = 1 AND identity.id = 1"  # noqa: S608 - constants
-    return Taken(*connection.execute(text(query)).one())
+    kernel = schema.kernel
+    connection.execute(update(kernel).values(epoch=kernel.c.epoch + 1, commits=kernel.c.commits + 1, holder=holder))
+    return Taken(*connection.execute(select(*(kernel.c[name] for name in Taken._fields))).one())

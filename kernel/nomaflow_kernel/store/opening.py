@@ -16,6 +16,7 @@ from nomaflow_kernel.store.sql_store import Database, SqlStore
 
 __all__ = ["driver_url", "open_store", "shown_url", "sqlite_file"]
 
+_SQLITE = ("sqlite", "sqlite+aiosqlite")
 _OPTIONS = frozenset(
     {"database", "host", "krbsrvname", "passfile", "password", "port", "prepared_statement_cache_size", "service",
      "servicefile", "ssl", "target_session_attrs", "user"}
@@ -41,10 +42,7 @@ def open_store(
     :param observer: called after each applied batch
     :raises UnsupportedStore: if the URL is of neither kind
     """
-    try:
-        parsed = make_url(url)
-    except ArgumentError:
-        raise UnsupportedStore(url.partition("@")[0][:40], "not a database URL") from None
+    parsed = _parsed(url)
     holder = holder or f"{socket.gethostname()}:{os.getpid()}"
     database = _database(url, parsed, holder, lock_wait_seconds, lease or LeasePolicy())
     return SqlStore(database=database, observer=observer)
@@ -55,17 +53,22 @@ def sqlite_file(url: str) -> str | None:
 
     :raises UnsupportedStore: if it is no database URL, or names no file
     """
+    return _file(url) if _parsed(url).drivername in _SQLITE else None
+
+
+def _parsed(url: str) -> URL:
+    """Return the parts of a store's URL.
+
+    :raises UnsupportedStore: if it is no URL of a database that the kernel supports
+    """
     try:
         parsed = make_url(url)
     except ArgumentError:
         raise UnsupportedStore(url.partition("@")[0][:40], "not a database URL") from None
-    if parsed.drivername in ("postgresql", "postgresql+asyncpg"):
-        return None
-    if parsed.drivername not in ("sqlite", "sqlite+aiosqlite"):
-        raise UnsupportedStore(
-            parsed.render_as_string(hide_password=True), f"unknown kind of database {parsed.drivername!r}"
-        )
-    return _file(url)
+    if parsed.drivername not in (*_SQLITE, "postgresql", "postgresql+asyncpg"):
+        shown = parsed.render_as_string(hide_password=True)
+        raise UnsupportedStore(shown, f"unknown kind of database {parsed.drivername!r}")
+    return parsed
 
 
 def _file(url: str) -> str:
@@ -90,25 +93,21 @@ def driver_url(url: URL | str) -> str:
 
 
 def _database(given: str, url: URL, holder: str, lock_wait_seconds: float, lease: LeasePolicy) -> Database:
-    shown = url.render_as_string(hide_password=True)
-    if url.drivername in ("sqlite", "sqlite+aiosqlite"):
+    if url.drivername in _SQLITE:
         from nomaflow_kernel.store.sqlite import SqliteDatabase
 
         return SqliteDatabase(path=_file(given), holder=holder, lock_wait_seconds=lock_wait_seconds)
-    if url.drivername in ("postgresql", "postgresql+asyncpg"):
-        # Imported here: a kernel on SQLite need not have asyncpg.
-        from nomaflow_kernel.store.postgres import PostgresDatabase
+    # Imported here: a kernel on SQLite need not have asyncpg.
+    from nomaflow_kernel.store.postgres import PostgresDatabase
 
-        unusable = _unusable_part(url)
-        if unusable:
-            raise UnsupportedStore(shown, unusable)
-        try:
-            return PostgresDatabase(
-                url=driver_url(url), holder=holder, lock_wait_seconds=lock_wait_seconds, lease=lease
-            )
-        except ModuleNotFoundError as error:
-            raise UnsupportedStore(shown, f"{error.name} is not installed; pip install 'nomaflow[postgres]'") from None
-    raise UnsupportedStore(shown, f"unknown kind of database {url.drivername!r}")
+    shown = url.render_as_string(hide_password=True)
+    unusable = _unusable_part(url)
+    if unusable:
+        raise UnsupportedStore(shown, unusable)
+    try:
+        return PostgresDatabase(url=driver_url(url), holder=holder, lock_wait_seconds=lock_wait_seconds, lease=lease)
+    except ModuleNotFoundError as error:
+        raise UnsupportedStore(shown, f"{error.name} is not installed; pip install 'nomaflow[postgres]'") from None
 
 
 def _unusable_part(url: URL) -> str:

@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from typing import TypeVar
+import asyncio
+import contextlib
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, NullPool
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from nomaflow_kernel.history.port import StoreInfo
-from nomaflow_kernel.store.errors import StoreLed
+from nomaflow_kernel.store.database import SqlDatabase
+from nomaflow_kernel.store.errors import StaleEpoch, StoreLed
+from nomaflow_kernel.store.failures import mapped_errors
 from nomaflow_kernel.store.holders import own_process
 from nomaflow_kernel.store.lease_renewal import LeaseKeeper, boot_seconds
-from nomaflow_kernel.store.lease_row import LeasePolicy, LeaseWatch, Tenure, refuse_while_held, take_lease
-from nomaflow_kernel.store.migrate import Taken, lock_schema, migrate, take_over
-from nomaflow_kernel.store.postgres_reader import Readers
-from nomaflow_kernel.store.postgres_writer import PostgresWriter
-from nomaflow_kernel.store.session import WriteSession
+from nomaflow_kernel.store.lease_row import LeasePolicy, LeaseWatch, refuse_while_held, take_lease
+from nomaflow_kernel.store.migrate import Taken, lock_migrations, migrate, take_over
+from nomaflow_kernel.store.writer import in_transaction
 
-__all__ = ["PostgresDatabase"]
+__all__ = ["PostgresDatabase", "PostgresLink"]
 
 T = TypeVar("T")
 
 _READERS = 4
 _CONNECT_SECONDS = 5.0
 _ANSWER_SECONDS = 5.0
-_WRITER_SETTINGS = {"application_name": "nomaflow-writer", "synchronous_commit": "on"}
-_LEASE_SETTINGS = {"application_name": "nomaflow-lease", "synchronous_commit": "on"}
 _READER_SETTINGS = {
     "application_name": "nomaflow-reader",
     "default_transaction_read_only": "on",
@@ -35,7 +35,7 @@ _READER_SETTINGS = {
 }
 
 
-class PostgresDatabase:
+class PostgresDatabase(SqlDatabase):
     """A PostgreSQL database that kernels may share: the one that holds the lease leads, the epoch fences the others.
 
     :param url: of SQLAlchemy, ``postgresql+asyncpg://…``
@@ -47,85 +47,126 @@ class PostgresDatabase:
     kind = "postgresql"
 
     def __init__(self, *, url: str, holder: str, lock_wait_seconds: float, lease: LeasePolicy) -> None:
-        self._url = url
-        self._lease = lease
-        self._tenure = Tenure(holder=holder, process=own_process())
-        locks = {"lock_timeout": _milliseconds(lock_wait_seconds)}
-        # A leader frozen within a transaction holds the row that its successor needs: the database ends that
-        # transaction before the lease is over.
-        idle = {"idle_in_transaction_session_timeout": _milliseconds(lease.ttl_seconds * 2 / 3)}
-        self._writer = PostgresWriter(engine=_engine(url, {**_WRITER_SETTINGS, **locks, **idle}), take=self._take)
+        settings = {
+            "synchronous_commit": "on",
+            "lock_timeout": _milliseconds(lock_wait_seconds),
+            # A leader frozen within a transaction holds the row that its successor needs: the database ends that
+            # transaction before the lease is over.
+            "idle_in_transaction_session_timeout": _milliseconds(lease.ttl_seconds * 2 / 3),
+        }
+        super().__init__(
+            writing=PostgresLink(url, {"application_name": "nomaflow-writer", **settings}), reading=_Readers(url)
+        )
         # A standby kernel must notice a dead connection: a check without an answer times out.
-        keeping = _engine(url, {**_LEASE_SETTINGS, **locks, **idle}, command_timeout=_ANSWER_SECONDS)
-        self._keeper = LeaseKeeper(engine=keeping, policy=lease)
+        keeping = PostgresLink(url, {"application_name": "nomaflow-lease", **settings}, command_timeout=_ANSWER_SECONDS)
+        self._keeping = keeping
+        self._keeper = LeaseKeeper(link=keeping, policy=lease)
+        self._holder = holder
+        self._lease = lease
         self._watch = LeaseWatch(boot_seconds)
-        self._readers = Readers()
         self._stood_by = False
 
-    @property
-    def waiting(self) -> int:
-        """The number of operations that wait for the writer."""
-        return self._writer.waiting
-
-    async def open(self) -> StoreInfo:
-        """Migrate, take the lease, and take the store over from any older kernel. May be tried again after StoreLed.
+    async def claim(self) -> Taken:
+        """Take the lease, and take the store over from any older kernel.
 
         :raises StoreLed: if another kernel leads; nothing was written
         """
         if self._stood_by:
-            await self._keeper.look(self._watch)
+            await self._keeping.run(in_transaction(lambda connection: refuse_while_held(connection, self._watch)))
         asked_at = boot_seconds()
         try:
-            taken = await self._writer.start()
+            taken = await self._writer.start(self._take)
         except StoreLed:
             self._stood_by = True
             raise
         self._keeper.start(term=taken.epoch, asked_at=asked_at)
-        self._readers.open(
-            create_async_engine(
-                self._url,
-                pool_size=_READERS,
-                max_overflow=0,
-                pool_pre_ping=True,
-                isolation_level="REPEATABLE READ",
-                connect_args={"timeout": _CONNECT_SECONDS, "server_settings": _READER_SETTINGS},
-            )
-        )
-        return StoreInfo(kind=self.kind, **taken._asdict())
-
-    def _take(self, connection: Connection) -> Taken:
-        if lock_schema(connection):
-            refuse_while_held(connection, self._watch, lock=True)
-        migrate(connection)
-        taken = take_over(connection, holder=self._tenure.holder)
-        take_lease(
-            connection,
-            self._tenure,
-            term=taken.epoch,
-            addresses=self._lease.addresses(),
-            ttl_seconds=self._lease.ttl_seconds,
-        )
         return taken
 
-    async def close(self) -> None:
-        """Finish waiting operations, give the lease back and close every connection."""
-        await self._writer.stop()
+    def _take(self, connection: Connection) -> Taken:
+        lock_migrations(connection)
+        migrate(connection)
+        refuse_while_held(connection, self._watch, lock=True)
+        taken = take_over(connection, holder=self._holder)
+        take_lease(connection, self._lease, holder=self._holder, process=own_process(), term=taken.epoch)
+        return taken
+
+    async def release(self) -> None:
+        """Give the lease back."""
         await self._keeper.stop()
-        await self._readers.close()
-
-    async def read(self, query: Callable[[Connection], T]) -> T:
-        """Run a query in a read transaction of its own."""
-        return await self._readers.read(query)
-
-    def write(self, operation: Callable[[WriteSession], T]) -> Awaitable[T]:
-        """Run an operation together with all others that wait; finished once it is durable."""
-        return self._writer.submit(operation)
 
 
-def _engine(url: str, settings: Mapping[str, str], *, command_timeout: float | None = None) -> AsyncEngine:
-    """Return an engine of one connection."""
+class PostgresLink:
+    """One connection to a PostgreSQL, replaced when anything failed on it.
+
+    :param settings: of the session
+    :param command_timeout: seconds after which a statement without an answer fails; None for no limit
+    """
+
+    def __init__(self, url: str, settings: Mapping[str, str], *, command_timeout: float | None = None) -> None:
+        self._engine = _engine(url, settings, poolclass=NullPool, command_timeout=command_timeout)
+        self._connection: AsyncConnection | None = None
+
+    async def run(self, work: Callable[[Connection], T]) -> T:
+        """Run work; see ``Link``."""
+        try:
+            with mapped_errors():
+                if self._connection is None or self._connection.invalidated:
+                    await self._drop()
+                    self._connection = await self._engine.connect()
+                return await self._connection.run_sync(work)
+        except (StaleEpoch, StoreLed):
+            raise
+        except BaseException:
+            await self._drop()
+            raise
+
+    async def close(self) -> None:
+        """Close the connection, without waiting for a server that hangs."""
+        await self._drop()
+        await self._engine.dispose()
+
+    async def _drop(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            # If the caller is cancelled here, closing continues.
+            await asyncio.shield(asyncio.create_task(_give_up(connection), name="nomaflow-store-close"))
+
+
+class _Readers:
+    """A pool of connections that only read, one short transaction each."""
+
+    def __init__(self, url: str) -> None:
+        self._engine = _engine(
+            url,
+            _READER_SETTINGS,
+            pool_size=_READERS,
+            max_overflow=0,
+            pool_pre_ping=True,
+            isolation_level="REPEATABLE READ",
+        )
+
+    async def run(self, work: Callable[[Connection], T]) -> T:
+        """Run work; see ``Link``."""
+        with mapped_errors():
+            async with self._engine.connect() as connection:
+                return await connection.run_sync(work)
+
+    async def close(self) -> None:
+        """Close the connections that are idle; those at work follow."""
+        await self._engine.dispose()
+
+
+async def _give_up(connection: AsyncConnection) -> None:
+    with contextlib.suppress(DBAPIError, OSError):  # it is given up, whatever the server answers
+        await connection.invalidate()
+        await connection.close()
+
+
+def _engine(
+    url: str, settings: Mapping[str, str], *, command_timeout: float | None = None, **options: Any
+) -> AsyncEngine:
     connecting = {"timeout": _CONNECT_SECONDS, "command_timeout": command_timeout, "server_settings": dict(settings)}
-    return create_async_engine(url, poolclass=NullPool, connect_args=connecting)
+    return create_async_engine(url, connect_args=connecting, **options)
 
 
 def _milliseconds(seconds: float) -> str:

@@ -1,65 +1,49 @@
-"""Conversion of records to rows and back. Rows are tuples in the order of the table's columns."""
+"""Conversion of records to rows and back, by the columns of their tables.
+
+A column holds the field of its name. A field that is a value of its own, such as a reason, has a column for each of its
+fields: ``reason_code``, ``reason_message``; it is None if the first of them is empty.
+"""
 
 from __future__ import annotations
 
+import enum
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from json.encoder import encode_basestring_ascii
-from typing import Any
+from typing import Any, Generic, TypeVar, get_args, get_type_hints
 
-from nomaflow_kernel.history.reasons import Reason
+from sqlalchemy import Table
+
 from nomaflow_kernel.history.records import (
     Ancestor,
     AttemptRecord,
-    CancelRequest,
     EventRecord,
-    Fold,
     LogChunkRecord,
+    PauseRecord,
     RunRecord,
     RunRequest,
-    RunTrigger,
-    TriggerKind,
 )
-from nomaflow_kernel.history.states import AttemptState, RunState
+from nomaflow_kernel.history.transitions import SetNextFire
+from nomaflow_kernel.store import schema
 
-__all__ = [
-    "attempt_from_row",
-    "attempt_row",
-    "cancel_row",
-    "chunk_from_row",
-    "chunk_row",
-    "clean",
-    "dump_json",
-    "event_from_row",
-    "event_row",
-    "reason_pair",
-    "run_from_row",
-    "run_row",
-]
+__all__ = ["ATTEMPTS", "CHUNKS", "EVENTS", "FIRES", "PAUSES", "RUNS", "Rows", "dump_json"]
+
+R = TypeVar("R")
 
 dump_json = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 """Compact JSON in ASCII: safe for every text a program may produce."""
 
 _NO_REQUEST = RunRequest()
-_NO_REASON = ("", "")
 
 
-def clean(text: str) -> str:
+def _clean(text: str) -> str:
     """Return ``text`` in a form that every database keeps: NUL as ``␀``, lone surrogates as ``\\udcXX``."""
     if "\x00" in text:
         text = text.replace("\x00", "\u2400")
     if not text.isascii():
         text = text.encode("utf-8", "backslashreplace").decode("utf-8")
     return text
-
-
-def reason_pair(reason: Reason | None) -> tuple[str, str]:
-    """Return code and message, both empty for no reason."""
-    return _NO_REASON if reason is None else (reason.code, clean(reason.message))
-
-
-def _reason(code: str, message: str) -> Reason | None:
-    return Reason(code, message) if code else None
 
 
 _PLAIN: Mapping[type[Any], Callable[[Any], str]] = {
@@ -80,211 +64,106 @@ def _dump_object(value: Mapping[str, Any]) -> str:
     return "{" + ",".join(members) + "}"
 
 
-def run_row(run: RunRecord) -> tuple[Any, ...]:
-    """Return the row of a run."""
-    cancel, fold = run.cancel, run.fold
-    return (
-        run.run_id,
-        run.job_id,
-        run.host,
-        run.state.value,
-        *reason_pair(run.reason),
-        clean(run.error),
-        run.trigger.kind.value,
-        clean(run.trigger.by),
-        run.trigger.at_us,
-        run.definition_digest,
-        "{}" if run.request == _NO_REQUEST else dump_json(run.request.to_json()),
-        run.priority,
-        dump_json([[a.job_id, a.run_id] for a in run.parent_chain]) if run.parent_chain else "[]",
-        run.queued_at_us,
-        run.started_at_us,
-        run.finished_at_us,
-        *(cancel_row(cancel) if cancel else (None, "", "", "")),
-        *((fold.first_us, fold.last_us, fold.count) if fold else (None, None, None)),
-        run.replay_of,
-        clean(run.request_id),
-        run.request_hash,
-        run.slot,
-        run.rows_affected,
-        run.log_lines,
-        run.last_event_seq,
-        run.current_step,
-    )
+def _dump_request(request: RunRequest) -> str:
+    return "{}" if request == _NO_REQUEST else dump_json(request.to_json())
 
 
-def cancel_row(cancel: CancelRequest) -> tuple[int, str, str, str]:
-    """Return the four columns of a cancel request."""
-    return cancel.at_us, clean(cancel.by), clean(cancel.why), cancel.code
+def _load_request(text: str) -> RunRequest:
+    return _NO_REQUEST if text == "{}" else RunRequest.from_json(json.loads(text))
 
 
-def run_from_row(row: Any) -> RunRecord:
-    """Return the run of a row of ``runs``, columns in the table's order."""
-    return RunRecord(
-        run_id=row[0],
-        job_id=row[1],
-        host=row[2],
-        state=RunState(row[3]),
-        reason=_reason(row[4], row[5]),
-        error=row[6],
-        trigger=RunTrigger(kind=TriggerKind(row[7]), by=row[8], at_us=row[9]),
-        definition_digest=row[10],
-        request=_NO_REQUEST if row[11] == "{}" else RunRequest.from_json(json.loads(row[11])),
-        priority=row[12],
-        parent_chain=_ancestors(row[13]),
-        queued_at_us=row[14],
-        started_at_us=row[15],
-        finished_at_us=row[16],
-        cancel=_cancel(row[17], row[18], row[19], row[20]),
-        fold=_fold(row[21], row[22], row[23]),
-        replay_of=row[24],
-        request_id=row[25],
-        request_hash=row[26],
-        slot=row[27],
-        rows_affected=row[28],
-        log_lines=row[29],
-        last_event_seq=row[30],
-        current_step=row[31],
-    )
+def _dump_chain(chain: Sequence[Ancestor]) -> str:
+    return dump_json([[each.job_id, each.run_id] for each in chain]) if chain else "[]"
 
 
-def _ancestors(text: str) -> tuple[Ancestor, ...]:
-    if text == "[]":
-        return ()
+def _load_chain(text: str) -> tuple[Ancestor, ...]:
     return tuple(Ancestor(job_id=job_id, run_id=run_id) for job_id, run_id in json.loads(text))
 
 
-def _cancel(at_us: int | None, by: str, why: str, code: str) -> CancelRequest | None:
-    return None if at_us is None else CancelRequest(at_us=at_us, by=by, why=why, code=code)
+_JSON: Mapping[str, tuple[Callable[[Any], str], Callable[[str], Any]]] = {
+    "request": (_dump_request, _load_request),
+    "parent_chain": (_dump_chain, _load_chain),
+    "data": (_dump_object, json.loads),
+}
+"""Fields that are kept as JSON: how to write and read them."""
 
 
-def _fold(first_us: int | None, last_us: int | None, count: int | None) -> Fold | None:
-    if first_us is None or last_us is None or count is None:
-        return None
-    return Fold(first_us=first_us, last_us=last_us, count=count)
+_FREE = frozenset(
+    {"reason_message", "error", "trigger_by", "cancel_by", "cancel_why", "request_id", "progress_json", "by", "why"}
+)
+"""Columns of texts that anybody may have written."""
 
 
-def attempt_row(attempt: AttemptRecord) -> tuple[Any, ...]:
-    """Return the row of an attempt."""
-    return (
-        attempt.run_id,
-        attempt.step_index,
-        attempt.attempt,
-        attempt.step,
-        attempt.state.value,
-        *reason_pair(attempt.reason),
-        clean(attempt.error),
-        attempt.host,
-        attempt.incarnation,
-        attempt.epoch,
-        attempt.rows_affected,
-        attempt.extras_json,
-        attempt.has_result,
-        attempt.report_seq,
-        attempt.not_before_us,
-        attempt.dispatched_at_us,
-        attempt.started_at_us,
-        attempt.finished_at_us,
-        attempt.worker_pid,
-        attempt.generation,
-        clean(attempt.progress_json),
-        attempt.child_run_id,
-        attempt.peak_rss_bytes,
-        attempt.cpu_seconds,
-    )
+class Rows(Generic[R]):
+    """The columns of a table that hold records of a class, in the table's order.
+
+    Its functions are compiled from the names of fields and columns, as those of a dataclass are: a row is converted as
+    fast as by hand.
+
+    :param only: fields of the record, for the columns of an update; empty for all
+    :ivar values: returns the values of the columns, from a record or from a transition with the same fields
+    :ivar changes: returns them by column
+    :ivar record: returns the record of a whole row
+    """
+
+    values: Callable[[Any], tuple[Any, ...]]
+    changes: Callable[[Any], dict[str, Any]]
+    record: Callable[[Any], R]
+
+    def __init__(self, table: Table, record: type[R], *, only: Sequence[str] = ()) -> None:
+        self.table = table
+        names: dict[str, Any] = {"make": record, "clean": _clean}
+        place = {name: n for n, name in enumerate(table.columns.keys())}
+        writes: dict[str, str] = {}
+        reads = []
+        for name, kind in _field_types(record).items():
+            if only and name not in only:
+                continue
+            if name in place:
+                writes[name], read = _expressions(name, kind, f"r.{name}", f"row[{place[name]}]", names)
+                reads.append(f"{name}={read}")
+                continue
+            names[kind.__name__] = kind
+            parts = []
+            for part, its_kind in _field_types(kind).items():
+                column = f"{name}_{part}"
+                write, read = _expressions(column, its_kind, f"r.{name}.{part}", f"row[{place[column]}]", names)
+                empty = None if table.c[column].nullable else ""
+                writes[column] = f"({empty!r} if r.{name} is None else {write})"
+                parts.append((place[column], f"{part}={read}"))
+            arguments = ", ".join(read for _, read in parts)
+            reads.append(f"{name}=None if row[{parts[0][0]}] in (None, '') else {kind.__name__}({arguments})")
+        self.columns = tuple(sorted(writes, key=place.__getitem__))
+        self.values = _function("r", f"({''.join(f'{writes[name]}, ' for name in self.columns)})", names)
+        self.changes = _function("r", f"{{{', '.join(f'{name!r}: {writes[name]}' for name in self.columns)}}}", names)
+        self.record = _function("row", f"make({', '.join(reads)})", names)
 
 
-def attempt_from_row(row: Any) -> AttemptRecord:
-    """Return the attempt of a row of ``attempts``, columns in the table's order."""
-    return AttemptRecord(
-        run_id=row[0],
-        step_index=row[1],
-        attempt=row[2],
-        step=row[3],
-        state=AttemptState(row[4]),
-        reason=_reason(row[5], row[6]),
-        error=row[7],
-        host=row[8],
-        incarnation=row[9],
-        epoch=row[10],
-        rows_affected=row[11],
-        extras_json=bytes(row[12]),
-        has_result=bool(row[13]),
-        report_seq=row[14],
-        not_before_us=row[15],
-        dispatched_at_us=row[16],
-        started_at_us=row[17],
-        finished_at_us=row[18],
-        worker_pid=row[19],
-        generation=row[20],
-        progress_json=row[21],
-        child_run_id=row[22],
-        peak_rss_bytes=row[23],
-        cpu_seconds=row[24],
-    )
+def _expressions(column: str, kind: Any, value: str, cell: str, names: dict[str, Any]) -> tuple[str, str]:
+    """Return the expression to write a value, and that to read it from its cell; they may use ``names``."""
+    if column in _JSON:
+        names[f"dump_{column}"], names[f"load_{column}"] = _JSON[column]
+        return f"dump_{column}({value})", f"load_{column}({cell})"
+    if isinstance(kind, type) and issubclass(kind, enum.Enum):
+        names[kind.__name__] = kind
+        return f"{value}.value", f"{kind.__name__}({cell})"
+    return f"({value} and clean({value}))" if column in _FREE else value, cell
 
 
-def event_row(event: EventRecord) -> tuple[Any, ...]:
-    """Return the row of an event."""
-    return (
-        event.seq,
-        event.at_us,
-        event.kind,
-        event.run_id,
-        event.job_id,
-        event.step,
-        event.attempt,
-        event.state,
-        *reason_pair(event.reason),
-        event.host,
-        _dump_object(event.data),
-    )
+def _function(parameter: str, expression: str, names: dict[str, Any]) -> Any:
+    return eval(f"lambda {parameter}: {expression}", names)  # noqa: S307  # names of our own fields and columns
 
 
-def event_from_row(row: Any) -> EventRecord:
-    """Return the event of a row of ``events``, columns in the table's order."""
-    return EventRecord(
-        seq=row[0],
-        at_us=row[1],
-        kind=row[2],
-        run_id=row[3],
-        job_id=row[4],
-        step=row[5],
-        attempt=row[6],
-        state=row[7],
-        reason=_reason(row[8], row[9]),
-        host=row[10],
-        data={} if row[11] == "{}" else json.loads(row[11]),
-    )
+def _field_types(record: type[Any]) -> dict[str, Any]:
+    """Return the type of each field, that of an optional one without None."""
+    hints = get_type_hints(record)
+    types = {field.name: hints[field.name] for field in fields(record)}
+    return {name: next((arg for arg in get_args(t) if is_dataclass(arg)), t) for name, t in types.items()}
 
 
-def chunk_row(chunk: LogChunkRecord) -> tuple[Any, ...]:
-    """Return the row of a log chunk."""
-    return (
-        chunk.run_id,
-        chunk.first_seq,
-        chunk.line_count,
-        chunk.attempt,
-        chunk.levels,
-        chunk.codec,
-        chunk.first_at_us,
-        chunk.last_at_us,
-        chunk.step,
-        chunk.body,
-    )
-
-
-def chunk_from_row(row: Any) -> LogChunkRecord:
-    """Return the chunk of a row of ``log_chunks``, columns in the table's order."""
-    return LogChunkRecord(
-        run_id=row[0],
-        first_seq=row[1],
-        line_count=row[2],
-        attempt=row[3],
-        levels=row[4],
-        codec=row[5],
-        first_at_us=row[6],
-        last_at_us=row[7],
-        step=row[8],
-        body=bytes(row[9]),
-    )
+RUNS = Rows(schema.runs, RunRecord)
+ATTEMPTS = Rows(schema.attempts, AttemptRecord)
+EVENTS = Rows(schema.events, EventRecord)
+CHUNKS = Rows(schema.log_chunks, LogChunkRecord)
+FIRES = Rows(schema.schedules, SetNextFire)
+PAUSES = Rows(schema.pauses, PauseRecord)

@@ -1,4 +1,4 @@
-"""The tables. The migrations make them; a test checks that both are equal.
+"""The tables, as a new store gets them. Later revisions bring older stores to the same; a test compares them.
 
 Absent texts are empty; absent numbers and times are NULL. Keys compare byte by byte on both databases.
 """
@@ -15,6 +15,7 @@ from sqlalchemy import (
     LargeBinary,
     MetaData,
     PrimaryKeyConstraint,
+    String,
     Table,
     Text,
     text,
@@ -28,14 +29,13 @@ __all__ = [
     "events",
     "host_digests",
     "host_manifests",
-    "identity",
     "job_owners",
     "kernel",
     "leadership",
-    "lease_length",
     "log_chunks",
     "metadata",
     "pauses",
+    "revisions",
     "runs",
     "schedules",
 ]
@@ -50,62 +50,50 @@ def _key(name: str) -> Column[str]:
     return Column(name, _KEY, nullable=False)
 
 
-def _text(name: str) -> Column[str]:
-    return Column(name, Text(), nullable=False)
+def _text(name: str, *, default: str | None = None) -> Column[str]:
+    return Column(name, Text(), nullable=False, default=default)
 
 
-def _number(name: str) -> Column[int]:
-    return Column(name, BigInteger(), nullable=False)
+def _number(name: str, *, default: int | None = None) -> Column[int]:
+    return Column(name, BigInteger(), nullable=False, default=default)
 
 
 def _maybe(name: str) -> Column[int]:
     return Column(name, BigInteger(), nullable=True)
 
 
+revisions = Table("alembic_version", MetaData(), Column("version_num", String(32), primary_key=True))
+"""One row: the schema's revision. Alembic has it elsewhere than the tables that it migrates."""
+
 kernel = Table(
     "kernel",
     metadata,
     Column("id", Integer(), primary_key=True, autoincrement=False),
-    _number("epoch"),
-    _text("holder"),
-    _number("lease_until_us"),
-    _number("last_event_seq"),
-    _number("commits"),
+    _number("epoch", default=0),
+    _text("holder", default=""),
+    _number("last_event_seq", default=0),
+    _number("commits", default=0),
+    _text("store_id"),
+    _number("pruned_through_seq", default=0),
+    _text("mark", default=""),
+    _text("other_store", default=""),
 )
-"""One row: the writer (epoch, holder), the newest event, and the number of committed transactions.
-
-``lease_until_us`` is not used: the lease is in ``leadership``, whose row no commit locks.
-"""
+"""One row: the writer (epoch, holder), the newest event, the number of committed transactions, a random id of this
+history, the newest event that retention has removed, and the mark of a store that no kernel may use."""
 
 leadership = Table(
     "leadership",
     metadata,
     Column("id", Integer(), primary_key=True, autoincrement=False),
-    _number("term"),
-    _text("holder"),
-    _text("process"),
-    _text("addresses"),
-    _number("lease_until_us"),
+    _number("term", default=0),
+    _text("holder", default=""),
+    _text("process", default=""),
+    _text("addresses", default=""),
+    _number("lease_until_us", default=0),
+    _number("ttl_us", default=0),
 )
-"""One row: the kernel that leads, on PostgreSQL. The term is its epoch; times are of the database's clock."""
-
-lease_length = Table(
-    "lease_length",
-    metadata,
-    Column("id", Integer(), primary_key=True, autoincrement=False),
-    _number("term"),
-    _number("ttl_us"),
-)
-"""One row: the validity of a term's lease unless it is renewed."""
-
-identity = Table(
-    "identity",
-    metadata,
-    Column("id", Integer(), primary_key=True, autoincrement=False),
-    _text("store_id"),
-    _number("pruned_through_seq"),
-)
-"""One row: a random id of this history, and the newest event that retention has removed."""
+"""One row, which no commit locks: the kernel that leads, on PostgreSQL, and how long its lease is valid unless it is
+renewed. The term is its epoch; times are of the database's clock."""
 
 definitions = Table(
     "definitions",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass, field
 
 from sqlalchemy import Connection
@@ -12,23 +11,14 @@ __all__ = ["KnownDigests", "WriteSession"]
 _KNOWN_LIMIT = 10_000
 
 
-class KnownDigests:
-    """Digests of definitions that are certainly stored; bounded, dropping the least recently used."""
+class KnownDigests(set[str]):
+    """Digests of definitions that are certainly stored. Emptied when there are too many: it only saves statements."""
 
-    def __init__(self) -> None:
-        self._digests: OrderedDict[str, None] = OrderedDict()
-
-    def __contains__(self, digest: str) -> bool:
-        if digest not in self._digests:
-            return False
-        self._digests.move_to_end(digest)
-        return True
-
-    def add(self, digest: str) -> None:
-        """Remember a digest; only after its commit."""
-        self._digests[digest] = None
-        if len(self._digests) > _KNOWN_LIMIT:
-            self._digests.popitem(last=False)
+    def learn(self, digests: set[str]) -> None:
+        """Remember digests; only after their commit."""
+        if len(self) > _KNOWN_LIMIT:
+            self.clear()
+        self.update(digests)
 
 
 @dataclass(kw_only=True, slots=True)

@@ -3,27 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from sqlalchemy import Connection
 
-from nomaflow_kernel.history.port import (
-    ActiveRuns,
-    ApplyResult,
-    CommitObserver,
-    HostManifest,
-    LogPage,
-    PauseRecord,
-    RunDetail,
-    RunFilter,
-    RunOfRequest,
-    RunPage,
-    ScheduleRow,
-    StoreInfo,
-)
-from nomaflow_kernel.history.records import EventRecord, RunRecord
+from nomaflow_kernel.history.port import ApplyResult, CommitObserver, StoreInfo
 from nomaflow_kernel.history.transitions import Transition
 from nomaflow_kernel.store.operations import duplicates, events, hosts, logs, prune, runs, scheduling
 from nomaflow_kernel.store.operations.apply import apply_transitions
@@ -31,6 +17,7 @@ from nomaflow_kernel.store.session import WriteSession
 
 __all__ = ["Database", "SqlStore"]
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 _PRUNED_TOGETHER = 50
@@ -57,8 +44,30 @@ class Database(Protocol):
         """Run an operation, possibly with others, in a transaction guarded by the epoch."""
 
 
+def _reading(
+    query: Callable[Concatenate[Connection, P], T],
+) -> Callable[Concatenate[SqlStore, P], Coroutine[Any, Any, T]]:
+    """Return the method that runs a query in a read transaction of its own."""
+
+    async def method(self: SqlStore, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self._database.read(lambda connection: query(connection, *args, **kwargs))
+
+    return method
+
+
+def _writing(
+    change: Callable[Concatenate[Connection, P], T],
+) -> Callable[Concatenate[SqlStore, P], Coroutine[Any, Any, T]]:
+    """Return the method that makes a change in a transaction guarded by the epoch."""
+
+    async def method(self: SqlStore, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self._database.write(lambda session: change(session.connection, *args, **kwargs))
+
+    return method
+
+
 class SqlStore:
-    """Keeps history in an SQL database; see the port for its guarantees.
+    """Keeps history in an SQL database; the port ``Store`` says what each method does and guarantees.
 
     :param database: SQLite or PostgreSQL
     :param observer: called after each applied batch
@@ -68,6 +77,24 @@ class SqlStore:
         self._database = database
         self._observer = observer
         self._pruned_through_seq = 0
+
+    active_runs = _reading(runs.active_runs)
+    run_details = _reading(runs.run_details)
+    list_runs = _reading(runs.list_runs)
+    last_runs = _reading(runs.last_runs)
+    job_ids = _reading(runs.job_ids)
+    runs_of_requests = _reading(duplicates.runs_of_requests)
+    slots_taken = _reading(duplicates.slots_taken)
+    events_after = _reading(events.events_after)
+    log_page = _reading(logs.log_page)
+    knows_digest = _reading(hosts.knows_digest)
+    manifests = _reading(hosts.manifests)
+    schedules = _reading(scheduling.schedules)
+    pauses = _reading(scheduling.pauses)
+    introduce_manifest = _writing(hosts.introduce_manifest)
+    forget_host = _writing(hosts.forget_host)
+    _remove_runs = _writing(prune.remove_runs)
+    _remove_notices = _writing(prune.remove_notices)
 
     @property
     def waiting(self) -> int:
@@ -95,110 +122,6 @@ class SqlStore:
         kept = self._database.write(partial(apply_transitions, transitions=tuple(transitions), at_us=at_us))
         return kept if self._observer is None else _observed(self._observer, transitions, kept, began=began)
 
-    async def active_runs(self) -> ActiveRuns:
-        """Return every run that is not terminal."""
-        return await self._database.read(runs.active_runs)
-
-    async def run_details(self, run_ids: Sequence[str]) -> Sequence[RunDetail]:
-        """Return the runs that exist, in the order asked for."""
-        return await self._database.read(partial(runs.run_details, run_ids=tuple(run_ids)))
-
-    async def list_runs(self, filter: RunFilter, *, before: str, limit: int) -> RunPage:
-        """Return runs newest first, only ids lower than ``before``."""
-        return await self._database.read(partial(runs.list_runs, filter=filter, before=before, limit=limit))
-
-    async def events_after(
-        self, seq: int, *, limit: int, run_id: str = "", kinds: Sequence[str] = ()
-    ) -> Sequence[EventRecord]:
-        """Return events with a greater sequence, in order."""
-        return await self._database.read(
-            partial(events.events_after, seq=seq, limit=limit, run_id=run_id, kinds=tuple(kinds))
-        )
-
-    async def log_page(self, run_id: str, *, after_seq: int, limit: int, step: str = "", min_level: int = 0) -> LogPage:
-        """Return chunks that hold lines after ``after_seq``, in order, skipping those that cannot match."""
-        return await self._database.read(
-            partial(
-                logs.log_page,
-                run_id=run_id,
-                after_seq=after_seq,
-                limit=limit,
-                step=step,
-                min_level=min_level,
-            )
-        )
-
-    async def last_runs(self, job_ids: Sequence[str]) -> Mapping[str, RunRecord]:
-        """Return the newest run of each job that has one."""
-        return await self._database.read(partial(runs.last_runs, job_ids=tuple(job_ids)))
-
-    async def runs_of_requests(self, request_ids: Sequence[str]) -> Mapping[str, RunOfRequest]:
-        """Return the run that was started with each of some request ids; unused ids are left out."""
-        return await self._database.read(partial(duplicates.runs_of_requests, request_ids=tuple(request_ids)))
-
-    async def slots_taken(self, slots: Sequence[str]) -> frozenset[str]:
-        """Return the subset of some slots that have a run."""
-        return await self._database.read(partial(duplicates.slots_taken, slots=tuple(slots)))
-
-    async def job_ids(self) -> Sequence[str]:
-        """Return every job id that has a run, sorted."""
-        return await self._database.read(runs.job_ids)
-
-    async def introduce_manifest(
-        self,
-        host: str,
-        *,
-        digest: str,
-        manifest: Mapping[str, Any],
-        job_ids: Sequence[str],
-        explicit: bool,
-        at_us: int,
-    ) -> bool:
-        """Keep a manifest and claim its unowned job ids; return whether it is now the host's catalogue."""
-
-        def introduce(session: WriteSession) -> bool:
-            return hosts.introduce_manifest(
-                session.connection,
-                host,
-                digest=digest,
-                manifest=manifest,
-                job_ids=job_ids,
-                explicit=explicit,
-                at_us=at_us,
-            )
-
-        return await self._database.write(introduce)
-
-    async def knows_digest(self, host: str, digest: str) -> bool:
-        """Return whether the host has shown that manifest before."""
-        return await self._database.read(partial(hosts.knows_digest, host=host, digest=digest))
-
-    async def manifests(self) -> Sequence[HostManifest]:
-        """Return the current manifest of every host."""
-        return await self._database.read(hosts.manifests)
-
-    async def forget_host(self, host: str) -> Sequence[str]:
-        """Remove a host's manifests and return the job ids it owned."""
-        return await self._database.write(lambda session: hosts.forget_host(session.connection, host))
-
-    async def schedules(self) -> Sequence[ScheduleRow]:
-        """Return every stored next fire."""
-        return await self._database.read(scheduling.schedules)
-
-    async def pauses(self) -> Sequence[PauseRecord]:
-        """Return every pause."""
-        return await self._database.read(scheduling.pauses)
-
-    async def set_pause(self, pause: PauseRecord) -> None:
-        """Keep a pause; it replaces one of the same scope and name."""
-        await self._database.write(lambda session: scheduling.set_pause(session.connection, pause))
-
-    async def clear_pause(self, scope: str, name: str, *, ended_by_us: int | None = None) -> bool:
-        """Remove a pause, or with ``ended_by_us`` only an ended one, and return whether there was one."""
-        return await self._database.write(
-            lambda session: scheduling.clear_pause(session.connection, scope, name, ended_by_us=ended_by_us)
-        )
-
     async def prune(
         self,
         *,
@@ -209,33 +132,25 @@ class SqlStore:
         proofs_after_us: int | None = None,
     ) -> int:
         """Delete old terminal runs with all their data, a few at a time; return the number deleted."""
-        found = await self._database.read(
-            partial(
-                prune.prunable_runs,
-                job_id=job_id,
-                keep_runs=keep_runs,
-                before_us=before_us,
-                limit=limit,
-                proofs_after_us=proofs_after_us,
-            )
+        query = partial(
+            prune.prunable_runs,
+            job_id=job_id,
+            keep_runs=keep_runs,
+            before_us=before_us,
+            limit=limit,
+            proofs_after_us=proofs_after_us,
         )
+        found = await self._database.read(query)
         gone = 0
         for start in range(0, len(found), _PRUNED_TOGETHER):
-            some = found[start : start + _PRUNED_TOGETHER]
-            gone += await self._database.write(partial(self._remove_runs, run_ids=some))
+            gone += await self._remove_runs(found[start : start + _PRUNED_TOGETHER], on_gone=self._note_pruned)
         if before_us is not None and not job_id:
-            await self._database.write(partial(self._remove_notices, before_us=before_us, limit=limit))
+            await self.prune_notices(before_us=before_us, limit=limit)
         return gone
 
     async def prune_notices(self, *, before_us: int, limit: int) -> int:
         """Delete up to ``limit`` events without a run that are older than ``before_us``; return the number deleted."""
-        return await self._database.write(partial(self._remove_notices, before_us=before_us, limit=limit))
-
-    def _remove_runs(self, session: WriteSession, *, run_ids: Sequence[str]) -> int:
-        return prune.remove_runs(session.connection, run_ids, on_gone=self._note_pruned)
-
-    def _remove_notices(self, session: WriteSession, *, before_us: int, limit: int) -> int:
-        return prune.remove_notices(session.connection, before_us=before_us, limit=limit, on_gone=self._note_pruned)
+        return await self._remove_notices(before_us=before_us, limit=limit, on_gone=self._note_pruned)
 
     def _note_pruned(self, seq: int) -> None:
         # Set before the commit, on the writer's thread: a watcher that misses an event finds that it may be gone.

@@ -10,11 +10,12 @@ from typing import Any
 from sqlalchemy import Connection, RootTransaction
 from sqlalchemy.exc import DBAPIError
 
-from nomaflow_kernel.store.bulk import BulkStatement
+from nomaflow_kernel.store import schema
 from nomaflow_kernel.store.driver import fetch_one, run
-from nomaflow_kernel.store.errors import StaleEpoch, StoreUnavailable
+from nomaflow_kernel.store.errors import StaleEpoch, StoreError, StoreUnavailable
 from nomaflow_kernel.store.failures import store_error
 from nomaflow_kernel.store.session import KnownDigests, WriteSession
+from nomaflow_kernel.store.statements import update
 
 __all__ = ["CommitInDoubt", "Operation", "Outcome", "commit_batch"]
 
@@ -23,9 +24,7 @@ Operation = Callable[[WriteSession], Any]
 _log = logging.getLogger(__name__)
 
 _GUARD = "SELECT epoch, last_event_seq, commits FROM kernel WHERE id = 1"
-_ADVANCE = BulkStatement.parse(
-    "UPDATE kernel SET last_event_seq = {bigint}, commits = {bigint} WHERE id = 1 AND epoch = {bigint}"
-)
+_ADVANCE = update(schema.kernel, ("last_event_seq", "commits"), key=("epoch",))
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +82,7 @@ def commit_batch(
     except Exception as error:  # noqa: BLE001 - every operation gets it, or runs again alone
         failure = store_error(error)
         if failure is not None:
-            return [Outcome(error=failure) for _ in operations]
+            return _failed(connection, operations, failure)
         if len(operations) == 1:
             return [Outcome(error=error)]
     _log.info("one of %d operations failed, running each under a savepoint", len(operations))
@@ -92,8 +91,14 @@ def commit_batch(
     except CommitInDoubt:
         raise
     except Exception as error:  # noqa: BLE001 - every operation gets it
-        failure = store_error(error) or StoreUnavailable(str(error))
-        return [Outcome(error=failure) for _ in operations]
+        return _failed(connection, operations, store_error(error) or StoreUnavailable(str(error)))
+
+
+def _failed(connection: Connection, operations: Sequence[Operation], failure: StoreError) -> list[Outcome]:
+    """Return a failure for every operation; if the database cannot be reached, give the connection up."""
+    if isinstance(failure, StoreUnavailable):
+        connection.invalidate()
+    return [Outcome(error=failure)] * len(operations)
 
 
 def _attempt(
@@ -120,11 +125,11 @@ def _attempt(
     except Exception as error:
         failure = store_error(error)
         if isinstance(failure, StoreUnavailable):
+            connection.invalidate()
             raise CommitInDoubt(session=session, epoch=epoch, outcomes=outcomes, cause=failure) from error
         _roll_back(connection, transaction)
         raise
-    for digest in session.new_digests:
-        known_digests.add(digest)
+    known_digests.learn(session.new_digests)
     return outcomes
 
 

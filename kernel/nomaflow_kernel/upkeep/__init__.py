@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from nomaflow_kernel.store.errors import MaintenanceRefused
 from nomaflow_kernel.upkeep.backup import BackupDone, back_up
 from nomaflow_kernel.upkeep.certificate_report import CertificateReport, inspect_certificate
-from nomaflow_kernel.upkeep.errors import MaintenanceRefused
 from nomaflow_kernel.upkeep.inspection import StoreReport, inspect_store
 from nomaflow_kernel.upkeep.move import CopyDone, ReclaimDone, copy_history_to, reclaim_history
 from nomaflow_kernel.upkeep.restore import RestoreDone, restore

@@ -8,9 +8,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from nomaflow_kernel.upkeep.errors import MaintenanceRefused
+from nomaflow_kernel.store.errors import MaintenanceRefused
 from nomaflow_kernel.upkeep.file_copy import copy_history, draft_beside
-from nomaflow_kernel.upkeep.history_file import check_history, opened, read_facts, sync_directory
+from nomaflow_kernel.upkeep.history_file import check_history, sync_directory
 
 __all__ = ["BackupDone", "back_up"]
 
@@ -46,9 +46,7 @@ def back_up(history: Path, target: Path) -> BackupDone:
     try:
         with draft_beside(target) as draft:
             copy_history(history, draft)
-            check_history(draft, shown=history)
-            with opened(draft) as copy:
-                facts = read_facts(copy)
+            facts = check_history(draft, shown=history)
             _publish(draft, target)
     except (OSError, sqlite3.Error) as error:
         why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)

@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from nomaflow_kernel.store.marks import Mark, mark_of
+from nomaflow_kernel.store.errors import MaintenanceRefused
 from nomaflow_kernel.store.migrate import usable_revision
 from nomaflow_kernel.store.migrations import HEAD
-from nomaflow_kernel.upkeep.errors import MaintenanceRefused
 
 __all__ = [
     "HistoryFacts",
@@ -46,9 +45,13 @@ _UNREADABLE = frozenset(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HistoryFacts:
-    """The facts of a history file. Times are microseconds since 1970."""
+    """The facts of a history file. Times are microseconds since 1970.
+
+    :param mark: ``moved`` if the history continues elsewhere, ``copying`` for an incomplete copy
+    """
 
     revision: str
+    mark: str
     epoch: int
     last_event_seq: int
     newest_event_at_us: int | None
@@ -69,42 +72,42 @@ def opened(path: Path, *, writing: bool = False) -> Iterator[sqlite3.Connection]
         connection.close()
 
 
-def check_history(path: Path, *, shown: Path) -> None:
-    """Check that this version can read a file as history.
+def check_history(path: Path, *, shown: Path) -> HistoryFacts:
+    """Check that this version can read a file as history; return its facts.
 
     :param shown: the file's name in errors
-    :raises MaintenanceRefused: if it is damaged, not a history, or of a newer version
+    :raises MaintenanceRefused: if it is damaged, not a history, marked, or of a version that this one cannot use
     :raises sqlite3.Error: if it cannot be read
     """
-    found, revision = in_thread(lambda: _look_into(path))
-    if found:
-        raise damaged(shown, found)
-    marked = mark_of(revision)
-    if marked is not None:
-        what = "was moved to another store" if marked.mark is Mark.MOVED else "is an incomplete copy"
+    facts = in_thread(lambda: _look_into(path))
+    if isinstance(facts, str):
+        raise damaged(shown, facts)
+    if not usable_revision(facts.revision):
+        too_new = facts.revision > HEAD
         raise MaintenanceRefused(
-            f"{str(shown)!r} {what}",
-            reason="STORE_MOVED" if marked.mark is Mark.MOVED else "STORE_UNFINISHED",
+            f"{str(shown)!r} has schema revision {facts.revision!r}, this version knows {HEAD!r}",
+            reason="SCHEMA_TOO_NEW" if too_new else "SCHEMA_TOO_OLD",
+            fix="use the version of nomaflow that wrote it" + (", or a later one" if too_new else ""),
+        )
+    if facts.mark:
+        moved = facts.mark == "moved"
+        raise MaintenanceRefused(
+            f"{str(shown)!r} {'was moved to another store' if moved else 'is an incomplete copy'}",
+            reason="STORE_MOVED" if moved else "STORE_UNFINISHED",
             fix="back up the store that the history is in",
         )
-    if not usable_revision(revision):
-        raise MaintenanceRefused(
-            f"{str(shown)!r} has schema revision {revision!r}, this version knows up to {HEAD!r}",
-            reason="SCHEMA_TOO_NEW",
-            fix="use the version of nomaflow that wrote it, or a later one",
-        )
+    return facts
 
 
-def _look_into(path: Path) -> tuple[str, str]:
-    """Return the damage of a history, and its schema's revision."""
+def _look_into(path: Path) -> HistoryFacts | str:
+    """Return the facts of a history, or its damage."""
     try:
         with opened(path) as connection:
-            found = damage(connection, thorough=True)
-            return found, "" if found else _revision(connection)
+            return damage(connection, thorough=True) or read_facts(connection)
     except sqlite3.Error as error:
         if no_damage(error):
             raise
-        return str(error), ""
+        return str(error)
 
 
 def in_thread(work: Callable[[], T]) -> T:
@@ -158,16 +161,6 @@ def no_damage(error: Exception) -> bool:
     return code & 0xFF in _ROUND_IT and code not in _UNREADABLE
 
 
-def _revision(connection: sqlite3.Connection) -> str:
-    """Return the schema's revision.
-
-    :raises sqlite3.Error: if the file is not a history
-    """
-    connection.execute("SELECT epoch, last_event_seq FROM kernel WHERE id = 1").fetchone()
-    row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
-    return str(row[0]) if row else ""
-
-
 def read_facts(connection: sqlite3.Connection) -> HistoryFacts:
     """Return the facts of a history, as of one moment.
 
@@ -175,14 +168,19 @@ def read_facts(connection: sqlite3.Connection) -> HistoryFacts:
     """
     connection.execute("BEGIN")
     try:
-        epoch, last_event_seq = connection.execute("SELECT epoch, last_event_seq FROM kernel WHERE id = 1").fetchone()
+        found = connection.execute("SELECT * FROM kernel, alembic_version")
+        kernel = dict(zip((column[0] for column in found.description), found.fetchone() or (), strict=False))
+        if not kernel:
+            raise sqlite3.DatabaseError("it does not name its schema, or no kernel has it")
         newest = connection.execute("SELECT at_us FROM events ORDER BY seq DESC LIMIT 1").fetchone()
-        runs = connection.execute("SELECT count(*) FROM runs").fetchone()[0]
-        open_runs = connection.execute("SELECT count(*) FROM runs WHERE state IN ('QUEUED', 'RUNNING')").fetchone()[0]
+        runs, open_runs = connection.execute(
+            "SELECT count(*), count(*) FILTER (WHERE state IN ('QUEUED', 'RUNNING')) FROM runs"
+        ).fetchone()
         return HistoryFacts(
-            revision=_revision(connection),
-            epoch=epoch,
-            last_event_seq=last_event_seq,
+            revision=kernel["version_num"],
+            mark=kernel.get("mark", ""),
+            epoch=kernel["epoch"],
+            last_event_seq=kernel["last_event_seq"],
             newest_event_at_us=newest[0] if newest else None,
             runs=runs,
             open_runs=open_runs,

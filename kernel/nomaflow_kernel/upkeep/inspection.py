@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nomaflow_kernel.store.file_lock import read_holder
-from nomaflow_kernel.store.marks import mark_of
 from nomaflow_kernel.store.migrate import usable_revision
 from nomaflow_kernel.store.migrations import HEAD
 from nomaflow_kernel.upkeep.history_file import beside, damage, no_damage, opened, read_facts
@@ -92,7 +91,7 @@ def inspect_store(history: Path, *, deep: bool) -> StoreReport:
                 return replace(seen, empty=True)
             wrong = damage(connection, thorough=deep) if checked else ""
             facts = read_facts(connection)
-    except (sqlite3.Error, TypeError) as error:  # a required row is missing
+    except sqlite3.Error as error:
         if no_damage(error):
             return replace(seen, trouble=str(error))
         return replace(seen, checked=True, damage=str(error))
@@ -101,7 +100,7 @@ def inspect_store(history: Path, *, deep: bool) -> StoreReport:
         damage=wrong,
         revision=facts.revision,
         usable=usable_revision(facts.revision),
-        mark=marked.mark.value if (marked := mark_of(facts.revision)) else "",
+        mark=facts.mark,
         epoch=facts.epoch,
         runs=facts.runs,
         open_runs=facts.open_runs,

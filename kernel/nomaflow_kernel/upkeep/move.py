@@ -7,9 +7,8 @@ import sys
 import time
 from dataclasses import dataclass
 
-from nomaflow_kernel.store.errors import StoreError, StoreMoved, StoreUnfinished
-from nomaflow_kernel.store.transfer import CopyRefused, StorePlace, copy_store, reclaim_store
-from nomaflow_kernel.upkeep.errors import MaintenanceRefused
+from nomaflow_kernel.store.errors import MaintenanceRefused, StoreError, StoreMoved, StoreUnfinished
+from nomaflow_kernel.store.transfer import StorePlace, copy_store, reclaim_store
 
 __all__ = ["CopyDone", "ReclaimDone", "copy_history_to", "reclaim_history"]
 
@@ -75,9 +74,7 @@ def copy_history_to(source: str, target: str) -> CopyDone:
     places = StorePlace(source), StorePlace(target)
     progress = _Progress()
     try:
-        verified = asyncio.run(copy_store(*places, progress=progress.add))
-    except CopyRefused as error:
-        raise MaintenanceRefused(error.message, reason=error.reason, fix=error.fix) from None
+        rows, last_event_seq = asyncio.run(copy_store(*places, progress=progress.add))
     except StoreError as error:
         raise _refusal(error) from None
     finally:
@@ -85,8 +82,8 @@ def copy_history_to(source: str, target: str) -> CopyDone:
     return CopyDone(
         source=places[0].shown,
         target=places[1].shown,
-        rows={name: digest.rows for name, digest in verified.tables.items()},
-        last_event_seq=verified.last_event_seq,
+        rows=rows,
+        last_event_seq=last_event_seq,
         seconds=time.perf_counter() - began,
     )
 
@@ -100,8 +97,6 @@ def reclaim_history(store: str) -> ReclaimDone:
     place = StorePlace(store)
     try:
         moved_to = asyncio.run(reclaim_store(place, now_us=time.time_ns() // 1000))
-    except CopyRefused as error:
-        raise MaintenanceRefused(error.message, reason=error.reason, fix=error.fix) from None
     except StoreError as error:
         raise _refusal(error) from None
     return ReclaimDone(store=place.shown, moved_to=moved_to)

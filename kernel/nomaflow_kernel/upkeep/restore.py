@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from nomaflow_kernel.store.errors import StoreInUse, StoreUnavailable
+from nomaflow_kernel.store.errors import MaintenanceRefused, StoreInUse, StoreUnavailable
 from nomaflow_kernel.store.file_lock import FileLock
-from nomaflow_kernel.upkeep.errors import MaintenanceRefused
 from nomaflow_kernel.upkeep.file_copy import copy_history, draft_beside
 from nomaflow_kernel.upkeep.history_file import (
     HistoryFacts,
@@ -116,9 +115,9 @@ def _restore(backup: Path, history: Path, *, force: bool, pause: bool, now_us: i
         )
     with draft_beside(history) as draft:
         copy_history(backup, draft)
-        check_history(draft, shown=backup)
+        found = check_history(draft, shown=backup)
         old = _old_facts(history) if there else None
-        found = _take_on(draft, old, pause=pause, now_us=now_us)
+        _take_on(draft, found, old, pause=pause, now_us=now_us)
         lost = _events_after(history, found.last_event_seq) if old else None
         _own(draft)
         replaced = _swap(draft, history, now_us=now_us)
@@ -142,7 +141,7 @@ def _old_facts(history: Path) -> HistoryFacts | None:
     try:
         with opened(history) as connection:
             return read_facts(connection)
-    except (sqlite3.Error, TypeError):
+    except sqlite3.Error:
         return None
 
 
@@ -156,22 +155,22 @@ def _events_after(history: Path, seq: int) -> int | None:
         return None
 
 
-def _take_on(draft: Path, old: HistoryFacts | None, *, pause: bool, now_us: int) -> HistoryFacts:
-    """Prepare a copy for use; return its facts before that.
+def _take_on(draft: Path, found: HistoryFacts, old: HistoryFacts | None, *, pause: bool, now_us: int) -> None:
+    """Prepare a copy for use.
 
     Hosts refuse a kernel with a lower epoch than they have seen, and watchers continue after the last event they have
     seen. The backup does not tell how far either got later, so both counters continue from the clock: a kernel that
     starts less than once a second, and writes less than a million events a second, never reaches the clock by counting.
     """
     with opened(draft, writing=True) as connection:
-        found = read_facts(connection)
         epoch = max(found.epoch, old.epoch if old else 0, now_us // 1_000_000)
         seq = max(found.last_event_seq, old.last_event_seq if old else 0, now_us)
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("BEGIN IMMEDIATE")
-        connection.execute("UPDATE kernel SET epoch = ?, last_event_seq = ?, holder = 'restore'", (epoch, seq))
-        if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'identity'").fetchone():
-            connection.execute("UPDATE identity SET store_id = ?", (uuid.uuid4().hex,))
+        connection.execute(
+            "UPDATE kernel SET epoch = ?, last_event_seq = ?, holder = 'restore', store_id = ?",
+            (epoch, seq, uuid.uuid4().hex),
+        )
         if pause:
             connection.execute(
                 'INSERT OR IGNORE INTO pauses (scope, name, "by", why, since_us) VALUES (?, ?, ?, ?, ?)',
@@ -179,7 +178,6 @@ def _take_on(draft: Path, old: HistoryFacts | None, *, pause: bool, now_us: int)
             )
         connection.execute("COMMIT")
     sync_file(draft)
-    return found
 
 
 def _own(path: Path) -> None:

@@ -9,11 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterator, Sequence
-from typing import Protocol
 
-from nomaflow_kernel.catalogue.service import HostCatalogue
-from nomaflow_kernel.domain.clock import Clock
-from nomaflow_kernel.domain.pacing import happens_within
+from nomaflow_kernel.catalogue import Catalogue
+from nomaflow_kernel.domain.clock import Clock, happens_within
 from nomaflow_kernel.history.port import Store
 from nomaflow_kernel.store.errors import StoreError
 from nomaflow_project.jobs.definitions import RetentionPolicy
@@ -25,20 +23,13 @@ _PAGE_RUNS = 100
 _DAY_US = 86_400_000_000
 
 
-class KnownHosts(Protocol):
-    """The part of the catalogue that the sweeper uses."""
-
-    def hosts(self) -> Sequence[HostCatalogue]:
-        """Return each host's catalogue."""
-
-
 class RetentionSweeper:
     """Deletes the history that the retention policies release, at the shortest of their intervals.
 
     :param default: the policy of jobs whose file sets none
     """
 
-    def __init__(self, *, store: Store, clock: Clock, catalogue: KnownHosts, default: RetentionPolicy) -> None:
+    def __init__(self, *, store: Store, clock: Clock, catalogue: Catalogue, default: RetentionPolicy) -> None:
         self._store = store
         self._clock = clock
         self._catalogue = catalogue

@@ -5,17 +5,14 @@ Neither SQLAlchemy nor httpx is imported before a callable uses a pool or an API
 
 from __future__ import annotations
 
-from nomaflow_host.connectors.errors import ConnectorsError, ConnectorUnknown, ConnectorUnusable
-from nomaflow_host.connectors.reading import read_connectors
-from nomaflow_host.connectors.registry import HostConnectorRegistry
-from nomaflow_host.connectors.resolved import PoolConfig, ResolvedConnectors
+from nomaflow_host.connectors.errors import ConnectorsError
+from nomaflow_host.connectors.registry import BUILTIN_TYPES, HostConnectorRegistry
+from nomaflow_host.connectors.resolved import ResolvedConnectors, read_connectors
 
 __all__ = [
-    "ConnectorUnknown",
-    "ConnectorUnusable",
+    "BUILTIN_TYPES",
     "ConnectorsError",
     "HostConnectorRegistry",
-    "PoolConfig",
     "ResolvedConnectors",
     "read_connectors",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import random
 import threading
 import urllib.parse
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from nomaflow import StepFailed
 from nomaflow.connectors import ApiConnector
 from nomaflow_host.connectors.errors import ConnectorUnknown, ConnectorUnusable
-from nomaflow_host.connectors.placeholders import filled, filled_body, filled_path
+from nomaflow_host.connectors.placeholders import filled, filled_body
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -24,6 +25,7 @@ __all__ = ["HostApiConnector"]
 _IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
 _RETRIED_STATUS = frozenset({429, 502, 503, 504})
 _MAX_WAIT_SECONDS = 30.0
+_quoted = functools.partial(urllib.parse.quote, safe="")
 
 
 class HostApiConnector(ApiConnector):
@@ -47,8 +49,7 @@ class HostApiConnector(ApiConnector):
         self._table = table
         self._sleep = sleep
         self._jitter = jitter
-        self._clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, httpx.AsyncClient]
-        self._clients = weakref.WeakKeyDictionary()
+        self._clients = weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, "httpx.AsyncClient"]()
 
     def __repr__(self) -> str:
         return f"HostApiConnector({self._name!r})"
@@ -127,9 +128,8 @@ class HostApiConnector(ApiConnector):
         return client
 
     def _filled(self, endpoint: str, template: str, values: Mapping[str, Any]) -> str:
-        quoted = {key: urllib.parse.quote(str(value), safe="") for key, value in values.items()}
         try:
-            return template.format_map(quoted)
+            return template.format_map({key: _quoted(str(value)) for key, value in values.items()})
         except (KeyError, IndexError) as error:
             problem = f"the endpoint {endpoint!r} of connector {self._name!r} needs {error} for its path {template!r}"
             raise StepFailed(f"{problem} (give it in path=)") from None
@@ -143,7 +143,7 @@ class HostApiConnector(ApiConnector):
         values = {**known["values"], **(options.pop("params", None) or {}), **path}
         headers = {**self._table["headers"], **known["headers"]}
         try:
-            target = filled_path(known["path"], values)
+            target = filled(known["path"], values, _quoted)
             query = {name: filled(text, values) for name, text in known["params"].items()}
             sent = {name: filled(text, values) for name, text in headers.items()}
             if known["body"] is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,9 @@ __all__ = ["auth_for"]
 _EARLY_SECONDS = 30.0
 
 
-def auth_for(table: Mapping[str, Any], *, clock: Callable[[], float] = time.monotonic) -> httpx.Auth | None:
+def auth_for(
+    table: Mapping[str, Any], *, clock: Callable[[], float] = time.monotonic
+) -> httpx.Auth | Callable[[httpx.Request], httpx.Request] | None:
     """Return httpx's form of an ``auth`` table, None for ``none``.
 
     :param clock: seconds; a token of oauth2 is fetched anew 30 s before it ends
@@ -27,9 +30,10 @@ def auth_for(table: Mapping[str, Any], *, clock: Callable[[], float] = time.mono
     if kind == "basic":
         return httpx.BasicAuth(table["username"], table["password"])
     if kind == "bearer":
-        return _KeyAuth("Authorization", f"Bearer {table['token']}", in_query=False)
+        return functools.partial(_in_header, "Authorization", f"Bearer {table['token']}")
     if kind == "api_key":
-        return _KeyAuth(table["name"], table["value"], in_query=table.get("in", "header") == "query")
+        put = _in_query if table.get("in", "header") == "query" else _in_header
+        return functools.partial(put, table["name"], table["value"])
     if kind == "oauth2":
         return _FetchedToken(_client_credentials(table), clock=clock)
     if kind == "token_request":
@@ -39,20 +43,14 @@ def auth_for(table: Mapping[str, Any], *, clock: Callable[[], float] = time.mono
     return None
 
 
-class _KeyAuth(httpx.Auth):
-    """Puts one value into a header or the query of each request."""
+def _in_header(name: str, value: str, request: httpx.Request) -> httpx.Request:
+    request.headers[name] = value
+    return request
 
-    def __init__(self, name: str, value: str, *, in_query: bool) -> None:
-        self._name = name
-        self._value = value
-        self._in_query = in_query
 
-    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        if self._in_query:
-            request.url = request.url.copy_merge_params({self._name: self._value})
-        else:
-            request.headers[self._name] = self._value
-        yield request
+def _in_query(name: str, value: str, request: httpx.Request) -> httpx.Request:
+    request.url = request.url.copy_merge_params({name: value})
+    return request
 
 
 class _FetchedToken(httpx.Auth):

@@ -10,15 +10,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["filled", "filled_body", "filled_path", "placeholders"]
+__all__ = ["filled", "filled_body"]
 
 _PLACEHOLDER = re.compile(r"\{\{\s*(\w+)\s*\}\}")
 _JSON_TEXT = re.compile(r'"(?:[^"\\]|\\.)*"|\{\{\s*\w+\s*\}\}')
-
-
-def placeholders(*texts: str | None) -> set[str]:
-    """Return the names of the placeholders in *texts*."""
-    return {name for text in texts if text for name in _PLACEHOLDER.findall(text)}
 
 
 def filled(text: str, values: Mapping[str, Any], quote: Callable[[str], str] = str) -> str:
@@ -28,14 +23,6 @@ def filled(text: str, values: Mapping[str, Any], quote: Callable[[str], str] = s
     :raises KeyError: the name of a value that is missing
     """
     return _PLACEHOLDER.sub(lambda match: quote(_plain(values[match[1]])), text)
-
-
-def filled_path(text: str, values: Mapping[str, Any]) -> str:
-    """Return a path or URL with each value quoted.
-
-    :raises KeyError: the name of a value that is missing
-    """
-    return filled(text, values, lambda value: urllib.parse.quote(value, safe=""))
 
 
 def filled_body(text: str, values: Mapping[str, Any], content_type: str) -> str:

@@ -7,21 +7,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nomaflow.connectors import ConnectorPools
-from nomaflow_host.connectors.errors import ConnectorsError, ConnectorUnknown, ConnectorUnusable
+from nomaflow_host.connectors.errors import ConnectorsError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from sqlalchemy import URL, Engine
     from sqlalchemy.ext.asyncio import AsyncEngine
 
-    from nomaflow_host.connectors.resolved import PoolConfig
+    from nomaflow_host.connectors.resolved import ResolvedConnectors
 
 __all__ = ["HostPools"]
 
 _ASYNC_DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
 _SYNC_DRIVERS = {"sqlite": "sqlite+pysqlite", "postgresql": "postgresql+psycopg"}
 _EITHER = frozenset({"postgresql+psycopg"})
+_OPTIONS = ("pool_size", "max_overflow", "pool_pre_ping", "pool_recycle", "echo")
 _EXTRAS = {"asyncpg": "nomaflow[postgres]", "psycopg": "nomaflow[postgres]", "aiosqlite": "nomaflow[host]"}
 
 
@@ -32,114 +33,83 @@ class HostPools(ConnectorPools):
     steps run. A step that brings its own loop, in a thread, gets engines that open a connection for each use.
     """
 
-    def __init__(
-        self, configs: Mapping[str, PoolConfig], *, root: str, unusable: Mapping[str, str] | None = None
-    ) -> None:
-        """Create no engine yet.
-
-        :param root: directory that SQLite paths are relative to
-        :param unusable: as `ResolvedConnectors.unusable`
-        """
-        self._configs = configs
-        self._unusable = unusable or {}
-        self._root = root
+    def __init__(self, resolved: ResolvedConnectors) -> None:
+        """Create no engine yet."""
+        self._resolved = resolved
         self._lock = threading.Lock()
-        self._async: dict[str, AsyncEngine] = {}
-        self._unpooled: dict[str, AsyncEngine] = {}
-        self._sync: dict[str, Engine] = {}
+        self._engines: dict[tuple[str, str], Any] = {}
 
     def __repr__(self) -> str:
         return f"HostPools({', '.join(self.names())})"
 
     def names(self) -> tuple[str, ...]:
         """Return the names of all pools, sorted."""
-        unusable = (path.partition(".")[2] for path in self._unusable if path.startswith("pools."))
-        return tuple(sorted({*self._configs, *unusable}))
+        return self._resolved.names("pools")
 
     def engine(self, name: str) -> AsyncEngine:
         """Return the async engine of the pool *name*."""
-        config = self._config(name)
-        with self._lock:
-            pooled = threading.current_thread() is threading.main_thread() or _is_memory_url(config.url)
-            engines = self._async if pooled else self._unpooled
-            if name not in engines:
-                from sqlalchemy.ext.asyncio import create_async_engine  # only a worker that uses a pool pays for it
-
-                engines[name] = self._made(name, config, create_async_engine, _ASYNC_DRIVERS, pooled=pooled)
-            return engines[name]
+        pool = self._resolved.values("pools", name)
+        pooled = threading.current_thread() is threading.main_thread() or _is_memory_url(pool["url"])
+        engine: AsyncEngine = self._engine(name, pool, "async" if pooled else "unpooled")
+        return engine
 
     def sync_engine(self, name: str) -> Engine:
         """Return the engine of the pool *name*, for plain functions."""
-        config = self._config(name)
-        with self._lock:
-            if name not in self._sync:
-                from sqlalchemy import create_engine  # only a worker that uses a pool pays for it
-
-                self._sync[name] = self._made(name, config, create_engine, _SYNC_DRIVERS)
-            return self._sync[name]
+        engine: Engine = self._engine(name, self._resolved.values("pools", name), "sync")
+        return engine
 
     async def aclose(self) -> None:
         """Dispose of every engine. May be called again."""
         with self._lock:
-            asynchronous = [*self._async.values(), *self._unpooled.values()]
-            self._async, self._unpooled = {}, {}
-            synchronous, self._sync = list(self._sync.values()), {}
-        for engine in asynchronous:
-            await engine.dispose()
-        for plain in synchronous:
-            plain.dispose()
+            engines, self._engines = self._engines, {}
+        for engine in engines.values():
+            disposing = engine.dispose()
+            if disposing is not None:
+                await disposing
 
-    def _config(self, name: str) -> PoolConfig:
-        config = self._configs.get(name)
-        if config is not None:
-            return config
-        reason = self._unusable.get(f"pools.{name}") or self._unusable.get("")
-        if reason:
-            raise ConnectorUnusable("pool", name, reason)
-        raise ConnectorUnknown("pool", name, self.names())
-
-    def _made(
-        self,
-        name: str,
-        config: PoolConfig,
-        make: Callable[..., Any],
-        drivers: Mapping[str, str],
-        *,
-        pooled: bool = True,
-    ) -> Any:
-        path = f"pools.{name}"
-        url = _url_of(config, path, drivers, self._root)
-        options = {"hide_parameters": not config.show_parameters, **config.options()}
-        if not pooled or (url.get_backend_name() == "sqlite" and _is_memory(url.database)):
-            options = {key: value for key, value in options.items() if key not in ("pool_size", "max_overflow")}
-        if not pooled:
-            from sqlalchemy.pool import NullPool  # as above
-
-            options["poolclass"] = NullPool
-        try:
-            return make(url, **options)
-        except ModuleNotFoundError as error:
-            extra = _EXTRAS.get(error.name or "", error.name)
-            problem = f"its driver {error.name!r} is not installed (pip install {extra!r})"
-            raise ConnectorsError(problem, path=path) from None
-        except Exception as error:  # noqa: BLE001 - an error of a dialect may quote the URL, password included
-            problem = f"{url.drivername} made no engine of it: {type(error).__name__}"
-            raise ConnectorsError(f"{problem} (check url and the other keys)", path=path) from None
+    def _engine(self, name: str, pool: Mapping[str, Any], form: str) -> Any:
+        """Return the engine of a pool in one of three forms: ``async``, ``unpooled`` (async as well) or ``sync``."""
+        with self._lock:
+            if (name, form) not in self._engines:
+                self._engines[name, form] = _made(f"pools.{name}", pool, form, self._resolved.root)
+            return self._engines[name, form]
 
 
-def _url_of(config: PoolConfig, path: str, drivers: Mapping[str, str], root: str) -> URL:
+def _made(path: str, pool: Mapping[str, Any], form: str, root: str) -> Any:
+    from sqlalchemy import NullPool, create_engine  # only a worker that uses a pool pays for it
+    from sqlalchemy.ext.asyncio import create_async_engine
+
+    url = _url_of(pool, path, _SYNC_DRIVERS if form == "sync" else _ASYNC_DRIVERS, root)
+    options = {name: pool[name] for name in _OPTIONS if pool.get(name) is not None}
+    if form == "unpooled" or (url.get_backend_name() == "sqlite" and _is_memory(url.database)):
+        options = {key: value for key, value in options.items() if key not in ("pool_size", "max_overflow")}
+    if form == "unpooled":
+        options["poolclass"] = NullPool
+    make = create_engine if form == "sync" else create_async_engine
+    try:
+        return make(url, hide_parameters=not pool.get("show_parameters"), **options)
+    except ModuleNotFoundError as error:
+        extra = _EXTRAS.get(error.name or "", error.name)
+        problem = f"its driver {error.name!r} is not installed (pip install {extra!r})"
+        raise ConnectorsError(problem, path=path) from None
+    except Exception as error:  # noqa: BLE001 - an error of a dialect may quote the URL, password included
+        problem = f"{url.drivername} made no engine of it: {type(error).__name__}"
+        raise ConnectorsError(f"{problem} (check url and the other keys)", path=path) from None
+
+
+def _url_of(pool: Mapping[str, Any], path: str, drivers: Mapping[str, str], root: str) -> URL:
     from sqlalchemy import make_url  # only a worker that uses a pool pays for it
     from sqlalchemy.exc import ArgumentError
 
-    text = config.url
+    text = pool["url"]
     if text.startswith("postgres:"):
         text = "postgresql:" + text.removeprefix("postgres:")
     try:
         url = make_url(text)
     except (ArgumentError, ValueError):
         raise ConnectorsError("expected an SQLAlchemy URL", path=f"{path}.url") from None
-    if config.password is not None:
-        url = url.set(password=config.password)
+    if pool.get("password") is not None:
+        url = url.set(password=pool["password"])
     driver = drivers.get(url.get_backend_name())
     if driver is not None and url.drivername not in _EITHER:
         url = url.set(drivername=driver)

@@ -7,9 +7,10 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from nomaflow.connectors import ApiConnector, ConnectorRegistry, SqlConnector
-from nomaflow_host.connectors.errors import ConnectorsError, ConnectorUnknown, ConnectorUnusable
+from nomaflow_host.connectors.api import HostApiConnector
+from nomaflow_host.connectors.errors import ConnectorsError, ConnectorUnknown
 from nomaflow_host.connectors.pools import HostPools
-from nomaflow_host.connectors.types import BUILTIN_TYPES
+from nomaflow_host.connectors.sql import HostSqlConnector
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,7 +18,13 @@ if TYPE_CHECKING:
     from nomaflow.calls import ConnectorFactory
     from nomaflow_host.connectors.resolved import ResolvedConnectors
 
-__all__ = ["HostConnectorRegistry"]
+__all__ = ["BUILTIN_TYPES", "HostConnectorRegistry"]
+
+BUILTIN_TYPES: Mapping[str, ConnectorFactory] = {
+    "api": lambda name, table, _: HostApiConnector(name, table),
+    "sql": lambda name, table, registry: HostSqlConnector(name, table, pools=registry.pools),
+}
+"""The factory of each built-in type."""
 
 
 class HostConnectorRegistry(ConnectorRegistry):
@@ -31,10 +38,9 @@ class HostConnectorRegistry(ConnectorRegistry):
 
         :param types: the factory of each type
         """
-        self._tables = resolved.connectors
-        self._unusable = resolved.unusable
+        self._resolved = resolved
         self._types = types
-        self._pools = HostPools(resolved.pools, root=resolved.root, unusable=resolved.unusable)
+        self._pools = HostPools(resolved)
         self._made: dict[str, Any] = {}
         self._lock = threading.RLock()
 
@@ -49,8 +55,7 @@ class HostConnectorRegistry(ConnectorRegistry):
 
     def names(self) -> tuple[str, ...]:
         """Return the names of all connectors, sorted."""
-        unusable = (path.partition(".")[2] for path in self._unusable if path.startswith("connectors."))
-        return tuple(sorted({*self._tables, *unusable}))
+        return self._resolved.names("connectors")
 
     def sql(self, name: str) -> SqlConnector:
         """Return the SQL connector *name*."""
@@ -66,16 +71,13 @@ class HostConnectorRegistry(ConnectorRegistry):
 
     def connector(self, name: str) -> Any:
         """Return the connector *name*, of any type."""
-        table = self._tables.get(name)
-        if table is None:
-            self._refuse_unusable(name)
-            raise ConnectorUnknown("connector", name, self._tables)
+        values = self._resolved.values("connectors", name)
         with self._lock:
             if name not in self._made:
-                factory = self._types.get(table["type"])
+                factory = self._types.get(values["type"])
                 if factory is None:
-                    raise ConnectorUnknown(f"type for connector {name!r} named", table["type"], self._types)
-                self._made[name] = factory(name, table, self)
+                    raise ConnectorUnknown(f"type for connector {name!r} named", values["type"], self._types)
+                self._made[name] = factory(name, values, self)
             return self._made[name]
 
     async def aclose(self) -> None:
@@ -89,22 +91,11 @@ class HostConnectorRegistry(ConnectorRegistry):
                 await closing
         await self._pools.aclose()
 
-    def _refuse_unusable(self, name: str) -> None:
-        """Raise if the file has the connector but it cannot be used.
-
-        :raises ConnectorUnusable: with the reason
-        """
-        reason = self._unusable.get(f"connectors.{name}") or self._unusable.get("")
-        if reason:
-            raise ConnectorUnusable("connector", name, reason)
-
     def _of_type(self, name: str, kind: str) -> Any:
-        same = [each for each, table in self._tables.items() if table["type"] == kind]
-        table = self._tables.get(name)
-        if table is None:
-            self._refuse_unusable(name)
-            raise ConnectorUnknown(f"connector of type {kind!r} named", name, same)
-        if table["type"] != kind:
-            problem = f"the connector {name!r} is of type {table['type']!r}, not {kind!r} (known: {sorted(same)})"
+        same = [each for each, values in self._resolved.connectors.items() if values["type"] == kind]
+        sought = f"connector of type {kind!r} named"
+        actual = self._resolved.values("connectors", name, sought=sought, known=same)["type"]
+        if actual != kind:
+            problem = f"the connector {name!r} is of type {actual!r}, not {kind!r} (known: {sorted(same)})"
             raise ConnectorsError(problem, path=f"connectors.{name}")
         return self.connector(name)

@@ -2,50 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-__all__ = ["PoolConfig", "ResolvedConnectors"]
+from nomaflow_host.connectors.errors import ConnectorUnknown, ConnectorUnusable
+from nomaflow_project.reading.credentials import url_passwords
 
-_URL_PASSWORD = re.compile(r"^[\w+]+://[^:/@]*:([^@]*)@")
-_QUERY_PASSWORD = re.compile(r"[?&](?:password|passwd|pwd|sslpassword)=([^&]*)", re.IGNORECASE)
+if TYPE_CHECKING:
+    from nomaflow_project.reading.problems import Problem
+
+__all__ = ["ResolvedConnectors", "read_connectors"]
+
 _SECRET_KEYS = frozenset({"password", "token", "value", "client_secret"})
 _SECRET_HEADER = re.compile(r"auth|token|key|secret|cookie", re.IGNORECASE)
-_OPTIONS = ("pool_size", "max_overflow", "pool_pre_ping", "pool_recycle", "echo")
 _DRIVERS = {"sqlite": "aiosqlite", "postgresql": "asyncpg", "postgres": "asyncpg"}
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PoolConfig:
-    """One ``[pools.NAME]``.
-
-    :param url: an SQLAlchemy URL; may hold a password
-    :param password: put into the URL; None if the URL has its own, or there is none
-    :param pool_size: number of kept connections; None means SQLAlchemy's default, here and in the other options
-    :param pool_recycle: seconds after which a connection is replaced
-    :param show_parameters: True if errors and echoed statements show the bound values
-    """
-
-    url: str = field(repr=False)
-    password: str | None = field(default=None, repr=False)
-    pool_size: int | None = None
-    max_overflow: int | None = None
-    pool_pre_ping: bool | None = None
-    pool_recycle: int | None = None
-    echo: bool | None = None
-    show_parameters: bool | None = None
-
-    def options(self) -> dict[str, Any]:
-        """Return the given keyword arguments for SQLAlchemy."""
-        return {name: value for name in _OPTIONS if (value := getattr(self, name)) is not None}
-
-    @classmethod
-    def of(cls, values: Mapping[str, Any]) -> PoolConfig:
-        """Return the engine options among a pool's values."""
-        return cls(**{name: values[name] for name in ("url", "password", "show_parameters", *_OPTIONS)})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,69 +30,95 @@ class ResolvedConnectors:
     The host's main process makes it and hands it to workers over their socket; it is never logged or stored.
 
     :param root: the project's directory, which SQLite paths are relative to
-    :param pools: the usable pools
+    :param pools: the values of each usable pool
     :param connectors: the values of each usable connector
     :param unusable: why a pool (``pools.NAME``), a connector (``connectors.NAME``) or all of the file (empty) cannot
         be used, in a sentence
     :param secret_env_names: the variables that the file names; workers do not inherit them
-    :param problems: the file's problems, for the manifest
     """
 
     root: str = ""
     file: str = ""
-    pools: Mapping[str, PoolConfig] = field(default_factory=dict)
+    pools: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
     connectors: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
     unusable: Mapping[str, str] = field(default_factory=dict)
     secret_env_names: tuple[str, ...] = ()
-    problems: tuple[Mapping[str, Any], ...] = ()
+    problems: tuple[Problem, ...] = ()
 
     @property
     def secrets(self) -> tuple[str, ...]:
         """All credentials, sorted, for masking."""
         found: set[str] = set()
-        for pool in self.pools.values():
-            found.update({pool.password or "", *_url_secrets(pool.url)})
-        for table in self.connectors.values():
-            found.update(_table_secrets(table))
+        for table in (*self.pools.values(), *self.connectors.values()):
+            found |= _table_secrets(table)
         return tuple(sorted(found - {""}))
 
     def modules(self) -> tuple[str, ...]:
         """Return the modules that engines of these pools need; a template imports them before it forks workers."""
         if not self.pools:
             return ()
-        backends = {pool.url.partition(":")[0].partition("+")[0] for pool in self.pools.values()}
-        drivers = sorted({_DRIVERS[backend] for backend in backends if backend in _DRIVERS})
-        return ("sqlalchemy.ext.asyncio", *drivers)
+        backends = {pool["url"].partition(":")[0].partition("+")[0] for pool in self.pools.values()}
+        return ("sqlalchemy.ext.asyncio", *sorted({_DRIVERS[each] for each in backends if each in _DRIVERS}))
+
+    def names(self, section: str) -> tuple[str, ...]:
+        """Return the names of all ``pools`` or ``connectors``, sorted, with those that cannot be used."""
+        unusable = (path.partition(".")[2] for path in self.unusable if path.startswith(f"{section}."))
+        return tuple(sorted({*getattr(self, section), *unusable}))
+
+    def values(
+        self, section: str, name: str, *, sought: str = "", known: Iterable[str] | None = None
+    ) -> Mapping[str, Any]:
+        """Return the values of one of the ``pools`` or ``connectors``.
+
+        :param sought: noun for the error if there is no such entry; *known* are the names that it lists
+        :raises ConnectorUnusable: if the file has it but it cannot be used
+        :raises ConnectorUnknown: if the file does not have it
+        """
+        values: Mapping[str, Any] | None = getattr(self, section).get(name)
+        if values is not None:
+            return values
+        noun = section.removesuffix("s")
+        if reason := self.unusable.get(f"{section}.{name}") or self.unusable.get(""):
+            raise ConnectorUnusable(noun, name, reason)
+        raise ConnectorUnknown(sought or noun, name, self.names(section) if known is None else known)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the part that workers need as a JSON-able dict, credentials included."""
-        names = PoolConfig.__dataclass_fields__
-        return {
-            "root": self.root,
-            "file": self.file,
-            "pools": {key: {name: getattr(pool, name) for name in names} for key, pool in self.pools.items()},
-            "connectors": {key: dict(table) for key, table in self.connectors.items()},
-            "unusable": dict(self.unusable),
-            "secret_env_names": list(self.secret_env_names),
-        }
-
-    @classmethod
-    def from_json(cls, tree: Mapping[str, Any]) -> ResolvedConnectors:
-        """Return the connectors that `to_json` made *tree* of."""
-        return cls(
-            root=tree["root"],
-            file=tree["file"],
-            pools={name: PoolConfig(**pool) for name, pool in tree["pools"].items()},
-            connectors=tree["connectors"],
-            unusable=tree["unusable"],
-            secret_env_names=tuple(tree["secret_env_names"]),
-        )
+        """Return the fields that workers need, credentials included; they are JSON-able."""
+        return {name: getattr(self, name) for name in ("root", "pools", "connectors", "unusable")}
 
 
-def _url_secrets(url: str) -> set[str]:
-    matches = [_URL_PASSWORD.match(url), *_QUERY_PASSWORD.finditer(url)]
-    written = {match[1] for match in matches if match}
-    return written | {unquote(each) for each in written}
+def read_connectors(
+    path: str | os.PathLike[str],
+    environ: Mapping[str, str],
+    *,
+    root: str | os.PathLike[str] | None = None,
+    name: str = "",
+    required: bool = False,
+) -> ResolvedConnectors:
+    """Return the pools and connectors of a file, with ``${NAME}`` resolved, and the reasons why others cannot be used.
+
+    :param environ: variables for the references
+    :param root: directory that SQLite paths are relative to; by default the file's directory
+    :param name: the file's name in messages; its path if empty
+    :param required: True if a missing file is an error rather than an empty one
+    """
+    file = Path(path)
+    home = str(Path(root if root is not None else file.parent).absolute())
+    if not required and not os.path.lexists(file):
+        return ResolvedConnectors(root=home, file=str(file))
+    # Imported here because it loads pydantic, which a project without connectors does not need.
+    from nomaflow_project.connectors.reading import read_connectors as read
+
+    found = read(file, environ, name=name, required=required)
+    return ResolvedConnectors(
+        root=home,
+        file=str(file),
+        pools=found.pools,
+        connectors=found.connectors,
+        unusable=found.unusable,
+        secret_env_names=tuple(sorted(found.variables)),
+        problems=found.problems,
+    )
 
 
 def _table_secrets(table: Mapping[str, Any]) -> set[str]:
@@ -131,5 +132,5 @@ def _table_secrets(table: Mapping[str, Any]) -> set[str]:
         elif isinstance(value, str) and key in _SECRET_KEYS:
             found.add(value)
         elif isinstance(value, str) and "://" in value:
-            found |= _url_secrets(value)
+            found.update(form for written in url_passwords(value) for form in (written, unquote(written)))
     return found

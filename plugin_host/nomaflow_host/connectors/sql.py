@@ -17,15 +17,11 @@ class HostSqlConnector(SqlConnector):
     def __init__(self, name: str, table: Mapping[str, Any], *, pools: ConnectorPools) -> None:
         """Take the connector's values from connectors.toml, and the pools that have the engine."""
         self._name = name
-        self._pool: str = table["pool"]
-        self._queries: Mapping[str, str] = table["queries"]
-        self._refused: Mapping[str, str] = table["refused"]
-        self._defaults: Mapping[str, Mapping[str, Any]] = table["defaults"]
-        self._trims: bool = table["trim_strings"]
+        self._table = table
         self._pools = pools
 
     def __repr__(self) -> str:
-        return f"HostSqlConnector({self._name!r}, pool={self._pool!r})"
+        return f"HostSqlConnector({self._name!r}, pool={self._table['pool']!r})"
 
     @property
     def name(self) -> str:
@@ -34,12 +30,12 @@ class HostSqlConnector(SqlConnector):
 
     def statement(self, query: str) -> str:
         """Return the SQL text of the query named *query*."""
-        text = self._queries.get(query)
-        if text is None:
-            raise ConnectorUnknown(f"query of connector {self._name!r} named", query, self._queries)
-        if query in self._refused:
-            raise ConnectorUnusable(f"query of connector {self._name!r} named", query, self._refused[query])
-        return text
+        queries, refused = self._table["queries"], self._table["refused"]
+        if query not in queries:
+            raise ConnectorUnknown(f"query of connector {self._name!r} named", query, queries)
+        if query in refused:
+            raise ConnectorUnusable(f"query of connector {self._name!r} named", query, refused[query])
+        return str(queries[query])
 
     async def fetch_all(
         self, query: str, params: Mapping[str, Any] | None = None, /, **more: Any
@@ -73,14 +69,14 @@ class HostSqlConnector(SqlConnector):
         statement = text(self.statement(query))
         if isinstance(params, list) and not params:
             return [], 0
-        if defaults := self._defaults.get(query):
+        if defaults := self._table["defaults"].get(query):
             params = [{**defaults, **each} for each in params] if isinstance(params, list) else {**defaults, **params}
-        async with self._pools.engine(self._pool).begin() as connection:
+        async with self._pools.engine(self._table["pool"]).begin() as connection:
             result = await connection.execute(statement, params)
             rows: Sequence[Any] = result.mappings().all() if result.returns_rows else []
             return rows, max(result.rowcount, 0)
 
     def _row(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        if not self._trims:
+        if not self._table["trim_strings"]:
             return dict(row)
         return {key: value.rstrip() if isinstance(value, str) else value for key, value in row.items()}

@@ -15,13 +15,13 @@ from nomaflow_api.value_class import value_class
 from nomaflow_host.injection import CallPlan, PreparationFailed
 from nomaflow_host.injection.plan import plan_for
 from nomaflow_host.injection.references import described, parse_reference
-from nomaflow_host.normalise import NormalisedResult, ReturnRefused, record_of
+from nomaflow_host.normalise import EXTRAS_LIMIT, NormalisedResult, ReturnRefused, record_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
     from nomaflow_host.hooks import HookHost
-    from nomaflow_host.injection.kinds import Kind
+    from nomaflow_host.injection.callables import Kind
 
 __all__ = ["CallMaker", "PreparedCall"]
 
@@ -41,7 +41,6 @@ class PreparedCall:
 
     kind: Kind
     call: Callable[[], Any] = field(repr=False)
-    reference: str
     location: str
     info: StepCall = field(repr=False)
     askable: bool = True
@@ -50,7 +49,7 @@ class PreparedCall:
 class CallMaker:
     """Makes calls with the hooks of one process. Each callable's signature is read once."""
 
-    def __init__(self, *, hooks: HookHost, max_extras_bytes: int) -> None:
+    def __init__(self, *, hooks: HookHost, max_extras_bytes: int = EXTRAS_LIMIT) -> None:
         """Take the hooks that resolve, inject and normalise."""
         self._hooks = hooks
         self._max_extras_bytes = max_extras_bytes
@@ -96,7 +95,6 @@ class CallMaker:
         return PreparedCall(
             kind=plan.kind,
             call=call,
-            reference=plan.reference,
             location=plan.location,
             info=info,
             askable=plan.kind == "async" or ("ctx" in arguments and "ctx" not in values),
@@ -118,19 +116,22 @@ class CallMaker:
             raise ReturnRefused(problem)
         return record_of(result, max_extras_bytes=self._max_extras_bytes)
 
-    def observe_started(self, call: StepCall) -> None:
-        """Tell the plugins that a call is about to be made. Never raises."""
-        self._observe(lambda: self._hooks.call.nomaflow_attempt_started(call=call), "nomaflow_attempt_started")
+    def observe(self, call: StepCall, outcome: StepOutcome | None = None) -> None:
+        """Tell the plugins that a call is about to be made, or how it ended. Never raises.
 
-    def observe_finished(self, call: StepCall, outcome: StepOutcome) -> None:
-        """Tell the plugins how a call ended. Never raises."""
-        self._observe(
-            lambda: self._hooks.call.nomaflow_attempt_finished(call=call, outcome=outcome),
-            "nomaflow_attempt_finished",
-        )
+        :param outcome: None before the call
+        """
+        try:
+            if outcome is None:
+                self._hooks.call.nomaflow_attempt_started(call=call)
+            else:
+                self._hooks.call.nomaflow_attempt_finished(call=call, outcome=outcome)
+        except Exception:  # noqa: BLE001 - an observer's mistake is logged and changes nothing
+            hook = "nomaflow_attempt_started" if outcome is None else "nomaflow_attempt_finished"
+            _log.exception("a plugin's %s raised; the attempt goes on", hook)
 
     def _injections(self, plan: CallPlan, info: StepCall, values: Mapping[str, Any]) -> dict[str, Any]:
-        if not plan.wants_injections():
+        if not (plan.catch_all or plan.named):
             return {}
         given: dict[str, Any] = {}
         results = self._guarded(lambda: self._hooks.call.nomaflow_contribute_injections(call=info), "inject")
@@ -149,12 +150,6 @@ class CallMaker:
             raise
         except Exception as error:
             raise PreparationFailed("hook_failed", f"a plugin failed to {what}: {_said(error)}") from error
-
-    def _observe(self, action: Callable[[], Any], hook: str) -> None:
-        try:
-            action()
-        except Exception:  # noqa: BLE001 - an observer's mistake is logged and changes nothing
-            _log.exception("a plugin's %s raised; the attempt goes on", hook)
 
 
 def _call_to_the_end(target: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:

@@ -1,18 +1,30 @@
-"""Checks the values given for a step against its callable without calling it."""
+"""Checks values against callables and step types without calling anything.
+
+The kernel cannot do this: it has annotations only as text, and models only as JSON Schemas.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from nomaflow_api.v1.letters import CheckedStep, ValueProblem
 from nomaflow_api.v1.sealing import fitting
+from nomaflow_api.v1.values import ValueCodecError, decode_tree
 from nomaflow_host.generation.contexts import resolved_values, values_of
 from nomaflow_host.injection import CallPlan, PreparationFailed
+from nomaflow_host.injection.references import described
+from nomaflow_project.jobs.step_defaults import blame_defaults, with_step_defaults
+from nomaflow_project.jobs.step_types import StepType as StepFields
+from nomaflow_project.reading.environment import STEP_KEYS, names_in
+from nomaflow_project.reading.problems import Place, Problem, Severity
+from nomaflow_project.reading.references import last_part
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from nomaflow.calls import StepType
 
-__all__ = ["unfit_values"]
+__all__ = ["JobChecker", "fields_of", "unfit_values"]
 
 
 def unfit_values(
@@ -37,3 +49,106 @@ def unfit_values(
             plan.check(key, resolved[key], strict=strict, given=values, injected=as_given, shown=values)
         except PreparationFailed as error:
             yield ValueProblem(step=step.step, key=fitting(key), code=error.reason_code, message=error.message)
+
+
+def fields_of(each: StepType) -> StepFields:
+    """Return a step type in the form that the reader of jobs needs."""
+    return StepFields(
+        name=each.name,
+        callable=each.callable,
+        schema=each.schema,
+        doc=each.doc,
+        overridable=each.overridable,
+        secret=each.secret,
+        checked=each.model is not None,
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobChecker:
+    """Checks the values of job files before the first run.
+
+    Values that refer to the environment are left out, since each attempt resolves them.
+
+    :param plans: reference to `CallPlan`, or to the reason why it has none
+    :param types: the contributed step types, by name
+    :param as_given: names of injections; their values are not coerced
+    """
+
+    plans: Mapping[str, object]
+    types: Mapping[str, StepType]
+    as_given: Collection[str] = ()
+
+    def problems(self, job_files: Iterable[Mapping[str, Any]]) -> Iterator[Problem]:
+        """Yield a problem for each value that its callable, or the model of its step's type, would refuse.
+
+        :param job_files: ``job_files`` of the manifest
+        """
+        for file in job_files:
+            for index, job in enumerate(_tables(_table(file.get("tree")).get("jobs"))):
+                job_id = job.get("id")
+                place = Place(str(file.get("path", "")), f"jobs[{index}]", job_id if isinstance(job_id, str) else "")
+                for number, step in enumerate(_tables(job.get("steps"))):
+                    for problem in self._of_call(job, step, place, number):
+                        yield _of_step(problem, step)
+                yield from self._of_types(job, place)
+
+    def _of_call(self, job: Mapping[str, Any], step: Mapping[str, Any], place: Place, index: int) -> Iterator[Problem]:
+        plan = self.plans.get(str(step.get("callable")))
+        if step.get("type", "python") != "python" or not isinstance(plan, CallPlan):
+            return
+        own = _table(step.get("op_kwargs"))
+        params = {key: value for key, value in _table(job.get("params")).items() if key not in own}
+        name = str(step.get("name") or last_part(plan.reference))
+        layers = [(place / "steps" / index / "op_kwargs", own), (place / "params", params)]
+        for number, preset in enumerate(_tables(job.get("presets"))):
+            values = _table(_table(preset.get("op_kwargs")).get(name))
+            layers.append((place / "presets" / number / "op_kwargs" / name, values))
+        for at, layer in layers:
+            for key, value in layer.items():
+                if key not in plan.named or key in self.as_given or names_in(value):
+                    continue
+                try:
+                    plan.fit(key, decode_tree(value, path=key))
+                except ValueCodecError:
+                    continue  # the kernel's own check reports it
+                except PreparationFailed as error:
+                    yield (at / key).error(error.reason_code, error.message, fix="correct the value, or the annotation")
+
+    def _of_types(self, job: Mapping[str, Any], place: Place) -> Iterator[Problem]:
+        if all(each.model is None for each in self.types.values()):
+            return
+        merged, defaulted = with_step_defaults(job, {name: fields_of(each) for name, each in self.types.items()})
+        for index, step in enumerate(_tables(merged.get("steps"))):
+            kind = self.types.get(str(step.get("type")))
+            if kind is not None and kind.model is not None:
+                for problem in _of_fields(step, kind, place / "steps" / index):
+                    yield _of_step(blame_defaults(problem, place, defaulted), step)
+
+
+def _of_fields(step: Mapping[str, Any], kind: StepType, place: Place) -> Iterator[Problem]:
+    from nomaflow_project.reading.validation import misfits  # imports pydantic, as the type's model did
+
+    own = {key: value for key, value in step.items() if key not in STEP_KEYS}
+    try:
+        values = decode_tree({**own, **_table(step.get("op_kwargs"))})
+    except ValueCodecError:
+        return  # the kernel's own check reports it
+    assert kind.model is not None
+    try:
+        yield from misfits(kind.model, values, place, hidden=kind.secret)
+    except Exception as error:  # noqa: BLE001 - a model's validators may raise anything
+        yield place.error("hook_failed", f"the model of step type {kind.name!r} raised {described(error)}")
+
+
+def _of_step(problem: Problem, step: Mapping[str, Any]) -> Problem:
+    """Return the problem of a step, as a warning if the step is disabled."""
+    return problem if step.get("enabled", True) else replace(problem, severity=Severity.WARNING)
+
+
+def _tables(value: Any) -> list[Mapping[str, Any]]:
+    return [_table(each) for each in value] if isinstance(value, list) else []
+
+
+def _table(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}

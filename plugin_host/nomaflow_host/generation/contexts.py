@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import json
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any
 
 from nomaflow import PreviousStep, RunContext, Trigger
 from nomaflow_api.v1.values import ValueCodecError, loads
-from nomaflow_host.injection import EnvironmentMissing, PreparationFailed, resolve_tree
+from nomaflow_host.injection import PreparationFailed
+from nomaflow_project.reading.environment import EnvironmentMissing, resolve_tree
 
 if TYPE_CHECKING:
-    import logging
     from collections.abc import Callable
 
     from nomaflow_api.v1.letters import AttemptOrder
@@ -21,20 +22,13 @@ __all__ = ["context_of", "resolved_values", "values_of"]
 
 
 def context_of(
-    order: AttemptOrder,
-    *,
-    environ: Mapping[str, str],
-    is_cancelled: Callable[[], bool],
-    progress: Callable[[float, float | None, str], None],
-    log: logging.Logger,
-    now: dt.datetime,
+    order: AttemptOrder, *, environ: Mapping[str, str], now: dt.datetime | None = None, **more: Any
 ) -> RunContext:
     """Return the context of an attempt that is about to start.
 
     :param environ: variables for ``${NAME}`` in params
-    :param is_cancelled: called by ``ctx.is_cancelled()``
-    :param progress: called by ``ctx.progress()`` with done, total and message
     :param now: with a time zone; the deadline counts from it
+    :param more: ``cancel_check`` and ``progress_sink`` of the context
     :raises PreparationFailed: if the params cannot be read
     """
     params = resolved_values(values_of(order.params_json, "params"), environ, lambda _: "params")
@@ -49,11 +43,11 @@ def context_of(
         attempt_key=order.attempt_key,
         params=params,
         log_level=order.log_level,
-        deadline=now + dt.timedelta(milliseconds=order.timeout_ms) if order.timeout_ms else None,
-        log=log,
+        deadline=(now or dt.datetime.now(dt.UTC)) + dt.timedelta(milliseconds=order.timeout_ms)
+        if order.timeout_ms
+        else None,
         previous_steps=_previous_steps(order.previous_steps_json),
-        cancel_check=is_cancelled,
-        progress_sink=progress,
+        **more,
     )
 
 
@@ -98,35 +92,27 @@ class _PreviousSteps(Sequence[PreviousStep]):
 
     def __init__(self, text: bytes) -> None:
         self._text = text
-        self._made: tuple[PreviousStep, ...] | None = None
 
-    @overload
-    def __getitem__(self, index: int) -> PreviousStep: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> tuple[PreviousStep, ...]: ...
-
-    def __getitem__(self, index: int | slice) -> PreviousStep | tuple[PreviousStep, ...]:
-        return self._steps()[index]
+    def __getitem__(self, index: Any) -> Any:
+        return self._steps[index]
 
     def __len__(self) -> int:
-        return len(self._steps())
+        return len(self._steps)
 
     def __repr__(self) -> str:
-        return repr(self._steps())
+        return repr(self._steps)
 
+    @functools.cached_property
     def _steps(self) -> tuple[PreviousStep, ...]:
-        if self._made is None:
-            self._made = tuple(
-                PreviousStep(
-                    name=step["name"],
-                    state=step["state"],
-                    rows_affected=step.get("rows_affected"),
-                    extras=step.get("extras") or {},
-                )
-                for step in _told_steps(self._text)
+        return tuple(
+            PreviousStep(
+                name=step["name"],
+                state=step["state"],
+                rows_affected=step.get("rows_affected"),
+                extras=step.get("extras") or {},
             )
-        return self._made
+            for step in _told_steps(self._text)
+        )
 
 
 def _previous_steps(text: bytes) -> Sequence[PreviousStep]:

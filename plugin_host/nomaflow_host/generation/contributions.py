@@ -9,10 +9,11 @@ from nomaflow import RunContext, Settings
 from nomaflow.calls import StepCall, StepType
 from nomaflow_api.v1.values import plain_tree
 from nomaflow_host.connectors import HostConnectorRegistry, ResolvedConnectors
-from nomaflow_host.generation.step_fields import fields_of
-from nomaflow_host.hooks import HookHost, Problem
+from nomaflow_host.generation.checking import fields_of
+from nomaflow_host.hooks import HookHost
 from nomaflow_host.injection import BUILTIN_INJECTIONS
 from nomaflow_host.injection.references import described
+from nomaflow_project.reading.problems import Place, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,12 +21,12 @@ if TYPE_CHECKING:
 __all__ = ["injection_names", "step_types_of"]
 
 
-def step_types_of(hooks: HookHost) -> tuple[tuple[StepType, ...], tuple[Problem, ...]]:
-    """Return the contributed step types. One that cannot be used is a problem, and so is a plugin that raises."""
+def step_types_of(hooks: HookHost) -> tuple[dict[str, StepType], list[Problem]]:
+    """Return the contributed step types by name, and a problem for each that cannot be used or plugin that raises."""
     try:
         contributed = [each for types in hooks.call.nomaflow_step_types() for each in types]
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin's mistake is a problem and does not end the load
-        return (), (_problem(f"a plugin's nomaflow_step_types raised {described(error)}"),)
+        return {}, [_problem(f"a plugin's nomaflow_step_types raised {described(error)}")]
     good: dict[str, StepType] = {}
     problems: list[Problem] = []
     for each in contributed:
@@ -34,7 +35,7 @@ def step_types_of(hooks: HookHost) -> tuple[tuple[StepType, ...], tuple[Problem,
         except Exception as error:  # noqa: BLE001 - as above; a model raises what its fields do
             name = getattr(each, "name", type(each).__name__)
             problems.append(_problem(f"the step type {name!r} of a plugin cannot be used: {error}"))
-    return tuple(good.values()), tuple(problems)
+    return good, problems
 
 
 def _usable(each: StepType) -> StepType:
@@ -67,7 +68,7 @@ def _names(given: Any, what: str) -> tuple[str, ...]:
     return tuple(given)
 
 
-def injection_names(hooks: HookHost, settings: Settings) -> tuple[tuple[str, ...], tuple[Problem, ...]]:
+def injection_names(hooks: HookHost, settings: Settings) -> tuple[tuple[str, ...], list[Problem]]:
     """Return the names that callables can be given without an op_kwarg, sorted.
 
     Each plugin is asked with a call that belongs to no run. If it raises, its names stay unknown, with a warning.
@@ -77,25 +78,18 @@ def injection_names(hooks: HookHost, settings: Settings) -> tuple[tuple[str, ...
     names = set(BUILTIN_INJECTIONS)
     problems: list[Problem] = []
     for implementation in hooks.call.nomaflow_contribute_injections.get_hookimpls():
-        given: Mapping[str, Any] = {"call": call}
         try:
-            answer = implementation.function(*(given[name] for name in implementation.argnames))
+            answer = implementation.function(*(call for _ in implementation.argnames))  # it may leave the parameter out
             names.update(str(name) for name in answer or ())
         except (Exception, SystemExit) as error:  # noqa: BLE001 - as above
-            problems.append(_unknown_names(implementation.plugin_name, error))
-    return tuple(sorted(names)), tuple(problems)
-
-
-def _unknown_names(plugin: str, error: BaseException) -> Problem:
-    message = (
-        f"what the plugin {plugin!r} injects is not known before a run, "
-        f"since its nomaflow_contribute_injections raised {described(error)}"
-    )
-    fix = "let it return its names for an empty RunContext, too; values can be made on demand with a Factory"
-    return Problem(severity="warning", code="hook_failed", message=message, fix=fix)
+            message = (
+                f"what the plugin {implementation.plugin_name!r} injects is not known before a run, "
+                f"since its nomaflow_contribute_injections raised {described(error)}"
+            )
+            fix = "let it return its names for an empty RunContext, too; values can be made on demand with a Factory"
+            problems.append(Place("").warning("hook_failed", message, fix=fix))
+    return tuple(sorted(names)), problems
 
 
 def _problem(message: str) -> Problem:
-    return Problem(
-        severity="error", code="hook_failed", message=message, fix="correct the plugin, then reload the host"
-    )
+    return Place("").error("hook_failed", message, fix="correct the plugin, then reload the host")

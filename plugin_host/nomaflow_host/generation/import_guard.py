@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from typing import Any
 
-__all__ = ["kept_manners"]
+__all__ = ["restored_process"]
 
 _NAMES = ("stdout", "stderr", "excepthook", "displayhook")
 
 
 @contextlib.contextmanager
-def kept_manners() -> Iterator[None]:
+def restored_process() -> Iterator[None]:
     """Restore afterwards what decides how steps run: signals, directory, umask, collector, streams and hooks.
 
     An ignored SIGCHLD, for one, would hide the ends of all children. A process that an import forked and that returns

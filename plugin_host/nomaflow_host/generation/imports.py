@@ -1,78 +1,108 @@
-"""The imports of a generation, each in isolation: a module's failure stops no other."""
+"""Finds the modules of the plugin folders, and imports each in isolation: a module's failure stops no other."""
 
 from __future__ import annotations
 
 import os
-import time
+import re
+import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from nomaflow_host.generation.discovery import find_modules
-from nomaflow_host.generation.import_guard import kept_manners
+from nomaflow_host.generation.import_guard import restored_process
 from nomaflow_host.injection.references import ImportReport, import_module, stable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable, Iterator
 
-    from nomaflow_host.generation.discovery import FoundModule
+__all__ = ["Imports", "extend_sys_path", "find_modules", "import_plugins"]
 
-__all__ = ["Imports", "import_plugins"]
+_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+_SKIPPED_FOLDERS = frozenset({"__pycache__", "tests", "node_modules"})
+_SKIPPED_FILES = re.compile(r"__main__\.py|conftest\.py|setup\.py|test_.*\.py|.*_test\.py")
+
+
+def find_modules(plugin_dirs: Iterable[str]) -> dict[str, str]:
+    """Return the modules of the folders: dotted name to absolute file, sorted by name. Imports nothing.
+
+    Packages, with or without ``__init__.py``, and single files are found, at any depth. Tests, ``setup.py`` and
+    ``__main__.py`` are no plugins; names that cannot be imported are skipped. If two modules have one name, the earlier
+    folder's counts.
+    """
+    found: dict[str, str] = {}
+    for folder in plugin_dirs:
+        for name, file in _modules_below(Path(folder)):
+            found.setdefault(name, file)
+    return dict(sorted(found.items()))
+
+
+def _modules_below(folder: Path) -> Iterator[tuple[str, str]]:
+    for current, folders, files in os.walk(folder):
+        folders[:] = sorted(each for each in folders if _IDENTIFIER.fullmatch(each) and each not in _SKIPPED_FOLDERS)
+        package = Path(current).relative_to(folder).parts
+        for file in sorted(files):
+            stem, suffix = os.path.splitext(file)
+            if suffix != ".py" or not _IDENTIFIER.fullmatch(stem) or _SKIPPED_FILES.fullmatch(file):
+                continue
+            parts = package if stem == "__init__" else (*package, stem)
+            if parts:
+                yield ".".join(parts), str(Path(current, file))
+
+
+def extend_sys_path(entries: Iterable[str]) -> None:
+    """Put folders on ``sys.path``: after the standard library, which no plugin may hide, before installed packages."""
+    wanted = [entry for entry in entries if entry not in sys.path]
+    packages = (index for index, entry in enumerate(sys.path) if "site-packages" in entry or "dist-packages" in entry)
+    position = next(packages, len(sys.path))
+    sys.path[position:position] = wanted
 
 
 @dataclass(kw_only=True, slots=True)
 class Imports:
     """The modules of a generation, imported or not.
 
-    :param timings: module to seconds, for the modules imported here
-    :param known: the names of the plugin folders' modules, for near matches
+    :param known: the modules of the plugin folders, for near matches: name to file
     """
 
-    clock: Callable[[], float] = time.perf_counter
     loaded: dict[str, ModuleType] = field(default_factory=dict)
     failed: dict[str, ImportReport] = field(default_factory=dict)
-    timings: dict[str, float] = field(default_factory=dict)
-    known: list[str] = field(default_factory=list)
+    known: dict[str, str] = field(default_factory=dict)
 
-    def add_found(self, modules: Iterable[FoundModule]) -> None:
-        """Import modules of the plugin folders, and check that each name gave the module of the folder."""
-        found = list(modules)
-        self.known.extend(module.name for module in found)
-        for module in found:
-            self.get(module.name)
-            loaded = self.loaded.get(module.name)
-            if loaded is not None and not _is_from(loaded, module.file):
+    def add_folders(self, plugin_dirs: Iterable[str]) -> None:
+        """Import the modules of the plugin folders, and check that each name gave the module of the folder."""
+        self.known = find_modules(plugin_dirs)
+        for name, file in self.known.items():
+            self.get(name)
+            loaded = self.loaded.get(name)
+            if loaded is not None and not _is_from(loaded, file):
                 other = getattr(loaded, "__file__", None) or "a built-in module"
-                del self.loaded[module.name]
-                self.failed[module.name] = ImportReport(
-                    code="import_failed",
-                    message=stable(
-                        f"the module {module.name!r} ({module.file}) is hidden by another of its name, {other} "
-                        "(rename the file or its folder)"
-                    ),
+                del self.loaded[name]
+                problem = (
+                    f"the module {name!r} ({file}) is hidden by another of its name, {other} "
+                    "(rename the file or its folder)"
                 )
+                self.failed[name] = ImportReport(code="import_failed", message=stable(problem))
 
     def get(self, name: str) -> ModuleType | ImportReport:
         """Return a module; import it unless that was tried before."""
-        if name in self.failed:
-            return self.failed[name]
-        if name not in self.loaded:
-            started = self.clock()
-            result = import_module(name, known_modules=self.known)
-            self.timings[name] = self.clock() - started
-            if isinstance(result, ImportReport):
-                self.failed[name] = result
-                return result
+        found = self.failed.get(name) or self.loaded.get(name)
+        if found is not None:
+            return found
+        result = import_module(name, known_modules=self.known)
+        if isinstance(result, ImportReport):
+            self.failed[name] = result
+        else:
             self.loaded[name] = result
-        return self.loaded[name]
+        return result
 
 
 def import_plugins(folder: str) -> dict[str, ModuleType]:
     """Import the modules of a plugins folder that is on ``sys.path``; return those that import, by name."""
     imports = Imports()
-    with kept_manners():
-        imports.add_found(find_modules([folder]))
-    return dict(imports.loaded)
+    with restored_process():
+        imports.add_folders([folder])
+    return imports.loaded
 
 
 def _is_from(module: ModuleType, file: str) -> bool:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import inspect
 import json
 import os
 import platform
 from typing import TYPE_CHECKING, Any
 
-from nomaflow_host.injection import CallPlan, Parameter, PreparationFailed
-from nomaflow_host.injection.annotations import readable
+from nomaflow_host.generation.checking import fields_of
+from nomaflow_host.injection import CallPlan, PreparationFailed
+from nomaflow_host.injection.callables import readable
+from nomaflow_host.injection.plan import is_required
 from nomaflow_host.injection.references import stable
 
 if TYPE_CHECKING:
@@ -18,7 +21,6 @@ if TYPE_CHECKING:
     from nomaflow.calls import StepType
     from nomaflow_host.generation.imports import Imports
     from nomaflow_host.generation.spec import ProjectSpec
-    from nomaflow_host.hooks import Problem
     from nomaflow_host.injection.references import ImportReport
 
 __all__ = ["MANIFEST_VERSION", "build_manifest", "manifest_bytes"]
@@ -27,43 +29,32 @@ MANIFEST_VERSION = 1
 
 _SIMPLE = (type(None), bool, int, float, str)
 _MAX_DEFAULT = 200
+_UNUSABLE = {"kind": "sync", "doc": "", "file": "", "line": 0, "parameters": [], "catch_all": ""}
 
 
 def build_manifest(
     *,
     spec: ProjectSpec,
-    version: str,
     plans: Mapping[str, CallPlan | PreparationFailed],
     imports: Imports,
     step_types: Iterable[StepType],
     injections: Iterable[str],
-    problems: Iterable[Problem],
+    problems: Iterable[Mapping[str, Any]],
 ) -> dict[str, Any]:
     """Return the manifest, in the form that the decision on processes and contracts specifies."""
     return {
         "manifest_version": MANIFEST_VERSION,
         "host": spec.host,
-        "nomaflow_version": version,
+        "nomaflow_version": importlib.metadata.version("nomaflow"),
         "python": platform.python_version(),
         "project": spec.root,
         "max_parallel": spec.max_parallel,
         "callables": {reference: _callable(plans[reference], spec.root) for reference in sorted(plans)},
         "modules": _modules(imports, spec.root),
-        "step_types": [
-            {
-                "name": each.name,
-                "callable": each.callable,
-                "schema": dict(each.schema),
-                "doc": each.doc,
-                "overridable": list(each.overridable),
-                "secret": list(each.secret),
-                "checked": each.model is not None,
-            }
-            for each in sorted(step_types, key=lambda each: each.name)
-        ],
+        "step_types": [fields_of(each).to_json() for each in sorted(step_types, key=lambda each: each.name)],
         "injections": sorted(injections),
         "job_files": [dict(each) for each in spec.job_files],
-        "problems": [*map(dict, spec.problems), *(each.to_json() for each in problems)],
+        "problems": [dict(each) for each in (*spec.problems, *problems)],
     }
 
 
@@ -91,15 +82,7 @@ def _module(failed: ImportReport | None, root: str) -> dict[str, Any]:
 
 def _callable(plan: CallPlan | PreparationFailed, root: str) -> dict[str, Any]:
     if isinstance(plan, PreparationFailed):
-        return {
-            "kind": "sync",
-            "doc": "",
-            "file": "",
-            "line": 0,
-            "parameters": [],
-            "catch_all": "",
-            "error": stable(plan.message),
-        }
+        return {**_UNUSABLE, "error": stable(plan.message)}
     code = getattr(plan.function, "__code__", None)
     return {
         "kind": plan.kind,
@@ -118,11 +101,11 @@ def _first_line(plan: CallPlan) -> str:
     return doc.strip().splitlines()[0].strip() if isinstance(doc, str) and doc.strip() else ""
 
 
-def _parameter(parameter: Parameter) -> dict[str, Any]:
+def _parameter(parameter: inspect.Parameter) -> dict[str, Any]:
     return {
         "name": parameter.name,
-        "kind": parameter.kind,
-        "required": parameter.required,
+        "kind": "var_positional" if parameter.kind is parameter.VAR_POSITIONAL else "keyword",
+        "required": is_required(parameter),
         "annotation": stable(readable(parameter.annotation)),
         "default": "" if parameter.default is inspect.Parameter.empty else _default(parameter.default),
     }

@@ -6,6 +6,7 @@ import logging
 import os
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,58 +37,50 @@ def settings_tree(tree: Mapping[str, Any], *, root: str, environ: Mapping[str, s
     return result
 
 
+@dataclass(kw_only=True)
 class SettingsSource:
     """The settings of one process.
 
     :param file: nomaflow.toml; empty for a project without one
-    :param first: the tree to use if the file cannot be read the first time
+    :param good: the last good tree, used if the file cannot be read
     :param contributions: further trees of plugins, called whenever the file is read; the file overrides them
     """
 
-    def __init__(
-        self,
-        *,
-        root: str,
-        file: str,
-        first: Mapping[str, Any],
-        contributions: Callable[[], Iterable[Mapping[str, Any]]],
-    ) -> None:
-        """Read nothing yet."""
-        self._root = root
-        self._file = file
-        self._good: Mapping[str, Any] = first
-        self._contributions = contributions
-        self._stamp: tuple[int, ...] | None = None
-        self._current: Settings | None = None
+    root: str
+    file: str
+    good: Mapping[str, Any]
+    contributions: Callable[[], Iterable[Mapping[str, Any]]]
+    _stamp: tuple[int, ...] | None = field(default=None, init=False)
+    _current: Settings | None = field(default=None, init=False)
 
     def current(self, environ: Mapping[str, str]) -> Settings:
         """Return the current settings; costs one stat if nothing changed."""
         stamp = self._stamp_now()
         if self._current is None or stamp != self._stamp:
             self._stamp = stamp
-            self._good = self._read(environ)
+            self.good = self._read(environ)
             merged: dict[str, Any] = {}
-            for tree in [*self._contributions(), self._good]:
+            for tree in [*self.contributions(), self.good]:
                 merged = _merged(merged, tree)
             self._current = Settings(merged)
         return self._current
 
     def _stamp_now(self) -> tuple[int, ...]:
         try:
-            status = os.stat(self._file)
+            status = os.stat(self.file)
         except OSError:
             return ()
         return (status.st_mtime_ns, status.st_size, status.st_ino)
 
     def _read(self, environ: Mapping[str, str]) -> Mapping[str, Any]:
-        if not self._file:
-            return self._good or settings_tree({}, root=self._root, environ=environ)
+        if not self.file:
+            return self.good or settings_tree({}, root=self.root, environ=environ)
         try:
-            text = Path(self._file).read_text("utf-8")
-            return settings_tree(tomllib.loads(text), root=self._root, environ=environ)
+            text = Path(self.file).read_text("utf-8")
+            return settings_tree(tomllib.loads(text), root=self.root, environ=environ)
         except (OSError, ValueError, TypeError, EnvironmentMissing) as error:
-            _log.warning("settings: %s cannot be used, the last good settings stay in use: %s", self._file, error)
-            return self._good
+            _log.warning("settings: %s cannot be used, the last good settings stay in use: %s", self.file, error)
+            return self.good
 
 
 def _table(tree: Mapping[str, Any], section: str) -> Mapping[str, Any]:

@@ -2,15 +2,6 @@
 
 from __future__ import annotations
 
-from nomaflow_host.hooks.manager import ENTRY_POINT_GROUP, HookHost, build_hooks, defines_hooks
-from nomaflow_host.hooks.problems import Problem
-from nomaflow_host.hooks.tracing import TRACE_VARIABLE
+from nomaflow_host.hooks.manager import HookHost, build_hooks, defines_hooks
 
-__all__ = [
-    "ENTRY_POINT_GROUP",
-    "TRACE_VARIABLE",
-    "HookHost",
-    "Problem",
-    "build_hooks",
-    "defines_hooks",
-]
+__all__ = ["HookHost", "build_hooks", "defines_hooks"]

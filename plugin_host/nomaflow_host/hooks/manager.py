@@ -8,19 +8,18 @@ from typing import TYPE_CHECKING, Any, TextIO
 import pluggy
 
 from nomaflow import hookspecs
-from nomaflow_host.hooks import builtin
-from nomaflow_host.hooks.problems import Problem
+from nomaflow_host.hooks.builtin import builtin_plugins
 from nomaflow_host.hooks.tracing import TRACE_VARIABLE, trace_hooks
 from nomaflow_host.injection.references import ImportReport, functions_of, import_module, near
+from nomaflow_project.reading.problems import Place, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from types import ModuleType
 
-__all__ = ["ENTRY_POINT_GROUP", "HookHost", "build_hooks", "defines_hooks"]
+__all__ = ["HookHost", "build_hooks", "defines_hooks"]
 
-ENTRY_POINT_GROUP = "nomaflow.plugins"
-"""The entry points of installed distributions that are plugins."""
+_ENTRY_POINTS = "nomaflow.plugins"
 
 _MARK = f"{hookspecs.PROJECT_NAME}_impl"
 
@@ -57,13 +56,11 @@ class HookHost:
         try:
             self._manager.register(plugin, name=name)
             self._check_known(plugin)
-        except (pluggy.PluginValidationError, ValueError) as error:
+        except Exception as error:  # noqa: BLE001 - reading a plugin's attributes may run its code
             if self._manager.is_registered(plugin):
                 self._manager.unregister(plugin)
-            self._drop(name, file, _one_line(error))
-            return False
-        except Exception as error:  # noqa: BLE001 - reading a plugin's attributes may run its code
-            self._drop(name, file, f"{type(error).__name__}: {_one_line(error)}")
+            expected = isinstance(error, (pluggy.PluginValidationError, ValueError))
+            self._drop(name, file, ("" if expected else f"{type(error).__name__}: ") + _one_line(error))
             return False
         return True
 
@@ -85,20 +82,17 @@ class HookHost:
 
     def _check_known(self, plugin: Any) -> None:
         """Refuse implementations of hooks that do not exist."""
-        known = {name for name in vars(hookspecs) if name.startswith(f"{hookspecs.PROJECT_NAME}_")}
         for caller in self._manager.get_hookcallers(plugin) or []:
-            if caller.name not in known:
-                optional = all(impl.optionalhook for impl in caller.get_hookimpls() if impl.plugin is plugin)
-                if not optional:
-                    raise ValueError(f"there is no hook {caller.name!r}{near(caller.name, known)}")
+            needed = any(impl.plugin is plugin and not impl.optionalhook for impl in caller.get_hookimpls())
+            if needed and not caller.has_spec():
+                known = (name for name in vars(hookspecs) if name.startswith(f"{hookspecs.PROJECT_NAME}_"))
+                raise ValueError(f"there is no hook {caller.name!r}{near(caller.name, known)}")
 
     def _drop(self, name: str, file: str, why: str) -> None:
         self.problems.append(
-            Problem(
-                severity="error",
-                code="plugin_dropped",
-                file=file,
-                message=f"the plugin {name!r} is not used: {why}",
+            Place(file).error(
+                "plugin_dropped",
+                f"the plugin {name!r} is not used: {why}",
                 fix="correct it to match nomaflow.hookspecs, then reload the host",
             )
         )
@@ -120,15 +114,14 @@ def build_hooks(
     """
     manager = pluggy.PluginManager(hookspecs.PROJECT_NAME)
     manager.add_hookspecs(hookspecs)
-    for plugin in (builtin.injecting, builtin.settings, builtin.connecting, builtin.normalising):
-        manager.register(plugin, name=plugin.__name__.removeprefix("nomaflow_host.hooks."))
-    manager.register(builtin.ImportResolver(importer), name="builtin.resolving")
+    for name, plugin in builtin_plugins(importer).items():
+        manager.register(plugin, name=name)
     manager.check_pending()
     if environ.get(TRACE_VARIABLE, "") not in ("", "0"):
         trace_hooks(manager, trace_stream)
     hooks = HookHost(manager)
     if entry_points is None:
-        entry_points = importlib.metadata.entry_points(group=ENTRY_POINT_GROUP)
+        entry_points = importlib.metadata.entry_points(group=_ENTRY_POINTS)
     hooks.add_entry_points(entry_points)
     return hooks
 

@@ -2,22 +2,33 @@
 
 | annotated | is |
 |---|---|
-| int, float, bool, str | read by the rules of `scalars` |
+| int, float, bool, str | read by the rules below |
 | a union of these and others | left alone if it fits a member, else read as a scalar, else as one of the others |
 | a model, a dataclass, a TypedDict, ``Annotated``, and a union with one of them | validated by pydantic |
 | any other annotation that pydantic knows | validated by pydantic, in lax mode |
 | no annotation, or an unknown one | passed as it is |
+
+| annotated | takes | refuses |
+|---|---|---|
+| int | int; a float without a fraction; text of such a number, stripped | bool, a fraction |
+| float | float; an int that a float holds exactly; text of a finite number, stripped | bool, nan, inf |
+| bool | bool; 1 and 0; yes/no, on/off, t/f, true/false, 1/0 as text, stripped, in any case | any other |
+| str | text as it is; numbers as text | bool, None, dates, lists, tables |
 """
 
 from __future__ import annotations
 
+import math
+import re
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from decimal import Decimal
 from typing import Any
 
-from nomaflow_host.injection.annotations import UNKNOWN, unwrapped
-from nomaflow_host.injection.scalars import SCALARS, Misfit
+from nomaflow_api.v1.values import MAX_INT_DIGITS
+from nomaflow_host.injection.callables import UNKNOWN, unwrapped
+from nomaflow_host.injection.errors import Misfit
 from nomaflow_host.injection.validation import Validator, mentions_validated, validator_for, validator_of_asked
 
 __all__ = ["Coercion", "coercion_for"]
@@ -28,6 +39,12 @@ Coercion = Callable[[Any], Any]
 _NONE = type(None)
 _NUMBERS = (int, float)
 _NAMES = (int, float, bool, str)
+_INTEGER = re.compile(r"[+-]?[0-9]+(_[0-9]+)*", re.ASCII)
+_NUMBER = re.compile(r"[+-]?([0-9]+(_[0-9]+)*\.?|[0-9]*\.[0-9]+|[0-9]+\.[0-9]+)([eE][+-]?[0-9]+)?", re.ASCII)
+_BOOLEANS: Mapping[str, bool] = {
+    **dict.fromkeys(("yes", "on", "t", "true", "1"), True),
+    **dict.fromkeys(("no", "off", "f", "false", "0"), False),
+}
 
 
 def coercion_for(annotation: Any) -> Coercion | None:
@@ -35,8 +52,8 @@ def coercion_for(annotation: Any) -> Coercion | None:
     annotation = unwrapped(annotation)
     if annotation is UNKNOWN or annotation is Any:
         return None
-    if isinstance(annotation, type) and annotation in _NAMES:
-        return SCALARS[annotation]
+    if _is_scalar(annotation):
+        return _SCALARS[annotation]
     if mentions_validated(annotation):
         return validator_of_asked(annotation)
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
@@ -64,7 +81,7 @@ def _union_coercion(members: list[Any]) -> Coercion:
         numeric = isinstance(value, (int, float)) and not isinstance(value, bool)
         for member in numbers_first if numeric else scalars:
             try:
-                return SCALARS[member](value)
+                return _SCALARS[member](value)
             except Misfit:
                 continue
         if validate is not None:
@@ -98,3 +115,90 @@ def _name(member: Any) -> str:
     if member is _NONE:
         return "None"
     return member.__name__ if isinstance(member, type) else str(member)
+
+
+def _to_int(value: Any) -> int:
+    if type(value) is int:
+        return value
+    if isinstance(value, bool):
+        raise Misfit("expected int, got a bool")
+    if isinstance(value, int):
+        return value
+    if isinstance(value, float):
+        if not value.is_integer():
+            raise Misfit("expected int, got a fraction")
+        return int(value)
+    if isinstance(value, str):
+        return _int_of_text(value.strip())
+    raise Misfit("expected int")
+
+
+def _int_of_text(text: str) -> int:
+    if len(text) > MAX_INT_DIGITS + 1:
+        raise Misfit(f"expected int, of at most {MAX_INT_DIGITS} digits")
+    if _INTEGER.fullmatch(text):
+        return int(text)
+    if not _NUMBER.fullmatch(text):
+        raise Misfit("expected int")
+    number = Decimal(text)
+    if number and number.adjusted() >= MAX_INT_DIGITS:
+        raise Misfit(f"expected int, of at most {MAX_INT_DIGITS} digits")
+    if number.adjusted() < 0 < abs(number) or number != number.to_integral_value():
+        raise Misfit("expected int, got a fraction")
+    return int(number)
+
+
+def _to_float(value: Any) -> float:
+    if type(value) is float:
+        return value
+    if isinstance(value, bool):
+        raise Misfit("expected float, got a bool")
+    if isinstance(value, float):
+        return value
+    if isinstance(value, int):
+        return _float_of_int(value)
+    if isinstance(value, str):
+        text = value.strip()
+        if _NUMBER.fullmatch(text):
+            number = float(text)
+            if math.isfinite(number):
+                return number
+            raise Misfit("expected float, got a number out of its range")
+    raise Misfit("expected float")
+
+
+def _float_of_int(value: int) -> float:
+    try:
+        number = float(value)
+    except OverflowError:
+        raise Misfit("expected float, got an int out of its range") from None
+    if number != value:
+        raise Misfit("expected float, got an int that a float cannot hold exactly")
+    return number
+
+
+def _to_bool(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, int) and value in (0, 1):
+        return bool(value)
+    if isinstance(value, str):
+        known = _BOOLEANS.get(value.strip().lower())
+        if known is not None:
+            return known
+    raise Misfit("expected bool (yes/no, on/off, true/false, t/f, 1/0)")
+
+
+def _to_str(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        raise Misfit('expected str, got a bool (write it as text, such as "true")')
+    if isinstance(value, int):
+        return int.__repr__(value)
+    if isinstance(value, float):
+        return float.__repr__(value)
+    raise Misfit("expected str (write it as text, in quotes)")
+
+
+_SCALARS: Mapping[Any, Coercion] = {int: _to_int, float: _to_float, bool: _to_bool, str: _to_str}

@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from nomaflow_project.reading.credentials import names_credential
 from nomaflow_project.reading.environment import EnvironmentMissing, names_in, resolve_text
 
 if TYPE_CHECKING:
     from nomaflow_api.v1.letters import AttemptOrder
 
-__all__ = ["credentials_of", "says_credential"]
-
-_CREDENTIAL = re.compile(r"PASS|SECRET|TOKEN|KEY|AUTH|CRED", re.IGNORECASE)
-
-
-def says_credential(name: str) -> bool:
-    """Return True if the name of a variable suggests a credential."""
-    return _CREDENTIAL.search(name) is not None
+__all__ = ["credentials_of"]
 
 
 def credentials_of(order: AttemptOrder, environ: Mapping[str, str], *, secret: Collection[str] = ()) -> set[str]:
@@ -33,8 +26,9 @@ def credentials_of(order: AttemptOrder, environ: Mapping[str, str], *, secret: C
     """
     found: set[str] = set()
     if b"${" in order.kwargs_json or b"${" in order.params_json:
-        for name in filter(says_credential, names_in([_read(order.kwargs_json), _read(order.params_json)])):
-            found.update(_resolved(f"${{{name}}}", environ))
+        for name in names_in([_read(order.kwargs_json), _read(order.params_json)]):
+            if names_credential(name.removesuffix("_FILE")):
+                found.update(_resolved(f"${{{name}}}", environ))
     values = _read(order.kwargs_json) if secret else {}
     for field in secret:
         for text in _texts(values.get(field)):

@@ -1,4 +1,4 @@
-"""Failures of an attempt before its callable is called."""
+"""Failures of an attempt before its callable is called, and values that do not fit."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["PREPARATION_REASONS", "PreparationFailed"]
+__all__ = ["PREPARATION_REASONS", "Misfit", "PreparationFailed"]
 
 PREPARATION_REASONS: Mapping[str, tuple[str, str]] = {
     "reference_invalid": (
@@ -48,6 +48,10 @@ PREPARATION_REASONS: Mapping[str, tuple[str, str]] = {
     ),
 }
 """Each reason code of `PreparationFailed`: what it means, and what to do."""
+
+
+class Misfit(ValueError):
+    """Raised when a value does not fit; its text states the expected form."""
 
 
 class PreparationFailed(Exception):

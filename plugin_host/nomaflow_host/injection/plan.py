@@ -3,58 +3,37 @@
 from __future__ import annotations
 
 import functools
-import inspect
 from dataclasses import dataclass
+from inspect import Parameter
 from typing import TYPE_CHECKING, Any
 
-from nomaflow_host.injection.annotations import UNKNOWN, evaluated, readable, signature_of
+from nomaflow_host.injection.callables import Kind, evaluated, innermost, kind_of_callable, readable, signature_of
 from nomaflow_host.injection.coercion import Coercion, coercion_for
-from nomaflow_host.injection.errors import PreparationFailed
-from nomaflow_host.injection.kinds import Kind, innermost, kind_of_callable
+from nomaflow_host.injection.errors import Misfit, PreparationFailed
 from nomaflow_host.injection.references import described, near, stable
-from nomaflow_host.injection.scalars import Misfit
 from nomaflow_project.reading.spelling import misspelt_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
-__all__ = ["BUILTIN_INJECTIONS", "CallPlan", "Parameter", "plan_for"]
+__all__ = ["BUILTIN_INJECTIONS", "CallPlan", "is_required", "plan_for"]
 
 BUILTIN_INJECTIONS = ("connectors", "ctx", "settings")
 """The names that are injected without any plugin."""
 
 _MAX_SHOWN = 80
-_CONTROL = {
-    inspect.Parameter.POSITIONAL_ONLY: "positional_only",
-    inspect.Parameter.VAR_POSITIONAL: "var_positional",
-    inspect.Parameter.POSITIONAL_OR_KEYWORD: "keyword",
-    inspect.Parameter.KEYWORD_ONLY: "keyword",
-}
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Parameter:
-    """One parameter of a callable, other than ``**kwargs``.
-
-    :param kind: ``keyword``, ``positional_only`` or ``var_positional``
-    :param bound: True if a partial has already given it a value
-    """
-
-    name: str
-    kind: str
-    required: bool
-    annotation: Any = UNKNOWN
-    default: Any = inspect.Parameter.empty
-    bound: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CallPlan:
     """The way to call *target*.
 
-    :param catch_all: the name of its ``**`` parameter, empty if it has none
-    :param named: the parameters that can be given by name
+    :param parameters: all but its ``**`` parameter
+    :param catch_all: the name of that, empty if it has none
+    :param named: the parameters that can be given by name, of which *required* must be given
+    :param bound: the parameters that a partial has already given a value
     :param coercions: coercions by parameter, each made on first use
+    :param declared: the fields of the step types that call it, which are never misspelt parameters
     """
 
     reference: str
@@ -65,12 +44,9 @@ class CallPlan:
     catch_all: str
     named: Mapping[str, Parameter]
     required: tuple[str, ...]
+    bound: frozenset[str]
     coercions: dict[str, Coercion | None]
-
-    @property
-    def accepts_any(self) -> bool:
-        """True if it takes keys that it does not name."""
-        return bool(self.catch_all)
+    declared: frozenset[str] = frozenset()
 
     @property
     def location(self) -> str:
@@ -82,23 +58,14 @@ class CallPlan:
     def signature(self) -> str:
         """The shortened signature, for messages: ``(*, apps_id, max_age_days=…, **_)``."""
         parts = [
-            ("*" if each.kind == "var_positional" else "") + each.name + ("" if each.required else "=…")
+            ("*" if each.kind is each.VAR_POSITIONAL else "") + each.name + ("" if is_required(each) else "=…")
             for each in self.parameters
         ]
         return f"({', '.join([*parts, *(['**' + self.catch_all] if self.catch_all else [])])})"
 
-    def takes(self, name: str) -> bool:
-        """Return True if the callable takes the key *name*."""
-        return self.accepts_any or name in self.named
-
-    def wants_injections(self) -> bool:
-        """Return True if it can take any injection at all."""
-        return self.accepts_any or bool(self.named)
-
     def injectable(self, name: str) -> bool:
         """Return True if the injection *name* is passed when no key has that name."""
-        parameter = self.named.get(name)
-        return self.accepts_any if parameter is None else not parameter.bound
+        return name not in self.bound if name in self.named else bool(self.catch_all)
 
     def bind(
         self,
@@ -199,8 +166,10 @@ class CallPlan:
                 f"its signature is {self.signature} (correct the key, or add **_ to the signature)"
             )
             return PreparationFailed("key_unknown", problem)
-        spare = (name for name, each in self.named.items() if not (each.required or each.bound or name in injected))
-        meant = misspelt_name(key, (name for name in spare if name not in given))
+        if key in self.declared:
+            return None
+        taken = {*self.required, *self.bound, *injected, *given}
+        meant = misspelt_name(key, (name for name in self.named if name not in taken))
         if not meant:
             return None
         problem = (
@@ -241,42 +210,32 @@ def _plan_of(target: Any, reference: str) -> CallPlan:
     except (ValueError, TypeError):
         problem = f"the callable {reference!r} has no signature that can be read (wrap it in a function)"
         raise PreparationFailed("callable_unsupported", problem) from None
-    bound = target.keywords if isinstance(target, functools.partial) else {}
-    parameters = tuple(
-        Parameter(
-            name=each.name,
-            kind=_CONTROL[each.kind],
-            required=each.default is each.empty and each.kind is not each.VAR_POSITIONAL,
-            annotation=each.annotation,
-            default=each.default,
-            bound=each.name in bound,
-        )
-        for each in signature.parameters.values()
-        if each.kind is not each.VAR_KEYWORD
-    )
-    _refuse_positional_only(parameters, reference)
-    named = {each.name: each for each in parameters if each.kind == "keyword"}
+    parameters = signature.parameters.values()
+    for each in parameters:
+        if each.kind is each.POSITIONAL_ONLY:
+            problem = (
+                f"the callable {reference!r} has the positional-only parameter {each.name!r}, and steps are called by "
+                "name (remove the '/' from its signature)"
+            )
+            raise PreparationFailed("callable_unsupported", problem)
+    named = {each.name: each for each in parameters if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)}
     return CallPlan(
         reference=reference,
         target=target,
         function=innermost(target),
         kind=kind,
-        parameters=parameters,
-        catch_all=next((each.name for each in signature.parameters.values() if each.kind is each.VAR_KEYWORD), ""),
+        parameters=tuple(each for each in parameters if each.kind is not each.VAR_KEYWORD),
+        catch_all=next((each.name for each in parameters if each.kind is each.VAR_KEYWORD), ""),
         named=named,
-        required=tuple(each.name for each in named.values() if each.required),
+        required=tuple(name for name, each in named.items() if is_required(each)),
+        bound=frozenset(target.keywords if isinstance(target, functools.partial) else ()),
         coercions={},
     )
 
 
-def _refuse_positional_only(parameters: tuple[Parameter, ...], reference: str) -> None:
-    names = [each.name for each in parameters if each.kind == "positional_only"]
-    if names:
-        problem = (
-            f"the callable {reference!r} has the positional-only parameter {names[0]!r}, and steps are called by name "
-            "(remove the '/' from its signature)"
-        )
-        raise PreparationFailed("callable_unsupported", problem)
+def is_required(parameter: Parameter) -> bool:
+    """Return True if a parameter must be given."""
+    return parameter.default is parameter.empty and parameter.kind is not parameter.VAR_POSITIONAL
 
 
 def _short(value: Any) -> str:

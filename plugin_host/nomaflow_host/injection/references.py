@@ -14,6 +14,7 @@ from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from nomaflow_host.injection.errors import PreparationFailed
+from nomaflow_project.reading.references import reference_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -29,8 +30,6 @@ __all__ = [
     "resolve_reference",
 ]
 
-_MAX_LENGTH = 255
-_SEGMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]+")
 
 
@@ -70,30 +69,11 @@ def parse_reference(text: str) -> Reference:
 
     :raises PreparationFailed: ``reference_invalid`` with the mistake
     """
-    shown = repr(text if len(text) <= 80 else text[:77] + "...")
-    if len(text) > _MAX_LENGTH:
-        problem = f"the callable {shown} has {len(text)} characters, expected at most {_MAX_LENGTH}"
-        raise PreparationFailed("reference_invalid", problem)
-    halves = text.split(":")
-    if len(halves) != 2 or not all(halves):
-        problem = f"the callable {shown} is not of the form 'package.module:function'"
-        raise PreparationFailed("reference_invalid", problem)
-    for half, name in zip(halves, ("module", "attribute"), strict=True):
-        for segment in half.split("."):
-            _check_segment(segment, shown, name)
-    return Reference(module=halves[0], attribute=halves[1])
-
-
-def _check_segment(segment: str, shown: str, half: str) -> None:
-    if not _SEGMENT.fullmatch(segment):
-        problem = (
-            f"the {half} of the callable {shown} has the part {segment!r}, "
-            "expected ASCII letters, digits and underscores, joined by dots"
-        )
-        raise PreparationFailed("reference_invalid", problem)
-    if segment.startswith("__"):
-        problem = f"the {half} of the callable {shown} has the part {segment!r}, which begins with two underscores"
-        raise PreparationFailed("reference_invalid", problem)
+    problem = reference_error(text)
+    if problem is not None:
+        raise PreparationFailed("reference_invalid", f"{text[:80]!r} does not name a callable: {problem}")
+    module, _, attribute = text.partition(":")
+    return Reference(module=module, attribute=attribute)
 
 
 def near(name: str, known: Iterable[str]) -> str:

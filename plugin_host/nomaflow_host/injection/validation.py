@@ -14,14 +14,11 @@ import typing
 from collections import abc
 from typing import Any
 
+from nomaflow_host.injection.errors import Misfit
 from nomaflow_host.injection.references import described
-from nomaflow_host.injection.scalars import Misfit
 
 if typing.TYPE_CHECKING:
-    from collections.abc import Callable
-
-if typing.TYPE_CHECKING:
-    pass
+    from collections.abc import Callable, Iterator
 
 __all__ = ["Validator", "mentions_validated", "validator_for", "validator_of_asked"]
 
@@ -30,17 +27,21 @@ _MAX_SHOWN = 3
 _READ_ONCE = (abc.Iterable, abc.Iterator, abc.Generator)
 
 
-def mentions_validated(annotation: Any, *, depth: int = 0) -> bool:
+def mentions_validated(annotation: Any) -> bool:
     """Return True if the annotation is, or holds, a type that pydantic validates."""
-    if isinstance(annotation, type) and (
-        dataclasses.is_dataclass(annotation) or typing.is_typeddict(annotation) or _is_model(annotation)
-    ):
-        return True
-    if typing.get_origin(annotation) is typing.Annotated:
-        return True
-    if typing.get_origin(annotation) is typing.Literal or depth > _MAX_DEPTH:
-        return False
-    return any(mentions_validated(each, depth=depth + 1) for each in typing.get_args(annotation))
+    return any(
+        typing.get_origin(each) is typing.Annotated
+        or (isinstance(each, type) and (dataclasses.is_dataclass(each) or typing.is_typeddict(each) or _is_model(each)))
+        for each in _parts(annotation)
+    )
+
+
+def _parts(annotation: Any, *, depth: int = 0) -> Iterator[Any]:
+    """Yield an annotation and those in it."""
+    yield annotation
+    if depth <= _MAX_DEPTH and typing.get_origin(annotation) is not typing.Literal:
+        for each in typing.get_args(annotation):
+            yield from _parts(each, depth=depth + 1)
 
 
 class Validator:
@@ -77,10 +78,11 @@ class Validator:
 
 def validator_for(annotation: Any) -> Validator | None:
     """Return a validator for values of the annotation, or None if pydantic does not know it, so that values pass."""
-    if _is_read_once(annotation):
+    # For iterables and iterators pydantic would pass on a generator in place of the given list.
+    if any((typing.get_origin(each) or each) in _READ_ONCE for each in _parts(annotation)):
         return None
     try:
-        return _validator(lambda pydantic: pydantic.TypeAdapter(annotation))
+        return _validator(annotation)
     except Exception:  # noqa: BLE001 - the author's types may raise anything, and pydantic may not be installed
         return None
 
@@ -91,35 +93,23 @@ def validator_of_asked(annotation: Any) -> Callable[[Any], Any]:
     If pydantic cannot validate it, the validator raises `Misfit` with the reason.
     """
     try:
-        return _validator(lambda pydantic: _adapter(pydantic, portable(annotation)))
+        return _validator(portable(annotation), arbitrary_types=True)
     except ModuleNotFoundError:
         return _refusing(annotation, "it is not installed: pip install 'nomaflow[host]'")
     except Exception as error:  # noqa: BLE001 - the author's types may raise anything
         return _refusing(annotation, f"{type(error).__name__}: {str(error).strip().splitlines()[0]}")
 
 
-def _validator(make: Callable[[Any], Any]) -> Validator:
+def _validator(annotation: Any, *, arbitrary_types: bool = False) -> Validator:
     import pydantic  # costs 100 ms and 20 MiB, so it is imported only if a callable needs it
 
-    adapter = make(pydantic)
+    try:
+        config = pydantic.ConfigDict(arbitrary_types_allowed=True) if arbitrary_types else None
+        adapter = pydantic.TypeAdapter(annotation, config=config)
+    except pydantic.PydanticUserError:  # a type that brings its own configuration takes no other
+        adapter = pydantic.TypeAdapter(annotation)
     adapter.rebuild(raise_errors=True)  # building the adapter does not raise for undefined names, this does
     return Validator(adapter, pydantic.ValidationError)
-
-
-def _is_read_once(annotation: Any, *, depth: int = 0) -> bool:
-    """Return True for iterables and iterators: pydantic would pass on a generator in place of the given list."""
-    if (typing.get_origin(annotation) or annotation) in _READ_ONCE or depth > _MAX_DEPTH:
-        return True
-    if typing.get_origin(annotation) is typing.Literal:
-        return False
-    return any(_is_read_once(each, depth=depth + 1) for each in typing.get_args(annotation))
-
-
-def _adapter(pydantic: Any, annotation: Any) -> Any:
-    try:
-        return pydantic.TypeAdapter(annotation, config=pydantic.ConfigDict(arbitrary_types_allowed=True))
-    except pydantic.PydanticUserError:  # a type that brings its own configuration takes no other
-        return pydantic.TypeAdapter(annotation)
 
 
 def _refusing(annotation: Any, why: str) -> Callable[[Any], Any]:

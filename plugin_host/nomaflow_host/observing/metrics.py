@@ -6,9 +6,8 @@ import platform
 import time
 from collections import Counter
 
-from nomaflow_api.v1.letters import Finished, FinishedState, LogChunk, Progress, Started
-from nomaflow_host.attempt.messages import AttemptSink
-from nomaflow_host.observing.view import HostView
+from nomaflow_api.v1.letters import Finished, FinishedState, LogChunk, Started
+from nomaflow_host.observing.state_dump import HostView
 from nomaflow_telemetry.metrics import LONG_BUCKETS, Histogram, Metric, Reading
 
 __all__ = ["HOST_METRICS", "HostMetrics"]
@@ -46,13 +45,9 @@ HOST_METRICS = (
 
 
 class HostMetrics:
-    """Counts over the life of the host. An ``AttemptSink`` in front of another one.
+    """Counts over the life of the host. It is told of the starts, logs and ends of attempts."""
 
-    :param sink: receives every event
-    """
-
-    def __init__(self, *, sink: AttemptSink) -> None:
-        self._sink = sink
+    def __init__(self) -> None:
         self._ended: Counter[str] = Counter()
         self._lines = 0
         self._bytes = 0
@@ -62,17 +57,11 @@ class HostMetrics:
     def started(self, attempt_key: str, event: Started) -> None:
         """Record the time at which the callable was called."""
         self._started[attempt_key] = event.at_us
-        self._sink.started(attempt_key, event)
 
-    def log(self, attempt_key: str, event: LogChunk) -> None:
+    def log(self, event: LogChunk) -> None:
         """Count lines."""
         self._lines += event.line_count
         self._bytes += len(event.body)
-        self._sink.log(attempt_key, event)
-
-    def progress(self, attempt_key: str, event: Progress) -> None:
-        """Pass the event on."""
-        self._sink.progress(attempt_key, event)
 
     def finished(self, attempt_key: str, event: Finished) -> None:
         """Count the outcome."""
@@ -80,11 +69,6 @@ class HostMetrics:
         started_us = self._started.pop(attempt_key, None)
         if started_us is not None:
             self._duration.observe((time.time_ns() // 1000 - started_us) / 1e6)
-        self._sink.finished(attempt_key, event)
-
-    def may_read(self, *, exclusive: bool) -> bool:
-        """Pass the question on."""
-        return self._sink.may_read(exclusive=exclusive)
 
     def reading(self, view: HostView) -> Reading:
         """Return the current value of every metric in ``HOST_METRICS``. Called on the event loop."""

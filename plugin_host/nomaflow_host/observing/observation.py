@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator, Mapping
 
+from nomaflow_api.v1.letters import Finished, LogChunk, Progress, Started
 from nomaflow_host.attempt.messages import AttemptSink
 from nomaflow_host.observing.metrics import HOST_METRICS, HostMetrics
-from nomaflow_host.observing.state_dump import host_state
+from nomaflow_host.observing.state_dump import HostView, host_state
 from nomaflow_host.observing.tracing import AttemptTracer
-from nomaflow_host.observing.view import HostView
 from nomaflow_telemetry.endpoint import MetricsEndpoint
 from nomaflow_telemetry.metrics import Reading
 from nomaflow_telemetry.process_log import write_state
@@ -19,7 +19,7 @@ __all__ = ["HostObservation"]
 
 
 class HostObservation:
-    """Observes a host and reports on request.
+    """Observes a host and reports on request. Without metrics and traces it costs nothing.
 
     :param sink: receives the supervisor's events
     :param metrics_address: address to serve metrics on; empty for none
@@ -30,17 +30,15 @@ class HostObservation:
     """
 
     def __init__(self, *, sink: AttemptSink, metrics_address: str, environ: Mapping[str, str]) -> None:
-        self.sink = sink
-        self.orders: AttemptTracer | None = None
-        self._tracing = Tracing.start("nomaflow-host", environ)
-        if self._tracing is not None:
-            self.sink = self.orders = AttemptTracer(sink=self.sink, tracing=self._tracing)
-        self._metrics: HostMetrics | None = None
-        self._endpoint: MetricsEndpoint | None = None
         self._view: HostView | None = None
+        self._tracing = Tracing.start("nomaflow-host", environ)
+        self._metrics = HostMetrics()
+        self._endpoint: MetricsEndpoint | None = None
         if metrics_address:
-            self.sink = self._metrics = HostMetrics(sink=self.sink)
             self._endpoint = MetricsEndpoint(address=metrics_address, metrics=HOST_METRICS, read=self._reading)
+        self.orders = None if self._tracing is None else AttemptTracer(self._tracing)
+        observed = self.orders is not None or self._endpoint is not None
+        self.sink = _ObservedSink(sink, metrics=self._metrics, tracer=self.orders) if observed else sink
 
     @contextlib.asynccontextmanager
     async def of(self, view: HostView) -> AsyncIterator[None]:
@@ -65,6 +63,36 @@ class HostObservation:
         write_state(host_state(self._view))
 
     def _reading(self) -> Reading:
-        assert self._metrics is not None
         assert self._view is not None
         return self._metrics.reading(self._view)
+
+
+class _ObservedSink:
+    """An ``AttemptSink`` that tells metrics and traces of the events on their way to another one."""
+
+    def __init__(self, sink: AttemptSink, *, metrics: HostMetrics, tracer: AttemptTracer | None) -> None:
+        self._sink = sink
+        self._metrics = metrics
+        self._tracer = tracer
+
+    def started(self, attempt_key: str, event: Started) -> None:
+        self._metrics.started(attempt_key, event)
+        if self._tracer is not None:
+            self._tracer.started(attempt_key, event)
+        self._sink.started(attempt_key, event)
+
+    def log(self, attempt_key: str, event: LogChunk) -> None:
+        self._metrics.log(event)
+        self._sink.log(attempt_key, event)
+
+    def progress(self, attempt_key: str, event: Progress) -> None:
+        self._sink.progress(attempt_key, event)
+
+    def finished(self, attempt_key: str, event: Finished) -> None:
+        self._metrics.finished(attempt_key, event)
+        if self._tracer is not None:
+            self._tracer.finished(attempt_key, event)
+        self._sink.finished(attempt_key, event)
+
+    def may_read(self, *, exclusive: bool) -> bool:
+        return self._sink.may_read(exclusive=exclusive)

@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any
 
-from nomaflow_host.observing.view import HostView
+from nomaflow_host.outbox import Outbox
+from nomaflow_host.session import HostIdentity, HostSession
+from nomaflow_host.supervisor import Supervisor
 from nomaflow_telemetry.stacks import process_stacks
 
-__all__ = ["host_state"]
+__all__ = ["HostView", "host_state"]
 
 _SHOWN = 200
 _OF_GENERATION = ("number", "digest", "loaded_at_us", "forkable", "unforkable_reason")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HostView:
+    """The parts of a host that are observed."""
+
+    identity: HostIdentity
+    supervisor: Supervisor
+    session: HostSession
+    outbox: Outbox
 
 
 def host_state(view: HostView) -> dict[str, Any]:
@@ -32,7 +44,7 @@ def host_state(view: HostView) -> dict[str, Any]:
             "trouble": session.trouble,
         },
         "generation": None if generation is None else {name: getattr(generation, name) for name in _OF_GENERATION},
-        "reaper_pid": supervisor.reaper_identity[0],
+        "reaper_pid": supervisor.reaper_identity.pid,
         "isolation_mechanism": supervisor.mechanism,
         "workers": {"count": len(workers), "first": [asdict(each) for each in islice(workers, _SHOWN)]},
         "attempts": {"count": len(attempts), "first": attempts[:_SHOWN]},

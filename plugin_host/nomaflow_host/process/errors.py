@@ -56,8 +56,6 @@ class StateUnwritable(HostError, OSError):
 
     During the start it ends the host, with an exit code after which the service manager starts it again. A later
     failure to record a new reaper is treated like any other OSError: the host tries again.
-
-    :ivar directory: the state directory
     """
 
     def __init__(self, directory: Path, error: OSError) -> None:
@@ -67,7 +65,6 @@ class StateUnwritable(HostError, OSError):
             f"the host's state cannot be written to {str(directory)!r}: {reason}\n"
             "  fix: free disk space, or make the directory writable for the host's user; then start the host again"
         )
-        self.directory = directory
 
 
 class ProtocolUnsupported(HostError):

@@ -7,6 +7,7 @@ import gc
 import logging
 import signal
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from watchfiles import DefaultFilter, awatch
@@ -26,6 +27,7 @@ _BURST_MS = 400  # the longest time for which saves in quick succession delay a 
 _LOOK_MS = 1_000
 
 
+@dataclass(kw_only=True)
 class HostLife:
     """Runs until SIGTERM or SIGINT, or until the session gives up for good.
 
@@ -40,29 +42,18 @@ class HostLife:
     :param disk_changed: returns True if the project has changed on disk since the newest load; may block
     """
 
-    def __init__(
-        self,
-        *,
-        runner: SupervisedRunner,
-        session: HostSession,
-        state: ServiceState,
-        watched: Sequence[Path],
-        drain_s: float,
-        dump: Callable[[], None],
-        disk_changed: Callable[[], bool] = lambda: False,
-    ) -> None:
-        self._dump = dump
-        self._disk_changed = disk_changed
-        self._runner = runner
-        self._session = session
-        self._state = state
-        self._watched = tuple(watched)
-        self._drain_s = drain_s
-        self._signals = 0
-        self._stop = asyncio.Event()
-        self._hurry = asyncio.Event()
-        self._leave = asyncio.Event()
-        self._reload = asyncio.Event()
+    runner: SupervisedRunner
+    session: HostSession
+    state: ServiceState
+    watched: Sequence[Path]
+    drain_s: float
+    dump: Callable[[], None]
+    disk_changed: Callable[[], bool]
+    _signals: int = field(default=0, init=False)
+    _stop: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+    _hurry: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+    _leave: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+    _reload: asyncio.Event = field(default_factory=asyncio.Event, init=False)
 
     async def run(self) -> None:
         """Run until the end.
@@ -73,7 +64,7 @@ class HostLife:
         for each in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(each, self._asked_to_stop)
         loop.add_signal_handler(signal.SIGHUP, self._reload.set)
-        loop.add_signal_handler(signal.SIGUSR1, self._dump)
+        loop.add_signal_handler(signal.SIGUSR1, self.dump)
         loop.add_signal_handler(signal.SIGUSR2, self._orphaned)
         try:
             await self._live()
@@ -82,13 +73,13 @@ class HostLife:
                 loop.remove_signal_handler(each)
 
     async def _load_first(self) -> None:
-        loading = asyncio.create_task(self._runner.reload(force=False))
+        loading = asyncio.create_task(self.runner.reload(force=False))
         await _either(loading, self._stop)
         if loading.done() and loading.result().accepted:
-            self._session.introduce(explicit=False)
+            self.session.introduce(explicit=False)
         elif loading.done():
             _log.error("the host has no code to run until a reload succeeds: %s", loading.result().message)
-            self._session.beat_soon()
+            self.session.beat_soon()
         # Objects that exist now stay for life; the collector need not visit them again.
         gc.collect()
         gc.freeze()
@@ -97,8 +88,8 @@ class HostLife:
     async def _live(self) -> None:
         # The session starts at once, so that the kernel knows that this host is loading; and so does the watch, so that
         # it misses no file saved meanwhile.
-        tasks = [asyncio.create_task(self._session.run(), name="session"), asyncio.create_task(self._loads())]
-        if self._watched:
+        tasks = [asyncio.create_task(self.session.run(), name="session"), asyncio.create_task(self._loads())]
+        if self.watched:
             tasks.append(asyncio.create_task(self._watch(), name="watch"))
         stop = asyncio.create_task(self._stop.wait())
         try:
@@ -115,13 +106,13 @@ class HostLife:
     async def _finish(self, session: asyncio.Task[None]) -> None:
         """Drain, deliver the remaining events, and say goodbye."""
         loop = asyncio.get_running_loop()
-        until = loop.time() + self._drain_s
+        until = loop.time() + self.drain_s
         await self._drain()
-        in_vain = self._hurry.is_set() and not self._session.attached.is_set()
+        in_vain = self._hurry.is_set() and not self.session.attached.is_set()
         if not await self._delivered(_FLUSH_SECONDS if in_vain else max(_FLUSH_SECONDS, until - loop.time())):
             _log.warning("the kernel has not accepted all reports; it will find out the rest by itself")
-        attached = self._session.attached.is_set()
-        await self._session.say_goodbye()
+        attached = self.session.attached.is_set()
+        await self.session.say_goodbye()
         if attached:
             await asyncio.wait([session], timeout=_GOODBYE_SECONDS)
 
@@ -130,28 +121,28 @@ class HostLife:
 
         Undelivered events are lost with this host.
         """
-        if not self._session.attached.is_set() and not self._session.idle:
+        if not self.session.attached.is_set() and not self.session.idle:
             _log.warning(
                 "no kernel: waiting %.0f s for one that accepts the remaining reports; stop again to exit at once",
                 seconds,
             )
-        delivering = asyncio.create_task(self._session.flush(seconds))
+        delivering = asyncio.create_task(self.session.flush(seconds))
         if not await _either(delivering, self._leave if self._hurry.is_set() else self._hurry):
             delivering.cancel()
             await asyncio.gather(delivering, return_exceptions=True)
-            return self._session.idle
+            return self.session.idle
         return delivering.result()
 
     async def _drain(self) -> None:
-        running = self._runner.status().running
-        self._state.stopping(drain_s=self._drain_s, running=running)
-        _log.info("stopping%s", f"; {running} steps may finish within {self._drain_s:g} s" if running else "")
-        draining = asyncio.create_task(self._runner.drain(self._drain_s))
-        self._session.beat_soon()
+        running = self.runner.status().running
+        self.state.stopping(drain_s=self.drain_s, running=running)
+        _log.info("stopping%s", f"; {running} steps may finish within {self.drain_s:g} s" if running else "")
+        draining = asyncio.create_task(self.runner.drain(self.drain_s))
+        self.session.beat_soon()
         if not await _either(draining, self._hurry):
             _log.warning("asked to stop a second time: cancelling the running steps")
             draining.cancel()
-            draining = asyncio.create_task(self._runner.drain(0.001))
+            draining = asyncio.create_task(self.runner.drain(0.001))
             if not await _either(draining, self._leave):
                 _log.warning("asked to stop a third time: exiting at once")
                 draining.cancel()
@@ -159,17 +150,17 @@ class HostLife:
 
     async def _loads(self) -> None:
         await self._load_first()
-        self._state.ready()
+        self.state.ready()
         while True:
             await self._reload.wait()
             self._reload.clear()
             _log.info("reloading")
-            self._state.reloading()
-            outcome = await self._runner.reload(force=False)
+            self.state.reloading()
+            outcome = await self.runner.reload(force=False)
             if outcome.accepted:
-                self._session.introduce()
-            self._session.beat_soon()  # reports the result of the load to the kernel at once
-            self._state.ready()
+                self.session.introduce()
+            self.session.beat_soon()  # reports the result of the load to the kernel at once
+            self.state.ready()
 
     async def _watch(self) -> None:
         """Reload whenever a source is saved, or the project has otherwise changed since the newest load.
@@ -178,7 +169,7 @@ class HostLife:
         link. So the files are checked after any event, and each second.
         """
         async for changes in awatch(
-            *self._watched,
+            *self.watched,
             watch_filter=_ProjectFilter(),
             debounce=_BURST_MS,
             rust_timeout=_LOOK_MS,
@@ -187,7 +178,7 @@ class HostLife:
             stop_event=self._stop,
         ):
             saved = any(path.endswith(_SOURCES) for _, path in changes)
-            if saved or await asyncio.to_thread(self._disk_changed):
+            if saved or await asyncio.to_thread(self.disk_changed):
                 self._reload.set()
 
     def _asked_to_stop(self) -> None:

@@ -25,7 +25,7 @@ class SupervisedRunner:
 
     :param drain_seconds: used if a drain gives no deadline
     :param on_load: called with the outcome of each load
-    :param watch: sees each order before the supervisor does; None for no watch
+    :param watch: sees each order before the supervisor does; None if nothing is traced
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class SupervisedRunner:
         except Refused as error:  # nothing was loaded: the host is stopping
             status = self.status()
             outcome = LoadOutcome(
-                accepted=False, generation=status.generation, digest=status.manifest_digest, reasons=(str(error),)
+                accepted=False, generation=status.generation, digest=status.manifest_digest, reasons=(error.reason,)
             )
         self._loading = False
         self._log_load(outcome)

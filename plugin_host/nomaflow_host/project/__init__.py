@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from nomaflow_host.project.instance import INCARNATION_VARIABLE, Instance, InstanceLock, ProcessIdentity
-from nomaflow_host.project.jobs import JobFiles, read_job_files
+from nomaflow_host.project.instance import INCARNATION_VARIABLE, Instance, InstanceLock
 from nomaflow_host.project.mark import new_mark, put_mark
 from nomaflow_host.project.project import Project, make_state_dir
 
@@ -11,11 +10,8 @@ __all__ = [
     "INCARNATION_VARIABLE",
     "Instance",
     "InstanceLock",
-    "JobFiles",
-    "ProcessIdentity",
     "Project",
     "make_state_dir",
     "new_mark",
     "put_mark",
-    "read_job_files",
 ]

@@ -21,8 +21,9 @@ from typing import Any
 
 from nomaflow_host.process.errors import HostBusy, StateUnwritable
 from nomaflow_host.project.mark import marked, new_mark
+from nomaflow_host.reaper.proc import ProcessIdentity, processes
 
-__all__ = ["INCARNATION_VARIABLE", "Instance", "InstanceLock", "ProcessIdentity", "machine_identity"]
+__all__ = ["INCARNATION_VARIABLE", "Instance", "InstanceLock"]
 
 INCARNATION_VARIABLE = "NOMAFLOW_HOST_INCARNATION"
 """Set in the environment of everything below a host, so that a later life finds what is left.
@@ -34,32 +35,6 @@ _FILE = "instance.json"
 _REAPER_SECONDS = 3.0
 _LEFTOVER_SECONDS = 3.0
 _REMEMBERED = 50
-
-
-@dataclass(frozen=True, slots=True)
-class ProcessIdentity:
-    """A process that cannot be mistaken for a later one of the same pid.
-
-    :param start_ticks: clock ticks since boot, from /proc
-    """
-
-    pid: int
-    start_ticks: int
-
-    @classmethod
-    def of(cls, pid: int) -> ProcessIdentity | None:
-        """Return the identity of a living process, or None if it is gone or a zombie."""
-        try:
-            stat = Path(f"/proc/{pid}/stat").read_text("ascii", "replace")
-        except OSError:
-            return None
-        rest = stat.rpartition(")")[2].split()
-        return None if rest[0] in ("Z", "X") else cls(pid, int(rest[19]))
-
-    @property
-    def alive(self) -> bool:
-        """True while exactly this process lives."""
-        return ProcessIdentity.of(self.pid) == self
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,22 +60,29 @@ class Instance:
     @classmethod
     def new(cls) -> Instance:
         """Return the instance of this process, with a random incarnation."""
-        boot_id, machine_id = machine_identity()
-        me = ProcessIdentity.of(os.getpid())
-        assert me is not None
         return cls(
             incarnation=secrets.token_hex(16),
-            boot_id=boot_id,
-            machine_id=machine_id,
+            boot_id=_text("/proc/sys/kernel/random/boot_id"),
+            machine_id=_text("/etc/machine-id"),
             pid_namespace=_pid_namespace(),
-            main=me,
+            main=ProcessIdentity.of(os.getpid()),
             mark=new_mark(),
         )
 
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Instance:
+        """Return the instance of a record, which another version may have written.
 
-def machine_identity() -> tuple[str, str]:
-    """Return boot id and machine id; the latter may be empty."""
-    return (_text("/proc/sys/kernel/random/boot_id"), _text("/etc/machine-id"))
+        :raises Exception: if it is damaged
+        """
+        main, reaper = data["main"], data.get("reaper")
+        return cls(
+            **{name: str(data[name]) for name in ("incarnation", "boot_id", "machine_id", "pid_namespace")},
+            main=ProcessIdentity(main["pid"], main["start_ticks"]),
+            reaper=ProcessIdentity(reaper["pid"], reaper["start_ticks"]) if reaper else None,
+            ended=tuple(map(str, data.get("ended", ()))),
+            mark=int(data.get("mark", 0)),
+        )
 
 
 class InstanceLock:
@@ -135,10 +117,11 @@ class InstanceLock:
                 "Where two hosts are meant, give this one a --name of its own"
             ) from None
         ended: list[str] = []
-        for data in self._previous():
-            ended += [each for each in data.get("ended", ()) if isinstance(each, str)]
-            if self._over(data, me):
-                ended.append(data["incarnation"])
+        previous = self._previous()
+        if previous is not None:
+            ended += previous.ended
+            if _over(previous, me):
+                ended.append(previous.incarnation)
         return tuple(ended[-_REMEMBERED:])
 
     def record(self, me: Instance) -> None:
@@ -161,70 +144,60 @@ class InstanceLock:
             self._fd = -1
 
     def _holder(self) -> str:
-        for data in self._previous():
-            return f"process {data['main']['pid']} "
-        return ""
+        previous = self._previous()
+        return "" if previous is None else f"process {previous.main.pid} "
 
-    def _previous(self) -> list[dict[str, Any]]:
+    def _previous(self) -> Instance | None:
+        """Return the last recorded life, None if there is none or its record is damaged."""
         try:
-            data = json.loads((self._state_dir / _FILE).read_text("utf-8"))
-            return [data] if isinstance(data["incarnation"], str) and isinstance(data["main"]["pid"], int) else []
-        except (OSError, ValueError, KeyError, TypeError):
-            return []
-
-    def _over(self, data: dict[str, Any], me: Instance) -> bool:
-        """Return True if nothing of an earlier life can be running; remove what may still run first.
-
-        :raises HostBusy: if something of it cannot be removed
-        """
-        if data.get("boot_id") != me.boot_id:
-            # The machine was booted again since, if it is the same machine.
-            return bool(me.machine_id) and data.get("machine_id") == me.machine_id
-        if data.get("pid_namespace") != me.pid_namespace:
-            return False
-        reaper = data.get("reaper")
-        if reaper:
-            _wait_or_kill(ProcessIdentity(reaper["pid"], reaper["start_ticks"]), _REAPER_SECONDS)
-        mark = data.get("mark")
-        mark = mark if isinstance(mark, int) else 0
-        self._remove_leftovers(data["incarnation"], mark)
-        # Without a mark, a process that has cleared its environment would not have been found.
-        return bool(mark) or not reaper
-
-    def _remove_leftovers(self, incarnation: str, mark: int) -> None:
-        marker = f"{INCARNATION_VARIABLE}={incarnation}".encode()
-        deadline = time.monotonic() + _LEFTOVER_SECONDS
-        while left := [*_started_with(marker), *_bearing(mark)]:
-            for process in left:
-                _kill(process)
-            if time.monotonic() > deadline:
-                pids = ", ".join(sorted({str(process.pid) for process in left}))
-                raise HostBusy(
-                    f"processes of this host's earlier life are left and cannot be killed: {pids}\n"
-                    "  fix: end them by hand, then start the host again"
-                )
-            _wait_or_kill(left[0], 0.2)
+            return Instance.from_json(json.loads((self._state_dir / _FILE).read_text("utf-8")))
+        except (OSError, ValueError, LookupError, TypeError, AttributeError):
+            return None
 
 
-def _bearing(mark: int) -> list[ProcessIdentity]:
-    pids = marked(mark) if mark else ()
-    return [identity for identity in map(ProcessIdentity.of, pids) if identity is not None]
+def _over(previous: Instance, me: Instance) -> bool:
+    """Return True if nothing of an earlier life can be running; remove what may still run first.
+
+    :raises HostBusy: if something of it cannot be removed
+    """
+    if previous.boot_id != me.boot_id:
+        # The machine was booted again since, if it is the same machine.
+        return bool(me.machine_id) and previous.machine_id == me.machine_id
+    if previous.pid_namespace != me.pid_namespace:
+        return False
+    if previous.reaper is not None:
+        _wait_or_kill(previous.reaper, _REAPER_SECONDS)
+    _remove_leftovers(previous.incarnation, previous.mark)
+    # Without a mark, a process that has cleared its environment would not have been found.
+    return bool(previous.mark) or previous.reaper is None
+
+
+def _remove_leftovers(incarnation: str, mark: int) -> None:
+    marker = f"{INCARNATION_VARIABLE}={incarnation}".encode()
+    deadline = time.monotonic() + _LEFTOVER_SECONDS
+    while left := [*_started_with(marker), *(marked(mark) if mark else ())]:
+        for process in left:
+            process.signal(signal.SIGKILL)
+        if time.monotonic() > deadline:
+            pids = ", ".join(sorted({str(process.pid) for process in left}))
+            raise HostBusy(
+                f"processes of this host's earlier life are left and cannot be killed: {pids}\n"
+                "  fix: end them by hand, then start the host again"
+            )
+        _wait_or_kill(left[0], 0.2)
 
 
 def _started_with(marker: bytes) -> Iterable[ProcessIdentity]:
-    """Yield the other processes that were started with a variable of that value."""
-    for entry in os.scandir("/proc"):
-        if not entry.name.isdigit() or int(entry.name) == os.getpid():
-            continue
-        identity = ProcessIdentity.of(int(entry.name))
-        if identity is None:
+    """Yield the other living processes that were started with a variable of that value."""
+    for info in processes().values():
+        if not info.alive or info.pid == os.getpid():
             continue
         try:
-            environ = Path(entry.path, "environ").read_bytes().split(b"\0")
+            environ = Path(f"/proc/{info.pid}/environ").read_bytes().split(b"\0")
         except OSError:
             continue
         if marker in environ:
-            yield identity
+            yield info.identity
 
 
 def _wait_or_kill(process: ProcessIdentity, seconds: float) -> None:
@@ -235,24 +208,8 @@ def _wait_or_kill(process: ProcessIdentity, seconds: float) -> None:
         return
     try:
         if process.alive and not select.select([fd], [], [], seconds)[0]:
-            _kill(process)
+            process.signal(signal.SIGKILL)
             select.select([fd], [], [], seconds)
-    finally:
-        os.close(fd)
-
-
-def _kill(process: ProcessIdentity) -> None:
-    try:
-        fd = os.pidfd_open(process.pid)
-    except OSError:
-        return
-    try:
-        # The descriptor was opened before the check of the start time, so it cannot belong to another process.
-        if process.alive:
-            signal.pidfd_send_signal(fd, signal.SIGKILL)
-    except OSError as error:
-        if error.errno not in (errno.ESRCH, errno.EPERM):
-            raise
     finally:
         os.close(fd)
 

@@ -6,10 +6,11 @@ it, also over exec; /proc shows it to everybody; anyone may lower it and only CA
 
 from __future__ import annotations
 
-import os
 import resource
 import secrets
 from collections.abc import Iterator
+
+from nomaflow_host.reaper.proc import ProcessIdentity, processes
 
 __all__ = ["marked", "new_mark", "put_mark"]
 
@@ -37,12 +38,12 @@ def put_mark(pid: int, mark: int) -> bool:
     return True
 
 
-def marked(mark: int) -> Iterator[int]:
-    """Yield the pids of all processes that bear a mark."""
+def marked(mark: int) -> Iterator[ProcessIdentity]:
+    """Yield the living processes that bear a mark."""
     hard = str(mark).encode()
-    for name in os.listdir("/proc"):
-        if name.isdecimal() and _hard_limit(int(name)) == hard:
-            yield int(name)
+    for info in processes().values():
+        if info.alive and _hard_limit(info.pid) == hard:
+            yield info.identity
 
 
 def _hard_limit(pid: int) -> bytes:

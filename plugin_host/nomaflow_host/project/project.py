@@ -5,21 +5,24 @@ from __future__ import annotations
 import errno
 import logging
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nomaflow_host.connectors import ResolvedConnectors, read_connectors
 from nomaflow_host.generation import ProjectSpec, settings_tree
 from nomaflow_host.process.errors import ProjectError, StateUnwritable
-from nomaflow_host.process.settings import HOST_NAME, HostSettings, SettingsInvalid
-from nomaflow_host.project.jobs import JobFiles, read_job_files
+from nomaflow_host.supervisor.values import ProjectLoad
+from nomaflow_project.models.settings_file import HOST_NAME, HostSection
 from nomaflow_project.reading.env_files import project_variables
-from nomaflow_project.reading.environment import EnvironmentMissing, resolve_tree
+from nomaflow_project.reading.environment import EnvironmentMissing, resolve_tree, unresolved_references
+from nomaflow_project.reading.files import JobFile, read_job_files
 from nomaflow_project.reading.lines import with_lines
-from nomaflow_project.reading.problems import Problem
-from nomaflow_project.reading.toml_file import FileError, read_toml, shown_path
+from nomaflow_project.reading.problems import Place, Problem
+from nomaflow_project.reading.regular_files import shown_path
+from nomaflow_project.reading.toml_file import read_toml
+from nomaflow_project.reading.validation import validate
 
 __all__ = ["Project", "make_state_dir"]
 
@@ -30,28 +33,24 @@ _TABLES = frozenset({"app", "kernel", "host", "jobs", "connectors", "console"})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Project:
+class Project(ProjectLoad):
     """The contents of a project's folder, read once. A reload opens it again.
 
     :param root: the folder, absolute
-    :param host: the host's name
-    :param state_dir: this host's own folder below ``.nomaflow``, 0700
-    :param app_settings: the ``settings`` that callables see
-    :param variables: the variables of ``[host] env_file``
-    :param problems: problems that do not stop the host, for the manifest
     """
 
     root: Path
-    host: str
-    state_dir: Path
-    plugin_dirs: tuple[Path, ...]
-    settings: HostSettings
-    settings_file: Path | None
-    app_settings: Mapping[str, Any]
-    jobs: JobFiles
-    connectors: ResolvedConnectors = field(repr=False)
-    variables: Mapping[str, str] = field(default_factory=dict, repr=False)
-    problems: tuple[Mapping[str, Any], ...] = ()
+    settings: HostSection
+
+    @property
+    def host(self) -> str:
+        """The host's name."""
+        return self.spec.host
+
+    @property
+    def state_dir(self) -> Path:
+        """This host's own folder below ``.nomaflow``."""
+        return self.root / ".nomaflow" / f"host-{self.host}"
 
     @classmethod
     def open(cls, directory: Path, *, name: str | None = None, environ: Mapping[str, str]) -> Project:
@@ -64,48 +63,31 @@ class Project:
         settings_path = root / SETTINGS_FILE
         tree, problems = _settings_file(settings_path)
         variables = project_variables(root, tree, environ)
-        environ = variables.environ
-        settings = _host_settings(tree, settings_path, environ)
-        app_settings = _app_settings(tree, root, environ)
+        for problem in variables.problems:
+            _log.warning("%s: %s", problem.file, problem.message)
+        settings, app_settings = _settings(tree, root, variables.environ)
         host = _host_name(name or settings.name, root)
-        jobs = read_job_files(
-            root=root,
-            main=Path(app_settings["jobs"]["config_path"]),
-            required=_names_path(tree, "jobs"),
-            environ=environ,
-        )
-        connectors = _connectors(root, tree, app_settings, environ)
-        plugins = root / "plugins"
-        return cls(
-            root=root,
+        files = _job_files(root, tree, app_settings, variables.environ)
+        trees = [(file.path, file.tree) for file in files if file.tree is not None]
+        connectors = _connectors(root, tree, app_settings, variables.environ)
+        unset = [problem for path, jobs in trees for problem in _unset(jobs, path)]
+        found = with_lines((*problems, *variables.problems, *unset, *connectors.problems), root)
+        plugins = (str(root / "plugins"),) if (root / "plugins").is_dir() else ()
+        spec = ProjectSpec(
             host=host,
-            state_dir=root / ".nomaflow" / f"host-{host}",
-            plugin_dirs=(plugins,) if plugins.is_dir() else (),
-            settings=settings,
-            settings_file=settings_path if settings_path.exists() else None,
-            app_settings=app_settings,
-            jobs=jobs,
-            connectors=connectors,
-            variables=variables.given,
-            problems=_with_lines((*problems, *_told(variables.problems), *jobs.problems, *connectors.problems), root),
+            root=str(root),
+            sys_path=plugins,
+            plugin_dirs=plugins,
+            named_callables=tuple(sorted({name for _, jobs in trees for name in _callables(jobs)})),
+            job_files=tuple(file.to_json() for file in files),
+            problems=tuple(problem.to_json() for problem in found),
+            settings=app_settings,
+            settings_file=str(settings_path) if settings_path.exists() else "",
+            preload=connectors.modules(),
+            max_extras_bytes=settings.max_extras_bytes,
+            max_parallel=settings.max_parallel,
         )
-
-    def spec(self) -> ProjectSpec:
-        """Return the part of it that templates and workers need."""
-        return ProjectSpec(
-            host=self.host,
-            root=str(self.root),
-            sys_path=tuple(map(str, self.plugin_dirs)),
-            plugin_dirs=tuple(map(str, self.plugin_dirs)),
-            named_callables=self.jobs.callables,
-            job_files=self.jobs.files,
-            problems=self.problems,
-            settings=self.app_settings,
-            settings_file=str(self.settings_file or ""),
-            preload=self.connectors.modules(),
-            max_extras_bytes=self.settings.max_extras_bytes,
-            max_parallel=self.settings.max_parallel,
-        )
+        return cls(root=root, settings=settings, spec=spec, connectors=connectors, variables=variables.given)
 
 
 def _folder(directory: Path) -> Path:
@@ -126,52 +108,41 @@ def _folder(directory: Path) -> Path:
     return root
 
 
-def _settings_file(path: Path) -> tuple[dict[str, Any], list[Mapping[str, Any]]]:
+def _settings_file(path: Path) -> tuple[dict[str, Any], list[Problem]]:
     if not path.exists() and not path.is_symlink():
         return {}, []
     tree = read_toml(path)
-    if isinstance(tree, FileError):
+    if isinstance(tree, Problem):
         raise ProjectError(tree.message, file=str(path), line=tree.line or None, fix=tree.fix)
-    unknown = [key for key in tree if key not in _TABLES]
-    problems = [
-        {
-            "severity": "warning",
-            "code": "unknown_key",
-            "file": SETTINGS_FILE,
-            "path": key,
-            "message": f"unknown table {key!r}; it is passed over",
-            "fix": f"the known ones are {', '.join(sorted(_TABLES))}; your own settings go below [app]",
-        }
-        for key in unknown
+    fix = f"the known ones are {', '.join(sorted(_TABLES))}; your own settings go below [app]"
+    place = Place(SETTINGS_FILE)
+    return tree, [
+        (place / key).warning("unknown_key", f"unknown table {key!r}; it is passed over", fix=fix)
+        for key in tree
+        if key not in _TABLES
     ]
-    return tree, list(problems)
 
 
-def _told(problems: Iterable[Problem]) -> Iterator[Mapping[str, Any]]:
-    for problem in problems:
-        _log.warning("%s: %s", problem.file, problem.message)
-        yield problem.to_json()
+def _settings(tree: Mapping[str, Any], root: Path, environ: Mapping[str, str]) -> tuple[HostSection, Mapping[str, Any]]:
+    """Return ``[host]``, and the settings that callables see.
 
-
-def _host_settings(tree: Mapping[str, Any], path: Path, environ: Mapping[str, str]) -> HostSettings:
+    :raises ProjectError: if they cannot be used
+    """
+    file = str(root / SETTINGS_FILE)
     try:
-        return HostSettings.from_table(resolve_tree(tree.get("host", {}), environ, path="host"))
+        table = resolve_tree(tree.get("host", {}), environ, path="host")
+        app_settings = settings_tree(tree, root=str(root), environ=environ)
     except EnvironmentMissing as error:
-        raise ProjectError(f"{error.path}: {error.problem}", file=str(path), fix=error.fix) from None
-    except SettingsInvalid as error:
-        raise ProjectError(f"{error.path}: {error.problem}", file=str(path), fix=error.fix, path=error.path) from None
-
-
-def _app_settings(tree: Mapping[str, Any], root: Path, environ: Mapping[str, str]) -> dict[str, Any]:
-    try:
-        return settings_tree(tree, root=str(root), environ=environ)
-    except EnvironmentMissing as error:
-        raise ProjectError(
-            f"{error.path}: {error.problem}", file=str(root / SETTINGS_FILE), fix=error.fix, path=error.path
-        ) from None
+        raise ProjectError(f"{error.path}: {error.problem}", file=file, fix=error.fix, path=error.path) from None
     except TypeError as error:
         path = str(error).partition(" ")[0]
-        raise ProjectError(str(error), file=str(root / SETTINGS_FILE), fix="correct its type", path=path) from None
+        raise ProjectError(str(error), file=file, fix="correct its type", path=path) from None
+    section, problems = validate(HostSection, table, Place(SETTINGS_FILE, "host"))
+    if section is None:
+        first = problems[0]
+        fix = first.fix or "correct the value; docs/configuration.md has each key"
+        raise ProjectError(f"{first.path}: {first.message}", file=file, fix=fix, path=first.path)
+    return section, app_settings
 
 
 def _host_name(given: str, root: Path) -> str:
@@ -189,9 +160,38 @@ def _host_name(given: str, root: Path) -> str:
     return made or "host"
 
 
-def _with_lines(problems: tuple[Mapping[str, Any], ...], root: Path) -> tuple[Mapping[str, Any], ...]:
-    """Return the problems with their lines. Only this process has the files to find them; the kernel does not."""
-    return tuple(each.to_json() for each in with_lines(map(Problem.from_json, problems), root))
+def _job_files(
+    root: Path, tree: Mapping[str, Any], app_settings: Mapping[str, Any], environ: Mapping[str, str]
+) -> tuple[JobFile, ...]:
+    """Read the main job file and that of each folder of ``plugins/``, in order of name.
+
+    ``${NAME}`` is resolved everywhere but below ``params``, ``op_kwargs`` and the fields of contributed step types;
+    if a variable is missing, its text stays, with a problem that names it.
+    """
+    main = Path(app_settings["jobs"]["config_path"])
+    return read_job_files(root, main, required=_names_path(tree, "jobs"), environ=environ)
+
+
+def _unset(tree: Mapping[str, Any], path: str) -> Iterator[Problem]:
+    """Yield a problem for each text whose variable has no value, with its job."""
+    yield from unresolved_references({name: value for name, value in tree.items() if name != "jobs"}, Place(path))
+    jobs = tree.get("jobs")
+    for index, job in enumerate(jobs if isinstance(jobs, list) else ()):
+        job_id = job.get("id") if isinstance(job, dict) else None
+        at = Place(path, f"jobs[{index}]", job_id if isinstance(job_id, str) else "")
+        yield from unresolved_references(job, at)
+
+
+def _callables(tree: Mapping[str, Any]) -> Iterator[str]:
+    jobs = _tables(tree.get("jobs"))
+    steps = [step for job in jobs for step in _tables(job.get("steps"))]
+    for holder in (*steps, *_tables([holder.get("step_defaults") for holder in (tree, *jobs)])):
+        if isinstance(holder.get("callable"), str):
+            yield holder["callable"]
+
+
+def _tables(value: object) -> list[Mapping[str, Any]]:
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
 def _names_path(tree: Mapping[str, Any], section: str) -> bool:
@@ -207,8 +207,8 @@ def _connectors(
         path, environ, root=root, name=shown_path(path, root), required=_names_path(tree, "connectors")
     )
     for each in found.problems:
-        log = _log.error if each["severity"] == "error" else _log.warning
-        log("%s", ": ".join(part for part in (each["file"], each["path"], each["message"]) if part))
+        log = _log.error if each.is_error else _log.warning
+        log("%s", ": ".join(part for part in (each.file, each.path, each.message) if part))
     return found
 
 

@@ -6,9 +6,3 @@ itself and exits, so that a killed host leaves nothing behind.
 """
 
 from __future__ import annotations
-
-from nomaflow_host.reaper.loop import Reaper
-from nomaflow_host.reaper.proc import identity
-from nomaflow_host.reaper.trees import Tree, kill_trees
-
-__all__ = ["Reaper", "Tree", "identity", "kill_trees"]

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
-
-from nomaflow_host.reaper.trees import Tree
 
 if TYPE_CHECKING:
     from nomaflow_host.channel.frames import FrameSocket
     from nomaflow_host.reaper.limits import CgroupTree
+    from nomaflow_host.reaper.proc import ProcessIdentity
 
-__all__ = ["Exit", "Template", "Worker"]
+__all__ = ["Child", "Exit", "Template", "Worker"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,41 +40,49 @@ class Exit:
 
 
 @dataclass(kw_only=True, slots=True)
-class Worker:
-    """A worker, from the request to start it until the report of its exit.
+class Child:
+    """A child, from the request to start it until the report of its exit.
+
+    :param process: None until it has started
+    """
+
+    number: int
+    process: ProcessIdentity | None = None
+    killed: bool = False
+    exit: Exit | None = None
+
+    @property
+    def pid(self) -> int:
+        """Its pid, 0 until it has started."""
+        return 0 if self.process is None else self.process.pid
+
+    @property
+    def running(self) -> ProcessIdentity | None:
+        """Its process, None before its start and after its exit."""
+        return self.process if self.exit is None else None
+
+    def exit_json(self) -> dict[str, Any]:
+        """Return the report of its exit."""
+        assert self.exit is not None
+        return {"pid": self.pid, "killed": self.killed, **asdict(self.exit)}
+
+
+@dataclass(kw_only=True, slots=True)
+class Worker(Child):
+    """A worker.
 
     :param template: the template that forks it, None for a fresh interpreter
     :param cause: the reason code of the limit that it broke
     """
 
-    number: int
     template: int | None
-    pid: int = 0
-    start_time: int = 0
-    killed: bool = False
     cause: str | None = None
-    exit: Exit | None = None
     cgroup: CgroupTree | None = None
-
-    @property
-    def tree(self) -> Tree:
-        """Its process tree."""
-        return Tree(pid=self.pid, start_time=self.start_time)
 
 
 @dataclass(kw_only=True, slots=True)
-class Template:
+class Template(Child):
     """A template, with the workers that it was asked for and has not started yet."""
 
-    number: int
-    pid: int
-    start_time: int
     link: FrameSocket
     forking: set[int] = field(default_factory=set)
-    killed: bool = False
-    exit: Exit | None = None
-
-    @property
-    def tree(self) -> Tree:
-        """Its process tree."""
-        return Tree(pid=self.pid, start_time=self.start_time)

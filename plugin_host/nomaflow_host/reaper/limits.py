@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from nomaflow_host.reaper.proc import processes
-from nomaflow_host.reaper.trees import descendants
+from nomaflow_host.reaper.proc import descendants, processes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
 __all__ = ["CgroupTree", "Limits", "delegated_cgroup", "over_limits"]
 
@@ -27,11 +26,6 @@ class Limits:
 
     memory_bytes: int | None = None
     max_processes: int | None = None
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Limits:
-        """Return the limits of a bootstrap message."""
-        return cls(memory_bytes=values.get("memory_bytes"), max_processes=values.get("max_processes"))
 
     @property
     def any(self) -> bool:

@@ -10,11 +10,18 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from nomaflow_host.channel.frames import Frame, FrameError, FrameSocket, frame_pair
-from nomaflow_host.reaper.children import Exit, Template, Worker
+from nomaflow_host.reaper.children import Child, Exit, Template, Worker
 from nomaflow_host.reaper.limits import CgroupTree, Limits, delegated_cgroup, over_limits
-from nomaflow_host.reaper.proc import become_subreaper, identity, own_children, processes, read_process
+from nomaflow_host.reaper.proc import (
+    ProcessIdentity,
+    become_subreaper,
+    descendants,
+    kill_trees,
+    own_children,
+    processes,
+    read_process,
+)
 from nomaflow_host.reaper.spawning import spawn_module
-from nomaflow_host.reaper.trees import Tree, descendants, kill_trees, signal_process
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -117,7 +124,7 @@ class Reaper:
         return frame.kind in ("spawn", "start_template") and self._sweeping
 
     def _bootstrap(self, message: dict[str, Any]) -> None:
-        self._limits = Limits.from_json(message["limits"])
+        self._limits = Limits(**message["limits"])
         if self._limits.any:
             self._cgroups = delegated_cgroup()
         mechanism = "cgroup" if self._cgroups is not None else "sampling"
@@ -141,15 +148,14 @@ class Reaper:
             return
         finally:
             frame.close()
-        _, start_time = identity(pid) or (pid, 0)
-        self._templates[number] = Template(number=number, pid=pid, start_time=start_time, link=link)
-        self._link.send({"is": "template_started", "template": number, "pid": pid, "start_time": start_time})
+        self._templates[number] = Template(number=number, process=ProcessIdentity.of(pid), link=link)
+        self._link.send({"is": "template_started", "template": number, "pid": pid})
 
     def _stop_template(self, number: int) -> None:
         template = self._templates.get(number)
-        if template is not None and template.exit is None:
+        if template is not None and template.running:
             template.killed = True
-            kill_trees([template.tree])
+            kill_trees([template.running])
 
     def _spawn(self, frame: Frame) -> None:
         worker = Worker(number=frame.message["worker"], template=frame.message["template"])
@@ -181,25 +187,24 @@ class Reaper:
 
     def _signal(self, number: int, signum: int) -> None:
         worker = self._workers.get(number)
-        if worker is not None and worker.pid and worker.exit is None:
-            signal_process(worker.pid, worker.start_time, signum)
+        if worker is not None and worker.running:
+            worker.running.signal(signum)
 
     def _signal_children(self, number: int, signum: int) -> None:
         worker = self._workers.get(number)
-        if worker is None or not worker.pid or worker.exit is not None:
-            return
-        for info in descendants([worker.pid], processes()):
-            signal_process(info.pid, info.start_time, signum)
+        if worker is not None and worker.running:
+            for info in descendants([worker.pid], processes()):
+                info.identity.signal(signum)
 
     def _kill_worker(self, number: int) -> None:
         worker = self._workers.get(number)
         if worker is None or worker.exit is not None:
             return
-        info = read_process(worker.pid) if worker.pid else None
+        info = read_process(worker.pid) if worker.process else None
         # A process that is already exiting keeps its own cause of death.
         worker.killed = worker.killed or info is None or not info.exiting
-        if worker.pid:
-            kill_trees([worker.tree])
+        if worker.process:
+            kill_trees([worker.process])
 
     # --- answers of templates -------------------------------------------------------------------------------------
 
@@ -234,9 +239,8 @@ class Reaper:
             self._spawned(worker, message["pid"])
 
     def _spawned(self, worker: Worker, pid: int) -> None:
-        worker.pid = pid
         worker.exit = self._unclaimed.pop(pid, None)
-        _, worker.start_time = identity(pid) or (pid, 0)
+        worker.process = ProcessIdentity.of(pid)
         if self._cgroups is not None and worker.exit is None:
             try:
                 worker.cgroup = CgroupTree(
@@ -245,9 +249,9 @@ class Reaper:
                 worker.cgroup.add(pid)
             except OSError:
                 worker.killed = True  # a worker without its limits must not run
-        if worker.killed and worker.exit is None:
-            kill_trees([worker.tree])
-        self._link.send({"is": "spawned", "worker": worker.number, "pid": pid, "start_time": worker.start_time})
+        if worker.killed and worker.running:
+            kill_trees([worker.running])
+        self._link.send({"is": "spawned", "worker": worker.number, "pid": pid})
 
     def _spawn_failed(self, number: int, error: str) -> None:
         self._workers.pop(number, None)
@@ -261,7 +265,7 @@ class Reaper:
                 self._stop_template(template.number)
 
     @property
-    def _children(self) -> list[Worker | Template]:
+    def _children(self) -> list[Child]:
         return [*self._workers.values(), *self._templates.values()]
 
     # --- the dead -------------------------------------------------------------------------------------------------
@@ -272,8 +276,7 @@ class Reaper:
 
     def _collect(self) -> None:
         """Wait for all children that ended."""
-        by_pid: dict[int, Worker | Template] = {w.pid: w for w in self._workers.values() if w.pid}
-        by_pid.update({t.pid: t for t in self._templates.values()})
+        by_pid = {child.pid: child for child in self._children if child.process}
         while True:
             try:
                 pid, status, usage = os.wait4(-1, os.WNOHANG)
@@ -295,8 +298,9 @@ class Reaper:
                 self._give_up_forks(template)
         if not self._sweeping or self._forking:
             return
-        if strays := self._strays():
-            kill_trees(strays)
+        known = {child.pid for child in self._children}
+        if strays := [pid for pid in own_children() if pid not in known]:
+            kill_trees(map(ProcessIdentity.of, strays))
             return
         self._unclaimed.clear()
         for worker in [w for w in self._workers.values() if w.exit is not None]:
@@ -305,7 +309,7 @@ class Reaper:
         for template in [t for t in self._templates.values() if t.exit is not None]:
             del self._templates[template.number]
             template.link.close()
-            self._link.send({"is": "template_exited", "template": template.number, **_exit_json(template)})
+            self._link.send({"is": "template_exited", "template": template.number, **template.exit_json()})
         waiting, self._waiting = self._waiting, []
         for frame in waiting:
             self._take(frame)
@@ -315,24 +319,19 @@ class Reaper:
         for number in forking:
             self._spawn_failed(number, "its template ended while it was forking")
 
-    def _strays(self) -> list[Tree]:
-        known = {child.pid for child in self._children}
-        strays = [identity(pid) for pid in own_children() if pid not in known]
-        return [Tree(pid=pid, start_time=start) for pid, start in filter(None, strays)]
-
     def _report_worker(self, worker: Worker) -> None:
         cause = worker.cause
         if worker.cgroup is not None:
             cause = cause or worker.cgroup.cause()
             worker.cgroup.remove()
-        self._link.send({"is": "exited", "worker": worker.number, "cause": cause, **_exit_json(worker)})
+        self._link.send({"is": "exited", "worker": worker.number, "cause": cause, **worker.exit_json()})
 
     def _sample(self) -> None:
         now = time.monotonic()
         if not self._limits.any or self._cgroups is not None or now < self._next_sample:
             return
         self._next_sample = now + _SAMPLE_SECONDS
-        alive = {w.pid: w for w in self._workers.values() if w.pid and w.exit is None and not w.killed}
+        alive = {worker.pid: worker for worker in self._workers.values() if worker.running and not worker.killed}
         for pid, cause in over_limits(self._limits, alive).items():
             alive[pid].cause = cause
             self._kill_worker(alive[pid].number)
@@ -340,27 +339,13 @@ class Reaper:
     def _kill_everything(self) -> None:
         """Kill all children and their orphans, until there is none."""
         while pids := own_children():
-            known = [identity(pid) for pid in pids]
-            kill_trees([Tree(pid=pid, start_time=start) for pid, start in filter(None, known)])
+            kill_trees(map(ProcessIdentity.of, pids))
             select.select([self._wakeup], [], [], _SWEEP_SECONDS)
             _empty(self._wakeup)
             self._collect()
         for worker in self._workers.values():
             if worker.cgroup is not None:
                 worker.cgroup.remove()
-
-
-def _exit_json(child: Worker | Template) -> dict[str, Any]:
-    ended = child.exit
-    assert ended is not None
-    return {
-        "pid": child.pid,
-        "code": ended.code,
-        "signal": ended.signal,
-        "killed": child.killed,
-        "peak_rss_bytes": ended.peak_rss_bytes,
-        "cpu_seconds": ended.cpu_seconds,
-    }
 
 
 def _empty(fd: int) -> None:

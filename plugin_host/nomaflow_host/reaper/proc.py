@@ -1,19 +1,25 @@
-"""Readers of /proc about processes."""
+"""Processes as /proc shows them: their identities and trees, and signals that reach no foreign process."""
 
 from __future__ import annotations
 
 import ctypes
 import os
+import signal
 import time
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
 
 __all__ = [
+    "ProcessIdentity",
     "ProcessInfo",
     "become_subreaper",
-    "child_processes",
     "children_of",
+    "descendants",
     "die_with_parent",
-    "identity",
+    "kill_trees",
     "own_children",
     "processes",
     "read_process",
@@ -24,31 +30,74 @@ _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _PF_EXITING = 0x4  # among the flags of include/linux/sched.h, set before descriptors are closed
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+_MAX_PASSES = 100
 _TICKS = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessIdentity:
+    """A process that cannot be mistaken for a later one of the same pid.
+
+    :param start_ticks: clock ticks since boot, from /proc; 0 if the process was gone when it was looked at
+    """
+
+    pid: int
+    start_ticks: int
+
+    @classmethod
+    def of(cls, pid: int) -> ProcessIdentity:
+        """Return the identity of the process that has the pid now, living or zombie."""
+        info = read_process(pid)
+        return cls(pid, 0) if info is None else info.identity
+
+    @property
+    def alive(self) -> bool:
+        """True while exactly this process lives; a zombie does not."""
+        info = read_process(self.pid)
+        return info is not None and info.alive and info.identity == self
+
+    def signal(self, signum: int) -> bool:
+        """Send a signal to exactly this process; return False if it is gone or may not be signalled."""
+        try:
+            handle = os.pidfd_open(self.pid)
+        except OSError:
+            return False
+        try:
+            # The handle was opened before the start time is read, so it cannot belong to a later process.
+            if ProcessIdentity.of(self.pid) != self:
+                return False
+            signal.pidfd_send_signal(handle, signum)
+        except OSError:
+            return False
+        finally:
+            os.close(handle)
+        return True
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ProcessInfo:
     """One process at one moment.
 
-    :param start_time: clock ticks since boot; identifies a process together with the pid
     :param state: one letter, Z for a zombie
     :param exiting: True if it is already exiting, for whatever reason
     """
 
-    pid: int
+    identity: ProcessIdentity
     parent: int
     session: int
     state: str
-    start_time: int
     rss_bytes: int
     exiting: bool = False
 
+    @property
+    def pid(self) -> int:
+        """Its pid."""
+        return self.identity.pid
 
-def identity(pid: int) -> tuple[int, int] | None:
-    """Return (pid, start time) of a process, None if there is none."""
-    info = read_process(pid)
-    return None if info is None else (info.pid, info.start_time)
+    @property
+    def alive(self) -> bool:
+        """True unless it is a zombie, or about to vanish."""
+        return self.state not in "ZX"
 
 
 def read_process(pid: int) -> ProcessInfo | None:
@@ -61,11 +110,10 @@ def read_process(pid: int) -> ProcessInfo | None:
     # The name may hold spaces and parentheses, so count from the last parenthesis on.
     fields = stat[stat.rindex(b")") + 2 :].split()
     return ProcessInfo(
-        pid=pid,
+        identity=ProcessIdentity(pid, int(fields[19])),
         state=fields[0].decode("ascii"),
         parent=int(fields[1]),
         session=int(fields[3]),
-        start_time=int(fields[19]),
         rss_bytes=int(fields[21]) * _PAGE_BYTES,
         exiting=bool(int(fields[6]) & _PF_EXITING),
     )
@@ -93,13 +141,8 @@ def own_children() -> list[int]:
         return [info.pid for info in processes().values() if info.parent == pid]
 
 
-def child_processes() -> list[ProcessInfo]:
-    """Return the children of this process, of whichever thread."""
-    return children_of(os.getpid())
-
-
 def children_of(pid: int) -> list[ProcessInfo]:
-    """Return the children of a process; none if it has ended."""
+    """Return the children of all threads of a process; none if it has ended."""
     found = []
     try:
         threads = os.listdir(f"/proc/{pid}/task")
@@ -113,6 +156,40 @@ def children_of(pid: int) -> list[ProcessInfo]:
             continue
         found += [info for info in map(read_process, pids) if info is not None]
     return found
+
+
+def descendants(roots: Iterable[int], snapshot: Mapping[int, ProcessInfo]) -> list[ProcessInfo]:
+    """Return every process of *snapshot* below *roots*, without zombies and the roots themselves."""
+    children: dict[int, list[ProcessInfo]] = {}
+    for info in snapshot.values():
+        children.setdefault(info.parent, []).append(info)
+    found, waiting = [], list(roots)
+    while waiting:
+        for info in children.get(waiting.pop(), ()):
+            waiting.append(info.pid)
+            if info.alive:
+                found.append(info)
+    return found
+
+
+def kill_trees(roots: Iterable[ProcessIdentity]) -> int:
+    """Stop the processes *roots* and all below them, then kill all; return the number of processes.
+
+    Everything is stopped first, in passes until one finds nothing new, since a stopped process cannot fork. Takes
+    milliseconds; the dead still have to be waited for.
+    """
+    frozen = {root for root in roots if root.signal(signal.SIGSTOP)}
+    pids = [root.pid for root in frozen]
+    for _ in range(_MAX_PASSES):
+        new = {info.identity for info in descendants(pids, processes())} - frozen
+        for each in new:
+            each.signal(signal.SIGSTOP)
+        frozen |= new
+        if not new:
+            break
+    for each in frozen:
+        each.signal(signal.SIGKILL)
+    return len(frozen)
 
 
 def ticks_now() -> int:

@@ -51,7 +51,8 @@ class ValueChecker:
         loop = asyncio.get_running_loop()
         self._number += 1
         number = self._number
-        answer = worker.checks[number] = loop.create_future()
+        answer: asyncio.Future[bytes | None] = loop.create_future()
+        worker.checks[number] = answer
         worker.link.send_soon({"is": "check", "number": number}, letter=steps)
         try:
             async with asyncio.timeout(seconds):

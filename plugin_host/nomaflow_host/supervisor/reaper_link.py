@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from nomaflow_host.channel.async_link import AsyncLink
 from nomaflow_host.channel.frames import Frame, FrameError, frame_pair
-from nomaflow_host.reaper import Tree, identity, kill_trees
-from nomaflow_host.reaper.proc import become_subreaper, own_children
+from nomaflow_host.reaper.proc import ProcessIdentity, become_subreaper, kill_trees, own_children
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -47,12 +46,12 @@ class ReaperLink:
         self._before = set(own_children())
         self._stopping = False
         self._dead = False
-        self.identity: tuple[int, int] = (0, 0)
+        self.identity = ProcessIdentity(0, 0)
 
-    async def start(self, on_started: Callable[[tuple[int, int]], None] | None = None) -> str:
+    async def start(self, on_started: Callable[[ProcessIdentity], None] | None = None) -> str:
         """Start it and return how limits are enforced, ``cgroup`` or ``sampling``.
 
-        :param on_started: called with its pid and start time before it starts anything
+        :param on_started: called with its identity before it starts anything
         :raises OSError: if it cannot be started, or has died since
         :raises TimeoutError: if it does not answer
         """
@@ -68,7 +67,7 @@ class ReaperLink:
                 env=dict(self._environ),
                 start_new_session=True,
             )
-        self.identity = identity(self._process.pid) or (self._process.pid, 0)
+        self.identity = ProcessIdentity.of(self._process.pid)
         self._link = AsyncLink(link=here, loop=self._loop, on_frame=self._take, on_end=self._ended)
         try:
             if on_started is not None:
@@ -107,8 +106,7 @@ class ReaperLink:
         self._process.wait()
         buried: list[int] = []
         while pids := [pid for pid in own_children() if pid not in self._before]:
-            known = [identity(pid) for pid in pids]
-            kill_trees([Tree(pid=pid, start_time=start) for pid, start in filter(None, known)])
+            kill_trees(map(ProcessIdentity.of, pids))
             for pid in pids:
                 os.waitpid(pid, 0)
             buried += pids

@@ -20,7 +20,7 @@ from nomaflow_host.supervisor.template_handle import LoadFailed, TemplateHandle
 from nomaflow_host.supervisor.values import LoadOutcome
 from nomaflow_project.reading.lines import with_lines
 from nomaflow_project.reading.problems import Problem, Severity
-from nomaflow_project.reading.toml_file import shown_path
+from nomaflow_project.reading.regular_files import shown_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -9,6 +9,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from nomaflow_api.v1.letters import CancelOrder, FinishedState, Isolation
+from nomaflow_host.reaper.proc import ProcessIdentity
 from nomaflow_host.supervisor.attempt_table import AttemptTable
 from nomaflow_host.supervisor.checking import ValueChecker
 from nomaflow_host.supervisor.pool import WorkerPool
@@ -45,7 +46,7 @@ class Supervisor:
     :param sink: receives the events of attempts
     :param environ: the variables for workers, before secrets are removed; this process's own by default
     :param keep_env: variables that the reaper inherits as well
-    :param on_reaper: called with pid and start time of the reaper as soon as it runs, and of each replacement
+    :param on_reaper: called with the identity of the reaper as soon as it runs, and of each replacement
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class Supervisor:
         sink: AttemptSink,
         environ: Mapping[str, str] | None = None,
         keep_env: Sequence[str] = (),
-        on_reaper: Callable[[tuple[int, int]], None] | None = None,
+        on_reaper: Callable[[ProcessIdentity], None] | None = None,
     ) -> None:
         self._settings = settings
         self._sink = sink
@@ -218,9 +219,9 @@ class Supervisor:
         return self._loader.newest
 
     @property
-    def reaper_identity(self) -> tuple[int, int]:
-        """The reaper's pid and start time. Once that process is gone, every process below it is gone too."""
-        return (0, 0) if self._reaper is None else self._reaper.identity
+    def reaper_identity(self) -> ProcessIdentity:
+        """The reaper, of pid 0 while there is none. Once that process is gone, every process below it is gone too."""
+        return ProcessIdentity(0, 0) if self._reaper is None else self._reaper.identity
 
     # --- workers --------------------------------------------------------------------------------------------------
 

@@ -72,7 +72,6 @@ class Template:
                 "manifest": self._generation.manifest(),
                 "forkable": not reason,
                 "unforkable_reason": reason,
-                "timings": dict(self._generation.timings),
                 "sources": read_sources(spec.plugin_dirs),
             }
         )
@@ -96,11 +95,7 @@ class Template:
         try:
             self._control.close()
             self._reaper.close()
-            control, ring, doorbell, room, dump = channels
-            run_worker(
-                WorkerChannels(control=control, ring=ring, doorbell=doorbell, room=room, dump=dump),
-                generation=self._generation,
-            )
+            run_worker(WorkerChannels(*channels), generation=self._generation)
         except BaseException:
             sys.excepthook(*sys.exc_info())
             raise

@@ -13,8 +13,7 @@ import socket
 import sys
 import time
 from collections import Counter
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from nomaflow_api.v1.letters import replace
 from nomaflow_api.v1.sealing import fitting, open_checked_steps, open_order, seal
@@ -52,8 +51,7 @@ _MAX_PROBLEMS = 100
 _OOM_SCORE = "500"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class WorkerChannels:
+class WorkerChannels(NamedTuple):
     """The descriptors that connect a worker to its host's main process; 1 and 2 are pipes to it as well."""
 
     control: int
@@ -62,18 +60,13 @@ class WorkerChannels:
     room: int
     dump: int
 
-    @property
-    def fds(self) -> tuple[int, ...]:
-        """All descriptors."""
-        return (self.control, self.ring, self.doorbell, self.room, self.dump)
-
     @classmethod
     def inherited(cls) -> WorkerChannels:
         """Return the channels of a fresh interpreter."""
-        control, ring, doorbell, room, dump = range(FIRST_FD, FIRST_FD + 5)
-        for fd in (control, ring, doorbell, room, dump):
+        channels = cls(*range(FIRST_FD, FIRST_FD + 5))
+        for fd in channels:
             os.set_inheritable(fd, False)  # noqa: FBT003  # the standard library's own signature
-        return cls(control=control, ring=ring, doorbell=doorbell, room=room, dump=dump)
+        return channels
 
 
 class _Worker:
@@ -224,7 +217,7 @@ def run_worker(channels: WorkerChannels, *, generation: Generation | None) -> No
     loop = WorkerLoop()
     asyncio.set_event_loop(loop)
     link = FrameSocket(socket.socket(fileno=channels.control))
-    cut_off_forks((loop.fileno(), *channels.fds))
+    cut_off_forks((loop.fileno(), *channels))
     bootstrap, early = _bootstrap(link)
     if bootstrap["nice"]:
         os.nice(bootstrap["nice"])
@@ -237,7 +230,7 @@ def run_worker(channels: WorkerChannels, *, generation: Generation | None) -> No
 
     worker = _Worker(loop)
     to_host = _HostLink(link=link, loop=loop, on_frame=worker.take)
-    connectors = ResolvedConnectors.from_json(bootstrap["connectors"])
+    connectors = ResolvedConnectors(**bootstrap["connectors"])
     emitter.masker = WorkerMasker(connectors.secrets)
 
     def restore() -> None:

@@ -15,7 +15,7 @@ from nomaflow.calls import StepOutcome
 from nomaflow_api.v1.letters import CallOutcome, FinishedState, replace
 from nomaflow_api.v1.sealing import seal
 from nomaflow_api.value_class import value_class
-from nomaflow_host.generation import PreparationFailed, PreparedCall
+from nomaflow_host.generation import PreparationFailed, PreparedCall, context_of
 from nomaflow_host.worker.forks import AuthorCode
 from nomaflow_host.worker.leftovers import describe_leftovers, has_library_threads, left_tasks, left_threads
 from nomaflow_host.worker.outcome import author_traceback, error_text, masked, outcome_of_exception
@@ -137,11 +137,11 @@ class AttemptRun:
             # Before any of the author's code runs: the host masks what that prints.
             services.link.send({"is": "credentials", "slot": self._slot, "credentials": sorted(credentials)})
         cancelled, slot = services.page.cancelled, self._slot
-        ctx = services.generation.context(
+        ctx = context_of(
             self._order,
             environ=services.environ,
-            is_cancelled=lambda: cancelled[slot] != 0,
-            progress=self._progress,
+            cancel_check=lambda: cancelled[slot] != 0,
+            progress_sink=self._progress,
         )
         return services.generation.prepare(
             self._order,
@@ -167,7 +167,7 @@ class AttemptRun:
                 "askable": prepared.askable,
             }
         )
-        self._context.run(services.generation.observe_started, prepared.info)
+        self._context.run(services.generation.calls.observe, prepared.info)
         ending = await (self._await(prepared) if prepared.kind == "async" else self._in_thread(prepared))
         outcome = masked(self._context.run(self._outcome, ending, prepared), services.emitter.masker.now)
         observed = StepOutcome(
@@ -177,7 +177,7 @@ class AttemptRun:
             reason_code=outcome.reason_code,
             seconds=time.monotonic() - started,
         )
-        self._context.run(services.generation.observe_finished, prepared.info, observed)
+        self._context.run(services.generation.calls.observe, prepared.info, observed)
         return outcome
 
     async def _await(self, prepared: PreparedCall) -> _Ending:
@@ -224,7 +224,7 @@ class AttemptRun:
         if ending.error is not None:
             return self._outcome_of(ending.error)
         try:
-            result = self._services.generation.normalise(ending.value, call=prepared.info)
+            result = self._services.generation.calls.normalise(ending.value, call=prepared.info)
         except StepFailed as error:
             outcome = outcome_of_exception(error, self._mask)
             return replace(outcome, reason_code=getattr(error, "reason_code", outcome.reason_code))

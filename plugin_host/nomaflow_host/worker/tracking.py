@@ -16,7 +16,7 @@ import weakref
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from nomaflow_host.reaper.proc import child_processes, children_of
+from nomaflow_host.reaper.proc import children_of
 from nomaflow_host.worker.forks import AuthorCode
 from nomaflow_host.worker.scope import CURRENT, current_scope
 
@@ -118,8 +118,8 @@ def adopted_daemon(since: int) -> bool:
         return False  # there is no child at all, which is a cheaper check than a list of them
     known = {process.pid for process in list(_popens)}
     return any(
-        info.pid not in known and info.state not in "ZX" and info.session != info.parent and info.start_time >= since
-        for info in child_processes()
+        info.pid not in known and info.alive and info.session != info.parent and info.identity.start_ticks >= since
+        for info in children_of(os.getpid())
     )
 
 
@@ -136,9 +136,9 @@ def _library_processes() -> set[int]:
 
 def _has_other_children(helpers: set[int]) -> bool:
     return any(
-        info.pid not in helpers or any(child.state not in "ZX" for child in children_of(info.pid))
-        for info in child_processes()
-        if info.state not in "ZX"
+        info.pid not in helpers or any(child.alive for child in children_of(info.pid))
+        for info in children_of(os.getpid())
+        if info.alive
     )
 
 

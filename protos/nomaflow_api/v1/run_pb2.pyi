@@ -291,7 +291,8 @@ class Attempt(google.protobuf.message.Message):
     ATTEMPT_FIELD_NUMBER: builtins.int
     STATE_FIELD_NUMBER: builtins.int
     REASON_FIELD_NUMBER: builtins.int
-    RESULT_FIELD_NUMBER: builtins.int
+    ROWS_AFFECTED_FIELD_NUMBER: builtins.int
+    EXTRAS_JSON_FIELD_NUMBER: builtins.int
     ERROR_FIELD_NUMBER: builtins.int
     HOST_FIELD_NUMBER: builtins.int
     INCARNATION_FIELD_NUMBER: builtins.int
@@ -311,6 +312,10 @@ class Attempt(google.protobuf.message.Message):
     """attempt counts from 1."""
     state: global___AttemptState.ValueType
     """state is where the attempt stands."""
+    rows_affected: builtins.int
+    """rows_affected is the count the callable reported. Absent where it reported none."""
+    extras_json: builtins.bytes
+    """extras_json is the JSON object of the callable's extras. Empty means none."""
     error: builtins.str
     """error is the short error text. Empty where there is none; the traceback is in the log."""
     host: builtins.str
@@ -332,10 +337,6 @@ class Attempt(google.protobuf.message.Message):
     @property
     def reason(self) -> global___Reason:
         """reason is set in every terminal state but SUCCEEDED."""
-
-    @property
-    def result(self) -> global___StepResult:
-        """result is what the callable returned. Absent before the end, and where it returned nothing that was kept."""
 
     @property
     def dispatched_at(self) -> google.protobuf.timestamp_pb2.Timestamp:
@@ -360,7 +361,8 @@ class Attempt(google.protobuf.message.Message):
         attempt: builtins.int = ...,
         state: global___AttemptState.ValueType = ...,
         reason: global___Reason | None = ...,
-        result: global___StepResult | None = ...,
+        rows_affected: builtins.int | None = ...,
+        extras_json: builtins.bytes = ...,
         error: builtins.str = ...,
         host: builtins.str = ...,
         incarnation: builtins.str = ...,
@@ -375,8 +377,9 @@ class Attempt(google.protobuf.message.Message):
         child_run_id: builtins.str = ...,
         child_job_id: builtins.str = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["dispatched_at", b"dispatched_at", "finished_at", b"finished_at", "progress", b"progress", "reason", b"reason", "result", b"result", "started_at", b"started_at"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["attempt", b"attempt", "attempt_key", b"attempt_key", "child_job_id", b"child_job_id", "child_run_id", b"child_run_id", "cpu_seconds", b"cpu_seconds", "dispatched_at", b"dispatched_at", "error", b"error", "finished_at", b"finished_at", "generation", b"generation", "host", b"host", "incarnation", b"incarnation", "peak_rss_bytes", b"peak_rss_bytes", "progress", b"progress", "reason", b"reason", "result", b"result", "started_at", b"started_at", "state", b"state", "worker_pid", b"worker_pid"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_rows_affected", b"_rows_affected", "dispatched_at", b"dispatched_at", "finished_at", b"finished_at", "progress", b"progress", "reason", b"reason", "rows_affected", b"rows_affected", "started_at", b"started_at"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_rows_affected", b"_rows_affected", "attempt", b"attempt", "attempt_key", b"attempt_key", "child_job_id", b"child_job_id", "child_run_id", b"child_run_id", "cpu_seconds", b"cpu_seconds", "dispatched_at", b"dispatched_at", "error", b"error", "extras_json", b"extras_json", "finished_at", b"finished_at", "generation", b"generation", "host", b"host", "incarnation", b"incarnation", "peak_rss_bytes", b"peak_rss_bytes", "progress", b"progress", "reason", b"reason", "rows_affected", b"rows_affected", "started_at", b"started_at", "state", b"state", "worker_pid", b"worker_pid"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_rows_affected", b"_rows_affected"]) -> typing.Literal["rows_affected"] | None: ...
 
 global___Attempt = Attempt
 

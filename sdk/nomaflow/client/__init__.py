@@ -20,10 +20,7 @@ from nomaflow.client.address import (
     AddressSource,
     FixedAddress,
     ProjectAddress,
-    has_known_form,
     read_token,
-    split_addresses,
-    uses_tls,
 )
 from nomaflow.client.errors import (
     ClientError,
@@ -37,6 +34,7 @@ from nomaflow.client.errors import (
     ReplyTimeout,
     Unauthenticated,
 )
+from nomaflow_api.addresses import has_known_form, split_addresses, uses_tls
 
 if TYPE_CHECKING:
     from nomaflow.client.kernel_client import KernelClient

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
-import re
 import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,55 +9,14 @@ from pathlib import Path
 from typing import Protocol
 
 from nomaflow.client.errors import KernelUnreachable, Unauthenticated
+from nomaflow_api.addresses import split_addresses
 
 __all__ = [
-    "TLS_SCHEME",
     "AddressSource",
     "FixedAddress",
     "ProjectAddress",
-    "has_known_form",
     "read_token",
-    "split_addresses",
-    "uses_tls",
 ]
-
-_COMMA = re.compile(r",\s*(?=unix:|tls://|[^/,]+:\d+\s*(?:,|$))")
-"""A comma before an address; one within a path is part of it."""
-
-TLS_SCHEME = "tls://"
-_UNIX = ("unix:", "unix-abstract:")
-
-
-def split_addresses(text: str) -> tuple[str, ...]:
-    """Return the addresses in a text that separates them by commas."""
-    return tuple(each.strip() for each in _COMMA.split(text) if each.strip(", "))
-
-
-def has_known_form(address: str) -> bool:
-    """Return True for ``unix:/path``, ``host:port`` and ``tls://host:port``, the only forms that can reach a kernel."""
-    if address.startswith(_UNIX):
-        return address.partition(":")[2] != ""
-    host, _, port = address.removeprefix(TLS_SCHEME).rpartition(":")
-    return bool(host) and port.isascii() and port.isdigit() and int(port) < 65536
-
-
-def uses_tls(address: str, *, with_ca: bool) -> bool:
-    """Return True if the connection to an address uses TLS.
-
-    ``tls://host:port`` does, and so does any other machine's address, so that no token travels in plaintext.
-
-    :param with_ca: True if authorities were given; on loopback too they ask for TLS
-    """
-    if address.startswith(_UNIX):
-        return False
-    return with_ca or address.startswith(TLS_SCHEME) or not _is_loopback(address.rpartition(":")[0])
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 class AddressSource(Protocol):

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import AsyncIterator, Callable
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import grpc
 
-from nomaflow.client.backoff import Backoff
-from nomaflow.client.channels import Channels, ChannelUse
 from nomaflow.client.errors import ClientError, KernelUnreachable
 from nomaflow.client.failures import client_error, retryable
-from nomaflow.client.routing import Route
-from nomaflow.client.tls import handshake_failure
+from nomaflow.client.tls import handshake_failure, open_channel
+from nomaflow_api.addresses import split_addresses
+from nomaflow_api.v1.kernel_service_pb2_grpc import KernelServiceStub
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,6 +49,8 @@ _SERVING = b"\x08\x01"
 _FAILOVER_SECONDS = 25.0
 """How long to try where a kernel stands by: it takes over within 20 s."""
 
+_FIRST_SECONDS, _MOST_SECONDS = 0.1, 2.0
+"""Pauses between tries double from the one to the other, each spread by a fifth either way."""
 _ELSEWHERE_SECONDS = 0.05
 
 _ANSWERS = frozenset({"STORE_BUSY", "STORE_ERROR", "STORE_UNAVAILABLE"})
@@ -75,20 +78,23 @@ class Connection:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._source = source
-        self._with_ca = ca is not None
-        self._route = Route(source=source)
+        self._ca = ca
+        self._route = _Route(source)
         self._connect_seconds = connect_seconds
         self._retry_seconds = retry_seconds
-        self._on_connected = on_connected
+        self._on_connected = on_connected or (lambda _: None)
         self._clock = clock
         self._answered = False
         self._away = False
         self._stood_by = False
-        self._channels = Channels(options=CHANNEL_OPTIONS, ca=ca)
+        # Each stays open until the end: a stream may go on at one address while calls ask another.
+        self._channels: dict[str, tuple[grpc.aio.Channel, Any]] = {}
 
     async def close(self) -> None:
         """Close every channel. May be called twice."""
-        await self._channels.close()
+        while self._channels:
+            channel, _ = self._channels.popitem()[1]
+            await channel.close()
 
     async def call(
         self,
@@ -104,16 +110,15 @@ class Connection:
         :param traceparent: the caller's place in a trace; empty for none
         :raises ClientError: when the kernel refuses, fails, or does not answer after the retries
         """
-        trial = _Trial(self)
+        trial = _Trial()
         while True:
             try:
-                async with self._channel(trial) as channel:
-                    metadata = self._metadata(traceparent)
-                    reply = await getattr(channel.stub, method)(request, timeout=timeout, metadata=metadata)
+                _, stub = self._channel(trial)
+                reply = await getattr(stub, method)(request, timeout=timeout, metadata=self._metadata(traceparent))
             except (grpc.aio.AioRpcError, KernelUnreachable) as error:
-                await trial.failed(error)
+                await self._failed(trial, error)
             else:
-                self.note_answer()
+                self._note_answer()
                 return reply
 
     async def is_serving(self, *, timeout: float) -> bool:  # noqa: ASYNC109  # gRPC's own deadline
@@ -121,112 +126,154 @@ class Connection:
 
         :raises ClientError: when it does not answer
         """
-        trial = _Trial(self)
+        trial = _Trial()
+        channel, _ = self._channel(trial)
+        check: Any = channel.unary_unary(_HEALTH)
         try:
-            async with self._channel(trial) as channel:
-                check: Any = channel.channel.unary_unary(_HEALTH)
-                reply: bytes = await check(b"", timeout=timeout, metadata=self._metadata())
-        except (grpc.aio.AioRpcError, KernelUnreachable) as error:
-            raise self.translate(error, trial.address) from None
+            reply: bytes = await check(b"", timeout=timeout, metadata=self._metadata())
+        except grpc.aio.AioRpcError as error:
+            raise self._translated(error, trial.address) from None
         return reply == _SERVING
 
-    async def stream(self, method: str, request: Callable[[], Message]) -> AsyncIterator[Any]:
-        """Yield the messages of a stream; if the kernel goes away, ask again with a new ``request()``.
+    async def stream(self, method: str, request: Message) -> AsyncIterator[Any]:
+        """Yield the messages of a stream; if the kernel goes away, ask again with the request as it is then.
 
+        :param request: its receiver keeps its cursor up to date
         :raises ClientError: when the kernel refuses, fails, or stays away for too long
         """
-        trial = _Trial(self)
+        trial = _Trial()
         while True:
             try:
-                async with self._channel(trial) as channel:
-                    call: Any = getattr(channel.stub, method)(request(), metadata=self._metadata())
-                    try:
-                        async for message in call:
-                            self.note_answer()
-                            trial = _Trial(self, address=trial.address)
-                            yield message
-                    finally:
-                        call.cancel()
-                self.note_answer()
+                _, stub = self._channel(trial)
+                call: Any = getattr(stub, method)(request, metadata=self._metadata())
+                try:
+                    async for message in call:
+                        self._note_answer()
+                        trial = _Trial(trial.address)
+                        yield message
+                finally:
+                    call.cancel()
+                self._note_answer()
                 return
             except (grpc.aio.AioRpcError, KernelUnreachable) as error:
-                await trial.failed(error)
+                await self._failed(trial, error)
 
-    def _channel(self, trial: _Trial) -> ChannelUse:
-        """Return the current channel."""
-        trial.address = self._route.address()
-        return self._channels.to(trial.address)
+    def _channel(self, trial: _Trial) -> tuple[grpc.aio.Channel, Any]:
+        """Return the channel to the current address, and the stub on it."""
+        address = trial.address = self._route.address()
+        if address not in self._channels:
+            channel = open_channel(address, ca=self._ca, options=CHANNEL_OPTIONS)
+            # The generated file has one stub class; an asynchronous channel makes its calls awaitable.
+            self._channels[address] = channel, cast("Any", KernelServiceStub(channel))
+        return self._channels[address]
 
     def _metadata(self, traceparent: str = "") -> tuple[tuple[str, str], ...]:
         token = self._source.token()
         trace = (("traceparent", traceparent),) if traceparent else ()
         return (("authorization", f"Bearer {token}"), *trace) if token else trace
 
-    def note_answer(self) -> None:
+    def _note_answer(self) -> None:
         """Record that the kernel has answered, and report it if the kernel had been away."""
         self._answered = True
         self._stood_by = False
         if self._away:
             self._away = False
-            if self._on_connected is not None:
-                self._on_connected(True)  # noqa: FBT003  # the callback's one argument
+            self._on_connected(True)  # noqa: FBT003  # the callback's one argument
 
-    def note_away(self) -> None:
-        """Report that a kernel that had answered is away."""
-        if self._answered and not self._away:
-            self._away = True
-            if self._on_connected is not None:
-                self._on_connected(False)  # noqa: FBT003  # the callback's one argument
-
-    def give_up_after(self) -> float:
-        """Return the number of seconds for which to keep trying."""
-        usual = self._retry_seconds if self._answered else self._connect_seconds
-        return max(usual, _FAILOVER_SECONDS) if self._stood_by else usual
-
-    def note_failure(self, error: ClientError, address: str) -> bool:
-        """Switch to another address; return True if one is left that was not asked yet."""
-        self._stood_by = self._stood_by or error.reason == "NOT_LEADER"
-        return self._route.failed(error, address)
-
-    def now(self) -> float:
-        """Return the monotonic time."""
-        return self._clock()
-
-    def translate(self, error: grpc.aio.AioRpcError | KernelUnreachable, address: str) -> ClientError:
-        """Return the client's error for ``error``, which occurred at an address."""
-        if not isinstance(error, grpc.aio.AioRpcError):
-            return error
-        away = error.code() is grpc.StatusCode.UNAVAILABLE
-        untrusted = handshake_failure(error.details() or "", address=address, with_ca=self._with_ca) if away else None
-        if untrusted is not None:
-            return untrusted
-        return client_error(error, address=self._route.tried(address) if away else address)
-
-
-class _Trial:
-    """The tries of one call, since its first failure."""
-
-    def __init__(self, connection: Connection, *, address: str = "") -> None:
-        self._connection = connection
-        self.address = address
-        self._first_failure: float | None = None
-        self._backoff = Backoff()
-
-    async def failed(self, error: grpc.aio.AioRpcError | KernelUnreachable) -> None:
+    async def _failed(self, trial: _Trial, error: grpc.aio.AioRpcError | KernelUnreachable) -> None:
         """Wait before the next try, or raise if there is none.
 
         :raises ClientError: the error of the last try
         """
+        translated = self._translated(error, trial.address)
         if isinstance(error, grpc.aio.AioRpcError) and not retryable(error):
-            raise self._connection.translate(error, self.address) from None
-        translated = self._connection.translate(error, self.address)
-        if isinstance(translated, KernelUnreachable) and translated.reason not in _ANSWERS:
-            self._connection.note_away()
-        elsewhere = self._connection.note_failure(translated, self.address)
-        delay = _ELSEWHERE_SECONDS if elsewhere else max(self._backoff.delay(), translated.retry_after or 0)
-        now = self._connection.now()
+            raise translated from None
+        unreachable = isinstance(translated, KernelUnreachable) and translated.reason not in _ANSWERS
+        if unreachable and self._answered and not self._away:
+            self._away = True
+            self._on_connected(False)  # noqa: FBT003  # the callback's one argument
+        self._stood_by = self._stood_by or translated.reason == "NOT_LEADER"
+        elsewhere = self._route.failed(translated, trial.address)
+        delay = _ELSEWHERE_SECONDS if elsewhere else max(trial.pause(), translated.retry_after or 0)
+        now = self._clock()
         # Counted from here, not from the last message: a stream may have been idle for long before it broke.
-        self._first_failure = now if self._first_failure is None else self._first_failure
-        if not elsewhere and now + delay - self._first_failure > self._connection.give_up_after():
+        trial.failing_since = now if trial.failing_since is None else trial.failing_since
+        limit = self._retry_seconds if self._answered else self._connect_seconds
+        limit = max(limit, _FAILOVER_SECONDS) if self._stood_by else limit
+        if not elsewhere and now + delay - trial.failing_since > limit:
             raise translated from None
         await asyncio.sleep(delay)
+
+    def _translated(self, error: grpc.aio.AioRpcError | KernelUnreachable, address: str) -> ClientError:
+        """Return the client's error for ``error``, which occurred at an address."""
+        if not isinstance(error, grpc.aio.AioRpcError):
+            return error
+        if error.code() is not grpc.StatusCode.UNAVAILABLE:
+            return client_error(error, address=address)
+        untrusted = handshake_failure(error.details() or "", address=address, with_ca=self._ca is not None)
+        return untrusted or client_error(error, address=self._route.tried(address))
+
+
+@dataclass(slots=True)
+class _Trial:
+    """The tries of one call.
+
+    :param failing_since: monotonic time of the first failure
+    """
+
+    address: str = ""
+    failing_since: float | None = None
+    pauses: int = 0
+
+    def pause(self) -> float:
+        """Return the seconds to wait now; the next result is longer."""
+        seconds: float = min(_FIRST_SECONDS * 2**self.pauses, _MOST_SECONDS)
+        self.pauses = min(self.pauses + 1, 10)
+        return seconds * random.uniform(0.8, 1.2)  # noqa: S311  # nothing secret
+
+
+class _Route:
+    """Stays with an address that answers; otherwise goes to the next one, or to the one that a standby names."""
+
+    def __init__(self, source: AddressSource) -> None:
+        self._source = source
+        self._turn = 0
+        self._hints: list[str] = []
+        self._failed = ""
+
+    def address(self) -> str:
+        """Return the address to ask now.
+
+        :raises KernelUnreachable: if there is none
+        """
+        if self._hints:
+            return self._hints[0]
+        known = self._source.addresses()
+        if not known:
+            raise KernelUnreachable("no address of a kernel is given", fix="name one with --address")
+        if len(known) > 1 and known[self._turn % len(known)] == self._failed:
+            self._turn += 1
+        return known[self._turn % len(known)]
+
+    def tried(self, address: str) -> str:
+        """Return, for a person, the addresses at which no kernel answers: *address* alone, or all known ones."""
+        try:
+            return ", ".join(dict.fromkeys((*self._source.addresses(), address)))
+        except KernelUnreachable:
+            return address
+
+    def failed(self, error: ClientError, address: str) -> bool:
+        """Record that an address did not serve; return True if one is left that was not asked yet."""
+        try:
+            if address != self.address():
+                return True  # an older call or stream: others have already switched
+        except KernelUnreachable:
+            return False
+        self._failed = address
+        if self._hints:
+            self._hints.pop(0)
+            return bool(self._hints)
+        self._turn += 1
+        if error.reason == "NOT_LEADER":
+            self._hints = list(split_addresses(error.metadata.get("leader", "")))
+        return bool(self._hints) or self._turn % len(self._source.addresses()) != 0

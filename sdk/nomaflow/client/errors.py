@@ -27,6 +27,7 @@ class ClientError(NomaflowError):
     :param reason: the stable reason of docs/grpc_api.md, such as ``UNKNOWN_JOB``
     :param fix: the way out, may be empty
     :param metadata: further values from the kernel, by name
+    :param fields: the invalid fields of the request, each with the expected value
     :param retry_after: seconds after which a later try may succeed; None if the kernel did not say
     """
 
@@ -39,6 +40,7 @@ class ClientError(NomaflowError):
         reason: str = "",
         fix: str = "",
         metadata: Mapping[str, str] | None = None,
+        fields: Mapping[str, str] | None = None,
         retry_after: float | None = None,
     ) -> None:
         super().__init__(message)
@@ -46,6 +48,7 @@ class ClientError(NomaflowError):
         self.reason = reason or self.default_reason
         self.fix = fix
         self.metadata = dict(metadata or {})
+        self.fields = dict(fields or {})
         self.retry_after = retry_after
 
 
@@ -77,19 +80,6 @@ class InvalidRequest(ClientError):
     """Raised when a field of the request is invalid. ``fields`` maps each such field to the expected value."""
 
     default_reason = "INVALID_ARGUMENT"
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        reason: str = "",
-        fix: str = "",
-        metadata: Mapping[str, str] | None = None,
-        retry_after: float | None = None,
-        fields: Mapping[str, str] | None = None,
-    ) -> None:
-        super().__init__(message, reason=reason, fix=fix, metadata=metadata, retry_after=retry_after)
-        self.fields = dict(fields or {})
 
 
 class Refused(ClientError):

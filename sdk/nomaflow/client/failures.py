@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 import grpc
-from google.protobuf.message import DecodeError
-from google.rpc import error_details_pb2, status_pb2
 
 from nomaflow.client import errors
+from nomaflow_api.v1.call_errors import read_details
 
 __all__ = ["STATUS_ERRORS", "client_error", "retryable"]
-
-_DETAILS = "grpc-status-details-bin"
 
 STATUS_ERRORS: Mapping[grpc.StatusCode, type[errors.ClientError]] = {
     grpc.StatusCode.NOT_FOUND: errors.NotFound,
@@ -52,83 +48,35 @@ _ANSWERED: Mapping[str, str] = {
 """What mends it where a kernel answered that something of its own is away."""
 
 
-@dataclass(slots=True)
-class _Details:
-    """The decoded details of a status."""
-
-    reason: str = ""
-    metadata: dict[str, str] = field(default_factory=dict)
-    fields: dict[str, str] = field(default_factory=dict)
-    retry_after: float | None = None
-
-
 def retryable(error: grpc.aio.AioRpcError) -> bool:
     """Return True if the same call may be sent again: the kernel was away, slow, or said when to come back."""
-    code = error.code()
-    if code is grpc.StatusCode.UNAVAILABLE and _details(error).reason in _REFUSALS:
+    code, details = error.code(), read_details(error.trailing_metadata())
+    if code is grpc.StatusCode.UNAVAILABLE and details.reason in _REFUSALS:
         return False
     # A server that stops ends its streams with CANCELLED; our own cancel raises asyncio.CancelledError instead.
     if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
         return True
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
-        return not _details(error).reason  # with a reason it is the kernel's answer, otherwise the kernel is silent
-    return code is grpc.StatusCode.RESOURCE_EXHAUSTED and _details(error).retry_after is not None
+        return not details.reason  # with a reason it is the kernel's answer, otherwise the kernel is silent
+    return code is grpc.StatusCode.RESOURCE_EXHAUSTED and details.retry_seconds is not None
 
 
 def client_error(error: grpc.aio.AioRpcError, *, address: str) -> errors.ClientError:
     """Return the client's error for a failed call to the kernel at ``address``."""
-    details = _details(error)
+    details = read_details(error.trailing_metadata())
+    metadata = dict(details.metadata)
     kind = errors.Refused if details.reason in _REFUSALS else STATUS_ERRORS.get(error.code(), errors.KernelFailed)
-    fix = details.metadata.pop("fix", "") or _ANSWERED.get(details.reason, "") or _FIXES.get(kind, "")
+    fix = metadata.pop("fix", "") or _ANSWERED.get(details.reason, "") or _FIXES.get(kind, "")
     message = error.details() or error.code().name.lower()
     if issubclass(kind, errors.KernelUnreachable) and not details.reason:
-        message = _unreachable(kind, address)
-    common = {
-        "reason": details.reason,
-        "fix": fix,
-        "metadata": details.metadata,
-        "retry_after": details.retry_after,
-    }
-    if kind is errors.InvalidRequest:
-        return errors.InvalidRequest(_with_fields(message, details.fields), **common, fields=details.fields)  # type: ignore[arg-type]  # the dict holds exactly these keywords
-    return kind(message, **common)  # type: ignore[arg-type]  # the dict holds exactly these keywords
-
-
-def _unreachable(kind: type[errors.ClientError], address: str) -> str:
-    if kind is errors.ReplyTimeout:
-        return f"the kernel at {address} did not answer in time"
-    return f"no kernel answers at {address}"
-
-
-def _with_fields(message: str, fields: Mapping[str, str]) -> str:
-    extra = [f"{name}: {text}" for name, text in fields.items() if text not in message]
-    return "; ".join([message, *extra])
-
-
-def _details(error: grpc.aio.AioRpcError) -> _Details:
-    found = _Details()
-    for key, value in error.trailing_metadata() or ():
-        if key == _DETAILS and isinstance(value, bytes):
-            _read_status(value, found)
-    return found
-
-
-def _read_status(body: bytes, found: _Details) -> None:
-    try:
-        status = status_pb2.Status.FromString(body)
-    except DecodeError:
-        return  # A proxy's own details: the code and the text are still used.
-    for packed in status.details:
-        _read_detail(packed, found)
-
-
-def _read_detail(packed: object, found: _Details) -> None:
-    info, bad, retry = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest(), error_details_pb2.RetryInfo()
-    unpack = getattr(packed, "Unpack")  # noqa: B009  # google.rpc has no type stubs
-    if unpack(info):
-        found.reason = info.reason
-        found.metadata = dict(info.metadata)
-    elif unpack(bad):
-        found.fields = {one.field: one.description for one in bad.field_violations}
-    elif unpack(retry):
-        found.retry_after = retry.retry_delay.seconds + retry.retry_delay.nanos / 1e9
+        late = kind is errors.ReplyTimeout
+        message = f"the kernel at {address} did not answer in time" if late else f"no kernel answers at {address}"
+    extra = [f"{name}: {text}" for name, text in details.fields.items() if text not in message]
+    return kind(
+        "; ".join([message, *extra]),
+        reason=details.reason,
+        fix=fix,
+        metadata=metadata,
+        fields=details.fields,
+        retry_after=details.retry_seconds,
+    )

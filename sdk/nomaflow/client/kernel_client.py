@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from nomaflow.client import decoding, values
+from nomaflow.client import values
 from nomaflow.client.address import AddressSource, FixedAddress
 from nomaflow.client.connection import Connection
 from nomaflow.client.requests import (
@@ -17,17 +17,18 @@ from nomaflow.client.requests import (
     new_request_id,
     run_state_number,
     step_values,
-    timestamp,
     to_json_bytes,
+    trigger_span,
 )
-from nomaflow.client.tracing import trigger_span
 from nomaflow_api.v1 import kernel_service_pb2 as service
+from nomaflow_api.v1.message_codec import decode, timestamp
 
 __all__ = ["KernelClient"]
 
 _READ_SECONDS = 5.0
 _WRITE_SECONDS = 10.0
-_RELOAD_SECONDS = 60.0
+_READS = ("GetKernel", "GetRun", "ListRuns", "ListJobs", "GetJob", "ListHosts")
+_SECONDS = {"ReloadHost": 60.0, **dict.fromkeys(_READS, _READ_SECONDS)}
 
 
 class KernelClient:
@@ -82,7 +83,7 @@ class KernelClient:
 
     async def get_kernel(self) -> values.KernelView:
         """Return the description of the kernel."""
-        return decoding.kernel(await self._read("GetKernel", service.GetKernelRequest()))
+        return decode(values.KernelView, await self._call("GetKernel"))
 
     async def is_serving(self) -> bool:
         """Return True if the kernel reports that it can work; False for example while its store cannot be written."""
@@ -96,19 +97,24 @@ class KernelClient:
         order = TriggerOrder(job_id=order) if isinstance(order, str) else order
         request = order.to_request(default_by=self._by)
         with trigger_span(f"trigger {order.job_id}") as traceparent:
-            return decoding.triggered(await self._write("TriggerRun", request, traceparent))
+            return decode(values.Triggered, await self._send("TriggerRun", request, traceparent))
 
     async def trigger_many(self, orders: Iterable[TriggerOrder]) -> list[values.Triggered | values.TriggerRefusal]:
         """Start at most 1,000 runs in one call; the answers are in the order of the orders."""
         request = service.TriggerRunsRequest(requests=[order.to_request(default_by=self._by) for order in orders])
         with trigger_span(f"trigger {len(request.requests)} runs") as traceparent:
-            reply: service.TriggerRunsResponse = await self._write("TriggerRuns", request, traceparent)
-        return [_item(item) for item in reply.items]
+            reply: service.TriggerRunsResponse = await self._send("TriggerRuns", request, traceparent)
+        return [
+            decode(values.TriggerRefusal, item.error)
+            if item.HasField("error")
+            else decode(values.Triggered, item.response)
+            for item in reply.items
+        ]
 
     async def cancel(self, run_id: str, *, why: str = "") -> values.RunView:
         """Request a stop of a run and return the run as it is. It becomes CANCELED when its code has stopped."""
-        request = service.CancelRunRequest(run_id=run_id, by=self._by, why=why)
-        return decoding.run((await self._write("CancelRun", request)).run)
+        reply = await self._call("CancelRun", run_id=run_id, by=self._by, why=why)
+        return decode(values.RunView, reply.run)
 
     async def replay(
         self,
@@ -131,12 +137,12 @@ class KernelClient:
             by=self._by,
         )
         with trigger_span(f"replay {run_id}") as traceparent:
-            reply: service.ReplayRunResponse = await self._write("ReplayRun", request, traceparent)
+            reply: service.ReplayRunResponse = await self._send("ReplayRun", request, traceparent)
         return reply.run_id
 
     async def get_run(self, run_id: str) -> values.RunView:
         """Return one run with its steps and attempts."""
-        return decoding.run((await self._read("GetRun", service.GetRunRequest(run_id=run_id))).run)
+        return decode(values.RunView, (await self._call("GetRun", run_id=run_id)).run)
 
     async def list_runs(
         self,
@@ -153,15 +159,15 @@ class KernelClient:
             states=[run_state_number(state) for state in states],
             host=host,
             page_size=page_size,
-            since=timestamp(since),
+            since=timestamp(since) if since else None,
         )
         while True:
-            reply: service.ListRunsResponse = await self._read("ListRuns", request)
+            reply: service.ListRunsResponse = await self._send("ListRuns", request)
             for message in reply.runs:
-                yield decoding.run(message)
-            if not reply.next_page_token:
-                return
+                yield decode(values.RunView, message)
             request.page_token = reply.next_page_token
+            if not request.page_token:
+                return
 
     async def watch_run(
         self, run_id: str, *, after_seq: int = 0
@@ -170,25 +176,22 @@ class KernelClient:
 
         After a restart of the kernel the run is yielded once more, in its new state; no event is repeated.
         """
-        seen, terminal = after_seq, False
-
-        def request() -> service.WatchRunRequest:
-            return service.WatchRunRequest(run_id=run_id, after_seq=seen)
-
+        request = service.WatchRunRequest(run_id=run_id, after_seq=after_seq)
+        terminal = False
         while not terminal:
             async for message in self._connection.stream("WatchRun", request):
-                item = _watched(message)
-                if isinstance(item, values.EventView):
-                    if item.seq <= seen:
-                        continue
-                    seen = item.seq
-                    terminal = terminal or item.run_state in values.RUN_TERMINAL
-                elif isinstance(item, int):
-                    seen = max(seen, item)
-                    continue
-                else:
-                    terminal = terminal or item.terminal
-                yield item
+                kind = message.WhichOneof("item")
+                if kind == "snapshot":
+                    run = decode(values.RunView, message.snapshot)
+                    terminal = terminal or run.terminal
+                    yield run
+                elif kind == "bookmark_seq":
+                    request.after_seq = max(request.after_seq, message.bookmark_seq)
+                elif message.event.seq > request.after_seq:
+                    event = decode(values.EventView, message.event)
+                    request.after_seq = event.seq
+                    terminal = terminal or event.run_state in values.RUN_TERMINAL
+                    yield event
 
     async def wait(self, run_id: str) -> values.RunView:
         """Return the run with its steps once it is terminal."""
@@ -218,23 +221,19 @@ class KernelClient:
         if not after_seq and not from_start:
             # Without this, an outage before the first event would lose the events during it.
             after_seq = (await self.get_kernel()).last_event_seq
-        seen, kinds = after_seq, list(kinds)
-
-        def request() -> service.WatchEventsRequest:
-            return service.WatchEventsRequest(after_seq=seen, from_start=not seen, kinds=kinds)
-
+        request = service.WatchEventsRequest(after_seq=after_seq, from_start=not after_seq, kinds=kinds)
         while True:
             async for message in self._connection.stream("WatchEvents", request):
-                if message.WhichOneof("item") == "event":
-                    if message.event.seq > seen:
-                        seen = message.event.seq
-                        yield decoding.event(message.event)
-                elif message.WhichOneof("item") == "pruned":
+                kind = message.WhichOneof("item")
+                if kind == "pruned":
                     if on_pruned is not None:
-                        gone = message.pruned
-                        on_pruned(values.PrunedView(after_seq=gone.after_seq, through_seq=gone.through_seq))
-                else:
-                    seen = max(seen, message.bookmark_seq)
+                        on_pruned(decode(values.PrunedView, message.pruned))
+                    continue
+                seq = message.event.seq if kind == "event" else message.bookmark_seq
+                if seq > request.after_seq:
+                    request.after_seq, request.from_start = seq, False
+                    if kind == "event":
+                        yield decode(values.EventView, message.event)
 
     async def read_log_blocks(
         self,
@@ -247,26 +246,18 @@ class KernelClient:
         tail: int = 0,
     ) -> AsyncIterator[list[values.LogLine]]:
         """Yield the log lines of a run in blocks as they arrive; see :meth:`read_logs`."""
-        seen, done = after_seq, False
-
-        def request() -> service.ReadLogsRequest:
-            return service.ReadLogsRequest(
-                run_id=run_id,
-                after_seq=seen,
-                step=step,
-                min_level=min_level,
-                follow=follow,
-                tail=tail if seen == after_seq else 0,
-            )
-
+        request = service.ReadLogsRequest(
+            run_id=run_id, after_seq=after_seq, step=step, min_level=min_level, follow=follow, tail=tail
+        )
+        done = False
         while not done:
             # A stream may also end because of its age. This is asked before the stream, so that a run that was over
             # then had all its lines stored.
             done = not follow or (await self.get_run(run_id)).terminal
             async for message in self._connection.stream("ReadLogs", request):
-                lines = [decoding.log_line(line) for line in message.lines if line.seq > seen]
+                lines = [decode(values.LogLine, line) for line in message.lines if line.seq > request.after_seq]
                 if lines:
-                    seen = lines[-1].seq
+                    request.after_seq, request.tail = lines[-1].seq, 0
                     yield lines
             done = done or (await self.get_run(run_id)).terminal
 
@@ -295,80 +286,42 @@ class KernelClient:
 
     async def list_jobs(self, *, host: str = "", tag: str = "", include_removed: bool = False) -> values.CatalogueView:
         """Return all known jobs, valid or not, and the problems of whole files."""
-        request = service.ListJobsRequest(host=host, tag=tag, include_removed=include_removed)
-        reply: service.ListJobsResponse = await self._read("ListJobs", request)
-        return values.CatalogueView(
-            jobs=tuple(decoding.job(one) for one in reply.jobs),
-            problems=tuple(decoding.problem(one) for one in reply.problems),
-        )
+        reply = await self._call("ListJobs", host=host, tag=tag, include_removed=include_removed)
+        return decode(values.CatalogueView, reply)
 
     async def get_job(self, job_id: str) -> values.JobView:
         """Return one job with its definition."""
-        return decoding.job((await self._read("GetJob", service.GetJobRequest(job_id=job_id))).job)
+        return decode(values.JobView, (await self._call("GetJob", job_id=job_id)).job)
 
     async def list_hosts(self) -> list[values.HostView]:
         """Return the known hosts and their instances."""
-        reply: service.ListHostsResponse = await self._read("ListHosts", service.ListHostsRequest())
-        return [decoding.host(one) for one in reply.hosts]
+        return [decode(values.HostView, one) for one in (await self._call("ListHosts")).hosts]
 
     async def reload_host(self, host: str = "", *, force: bool = False) -> list[values.ReloadView]:
         """Load a new generation of a host's code; returns when it serves or is refused."""
-        request = service.ReloadHostRequest(host=host, force=force)
-        reply: service.ReloadHostResponse = await self._connection.call("ReloadHost", request, timeout=_RELOAD_SECONDS)
-        return [
-            values.ReloadView(
-                incarnation=one.incarnation,
-                accepted=one.accepted,
-                generation=one.generation,
-                message=one.message,
-                problems=tuple(decoding.problem(found) for found in one.problems),
-                host=one.host,
-                jobs=one.jobs,
-                callables=one.callables,
-                removed_job_ids=tuple(one.removed_job_ids),
-                added_job_ids=tuple(one.added_job_ids),
-                stopped_schedules=tuple(one.stopped_schedules),
-            )
-            for one in reply.instances
-        ]
+        reply = await self._call("ReloadHost", host=host, force=force)
+        return [decode(values.ReloadView, one) for one in reply.instances]
 
     async def forget_host(self, host: str) -> tuple[str, ...]:
         """Remove a host that is not attached; return the ids of the jobs that are free now."""
-        reply: service.ForgetHostResponse = await self._write("ForgetHost", service.ForgetHostRequest(host=host))
-        return tuple(reply.released_job_ids)
+        return tuple((await self._call("ForgetHost", host=host)).released_job_ids)
 
     async def pause(
         self, *, job_id: str = "", host: str = "", why: str = "", until: datetime | None = None
     ) -> values.PauseView:
         """Pause scheduled fires and starts of a job, of a host, or (if neither is given) of everything."""
-        request = service.PauseRequest(job_id=job_id, host=host, why=why, until=timestamp(until), by=self._by)
-        return decoding.pause((await self._write("Pause", request)).pause)
+        end = timestamp(until) if until else None
+        reply = await self._call("Pause", job_id=job_id, host=host, why=why, until=end, by=self._by)
+        return decode(values.PauseView, reply.pause)
 
     async def resume(self, *, job_id: str = "", host: str = "") -> bool:
         """End a pause; returns False if nothing was paused."""
-        request = service.ResumeRequest(job_id=job_id, host=host, by=self._by)
-        reply: service.ResumeResponse = await self._write("Resume", request)
+        reply: service.ResumeResponse = await self._call("Resume", job_id=job_id, host=host, by=self._by)
         return reply.was_paused
 
-    async def _read(self, method: str, request: Any) -> Any:
-        return await self._connection.call(method, request, timeout=_READ_SECONDS)
+    async def _call(self, method: str, **fields: Any) -> Any:
+        return await self._send(method, getattr(service, f"{method}Request")(**fields))
 
-    async def _write(self, method: str, request: Any, traceparent: str = "") -> Any:
-        return await self._connection.call(method, request, timeout=_WRITE_SECONDS, traceparent=traceparent)
-
-
-def _item(item: service.TriggerRunsItem) -> values.Triggered | values.TriggerRefusal:
-    if item.WhichOneof("outcome") == "error":
-        error = item.error
-        return values.TriggerRefusal(code=error.code, reason=error.reason, message=error.message)
-    return decoding.triggered(item.response)
-
-
-def _watched(message: service.WatchRunResponse) -> values.RunView | values.EventView | int:
-    match message.WhichOneof("item"):
-        case "snapshot":
-            return decoding.run(message.snapshot)
-        case "event":
-            return decoding.event(message.event)
-        case _:
-            return message.bookmark_seq
+    async def _send(self, method: str, request: Any, traceparent: str = "") -> Any:
+        seconds = _SECONDS.get(method, _WRITE_SECONDS)
+        return await self._connection.call(method, request, timeout=seconds, traceparent=traceparent)

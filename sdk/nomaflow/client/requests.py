@@ -1,22 +1,22 @@
-"""Builds requests of KernelService from Python values."""
+"""Builds requests of KernelService from Python values, and the span that a trace shows for them."""
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sys
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, time
+from datetime import date, time
 from typing import Any
-
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from nomaflow.client.errors import InvalidRequest
 from nomaflow_api.v1 import kernel_service_pb2 as service
 from nomaflow_api.v1 import run_pb2
 from nomaflow_api.v1.values import ValueCodecError, encode_tree
 
-__all__ = ["TriggerOrder", "new_request_id", "run_state_number", "step_values", "timestamp", "to_json_bytes"]
+__all__ = ["TriggerOrder", "new_request_id", "run_state_number", "step_values", "to_json_bytes", "trigger_span"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -112,10 +112,18 @@ def run_state_number(name: str) -> run_pb2.RunState.ValueType:
     return run_pb2.RunState.Value(f"RUN_STATE_{name.upper()}")
 
 
-def timestamp(instant: datetime | None) -> Timestamp | None:
-    """Return an aware instant as a protobuf timestamp, None for None."""
-    if instant is None:
-        return None
-    stamp = Timestamp()
-    stamp.FromDatetime(instant.astimezone(UTC))
-    return stamp
+@contextlib.contextmanager
+def trigger_span(name: str) -> Iterator[str]:
+    """Hold a span open for a call, and yield its ``traceparent``; empty if this process does not trace.
+
+    A process that traces has loaded OpenTelemetry's API. The client never loads it, so other processes pay nothing.
+    """
+    if "opentelemetry.trace" not in sys.modules:
+        yield ""
+        return
+    from opentelemetry import trace
+
+    with trace.get_tracer("nomaflow.client").start_as_current_span(name, kind=trace.SpanKind.PRODUCER) as span:
+        context = span.get_span_context()
+        flags = int(context.trace_flags) & 1
+        yield f"00-{context.trace_id:032x}-{context.span_id:016x}-{flags:02x}" if context.is_valid else ""

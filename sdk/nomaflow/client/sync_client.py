@@ -38,24 +38,19 @@ def _stream(
 
     @functools.wraps(method)
     def blocking(self: SyncKernelClient, /, *args: P.args, **kwargs: P.kwargs) -> Iterator[R]:
-        items = method(self.client, *args, **kwargs)
+        items: Any = method(self.client, *args, **kwargs)
         end = object()
-
-        async def following() -> R | object:
-            return await anext(items, end)
-
-        async def closing() -> None:
-            close = getattr(items, "aclose", None)
-            if close is not None:
-                await close()
-
         try:
-            while (item := self.run(following())) is not end:
-                yield item  # type: ignore[misc]  # only `end` is no R, and it has just been told apart
+            while (item := self.run(_next(items, end))) is not end:
+                yield item
         finally:
-            self.run(closing())
+            self.run(items.aclose())
 
     return blocking
+
+
+async def _next(items: Any, end: object) -> Any:
+    return await anext(items, end)
 
 
 class SyncKernelClient:
@@ -78,12 +73,9 @@ class SyncKernelClient:
         self._thread = threading.Thread(target=self._loop.run_forever, name="nomaflow-client", daemon=True)
         self._thread.start()
 
-        async def build() -> KernelClient:
-            return KernelClient(
-                address, token=token, ca=ca, by=by, connect_seconds=connect_seconds, retry_seconds=retry_seconds
-            )
-
-        self.client = self.run(build())
+        self.client = KernelClient(
+            address, token=token, ca=ca, by=by, connect_seconds=connect_seconds, retry_seconds=retry_seconds
+        )
 
     def __enter__(self) -> Self:
         return self

@@ -9,8 +9,8 @@ from pathlib import Path
 import grpc
 import grpc.aio
 
-from nomaflow.client.address import TLS_SCHEME, uses_tls
 from nomaflow.client.errors import NotTrusted
+from nomaflow_api.addresses import TLS_SCHEME, is_tcp, uses_tls
 
 __all__ = ["handshake_failure", "open_channel"]
 
@@ -74,12 +74,11 @@ def open_channel(address: str, *, ca: Path | None, options: Sequence[tuple[str, 
 
 def handshake_failure(details: str, *, address: str, with_ca: bool) -> NotTrusted | None:
     """Return the TLS error in gRPC's text about a failed connection, or None if the text is about something else."""
+    text, found = details.lower(), None
     if uses_tls(address, with_ca=with_ca):
-        text = details.lower()
         found = next(((message, fix) for mark, message, fix in _FAILURES if mark in text), None)
-    else:
-        on_tcp = not address.startswith("unix")
-        found = _CUT_OFF if on_tcp and details.startswith("failed to connect") and "Socket closed" in details else None
+    elif is_tcp(address) and text.startswith("failed to connect") and "socket closed" in text:
+        found = _CUT_OFF
     if found is None:
         return None
     message, fix = (part.format(address=address.removeprefix(TLS_SCHEME)) for part in found)

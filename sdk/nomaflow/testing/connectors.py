@@ -43,17 +43,11 @@ class FakeConnectors(ConnectorRegistry):
         """Return the names of the supplied connectors."""
         return tuple(sorted(self._connectors))
 
-    def sql(self, name: str) -> Any:
-        """Return the connector *name*."""
-        return _found("connector", name, self._connectors)
-
-    def api(self, name: str) -> Any:
-        """Return the connector *name*."""
-        return _found("connector", name, self._connectors)
-
     def connector(self, name: str) -> Any:
         """Return the connector *name*."""
         return _found("connector", name, self._connectors)
+
+    sql = api = connector
 
 
 class _FakePools(ConnectorPools):

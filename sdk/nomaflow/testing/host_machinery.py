@@ -12,8 +12,7 @@ _NAMES = {
     "nomaflow_host.connectors": ("ConnectorsError", "HostConnectorRegistry", "ResolvedConnectors", "read_connectors"),
     "nomaflow_host.generation": ("CallMaker", "PreparationFailed", "import_plugins"),
     "nomaflow_host.hooks": ("build_hooks",),
-    "nomaflow_host.injection": ("plan_for", "resolve_tree"),
-    "nomaflow_host.normalise": ("EXTRAS_LIMIT",),
+    "nomaflow_host.injection": ("plan_for",),
     "nomaflow_host.compat": ("install_liberty_aliases",),
 }
 

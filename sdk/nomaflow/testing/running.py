@@ -17,6 +17,7 @@ from nomaflow.errors import StepCancelled, StepFailed
 from nomaflow.settings import Settings
 from nomaflow.testing.host_machinery import host_machinery
 from nomaflow.testing.outcomes import CallableOutcome
+from nomaflow_project.reading.environment import resolve_tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -96,11 +97,11 @@ def _prepared(
     machinery.install_liberty_aliases()
     hooks = machinery.build_hooks(environ=environ, trace_stream=sys.stderr)
     hooks.add_modules(plugins)
-    maker = machinery.CallMaker(hooks=hooks, max_extras_bytes=machinery.EXTRAS_LIMIT)
+    maker = machinery.CallMaker(hooks=hooks)
     plan = maker.plan(target) if isinstance(target, str) else machinery.plan_for(target, reference=_name_of(target))
     shown = {**ctx.params, **op_kwargs}
     try:
-        values = machinery.resolve_tree(shown, environ)
+        values = resolve_tree(shown, environ)
     except LookupError as error:
         raise machinery.PreparationFailed("environment_missing", str(error)) from None
     call = maker.prepare(
@@ -156,7 +157,7 @@ class _Trial:
         cancel_after: float | None,
         timeout: float | None,  # noqa: ASYNC109 - see above
     ) -> CallableOutcome:
-        maker.observe_started(call.info)
+        maker.observe(call.info)
         task = asyncio.ensure_future(_awaited(call))
         loop = asyncio.get_running_loop()
         alarms = [

@@ -1,4 +1,4 @@
-"""One module for each group of commands; each has ``register(app)``."""
+"""One module for each group of commands; importing it adds the commands to the application."""
 
 from __future__ import annotations
 

@@ -10,22 +10,15 @@ from typing import Annotated, Any
 
 import typer
 
-from nomaflow_cli.commands.processes import require_extra
 from nomaflow_cli.errors import RUN_EXIT_CODES, CliError, ExitCode
 from nomaflow_cli.invocation import Invocation, local_command
-from nomaflow_cli.output import print_json
+from nomaflow_cli.output import answer
 from nomaflow_cli.project import require_project
 from nomaflow_cli.values import level_number, parse_params
-from nomaflow_cli.wording import amount, extras_text, paragraph
-
-__all__ = ["register"]
+from nomaflow_cli.wording import amount, exit_words, extras_text, paragraph
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("call")(local_command(call))
-
-
+@local_command("call", needs=("host",))
 def call(
     *,
     invocation: Invocation,
@@ -36,7 +29,6 @@ def call(
     log_level: Annotated[str, typer.Option("--log-level", help="Lowest log level to show.")] = "INFO",
 ) -> None:
     """Run one callable of the project in its own process, with real injection, and print the result."""
-    require_extra("host")
     order = {
         "reference": reference,
         "op_kwargs": parse_params(param or []),
@@ -44,10 +36,7 @@ def call(
         "project": str(require_project(invocation.project)),
     }
     outcome = _in_child(order)
-    if invocation.as_json:
-        print_json(outcome)
-    else:
-        _print(outcome)
+    answer(invocation, outcome, _text(outcome))
     raise typer.Exit(RUN_EXIT_CODES.get(outcome["state"], ExitCode.FAILED))
 
 
@@ -65,25 +54,20 @@ def _in_child(order: dict[str, Any]) -> dict[str, Any]:
         body = answers.read()
     if not body:
         raise CliError(
-            f"the process of the callable ended without a result: {_ending(child.returncode)}",
+            f"the process of the callable ended without a result: {exit_words(child.returncode)}",
             reason="NO_RESULT",
-            fix="what it printed above may say why",
+            fix="its output above may name the cause",
             exit_code=ExitCode.FAILED,
         )
     outcome: dict[str, Any] = json.loads(body)
     return outcome
 
 
-def _ending(code: int) -> str:
-    return f"exit code {code}" if code >= 0 else f"killed by signal {-code}"
-
-
-def _print(outcome: dict[str, Any]) -> None:
+def _text(outcome: dict[str, Any]) -> str:
     sign = {"SUCCEEDED": "✔", "CANCELED": "⊘"}.get(outcome["state"], "✘")
-    print(f"{sign} {outcome['state']}")
-    if outcome["rows_affected"] is not None:
-        print(f"  rows_affected  {amount(outcome['rows_affected'])}")
-    if outcome["extras"]:
-        print(f"  extras         {extras_text(outcome['extras'])}")
-    if outcome["error"]:
-        print(f"  error          {paragraph(outcome['error'], indent=17)}")
+    facts = (
+        ("rows_affected", amount(outcome["rows_affected"])),
+        ("extras", extras_text(outcome["extras"])),
+        ("error", paragraph(outcome["error"] or "", indent=17)),
+    )
+    return "\n".join([f"{sign} {outcome['state']}", *(f"  {name:<13}  {text}" for name, text in facts if text)])

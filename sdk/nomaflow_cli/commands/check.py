@@ -1,4 +1,4 @@
-"""``nomaflow check`` and ``schedule``: what the project's files say, without a kernel."""
+"""``nomaflow check``, ``schedule`` and ``cron``: the content of the project's files, without a kernel."""
 
 from __future__ import annotations
 
@@ -12,34 +12,24 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nomaflow_cli.commands.processes import require_extra
+from nomaflow_cli import pages
 from nomaflow_cli.errors import CliError, ExitCode
-from nomaflow_cli.invocation import Invocation, local_command
-from nomaflow_cli.output import console, print_json
+from nomaflow_cli.invocation import Directory, Invocation, local_command, require_extra
+from nomaflow_cli.output import answer
 from nomaflow_cli.project import require_project
 from nomaflow_cli.values import parse_instant
 
 if TYPE_CHECKING:
     from nomaflow_project.check.project import CheckReport
 
-__all__ = ["register"]
-
 _MANIFEST_SECONDS = 90
-_Directory = Annotated[
-    Path | None, typer.Argument(help="Project directory; default: found from the working directory.")
-]
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.command("check")(local_command(check))
-    app.command("schedule")(local_command(schedule))
-
-
+@local_command("check", needs=("kernel",))
 def check(
     *,
     invocation: Invocation,
-    directory: _Directory = None,
+    directory: Directory = None,
     no_import: Annotated[
         bool, typer.Option("--no-import", help="Check the files only; do not import the plugins.")
     ] = False,
@@ -48,42 +38,30 @@ def check(
     ] = False,
 ) -> None:
     """Check the project's files and callables. Exits with 1 if there is an error."""
-    require_extra("kernel")
     project = require_project(directory or invocation.project)
-    report = _report(project, importing=not no_import, from_original=from_original)
-    report = _with_pitfalls(report, project)
-    if invocation.as_json:
-        print_json(report.to_json())
-    else:
-        from nomaflow_cli.pages.check_page import check_page
-
-        console().print(check_page(report))
+    report = _with_pitfalls(_report(project, importing=not no_import, from_original=from_original), project)
+    answer(invocation, report.to_json(), lambda: pages.check_page(report))
     if not report.ok:
         raise typer.Exit(ExitCode.FAILED)
 
 
 def _report(project: Path, *, importing: bool, from_original: bool) -> CheckReport:
-    """Return what is wrong with the files, and with the callables where the files let the plugins be imported.
+    """Return the problems of the files, and of the callables if the files let the plugins be imported.
 
-    :raises CliError: where the plugins cannot be imported although the files are in order
+    :raises CliError: if the plugins cannot be imported although the files are in order
     """
     from nomaflow_project.check.project import check_project
-    from nomaflow_project.reading.problems import Problem, Severity
+    from nomaflow_project.reading.problems import Place
 
-    if not importing:
-        return check_project(project, from_original=from_original)
     try:
-        manifest = _manifest(project)
+        manifest = _manifest(project) if importing else None
     except CliError:
         report = check_project(project, from_original=from_original)
         if report.ok:
             raise
-        unseen = Problem(
-            severity=Severity.WARNING,
-            code="not_imported",
-            file="",
-            path="",
-            message="the plugins could not be imported, so the callables were not checked",
+        unseen = Place("").warning(
+            "not_imported",
+            "the plugins could not be imported, so the callables were not checked",
             fix="correct the errors above, then check again",
         )
         return replace(report, problems=(*report.problems, unseen))
@@ -93,28 +71,20 @@ def _report(project: Path, *, importing: bool, from_original: bool) -> CheckRepo
 def _with_pitfalls(report: CheckReport, project: Path) -> CheckReport:
     """Return the report with warnings about the code of the callables that its jobs name."""
     from nomaflow_cli.lint import lint_project
-    from nomaflow_project.reading.problems import Problem, Severity
+    from nomaflow_project.reading.problems import Place
 
     named = [step.callable for job in report.jobs if job.definition for step in job.definition.steps if step.callable]
-    pitfalls = (
-        Problem(
-            severity=Severity.WARNING,
-            code=each.code,
-            file=each.file,
-            line=each.line,
-            path="",
-            message=each.message,
-            fix=f"{each.fix}; if intended, add: # noqa: {each.code}",
-        )
-        for each in lint_project(project, named)
-    )
+    pitfalls = []
+    for each in lint_project(project, named):
+        fix = f"{each.fix}; if intended, add: # noqa: {each.code}"
+        pitfalls.append(replace(Place(each.file).warning(each.code, each.message, fix=fix), line=each.line))
     return replace(report, problems=(*report.problems, *pitfalls))
 
 
 def _manifest(project: Path) -> dict[str, Any]:
-    """Return what the project's host would offer, from a process of its own: plugin code never runs in this one.
+    """Return the manifest of the project's host, made in a separate process: plugin code never runs in this one.
 
-    :raises CliError: where the host cannot say
+    :raises CliError: if there is none
     """
     require_extra("host")
     command = [sys.executable, "-P", "-m", "nomaflow_host", "--manifest", "--project", str(project)]
@@ -136,39 +106,68 @@ def _manifest(project: Path) -> dict[str, Any]:
     )
 
 
+@local_command("schedule", needs=("kernel",))
 def schedule(
     *,
     invocation: Invocation,
-    directory: _Directory = None,
+    directory: Directory = None,
     days: Annotated[int, typer.Option("--days", min=1, max=366, help="Number of days to show.")] = 7,
     start: Annotated[str, typer.Option("--from", help="Start of the period, as an ISO 8601 time; default: now.")] = "",
     job: Annotated[list[str] | None, typer.Option("--job", help="Show only this job; repeatable.")] = None,
 ) -> None:
     """Show when the project's jobs will fire, and mark fires at the same time."""
-    require_extra("kernel")
-    project = require_project(directory or invocation.project)
     from nomaflow_project.check.planning import schedule_table
     from nomaflow_project.check.project import check_project
 
-    report = check_project(project)
-    begin = parse_instant(start, option="--from") if start else datetime.now(UTC)
-    table = schedule_table(_definitions(report, job or []), begin, days)
-    if invocation.as_json:
-        print_json(table.to_json())
-        return
-    from nomaflow_cli.pages.schedule_page import schedule_page
-
-    console().print(schedule_page(table))
-
-
-def _definitions(report: CheckReport, wanted: list[str]) -> list[Any]:
-    known = {job.job_id: job for job in report.jobs}
-    unknown = [name for name in wanted if name not in known]
+    report = check_project(require_project(directory or invocation.project))
+    known = {each.job_id: each for each in report.jobs}
+    unknown = [name for name in job or () if name not in known]
     if unknown:
         raise CliError(
             f"no job {unknown[0]!r} in {report.root!r}",
             reason="JOB_NOT_FOUND",
             fix=f"known jobs: {', '.join(known) or 'none'}",
         )
-    jobs = [job for name, job in known.items() if not wanted or name in wanted]
-    return [job.definition for job in jobs if job.valid and job.definition is not None]
+    shown = [each for name, each in known.items() if not job or name in job]
+    broken = [each.job_id for each in shown if not each.valid]
+    begin = parse_instant(start, option="--from") if start else datetime.now(UTC)
+    table = schedule_table([each.definition for each in shown if each.valid and each.definition], begin, days)
+    answer(invocation, {**table.to_json(), "broken": broken}, lambda: pages.schedule_page(table, broken))
+
+
+@local_command("cron", needs=("kernel",))
+def cron(
+    *,
+    invocation: Invocation,
+    expression: Annotated[
+        str, typer.Argument(help="Cron expression of five or six fields, or a name such as @daily; quote it.")
+    ] = "",
+    tz: Annotated[str, typer.Option("--tz", help="IANA time zone.")] = "UTC",
+    start: Annotated[
+        str, typer.Option("--from", help="Start, as an ISO 8601 time; UTC if it has no zone; default: now.")
+    ] = "",
+    count: Annotated[int, typer.Option("-n", "--count", min=1, max=10_000, help="Number of fires to print.")] = 5,
+    batch: Annotated[
+        bool,
+        typer.Option(
+            "--batch", help="Read JSON lines {expr, tz, from, n} from standard input and print one line for each."
+        ),
+    ] = False,
+) -> None:
+    """Print the next fires of a cron expression as ISO 8601 times in UTC."""
+    from nomaflow_project.check.planning import cron_batch, cron_fires
+    from nomaflow_project.cron import CronError
+
+    if batch:
+        for line in cron_batch(sys.stdin, now=lambda: datetime.now(UTC)):
+            print(line, flush=True)
+        return
+    if not expression:
+        raise CliError("no cron expression", fix="give one, as in: nomaflow cron '*/5 * * * *', or --batch")
+    # Everything that this command prints is UTC, so a time without a zone is, too.
+    begin = parse_instant(start, option="--from", zone=UTC) if start else datetime.now(UTC)
+    try:
+        fires = cron_fires(expression, tz, begin, count)
+    except CronError as error:
+        raise CliError(str(error), reason="BAD_CRON") from None
+    answer(invocation, {"expression": expression, "timezone": tz, "fires": fires}, "\n".join(fires))

@@ -1,30 +1,32 @@
-"""``nomaflow jobs`` and ``job``."""
+"""``nomaflow jobs``, ``job``, ``pause`` and ``resume``."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nomaflow_cli import pages
+from nomaflow_cli.errors import CliError
 from nomaflow_cli.invocation import Invocation, remote_command
-from nomaflow_cli.kernel_access import talk
-from nomaflow_cli.output import console, print_json
+from nomaflow_cli.kernel_access import first, talk
+from nomaflow_cli.output import answer
+from nomaflow_cli.project import project_around, with_lines_of_files
+from nomaflow_cli.values import parse_instant, parse_span
+from nomaflow_cli.wording import moment
 
 if TYPE_CHECKING:
     from nomaflow.client import KernelClient
     from nomaflow.client.values import CatalogueView, JobView, RefusedLoadView, RunView
 
-__all__ = ["register"]
-
 _RECENT = 5
+_OneOrAll = Annotated[str, typer.Argument(help="The job's id; default: everything, unless --host is given.")]
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.command("jobs")(remote_command(jobs))
-    app.command("job")(remote_command(job))
-
-
+@remote_command("jobs")
 def jobs(
     *,
     invocation: Invocation,
@@ -44,33 +46,75 @@ def jobs(
         return found, whole, {one.name: one.refused_load for one in hosts if one.refused_load is not None}
 
     found, whole, refused = talk(invocation, ask)
-    if invocation.as_json:
-        print_json({**found.to_json(), "refused_loads": {name: load.to_json() for name, load in refused.items()}})
-        return
-    from nomaflow_cli.pages.tables import jobs_page, no_such_jobs
-
+    found = replace(found, jobs=with_lines_of_files(found.jobs, _project(invocation)))
+    shape = {**found.to_json(), "refused_loads": {name: load.to_json() for name, load in refused.items()}}
     if whole.jobs and not found.jobs:
-        console().print(no_such_jobs(whole, host=host, tag=tag))
+        answer(invocation, shape, lambda: pages.no_such_jobs(whole, host=host, tag=tag))
     else:
-        console().print(jobs_page(found, refused))
+        answer(invocation, shape, lambda: pages.jobs_page(found, refused))
 
 
+@remote_command("job")
 def job(*, invocation: Invocation, job: Annotated[str, typer.Argument(help="The job's id.")]) -> None:
     """Show one job: its steps, next fires, recent runs, problems, and why it is not running."""
 
     async def ask(kernel: KernelClient) -> tuple[JobView, list[RunView]]:
-        view = await kernel.get_job(job)
-        recent: list[RunView] = []
-        async for run in kernel.list_runs(job_id=job, page_size=_RECENT):
-            recent.append(run)  # stops early
-            if len(recent) == _RECENT:
-                break
-        return view, recent
+        return await kernel.get_job(job), await first(_RECENT, kernel.list_runs(job_id=job, page_size=_RECENT))
 
     view, recent = talk(invocation, ask)
-    if invocation.as_json:
-        print_json({**view.to_json(), "recent_runs": [run.to_json() for run in recent]})
-        return
-    from nomaflow_cli.pages.job_page import job_page
+    [view] = with_lines_of_files([view], _project(invocation))
+    shape = {**view.to_json(), "recent_runs": [run.to_json() for run in recent]}
+    answer(invocation, shape, lambda: pages.job_page(view, recent))
 
-    console().print(job_page(view, recent))
+
+def _project(invocation: Invocation) -> Path | None:
+    return invocation.project or project_around()
+
+
+@remote_command("pause")
+def pause(
+    *,
+    invocation: Invocation,
+    job: _OneOrAll = "",
+    host: Annotated[str, typer.Option("--host", help="Pause all jobs of this host.")] = "",
+    why: Annotated[
+        str, typer.Option("--why", help="The reason; shown for everything that waits for the pause to end.")
+    ] = "",
+    until: Annotated[str, typer.Option("--until", help="End the pause at this ISO 8601 time.")] = "",
+    span: Annotated[str, typer.Option("--for", help="End the pause after this time, for example 30m or 2h.")] = "",
+) -> None:
+    """Pause a job, a host or everything: schedules do not fire and runs do not start."""
+    name, target = _what(job, host)
+    if until and span:
+        raise CliError("--until and --for cannot be used together", fix="give only one of them")
+    end = parse_instant(until, option="--until") if until else None
+    end = datetime.now(UTC) + parse_span(span) if span else end
+    found = talk(invocation, lambda kernel: kernel.pause(job_id=job, host=host, why=why, until=end))
+    ending = moment(found.until) if found.until else f"nomaflow resume{target}"
+    answer(invocation, found.to_json(), f"paused {name} until{'' if found.until else ':'} {ending}")
+
+
+@remote_command("resume")
+def resume(
+    *,
+    invocation: Invocation,
+    job: _OneOrAll = "",
+    host: Annotated[str, typer.Option("--host", help="Resume this host.")] = "",
+) -> None:
+    """End a pause."""
+    name, _ = _what(job, host)
+    was_paused = talk(invocation, lambda kernel: kernel.resume(job_id=job, host=host))
+    shape = {"job_id": job or None, "host": host or None, "was_paused": was_paused}
+    answer(invocation, shape, f"resumed {name}" if was_paused else f"{name} was not paused")
+
+
+def _what(job: str, host: str) -> tuple[str, str]:
+    """Return the name of what is paused or resumed, and its words on a command line.
+
+    :raises CliError: if both a job and a host are given
+    """
+    if job and host:
+        raise CliError("JOB and --host cannot be used together", fix="give only one of them")
+    if host:
+        return f"host {host!r}", f" --host {host}"
+    return (f"job {job!r}", f" {job}") if job else ("everything", "")

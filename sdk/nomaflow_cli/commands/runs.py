@@ -1,4 +1,4 @@
-"""``nomaflow runs``, ``show`` and ``cancel``."""
+"""``nomaflow runs``, ``show``, ``logs`` and ``cancel``."""
 
 from __future__ import annotations
 
@@ -6,28 +6,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nomaflow_cli.errors import RUN_EXIT_CODES
+from nomaflow_cli import pages
+from nomaflow_cli.errors import RUN_EXIT_CODES, CliError
 from nomaflow_cli.invocation import Invocation, remote_command
-from nomaflow_cli.kernel_access import talk
-from nomaflow_cli.output import console, print_json
-from nomaflow_cli.values import parse_instant
+from nomaflow_cli.kernel_access import first, talk
+from nomaflow_cli.output import answer, console, print_json_line
+from nomaflow_cli.values import level_number, parse_instant
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from nomaflow.client import KernelClient
     from nomaflow.client.values import RunView
 
-__all__ = ["register"]
+_Run = Annotated[str, typer.Argument(help="The run's id.")]
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.command("runs")(remote_command(runs))
-    app.command("show")(remote_command(show))
-    app.command("cancel")(remote_command(cancel))
-
-
+@remote_command("runs")
 def runs(
     *,
     invocation: Invocation,
@@ -43,49 +36,70 @@ def runs(
     after = parse_instant(since, option="--since") if since else None
 
     async def ask(kernel: KernelClient) -> list[RunView]:
-        found = await _newest(kernel, job=job, states=state or [], host=host, since=after, limit=limit)
+        size = min(limit, 500)
+        listed = kernel.list_runs(job_id=job, states=state or [], host=host, since=after, page_size=size)
+        found = await first(limit, listed)
         if job and not found:
-            await kernel.get_job(job)  # A typo is told from a job that has not run.
+            await kernel.get_job(job)  # refuses a job that does not exist
         return found
 
     found = talk(invocation, ask)
-    if invocation.as_json:
-        print_json({"runs": [run.to_json() for run in found]})
-        return
-    from nomaflow_cli.pages.tables import runs_table
-
-    narrowed = state or host or since
-    nothing = f"no runs yet; start one with: nomaflow run {job or 'JOB'} --follow" if not narrowed else "no runs match"
-    console().print(runs_table(found) if found else nothing)
+    nothing = "no runs match"
+    if not (state or host or since):
+        nothing = f"no runs yet; start one with: nomaflow run {job or 'JOB'} --follow"
+    shape = {"runs": [run.to_json() for run in found]}
+    answer(invocation, shape, lambda: pages.runs_table(found) if found else nothing)
 
 
-async def _newest(
-    kernel: KernelClient, *, job: str, states: list[str], host: str, since: datetime | None, limit: int
-) -> list[RunView]:
-    found: list[RunView] = []
-    pages = kernel.list_runs(job_id=job, states=states, host=host, since=since, page_size=min(limit, 500))
-    async for run in pages:
-        found.append(run)
-        if len(found) == limit:
-            break
-    return found
-
-
-def show(*, invocation: Invocation, run: Annotated[str, typer.Argument(help="The run's id.")]) -> None:
+@remote_command("show")
+def show(*, invocation: Invocation, run: _Run) -> None:
     """Show one run: its steps with rows and extras, all attempts, and the reason for its state."""
     found = talk(invocation, lambda kernel: kernel.get_run(run))
-    if invocation.as_json:
-        print_json(found.to_json())
-        return
-    from nomaflow_cli.pages.run_page import run_page
-
-    console().print(run_page(found))
+    answer(invocation, found.to_json(), lambda: pages.run_page(found))
 
 
+@remote_command("logs")
+def logs(
+    *,
+    invocation: Invocation,
+    run: _Run,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Keep printing new lines until the run ends.")] = False,
+    step: Annotated[str, typer.Option("--step", help="Show only lines of this step.")] = "",
+    level: Annotated[str, typer.Option("--level", help="Show only lines of this level and above.")] = "",
+    tail: Annotated[
+        int, typer.Option("--tail", "-n", min=0, help="Number of lines to show, from the end; 0 shows all.")
+    ] = 0,
+) -> None:
+    """Print the log of a run. With -o json, each line is one object."""
+    lowest = level_number(level) if level else 0
+
+    async def ask(kernel: KernelClient) -> None:
+        if step:
+            _require_step(await kernel.get_run(run), step)
+        out = None if invocation.as_json else console()
+        async for block in kernel.read_log_blocks(run, follow=follow, step=step, min_level=lowest, tail=tail):
+            if out is not None:
+                pages.print_log(out, block)
+            else:
+                for line in block:
+                    print_json_line(line.to_json())
+
+    talk(invocation, ask, retry_seconds=300)
+
+
+def _require_step(run: RunView, step: str) -> None:
+    names = [one.name for one in run.steps]
+    if step not in names:
+        raise CliError(
+            f"run {run.run_id} has no step {step!r}", fix=f"its steps are {', '.join(map(repr, names)) or 'none'}"
+        )
+
+
+@remote_command("cancel")
 def cancel(
     *,
     invocation: Invocation,
-    run: Annotated[str, typer.Argument(help="The run's id.")],
+    run: _Run,
     why: Annotated[str, typer.Option("--why", help="The reason; stored with the run.")] = "",
     wait: Annotated[bool, typer.Option("--wait", help="Wait until the run's code has stopped.")] = False,
 ) -> None:
@@ -96,15 +110,7 @@ def cancel(
         return await kernel.wait(run) if wait else canceled
 
     found = talk(invocation, ask, retry_seconds=300)
-    if invocation.as_json:
-        print_json(found.to_json())
-    else:
-        print(_cancel_answer(found))
+    text = f"requested a cancel of {found.run_id}; nomaflow show {found.run_id} shows when it has stopped"
+    answer(invocation, found.to_json(), f"{found.run_id} is {found.state}" if found.terminal else text)
     if wait and found.state not in ("CANCELED", "SUCCEEDED"):
         raise typer.Exit(RUN_EXIT_CODES.get(found.state, 1))
-
-
-def _cancel_answer(run: RunView) -> str:
-    if not run.terminal:
-        return f"requested a cancel of {run.run_id}; nomaflow show {run.run_id} shows when it has stopped"
-    return f"{run.run_id} is {run.state}"

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from nomaflow.client import ClientError, InvalidRequest, NotFound, Refused, TriggerOrder
+from nomaflow.client.values import Triggered
+from nomaflow_cli import pages
 from nomaflow_cli.errors import RUN_EXIT_CODES, CliError, ExitCode
 from nomaflow_cli.invocation import Invocation, remote_command
 from nomaflow_cli.kernel_access import talk
-from nomaflow_cli.output import console, print_json, print_warnings
+from nomaflow_cli.output import answer, console, print_warnings
 from nomaflow_cli.values import level_number, parse_op_kwargs, parse_params, parse_switches
 from nomaflow_cli.wording import printable
 
 if TYPE_CHECKING:
-    from nomaflow.client import KernelClient, TriggerOrder
-    from nomaflow.client.values import RunView, Triggered
+    from nomaflow.client import KernelClient
+    from nomaflow.client.values import RunView
 
-__all__ = ["register"]
+    Start = Callable[[KernelClient], Awaitable[Triggered]]
 
 _Params = Annotated[
     list[str] | None, typer.Option("--param", "-p", help="Override a param of the job, as key=json; repeatable.")
@@ -41,20 +43,7 @@ class Overlap(enum.StrEnum):
     ALLOW = "allow"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Started:
-    """A started run, with the kernel's warnings."""
-
-    run_id: str
-    warnings: tuple[str, ...] = ()
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.command("run")(remote_command(run))
-    app.command("replay")(remote_command(replay))
-
-
+@remote_command("run")
 def run(
     *,
     invocation: Invocation,
@@ -79,8 +68,6 @@ def run(
     ] = False,
 ) -> None:
     """Start a run of a job."""
-    from nomaflow.client import TriggerOrder
-
     if log_level:
         level_number(log_level)
     order = TriggerOrder(
@@ -97,16 +84,11 @@ def run(
     )
     if validate:
         _validate(invocation, order)
-
-    async def start(kernel: KernelClient) -> _Started:
-        return await _trigger(kernel, order)
-
-    _run(invocation, start, wait=wait, follow=follow)
+    _run(invocation, lambda kernel: kernel.trigger(order), wait=wait, follow=follow)
 
 
 def _validate(invocation: Invocation, order: TriggerOrder) -> None:
-    """Say what would become of a run; the exit code is 0 where it would be accepted, else 1."""
-    from nomaflow.client import ClientError, InvalidRequest, NotFound, Refused
+    """Print whether a run would be accepted; the exit code is 0 if it would, else 1."""
 
     async def ask(kernel: KernelClient) -> Triggered | ClientError:
         try:
@@ -114,31 +96,26 @@ def _validate(invocation: Invocation, order: TriggerOrder) -> None:
         except (InvalidRequest, NotFound, Refused) as error:
             return error
 
-    answer = talk(invocation, ask)
-    refusal = answer if isinstance(answer, ClientError) else None
-    warnings = () if isinstance(answer, ClientError) else answer.warnings
-    fields = refusal.fields if isinstance(refusal, InvalidRequest) else {}
-    if invocation.as_json:
-        problems = [{"field": field, "message": text} for field, text in fields.items()]
-        if refusal is not None and not problems:
-            problems = [{"field": "", "message": refusal.message}]
-        reason = refusal.reason if refusal is not None else ""
-        shape = {"accepted": refusal is None, "reason": reason, "problems": problems, "warnings": list(warnings)}
-        print_json(shape)
-    else:
+    reply = talk(invocation, ask)
+    refusal = reply if isinstance(reply, ClientError) else None
+    warnings = () if isinstance(reply, ClientError) else reply.warnings
+    fields = dict(refusal.fields) if isinstance(refusal, InvalidRequest) else {}
+    if refusal is not None:
+        fields = fields or {"": refusal.message}
+    shape = {
+        "accepted": refusal is None,
+        "reason": refusal.reason if refusal is not None else "",
+        "problems": [{"field": field, "message": text} for field, text in fields.items()],
+        "warnings": list(warnings),
+    }
+    if not invocation.as_json:
         print_warnings(warnings, as_json=False)
-        lines = [] if refusal is None else list(fields.values()) or [refusal.message]
-        for line in lines or [f"a run of job {order.job_id!r} would be accepted"]:
-            print(f"{'✘' if refusal else '✔'} {printable(line)}")
-    raise typer.Exit(ExitCode.SUCCEEDED if refusal is None else ExitCode.FAILED)
+    lines = [f"✘ {printable(text)}" for text in fields.values()]
+    answer(invocation, shape, "\n".join(lines) or f"✔ a run of job {printable(repr(order.job_id))} would be accepted")
+    raise typer.Exit(ExitCode.FAILED if refusal else ExitCode.SUCCEEDED)
 
 
-async def _trigger(kernel: KernelClient, order: TriggerOrder) -> _Started:
-    answer: Triggered = await kernel.trigger(order)
-    again = ("the key was used before; this is the run that it started",) if answer.deduplicated else ()
-    return _Started(run_id=answer.run_id, warnings=(*answer.warnings, *again))
-
-
+@remote_command("replay")
 def replay(
     *,
     invocation: Invocation,
@@ -158,7 +135,7 @@ def replay(
         raise CliError("--from-step and --from-failed cannot be used together", fix="give only one of them")
     params, op_kwargs = parse_params(param or []), parse_op_kwargs(op_kwarg or [])
 
-    async def start(kernel: KernelClient) -> _Started:
+    async def start(kernel: KernelClient) -> Triggered:
         run_id = await kernel.replay(
             run,
             from_step=from_step,
@@ -167,70 +144,55 @@ def replay(
             op_kwargs=op_kwargs,
             request_id=key,
         )
-        return _Started(run_id=run_id)
+        return Triggered(run_id=run_id)
 
     _run(invocation, start, wait=wait, follow=follow)
 
 
-def _run(
-    invocation: Invocation, start: Callable[[KernelClient], Awaitable[_Started]], *, wait: bool, follow: bool
-) -> None:
+def _run(invocation: Invocation, start: Start, *, wait: bool, follow: bool) -> None:
     """Start a run, stay with it as long as asked, and end with the exit code of its state."""
     if follow:
         _follow(invocation, start)
-        return
+    waits_for = ""
 
-    waits_for: list[str] = []
-
-    async def ask(kernel: KernelClient) -> tuple[_Started, RunView]:
+    async def ask(kernel: KernelClient) -> tuple[Triggered, RunView]:
+        nonlocal waits_for
         started = await start(kernel)
         found = await kernel.get_run(started.run_id)
         if wait and not found.terminal:
-            waits_for.append(started.run_id)
+            waits_for = started.run_id
             if not invocation.as_json:
-                _print_waiting(found)
+                console(stderr=True).print(pages.started_line(found))
             found = await kernel.wait(started.run_id)
         return started, found
 
     try:
         started, found = talk(invocation, ask, retry_seconds=300 if wait else 10)
     except KeyboardInterrupt:
-        for run_id in waits_for:
-            hint = f"the run continues: nomaflow show {run_id}; to cancel it: nomaflow cancel {run_id}"
+        if waits_for:
+            hint = f"the run continues: nomaflow show {waits_for}; to cancel it: nomaflow cancel {waits_for}"
             console(stderr=True).print(hint, soft_wrap=True)
         raise
-    print_warnings(started.warnings, as_json=invocation.as_json)
-    if invocation.as_json:
-        print_json(found.to_json())
-    else:
-        _print_started(found)
+    _warn(invocation, started)
+    answer(invocation, found.to_json(), lambda: pages.started_page(found))
     # Nobody waited: that the run failed in the meantime is not this command's outcome. That it never starts is.
     settled = wait or found.state in ("SKIPPED", "MISSED")
     raise typer.Exit(RUN_EXIT_CODES.get(found.state, ExitCode.FAILED) if settled else 0)
 
 
-def _follow(invocation: Invocation, start: Callable[[KernelClient], Awaitable[_Started]]) -> None:
-    from nomaflow_cli.live import Connected, choose_screen, follow_run
+def _follow(invocation: Invocation, start: Start) -> NoReturn:
+    from nomaflow_cli.live import choose_screen, follow_run
 
-    screen, connected = choose_screen(as_json=invocation.as_json), Connected()
+    screen = choose_screen(as_json=invocation.as_json)
 
     async def ask(kernel: KernelClient) -> ExitCode:
         started = await start(kernel)
-        print_warnings(started.warnings, as_json=invocation.as_json)
-        return await follow_run(kernel=kernel, run_id=started.run_id, screen=screen, connected=connected)
+        _warn(invocation, started)
+        return await follow_run(kernel=kernel, run_id=started.run_id, screen=screen)
 
-    raise typer.Exit(talk(invocation, ask, retry_seconds=300, on_connected=connected))
-
-
-def _print_waiting(run: RunView) -> None:
-    from nomaflow_cli.pages.run_page import started_line
-
-    console(stderr=True).print(started_line(run))
+    raise typer.Exit(talk(invocation, ask, retry_seconds=300, on_connected=screen.connected))
 
 
-def _print_started(run: RunView) -> None:
-    from nomaflow_cli.pages.run_page import started_line, summary
-
-    console().print(summary(run) if run.terminal else started_line(run))
-    if run.terminal and run.log_lines:
-        console().print(f"log: nomaflow logs {run.run_id}", style="dim")
+def _warn(invocation: Invocation, started: Triggered) -> None:
+    again = ("the key was used before; this is the run that it started",) if started.deduplicated else ()
+    print_warnings((*started.warnings, *again), as_json=invocation.as_json)

@@ -1,4 +1,4 @@
-"""One examination: the machine, the files, and the processes that answer."""
+"""The examination of the machine, the files, and the processes that answer."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nomaflow_cli.doctor.certificate import examine_certificate
 from nomaflow_cli.doctor.findings import Finding, problem, warning
 from nomaflow_cli.doctor.machine import examine_machine
 from nomaflow_cli.doctor.project_files import examine_project
-from nomaflow_cli.doctor.store_files import examine_store
-from nomaflow_cli.doctor.system import SystemView, examine_system, look
+from nomaflow_cli.doctor.store_files import examine_certificate, examine_store
+from nomaflow_cli.doctor.system import examine_system, look
 from nomaflow_cli.errors import CliError
 from nomaflow_cli.kernel_access import talk
 
@@ -29,8 +28,12 @@ def examine(invocation: Invocation, project: Path, *, store: str, deep: bool) ->
     """
     yield from examine_machine(project)
     yield from examine_project(project)
-    view, trouble = _ask(invocation)
-    if not invocation.address:
+    view, trouble = None, None
+    try:
+        view = talk(invocation, look)
+    except CliError as error:
+        trouble = error
+    if not invocation.addresses:
         # With an address, the kernel may be on another machine and have another store than this project.
         of_store = list(examine_store(project, store=store, deep=deep, answers=view is not None))
         yield from of_store
@@ -39,17 +42,9 @@ def examine(invocation: Invocation, project: Path, *, store: str, deep: bool) ->
             return  # an earlier finding names the process and the way out
     if view is not None:
         yield from examine_system(view)
-    elif invocation.address or (trouble is not None and trouble.reason != "KERNEL_UNREACHABLE"):
-        assert trouble is not None
+    elif trouble is not None and (invocation.addresses or trouble.reason != "KERNEL_UNREACHABLE"):
         yield problem("kernel.answers", trouble.message, trouble.fix)
     else:
-        way_out = f"systemctl start nomaflow-kernel where it is a service, else nomaflow up {shlex.quote(str(project))}"
+        way_out = f"systemctl start nomaflow-kernel if it is a service, else nomaflow up {shlex.quote(str(project))}"
         ran_here = any((project / ".nomaflow" / name).exists() for name in ("kernel.db", "kernel.log"))
         yield (problem if ran_here else warning)("kernel.answers", "no kernel is running here", way_out)
-
-
-def _ask(invocation: Invocation) -> tuple[SystemView | None, CliError | None]:
-    try:
-        return talk(invocation, look), None
-    except CliError as error:
-        return None, error

@@ -28,19 +28,20 @@ def examine_project(project: Path) -> Iterator[Finding]:
     else:
         yield fine("project.files", "no jobs.toml and no plugins: this project is for a kernel only")
     yield from _permissions(project)
-    yield from _credentials(project, report)
+    for each in report.all_problems():
+        if each.code == "open_credential":
+            told = f"{each.file!r} at {each.path}: {each.message}"
+            fix = f"chmod 600 {shlex.quote(str(project / each.file))}, or write the credential as ${{NAME}}"
+            yield (problem if each.is_error else warning)("project.credentials", told, fix)
 
 
 def _jobs(project: Path, report: CheckReport) -> Finding:
     command = f"nomaflow check {shlex.quote(str(project))}"
-    problems = report.all_problems()
-    errors = sum(each.is_error for each in problems)
-    jobs = count(len(report.jobs), "job")
+    problems, jobs = report.all_problems(), count(len(report.jobs), "job")
+    errors = [each for each in problems if each.is_error]
     if errors:
-        first = next(each for each in problems if each.is_error)
-        where = first.file or "jobs"
-        told = f"{jobs}, {count(errors, 'error')}; the first, in {where}: {first.message}"
-        return problem("project.files", told, command)
+        first = f"the first, in {errors[0].file or 'jobs'}: {errors[0].message}"
+        return problem("project.files", f"{jobs}, {count(len(errors), 'error')}; {first}", command)
     if problems:
         return warning("project.files", f"{jobs} in order, {count(len(problems), 'warning')}", command)
     return fine("project.files", f"{jobs} in order (nomaflow check imports the code, too)")
@@ -49,49 +50,32 @@ def _jobs(project: Path, report: CheckReport) -> Finding:
 def _permissions(project: Path) -> Iterator[Finding]:
     state = project / ".nomaflow"
     if state.exists() and not state.is_dir():
-        yield problem(
-            "project.state",
-            f"{str(state)!r} is not a directory; the history and the kernel's address are stored there",
-            f"mv {shlex.quote(str(state))} elsewhere",
-        )
+        text = f"{str(state)!r} is not a directory; the history and the kernel's address are stored there"
+        yield problem("project.state", text, f"mv {shlex.quote(str(state))} elsewhere")
         return
-    private = [
+    private = (
         (state, "contains the history and the kernel's socket", 0o700),
         (state / "token", "gives access to the kernel on TCP", 0o600),
         (state / "kernel.db", "contains the values given to jobs", 0o600),
         (state / "run", "is the only protection of the kernel's socket", 0o700),
-    ]
+    )
     wrong = [finding for path, why, mode in private if (finding := _private(path, why, mode)) is not None]
-    yield from wrong
-    if not wrong:
-        yield fine("project.permissions", "private files can be read only by their owner")
+    yield from wrong or [fine("project.permissions", "private files can be read only by their owner")]
 
 
 def _private(path: Path, why: str, mode: int) -> Finding | None:
+    as_owner = "run the command as the project's owner"
     try:
         found = path.stat()
     except FileNotFoundError:
         return None
     except OSError as error:
-        return problem(
-            "project.permissions", f"{str(path)!r}: {error.strerror}", "run the command as the project's owner"
-        )
+        return problem("project.permissions", f"{str(path)!r}: {error.strerror}", as_owner)
     if found.st_uid != os.geteuid() and os.geteuid() != 0:
-        return warning(
-            "project.owner", f"{str(path)!r} belongs to uid {found.st_uid}", "run the command as the project's owner"
-        )
+        return warning("project.owner", f"{str(path)!r} belongs to uid {found.st_uid}", as_owner)
     if stat.S_IMODE(found.st_mode) & 0o077 == 0:
         return None
     shown = f"{str(path)!r} {why} and is open to others (mode {stat.S_IMODE(found.st_mode):o})"
     fix = f"chmod {mode:o} {shlex.quote(str(path))}"
     # A socket directory that others can enter lets them drive the kernel; the kernel refuses to start with one.
     return (problem if path.name == "run" else warning)("project.permissions", shown, fix)
-
-
-def _credentials(project: Path, report: CheckReport) -> Iterator[Finding]:
-    """Yield a finding for each credential in a file that others may read."""
-    for each in report.all_problems():
-        if each.code == "open_credential":
-            told = f"{each.file!r} at {each.path}: {each.message}"
-            fix = f"chmod 600 {shlex.quote(str(project / each.file))}, or write the credential as ${{NAME}}"
-            yield (problem if each.is_error else warning)("project.credentials", told, fix)

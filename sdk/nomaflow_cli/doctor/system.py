@@ -10,12 +10,21 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from nomaflow_cli.doctor.findings import Finding, fine, problem, warning
+from nomaflow_cli.kernel_access import first
 from nomaflow_cli.versions import installed_version
 from nomaflow_cli.wording import age, amount, count, duration
 
 if TYPE_CHECKING:
     from nomaflow.client import KernelClient
-    from nomaflow.client.values import CatalogueView, HostView, InstanceView, KernelView, RunView
+    from nomaflow.client.values import (
+        CatalogueView,
+        HostView,
+        InstanceView,
+        JobView,
+        KernelView,
+        RefusedLoadView,
+        RunView,
+    )
 
 __all__ = ["SystemView", "examine_system", "look"]
 
@@ -42,26 +51,16 @@ async def look(client: KernelClient) -> SystemView:
     """Ask a kernel for everything that is checked."""
     kernel = await client.get_kernel()
     began = time.perf_counter()
-    queued = await _runs(client, "QUEUED")
-    took = time.perf_counter() - began
+    queued = await first(_MANY, client.list_runs(states=["QUEUED"], page_size=200))
     return SystemView(
         kernel=kernel,
+        read_seconds=time.perf_counter() - began,
         serving=await client.is_serving(),
         hosts=await client.list_hosts(),
         catalogue=await client.list_jobs(),
         queued=queued,
-        running=await _runs(client, "RUNNING"),
-        read_seconds=took,
+        running=await first(_MANY, client.list_runs(states=["RUNNING"], page_size=200)),
     )
-
-
-async def _runs(client: KernelClient, state: str) -> list[RunView]:
-    found: list[RunView] = []
-    async for run in client.list_runs(states=[state], page_size=200):
-        found.append(run)
-        if len(found) == _MANY:
-            break
-    return found
 
 
 def examine_system(view: SystemView, *, now: datetime | None = None) -> Iterator[Finding]:
@@ -72,26 +71,26 @@ def examine_system(view: SystemView, *, now: datetime | None = None) -> Iterator
         yield from _host(host, view.kernel)
     if not view.hosts:
         yield warning("hosts.none", "no host has attached yet", "nomaflow host DIR")
-    yield from _runs_findings(view, now)
-    yield from _jobs(view.catalogue, now)
+    yield from _runs(view, now)
+    yield from _jobs(view.catalogue)
+    yield _fires(view.catalogue, now)
 
 
 def _kernel(view: SystemView, now: datetime) -> Iterator[Finding]:
-    kernel = view.kernel
+    kernel, took, own = view.kernel, duration(view.read_seconds), installed_version()
     up = age(kernel.started_at, now=now) or "a while ago"
     text = f"kernel {kernel.version}, pid {kernel.pid}, started {up}, epoch {kernel.epoch}, store {kernel.store}"
     yield fine("kernel.answers", text)
-    if not view.serving:
+    if view.serving:
+        yield fine("kernel.health", f"the kernel is healthy; a read of its store took {took}")
+    else:
         yield problem(
             "kernel.health",
             "the kernel reports that it cannot serve: it cannot write to its store",
             "see its log; free disk space, or stop the process that locks the store",
         )
-    else:
-        yield fine("kernel.health", f"the kernel is healthy; a read of its store took {duration(view.read_seconds)}")
     if view.read_seconds > _SLOW_SECONDS:
-        yield warning("kernel.slow", f"a read of the store took {duration(view.read_seconds)}", "check its disk")
-    own = installed_version()
+        yield warning("kernel.slow", f"a read of the store took {took}", "check its disk")
     if kernel.version != own:
         yield warning(
             "kernel.version",
@@ -109,59 +108,55 @@ def _host(host: HostView, kernel: KernelView) -> Iterator[Finding]:
             f"nomaflow host DIR --name {name}; or, if it is gone for good: nomaflow hosts forget {name}",
         )
     for instance in host.instances:
-        yield from _instance(host, instance, kernel)
+        who, reload = f"host {host.name!r}, pid {instance.pid}", f"nomaflow reload {name}"
+        if instance.refused_load is not None and instance.state != "UNREACHABLE":
+            yield _refused_load(who, instance, instance.refused_load, reload)
+        idle = _idle(who, instance, reload)
+        if idle is not None:
+            yield idle
+        else:
+            yield from _working(who, host, instance, kernel, reload)
     if host.problems:
         yield warning(
             "hosts.problems", f"host {host.name!r}: {host.problems[0].message}", "nomaflow hosts; nomaflow check DIR"
         )
 
 
-def _instance(host: HostView, instance: InstanceView, kernel: KernelView) -> Iterator[Finding]:
-    who, name = f"host {host.name!r}, pid {instance.pid}", shlex.quote(host.name)
+def _refused_load(who: str, instance: InstanceView, refused: RefusedLoadView, reload: str) -> Finding:
+    in_use = "its last good code stays in use" if instance.generation else "it has no code"
+    since = f" {age(refused.at)}" if refused.at else ""
+    text = f"{who}, refused a load{since}; {in_use}: {refused.summary}"
+    return problem("hosts.load_refused", text, f"correct the error, then: {reload}")
+
+
+def _idle(who: str, instance: InstanceView, reload: str) -> Finding | None:
+    """Return why an instance does nothing; None if it works."""
     if instance.state == "UNREACHABLE":
         heard = age(instance.last_heartbeat_at) or "long ago"
-        yield problem(
+        return problem(
             "hosts.unreachable",
             f"{who} on {instance.machine} has been silent since its last heartbeat {heard}; "
             f"running there: {count(instance.running, 'step')}",
             "check that machine and its network; its steps stay RUNNING until the grace ends",
         )
-        return
-    yield from _refused_load(host, instance)
     if instance.state == "LOADING":
-        yield warning(
+        return warning(
             "hosts.loading",
             f"{who} is loading its code; its jobs are not known yet",
             "run doctor again in a few seconds; if it stays so, a module waits or loops during its import: see its log",
         )
-        return
     if not instance.generation:
-        yield problem(
+        return problem(
             "hosts.no_code",
             f"{who} is {instance.state.lower()} and takes no new work: no code is loaded",
-            f"see its log; correct the error, then: nomaflow reload {name}",
+            f"see its log; correct the error, then: {reload}",
         )
-        return
+    return None
+
+
+def _working(who: str, host: HostView, instance: InstanceView, kernel: KernelView, reload: str) -> Iterator[Finding]:
     load = f"{count(instance.running, 'step')} running, generation {instance.generation}"
     yield fine("hosts.attached", f"{who} is {instance.state.lower()}: {load}")
-    yield from _code_of(host, instance, kernel)
-    yield from _reports_of(who, instance)
-
-
-def _refused_load(host: HostView, instance: InstanceView) -> Iterator[Finding]:
-    refused = instance.refused_load
-    if refused is not None:
-        in_use = "its last good code stays in use" if instance.generation else "it has no code"
-        since = f" {age(refused.at)}" if refused.at else ""
-        yield problem(
-            "hosts.load_refused",
-            f"host {host.name!r}, pid {instance.pid}, refused a load{since}; {in_use}: {refused.summary}",
-            f"correct the error, then: nomaflow reload {shlex.quote(host.name)}",
-        )
-
-
-def _code_of(host: HostView, instance: InstanceView, kernel: KernelView) -> Iterator[Finding]:
-    who, name = f"host {host.name!r}, pid {instance.pid}", shlex.quote(host.name)
     if instance.version and instance.version != kernel.version:
         yield warning(
             "hosts.version",
@@ -169,92 +164,70 @@ def _code_of(host: HostView, instance: InstanceView, kernel: KernelView) -> Iter
             "restart the host with the kernel's version",
         )
     if instance.code_newer and instance.refused_load is None:
-        yield warning(
-            "hosts.code",
-            f"{who}: the code on disk is newer than the loaded code",
-            f"nomaflow reload {name}",
-        )
+        yield warning("hosts.code", f"{who}: the code on disk is newer than the loaded code", reload)
     if host.manifest_digest and instance.manifest_digest not in ("", host.manifest_digest):
-        yield warning(
-            "hosts.manifest",
-            f"{who} runs other code than the code that the kernel's jobs came from",
-            f"nomaflow reload {name}",
-        )
-
-
-def _reports_of(who: str, instance: InstanceView) -> Iterator[Finding]:
+        yield warning("hosts.manifest", f"{who} runs other code than the code that the kernel's jobs came from", reload)
+    slow = "check the kernel's store and disk: it accepts reports too slowly"
     if instance.saturated:
-        yield problem(
-            "hosts.saturated",
-            f"{who} takes no new work: its spill file is full of reports",
-            "check the kernel's store and disk: it accepts reports too slowly, or not at all",
-        )
+        text = f"{who} takes no new work: its spill file is full of reports"
+        yield problem("hosts.saturated", text, f"{slow}, or not at all")
     elif instance.spilled_bytes > _SPILLED_BYTES:
-        yield warning(
-            "hosts.spill",
-            f"{who} keeps {amount(instance.spilled_bytes >> 20)} MiB of reports that the kernel has not accepted",
-            "check the kernel's store and disk: it accepts reports too slowly",
-        )
+        kept = f"{amount(instance.spilled_bytes >> 20)} MiB of reports"
+        yield warning("hosts.spill", f"{who} keeps {kept} that the kernel has not accepted", slow)
 
 
-def _runs_findings(view: SystemView, now: datetime) -> Iterator[Finding]:
+def _runs(view: SystemView, now: datetime) -> Iterator[Finding]:
     attached = {host.name for host in view.hosts if any(one.state != "UNREACHABLE" for one in host.instances)}
-    waiting = f"{amount(len(view.queued))}{'+' if len(view.queued) == _MANY else ''} queued"
-    running = f"{amount(len(view.running))}{'+' if len(view.running) == _MANY else ''} running"
-    oldest = view.queued[-1] if view.queued else None
-    since = f", the oldest {age(oldest.queued_at, now=now)}" if oldest and oldest.queued_at else ""
-    yield fine("runs.open", f"{running}, {waiting}{since}")
+    oldest = view.queued[-1].queued_at if view.queued else None
+    since = f", the oldest {age(oldest, now=now)}" if oldest else ""
+    yield fine("runs.open", f"{_at_least(view.running)} running, {_at_least(view.queued)} queued{since}")
     cut_off = [run for run in view.running if run.host and run.host not in attached]
     if cut_off:
-        first = cut_off[-1]
+        example = cut_off[-1]
         yield warning(
             "runs.cut_off",
-            f"{count(len(cut_off), 'run')} RUNNING on hosts that are unreachable, for example {first.run_id}",
-            f"bring host {first.host!r} back; nomaflow show {first.run_id}",
+            f"{count(len(cut_off), 'run')} RUNNING on hosts that are unreachable, for example {example.run_id}",
+            f"bring host {example.host!r} back; nomaflow show {example.run_id}",
         )
     stuck = [run for run in view.queued if run.host and run.host not in attached]
     if stuck:
-        yield warning(
-            "runs.no_host",
-            f"{count(len(stuck), 'run')} wait for a host that is not attached: {stuck[-1].host!r}",
-            "nomaflow host DIR",
-        )
+        text = f"{count(len(stuck), 'run')} wait for a host that is not attached: {stuck[-1].host!r}"
+        yield warning("runs.no_host", text, "nomaflow host DIR")
 
 
-def _kept(catalogue: CatalogueView) -> Iterator[Finding]:
-    """Yield jobs that wait for a decision: those on their last good definition, and those that cannot even run so."""
-    held = [job for job in catalogue.jobs if job.held]
-    if held:
-        yield problem(
-            "runs.held",
-            f"{count(len(held), 'job')} cannot run but stay scheduled, for example {held[0].job_id!r}: {held[0].held}",
-            f"correct the code, then: nomaflow reload {shlex.quote(held[0].host)}".strip(),
-        )
-    kept = [job for job in catalogue.jobs if job.kept and not job.held]
-    if kept:
-        why = next((one for one in kept[0].problems if one.severity == "error"), None)
-        yield problem(
-            "runs.kept",
-            f"{count(len(kept), 'job')} with their last good definition, for example {kept[0].job_id!r}"
-            + (f": {why.file}: {why.message}" if why else ""),
-            f"correct the file, then: nomaflow reload {shlex.quote(kept[0].host)}".strip(),
-        )
+def _at_least(runs: list[RunView]) -> str:
+    return f"{amount(len(runs))}+" if len(runs) == _MANY else amount(len(runs))
 
 
-def _jobs(catalogue: CatalogueView, now: datetime) -> Iterator[Finding]:
+def _jobs(catalogue: CatalogueView) -> Iterator[Finding]:
+    """Yield jobs that do not run as their files say: disabled, held, kept and paused ones."""
     invalid = [job for job in catalogue.jobs if not job.valid]
     if invalid:
-        yield warning(
-            "runs.jobs",
-            f"{count(len(invalid), 'job')} disabled by errors, for example {invalid[0].job_id!r}",
-            f"nomaflow job {shlex.quote(invalid[0].job_id)}",
-        )
-    yield from _kept(catalogue)
+        example = invalid[0].job_id
+        text = f"{count(len(invalid), 'job')} disabled by errors, for example {example!r}"
+        yield warning("runs.jobs", text, f"nomaflow job {shlex.quote(example)}")
+    held = [job for job in catalogue.jobs if job.held]
+    if held:
+        text = f"cannot run but stay scheduled, for example {held[0].job_id!r}: {held[0].held}"
+        yield problem("runs.held", f"{count(len(held), 'job')} {text}", _reload_of("code", held[0]))
+    kept = [job for job in catalogue.jobs if job.kept and not job.held]
+    if kept:
+        why = next((f": {one.file}: {one.message}" for one in kept[0].problems if one.severity == "error"), "")
+        text = f"with their last good definition, for example {kept[0].job_id!r}{why}"
+        yield problem("runs.kept", f"{count(len(kept), 'job')} {text}", _reload_of("file", kept[0]))
     paused = [job for job in catalogue.jobs if job.pause is not None]
-    if paused:
-        everything = any(not job.pause.job_id and not job.pause.host for job in paused if job.pause)
-        what = "everything is" if everything else f"{count(len(paused), 'job')} {'is' if len(paused) == 1 else 'are'}"
-        yield warning("runs.paused", f"{what} paused", "nomaflow resume" if everything else "nomaflow jobs")
+    if any(job.pause and not job.pause.job_id and not job.pause.host for job in paused):
+        yield warning("runs.paused", "everything is paused", "nomaflow resume")
+    elif paused:
+        are = "is" if len(paused) == 1 else "are"
+        yield warning("runs.paused", f"{count(len(paused), 'job')} {are} paused", "nomaflow jobs")
+
+
+def _reload_of(what: str, job: JobView) -> str:
+    return f"correct the {what}, then: nomaflow reload {shlex.quote(job.host)}"
+
+
+def _fires(catalogue: CatalogueView, now: datetime) -> Finding:
     late = [
         (now - fire.at).total_seconds()
         for job in catalogue.jobs
@@ -263,6 +236,5 @@ def _jobs(catalogue: CatalogueView, now: datetime) -> Iterator[Finding]:
     ]
     worst = max(late, default=0.0)
     if worst > _LATE_SECONDS:
-        yield problem("runs.late", f"a fire is {duration(worst)} overdue", "check the kernel's log and this clock")
-    else:
-        yield fine("runs.late", f"no fire is overdue; {count(len(late), 'schedule')} ahead")
+        return problem("runs.late", f"a fire is {duration(worst)} overdue", "check the kernel's log and this clock")
+    return fine("runs.late", f"no fire is overdue; {count(len(late), 'schedule')} ahead")

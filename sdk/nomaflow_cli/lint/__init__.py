@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from nomaflow_cli.lint.findings import Finding
 from nomaflow_cli.lint.project import lint_project
-from nomaflow_cli.lint.rules import RULES, Rule
+from nomaflow_cli.lint.rules import RULES, Finding, Rule
 
 __all__ = ["RULES", "Finding", "Rule", "lint_project"]

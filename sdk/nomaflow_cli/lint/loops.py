@@ -14,15 +14,10 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from nomaflow_cli.lint.blocking import blocking_name
-from nomaflow_cli.lint.findings import Sighting, sighting
-from nomaflow_cli.lint.scopes import FunctionNode, dotted, own_nodes, parameters_of
-
-if TYPE_CHECKING:
-    from nomaflow_cli.lint.sources import SourceModule
+from nomaflow_cli.lint.calls import blocking_name
+from nomaflow_cli.lint.rules import Sighting
+from nomaflow_cli.lint.scopes import Scope, own_nodes
 
 __all__ = ["check_loops"]
 
@@ -41,119 +36,105 @@ _VIEWS = frozenset({"items", "keys", "values"})
 _LITERALS = (ast.Tuple, ast.List, ast.Set, ast.Dict, ast.Constant)
 
 
-def check_loops(function: FunctionNode, module: SourceModule) -> Iterator[Sighting]:
+def check_loops(scope: Scope) -> Iterator[Sighting]:
     """Yield the outermost loops of a callable that may run for long and never check for a request to stop."""
-    check = _Check(function=function, module=module)
-    stack: list[ast.AST] = function.body[::-1]  # type: ignore[assignment]  # statements are nodes
-    while stack:
-        node = stack.pop()
-        if isinstance(node, _Loop):
-            if check.asks(node):
-                continue
-            why = check.may_be_long(node)
-            if why:
-                header = node.test if isinstance(node, ast.While) else node.iter
-                message = f"a loop in {function.name!r} ({why}) never asks whether it is to stop"
-                yield sighting("NF103", node, message, last_line=header.end_lineno or node.lineno)
-                continue
-        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef):
-            stack.extend(list(ast.iter_child_nodes(node))[::-1])
+    seen_to = 0  # the last line of a loop that asks, or is reported: the loops inside it are covered
+    for loop in scope.nodes:
+        if not isinstance(loop, _Loop) or loop.lineno <= seen_to:
+            continue
+        asks = any(_is_question(scope, node) for node in ast.walk(loop))
+        why = "" if asks else _may_be_long(scope, loop)
+        if why:
+            header = loop.test if isinstance(loop, ast.While) else loop.iter
+            message = f"a loop in {scope.name} ({why}) never asks whether it is to stop"
+            yield Sighting("NF103", loop, message, loop.lineno, header.end_lineno or loop.lineno)
+        if asks or why:
+            seen_to = loop.end_lineno or loop.lineno
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Check:
-    function: FunctionNode
-    module: SourceModule
+def _is_question(scope: Scope, node: ast.AST) -> bool:
+    match node:
+        case ast.Attribute(attr="is_cancelled") | ast.Name(id="is_cancelled"):
+            return True
+        case ast.Await() | ast.AsyncFor() | ast.AsyncWith():
+            return scope.is_coroutine
+        case ast.Call():
+            given = [*node.args, *(each.value for each in node.keywords)]
+            return any(isinstance(each, ast.Name) and each.id == "ctx" for each in given)
+    return False
 
-    @property
-    def is_coroutine(self) -> bool:
-        return isinstance(self.function, ast.AsyncFunctionDef)
 
-    def asks(self, loop: _Loop) -> bool:
-        return any(self._is_question(node) for node in ast.walk(loop))
+def _may_be_long(scope: Scope, loop: _Loop) -> str:
+    """Return why a loop may run for long, empty if there is no sign of it."""
+    if isinstance(loop, ast.While):
+        return "" if _empties(scope, loop) else "while"
+    endless = _endless(scope, loop.iter)
+    if endless or scope.is_coroutine or _is_literal(scope, loop.iter):
+        return endless
+    return _work(scope, loop)
 
-    def _is_question(self, node: ast.AST) -> bool:
+
+def _empties(scope: Scope, loop: ast.While) -> bool:
+    """Return True for ``while queue: … queue.pop()`` without a blocking call."""
+    tested = {node.id for node in ast.walk(loop.test) if isinstance(node, ast.Name)}
+    for node in ast.walk(loop):
         match node:
-            case ast.Attribute(attr="is_cancelled") | ast.Name(id="is_cancelled"):
-                return True
-            case ast.Await() | ast.AsyncFor() | ast.AsyncWith():
-                return self.is_coroutine
-            case ast.Call():
-                given = [*node.args, *(each.value for each in node.keywords)]
-                return any(isinstance(each, ast.Name) and each.id == "ctx" for each in given)
-        return False
+            case ast.Call(func=ast.Attribute(attr=method, value=ast.Name(id=name))):
+                if method in _POPPING and name in tested:
+                    return not _blocks(scope, loop)
+    return False
 
-    def may_be_long(self, loop: _Loop) -> str:
-        """Return why a loop may run for long, empty if there is no sign of it."""
-        if isinstance(loop, ast.While):
-            return "" if self._empties(loop) else "while"
-        endless = self._endless(loop.iter)
-        if endless or self.is_coroutine or self._is_literal(loop.iter):
-            return endless
-        return self._work(loop)
 
-    def _empties(self, loop: ast.While) -> bool:
-        """Return True for ``while queue: … queue.pop()`` without a blocking call."""
-        tested = {node.id for node in ast.walk(loop.test) if isinstance(node, ast.Name)}
-        popped = {
-            node.func.value.id
-            for node in ast.walk(loop)
-            if isinstance(node, ast.Call)
-            and isinstance(node.func, ast.Attribute)
-            and node.func.attr in _POPPING
-            and isinstance(node.func.value, ast.Name)
-        }
-        return bool(tested & popped) and not self._blocks(loop)
+def _endless(scope: Scope, iterable: ast.expr) -> str:
+    if not isinstance(iterable, ast.Call):
+        return ""
+    name = scope.dotted(iterable.func)
+    if name in ("itertools.count", "itertools.cycle") or (name == "iter" and len(iterable.args) == 2):
+        return f"over {name}(), which has no end of its own"
+    if name == "enumerate" and iterable.args:
+        return _endless(scope, iterable.args[0])
+    if name != "range" or not iterable.args:
+        return ""
+    stop = iterable.args[0 if len(iterable.args) == 1 else 1]
+    if isinstance(stop, ast.Name) and stop.id in scope.parameters:
+        return f"over a range of the parameter {stop.id!r}"
+    return "over a long range" if (_number(stop) or 0) >= _LONG else ""
 
-    def _endless(self, iterable: ast.expr) -> str:
-        if not isinstance(iterable, ast.Call):
-            return ""
-        name = dotted(iterable.func, self.module.imports)
-        if name in ("itertools.count", "itertools.cycle") or (name == "iter" and len(iterable.args) == 2):
-            return f"over {name}(), which has no end of its own"
-        if name == "enumerate" and iterable.args:
-            return self._endless(iterable.args[0])
-        if name != "range" or not iterable.args:
-            return ""
-        stop = iterable.args[0 if len(iterable.args) == 1 else 1]
-        if isinstance(stop, ast.Name) and stop.id in {each.arg for each in parameters_of(self.function)}:
-            return f"over a range of the parameter {stop.id!r}"
-        return "over a long range" if (_number(stop) or 0) >= _LONG else ""
 
-    def _is_literal(self, iterable: ast.expr) -> bool:
-        match iterable:
-            case ast.Call(func=ast.Name(id=name)) if name in _WRAPPERS:
-                return all(self._is_literal(each) for each in iterable.args)
-            case ast.Call(func=ast.Name(id="range")):
-                return _number(iterable.args[-1]) is not None if iterable.args else False
-            case ast.Call(func=ast.Attribute(attr=attribute, value=value)) if attribute in _VIEWS:
-                return self._is_literal(value)
-            case ast.Name(id=name):
-                bound = self.module.bindings.get(name)
-                return isinstance(bound, ast.Assign | ast.AnnAssign) and isinstance(bound.value, _LITERALS)
-        return isinstance(iterable, _LITERALS)
+def _is_literal(scope: Scope, iterable: ast.expr) -> bool:
+    match iterable:
+        case ast.Call(func=ast.Name(id=name)) if name in _WRAPPERS:
+            return all(_is_literal(scope, each) for each in iterable.args)
+        case ast.Call(func=ast.Name(id="range")):
+            return _number(iterable.args[-1]) is not None if iterable.args else False
+        case ast.Call(func=ast.Attribute(attr=attribute, value=value)) if attribute in _VIEWS:
+            return _is_literal(scope, value)
+        case ast.Name(id=name):
+            bound = scope.module.bindings.get(name)
+            return isinstance(bound, ast.Assign | ast.AnnAssign) and isinstance(bound.value, _LITERALS)
+    return isinstance(iterable, _LITERALS)
 
-    def _work(self, loop: ast.For) -> str:
-        name = self._blocks(loop)
+
+def _work(scope: Scope, loop: ast.For) -> str:
+    name = _blocks(scope, loop)
+    if name:
+        return f"with {name}() for each item"
+    targets = {node.id for node in ast.walk(loop.target) if isinstance(node, ast.Name)}
+    for node in own_nodes(loop.body):
+        match node:
+            case ast.Expr(value=ast.Call(func=ast.Name(id=called), args=args)) if called in scope.module.bindings:
+                if targets & {each.id for each in args if isinstance(each, ast.Name)}:
+                    return f"with {called}() for each item"
+    return ""
+
+
+def _blocks(scope: Scope, loop: _Loop) -> str:
+    for node in own_nodes(loop.body):
+        method = node.func.attr if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) else ""
+        name = blocking_name(scope, node) or (method if method in _BLOCKING_METHODS else "")
         if name:
-            return f"with {name}() for each item"
-        targets = {node.id for node in ast.walk(loop.target) if isinstance(node, ast.Name)}
-        for node in own_nodes(loop.body):
-            match node:
-                case ast.Expr(value=ast.Call(func=ast.Name(id=called), args=args)) if called in self.module.bindings:
-                    if targets & {each.id for each in args if isinstance(each, ast.Name)}:
-                        return f"with {called}() for each item"
-        return ""
-
-    def _blocks(self, loop: _Loop) -> str:
-        for node in own_nodes(loop.body):
-            name = blocking_name(node, self.module.imports)
-            if name:
-                return name
-            method = node.func.attr if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) else ""
-            if method in _BLOCKING_METHODS:
-                return method
-        return ""
+            return name
+    return ""
 
 
 def _number(node: ast.expr, depth: int = 8) -> int | None:

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from nomaflow_cli.lint.awaiting import check_awaits
-from nomaflow_cli.lint.blocking import check_blocking
-from nomaflow_cli.lint.findings import Finding, Sighting
-from nomaflow_cli.lint.locating import Located, locate, reached_functions
+from nomaflow_cli.lint.calls import check_awaits, check_blocking, check_signature
+from nomaflow_cli.lint.exceptions import check_swallowing
+from nomaflow_cli.lint.locating import locate, reached_functions
 from nomaflow_cli.lint.loops import check_loops
-from nomaflow_cli.lint.returning import check_returns
-from nomaflow_cli.lint.scopes import nested_functions
-from nomaflow_cli.lint.signatures import check_signature
-from nomaflow_cli.lint.silencing import is_silenced
-from nomaflow_cli.lint.sources import SourceModule, Sources
-from nomaflow_cli.lint.swallowing import check_swallowing
+from nomaflow_cli.lint.rules import RULES, Finding, Sighting
+from nomaflow_cli.lint.scopes import Scope, nested_functions
+from nomaflow_cli.lint.sources import Sources
 
 __all__ = ["lint_project"]
 
+_Check = Callable[[Scope], Iterator[Sighting]]
+
 _PLUGINS = "plugins"
+_OF_EVERY_FUNCTION: tuple[_Check, ...] = (check_swallowing, check_blocking, check_awaits)
+_OF_CALLABLES: tuple[_Check, ...] = (check_signature, check_loops, *_OF_EVERY_FUNCTION)
 
 
 def lint_project(root: Path, references: Sequence[str]) -> tuple[Finding, ...]:
@@ -31,48 +31,29 @@ def lint_project(root: Path, references: Sequence[str]) -> tuple[Finding, ...]:
     :param root: the project's folder
     :param references: as in jobs.toml, such as ``myapp.cleanup:purge_old_sessions``
     """
-    sources = Sources([root / _PLUGINS])
-    found: set[Finding] = set()
-    for reference in sorted(set(references)):
-        located = locate(reference, sources)
-        if located is not None:
-            found.update(_findings(located.module, _sightings(located), root))
+    sources = Sources(root / _PLUGINS)
+    located = [scope for reference in sorted(set(references)) if (scope := locate(reference, sources)) is not None]
+    found = {
+        Finding(
+            code=seen.code,
+            file=scope.module.file.relative_to(root).as_posix(),
+            line=seen.node.lineno,
+            column=scope.module.column(seen.node),
+            message=seen.message,
+            fix=RULES[seen.code].fix,
+        )
+        for callable_ in located
+        for scope in _scopes(callable_)
+        for check in (_OF_CALLABLES if scope.is_callable else _OF_EVERY_FUNCTION)
+        for seen in check(scope)
+        if not scope.module.silences(seen)
+    }
     return tuple(sorted(found, key=lambda each: (each.file, each.line, each.column, each.code)))
 
 
-def _sightings(located: Located) -> Iterator[Sighting]:
-    module, function = located.module, located.function
-    yield from check_signature(located)
-    yield from check_loops(function, module)
-    yield from check_returns(function, module.imports)
-    yield from check_swallowing(function, module.imports, is_callable=True)
-    yield from check_blocking(function, module.imports)
-    yield from check_awaits(function, module)
+def _scopes(located: Scope) -> Iterator[Scope]:
+    """Yield the callable, the functions of its module that it reaches, and the functions inside of them all."""
+    yield located
     reached = reached_functions(located)
-    for other in [*nested_functions(function), *reached, *(each for one in reached for each in nested_functions(one))]:
-        yield from check_swallowing(other, module.imports, is_callable=False)
-        yield from check_blocking(other, module.imports)
-        yield from check_awaits(other, module)
-
-
-def _findings(module: SourceModule, sightings: Iterable[Sighting], root: Path) -> Iterator[Finding]:
-    for seen in sightings:
-        if not is_silenced(seen, module.silenced):
-            yield Finding(
-                code=seen.code,
-                file=_shown(module.file, root),
-                line=seen.line,
-                column=_column(module, seen),
-                message=seen.message,
-                fix=seen.fix,
-            )
-
-
-def _shown(file: Path, root: Path) -> str:
-    return file.relative_to(root).as_posix()
-
-
-def _column(module: SourceModule, seen: Sighting) -> int:
-    """Return the column in characters, from 1; `ast` counts bytes."""
-    line = module.lines[seen.line - 1] if seen.line <= len(module.lines) else ""
-    return len(line.encode()[: seen.column].decode("utf-8", "replace")) + 1
+    for function in (*reached, *(inner for each in (located.function, *reached) for inner in nested_functions(each))):
+        yield Scope(module=located.module, function=function)

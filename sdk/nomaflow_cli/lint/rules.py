@@ -1,12 +1,14 @@
-"""The rules: one for each common mistake of authors of callables."""
+"""The rules, one for each common mistake of authors of callables, and what they find."""
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from types import MappingProxyType
+from typing import Any
 
-__all__ = ["RULES", "Rule"]
+__all__ = ["RULES", "Finding", "Rule", "Sighting"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,6 +24,47 @@ class Rule:
     mistake: str
     symptom: str
     fix: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finding:
+    """A mistake in the source of a callable.
+
+    :param code: a key of `RULES`, such as ``NF101``
+    :param file: relative to the project's folder, with ``/``
+    :param line: from 1
+    :param column: from 1, in characters
+    :param severity: always ``warning``: no finding disables a job
+    """
+
+    code: str
+    file: str
+    line: int
+    column: int
+    message: str
+    fix: str
+    severity: str = "warning"
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}: {self.code} {self.message} ({self.fix})"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the finding as a JSON-ready dict."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """A possible finding: a comment on its lines may silence it.
+
+    :param first_line: with ``last_line``: the lines on which a comment silences it; 0 for the node's own
+    """
+
+    code: str
+    node: ast.stmt | ast.expr | ast.arg | ast.excepthandler
+    message: str
+    first_line: int = 0
+    last_line: int = 0
 
 
 _RULES = (
@@ -54,18 +97,6 @@ _RULES = (
         mistake="a cancellation is swallowed",
         symptom="the code goes on after a cancel until its worker is killed",
         fix="do not catch it, or raise again after cleaning up",
-    ),
-    Rule(
-        code="NF106",
-        mistake="rows are returned",
-        symptom="the run history bloats; beyond max_extras_bytes the step fails",
-        fix="write the rows to a table or a file, and return their count and its key",
-    ),
-    Rule(
-        code="NF107",
-        mistake="a value is returned that JSON cannot hold",
-        symptom="the step fails after its work is done",
-        fix="return None, an int, or a dict of text, numbers, bools, lists and dicts; dates as .isoformat()",
     ),
     Rule(
         code="NF108",

@@ -4,42 +4,53 @@ from __future__ import annotations
 
 import ast
 import io
+import re
 import tokenize
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nomaflow_cli.lint.silencing import silenced_codes
+from nomaflow_cli.lint.rules import Sighting
 
 __all__ = ["SourceModule", "Sources"]
 
 _MAX_BYTES = 4 * 1024 * 1024
+_NOQA = re.compile(r"#\s*noqa(?:\s*:\s*(?P<codes>[A-Z]+[0-9]+(?:[,\s]+[A-Z]+[0-9]+)*))?", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SourceModule:
     """A parsed module.
 
-    :param name: dotted
     :param bindings: name to the last statement of the module that binds it
     :param imports: name to its imported full name, such as ``{"sleep": "time.sleep"}``; imports in functions included
-    :param silenced: see `silenced_codes`
+    :param silenced: line to the codes that its ``# noqa: NF101`` silences; empty for all codes, as ``# noqa`` does
     """
 
-    name: str
     file: Path
     lines: tuple[str, ...] = field(repr=False)
     bindings: Mapping[str, ast.stmt] = field(repr=False)
     imports: Mapping[str, str] = field(repr=False)
-    silenced: Mapping[int, frozenset[str] | None] = field(repr=False)
+    silenced: Mapping[int, frozenset[str]] = field(repr=False)
+
+    def silences(self, seen: Sighting) -> bool:
+        """Return True if a comment on one of the sighting's lines names its code, or no code at all."""
+        first, last = seen.first_line or seen.node.lineno, seen.last_line or seen.node.end_lineno or seen.node.lineno
+        found = [self.silenced[line] for line in range(first, last + 1) if line in self.silenced]
+        return any(not codes or seen.code in codes for codes in found)
+
+    def column(self, node: ast.stmt | ast.expr | ast.arg | ast.excepthandler) -> int:
+        """Return the column of a node in characters, from 1; `ast` counts bytes."""
+        line = self.lines[node.lineno - 1] if node.lineno <= len(self.lines) else ""
+        return len(line.encode()[: node.col_offset].decode("utf-8", "replace")) + 1
 
 
 class Sources:
-    """Finds modules below folders; the first folder that has one wins."""
+    """Finds the modules below a folder."""
 
-    def __init__(self, folders: Sequence[Path]) -> None:
+    def __init__(self, folder: Path) -> None:
         """Read no module yet."""
-        self._folders = folders
+        self._folder = folder
         self._read: dict[str, SourceModule | None] = {}
 
     def module(self, name: str) -> SourceModule | None:
@@ -53,13 +64,11 @@ class Sources:
         parts = name.split(".")
         if not all(part.isidentifier() for part in parts):
             return None, False
-        for folder in self._folders:
-            place = folder.joinpath(*parts)
-            if (place / "__init__.py").is_file():
-                return place / "__init__.py", True
-            if place.with_name(f"{parts[-1]}.py").is_file():
-                return place.with_name(f"{parts[-1]}.py"), False
-        return None, False
+        place = self._folder.joinpath(*parts)
+        if (place / "__init__.py").is_file():
+            return place / "__init__.py", True
+        file = place.with_name(f"{parts[-1]}.py")
+        return (file if file.is_file() else None), False
 
 
 def _parsed(name: str, file: Path, *, is_package: bool) -> SourceModule | None:
@@ -76,13 +85,24 @@ def _parsed(name: str, file: Path, *, is_package: bool) -> SourceModule | None:
         return None
     package = name if is_package else name.rpartition(".")[0]
     return SourceModule(
-        name=name,
         file=file,
         lines=tuple(source.split("\n")),
         bindings=_bindings(tree.body),
         imports=_imports(tree, package),
-        silenced=silenced_codes(source),
+        silenced=_silenced(source),
     )
+
+
+def _silenced(source: str) -> dict[int, frozenset[str]]:
+    found: dict[int, frozenset[str]] = {}
+    try:
+        for token in tokenize.generate_tokens(io.StringIO(source).readline):
+            match = _NOQA.search(token.string) if token.type == tokenize.COMMENT else None
+            if match:
+                found[token.start[0]] = frozenset(re.split(r"[,\s]+", (match["codes"] or "").upper())) - {""}
+    except (tokenize.TokenError, SyntaxError):
+        return found  # the lines read so far count; the parser has accepted the file
+    return found
 
 
 def _bindings(body: Sequence[ast.stmt]) -> dict[str, ast.stmt]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nomaflow_cli.live.following import Connected, follow_run
-from nomaflow_cli.live.screens import JsonScreen, PlainScreen, Screen, choose_screen
+from nomaflow_cli.live.following import follow_run
+from nomaflow_cli.live.screens import JsonScreen, PlainScreen, Screen, TerminalScreen, choose_screen
 
-__all__ = ["Connected", "JsonScreen", "PlainScreen", "Screen", "choose_screen", "follow_run"]
+__all__ = ["JsonScreen", "PlainScreen", "Screen", "TerminalScreen", "choose_screen", "follow_run"]

@@ -6,44 +6,23 @@ import asyncio
 import contextlib
 import signal
 import sys
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from nomaflow.client.values import EventView, RunView
 from nomaflow_cli.errors import RUN_EXIT_CODES, ExitCode
-from nomaflow_cli.live.interrupt import Choice, ask_what_to_do
 
 if TYPE_CHECKING:
     from nomaflow.client import KernelClient
     from nomaflow_cli.live.screens import Screen
 
-__all__ = ["Connected", "follow_run"]
+__all__ = ["follow_run"]
 
+_QUESTION = "the run is still running: [d]etach and leave it running, [c]ancel it, or [Enter] to keep watching? "
 _TICK = 0.125
 _REFRESH = 0.5
 
 
-class Connected:
-    """Passes changes of the connection from the client, which is created first, to the screen."""
-
-    def __init__(self) -> None:
-        self._up = True
-        self._listener: Callable[[bool], None] | None = None
-
-    def __call__(self, up: bool) -> None:  # noqa: FBT001  # the client's callback
-        """Pass the change to the listener, if there is one yet."""
-        self._up = up
-        if self._listener is not None:
-            self._listener(up)
-
-    def listen(self, listener: Callable[[bool], None] | None) -> None:
-        """Set the listener, None for none; it is called at once if the kernel is away."""
-        self._listener = listener
-        if listener is not None and not self._up:
-            listener(False)  # noqa: FBT003  # the listener's one argument
-
-
-async def follow_run(*, kernel: KernelClient, run_id: str, screen: Screen, connected: Connected) -> ExitCode:
+async def follow_run(*, kernel: KernelClient, run_id: str, screen: Screen) -> ExitCode:
     """Show a run until it is over, or until the person leaves it.
 
     :returns: the exit code of the run's state, or INTERRUPTED if it continues without us
@@ -53,17 +32,7 @@ async def follow_run(*, kernel: KernelClient, run_id: str, screen: Screen, conne
     interrupts: asyncio.Queue[None] = asyncio.Queue()
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGINT, interrupts.put_nowait, None)
-    try:
-        screen.open()
-        connected.listen(screen.connected)
-        return await _until_over_or_left(follower, interrupts)
-    finally:
-        connected.listen(None)
-        loop.remove_signal_handler(signal.SIGINT)
-        screen.close()
-
-
-async def _until_over_or_left(follower: _Follower, interrupts: asyncio.Queue[None]) -> ExitCode:
+    screen.open()
     work = asyncio.create_task(follower.follow())
     try:
         while True:
@@ -71,13 +40,14 @@ async def _until_over_or_left(follower: _Follower, interrupts: asyncio.Queue[Non
             await asyncio.wait({work, interrupted}, return_when=asyncio.FIRST_COMPLETED)
             interrupted.cancel()
             if work.done():
-                return await work
+                return work.result()
             if not await follower.interrupted(interrupts):
                 return ExitCode.INTERRUPTED
     finally:
         work.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.wait({work})
+        await asyncio.wait({work})
+        loop.remove_signal_handler(signal.SIGINT)
+        screen.close()
 
 
 class _Follower:
@@ -148,13 +118,44 @@ class _Follower:
         """Ask what to do after Ctrl-C; return False if the person leaves the run alone."""
         self._shown.clear()
         self._screen.close()
-        choice = await ask_what_to_do(interrupts)
-        if choice is Choice.DETACH:
+        answer = await _answer(interrupts)
+        if answer == "d":
             print(f"detached; the run continues: nomaflow logs {self._run_id} --follow", file=sys.stderr)
             return False
-        if choice is Choice.CANCEL:
+        if answer == "c":
             await self._kernel.cancel(self._run_id, why="Ctrl-C")
             self._changed.set()
         self._screen.open()
         self._shown.set()
         return True
+
+
+async def _answer(interrupts: asyncio.Queue[None]) -> str:
+    """Ask on the terminal and return the first letter of the answer.
+
+    A second Ctrl-C detaches, and so does the end of the input, and the first Ctrl-C if nobody can answer.
+    """
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return "d"
+    print(f"\n{_QUESTION}", end="", file=sys.stderr, flush=True)
+    typed, again = asyncio.create_task(_line()), asyncio.create_task(interrupts.get())
+    await asyncio.wait({typed, again}, return_when=asyncio.FIRST_COMPLETED)
+    line = "" if again.done() else await typed
+    if again.done():
+        print(file=sys.stderr)
+    for task in (typed, again):
+        task.cancel()
+    await asyncio.gather(typed, again, return_exceptions=True)
+    return line.strip().lower()[:1] if line else "d"
+
+
+async def _line() -> str:
+    """Return the next line of standard input, without a thread that would outlive the question."""
+    loop = asyncio.get_running_loop()
+    ready = asyncio.Event()
+    loop.add_reader(sys.stdin.fileno(), ready.set)
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_reader(sys.stdin.fileno())
+    return sys.stdin.readline()

@@ -1,23 +1,47 @@
-"""The screens of a followed run: the port, and the implementations for programs and pipes."""
+"""The screens of a followed run: for programs, for pipes, and for terminals."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+import time
+from collections.abc import Callable, Sequence
 
-from nomaflow.client.values import AttemptView, EventView, LogLine, RunView
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.rule import Rule
+from rich.table import Table
+from rich.text import Text
+
+from nomaflow.client.values import AttemptView, EventView, LogLine, ProgressView, RunView, StepView
 from nomaflow_cli.output import console as make_console
 from nomaflow_cli.output import is_terminal, print_json_line
-from nomaflow_cli.wording import clock_time, count, duration, printable
+from nomaflow_cli.pages.cells import why
+from nomaflow_cli.pages.log_lines import print_log
+from nomaflow_cli.pages.runs import summary
+from nomaflow_cli.wording import amount, clock_time, count, elapsed, extras_text, first_line, printable, sign
 
-if TYPE_CHECKING:
-    from rich.console import Console
+__all__ = ["JsonScreen", "PlainScreen", "Screen", "TerminalScreen", "choose_screen"]
 
-__all__ = ["JsonScreen", "PlainScreen", "Screen", "choose_screen"]
+_SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
+_BAR_WIDTH = 24
 
 
-class Screen(Protocol):
-    """Shows a run while it is running. Calls come from one event loop, in the order of the events."""
+def choose_screen(*, as_json: bool, console: Console | None = None) -> Screen:
+    """Return the screen that suits standard output.
+
+    :param console: shared with other code that prints while the screen is open
+    """
+    if as_json:
+        return JsonScreen()
+    console = console or make_console()
+    return TerminalScreen(console=console) if is_terminal() else PlainScreen(console=console)
+
+
+class Screen:
+    """Shows a run while it is running; this one shows nothing.
+
+    Calls come from one event loop, in the order of the events. ``connected`` may be called at any time.
+    """
 
     def open(self) -> None:
         """Start. Called once, before everything else, and again after each ``close``."""
@@ -44,32 +68,8 @@ class Screen(Protocol):
         """Show the outcome. Only ``close`` follows."""
 
 
-def choose_screen(*, as_json: bool, console: Console | None = None) -> Screen:
-    """Return the screen that suits standard output.
-
-    :param console: shared with other code that prints while the screen is open
-    """
-    if as_json:
-        return JsonScreen()
-    console = console or make_console()
-    if is_terminal():
-        from nomaflow_cli.live.terminal import TerminalScreen
-
-        return TerminalScreen(console=console)
-    return PlainScreen(console=console)
-
-
-class JsonScreen:
+class JsonScreen(Screen):
     """One JSON object a line: ``{"type": "event"|"log"|"kernel"|"run", …}``, the run always last."""
-
-    def open(self) -> None:
-        """Do nothing."""
-
-    def close(self) -> None:
-        """Do nothing."""
-
-    def update(self, run: RunView) -> None:
-        """Do nothing: the events contain it."""
 
     def event(self, event: EventView) -> None:
         """Print the event."""
@@ -80,74 +80,50 @@ class JsonScreen:
         for line in lines:
             print_json_line({"type": "log", **line.to_json()})
 
-    def connected(self, up: bool) -> None:  # noqa: FBT001  # the port's signature
+    def connected(self, up: bool) -> None:  # noqa: FBT001  # as in the base
         """Print that the kernel is away or back."""
         print_json_line({"type": "kernel", "connected": up})
-
-    def tick(self) -> None:
-        """Do nothing."""
 
     def finish(self, run: RunView) -> None:
         """Print the run."""
         print_json_line({"type": "run", **run.to_json()})
 
 
-class PlainScreen:
+class PlainScreen(Screen):
     """Lines without any escape sequence, for pipes and files: every change of state once, then the summary."""
 
     def __init__(self, *, console: Console) -> None:
-        from nomaflow_cli.pages.log_lines import LogPrinter
-
         self._console = console
-        self._logs = LogPrinter(console=console)
         self._shown: set[tuple[str, str]] = set()
 
-    def open(self) -> None:
-        """Do nothing."""
-
-    def close(self) -> None:
-        """Flush."""
-        self._console.file.flush()
-
     def update(self, run: RunView) -> None:
-        """Print states that have not been printed yet."""
-        if not run.terminal:
-            self._run(run)
-        for step in run.steps:
-            for attempt in step.attempts:
-                words = f"step {step.name} {attempt.state}{_facts(attempt)}"
-                self._say(f"{step.name}/{attempt.attempt}", attempt.state, words)
-        if run.terminal:
-            self._run(run)
-
-    def _run(self, run: RunView) -> None:
-        self._say("", run.state, f"{run.job_id} {run.state}  {run.run_id}")
-
-    def _say(self, what: str, state: str, words: str) -> None:
-        if (what, state) not in self._shown:
-            self._shown.add((what, state))
-            self._console.file.write(f"— {printable(words)}\n")
-            self._console.file.flush()
-
-    def event(self, event: EventView) -> None:
-        """Do nothing: the run contains it."""
+        """Print states that have not been printed yet; a run ends after its steps."""
+        told = [
+            (f"{step.name}/{each.attempt}", each.state, f"step {step.name} {each.state}{_facts(each)}")
+            for step in run.steps
+            for each in step.attempts
+        ]
+        told.insert(len(told) if run.terminal else 0, ("", run.state, f"{run.job_id} {run.state}  {run.run_id}"))
+        for what, state, words in told:
+            if (what, state) not in self._shown:
+                self._shown.add((what, state))
+                self._say(f"— {printable(words)}")
 
     def log(self, lines: Sequence[LogLine]) -> None:
         """Print the lines."""
-        self._logs.print(lines)
+        print_log(self._console, lines)
 
-    def connected(self, up: bool) -> None:  # noqa: FBT001  # the port's signature
+    def connected(self, up: bool) -> None:  # noqa: FBT001  # as in the base
         """Print that the kernel is away or back."""
-        self._console.file.write("the kernel is back\n" if up else "the kernel is away; waiting for it\n")
-
-    def tick(self) -> None:
-        """Do nothing."""
+        self._say("the kernel is back" if up else "the kernel is away; waiting for it")
 
     def finish(self, run: RunView) -> None:
         """Print the summary."""
-        from nomaflow_cli.pages.run_page import summary
-
         self._console.print(summary(run))
+
+    def _say(self, line: str) -> None:
+        self._console.file.write(f"{line}\n")
+        self._console.file.flush()
 
 
 def _facts(attempt: AttemptView) -> str:
@@ -155,9 +131,133 @@ def _facts(attempt: AttemptView) -> str:
     if attempt.state == "RUNNING":
         facts.append(f" at {clock_time(attempt.started_at)} in pid {attempt.worker_pid}")
     if attempt.finished_at is not None and attempt.started_at is not None:
-        facts.append(f" in {duration((attempt.finished_at - attempt.started_at).total_seconds())}")
+        facts.append(f" in {elapsed(attempt.started_at, attempt.finished_at)}")
     if attempt.rows_affected is not None:
         facts.append(f", {count(attempt.rows_affected, 'row')}")
     if attempt.error:
         facts.append(f": {attempt.error.splitlines()[0]}")
     return "".join(facts)
+
+
+class TerminalScreen(Screen):
+    """Shows the run's steps at the bottom of the terminal and its log lines above them.
+
+    :param clock: monotonic seconds, for the spinner
+    """
+
+    def __init__(self, *, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
+        self._console = console
+        self._clock = clock
+        self._live: Live | None = None
+        self._run: RunView | None = None
+        self._away = False
+
+    def open(self) -> None:
+        """Start to draw."""
+        self._live = Live(
+            self._draw(), console=self._console, auto_refresh=False, transient=True, vertical_overflow="crop"
+        )
+        self._live.start()
+
+    def close(self) -> None:
+        """Remove the drawing; the log lines stay."""
+        live, self._live = self._live, None
+        if live is not None:
+            live.stop()
+
+    def update(self, run: RunView) -> None:
+        """Show the current state of the run."""
+        first, self._run = self._run is None, run
+        if first:
+            by = f" by {printable(run.trigger.by)}" if run.trigger.by else ""
+            title = Text.assemble((printable(run.job_id), "bold"), (f"  {run.run_id}  {run.trigger.kind}{by}", "dim"))
+            self._console.print(title)
+        self.tick()
+
+    def log(self, lines: Sequence[LogLine]) -> None:
+        """Print the lines above the steps."""
+        print_log(self._console, lines)
+
+    def connected(self, up: bool) -> None:  # noqa: FBT001  # as in the base
+        """Show that the kernel is away or back."""
+        self._away = not up
+        if up:
+            self._console.print(Text("  the kernel is back; nothing was lost meanwhile", style="dim"))
+        self.tick()
+
+    def tick(self) -> None:
+        """Draw again."""
+        if self._live is not None:
+            self._live.update(self._draw(), refresh=True)
+
+    def finish(self, run: RunView) -> None:
+        """Replace the drawing with the summary."""
+        self.close()
+        self._console.print(Rule(style="dim"))
+        self._console.print(summary(run))
+
+    def _draw(self) -> RenderableType:
+        if self._run is None:
+            return Text("the kernel is away; waiting for it to come back" if self._away else "", style="yellow")
+        shape = Table.grid(padding=(0, 2, 0, 0))
+        shape.add_column(no_wrap=True)
+        shape.add_column(no_wrap=True, overflow="ellipsis", max_width=32)
+        shape.add_column(justify="right", no_wrap=True)
+        shape.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
+        for step in self._run.steps:
+            shape.add_row(*self._row(step))
+        return Group(Rule(style="dim"), shape, self._foot(self._run))
+
+    def _row(self, step: StepView) -> tuple[RenderableType, ...]:
+        last = step.last
+        glyph, style = sign(last.state)
+        if last.state in ("RUNNING", "DISPATCHED"):
+            glyph = self._spinner()
+        tries = (f" try {last.attempt}", "yellow") if last.attempt > 1 else ("", "")
+        name = Text.assemble((printable(step.name), "bold" if last.state == "RUNNING" else ""), tries)
+        return (
+            Text(glyph, style=style),
+            name,
+            Text(elapsed(last.started_at, last.finished_at), style="dim"),
+            _detail(last),
+        )
+
+    def _foot(self, run: RunView) -> Text:
+        turn = self._spinner()
+        if self._away:
+            return Text(f"{turn} the kernel is away; the steps go on, waiting for it to come back", style="yellow")
+        if run.cancel is not None and not run.terminal:
+            return Text(f"{turn} stopping, as asked by {printable(run.cancel.by or 'someone')}", style="yellow")
+        if run.state == "QUEUED":
+            why = printable(run.reason.message) if run.reason and run.reason.message else "waiting to start"
+            return Text(f"{turn} {why}", style="dim")
+        lines = count(run.log_lines, "log line") if run.log_lines else ""
+        rows = count(run.rows_affected, "row") if run.rows_affected is not None else ""
+        facts = [elapsed(run.started_at, run.finished_at), lines, rows, "Ctrl-C: detach or cancel"]
+        return Text("  " + " · ".join(fact for fact in facts if fact), style="dim")
+
+    def _spinner(self) -> str:
+        return _SPINNER[int(self._clock() * 10) % len(_SPINNER)]
+
+
+def _detail(attempt: AttemptView) -> RenderableType:
+    """Return the most useful detail about a step now: its progress, its rows, or the reason for its state."""
+    if attempt.state == "RUNNING":
+        return _progress(attempt.progress) if attempt.progress is not None else Text("")
+    if attempt.state == "SUCCEEDED":
+        facts = [count(attempt.rows_affected, "row") if attempt.rows_affected is not None else ""]
+        facts.append(extras_text(attempt.extras))
+        return Text(" · ".join(fact for fact in facts if fact), style="dim")
+    return Text(first_line(why(attempt)), style=sign(attempt.state)[1])
+
+
+def _progress(progress: ProgressView) -> RenderableType:
+    words = Text(printable(progress.message), style="dim")
+    if not progress.total or progress.total <= 0:
+        return Text.assemble((amount(progress.done), "cyan"), "  ", words)
+    share = min(max(progress.done / progress.total, 0.0), 1.0)
+    line = Table.grid(padding=(0, 1, 0, 0))
+    numbers = Text(f"{share:4.0%}  {amount(progress.done)} of {amount(progress.total)}", style="cyan")
+    bar = ProgressBar(total=1.0, completed=share, width=_BAR_WIDTH, complete_style="cyan", finished_style="green")
+    line.add_row(bar, numbers, words)
+    return line

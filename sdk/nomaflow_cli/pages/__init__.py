@@ -1,5 +1,46 @@
-"""Tables and pages for people, made from the client's values. Loads rich."""
+"""Tables and pages for people, made from the client's values. Rich is loaded when a page is first named."""
 
 from __future__ import annotations
 
-__all__: list[str] = []
+import importlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nomaflow_cli.pages.findings import check_page, doctor_page
+    from nomaflow_cli.pages.hosts import hosts_page, reload_page
+    from nomaflow_cli.pages.jobs import job_page, jobs_page, no_such_jobs, schedule_page
+    from nomaflow_cli.pages.log_lines import print_log
+    from nomaflow_cli.pages.runs import run_page, runs_table, started_line, started_page, summary
+
+__all__ = [
+    "check_page",
+    "doctor_page",
+    "hosts_page",
+    "job_page",
+    "jobs_page",
+    "no_such_jobs",
+    "print_log",
+    "reload_page",
+    "run_page",
+    "runs_table",
+    "schedule_page",
+    "started_line",
+    "started_page",
+    "summary",
+]
+
+_MODULES: Mapping[str, tuple[str, ...]] = {
+    "findings": ("check_page", "doctor_page"),
+    "hosts": ("hosts_page", "reload_page"),
+    "jobs": ("job_page", "jobs_page", "no_such_jobs", "schedule_page"),
+    "log_lines": ("print_log",),
+    "runs": ("run_page", "runs_table", "started_line", "started_page", "summary"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _MODULES.items():
+        if name in names:
+            return getattr(importlib.import_module(f"{__name__}.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

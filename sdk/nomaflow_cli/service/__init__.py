@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from nomaflow_cli.service.files import Outcome, Written, remove, write
-from nomaflow_cli.service.places import Places, require_systemd
-from nomaflow_cli.service.systemctl import UnitState, unit_states
-from nomaflow_cli.service.units import KERNEL_UNIT, Installation, UnitFile, installed_units
+from nomaflow_cli.service.files import remove, write
+from nomaflow_cli.service.systemd import Places, UnitState, require_systemd, unit_states
+from nomaflow_cli.service.units import KERNEL_UNIT, Installation, UnitFile, host_unit, installed_units
 
 __all__ = [
     "KERNEL_UNIT",
     "Installation",
-    "Outcome",
     "Places",
     "UnitFile",
     "UnitState",
-    "Written",
+    "host_unit",
     "installed_units",
     "remove",
     "require_systemd",

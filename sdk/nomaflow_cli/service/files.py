@@ -4,79 +4,48 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import enum
 import hashlib
 import os
 import re
 import shlex
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from nomaflow_cli.errors import CliError, ExitCode
-from nomaflow_cli.service.places import Places
+from nomaflow_cli.service.systemd import Places
 from nomaflow_cli.service.units import UnitFile
 
-__all__ = ["Outcome", "Written", "is_ours", "remove", "write"]
+__all__ = ["remove", "write"]
 
 _MARK = "# Written by nomaflow service install; own settings go to a drop-in. sha256="
 _PROJECT = re.compile(r"^ExecStart=.* --project (\"[^\"]*\"|\S+)", re.MULTILINE)
-_MARKED = re.compile(re.escape(_MARK) + r"([0-9a-f]{64})\n")
 
 
-class Outcome(enum.StrEnum):
-    """The result for a file."""
-
-    WRITTEN = "written"
-    UPDATED = "updated"
-    UNCHANGED = "unchanged"
-    KEPT = "kept"
-    REMOVED = "removed"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Written:
-    """One file, and the result for it."""
-
-    path: Path
-    outcome: Outcome
-
-
-def marked(text: str) -> str:
-    """Return a unit's text below a line with its digest, by which it is recognised later."""
-    return f"{_MARK}{_digest(text)}\n{text}"
-
-
-def is_ours(found: str) -> bool:
-    """Return True if a file is unchanged since this or another version wrote it."""
-    mark = _MARKED.match(found)
-    return mark is not None and mark[1] == _digest(found[mark.end() :])
-
-
-def write(files: Sequence[UnitFile], places: Places, *, force: bool) -> list[Written]:
+def write(files: Sequence[UnitFile], places: Places, *, force: bool) -> dict[Path, str]:
     """Write all files, or none if one was edited. Files that belong to the operator are written only once.
 
     :param force: replace edited files and those of another project
+    :returns: what became of each file: ``written``, ``updated``, ``unchanged`` or ``kept``
     :raises CliError: if a file was edited by hand, is another project's, or cannot be written
     """
     found = {file.path: _read(places.on_disk(file.path)) for file in files}
-    edited = [file for file in files if not file.theirs and _is_edited(found[file.path])]
-    if edited and not force:
-        raise _edited(edited, found)
     if not force:
+        _refuse_edited(files, found)
         _refuse_another_project(files, found)
-    done = []
+    done = {}
     for file in files:
-        text, before = file.text if file.theirs else marked(file.text), found[file.path]
-        if before is not None and (file.theirs or before == text):
-            done.append(Written(path=file.path, outcome=Outcome.KEPT if file.theirs else Outcome.UNCHANGED))
-            continue
-        _put(places.on_disk(file.path), text, mode=0o600 if file.theirs else 0o644)
-        done.append(Written(path=file.path, outcome=Outcome.WRITTEN if before is None else Outcome.UPDATED))
+        before, text = found[file.path], file.text if file.theirs else _marked(file.text)
+        if file.theirs and before is not None:
+            done[file.path] = "kept"
+        elif before == text:
+            done[file.path] = "unchanged"
+        else:
+            _put(places.on_disk(file.path), text, mode=0o600 if file.theirs else 0o644)
+            done[file.path] = "written" if before is None else "updated"
     return done
 
 
-def remove(paths: Sequence[Path], places: Places, *, force: bool) -> list[Written]:
+def remove(paths: Sequence[Path], places: Places, *, force: bool) -> None:
     """Remove units, and directories of drop-ins that are then empty.
 
     :param force: remove edited files too
@@ -84,57 +53,49 @@ def remove(paths: Sequence[Path], places: Places, *, force: bool) -> list[Writte
     """
     edited = [path for path in paths if _is_edited(_read(places.on_disk(path)))]
     if edited and not force:
-        raise CliError(
-            f"edited by hand: {', '.join(map(str, edited))}; nothing was removed",
-            reason="EDITED",
-            fix="keep a copy, then repeat it with --force",
-            exit_code=ExitCode.FAILED,
-        )
-    for path in paths:
-        on_disk = places.on_disk(path)
+        text = f"edited by hand: {', '.join(map(str, edited))}; nothing was removed"
+        raise _refusal("EDITED", text, "keep a copy, then repeat it with --force")
+    for path in map(places.on_disk, paths):
         try:
-            on_disk.unlink()
+            path.unlink()
         except OSError as error:
-            raise _unwritable(on_disk, error) from None
-        if on_disk.parent.name.endswith(".d"):
+            raise _unwritable(path, error) from None
+        if path.parent.name.endswith(".d"):
             with contextlib.suppress(OSError):  # it holds another drop-in
-                on_disk.parent.rmdir()
-    return [Written(path=path, outcome=Outcome.REMOVED) for path in paths]
+                path.parent.rmdir()
 
 
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+def _marked(text: str) -> str:
+    """Return a unit's text below a line with its digest, by which it is recognised later."""
+    return f"{_MARK}{hashlib.sha256(text.encode('utf-8', 'surrogateescape')).hexdigest()}\n{text}"
 
 
 def _is_edited(found: str | None) -> bool:
-    return found is not None and not is_ours(found)
+    """Return True if a file was changed since this or another version wrote it."""
+    return found is not None and _marked(found.partition("\n")[2]) != found
 
 
-def _refuse_another_project(files: Sequence[UnitFile], found: dict[Path, str | None]) -> None:
+def _refuse_edited(files: Sequence[UnitFile], found: Mapping[Path, str | None]) -> None:
+    edited = [file for file in files if not file.theirs and _is_edited(found[file.path])]
+    if not edited:
+        return
+    lines = [f"edited by hand: {', '.join(str(file.path) for file in edited)}; nothing was written"]
+    for file in edited:
+        before, after = (found[file.path] or "").splitlines(), _marked(file.text).splitlines()
+        lines += difflib.unified_diff(before, after, str(file.path), "new", lineterm="", n=0)
+    units = shlex.join(file.unit for file in edited)
+    fix = f"move your lines to a drop-in with: systemctl edit {units}\nthen repeat it with --force"
+    raise _refusal("EDITED", "\n".join(lines), fix)
+
+
+def _refuse_another_project(files: Sequence[UnitFile], found: Mapping[Path, str | None]) -> None:
     """Refuse to replace another project's kernel unit: a machine has only one, and it must not change silently."""
     for file in files:
         before, after = (_PROJECT.search(text or "") for text in (found[file.path], file.text))
         if before is not None and after is not None and before[1] != after[1]:
-            raise CliError(
-                f"{file.unit} is there, for another project: {before[1]}; nothing was written",
-                reason="ANOTHER_PROJECT",
-                fix="install this team's host alone with --only host; or, to have the unit for this project, --force",
-                exit_code=ExitCode.FAILED,
-            )
-
-
-def _edited(files: Sequence[UnitFile], found: dict[Path, str | None]) -> CliError:
-    lines = [f"edited by hand: {', '.join(str(file.path) for file in files)}; nothing was written"]
-    for file in files:
-        before = (found[file.path] or "").splitlines()
-        lines += difflib.unified_diff(before, marked(file.text).splitlines(), str(file.path), "new", lineterm="", n=0)
-    units = " ".join(shlex.quote(file.unit) for file in files)
-    return CliError(
-        "\n".join(lines),
-        reason="EDITED",
-        fix=f"move your lines to a drop-in with: systemctl edit {units}\nthen repeat it with --force",
-        exit_code=ExitCode.FAILED,
-    )
+            text = f"{file.unit} is there, for another project: {before[1]}; nothing was written"
+            fix = "install this team's host alone with --only host; or, to have the unit for this project, --force"
+            raise _refusal("ANOTHER_PROJECT", text, fix)
 
 
 def _read(path: Path) -> str | None:
@@ -161,9 +122,9 @@ def _put(path: Path, text: str, *, mode: int) -> None:
 
 
 def _unwritable(path: Path, error: OSError) -> CliError:
-    return CliError(
-        f"cannot write {str(path)!r}: {(error.strerror or type(error).__name__).lower()}",
-        reason="UNWRITABLE",
-        fix="run it as root, as with sudo; or with --user, for services of your own",
-        exit_code=ExitCode.FAILED,
-    )
+    text = f"cannot write {str(path)!r}: {(error.strerror or type(error).__name__).lower()}"
+    return _refusal("UNWRITABLE", text, "run it as root, as with sudo; or with --user, for services of your own")
+
+
+def _refusal(reason: str, message: str, fix: str) -> CliError:
+    return CliError(message, reason=reason, fix=fix, exit_code=ExitCode.FAILED)

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from nomaflow_cli.errors import CliError
-from nomaflow_cli.service.places import Places
+from nomaflow_cli.service.systemd import Places
 
-__all__ = ["HOST_NAME", "KERNEL_UNIT", "Installation", "UnitFile", "installed_units"]
+__all__ = ["KERNEL_UNIT", "Installation", "UnitFile", "host_unit", "installed_units"]
 
 KERNEL_UNIT = "nomaflow-kernel.service"
-HOST_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}", re.ASCII)
 
 _HOST_TEMPLATE = "nomaflow-host@.service"
 _DROP_IN = "10-project.conf"  # before the override.conf of `systemctl edit`
@@ -24,7 +22,7 @@ _PLAIN_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _OWN_TMP = ("/tmp", "/var/tmp")  # noqa: S108  # only compared, never written to
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class UnitFile:
     """A file to write.
 
@@ -32,9 +30,9 @@ class UnitFile:
     :param theirs: True if it belongs to the operator afterwards: it is never written a second time
     """
 
+    unit: str
     path: Path
     text: str
-    unit: str
     theirs: bool = False
 
 
@@ -59,8 +57,7 @@ class Installation:
     @property
     def units(self) -> tuple[str, ...]:
         """The units to enable."""
-        hosts = (_host_unit(self.host),) if self.host else ()
-        return ((KERNEL_UNIT,) if self.kernel else ()) + hosts
+        return (*([KERNEL_UNIT] if self.kernel else ()), *([host_unit(self.host)] if self.host else ()))
 
     def files(self) -> list[UnitFile]:
         """Return every file of the installation.
@@ -68,42 +65,48 @@ class Installation:
         :raises CliError: if a service could not see the project
         """
         _require_visible(self.project, self.places)
-        return [*(self._kernel_files() if self.kernel else ()), *(self._host_files() if self.host else ())]
+        units, config = self.places.units, self.places.config
+        files = []
+        if self.kernel:
+            files += [
+                UnitFile(KERNEL_UNIT, units / KERNEL_UNIT, self._filled("kernel.service", system="kernel.system.conf")),
+                UnitFile(KERNEL_UNIT, config / "kernel.env", self._filled("kernel.env"), theirs=True),
+            ]
+        if self.host:
+            unit, settings = host_unit(self.host), config / "hosts" / f"{self.host}.env"
+            text = self._filled("host.service", system="host.system.conf")
+            files += [
+                UnitFile(unit, units / _HOST_TEMPLATE, text),
+                UnitFile(unit, units / f"{unit}.d" / _DROP_IN, self._filled("project.conf", system="user.conf")),
+                UnitFile(unit, settings, self._filled("host.env"), theirs=True),
+            ]
+        return files
 
-    def _kernel_files(self) -> list[UnitFile]:
-        config, values = self.places.config, self._values()
-        text = _unit("kernel", values, user=self.places.user)
-        return [
-            UnitFile(path=self.places.units / KERNEL_UNIT, text=text, unit=KERNEL_UNIT),
-            UnitFile(path=config / "kernel.env", text=_filled("kernel.env", values), unit=KERNEL_UNIT, theirs=True),
-        ]
+    def _filled(self, template: str, *, system: str = "") -> str:
+        """Return the text of a template.
 
-    def _host_files(self) -> list[UnitFile]:
-        units, config, unit, values = self.places.units, self.places.config, _host_unit(self.host), self._values()
-        drop_in = _filled("project.conf", values)
-        if not self.places.user:
-            drop_in += f"User={_escaped(self.user)}\n"
-        return [
-            UnitFile(path=units / _HOST_TEMPLATE, text=_unit("host", values, user=self.places.user), unit=unit),
-            UnitFile(path=units / f"{unit}.d" / _DROP_IN, text=drop_in, unit=unit),
-            UnitFile(
-                path=config / "hosts" / f"{self.host}.env", text=_filled("host.env", values), unit=unit, theirs=True
-            ),
-        ]
-
-    def _values(self) -> Mapping[str, str]:
-        path = f"{self.python.parent}:{_PLAIN_PATH}"
-        return {
-            "PROJECT": _escaped(str(self.project)),
-            "PROJECT_WORD": _quoted(str(self.project)),
-            "PROJECT_ARGUMENT": _quoted(str(self.project)).replace("$", "$$"),
+        :param system: the template of what only the system's manager can hold; empty for none
+        """
+        project, path = str(self.project), f"{self.python.parent}:{_PLAIN_PATH}"
+        values = {
+            "PROJECT": _escaped(project),
+            "PROJECT_WORD": _quoted(project),
+            "PROJECT_ARGUMENT": _quoted(project).replace("$", "$$"),
             "PYTHON": _quoted(str(self.python)),
             "PATH_WORD": _quoted(f"PATH={path}"),
             "CONFIG": _escaped(str(self.places.config)),
             "USER": _escaped(self.user),
             "NAME": self.host,
             "WANTED_BY": "default.target" if self.places.user else "multi-user.target",
+            "SYSTEM": self._filled(system) if system and not self.places.user else "",
         }
+        text = (_TEMPLATES / template).read_text(encoding="utf-8")
+        return _PLACEHOLDER.sub(lambda found: values[found[1]], text)
+
+
+def host_unit(name: str) -> str:
+    """Return the unit of a host."""
+    return _HOST_TEMPLATE.replace("@", f"@{name}")
 
 
 def installed_units(places: Places) -> dict[str, list[Path]]:
@@ -114,20 +117,6 @@ def installed_units(places: Places) -> dict[str, list[Path]]:
         unit = drop_in.parent.name.removesuffix(".d")
         found[unit] = [places.units / drop_in.relative_to(folder)]
     return found
-
-
-def _host_unit(name: str) -> str:
-    return _HOST_TEMPLATE.replace("@", f"@{name}")
-
-
-def _unit(part: str, values: Mapping[str, str], *, user: bool) -> str:
-    system = "" if user else _filled(f"{part}.system.conf", values)
-    return _filled(f"{part}.service", {**values, "SYSTEM": system})
-
-
-def _filled(template: str, values: Mapping[str, str]) -> str:
-    text = (_TEMPLATES / template).read_text(encoding="utf-8")
-    return _PLACEHOLDER.sub(lambda found: values[found[1]], text)
 
 
 def _require_visible(project: Path, places: Places) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nomaflow_cli.up.child_process import Part, PartFailed, PartNotice, host_command, kernel_command
+from nomaflow_cli.up.child_process import Part, PartFailed, PartNotice, part_command
 from nomaflow_cli.up.reporting import JsonReporter, Reporter, TextReporter
 from nomaflow_cli.up.supervising import ProjectSupervisor, Ready
 
@@ -15,6 +15,5 @@ __all__ = [
     "Ready",
     "Reporter",
     "TextReporter",
-    "host_command",
-    "kernel_command",
+    "part_command",
 ]

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from nomaflow_cli.up import tether
+from nomaflow_cli.wording import exit_words
 
-__all__ = ["Part", "PartFailed", "PartNotice", "PartState", "host_command", "kernel_command"]
+__all__ = ["Part", "PartFailed", "PartNotice", "PartState", "part_command"]
 
 _TETHER = Path(tether.__file__)
 _FIRST_DELAY = 0.5
@@ -34,14 +35,9 @@ _HOPELESS: Mapping[int, str] = {
 served is started again."""
 
 
-def kernel_command(project: Path, *extra: str) -> tuple[str, ...]:
-    """Return the command of a project's kernel."""
-    return (sys.executable, "-P", "-m", "nomaflow_kernel", "--project", str(project), *extra)
-
-
-def host_command(project: Path, *extra: str) -> tuple[str, ...]:
-    """Return the command of a project's host."""
-    return (sys.executable, "-P", "-m", "nomaflow_host", "--project", str(project), *extra)
+def part_command(name: str, project: Path, *options: str) -> tuple[str, ...]:
+    """Return the command of a project's ``kernel`` or ``host``."""
+    return (sys.executable, "-P", "-m", f"nomaflow_{name}", "--project", str(project), *options)
 
 
 class PartState(enum.StrEnum):
@@ -129,7 +125,7 @@ class Part:
             try:
                 code = await self._once()
                 # A part that has served waits for its settings to be mended: an edit does not end what runs.
-                words, hopeless = exit_words(code), code in _HOPELESS and code != _UNUSABLE_SETTINGS
+                words, hopeless = _ending(code), code in _HOPELESS and code != _UNUSABLE_SETTINGS
             except OSError as error:
                 words, hopeless = f"it cannot be started: {error.strerror or error}", False
             if self._stopping.is_set():
@@ -210,7 +206,7 @@ class Part:
         if killed:
             self.signal(signal.SIGKILL)
         code = await ended
-        self._say(PartState.KILLED if killed else PartState.STOPPED, exit_text=exit_words(code))
+        self._say(PartState.KILLED if killed else PartState.STOPPED, exit_text=_ending(code))
 
     def tail(self) -> list[str]:
         """Return the last lines of its output since its start."""
@@ -223,11 +219,5 @@ class Part:
             return []
 
 
-def exit_words(code: int) -> str:
-    """Return a description of how a process ended."""
-    if code >= 0:
-        return f"exit code {code}" + (f", {_HOPELESS[code]}" if code in _HOPELESS else "")
-    try:
-        return f"killed by {signal.Signals(-code).name}"
-    except ValueError:
-        return f"killed by signal {-code}"
+def _ending(code: int) -> str:
+    return f"{exit_words(code)}, {_HOPELESS[code]}" if code in _HOPELESS else exit_words(code)

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from nomaflow.client.values import RUN_TERMINAL, EventView, ProblemView
+from nomaflow.client import ClientError
+from nomaflow.client.values import RUN_TERMINAL, EventView
 from nomaflow_cli.output import print_json_line
 from nomaflow_cli.pages.cells import problem_lines
+from nomaflow_cli.pages.hosts import job_changes
+from nomaflow_cli.project import with_lines_of_files
 from nomaflow_cli.up.child_process import PartNotice, PartState
 from nomaflow_cli.versions import installed_version
-from nomaflow_cli.wording import GLYPHS, STYLES, age, clock_time, count, duration, first_line, printable
+from nomaflow_cli.wording import age, clock_time, count, duration, first_line, offers, printable, sign
+from nomaflow_project.reading.problems import Problem
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from nomaflow.client import ClientError
     from nomaflow_cli.up.supervising import Ready
 
 __all__ = ["JsonReporter", "Reporter", "TextReporter"]
@@ -30,15 +33,10 @@ _REMEMBERED_RUNS = 1_000
 _SHOWN_PROBLEMS = 5
 _SHOWN_SOURCE = 200
 _INDENT = 12
-_CHANGES = (
-    ("removed", "removed_job_ids"),
-    ("added", "added_job_ids"),
-    ("no longer scheduled", "stopped_schedules"),
-)
 
 
-class Reporter(Protocol):
-    """Reports what the parts do."""
+class Reporter:
+    """Reports what the parts do; this one reports nothing."""
 
     def ready(self, ready: Ready) -> None:
         """Report that everything is up."""
@@ -52,14 +50,11 @@ class Reporter(Protocol):
     def events_withheld(self, error: ClientError) -> None:
         """Report that events cannot be shown for now; later they continue from the same point."""
 
-    def stopping(self) -> None:
-        """Report that everything is being stopped."""
-
-    def hurried(self) -> None:
-        """Report that the stop is being sped up."""
+    def stopping(self, *, hurried: bool) -> None:
+        """Report that everything is being stopped, or that the stop is sped up."""
 
 
-class JsonReporter:
+class JsonReporter(Reporter):
     """One JSON object a line: ``{"type": "ready"|"part"|"event"|"stopping", …}``."""
 
     def ready(self, ready: Ready) -> None:
@@ -78,16 +73,7 @@ class JsonReporter:
 
     def part(self, notice: PartNotice, *, tail: Sequence[str]) -> None:
         """Print the notice."""
-        shape: Mapping[str, Any] = {
-            "type": "part",
-            "name": notice.name,
-            "state": notice.state.value,
-            "pid": notice.pid,
-            "exit": notice.exit or None,
-            "again_in": notice.again_in,
-            "tail": list(tail),
-        }
-        print_json_line(shape)
+        print_json_line({"type": "part", **asdict(notice), "exit": notice.exit or None, "tail": list(tail)})
 
     def event(self, event: EventView) -> None:
         """Print the event."""
@@ -97,16 +83,12 @@ class JsonReporter:
         """Print the error."""
         print_json_line({"type": "events_withheld", "reason": error.reason, "message": str(error)})
 
-    def stopping(self) -> None:
+    def stopping(self, *, hurried: bool) -> None:
         """Print the notice."""
-        print_json_line({"type": "stopping", "hurried": False})
-
-    def hurried(self) -> None:
-        """Print the notice."""
-        print_json_line({"type": "stopping", "hurried": True})
+        print_json_line({"type": "stopping", "hurried": hurried})
 
 
-class TextReporter:
+class TextReporter(Reporter):
     """Short lines for a person."""
 
     def __init__(self, *, console: Console) -> None:
@@ -124,7 +106,7 @@ class TextReporter:
         out(Text.assemble(("nomaflow", "bold"), f" {installed_version()}", (f"  ·  {name}", "dim")))
         out()
         leads = f"  on standby, kernel pid {ready.kernel.pid} is the leader" if ready.stands_by else ""
-        # Below the project, as what is typed there, so that the line fits.
+        # Relative to the project, so that the line fits.
         address = ready.address.replace(f"unix:{ready.project}/", "unix:", 1)
         kernel = f"{address}  {ready.kernel.store}{leads}"
         out(_part_line("kernel", ready.kernel_pid, kernel, ready.kernel_seconds))
@@ -133,15 +115,15 @@ class TextReporter:
             for line in ready.host_tail[-5:]:
                 out(Text(f"             {printable(line)}", style="dim"), soft_wrap=True)
         elif ready.host is not None:
-            counts = f"{count(ready.host.job_count, 'job')}, {count(ready.host.callable_count, 'callable')}"
-            out(_part_line("host", ready.host_pid, f"{ready.host.name}: {counts}", ready.host_seconds))
+            brought = f"{ready.host.name}: {offers(ready.host.job_count, ready.host.callable_count)}"
+            out(_part_line("host", ready.host_pid, brought, ready.host_seconds))
         else:
             out(Text("  … host     has not attached yet; its log says why", style="yellow"))
         out()
         self._hints(ready)
 
     def _hints(self, ready: Ready) -> None:
-        jobs = ready.catalogue.jobs
+        jobs = with_lines_of_files(ready.catalogue.jobs, ready.project)
         fires = sorted(
             (job.next_fires[0].at, job.job_id, job.pause is not None)
             for job in jobs
@@ -168,16 +150,16 @@ class TextReporter:
         """Print a change of a part."""
         match notice.state:
             case PartState.STARTED:
-                self._line("●", "cyan", notice.name, f"restarted as pid {notice.pid}")
+                self._line(("●", "cyan"), notice.name, f"restarted as pid {notice.pid}")
             case PartState.CRASHED:
                 again = f"; restarting in {notice.again_in:g} s" if notice.again_in is not None else ""
-                self._line("✘", "red", notice.name, f"pid {notice.pid} ended: {notice.exit}{again}")
+                self._line(("✘", "red"), notice.name, f"pid {notice.pid} ended: {notice.exit}{again}")
                 for line in tail[-5:] if notice.exit != "killed by SIGKILL" else []:
                     self._console.print(Text(f"            {printable(line)}", style="dim"), soft_wrap=True)
             case PartState.KILLED:
-                self._line("✘", "yellow", notice.name, "did not stop in time and was killed")
+                self._line(("✘", "yellow"), notice.name, "did not stop in time and was killed")
             case PartState.STOPPED:
-                self._line("✔", "dim", notice.name, f"stopped, {notice.exit}")
+                self._line(("✔", "dim"), notice.name, f"stopped, {notice.exit}")
 
     def event(self, event: EventView) -> None:
         """Print events of runs, failed attempts and hosts; ``nomaflow show`` has the rest."""
@@ -187,7 +169,7 @@ class TextReporter:
             why = event.reason.message if event.reason else event.attempt_state
             what = f"{event.job_id} › {event.step}"
             self._said = (event.run_id, why)
-            self._line(GLYPHS[event.attempt_state], STYLES[event.attempt_state], what, why, event.at)
+            self._line(sign(event.attempt_state), what, why, event.at)
         elif event.kind == "host.reload_refused":
             self._refused(event)
         elif event.kind == "host.reloaded":
@@ -195,47 +177,48 @@ class TextReporter:
         elif event.kind == "host.manifest":
             self._disabled(event)
         elif event.kind.startswith("host."):
-            self._line("·", "dim", f"host {event.host}", event.kind.removeprefix("host.").replace("_", " "), event.at)
+            self._line(("·", "dim"), f"host {event.host}", event.kind.removeprefix("host.").replace("_", " "), event.at)
 
     def _refused(self, event: EventView) -> None:
-        """Say where a load is broken, with the line of source, and that nothing is lost."""
-        serves = "the last good code stays in use" if event.data.get("generation") else "there is no code to run"
-        self._line("✘", "red", event.host, f"refused the load: {serves}", event.at)
-        problems = [_problem(each) for each in event.data.get("problems") or ()][:_SHOWN_PROBLEMS]
+        """Print where a load is broken, with the line of source, and that nothing is lost."""
+        in_use = "the last good code stays in use" if event.data.get("generation") else "there is no code to run"
+        self._line(("✘", "red"), event.host, f"refused the load: {in_use}", event.at)
+        problems = [Problem.from_json(each) for each in event.data.get("problems") or ()][:_SHOWN_PROBLEMS]
         for problem in problems:
             source = source_line(self._project, problem, event.at) if self._project and event.host == self._host else ""
-            lines = Text(printable(problem.place), style="bold") if problem.place else Text()
-            lines.append(f"\n  {printable(source)}" if source else "", style="dim")
-            lines.append(f"\n{printable(problem.message)}" if lines else printable(problem.message))
-            lines.append(f"\n→ {printable(problem.fix)}" if problem.fix else "", style="not bold")
-            self._console.print(Padding(lines, (0, 0, 0, _INDENT)))
+            told = [
+                (printable(problem.place), "bold"),
+                (f"  {printable(source)}" if source else "", "dim"),
+                (printable(problem.message), ""),
+                (f"→ {printable(problem.fix)}" if problem.fix else "", ""),
+            ]
+            self._below(Text("\n").join(Text(text, style=style) for text, style in told if text))
         if not problems:
-            text = Text(first_line(str(event.data.get("message", ""))))
-            self._console.print(Padding(text, (0, 0, 0, _INDENT)))
+            self._below(Text(first_line(str(event.data.get("message", "")))))
 
     def _reloaded(self, event: EventView) -> None:
         data = event.data
-        offers = f"{count(int(data.get('jobs', 0)), 'job')}, {count(int(data.get('callables', 0)), 'callable')}"
-        self._line("✔", "green", event.host, f"reloaded: {offers} (generation {data.get('generation', 0)})", event.at)
-        for name, key in _CHANGES:
-            self._below(name, data.get(key) or ())
+        brought = offers(int(data.get("jobs", 0)), int(data.get("callables", 0)))
+        text = f"reloaded: {brought} (generation {data.get('generation', 0)})"
+        self._line(("✔", "green"), event.host, text, event.at)
+        changes = (data.get(key) or () for key in ("removed_job_ids", "added_job_ids", "stopped_schedules"))
+        for line in job_changes(*changes):
+            self._below(line)
 
     def _disabled(self, event: EventView) -> None:
         """Name the jobs of a load that cannot run, or go on only with their last good definition."""
         job_ids = event.data.get("disabled_job_ids") or ()
         if job_ids:
             what = f"{count(len(job_ids), 'job')} with a problem; nomaflow jobs shows it"
-            self._line("!", "yellow", event.host, what, event.at)
-            self._below("affected", job_ids)
+            self._line(("!", "yellow"), event.host, what, event.at)
+            self._below(Text(f"affected: {', '.join(printable(str(each)) for each in job_ids)}"))
 
-    def _below(self, name: str, listed: Sequence[object]) -> None:
-        if listed:
-            text = f"{name}: {', '.join(printable(str(each)) for each in listed)}"
-            self._console.print(Padding(Text(text), (0, 0, 0, _INDENT)))
+    def _below(self, text: Text) -> None:
+        self._console.print(Padding(text, (0, 0, 0, _INDENT)))
 
     def events_withheld(self, error: ClientError) -> None:
         """Print the error."""
-        self._line("!", "yellow", "up", f"cannot show events, trying again: {error}")
+        self._line(("!", "yellow"), "up", f"cannot show events, trying again: {error}")
 
     def _run(self, event: EventView) -> None:
         if event.run_state in RUN_TERMINAL:
@@ -247,49 +230,39 @@ class TextReporter:
             facts += [count(rows, "row")] if isinstance(rows, int) else []
             why = event.reason.message if event.reason else ""
             facts += [why] if why and self._said != (event.run_id, why) else []
-            self._line(GLYPHS[event.run_state], STYLES[event.run_state], event.job_id, " · ".join(facts), event.at)
+            self._line(sign(event.run_state), event.job_id, " · ".join(facts), event.at)
         elif event.run_state == "RUNNING" and event.run_id not in self._started:
             self._started[event.run_id] = event.at
             if len(self._started) > _REMEMBERED_RUNS:
                 self._started.popitem(last=False)
-            self._line(GLYPHS["RUNNING"], "cyan", event.job_id, f"started  {event.run_id}", event.at)
+            self._line(sign("RUNNING"), event.job_id, f"started  {event.run_id}", event.at)
 
-    def _line(self, sign: str, style: str, what: str, text: str, at: datetime | None = None) -> None:
+    def _line(self, signed: tuple[str, str], what: str, text: str, at: datetime | None = None) -> None:
         stamp = clock_time(at or datetime.now().astimezone())
-        line = Text.assemble((stamp, "dim"), "  ", (sign, style), f" {printable(what):<18} ", first_line(text))
+        line = Text.assemble((stamp, "dim"), "  ", signed, f" {printable(what):<18} ", first_line(text))
         # Whole in a pipe or a file, and broken between words on a terminal.
         self._console.print(line, soft_wrap=not self._console.is_terminal)
 
-    def stopping(self) -> None:
-        """Print how to speed it up."""
-        self._console.print()
-        self._line(
-            "·", "dim", "up", "stopping after the running steps have finished; press Ctrl-C again to stop them now"
-        )
-
-    def hurried(self) -> None:
-        """Print it."""
-        self._line("·", "yellow", "up", "stopping now, running steps included; press Ctrl-C again to kill everything")
+    def stopping(self, *, hurried: bool) -> None:
+        """Print it, and how to speed it up."""
+        if hurried:
+            text = "stopping now, running steps included; press Ctrl-C again to kill everything"
+        else:
+            self._console.print()
+            text = "stopping after the running steps have finished; press Ctrl-C again to stop them now"
+        self._line(("·", "yellow" if hurried else "dim"), "up", text)
 
 
-def source_line(project: Path, problem: ProblemView, loaded: datetime | None) -> str:
-    """Return the line of source with a problem; empty if it is not available. It never left this machine."""
-    if not problem.line:
-        return ""
+def source_line(project: Path, problem: Problem, loaded: datetime | None) -> str:
+    """Return the line of source with a problem, which never left this machine; empty if it is not available."""
     try:
         file = project / problem.file
-        if loaded is not None and file.stat().st_mtime > loaded.timestamp():
+        if not problem.line or (loaded is not None and file.stat().st_mtime > loaded.timestamp()):
             return ""  # saved again since: this is not the line that was loaded
         lines = file.read_text("utf-8", "replace").splitlines()
     except OSError:
         return ""
     return lines[problem.line - 1].strip()[:_SHOWN_SOURCE] if problem.line <= len(lines) else ""
-
-
-def _problem(data: Mapping[str, Any]) -> ProblemView:
-    texts = {name: str(data.get(name, "")) for name in ("severity", "code", "message", "file", "path", "fix")}
-    line = data.get("line")
-    return ProblemView(**texts, line=line if isinstance(line, int) else 0)
 
 
 def _part_line(name: str, pid: int, text: str, seconds: float) -> Text:

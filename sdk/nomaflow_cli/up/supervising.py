@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import signal
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from nomaflow.client import ClientError, ProjectAddress
 from nomaflow.client.values import CatalogueView, HostView, KernelView
-from nomaflow_cli.kernel_access import quiet_grpc
-from nomaflow_cli.up.child_process import Part, PartFailed, PartState, host_command, kernel_command
+from nomaflow_cli.kernel_access import kernel_client
+from nomaflow_cli.up.child_process import Part, PartNotice, PartState, part_command
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from nomaflow.client import KernelClient
-    from nomaflow_cli.up.child_process import PartNotice
     from nomaflow_cli.up.reporting import Reporter
 
 __all__ = ["ProjectSupervisor", "Ready"]
+
+R = TypeVar("R")
 
 _POLL = 0.05
 _ASK_AGAIN = 1.0
@@ -67,8 +65,7 @@ class Ready:
 class ProjectSupervisor:
     """Runs a project's kernel and host as children.
 
-    Use as an async context manager: entering starts the parts, leaving stops them.
-
+    :param kernel_options: options of the kernel's command line; ``host_options`` those of the host's
     :param ca: file of the authorities that must vouch for the kernel, if it listens only with TLS
     :param drain_seconds: time that the host has to end after a stop request
     """
@@ -87,26 +84,24 @@ class ProjectSupervisor:
         self._reporter = reporter
         self._ca = ca
         self._drain_seconds = drain_seconds
-        self._hurry = asyncio.Event()
-        self._kill = asyncio.Event()
+        # Each request of the person sets the next one; a part that fails sets the first one, too.
+        self._over, self._hurry, self._kill = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._failure: BaseException | None = None
         self._tasks: list[asyncio.Task[None]] = []
-        self.failed = asyncio.get_running_loop().create_future()
         self.address = ProjectAddress(project=project)
-        state = project / ".nomaflow"
         self.kernel, self.host = (
-            Part(name=name, command=command, log=state / f"{name}.log", notify=self._notify)
-            for name, command in (
-                ("kernel", kernel_command(project, "--expect-host", *kernel_options)),
-                ("host", host_command(project, *host_options)),
+            Part(
+                name=name,
+                command=part_command(name, project, *options),
+                log=project / ".nomaflow" / f"{name}.log",
+                notify=self._notify,
             )
+            for name, options in (("kernel", ("--expect-host", *kernel_options)), ("host", host_options))
         )
 
     def client(self, *, by: str = "up", on_connected: Callable[[bool], None] | None = None) -> KernelClient:
         """Return a client that waits for the project's kernel, even while it is being restarted."""
-        with quiet_grpc():
-            from nomaflow.client import KernelClient
-
-        return KernelClient(
+        return kernel_client(
             self.address,
             ca=self._ca,
             by=by,
@@ -115,19 +110,54 @@ class ProjectSupervisor:
             on_connected=on_connected,
         )
 
-    async def start(self) -> Ready:
-        """Start both parts and return once the kernel answers and the host is attached.
+    def handle(self, number: signal.Signals) -> None:
+        """React to a signal: SIGHUP and SIGUSR1 are passed on to the parts, any other one is a request to stop."""
+        if number not in (signal.SIGHUP, signal.SIGUSR1):
+            self.ask_to_stop()
+        elif number is signal.SIGUSR1 or not self._over.is_set():  # a stop makes a reload pointless
+            for part in (self.kernel, self.host):
+                part.signal(number)
+
+    def ask_to_stop(self) -> None:
+        """Stop; when asked again make the host stop its steps at once, in stages; the next time kill everything."""
+        if not self._over.is_set():
+            self._over.set()
+        elif not self._hurry.is_set():
+            self._reporter.stopping(hurried=True)
+            self._hurry.set()
+        else:
+            self._kill.set()
+
+    async def run(self) -> None:
+        """Start both parts and show events until somebody asks to stop.
+
+        :raises PartFailed: when a part ends and a restart would not help
+        """
+        if await self.start() is not None:  # if it fails, nobody's steps are waited for
+            self._spawn(self._show_events())
+            await self._over.wait()
+        self._reporter.stopping(hurried=False)
+        if self._failure is not None:
+            raise self._failure
+
+    async def start(self) -> Ready | None:
+        """Start both parts and return once the kernel answers and the host is attached; None if asked to stop before.
 
         :raises PartFailed: if one of them ends before that
         """
+        ready = await self._unless_over(self._start())
+        if ready is not None:
+            self._reporter.ready(ready)
+        return ready
+
+    async def _start(self) -> Ready:
         begun = time.monotonic()
         self._spawn(self.kernel.keep_running())
         async with self.client() as client:
-            kernel = await self._or_failure(self._kernel_ready(client))
-            kernel_seconds = time.monotonic() - begun
-            begun = time.monotonic()
+            kernel = await self._kernel_ready(client)
+            answered = time.monotonic()
             self._spawn(self.host.keep_running())
-            host = await self._or_failure(self._host_ready(client))
+            host = await self._host_ready(client)
             ready = Ready(
                 project=self._project,
                 address=self.address.current(),
@@ -135,60 +165,20 @@ class ProjectSupervisor:
                 kernel_pid=self.kernel.pid,
                 host=host,
                 catalogue=await client.list_jobs(),
-                kernel_seconds=kernel_seconds,
-                host_seconds=time.monotonic() - begun,
+                kernel_seconds=answered - begun,
+                host_seconds=time.monotonic() - answered,
                 host_pid=self.host.pid,
             )
-            if not ready.serves:
-                ready = replace(ready, host_tail=tuple(self.host.tail()))
-        self._reporter.ready(ready)
-        return ready
+        return ready if ready.serves else replace(ready, host_tail=tuple(self.host.tail()))
 
-    async def run_until(self, stop: asyncio.Queue[signal.Signals]) -> None:
-        """Show events until a signal arrives or a part fails; SIGHUP is passed on.
-
-        :raises PartFailed: when a part ends and a restart would not help
-        """
-        self._spawn(self._show_events())
-        while True:
-            asked = asyncio.create_task(stop.get())
-            await asyncio.wait({asked, self.failed}, return_when=asyncio.FIRST_COMPLETED)
-            if self.failed.done():
-                asked.cancel()
-                await self.failed
-            if asked.result() is not signal.SIGHUP:
-                return
-            self.pass_on(signal.SIGHUP)
-
-    def pass_on(self, number: signal.Signals) -> None:
-        """Send a signal to the running parts."""
-        for part in (self.kernel, self.host):
-            part.signal(number)
-
-    async def stop(self, again: asyncio.Queue[signal.Signals] | None = None) -> None:
-        """Drain the host, then stop the kernel. May be called twice.
-
-        :param again: a signal in it makes the host stop its steps at once, by the ladder; the next one kills
-        """
-        listener = asyncio.create_task(self._listen(again)) if again is not None else None
+    async def stop(self) -> None:
+        """Drain the host, then stop the kernel. May be called twice."""
+        self._over.set()
         await self.host.stop(deadline=self._drain_seconds, hurry=self._hurry, kill=self._kill)
         await self.kernel.stop(deadline=_KERNEL_STOP_SECONDS, hurry=self._hurry, kill=self._kill)
-        for task in [*self._tasks, *([listener] if listener else [])]:
+        for task in self._tasks:
             task.cancel()
-            with contextlib.suppress(asyncio.CancelledError, PartFailed, ClientError):
-                await task
-        self._tasks.clear()
-        if self.failed.done():
-            self.failed.exception()  # Marks it as seen: the failure of a part during a stop is no news.
-
-    async def _listen(self, again: asyncio.Queue[signal.Signals]) -> None:
-        while await again.get() is signal.SIGHUP:
-            pass  # A reload makes no sense any more, and is no reason to hurry.
-        self._reporter.hurried()
-        self._hurry.set()
-        while await again.get() is signal.SIGHUP:
-            pass
-        self._kill.set()
+        await asyncio.gather(*self._tasks, return_exceptions=True)  # a failure during a stop is no news
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -196,18 +186,27 @@ class ProjectSupervisor:
         task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and task.exception() is not None and not self.failed.done():
-            self.failed.set_exception(task.exception() or AssertionError("a task failed without an error"))
+        if not task.cancelled() and task.exception() is not None:
+            self._failure = self._failure or task.exception()
+            self._over.set()
 
-    async def _or_failure(self, work: Coroutine[Any, Any, Any]) -> Any:
-        task = asyncio.create_task(work)
-        await asyncio.wait({task, self.failed}, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError, ClientError):
-                await task
-            await self.failed
-        return await task
+    async def _unless_over(self, work: Coroutine[Any, Any, R]) -> R | None:
+        """Return the result of some work; None if somebody asks to stop before it is done.
+
+        :raises PartFailed: if a part fails before it is done
+        """
+        task, over = asyncio.create_task(work), asyncio.create_task(self._over.wait())
+        try:
+            await asyncio.wait({task, over}, return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                return task.result()
+        finally:
+            for each in (task, over):
+                each.cancel()
+            await asyncio.gather(task, over, return_exceptions=True)
+        if self._failure is not None:
+            raise self._failure
+        return None
 
     async def _kernel_ready(self, client: KernelClient) -> KernelView:
         # An older kernel may still answer at the address in the file: only ours counts. On PostgreSQL ours may stand

@@ -24,7 +24,7 @@ _LATER = (signal.SIGHUP, signal.SIGUSR1)
 
 @contextlib.contextmanager
 def signals_held() -> Iterator[None]:
-    """Make a process that is started meanwhile hold back early signals until ``main`` ignores them."""
+    """Make a process that is started inside hold back early signals until ``main`` ignores them."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _LATER)
     try:
         yield

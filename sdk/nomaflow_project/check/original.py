@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nomaflow_project.reading.files import JobFile
+from nomaflow_project.reading.problems import Place
+from nomaflow_project.reading.records import Record
 
 __all__ = ["ChangedMeaning", "changed_meanings", "translated_weekdays"]
 
@@ -20,7 +22,7 @@ _RANGE = re.compile(r"(\w+)(?:-(\w+))?")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ChangedMeaning:
+class ChangedMeaning(Record):
     """One setting of a file that means something else here than in the original.
 
     :param job_id: empty if it is about all jobs of the project
@@ -39,10 +41,6 @@ class ChangedMeaning:
     here: str
     line: str = ""
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the change as ``check --from-original -o json`` shows it."""
-        return asdict(self)
-
 
 def changed_meanings(files: Sequence[JobFile], *, zone: str | None = None) -> tuple[ChangedMeaning, ...]:
     """Return the changed meanings in the original's job files, in order of the files.
@@ -50,64 +48,66 @@ def changed_meanings(files: Sequence[JobFile], *, zone: str | None = None) -> tu
     :param zone: zone of the machine that ran the original; None means this machine's
     """
     found: list[ChangedMeaning] = []
-    jobs = [each for file in files for each in _jobs(file)]
+    jobs = [
+        (file.path, index, job) for file in files for index, job in enumerate(_tables((file.tree or {}).get("jobs")))
+    ]
     called = {step.get("target_job_id") for _, _, job in jobs for step in _tables(job.get("steps"))}
-    for file, path, job in jobs:
-        for topic, place, there, here, line in _of_job(job, called, _machine_zone() if zone is None else zone):
-            at = f"{path}.{place}" if place else path
-            found.append(
-                ChangedMeaning(
-                    job_id=str(job.get("id", "")), file=file, path=at, topic=topic, there=there, here=here, line=line
-                )
-            )
+    for file, index, job in jobs:
+        at = Place(file, f"jobs[{index}]", str(job.get("id", "")))
+        found += _of_job(job, at, called, _machine_zone() if zone is None else zone)
     if jobs:
         found += _of_retention(files)
     return tuple(found)
 
 
-_Found = tuple[str, str, str, str, str]
-"""Topic, place in the job, meaning there, meaning here, line."""
+def _changed(at: Place, topic: str, there: str, here: str, line: str = "") -> ChangedMeaning:
+    return ChangedMeaning(job_id=at.job_id, file=at.file, path=at.path, topic=topic, there=there, here=here, line=line)
 
 
-def _of_job(job: Mapping[str, Any], called: set[Any], zone: str) -> Iterator[_Found]:
-    schedules = [("", job)] + [
-        (f"presets[{index}]", preset) for index, preset in enumerate(_tables(job.get("presets"))) if preset
+def _of_job(job: Mapping[str, Any], at: Place, called: set[Any], zone: str) -> Iterator[ChangedMeaning]:
+    schedules = [(at, job)] + [
+        (at / "presets" / index, preset) for index, preset in enumerate(_tables(job.get("presets"))) if preset
     ]
     fires = [(place, table) for place, table in schedules if isinstance(table.get("schedule"), str)]
     if any(not job.get("timezone") and not table.get("timezone") for _, table in fires):
         line = f'timezone = "{zone}"' if zone else 'timezone = "…"  # the zone of the machine that ran the original'
-        yield "zone", "timezone", "schedules are in the zone of the machine", "they are in UTC", line
+        there = "schedules are in the zone of the machine"
+        yield _changed(at / "timezone", "zone", there, "they are in UTC", line)
     for place, table in fires:
-        yield from _of_schedule(f"{place}.schedule" if place else "schedule", table["schedule"])
+        yield from _of_schedule(place / "schedule", table["schedule"])
     if fires and "misfire" not in job:
         here = "the latest one of the last hour is run when the kernel is back"
-        yield "missed_fires", "misfire", "fires of a downtime are not run", here, 'misfire = "skip"'
+        there = "fires of a downtime are not run"
+        yield _changed(at / "misfire", "missed_fires", there, here, 'misfire = "skip"')
     defaults = job.get("step_defaults")
     given = isinstance(defaults, Mapping) and "timeout_seconds" in defaults
     unlimited = [index for index, step in enumerate(_tables(job.get("steps"))) if "timeout_seconds" not in step]
     if unlimited and not given:
         steps = ", ".join(f"steps[{index}]" for index in unlimited)
         line = f"step_defaults = {{ timeout_seconds = {_STEP_SECONDS} }}"
-        yield "step_timeout", "steps", f"{steps}: {_STEP_SECONDS} s for each attempt", "no limit", line
+        there = f"{steps}: {_STEP_SECONDS} s for each attempt"
+        yield _changed(at / "steps", "step_timeout", there, "no limit", line)
     if "timeout_seconds" in job:
         here = f"the run is stopped after {job['timeout_seconds']} s"
-        yield "job_timeout", "timeout_seconds", "never enforced", here, ""
+        yield _changed(at / "timeout_seconds", "job_timeout", "never enforced", here)
     if job.get("id") in called and "overlap" not in job:
         there = "a call_job step runs it although another run of it is going"
-        yield "call_job", "overlap", there, "the called run is skipped then, and its step fails", 'overlap = "allow"'
+        here = "the called run is skipped then, and its step fails"
+        yield _changed(at / "overlap", "call_job", there, here, 'overlap = "allow"')
 
 
-def _of_schedule(place: str, schedule: str) -> Iterator[_Found]:
+def _of_schedule(at: Place, schedule: str) -> Iterator[ChangedMeaning]:
     fields = schedule.split()
     if len(fields) != 5:
         return
     days = translated_weekdays(fields[4])
     if days is not None:
         line = f'schedule = "{" ".join([*fields[:4], days])}"'
-        yield "weekdays", place, f"{fields[4]} counts from Monday = 0: {days}", "it counts from Sunday = 0", line
+        there = f"{fields[4]} counts from Monday = 0: {days}"
+        yield _changed(at, "weekdays", there, "it counts from Sunday = 0", line)
     if not fields[2].startswith("*") and not fields[4].startswith("*"):
         there = f"fires where both the day of the month ({fields[2]}) and of the week match"
-        yield "days", place, there, "it fires where either matches, as in crontab", ""
+        yield _changed(at, "days", there, "it fires where either matches, as in crontab")
 
 
 def translated_weekdays(field: str) -> str | None:
@@ -159,20 +159,14 @@ def _of_retention(files: Sequence[JobFile]) -> Iterator[ChangedMeaning]:
     if missing and said.get("enabled", True):
         here = {"days": "90 days", "keep_last_per_job": "no bound on their number"}
         there = {"days": "30 days", "keep_last_per_job": "the last 100 of each job"}
-        yield ChangedMeaning(
-            job_id="",
-            file=next((file.path for file in files if file.tree is not None), ""),
-            path="meta.retention",
-            topic="retention",
-            there=f"finished runs are kept: {', '.join(there[name] for name in missing)}",
-            here=", ".join(here[name] for name in missing),
-            line="[meta.retention]\n" + "\n".join(f"{name} = {value}" for name, value in missing.items()),
+        path = next((file.path for file in files if file.tree is not None), "")
+        yield _changed(
+            Place(path, "meta.retention"),
+            "retention",
+            f"finished runs are kept: {', '.join(there[name] for name in missing)}",
+            ", ".join(here[name] for name in missing),
+            "[meta.retention]\n" + "\n".join(f"{name} = {value}" for name, value in missing.items()),
         )
-
-
-def _jobs(file: JobFile) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
-    for index, job in enumerate(_tables((file.tree or {}).get("jobs"))):
-        yield file.path, f"jobs[{index}]", job
 
 
 def _tables(value: Any) -> list[Mapping[str, Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import groupby, islice, takewhile
 from typing import Any
@@ -47,7 +47,7 @@ class FrequentSchedule:
 
     job_id: str
     preset: str
-    expression: str
+    schedule: str
     timezone: str
     first: datetime
 
@@ -66,27 +66,8 @@ class ScheduleTable:
         return {
             "start": _text(self.start),
             "end": _text(self.end),
-            "fires": [
-                {
-                    "at": _text(fire.at),
-                    "local": fire.local.isoformat(),
-                    "job_id": fire.job_id,
-                    "preset": fire.preset,
-                    "at_once": fire.at_once,
-                    "collides_with": list(fire.collides_with),
-                }
-                for fire in self.fires
-            ],
-            "frequent": [
-                {
-                    "job_id": each.job_id,
-                    "preset": each.preset,
-                    "schedule": each.expression,
-                    "timezone": each.timezone,
-                    "first": _text(each.first),
-                }
-                for each in self.frequent
-            ],
+            "fires": [{**asdict(fire), "at": _text(fire.at), "local": fire.local.isoformat()} for fire in self.fires],
+            "frequent": [{**asdict(each), "first": _text(each.first)} for each in self.frequent],
         }
 
 
@@ -123,7 +104,7 @@ def _plan(
         return FrequentSchedule(
             job_id=job_id,
             preset=schedule.preset,
-            expression=schedule.expression,
+            schedule=schedule.expression,
             timezone=schedule.timezone,
             first=within[0],
         )
@@ -160,7 +141,11 @@ def _answer(line: str, now: Callable[[], datetime]) -> dict[str, Any]:
         asked = json.loads(line)
         if not isinstance(asked, dict):
             return {"error": f"expected a JSON object, got {type(asked).__name__}"}
-        expression, tz, start = (_text_of(asked, name) for name in ("expr", "tz", "from"))
+        texts = {name: asked.get(name) for name in ("expr", "tz", "from")}
+        for name, value in texts.items():
+            if not isinstance(value, str) and (value is not None or name == "expr"):
+                return {"error": f"{name!r} must be a text, got {value!r}"}
+        expression, tz, start = (value or "" for value in texts.values())
         count = asked.get("n", 1)
         if not isinstance(count, int) or isinstance(count, bool):
             return {"error": f"'n' must be a whole number, got {count!r}"}
@@ -171,19 +156,6 @@ def _answer(line: str, now: Callable[[], datetime]) -> dict[str, Any]:
         return {"error": f"the line is not JSON: {error}"}
     except (CronError, ValueError) as error:
         return {"error": str(error)}
-
-
-def _text_of(asked: dict[str, Any], name: str) -> str:
-    value = asked.get(name)
-    if value is None and name != "expr":
-        return ""
-    if not isinstance(value, str):
-        raise _BadLineError(f"{name!r} must be a text, got {value!r}")
-    return value
-
-
-class _BadLineError(ValueError):
-    """Raised when a key of a line has a value of the wrong type."""
 
 
 def _instant(text: str) -> datetime:

@@ -17,7 +17,7 @@ from nomaflow_project.reading.env_files import project_variables
 from nomaflow_project.reading.environment import UNSET_VARIABLE, Unresolved, resolve_leniently
 from nomaflow_project.reading.files import JobFile, read_project
 from nomaflow_project.reading.lines import with_lines
-from nomaflow_project.reading.problems import Place, Problem
+from nomaflow_project.reading.problems import Place, Problem, Severity
 from nomaflow_project.reading.validation import validate
 
 __all__ = ["CheckReport", "check_project"]
@@ -55,7 +55,7 @@ class CheckReport:
             "ok": self.ok,
             "root": self.root,
             "files": list(self.files),
-            "jobs": [job.to_json() for job in self.jobs],
+            "jobs": [job.report() for job in self.jobs],
             "problems": [problem.to_json() for problem in self.problems],
             "changes": [change.to_json() for change in self.changes],
         }
@@ -89,7 +89,7 @@ def check_project(
         problems += found
     if project.connectors is not None:
         problems += _check_connectors(root / project.connectors.path, project.connectors.path, variables.environ)
-    types = [StepType.from_manifest(each) for each in (manifest or {}).get("step_types") or ()]
+    types = [StepType.from_json(each) for each in (manifest or {}).get("step_types") or ()]
     name = str((manifest or {}).get("host") or host or root.resolve().name)
     load = load_job_files(project.job_files, host=name, manifest=manifest, step_types=types)
     load = with_told_problems(load, manifest or {}, also_found=problems)
@@ -108,9 +108,8 @@ def _check_settings(file: JobFile, environ: Mapping[str, str]) -> tuple[str, lis
 
     :param environ: includes the variables of ``env_file``, which hosts read and kernels do not
     """
-    unread = file.problem()
-    if unread is not None:
-        return "", [unread]
+    if file.error is not None:
+        return "", [file.error]
     tree = {
         name: table if name == "kernel" else _resolved_again(table, environ)
         for name, table in (file.tree or {}).items()
@@ -135,7 +134,7 @@ def _check_connectors(path: Path, name: str, environ: Mapping[str, str]) -> list
     """
     found = read_connectors(path, environ, name=name, required=True).problems
     return [
-        Place(each.file, each.path).warning(each.code, each.message + " here", fix=each.fix)
+        replace(each, severity=Severity.WARNING, message=f"{each.message} here")
         if each.code == UNSET_VARIABLE
         else each
         for each in found
@@ -145,6 +144,4 @@ def _check_connectors(path: Path, name: str, environ: Mapping[str, str]) -> list
 def _with_advice(problem: Problem) -> Problem:
     if problem.code != "missing_file" or problem.fix:
         return problem
-    return Place(problem.file).error(
-        problem.code, problem.message, fix="write one; `nomaflow init DIR` makes a project with an example"
-    )
+    return replace(problem, fix="write one; `nomaflow init DIR` makes a project with an example")

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nomaflow_project.models.connectors_file import PoolEntry
+    from nomaflow_project.models.connectors_file import PoolEntry, Statement
 
-__all__ = ["NamedQuery", "query_values", "written_by"]
+__all__ = ["query_values", "written_by"]
 
 _WRITES = re.compile(r"\b(INSERT|UPDATE|DELETE|MERGE)\b", re.IGNORECASE)
 _NO_CODE = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|--[^\n]*|/\*.*?\*/", re.DOTALL)
@@ -18,22 +17,7 @@ _PLACEHOLDER = re.compile(r"#(SCHEMA|DBLINK)(?:\.([A-Za-z0-9_]+))?#", re.IGNOREC
 _FORMS = {"SCHEMA": re.compile(r"[A-Za-z0-9_]+(?:\.[A-Za-z0-9_]+)?"), "DBLINK": re.compile(r"@[A-Za-z0-9_$#.]+")}
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class NamedQuery:
-    """A query from a file.
-
-    :param sql: the text, or a table of texts by dialect with one for ``default``
-    :param writable: False if it may only read
-    :param defaults: default values of parameters
-    """
-
-    name: str
-    sql: str | Mapping[str, str]
-    writable: bool = True
-    defaults: Mapping[str, str | None] = field(default_factory=dict)
-
-
-def query_values(queries: Iterable[NamedQuery], pool: PoolEntry | None) -> dict[str, Any]:
+def query_values(queries: Iterable[tuple[str, Statement]], pool: PoolEntry | None) -> dict[str, Any]:
     """Return ``queries``, ``refused`` and ``defaults`` of a connector, by the names of its queries.
 
     :param pool: the pool they run on; None if it cannot be used, so that no query runs
@@ -41,18 +25,18 @@ def query_values(queries: Iterable[NamedQuery], pool: PoolEntry | None) -> dict[
     texts: dict[str, str] = {}
     refused: dict[str, str] = {}
     defaults: dict[str, Mapping[str, str | None]] = {}
-    for query in queries:
-        sql = query.sql if isinstance(query.sql, str) else query.sql.get(_dialect(pool), query.sql["default"])
-        texts[query.name] = sql
+    for name, query in queries:
+        sql = query.text(_dialect(pool))
+        texts[name] = sql
         written = written_by(sql)
         if written and not query.writable:
-            refused[query.name] = f"it is {written} and has no writable = true"
+            refused[name] = f"it is {written} and has no writable = true"
         elif pool is not None:
-            texts[query.name], problem = _placed(sql, pool)
+            texts[name], problem = _placed(sql, pool)
             if problem:
-                refused[query.name] = problem
-        if query.defaults:
-            defaults[query.name] = dict(query.defaults)
+                refused[name] = problem
+        if query.params:
+            defaults[name] = {param.name: param.default for param in query.params}
     return {"queries": texts, "refused": refused, "defaults": defaults}
 
 

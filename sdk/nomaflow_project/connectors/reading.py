@@ -16,15 +16,16 @@ from typing import Any
 
 from nomaflow_project.connectors.tables import IGNORED_KEYS, INTERFACE_KEYS, api_values, sql_values
 from nomaflow_project.models.connectors_file import ConnectorsFile, PoolEntry
-from nomaflow_project.reading.credentials import is_literal_credential, others_may_open, url_password
+from nomaflow_project.reading.credentials import is_literal_credential, url_password
 from nomaflow_project.reading.environment import file_variables, names_in, resolve_leniently, unresolved_references
 from nomaflow_project.reading.files import parse_toml_file
 from nomaflow_project.reading.problems import Place, Problem, did_you_mean, shown
-from nomaflow_project.reading.toml_file import MAX_FILE_BYTES
-from nomaflow_project.reading.validation import validate
+from nomaflow_project.reading.regular_files import MAX_FILE_BYTES, others_may_open
+from nomaflow_project.reading.validation import keys_of, validate
 
 __all__ = ["ConnectorSet", "read_connectors"]
 
+_SECTIONS = keys_of(ConnectorsFile).keys()
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 _QUOTED = re.compile(r"""(["'])(?:(?!\1).){2,}\1""")
 
@@ -56,7 +57,7 @@ def read_connectors(path: Path, environ: Mapping[str, str], *, name: str = "", r
     """
     shown_name = name or str(path)
     file = parse_toml_file(path, name=shown_name)
-    problem = file.problem()
+    problem = file.error
     if problem is None and path.is_symlink() and path.stat().st_uid not in (os.geteuid(), 0):
         fix = "link to a file of your own"
         problem = Place(shown_name).error("unreadable_file", "is a link to a file of another user", fix=fix)
@@ -83,8 +84,8 @@ class _Reader:
     def read(self) -> ConnectorSet:
         """Return the usable entries, and the problems of the others."""
         for name in self._tree:
-            if name not in ConnectorsFile.model_fields:
-                fix = did_you_mean(name, ConnectorsFile.model_fields)
+            if name not in _SECTIONS:
+                fix = did_you_mean(name, _SECTIONS)
                 problem = (self._place / name).error("unknown_key", f"unknown key {name!r}", fix=fix)
                 self._problems.append(problem)
                 self._misplaced(name, problem)
@@ -99,7 +100,7 @@ class _Reader:
             told = self._place.warning("unused_key", f"these keys have no effect here: {listed}", fix="they may stay")
             self._problems.append(told)
         return ConnectorSet(
-            pools={name: entry.model_dump() for name, entry in pools.items()},
+            pools={name: entry.to_json() for name, entry in pools.items()},
             connectors=connectors,
             unusable=self._unusable,
             variables=_variables(self._tree),
@@ -108,7 +109,7 @@ class _Reader:
 
     def _misplaced(self, section: str, problem: Problem) -> None:
         """Make the entries of a misspelt section unusable, with that problem: the file does have them."""
-        near = difflib.get_close_matches(section, ConnectorsFile.model_fields, n=1)
+        near = difflib.get_close_matches(section, _SECTIONS, n=1)
         tables = self._tree[section]
         for name in tables if near and isinstance(tables, Mapping) else ():
             self._unusable[f"{near[0]}.{name}"] = _sentence(problem)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from nomaflow_project.connectors.queries import NamedQuery, query_values, written_by
+from nomaflow_project.connectors.queries import query_values, written_by
 from nomaflow_project.models.connectors_file import ApiConnectorEntry, SqlConnectorEntry
 from nomaflow_project.reading.validation import validate
 
@@ -32,15 +32,20 @@ def sql_values(
 
     :param pools: the usable pools
     """
-    entry, problems = _sql_entry(table, at)
+    model: type[SqlConnectorEntry | OriginalSql] = SqlConnectorEntry
+    if _is_original(table):
+        from nomaflow_project.models.original_connectors import OriginalSql  # few files need it
+
+        model = OriginalSql
+    entry, problems = validate(model, table, at, hide_values=True)
     if entry is None:
         return None, problems
-    queries = _named(entry)
-    problems += _twice([query.name for query in queries], at)
+    queries = list(entry.named())
+    problems += _twice([name for name, _ in queries], at)
     pool = pools.get(entry.pool)
-    writing = next((query for query in queries if query.writable and written_by(_any_text(query))), None)
-    if pool is not None and pool.coalesce_nulls and writing is not None:
-        problem = f"its pool {entry.pool!r} has coalesce_nulls, which is not supported, and {writing.name!r} writes"
+    writing = next((name for name, query in queries if query.writable and written_by(query.text("default"))), "")
+    if pool is not None and pool.coalesce_nulls and writing:
+        problem = f"its pool {entry.pool!r} has coalesce_nulls, which is not supported, and {writing!r} writes"
         problems.append((at / "pool").error("not_supported", problem, fix="write through connectors.pools.engine"))
     values = query_values(queries, pool)
     for name, reason in values["refused"].items():
@@ -59,40 +64,12 @@ def api_values(table: Mapping[str, Any], at: Place) -> tuple[dict[str, Any] | No
             return None, problems
         return api_table(original), [*problems, *_twice([each.name for each in original.endpoints], at)]
     entry, problems = validate(ApiConnectorEntry, table, at, hide_values=True)
-    return (None if entry is None else entry.model_dump(by_alias=True)), problems
+    return (None if entry is None else entry.to_json()), problems
 
 
 def _is_original(table: Mapping[str, Any]) -> bool:
     """Return True if the table of a connector is in the original's form."""
     return "auth_type" in table or any(isinstance(table.get(name), list) for name in _LISTS)
-
-
-def _sql_entry(
-    table: Mapping[str, Any], at: Place
-) -> tuple[OriginalSql | None, list[Problem]] | tuple[SqlConnectorEntry | None, list[Problem]]:
-    if _is_original(table):
-        from nomaflow_project.models.original_connectors import OriginalSql  # few files need it
-
-        return validate(OriginalSql, table, at, hide_values=True)
-    return validate(SqlConnectorEntry, table, at, hide_values=True)
-
-
-def _named(entry: OriginalSql | SqlConnectorEntry) -> list[NamedQuery]:
-    if isinstance(entry, SqlConnectorEntry):
-        return [NamedQuery(name=name, sql=sql) for name, sql in entry.queries.items()]
-    return [
-        NamedQuery(
-            name=name,
-            sql=slot.sql,
-            writable=slot.writable,
-            defaults={param.name: param.default for param in slot.params},
-        )
-        for name, slot in entry.named()
-    ]
-
-
-def _any_text(query: NamedQuery) -> str:
-    return query.sql if isinstance(query.sql, str) else query.sql["default"]
 
 
 def _twice(names: list[str], at: Place) -> list[Problem]:

@@ -77,19 +77,31 @@ class CronFields:
     wildcard: bool
 
 
+class _Refusal(Exception):
+    """Raised when a part of an expression cannot be used, with the problem and the way out."""
+
+    def __init__(self, problem: str, fix: str = "") -> None:
+        super().__init__(problem, fix)
+        self.problem = problem
+        self.fix = fix
+
+
 def parse_fields(text: str) -> CronFields:
     """Return the expanded fields of an expression.
 
     :raises CronError: if the text is not a crontab expression; names the part and the way out
     """
-    parts = _split(text)
-    rewritten = [_rewrite(text, field, part) for field, part in zip(_LAYOUT, parts, strict=False)]
-    if "#" in parts[4] or "l" in re.split(r"[^a-z]+", parts[4]):
-        _refuse_day_beside_nth(text, parts[2])
     try:
+        parts = _split(text)
+        rewritten = [_rewrite(field, part) for field, part in zip(_LAYOUT, parts, strict=False)]
+        if ("#" in parts[4] or "l" in re.split(r"[^a-z]+", parts[4])) and parts[2] not in ("*", "?"):
+            problem = f"day of month {parts[2]!r} cannot stand beside # or L in the day of week field"
+            raise _Refusal(problem, "make the day of month *")
         expanded, nth = croniter.expand(" ".join(rewritten))
+    except _Refusal as refusal:
+        raise CronError("cron expression", text, refusal.problem, fix=refusal.fix) from None
     except ValueError as error:  # every error of croniter is one
-        raise _error(text, f"it cannot be read ({error})") from error
+        raise CronError("cron expression", text, f"it cannot be read ({error})") from error
     values = [_values(field, column) for field, column in zip(_LAYOUT, expanded, strict=False)]
     return CronFields(
         text=" ".join(parts),
@@ -110,57 +122,55 @@ def parse_fields(text: str) -> CronFields:
 def _split(text: str) -> list[str]:
     """Return the five or six fields in lower case, aliases resolved."""
     if len(text) > _MAX_LENGTH:
-        raise _error(text, f"it has {len(text)} characters, at most {_MAX_LENGTH} are allowed")
+        raise _Refusal(f"it has {len(text)} characters, at most {_MAX_LENGTH} are allowed")
     if not text.isascii():
-        raise _error(
-            text, "it has characters that are not ASCII", fix="retype it with plain digits, letters and blanks"
-        )
+        raise _Refusal("it has characters that are not ASCII", "retype it with plain digits, letters and blanks")
     stripped = text.strip(" \t\r\n").lower()
     if not stripped:
-        raise _error(text, "it is empty", fix="leave the schedule out for a job that is only started by hand")
+        raise _Refusal("it is empty", "leave the schedule out for a job that is only started by hand")
     if stripped.startswith("@"):
         if stripped not in _ALIASES:
-            raise _error(text, "no such alias", fix="the aliases are " + ", ".join(sorted(_ALIASES)))
+            raise _Refusal("no such alias", "the aliases are " + ", ".join(sorted(_ALIASES)))
         stripped = _ALIASES[stripped]
     parts = re.split(r"[ \t]+", stripped)
     if len(parts) not in (5, 6):
         advice = "minute hour day-of-month month day-of-week, and seconds last where needed"
         if len(parts) == 7:
             advice += "; a year cannot be given"
-        raise _error(text, f"it has {len(parts)} fields, expected 5 or 6", fix=advice)
+        raise _Refusal(f"it has {len(parts)} fields, expected 5 or 6", advice)
     return parts
 
 
-def _rewrite(text: str, field: _Field, part: str) -> str:
+def _rewrite(field: _Field, part: str) -> str:
     """Return one field in a form that croniter reads correctly; refuse what crontab does not have."""
-    return ",".join(_rewrite_item(text, field, item) for item in part.split(","))
+    return ",".join(_rewrite_item(field, item) for item in part.split(","))
 
 
-def _rewrite_item(text: str, field: _Field, item: str) -> str:
+def _rewrite_item(field: _Field, item: str) -> str:
     if item == "?" and field in (_DAY, _WEEKDAY):
         return "*"
     if item == "l" and field is _DAY:
         return item
     if field is _WEEKDAY and (nth := _NTH_ITEM.fullmatch(item)):
-        return _rewrite_nth(text, nth)
+        return _rewrite_nth(nth)
     match = _ITEM.fullmatch(item)
     if match is None:
-        raise _error(text, f"{item!r} is not valid in the {field.name} field", fix=_advice(field))
+        raise _Refusal(f"{item!r} is not valid in the {field.name} field", _advice(field))
     step = match["step"]
     if step is not None and int(step) == 0:
-        raise _error(text, f"the step of {item!r} in the {field.name} field is 0", fix="give a step of 1 or more")
+        raise _Refusal(f"the step of {item!r} in the {field.name} field is 0", "give a step of 1 or more")
     if match["first"] == "*":
         if match["last"] is not None:
-            raise _error(text, f"{item!r} is not valid in the {field.name} field", fix=_advice(field))
+            raise _Refusal(f"{item!r} is not valid in the {field.name} field", _advice(field))
         return item
-    first = _number(text, field, match["first"])
+    first = _number(field, match["first"])
     if match["last"] is None:
         return str(first) if step is None else f"{first % 7 if field is _WEEKDAY else first}/{int(step)}"
-    last = _number(text, field, match["last"])
-    return _rewrite_range(text, field, item, first, last, step)
+    last = _number(field, match["last"])
+    return _rewrite_range(field, item, first, last, step)
 
 
-def _rewrite_range(text: str, field: _Field, item: str, first: int, last: int, step: str | None) -> str:
+def _rewrite_range(field: _Field, item: str, first: int, last: int, step: str | None) -> str:
     if field is _WEEKDAY and first == 7:
         # As the start of a range, 7 is the Sunday that begins the week; as its end, the Sunday after Saturday.
         first, last = 0, last % 7
@@ -169,41 +179,31 @@ def _rewrite_range(text: str, field: _Field, item: str, first: int, last: int, s
     if step is None:
         return f"{first}-{last}"
     if first > last:
-        raise _error(
-            text,
+        raise _Refusal(
             f"{item!r} in the {field.name} field wraps round and has a step, so where it counts from is not clear",
-            fix="list the values",
+            "list the values",
         )
     return f"{first}-{last}/{int(step)}"
 
 
-def _rewrite_nth(text: str, match: re.Match[str]) -> str:
+def _rewrite_nth(match: re.Match[str]) -> str:
     if match["last_weekday"] is not None:
-        return f"l{_number(text, _WEEKDAY, match['last_weekday']) % 7}"
+        return f"l{_number(_WEEKDAY, match['last_weekday']) % 7}"
     nth = int(match["nth"])
     if not 1 <= nth <= 5:
-        raise _error(text, f"{match.group()!r} asks for weekday number {nth} of a month", fix="# takes 1 to 5")
-    return f"{_number(text, _WEEKDAY, match['weekday']) % 7}#{nth}"
+        raise _Refusal(f"{match.group()!r} asks for weekday number {nth} of a month", "# takes 1 to 5")
+    return f"{_number(_WEEKDAY, match['weekday']) % 7}#{nth}"
 
 
-def _number(text: str, field: _Field, token: str) -> int:
+def _number(field: _Field, token: str) -> int:
     if token.isdigit():
         value = int(token)
         if not field.low <= value <= field.high:
-            raise _error(text, f"{token} is out of range for the {field.name} field", fix=_advice(field))
+            raise _Refusal(f"{token} is out of range for the {field.name} field", _advice(field))
         return value
     if token in field.names:
         return field.names.index(token) + field.first_name
-    raise _error(text, f"{token!r} is not valid in the {field.name} field", fix=_advice(field))
-
-
-def _refuse_day_beside_nth(text: str, day_part: str) -> None:
-    if day_part not in ("*", "?"):
-        raise _error(
-            text,
-            f"day of month {day_part!r} cannot stand beside # or L in the day of week field",
-            fix="make the day of month *",
-        )
+    raise _Refusal(f"{token!r} is not valid in the {field.name} field", _advice(field))
 
 
 def _values(field: _Field, column: list[int | str]) -> tuple[int, ...]:
@@ -226,7 +226,3 @@ def _advice(field: _Field) -> str:
     return (
         f"it takes {field.low} to {field.high}{names}, *, lists, ranges and steps such as */{2 + field.low * 3}{extra}"
     )
-
-
-def _error(text: str, problem: str, *, fix: str = "") -> CronError:
-    return CronError("cron expression", text, problem, fix=fix)

@@ -2,39 +2,110 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
-from nomaflow_project.jobs.definitions import JobDefinition, PresetDefinition, StepDefinition
-from nomaflow_project.reading.problems import Place, Problem, did_you_mean, nearest
+from nomaflow_project.jobs.definitions import JobDefinition, StepDefinition
+from nomaflow_project.jobs.step_types import StepType
+from nomaflow_project.reading.problems import Place, Problem, Severity, did_you_mean, nearest
 from nomaflow_project.reading.spelling import misspelt_name
 
-__all__ = [
-    "check_call_params",
-    "check_callables",
-    "check_keys",
-    "kind_of",
-    "refuse_op_kwargs",
-    "refuse_params",
-    "signature",
-]
+__all__ = ["check_call_params", "check_callables", "check_keys", "kind_of", "refuse_op_kwargs", "refuse_params"]
 
 _INJECTED = frozenset({"connectors", "ctx", "settings"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Callable:
+    """A callable that a host offers.
+
+    :param catch_all: the name of its ``**``; empty without one
+    :param injected: the names that the host gives it
+    :param step_types: the contributed step types of the host
+    """
+
+    reference: str
+    parameters: Sequence[Mapping[str, Any]]
+    catch_all: str
+    injected: frozenset[str]
+    step_types: Sequence[Mapping[str, Any]]
+
+    @classmethod
+    def of(cls, manifest: Mapping[str, Any], reference: str) -> _Callable | None:
+        """Return the callable of a reference; None if the host does not offer it, or cannot load it."""
+        entry = _callables(manifest).get(reference)
+        if entry is None or entry.get("error"):
+            return None
+        return cls(
+            reference=reference,
+            parameters=entry.get("parameters") or (),
+            catch_all=entry.get("catch_all") or "",
+            injected=_INJECTED.union(manifest.get("injections") or ()),  # plugins may contribute more
+            step_types=manifest.get("step_types") or (),
+        )
+
+    @cached_property
+    def keywords(self) -> Mapping[str, bool]:
+        """The parameters that can be given by name, each with whether it must be given."""
+        return {each["name"]: each["required"] for each in self.parameters if each["kind"] == "keyword"}
+
+    @cached_property
+    def signature(self) -> str:
+        """The signature, for a message."""
+        parts = []
+        for parameter in self.parameters:
+            text = ("*" if parameter["kind"] == "var_positional" else "") + parameter["name"]
+            if parameter.get("annotation"):
+                text += f": {parameter['annotation']}"
+            if parameter.get("default"):
+                text += f" = {parameter['default']}"
+            parts.append(text)
+        if self.catch_all:
+            parts.append(f"**{self.catch_all}")
+        return f"{self.reference.rpartition(':')[2]}({', '.join(parts)})"
+
+    def meant(self, key: str, given: Collection[str]) -> str:
+        """Return the parameter that a key misspells and nothing gives; empty for none, or a step type's own field."""
+        types = map(StepType.from_json, self.step_types)
+        if any(key in each.fields for each in types if each.callable == self.reference):
+            return ""
+        return misspelt_name(key, (name for name in sorted(self.keywords) if name not in given))
+
+    def ignores(self, key: str) -> bool:
+        """Return whether the name of its ``**`` says that a key in it is ignored."""
+        return self.catch_all.startswith("_") and key not in self.injected
+
+    def ignored(self, key: str) -> str:
+        """Return the message about a key that is ignored."""
+        return f"{self.signature} does not name {key!r}, so the key is ignored"
 
 
 def check_callables(definition: JobDefinition, manifest: Mapping[str, Any], place: Place) -> Iterator[Problem]:
     """Yield the problems of callables: missing or failing ones, and keys that they cannot take or that they lack."""
     for index, step in enumerate(definition.steps):
-        if not step.calls_job and step.callable:
-            at = place / "steps" / index
-            problems = [
-                *_check_preset_fields(definition, step, place),
-                *_check_step(definition, step, manifest, at, place),
-            ]
-            for problem in problems:
-                # A disabled step does no harm until a run enables it.
-                yield problem if step.enabled else _softened(problem)
-    yield from _check_params(definition, manifest, place / "params")
+        if step.calls_job or not step.callable:
+            continue
+        at = place / "steps" / index
+        found = _Callable.of(manifest, step.callable)
+        problems = [*_check_preset_fields(definition, step, place)]
+        if found is None:
+            problems.append(_unusable(step.callable, manifest, at / "callable"))
+        else:
+            problems += _check_step(definition, step, found, at, place)
+        for problem in problems:
+            if step.enabled:
+                yield problem
+            else:  # it does no harm until a run enables it
+                message = f"{problem.message} (the step is disabled)"
+                yield replace(problem, severity=Severity.WARNING, message=message)
+    takeable = _takeable(definition.steps, manifest)
+    for name in definition.params:
+        if takeable is not None and name not in takeable:
+            message = f"no step's callable takes the param {name!r}; it is only in ctx.params"
+            fix = did_you_mean(name, takeable, noun="parameter")
+            yield (place / "params" / name).warning("unused_param", message, fix=fix)
 
 
 def check_call_params(
@@ -49,15 +120,11 @@ def check_call_params(
         if not step.params or child is None or child.host != definition.host:
             continue
         takeable = _takeable(child.steps, manifest)
-        if takeable is None:
-            continue
         for name in step.params:
-            if name not in takeable and name not in child.params:
-                yield (place / "steps" / index / "params" / name).warning(
-                    "unused_param",
-                    f"no step of job {child.id!r} takes the param {name!r}; it is only in ctx.params",
-                    fix=did_you_mean(name, takeable, noun="parameter"),
-                )
+            if takeable is not None and name not in takeable and name not in child.params:
+                message = f"no step of job {child.id!r} takes the param {name!r}; it is only in ctx.params"
+                fix = did_you_mean(name, takeable, noun="parameter")
+                yield (place / "steps" / index / "params" / name).warning("unused_param", message, fix=fix)
 
 
 def kind_of(manifest: Mapping[str, Any], reference: str) -> str:
@@ -93,25 +160,22 @@ def check_keys(
     :param reference: the callable
     :param given: all keys given, over all layers
     """
-    entry = _callables(manifest).get(reference)
-    if entry is None or not entry.get("catch_all"):
+    found = _Callable.of(manifest, reference)
+    if found is None or not found.catch_all:
         return None, []
-    injected = _injected(manifest)
-    stray = [key for key in keys if key not in _keywords(entry) and key not in injected]
-    shown = signature(reference, entry)
+    stray = [key for key in keys if key not in found.keywords and key not in found.injected]
     for key in stray:
-        meant = _meant(key, entry, injected.union(given))
+        meant = found.meant(key, found.injected.union(given))
         if meant:
-            return f"{shown} does not name {key!r}, and nothing gives {meant!r}; did you mean {meant!r}?", []
-    return None, [_ignored(shown, key) for key in stray if _ignores(entry)]
+            told = f"{found.signature} does not name {key!r}, and nothing gives {meant!r}; did you mean {meant!r}?"
+            return told, []
+    return None, [found.ignored(key) for key in stray if found.ignores(key)]
 
 
 def refuse_op_kwargs(step: StepDefinition, names: Iterable[str]) -> str | None:
     """Return why a preset or a run may not set these keys of a step; None if it may."""
     fixed = [name for name in names if not step.may_set(name)]
-    if not fixed:
-        return None
-    return f"{_not_overridable(step, fixed[0])}; {_overridable(step)}"
+    return f"{_not_overridable(step, fixed[0])}; {_overridable(step)}" if fixed else None
 
 
 def _not_overridable(step: StepDefinition, name: str) -> str:
@@ -130,39 +194,17 @@ def _check_preset_fields(definition: JobDefinition, step: StepDefinition, job: P
                 yield at.error("not_overridable", _not_overridable(step, name), fix=_overridable(step))
 
 
-def signature(reference: str, entry: Mapping[str, Any]) -> str:
-    """Return the signature of a callable of a manifest, for a message."""
-    parts = []
-    for parameter in entry.get("parameters") or ():
-        text = ("*" if parameter["kind"] == "var_positional" else "") + parameter["name"]
-        if parameter.get("annotation"):
-            text += f": {parameter['annotation']}"
-        if parameter.get("default"):
-            text += f" = {parameter['default']}"
-        parts.append(text)
-    if entry.get("catch_all"):
-        parts.append(f"**{entry['catch_all']}")
-    return f"{reference.rpartition(':')[2]}({', '.join(parts)})"
-
-
 def _check_step(
-    definition: JobDefinition, step: StepDefinition, manifest: Mapping[str, Any], at: Place, job: Place
+    definition: JobDefinition, step: StepDefinition, found: _Callable, at: Place, job: Place
 ) -> Iterator[Problem]:
-    entry = _callables(manifest).get(step.callable)
-    if entry is None or entry.get("error"):
-        yield _unusable(step.callable, entry, manifest, at / "callable")
-        return
-    takes = _keywords(entry)
-    shown = signature(step.callable, entry)
-    for parameter in entry.get("parameters") or ():
+    for parameter in found.parameters:
         if parameter["kind"] == "positional_only" and parameter["required"]:
             yield (at / "callable").error(
                 "positional_only",
                 f"{step.callable!r} takes {parameter['name']!r} by position only, and steps are called with keywords",
                 fix="put *, before its parameters",
             )
-    injected = _injected(manifest)
-    given = injected.union(definition.params, step.op_kwargs)
+    given = found.injected.union(definition.params, step.op_kwargs)
     sources = [(at / "op_kwargs", step.op_kwargs, given)] + [
         (job / "presets" / index / "op_kwargs" / step.name, keys, given.union(preset.params, keys))
         for index, preset in enumerate(definition.presets)
@@ -171,49 +213,38 @@ def _check_step(
     misspelt: set[str] = set()
     for source, keys, known in sources:
         for name in keys:
-            if name in takes:
+            if name in found.keywords:
                 continue
-            if not entry.get("catch_all"):
-                fix = did_you_mean(name, takes, noun="parameter")
-                yield (source / name).error("unknown_op_kwarg", f"{shown} takes no {name!r}", fix=fix)
-            elif meant := _meant(name, entry, known):
+            if not found.catch_all:
+                fix = did_you_mean(name, found.keywords, noun="parameter")
+                yield (source / name).error("unknown_op_kwarg", f"{found.signature} takes no {name!r}", fix=fix)
+            elif meant := found.meant(name, known):
                 misspelt.add(meant)
-                message = f"{shown} does not name {name!r}, and nothing gives {meant!r}"
+                message = f"{found.signature} does not name {name!r}, and nothing gives {meant!r}"
                 yield (source / name).error("misspelt_op_kwarg", message, fix=f"did you mean {meant!r}?")
-            elif _ignores(entry) and name not in injected:
-                yield (source / name).warning(
-                    "ignored_op_kwarg",
-                    _ignored(shown, name),
-                    fix=did_you_mean(name, takes - injected, noun="parameter"),
-                )
-    yield from _check_required(definition, step, manifest, at, shown, misspelt)
+            elif found.ignores(name):
+                fix = did_you_mean(name, found.keywords.keys() - found.injected, noun="parameter")
+                yield (source / name).warning("ignored_op_kwarg", found.ignored(name), fix=fix)
+    yield from _check_required(definition, step, found, at, misspelt)
 
 
 def _check_required(
-    definition: JobDefinition,
-    step: StepDefinition,
-    manifest: Mapping[str, Any],
-    at: Place,
-    shown: str,
-    misspelt: Collection[str],
+    definition: JobDefinition, step: StepDefinition, found: _Callable, at: Place, misspelt: Collection[str]
 ) -> Iterator[Problem]:
     """Yield a problem for each required parameter that nothing gives; an error if a schedule would run into it.
 
     :param misspelt: parameters already reported, along with the key that was meant for them
     """
-    entry = _callables(manifest)[step.callable]
     params = {name for name in definition.params if step.may_set(name)}
-    given = _injected(manifest).union(params, step.op_kwargs)
-    spare = [key for key in (*params, *step.op_kwargs) if key not in _keywords(entry)]
-    required = [
-        parameter["name"]
-        for parameter in entry.get("parameters") or ()
-        if parameter["kind"] == "keyword" and parameter["required"] and parameter["name"] not in {*given, *misspelt}
-    ]
-    for name in required:
-        fires = [schedule.preset for schedule in definition.schedules()]
-        lacking = [preset for preset in fires if not _preset_gives(definition.preset(preset), step, name)]
-        message = f"{shown} needs {name!r} and nothing gives it"
+    given = found.injected.union(params, step.op_kwargs, misspelt)
+    spare = [key for key in (*params, *step.op_kwargs) if key not in found.keywords]
+    for name in (name for name, required in found.keywords.items() if required and name not in given):
+        lacking = [
+            schedule.preset
+            for schedule in definition.schedules()
+            if not _preset_gives(definition, schedule.preset, step, name)
+        ]
+        message = f"{found.signature} needs {name!r} and nothing gives it"
         near = nearest(name, spare)
         if not step.may_set(name):
             fix = f"rename {near!r} to {name!r}" if near else f"add {name} to the step"
@@ -229,24 +260,12 @@ def _check_required(
             )
 
 
-def _preset_gives(preset: PresetDefinition | None, step: StepDefinition, name: str) -> bool:
+def _preset_gives(definition: JobDefinition, preset_name: str, step: StepDefinition, name: str) -> bool:
+    preset = definition.preset(preset_name)
     if preset is None:
         return False
     off = preset.steps.get(step.name) is False
     return off or name in preset.params or name in preset.op_kwargs.get(step.name, {})
-
-
-def _check_params(definition: JobDefinition, manifest: Mapping[str, Any], at: Place) -> Iterator[Problem]:
-    takeable = _takeable(definition.steps, manifest)
-    if takeable is None:
-        return
-    for name in definition.params:
-        if name not in takeable:
-            yield (at / name).warning(
-                "unused_param",
-                f"no step's callable takes the param {name!r}; it is only in ctx.params",
-                fix=did_you_mean(name, takeable, noun="parameter"),
-            )
 
 
 def _takeable(steps: Collection[StepDefinition], manifest: Mapping[str, Any]) -> set[str] | None:
@@ -256,56 +275,25 @@ def _takeable(steps: Collection[StepDefinition], manifest: Mapping[str, Any]) ->
         if step.overridable is not None:
             names.update(step.overridable)
             continue
-        entry = _callables(manifest).get(step.callable)
-        if step.calls_job or entry is None or entry.get("error") or entry.get("catch_all"):
+        found = None if step.calls_job else _Callable.of(manifest, step.callable)
+        if found is None or found.catch_all:
             return None
-        names |= _keywords(entry)
+        names.update(found.keywords)
     return names - _INJECTED
 
 
-def _unusable(reference: str, entry: Mapping[str, Any] | None, manifest: Mapping[str, Any], at: Place) -> Problem:
-    module = reference.partition(":")[0]
-    modules = manifest.get("modules") or {}
-    import_error = (modules.get(module) or {}).get("error")
-    usable = [name for name, each in _callables(manifest).items() if not each.get("error")]
-    if import_error:
-        return at.error("callable_error", f"the callable {reference!r} cannot be loaded: {import_error}")
-    if entry is not None:
-        near = did_you_mean(reference, usable, noun="callable")
-        return at.error("callable_error", str(entry["error"]), fix=near)
-    return at.error(
-        "unknown_callable",
-        f"the host offers no callable {reference!r}",
-        fix=did_you_mean(reference, usable, noun="callable"),
+def _unusable(reference: str, manifest: Mapping[str, Any], at: Place) -> Problem:
+    module = (manifest.get("modules") or {}).get(reference.partition(":")[0]) or {}
+    if module.get("error"):
+        message = f"the callable {reference!r} cannot be loaded: {module['error']}"
+        return at.error("callable_error", message)
+    near = did_you_mean(
+        reference, (name for name, each in _callables(manifest).items() if not each.get("error")), noun="callable"
     )
-
-
-def _softened(problem: Problem) -> Problem:
-    place = Place(problem.file, problem.path, problem.job_id)
-    return place.warning(problem.code, f"{problem.message} (the step is disabled)", fix=problem.fix)
+    if reference in _callables(manifest):
+        return at.error("callable_error", str(_callables(manifest)[reference]["error"]), fix=near)
+    return at.error("unknown_callable", f"the host offers no callable {reference!r}", fix=near)
 
 
 def _callables(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
     return manifest.get("callables") or {}
-
-
-def _injected(manifest: Mapping[str, Any]) -> frozenset[str]:
-    return _INJECTED.union(manifest.get("injections") or ())  # plugins may contribute more
-
-
-def _meant(key: str, entry: Mapping[str, Any], given: Collection[str]) -> str:
-    """Return the parameter that a key misspells; empty for none."""
-    return misspelt_name(key, (name for name in sorted(_keywords(entry)) if name not in given))
-
-
-def _ignores(entry: Mapping[str, Any]) -> bool:
-    """Return whether the name of the callable's ``**`` says that it ignores the keys in it."""
-    return str(entry.get("catch_all", "")).startswith("_")
-
-
-def _ignored(shown: str, key: str) -> str:
-    return f"{shown} does not name {key!r}, so the key is ignored"
-
-
-def _keywords(entry: Mapping[str, Any]) -> set[str]:
-    return {each["name"] for each in entry.get("parameters") or () if each["kind"] == "keyword"}

@@ -21,24 +21,15 @@ def check_calls(definitions: Mapping[str, JobDefinition], places: Mapping[str, P
         for index, step in enumerate(definition.steps):
             if step.calls_job and step.target_job_id and step.target_job_id not in definitions:
                 at = places[job_id] / "steps" / index / "target_job_id"
-                yield (
-                    job_id,
-                    at.warning(
-                        "unknown_target",
-                        f"these files have no job {step.target_job_id!r}, which the step fails without",
-                        fix=did_you_mean(step.target_job_id, definitions, noun="job"),
-                    ),
-                )
+                message = f"these files have no job {step.target_job_id!r}, which the step fails without"
+                fix = did_you_mean(step.target_job_id, definitions, noun="job")
+                yield job_id, at.warning("unknown_target", message, fix=fix)
     for job_id in _in_circles(calls):
         chain = _chain_back(job_id, calls)
         if chain:
-            shown = " → ".join(chain)
-            yield (
-                job_id,
-                (places[job_id] / "steps").error(
-                    "call_cycle", f"the job calls itself: {shown}", fix="take one of the calls out"
-                ),
-            )
+            message = f"the job calls itself: {' → '.join(chain)}"
+            fix = "take one of the calls out"
+            yield job_id, (places[job_id] / "steps").error("call_cycle", message, fix=fix)
 
 
 def _in_circles(calls: Mapping[str, Sequence[str]]) -> list[str]:

@@ -1,5 +1,6 @@
-"""Job definitions: the data that a run takes its snapshot of.
+"""Jobs: the keys of jobs.toml, and the definitions that runs take their snapshot of.
 
+Only what is read from a file is checked: a definition that was stored stays usable, whatever later versions refuse.
 Params and op_kwargs are JSON-ready trees in the encoding of ``nomaflow_api.v1.values``; the kernel uses their keys and
 never their values. A definition converts to JSON and back without loss, and ignores unknown keys of a newer version.
 """
@@ -8,13 +9,18 @@ from __future__ import annotations
 
 import enum
 import hashlib
-import re
+import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Self
+from typing import Any, ClassVar
 
-from nomaflow_project.jobs.definition_json import Definition, canonical_json, known_fields
+from pydantic import ConfigDict
+from pydantic.json_schema import SkipJsonSchema
+
+from nomaflow_project.jobs.step_types import CALL_JOB_STEP, PYTHON_STEP
+from nomaflow_project.jobs.values import Cron, ExceptionNames, JobId, LogLevel, Name, Zone, ZoneOrUtc, is_job_id
+from nomaflow_project.reading.keys import FORM, Entry, key, seconds
 
 __all__ = [
     "CALL_JOB_STEP",
@@ -23,6 +29,8 @@ __all__ = [
     "Backoff",
     "IsolationChoice",
     "JobDefinition",
+    "JobsFile",
+    "MetaEntry",
     "Misfire",
     "Overlap",
     "PresetDefinition",
@@ -30,17 +38,16 @@ __all__ = [
     "RetryPolicy",
     "Schedule",
     "StepDefinition",
+    "canonical_json",
     "is_job_id",
 ]
 
-PYTHON_STEP = "python"
-CALL_JOB_STEP = "call_job"
-_JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
+_MOST_STEPS = 1000
 
 
-def is_job_id(text: str) -> bool:
-    """Return True if ``text`` has the form of a job id."""
-    return _JOB_ID.fullmatch(text) is not None
+def canonical_json(definition: Mapping[str, Any]) -> str:
+    """Return the text under which a definition is stored, and that its digest covers."""
+    return json.dumps(definition, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
 
 class Overlap(enum.StrEnum):
@@ -78,24 +85,18 @@ class IsolationChoice(enum.StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class RetryPolicy(Definition):
-    """The rules for retrying a failed attempt, and the delay before it.
+class RetryPolicy(Entry):
+    """Retries of failed steps. A step's own table overrides the job's key by key."""
 
-    :param attempts: number of all tries, the first one included
-    :param base_seconds: delay after the first failure
-    :param max_seconds: the longest delay
-    :param jitter: a delay is lengthened by up to this fraction, at random
-    :param retry_on: names of exceptions, qualified or bare; empty means any failure
-    :param no_retry_on: names of exceptions that are never retried; wins over ``retry_on``
-    """
-
-    attempts: int = 1
-    backoff: Backoff = Backoff.FIXED
-    base_seconds: float = 60.0
-    max_seconds: float = 3600.0
-    jitter: float = 0.1
-    retry_on: tuple[str, ...] = ()
-    no_retry_on: tuple[str, ...] = ()
+    attempts: int = key(1, "All tries of a step, the first one included.", ge=1, le=1000)
+    backoff: Backoff = key(Backoff.FIXED, "How the delay grows: the same each time, or doubled after each failure.")
+    base_seconds: float = seconds(60.0, "Delay after the first failure.", zero=True)
+    max_seconds: float = seconds(3600.0, "No delay is longer.", zero=True)
+    jitter: float = key(0.1, "Each delay is lengthened at random by up to this fraction of it.", ge=0, le=1)
+    retry_on: ExceptionNames = key(
+        tuple, "Exceptions to retry on, by class name, bare or qualified, base classes included. Empty: any failure."
+    )
+    no_retry_on: ExceptionNames = key(tuple, "Exceptions never retried; wins over `retry_on`.")
 
     def delay_seconds(self, failed_attempts: int, random: float) -> float:
         """Return the seconds to wait after a number of failed attempts (1 or more).
@@ -123,95 +124,60 @@ class RetryPolicy(Definition):
             return False
         return not self.retry_on or bool(names.intersection(self.retry_on))
 
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """Return the policy that `to_json` wrote."""
-        return cls(**known_fields(cls, data, backoff=Backoff, retry_on=tuple, no_retry_on=tuple))
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AlertPolicy(Entry):
+    """The events of the job that call for attention."""
+
+    on_failure: bool = key(default=True, meaning="Whether a run that ends FAILED or LOST is one.")
+    on_long_run_minutes: float | None = key(
+        None, "A run that goes on for longer is one; the run continues.", unit="minutes", gt=0
+    )
+    recipients: tuple[str, ...] = key(tuple, "Names or addresses for whatever delivers the alerts.")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class AlertPolicy(Definition):
-    """The events of a job that call for attention.
+class RetentionPolicy(Entry):
+    """The history kept of finished runs. A run is deleted when either limit is reached; unfinished runs never are."""
 
-    :param on_long_run_minutes: minutes after which a run still going is such an event; None for never
-    :param recipients: names or addresses, for the program that delivers alerts
-    """
-
-    on_failure: bool = True
-    on_long_run_minutes: float | None = None
-    recipients: tuple[str, ...] = ()
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """Return the policy that `to_json` wrote."""
-        return cls(**known_fields(cls, data, recipients=tuple))
+    enabled: bool = key(default=True, meaning="Whether history is pruned at all.")
+    days: int | None = key(90, "Age.", unit="days", ge=1, le=36500)
+    keep_last_per_job: int | None = key(
+        None,
+        "Newest finished runs kept of each job, beside those of fires and requests of the last day. No bound without.",
+        ge=1,
+    )
+    sweep_interval_minutes: int = key(60, "How often to prune.", unit="minutes", ge=1, le=1440)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class RetentionPolicy(Definition):
-    """The time that finished runs stay in the history: a run is deleted when either limit is reached.
+class StepDefinition(Entry):
+    """One step. A type that a plugin contributes takes its own keys besides these, with `${NAME}` as in `op_kwargs`."""
 
-    :param days: age in days; None for no bound
-    :param keep_last_per_job: number of newest finished runs kept for each job, besides those of fires and requests of
-        the last day; None for no bound
-    """
+    __pydantic_config__: ClassVar[ConfigDict] = {**FORM, "json_schema_extra": {"additionalProperties": True}}
 
-    enabled: bool = True
-    days: int | None = 90
-    keep_last_per_job: int | None = None
-    sweep_interval_minutes: int = 60
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """Return the policy that `to_json` wrote."""
-        return cls(**known_fields(cls, data))
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StepDefinition(Definition):
-    """One step of a job.
-
-    :param type: ``python``, ``call_job``, or a type contributed by a plugin, which then calls ``callable``
-    :param callable: ``module:name``; empty for ``call_job``
-    :param overridable: the op_kwargs that params, and op_kwargs of presets and runs, may set; None for any, as in a
-        ``python`` step
-    :param target_job_id: the job that ``call_job`` runs; otherwise empty
-    :param params: params that a ``call_job`` step gives to the run it starts; they override inherited ones
-    :param timeout_seconds: None for no limit
-    :param retry: the step's own policy; None for the job's
-    :param isolation: None for the job's choice
-    :param cancel_grace_seconds: None for the job's
-    """
-
-    name: str
-    type: str = PYTHON_STEP
-    enabled: bool = True
-    callable: str = ""
-    op_kwargs: Mapping[str, Any] = field(default_factory=dict)
-    overridable: tuple[str, ...] | None = None
-    target_job_id: str = ""
-    params: Mapping[str, Any] = field(default_factory=dict)
-    timeout_seconds: float | None = None
-    retry: RetryPolicy | None = None
-    isolation: IsolationChoice | None = None
-    cancel_grace_seconds: float | None = None
+    type: str = key(PYTHON_STEP, "`python`, `call_job`, or a type that a plugin contributes.")
+    name: Name = key("", "Unique in the job. Without one the step is named after the last part of its callable.")
+    enabled: bool = key(default=True, meaning="A disabled step is SKIPPED; a run or a preset can switch it on.")
+    callable: str = key("", "What a `python` step calls: `package.module:function`.")
+    op_kwargs: dict[str, Any] = key(
+        dict, "Keyword arguments of the call. `${NAME}` and `${NAME:-default}` are resolved in the host, each time."
+    )
+    overridable: SkipJsonSchema[tuple[str, ...] | None] = None
+    """The op_kwargs that params, and op_kwargs of presets and runs, may set; None for any. Its type says so."""
+    target_job_id: str = key("", "The job that a `call_job` step runs.")
+    params: dict[str, Any] = key(
+        dict, "Params that a `call_job` step gives the run that it starts, laid over all that the run inherits."
+    )
+    timeout_seconds: float | None = seconds(None, "Limit of one attempt; it is then stopped and may be retried.")
+    retry: RetryPolicy | None = key(None, "The step's own retries.")
+    isolation: IsolationChoice | None = key(None, "As the job's `isolation`, for this step.")
+    cancel_grace_seconds: float | None = seconds(None, "As the job's, for this step.", zero=True)
 
     @property
     def calls_job(self) -> bool:
         """True if the step runs another job instead of a callable."""
         return self.type == CALL_JOB_STEP
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """Return the step that `to_json` wrote."""
-        readers = {
-            "op_kwargs": dict,
-            "params": dict,
-            "overridable": tuple,
-            "retry": RetryPolicy.from_json,
-            "isolation": IsolationChoice,
-        }
-        return cls(**known_fields(cls, data, **readers))
 
     def may_set(self, name: str) -> bool:
         """Return whether params, and op_kwargs of presets and runs, may set a key of the step."""
@@ -219,31 +185,21 @@ class StepDefinition(Definition):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class PresetDefinition(Definition):
-    """A named set of overrides on a job, optionally with its own schedule.
+class PresetDefinition(Entry):
+    """A named set of overrides, which may carry its own schedule."""
 
-    :param schedule: a cron expression; empty for a preset that only runs on request
-    :param timezone: IANA name; empty for the job's
-    :param enabled: whether its schedule is active, regardless of the job's own flag
-    :param op_kwargs: step name to overrides
-    :param steps: step name to on or off
-    :param log_level: empty for the job's
-    """
-
-    name: str
-    description: str = ""
-    schedule: str = ""
-    timezone: str = ""
-    enabled: bool = True
-    params: Mapping[str, Any] = field(default_factory=dict)
-    op_kwargs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    steps: Mapping[str, bool] = field(default_factory=dict)
-    log_level: str = ""
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """Return the preset that `to_json` wrote."""
-        return cls(**known_fields(cls, data, params=dict, op_kwargs=dict, steps=dict))
+    name: Name = key(
+        ..., "`run --preset NAME` applies it. Of several with one name the one with a schedule stands, else the first."
+    )
+    description: str = key("", "What it is for.")
+    schedule: Cron = key("", "Cron expression of its own fires. Empty: only when asked for.")
+    timezone: Zone = key("", "IANA zone of its schedule. Empty: the job's.")
+    enabled: bool = key(default=True, meaning="Whether its schedule counts, whatever the job's own `enabled` says.")
+    params: dict[str, Any] = key(dict, "Overrides of the job's `params`.")
+    op_kwargs: dict[str, dict[str, Any]] = key(dict, "Overrides of op_kwargs, by step name.")
+    steps: dict[str, bool] = key(dict, "Steps switched on or off, by name.")
+    step_enabled: dict[str, bool] = key(dict, "The same as `steps`, under its former name.", of_file=True)
+    log_level: LogLevel | None = key(None, "Override of the job's `log_level`.")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -256,49 +212,60 @@ class Schedule:
 
 
 @dataclass(frozen=True, kw_only=True)
-class JobDefinition(Definition):
-    """A job, complete and checked.
+class JobDefinition(Entry):
+    """One job."""
 
-    :param host: the name of the plugin host that runs its steps
-    :param schedule: a cron expression; empty if the job has no schedule of its own
-    :param timeout_seconds: time limit of a whole run; None for none
-    :param max_queued: number of runs that may wait with ``overlap = "queue"``
-    :param misfire_window_seconds: fires older than this never run late
-    :param retry_on_lost: whether an attempt with an unknown outcome may run again
-    :param lost_after_seconds: silence of the host after which attempts are LOST; None for the kernel's setting
-    :param cancel_grace_seconds: seconds between asking and forcing; None for the host's setting
-    :param max_parallel: number of runs of the job at once; None for no bound
-    :param priority: a higher one is dispatched first; may be negative
-    :param queue_timeout_seconds: a run that has waited longer fails; None for no limit
-    :param max_log_bytes: log bytes kept of one attempt; None for all
-    """
-
-    id: str
-    host: str = ""
-    description: str = ""
-    schedule: str = ""
-    timezone: str = "UTC"
-    enabled: bool = True
-    tags: tuple[str, ...] = ()
-    params: Mapping[str, Any] = field(default_factory=dict)
-    log_level: str = "INFO"
-    timeout_seconds: float | None = None
-    retry: RetryPolicy = RetryPolicy()
-    alerts: AlertPolicy | None = None
-    overlap: Overlap = Overlap.SKIP
-    max_queued: int = 100
-    misfire: Misfire = Misfire.LATEST
-    misfire_window_seconds: float = 3600.0
-    retry_on_lost: bool = False
-    lost_after_seconds: float | None = None
-    isolation: IsolationChoice = IsolationChoice.BY_KIND
-    cancel_grace_seconds: float | None = None
-    max_parallel: int | None = None
-    priority: int = 0
-    queue_timeout_seconds: float | None = None
-    max_log_bytes: int | None = None
-    presets: tuple[PresetDefinition, ...] = ()
-    steps: tuple[StepDefinition, ...] = ()
+    id: JobId = key(..., "Unique in a kernel. Letters, digits, `-`, `_`, `.`; at most 128.")
+    host: str = key("", "The plugin host that runs it. Empty: the host that brought it.")
+    description: str = key("", "What it is for.")
+    schedule: Cron = key(
+        "", "Cron expression of five fields, six with seconds last, or an alias. Empty: started by hand or by others."
+    )
+    timezone: ZoneOrUtc = key("UTC", "IANA zone whose wall clock the schedule speaks of.")
+    enabled: bool = key(default=True, meaning="A disabled job does not fire by its schedule.")
+    tags: tuple[str, ...] = key(tuple, "Labels to group and find jobs by.")
+    params: dict[str, Any] = key(
+        dict, "Values for every step whose callable names them; also in `ctx.params`. Environment as in `op_kwargs`."
+    )
+    log_level: LogLevel = key("INFO", "Lowest level that the log of a run keeps.")
+    timeout_seconds: float | None = seconds(None, "Limit of a whole run; it is then stopped and not retried.")
+    retry: RetryPolicy = key(RetryPolicy, "Retries of its steps.")
+    alerts: AlertPolicy | None = key(None, "Alerts.")
+    step_defaults: dict[str, Any] = key(
+        dict,
+        "Keys that each step whose type takes them has, unless it gives them itself; tables are merged key by key.",
+        of_file=True,
+    )
+    overlap: Overlap = key(
+        Overlap.SKIP, "What a run does while another of the job is going: skip, queue, run beside it, or cancel it."
+    )
+    max_queued: int = key(100, 'Runs that may wait with `overlap = "queue"`.', ge=1, le=1_000_000)
+    misfire: Misfire = key(
+        Misfire.LATEST, "Which fires that could not happen in time are caught up with: none, the latest, the last 100."
+    )
+    misfire_window_seconds: float = seconds(3600.0, "Older fires are never caught up with.", zero=True)
+    retry_on_lost: bool = key(
+        default=False,
+        meaning="Whether an attempt whose outcome cannot be known may run again: only for steps that may run twice.",
+    )
+    lost_after_seconds: float | None = seconds(
+        None, "Silence of the host after which its attempts are LOST. Default: the kernel's."
+    )
+    isolation: IsolationChoice = key(
+        IsolationChoice.BY_KIND, "Worker of a step: by kind (async shared, sync exclusive), shared, or exclusive."
+    )
+    cancel_grace_seconds: float | None = seconds(
+        None, "Time a step has to stop by itself before it is forced. Default: the host's.", zero=True
+    )
+    max_parallel: int | None = key(None, "Runs of the job at once. Default: no bound but `overlap`.", ge=1)
+    priority: int = key(0, "Runs of higher priority are dispatched first.", ge=-1000, le=1000)
+    queue_timeout_seconds: float | None = seconds(None, "A run that waited longer FAILS. Default: it waits on.")
+    max_log_bytes: int | None = key(
+        None, "Log kept of one attempt; what is beyond is dropped and counted. Default: all.", unit="bytes", ge=1024
+    )
+    install_step: int | None = key(None, "Of the original; has no effect.", of_file=True)
+    presets: tuple[PresetDefinition, ...] = key(tuple, "Presets.")
+    steps: tuple[StepDefinition, ...] = key(..., "Steps, run in order.", min_length=1, max_length=_MOST_STEPS)
 
     @cached_property
     def digest(self) -> str:
@@ -342,22 +309,18 @@ class JobDefinition(Definition):
                     preset=preset.name, expression=preset.schedule, timezone=preset.timezone or self.timezone
                 )
 
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """Return the definition that `to_json` wrote, by this version or another.
 
-        :raises KeyError: if ``id`` is missing
-        :raises ValueError: if an enumerated value is not known
-        """
-        readers = {
-            "tags": tuple,
-            "params": dict,
-            "retry": RetryPolicy.from_json,
-            "alerts": AlertPolicy.from_json,
-            "overlap": Overlap,
-            "misfire": Misfire,
-            "isolation": IsolationChoice,
-            "presets": lambda each: tuple(PresetDefinition.from_json(item) for item in each),
-            "steps": lambda each: tuple(StepDefinition.from_json(item) for item in each),
-        }
-        return cls(**known_fields(cls, data, **readers))
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MetaEntry(Entry):
+    """About the file."""
+
+    version: int = key(1, "Version of the file's form.", ge=1, le=1)
+    retention: RetentionPolicy | None = key(None, "Retention of the runs of these jobs.")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobsFile(Entry):
+    """jobs.toml: the jobs of a team; the jobs.toml of each folder of plugins/ is read too."""
+
+    meta: MetaEntry = key(MetaEntry, "About the file.")
+    jobs: tuple[JobDefinition, ...] = key(tuple, "The jobs.")

@@ -113,14 +113,14 @@ class _Illegible:
         """Return the problem of the main file, for a path that was the main file before."""
         if self._main is None or path.startswith("plugins/"):
             return None
-        return self._main.problem() or self._why_unread(self._main)
+        return self._main.error or self._why_unread(self._main)
 
     def _why_unread(self, file: JobFile) -> Problem | None:
         if file.absent or (file.error is not None and file.error.code == "missing_file"):
             return self._gone(file.path)
         if file.tree is not None and not file.tree:
             return Place(file.path).error("emptied_file", "the file is empty, and it had jobs", fix=_NONE_MEANT)
-        return file.problem()
+        return file.error
 
     def _gone(self, path: str) -> Problem:
         is_file = path.endswith(".toml")

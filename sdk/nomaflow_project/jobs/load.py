@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -11,14 +11,14 @@ from pydantic import TypeAdapter, ValidationError
 from nomaflow_project.jobs.build import build_job
 from nomaflow_project.jobs.callables import check_call_params, check_callables
 from nomaflow_project.jobs.calls import check_calls
-from nomaflow_project.jobs.definitions import JobDefinition, RetentionPolicy
+from nomaflow_project.jobs.definitions import JobDefinition, JobsFile, MetaEntry, RetentionPolicy
 from nomaflow_project.jobs.last_good import hold_unimportable, jobs_of_illegible_files, keep_invalid
 from nomaflow_project.jobs.step_types import StepType
-from nomaflow_project.models.job_file import JobsFile, MetaEntry
 from nomaflow_project.reading.environment import UNSET_VARIABLE
 from nomaflow_project.reading.files import JobFile
 from nomaflow_project.reading.problems import Place, Problem, did_you_mean, shown
-from nomaflow_project.reading.validation import validate
+from nomaflow_project.reading.records import Record
+from nomaflow_project.reading.validation import keys_of, validate
 
 __all__ = ["CatalogueLoad", "LoadedJob", "load_job_files", "load_manifest", "with_told_problems"]
 
@@ -26,7 +26,7 @@ _TRUE_OR_FALSE = TypeAdapter(bool)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class LoadedJob:
+class LoadedJob(Record):
     """A job as loaded, valid or not.
 
     :param job_id: the id; if the file gives no valid one, the job's place in the file
@@ -48,31 +48,28 @@ class LoadedJob:
     held: str = ""
 
     @property
+    def place(self) -> Place:
+        """The place of its table."""
+        return Place(self.file, self.path, self.job_id)
+
+    @property
     def valid(self) -> bool:
         """True if it has a usable definition: one without an error, or the last good one."""
         return self.definition is not None and (self.kept or not any(problem.is_error for problem in self.problems))
 
-    def with_problem(self, problem: Problem) -> Self:
-        """Return the job with one more problem."""
-        return replace(self, problems=_errors_first([*self.problems, problem]))
+    def with_problem(self, *problems: Problem) -> Self:
+        """Return the job with one or more further problems."""
+        return replace(self, problems=_errors_first([*self.problems, *problems]))
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the job as a JSON-ready dict, as ``check -o json`` shows it."""
-        return {
-            "job_id": self.job_id,
-            "host": self.host,
-            "valid": self.valid,
-            "enabled": self.enabled,
-            "file": self.file,
-            "path": self.path,
-            "kept": self.kept,
-            "held": self.held,
-            "problems": [problem.to_json() for problem in self.problems],
-        }
+    def report(self) -> dict[str, Any]:
+        """Return the job as ``check -o json`` shows it."""
+        report = replace(self, definition=None).to_json()
+        del report["definition"]
+        return {**report, "valid": self.valid}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class CatalogueLoad:
+class CatalogueLoad(Record):
     """The contents of a host's files.
 
     :param problems: problems of the files themselves; a job has its own
@@ -93,9 +90,9 @@ def load_manifest(manifest: Mapping[str, Any], *, before: CatalogueLoad | None =
 
     :param before: the previous load: a job that was valid in it stays unless its owner clearly removed it
     """
-    files = [JobFile.from_manifest(each) for each in manifest.get("job_files") or ()]
+    files = [JobFile.from_json(each) for each in manifest.get("job_files") or ()]
     offers = manifest if "callables" in manifest else None  # the kernel's own file comes without code
-    types = [StepType.from_manifest(each) for each in manifest.get("step_types") or ()]
+    types = [StepType.from_json(each) for each in manifest.get("step_types") or ()]
     host = str(manifest.get("host", ""))
     load = load_job_files(files, host=host, manifest=offers, step_types=types, before=before)
     load = with_told_problems(load, manifest)
@@ -118,23 +115,18 @@ def with_told_problems(
     of_jobs: dict[tuple[str, str], list[Problem]] = {}
     known = {(job.job_id, job.file) for job in load.jobs}
     unset: set[tuple[str, str]] = set()
-    for problem in (Problem.from_json(each) for each in manifest.get("problems") or ()):
+    for problem in map(Problem.from_json, manifest.get("problems") or ()):
         if (problem.code, problem.file, problem.path) in found:
             continue
         if problem.code == UNSET_VARIABLE:
-            unset.add((problem.file, problem.path))
+            unset.add((problem.file, problem.path))  # the cause of whatever else was found there
         its_job = (problem.job_id, problem.file)
         (of_jobs.setdefault(its_job, []) if its_job in known else of_files).append(problem)
-    jobs = tuple(
-        replace(job, problems=_errors_first([*_but_at(unset, job), *of_jobs.get((job.job_id, job.file), ())]))
-        for job in load.jobs
-    )
-    return replace(load, jobs=jobs, problems=(*load.problems, *of_files))
-
-
-def _but_at(unset: Collection[tuple[str, str]], job: LoadedJob) -> Iterator[Problem]:
-    """Yield the problems of a job, except those that a missing variable causes."""
-    return (problem for problem in job.problems if (problem.file, problem.path) not in unset)
+    jobs = []
+    for job in load.jobs:
+        own = tuple(problem for problem in job.problems if (problem.file, problem.path) not in unset)
+        jobs.append(replace(job, problems=own).with_problem(*of_jobs.get((job.job_id, job.file), ())))
+    return replace(load, jobs=tuple(jobs), problems=(*load.problems, *of_files))
 
 
 def load_job_files(
@@ -157,9 +149,8 @@ def load_job_files(
     problems: list[Problem] = []
     retention: RetentionPolicy | None = None
     for file in files:
-        unread = file.problem()
-        if unread is not None:
-            problems.append(unread)
+        if file.error is not None:
+            problems.append(file.error)
             continue
         tree = file.tree or {}
         place = Place(file.path)
@@ -171,8 +162,7 @@ def load_job_files(
         tables = tree.get("jobs")
         for index, table in enumerate(tables if isinstance(tables, list) else ()):
             jobs.append(_load_job(table, place / "jobs" / index, host=host, step_types=types))
-    jobs = [_check_host(job) for job in jobs]
-    jobs = _check_duplicates(jobs)
+    jobs = _check_duplicates([job.with_problem(*_check_host(job)) for job in jobs])
     if before is not None:
         kept = list(jobs_of_illegible_files(before, files, jobs, problems))
         illegible = kept or any(problem.is_error for problem in problems)
@@ -185,10 +175,11 @@ def load_job_files(
 
 
 def _check_top(tree: Mapping[str, Any], place: Place) -> tuple[list[Problem], RetentionPolicy | None]:
+    known = keys_of(JobsFile)
     problems = [
-        (place / name).error("unknown_key", f"unknown key {name!r}", fix=did_you_mean(name, JobsFile.model_fields))
+        (place / name).error("unknown_key", f"unknown key {name!r}", fix=did_you_mean(name, known))
         for name in tree
-        if name not in JobsFile.model_fields
+        if name not in known
     ]
     if not isinstance(tree.get("jobs", []), list):
         problems.append(
@@ -196,9 +187,7 @@ def _check_top(tree: Mapping[str, Any], place: Place) -> tuple[list[Problem], Re
         )
     meta, found = validate(MetaEntry, tree.get("meta", {}), place / "meta")
     problems += found
-    if meta is None or meta.retention is None:
-        return problems, None
-    return problems, RetentionPolicy(**meta.retention.model_dump())
+    return problems, None if meta is None else meta.retention
 
 
 def _load_job(table: object, place: Place, *, host: str, step_types: Mapping[str, StepType]) -> LoadedJob:
@@ -240,19 +229,13 @@ def _is_enabled(table: Mapping[str, Any]) -> bool:
         return True
 
 
-def _check_host(job: LoadedJob) -> LoadedJob:
-    """Return the job, disabled if no host would run its steps: jobs in the kernel's own file must name a host."""
+def _check_host(job: LoadedJob) -> Iterator[Problem]:
+    """Yield an error if no host would run a job's steps: jobs in the kernel's own file must name a host."""
     definition = job.definition
-    if definition is None or definition.host or all(step.calls_job for step in definition.steps):
-        return job
-    at = Place(job.file, job.path, job.job_id) / "host"
-    return job.with_problem(
-        at.error(
-            "missing_key",
-            "a job of the kernel's own file needs the key 'host': nothing else says who runs its steps",
-            fix="give the name of a host; `nomaflow hosts` lists them",
-        )
-    )
+    if definition is not None and not definition.host and not all(step.calls_job for step in definition.steps):
+        message = "a job of the kernel's own file needs the key 'host': nothing else says who runs its steps"
+        fix = "give the name of a host; `nomaflow hosts` lists them"
+        yield (job.place / "host").error("missing_key", message, fix=fix)
 
 
 def _check_duplicates(jobs: Sequence[LoadedJob]) -> list[LoadedJob]:
@@ -262,14 +245,9 @@ def _check_duplicates(jobs: Sequence[LoadedJob]) -> list[LoadedJob]:
     for job in jobs:
         earlier = first.setdefault(job.job_id, job)
         if earlier is not job:
-            at = Place(job.file, job.path, job.job_id) / "id"
-            job = job.with_problem(
-                at.error(
-                    "duplicate_job_id",
-                    f"the id {job.job_id!r} is taken by {earlier.path} of {earlier.file}",
-                    fix="give each job an id of its own",
-                )
-            )
+            message = f"the id {job.job_id!r} is taken by {earlier.path} of {earlier.file}"
+            fix = "give each job an id of its own"
+            job = job.with_problem((job.place / "id").error("duplicate_job_id", message, fix=fix))
         checked.append(job)
     return checked
 
@@ -281,23 +259,15 @@ def _check_together(jobs: Sequence[LoadedJob], manifest: Mapping[str, Any] | Non
     for index, job in enumerate(jobs):
         index_of.setdefault(job.job_id, index)
     definitions = {name: each for name, index in index_of.items() if (each := jobs[index].definition) is not None}
-    places = {name: _place(jobs[index]) for name, index in index_of.items()}
+    places = {name: jobs[index].place for name, index in index_of.items()}
     for job_id, problem in check_calls(definitions, places):
         found.setdefault(index_of[job_id], []).append(problem)
     if manifest is not None:
         for index, job in enumerate(jobs):
             if job.definition is not None and job.definition.host == job.host:
-                place = _place(job)
-                found.setdefault(index, []).extend(check_callables(job.definition, manifest, place))
-                found[index].extend(check_call_params(job.definition, definitions, manifest, place))
-    return [
-        replace(job, problems=_errors_first([*job.problems, *found[index]])) if found.get(index) else job
-        for index, job in enumerate(jobs)
-    ]
-
-
-def _place(job: LoadedJob) -> Place:
-    return Place(job.file, job.path, job.job_id)
+                found.setdefault(index, []).extend(check_callables(job.definition, manifest, job.place))
+                found[index].extend(check_call_params(job.definition, definitions, manifest, job.place))
+    return [job.with_problem(*found[index]) if found.get(index) else job for index, job in enumerate(jobs)]
 
 
 def _errors_first(problems: Iterable[Problem]) -> tuple[Problem, ...]:

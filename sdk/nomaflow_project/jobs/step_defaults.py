@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from nomaflow_project.jobs.definitions import CALL_JOB_STEP, PYTHON_STEP
-from nomaflow_project.jobs.step_types import StepType
+from nomaflow_project.jobs.step_types import CALL_JOB_STEP, PYTHON_STEP, StepType
 from nomaflow_project.reading.environment import STEP_KEYS
 from nomaflow_project.reading.problems import Place, Problem, did_you_mean
 

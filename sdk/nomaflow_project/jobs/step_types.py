@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any
 
 from nomaflow_project.reading.problems import Place, Problem, did_you_mean, shown
+from nomaflow_project.reading.records import Record
 
-__all__ = ["StepType"]
+__all__ = ["CALL_JOB_STEP", "PYTHON_STEP", "StepType"]
+
+PYTHON_STEP = "python"
+CALL_JOB_STEP = "call_job"
 
 _TYPES: dict[str, tuple[type, ...]] = {
     "string": (str,),
@@ -21,12 +25,13 @@ _TYPES: dict[str, tuple[type, ...]] = {
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class StepType:
-    """A type of step beyond ``python`` and ``call_job``.
+class StepType(Record):
+    """A type of step beyond ``python`` and ``call_job``, as a manifest has it.
 
     :param schema: JSON Schema of an object; ``required``, ``properties`` with ``type`` and ``enum``, and
         ``additionalProperties`` are checked here, all else by the callable itself
     :param overridable: the keys that params, and op_kwargs of presets and runs, may set
+    :param secret: the keys whose values are masked
     :param checked: whether the host has checked its steps, against the model that the schema was made from
     """
 
@@ -35,19 +40,8 @@ class StepType:
     schema: Mapping[str, Any] = field(default_factory=dict)
     doc: str = ""
     overridable: tuple[str, ...] = ()
+    secret: tuple[str, ...] = ()
     checked: bool = False
-
-    @classmethod
-    def from_manifest(cls, data: Mapping[str, Any]) -> Self:
-        """Return a step type from the ``step_types`` of a manifest."""
-        return cls(
-            name=str(data["name"]),
-            callable=str(data["callable"]),
-            schema=data.get("schema") or {},
-            doc=str(data.get("doc", "")),
-            overridable=tuple(map(str, data.get("overridable") or ())),
-            checked=data.get("checked") is True,
-        )
 
     @property
     def fields(self) -> Collection[str]:

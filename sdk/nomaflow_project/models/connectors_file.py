@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, ConfigDict, model_validator
 from pydantic_core import PydanticCustomError
 
-from nomaflow_project.models.entries import Entry, key, seconds
+from nomaflow_project.reading.keys import FORM, Entry, key, seconds
+from nomaflow_project.reading.records import Record
 
 __all__ = ["ApiConnectorEntry", "AuthEntry", "ConnectorsFile", "EndpointEntry", "PoolEntry", "SqlConnectorEntry"]
 
@@ -38,6 +41,13 @@ def _base_url(value: str) -> str:
     return value
 
 
+def _sql(value: str | dict[str, str]) -> str | dict[str, str]:
+    if isinstance(value, dict) and "default" not in value:
+        raise PydanticCustomError("missing_key", "a text for each dialect needs the key 'default'", {"fix": "add it"})
+    return value
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class PoolEntry(Entry):
     """A database. Missing keys have SQLAlchemy's defaults. The last eight keys are those of the original."""
 
@@ -65,6 +75,35 @@ class PoolEntry(Entry):
     debug_sql: bool = key(default=False, meaning="Has no effect; `echo` logs statements.")
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Lax(Entry):
+    """A table whose unknown keys have no effect, as in the original."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = {**FORM, "extra": "ignore"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Param(Lax):
+    """A parameter of a query or an endpoint."""
+
+    name: str = key(..., "Its name.")
+    default: str | None = key(None, "Its value where the call gives none.")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Statement(Lax):
+    """A named query, or one of the four statements on a table of the original."""
+
+    sql: Annotated[str | dict[str, str], AfterValidator(_sql)] = key(..., "The text, or a table of texts by dialect.")
+    writable: bool = key(default=False, meaning="Whether it may write.")
+    params: list[Param] = key(list, "Its parameters.")
+
+    def text(self, dialect: str) -> str:
+        """Return the text for a dialect."""
+        return self.sql if isinstance(self.sql, str) else self.sql.get(dialect, self.sql["default"])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class SqlConnectorEntry(Entry):
     """A connector of type `sql`: named queries on a pool."""
 
@@ -72,7 +111,13 @@ class SqlConnectorEntry(Entry):
     pool: str = key(..., "The pool.")
     queries: dict[str, str] = key(dict, "SQL texts by name; parameters as `:name`.")
 
+    def named(self) -> Iterator[tuple[str, Statement]]:
+        """Yield each query with its name. They may write."""
+        for name, sql in self.queries.items():
+            yield name, Statement(sql=sql, writable=True)
 
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class AuthEntry(Entry):
     """The authentication of requests."""
 
@@ -82,31 +127,37 @@ class AuthEntry(Entry):
     token: str = key("", "For `bearer`.")
     name: str = key("", "For `api_key`: the header or query parameter.")
     value: str = key("", "For `api_key`: the key itself.")
-    in_: Literal["header", "query"] = Field(
-        "header", alias="in", description="For `api_key`: where it goes.", json_schema_extra={"since": "0.1.0"}
-    )
+    in_: Literal["header", "query"] = key("header", "For `api_key`: where it goes.", alias="in")
     token_url: str = key("", "For `oauth2`, client credentials.")
     client_id: str = key("", "For `oauth2`.")
     client_secret: str = key("", "For `oauth2`.")
     scope: str = key("", "For `oauth2`, optional.")
     audience: str = key("", "For `oauth2`, optional.")
 
-    @model_validator(mode="after")
-    def _check_keys(self) -> Self:
-        needed, optional = _AUTH_KEYS[self.type]
-        given = {"in" if name == "in_" else name for name in self.model_fields_set} - {"type"}
+    def to_json(self, *, compact: bool = False) -> dict[str, Any]:
+        """Return the table as a file has it."""
+        values = Record.to_json(self, compact=compact)
+        return {"in" if name == "in_" else name: value for name, value in values.items()}
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _check_keys(cls, table: Any, read: Callable[[Any], AuthEntry]) -> AuthEntry:
+        entry = read(table)
+        needed, optional = _AUTH_KEYS[entry.type]
+        given = set(table) - {"type"}
         missing = [name for name in needed if name not in given]
         if missing:
-            problem = {"kind": self.type, "key": missing[0], "fix": "add it"}
+            problem = {"kind": entry.type, "key": missing[0], "fix": "add it"}
             raise PydanticCustomError("missing_key", "authentication of type '{kind}' needs the key '{key}'", problem)
         unused = sorted(given - {*needed, *optional})
         if unused:
             known = ", ".join(("type", *needed, *optional))
-            problem = {"kind": self.type, "key": unused[0], "fix": f"remove it; the known keys are {known}"}
+            problem = {"kind": entry.type, "key": unused[0], "fix": f"remove it; the known keys are {known}"}
             raise PydanticCustomError("unknown_key", "authentication of type '{kind}' has no key '{key}'", problem)
-        return self
+        return entry
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
 class EndpointEntry(Entry):
     """One endpoint."""
 
@@ -116,6 +167,7 @@ class EndpointEntry(Entry):
     headers: dict[str, str] = key(dict, "Headers of every request.")
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ApiConnectorEntry(Entry):
     """A connector of type `api`: named endpoints of a web service."""
 
@@ -133,10 +185,9 @@ class ApiConnectorEntry(Entry):
     verify: bool = key(default=True, meaning="Whether the server's certificate is checked.")
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ConnectorsFile(Entry):
     """connectors.toml: the databases and services of a project."""
-
-    model_config = ConfigDict(defer_build=True)  # only the pages need it whole
 
     pools: dict[str, PoolEntry] = key(dict, "Databases by name.")
     connectors: dict[str, SqlConnectorEntry | ApiConnectorEntry] = key(dict, "SQL and API connectors by name.")

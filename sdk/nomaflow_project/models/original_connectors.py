@@ -7,60 +7,35 @@ may write; ``[[connectors.X.endpoints]]`` has ``{{name}}`` in path, query, heade
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 from urllib.parse import urljoin
 
-from pydantic import AfterValidator, ConfigDict
-from pydantic_core import PydanticCustomError
-
-from nomaflow_project.models.entries import Entry, key, seconds
+from nomaflow_project.models.connectors_file import Lax, Param, Statement
+from nomaflow_project.reading.keys import Entry, key, seconds
 
 __all__ = ["OriginalApi", "OriginalSql", "api_table"]
 
 
-class _Lax(Entry):
-    """A table whose unknown keys have no effect, as in the original."""
-
-    model_config = ConfigDict(extra="ignore")
-
-
-def _sql(value: str | dict[str, str]) -> str | dict[str, str]:
-    if isinstance(value, dict) and "default" not in value:
-        raise PydanticCustomError("missing_key", "a text for each dialect needs the key 'default'", {"fix": "add it"})
-    return value
-
-
-class Param(_Lax):
-    """A parameter of a query or an endpoint."""
-
-    name: str = key(..., "Its name.")
-    default: str | None = key(None, "Its value where the call gives none.")
-
-
-class Slot(_Lax):
-    """The statement of a query, or of one of the four kinds of a table."""
-
-    sql: Annotated[str | dict[str, str], AfterValidator(_sql)] = key(..., "The text, or a table of texts by dialect.")
-    writable: bool = key(default=False, meaning="Whether it may write.")
-    params: list[Param] = key(list, "Its parameters.")
-
-
-class Query(Slot):
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Query(Statement):
     """A query, sequence or lookup."""
 
     name: str = key(..., "Unique in the connector.")
 
 
-class Table(_Lax):
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Table(Lax):
     """Up to four statements on a table, named ``NAME_get``, ``NAME_put``, ``NAME_post`` and ``NAME_delete``."""
 
     name: str = key(..., "Unique in the connector.")
-    get: Slot | None = key(None, "Reads.")
-    put: Slot | None = key(None, "Updates.")
-    post: Slot | None = key(None, "Inserts.")
-    delete: Slot | None = key(None, "Deletes.")
+    get: Statement | None = key(None, "Reads.")
+    put: Statement | None = key(None, "Updates.")
+    post: Statement | None = key(None, "Inserts.")
+    delete: Statement | None = key(None, "Deletes.")
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
 class OriginalSql(Entry):
     """A connector of type ``sql``."""
 
@@ -73,18 +48,20 @@ class OriginalSql(Entry):
     lookups: list[Query] = key(list, "Queries.")
     tables: list[Table] = key(list, "Tables.")
 
-    def named(self) -> Iterator[tuple[str, Slot]]:
+    def named(self) -> Iterator[tuple[str, Statement]]:
         """Yield each query with its name."""
         for table in self.tables:
             for kind in ("get", "put", "post", "delete"):
-                slot = getattr(table, kind)
-                if slot is not None:
-                    yield f"{table.name}_{kind}", slot.model_copy(update={"writable": slot.writable or kind != "get"})
+                statement: Statement | None = getattr(table, kind)
+                if statement is not None:
+                    writable = statement.writable or kind != "get"
+                    yield f"{table.name}_{kind}", replace(statement, writable=writable)
         for query in (*self.queries, *self.sequences, *self.lookups):
             yield query.name, query
 
 
-class Endpoint(_Lax):
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Endpoint(Lax):
     """An endpoint."""
 
     name: str = key(..., "Unique in the connector.")
@@ -99,6 +76,7 @@ class Endpoint(_Lax):
     params: list[Param] = key(list, "What `{{name}}` stands for.")
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
 class OriginalApi(Entry):
     """A connector of type ``api``."""
 

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator
 from pydantic_core import PydanticCustomError
 
-from nomaflow_project.models.entries import Entry, key, seconds
-from nomaflow_project.models.job_file import LogLevel, RetentionEntry
+from nomaflow_project.jobs.definitions import RetentionPolicy
+from nomaflow_project.jobs.values import LogLevel
+from nomaflow_project.reading.keys import Entry, key, seconds
 
-__all__ = ["HostSection", "KernelSection", "PathSection", "SettingsFile"]
+__all__ = ["HOST_NAME", "HostSection", "KernelSection", "PathSection", "SettingsFile"]
 
-_HOST_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+HOST_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
 
 def _host_name(value: str) -> str:
-    if value and not _HOST_NAME.fullmatch(value):
+    if value and not HOST_NAME.fullmatch(value):
         raise PydanticCustomError(
             "bad_host_name",
             "{got} is not a host name; expected at most 64 lower-case letters, digits, '-' or '_'",
@@ -29,6 +31,7 @@ def _host_name(value: str) -> str:
 HostName = Annotated[str, AfterValidator(_host_name)]
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
 class KernelSection(Entry):
     """The kernel."""
 
@@ -70,9 +73,10 @@ class KernelSection(Entry):
     log_level: LogLevel = key("INFO", "Lowest level of the kernel's own log.")
     log_format: Literal["text", "json"] = key("text", "The kernel's own log: for people, or one JSON object a line.")
     metrics: str = key("", "Loopback address such as `127.0.0.1:9464` to serve Prometheus metrics on. Empty: none.")
-    retention: RetentionEntry = key(RetentionEntry, "Retention of runs whose jobs.toml says nothing of it.")
+    retention: RetentionPolicy = key(RetentionPolicy, "Retention of runs whose jobs.toml says nothing of it.")
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
 class HostSection(Entry):
     """The plugin host."""
 
@@ -99,12 +103,12 @@ class HostSection(Entry):
     )
     max_processes: int | None = key(None, "Processes of one worker's tree. Default: no limit.", ge=1, le=1 << 22)
     nice: int | None = key(None, "Niceness of workers. Default: the host's own.", ge=-20, le=19)
-    env_file: str | list[str] = key(
-        list,
+    env_file: str | tuple[str, ...] = key(
+        tuple,
         "Files with variables of the project, `NAME=value` lines, relative to it; a path or several. "
         "The process's own environment wins; a reload reads them again.",
     )
-    pass_env: list[str] = key(list, "Variables that workers get although they hold secrets.")
+    pass_env: tuple[str, ...] = key(tuple, "Variables that workers get although they hold secrets.")
     recycle_after_steps: int | None = key(
         None, "A worker is replaced after so many steps. Default: never.", ge=1, le=1 << 31
     )
@@ -126,12 +130,14 @@ class HostSection(Entry):
     metrics: str = key("", "Loopback address such as `127.0.0.1:9465` to serve Prometheus metrics on. Empty: none.")
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
 class PathSection(Entry):
     """The path of another file."""
 
     config_path: str = key("", "Path, relative to the project's folder. Empty: the file of the usual name there.")
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
 class SettingsFile(Entry):
     """nomaflow.toml: optional settings of a project."""
 

@@ -1,12 +1,10 @@
-"""Signs of a credential, in the name of a key or variable or in a URL; and a check of who may read a file."""
+"""Signs of a credential, in the name of a key or variable or in a URL."""
 
 from __future__ import annotations
 
 import re
-import stat
-from pathlib import Path
 
-__all__ = ["is_literal_credential", "names_credential", "others_may_open", "url_password"]
+__all__ = ["is_literal_credential", "names_credential", "url_password", "url_passwords"]
 
 _NAME = re.compile(r"PASS|SECRET|TOKEN|KEY|AUTH|CRED", re.IGNORECASE)
 _URL_PASSWORD = re.compile(r"^[\w+]+://[^:/@]*:([^@]*)@")
@@ -21,16 +19,14 @@ def names_credential(name: str) -> bool:
     return bool(_NAME.search(name)) and not name.endswith("_FILE")
 
 
+def url_passwords(url: str) -> list[str]:
+    """Return the passwords in a URL as written there."""
+    return [match[1] for match in (_URL_PASSWORD.match(url), *_QUERY_PASSWORD.finditer(url)) if match]
+
+
 def url_password(url: str) -> str:
-    """Return the password in a URL as written there, empty if there is none."""
-    match = _URL_PASSWORD.match(url) or _QUERY_PASSWORD.search(url)
-    return match[1] if match else ""
-
-
-def others_may_open(path: Path) -> int:
-    """Return the mode of a file that others than its owner may read or write, otherwise 0."""
-    mode = stat.S_IMODE(path.stat().st_mode)
-    return mode if mode & (stat.S_IRGRP | stat.S_IWGRP | stat.S_IROTH | stat.S_IWOTH) else 0
+    """Return the first password in a URL as written there, empty if there is none."""
+    return next(iter(url_passwords(url)), "")
 
 
 def is_literal_credential(parent: str, key: str, value: str) -> bool:

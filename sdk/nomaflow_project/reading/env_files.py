@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nomaflow_project.reading.credentials import names_credential, others_may_open, url_password
+from nomaflow_project.reading.credentials import names_credential, url_password
 from nomaflow_project.reading.environment import EnvironmentMissing, resolve_text
 from nomaflow_project.reading.problems import Place, Problem
+from nomaflow_project.reading.regular_files import others_may_open, read_regular, shown_path
 
 __all__ = ["ProjectVariables", "project_variables"]
-
-MAX_FILE_BYTES = 1024 * 1024
-"""The largest file of variables that is read."""
 
 _ENTRY = re.compile(
     r"""[ \t]*(?:export[ \t]+)?(?P<name>[A-Za-z_][A-Za-z0-9_]*)[ \t]*=[ \t]*
@@ -55,8 +54,7 @@ def project_variables(root: Path, settings: object, environ: Mapping[str, str]) 
         except EnvironmentMissing as error:
             problems.append(place.error("unset_variable", error.problem, fix=error.fix))
             continue
-        shown = str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
-        found, told = _read(path, Place(shown), named_at=place)
+        found, told = _read(path, Place(shown_path(path, root)), named_at=place)
         given |= found
         problems += told
     return ProjectVariables(given=given, environ={**given, **environ}, problems=tuple(problems))
@@ -77,20 +75,16 @@ def _read(path: Path, place: Place, *, named_at: Place) -> tuple[dict[str, str],
     try:
         if not path.is_file():
             what = "is not a file" if path.exists() else "is not there"
-            told = named_at.error(
-                "missing_file", f"the file {place.file!r} {what}", fix="create it, or correct env_file"
-            )
-            return {}, [told]
-        with path.open("rb") as stream:
-            body = stream.read(MAX_FILE_BYTES + 1)
-        text = body.decode("utf-8")
+            message = f"the file {place.file!r} {what}"
+            return {}, [named_at.error("missing_file", message, fix="create it, or correct env_file")]
+        text = read_regular(path).decode("utf-8")
     except OSError as error:
         reason = (error.strerror or type(error).__name__).lower()
+        if error.errno == errno.EFBIG:
+            return {}, [place.error("unreadable_file", reason.removeprefix("it "), fix="split it")]
         return {}, [place.error("unreadable_file", f"cannot be read: {reason}", fix="make it a readable file")]
     except UnicodeDecodeError:
         return {}, [place.error("unreadable_file", "is not UTF-8 text", fix="save it as UTF-8")]
-    if len(body) > MAX_FILE_BYTES:
-        return {}, [place.error("unreadable_file", f"is larger than {MAX_FILE_BYTES} bytes", fix="split it")]
     found, problems = _parsed(text, place)
     secret = next((name for name, value in found.items() if names_credential(name) or url_password(value)), "")
     if secret and (mode := others_may_open(path)):

@@ -10,10 +10,10 @@ from __future__ import annotations
 import errno
 import os
 import re
-import stat
 from typing import TYPE_CHECKING, Any
 
 from nomaflow_api.v1.values import child_path
+from nomaflow_project.reading.regular_files import read_regular
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -240,10 +240,5 @@ def _content(file: str) -> str:
     """
     if not os.path.isabs(file):
         raise OSError(errno.EINVAL, "its path must be absolute")
-    with open(file, "rb", opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK)) as stream:
-        if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
-            raise OSError(errno.EINVAL, "not a regular file")
-        body = stream.read(MAX_VALUE_BYTES + 1)
-    if len(body) > MAX_VALUE_BYTES:
-        raise OSError(errno.EFBIG, f"it is larger than {MAX_VALUE_BYTES} bytes")
+    body = read_regular(file, limit=MAX_VALUE_BYTES)
     return body.decode("utf-8").removesuffix("\n").removesuffix("\r")

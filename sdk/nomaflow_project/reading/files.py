@@ -6,13 +6,15 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from nomaflow_api.v1.values import ValueCodecError, encode_tree
 from nomaflow_project.reading.env_files import project_variables
 from nomaflow_project.reading.environment import resolve_environment
 from nomaflow_project.reading.problems import Place, Problem
-from nomaflow_project.reading.toml_file import FileError, read_toml, shown_path
+from nomaflow_project.reading.records import Record
+from nomaflow_project.reading.regular_files import shown_path
+from nomaflow_project.reading.toml_file import read_toml
 
 __all__ = ["JobFile", "ProjectFiles", "encode_file", "parse_toml_file", "read_job_files", "read_project"]
 
@@ -20,8 +22,8 @@ _PLUGINS = "plugins"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class JobFile:
-    """A TOML file as read: its tree in the encoding of ``nomaflow_api.v1.values``, or the error.
+class JobFile(Record):
+    """A TOML file as read, as a manifest has it: its tree in the encoding of ``nomaflow_api.v1.values``, or the error.
 
     :param absent: True for an optional file or folder that is missing; it has neither tree nor error
     :param main: True for the main job file
@@ -29,31 +31,9 @@ class JobFile:
 
     path: str
     tree: Mapping[str, Any] | None = None
-    error: FileError | None = None
+    error: Problem | None = None
     absent: bool = False
     main: bool = False
-
-    @classmethod
-    def from_manifest(cls, data: Mapping[str, Any]) -> Self:
-        """Return a file from the ``job_files`` of a manifest."""
-        path, main = str(data.get("path", "")), bool(data.get("main"))
-        if data.get("error") is not None:
-            return cls(path=path, error=FileError.from_json(data["error"]), main=main)
-        if data.get("absent"):
-            return cls(path=path, absent=True, main=main)
-        return cls(path=path, tree=data.get("tree") or {}, main=main)
-
-    def to_manifest(self) -> dict[str, Any]:
-        """Return the file in the form of a manifest."""
-        error = None if self.error is None else self.error.to_json()
-        return {"path": self.path, "tree": self.tree, "error": error, "absent": self.absent, "main": self.main}
-
-    def problem(self) -> Problem | None:
-        """Return the error as a problem, None if the file was read or is optional and missing."""
-        if self.error is None:
-            return None
-        found = Place(self.path).error(self.error.code, self.error.message, fix=self.error.fix)
-        return replace(found, line=self.error.line)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,15 +56,16 @@ def parse_toml_file(path: Path, *, name: str = "", environ: Mapping[str, str] | 
     :param environ: variables to resolve references with; None leaves them
     """
     shown = name or str(path)
-    read = read_toml(path)
-    if isinstance(read, FileError):
+    read = read_toml(path, name=shown)
+    if isinstance(read, Problem):
         return JobFile(path=shown, error=read)
     try:
         tree = encode_file(read)
     except ValueCodecError as error:
-        return JobFile(path=shown, error=FileError(message=str(error), fix="correct the value"))
+        return JobFile(path=shown, error=Place(shown).error("bad_toml", str(error), fix="correct the value"))
     except RecursionError:
-        return JobFile(path=shown, error=FileError(message="it is nested too deeply", fix="nest at most 64 levels"))
+        nested = Place(shown).error("bad_toml", "it is nested too deeply", fix="nest at most 64 levels")
+        return JobFile(path=shown, error=nested)
     return JobFile(path=shown, tree=tree if environ is None else resolve_environment(tree, environ))
 
 
@@ -119,7 +100,7 @@ def _in_plugins(root: Path) -> Iterator[Path | JobFile]:
         return
     except OSError as error:
         reason = (error.strerror or type(error).__name__).lower()
-        failed = FileError(code="unreadable_file", message=f"it cannot be listed: {reason}", fix="make it a folder")
+        failed = Place(_PLUGINS).error("unreadable_file", f"it cannot be listed: {reason}", fix="make it a folder")
         yield JobFile(path=_PLUGINS, error=failed)
         return
     for folder in folders:
@@ -128,10 +109,8 @@ def _in_plugins(root: Path) -> Iterator[Path | JobFile]:
             path.lstat()
         except FileNotFoundError:
             if Path(folder).is_symlink() and not Path(folder).exists():
-                link = FileError(
-                    code="unreadable_file", message="its folder is a link that leads nowhere", fix="correct the link"
-                )
-                yield JobFile(path=shown_path(path, root), error=link)
+                at, message = Place(shown_path(path, root)), "its folder is a link that leads nowhere"
+                yield JobFile(path=at.file, error=at.error("unreadable_file", message, fix="correct the link"))
             continue
         except OSError:
             pass  # it cannot be examined: reading it gives the error

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nomaflow_project.reading.problems import Place, Problem
-from nomaflow_project.reading.toml_file import FileError, read_body, read_toml
+from nomaflow_project.reading.regular_files import read_regular
+from nomaflow_project.reading.toml_file import read_toml
 
 if TYPE_CHECKING:
     from tree_sitter import Node
@@ -40,11 +41,12 @@ def with_lines(problems: Iterable[Problem], root: Path) -> tuple[Problem, ...]:
 
 def _lines_of(path: Path) -> dict[str, int]:
     """Return the lines of a file's keys; the empty path has the line of a syntax error."""
-    body = read_body(path)
-    if body is None:
+    try:
+        body = read_regular(path)
+    except OSError:
         return {}
     read = read_toml(path)
-    return {**lines_of_keys(body), "": read.line if isinstance(read, FileError) else 0}
+    return {**lines_of_keys(body), "": read.line if isinstance(read, Problem) else 0}
 
 
 def lines_of_keys(body: bytes) -> dict[str, int]:

@@ -6,8 +6,10 @@ import difflib
 import enum
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
+
+from nomaflow_project.reading.records import Record
 
 __all__ = ["Place", "Problem", "Severity", "did_you_mean", "nearest", "shown"]
 
@@ -24,7 +26,7 @@ class Severity(enum.StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Problem:
+class Problem(Record):
     """A problem, its place, and the way out. ``str()`` is the form for a terminal.
 
     :param code: stable, listed in docs/configuration.md
@@ -38,9 +40,9 @@ class Problem:
 
     severity: Severity
     code: str
-    file: str
-    path: str
     message: str
+    file: str = ""
+    path: str = ""
     fix: str = ""
     job_id: str = ""
     line: int = 0
@@ -67,10 +69,6 @@ class Problem:
             lines.append(f"  way out: {self.fix}")
         return "\n".join(lines)
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the problem as a JSON-ready dict."""
-        return asdict(self)
-
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Return a problem that `to_json` wrote, or one from a manifest."""
@@ -94,24 +92,14 @@ class Place:
         key = part if _BARE_KEY.fullmatch(part) else '"' + part.replace("\\", "\\\\").replace('"', '\\"') + '"'
         return Place(self.file, f"{self.path}.{key}" if self.path else key, self.job_id)
 
-    def error(self, code: str, message: str, *, fix: str = "") -> Problem:
+    def error(self, code: str, message: str, *, fix: str = "", line: int = 0) -> Problem:
         """Return an error at this place."""
-        return self._problem(Severity.ERROR, code, message, fix)
+        at = {"file": self.file, "path": self.path, "job_id": self.job_id}
+        return Problem(severity=Severity.ERROR, code=code, message=message, fix=fix, line=line, **at)
 
     def warning(self, code: str, message: str, *, fix: str = "") -> Problem:
         """Return a warning at this place."""
-        return self._problem(Severity.WARNING, code, message, fix)
-
-    def _problem(self, severity: Severity, code: str, message: str, fix: str) -> Problem:
-        return Problem(
-            severity=severity,
-            code=code,
-            file=self.file,
-            path=self.path,
-            message=message,
-            fix=fix,
-            job_id=self.job_id,
-        )
+        return replace(self.error(code, message, fix=fix), severity=Severity.WARNING)
 
 
 def did_you_mean(name: str, known: Iterable[str], *, noun: str = "key") -> str:

@@ -25,8 +25,8 @@ def reference_error(reference: str) -> str | None:
         if not _DOTTED.fullmatch(part):
             return f"the {what} {part[:60]!r} is not a dotted name of ASCII letters, digits and '_'"
     for segment in re.split(r"[.:]", reference):
-        if segment.startswith("__") and segment.endswith("__"):
-            return f"{segment!r} is a name with two underscores on both sides, which no step may name"
+        if segment.startswith("__"):
+            return f"{segment!r} begins with two underscores, and no step may name such a part"
     return None
 
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping
-from typing import Any, TypeVar, get_args
+from dataclasses import fields, is_dataclass
+from functools import cache
+from typing import Any, TypeGuard, TypeVar, get_args, get_type_hints
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
 
 from nomaflow_project.reading.environment import unresolved_references
 from nomaflow_project.reading.problems import Place, Problem, did_you_mean, shown
 
-__all__ = ["misfits", "validate"]
+__all__ = ["keys_of", "misfits", "models_in", "validate"]
 
 
-E = TypeVar("E", bound=BaseModel)
+E = TypeVar("E")
 
 _EXPECTED = {
     "int": "a whole number",
@@ -25,6 +28,14 @@ _EXPECTED = {
     "tuple": "an array",
     "dict": "a table",
     "model": "a table",
+    "dataclass": "a table",
+}
+_UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
+_BOUNDS = {
+    "greater_than_equal": ("ge", "small", "at least"),
+    "greater_than": ("gt", "small", "more than"),
+    "less_than_equal": ("le", "large", "at most"),
+    "less_than": ("lt", "large", "less than"),
 }
 _SECRET = re.compile(r"password|secret|token|api_key|^url$")
 
@@ -34,11 +45,12 @@ def validate(
 ) -> tuple[E | None, list[Problem]]:
     """Return the entry of a table, or None and the problems of the table.
 
+    :param model: a pydantic model or a dataclass of keys
     :param hide_values: True if any value may be a credential, so that no message shows values
     """
     problems = list(unresolved_references(tree, place))
     try:
-        return model.model_validate(tree), problems
+        return _adapter(model).validate_python(tree), problems  # type: ignore[arg-type]  # a class is hashable
     except ValidationError as error:
         told = {problem.path for problem in problems}
         errors = error.errors(include_url=False)
@@ -69,7 +81,7 @@ def _refers(tree: object) -> bool:
 
 
 def _problem(
-    model: type[BaseModel],
+    model: type,
     tree: object,
     place: Place,
     error: Mapping[str, Any],
@@ -77,11 +89,11 @@ def _problem(
     hide_values: bool = False,
     hidden: Collection[str] = (),
 ) -> Problem:
-    location = _in_tree(tree, error["loc"])
+    kind, context = error["type"], error.get("ctx", {})
+    location = _in_tree(tree, error["loc"], last_is_key=kind in ("missing", *_UNKNOWN))
     for part in location:
         place = place / part
-    kind, context = error["type"], error.get("ctx", {})
-    if kind == "extra_forbidden":
+    if kind in _UNKNOWN:
         known = _keys_at(model, location[:-1])
         return place.error("unknown_key", f"unknown key {location[-1]!r}", fix=did_you_mean(str(location[-1]), known))
     if kind == "missing":
@@ -95,14 +107,9 @@ def _problem(
 
 def _builtin(place: Place, kind: str, context: Mapping[str, Any], got: str, error: Mapping[str, Any]) -> Problem:
     """Return the problem for one of pydantic's own errors."""
-    for code, words in (("greater_than_equal", "at least"), ("greater_than", "more than")):
-        if kind == code:
-            bound = context["ge" if "ge" in context else "gt"]
-            return place.error("out_of_range", f"{got} is too small, expected {words} {bound:,.10g}")
-    for code, words in (("less_than_equal", "at most"), ("less_than", "less than")):
-        if kind == code:
-            bound = context["le" if "le" in context else "lt"]
-            return place.error("out_of_range", f"{got} is too large, expected {words} {bound:,.10g}")
+    if kind in _BOUNDS:
+        name, size, words = _BOUNDS[kind]
+        return place.error("out_of_range", f"{got} is too {size}, expected {words} {context[name]:,.10g}")
     if kind in ("enum", "literal_error"):
         choices = re.findall(r"'([^']*)'", context["expected"])
         fix = did_you_mean(error["input"], choices, noun="value") if isinstance(error["input"], str) else ""
@@ -123,14 +130,17 @@ def _builtin(place: Place, kind: str, context: Mapping[str, Any], got: str, erro
     return place.error("wrong_type", f"expected {expected}, got {got}")
 
 
-def _in_tree(tree: object, location: tuple[int | str, ...]) -> list[int | str]:
-    """Return the parts of a location that are in the file, without the tags that pydantic adds for a union."""
+def _in_tree(tree: object, location: tuple[int | str, ...], *, last_is_key: bool) -> list[int | str]:
+    """Return the parts of a location that are in the file, without the tags that pydantic adds for a union.
+
+    :param last_is_key: whether the last part is a key, which the file may lack
+    """
     parts: list[int | str] = []
     for index, part in enumerate(location):
         deeper = _child(tree, part)
         if deeper is not None:
             tree = deeper
-        elif index < len(location) - 1:
+        elif index < len(location) - 1 or not last_is_key:
             continue
         parts.append(part)
     return parts
@@ -144,19 +154,39 @@ def _child(tree: object, part: int | str) -> object:
     return None
 
 
-def _keys_at(model: type[BaseModel], location: list[int | str]) -> set[str]:
+def _keys_at(model: type, location: list[int | str]) -> set[str]:
     """Return the allowed keys of a table at a location."""
     candidates = [model]
     for part in location:
-        deeper: list[type[BaseModel]] = []
+        deeper: list[type] = []
         for candidate in candidates:
-            if isinstance(part, str) and part in candidate.model_fields:
-                deeper += _models_in(candidate.model_fields[part].annotation)
+            if part in (keys := keys_of(candidate)):
+                deeper += models_in(keys[str(part)].annotation)
         candidates = deeper or candidates
-    return {name for candidate in candidates for name in candidate.model_fields}
+    return {name for candidate in candidates for name in keys_of(candidate)}
 
 
-def _models_in(annotation: object) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+def keys_of(model: Any) -> Mapping[str, FieldInfo]:
+    """Return the keys of a table, by the names of their fields."""
+    if issubclass(model, BaseModel):
+        found: Mapping[str, FieldInfo] = model.model_fields
+        return found
+    hints = get_type_hints(model, include_extras=True)
+    found = {each.name: FieldInfo.from_annotated_attribute(hints[each.name], each) for each in fields(model)}
+    return {name: info for name, info in found.items() if info.description}
+
+
+def models_in(annotation: object) -> list[type]:
+    """Return the models of the tables that a key may hold."""
+    if _is_model(annotation):
         return [annotation]
-    return [model for argument in get_args(annotation) for model in _models_in(argument)]
+    return [model for argument in get_args(annotation) for model in models_in(argument)]
+
+
+def _is_model(annotation: object) -> TypeGuard[type]:
+    return isinstance(annotation, type) and (issubclass(annotation, BaseModel) or is_dataclass(annotation))
+
+
+@cache
+def _adapter(model: type[E]) -> TypeAdapter[E]:
+    return TypeAdapter(model)

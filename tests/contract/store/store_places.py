@@ -74,22 +74,23 @@ class PostgresPlace(Place):
 
     async def sql(self, statement: str) -> list[tuple[object, ...]]:
         """Execute on a connection of its own."""
-        return await self._sql(self.name, statement)
+        return await self.sql_in(self.name, statement)
 
     async def leftovers(self) -> int:
         """Return how many sessions the database has."""
-        rows = await self._sql("postgres", f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{self.name}'")
+        rows = await self.sql_in("postgres", f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{self.name}'")
         return int(str(rows[0][0]))
 
     async def create(self) -> None:
         """Make the database."""
-        await self._sql("postgres", f"CREATE DATABASE {self.name}")
+        await self.sql_in("postgres", f"CREATE DATABASE {self.name}")
 
     async def drop(self) -> None:
         """Remove it."""
-        await self._sql("postgres", f"DROP DATABASE {self.name} WITH (FORCE)")
+        await self.sql_in("postgres", f"DROP DATABASE {self.name} WITH (FORCE)")
 
-    async def _sql(self, database: str, statement: str) -> list[tuple[object, ...]]:
+    async def sql_in(self, database: str, statement: str) -> list[tuple[object, ...]]:
+        """Execute on a connection of its own to any database of the server."""
         connection = await asyncpg.connect(host=str(self.server.folder), user=SUPERUSER, database=database)
         try:
             return [tuple(row) for row in await connection.fetch(statement)]

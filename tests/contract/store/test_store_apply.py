@@ -231,20 +231,17 @@ async def test_a_request_id_is_one_run_within_and_between_batches(store: SqlStor
         ],
         at_us=T0,
     )
-    assert {k: (d.existing_run_id, d.same_request) for k, d in one.duplicates.items()} == {
-        repeat: (first, True),
-        reuse: (first, False),
-    }
+    assert dict(one.duplicates) == {repeat: first, reuse: first}
     assert one.lost == {1, 2, 4, 5, 6, 7}
     two = await store.apply([queue(later, request_id="k", request_hash="h1"), start(later)], at_us=T0)
-    assert two.duplicates[later].existing_run_id == first
-    assert two.duplicates[later].existing_state is RunState.RUNNING
+    assert two.duplicates[later] == first
+    known = (await store.runs_of_requests(["k"]))["k"]
+    assert (known.run_id, known.request_hash, known.state) == (first, "h1", RunState.RUNNING)
     assert list(two.events) == []
     assert [d.run.run_id for d in await store.run_details([later, repeat, reuse, first])] == [first]
     elsewhere = ids.new()
     other_job = await store.apply([queue(elsewhere, request_id="k", request_hash="h3", job_id="other")], at_us=T0)
-    found = other_job.duplicates[elsewhere]
-    assert (found.existing_run_id, found.same_request) == (first, False)
+    assert other_job.duplicates[elsewhere] == first
 
 
 async def test_a_slot_fires_once(store: SqlStore) -> None:
@@ -253,7 +250,7 @@ async def test_a_slot_fires_once(store: SqlStore) -> None:
     result = await store.apply(
         [queue(first, slot="j//1"), queue(second, slot="j//1", request_hash="x"), queue(third)], at_us=T0
     )
-    assert {k: (d.existing_run_id, d.same_request) for k, d in result.duplicates.items()} == {second: (first, True)}
+    assert dict(result.duplicates) == {second: first}
     assert [e.run_id for e in result.events] == [first, third]
 
 
@@ -265,7 +262,7 @@ async def test_a_batch_that_is_repeated_changes_nothing(store: SqlStore) -> None
     before = await detail(store, run_id)
     result = await store.apply(batch, at_us=T0)
     assert (result.lost, list(result.events)) == ({0, 1, 2}, [])
-    assert (result.duplicates[run_id].existing_run_id, result.duplicates[run_id].same_request) == (run_id, True)
+    assert result.duplicates[run_id] == run_id
     assert await detail(store, run_id) == before
 
 

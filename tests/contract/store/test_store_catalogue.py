@@ -5,7 +5,7 @@ from __future__ import annotations
 from store_histories import T0, Ids, finish, logged, opened, queue, start
 
 from nomaflow_kernel.history.port import PauseRecord
-from nomaflow_kernel.history.transitions import Notice, SetNextFire
+from nomaflow_kernel.history.transitions import ClearPause, Notice, SetNextFire, SetPause
 from nomaflow_kernel.store.sql_store import SqlStore
 
 
@@ -47,20 +47,18 @@ async def test_a_job_belongs_to_the_host_that_first_brought_it(store: SqlStore) 
 
 
 async def test_pauses_are_kept_replaced_and_cleared(store: SqlStore) -> None:
-    """One pause per scope and name; clearing says whether there was one."""
+    """One pause per scope and name; one that is not there is not cleared."""
     pause = PauseRecord(scope="job", name="a", by="ann\x00", why="x", since_us=1, until_us=None)
-    await store.set_pause(pause)
-    await store.set_pause(PauseRecord(scope="job", name="a", by="bob", why="y", since_us=2, until_us=3))
+    later = PauseRecord(scope="job", name="a", by="bob", why="y", since_us=2, until_us=3)
     everything = PauseRecord(scope="all", name="", by="bob", why="", since_us=2, until_us=None)
-    await store.set_pause(everything)
+    await store.apply([SetPause(pause=pause)], at_us=T0)
+    await store.apply([SetPause(pause=later), SetPause(pause=everything)], at_us=T0)
     found = await store.pauses()
     assert [(p.scope, p.by, p.until_us) for p in found] == [("all", "bob", None), ("job", "bob", 3)]
-    assert not await store.clear_pause("job", "a", ended_by_us=2)
-    assert not await store.clear_pause("all", "", ended_by_us=2)
-    assert await store.clear_pause("job", "a", ended_by_us=3)
-    await store.set_pause(pause)
-    assert await store.clear_pause("job", "a")
-    assert not await store.clear_pause("job", "a")
+    assert not (await store.apply([ClearPause(scope="job", name="a")], at_us=T0)).lost
+    assert (await store.apply([ClearPause(scope="job", name="a")], at_us=T0)).lost == {0}
+    both = [SetPause(pause=pause), ClearPause(scope="job", name="a")]
+    assert not (await store.apply(both, at_us=T0)).lost
     assert list(await store.pauses()) == [everything]
 
 

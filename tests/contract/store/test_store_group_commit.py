@@ -9,6 +9,7 @@ from store_histories import T0, Ids, finish, queue, start
 from store_places import Place
 
 from nomaflow_kernel.history.states import RunState
+from nomaflow_kernel.history.transitions import ClearPause
 from nomaflow_kernel.store import open_store
 from nomaflow_kernel.store.errors import StaleEpoch, StoreBusy, StoreUnavailable
 from nomaflow_kernel.store.sql_store import SqlStore
@@ -102,7 +103,7 @@ async def test_an_older_kernel_writes_no_more(store: SqlStore, place: Place) -> 
     for write in (
         store.apply([queue(run_id)], at_us=T0),
         store.ping(),
-        store.clear_pause("all", ""),
+        store.apply([ClearPause(scope="all", name="")], at_us=T0),
         store.forget_host("demo"),
     ):
         with pytest.raises(StaleEpoch, match="own epoch 1, found 6"):

@@ -193,14 +193,14 @@ async def test_who_cannot_reach_the_database_stops_by_itself(postgres_place: Pos
     """A kernel without an answer counts its lease as lost before another can take it, and reports that once."""
     async with leading(postgres_place, "first", ttl_seconds=2) as first:
         name = postgres_place.name
-        await postgres_place._sql("postgres", f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
-        await postgres_place._sql(
+        await postgres_place.sql_in("postgres", f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+        await postgres_place.sql_in(
             "postgres", f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = '{name}'"
         )
         why = await first.loss()
         assert isinstance(why, LeadLost)
         assert "could not renew its lease of 2 seconds in time" in str(why)
-        await postgres_place._sql("postgres", f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+        await postgres_place.sql_in("postgres", f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
 
 
 async def test_two_that_start_at_once_are_one_leader(postgres_place: PostgresPlace) -> None:

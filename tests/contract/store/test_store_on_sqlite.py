@@ -88,7 +88,7 @@ async def test_nobody_waits_twice_for_one_lock(sqlite_place: SqlitePlace) -> Non
 
 async def taken(store: SqlStore) -> bool:
     """Return True once the writer has taken the waiting calls."""
-    return bool(store._database._writer._inbox.empty())  # type: ignore[attr-defined]  # it is the SQLite one
+    return store._database.waiting == 0
 
 
 def test_a_disk_that_refuses_a_write_is_a_full_store(sqlite_place: SqlitePlace) -> None:

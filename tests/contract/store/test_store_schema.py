@@ -1,4 +1,4 @@
-"""The tables in code and the tables that the migrations make are the same."""
+"""The tables in code and the tables of a store are the same."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from nomaflow_kernel.store import migrations, schema
 from nomaflow_kernel.store.sql_store import SqlStore
 
 
-async def test_the_migrations_make_the_tables_of_the_code(store: SqlStore) -> None:
-    """Alembic finds no difference of tables, columns, types and indexes between a migrated store and the code."""
+async def test_a_store_has_the_tables_of_the_code(store: SqlStore) -> None:
+    """Alembic finds no difference of tables, columns, types and indexes between a store and the code."""
 
     def differences(connection: Connection) -> list[object]:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
@@ -27,7 +27,7 @@ async def test_the_migrations_make_the_tables_of_the_code(store: SqlStore) -> No
     assert await store._database.read(differences) == []
 
 
-async def test_the_migrations_make_sqlite_tables_to_the_letter(store: SqlStore, place: Place, tmp_path: Path) -> None:
+async def test_sqlite_tables_are_those_of_the_code_to_the_letter(store: SqlStore, place: Place, tmp_path: Path) -> None:
     """The SQL statements are equal on SQLite, for clustered tables and partial indexes that no comparison sees."""
     if not isinstance(place, SqlitePlace):
         return
@@ -54,7 +54,7 @@ def test_the_list_of_revisions_is_complete() -> None:
 
 
 def test_alembic_is_not_imported_at_the_head(tmp_path: Path) -> None:
-    """Alembic is imported only for a new or old store."""
+    """Alembic is imported only for an old store."""
     program = (
         "import asyncio, sys\n"
         "from nomaflow_kernel.store import open_store\n"
@@ -67,4 +67,4 @@ def test_alembic_is_not_imported_at_the_head(tmp_path: Path) -> None:
     )
     command = [sys.executable, "-c", program, f"sqlite:///{tmp_path}/h.db"]
     outputs = [subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() for _ in range(2)]
-    assert outputs == ["True False False", "False False False"]
+    assert outputs == ["False False False", "False False False"]

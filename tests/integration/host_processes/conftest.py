@@ -43,7 +43,7 @@ async def start_host() -> AsyncIterator[StartHost]:
     left: list[int] = []
     async with AsyncExitStack() as stack:
         for host in hosts:
-            reaper, _ = host.supervisor.reaper_identity
+            reaper = host.supervisor.reaper_identity.pid
             left += [reaper, *(pids_below(reaper) if reaper else [])]
             stack.push_async_callback(host.supervisor.stop)
             stack.push_async_callback(host.supervisor.stop)

@@ -25,6 +25,7 @@ from nomaflow_api.v1.log_lines import LogLine, decode_lines
 from nomaflow_api.v1.sealing import seal
 from nomaflow_host.connectors import ResolvedConnectors
 from nomaflow_host.generation import ProjectSpec
+from nomaflow_host.reaper.proc import ProcessIdentity
 from nomaflow_host.supervisor import ProjectLoad, Supervisor, SupervisorSettings
 from nomaflow_kernel.engine.outcome import Outcome
 from processes import is_alive, pids_below, process_name
@@ -143,7 +144,7 @@ class Host:
         environ: dict[str, str] | None = None,
         connectors: ResolvedConnectors | None = None,
         secret_names: tuple[str, ...] = (),
-        on_reaper: Callable[[tuple[int, int]], None] | None = None,
+        on_reaper: Callable[[ProcessIdentity], None] | None = None,
         **settings: Any,
     ) -> None:
         self.root = root

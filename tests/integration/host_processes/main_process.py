@@ -20,7 +20,7 @@ async def main(folder: Path) -> None:
     host.run("hostile.stubborn:daemonises_and_stays", {"marker": str(folder / "daemon")})
     host.run("hostile.stubborn:async_tight_loop", {"marker": str(folder / "loop")})
     await wait_until(lambda: (folder / "daemon").exists() and (folder / "loop").exists())
-    reaper, _ = host.supervisor.reaper_identity
+    reaper = host.supervisor.reaper_identity.pid
     template = pids_below(reaper)[0]  # the first that a reaper starts
     files = [folder / name for name in ("daemon", "daemon.child", "loop")]
     lasting = {reaper, template, *(int(file.read_text()) for file in files)}

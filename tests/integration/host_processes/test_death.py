@@ -17,6 +17,7 @@ from harness import StartHost, is_alive, pids_below, wait_until
 
 from nomaflow_api.v1.letters import FinishedState, Isolation
 from nomaflow_host.connectors import ResolvedConnectors
+from nomaflow_host.reaper.proc import ProcessIdentity
 from nomaflow_host.supervisor import Refused
 from processes import still_alive
 
@@ -74,9 +75,9 @@ async def test_daemon_of_a_dead_worker_is_gone_first(start_host: StartHost, mark
 
 async def test_a_killed_reaper_is_replaced(start_host: StartHost) -> None:
     """All workers die with a reaper that plugin code kills, attempts are FAILED, and the host serves again."""
-    reapers: list[tuple[int, int]] = []
+    reapers: list[ProcessIdentity] = []
     host = await start_host(on_reaper=reapers.append)
-    reaper, _ = host.supervisor.reaper_identity
+    reaper = host.supervisor.reaper_identity.pid
     below = pids_below(reaper)
     end = await host.result("hostile.deadly:kills_the_reaper")
     assert (end.state, end.reason_code) == (FinishedState.FAILED, "worker_killed")
@@ -84,14 +85,14 @@ async def test_a_killed_reaper_is_replaced(start_host: StartHost) -> None:
     assert not any(is_alive(pid) for pid in below)
     await wait_until(lambda: (info := host.supervisor.generation) is not None and info.number == 2)
     assert (await host.result("polite:noop")).state is FinishedState.SUCCEEDED
-    assert host.supervisor.reaper_identity[0] != reaper
-    assert reapers[0][0] == reaper
+    assert host.supervisor.reaper_identity.pid != reaper
+    assert reapers[0].pid == reaper
     assert reapers[1:] == [host.supervisor.reaper_identity]
 
 
 async def test_a_reaper_killed_before_it_serves_leaves_no_attempt_behind(start_host: StartHost) -> None:
     """A host whose reaper is being replaced accepts nothing that could never end; a third reaper serves."""
-    reapers: list[tuple[int, int]] = []
+    reapers: list[ProcessIdentity] = []
     taken: list[str] = []
     refused: list[str] = []
 
@@ -100,15 +101,15 @@ async def test_a_reaper_killed_before_it_serves_leaves_no_attempt_behind(start_h
             taken.append(host.run("polite:noop"))
         except Refused as refusal:
             refused.append(refusal.reason_code)
-        os.kill(reapers[1][0], signal.SIGKILL)
+        os.kill(reapers[1].pid, signal.SIGKILL)
 
-    def note(reaper: tuple[int, int]) -> None:
+    def note(reaper: ProcessIdentity) -> None:
         reapers.append(reaper)
         if len(reapers) == 2:
             asyncio.get_running_loop().call_soon(strike)
 
     host = await start_host(on_reaper=note)
-    os.kill(reapers[0][0], signal.SIGKILL)
+    os.kill(reapers[0].pid, signal.SIGKILL)
     await wait_until(lambda: (info := host.supervisor.generation) is not None and info.number == 2)
     assert len(reapers) == 3
     assert refused == ["host_has_no_reaper"]
@@ -118,16 +119,16 @@ async def test_a_reaper_killed_before_it_serves_leaves_no_attempt_behind(start_h
 
 
 async def test_loads_asked_for_while_a_reaper_dies_come_to_an_end(start_host: StartHost) -> None:
-    """The one that was under way is refused, the one behind it too where no reaper is there, and the host serves."""
+    """The one that was under way is refused, the one behind it too if there is no reaper, and the host serves."""
     host = await start_host()
-    reaper, _ = host.supervisor.reaper_identity
+    reaper = host.supervisor.reaper_identity.pid
     loads = [asyncio.ensure_future(host.supervisor.load()) for _ in range(2)]
     await asyncio.sleep(0)
     os.kill(reaper, signal.SIGKILL)
     outcomes = await asyncio.wait_for(asyncio.gather(*loads), 20)
     assert "reaper" in outcomes[0].reasons[0]
     assert "reaper" in outcomes[1].reasons[0]
-    await wait_until(lambda: host.supervisor.reaper_identity[0] not in (0, reaper))
+    await wait_until(lambda: host.supervisor.reaper_identity.pid not in (0, reaper))
     assert (await host.supervisor.load()).accepted
     assert (await host.result("polite:noop")).state is FinishedState.SUCCEEDED
 
@@ -141,7 +142,7 @@ async def test_a_template_that_dies_with_its_answer_under_way_is_not_served(
     Where its end is heard first, the load is refused.
     """
     host = await start_host()
-    reaper, _ = host.supervisor.reaper_identity
+    reaper = host.supervisor.reaper_identity.pid
     load = asyncio.ensure_future(host.supervisor.load())
     await asyncio.sleep(0)
     template = host.supervisor._loader._templates[2]._link
@@ -153,7 +154,7 @@ async def test_a_template_that_dies_with_its_answer_under_way_is_not_served(
     first = template if answer_first else host.supervisor._reaper._link
     first.read()
     assert (await load).generation == served
-    await wait_until(lambda: host.supervisor.reaper_identity[0] not in (0, reaper))
+    await wait_until(lambda: host.supervisor.reaper_identity.pid not in (0, reaper))
     for name in ("noop", "anoop"):
         assert (await host.result(f"polite:{name}")).state is FinishedState.SUCCEEDED
 
@@ -162,8 +163,8 @@ async def test_a_reaper_that_cannot_be_recorded_is_not_left(start_host: StartHos
     """A new reaper is not kept while the disk cannot record it; the first that can be recorded serves."""
     reapers: list[int] = []
 
-    def record(reaper: tuple[int, int]) -> None:
-        reapers.append(reaper[0])
+    def record(reaper: ProcessIdentity) -> None:
+        reapers.append(reaper.pid)
         if len(reapers) == 2:
             raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -180,10 +181,10 @@ async def test_a_killed_reaper_brings_no_worse_code(start_host: StartHost, tmp_p
     plugins.mkdir(parents=True)
     (plugins / "work.py").write_text("def step(**_):\n    return 1\n")
     host = await start_host(plugins.parent)
-    reaper, _ = host.supervisor.reaper_identity
+    reaper = host.supervisor.reaper_identity.pid
     (plugins / "work.py").write_text("def step(:\n")
     os.kill(reaper, signal.SIGKILL)
-    await wait_until(lambda: host.supervisor.reaper_identity[0] not in (0, reaper))
+    await wait_until(lambda: host.supervisor.reaper_identity.pid not in (0, reaper))
     assert (await host.result("work:step")).rows_affected == 1
     info = host.supervisor.generation
     assert info is not None
@@ -193,7 +194,7 @@ async def test_a_killed_reaper_brings_no_worse_code(start_host: StartHost, tmp_p
 async def test_a_killed_template_is_survived(start_host: StartHost) -> None:
     """A generation whose template is killed continues with spawned workers."""
     host = await start_host(spare_exclusive=0)
-    reaper, _ = host.supervisor.reaper_identity
+    reaper = host.supervisor.reaper_identity.pid
 
     template = pids_below(reaper)[0]  # the first that a reaper starts
     os.kill(template, signal.SIGKILL)
@@ -251,7 +252,7 @@ async def test_workers_are_what_they_should_be(start_host: StartHost, spawn_only
     host = await start_host(spawn_only=spawn_only, nice=3, environ=environ, secret_names=named, pass_env=("KEPT",))
     first, second = [await host.result("polite:awhoami", isolation=Isolation.EXCLUSIVE) for _ in range(2)]
     assert first.extras_json != second.extras_json
-    reaper, _ = host.supervisor.reaper_identity
+    reaper = host.supervisor.reaper_identity.pid
     seen = json.loads(first.extras_json)
     assert seen["ppid"] == reaper
     assert os.getsid(seen["pid"]) == seen["pid"]
@@ -300,7 +301,7 @@ async def test_a_load_decides_what_its_processes_inherit(start_host: StartHost, 
     host.connectors = ResolvedConnectors(secret_env_names=("DB_PASSWORD",))
     assert (await host.supervisor.load()).accepted
     assert await seen() == b'{"value":null}'
-    reaper, _ = host.supervisor.reaper_identity
+    reaper = host.supervisor.reaper_identity.pid
     assert b"hunter2" not in Path(f"/proc/{reaper}/environ").read_bytes()
 
 

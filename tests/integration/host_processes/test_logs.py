@@ -10,7 +10,7 @@ from harness import StartHost
 
 from nomaflow_api.v1.letters import FinishedState, Isolation
 from nomaflow_api.v1.log_lines import CONTINUED, SHARED
-from nomaflow_host.connectors import PoolConfig, ResolvedConnectors
+from nomaflow_host.connectors import ResolvedConnectors
 
 WAYS = (
     "info",
@@ -43,7 +43,7 @@ async def test_every_way_of_logging(start_host: StartHost, spawn_only: bool) -> 
 
 
 async def test_log_level_of_the_run(start_host: StartHost) -> None:
-    """An attempt's log level decides, also where others of another level share its worker."""
+    """An attempt's log level decides, even if others with another level share its worker."""
     host = await start_host(shared_workers=1)
     debug = host.run("polite:logs_everywhere", {"tag": "d"}, log_level="DEBUG")
     error = host.run("polite:logs_everywhere", {"tag": "e"}, log_level="ERROR")
@@ -187,7 +187,7 @@ async def test_lines_come_while_the_step_runs(start_host: StartHost, marker: Pat
 async def test_credentials_are_masked(start_host: StartHost, spawn_only: bool) -> None:
     """A password of connectors.toml is in no line, error, reason or progress, however the step tells it."""
     secret = "hunter2/+geheim"
-    pools = {"main": PoolConfig(url="postgresql://u@h/d", password=secret)}
+    pools = {"main": {"url": "postgresql://u@h/d", "password": secret}}
     host = await start_host(spawn_only=spawn_only, connectors=ResolvedConnectors(pools=pools))
     key = host.run("polite:tells", {"secret": secret})
     end = await host.sink.end_of(key)

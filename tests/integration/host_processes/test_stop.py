@@ -36,36 +36,43 @@ def cancel(key: str, by: str = "ann") -> CancelOrder:
     return CancelOrder(attempt_key=key, reason_code="canceled_by_user", by=by, why="enough")
 
 
-@pytest.mark.parametrize("name", STUBBORN)
-async def test_cancel_stops_sync_code(start_host: StartHost, marker: Path, name: str, spawn_only: bool) -> None:
+async def test_cancel_stops_sync_code(start_host: StartHost, tmp_path: Path, spawn_only: bool) -> None:
     """A sync step that refuses to stop is dead, with all it started, before CANCELED is reported."""
     host = await start_host(spawn_only=spawn_only)
-    key = host.run(f"hostile.stubborn:{name}", {"marker": str(marker)})
-    pid = await host.started_in(marker)
-    host.supervisor.cancel(cancel(key))
-    end = await host.sink.end_of(key)
-    child = Path(f"{marker}.child")
-    assert not is_alive(pid)
-    assert not child.exists() or not is_alive(int(child.read_text()))
-    assert (end.state, end.reason_code) == (FinishedState.CANCELED, "canceled_by_user")
-    assert "ann" in end.reason
-    assert "enough" in end.reason
+
+    async def stops(name: str) -> None:
+        marker = tmp_path / name
+        key = host.run(f"hostile.stubborn:{name}", {"marker": str(marker)})
+        pid = await host.started_in(marker)
+        host.supervisor.cancel(cancel(key))
+        end = await host.sink.end_of(key)
+        child = Path(f"{marker}.child")
+        assert not is_alive(pid), name
+        assert not child.exists() or not is_alive(int(child.read_text())), name
+        assert (end.state, end.reason_code) == (FinishedState.CANCELED, "canceled_by_user"), name
+        assert "ann" in end.reason
+        assert "enough" in end.reason
+
+    await asyncio.gather(*map(stops, STUBBORN))
 
 
-@pytest.mark.parametrize("name", STUBBORN_ASYNC)
-@pytest.mark.parametrize("isolation", [Isolation.SHARED, Isolation.EXCLUSIVE])
-async def test_cancel_stops_async_code(start_host: StartHost, marker: Path, name: str, isolation: Isolation) -> None:
-    """An async step that refuses to stop is dead before CANCELED is reported, in shared and exclusive workers."""
+async def test_cancel_stops_async_code_in_workers_of_its_own(start_host: StartHost, tmp_path: Path) -> None:
+    """An async step that refuses to stop is dead before CANCELED is reported; the e2e tests have shared workers."""
     host = await start_host()
-    key = host.run(f"hostile.stubborn:{name}", {"marker": str(marker)}, isolation=isolation)
-    pid = await host.started_in(marker)
-    began = time.monotonic()
-    host.supervisor.cancel(cancel(key))
-    end = await host.sink.end_of(key)
-    assert end.state is FinishedState.CANCELED
-    assert not is_alive(pid)
-    assert time.monotonic() - began < BUDGET_SECONDS
-    assert "(stage 1 of 4)" in host.sink.text(key)
+
+    async def stops(name: str) -> None:
+        marker = tmp_path / name
+        key = host.run(f"hostile.stubborn:{name}", {"marker": str(marker)}, isolation=Isolation.EXCLUSIVE)
+        pid = await host.started_in(marker)
+        began = time.monotonic()
+        host.supervisor.cancel(cancel(key))
+        end = await host.sink.end_of(key)
+        assert end.state is FinishedState.CANCELED, name
+        assert not is_alive(pid), name
+        assert time.monotonic() - began < BUDGET_SECONDS, name
+        assert "(stage 1 of 4)" in host.sink.text(key), name
+
+    await asyncio.gather(*map(stops, STUBBORN_ASYNC))
 
 
 async def test_a_worker_that_speaks_nonsense_is_killed(start_host: StartHost, marker: Path) -> None:

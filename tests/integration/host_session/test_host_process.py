@@ -19,7 +19,8 @@ from fake_gateway import FakeGateway, Journal
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
 from nomaflow_api.v1.letters import Event, FinishedState, LogChunk, LogCodec
 from nomaflow_api.v1.sealing import open_outcome
-from processes import command_of, pids_below, still_alive
+from processes import command_of, still_alive
+from real_system import Running, launch
 
 KEY = "run_1/one/1"
 WORK = """
@@ -62,26 +63,12 @@ def sheds(*, pid_file, **_):
 """
 JOBS = '[[jobs]]\nid = "j"\n[[jobs.steps]]\ntype = "python"\ncallable = "myapp.work:quick"\n'
 
-Start = Callable[..., Awaitable["HostProcess"]]
+Start = Callable[..., Awaitable[Running]]
 
 
-class HostProcess:
-    """One host under test and everything below it."""
-
-    def __init__(self, process: asyncio.subprocess.Process, log: Path) -> None:
-        self.process = process
-        self._log = log
-
-    @property
-    def log(self) -> str:
-        return self._log.read_text()
-
-    def tree(self) -> list[int]:
-        """Return every process below the host."""
-        return pids_below(self.process.pid)
-
-    async def exit_code(self, seconds: float = 15.0) -> int:
-        return await asyncio.wait_for(self.process.wait(), seconds)
+async def exit_code(of: Running) -> int:
+    """Wait for the end of a host that ends by itself."""
+    return await asyncio.to_thread(of.process.wait, 15.0)
 
 
 @pytest.fixture
@@ -98,24 +85,16 @@ def project(tmp_path: Path) -> Path:
 @pytest.fixture
 async def start(project: Path) -> AsyncIterator[Start]:
     """Start hosts; at the end nothing of them may be left."""
-    made: list[HostProcess] = []
+    made: list[Running] = []
 
-    async def factory(*arguments: str) -> HostProcess:
-        log = project.parent / f"host{len(made)}.log"
-        with log.open("w") as stream:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "nomaflow_host", "--project", str(project), *arguments,
-                stdout=asyncio.subprocess.PIPE, stderr=stream,
-            )  # fmt: skip
-        made.append(HostProcess(process, log))
+    async def factory(*arguments: str) -> Running:
+        made.append(launch("nomaflow_host", project, *arguments, log_file=project.parent / f"host{len(made)}.log"))
         return made[-1]
 
     yield factory
     trees = [child for each in made for child in each.tree()]
     for each in made:
-        with contextlib.suppress(ProcessLookupError):
-            each.process.kill()
-        await each.process.communicate()
+        each.kill()
     assert not still_alive(trees, seconds=3)
 
 
@@ -158,7 +137,7 @@ async def test_it_runs_a_real_callable_and_stops_cleanly(
     below = mine.tree()
     assert below
     mine.process.send_signal(signal.SIGTERM)
-    assert await mine.exit_code() == 0
+    assert await exit_code(mine) == 0
     assert session.host_left
     assert not still_alive(below, seconds=2)
     assert not list((project / ".nomaflow" / "host-demo" / "spill").glob("*"))
@@ -199,8 +178,7 @@ async def test_a_killed_host_is_proved_gone_by_its_successor(
     session.dispatch(KEY, callable="myapp.work:stubborn")
     await kernel.journal.until(lambda: kernel.journal.kinds(KEY) == ["started"])
     below = first.tree()
-    first.process.kill()
-    await first.process.wait()
+    first.kill()
     await start()
     second = await kernel.session(2)
     assert list(second.hello.ended_incarnations) == [session.hello.incarnation]
@@ -229,8 +207,7 @@ async def test_leftovers_are_removed_where_the_reaper_was_killed_too(
     reaper = next(pid for pid in below if "nomaflow_host.reaper" in command_of(pid))
     first.process.send_signal(signal.SIGSTOP)
     os.kill(reaper, signal.SIGKILL)
-    first.process.kill()
-    await first.process.wait()
+    first.kill()
     await start()
     second = await kernel.session(2)
     assert len(second.hello.ended_incarnations) == 1
@@ -245,7 +222,7 @@ async def test_a_second_host_on_the_same_folder_is_turned_away(
     first = await start()
     await kernel.session()
     second = await start()
-    assert await second.exit_code() == 75
+    assert await exit_code(second) == 75
     assert f"process {first.process.pid} holds" in second.log
     await start("--name", "other")
     assert (await kernel.session(2)).hello.host == "other"
@@ -307,9 +284,9 @@ async def test_stopping_lets_steps_finish_and_a_second_signal_cancels_them(
     session.dispatch("run_2/new/1", callable="myapp.work:quick")
     await kernel.journal.until(lambda: kernel.journal.kinds("run_2/new/1") == ["finished"])
     assert kernel.journal.end_of("run_2/new/1").reason_code == "host_refused"
-    assert mine.process.returncode is None
+    assert not mine.ended
     mine.process.send_signal(signal.SIGTERM)
-    assert await mine.exit_code() == 0
+    assert await exit_code(mine) == 0
     outcome = kernel.journal.end_of(KEY)
     assert outcome.reason_code == "host_draining"
 
@@ -339,7 +316,7 @@ async def test_an_unusable_project_is_one_screen_and_78(
     """File, line, problem and the way out; no traceback."""
     (project / file).write_text(text)
     mine = await start()
-    assert await mine.exit_code() == 78
+    assert await exit_code(mine) == 78
     assert "Traceback" not in mine.log
     assert len(mine.log.splitlines()) < 10
     for part in expected:
@@ -350,19 +327,20 @@ async def test_an_unusable_project_is_one_screen_and_78(
 async def test_an_address_that_can_never_be_reached_is_refused(start: Start, project: Path, address: str) -> None:
     """An unreachable form of address ends the host with code 78 and the valid forms, instead of endless tries."""
     mine = await start("--kernel", address)
-    assert await mine.exit_code() == 78
+    assert await exit_code(mine) == 78
     assert f"--kernel: the kernel's address {address!r} has no known form" in mine.log
     assert "tls://host:port" in mine.log
 
 
-async def test_the_manifest_is_printed(start: Start, project: Path) -> None:
+async def test_the_manifest_is_printed(project: Path) -> None:
     """The printed manifest lists a broken module and a malformed job file, and everything else; exit code 0."""
     (project / "plugins" / "myapp" / "bad.py").write_text("import nothing_of_that_name\n")
     (project / "plugins" / "myapp" / "jobs.toml").write_text("x = \n")
-    mine = await start("--manifest")
-    out, _ = await mine.process.communicate()
+    command = (sys.executable, "-m", "nomaflow_host", "--project", str(project), "--manifest")
+    printing = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    out, _ = await printing.communicate()
     manifest = json.loads(out)
-    assert mine.process.returncode == 0
+    assert printing.returncode == 0
     assert "nothing_of_that_name" in manifest["modules"]["myapp.bad"]["error"]
     assert manifest["job_files"][1]["error"]["line"] == 1
     assert manifest["callables"]["myapp.work:slow"]["kind"] == "sync"

@@ -146,7 +146,7 @@ async def test_the_manifest_is_introduced_when_the_kernel_does_not_know_it(
 
 
 async def test_a_reload_is_introduced_before_it_is_answered(gateway: MakeGateway, host: MakeHost) -> None:
-    """Explicitly, even where the digest is known; a refused one is answered with the reason."""
+    """A reload is introduced explicitly even if its digest is known; a refused one is answered with the reason."""
     kernel = await gateway()
     mine = host()
     mine.runner.offered = manifest = offer(b'{"callables": {}}')
@@ -170,7 +170,7 @@ async def test_a_reload_is_introduced_before_it_is_answered(gateway: MakeGateway
 async def test_a_reload_that_ends_while_the_kernel_is_away_is_introduced_when_it_is_back(
     gateway: MakeGateway, host: MakeHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Explicitly, since a kernel that has seen this manifest before, as where a deploy is taken back, does not ask."""
+    """It is explicit: a kernel that knows the manifest, for example after a deploy was taken back, does not ask."""
     kernel = await gateway()
     mine = host()
     mine.runner.offered = manifest = offer(b'{"callables": {}}')

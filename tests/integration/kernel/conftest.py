@@ -8,7 +8,9 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from kernel_process import KernelProcess, ScriptedHost
+from kernel_process import KernelProcess, ScriptedHost, lasting_kernel
+
+from real_system import Running
 
 
 @pytest.fixture
@@ -17,6 +19,21 @@ def project() -> Iterator[Path]:
     path = Path(tempfile.mkdtemp(prefix="nk-"))
     yield path
     shutil.rmtree(path)
+
+
+@pytest.fixture(scope="module")
+def lasting() -> Iterator[Running]:
+    """Start a kernel that the tests of a module share."""
+    with lasting_kernel() as kernel:
+        yield kernel
+
+
+@pytest.fixture
+async def shared(lasting: Running) -> AsyncIterator[KernelProcess]:
+    """Connect to the kernel that the tests of a module share."""
+    kernel = KernelProcess(project=lasting.project, process=lasting)
+    yield kernel
+    await kernel.disconnect()
 
 
 @pytest.fixture

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from pathlib import Path
 
 import grpc.aio
-from kernel_process import ScriptedHost
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from kernel_process import ScriptedHost  # after the path is set
 
 
 async def main(address: str, token: str) -> None:

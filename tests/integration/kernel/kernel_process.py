@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import hashlib
 import json
 import os
+import shutil
 import signal
 import sys
+import tempfile
 import uuid
 import zlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,6 +41,7 @@ from nomaflow_api.v1.letters import (
 )
 from nomaflow_api.v1.log_lines import encode_line, pack_lines
 from nomaflow_api.v1.sealing import open_acks, open_dispatch, seal
+from real_system import Running, address_of, launch_kernel
 
 DEADLINE = 20.0
 PATIENCE = 30.0
@@ -73,6 +78,7 @@ def manifest(host: str = "team", jobs: dict[str, Any] | None = None) -> dict[str
 
 async def eventually(question: Callable[[], Any], *, seconds: float = PATIENCE) -> Any:
     """Return the first true answer to a question; asynchronous ones are awaited."""
+    pause = 0.01
     async with asyncio.timeout(seconds):
         while True:
             answer = question()
@@ -80,7 +86,8 @@ async def eventually(question: Callable[[], Any], *, seconds: float = PATIENCE) 
                 answer = await answer
             if answer:
                 return answer
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(pause)
+            pause = min(pause * 1.25, 0.1)
 
 
 async def ended(*flags: str, environ: dict[str, str] | None = None) -> tuple[int, str]:
@@ -101,37 +108,20 @@ class KernelProcess:
     project: Path
     flags: Sequence[str] = ()
     environ: dict[str, str] = field(default_factory=dict)
-    process: asyncio.subprocess.Process | None = None
+    process: Running | None = None
     channels: list[grpc.aio.Channel] = field(default_factory=list)
 
     async def start(self) -> KernelProcess:
         """Start it and wait until it serves."""
         assert self.process is None
-        self.address_file.unlink(missing_ok=True)
-        log = (self.project / "kernel.log").open("ab")
-        with log:
-            self.process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "nomaflow_kernel", "--project", str(self.project), *self.flags,
-                stderr=log, env={**os.environ, **self.environ},
-            )  # fmt: skip
-        await eventually(self._serving)
+        start = functools.partial(launch_kernel, log_file=self.project / "kernel.log", environ=self.environ)
+        self.process = await asyncio.to_thread(start, self.project, *self.flags)
         return self
-
-    def _serving(self) -> bool:
-        assert self.process is not None
-        if self.process.returncode is not None:
-            raise AssertionError(f"the kernel ended with {self.process.returncode}: {self.log}")
-        return self.address_file.exists()
-
-    @property
-    def address_file(self) -> Path:
-        """The file in which the kernel writes its address."""
-        return self.project / ".nomaflow" / "address"
 
     @property
     def address(self) -> str:
         """The address it tells."""
-        return self.address_file.read_text().strip()
+        return address_of(self.project)
 
     @property
     def log(self) -> str:
@@ -139,19 +129,16 @@ class KernelProcess:
         return (self.project / "kernel.log").read_text()
 
     async def kill(self) -> None:
-        """Kill the process with SIGKILL, and close the connections to it."""
-        assert self.process is not None
-        self.process.kill()
-        await self.process.wait()
-        self.process = None
+        """Kill the process with SIGKILL."""
+        process, self.process = self.process, None
+        assert process is not None
+        await asyncio.to_thread(process.kill)
 
     async def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Ask it to stop and return its exit code."""
         process, self.process = self.process, None
         assert process is not None
-        process.send_signal(number)
-        async with asyncio.timeout(PATIENCE):
-            return await process.wait()
+        return await asyncio.to_thread(process.stop, number)
 
     def channel(self) -> grpc.aio.Channel:
         """Return a new channel to it."""
@@ -164,14 +151,28 @@ class KernelProcess:
         """Return a client of KernelService."""
         return KernelServiceStub(self.channel())
 
-    async def close(self) -> None:
-        """Leave nothing behind."""
+    async def disconnect(self) -> None:
+        """Close the connections to it."""
         for channel in self.channels:
             await channel.close()
+
+    async def close(self) -> None:
+        """Leave nothing behind."""
+        await self.disconnect()
         if self.process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                self.process.kill()
-            await self.process.wait()
+            await self.kill()
+
+
+@contextmanager
+def lasting_kernel(*flags: str) -> Iterator[Running]:
+    """Start a kernel for many tests, each of which connects to it anew."""
+    project = Path(tempfile.mkdtemp(prefix="nk-"))
+    kernel = launch_kernel(project, *flags, log_file=project / "kernel.log")
+    try:
+        yield kernel
+    finally:
+        kernel.kill()
+        shutil.rmtree(project)
 
 
 class ScriptedHost:
@@ -193,10 +194,10 @@ class ScriptedHost:
     async def attach(
         self, channel: grpc.aio.Channel, *, inventory: Sequence[InventoryLine] = (), **hello: Any
     ) -> gateway.Welcome:
-        """Open a session and return the welcome; introduce the manifest where it is wanted.
+        """Open a session and return the welcome; introduce the manifest if it is wanted.
 
-        Where the kernel refuses while the hello is still being written, gRPC's client may say INTERNAL instead of what
-        the kernel said: then it is asked again.
+        If the kernel refuses while the hello is still being written, gRPC's client may say INTERNAL instead of what the
+        kernel said; then it is asked again.
         """
         for _ in range(20):
             try:

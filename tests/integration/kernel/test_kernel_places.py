@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from kernel_process import DEADLINE, KernelProcess
+from kernel_process import DEADLINE, KernelProcess, ended
 from test_kernel_crash import empty_database
 
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
@@ -47,27 +47,18 @@ async def test_a_relative_store_lies_in_the_project(project: Path) -> None:
 
 async def test_a_store_that_cannot_be_reached_is_named_without_its_password(project: Path) -> None:
     """The message names the database that cannot be reached, and the log holds no secret."""
-    child = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "nomaflow_kernel", "--project", str(project)),
-        *("--store", "postgresql+asyncpg://ann:hunter2@127.0.0.1:1/history"),
-        stderr=asyncio.subprocess.PIPE,
-    )
-    async with asyncio.timeout(DEADLINE):
-        _, errors = await child.communicate()
-    assert (child.returncode, b"hunter2" in errors) == (1, False)
-    assert errors.decode().splitlines()[-1].endswith("the store is postgresql+asyncpg://ann:***@127.0.0.1:1/history")
+    store = "postgresql+asyncpg://ann:hunter2@127.0.0.1:1/history"
+    code, errors = await ended("--project", str(project), "--store", store)
+    assert (code, "hunter2" in errors) == (1, False)
+    assert errors.splitlines()[-1].endswith("the store is postgresql+asyncpg://ann:***@127.0.0.1:1/history")
 
 
 async def test_an_address_that_cannot_be_told_ends_the_start_with_a_sentence(project: Path) -> None:
     """A kernel that cannot write its address does not stay, and leaves no half-written file."""
     (project / ".nomaflow" / "address").mkdir(parents=True)
-    child = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "nomaflow_kernel", "--project", str(project), stderr=asyncio.subprocess.PIPE
-    )
-    async with asyncio.timeout(DEADLINE):
-        _, errors = await child.communicate()
-    last = errors.decode().splitlines()[-1]
-    assert (child.returncode, "Traceback" in errors.decode()) == (1, False)
+    code, errors = await ended("--project", str(project))
+    last = errors.splitlines()[-1]
+    assert (code, "Traceback" in errors) == (1, False)
     assert last.startswith(f"nomaflow kernel: cannot write '{project}/.nomaflow/address': is a directory")
     assert not [each.name for each in (project / ".nomaflow").iterdir() if each.name.startswith(".address")]
 

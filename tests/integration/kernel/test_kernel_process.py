@@ -9,18 +9,19 @@ import socket
 import stat
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from kernel_process import DEADLINE, KernelProcess, ScriptedHost, ended, eventually
+from kernel_process import DEADLINE, KernelProcess, ScriptedHost, ended, eventually, lasting_kernel
 
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1.host_gateway_service_pb2_grpc import HostGatewayServiceStub
 from nomaflow_api.v1.kernel_service_pb2_grpc import KernelServiceStub
+from real_system import Running
 
 
 async def health_of(process: KernelProcess, service: str = "") -> int:
@@ -153,11 +154,11 @@ async def test_a_stop_waits_for_nobody(process: KernelProcess, host: ScriptedHos
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         _ = [message async for message in watch]
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
-    assert not process.address_file.exists()
+    assert not (process.project / ".nomaflow" / "address").exists()
 
 
 async def test_sighup_reads_the_kernels_own_jobs_file_again(project: Path) -> None:
-    """A job that is written later is there; where the file is broken the last good jobs stay, and the problem shows."""
+    """A job that is written later is there; if the file is broken, the last good jobs stay, and the problem shows."""
     file = project / "central.toml"
     text = '[[jobs]]\nid = "a"\nhost = "team"\n[[jobs.steps]]\ntype = "python"\ncallable = "m:f"\n'
     file.write_text(text)
@@ -176,10 +177,10 @@ async def test_sighup_reads_the_kernels_own_jobs_file_again(project: Path) -> No
         assert await ids() == ["a"]
         assert process.process is not None
         file.write_text(text + text.replace('"a"', '"b"'))
-        process.process.send_signal(signal.SIGHUP)
+        os.kill(process.process.pid, signal.SIGHUP)
         await eventually(lambda: becomes(["a", "b"]))
         file.write_text("[[jobs")
-        process.process.send_signal(signal.SIGHUP)
+        os.kill(process.process.pid, signal.SIGHUP)
         await eventually(lambda: becomes(["a", "b", "bad_toml"]))
     finally:
         await process.close()
@@ -190,17 +191,22 @@ async def _to_the_end(stream: Any) -> None:
         continue
 
 
+@pytest.fixture(scope="module")
+def lasting_on_tcp() -> Iterator[Running]:
+    """Start a kernel on a free loopback port."""
+    with lasting_kernel("--address", "127.0.0.1:0") as kernel:
+        yield kernel
+
+
 class TestOnTcp:
     """Loopback TCP needs a token."""
 
     @pytest.fixture
-    async def process(self, project: Path) -> Any:
-        """Start a kernel on a free loopback port."""
-        kernel = KernelProcess(project=project, flags=["--address", "127.0.0.1:0"])
-        try:
-            yield await kernel.start()
-        finally:
-            await kernel.close()
+    async def process(self, lasting_on_tcp: Running) -> AsyncIterator[KernelProcess]:
+        """Connect to the kernel on a free loopback port."""
+        kernel = KernelProcess(project=lasting_on_tcp.project, process=lasting_on_tcp)
+        yield kernel
+        await kernel.disconnect()
 
     def token(self, process: KernelProcess, name: str) -> tuple[tuple[str, str], ...]:
         """Return the metadata with the token of a file."""
@@ -265,12 +271,13 @@ class TestOnTcp:
         await again.leave()
         await host.leave()
 
-    async def test_a_token_file_open_to_others_keeps_the_kernel_from_starting(self, process: KernelProcess) -> None:
+    async def test_a_token_file_open_to_others_keeps_the_kernel_from_starting(self, project: Path) -> None:
         """Exit 78 naming the file and the fix, never the token."""
-        path = process.project / ".nomaflow" / "token"
-        await process.stop()
+        path = project / ".nomaflow" / "token"
+        path.parent.mkdir(mode=0o700)
+        path.write_text("a" * 40)
         path.chmod(0o644)
-        code, text = await ended("--project", str(process.project), "--address", "127.0.0.1:0")
+        code, text = await ended("--project", str(project), "--address", "127.0.0.1:0")
         assert code == 78
         assert "chmod 600" in text
         assert path.read_text().strip() not in text

@@ -25,11 +25,11 @@ from nomaflow_api.v1.sealing import open_cancel, open_order, open_verdicts
 
 
 async def test_a_trigger_becomes_a_dispatch_a_report_and_a_finished_run(
-    process: KernelProcess, host: ScriptedHost
+    shared: KernelProcess, host: ScriptedHost
 ) -> None:
     """A two-step job runs to its end, with rows, extras, merged params and numbered lines all there."""
-    await host.attach(process.channel())
-    client = process.client()
+    await host.attach(shared.channel())
+    client = shared.client()
     triggered = await client.TriggerRun(
         kernel.TriggerRunRequest(job_id="two", params_json=b'{"apps_id": 11}', by="ann"), timeout=DEADLINE
     )
@@ -53,16 +53,16 @@ async def test_a_trigger_becomes_a_dispatch_a_report_and_a_finished_run(
     assert json.loads(run.params_json) == {"apps_id": 11}
     assert [step.name for step in run.steps] == ["first", "second"]
     assert run.steps[0].attempts[0].worker_pid == 4711
-    assert json.loads(run.steps[0].attempts[0].result.extras_json) == {"k": [1]}
+    assert json.loads(run.steps[0].attempts[0].extras_json) == {"k": [1]}
     assert await lines_of(client, triggered.run_id) == [(1, "one"), (2, "two"), (3, "three")]
     assert await lines_of(client, triggered.run_id, step="second") == [(3, "three")]
     assert await lines_of(client, triggered.run_id, tail=1) == [(3, "three")]
 
 
-async def test_a_watch_is_gapless_and_resumes_at_any_event(process: KernelProcess, host: ScriptedHost) -> None:
+async def test_a_watch_is_gapless_and_resumes_at_any_event(shared: KernelProcess, host: ScriptedHost) -> None:
     """A watch from the start and watches resumed after each event together tell one story, once."""
-    await host.attach(process.channel())
-    client = process.client()
+    await host.attach(shared.channel())
+    client = shared.client()
     run_id = (await client.TriggerRun(kernel.TriggerRunRequest(job_id="one"), timeout=DEADLINE)).run_id
     live = aiter(client.WatchRun(kernel.WatchRunRequest(run_id=run_id)))
     assert (await anext(live)).snapshot.run_id == run_id
@@ -81,10 +81,10 @@ async def test_a_watch_is_gapless_and_resumes_at_any_event(process: KernelProces
         assert rest == [each.seq for each in story[index + 1 :]]
 
 
-async def test_followed_logs_end_with_the_run(process: KernelProcess, host: ScriptedHost) -> None:
+async def test_followed_logs_end_with_the_run(shared: KernelProcess, host: ScriptedHost) -> None:
     """A follower gets lines as they are committed, and its call ends by itself."""
-    await host.attach(process.channel())
-    client = process.client()
+    await host.attach(shared.channel())
+    client = shared.client()
     run_id = (await client.TriggerRun(kernel.TriggerRunRequest(job_id="one"), timeout=DEADLINE)).run_id
     follower = aiter(client.ReadLogs(kernel.ReadLogsRequest(run_id=run_id, follow=True)))
     dispatch = await host.dispatched()
@@ -95,10 +95,10 @@ async def test_followed_logs_end_with_the_run(process: KernelProcess, host: Scri
     assert rest == [b"late"]
 
 
-async def test_reports_that_come_twice_late_or_wrong_change_nothing(process: KernelProcess, host: ScriptedHost) -> None:
+async def test_reports_that_come_twice_late_or_wrong_change_nothing(shared: KernelProcess, host: ScriptedHost) -> None:
     """Duplicates are passed over, gaps are named, contradictions refused; the log has each line once."""
-    await host.attach(process.channel())
-    client = process.client()
+    await host.attach(shared.channel())
+    client = shared.client()
     run_id = (await client.TriggerRun(kernel.TriggerRunRequest(job_id="one"), timeout=DEADLINE)).run_id
     key = (await host.dispatched()).attempt_key
 
@@ -120,10 +120,10 @@ async def test_reports_that_come_twice_late_or_wrong_change_nothing(process: Ker
     assert await lines_of(client, run_id) == [(1, "a"), (2, "b")]
 
 
-async def test_a_report_of_another_epoch_is_refused(process: KernelProcess, host: ScriptedHost) -> None:
+async def test_a_report_of_another_epoch_is_refused(shared: KernelProcess, host: ScriptedHost) -> None:
     """A report for another kernel's epoch is refused."""
-    await host.attach(process.channel())
-    client = process.client()
+    await host.attach(shared.channel())
+    client = shared.client()
     await client.TriggerRun(kernel.TriggerRunRequest(job_id="one"), timeout=DEADLINE)
     key = (await host.dispatched()).attempt_key
     with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -131,15 +131,15 @@ async def test_a_report_of_another_epoch_is_refused(process: KernelProcess, host
     assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
 
 
-async def test_a_newer_session_of_an_instance_ends_the_older(process: KernelProcess, host: ScriptedHost) -> None:
+async def test_a_newer_session_of_an_instance_ends_the_older(shared: KernelProcess, host: ScriptedHost) -> None:
     """The older session ends with ABORTED, and the attempt continues with the newer one."""
-    await host.attach(process.channel())
-    client = process.client()
+    await host.attach(shared.channel())
+    client = shared.client()
     run_id = (await client.TriggerRun(kernel.TriggerRunRequest(job_id="one"), timeout=DEADLINE)).run_id
     key = (await host.dispatched()).attempt_key
     newer = ScriptedHost(incarnation=host.incarnation)
     held = InventoryLine(attempt_key=key, state=HeldState.DISPATCHED)
-    welcome = await newer.attach(process.channel(), inventory=[held])
+    welcome = await newer.attach(shared.channel(), inventory=[held])
     assert [verdict.action for verdict in open_verdicts(welcome.verdicts)] == [VerdictAction.KEEP]
     code, _ = await host.ended()
     assert code is grpc.StatusCode.ABORTED
@@ -149,11 +149,11 @@ async def test_a_newer_session_of_an_instance_ends_the_older(process: KernelProc
 
 
 async def test_a_cancel_reaches_the_host_and_the_run_is_canceled_when_its_code_has_stopped(
-    process: KernelProcess, host: ScriptedHost
+    shared: KernelProcess, host: ScriptedHost
 ) -> None:
     """The request is recorded at once, the state changes with the host's word; a second cancel changes nothing."""
-    await host.attach(process.channel())
-    client = process.client()
+    await host.attach(shared.channel())
+    client = shared.client()
     run_id = (await client.TriggerRun(kernel.TriggerRunRequest(job_id="one"), timeout=DEADLINE)).run_id
     key = (await host.dispatched()).attempt_key
     await host.report(key, 1, started())

@@ -45,7 +45,7 @@ async def ended(process: asyncio.subprocess.Process) -> tuple[int, dict[str, Any
 
 
 async def frozen_at_work(*arguments: str, history: Path) -> asyncio.subprocess.Process:
-    """Start a restore and freeze it while it holds the history; begin again where it was done by then."""
+    """Start a restore and freeze it while it holds the history; begin again if it was done by then."""
     lock = history.with_name("kernel.db.lock")
     while True:
         tool = await started(*arguments)

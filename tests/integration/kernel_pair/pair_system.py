@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import tempfile
-import time
-from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -19,10 +16,10 @@ import asyncpg
 
 from nomaflow.client import KernelClient
 from postgres_server import SUPERUSER, PostgresServer
+from real_system import Answer, Running, address_of, eventually, launch, launch_kernel, run_command
 
-__all__ = ["Pair", "eventually"]
+__all__ = ["Pair"]
 
-PATIENCE = 30.0
 CLOCKS = ("--heartbeat-seconds", "0.5", "--lease-seconds", "2", "--lost-after-seconds", "20")
 DATABASES = {"a": "pair", "b": "pair", "c": "other", "d": "other"}
 SHORT_LEAD = ("--leader-ttl-seconds", "6")
@@ -40,6 +37,7 @@ steps = [{ type = "python", name = "hold", callable = "team.code:hold" }]
 CODE = '''"""A step that notes in a ledger when it starts and ends, and ends when it is let go."""
 
 import asyncio
+import contextlib
 import os
 from pathlib import Path
 
@@ -59,15 +57,6 @@ async def hold(*, ctx, ledger: str, gate: str = ""):
 '''
 
 
-def eventually(question: Callable[[], Any], *, seconds: float = PATIENCE) -> Any:
-    """Return the first true answer to a question."""
-    until = time.monotonic() + seconds
-    while not (answer := question()):
-        assert time.monotonic() < until, "it never came true"
-        time.sleep(0.02)
-    return answer
-
-
 class Pair:
     """Kernels "a" and "b", each with a directory of its own, tokens and a database that they share, and a host.
 
@@ -82,7 +71,7 @@ class Pair:
             asyncio.run(self.sql(f"CREATE DATABASE {name}", database="postgres"))
         self.ledger = self.folder / "ledger"
         self.ledger.touch()
-        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.processes: dict[str, Running] = {}
         for name in DATABASES:
             (self.folder / name).mkdir()
         plugins = self.folder / "team" / "plugins" / "team"
@@ -95,36 +84,28 @@ class Pair:
 
     def start_kernel(self, name: str, *flags: str) -> None:
         """Start a kernel and wait until it listens, leading or not; it comes back where it was."""
-        file = self.folder / name / ".nomaflow" / "address"
-        file.unlink(missing_ok=True)
         tokens = ("--token-file", str(self.folder / "token"), "--host-token-file", str(self.folder / "host-token"))
         listen = self._addresses.get(name, "127.0.0.1:0")
         store = self.server.url(DATABASES[name])
         lead = SHORT_LEAD if name in ("a", "b") else ()
-        self._start(
-            name, "nomaflow_kernel", "--project", str(self.folder / name), "--address", listen, "--store", store,
-            *tokens, *CLOCKS, *lead, *flags,
+        self.processes[name] = launch_kernel(
+            self.folder / name, "--address", listen, "--store", store, *tokens, *CLOCKS, *lead, *flags,
+            log_file=self.folder / f"{name}.log",
         )  # fmt: skip
-        eventually(lambda: file.exists() or self.processes[name].poll() is not None)
-        assert self.processes[name].poll() is None, self.log(name)
-        self._addresses[name] = file.read_text().strip()
+        self._addresses[name] = address_of(self.folder / name)
 
     def start_host(self, *kernels: str) -> None:
         """Start the host with the addresses of some kernels, and wait until it is attached."""
         addresses = ",".join(self.address(name) for name in kernels)
-        self._start(
-            "host", "nomaflow_host", "--project", str(self.folder / "team"), "--kernel", addresses,
-            "--token-file", str(self.folder / "host-token"),
+        self.processes["host"] = launch(
+            "nomaflow_host", self.folder / "team", "--kernel", addresses, "--token-file",
+            str(self.folder / "host-token"), log_file=self.folder / "host.log",
         )  # fmt: skip
         self.await_host(1)
 
     def await_host(self, times: int) -> None:
         """Wait until the host has attached so many times."""
         eventually(lambda: self.log("host").count("attached to the kernel") >= times)
-
-    def _start(self, name: str, module: str, *flags: str) -> None:
-        with (self.folder / f"{name}.log").open("ab") as log:
-            self.processes[name] = subprocess.Popen([sys.executable, "-m", module, *flags], stdout=log, stderr=log)
 
     def log(self, name: str) -> str:
         """Return what a process has written."""
@@ -151,31 +132,24 @@ class Pair:
 
     def send(self, name: str, number: signal.Signals) -> None:
         """Send a process a signal."""
-        self.processes[name].send_signal(number)
+        os.kill(self.processes[name].pid, number)
 
     def kill(self, name: str) -> None:
-        """Kill a process the hard way."""
-        process = self.processes.pop(name)
-        process.kill()
-        process.wait()
+        """Kill a process with SIGKILL."""
+        self.processes.pop(name).kill()
 
     def stop(self, name: str) -> int:
         """Ask a process to stop and return its exit code."""
-        process = self.processes.pop(name)
-        process.send_signal(signal.SIGTERM)
-        return process.wait(PATIENCE)
+        return self.processes.pop(name).stop()
 
     def client(self, *names: str, **options: Any) -> KernelClient:
         """Return a client that knows some of the kernels."""
         token = (self.folder / "token").read_text().strip()
         return KernelClient([self.address(name) for name in names or ("a", "b")], token=token, **options)
 
-    def cli(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def cli(self, *arguments: str) -> Answer:
         """Run the command elsewhere, knowing the token."""
-        return subprocess.run(
-            [sys.executable, "-m", "nomaflow_cli", *arguments, "--token-file", str(self.folder / "token")],
-            cwd=self.folder, capture_output=True, text=True, timeout=60, check=False, env={**os.environ},
-        )  # fmt: skip
+        return run_command(*arguments, "--token-file", str(self.folder / "token"), folder=self.folder)
 
     def entries(self, run_id: str = "") -> list[tuple[str, str, int]]:
         """Return what the steps of a run, or all, have noted: what, attempt key, pid."""
@@ -192,15 +166,8 @@ class Pair:
 
     def close(self) -> None:
         """Stop everything and leave nothing behind."""
-        for name in ("host", *DATABASES):
-            process = self.processes.pop(name, None)
-            if process is not None:
-                process.send_signal(signal.SIGCONT)
-                process.terminate()
-                try:
-                    process.wait(5)
-                except subprocess.TimeoutExpired:
-                    process.kill()
-                    process.wait()
+        with contextlib.ExitStack() as stack:
+            for name, process in self.processes.items():
+                stack.callback(process.stop if name == "host" else process.kill)
         self.server.stop()
         shutil.rmtree(self.folder)

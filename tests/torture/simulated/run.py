@@ -24,7 +24,7 @@ from simulated_schedule import Schedule
 from simulated_store import make_template
 
 import nomaflow_host.session.session as session_module
-from nomaflow_kernel.store.sqlite_connections import writing_engine
+from nomaflow_kernel.store.sqlite import writing_engine
 
 _HASH_SEED = "0"
 _TELL_EVERY = 500

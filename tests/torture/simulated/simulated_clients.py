@@ -10,7 +10,7 @@ from simulated_kernel import KernelGone, SimulatedKernel
 from simulated_ledger import AckedTrigger
 
 from nomaflow_kernel.domain.errors import KernelError, KernelStopping, RequestIdReused
-from nomaflow_kernel.engine import FireCommand, ReplayCommand, TriggerCommand, TriggerOutcome
+from nomaflow_kernel.engine import TriggerCommand, TriggerOutcome
 from nomaflow_kernel.history.port import PauseRecord
 from nomaflow_kernel.history.records import EventRecord, TriggerKind
 from nomaflow_kernel.store.errors import StoreError
@@ -136,7 +136,7 @@ class Clients:
 
         async def fire(kernel: SimulatedKernel) -> None:
             if slot not in await kernel.store.slots_taken([slot]):
-                await kernel.engine.fire(FireCommand(triggers=(command,)))
+                await kernel.engine.fire([command])
 
         async with self._scheduler:
             command = TriggerCommand(
@@ -158,13 +158,20 @@ class Clients:
         if not self._ledger.triggers:
             return
         run_id = self._rng.choice(self._ledger.triggers).outcome.run_id
-        command = ReplayCommand(run_id=run_id, by="ann", request_id=f"replay-{run_id}", request_hash="replay")
+        command = TriggerCommand(
+            job_id="",
+            kind=TriggerKind.REPLAY,
+            replay_of=run_id,
+            by="ann",
+            request_id=f"replay-{run_id}",
+            request_hash="replay",
+        )
         try:
-            replay_id = await self._until_answered(lambda kernel: kernel.engine.replay(command))
+            outcome = await self._until_answered(lambda kernel: kernel.engine.trigger(command))
         except KernelError as error:
             self._ledger.say(f"client: replay of {run_id} is refused: {error.message}")
             return
-        self._ledger.say(f"client: replay of {run_id} is {replay_id}")
+        self._ledger.say(f"client: replay of {run_id} is {outcome.run_id}")
 
     async def _pause(self, seconds: float) -> None:
         now = self._world.clock.now_us()

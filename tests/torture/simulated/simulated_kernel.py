@@ -11,20 +11,20 @@ import sqlalchemy
 from simulated_store import SimulatedDatabase, StoreFaults
 from simulated_time import VirtualClock
 
-from nomaflow_kernel.engine import Engine, EngineSettings, KnownJob
+from nomaflow_kernel.catalogue import Job
+from nomaflow_kernel.engine import Engine, EngineSettings
 from nomaflow_kernel.history.feed import EventFeed
 from nomaflow_kernel.history.ids import RunIds
 from nomaflow_kernel.hosts import GatewaySettings, HostGateway, SessionRegistry
 from nomaflow_kernel.store.sql_store import SqlStore
 from nomaflow_project.jobs.definitions import JobDefinition
+from nomaflow_project.jobs.load import LoadedJob
 
 __all__ = ["SETTINGS", "KernelGone", "SimulatedCatalogue", "SimulatedKernel"]
 
 _T = TypeVar("_T")
 
-SETTINGS = EngineSettings(
-    heartbeat_seconds=4, lease_seconds=12, grace_seconds=30, grace_margin_seconds=3, max_waiting=500
-)
+SETTINGS = EngineSettings(lease_seconds=12, grace_seconds=30, grace_margin_seconds=3, max_waiting=500)
 
 
 class KernelGone(Exception):
@@ -36,11 +36,11 @@ class SimulatedCatalogue:
 
     def __init__(self, definitions: Sequence[JobDefinition], *, sync: Collection[str]) -> None:
         self._jobs = {
-            each.id: KnownJob(job_id=each.id, host=each.host, definition=each, valid=True) for each in definitions
+            each.id: Job(loaded=LoadedJob(job_id=each.id, host=each.host, definition=each)) for each in definitions
         }
         self._sync = sync
 
-    def job(self, job_id: str) -> KnownJob | None:
+    def job(self, job_id: str) -> Job | None:
         """Return the job."""
         return self._jobs.get(job_id)
 
@@ -57,12 +57,14 @@ class SimulatedCatalogue:
         return None
 
     def check_keys(
-        self, job: KnownJob, callable: str, keys: Collection[str], given: Collection[str]
+        self, host: str, callable: str, keys: Collection[str], given: Collection[str]
     ) -> tuple[str | None, list[str]]:
         """Take all keys."""
         return None, []
 
-    def refuse_params(self, job: KnownJob, params: Collection[str], enabled_steps: Collection[str]) -> str | None:
+    def refuse_params(
+        self, host: str, definition: JobDefinition, params: Collection[str], enabled_steps: Collection[str]
+    ) -> str | None:
         """Take all params."""
         return None
 
@@ -80,7 +82,7 @@ class _NoManifests:
 class SimulatedKernel:
     """One life of the kernel: opened on the file, and later stopped, or dead.
 
-    :param on_ended: called where it ends by itself, with why
+    :param on_ended: called with the reason if it ends by itself
     :param on_taken_back: called with how many turns that were decided ahead of a commit are decided once more
     """
 
@@ -137,7 +139,7 @@ class SimulatedKernel:
             sessions=self._sessions,
             settings=GatewaySettings(
                 epoch=info.epoch,
-                heartbeat_seconds=SETTINGS.heartbeat_seconds,
+                heartbeat_seconds=4,
                 lease_seconds=SETTINGS.lease_seconds,
                 grace_seconds=SETTINGS.grace_seconds,
             ),

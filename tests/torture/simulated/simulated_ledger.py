@@ -23,7 +23,7 @@ class Execution:
 
     :param ended: virtual seconds; None while it runs
     :param lines: bodies of its log chunks, in order
-    :param state: the outcome its host knows of; None where the host died first
+    :param state: the outcome its host knows of; None if the host died first
     """
 
     attempt_key: str

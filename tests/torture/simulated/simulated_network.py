@@ -74,7 +74,7 @@ class _Direction:
 class Wire:
     """All connections of one host instance.
 
-    :param kernel: returns the kernel that listens now, None where none does
+    :param kernel: returns the kernel that listens now, None if none does
     """
 
     def __init__(

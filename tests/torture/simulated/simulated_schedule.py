@@ -194,7 +194,7 @@ class Schedule:
         return task
 
     async def open_kernel(self) -> None:
-        """Start a kernel where none is up; try until the store lets it. Only one at a time holds the file's lock."""
+        """Start a kernel if none is up; try until the store lets it. Only one at a time holds the file's lock."""
         async with self._file_lock:
             await self._open_kernel()
 
@@ -252,7 +252,7 @@ class Schedule:
         return next(host.wire for host in self.hosts.values() if host is not None and host.address == address)
 
     def start_host(self, name: str) -> None:
-        """Start an instance where none of that name is alive; it knows which earlier ones are gone, if any."""
+        """Start an instance if none of that name is alive; it knows which earlier ones are gone, if any."""
         if self.hosts.get(name) is not None:
             return
         self._lives += 1

@@ -21,9 +21,9 @@ from nomaflow_kernel.history.port import ApplyResult, StoreInfo
 from nomaflow_kernel.store.errors import StoreBusy, StoreError, StoreFull, StoreUnavailable
 from nomaflow_kernel.store.migrate import migrate, take_over
 from nomaflow_kernel.store.session import KnownDigests, WriteSession
-from nomaflow_kernel.store.sqlite_connections import create_database_file, writing_engine
+from nomaflow_kernel.store.sqlite import create_database_file, writing_engine
 from nomaflow_kernel.store.transaction import Operation, Outcome, commit_batch
-from nomaflow_kernel.store.write_queue import Waiting, deliver
+from nomaflow_kernel.store.writer import Waiting, deliver
 
 __all__ = ["CrashPoint", "SimulatedDatabase", "StoreFaults", "make_template"]
 
@@ -80,7 +80,7 @@ class StoreFaults:
         return StoreUnavailable("simulated: the answer was lost", outcome_unknown=True)
 
     def crashes(self, *, after: bool) -> bool:
-        """Count a commit, and let the kernel die where its time has come."""
+        """Count a commit, and let the kernel die if its time has come."""
         for point in list(self.crash_points):
             if point.after is not after:
                 continue

@@ -33,8 +33,8 @@ def _run_with_steps(state: str = "FAILED") -> run_pb2.Run:
     for number, outcome in ((1, run_pb2.AttemptState.ATTEMPT_STATE_FAILED), (2, run_pb2.ATTEMPT_STATE_FAILED)):
         attempt = step.attempts.add(attempt_key=f"run_1/purge/{number}", attempt=number, state=outcome)
         attempt.error = "no \x1b[31mrows"
-        attempt.result.extras_json = b'{"tenant": 10}'
-        attempt.result.rows_affected = number
+        attempt.extras_json = b'{"tenant": 10}'
+        attempt.rows_affected = number
     run.steps.add(name="load", index=1)
     return run
 

@@ -15,9 +15,10 @@ from typing import Any, cast
 import pytest
 
 from fake_kernel import FakeKernel, make_run
-from nomaflow.client import decoding
+from nomaflow.client.values import RunView
 from nomaflow_api.v1 import run_pb2
-from nomaflow_cli.live import Connected, PlainScreen
+from nomaflow_api.v1.message_codec import decode
+from nomaflow_cli.live import PlainScreen
 from nomaflow_cli.live.following import _Follower
 from nomaflow_cli.output import console
 
@@ -135,26 +136,15 @@ async def test_a_second_ctrl_c_detaches(kernel: FakeKernel, terminal: Terminal) 
     assert not kernel.requests["CancelRun"]
 
 
-def test_a_listener_that_comes_late_is_told() -> None:
-    """A kernel that went away before the screen was there is away on the screen, too."""
-    connected, heard = Connected(), []
-    connected(False)
-    connected.listen(heard.append)
-    connected(True)
-    connected.listen(None)
-    connected(False)
-    assert heard == [False, True]
-
-
 def test_in_a_pipe_the_end_of_the_run_is_said_last(capsys: pytest.CaptureFixture[str]) -> None:
     """Each state is printed once; a run ends after its steps."""
     message = make_run("run_1", "RUNNING")
     attempt = message.steps.add(name="one").attempts.add(attempt=1, state=run_pb2.ATTEMPT_STATE_DISPATCHED)
     screen = PlainScreen(console=console())
-    screen.update(decoding.run(message))
+    screen.update(decode(RunView, message))
     message.state, attempt.state = run_pb2.RUN_STATE_SUCCEEDED, run_pb2.ATTEMPT_STATE_SUCCEEDED
-    screen.update(decoding.run(message))
-    screen.update(decoding.run(message))
+    screen.update(decode(RunView, message))
+    screen.update(decode(RunView, message))
     said = [line.split("  ")[0] for line in capsys.readouterr().out.splitlines()]
     assert said == [
         "— nightly RUNNING",

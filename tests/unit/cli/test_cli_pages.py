@@ -11,9 +11,13 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from cli_command import Command
+from fake_kernel import FakeKernel
 from nomaflow.client.values import CancelView, CatalogueView, HostView, InstanceView, KernelView, RunView
-from nomaflow_cli.pages.run_page import headline
-from nomaflow_cli.pages.tables import hosts_page
+from nomaflow_api.v1 import job_pb2
+from nomaflow_api.v1 import kernel_service_pb2 as pb
+from nomaflow_cli.pages.hosts import hosts_page
+from nomaflow_cli.pages.runs import headline
 from nomaflow_cli.up.reporting import JsonReporter, TextReporter
 from nomaflow_cli.up.supervising import Ready
 
@@ -70,3 +74,35 @@ def test_up_names_its_own_kernel(leader: int, stands_by: bool, capsys: pytest.Ca
     JsonReporter().ready(ready)
     told = json.loads(capsys.readouterr().out)
     assert (told["kernel_pid"], told["stands_by"], told["kernel"]["pid"]) == (7, stands_by, leader)
+
+
+async def test_help_names_tables_of_settings(command: Command) -> None:
+    """A name in square brackets is text, not a colour."""
+    for words, text in ((("runs",), "[host] kernel"), (("up",), "[host] name"), (("backup",), "[kernel] store")):
+        helped = await command(*words, "--help", env={"COLUMNS": "200"})
+        assert text in helped.out
+
+
+async def test_a_problem_of_a_job_is_shown_with_its_line(kernel: FakeKernel, command: Command, tmp_path: Path) -> None:
+    """``jobs`` and ``job`` name the line in the project's file, and no line of a file that has another job there."""
+    (tmp_path / "cwd" / "jobs.toml").write_text('[[jobs]]\nid = "nightly"\n\n[[jobs]]\nid = "other"\nshedule = ""\n')
+    other, foreign = (job_pb2.Job(job_id=name) for name in ("other", "foreign"))
+    for job in (other, foreign):
+        job.problems.add(severity="error", code="unknown_key", file="jobs.toml", path="jobs[1].shedule", message="no")
+    kernel.replies["ListJobs"] = pb.ListJobsResponse(jobs=[other, foreign])
+    kernel.replies["ListHosts"] = pb.ListHostsResponse()
+    kernel.replies["GetJob"] = pb.GetJobResponse(job=other)
+    for words in (("jobs",), ("job", "other")):
+        done = await command(*words, "--address", kernel.address)
+        assert "in jobs.toml:6 › jobs[1].shedule" in done.out
+        assert ("in jobs.toml › jobs[1].shedule" in done.out) == (words == ("jobs",))
+
+
+async def test_schedule_names_the_jobs_that_it_cannot_plan(command: Command, tmp_path: Path) -> None:
+    """A job whose definition has an error is not silently left out."""
+    (tmp_path / "jobs.toml").write_text(
+        '[[jobs]]\nid = "bad"\nshedule = "* * * * *"\n[[jobs.steps]]\ntype = "python"\ncallable = "a.b:c"\n'
+    )
+    done = await command("schedule", str(tmp_path))
+    assert (done.code, "nothing is scheduled" in done.out, "✘ bad has errors" in done.out) == (0, True, True)
+    assert json.loads((await command("schedule", str(tmp_path), "-o", "json")).out)["broken"] == ["bad"]

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
-import termios
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from cli_command import Command
-from nomaflow_cli.commands.processes import _terminal_lives
+from nomaflow_cli.commands.processes import _hung_up
 from nomaflow_cli.errors import CliError
 from nomaflow_cli.store_tool import run_store_tool
+from nomaflow_cli.up import ProjectSupervisor
 
 
 @pytest.mark.parametrize("part", ["kernel", "host"])
@@ -60,12 +63,18 @@ def test_a_store_tool_that_is_killed_is_not_to_be_installed_again(
     assert "pip install" not in caught.value.fix
 
 
-def test_a_terminal_is_gone_once_its_other_end_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """SIGHUP means a reload before that, and the end after."""
+def test_a_hang_up_means_a_reload_until_the_other_end_of_the_terminal_is_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """SIGHUP is passed on before that, and is a request to stop after; nothing is written to the terminal any more."""
     outside, inside = os.openpty()
-    asked = termios.tcgetattr
-    monkeypatch.setattr(termios, "tcgetattr", lambda _fd: asked(inside))
-    assert _terminal_lives()
+    asked, redirected, handled = os.isatty, list[int](), list[signal.Signals]()
+    monkeypatch.setattr(os, "isatty", lambda _fd: asked(inside))
+    monkeypatch.setattr(os, "dup2", lambda _from, to: redirected.append(to))
+    supervisor = cast("ProjectSupervisor", SimpleNamespace(handle=handled.append))
+    _hung_up(supervisor)
     os.close(outside)
-    assert not _terminal_lives()
+    _hung_up(supervisor)
     os.close(inside)
+    assert handled == [signal.SIGHUP, signal.SIGTERM]
+    assert redirected == [1, 2]

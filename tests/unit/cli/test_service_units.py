@@ -39,9 +39,7 @@ def project(request: pytest.FixtureRequest) -> Iterator[Path]:
 
 def places(variant: str, root: Path) -> Places:
     """Return the places of a variant below a root."""
-    return (
-        Places.of_user({"XDG_CONFIG_HOME": "/home/ann/.config"}, root=root) if variant else Places.of_system(root=root)
-    )
+    return Places.of({"XDG_CONFIG_HOME": "/home/ann/.config"}, user=bool(variant), root=root)
 
 
 def verified(unit: Path, *, variant: str, runtime: Path) -> str:

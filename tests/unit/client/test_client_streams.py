@@ -76,7 +76,7 @@ async def test_a_stream_that_breaks_after_a_long_silence_is_tried_again(kernel: 
     connection = Connection(
         source=FixedAddress(address=kernel.address), connect_seconds=5, retry_seconds=5, clock=lambda: now
     )
-    stream = connection.stream("WatchRun", lambda: pb.WatchRunRequest(run_id="run_1"))
+    stream = connection.stream("WatchRun", pb.WatchRunRequest(run_id="run_1"))
     await anext(stream)
     following = asyncio.ensure_future(anext(stream))
     now = 1000.0

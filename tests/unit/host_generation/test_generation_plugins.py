@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 from generation_orders import Project, order_of
 
-from nomaflow import StepFailed
+from nomaflow import RunContext, StepFailed
+from nomaflow.calls import StepCall
 from nomaflow_host.generation import PreparationFailed
 
+CALL = StepCall(reference="m:f", kind="sync", ctx=RunContext())
 _IMPORTS = "from nomaflow import hookimpl\nfrom nomaflow.calls import Factory, StepType\n"
 
 
@@ -73,8 +75,8 @@ def test_plugin_on_every_hook(project: Project, tmp_path: Path, caplog: pytest.L
     assert acme.made == []
     wants = generation.prepare(order_of("acme:wants"), environ={})
     assert acme.made == [1]
-    assert generation.normalise(wants.call(), call=wants.info).rows_affected == 4
-    assert generation.normalise(plain.call(), call=plain.info).rows_affected == 2
+    assert generation.calls.normalise(wants.call(), call=wants.info).rows_affected == 4
+    assert generation.calls.normalise(plain.call(), call=plain.info).rows_affected == 2
     virtual = generation.prepare(order_of("virtual:anything"), environ={})
     assert virtual.call() == "virtual:anything"
     from nomaflow_host.connectors import ResolvedConnectors
@@ -83,8 +85,8 @@ def test_plugin_on_every_hook(project: Project, tmp_path: Path, caplog: pytest.L
     assert registry.connector("f") == "f"
     from nomaflow.calls import StepOutcome
 
-    generation.observe_started(plain.info)
-    generation.observe_finished(plain.info, StepOutcome(state="SUCCEEDED"))
+    generation.calls.observe(plain.info)
+    generation.calls.observe(plain.info, StepOutcome(state="SUCCEEDED"))
     assert acme.seen == [("started", "acme:plain")]
     assert "nomaflow_attempt_finished raised" in caplog.text
 
@@ -128,6 +130,18 @@ def test_raising_hooks_fail_the_attempt(project: Project, hook: str, code: str) 
     assert "p.py:" in caught.value.message
 
 
+def test_a_declared_field_is_no_misspelling(project: Project) -> None:
+    """A field that a step type declares reaches the callable's ``**``, however near it is to a parameter's name."""
+    types = "[StepType(name='t', callable='p:f', schema={'properties': {'timeouts': {}}})]"
+    source = f"{_IMPORTS}def f(*, timeout=1, **fields): return fields\n"
+    generation = project({"p.py": f"{source}@hookimpl\ndef nomaflow_step_types(): return {types}\n"})
+    order = order_of("p:f", kwargs_json='{"timeouts":3}', strict_keys=("timeouts",))
+    assert generation.prepare(order, environ={}).call()["timeouts"] == 3
+    order = order_of("p:f", kwargs_json='{"timeoutt":3}', strict_keys=("timeoutt",))
+    with pytest.raises(PreparationFailed, match="did you mean 'timeout'"):
+        generation.prepare(order, environ={})
+
+
 def test_bad_normalisers_refuse_the_return(project: Project) -> None:
     """A normaliser that raises or answers with something else is a StepFailed."""
     for body, words in (("1/0", "ZeroDivisionError"), ("return 5", "to int, expected StepResult")):
@@ -136,5 +150,5 @@ def test_bad_normalisers_refuse_the_return(project: Project) -> None:
             {f"{name}.py": f"from nomaflow import hookimpl\n@hookimpl\ndef nomaflow_normalise_return(): {body}"}
         )
         with pytest.raises(StepFailed, match=words):
-            generation.normalise(None)
+            generation.calls.normalise(None, call=CALL)
         (Path(generation.spec.root) / "plugins" / f"{name}.py").unlink()

@@ -14,7 +14,7 @@ import pytest
 from generation_orders import Project, order_of
 
 from nomaflow import RunContext, Settings
-from nomaflow_host.generation import PreparationFailed, ProjectSpec
+from nomaflow_host.generation import PreparationFailed, ProjectSpec, context_of
 
 WORK = '''
 from __future__ import annotations
@@ -79,10 +79,8 @@ def test_manifest(project: Project, tmp_path: Path) -> None:
     assert modules["broken"]["file"].endswith(".py")
     assert modules["broken"]["line"] > 0
     assert modules["single"] == {"error": None, "traceback": "", "file": "", "line": 0}
-    assert set(generation.timings) == set(modules)
-    assert generation.kind_of("myapp.cleanup:purge") == "async"
-    assert generation.kind_of("myapp.cleanup:export") == "sync"
-    assert generation.kind_of("nowhere:f") is None
+    kinds = {reference: entry["kind"] for reference, entry in manifest["callables"].items()}
+    assert (kinds["myapp.cleanup:purge"], kinds["myapp.cleanup:export"]) == ("async", "sync")
     json.dumps(manifest)
 
 
@@ -131,9 +129,9 @@ def test_manifest_is_the_same_for_the_same_code(tmp_path: Path) -> None:
     (plugins / "n.py").write_text("raise ValueError(object())")
     spec = ProjectSpec(host="h", root=str(tmp_path), sys_path=(str(plugins),), plugin_dirs=(str(plugins),))
     code = (
-        "import json, sys; from nomaflow_host.generation import ProjectSpec, load_generation\n"
+        "import json, sys; from nomaflow_host.generation import ProjectSpec, load_generation, manifest_bytes\n"
         "g = load_generation(ProjectSpec.from_json(json.loads(sys.argv[1])))\n"
-        "sys.stdout.buffer.write(g.manifest_bytes())"
+        "sys.stdout.buffer.write(manifest_bytes(g.manifest()))"
     )
     seen = {
         subprocess.run(
@@ -182,19 +180,18 @@ async def test_order_to_result(project: Project) -> None:
         strict_keys=("apps_id",),
     )
     prepared = generation.prepare(order, environ={"APPS": "12"})
-    assert (prepared.kind, prepared.reference) == ("async", "myapp.cleanup:purge")
+    assert (prepared.kind, prepared.info.reference) == ("async", "myapp.cleanup:purge")
     assert prepared.location.endswith("cleanup.py:3")
     value = await prepared.call()
-    record = generation.normalise(value, call=prepared.info)
+    record = generation.calls.normalise(value, call=prepared.info)
     assert (record.rows_affected, record.extras_json) == (12, b'{"run":"run_1"}')
 
 
-def test_context_of_an_order(project: Project) -> None:
+def test_context_of_an_order() -> None:
     """ctx carries everything the order says."""
-    generation = project({})
     now = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
     flag: list[bool] = []
-    ctx = generation.context(
+    ctx = context_of(
         order_of(
             "m:f",
             params_json='{"region":"${R:-eu}","day":{"$date":"2026-01-31"}}',
@@ -209,7 +206,7 @@ def test_context_of_an_order(project: Project) -> None:
         ),
         environ={},
         now=now,
-        is_cancelled=lambda: bool(flag),
+        cancel_check=lambda: bool(flag),
     )
     assert (ctx.run_id, ctx.job_id, ctx.step_name, ctx.attempt, ctx.attempt_key) == (
         "run_1",
@@ -237,7 +234,7 @@ def test_context_of_an_order(project: Project) -> None:
     [
         ({"callable": "myapp.cleanup:purgee"}, "callable_not_found", "did you mean 'purge'"),
         ({"callable": "myapp.cleenup:purge"}, "callable_not_found", "did you mean 'myapp.cleanup'"),
-        ({"callable": "../x:f"}, "reference_invalid", "the module of the callable"),
+        ({"callable": "../x:f"}, "reference_invalid", "'../x:f' does not name a callable: it is a file path"),
         ({"callable": "bad:f"}, "import_failed", "RuntimeError: at import"),
         ({"callable": "myapp.cleanup:Thing"}, "callable_unsupported", "is a class"),
         ({"kwargs_json": "{}"}, "argument_missing", "'apps_id'"),

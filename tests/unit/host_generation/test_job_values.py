@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from nomaflow import Settings, hookimpl
+from nomaflow_host.generation.checking import JobChecker
 from nomaflow_host.generation.contributions import injection_names
-from nomaflow_host.generation.job_values import misfits
-from nomaflow_host.hooks import Problem, build_hooks
+from nomaflow_host.hooks import build_hooks
 from nomaflow_host.injection.plan import plan_for
+from nomaflow_project.reading.problems import Problem
 
 
 def work(*, apps_id: int = 1, day: Any = None, settings: int = 3, **_: Any) -> None:
@@ -23,7 +24,8 @@ PLANS = {"app.clean:work": plan_for(work, reference="app.clean:work")}
 def found(job: Any) -> list[Problem]:
     """Return the problems of one job."""
     tree = {"jobs": [{"id": "x", **job}]}
-    return list(misfits([{"path": "jobs.toml", "tree": tree, "error": None}], PLANS, as_given=("ctx", "settings")))
+    checker = JobChecker(plans=PLANS, types={}, as_given=("ctx", "settings"))
+    return list(checker.problems([{"path": "jobs.toml", "tree": tree, "error": None}]))
 
 
 def step(**more: Any) -> dict[str, Any]:
@@ -71,7 +73,7 @@ def test_no_false_alarm(job: Any) -> None:
 def test_a_file_that_is_no_jobs_file() -> None:
     """Trees of any shape are looked at without an error."""
     files = [{"path": "a", "tree": tree, "error": None} for tree in (None, [], {"jobs": 5}, {"jobs": [3, {}]})]
-    assert list(misfits(files, PLANS, as_given=())) == []
+    assert list(JobChecker(plans=PLANS, types={}).problems(files)) == []
 
 
 class Contributes:

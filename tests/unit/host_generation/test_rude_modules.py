@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from nomaflow_host.generation import ProjectSpec, load_generation
-from nomaflow_host.generation.import_guard import kept_manners
+from nomaflow_host.generation.import_guard import restored_process
 
 HOSTILE = '''
 import sys
@@ -83,7 +83,7 @@ def test_manners_are_kept(tmp_path: Path) -> None:
     before = (signal.getsignal(signal.SIGCHLD), os.getcwd(), gc.isenabled(), sys.stdout, sys.excepthook)
     mask = os.umask(0o022)
     try:
-        with kept_manners():
+        with restored_process():
             signal.signal(signal.SIGCHLD, signal.SIG_IGN)
             os.chdir(tmp_path)
             os.umask(0o777)
@@ -98,7 +98,7 @@ def test_manners_are_kept(tmp_path: Path) -> None:
 def test_a_fork_that_comes_back_ends() -> None:
     """A process that an import forked ends and does not continue beside the loading one."""
     reading, writing = os.pipe()
-    with kept_manners():
+    with restored_process():
         child = os.fork()
     os.write(writing, b"x")
     _, status = os.waitpid(child, 0)

@@ -9,8 +9,8 @@ from generation_orders import Project
 from pydantic import BaseModel, ConfigDict, field_validator
 
 from nomaflow.calls import StepType
-from nomaflow_host.generation.step_fields import step_misfits
-from nomaflow_host.hooks import Problem
+from nomaflow_host.generation.checking import JobChecker
+from nomaflow_project.reading.problems import Problem
 
 
 class Fields(BaseModel):
@@ -34,12 +34,13 @@ class Fields(BaseModel):
 
 
 TYPE = StepType(name="typed", callable="m:f", model=Fields, schema=Fields.model_json_schema(), secret=("pin",))
+CHECKER = JobChecker(plans={}, types={"typed": TYPE})
 
 
 def found(*steps: Any, **job: Any) -> list[Problem]:
     """Return the problems of one job."""
     tree = {"jobs": [{"id": "x", "steps": list(steps), **job}]}
-    return list(step_misfits([{"path": "jobs.toml", "tree": tree, "error": None}], [TYPE]))
+    return list(CHECKER.problems([{"path": "jobs.toml", "tree": tree, "error": None}]))
 
 
 @pytest.mark.parametrize(
@@ -77,7 +78,7 @@ def test_no_false_alarm() -> None:
     assert found({"type": "other", "size": "many"}, 5, {"type": ["typed"]}) == []
     assert found({"type": "typed", "url": {"$odd": 1}}) == []
     files = [{"path": "a", "tree": tree, "error": None} for tree in (None, [], {"jobs": 5}, {"jobs": [3, {"id": 5}]})]
-    assert list(step_misfits(files, [TYPE])) == []
+    assert list(CHECKER.problems(files)) == []
 
 
 MODELS = """

@@ -55,7 +55,7 @@ def test_own_behaviour_is_plugins() -> None:
     """Nomaflow's own behaviour is implemented on the public hooks."""
     hooks = hooks_of()
     assert set(hooks.names()) == {
-        "builtin.injecting", "builtin.settings", "builtin.connecting", "builtin.normalising", "builtin.resolving",
+        "builtin.injecting", "builtin.connecting", "builtin.normalising", "builtin.resolving",
     }  # fmt: skip
     assert hooks.call.nomaflow_normalise_return(value=5, call=CALL).rows_affected == 5
     assert list(hooks.call.nomaflow_contribute_injections(call=CALL)[0]) == ["connectors", "ctx", "settings"]

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import pydantic
 import pytest
 
-from nomaflow_host.injection import EnvironmentMissing, PreparationFailed, names_in, plan_for, resolve_tree
+from nomaflow_host.injection import PreparationFailed, plan_for
+from nomaflow_project.reading.environment import EnvironmentMissing, names_in, resolve_tree
 
 if TYPE_CHECKING:
     from decimal import Decimal

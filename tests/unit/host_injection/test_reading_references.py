@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from nomaflow_host.injection import PreparationFailed, parse_reference, plan_for, resolve_reference
-from nomaflow_host.injection.kinds import innermost, kind_of_callable
+from nomaflow_host.injection.callables import innermost, kind_of_callable
 
 if TYPE_CHECKING:
     from pathlib import Path

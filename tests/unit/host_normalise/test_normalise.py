@@ -6,6 +6,8 @@ import datetime as dt
 import enum
 import json
 from collections import OrderedDict
+from decimal import Decimal
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -98,6 +100,11 @@ def test_accepted(value: Any, rows: int | None, extras: Any) -> None:
         ({"a": [float("inf")]}, "extras.a[0]: inf"),
         ({"a": 10**4300}, "extras.a: the integer has more than 4300 digits"),
         ({"odd key": b""}, "extras['odd key']: a value of type bytes"),
+        ({"sum": Decimal("1.5")}, "extras.sum: a value of type decimal.Decimal"),
+        ({"file": Path("a")}, "extras.file: a value of type pathlib"),
+        ({"took": dt.timedelta(1)}, "extras.took: a value of type datetime.timedelta"),
+        ({"ids": (i for i in "ab")}, "extras.ids: a value of type generator"),
+        ({"error": ValueError("no")}, "extras.error: a value of type ValueError"),
     ],
 )
 def test_refused(value: Any, words: str) -> None:

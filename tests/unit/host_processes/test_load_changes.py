@@ -24,7 +24,7 @@ BREAKS: Mapping[str, Any] = {"error": "the module 'a' cannot be imported: X (/p/
 def _manifest(root: Path, **offers: Any) -> dict[str, Any]:
     files = read_job_files(root, root / "jobs.toml", required=False, environ={})
     offered = {"callables": {"a:f": FINE, "b:f": FINE}, "modules": {"a": WORKS, "b": WORKS}, **offers}
-    return {"host": "h", "project": str(root), "job_files": [file.to_manifest() for file in files], **offered}
+    return {"host": "h", "project": str(root), "job_files": [file.to_json() for file in files], **offered}
 
 
 def test_a_job_that_would_have_to_be_kept_is_told_with_its_line(tmp_path: Path) -> None:

@@ -10,26 +10,22 @@ from collections.abc import Iterator
 
 import pytest
 
-from nomaflow_host.reaper import Tree, identity, kill_trees
 from nomaflow_host.reaper.limits import Limits, over_limits
-from nomaflow_host.reaper.proc import processes, read_process
-from nomaflow_host.reaper.trees import descendants, signal_process
+from nomaflow_host.reaper.proc import ProcessIdentity, descendants, kill_trees, processes, read_process
 
 
 @pytest.fixture
-def family() -> Iterator[tuple[Tree, list[int]]]:
+def family() -> Iterator[tuple[ProcessIdentity, list[int]]]:
     """A shell with two children and a grandchild."""
     script = "sleep 600 & (sleep 600 & echo; wait) & echo; wait"
     with subprocess.Popen(["sh", "-c", script], stdout=subprocess.PIPE) as shell:
         assert shell.stdout is not None
         shell.stdout.readline()
         shell.stdout.readline()
-        pid, start_time = identity(shell.pid) or (0, 0)
-        below = [info.pid for info in descendants([pid], processes())]
-        yield Tree(pid=pid, start_time=start_time), below
-        for each in [*below, pid]:
-            if (info := read_process(each)) is not None:
-                signal_process(each, info.start_time, signal.SIGKILL)
+        below = [info.pid for info in descendants([shell.pid], processes())]
+        yield ProcessIdentity.of(shell.pid), below
+        for each in [*below, shell.pid]:
+            ProcessIdentity.of(each).signal(signal.SIGKILL)
 
 
 def _state(pid: int) -> str:
@@ -37,7 +33,7 @@ def _state(pid: int) -> str:
     return "" if info is None else info.state
 
 
-def test_a_whole_tree_is_killed(family: tuple[Tree, list[int]]) -> None:
+def test_a_whole_tree_is_killed(family: tuple[ProcessIdentity, list[int]]) -> None:
     """The root and everything below it die, and are counted."""
     tree, below = family
     assert len(below) == 3
@@ -49,15 +45,16 @@ def test_a_whole_tree_is_killed(family: tuple[Tree, list[int]]) -> None:
     assert os.waitpid(tree.pid, 0)[1] == signal.SIGKILL
 
 
-def test_a_stranger_with_the_same_pid_is_not_signalled(family: tuple[Tree, list[int]]) -> None:
+def test_a_stranger_with_the_same_pid_is_not_signalled(family: tuple[ProcessIdentity, list[int]]) -> None:
     """A process of another start time is left alone."""
     tree, below = family
-    assert not signal_process(tree.pid, tree.start_time + 1, signal.SIGKILL)
-    assert kill_trees([Tree(pid=tree.pid, start_time=tree.start_time + 1)]) == 0
+    stranger = ProcessIdentity(tree.pid, tree.start_ticks + 1)
+    assert not stranger.signal(signal.SIGKILL)
+    assert kill_trees([stranger]) == 0
     assert {_state(pid) for pid in [tree.pid, *below]} <= {"S", "R", "D"}
 
 
-def test_limits_see_the_whole_tree(family: tuple[Tree, list[int]]) -> None:
+def test_limits_see_the_whole_tree(family: tuple[ProcessIdentity, list[int]]) -> None:
     """Processes and memory are those of root and descendants together."""
     tree, _ = family
     assert over_limits(Limits(max_processes=4, memory_bytes=10**12), [tree.pid]) == {}

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from nomaflow_host.process.errors import HostBusy
-from nomaflow_host.project import INCARNATION_VARIABLE, Instance, InstanceLock, ProcessIdentity, new_mark, put_mark
+from nomaflow_host.project import INCARNATION_VARIABLE, Instance, InstanceLock, new_mark, put_mark
+from nomaflow_host.reaper.proc import ProcessIdentity
 
 
 @pytest.fixture
@@ -112,7 +113,6 @@ def test_a_leftover_that_has_shed_its_environment_is_killed(tmp_path: Path) -> N
         parent.stdin.write("go\n")
         parent.stdin.flush()
         child = ProcessIdentity.of(int(parent.stdout.readline()))
-        assert child is not None
         parent.kill()
     assert child.alive
     write(tmp_path, before)
@@ -150,9 +150,7 @@ def test_a_reaper_that_does_not_end_is_killed(
 ) -> None:
     """A reaper gets its time to clean up, and no more."""
     monkeypatch.setattr("nomaflow_host.project.instance._REAPER_SECONDS", 0.2)
-    identity = ProcessIdentity.of(sleeper.pid)
-    assert identity is not None
-    write(tmp_path, previous(reaper=identity))
+    write(tmp_path, previous(reaper=ProcessIdentity.of(sleeper.pid)))
     lock = InstanceLock(state_dir=tmp_path)
     assert lock.acquire(Instance.new()) == ("old",)
     assert sleeper.wait(5) == -signal.SIGKILL

@@ -10,7 +10,8 @@ import pytest
 
 from nomaflow_host.process.errors import ProjectError
 from nomaflow_host.project import Project, make_state_dir
-from nomaflow_project.reading.toml_file import FileError, read_toml
+from nomaflow_project.reading.problems import Problem
+from nomaflow_project.reading.toml_file import read_toml
 
 JOBS = """
 [[jobs]]
@@ -48,14 +49,14 @@ def test_a_project_without_settings_uses_the_defaults(project: Path) -> None:
     make_state_dir(opened.state_dir)
     assert opened.state_dir.stat().st_mode & 0o777 == 0o700
     assert opened.settings.max_async == 200
-    assert opened.app_settings["jobs"] == {"config_path": str(project / "jobs.toml")}
-    assert opened.spec().sys_path == (str(project / "plugins"),)
-    assert not opened.problems
+    assert opened.spec.settings["jobs"] == {"config_path": str(project / "jobs.toml")}
+    assert opened.spec.sys_path == (str(project / "plugins"),)
+    assert not opened.spec.problems
 
 
 def test_references_are_resolved_except_below_params_and_op_kwargs(project: Path) -> None:
     """References in params and op_kwargs are resolved at each attempt, since secrets must not reach the kernel."""
-    job = open_project(project, TEAM="ops").jobs.files[0]["tree"]["jobs"][0]
+    job = open_project(project, TEAM="ops").spec.job_files[0]["tree"]["jobs"][0]
     assert job["description"] == "for ops"
     assert job["schedule"] == "0 2 * * *"
     assert job["params"] == {"since": {"$date": "2026-01-31"}, "keep": "${KEEP}"}
@@ -65,12 +66,12 @@ def test_references_are_resolved_except_below_params_and_op_kwargs(project: Path
 def test_a_variable_that_is_not_set_is_a_problem_of_its_place(project: Path) -> None:
     """The problem names file, path, job and variable; the text stays unchanged."""
     opened = open_project(project)
-    (problem,) = opened.problems
+    (problem,) = opened.spec.problems
     assert problem["file"] == "jobs.toml"
     assert problem["path"] == "jobs[0].description"
     assert problem["job_id"] == "nightly"
     assert "'TEAM'" in problem["message"]
-    assert opened.jobs.files[0]["tree"]["jobs"][0]["description"] == "for ${TEAM}"
+    assert opened.spec.job_files[0]["tree"]["jobs"][0]["description"] == "for ${TEAM}"
 
 
 def test_every_callable_that_a_job_names_is_listed(project: Path) -> None:
@@ -79,8 +80,8 @@ def test_every_callable_that_a_job_names_is_listed(project: Path) -> None:
     other.mkdir()
     (other / "jobs.toml").write_text('[[jobs]]\nid="b"\n[[jobs.steps]]\ntype="python"\ncallable="reports.m:run"\n')
     opened = open_project(project, TEAM="ops")
-    assert opened.jobs.callables == ("myapp.cleanup:purge", "reports.m:run")
-    assert [each["path"] for each in opened.jobs.files] == ["jobs.toml", "plugins/reports/jobs.toml"]
+    assert opened.spec.named_callables == ("myapp.cleanup:purge", "reports.m:run")
+    assert [each["path"] for each in opened.spec.job_files] == ["jobs.toml", "plugins/reports/jobs.toml"]
 
 
 def test_a_malformed_job_file_does_not_stop_the_host(project: Path) -> None:
@@ -89,7 +90,7 @@ def test_a_malformed_job_file_does_not_stop_the_host(project: Path) -> None:
     other.mkdir()
     (other / "jobs.toml").write_text('[[jobs]]\nid = "b"\n')
     (project / "jobs.toml").write_text('[[jobs]]\nid = "a"\nschedule = oops\n')
-    bad, good = open_project(project).jobs.files
+    bad, good = open_project(project).spec.job_files
     assert bad["tree"] is None
     assert bad["error"]["line"] == 3
     assert bad["error"]["code"] == "bad_toml"
@@ -109,7 +110,7 @@ def test_a_malformed_job_file_does_not_stop_the_host(project: Path) -> None:
 def test_hostile_job_files_are_entries_too(project: Path, body: bytes, message: str) -> None:
     """The host starts with job files of any bytes and reports the problem."""
     (project / "jobs.toml").write_bytes(body)
-    (entry,) = open_project(project).jobs.files
+    (entry,) = open_project(project).spec.job_files
     assert message in entry["error"]["message"]
     assert entry["error"]["fix"]
 
@@ -117,27 +118,27 @@ def test_hostile_job_files_are_entries_too(project: Path, body: bytes, message: 
 def test_a_missing_job_file_is_said(project: Path) -> None:
     """A missing job file is named if there is none at all, or a setting names it."""
     (project / "jobs.toml").unlink()
-    assert open_project(project).jobs.files[0]["error"]["code"] == "missing_file"
+    assert open_project(project).spec.job_files[0]["error"]["code"] == "missing_file"
     (project / "plugins" / "myapp" / "jobs.toml").write_text("")
-    main, other = open_project(project).jobs.files
+    main, other = open_project(project).spec.job_files
     assert main["absent"]
     assert main["error"] is None
     assert other["path"] == "plugins/myapp/jobs.toml"
     (project / "nomaflow.toml").write_text('[jobs]\nconfig_path = "other.toml"\n')
-    assert open_project(project).jobs.files[0]["path"] == "other.toml"
+    assert open_project(project).spec.job_files[0]["path"] == "other.toml"
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
         ("[host]\nname = 'x'\nmax_sinc = 3\n", ["nomaflow.toml", "max_sinc", "max_sync"]),
-        ("[host]\nmax_sync = 'three'\n", ["host.max_sync", "whole number", "without quotes"]),
+        ("[host]\nmax_sync = 'three'\n", ["host.max_sync", "whole number", "'three'"]),
         ("[host]\nname = '${MISSING}'\n", ["host.name", "'MISSING'", ":-default"]),
-        ("[host]\nenv_file = 3\n", ["host.env_file", "path"]),
-        ("[host]\nmax_sync = true\n", ["host.max_sync", "whole number"]),
-        ("[host]\nmax_sync = 0\n", ["out of bounds", "expected 1"]),
+        ("[host]\nenv_file = 3\n", ["host.env_file: expected a text"]),
+        ("[host]\nmax_sync = true\n", ["host.max_sync", "a number", "true"]),
+        ("[host]\nmax_sync = 0\n", ["host.max_sync", "0 is too small", "at least 1"]),
         ("[host]\nname = 'No Way'\n", ["host.name", "'No Way'"]),
-        ("[host]\npass_env = 'A'\n", ["host.pass_env", "list"]),
+        ("[host]\npass_env = 'A'\n", ["host.pass_env", "array"]),
         ("host = 3\n", ["expected a table"]),
         ("[host]\nlog_format = 'xml'\n", ["text, json"]),
         ("a = \n", ["nomaflow.toml:1", "invalid value"]),
@@ -179,7 +180,7 @@ def test_an_unusable_connectors_file_is_a_problem_without_its_values(project: Pa
     file.write_text('[pools.default]\nurl = "postgresql://u:hunter2@h/d"\n')
     file.chmod(0o644)
     opened = open_project(project, TEAM="ops")
-    (problem,) = opened.problems
+    (problem,) = opened.spec.problems
     assert (problem["code"], problem["path"]) == ("open_credential", "pools.default.url")
     assert "hunter2" not in str(problem)
     assert not opened.connectors.pools
@@ -189,18 +190,18 @@ def test_connectors_are_resolved_and_their_variables_kept_from_workers(project: 
     """The credentials are not shown by repr."""
     (project / "connectors.toml").write_text('[pools.default]\nurl = "postgresql://u:${DB_PASSWORD}@h/d"\n')
     opened = open_project(project, TEAM="ops", DB_PASSWORD="hunter2")
-    assert "hunter2" in opened.connectors.pools["default"].url
+    assert "hunter2" in opened.connectors.pools["default"]["url"]
     assert opened.connectors.secret_env_names == ("DB_PASSWORD", "DB_PASSWORD_FILE")
     assert "hunter2" not in repr(opened)
-    assert "hunter2" not in str(opened.spec().to_json())
+    assert "hunter2" not in str(opened.spec.to_json())
 
 
 def test_unknown_tables_are_warnings(project: Path) -> None:
     """An unknown table, of a newer version or misspelt, is reported but stops nothing."""
     (project / "nomaflow.toml").write_text("[hosts]\nname = 'x'\n[app]\nlimit = 3\n")
     opened = open_project(project, TEAM="ops")
-    assert [(each["severity"], each["path"]) for each in opened.problems] == [("warning", "hosts")]
-    assert opened.app_settings["app"] == {"limit": 3}
+    assert [(each["severity"], each["path"]) for each in opened.spec.problems] == [("warning", "hosts")]
+    assert opened.spec.settings["app"] == {"limit": 3}
 
 
 def test_settings_hold_every_limit(project: Path) -> None:
@@ -225,5 +226,5 @@ def test_a_pipe_in_the_place_of_a_file_is_no_file(tmp_path: Path) -> None:
     """A read of the pipe ends at once and names the pipe."""
     os.mkfifo(tmp_path / "jobs.toml")
     found = read_toml(tmp_path / "jobs.toml")
-    assert isinstance(found, FileError)
+    assert isinstance(found, Problem)
     assert found.message == "it cannot be read: not a regular file"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from nomaflow_kernel.catalogue import Catalogue
+from nomaflow_kernel.catalogue import Catalogue, HostCatalogue
+from nomaflow_kernel.catalogue.registry import CatalogueChange
 from nomaflow_project.jobs.load import CatalogueLoad, load_job_files
 from nomaflow_project.reading.files import JobFile
 
@@ -12,26 +13,30 @@ def _load(host: str, *job_ids: str, callable: str = "m:f") -> CatalogueLoad:
     return load_job_files([JobFile(path="jobs.toml", tree={"jobs": jobs})], host=host)
 
 
+def _introduce(catalogue: Catalogue, host: str, load: CatalogueLoad) -> CatalogueChange:
+    return catalogue.take_in(HostCatalogue(host=host, load=load))
+
+
 def test_an_introduction_says_what_changed() -> None:
     """Added, changed and removed ids; the same again changes nothing."""
     catalogue = Catalogue()
-    assert catalogue.introduce("a", _load("a", "x", "y")).added == ("x", "y")
-    assert not catalogue.introduce("a", _load("a", "x", "y"))
-    change = catalogue.introduce("a", _load("a", "y", "z", callable="m:g"))
+    assert _introduce(catalogue, "a", _load("a", "x", "y")).added == ("x", "y")
+    assert not _introduce(catalogue, "a", _load("a", "x", "y"))
+    change = _introduce(catalogue, "a", _load("a", "y", "z", callable="m:g"))
     assert (change.added, change.changed, change.removed) == (("z",), ("y",), ("x",))
 
 
 def test_a_vanished_job_stays_as_removed_and_can_come_back() -> None:
     """A vanished job does not run and is reported only once."""
     catalogue = Catalogue()
-    catalogue.introduce("a", _load("a", "x"))
-    assert catalogue.introduce("a", _load("a")).removed == ("x",)
+    _introduce(catalogue, "a", _load("a", "x"))
+    assert _introduce(catalogue, "a", _load("a")).removed == ("x",)
     entry = catalogue.job("x")
     assert entry is not None
     assert entry.removed
     assert not entry.runnable
-    assert not catalogue.introduce("a", _load("a"))
-    assert catalogue.introduce("a", _load("a", "x")).changed == ("x",)
+    assert not _introduce(catalogue, "a", _load("a"))
+    assert _introduce(catalogue, "a", _load("a", "x")).changed == ("x",)
     entry = catalogue.job("x")
     assert entry is not None
     assert entry.runnable
@@ -40,8 +45,8 @@ def test_a_vanished_job_stays_as_removed_and_can_come_back() -> None:
 def test_a_job_id_belongs_to_the_host_that_first_brought_it() -> None:
     """A foreign id disables that one job, visibly; the rest of the introduction serves."""
     catalogue = Catalogue()
-    catalogue.introduce("a", _load("a", "x"))
-    change = catalogue.introduce("b", _load("b", "x", "mine"))
+    _introduce(catalogue, "a", _load("a", "x"))
+    change = _introduce(catalogue, "b", _load("b", "x", "mine"))
     assert (change.added, change.disabled) == (("mine",), ("x",))
     entry = catalogue.job("x")
     assert entry is not None
@@ -58,17 +63,17 @@ def test_a_job_id_belongs_to_the_host_that_first_brought_it() -> None:
 def test_a_removed_job_still_belongs_to_its_host() -> None:
     """A removed job's id is released only when its host is forgotten."""
     catalogue = Catalogue()
-    catalogue.introduce("a", _load("a", "x"))
-    catalogue.introduce("a", _load("a"))
-    assert catalogue.introduce("b", _load("b", "x")).disabled == ("x",)
+    _introduce(catalogue, "a", _load("a", "x"))
+    _introduce(catalogue, "a", _load("a"))
+    assert _introduce(catalogue, "b", _load("b", "x")).disabled == ("x",)
 
 
 def test_forgetting_a_host_releases_its_ids() -> None:
     """A job that waited for the id takes it, without the problem; the others are gone."""
     catalogue = Catalogue()
-    catalogue.introduce("a", _load("a", "x", "y"))
-    catalogue.introduce("b", _load("b", "x", callable="m:g"))
-    change = catalogue.forget("a")
+    _introduce(catalogue, "a", _load("a", "x", "y"))
+    _introduce(catalogue, "b", _load("b", "x", callable="m:g"))
+    change = catalogue.drop("a")
     assert (change.changed, change.removed) == (("x",), ("y",))
     entry = catalogue.job("x")
     assert entry is not None
@@ -76,16 +81,16 @@ def test_forgetting_a_host_releases_its_ids() -> None:
     assert entry.runnable
     assert entry.loaded.problems == ()
     assert catalogue.job("y") is None
-    assert catalogue.owner("y") is None
-    assert not catalogue.forget("never seen")
+    assert not catalogue.drop("never seen")
+    assert _introduce(catalogue, "b", _load("b", "x", "y", callable="m:g")).disabled == ()
 
 
 def test_the_next_owner_is_named_to_those_who_still_wait() -> None:
     """The first of two hosts waiting for an id gets it, and the other learns the new owner."""
     catalogue = Catalogue()
     for host in ("a", "b", "c"):
-        catalogue.introduce(host, _load(host, "x"))
-    catalogue.forget("a")
+        _introduce(catalogue, host, _load(host, "x"))
+    catalogue.drop("a")
     waiting = [entry for entry in catalogue.jobs() if entry.foreign]
     assert [entry.host for entry in waiting] == ["c"]
     assert ["'b'" in problem.message for problem in waiting[0].loaded.problems] == [True]
@@ -93,16 +98,17 @@ def test_the_next_owner_is_named_to_those_who_still_wait() -> None:
 
 def test_ownership_known_from_earlier_holds() -> None:
     """A host that comes first after a restart does not take another's ids."""
-    catalogue = Catalogue(owners=[("x", "a")])
-    assert catalogue.introduce("b", _load("b", "x")).disabled == ("x",)
+    catalogue = Catalogue()
+    catalogue.own(["x"], "a")
+    assert _introduce(catalogue, "b", _load("b", "x")).disabled == ("x",)
     assert catalogue.job("x") is None
-    assert catalogue.introduce("a", _load("a", "x")).added == ("x",)
+    assert _introduce(catalogue, "a", _load("a", "x")).added == ("x",)
 
 
 def test_malformed_jobs_are_in_the_catalogue_and_do_not_run() -> None:
     """Malformed jobs are shown with their problems; they own their id too."""
     catalogue = Catalogue()
-    change = catalogue.introduce("a", _load("a", "x", callable="bad"))
+    change = _introduce(catalogue, "a", _load("a", "x", callable="bad"))
     assert (change.added, change.disabled) == (("x",), ("x",))
     entry = catalogue.job("x")
     assert entry is not None
@@ -112,5 +118,5 @@ def test_malformed_jobs_are_in_the_catalogue_and_do_not_run() -> None:
 def test_near_ids_are_found() -> None:
     """Near ids are found for the answer to a misspelt one."""
     catalogue = Catalogue()
-    catalogue.introduce("a", _load("a", "nightly-sync", "other"))
+    _introduce(catalogue, "a", _load("a", "nightly-sync", "other"))
     assert catalogue.near("nightly-snyc") == ["nightly-sync"]

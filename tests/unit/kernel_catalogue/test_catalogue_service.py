@@ -71,7 +71,8 @@ async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
 def shown(catalogue: CatalogueService) -> list[tuple[str, str, list[str]]]:
     """Return (id, host, problem codes) of every job."""
     return [
-        (entry.job_id, entry.host, [problem.code for problem in entry.loaded.problems]) for entry in catalogue.entries()
+        (entry.job_id, entry.loaded.host, [problem.code for problem in entry.loaded.problems])
+        for entry in catalogue.jobs()
     ]
 
 
@@ -85,7 +86,7 @@ async def test_a_start_reads_what_was_checked_before(stage: Stage, monkeypatch: 
     second = await stage.start()
     assert shown(second) == shown(first)
     assert [problems for _, _, problems in shown(second)] == [["unknown_key"], [], ["unused_param"]]
-    assert [entry.definition for entry in second.entries()] == [entry.definition for entry in first.entries()]
+    assert [entry.definition for entry in second.jobs()] == [entry.definition for entry in first.jobs()]
     [host] = second.hosts()
     assert host.load == first.hosts()[0].load
     assert "kept_load" not in host.manifest
@@ -142,7 +143,7 @@ async def test_an_introduction_keeps_what_its_host_had(stage: Stage) -> None:
     for catalogue in (first, await stage.start()):
         job = catalogue.job("good")
         assert job is not None
-        assert (job.valid, job.removed, job.why_held) == (True, False, "")
+        assert (job.valid, job.removed, job.loaded.held) == (True, False, "")
         assert "unknown key 'timout_seconds'; correct the file, then `nomaflow reload team`" in job.why_kept
     assert list(await first.forget("team")) == ["bad", "good", "warned"]
     await first.introduce("team", digest="m3", manifest=edited(timout_seconds=6), explicit=False)
@@ -163,7 +164,7 @@ async def test_stricter_checks_take_no_job_off_its_schedule(stage: Stage, monkey
         job = (await stage.start()).job("good")
         assert job is not None
         assert job.valid
-        assert job.why_held == "the module of 'team.code:work' cannot be imported: SyntaxError: no"
+        assert job.loaded.held == "the module of 'team.code:work' cannot be imported: SyntaxError: no"
 
 
 async def test_an_edit_taken_back_is_taken_in_again(stage: Stage) -> None:
@@ -210,7 +211,7 @@ async def test_a_file_that_is_broken_at_the_start_leaves_the_last_good_jobs(stag
     assert [problem.code for problem in catalogue.file_problems()] == ["bad_toml"]
     stage.file.write_text(CENTRAL.format(id="b"))
     await catalogue.reload_jobs_file()
-    assert [(entry.job_id, entry.removed) for entry in catalogue.entries()] == [("a", True), ("b", False)]
+    assert [(entry.job_id, entry.removed) for entry in catalogue.jobs()] == [("a", True), ("b", False)]
     assert catalogue.file_problems() == []
 
 
@@ -222,4 +223,4 @@ async def test_a_job_of_the_own_file_needs_a_host(stage: Stage) -> None:
     assert shown(catalogue) == [("a", "", ["missing_key"]), ("b", "", []), ("calls", "", [])]
     job = catalogue.job("a")
     assert job is not None
-    assert "needs the key 'host'" in job.why_invalid
+    assert "needs the key 'host'" in job.why_not_valid

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import re
-from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 import nomaflow_project
-from nomaflow_host.process.settings import HostSettings
 from nomaflow_kernel.catalogue import registry
 from nomaflow_kernel.catalogue.document import documented_files, main
 from nomaflow_kernel.catalogue.document_text import PROBLEM_CODES
-from nomaflow_project.models.settings_file import HostSection
 
 _DOCS = Path(__file__).parents[3] / "docs"
 
@@ -44,14 +41,7 @@ def test_every_problem_code_is_documented() -> None:
     """Each code in the source of reader and registry is in the table, and the other way round."""
     folder = Path(nomaflow_project.__file__).parent
     source = "\n".join(path.read_text() for path in [*folder.rglob("*.py"), Path(registry.__file__)])
-    calls = r"""(?:\.(?:error|warning)|PydanticCustomError|_refusal|_custom|_failed)\(\s*(?:\w+,\s*)?"([a-z_]+)","""
+    calls = r"""(?:\.(?:error|warning)|PydanticCustomError|_formed|_parsed)\(\s*(?:\w+,\s*)?"([a-z_]+)","""
     pattern = calls + r"""|(?:_OWNED|UNSET_VARIABLE) = "([a-z_]+)\"|code(?:: str =|=)\s*"([a-z_]+)\""""
     used = {"".join(each) for each in re.findall(pattern, source)}
     assert used == set(PROBLEM_CODES)
-
-
-def test_the_documented_host_keys_are_those_that_the_host_reads() -> None:
-    """``[host]`` is read by the host with a reader of its own: names and defaults must not part."""
-    documented = HostSection().model_dump()
-    read = {each.name: each.default for each in fields(HostSettings)}
-    assert documented == read | {"pass_env": [], "env_file": []}

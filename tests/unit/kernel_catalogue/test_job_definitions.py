@@ -41,7 +41,7 @@ FULL = JobDefinition(
 )
 
 
-@pytest.mark.parametrize("definition", [FULL, JobDefinition(id="x")])
+@pytest.mark.parametrize("definition", [FULL, JobDefinition(id="x", steps=())])
 @pytest.mark.parametrize("compact", [True, False])
 def test_json_there_and_back(definition: JobDefinition, compact: bool) -> None:
     """A definition survives both forms through real JSON text without loss."""
@@ -56,18 +56,19 @@ def test_what_a_newer_version_added_is_passed_over() -> None:
     data["steps"][0]["brand_new"] = 1
     data["retry"]["brand_new"] = 1
     assert JobDefinition.from_json(data) == FULL
-    assert JobDefinition.from_json({"id": "x"}) == JobDefinition(id="x")
+    assert JobDefinition.from_json({"id": "x", "steps": []}) == JobDefinition(id="x", steps=())
     with pytest.raises(KeyError):
-        JobDefinition.from_json({"host": "team"})
+        JobDefinition.from_json({"host": "team", "steps": []})
 
 
 def test_the_digest_names_the_content() -> None:
     """Equal definitions have equal digests, others have not; defaults do not enter, so a new field changes none."""
-    assert JobDefinition(id="x").digest == JobDefinition.from_json(JobDefinition(id="x").to_json()).digest
-    assert JobDefinition(id="x").digest != JobDefinition(id="y").digest
+    empty = JobDefinition(id="x", steps=())
+    assert empty.digest == JobDefinition.from_json(empty.to_json()).digest
+    assert empty.digest != JobDefinition(id="y", steps=()).digest
     assert FULL.digest == JobDefinition.from_json(FULL.to_json()).digest
-    assert JobDefinition(id="x").to_json(compact=True) == {"id": "x"}
-    assert JobDefinition(id="x").digest == "sha256:" + hashlib.sha256(b'{"id":"x"}').hexdigest()
+    assert empty.to_json(compact=True) == {"id": "x", "steps": []}
+    assert empty.digest == "sha256:" + hashlib.sha256(b'{"id":"x","steps":[]}').hexdigest()
 
 
 def test_fixed_delays_stay_the_same() -> None:
@@ -141,7 +142,7 @@ def test_schedules_of_job_and_presets_are_independent() -> None:
         PresetDefinition(name="q", schedule="0 2 * * *", timezone="Asia/Tokyo", enabled=False),
         PresetDefinition(name="r"),
     )
-    job = JobDefinition(id="x", schedule="@daily", timezone="Europe/Paris", presets=presets)
+    job = JobDefinition(id="x", schedule="@daily", timezone="Europe/Paris", presets=presets, steps=())
     assert [(each.preset, each.expression, each.timezone) for each in job.schedules()] == [
         ("", "@daily", "Europe/Paris"),
         ("p", "0 1 * * *", "Europe/Paris"),

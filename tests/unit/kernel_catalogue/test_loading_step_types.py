@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 from job_texts import GOOD, load, load_one, the_problem
 
+from nomaflow_project.jobs.definitions import StepDefinition
 from nomaflow_project.jobs.step_types import StepType
-from nomaflow_project.models.job_file import StepEntry
 from nomaflow_project.reading.environment import STEP_KEYS, resolve_environment
+from nomaflow_project.reading.validation import keys_of
 
 HTTP = StepType(
     name="http",
@@ -149,7 +150,7 @@ def test_a_long_chain_of_calls_is_checked_quickly() -> None:
 
 def test_keys_of_a_step_that_are_ours() -> None:
     """All others are fields of contributed types, whose references the host resolves at each attempt."""
-    assert set(StepEntry.model_fields) == STEP_KEYS
+    assert set(keys_of(StepDefinition)) == STEP_KEYS
 
 
 def test_fields_of_contributed_types_keep_their_references() -> None:

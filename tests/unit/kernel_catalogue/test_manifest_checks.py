@@ -45,7 +45,10 @@ def _load(text: str) -> list[LoadedJob]:
         "host": "team",
         "callables": CALLABLES,
         "modules": {"app.clean": {"error": None}, "app.broken": {"error": "no module named 'nope'"}},
-        "step_types": [{"name": "plain", "callable": "app.clean:plain", "schema": {}, "doc": ""}],
+        "step_types": [
+            {"name": "plain", "callable": "app.clean:plain", "schema": {}, "doc": ""},
+            {"name": "near", "callable": "app.clean:purge", "schema": {"properties": {"max_age_day": {}}}, "doc": ""},
+        ],
         "job_files": [{"path": "jobs.toml", "tree": encode_file(tomllib.loads(text)), "error": None}],
         "problems": [],
     }
@@ -61,6 +64,13 @@ def test_a_step_that_fits_has_no_problem() -> None:
     assert _job('callable = "app.clean:purge"\nop_kwargs = { apps_id = 1, else = 2 }').problems == ()
     assert _job('callable = "app.clean:strict"', 'params = { table = "t" }').problems == ()
     assert _job('type = "plain"').problems == ()
+
+
+def test_a_declared_field_is_no_misspelling() -> None:
+    """A field that the step's type declares may be near a parameter's name; another key may not."""
+    assert _job('type = "near"\napps_id = 1\nmax_age_day = 2').problems == ()
+    (problem,) = _job('type = "near"\napps_id = 1\nmax_age_dayz = 2').problems
+    assert problem.code == "misspelt_op_kwarg"
 
 
 @pytest.mark.parametrize(

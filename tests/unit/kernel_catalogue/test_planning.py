@@ -21,10 +21,12 @@ def _answers(*lines: str) -> list[dict[str, object]]:
 def test_the_table_has_every_fire_in_order_with_collisions_marked() -> None:
     """The table has jobs and presets of several zones; simultaneous fires name each other."""
     jobs = [
-        JobDefinition(id="a", schedule="30 2 * * *", timezone="Europe/Paris"),
-        JobDefinition(id="b", schedule="30 0 * * *", presets=(PresetDefinition(name="p", schedule="0 6 * * *"),)),
-        JobDefinition(id="off", schedule="0 6 * * *", enabled=False),
-        JobDefinition(id="manual"),
+        JobDefinition(id="a", schedule="30 2 * * *", timezone="Europe/Paris", steps=()),
+        JobDefinition(
+            id="b", schedule="30 0 * * *", presets=(PresetDefinition(name="p", schedule="0 6 * * *"),), steps=()
+        ),
+        JobDefinition(id="off", schedule="0 6 * * *", enabled=False, steps=()),
+        JobDefinition(id="manual", steps=()),
     ]
     table = schedule_table(jobs, START, 1)
     assert [(f"{fire.at:%d %H:%M}", fire.job_id, fire.preset, fire.collides_with) for fire in table.fires] == [
@@ -38,7 +40,10 @@ def test_the_table_has_every_fire_in_order_with_collisions_marked() -> None:
 
 def test_schedules_that_fire_all_the_time_are_summed_up() -> None:
     """A job of every second does not fill the table, nor take long over a year."""
-    jobs = [JobDefinition(id="busy", schedule="* * * * * *"), JobDefinition(id="daily", schedule="@daily")]
+    jobs = [
+        JobDefinition(id="busy", schedule="* * * * * *", steps=()),
+        JobDefinition(id="daily", schedule="@daily", steps=()),
+    ]
     table = schedule_table(jobs, START, 366)
     assert [each.job_id for each in table.frequent] == ["busy"]
     assert table.frequent[0].first == START.replace(second=1)
@@ -47,7 +52,7 @@ def test_schedules_that_fire_all_the_time_are_summed_up() -> None:
 
 def test_a_thousand_jobs_at_one_instant_are_named_in_part() -> None:
     """The count is exact, the list of names is short."""
-    table = schedule_table([JobDefinition(id=f"j{n:04}", schedule="@daily") for n in range(1000)], START, 1)
+    table = schedule_table([JobDefinition(id=f"j{n:04}", schedule="@daily", steps=()) for n in range(1000)], START, 1)
     assert {fire.at_once for fire in table.fires} == {1000}
     assert max(len(fire.collides_with) for fire in table.fires) == 10
 

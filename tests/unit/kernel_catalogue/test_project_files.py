@@ -39,7 +39,7 @@ def test_what_is_not_toml_is_told_with_its_line(tmp_path: Path, body: bytes, say
     assert file.error is not None
     assert says in file.error.message
     assert line in (0, file.error.line)
-    problem = file.problem()
+    problem = file.error
     assert problem is not None
     assert (problem.code, problem.file) == ("bad_toml", str(path))
 
@@ -248,3 +248,10 @@ def test_variables_of_env_file_count_but_in_the_kernel(tmp_path: Path) -> None:
     assert [(each.code, each.path) for each in check_project(tmp_path, environ={}).problems] == [
         ("unset_variable", "kernel.log_level")
     ]
+
+
+def test_a_key_of_two_types_is_told_at_its_own_place(tmp_path: Path) -> None:
+    """A value that is neither a text nor an array is a problem of the key, whatever types the reader tried."""
+    _write(tmp_path / "nomaflow.toml", "[host]\nenv_file = 3\n")
+    problems = check_project(tmp_path, environ={}).problems
+    assert {each.path for each in problems if each.code == "wrong_type"} == {"host.env_file"}

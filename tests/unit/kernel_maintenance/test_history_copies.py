@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from nomaflow_kernel.history.port import PauseRecord
+from nomaflow_kernel.history.transitions import SetPause
 from nomaflow_kernel.store import open_store
 from nomaflow_kernel.store.file_lock import FileLock
 from nomaflow_kernel.upkeep import MaintenanceRefused, back_up, inspect_store, restore
@@ -24,7 +25,9 @@ async def history(path: Path, *, pause: str = "job-1") -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     store = open_store(f"sqlite:///{path}")
     await store.open()
-    await store.set_pause(PauseRecord(scope="job", name=pause, by="ann", why="", since_us=1, until_us=None))
+    await store.apply(
+        [SetPause(pause=PauseRecord(scope="job", name=pause, by="ann", why="", since_us=1, until_us=None))], at_us=1
+    )
     await store.close()
     return path
 

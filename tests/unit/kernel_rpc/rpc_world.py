@@ -18,10 +18,9 @@ from nomaflow_api.v1.letters import AttemptAck, AttemptReport, Verdict, VerdictA
 from nomaflow_kernel.catalogue.service import CatalogueService
 from nomaflow_kernel.domain.clock import SystemClock
 from nomaflow_kernel.domain.errors import UnknownJob, UnknownRun
-from nomaflow_kernel.engine import ReplayCommand, TriggerCommand, TriggerOutcome
-from nomaflow_kernel.engine.commands import KnownJob
-from nomaflow_kernel.engine.host_messages import HeartbeatInfo, InstanceHello, InstanceLink, InstanceStatus, LoadInfo
-from nomaflow_kernel.engine.plan import RunPlan
+from nomaflow_kernel.engine import TriggerCommand, TriggerOutcome
+from nomaflow_kernel.engine.fleet import Instance
+from nomaflow_kernel.engine.host_messages import HeartbeatInfo, InstanceHello, InstanceLink, LoadInfo
 from nomaflow_kernel.history.feed import EventFeed
 from nomaflow_kernel.history.port import PauseRecord, Store, StoreInfo
 from nomaflow_kernel.history.reasons import Reason
@@ -67,6 +66,7 @@ class ScriptedEngine:
         self.links: list[InstanceLink] = []
         self.detached: list[InstanceLink] = []
         self.paused: dict[tuple[str, str], PauseRecord] = {}
+        self.store: Store
         self.trouble: Exception | None = None
         self.hold: asyncio.Event | None = None
 
@@ -80,29 +80,24 @@ class ScriptedEngine:
         """Record a trigger."""
         await self._answer()
         self.triggers.append(request)
-        return TriggerOutcome(run_id=RUN_ID, state=RunState.QUEUED)
+        return TriggerOutcome(run_id=request.replay_of or RUN_ID, state=RunState.QUEUED)
 
     async def trigger_many(self, requests: Sequence[TriggerCommand]) -> Sequence[TriggerOutcome]:
         """Record triggers."""
         return [await self.trigger(request) for request in requests]
 
-    def examine(self, request: TriggerCommand) -> tuple[KnownJob, RunPlan]:
-        """Know no job."""
-        raise UnknownJob(request.job_id)
+    async def draft(self, command: TriggerCommand) -> TriggerCommand:
+        """Know no job and no run."""
+        raise UnknownRun(command.replay_of) if command.replay_of else UnknownJob(command.job_id)
 
-    async def examine_replay(self, request: ReplayCommand) -> tuple[TriggerCommand, KnownJob, RunPlan]:
-        """Know no run."""
-        raise UnknownRun(request.run_id)
+    async def is_repeat(self, command: TriggerCommand) -> bool:
+        """Ask the store."""
+        return bool(command.request_id) and bool(await self.store.runs_of_requests([command.request_id]))
 
     async def cancel(self, run_id: str, *, by: str, why: str) -> None:
         """Record a cancel."""
         await self._answer()
         self.cancels.append((run_id, by, why))
-
-    async def replay(self, request: ReplayCommand) -> str:
-        """Answer a replay."""
-        await self._answer()
-        return request.run_id
 
     async def attach(self, hello: InstanceHello, link: InstanceLink) -> Sequence[Verdict]:
         """Welcome an instance and keep its attempts."""
@@ -143,7 +138,7 @@ class ScriptedEngine:
         """Return the pauses."""
         return list(self.paused.values())
 
-    def instances(self) -> Sequence[InstanceStatus]:
+    def instances(self) -> Sequence[Instance]:
         """Return no instances."""
         return []
 
@@ -181,6 +176,7 @@ class World:
         """Put everything together and serve on a Unix socket."""
         clock = SystemClock()
         self.store = open_store(f"sqlite:///{self.directory}/kernel.db")
+        self.engine.store = self.store
         self.info = await self.store.open()
         self.feed = EventFeed(self.info.last_event_seq)
         self.catalogue = CatalogueService(store=self.store, clock=clock, feed=self.feed)
@@ -194,7 +190,7 @@ class World:
             store=self.store,
             feed=self.feed,
             clock=clock,
-            admission=Admission(engine=self.engine, jobs=self.catalogue, sessions=self.sessions, store=self.store),
+            admission=Admission(engine=self.engine, jobs=self.catalogue, sessions=self.sessions),
             catalogue_calls=calls,
             identity=KernelIdentity(version="0", epoch=self.info.epoch, store="sqlite", started_at_us=0),
         )
@@ -204,9 +200,7 @@ class World:
             sessions=self.sessions,
             settings=GatewaySettings(epoch=self.info.epoch),
         )
-        self.server = build_server(
-            service=service, gateway=gateway, health=self.health, access=AccessControl(tokens=None)
-        )
+        self.server = build_server(service=service, gateway=gateway, health=self.health, access=AccessControl())
         self.address = listen(self.server, f"unix:{self.directory}/k.sock", None)
         await self.server.start()
         self.health.set_ready()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -15,12 +16,12 @@ from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1.letters import ValueProblem
 from nomaflow_api.v1.sealing import open_checked_steps, seal
+from nomaflow_kernel.catalogue import Job
 from nomaflow_kernel.engine import TriggerCommand
-from nomaflow_kernel.engine.commands import KnownJob
-from nomaflow_kernel.engine.plan import RunPlan, plan_run
-from nomaflow_kernel.history.records import RunRequest
+from nomaflow_kernel.engine.commands import Draft
+from nomaflow_kernel.engine.plan import plan_run
 from nomaflow_project.jobs.definitions import JobDefinition
-from nomaflow_project.jobs.load import load_job_files
+from nomaflow_project.jobs.load import LoadedJob, load_job_files
 from nomaflow_project.reading.files import JobFile
 
 JOB = {
@@ -92,13 +93,24 @@ class PlayedHost:
 async def host(world: World, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[PlayedHost]:
     """A host that is not attached yet, and an engine that knows one job of it."""
     definition = _definition()
-    job = KnownJob(job_id="job", host="team", definition=definition, valid=True)
+    job = Job(loaded=LoadedJob(job_id="job", host="team", definition=definition))
 
-    def examine(command: TriggerCommand) -> tuple[KnownJob, RunPlan]:
-        request = RunRequest(params=command.params, op_kwargs=command.op_kwargs, switches=command.switches)
-        return job, plan_run(definition, request)
+    async def draft(command: TriggerCommand) -> TriggerCommand:
+        return replace(
+            command,
+            draft=Draft(
+                job=job,
+                job_id="job",
+                host="team",
+                definition=definition,
+                digest="",
+                definition_json="",
+                request=command.request,
+                plan=plan_run(definition, command.request),
+            ),
+        )
 
-    monkeypatch.setattr(world.engine, "examine", examine)
+    monkeypatch.setattr(world.engine, "draft", draft)
     monkeypatch.setattr(world.catalogue, "job", lambda job_id: job if job_id == "job" else None)
     played = PlayedHost(world)
     yield played

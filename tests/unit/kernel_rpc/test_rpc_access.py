@@ -39,7 +39,7 @@ def test_every_method_that_is_served_has_a_policy_and_no_other_has() -> None:
 
 def test_an_rpc_that_a_later_release_brings_is_not_served() -> None:
     """A service of theirs may have rpcs that are not served; one of ours may not, and none may lack one."""
-    endpoints = Endpoints(access=AccessControl(tokens=None), on_error=lambda _: None, deadlines={})
+    endpoints = Endpoints(access=AccessControl(), on_error=lambda _: None, deadlines={})
     health = THEIRS[0]
 
     async def call(_request: object, _caller: object) -> None:
@@ -68,7 +68,7 @@ def test_clients_and_hosts_have_nothing_in_common_but_health() -> None:
 
 def test_a_method_without_a_policy_is_served_to_nobody(tmp_path: Path) -> None:
     """A method without a policy is refused to everybody, the owner included."""
-    access = AccessControl(tokens=Tokens.load(tmp_path))
+    access = AccessControl(lambda: Tokens.load(tmp_path))
     with pytest.raises(NotPermitted):
         access.admit("/x.Y/Z", access.identify("unix:", None))
 
@@ -78,7 +78,7 @@ def test_a_method_without_a_policy_is_served_to_nobody(tmp_path: Path) -> None:
 )
 def test_whatever_is_wrong_with_a_token_the_answer_is_the_same(tmp_path: Path, shown: str | bytes | None) -> None:
     """One exception with one text."""
-    access = AccessControl(tokens=Tokens.load(tmp_path))
+    access = AccessControl(lambda: Tokens.load(tmp_path))
     with pytest.raises(NotAuthenticated) as caught:
         access.admit(TRIGGER, access.identify("ipv4:127.0.0.1:5", shown))
     assert caught.value.message == NotAuthenticated().message
@@ -86,7 +86,7 @@ def test_whatever_is_wrong_with_a_token_the_answer_is_the_same(tmp_path: Path, s
 
 def test_each_token_opens_its_own_methods(tmp_path: Path) -> None:
     """The scheme's case does not matter; the token's does."""
-    access = AccessControl(tokens=Tokens.load(tmp_path))
+    access = AccessControl(lambda: Tokens.load(tmp_path))
     client = (tmp_path / "token").read_text().strip()
     host = (tmp_path / "host-token").read_text().strip()
     access.admit(TRIGGER, access.identify("ipv4:127.0.0.1:5", f"bearer {client}"))
@@ -101,7 +101,7 @@ def test_each_token_opens_its_own_methods(tmp_path: Path) -> None:
 
 def test_without_tokens_a_tcp_peer_is_nobody() -> None:
     """A kernel on a Unix socket alone knows no token that could be guessed."""
-    access = AccessControl(tokens=None)
+    access = AccessControl()
     with pytest.raises(NotAuthenticated):
         access.admit(TRIGGER, access.identify("ipv4:127.0.0.1:5", "Bearer "))
 
@@ -164,7 +164,7 @@ def test_the_documentation_names_every_method() -> None:
 
 def test_a_reload_reads_the_tokens_at_once(tmp_path: Path) -> None:
     """Calls look at most every two seconds; who replaced a token and asks for a reload need not wait."""
-    access = AccessControl(tokens=Tokens.load(tmp_path), renew=lambda: Tokens.load(tmp_path))
+    access = AccessControl(lambda: Tokens.load(tmp_path))
     old, new = (tmp_path / "token").read_text().strip(), "n" * 40
     assert access.identify("ipv4:127.0.0.1:1", f"Bearer {old}").role is Role.CLIENT
     (tmp_path / "token").write_text(new)

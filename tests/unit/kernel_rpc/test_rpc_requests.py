@@ -15,7 +15,7 @@ from nomaflow_api.v1 import run_pb2
 from nomaflow_kernel.domain.errors import BadRequest
 from nomaflow_kernel.history.records import TriggerKind
 from nomaflow_kernel.rpc.access import Caller, Role
-from nomaflow_kernel.rpc.requests import read_page_token, replay_command, trigger_command, write_page_token
+from nomaflow_kernel.rpc.requests import page_start, replay_command, trigger_command
 
 CALLER = Caller(role=Role.OWNER, name="local", peer="unix:")
 Trigger = kernel.TriggerRunRequest
@@ -84,10 +84,10 @@ def test_a_good_trigger_becomes_a_command_with_everything_it_says() -> None:
         ),
         CALLER,
     )
-    assert command.params == {"day": {"$date": "2026-01-31"}}
-    assert command.op_kwargs == {"s": {"n": 1}}
-    assert command.switches == {"t": False}
-    assert (command.kind, command.by, command.allow_overlap) == (TriggerKind.CLI, "local", True)
+    assert command.request.params == {"day": {"$date": "2026-01-31"}}
+    assert command.request.op_kwargs == {"s": {"n": 1}}
+    assert command.request.switches == {"t": False}
+    assert (command.kind, command.by, command.request.allow_overlap) == (TriggerKind.CLI, "local", True)
 
 
 def test_the_hash_of_a_request_says_everything_but_its_id() -> None:
@@ -108,17 +108,17 @@ def test_a_replay_starts_from_one_place() -> None:
         replay_command(request, CALLER)
 
 
-@pytest.mark.parametrize("token", ["x", "====", "MXJ1bl8", write_page_token("run_" + "0" * 25), "\u2603", "M" * 10_000])
+@pytest.mark.parametrize("token", ["x", "====", "MXJ1bl8", "run_" + "0" * 25, "\u2603", "M" * 10_000])
 def test_a_page_token_of_ones_own_making_is_refused(token: str) -> None:
     """Tokens are opaque, and only ours are taken."""
     with pytest.raises(BadRequest, match="page_token"):
-        read_page_token(token)
+        page_start(token)
 
 
-def test_a_page_token_goes_there_and_back() -> None:
+def test_a_page_token_names_the_run_before_it() -> None:
     """The token of a list names the run before which the next page begins."""
-    assert read_page_token(write_page_token(RUN_ID)) == RUN_ID
-    assert read_page_token(write_page_token("")) == ""
+    assert page_start(RUN_ID) == RUN_ID
+    assert page_start("") == ""
 
 
 @pytest.mark.parametrize(

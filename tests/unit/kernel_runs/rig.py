@@ -25,14 +25,17 @@ from nomaflow_api.v1.letters import (
     Verdict,
 )
 from nomaflow_api.v1.sealing import open_order, seal
-from nomaflow_kernel.engine import Engine, EngineSettings, KnownJob, TriggerCommand, TriggerOutcome
+from nomaflow_kernel.catalogue import Job
+from nomaflow_kernel.engine import Engine, EngineSettings, TriggerCommand, TriggerOutcome
 from nomaflow_kernel.engine.host_messages import HeartbeatInfo, InstanceHello, RefusedLoad
 from nomaflow_kernel.history.feed import EventFeed
 from nomaflow_kernel.history.port import RunDetail, Store, StoreInfo
-from nomaflow_kernel.history.records import EventRecord, TriggerKind
+from nomaflow_kernel.history.records import EventRecord, RunRequest, TriggerKind
 from nomaflow_kernel.history.states import RunState
 from nomaflow_kernel.store import open_store
 from nomaflow_project.jobs.definitions import JobDefinition, StepDefinition
+from nomaflow_project.jobs.load import LoadedJob
+from nomaflow_project.reading.problems import Place
 
 START_US = 1_790_000_000_000_000
 
@@ -69,30 +72,35 @@ class Jobs:
     held: dict[str, str] = field(default_factory=dict)
     refusal: str | None = None
     bounds: dict[str, int] = field(default_factory=dict)
+    _made: dict[str, Any] = field(default_factory=dict)
 
     def add(self, *definitions: JobDefinition) -> None:
         """Put jobs into the catalogue."""
         for definition in definitions:
             self.definitions[definition.id] = definition
 
-    def job(self, job_id: str) -> KnownJob | None:
-        """Return the job."""
+    def job(self, job_id: str) -> Job | None:
+        """Return the job, the same object as long as it does not change."""
         definition = self.definitions.get(job_id)
         if definition is None:
             return None
-        return KnownJob(
-            job_id=job_id,
-            host=definition.host,
-            definition=definition,
-            valid=job_id not in self.invalid,
-            removed=job_id in self.removed,
-            enabled=definition.enabled,
-            why_invalid=self.invalid.get(job_id, ""),
-            why_kept="its file is broken" if job_id in self.held else "",
-            why_held=self.held.get(job_id, ""),
-        )
+        invalid, held, removed = self.invalid.get(job_id, ""), self.held.get(job_id, ""), job_id in self.removed
+        key = (id(definition), invalid, held, removed)
+        if self._made.get(job_id, (None, None))[0] != key:
+            why = "its file is broken" if held else invalid
+            loaded = LoadedJob(
+                job_id=job_id,
+                host=definition.host,
+                definition=definition,
+                problems=(Place("jobs.toml").error("broken", why),) if why else (),
+                enabled=definition.enabled,
+                kept=bool(held),
+                held=held,
+            )
+            self._made[job_id] = (key, Job(loaded=loaded, removed=removed))
+        return self._made[job_id][1]
 
-    def jobs(self) -> list[KnownJob]:
+    def jobs(self) -> list[Job]:
         """Return all jobs."""
         found = [self.job(job_id) for job_id in self.definitions]
         return [job for job in found if job is not None]
@@ -110,12 +118,14 @@ class Jobs:
         return self.bounds.get(host)
 
     def check_keys(
-        self, job: KnownJob, callable: str, keys: Collection[str], given: Collection[str]
+        self, host: str, callable: str, keys: Collection[str], given: Collection[str]
     ) -> tuple[str | None, list[str]]:
         """Take all keys."""
         return None, []
 
-    def refuse_params(self, job: KnownJob, params: Collection[str], enabled_steps: Collection[str]) -> str | None:
+    def refuse_params(
+        self, host: str, definition: JobDefinition, params: Collection[str], enabled_steps: Collection[str]
+    ) -> str | None:
         """Return the refusal the test has set."""
         return self.refusal
 
@@ -250,6 +260,12 @@ def job(job_id: str, *steps: StepDefinition, **fields: Any) -> JobDefinition:
     return JobDefinition(id=job_id, steps=steps or (step("one"),), **{"host": "demo"} | fields)
 
 
+def command(job_id: str, **fields: Any) -> TriggerCommand:
+    """Return a trigger; the layers are among its fields."""
+    layers = {each: fields.pop(each) for each in RunRequest.__dataclass_fields__ if each in fields}
+    return TriggerCommand(job_id=job_id, request=RunRequest(**layers), **{"kind": TriggerKind.API} | fields)
+
+
 _STEP = 1.0
 
 
@@ -260,7 +276,7 @@ class Rig:
         self.path = path
         self.clock = ManualClock()
         self.jobs = Jobs()
-        self.settings = EngineSettings(heartbeat_seconds=0.5, lease_seconds=2, grace_seconds=10, grace_margin_seconds=1)
+        self.settings = EngineSettings(lease_seconds=2, grace_seconds=10, grace_margin_seconds=1)
         self.hosts: list[PlayedHost] = []
         self.ended: list[Exception] = []
         self.troubles: list[Exception] = []
@@ -324,7 +340,11 @@ class Rig:
 
     async def trigger(self, job_id: str, **fields: Any) -> TriggerOutcome:
         """Trigger a job."""
-        return await self.engine.trigger(TriggerCommand(job_id=job_id, **{"kind": TriggerKind.API} | fields))
+        return await self.engine.trigger(command(job_id, **fields))
+
+    async def replay(self, run_id: str, **fields: Any) -> str:
+        """Replay a run and return the id of the new one."""
+        return (await self.engine.trigger(command("", kind=TriggerKind.REPLAY, replay_of=run_id, **fields))).run_id
 
     async def detail(self, run_id: str) -> RunDetail:
         """Return a run as stored."""

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
-from rig import Rig, failed, job, opened, step
+from rig import Rig, command, failed, job, opened, step
 
 from nomaflow_api.v1.letters import InventoryLine
-from nomaflow_kernel.engine import FireCommand, TriggerCommand
+from nomaflow_kernel.engine import TriggerCommand
+from nomaflow_kernel.engine.plan import RunPlan, plan_run
 from nomaflow_kernel.history.port import ApplyResult, PauseRecord
-from nomaflow_kernel.history.records import TriggerKind
+from nomaflow_kernel.history.records import RunRequest, TriggerKind
 from nomaflow_kernel.history.states import AttemptState, RunState
-from nomaflow_kernel.store.errors import StoreFull, StoreUnavailable
-from nomaflow_project.jobs.definitions import Overlap, PresetDefinition, RetryPolicy
+from nomaflow_kernel.store.errors import StoreUnavailable
+from nomaflow_project.jobs.definitions import JobDefinition, Overlap, PresetDefinition, RetryPolicy
 
 
 async def test_max_parallel_of_a_host_bounds_all_its_instances(rig: Rig) -> None:
@@ -103,73 +104,53 @@ async def test_a_pause_ends_by_itself_and_lets_waiting_runs_go(rig: Rig) -> None
     assert await rig.store.pauses() == []
 
 
-async def test_a_pause_that_is_prolonged_as_it_ends_holds_on(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A longer pause that is being stored when the old one ends is not removed with it."""
+async def test_a_pause_that_is_prolonged_as_it_ends_holds_on(rig: Rig) -> None:
+    """A longer pause that is set in the turn in which the old one ends is not removed with it."""
     now = rig.clock.now_us()
     short = PauseRecord(scope="all", name="", by="", why="", since_us=now, until_us=now + 10_000_000)
     longer = replace(short, since_us=now + 9_000_000, until_us=None)
     await rig.engine.set_pause(short)
-    answered = asyncio.Event()
-    real = rig.store.set_pause
-
-    async def slow(pause: PauseRecord) -> None:
-        await real(pause)
-        await answered.wait()
-
-    monkeypatch.setattr(rig.store, "set_pause", slow)
-    prolonging = asyncio.create_task(rig.engine.set_pause(longer))
-    async with asyncio.timeout(10):
-        while await rig.store.pauses() != [longer]:
-            await asyncio.sleep(0)
-        await rig.advance(10.5)
-        while rig.engine._loop._side_tasks:
-            await asyncio.sleep(0)
-    answered.set()
-    await prolonging
+    rig.clock.advance(10.5)
+    await asyncio.gather(rig.engine.set_pause(longer), rig.settle())
+    await rig.settle()
     assert await rig.store.pauses() == [longer]
     assert rig.engine.pauses() == [longer]
 
 
-async def test_a_pause_that_comes_during_a_rebuild_is_not_forgotten(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A pause that arrives during a rebuild is newer than the pauses read, and is kept."""
-    rig.jobs.add(job("a"))
+async def test_pauses_set_and_ended_in_one_turn_are_as_the_last_call_says(rig: Rig) -> None:
+    """Each call is answered, and store and engine agree."""
+    pause = PauseRecord(scope="job", name="a", by="", why="", since_us=0, until_us=None)
+    engine = rig.engine
+    for calls, kept in (
+        ([engine.set_pause(pause), engine.clear_pause("job", "a")], []),
+        ([engine.set_pause(pause), engine.clear_pause("job", "a"), engine.set_pause(pause)], [pause]),
+        ([engine.clear_pause("job", "a"), engine.set_pause(pause)], [pause]),
+        ([engine.clear_pause("job", "a"), engine.set_pause(pause), engine.clear_pause("job", "a")], []),
+    ):
+        await asyncio.gather(*calls)
+        assert await rig.store.pauses() == engine.pauses() == kept
+    assert engine.overview().rebuilt == 1
+
+
+@pytest.mark.parametrize("stored", [True, False])
+async def test_a_pause_whose_answer_was_lost_holds_where_it_was_kept(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, stored: bool
+) -> None:
+    """A stored pause holds even if its caller was told that the outcome is unknown, and one that is not does not."""
     pause = PauseRecord(scope="all", name="", by="", why="", since_us=0, until_us=None)
-    real = rig.store.pauses
+    real = rig.store.apply
 
-    async def pauses() -> Sequence[PauseRecord]:
-        monkeypatch.setattr(rig.store, "pauses", real)
-        found = await real()
-        await rig.engine.set_pause(pause)
-        return found
-
-    async def refuse(*args: object, **kwargs: object) -> ApplyResult:
+    async def lose_answer(*args: Any, **kwargs: Any) -> ApplyResult:
         monkeypatch.undo()
-        monkeypatch.setattr(rig.store, "pauses", pauses)
-        raise StoreFull("no space")
-
-    monkeypatch.setattr(rig.store, "apply", refuse)
-    with pytest.raises(StoreFull):
-        await rig.trigger("a")
-    await rig.settle()
-    assert rig.engine.pauses() == [pause]
-
-
-async def test_a_pause_whose_answer_was_lost_holds_where_it_was_kept(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stored pause holds even if its caller was told that the outcome is unknown."""
-    pause = PauseRecord(scope="all", name="", by="", why="", since_us=0, until_us=None)
-    real = rig.store.set_pause
-
-    async def lose_answer(pause: PauseRecord) -> None:
-        await real(pause)
+        if stored:
+            await real(*args, **kwargs)
         raise StoreUnavailable("the answer was lost", outcome_unknown=True)
 
-    monkeypatch.setattr(rig.store, "set_pause", lose_answer)
+    monkeypatch.setattr(rig.store, "apply", lose_answer)
     with pytest.raises(StoreUnavailable):
         await rig.engine.set_pause(pause)
-    async with asyncio.timeout(10):
-        while not rig.engine.pauses():
-            await asyncio.sleep(0)
-    assert rig.engine.pauses() == [pause]
+    await rig.settle()
+    assert rig.engine.pauses() == ([pause] if stored else [])
 
 
 async def test_the_pauses_of_job_host_and_everything_are_each_their_own(rig: Rig) -> None:
@@ -197,7 +178,7 @@ async def test_overlap_binds_every_kind_of_trigger_and_names_the_other_run(rig: 
         assert (outcome.state, outcome.reason.code) == (RunState.SKIPPED, "overlap")
         assert active in outcome.reason.message
     slot = TriggerCommand(job_id="a", kind=TriggerKind.CRON, at_us=rig.clock.now_us(), slot="a//1")
-    await rig.engine.fire(FireCommand(triggers=(slot,)))
+    await rig.engine.fire([slot])
     parent = (await rig.detail((await rig.trigger("parent")).run_id)).run
     assert parent.reason is not None
     assert (parent.state, parent.reason.code) == (RunState.FAILED, "child_not_run")
@@ -249,3 +230,38 @@ async def test_a_flood_on_one_host_holds_up_no_other(rig: Rig) -> None:
     for count in (1, 2, 3):
         await busy.finish((await busy.dispatch(count)).attempt_key)
     assert "calm" in [opened(order).job_id for order in busy.orders[:3]]
+
+
+async def test_a_change_of_the_catalogue_looks_at_lanes_of_absent_hosts_only(rig: Rig) -> None:
+    """Runs that wait for an attached host are not searched, however many they are."""
+    rig.jobs.add(job("a", overlap="allow"), job("lost", host="dmeo", overlap="allow"))
+    await rig.host(max_async=1)
+    runs = [(await rig.trigger("a")).run_id for _ in range(5)]
+    lost = (await rig.trigger("lost")).run_id
+    rig.jobs.add(job("lost", overlap="allow"))
+    asked: list[str] = []
+    known = rig.jobs.job
+    rig.jobs.job = lambda job_id: asked.append(job_id) or known(job_id)  # type: ignore[method-assign,func-returns-value]
+    rig.engine.jobs_changed()
+    await rig.settle()
+    assert (await rig.state(lost), await rig.state(runs[-1])) == (RunState.CANCELED, RunState.QUEUED)
+    assert asked.count("a") <= 1
+
+
+async def test_a_trigger_with_values_is_planned_once(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine uses the draft that the checks before it were made with, and makes another if the job has changed."""
+    planned: list[RunRequest] = []
+
+    def count(definition: JobDefinition, request: RunRequest) -> RunPlan:
+        planned.append(request)
+        return plan_run(definition, request)
+
+    monkeypatch.setattr("nomaflow_kernel.engine.state.plan_run", count)
+    rig.jobs.add(job("a", overlap="allow"))
+    drafted = await rig.engine.draft(command("a", params={"p": 1}))
+    await rig.engine.trigger(drafted)
+    assert len(planned) == 1
+    rig.jobs.add(job("a", step("other"), overlap="allow"))
+    run_id = (await rig.engine.trigger(drafted)).run_id
+    assert len(planned) == 2
+    assert [each["name"] for each in (await rig.detail(run_id)).definition["steps"]] == ["other"]

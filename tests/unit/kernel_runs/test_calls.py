@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from rig import Rig, canceled, failed, finished, job, opened, step
 
@@ -122,3 +124,30 @@ async def test_a_child_s_failure_is_retried_with_a_new_child(rig: Rig) -> None:
     detail = await rig.detail(parent)
     assert tries(detail) == [(AttemptState.FAILED, "child_failed"), (AttemptState.SUCCEEDED, "")]
     assert [each.child_run_id for each in detail.attempts] == [first.run_id, second.run_id]
+
+
+@pytest.mark.parametrize("how", ["parent canceled", "child canceled"])
+async def test_a_cancel_in_the_turn_in_which_a_call_begins_or_ends(rig: Rig, how: str) -> None:
+    """A call that has not started starts nothing; a child that ends in the turn of the cancel ends its parent too."""
+    rig.jobs.add(job("parent", step("one"), call("child")), job("child"))
+    host = await rig.host()
+    parent = (await rig.trigger("parent")).run_id
+    order = await host.dispatch()
+    await host.start(order.attempt_key)
+    if how == "parent canceled":
+        done = host.report(order.attempt_key, finished(), first_seq=2)
+        await asyncio.gather(done, rig.engine.cancel(parent, by="ann", why="enough"))
+        assert tries(await rig.detail(parent)) == [
+            (AttemptState.SUCCEEDED, ""),
+            (AttemptState.CANCELED, "canceled_by_user"),
+        ]
+        assert len(host.orders) == 1
+    else:
+        await host.report(order.attempt_key, finished(), first_seq=2)
+        child = await host.dispatch(2)
+        await host.start(child.attempt_key)
+        done = host.report(child.attempt_key, finished(), first_seq=2)
+        await asyncio.gather(done, rig.engine.cancel(parent, by="ann", why="enough"))
+        assert await rig.state(child.run_id) is RunState.SUCCEEDED
+    assert await outcome(rig, parent) == (RunState.CANCELED, "canceled_by_user")
+    assert rig.engine.overview().rebuilt == 1

@@ -172,7 +172,7 @@ async def test_a_run_that_turns_out_to_be_none_is_not_sent(rig: Rig, held: HeldS
     await held.under_way(3)
     end = asyncio.create_task(host.report(key, started(), finished()))
     await held.ahead()
-    assert any(type(each).__name__ == "StartRun" for each in rig.engine._loop._unanswered[-1].batch.transitions)
+    assert any(type(each).__name__ == "StartRun" for each in rig.engine._loop._unanswered[-1].transitions)
     held.let_go()
     held.let_go()
     await end

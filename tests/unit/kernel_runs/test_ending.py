@@ -7,15 +7,15 @@ import asyncio
 import pytest
 from rig import Rig, job
 
+from nomaflow_kernel.catalogue import Job
 from nomaflow_kernel.domain.errors import KernelStopping
-from nomaflow_kernel.engine import KnownJob
 from nomaflow_kernel.store.errors import StaleEpoch
 
 
 async def test_a_defect_ends_the_engine_aloud(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """Waiting callers learn that the kernel is stopping, the process learns why, later calls are refused at once."""
 
-    def broken(job_id: str) -> KnownJob | None:
+    def broken(job_id: str) -> Job | None:
         raise RuntimeError("a defect")
 
     rig.jobs.add(job("a"))

@@ -7,7 +7,7 @@ from rig import START_US, Rig, canceled, failed, finished, job, opened, step
 
 from nomaflow_api.v1.letters import CancelOrder, DispatchOrder
 from nomaflow_kernel.domain.errors import BadRequest, RunNotTerminal, UnknownRun
-from nomaflow_kernel.engine import FireCommand, ReplayCommand, TriggerCommand
+from nomaflow_kernel.engine import TriggerCommand
 from nomaflow_kernel.history.port import PauseRecord
 from nomaflow_kernel.history.records import TriggerKind
 from nomaflow_kernel.history.states import AttemptState, RunState
@@ -73,7 +73,7 @@ async def test_skipped_cron_fires_fold_into_one_row(rig: Rig) -> None:
     for minute in (1, 2, 3):
         at = START_US + minute * 60_000_000
         fire = TriggerCommand(job_id="a", kind=TriggerKind.CRON, at_us=at, slot=f"a//{minute}")
-        await rig.engine.fire(FireCommand(triggers=(fire,)))
+        await rig.engine.fire([fire])
     from nomaflow_kernel.history.port import RunFilter
 
     page = await rig.store.list_runs(RunFilter(states=(RunState.SKIPPED,)), before="", limit=10)
@@ -87,7 +87,7 @@ async def test_skipped_cron_fires_fold_into_one_row(rig: Rig) -> None:
 async def test_a_slot_fires_once(rig: Rig) -> None:
     """The same slot offered twice, also after a restart, is one run."""
     rig.jobs.add(job("a", overlap="allow"))
-    fire = FireCommand(triggers=(TriggerCommand(job_id="a", kind=TriggerKind.CRON, at_us=START_US, slot="a//1"),))
+    fire = [TriggerCommand(job_id="a", kind=TriggerKind.CRON, at_us=START_US, slot="a//1")]
     await rig.engine.fire(fire)
     await rig.engine.fire(fire)
     await rig.restart()
@@ -232,11 +232,11 @@ async def test_replay_takes_the_snapshot_and_can_start_late(rig: Rig) -> None:
     host = await rig.host()
     old = (await rig.trigger("a", params={"p": 1})).run_id
     with pytest.raises(RunNotTerminal):
-        await rig.engine.replay(ReplayCommand(run_id=old))
+        await rig.replay(old)
     await host.finish((await host.dispatch()).attempt_key, finished(rows_affected=3, extras_json=b'{"k":"v"}'))
     await host.finish((await host.dispatch(2)).attempt_key, failed())
     rig.jobs.add(job("a", step("other")))
-    new = await rig.engine.replay(ReplayCommand(run_id=old, from_failed_step=True, params={"q": 2}))
+    new = await rig.replay(old, from_failed_step=True, params={"q": 2})
     order = await host.dispatch(3)
     assert (order.step, opened(order).params_json, opened(order).prev_rows_affected) == ("two", b'{"p":1,"q":2}', 3)
     assert b'"k":"v"' in opened(order).previous_steps_json
@@ -246,9 +246,9 @@ async def test_replay_takes_the_snapshot_and_can_start_late(rig: Rig) -> None:
     assert detail.attempts[0].reason is not None
     assert detail.attempts[0].reason.code == "reused"
     with pytest.raises(BadRequest, match="did you mean 'two'"):
-        await rig.engine.replay(ReplayCommand(run_id=old, from_step="tow"))
+        await rig.replay(old, from_step="tow")
     with pytest.raises(UnknownRun):
-        await rig.engine.replay(ReplayCommand(run_id="run_00000000000000000000000000"))
+        await rig.replay("run_00000000000000000000000000")
 
 
 async def test_waiting_runs_survive_a_restart(rig: Rig) -> None:

@@ -9,7 +9,7 @@ import pytest
 from rig import Rig, job, step
 
 from nomaflow_kernel.domain.errors import RequestIdReused
-from nomaflow_kernel.engine import FireCommand, TriggerCommand, TriggerOutcome
+from nomaflow_kernel.engine import TriggerCommand, TriggerOutcome
 from nomaflow_kernel.history.port import RunFilter
 from nomaflow_kernel.history.records import TriggerKind
 from nomaflow_kernel.history.states import RunState
@@ -56,7 +56,7 @@ async def test_a_fire_after_one_that_came_twice_is_recorded(rig: Rig) -> None:
 
     async def fire(minute: int) -> None:
         command = TriggerCommand(job_id="a", kind=TriggerKind.CRON, at_us=minute, slot=f"a//{minute}")
-        await rig.engine.fire(FireCommand(triggers=(command,)))
+        await rig.engine.fire([command])
 
     await fire(1)
     await fire(1)

@@ -10,7 +10,6 @@ from rig import Rig, failed, finished, job, opened, step
 
 from nomaflow_api.v1.letters import CancelOrder
 from nomaflow_kernel.domain.errors import BadRequest, KernelError, QuotaExceeded, RequestIdReused
-from nomaflow_kernel.engine import ReplayCommand
 from nomaflow_kernel.history.states import AttemptState, RunState
 from nomaflow_project.jobs.definitions import Overlap
 
@@ -37,16 +36,16 @@ async def test_a_repeated_replay_is_one_run(rig: Rig) -> None:
     host = await rig.host()
     old = (await rig.trigger("a")).run_id
     await host.finish((await host.dispatch()).attempt_key)
-    command = ReplayCommand(run_id=old, request_id="k", request_hash="h")
-    new = await rig.engine.replay(command)
+    command = {"request_id": "k", "request_hash": "h"}
+    new = await rig.replay(old, **command)
     await host.dispatch(2)
-    assert await rig.engine.replay(command) == new
+    assert await rig.replay(old, **command) == new
     await rig.restart()
     await host.attach()
-    assert await rig.engine.replay(command) == new
+    assert await rig.replay(old, **command) == new
     assert (await rig.detail(new)).run.cancel is None
     with pytest.raises(RequestIdReused):
-        await rig.engine.replay(ReplayCommand(run_id=old, request_id="k", request_hash="other"))
+        await rig.replay(old, request_id="k", request_hash="other")
 
 
 async def test_a_repeated_request_that_was_skipped_is_told_so(rig: Rig) -> None:
@@ -65,7 +64,7 @@ async def test_a_replay_never_runs_a_step_before_the_one_named(rig: Rig) -> None
     old = (await rig.trigger("a")).run_id
     await host.finish((await host.dispatch()).attempt_key, finished(rows_affected=3))
     await host.finish((await host.dispatch(2)).attempt_key, failed())
-    new = await rig.engine.replay(ReplayCommand(run_id=old, from_step="three"))
+    new = await rig.replay(old, from_step="three")
     order = await host.dispatch(3)
     assert (order.step, opened(order).prev_rows_affected) == ("three", 3)
     await host.finish(order.attempt_key)
@@ -88,7 +87,7 @@ async def test_a_replay_keeps_switches_preset_and_values_and_lays_changes_over(r
         )
     ).run_id
     await host.finish((await host.dispatch()).attempt_key)
-    new = await rig.engine.replay(ReplayCommand(run_id=old, params={"q": 2}, op_kwargs={"one": {"k": 2}}, by="ann"))
+    new = await rig.replay(old, params={"q": 2}, op_kwargs={"one": {"k": 2}}, by="ann")
     order = await host.dispatch(2)
     letter = opened(order)
     assert (letter.params_json, letter.kwargs_json) == (b'{"p":1,"q":2}', b'{"p":1,"k":2,"q":2}')
@@ -105,8 +104,8 @@ async def test_a_replay_refuses_a_changed_param_that_no_step_takes(rig: Rig) -> 
     await host.finish((await host.dispatch()).attempt_key)
     rig.jobs.refusal = "no enabled step takes the param 'x'"
     with pytest.raises(BadRequest, match="takes the param 'x'"):
-        await rig.engine.replay(ReplayCommand(run_id=old, params={"x": 1}))
-    assert await rig.engine.replay(ReplayCommand(run_id=old))
+        await rig.replay(old, params={"x": 1})
+    assert await rig.replay(old)
 
 
 async def test_a_replay_goes_by_the_overlap_policy_of_today(rig: Rig) -> None:
@@ -117,9 +116,9 @@ async def test_a_replay_goes_by_the_overlap_policy_of_today(rig: Rig) -> None:
     await host.finish((await host.dispatch()).attempt_key)
     rig.jobs.add(job("a", overlap=Overlap.SKIP))
     await rig.trigger("a")
-    assert await rig.state(await rig.engine.replay(ReplayCommand(run_id=old))) is RunState.SKIPPED
+    assert await rig.state(await rig.replay(old)) is RunState.SKIPPED
     del rig.jobs.definitions["a"]
-    assert await rig.state(await rig.engine.replay(ReplayCommand(run_id=old))) is RunState.RUNNING
+    assert await rig.state(await rig.replay(old)) is RunState.RUNNING
 
 
 async def test_a_missed_fire_can_be_replayed(rig: Rig) -> None:
@@ -130,7 +129,7 @@ async def test_a_missed_fire_can_be_replayed(rig: Rig) -> None:
     skipped = (await rig.trigger("a", params={"p": 1})).run_id
     await host.finish((await host.dispatch()).attempt_key)
     assert await rig.state(running) is RunState.SUCCEEDED
-    await rig.engine.replay(ReplayCommand(run_id=skipped, from_failed_step=True))
+    await rig.replay(skipped, from_failed_step=True)
     assert opened(await host.dispatch(2)).params_json == b'{"p":1}'
 
 
@@ -142,13 +141,13 @@ async def test_a_repeated_replay_of_a_job_that_is_gone_calls_its_child_once(rig:
     await host.finish((await host.dispatch()).attempt_key)
     assert await rig.state(run_id) is RunState.SUCCEEDED
     del rig.jobs.definitions["p"]
-    request = ReplayCommand(run_id=run_id, request_id="k", request_hash="h")
-    first = await rig.engine.replay(request)
+    request = {"request_id": "k", "request_hash": "h"}
+    first = await rig.replay(run_id, **request)
     await host.finish((await host.dispatch(2)).attempt_key)
     assert await rig.state(first) is RunState.SUCCEEDED
     await rig.restart()
     await host.attach()
-    assert await rig.engine.replay(request) == first
+    assert await rig.replay(run_id, **request) == first
     for _ in range(3):
         await rig.advance(0.1)
     assert len(host.orders) == 2

@@ -1,32 +1,53 @@
-"""One template, two renderings."""
+"""One statement, two renderings."""
 
 from __future__ import annotations
 
 import sqlite3
 
 import pytest
-from sqlalchemy import Column, Connection, Date, MetaData, Table, create_engine
+from sqlalchemy import BigInteger, Column, Connection, Date, Integer, LargeBinary, MetaData, Table, Text, create_engine
 
-from nomaflow_kernel.store.bulk import BulkStatement, bulk_insert
+from nomaflow_kernel.store.statements import insert, update
+
+METADATA = MetaData()
+TABLE = Table(
+    "t",
+    METADATA,
+    Column("k", Text(), primary_key=True),
+    Column("state", Text()),
+    Column("body", LargeBinary()),
+    Column("n", Integer()),
+    Column("log_lines", BigInteger(), nullable=False),
+    Column("report_seq", BigInteger(), nullable=False),
+    Column("day", Date()),
+)
 
 
 def test_an_update_is_rendered_for_both_databases() -> None:
-    """Placeholders become question marks for one row, and columns of one array each for all rows."""
-    statement = BulkStatement.parse("UPDATE t SET a = {text}, n = n + {bigint} WHERE k = {text} AND a <> ''")
-    assert statement.sqlite == "UPDATE t SET a = ?, n = n + ? WHERE k = ? AND a <> ''"
+    """Values become question marks for one row, and columns of one array each for all rows."""
+    statement = update(TABLE, ["n", "log_lines", "report_seq"], key=["k"], sources=["A", "B"])
+    assert " ".join(statement.sqlite.split()) == (
+        "UPDATE t SET n = ?1, log_lines = log_lines + ?2,"
+        " report_seq = CASE WHEN report_seq > ?3 THEN report_seq ELSE ?3 END WHERE k = ?4 AND state IN ('A', 'B')"
+    )
     assert statement.postgresql == (
-        "UPDATE t SET a = p1, n = n + p2"
-        " FROM unnest($1::text[], $2::bigint[], $3::text[]) AS v(p1, p2, p3) WHERE k = p3 AND a <> ''"
+        "UPDATE t SET n = p1, log_lines = log_lines + p2,"
+        " report_seq = CASE WHEN report_seq > p3 THEN report_seq ELSE p3 END"
+        " FROM unnest($1::integer[], $2::bigint[], $3::bigint[], $4::text[]) AS v(p1, p2, p3, p4)"
+        " WHERE k = p4 AND state IN ('A', 'B')"
     )
 
 
 def test_an_insert_is_rendered_for_both_databases() -> None:
     """VALUES becomes a SELECT from the arrays, the conflict clause stays."""
-    statement = BulkStatement.parse("INSERT INTO t (a, b) VALUES ({text}, {bytea}) ON CONFLICT DO NOTHING")
-    assert statement.sqlite == "INSERT INTO t (a, b) VALUES (?, ?) ON CONFLICT DO NOTHING"
+    statement = insert(TABLE, ["k", "body"])
+    assert statement.sqlite == 'INSERT INTO t ("k", "body") VALUES (?1, ?2) ON CONFLICT DO NOTHING'
     assert statement.postgresql == (
-        "INSERT INTO t (a, b) SELECT p1, p2 FROM unnest($1::text[], $2::bytea[]) AS v(p1, p2) ON CONFLICT DO NOTHING"
+        'INSERT INTO t ("k", "body") SELECT p1, p2 FROM unnest($1::text[], $2::bytea[]) AS v(p1, p2)'
+        " ON CONFLICT DO NOTHING"
     )
+    replacing = insert(TABLE, ["k", "n"], replaces=True)
+    assert replacing.sqlite.endswith('ON CONFLICT (k) DO UPDATE SET "n" = excluded."n"')
 
 
 def test_rows_that_did_not_change_are_not_counted() -> None:
@@ -38,19 +59,18 @@ def test_rows_that_did_not_change_are_not_counted() -> None:
 
 
 def _count(connection: Connection) -> int:
-    connection.exec_driver_sql("CREATE TABLE t (k, n)")
-    insert = BulkStatement.parse("INSERT INTO t (k, n) VALUES ({text}, {bigint}) ON CONFLICT DO NOTHING")
-    assert insert.execute(connection, []) == 0
-    assert insert.execute(connection, [("a", 1), ("b", 2), ("c", 3)]) == 3
-    update = BulkStatement.parse("UPDATE t SET n = 0 WHERE k = {text} AND n < 3")
-    return update.execute(connection, [("a",), ("b",), ("c",), ("d",)])
+    METADATA.create_all(connection)
+    adding = insert(TABLE, ["k", "state", "log_lines", "report_seq"])
+    assert adding.execute(connection, []) == 0
+    assert adding.execute(connection, [("a", "A", 0, 0), ("b", "B", 0, 0), ("c", "C", 0, 0)]) == 3
+    changing = update(TABLE, ["n"], key=["k"], sources=["A", "B"])
+    return changing.execute(connection, [(0, "a"), (0, "b"), (0, "c"), (0, "d")])
 
 
 def test_a_type_without_placeholder_is_refused() -> None:
     """A column of a type that has no rendering fails when the statement is made, by name."""
-    table = Table("t", MetaData(), Column("day", Date()))
     with pytest.raises(TypeError, match="'day'"):
-        bulk_insert(table)
+        insert(TABLE, ["k", "day"])
 
 
 def test_the_sqlite_of_this_python_knows_what_the_store_uses() -> None:

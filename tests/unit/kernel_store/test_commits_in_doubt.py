@@ -12,13 +12,14 @@ import pytest
 from sqlalchemy import Connection, Engine, event
 
 from nomaflow_kernel.history.port import PauseRecord
+from nomaflow_kernel.history.transitions import SetPause
 from nomaflow_kernel.store.errors import StaleEpoch, StoreUnavailable
-from nomaflow_kernel.store.migrate import migrate, take_over
-from nomaflow_kernel.store.operations.scheduling import set_pause
+from nomaflow_kernel.store.migrate import Taken, migrate, take_over
+from nomaflow_kernel.store.operations.apply import apply_transitions
 from nomaflow_kernel.store.session import KnownDigests, WriteSession
-from nomaflow_kernel.store.sqlite_connections import create_database_file, writing_engine
-from nomaflow_kernel.store.sqlite_writer import SqliteWriter
+from nomaflow_kernel.store.sqlite import SqliteLink, create_database_file, writing_engine
 from nomaflow_kernel.store.transaction import CommitInDoubt, commit_batch
+from nomaflow_kernel.store.writer import Writer
 
 
 @pytest.fixture
@@ -28,10 +29,14 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
     create_database_file(path)
     made = writing_engine(path, lock_wait_seconds=1.0)
     with made.connect() as connection, connection.begin():
-        migrate(connection)
-        take_over(connection, holder="test")
+        _take(connection)
     yield made
     made.dispose()
+
+
+def _take(connection: Connection) -> Taken:
+    migrate(connection)
+    return take_over(connection, holder="test")
 
 
 def _lose_connection(engine: Engine, *, after_commit: bool, then: str = "SELECT 1") -> None:
@@ -51,7 +56,7 @@ def _lose_connection(engine: Engine, *, after_commit: bool, then: str = "SELECT 
 
 def _pause(session: WriteSession) -> str:
     pause = PauseRecord(scope="all", name="", by="ann", why="", since_us=1, until_us=None)
-    set_pause(session.connection, pause)
+    apply_transitions(session, [SetPause(pause=pause)], at_us=1)
     return "done"
 
 
@@ -93,8 +98,8 @@ async def test_the_writer_outlives_a_commit_that_cannot_be_looked_up(tmp_path: P
     path = str(tmp_path / "kernel.db")
     create_database_file(path)
     engine = writing_engine(path, lock_wait_seconds=1.0)
-    writer = SqliteWriter(make_engine=lambda: engine, holder="test")
-    await writer.start()
+    writer = Writer(SqliteLink(lambda: engine))
+    await writer.start(_take)
     try:
         _lose_connection(engine, after_commit=True, then="ALTER TABLE kernel RENAME TO elsewhere")
         async with asyncio.timeout(10):
@@ -113,8 +118,8 @@ async def test_the_writer_outlives_what_nobody_foresaw(tmp_path: Path, monkeypat
     path = str(tmp_path / "kernel.db")
     create_database_file(path)
     engine = writing_engine(path, lock_wait_seconds=1.0)
-    writer = SqliteWriter(make_engine=lambda: engine, holder="test")
-    await writer.start()
+    writer = Writer(SqliteLink(lambda: engine))
+    await writer.start(_take)
 
     def fail(*_: object) -> None:
         raise LookupError("nobody foresaw this")

@@ -42,17 +42,17 @@ def test_signatures(codes: Codes, signature: str, expected: list[str]) -> None:
 
 def test_a_finding_has_place_and_fix(lint: Lint) -> None:
     """File relative to the project, line and column in characters from 1, names, the way out, and JSON."""
-    (found,) = lint('"""é"""\nasync def step(*, é="ü", n, **_): return {"é": "ü", "at": {n, 1}}\n')
-    assert (found.code, found.severity, found.file, found.line) == ("NF107", "warning", "plugins/mod.py", 2)
-    line = 'async def step(*, é="ü", n, **_): return {"é": "ü", "at": {n, 1}}'
-    assert found.column == line.index("{n") + 1
-    assert found.message == "'step' returns a set under 'at', which JSON cannot hold"
-    assert found.fix == RULES["NF107"].fix
+    (found,) = lint('"""é"""\nimport time\nasync def step(*, é="ü", n, **_): return {"é": "ü", "at": time.sleep(n)}\n')
+    assert (found.code, found.severity, found.file, found.line) == ("NF108", "warning", "plugins/mod.py", 3)
+    line = 'async def step(*, é="ü", n, **_): return {"é": "ü", "at": time.sleep(n)}'
+    assert found.column == line.index("time") + 1
+    assert found.message == "'step' is a coroutine and calls time.sleep(), which blocks"
+    assert found.fix == RULES["NF108"].fix
     assert found.to_json() == {
-        "code": "NF107", "file": "plugins/mod.py", "line": 2, "column": found.column, "message": found.message,
+        "code": "NF108", "file": "plugins/mod.py", "line": 3, "column": found.column, "message": found.message,
         "fix": found.fix, "severity": "warning",
     }  # fmt: skip
-    assert str(found).startswith(f"plugins/mod.py:2:{found.column}: NF107 'step' returns a set")
+    assert str(found).startswith(f"plugins/mod.py:3:{found.column}: NF108 'step' is a coroutine")
 
 
 def test_rejected_injections_are_named(lint: Lint) -> None:
@@ -73,14 +73,14 @@ def test_rejected_injections_are_named(lint: Lint) -> None:
         ("def step(a): ...  # noqa: NF101", ["NF102"]),
         ("def step(a): ...  # noqa: E501, NF101 NF102 - the caller is old", []),
         ("def step(a, **_): ...  # noqa: E501", ["NF101"]),
-        ("def step(a, **_): return '# noqa'", ["NF101", "NF107"]),
+        ("def step(a, **_): return '# noqa'", ["NF101"]),
         ("def step(  # noqa: NF101\n    a,\n    **_,\n): ...", []),
         ("def step(\n    a,\n    **_,\n):  # noqa: NF101\n    ...", []),
         ("def step(\n    a,\n    **_,\n):\n    ...  # noqa: NF101", ["NF101"]),
         ("def step(**_):\n    try: x()\n    except Exception:  # noqa: NF104\n        pass", []),
         ("def step(**_):\n    try: x()\n    except Exception:\n        pass  # noqa: NF104", ["NF104"]),
         ("def step(**_):\n    while True:  # noqa: NF103\n        pass", []),
-        ("def step(**_):\n    return {\n        'ids': {1},  # noqa: NF107\n    }", []),
+        ("import time\nasync def step(**_):\n    return [\n        time.sleep(1),  # noqa: NF108\n    ]", []),
         ("# noqa\ndef step(a, **_): ...", ["NF101"]),
     ],
 )
@@ -98,7 +98,7 @@ def test_silencing(codes: Codes, source: str, expected: list[str]) -> None:
         ("class A:\n    class B:\n        @staticmethod\n        def run(a, **_): ...", "mod:A.B.run", ["NF101"]),
         ("class Tool:\n    def __call__(self, a, **_): ...\nstep = Tool()", "mod:step", ["NF101"]),
         ("def one(a, **_): ...\nstep = one", "mod:step", ["NF101"]),
-        ("from functools import partial\ndef one(a): return {1}\nstep = partial(one, 1)", "mod:step", ["NF107"]),
+        ("from functools import partial\nasync def one(a): input()\nstep = partial(one, 1)", "mod:step", ["NF108"]),
         ("import functools\n@functools.cache\ndef step(a, **_): ...", "mod:step", ["NF101"]),
         ("if True:\n    def step(a, **_): ...", "mod:step", ["NF101"]),
         ("def step(a, **_): ...\ndef step(**_): ...", "mod:step", []),

@@ -43,7 +43,7 @@ class Project:
     def again(self, offers: Mapping[str, Any] = WORKING) -> dict[str, LoadedJob]:
         """Read the files again and return the jobs by id."""
         files = read_job_files(self.root, self.main, required=False, environ={})
-        manifest = {"host": "h", "job_files": [file.to_manifest() for file in files], **offers}
+        manifest = {"host": "h", "job_files": [file.to_json() for file in files], **offers}
         self.load = load_manifest(manifest, before=self.load)
         return {job.job_id: job for job in self.load.jobs}
 

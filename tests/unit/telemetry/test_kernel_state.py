@@ -15,7 +15,7 @@ from nomaflow_kernel.engine.fleet import Instance
 from nomaflow_kernel.engine.host_messages import InstanceHello
 from nomaflow_kernel.engine.overview import engine_overview, oldest_running
 from nomaflow_kernel.engine.state import EngineState
-from nomaflow_kernel.engine.timers import Timer, TimerKind
+from nomaflow_kernel.engine.timers import TimerKind
 from nomaflow_kernel.history.feed import EventFeed
 from nomaflow_kernel.history.ids import RunIds
 from nomaflow_kernel.history.port import StoreInfo
@@ -40,15 +40,13 @@ def crowded() -> EngineState:
     for number in range(RUNS):
         host = f"host-{number % HOSTS}"
         state.waiting.add(QueuedRun(run_id=f"run_{number}", job_id="j", host=host, priority=0, queued_at_us=number))
-        state.timers.add(float(number), Timer(kind=TimerKind.QUEUE_TIMEOUT, run_id=f"run_{number}"))
+        state.timers.add(float(number), TimerKind.QUEUE_TIMEOUT, f"run_{number}")
     for number in range(HOSTS):
         hello = InstanceHello(
             host=f"host-{number}", incarnation=f"i-{number}", boot_id="b", machine="m", pid=1, version="0",
             generation=1, manifest_digest="", max_async=1, max_sync=1,
         )  # fmt: skip
-        state.fleet.add(
-            Instance(host=hello.host, incarnation=hello.incarnation, last_heard=0, last_heard_us=0, hello=hello)
-        )
+        state.fleet.add(Instance(hello=hello, attached_at_us=1))
     return state
 
 
@@ -57,6 +55,7 @@ async def test_a_dump_is_bounded_with_100000_runs_waiting() -> None:
     state = crowded()
     view = KernelView(
         info=StoreInfo(kind="sqlite", epoch=7, last_event_seq=0),
+        store=cast("Any", SimpleNamespace(waiting=2)),
         engine=cast(
             "Any",
             SimpleNamespace(
@@ -71,7 +70,7 @@ async def test_a_dump_is_bounded_with_100000_runs_waiting() -> None:
     waiting = [asyncio.create_task(asyncio.sleep(60)) for _ in range(3_000)]
     await asyncio.sleep(0)
     began = time.monotonic()
-    told = kernel_state(view, commits=CommitLog(), waiting_writes=2)
+    told = kernel_state(view, commits=CommitLog())
     took = time.monotonic() - began
     for task in waiting:
         task.cancel()
@@ -80,6 +79,7 @@ async def test_a_dump_is_bounded_with_100000_runs_waiting() -> None:
     assert told["timers"]["count"] == RUNS
     assert told["instances"] == HOSTS
     assert told["engine"]["turns_waiting"] == 3
+    assert told["store"]["waiting"] == 2
     assert (len(told["queues"]), len(told["hosts"])) == (100, 100)
     assert told["tasks"] > 3_000
     assert max(each["count"] for each in told["stacks"]) > 1_000, "tasks at one place are one entry"
@@ -89,9 +89,9 @@ async def test_a_dump_is_bounded_with_100000_runs_waiting() -> None:
 
 async def test_a_kernel_that_stands_by_tells_that_too() -> None:
     """A standby has every metric and a state; metrics of a leader have no value."""
-    told = kernel_state(None, commits=CommitLog(), waiting_writes=0)
+    told = kernel_state(None, commits=CommitLog())
     assert (told["part"], told["leader"]) == ("kernel", False)
-    reading = KernelMetrics().reading(None, waiting_writes=0)
+    reading = KernelMetrics().reading(None)
     assert set(reading) == {metric.name for metric in KERNEL_METRICS}
     assert reading["nomaflow_leader"] == {(): 0}
     assert reading["nomaflow_runs"] == {}

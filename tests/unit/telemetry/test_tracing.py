@@ -14,10 +14,10 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from nomaflow.client.tracing import trigger_span
+from nomaflow.client.requests import trigger_span
 from nomaflow_telemetry.otel_sdk import ChosenIds
 from nomaflow_telemetry.trace_context import TraceContext, callable_span_id, span_id_of, trace_id_of
-from nomaflow_telemetry.tracing import SpanRecord, Tracing, is_tracing_wanted
+from nomaflow_telemetry.tracing import Tracing, is_tracing_wanted
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
@@ -102,13 +102,14 @@ def test_a_span_has_the_ids_times_and_parent_that_were_chosen() -> None:
     context = TraceContext(TRACE, span_id_of("run_1"))
     stranger = trace.NonRecordingSpan(trace.SpanContext(1, 2, is_remote=False, trace_flags=trace.TraceFlags(1)))
     with trace.use_span(stranger):
-        tracing.emit(SpanRecord(name="a", context=context, parent_id=SPAN, start_us=5, end_us=7, error="no"))
-        tracing.emit(SpanRecord(name="b", context=context, parent_id="", start_us=5, end_us=3))
+        tracing.emit("a", context, parent_id=SPAN, start_us=5, end_us=7, attributes={"step": "x"}, error="no\nway")
+        tracing.emit("b", context, parent_id="", start_us=5, end_us=3, attributes={})
     below, first = exported(exporter)
     assert (f"{below.context.trace_id:032x}", f"{below.context.span_id:016x}") == (TRACE, context.span_id)
     assert below.parent is not None
     assert f"{below.parent.span_id:016x}" == SPAN
     assert (below.start_time, below.end_time, below.status.description) == (5000, 7000, "no")
+    assert below.attributes == {"nomaflow.step": "x"}
     assert first.parent is None
     assert f"{first.context.trace_id:032x}" == TRACE
     assert first.end_time == first.start_time, "clocks part; no span is shorter than nothing"
@@ -117,8 +118,8 @@ def test_a_span_has_the_ids_times_and_parent_that_were_chosen() -> None:
 def test_a_trace_that_is_not_sampled_has_no_spans_of_ours() -> None:
     """The caller has decided it; the context is passed on with its flag."""
     tracing, exporter = kept()
-    context = tracing.context_below(TraceContext(TRACE, SPAN, sampled=False), trace_id="", span_id=span_id_of("x"))
-    tracing.emit(SpanRecord(name="a", context=context, parent_id=SPAN, start_us=1, end_us=2))
+    context, parent_id = tracing.place(f"00-{TRACE}-{SPAN}-00", run_id="run_1", key="x")
+    tracing.emit("a", context, parent_id=parent_id, start_us=1, end_us=2, attributes={})
     assert exported(exporter) == ()
     assert context.header.endswith("-00")
 

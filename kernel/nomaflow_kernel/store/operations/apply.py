@@ -2,45 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlalchemy import bindparam, select
 
-from nomaflow_kernel.history.port import ApplyResult, DuplicateRun
+from nomaflow_kernel.history.port import ApplyResult
 from nomaflow_kernel.history.records import EventRecord
 from nomaflow_kernel.history.transitions import (
+    AppendLog,
     DispatchAttempt,
     FinishAttempt,
     FinishRun,
     FoldRun,
     OpenAttempt,
     QueueRun,
-    RecordReport,
-    SetNextFire,
     StartAttempt,
     StartRun,
     Transition,
     run_of,
 )
 from nomaflow_kernel.store import schema
-from nomaflow_kernel.store.bulk import bulk_insert
 from nomaflow_kernel.store.driver import run
+from nomaflow_kernel.store.operations.changes import RowChange, change_of, make_changes, merge, touch
 from nomaflow_kernel.store.operations.duplicates import find_duplicate
 from nomaflow_kernel.store.operations.events_of_transitions import event_of
-from nomaflow_kernel.store.operations.row_changes import CHANGES, Row
-from nomaflow_kernel.store.operations.whole_batch import Item, apply_together, touch_runs, touches
-from nomaflow_kernel.store.rows import event_row
+from nomaflow_kernel.store.rows import EVENTS
 from nomaflow_kernel.store.session import WriteSession
+from nomaflow_kernel.store.statements import insert
 
 __all__ = ["apply_transitions"]
 
-_INSERT_DEFINITION = bulk_insert(schema.definitions)
-_INSERT_EVENT = bulk_insert(schema.events, on_conflict="DO NOTHING")
+_INSERT_DEFINITION = insert(schema.definitions, schema.definitions.columns.keys())
+_INSERT_EVENT = insert(schema.events, EVENTS.columns)
 _RUN_EXISTS = select(schema.runs.c.run_id).where(schema.runs.c.run_id == bindparam("run_id"))
 _CHAINED = frozenset({StartRun, StartAttempt, FinishAttempt, OpenAttempt, DispatchAttempt, FinishRun})
 """Kinds that build on each other: if one of a run is lost, later ones of that run in the batch are lost too."""
+_STEP_BEGINS = frozenset({"attempt.pending", "attempt.dispatched", "attempt.started"})
 
 
 @dataclass(slots=True)
@@ -51,7 +50,7 @@ class _Losses:
     :param in_place: index → the transition that was applied instead
     """
 
-    duplicates: dict[str, DuplicateRun] = field(default_factory=dict)
+    duplicates: dict[str, str] = field(default_factory=dict)
     unfolded: dict[str, QueueRun] = field(default_factory=dict)
     in_place: dict[int, Transition] = field(default_factory=dict)
     lost: set[int] = field(default_factory=set)
@@ -59,18 +58,16 @@ class _Losses:
     dropped_runs: set[str] = field(default_factory=set)
     broken_runs: set[str] = field(default_factory=set)
 
-    def drops(self, item: Item) -> bool:
-        run_id = run_of(item.transition)
-        if run_id in self.dropped_runs:
-            return True
-        return run_id in self.broken_runs and type(item.transition) in _CHAINED
+    def drops(self, transition: Transition) -> bool:
+        run_id = run_of(transition)
+        return run_id in self.dropped_runs or (run_id in self.broken_runs and type(transition) in _CHAINED)
 
-    def lose(self, item: Item) -> None:
-        self.lost.update(item.indices)
-        if run_of(item.transition) in self.dropped_runs:
-            self.dropped.update(item.indices)
-        if type(item.transition) in _CHAINED:
-            self.broken_runs.add(run_of(item.transition))
+    def lose(self, index: int, transition: Transition) -> None:
+        self.lost.add(index)
+        if run_of(transition) in self.dropped_runs:
+            self.dropped.add(index)
+        if type(transition) in _CHAINED:
+            self.broken_runs.add(run_of(transition))
 
 
 def apply_transitions(session: WriteSession, transitions: Sequence[Transition], *, at_us: int) -> ApplyResult:
@@ -79,20 +76,21 @@ def apply_transitions(session: WriteSession, transitions: Sequence[Transition], 
     If a row did not change as expected, the batch starts over one by one, to find the lost transitions. If a run loses
     a change, its later changes of state are lost too, since they build on it; its logs are kept.
     """
-    items = _items(transitions)
     connection = session.connection
     run(connection, "SAVEPOINT batch")
-    _store_definitions(session, items.get(QueueRun, ()))
+    _store_definitions(session, transitions)
     losses = _Losses()
     events = _events(session, transitions, losses.lost, at_us=at_us)
-    if not apply_together(connection, items, touches(transitions, losses.lost, events)):
+    changes = [change for transition in transitions if (change := change_of(transition)) is not None]
+    joined = merge([*changes, *_touches(transitions, losses.lost, events)])
+    if joined is None or not make_changes(connection, joined):
         run(connection, "ROLLBACK TO SAVEPOINT batch")
-        losses = _apply_one_by_one(session, items)
+        losses = _apply_one_by_one(session, transitions)
         done = [losses.in_place.get(index, transition) for index, transition in enumerate(transitions)]
         events = _events(session, done, losses.lost, at_us=at_us)
-        touch_runs(connection, touches(done, losses.lost, events))
+        make_changes(connection, _touches(done, losses.lost, events))
     run(connection, "RELEASE SAVEPOINT batch")
-    _INSERT_EVENT.execute(connection, [event_row(event) for event in events])
+    _INSERT_EVENT.execute(connection, [EVENTS.values(event) for event in events])
     if events:
         session.last_event_seq = events[-1].seq
     return ApplyResult(
@@ -104,109 +102,76 @@ def apply_transitions(session: WriteSession, transitions: Sequence[Transition], 
     )
 
 
-def _items(transitions: Sequence[Transition]) -> dict[type[Any], list[Item]]:
-    items: dict[type[Any], list[Item]] = {}
+def _touches(transitions: Sequence[Transition], lost: set[int], events: Sequence[EventRecord]) -> Iterator[RowChange]:
+    """Yield, for each run, its newest event, its current step and its added log lines, of the transitions not lost."""
+    touched: dict[str, dict[str, Any]] = {}
+    for event in events:
+        if event.run_id:
+            values = touched.setdefault(event.run_id, {})
+            values["last_event_seq"] = event.seq
+            if event.kind in _STEP_BEGINS:
+                values["current_step"] = event.step
+            elif event.kind == "run.finished":
+                values.pop("current_step", None)
     for index, transition in enumerate(transitions):
-        items.setdefault(type(transition), []).append(Item((index,), transition))
-    if RecordReport in items:
-        items[RecordReport] = _merge_reports(items[RecordReport])
-    if SetNextFire in items:
-        items[SetNextFire] = _keep_last_fire(items[SetNextFire])
-    return items
+        if type(transition) is AppendLog and index not in lost:
+            values = touched.setdefault(transition.chunk.run_id, {})
+            values["log_lines"] = values.get("log_lines", 0) + transition.chunk.line_count
+    return (touch(run_id, values) for run_id, values in touched.items())
 
 
-def _merge_reports(items: Iterable[Item]) -> list[Item]:
-    """Merge the reports of each attempt into one: the highest number, the latest progress."""
-    merged: dict[tuple[str, int, int], Item] = {}
-    for item in items:
-        t = item.transition
-        key = (t.run_id, t.step_index, t.attempt)
-        earlier = merged.get(key)
-        if earlier is None:
-            merged[key] = item
-            continue
-        report = RecordReport(
-            run_id=t.run_id,
-            job_id=t.job_id,
-            step_index=t.step_index,
-            step=t.step,
-            attempt=t.attempt,
-            report_seq=max(t.report_seq, earlier.transition.report_seq),
-            at_us=t.at_us,
-            progress_json=t.progress_json or earlier.transition.progress_json,
-        )
-        merged[key] = Item(earlier.indices + item.indices, report)
-    return list(merged.values())
-
-
-def _keep_last_fire(items: Iterable[Item]) -> list[Item]:
-    return list({(i.transition.job_id, i.transition.preset): i for i in items}.values())
-
-
-def _store_definitions(session: WriteSession, items: Iterable[Item]) -> None:
-    missing: dict[str, Row] = {}
-    for item in items:
-        run = item.transition.run
-        if run.definition_digest not in session.known_digests and run.definition_digest not in missing:
-            missing[run.definition_digest] = (
-                run.definition_digest,
-                run.job_id,
-                item.transition.definition_json,
-            )
+def _store_definitions(session: WriteSession, transitions: Sequence[Transition]) -> None:
+    missing: dict[str, tuple[str, str, str]] = {}
+    for t in transitions:
+        if type(t) is QueueRun and t.run.definition_digest not in session.known_digests:
+            missing[t.run.definition_digest] = (t.run.definition_digest, t.run.job_id, t.definition_json)
     _INSERT_DEFINITION.execute(session.connection, list(missing.values()))
     session.new_digests.update(missing)
 
 
-def _apply_one_by_one(session: WriteSession, items: Mapping[type[Any], Sequence[Item]]) -> _Losses:
+def _apply_one_by_one(session: WriteSession, transitions: Sequence[Transition]) -> _Losses:
     """Insert the new runs, then apply the rest in the given order, in which changes of a run build on each other."""
-    _store_definitions(session, items.get(QueueRun, ()))
+    _store_definitions(session, transitions)
     losses = _Losses()
     queued: set[str] = set()
-    for item in items.get(QueueRun, ()):
-        run_id = item.transition.run.run_id
-        duplicate = find_duplicate(session.connection, item.transition.run)
+    for index, transition in enumerate(transitions):
+        if not isinstance(transition, QueueRun):
+            continue
+        run_id = transition.run.run_id
+        duplicate = find_duplicate(session.connection, transition.run)
         if duplicate is not None:
             losses.duplicates[run_id] = duplicate
-            losses.lost.update(item.indices)
-            losses.dropped.update(item.indices)
+            losses.lost.add(index)
+            losses.dropped.add(index)
             if run_id not in queued:
                 losses.dropped_runs.add(run_id)
             continue
-        _change_one(session, item, losses)
+        _apply_one(session, index, transition, losses)
         queued.add(run_id)
-    rest = [item for kind, some in items.items() if kind is not QueueRun for item in some]
-    for item in sorted(rest, key=lambda item: item.indices):
-        _change_one(session, _fold_elsewhere(session, item, losses), losses)
+    for index, transition in enumerate(transitions):
+        if not isinstance(transition, QueueRun):
+            _apply_one(session, index, _fold_elsewhere(session, index, transition, losses), losses)
     return losses
 
 
-def _fold_elsewhere(session: WriteSession, item: Item, losses: _Losses) -> Item:
+def _fold_elsewhere(session: WriteSession, index: int, fold: Transition, losses: _Losses) -> Transition:
     """Replace a fold whose row is gone: by the insert of a new row, and later by folds into that row."""
-    fold = item.transition
-    if not isinstance(fold, FoldRun) or losses.drops(item):
-        return item
+    if not isinstance(fold, FoldRun) or losses.drops(fold):
+        return fold
     made = losses.unfolded.get(fold.run_id)
     if made is not None:
-        return Item(item.indices, replace(fold, run_id=made.run.run_id))
+        return replace(fold, run_id=made.run.run_id)
     if session.connection.execute(_RUN_EXISTS, {"run_id": fold.run_id}).first() is not None:
-        return item
-    losses.unfolded[fold.run_id] = fold.otherwise
-    losses.in_place.update(dict.fromkeys(item.indices, fold.otherwise))
-    instead = Item(item.indices, fold.otherwise)
-    _store_definitions(session, (instead,))
-    return instead
+        return fold
+    losses.unfolded[fold.run_id] = losses.in_place[index] = fold.otherwise
+    _store_definitions(session, [fold.otherwise])
+    return fold.otherwise
 
 
-def _change_one(session: WriteSession, item: Item, losses: _Losses) -> None:
-    if losses.drops(item):
-        losses.lose(item)
-        return
-    change = CHANGES.get(type(item.transition))
-    if change is None:
-        return
-    row = change.row(item.transition)
-    if change.statement(item.transition).execute(session.connection, [row]) != 1:
-        losses.lose(item)
+def _apply_one(session: WriteSession, index: int, transition: Transition, losses: _Losses) -> None:
+    change = change_of(transition)
+    if losses.drops(transition) or (change is not None and not make_changes(session.connection, [change])):
+        losses.lose(index, transition)
 
 
 def _events(

@@ -7,7 +7,7 @@ from itertools import islice
 
 from sqlalchemy import Connection, and_, bindparam, or_, select, text
 
-from nomaflow_kernel.history.port import DuplicateRun, RunOfRequest
+from nomaflow_kernel.history.port import RunOfRequest
 from nomaflow_kernel.history.records import RunRecord
 from nomaflow_kernel.history.states import RunState
 from nomaflow_kernel.store.schema import runs
@@ -25,26 +25,17 @@ _OF_REQUESTS = select(runs.c.request_id, runs.c.run_id, runs.c.request_hash, run
 )
 
 
-def find_duplicate(connection: Connection, run: RunRecord) -> DuplicateRun | None:
-    """Return the run that ``run`` would collide with, or None. The same slot is by definition the same request."""
+def find_duplicate(connection: Connection, run: RunRecord) -> str | None:
+    """Return the id of the run that ``run`` would collide with, or None."""
     clashes = [runs.c.run_id == run.run_id]
     if run.request_id:
         clashes.append(and_(runs.c.request_id == run.request_id, _HAS_REQUEST_ID))
     if run.slot:
         clashes.append(and_(runs.c.slot == run.slot, _HAS_SLOT))
-    columns = (runs.c.run_id, runs.c.state, runs.c.request_hash, runs.c.slot)
-    found = connection.execute(select(*columns).where(or_(*clashes)).order_by(runs.c.run_id).limit(1)).one_or_none()
-    if found is None:
-        return None
-    same_slot = bool(run.slot) and found.slot == run.slot
-    return DuplicateRun(
-        existing_run_id=found.run_id,
-        same_request=same_slot or found.request_hash == run.request_hash,
-        existing_state=RunState(found.state),
-    )
+    return connection.execute(select(runs.c.run_id).where(or_(*clashes)).order_by(runs.c.run_id).limit(1)).scalar()
 
 
-def runs_of_requests(connection: Connection, *, request_ids: Sequence[str]) -> dict[str, RunOfRequest]:
+def runs_of_requests(connection: Connection, request_ids: Sequence[str]) -> dict[str, RunOfRequest]:
     """Return the run that was started with each of some request ids; unused ids are left out."""
     found: dict[str, RunOfRequest] = {}
     left = iter(request_ids)
@@ -55,7 +46,7 @@ def runs_of_requests(connection: Connection, *, request_ids: Sequence[str]) -> d
     return found
 
 
-def slots_taken(connection: Connection, *, slots: Sequence[str]) -> frozenset[str]:
+def slots_taken(connection: Connection, slots: Sequence[str]) -> frozenset[str]:
     """Return the subset of some slots that have a run."""
     taken: set[str] = set()
     left = iter(slots)

@@ -9,7 +9,7 @@ from typing import Any
 
 from nomaflow_kernel.history.reasons import Reason
 from nomaflow_kernel.history.records import EventRecord
-from nomaflow_kernel.history.states import ATTEMPT_TERMINAL, RUN_TERMINAL, AttemptState
+from nomaflow_kernel.history.states import RUN_TERMINAL, AttemptState
 from nomaflow_kernel.history.transitions import (
     DispatchAttempt,
     FinishAttempt,
@@ -85,13 +85,6 @@ CORE_EVENTS: Mapping[str, EventInfo] = {
 }
 """The kinds that the store itself writes; notices about hosts, jobs and pauses carry their own."""
 
-_OPENED = {
-    AttemptState.PENDING: "attempt.pending",
-    AttemptState.DISPATCHED: "attempt.dispatched",
-    AttemptState.RUNNING: "attempt.started",
-    **dict.fromkeys(ATTEMPT_TERMINAL, "attempt.finished"),
-}
-
 
 def event_of(transition: Transition, *, seq: int, at_us: int) -> EventRecord | None:
     """Return the event, numbered ``seq``, of a transition applied at ``at_us``, or None if it has none."""
@@ -99,24 +92,11 @@ def event_of(transition: Transition, *, seq: int, at_us: int) -> EventRecord | N
     return None if make is None else make(transition, seq, at_us)
 
 
-def _run_event(
-    t: Any, seq: int, at_us: int, kind: str, *, state: str, reason: Reason | None, data: Mapping[str, Any]
-) -> EventRecord:
-    return EventRecord(
-        seq=seq,
-        at_us=at_us,
-        kind=kind,
-        run_id=t.run_id,
-        job_id=t.job_id,
-        state=state,
-        reason=reason,
-        data=data,
-    )
+def _run_event(t: Any, seq: int, at_us: int, kind: str, data: Mapping[str, Any], **of_state: Any) -> EventRecord:
+    return EventRecord(seq=seq, at_us=at_us, kind=kind, run_id=t.run_id, job_id=t.job_id, data=data, **of_state)
 
 
-def _attempt_event(
-    t: Any, seq: int, at_us: int, kind: str, *, state: str, reason: Reason | None, data: Mapping[str, Any]
-) -> EventRecord:
+def _attempt_event(t: Any, seq: int, at_us: int, kind: str, data: Mapping[str, Any], **of_state: Any) -> EventRecord:
     return EventRecord(
         seq=seq,
         at_us=at_us,
@@ -125,9 +105,8 @@ def _attempt_event(
         job_id=t.job_id,
         step=t.step,
         attempt=t.attempt,
-        state=state,
-        reason=reason,
         data=data,
+        **of_state,
     )
 
 
@@ -139,41 +118,40 @@ def _queued(t: QueueRun, seq: int, at_us: int) -> EventRecord:
         kind = "run.finished"
         facts = end_data(host=run.host, preset=run.request.preset, slot_us=run.slot_us)
         data = {"rows_affected": run.rows_affected, "error": run.error, **facts, **data}
-    return EventRecord(
-        seq=seq,
-        at_us=at_us,
-        kind=kind,
-        run_id=run.run_id,
-        job_id=run.job_id,
-        state=run.state.value,
-        reason=run.reason,
-        host=run.host,
-        data=data,
-    )
+    return _run_event(run, seq, at_us, kind, data, state=run.state.value, reason=run.reason, host=run.host)
 
 
 def _run_started(t: StartRun, seq: int, at_us: int) -> EventRecord:
-    return _run_event(t, seq, at_us, "run.started", state="RUNNING", reason=None, data={})
+    return _run_event(t, seq, at_us, "run.started", {}, state="RUNNING")
 
 
 def _cancel_requested(t: RequestCancel, seq: int, at_us: int) -> EventRecord:
     cancel = t.cancel
     reason = Reason(cancel.code, cancel.why or f"cancel requested by {cancel.by or 'nobody named'}")
-    data = {"by": cancel.by, "why": cancel.why}
-    return _run_event(t, seq, at_us, "run.cancel_requested", state="", reason=reason, data=data)
+    return _run_event(t, seq, at_us, "run.cancel_requested", {"by": cancel.by, "why": cancel.why}, reason=reason)
 
 
 def _run_finished(t: FinishRun, seq: int, at_us: int) -> EventRecord:
-    data = {"rows_affected": t.rows_affected, "error": t.error, **t.data}
-    return _run_event(t, seq, at_us, "run.finished", state=t.state.value, reason=t.reason, data=data)
+    return _run_event(t, seq, at_us, "run.finished", _end(t, t.data), state=t.state.value, reason=t.reason)
 
 
 def _opened(t: OpenAttempt, seq: int, at_us: int) -> EventRecord:
     attempt = t.attempt
+    kind: str
+    data: Mapping[str, Any]
+    match attempt.state:
+        case AttemptState.DISPATCHED:
+            kind, data = "attempt.dispatched", {"incarnation": attempt.incarnation}
+        case AttemptState.PENDING:
+            kind, data = "attempt.pending", {"not_before_us": attempt.not_before_us}
+        case AttemptState.RUNNING:
+            kind, data = "attempt.started", _start(attempt)
+        case _:
+            kind, data = "attempt.finished", _end(attempt, {})
     return EventRecord(
         seq=seq,
         at_us=at_us,
-        kind=_OPENED[attempt.state],
+        kind=kind,
         run_id=attempt.run_id,
         job_id=t.job_id,
         step=attempt.step,
@@ -181,44 +159,17 @@ def _opened(t: OpenAttempt, seq: int, at_us: int) -> EventRecord:
         state=attempt.state.value,
         reason=attempt.reason,
         host=attempt.host,
-        data=_opened_data(t),
+        data=data,
     )
-
-
-def _opened_data(t: OpenAttempt) -> dict[str, Any]:
-    attempt = t.attempt
-    match attempt.state:
-        case AttemptState.DISPATCHED:
-            return {"incarnation": attempt.incarnation}
-        case AttemptState.PENDING:
-            return {"not_before_us": attempt.not_before_us}
-        case AttemptState.RUNNING:
-            return _started_data(attempt)
-        case _:
-            return {"rows_affected": attempt.rows_affected, "error": attempt.error}
-
-
-def _started_data(t: Any) -> dict[str, Any]:
-    return {"worker_pid": t.worker_pid, "generation": t.generation, "child_run_id": t.child_run_id}
 
 
 def _dispatched(t: DispatchAttempt, seq: int, at_us: int) -> EventRecord:
-    return EventRecord(
-        seq=seq,
-        at_us=at_us,
-        kind="attempt.dispatched",
-        run_id=t.run_id,
-        job_id=t.job_id,
-        step=t.step,
-        attempt=t.attempt,
-        state="DISPATCHED",
-        host=t.host,
-        data={"incarnation": t.incarnation},
-    )
+    data = {"incarnation": t.incarnation}
+    return _attempt_event(t, seq, at_us, "attempt.dispatched", data, state="DISPATCHED", host=t.host)
 
 
 def _started(t: StartAttempt, seq: int, at_us: int) -> EventRecord:
-    return _attempt_event(t, seq, at_us, "attempt.started", state="RUNNING", reason=None, data=_started_data(t))
+    return _attempt_event(t, seq, at_us, "attempt.started", _start(t), state="RUNNING")
 
 
 def _progress(t: RecordReport, seq: int, at_us: int) -> EventRecord | None:
@@ -228,27 +179,23 @@ def _progress(t: RecordReport, seq: int, at_us: int) -> EventRecord | None:
         progress = json.loads(t.progress_json)
     except ValueError:
         progress = t.progress_json
-    return _attempt_event(t, seq, at_us, "attempt.progress", state="", reason=None, data={"progress": progress})
+    return _attempt_event(t, seq, at_us, "attempt.progress", {"progress": progress})
 
 
 def _finished(t: FinishAttempt, seq: int, at_us: int) -> EventRecord:
-    data = {"rows_affected": t.rows_affected, "error": t.error, **t.data}
-    return _attempt_event(t, seq, at_us, "attempt.finished", state=t.state.value, reason=t.reason, data=data)
+    return _attempt_event(t, seq, at_us, "attempt.finished", _end(t, t.data), state=t.state.value, reason=t.reason)
+
+
+def _start(t: Any) -> dict[str, Any]:
+    return {"worker_pid": t.worker_pid, "generation": t.generation, "child_run_id": t.child_run_id}
+
+
+def _end(t: Any, more: Mapping[str, Any]) -> dict[str, Any]:
+    return {"rows_affected": t.rows_affected, "error": t.error, **more}
 
 
 def _notice(t: Notice, seq: int, at_us: int) -> EventRecord:
-    return EventRecord(
-        seq=seq,
-        at_us=at_us,
-        kind=t.kind,
-        run_id=t.run_id,
-        job_id=t.job_id,
-        step=t.step,
-        attempt=t.attempt,
-        reason=t.reason,
-        host=t.host,
-        data=t.data,
-    )
+    return _attempt_event(t, seq, at_us, t.kind, t.data, reason=t.reason, host=t.host)
 
 
 _MAKERS: Mapping[type[Any], Callable[[Any, int, int], EventRecord | None]] = {

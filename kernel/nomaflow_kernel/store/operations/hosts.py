@@ -9,19 +9,15 @@ from typing import Any
 from sqlalchemy import Connection, delete, exists, select
 
 from nomaflow_kernel.history.port import HostManifest
-from nomaflow_kernel.store.bulk import BulkStatement, bulk_insert
 from nomaflow_kernel.store.rows import dump_json
 from nomaflow_kernel.store.schema import host_digests, host_manifests, job_owners, schedules
+from nomaflow_kernel.store.statements import insert
 
 __all__ = ["forget_host", "introduce_manifest", "knows_digest", "manifests"]
 
-_SHOW_DIGEST = bulk_insert(host_digests)
-_CLAIM_JOB = bulk_insert(job_owners)
-_REPLACE_MANIFEST: BulkStatement = bulk_insert(
-    host_manifests,
-    on_conflict="(host) DO UPDATE SET digest = excluded.digest, manifest = excluded.manifest,"
-    " introduced_at_us = excluded.introduced_at_us",
-)
+_SHOW_DIGEST = insert(host_digests, host_digests.columns.keys())
+_CLAIM_JOB = insert(job_owners, job_owners.columns.keys())
+_REPLACE_MANIFEST = insert(host_manifests, host_manifests.columns.keys(), replaces=True)
 
 
 def introduce_manifest(

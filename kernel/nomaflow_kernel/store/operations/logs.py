@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import Connection, func, select
 
 from nomaflow_kernel.history.port import LogPage
-from nomaflow_kernel.store.rows import chunk_from_row
+from nomaflow_kernel.store.rows import CHUNKS
 from nomaflow_kernel.store.schema import log_chunks
 
 __all__ = ["log_page"]
@@ -13,7 +13,9 @@ __all__ = ["log_page"]
 _HIGHEST_LEVEL_BIT = 6
 
 
-def log_page(connection: Connection, run_id: str, *, after_seq: int, limit: int, step: str, min_level: int) -> LogPage:
+def log_page(
+    connection: Connection, run_id: str, *, after_seq: int, limit: int, step: str = "", min_level: int = 0
+) -> LogPage:
     """Return chunks with lines after ``after_seq``; a chunk without the step or the level is skipped unread."""
     of_run = log_chunks.c.run_id == run_id
     first = (
@@ -35,7 +37,7 @@ def log_page(connection: Connection, run_id: str, *, after_seq: int, limit: int,
         query = query.where(log_chunks.c.step == step)
     if min_level > 0:
         query = query.where(log_chunks.c.levels.op("&")(_mask(min_level)) != 0)
-    found = [chunk_from_row(row) for row in connection.execute(query)]
+    found = [CHUNKS.record(row) for row in connection.execute(query)]
     return LogPage(chunks=found[:limit], more=len(found) > limit)
 
 

@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Connection, and_, delete, func, or_, selec
 from nomaflow_kernel.history.ids import first_run_id
 from nomaflow_kernel.history.states import RUN_TERMINAL
 from nomaflow_kernel.store.operations.runs import job_ids
-from nomaflow_kernel.store.schema import attempts, events, identity, log_chunks, runs
+from nomaflow_kernel.store.schema import attempts, events, kernel, log_chunks, runs
 
 __all__ = ["prunable_runs", "remove_notices", "remove_runs"]
 
@@ -103,6 +103,6 @@ def remove_notices(connection: Connection, *, before_us: int, limit: int, on_gon
 
 
 def _note_gone(connection: Connection, seq: int, on_gone: Callable[[int], None]) -> None:
-    later = identity.c.pruned_through_seq < seq
-    connection.execute(update(identity).where(later).values(pruned_through_seq=seq))
+    later = kernel.c.pruned_through_seq < seq
+    connection.execute(update(kernel).where(later).values(pruned_through_seq=seq))
     on_gone(seq)

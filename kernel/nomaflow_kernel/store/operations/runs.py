@@ -13,14 +13,14 @@ from nomaflow_kernel.history.ids import first_run_id
 from nomaflow_kernel.history.port import ActiveRuns, RunDetail, RunFilter, RunPage
 from nomaflow_kernel.history.records import AttemptRecord, QueuedRun, RunRecord, TriggerKind
 from nomaflow_kernel.history.states import RunState
-from nomaflow_kernel.store.rows import attempt_from_row, run_from_row
+from nomaflow_kernel.store.rows import ATTEMPTS, RUNS
 from nomaflow_kernel.store.schema import attempts, definitions, runs
 
 __all__ = ["active_runs", "job_ids", "last_runs", "list_runs", "run_details"]
 
 _CHUNK = 500
-_RUNS = select(runs).where(runs.c.run_id.in_(bindparam("ids", expanding=True)))
-_ATTEMPTS = (
+_SELECT_RUNS = select(runs).where(runs.c.run_id.in_(bindparam("ids", expanding=True)))
+_SELECT_ATTEMPTS = (
     select(attempts)
     .where(attempts.c.run_id.in_(bindparam("ids", expanding=True)))
     .order_by(attempts.c.run_id, attempts.c.step_index, attempts.c.attempt)
@@ -74,11 +74,11 @@ def run_details(connection: Connection, run_ids: Sequence[str]) -> list[RunDetai
     found: dict[str, RunRecord] = {}
     tries: dict[str, list[AttemptRecord]] = {}
     for chunk in _chunks(run_ids):
-        for row in connection.execute(_RUNS, {"ids": chunk}):
-            run = run_from_row(row)
+        for row in connection.execute(_SELECT_RUNS, {"ids": chunk}):
+            run = RUNS.record(row)
             found[run.run_id] = run
-        for row in connection.execute(_ATTEMPTS, {"ids": chunk}):
-            attempt = attempt_from_row(row)
+        for row in connection.execute(_SELECT_ATTEMPTS, {"ids": chunk}):
+            attempt = ATTEMPTS.record(row)
             tries.setdefault(attempt.run_id, []).append(attempt)
     bodies = _definitions(connection, {run.definition_digest for run in found.values()})
     return [
@@ -119,7 +119,7 @@ def list_runs(connection: Connection, filter: RunFilter, *, before: str, limit: 
         query = _limited(kept, limit + 1, runs.c.state == filter.states[0].value)
     else:
         query = select(runs).where(*kept).order_by(newest_first).limit(limit + 1)
-    found = [run_from_row(row) for row in connection.execute(query)]
+    found = [RUNS.record(row) for row in connection.execute(query)]
     page = found[:limit]
     return RunPage(runs=page, next_before=page[-1].run_id if len(found) > limit and page else "")
 
@@ -150,7 +150,7 @@ def last_runs(connection: Connection, job_ids: Sequence[str]) -> dict[str, RunRe
         latest = select(func.max(runs.c.run_id)).where(runs.c.job_id == jobs.c.job_id).correlate(jobs).scalar_subquery()
         ids = [run_id for run_id in connection.execute(select(latest).select_from(jobs)).scalars() if run_id]
         for row in connection.execute(select(runs).where(runs.c.run_id.in_(ids))):
-            run = run_from_row(row)
+            run = RUNS.record(row)
             newest[run.job_id] = run
     return newest
 

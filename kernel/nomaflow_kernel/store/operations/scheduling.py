@@ -2,64 +2,24 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, delete, select, true
+from sqlalchemy import Connection, select
 
-from nomaflow_kernel.history.port import PauseRecord, ScheduleRow
-from nomaflow_kernel.store.bulk import bulk_insert
-from nomaflow_kernel.store.rows import clean
+from nomaflow_kernel.history.records import PauseRecord
+from nomaflow_kernel.history.transitions import SetNextFire
+from nomaflow_kernel.store.rows import FIRES, PAUSES
 from nomaflow_kernel.store.schema import pauses as pauses_table
 from nomaflow_kernel.store.schema import schedules as schedules_table
 
-__all__ = ["clear_pause", "pauses", "schedules", "set_pause"]
-
-_REPLACE_PAUSE = bulk_insert(
-    pauses_table,
-    on_conflict='(scope, name) DO UPDATE SET "by" = excluded."by", why = excluded.why,'
-    " since_us = excluded.since_us, until_us = excluded.until_us",
-)
+__all__ = ["pauses", "schedules"]
 
 
-def schedules(connection: Connection) -> list[ScheduleRow]:
+def schedules(connection: Connection) -> list[SetNextFire]:
     """Return every stored next fire, by job and preset."""
     query = select(schedules_table).order_by(schedules_table.c.job_id, schedules_table.c.preset)
-    return [
-        ScheduleRow(
-            job_id=row.job_id,
-            preset=row.preset,
-            next_fire_us=row.next_fire_us,
-            fingerprint=row.fingerprint,
-        )
-        for row in connection.execute(query)
-    ]
+    return [FIRES.record(row) for row in connection.execute(query)]
 
 
 def pauses(connection: Connection) -> list[PauseRecord]:
     """Return every pause, by scope and name."""
     query = select(pauses_table).order_by(pauses_table.c.scope, pauses_table.c.name)
-    return [
-        PauseRecord(
-            scope=row.scope,
-            name=row.name,
-            by=row.by,
-            why=row.why,
-            since_us=row.since_us,
-            until_us=row.until_us,
-        )
-        for row in connection.execute(query)
-    ]
-
-
-def set_pause(connection: Connection, pause: PauseRecord) -> None:
-    """Keep a pause; it replaces one of the same scope and name."""
-    row = (pause.scope, pause.name, clean(pause.by), clean(pause.why), pause.since_us, pause.until_us)
-    _REPLACE_PAUSE.execute(connection, [row])
-
-
-def clear_pause(connection: Connection, scope: str, name: str, *, ended_by_us: int | None = None) -> bool:
-    """Remove a pause and return whether there was one.
-
-    :param ended_by_us: remove it only if it ends by that time; None removes it in any case
-    """
-    ended = true() if ended_by_us is None else pauses_table.c.until_us <= ended_by_us
-    named = (pauses_table.c.scope == scope, pauses_table.c.name == name)
-    return connection.execute(delete(pauses_table).where(*named, ended)).rowcount == 1
+    return [PAUSES.record(row) for row in connection.execute(query)]

@@ -27,7 +27,7 @@ from nomaflow.client.values.runs import (
     StepView,
     TriggerView,
 )
-from nomaflow.client.values.times import from_micros, iso, iso_micros
+from nomaflow.client.values.shapes import from_micros, iso, iso_micros
 
 __all__ = [
     "RUN_TERMINAL",

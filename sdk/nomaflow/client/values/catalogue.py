@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
 from nomaflow.client.values.runs import RunView
-from nomaflow.client.values.times import iso
+from nomaflow.client.values.shapes import HIDDEN, NullableText, Shaped
 
 __all__ = [
     "CatalogueView",
@@ -24,7 +24,7 @@ __all__ = [
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ProblemView:
+class ProblemView(Shaped):
     """A problem of a job, a file or a callable.
 
     :param severity: ``error`` or ``warning``
@@ -44,48 +44,29 @@ class ProblemView:
         """The file with the line, such as ``jobs.toml:7``; empty for no file."""
         return f"{self.file}:{self.line}" if self.file and self.line else self.file
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the problem in the shape of docs/cli.md."""
-        return asdict(self)
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class FireView:
+class FireView(Shaped):
     """One coming fire; ``preset`` is empty for the job's own schedule."""
 
     at: datetime | None
-    preset: str = ""
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the fire in the shape of docs/cli.md."""
-        return {"at": iso(self.at), "preset": self.preset or None}
+    preset: NullableText = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class PauseView:
+class PauseView(Shaped):
     """A pause of a job, of a host, or (both empty) of everything."""
 
-    job_id: str = ""
-    host: str = ""
+    job_id: NullableText = ""
+    host: NullableText = ""
     by: str = ""
     why: str = ""
     since: datetime | None = None
     until: datetime | None = None
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the pause in the shape of docs/cli.md."""
-        return {
-            "job_id": self.job_id or None,
-            "host": self.host or None,
-            "by": self.by,
-            "why": self.why,
-            "since": iso(self.since),
-            "until": iso(self.until),
-        }
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class JobView:
+class JobView(Shaped):
     """A job of the catalogue, valid or not. Only ``get_job`` fills ``definition``.
 
     :param kept: True if its last good definition stays in use in spite of the problems
@@ -94,68 +75,44 @@ class JobView:
 
     job_id: str
     description: str = ""
-    host: str = ""
+    host: NullableText = ""
     enabled: bool = True
     valid: bool = True
     removed: bool = False
     kept: bool = False
-    held: str = ""
+    held: NullableText = ""
     problems: tuple[ProblemView, ...] = ()
-    schedule: str = ""
-    timezone: str = ""
+    schedule: NullableText = ""
+    timezone: NullableText = ""
     tags: tuple[str, ...] = ()
     step_names: tuple[str, ...] = ()
     preset_names: tuple[str, ...] = ()
     next_fires: tuple[FireView, ...] = ()
     pause: PauseView | None = None
-    why_not_running: str = ""
+    why_not_running: NullableText = ""
     last_run: RunView | None = None
-    definition: Mapping[str, Any] | None = None
     digest: str = ""
+    definition: Annotated[Mapping[str, Any] | None, HIDDEN] = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return the job in the shape of docs/cli.md."""
-        shape = {
-            "job_id": self.job_id,
-            "description": self.description,
-            "host": self.host or None,
-            "enabled": self.enabled,
-            "valid": self.valid,
-            "removed": self.removed,
-            "kept": self.kept,
-            "held": self.held or None,
-            "problems": [problem.to_json() for problem in self.problems],
-            "schedule": self.schedule or None,
-            "timezone": self.timezone or None,
-            "tags": list(self.tags),
-            "steps": list(self.step_names),
-            "presets": list(self.preset_names),
-            "next_fires": [fire.to_json() for fire in self.next_fires],
-            "pause": self.pause.to_json() if self.pause else None,
-            "why_not_running": self.why_not_running or None,
-            "last_run": self.last_run.to_json() if self.last_run else None,
-            "digest": self.digest,
-        }
+        """Return the job in the shape of docs/cli.md; ``definition`` appears only if there is one."""
+        shape = {_JOB_KEYS.get(name, name): value for name, value in Shaped.to_json(self).items()}
         return shape if self.definition is None else {**shape, "definition": dict(self.definition)}
 
 
+_JOB_KEYS = {"step_names": "steps", "preset_names": "presets"}
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
-class CatalogueView:
+class CatalogueView(Shaped):
     """All known jobs, and the problems of whole files, which belong to no single job."""
 
     jobs: tuple[JobView, ...] = ()
     problems: tuple[ProblemView, ...] = ()
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the catalogue in the shape of docs/cli.md."""
-        return {
-            "jobs": [job.to_json() for job in self.jobs],
-            "problems": [problem.to_json() for problem in self.problems],
-        }
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class WorkerView:
+class WorkerView(Shaped):
     """One worker process; ``kind`` is ``shared`` or ``exclusive``."""
 
     pid: int
@@ -163,13 +120,9 @@ class WorkerView:
     generation: int = 0
     running: int = 0
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the worker in the shape of docs/cli.md."""
-        return asdict(self)
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class RefusedLoadView:
+class RefusedLoadView(Shaped):
     """A load of plugin code that a host refused, so that the previous code keeps serving."""
 
     at: datetime | None
@@ -185,13 +138,9 @@ class RefusedLoadView:
         more = f" (and {len(self.problems) - 1} more)" if len(self.problems) > 1 else ""
         return (f"{first.place}: " if first.place else "") + first.message.partition("\n")[0] + more
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the refusal in the shape of docs/cli.md."""
-        return {**asdict(self), "at": iso(self.at)}
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class InstanceView:
+class InstanceView(Shaped):
     """One process of a host. ``state`` is ATTACHED, LOADING, UNREACHABLE, DRAINING or DETACHED."""
 
     incarnation: str
@@ -214,15 +163,9 @@ class InstanceView:
     saturated: bool = False
     refused_load: RefusedLoadView | None = None
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the instance in the shape of docs/cli.md."""
-        times = ("loaded_at", "attached_at", "last_heartbeat_at")
-        refused = None if self.refused_load is None else self.refused_load.to_json()
-        return {**asdict(self), **{name: iso(getattr(self, name)) for name in times}, "refused_load": refused}
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class HostView:
+class HostView(Shaped):
     """A named plugin host with its instances; ``state`` is the best state of these."""
 
     name: str
@@ -241,24 +184,9 @@ class HostView:
         """The newest load that an instance has refused, or None if each serves what it loaded last."""
         return next((each.refused_load for each in self.instances if each.refused_load is not None), None)
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the host in the shape of docs/cli.md."""
-        return {
-            "name": self.name,
-            "state": self.state,
-            "instances": [instance.to_json() for instance in self.instances],
-            "manifest_digest": self.manifest_digest,
-            "introduced_at": iso(self.introduced_at),
-            "jobs": self.job_count,
-            "callables": self.callable_count,
-            "problems": [problem.to_json() for problem in self.problems],
-            "queued": self.queued,
-            "pause": self.pause.to_json() if self.pause else None,
-        }
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ReloadView:
+class ReloadView(Shaped):
     """The reaction of one instance to a reload; ``generation`` is the serving one.
 
     :param jobs: number of jobs in its files; 0 if it refused
@@ -272,14 +200,10 @@ class ReloadView:
     accepted: bool
     generation: int = 0
     message: str = ""
-    problems: tuple[ProblemView, ...] = field(default=())
+    problems: tuple[ProblemView, ...] = ()
     host: str = ""
     jobs: int = 0
     callables: int = 0
     removed_job_ids: tuple[str, ...] = ()
     added_job_ids: tuple[str, ...] = ()
     stopped_schedules: tuple[str, ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the outcome in the shape of docs/cli.md."""
-        return asdict(self)

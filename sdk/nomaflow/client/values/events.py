@@ -9,13 +9,13 @@ from datetime import datetime
 from typing import Any
 
 from nomaflow.client.values.runs import ReasonView
-from nomaflow.client.values.times import iso, iso_micros
+from nomaflow.client.values.shapes import NullableCount, NullableText, Shaped, iso_micros
 
 __all__ = ["EventView", "KernelView", "LogLine", "PrunedView", "TriggerRefusal", "Triggered"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class EventView:
+class EventView(Shaped):
     """One committed transition or notice; ``kind`` is one of docs/events.md.
 
     :param seq: store-wide, rising in commit order; a watch resumes after any
@@ -26,33 +26,15 @@ class EventView:
     seq: int
     at: datetime | None
     kind: str
-    run_id: str = ""
-    job_id: str = ""
-    step: str = ""
-    attempt: int = 0
-    run_state: str = ""
-    attempt_state: str = ""
+    run_id: NullableText = ""
+    job_id: NullableText = ""
+    step: NullableText = ""
+    attempt: NullableCount = 0
+    run_state: NullableText = ""
+    attempt_state: NullableText = ""
     reason: ReasonView | None = None
-    host: str = ""
+    host: NullableText = ""
     data: Mapping[str, Any] = field(default_factory=dict)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the event in the shape of docs/cli.md."""
-        return {
-            "seq": self.seq,
-            "at": iso(self.at),
-            "kind": self.kind,
-            "run_id": self.run_id or None,
-            "job_id": self.job_id or None,
-            "step": self.step or None,
-            "attempt": self.attempt or None,
-            "run_state": self.run_state or None,
-            "attempt_state": self.attempt_state or None,
-            "reason": self.reason.code if self.reason else None,
-            "reason_message": self.reason.message if self.reason else None,
-            "host": self.host or None,
-            "data": dict(self.data),
-        }
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -109,7 +91,7 @@ class LogLine:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class KernelView:
+class KernelView(Shaped):
     """The description of a kernel; ``store`` is ``sqlite`` or ``postgresql``.
 
     :param store_id: random name of the history; a cursor kept from another history is invalid here
@@ -125,20 +107,6 @@ class KernelView:
     last_event_seq: int = 0
     store_id: str = ""
     pruned_through_seq: int = 0
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the kernel in the shape of docs/cli.md."""
-        return {
-            "version": self.version,
-            "epoch": self.epoch,
-            "pid": self.pid,
-            "store": self.store,
-            "started_at": iso(self.started_at),
-            "project": self.project,
-            "last_event_seq": self.last_event_seq,
-            "store_id": self.store_id,
-            "pruned_through_seq": self.pruned_through_seq,
-        }
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,0 +1,62 @@
+"""Pauses of a job, a host or everything: set, ended on request, or by themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nomaflow_kernel.engine.state import Batch, EngineState
+from nomaflow_kernel.engine.timers import TimerKind
+from nomaflow_kernel.history.records import PauseRecord
+from nomaflow_kernel.history.transitions import ClearPause, SetPause
+
+__all__ = ["clear_pause", "end_pauses", "restore_pauses", "set_pause"]
+
+_ENDED_PAUSE_SECONDS = 60.0
+
+
+def set_pause(state: EngineState, batch: Batch, pause: PauseRecord) -> None:
+    """Keep a pause; it replaces one of the same scope and name."""
+    key = (pause.scope, pause.name)
+    batch.transitions = [each for each in batch.transitions if _key(each) != key]
+    batch.add(SetPause(pause=pause))
+    state.pauses[key] = pause
+    if pause.until_us is not None:
+        state.timers.add(batch.now + (pause.until_us - batch.now_us) / 1_000_000, TimerKind.PAUSE_END)
+
+
+def _key(transition: object) -> tuple[str, str] | None:
+    match transition:
+        case SetPause():
+            return transition.pause.scope, transition.pause.name
+        case ClearPause():
+            return transition.scope, transition.name
+    return None
+
+
+def clear_pause(state: EngineState, batch: Batch, scope: str, name: str) -> bool:
+    """End a pause and have the runs that it held up checked; return whether there was one."""
+    if state.pauses.pop((scope, name), None) is None:
+        return False
+    batch.add(ClearPause(scope=scope, name=name))
+    state.dirty_hosts.update(state.waiting.hosts())
+    return True
+
+
+def end_pauses(state: EngineState, batch: Batch) -> None:
+    """End the pauses whose time is up by the wall clock, in which their end was given."""
+    for (scope, name), pause in list(state.pauses.items()):
+        if pause.ends_by(batch.now_us):
+            clear_pause(state, batch, scope, name)
+        elif pause.until_us is not None:
+            # The two clocks drift apart.
+            state.timers.add(batch.now + (pause.until_us - batch.now_us) / 1_000_000, TimerKind.PAUSE_END)
+
+
+def restore_pauses(state: EngineState, pauses: Sequence[PauseRecord], now: float, now_us: int) -> None:
+    """Take the stored pauses, with a timer for the end of each."""
+    state.pauses = {(pause.scope, pause.name): pause for pause in pauses}
+    for pause in pauses:
+        if pause.until_us is not None:
+            # A pause that ended while the kernel was down stays for a while: the fires of its time are judged now.
+            left = (pause.until_us - now_us) / 1_000_000
+            state.timers.add(now + (left if left > 0 else _ENDED_PAUSE_SECONDS), TimerKind.PAUSE_END)

@@ -1,0 +1,180 @@
+"""Messages to clients about runs, events, jobs and hosts, made of the kernel's own values.
+
+Fields of the same name are the codec's work; what stands here is where the two differ.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+
+from nomaflow_api.v1 import event_pb2, job_pb2, run_pb2
+from nomaflow_api.v1.message_codec import encode, timestamp
+from nomaflow_kernel.catalogue import HostCatalogue, Job
+from nomaflow_kernel.catalogue.service import next_fires
+from nomaflow_kernel.engine.fleet import Instance
+from nomaflow_kernel.engine.plan import PlannedStep, plan_run
+from nomaflow_kernel.history.ids import attempt_key
+from nomaflow_kernel.history.port import PauseRecord, RunDetail
+from nomaflow_kernel.history.records import AttemptRecord, CancelRequest, EventRecord, RunRecord
+from nomaflow_project.jobs.definitions import JobDefinition
+
+__all__ = [
+    "Pauses",
+    "event_message",
+    "host_message",
+    "job_message",
+    "pause_message",
+    "run_detail_message",
+    "run_message",
+]
+
+_BEST_FIRST = ("ATTACHED", "LOADING", "DRAINING", "UNREACHABLE", "DETACHED")
+
+
+def run_message(run: RunRecord) -> run_pb2.Run:
+    """Return a run as listed: without steps and params, which only its job's snapshot holds."""
+    return encode(run_pb2.Run, run, run.request, cancel=_cancel_message(run.cancel), steps=(), params_json=b"")
+
+
+def run_detail_message(detail: RunDetail) -> run_pb2.Run:
+    """Return a run with its steps, attempts and merged params."""
+    run = detail.run
+    plan = plan_run(JobDefinition.from_json(detail.definition), run.request)
+    tries: dict[int, list[AttemptRecord]] = {}
+    for attempt in detail.attempts:
+        tries.setdefault(attempt.step_index, []).append(attempt)
+    steps = [_step_message(step, tries.get(step.index, [])) for step in plan.steps]
+    return encode(run_pb2.Run, plan, run, run.request, cancel=_cancel_message(run.cancel), steps=steps)
+
+
+def _step_message(step: PlannedStep, tries: Sequence[AttemptRecord]) -> run_pb2.Step:
+    attempts = [_attempt_message(attempt, step) for attempt in sorted(tries, key=lambda each: each.attempt)]
+    return encode(run_pb2.Step, step, callable=step.target_job_id or step.callable, attempts=attempts)
+
+
+def _attempt_message(attempt: AttemptRecord, step: PlannedStep) -> run_pb2.Attempt:
+    progress = json.loads(attempt.progress_json) if attempt.progress_json else None
+    return encode(
+        run_pb2.Attempt,
+        attempt,
+        attempt_key=attempt_key(attempt.run_id, attempt.step, attempt.attempt),
+        progress=None if progress is None else run_pb2.Progress(**progress),
+        child_job_id=step.target_job_id if attempt.child_run_id else "",
+    )
+
+
+def _cancel_message(cancel: CancelRequest | None) -> run_pb2.CancelRequest | None:
+    return None if cancel is None else encode(run_pb2.CancelRequest, cancel, requested_at=cancel.at_us)
+
+
+def event_message(event: EventRecord) -> event_pb2.Event:
+    """Return the message of an event."""
+    subject = event.kind.partition(".")[0]
+    return encode(
+        event_pb2.Event,
+        event,
+        run_state=event.state if subject == "run" else "",
+        attempt_state=event.state if subject == "attempt" else "",
+    )
+
+
+class Pauses:
+    """The pauses in effect, for lookup by job and host."""
+
+    def __init__(self, pauses: Iterable[PauseRecord]) -> None:
+        self._pauses = {(pause.scope, pause.name): pause for pause in pauses}
+
+    def of_host(self, host: str) -> PauseRecord | None:
+        """Return the pause of a host: of everything, or its own."""
+        return self._pauses.get(("all", "")) or self._pauses.get(("host", host))
+
+    def of_job(self, job_id: str, host: str) -> PauseRecord | None:
+        """Return the pause of a job: of everything, its host, or its own."""
+        return self.of_host(host) or self._pauses.get(("job", job_id))
+
+
+def pause_message(pause: PauseRecord | None) -> job_pb2.Pause | None:
+    """Return the message of a pause; None for None."""
+    if pause is None:
+        return None
+    of_job, of_host = pause.scope == "job", pause.scope == "host"
+    return encode(job_pb2.Pause, pause, job_id=pause.name if of_job else "", host=pause.name if of_host else "")
+
+
+def job_message(
+    entry: Job, *, now_us: int, fires: int, pauses: Pauses, why_not_running: str, last_run: RunRecord | None
+) -> job_pb2.Job:
+    """Return a job of the catalogue, without its definition.
+
+    :param fires: number of next fires to compute
+    """
+    definition, loaded = entry.definition or _NO_DEFINITION, entry.loaded
+    coming = next_fires(definition, after_us=now_us, limit=fires) if entry.runnable else ()
+    return encode(
+        job_pb2.Job,
+        entry,
+        loaded,
+        definition,
+        kept=loaded.kept and entry.runnable,
+        held=loaded.held if entry.runnable else "",
+        step_names=[step.name for step in definition.steps],
+        preset_names=[preset.name for preset in definition.presets],
+        digest=definition.digest if entry.definition else "",
+        next_fires=[job_pb2.Fire(at=timestamp(at), preset=preset) for at, preset in coming],
+        pause=pause_message(pauses.of_job(entry.job_id, entry.host)),
+        why_not_running=why_not_running,
+        last_run=None if last_run is None else run_message(last_run),
+        definition_json=b"",
+    )
+
+
+_NO_DEFINITION = JobDefinition(id="", timezone="", steps=())
+
+
+def host_message(
+    name: str,
+    *,
+    known: HostCatalogue,
+    instances: Sequence[Instance],
+    queued: int,
+    pause: PauseRecord | None,
+) -> job_pb2.Host:
+    """Return a host with its instances.
+
+    :param known: the catalogue that it introduced last; an empty one if it has introduced none
+    """
+    states = {instance.state for instance in instances}
+    callables = known.manifest.get("callables")
+    return job_pb2.Host(
+        name=name,
+        state=job_pb2.HostState.Value(f"HOST_STATE_{next((s for s in _BEST_FIRST if s in states), 'DETACHED')}"),
+        instances=[_instance_message(instance) for instance in instances],
+        manifest_digest=known.digest,
+        introduced_at=timestamp(known.introduced_at_us) if known.introduced_at_us else None,
+        job_count=len(known.load.jobs),
+        callable_count=len(callables) if isinstance(callables, Mapping) else 0,
+        problems=[encode(job_pb2.Problem, problem) for problem in known.load.problems],
+        queued=queued,
+        pause=pause_message(pause),
+    )
+
+
+def _instance_message(status: Instance) -> job_pb2.Instance:
+    hello, beat = status.hello, status.heartbeat
+    return encode(
+        job_pb2.Instance,
+        status,
+        hello,
+        beat,
+        # Heartbeats include reloads since the hello; before the first heartbeat there is only the hello.
+        generation=beat.generation or hello.generation,
+        manifest_digest=beat.manifest_digest or hello.manifest_digest,
+        loaded_at=beat.loaded_at_us or hello.loaded_at_us or None,
+        attached_at=status.attached_at_us or None,
+        last_heartbeat_at=status.last_heartbeat_us or None,
+        workers=[
+            encode(job_pb2.WorkerInfo, worker, kind="exclusive" if worker.exclusive else "shared")
+            for worker in beat.workers or ()
+        ],
+    )

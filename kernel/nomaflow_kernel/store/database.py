@@ -1,0 +1,73 @@
+"""A database that one kernel at a time works on: what SQLite and PostgreSQL have in common."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable
+from typing import ClassVar, TypeVar
+
+from sqlalchemy import Connection
+
+from nomaflow_kernel.history.port import StoreInfo
+from nomaflow_kernel.store.errors import StoreUnavailable
+from nomaflow_kernel.store.migrate import Taken
+from nomaflow_kernel.store.session import WriteSession
+from nomaflow_kernel.store.writer import Link, Writer
+
+__all__ = ["SqlDatabase"]
+
+T = TypeVar("T")
+
+
+class SqlDatabase(ABC):
+    """Runs the operations of a store.
+
+    :param writing: the one connection that writes
+    :param reading: connections that only read
+    """
+
+    kind: ClassVar[str]
+
+    def __init__(self, *, writing: Link, reading: Link) -> None:
+        self._writer = Writer(writing)
+        self._reading = reading
+        self._is_open = False
+
+    @abstractmethod
+    async def claim(self) -> Taken:
+        """Keep other kernels off the database, start the writer and take the store over."""
+
+    @abstractmethod
+    async def release(self) -> None:
+        """Let other kernels have the database. Releasing twice is allowed."""
+
+    @property
+    def waiting(self) -> int:
+        """The number of operations that wait for the writer."""
+        return self._writer.waiting
+
+    async def open(self) -> StoreInfo:
+        """Make or migrate the schema, and take the store over. May be tried again after an error."""
+        taken = await self.claim()
+        self._is_open = True
+        return StoreInfo(kind=self.kind, **taken._asdict())
+
+    async def close(self) -> None:
+        """Finish waiting operations, close every connection, and release the database."""
+        self._is_open = False
+        await self._writer.stop()
+        await self.release()
+        await self._reading.close()
+
+    async def read(self, query: Callable[[Connection], T]) -> T:
+        """Run a query in a read transaction of its own.
+
+        :raises StoreUnavailable: if the store is closed
+        """
+        if not self._is_open:
+            raise StoreUnavailable("the store is closed")
+        return await self._reading.run(query)
+
+    def write(self, operation: Callable[[WriteSession], T]) -> Awaitable[T]:
+        """Run an operation together with all others that wait; finished once it is durable."""
+        return self._writer.submit(operation)

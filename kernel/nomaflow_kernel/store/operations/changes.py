@@ -1,0 +1,234 @@
+"""The row change of each transition, and how the changes of one row become one.
+
+An attempt that starts, is reported on and ends in one batch is one update instead of three, and a run's newest event
+goes with the change of its state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from operator import add, itemgetter
+from typing import Any, Literal
+
+from sqlalchemy import Connection
+
+from nomaflow_kernel.history.records import AttemptRecord, RunRecord
+from nomaflow_kernel.history.states import AttemptState, RunState, attempt_sources, run_sources
+from nomaflow_kernel.history.transitions import (
+    AppendLog,
+    ClearPause,
+    DispatchAttempt,
+    FinishAttempt,
+    FinishRun,
+    FoldRun,
+    OpenAttempt,
+    QueueRun,
+    RecordReport,
+    RequestCancel,
+    SetNextFire,
+    SetPause,
+    StartAttempt,
+    StartRun,
+    Transition,
+)
+from nomaflow_kernel.store.rows import ATTEMPTS, CHUNKS, FIRES, PAUSES, RUNS, Rows
+from nomaflow_kernel.store.statements import ADDED, ONCE, RAISED, Statement, delete, insert, update
+
+__all__ = ["RowChange", "change_of", "make_changes", "merge", "touch"]
+
+_RUN_ENDS = Rows(RUNS.table, RunRecord, only=("state", "reason", "error", "rows_affected"))
+_ATTEMPT_ENDS = Rows(
+    ATTEMPTS.table,
+    AttemptRecord,
+    only=(
+        "state",
+        "reason",
+        "error",
+        "rows_affected",
+        "extras_json",
+        "has_result",
+        "peak_rss_bytes",
+        "cpu_seconds",
+    ),
+)
+_DISPATCHED = Rows(ATTEMPTS.table, AttemptRecord, only=("host", "incarnation", "epoch"))
+_STARTED = Rows(ATTEMPTS.table, AttemptRecord, only=("worker_pid", "generation", "child_run_id"))
+_CANCEL = Rows(RUNS.table, RunRecord, only=("cancel",))
+_PROGRESS = Rows(ATTEMPTS.table, AttemptRecord, only=("report_seq", "progress_json"))
+_NO_REASON = {"reason_code": "", "reason_message": ""}
+
+# Plain texts: hashing a member of an enum is slow.
+_FROM_RUN = {state.value: tuple(source.value for source in run_sources(state)) for state in RunState}
+_FROM_ATTEMPT = {state.value: tuple(source.value for source in attempt_sources(state)) for state in AttemptState}
+
+
+@dataclass(slots=True)
+class RowChange:
+    """The change of one row.
+
+    :param values: column → value; what an update does with it depends on the column, see ``statements``
+    :param sources: the states that an update may find; None for any
+    :param how: makes, makes or replaces, changes or removes the row
+    :param required: whether a row that does not change as expected means a lost transition
+    """
+
+    rows: Rows[Any]
+    key: tuple[Any, ...]
+    values: dict[str, Any]
+    sources: tuple[str, ...] | None = None
+    how: Literal["insert", "replace", "update", "delete"] = "update"
+    required: bool = True
+
+    def include(self, later: RowChange) -> bool:
+        """Make a later change of the row a part of this one; return False if it cannot follow, or not be joined."""
+        state = self.values.get("state")
+        if later.how != "update" and (self.how, later.how) != ("replace", "replace"):
+            return False
+        if later.sources is not None and state is None:
+            self.sources = tuple(each for each in later.sources if self.sources is None or each in self.sources)
+        elif later.sources is not None and state not in later.sources:
+            return False
+        self.required |= later.required
+        joined = {}
+        for column in _SPECIAL.intersection(later.values).intersection(self.values):
+            earlier = self.values[column]
+            if column in (ADDED if earlier is None else ONCE):
+                return False
+            if earlier is not None:
+                joined[column] = _JOINED[column](earlier, later.values[column])
+        self.values.update(later.values, **joined)
+        return self.sources != ()
+
+
+_SPECIAL = ADDED | RAISED | ONCE
+_JOINED: Mapping[str, Callable[[Any, Any], Any]] = {**dict.fromkeys(ADDED, add), **dict.fromkeys(RAISED, max)}
+
+
+def change_of(transition: Transition) -> RowChange | None:
+    """Return the change of a transition, or None for a notice."""
+    make = _MAKERS.get(type(transition))
+    return None if make is None else make(transition)
+
+
+def touch(run_id: str, values: dict[str, Any]) -> RowChange:
+    """Return a change of a run besides its state, which is not missed if the run is gone."""
+    return RowChange(RUNS, (run_id,), values, required=False)
+
+
+def merge(changes: Iterable[RowChange]) -> list[RowChange] | None:
+    """Return one change for each row, or None if the changes of a row cannot be joined."""
+    joined: dict[tuple[Any, ...], RowChange] = {}
+    for change in changes:
+        earlier = joined.setdefault((change.rows, change.key), change)
+        if earlier is not change and not earlier.include(change):
+            return None
+    return list(joined.values())
+
+
+def make_changes(connection: Connection, changes: Iterable[RowChange]) -> bool:
+    """Change the rows, equal ones together; return False as soon as fewer change than expected."""
+    groups: dict[tuple[Any, ...], list[list[Any]]] = {}
+    for change in changes:
+        row = [*change.values.values()]
+        if change.how in ("update", "delete"):
+            row += change.key
+        shape = (change.rows, change.how, change.required, change.sources, *change.values)
+        groups.setdefault(shape, []).append(row)
+    for shape, rows in groups.items():
+        changed = _statement(shape).execute(connection, rows)
+        if shape[2] and changed != len(rows):
+            return False
+    return True
+
+
+@cache
+def _statement(shape: tuple[Any, ...]) -> Statement:
+    rows, how, _, sources, *columns = shape
+    key = _key(rows)
+    if how == "delete":
+        return delete(rows.table, key)
+    if how == "update":
+        return update(rows.table, columns, key=key, sources=sources)
+    return insert(rows.table, columns, replaces=how == "replace")
+
+
+def _key(rows: Rows[Any]) -> list[str]:
+    return [column.name for column in rows.table.primary_key.columns]
+
+
+_KEYS = {rows: itemgetter(*_key(rows)) for rows in (RUNS, ATTEMPTS, CHUNKS, FIRES, PAUSES)}
+
+
+def _insert(rows: Rows[Any], record: Any, how: Literal["insert", "replace"] = "insert") -> RowChange:
+    values = rows.changes(record)
+    key = _KEYS[rows](values)
+    return RowChange(rows, key if isinstance(key, tuple) else (key,), values, how=how)
+
+
+def _update_run(t: Any, values: dict[str, Any], sources: tuple[str, ...]) -> RowChange:
+    return RowChange(RUNS, (t.run_id,), values, sources)
+
+
+def _update_attempt(t: Any, values: dict[str, Any], sources: tuple[str, ...] | None) -> RowChange:
+    return RowChange(ATTEMPTS, (t.run_id, t.step_index, t.attempt), values, sources)
+
+
+def _start_run(t: StartRun) -> RowChange:
+    values = {"state": "RUNNING", **_NO_REASON, "started_at_us": t.at_us}
+    return _update_run(t, values, _FROM_RUN["RUNNING"])
+
+
+def _finish_run(t: FinishRun) -> RowChange:
+    values = {**_RUN_ENDS.changes(t), "finished_at_us": t.at_us, "current_step": ""}
+    return _update_run(t, values, _FROM_RUN[values["state"]])
+
+
+def _fold_run(t: FoldRun) -> RowChange:
+    # Retention uses the newest fire of the row.
+    values = {"fold_count": t.add_count, "fold_last_us": t.last_us, "finished_at_us": t.last_us}
+    return _update_run(t, values, ("SKIPPED", "MISSED"))
+
+
+def _request_cancel(t: RequestCancel) -> RowChange:
+    return _update_run(t, _CANCEL.changes(t), ("QUEUED", "RUNNING"))
+
+
+def _dispatch_attempt(t: DispatchAttempt) -> RowChange:
+    values = {"state": "DISPATCHED", **_NO_REASON, **_DISPATCHED.changes(t), "dispatched_at_us": t.at_us}
+    return _update_attempt(t, values, _FROM_ATTEMPT["DISPATCHED"])
+
+
+def _start_attempt(t: StartAttempt) -> RowChange:
+    values = {"state": "RUNNING", **_NO_REASON, **_STARTED.changes(t), "started_at_us": t.at_us}
+    sources = _FROM_ATTEMPT["RUNNING"] if t.child_run_id else ("DISPATCHED",)
+    return _update_attempt(t, values, sources)
+
+
+def _record_report(t: RecordReport) -> RowChange:
+    values = _PROGRESS.changes(t) if t.progress_json else {"report_seq": t.report_seq}
+    return _update_attempt(t, values, None)
+
+
+def _finish_attempt(t: FinishAttempt) -> RowChange:
+    values = {**_ATTEMPT_ENDS.changes(t), "finished_at_us": t.at_us}
+    return _update_attempt(t, values, _FROM_ATTEMPT[values["state"]])
+
+
+_MAKERS: Mapping[type[Any], Callable[[Any], RowChange]] = {
+    SetNextFire: lambda t: _insert(FIRES, t, "replace"),
+    SetPause: lambda t: _insert(PAUSES, t.pause, "replace"),
+    ClearPause: lambda t: RowChange(PAUSES, (t.scope, t.name), {}, how="delete"),
+    QueueRun: lambda t: _insert(RUNS, t.run),
+    OpenAttempt: lambda t: _insert(ATTEMPTS, t.attempt),
+    AppendLog: lambda t: _insert(CHUNKS, t.chunk),
+    StartRun: _start_run,
+    FinishRun: _finish_run,
+    FoldRun: _fold_run,
+    RequestCancel: _request_cancel,
+    DispatchAttempt: _dispatch_attempt,
+    StartAttempt: _start_attempt,
+    RecordReport: _record_report,
+    FinishAttempt: _finish_attempt,
+}

@@ -1,0 +1,131 @@
+"""One statement over many rows, in the form that is fast on each database, made from the columns it writes.
+
+SQLite executes it once per row in one call of the driver; PostgreSQL gets the rows as one array per column and executes
+it once. Both return the number of changed rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import BigInteger, Boolean, Column, Connection, Double, Integer, LargeBinary, Table, Text
+
+from nomaflow_kernel.store.driver import run_many
+
+__all__ = ["ADDED", "ONCE", "RAISED", "Statement", "delete", "insert", "update"]
+
+ADDED = frozenset({"log_lines", "fold_count"})
+"""Columns that an update adds to."""
+
+RAISED = frozenset({"report_seq", "fold_last_us", "finished_at_us"})
+"""Columns that an update never lowers: late reports and late fires move nothing back."""
+
+ONCE = frozenset({"cancel_at_us"})
+"""Columns that an update sets only while they are NULL: the first cancel request stays."""
+
+_TYPE_NAMES: tuple[tuple[type[Any], str], ...] = (
+    (BigInteger, "bigint"),
+    (Integer, "integer"),
+    (Boolean, "boolean"),
+    (Double, "float8"),
+    (LargeBinary, "bytea"),
+    (Text, "text"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """A statement with its two renderings; build it with :func:`insert`, :func:`update` or :func:`delete`.
+
+    :param sqlite: the text for one row, with a numbered question mark for each value
+    :param postgresql: the text for all rows, over arrays
+    """
+
+    sqlite: str
+    postgresql: str
+
+    def execute(self, connection: Connection, rows: Sequence[Sequence[Any]]) -> int:
+        """Execute over ``rows`` and return how many rows of the table changed."""
+        if not rows:
+            return 0
+        if connection.dialect.name == "postgresql":
+            columns = tuple(list(column) for column in zip(*rows, strict=True))
+            return connection.exec_driver_sql(self.postgresql, columns).rowcount
+        return run_many(connection, self.sqlite, rows)
+
+
+def insert(table: Table, columns: Sequence[str], *, replaces: bool = False) -> Statement:
+    """Return the insert of rows, with the values of ``columns``.
+
+    :param replaces: whether it replaces the row of the same key, instead of doing nothing
+    """
+    conflict = "DO NOTHING"
+    if replaces:
+        key = [column.name for column in table.primary_key.columns]
+        news = ", ".join(f'"{name}" = excluded."{name}"' for name in columns if name not in key)
+        conflict = f"({', '.join(key)}) DO UPDATE SET {news}"
+    names = ", ".join(f'"{name}"' for name in columns)
+
+    def body(values: Sequence[str], source: str) -> str:
+        given = ", ".join(values)
+        rows = f"SELECT {given} {source}" if source else f"VALUES ({given})"
+        return f"INSERT INTO {table.name} ({names}) {rows} ON CONFLICT {conflict}"
+
+    return _rendered([table.c[name] for name in columns], body)
+
+
+def update(
+    table: Table, columns: Sequence[str], *, key: Sequence[str], sources: Sequence[str] | None = None
+) -> Statement:
+    """Return the update of one row each, with the values of ``columns``, then those of ``key``.
+
+    :param sources: states, for a compare-and-set: it changes the row only if its state is one of them; None for any
+    """
+
+    def body(values: Sequence[str], source: str) -> str:
+        value = dict(zip((*columns, *key), values, strict=True))
+        assignments = ", ".join(f"{name} = {_new(name, value[name])}" for name in columns)
+        conditions = [f"{name} = {value[name]}" for name in key]
+        if sources is not None:
+            states = ", ".join(f"'{state}'" for state in sources) or "''"
+            conditions.append(f"state IN ({states})")
+        conditions += [f"{name} IS NULL" for name in columns if name in ONCE]
+        conditions += [f"{name} IS NOT NULL" for name in columns if name in ADDED and table.c[name].nullable]
+        return f"UPDATE {table.name} SET {assignments} {source} WHERE {' AND '.join(conditions)}"  # noqa: S608  # our own names
+
+    return _rendered([table.c[name] for name in (*columns, *key)], body)
+
+
+def delete(table: Table, key: Sequence[str]) -> Statement:
+    """Return the removal of one row each, with the values of ``key``."""
+
+    def body(values: Sequence[str], source: str) -> str:
+        conditions = " AND ".join(f"{name} = {value}" for name, value in zip(key, values, strict=True))
+        return f"DELETE FROM {table.name} {source.replace('FROM', 'USING', 1)} WHERE {conditions}"  # noqa: S608  # our own names
+
+    return _rendered([table.c[name] for name in key], body)
+
+
+def _new(name: str, value: str) -> str:
+    if name in ADDED:
+        return f"{name} + {value}"
+    return f"CASE WHEN {name} > {value} THEN {name} ELSE {value} END" if name in RAISED else value
+
+
+def _rendered(columns: Sequence[Column[Any]], body: Callable[[Sequence[str], str], str]) -> Statement:
+    numbers = range(1, len(columns) + 1)
+    arrays = ", ".join(f"${n}::{_type_name(column)}[]" for n, column in zip(numbers, columns, strict=True))
+    names = [f"p{n}" for n in numbers]
+    return Statement(
+        sqlite=body([f"?{n}" for n in numbers], ""),
+        postgresql=body(names, f"FROM unnest({arrays}) AS v({', '.join(names)})"),
+    )
+
+
+def _type_name(column: Column[Any]) -> str:
+    for kind, name in _TYPE_NAMES:
+        if isinstance(column.type, kind):
+            return name
+    raise TypeError(f"column {column.name!r} has a type without a placeholder: {column.type!r}")

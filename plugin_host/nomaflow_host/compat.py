@@ -1,0 +1,53 @@
+"""Compatibility modules, so that callables of the original run unchanged: ``liberty.jobs.steps.base`` and others."""
+
+from __future__ import annotations
+
+import importlib.machinery
+import importlib.util
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import nomaflow
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, MutableMapping
+
+__all__ = ["install_liberty_aliases"]
+
+_STEPS = ("RunContext", "StepCancelled", "StepFailed", "StepResult", "Trigger")
+_MODULES: Mapping[str, tuple[str, ...]] = {
+    "liberty": (),
+    "liberty.connectors": ("ConnectorRegistry",),
+    "liberty.jobs": (),
+    "liberty.jobs.steps": (),
+    "liberty.jobs.steps.base": _STEPS,
+}
+
+
+def install_liberty_aliases(modules: MutableMapping[str, ModuleType] | None = None) -> bool:
+    """Make the original's two modules resolve to Nomaflow's names. Call it before plugins are imported.
+
+    :param modules: in place of ``sys.modules``
+    :return: False if the original is installed: then nothing is changed
+    """
+    target = sys.modules if modules is None else modules
+    if "liberty" in target:
+        return getattr(target["liberty"], "__nomaflow_alias__", False)
+    if importlib.util.find_spec("liberty") is not None:
+        return False
+    for name, exported in _MODULES.items():
+        _install(name, {each: getattr(nomaflow, each) for each in exported}, target)
+    return True
+
+
+def _install(name: str, names: Mapping[str, Any], modules: MutableMapping[str, ModuleType]) -> None:
+    module = ModuleType(name, f"Stands for {name} of the original; the names are nomaflow's.")
+    vars(module).update(names, __all__=sorted(names), __nomaflow_alias__=True)
+    module.__spec__ = importlib.machinery.ModuleSpec(name, None, is_package=not names)
+    if not names:
+        module.__path__ = []
+    modules[name] = module
+    parent, _, child = name.rpartition(".")
+    if parent:
+        setattr(modules[parent], child, module)

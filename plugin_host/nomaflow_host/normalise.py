@@ -1,0 +1,124 @@
+"""Turns the value that a callable returned into the result in the run's record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from nomaflow.errors import StepFailed
+from nomaflow.results import StepResult
+from nomaflow_api.v1.values import ValueCodecError, dumps_plain
+from nomaflow_api.value_class import value_class
+
+__all__ = ["EXTRAS_LIMIT", "EXTRAS_WARNING", "NormalisedResult", "ReturnRefused", "record_of", "result_of"]
+
+EXTRAS_WARNING = 64 * 1024
+"""Bytes of encoded extras above which a warning is recorded."""
+EXTRAS_LIMIT = 1024 * 1024
+"""Bytes of encoded extras above which the step fails, where the host's settings name no other limit."""
+
+_SHAPES = "None, int, dict or StepResult"
+_INT64_MAX = 2**63 - 1
+_INT64_MIN = -(2**63)
+_ADVICE = "store the data in a table or a file, and return its row count and key"
+
+
+class ReturnRefused(StepFailed):
+    """Raised when a returned value cannot be recorded exactly.
+
+    :ivar reason_code: ``return_invalid`` or ``result_too_large``
+    """
+
+    def __init__(self, message: str, *, reason_code: str = "return_invalid") -> None:
+        """Take a sentence about the refused value."""
+        super().__init__(message)
+        self.reason_code = reason_code
+
+
+@value_class
+class NormalisedResult:
+    """The recorded form of a returned value.
+
+    :param extras_json: a JSON object in ASCII, without tags; empty if there are no extras
+    :param has_result: always True: a call that returned has a result
+    :param warnings: sentences to record with it
+    """
+
+    rows_affected: int | None = None
+    extras_json: bytes = b""
+    has_result: bool = True
+    warnings: tuple[str, ...] = ()
+
+
+def result_of(value: Any) -> StepResult:
+    """Return None, an int, a dict or a StepResult as a StepResult.
+
+    :raises ReturnRefused: for anything else, with its type and the way out
+    """
+    if value is None:
+        return StepResult()
+    if isinstance(value, StepResult):
+        return value
+    if isinstance(value, bool):
+        advice = f"return a dict, such as {{'ok': {value!r}}}"
+        raise ReturnRefused(f"the callable returned the bool {value!r}, expected {_SHAPES} ({advice})")
+    if isinstance(value, int):
+        return StepResult(rows_affected=value)
+    if isinstance(value, dict):
+        extras = dict(dict.items(value))
+        return StepResult(rows_affected=extras.pop("rows_affected", None), extras=extras)
+    problem = f"the callable returned a value of type {_type_name(value)}, expected {_SHAPES}{_hint(value)}"
+    raise ReturnRefused(problem)
+
+
+def _type_name(value: object) -> str:
+    kind = type(value)
+    return kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _hint(value: object) -> str:
+    if hasattr(value, "__await__"):
+        return " (an await is missing)"
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return " (return its length, or a dict that holds it)"
+    if isinstance(value, (str, float)):
+        return " (return a dict that holds it)"
+    return ""
+
+
+def record_of(result: StepResult, *, max_extras_bytes: int = EXTRAS_LIMIT) -> NormalisedResult:
+    """Validate and encode a result.
+
+    :param max_extras_bytes: the limit of the encoded extras
+    :raises ReturnRefused: with the path of the value that cannot be recorded, or with size and limit
+    """
+    rows = _count(result.rows_affected)
+    extras: Any = {} if result.extras is None else result.extras
+    if not isinstance(extras, dict):
+        if not isinstance(extras, Mapping):
+            raise ReturnRefused(f"extras is {type(extras).__name__}, expected a dict")
+        extras = dict(extras)
+    if not extras:
+        return NormalisedResult(rows_affected=rows)
+    try:
+        encoded = dumps_plain(extras, path="extras").encode("ascii")
+    except ValueCodecError as error:
+        raise ReturnRefused(f"the returned value cannot be kept: {error}") from None
+    if (size := len(encoded)) > max_extras_bytes:
+        problem = f"the extras take {size:,} bytes, over the limit of {max_extras_bytes:,}: {_ADVICE}"
+        raise ReturnRefused(problem, reason_code="result_too_large")
+    warnings: tuple[str, ...] = ()
+    if size > EXTRAS_WARNING:
+        warnings = (f"the extras take {size:,} bytes, expected at most {EXTRAS_WARNING:,}: {_ADVICE}",)
+    return NormalisedResult(rows_affected=rows, extras_json=encoded, warnings=warnings)
+
+
+def _count(rows: Any) -> int | None:
+    if rows is None:
+        return None
+    if isinstance(rows, bool) or not isinstance(rows, int):
+        raise ReturnRefused(f"rows_affected is {type(rows).__name__}, expected int or None")
+    plain = int.__index__(rows)
+    if not _INT64_MIN <= plain <= _INT64_MAX:
+        raise ReturnRefused("rows_affected is beyond 64 bits, expected an int from -2**63 to 2**63 - 1")
+    return plain

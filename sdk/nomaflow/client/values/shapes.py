@@ -1,0 +1,78 @@
+"""The JSON shapes of docs/cli.md, which follow from the fields of the values."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import fields
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, get_type_hints
+
+__all__ = ["HIDDEN", "NULL_IF_EMPTY", "NullableCount", "NullableText", "Shaped", "from_micros", "iso", "iso_micros"]
+
+NULL_IF_EMPTY = "null if empty"
+"""Marks a field that is null in JSON if it is empty or 0."""
+HIDDEN = "hidden"
+"""Marks a field that the JSON shape does not have: ``Annotated[int, HIDDEN]``."""
+
+NullableText = Annotated[str, NULL_IF_EMPTY]
+"""Text; null in JSON if empty."""
+NullableCount = Annotated[int, NULL_IF_EMPTY]
+"""A number; null in JSON if 0."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Shaped:
+    """A dataclass with a JSON shape: its fields in their order, a ``reason`` as the two keys of code and message."""
+
+    __slots__ = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the value in the shape of docs/cli.md."""
+        shape: dict[str, Any] = {}
+        kind: type = type(self)
+        for name, null_if_empty in _shown(kind):
+            value = getattr(self, name)
+            if name == "reason":
+                shape["reason"], shape["reason_message"] = (value.code, value.message) if value else (None, None)
+            else:
+                shape[name] = None if null_if_empty and not value else _json(value)
+        return shape
+
+
+@functools.cache
+def _shown(kind: type[Any]) -> list[tuple[str, bool]]:
+    """Return the names of the fields in JSON, each with whether it is null if empty."""
+    marks = {
+        name: getattr(hint, "__metadata__", ()) for name, hint in get_type_hints(kind, include_extras=True).items()
+    }
+    names = [field.name for field in fields(kind)]
+    return [(name, NULL_IF_EMPTY in marks[name]) for name in names if HIDDEN not in marks[name]]
+
+
+def _json(value: Any) -> Any:
+    if isinstance(value, Shaped):
+        return value.to_json()
+    if isinstance(value, datetime):
+        return iso(value)
+    if isinstance(value, tuple):
+        return [_json(each) for each in value]
+    return dict(value) if isinstance(value, Mapping) else value
+
+
+def iso(instant: datetime | None) -> str | None:
+    """Return an aware instant as ISO 8601 text in UTC with a final Z; None for None."""
+    if instant is None:
+        return None
+    return instant.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def from_micros(micros: int) -> datetime:
+    """Return the aware UTC instant of microseconds since the epoch, without going through a float."""
+    return _EPOCH + timedelta(microseconds=micros)
+
+
+def iso_micros(micros: int) -> str:
+    """Return microseconds since the epoch as ISO text in UTC."""
+    return iso(from_micros(micros)) or ""

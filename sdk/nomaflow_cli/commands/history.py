@@ -1,0 +1,171 @@
+"""``nomaflow backup``, ``restore`` and ``store``: a project's history, to a file or another database, and back."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nomaflow.client.values import iso
+from nomaflow_cli.errors import CliError
+from nomaflow_cli.invocation import APP, Directory, Invocation, local_command, remote_command
+from nomaflow_cli.kernel_access import talk
+from nomaflow_cli.output import answer
+from nomaflow_cli.project import project_around, require_project, working_directory
+from nomaflow_cli.store_tool import run_store_tool
+from nomaflow_cli.wording import age, amount, count, duration, printable
+
+if TYPE_CHECKING:
+    from nomaflow.client.values import KernelView
+
+_Store = Annotated[
+    str,
+    typer.Option("--store", help="The kernel's store, if it was started with --store; default: \\[kernel] store."),
+]
+_URL = "sqlite:///PATH, relative to the project, or postgresql+asyncpg://USER:PASSWORD@HOST/NAME."
+_RESUME = "everything is paused: start the kernel, check nomaflow runs, then run nomaflow resume"
+_GROUP = typer.Typer(no_args_is_help=True)
+APP.add_typer(_GROUP, name="store", help="Move a history to another database, or reclaim a moved one.")
+
+
+@remote_command("backup", needs=("kernel",))
+def backup(
+    *,
+    invocation: Invocation,
+    file: Annotated[
+        Path, typer.Argument(help="The new file to write, on this machine; an existing file is not overwritten.")
+    ],
+    store: _Store = "",
+) -> None:
+    """Write the history to a file on the kernel's machine. The kernel may be running."""
+    project = require_project(invocation.project)
+    try:
+        published = (project / ".nomaflow" / "address").read_text(encoding="utf-8").strip()
+    except OSError:
+        published = ""
+    if invocation.addresses not in ((), (published,)):  # the store of another kernel may be on another machine
+        given = ", ".join(invocation.addresses)
+        raise CliError(
+            f"a backup is made from a project's files, and project {str(project)!r} is not that of kernel {given!r}",
+            reason="OTHER_MACHINE",
+            fix="run the command in the kernel's project, on the kernel's machine, without --address",
+        )
+    kernel = _running_kernel(replace(invocation, project=project, address=[published])) if published else None
+    if kernel is not None and kernel.store != "sqlite":
+        raise CliError(
+            f"the kernel's store is {kernel.store}, and nomaflow backup supports only SQLite",
+            reason="OTHER_STORE",
+            fix="use pg_dump, or the server's own backups",
+        )
+    held = ["--held"] if kernel else []
+    done = run_store_tool("backup", os.path.abspath(file), *held, project=project, store=store)
+    text = f"{_summary(done['path'], done)}\ncomplete and checked, in {duration(done['seconds'])}"
+    answer(invocation, _shape(done), text)
+
+
+def _running_kernel(invocation: Invocation) -> KernelView | None:
+    """Return the kernel at the given address if it answers; a backup needs none."""
+    try:
+        return talk(invocation, lambda kernel: kernel.get_kernel())
+    except CliError:
+        return None
+
+
+@local_command("restore", needs=("kernel",))
+def restore(
+    *,
+    invocation: Invocation,
+    file: Annotated[Path, typer.Argument(help="A file written by nomaflow backup.")],
+    directory: Directory = None,
+    store: _Store = "",
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace an existing history; the old one is kept beside the new one.")
+    ] = False,
+    no_pause: Annotated[
+        bool, typer.Option("--no-pause", help="Do not pause everything; runs start as soon as the kernel does.")
+    ] = False,
+) -> None:
+    """Restore a project's history from a backup while its kernel is stopped. Nothing starts until nomaflow resume."""
+    project = require_project(directory or invocation.project)
+    options = [option for option, on in (("--force", force), ("--no-pause", no_pause)) if on]
+    done = run_store_tool("restore", os.path.abspath(file), *options, project=project, store=store)
+    answer(invocation, _shape(done), "\n".join(_restored(done)))
+
+
+def _restored(done: dict[str, Any]) -> Iterator[str]:
+    yield _summary(done["store"], done)
+    if done["replaced"]:
+        yield f"the old history was kept as {printable(done['replaced'])}"
+    lost, at = done["lost_events"], _newest_event(done)
+    since = f"{at:%Y-%m-%d %H:%M:%S UTC}" if at else "it was made"
+    gone = "" if lost is None else f" ({count(lost, 'event')} of the old history)"
+    yield f"! everything recorded after {since} is lost, including triggers{gone}"
+    if done["open_runs"]:
+        yield (
+            f"! open at that time: {count(done['open_runs'], 'run')}; a host that kept running reports the outcome, "
+            "any other may run it again"
+        )
+    if done["paused"]:
+        yield f"! {_RESUME}"
+
+
+@local_command("copy", group=_GROUP, needs=("kernel",))
+def copy(
+    *,
+    invocation: Invocation,
+    source: Annotated[str, typer.Argument(metavar="FROM", help=f"The store: {_URL}")],
+    target: Annotated[
+        str, typer.Argument(metavar="TO", help="The new store: a file that does not exist yet, or an empty database.")
+    ],
+) -> None:
+    """Move a history to an empty store while its kernel is stopped. Kernels then start only on the new store."""
+    done = run_store_tool("copy", source, "--to", target, project=_folder(invocation), shows_progress=True)
+    rows = done["rows"]
+    text = (
+        f"{printable(done['target'])}: {count(rows['runs'], 'run')}, {count(rows['events'], 'event')}\n"
+        f"{amount(sum(rows.values()))} rows copied and compared, in {duration(done['seconds'])}\n"
+        "start the kernel with that store: [kernel] store, or --store\n"
+        f"! kernels no longer start on {printable(done['source'])}; to undo the move: nomaflow store reclaim"
+    )
+    answer(invocation, {**done, "seconds": round(done["seconds"], 3)}, text)
+
+
+@local_command("reclaim", group=_GROUP, needs=("kernel",))
+def reclaim(
+    *, invocation: Invocation, store: Annotated[str, typer.Argument(metavar="STORE", help=f"The store: {_URL}")]
+) -> None:
+    """Reclaim a history that was moved, as it was before the move. Nothing starts until nomaflow resume."""
+    done = run_store_tool("reclaim", store, project=_folder(invocation))
+    text = (
+        f"{printable(done['store'])}: a kernel may start on it again\n"
+        f"! make sure that no kernel runs on {printable(done['moved_to'])}: schedules would fire twice\n"
+        f"! {_RESUME}"
+    )
+    answer(invocation, done, text)
+
+
+def _folder(invocation: Invocation) -> Path:
+    """Return the folder at which relative paths begin: stores named in full need no project."""
+    return invocation.project or project_around() or working_directory()
+
+
+def _newest_event(done: dict[str, Any]) -> datetime | None:
+    at_us = done["newest_event_at_us"]
+    return None if at_us is None else datetime.fromtimestamp(at_us / 1_000_000, UTC)
+
+
+def _summary(path: str, done: dict[str, Any]) -> str:
+    at, size = _newest_event(done), done["bytes"]
+    newest = f"newest event {age(at)}, at {at:%Y-%m-%d %H:%M:%S UTC}" if at else "no event"
+    amounts = f"{amount(size / 1024)} KiB" if size < 1 << 20 else f"{size / (1 << 20):,.1f} MiB"
+    return f"{printable(path)}: {amounts}, {count(done['runs'], 'run')}, {newest}"
+
+
+def _shape(done: dict[str, Any]) -> dict[str, Any]:
+    shape = {name: value for name, value in done.items() if name != "newest_event_at_us"}
+    return {**shape, "newest_event_at": iso(_newest_event(done)), "seconds": round(done["seconds"], 3)}

@@ -1,0 +1,102 @@
+"""Pages about hosts: their instances and code, and the outcome of a reload."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.text import Text
+
+from nomaflow.client.values import HostView, InstanceView, ReloadView
+from nomaflow_cli.pages.cells import facts, pause_text, problem_lines, refused_text, state
+from nomaflow_cli.wording import age, amount, count, offers, paragraph, printable
+
+__all__ = ["hosts_page", "job_changes", "reload_page"]
+
+
+def hosts_page(hosts: Sequence[HostView]) -> RenderableType:
+    """Return each host with its instances, their loaded code, and their problems."""
+    parts: list[RenderableType] = []
+    for host in hosts:
+        brought = f"  {offers(host.job_count, host.callable_count)}"
+        waiting = f"  {count(host.queued, 'run')} waiting" if host.queued else ""
+        parts.append(Text.assemble(state(host.state), "  ", (host.name, "bold"), brought, (waiting, "yellow")))
+        parts += [Padding(_instance(instance), (0, 0, 0, 4)) for instance in host.instances]
+        if host.pause is not None:
+            parts.append(Text(f"    {pause_text(host.pause)}", style="yellow"))
+        parts += [Padding(problem_lines(problem), (0, 0, 0, 4)) for problem in host.problems]
+    return Group(*parts)
+
+
+def _instance(instance: InstanceView) -> RenderableType:
+    refused = instance.refused_load
+    heard = f"heard {age(instance.last_heartbeat_at)}" if instance.last_heartbeat_at else "not heard yet"
+    process = f"pid {instance.pid} on {printable(instance.machine)}, {instance.state.lower()}, {heard}"
+    digest = instance.manifest_digest.rpartition(":")[2][:8]
+    loaded = f", loaded {age(instance.loaded_at)}" if instance.loaded_at else ""
+    newer = "  newer on disk: nomaflow reload" if instance.code_newer and refused is None else ""
+    spilled = f", {amount(instance.spilled_bytes)} bytes of reports waiting" if instance.spilled_bytes else ""
+    exclusive = sum(worker.kind == "exclusive" for worker in instance.workers)
+    mechanism = f", limits by {instance.isolation_mechanism}" if instance.isolation_mechanism else ""
+    return facts(
+        ("instance", Text.assemble(process, (_why_idle(instance), "yellow"))),
+        ("code", Text.assemble(f"generation {instance.generation} {digest}{loaded}", (newer, "yellow"))),
+        ("", Text(refused_text(refused), style="red") if refused is not None else ""),
+        ("running", f"{instance.running} of {instance.max_async} async and {instance.max_sync} sync{spilled}"),
+        ("workers", f"{len(instance.workers) - exclusive} shared, {exclusive} exclusive{mechanism}"),
+    )
+
+
+def _why_idle(instance: InstanceView) -> str:
+    """Return why the instance takes no work although it is attached, empty if it does."""
+    if not instance.generation:
+        return "  takes no new work: no code is loaded" + ("" if instance.refused_load else "; see its log")
+    return "  takes no new work: its spill file is full" if instance.saturated else ""
+
+
+def reload_page(outcomes: Sequence[ReloadView]) -> RenderableType:
+    """Return the outcome of each instance."""
+    if not outcomes:
+        return "no instance is attached; nothing was reloaded"
+    lines: list[RenderableType] = []
+    for outcome in outcomes:
+        who = printable(outcome.host) + (f", instance {outcome.incarnation[:8]}" if len(outcomes) > 1 else "")
+        sign = ("✔ ", "green") if outcome.accepted else ("✘ ", "red")
+        indent = 2 if outcome.incarnation else 0  # without one it is the kernel's own jobs file
+        if not outcome.incarnation:
+            lines.append(Text.assemble(sign, printable(outcome.message)))
+        elif outcome.accepted:
+            brought = offers(outcome.jobs, outcome.callables)
+            lines.append(Text.assemble(sign, f"reloaded {who}: {brought} (generation {outcome.generation})"))
+            changes = job_changes(outcome.removed_job_ids, outcome.added_job_ids, outcome.stopped_schedules)
+            lines += [Padding(line, (0, 0, 0, indent)) for line in changes]
+        else:
+            in_use = f"the last good code stays in use (generation {outcome.generation})"
+            serves = in_use if outcome.generation else "there is no code to run until a load succeeds"
+            lines.append(Text.assemble(sign, f"{who} refused the load: {serves}"))
+        lines += [Padding(problem_lines(problem), (0, 0, 0, indent)) for problem in outcome.problems]
+        if outcome.incarnation and not outcome.accepted:
+            lines += _after_refusal(outcome)
+    return Group(*lines)
+
+
+def job_changes(removed: Sequence[str], added: Sequence[str], stopped: Sequence[str]) -> Iterator[Text]:
+    """Yield a line for each kind of change that a load made to the jobs of a host.
+
+    :param stopped: schedules that fire no more: a job's id, or ``id (preset name)``
+    """
+    for name, listed in (("removed", removed), ("added", added), ("no longer scheduled", stopped)):
+        if listed:
+            yield Text(f"{name}: {', '.join(printable(str(each)) for each in listed)}")
+
+
+def _after_refusal(outcome: ReloadView) -> Iterator[RenderableType]:
+    """Yield the reason if no problem has told it, and the way to use the code anyway."""
+    told = outcome.problems and all(problem.code != "load_failed" for problem in outcome.problems)
+    if outcome.message and not told:
+        yield Text(f"  {paragraph(outcome.message, indent=2)}")
+    if outcome.generation:
+        force = f"to use it anyway: nomaflow reload {printable(outcome.host)} --force"
+        kept = "a broken job then keeps its last good definition"
+        yield Padding(Text(f"{force}\n{kept}", style="dim"), (0, 0, 0, 2))

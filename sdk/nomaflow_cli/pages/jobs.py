@@ -1,0 +1,192 @@
+"""Pages about jobs: the list, one job, and the schedule."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.text import Text
+
+from nomaflow.client.values import CatalogueView, FireView, JobView, RefusedLoadView, RunView
+from nomaflow_cli.pages.cells import Column, Rows, facts, pause_text, problem_lines, refused_text, run_state
+from nomaflow_cli.pages.runs import runs_table
+from nomaflow_cli.wording import age, moment, printable
+
+if TYPE_CHECKING:
+    from nomaflow_project.check.planning import FrequentSchedule, PlannedFire, ScheduleTable
+
+__all__ = ["job_page", "jobs_page", "no_such_jobs", "schedule_page"]
+
+_NAMES = 5
+
+
+def jobs_page(catalogue: CatalogueView, refused: Mapping[str, RefusedLoadView]) -> RenderableType:
+    """Return the jobs as a table, with their problems below it.
+
+    :param refused: by host, the newest refused load: the jobs shown are those of the load before
+    """
+    if not catalogue.jobs and not catalogue.problems:
+        return "no jobs yet: no host has sent any; nomaflow hosts lists the hosts"
+    columns: list[Column[JobView]] = [
+        Column("job", lambda job: Text(printable(job.job_id), "" if job.valid and job.enabled else "dim")),
+        Column("host", lambda job: Text(job.host), from_width=90),
+        Column("schedule", _schedule, from_width=70),
+        Column("next", lambda job: Text(_next(job), no_wrap=True)),
+        Column("last run", _last_run, from_width=56),
+        Column("now", _now, loose=True),
+    ]
+    found = [problem for job in catalogue.jobs for problem in job.problems] + list(catalogue.problems)
+    problems = dict.fromkeys(found)  # a file's problem is listed with each of its jobs
+    stale = [_stale_jobs(host, load) for host, load in refused.items()]
+    below = [Padding(problem_lines(problem), (0, 0, 1, 0)) for problem in problems]
+    return Group(*stale, Rows(columns, catalogue.jobs), *below)
+
+
+def _stale_jobs(host: str, refused: RefusedLoadView) -> RenderableType:
+    text = Text(f"✘ {printable(host)} {refused_text(refused)}", style="red")
+    return Padding(text.append("\n  its last good jobs and code stay in use", style="dim"), (0, 0, 1, 0))
+
+
+def no_such_jobs(whole: CatalogueView, *, host: str, tag: str) -> str:
+    """Return why a filtered list is empty although there are jobs.
+
+    :param whole: the list without the filters host and tag
+    """
+    of_host = [job for job in whole.jobs if host in ("", job.host)]
+    if not of_host:
+        return f"no job belongs to host {printable(host)!r}; {_near(host, {job.host for job in whole.jobs})}"
+    of = f" of host {printable(host)!r}" if host else ""
+    tags = {each for job in of_host for each in job.tags}
+    return f"no job{of} has the tag {printable(tag)!r}; {_near(tag, tags)}"
+
+
+def _near(asked: str, known: Collection[str]) -> str:
+    names = sorted(difflib.get_close_matches(asked, known) or known)
+    if not names:
+        return "there are none"
+    return f"there {'is' if len(names) == 1 else 'are'} {', '.join(printable(each) for each in names[:_NAMES])}"
+
+
+def _schedule(job: JobView) -> Text:
+    if not job.schedule:
+        return Text("–", style="dim")
+    zone = "" if job.timezone in ("", "UTC") else f" {job.timezone}"
+    return Text.assemble(job.schedule, (zone, "dim"))
+
+
+def _next(job: JobView) -> str:
+    if not job.next_fires:
+        return "–"
+    fire = job.next_fires[0]
+    return age(fire.at) + (f" ({fire.preset})" if fire.preset else "")
+
+
+def _last_run(job: JobView) -> Text:
+    run = job.last_run
+    if run is None:
+        return Text("–", style="dim")
+    return run_state(run) + Text(f"  {age(run.finished_at or run.started_at or run.queued_at)}", style="dim")
+
+
+def _now(job: JobView) -> Text:
+    if job.removed:
+        return Text("removed from its host's files", style="dim")
+    if not job.valid:
+        return Text("✘ disabled by a problem, see below", style="red")
+    if job.held:
+        return Text("✘ cannot run, see below", style="red")
+    if job.kept:
+        rest = _now(replace(job, kept=False))
+        return Text.assemble(("✘ last good definition, see below", "red"), "; " if rest.plain else "", rest)
+    if job.pause is not None:
+        return Text(pause_text(job.pause), style="yellow")
+    return Text("disabled" if not job.enabled else printable(job.why_not_running), style="dim")
+
+
+def job_page(job: JobView, recent: Sequence[RunView]) -> RenderableType:
+    """Return everything about a job: its definition, its problems, its next fires and its last runs."""
+    title = Text.assemble((printable(job.job_id), "bold"), f"  {printable(job.description)}")
+    parts: list[RenderableType] = [title, Padding(_facts(job), (1, 0, 1, 2))]
+    parts.extend(problem_lines(problem) for problem in job.problems)
+    if recent:
+        parts.append(runs_table(recent))
+    else:
+        parts.append(Text(f"no runs yet; start one with: nomaflow run {printable(job.job_id)} --follow", style="dim"))
+    return Group(*parts)
+
+
+def _facts(job: JobView) -> RenderableType:
+    return facts(
+        ("host", job.host or "none"),
+        ("schedule", f"{job.schedule} {job.timezone}".strip() if job.schedule else "none"),
+        ("next", ", ".join(_fire(each) for each in job.next_fires[:3])),
+        ("tags", ", ".join(job.tags)),
+        ("presets", ", ".join(job.preset_names)),
+        ("enabled", "yes" if job.enabled else "no (enabled = false)"),
+        ("removed", "its host's files no longer contain it" if job.removed else ""),
+        ("definition", "the last good one; correct the problems below and reload" if job.kept else ""),
+        ("cannot run", f"{job.held}; its fires become MISSED" if job.held else ""),
+        ("pause", pause_text(job.pause) if job.pause is not None else ""),
+        ("not running", job.why_not_running),
+        *_step_rows(job),
+    )
+
+
+def _fire(fire: FireView) -> str:
+    return f"{moment(fire.at)} ({age(fire.at)})" + (f" {fire.preset}" if fire.preset else "")
+
+
+def _step_rows(job: JobView) -> Iterator[tuple[str, str]]:
+    steps = (job.definition or {}).get("steps")
+    if not isinstance(steps, list):
+        yield "steps", ", ".join(job.step_names)
+        return
+    for number, step in enumerate(steps):
+        if isinstance(step, dict):
+            kwargs = f"  {json.dumps(step['op_kwargs'], ensure_ascii=False)}" if step.get("op_kwargs") else ""
+            target = step.get("callable") or step.get("target_job_id") or ""
+            yield "" if number else "steps", f"{step.get('name', '')}  {target}{kwargs}"
+
+
+def schedule_page(found: ScheduleTable, broken: Sequence[str]) -> RenderableType:
+    """Return the fires day by day, with a mark on simultaneous ones, then the schedules too frequent to list.
+
+    :param broken: the jobs whose definitions have errors, so that their fires are not known
+    """
+    parts: list[RenderableType] = []
+    if found.fires:
+        days = groupby(found.fires, key=lambda fire: fire.at.astimezone().strftime("%a %d %b"))
+        rows = [("" if number else day, fire) for day, fires in days for number, fire in enumerate(fires)]
+        columns: list[Column[tuple[str, PlannedFire]]] = [
+            Column("day", lambda row: row[0]),
+            Column("time", lambda row: row[1].at.astimezone().strftime("%H:%M:%S")),
+            Column("job", lambda row: _job_and_preset(row[1])),
+            Column("at once with", lambda row: Text(_at_once(row[1]), style="yellow"), loose=True),
+        ]
+        parts.append(Rows(columns, rows))
+    if found.frequent:
+        often: list[Column[FrequentSchedule]] = [
+            Column("often", _job_and_preset),
+            Column("schedule", lambda each: Text(f"{each.schedule} {each.timezone}")),
+            Column("first", lambda each: age(each.first)),
+        ]
+        parts.append(Rows(often, found.frequent))
+    if not parts:
+        parts.append(Text("nothing is scheduled"))
+    parts += [Text(f"✘ {printable(job_id)} has errors: nomaflow check", style="red") for job_id in broken]
+    return Group(*parts)
+
+
+def _job_and_preset(each: PlannedFire | FrequentSchedule) -> Text:
+    return Text(f"{each.job_id} ({each.preset})" if each.preset else each.job_id)
+
+
+def _at_once(fire: PlannedFire) -> str:
+    more = fire.at_once - 1 - len(fire.collides_with)
+    return ", ".join(fire.collides_with) + (f" and {more} more" if more > 0 else "")

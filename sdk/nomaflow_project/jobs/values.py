@@ -1,0 +1,88 @@
+"""The texts of jobs.toml that have a form of their own: ids, names, schedules, zones."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator
+from pydantic_core import PydanticCustomError
+
+from nomaflow_project.cron import CronError, CronExpression, zone
+
+__all__ = ["Cron", "ExceptionNames", "JobId", "LogLevel", "Name", "Zone", "ZoneOrUtc", "is_job_id"]
+
+LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
+
+_JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
+_NAME_LENGTH = 128
+
+
+def is_job_id(text: str) -> bool:
+    """Return True if ``text`` has the form of a job id."""
+    return _JOB_ID.fullmatch(text) is not None
+
+
+def _is_name(text: str) -> bool:
+    return 1 <= len(text) <= _NAME_LENGTH and text.isprintable() and bool(text.strip())
+
+
+def _is_exception_name(text: str) -> bool:
+    return all(part.isidentifier() for part in text.split("."))
+
+
+def _formed(code: str, accepts: Callable[[str], bool], expected: str, fix: str) -> AfterValidator:
+    """Return a validator of a text, or of each of several, that must have a form."""
+
+    def checked(given: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        for text in (given,) if isinstance(given, str) else given:
+            if not accepts(text):
+                raise PydanticCustomError(code, "{got} is not " + expected, {"got": repr(text[:60]), "fix": fix})
+        return given
+
+    return AfterValidator(checked)
+
+
+def _parsed(code: str, parse: Callable[[str], Any], kind: str) -> AfterValidator:
+    """Return a validator of schedules or zones; an empty text stands for none."""
+
+    def checked(text: str) -> str:
+        if text:
+            try:
+                parse(text)
+            except CronError as error:
+                subject = error.subject if len(error.subject) <= 60 else error.subject[:60] + "…"
+                context = {"kind": kind, "subject": repr(subject), "problem": error.problem, "fix": error.fix}
+                raise PydanticCustomError(code, "{kind} {subject}: {problem}", context) from error
+        return text
+
+    return AfterValidator(checked)
+
+
+JobId = Annotated[
+    str,
+    _formed(
+        "bad_job_id",
+        is_job_id,
+        "a job id; expected 1 to 128 ASCII letters, digits, '-', '_' or '.', beginning with a letter or digit",
+        "rename the job",
+    ),
+]
+Name = Annotated[str, _formed("bad_name", _is_name, "a name; expected 1 to 128 printable characters", "rename it")]
+ExceptionNames = Annotated[
+    tuple[str, ...],
+    _formed(
+        "bad_exception_name",
+        _is_exception_name,
+        "the name of an exception",
+        "give a class name such as 'ConnectionError' or 'httpx.HTTPError'",
+    ),
+]
+Cron = Annotated[
+    str,
+    _parsed("bad_schedule", lambda text: CronExpression.parse(text) if text.strip() else None, "cron expression"),
+    AfterValidator(str.strip),
+]
+Zone = Annotated[str, _parsed("unknown_timezone", zone, "timezone")]
+ZoneOrUtc = Annotated[Zone, AfterValidator(lambda name: name or "UTC")]

@@ -1,0 +1,288 @@
+"""Starts the product as its users do: kernel, host and command line as processes of their own, on real projects."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import psutil
+
+from nomaflow.client import ProjectAddress, SyncKernelClient
+from nomaflow.client.values import HostView, InstanceView, RunView
+from processes import is_alive, pids_below
+
+__all__ = [
+    "CLOCKS", "PATIENCE", "Answer", "Running", "System", "address_of", "eventually", "launch", "launch_kernel",
+    "launch_up", "nothing_left", "run_command",
+]  # fmt: skip
+
+PATIENCE = 30.0
+CLOCKS = ("--heartbeat-seconds", "0.5", "--lease-seconds", "2", "--lost-after-seconds", "10")
+"""Short clocks of a kernel: heartbeat 0.5, lease 2, grace 10, to which it adds 5 seconds."""
+T = TypeVar("T")
+
+
+def eventually(question: Callable[[], T], *, seconds: float = PATIENCE) -> T:
+    """Return the first true answer to a question, which is asked more and more rarely: answers cost CPU."""
+    until, pause = time.monotonic() + seconds, 0.01
+    while not (answer := question()):
+        assert time.monotonic() < until, f"still not so: {question}"
+        time.sleep(pause)
+        pause = min(pause * 1.25, 0.1)
+    return answer
+
+
+@dataclass(kw_only=True)
+class Running:
+    """A process of the product, with everything below it.
+
+    :param log_file: takes its output, after that of an earlier one
+    """
+
+    project: Path
+    process: subprocess.Popen[bytes]
+    log_file: Path
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self.process.pid
+
+    @property
+    def log(self) -> str:
+        """The output so far."""
+        return self.log_file.read_text("utf-8", "replace")
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has ended."""
+        return self.process.poll() is not None
+
+    def tree(self) -> set[int]:
+        """Return the processes below it."""
+        return set(pids_below(self.pid))
+
+    def kill(self) -> None:
+        """Kill the process; what is below it is its own business."""
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """End it, frozen or not, and return its exit code; nothing of it is left."""
+        if not self.ended:
+            below = self.tree()
+            os.kill(self.pid, signal.SIGCONT)
+            os.kill(self.pid, number)
+            try:
+                self.process.wait(PATIENCE)
+            finally:
+                self.kill()  # nothing of a failed test may be left
+            eventually(lambda: not any(is_alive(pid) for pid in below), seconds=3)
+        return self.process.returncode
+
+
+def launch(
+    module: str,
+    project: Path,
+    *flags: str,
+    log_file: Path,
+    environ: Mapping[str, str] | None = None,
+    side: Sequence[str] = (),
+    python: str = sys.executable,
+) -> Running:
+    """Start the kernel or a host on its project, and wait for nothing.
+
+    :param environ: what its environment has in addition to that of the tests
+    :param side: command that starts another, for example in another network
+    """
+    command = [*side, python, "-P", "-m", module, "--project", str(project), *flags]
+    return _start(command, project, log_file, environ)
+
+
+def launch_up(project: Path, *flags: str, log_file: Path, environ: Mapping[str, str] | None = None) -> Running:
+    """Start ``nomaflow up`` on a project, and wait for nothing."""
+    command = [sys.executable, "-m", "nomaflow_cli", "up", str(project), *flags]
+    return _start(command, project, log_file, environ)
+
+
+def _start(command: Sequence[str], project: Path, log_file: Path, environ: Mapping[str, str] | None) -> Running:
+    with log_file.open("ab") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, **(environ or {})})
+    return Running(project=project, process=process, log_file=log_file)
+
+
+def launch_kernel(
+    project: Path, *flags: str, log_file: Path, module: str = "nomaflow_kernel", **options: Any
+) -> Running:
+    """Start a kernel on its project and wait until it says where it listens.
+
+    :param options: see :func:`launch`
+    """
+    address = project / ".nomaflow" / "address"
+    address.unlink(missing_ok=True)
+    kernel = launch(module, project, *flags, log_file=log_file, **options)
+    eventually(lambda: address.exists() or kernel.ended)
+    assert not kernel.ended, f"the kernel ended with {kernel.process.returncode}: {kernel.log}"
+    return kernel
+
+
+def address_of(project: Path) -> str:
+    """Return where the kernel of a project listens."""
+    return (project / ".nomaflow" / "address").read_text().strip()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """The exit code and output of a command."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """The object it printed."""
+        return json.loads(self.out)
+
+
+def run_command(*arguments: str, folder: Path, stdin: str = "", environ: Mapping[str, str] | None = None) -> Answer:
+    """Run the command line in a folder, with wide columns."""
+    done = subprocess.run(
+        [sys.executable, "-m", "nomaflow_cli", *arguments],
+        cwd=folder, input=stdin, capture_output=True, text=True, timeout=60, check=False,
+        env={**os.environ, "COLUMNS": "200", **(environ or {})},
+    )  # fmt: skip
+    return Answer(code=done.returncode, out=done.stdout, err=done.stderr)
+
+
+def nothing_left(folder: Path) -> bool:
+    """Return True if no process has a folder in its command line."""
+    return not [p for p in psutil.process_iter(["cmdline"]) if str(folder) in " ".join(p.info["cmdline"] or [])]
+
+
+@dataclass(kw_only=True)
+class System:
+    """A kernel, its hosts, and a client of it.
+
+    :param root: everything is below it
+    :param kernel_project: the kernel's folder, ``kernel`` below *root* unless it is given
+    :param kernel_side: command that starts the kernel, for example in another network
+    :param environ: what the environment of all processes has in addition to that of the tests
+    :ivar parts: the running processes by name: ``kernel``, and the hosts
+    """
+
+    root: Path
+    kernel_project: Path = field(default=None)  # type: ignore[assignment]  # set below
+    kernel_flags: Sequence[str] = CLOCKS
+    kernel_side: Sequence[str] = ()
+    kernel_module: str = "nomaflow_kernel"
+    environ: Mapping[str, str] = field(default_factory=dict)
+    parts: dict[str, Running] = field(default_factory=dict)
+    clients: list[SyncKernelClient] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.kernel_project = self.kernel_project or self.root / "kernel"
+        self.kernel_project.mkdir(parents=True, exist_ok=True)
+
+    def start_kernel(self, *flags: str, environ: Mapping[str, str] | None = None) -> Running:
+        """Start the kernel and wait until it listens."""
+        self.parts["kernel"] = launch_kernel(
+            self.kernel_project,
+            *self.kernel_flags,
+            *flags,
+            log_file=self.root / "kernel.log",
+            environ={**self.environ, **(environ or {})},
+            side=self.kernel_side,
+            module=self.kernel_module,
+        )
+        return self.parts["kernel"]
+
+    @property
+    def kernel(self) -> Running:
+        """The kernel's process."""
+        return self.parts["kernel"]
+
+    @property
+    def kernel_address(self) -> str:
+        """Where the kernel listens."""
+        return address_of(self.kernel_project)
+
+    def launch_host(
+        self, name: str, project: Path, *flags: str, environ: Mapping[str, str] | None = None, **options: Any
+    ) -> Running:
+        """Start a host on a project, and wait for nothing.
+
+        :param options: see :func:`launch`
+        """
+        options["environ"] = {**self.environ, **(environ or {})}
+        log_file = self.root / f"{name}.log"
+        self.parts[name] = launch("nomaflow_host", project, *flags, log_file=log_file, **options)
+        return self.parts[name]
+
+    def log(self, name: str) -> str:
+        """Return the output of a process and of those before it."""
+        return (self.root / f"{name}.log").read_text("utf-8", "replace")
+
+    def kill(self, name: str) -> None:
+        """Kill a process with SIGKILL."""
+        self.parts.pop(name).kill()
+
+    def stop(self, name: str) -> None:
+        """Ask a process to stop, and check that it does so without an error."""
+        part = self.parts.pop(name)
+        assert part.stop() == 0, part.log
+
+    def client(self, by: str = "ann") -> SyncKernelClient:
+        """Return a new client, which is closed with the system."""
+        self.clients.append(SyncKernelClient(ProjectAddress(project=self.kernel_project), by=by))
+        return self.clients[-1]
+
+    @property
+    def api(self) -> SyncKernelClient:
+        """The first client."""
+        return self.clients[0] if self.clients else self.client()
+
+    def cli(self, *arguments: str, code: int | None = 0, stdin: str = "") -> Answer:
+        """Run the command line in the kernel's folder; ``code`` None takes any exit code."""
+        done = run_command(*arguments, folder=self.kernel_project, stdin=stdin, environ=self.environ)
+        assert code is None or done.code == code, (arguments, done)
+        return done
+
+    def host_view(self, name: str) -> HostView | None:
+        """Return what the kernel knows of a host."""
+        return next((one for one in self.api.list_hosts() if one.name == name), None)
+
+    def instance(self, name: str, *, pid: int = 0) -> InstanceView | None:
+        """Return the attached instance of a host that serves a generation, or None if there is none yet."""
+        view = self.host_view(name)
+        for one in view.instances if view else ():
+            if one.state == "ATTACHED" and one.generation and pid in (0, one.pid):
+                return one if view is not None and view.manifest_digest else None
+        return None
+
+    def run(self, run_id: str) -> RunView:
+        """Return the current run."""
+        return self.api.get_run(run_id)
+
+    def end(self, run_id: str) -> RunView:
+        """Wait until a run is over."""
+        return self.api.wait(run_id)
+
+    def close(self) -> None:
+        """Stop everything, whatever fails meanwhile; nothing may be left."""
+        with contextlib.ExitStack() as stack:
+            if "kernel" in self.parts:
+                stack.callback(self.parts.pop("kernel").kill)
+            for client in self.clients:
+                stack.callback(client.close)
+            for part in self.parts.values():
+                stack.callback(part.stop)
