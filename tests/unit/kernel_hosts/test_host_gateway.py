@@ -134,7 +134,7 @@ async def test_a_host_that_hangs_up_while_the_engine_is_busy_is_detached_all_the
     world.engine.hold = asyncio.Event()
     session = Session(world)
     session.say(hello())
-    await asyncio.sleep(0.05)
+    await eventually(lambda: world.engine.held)
     session.call.cancel()
     await asyncio.sleep(0.05)
     world.engine.hold.set()

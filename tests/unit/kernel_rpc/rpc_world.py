@@ -69,9 +69,11 @@ class ScriptedEngine:
         self.store: Store
         self.trouble: Exception | None = None
         self.hold: asyncio.Event | None = None
+        self.held = 0
 
     async def _answer(self) -> None:
         if self.hold is not None:
+            self.held += 1
             await self.hold.wait()
         if self.trouble is not None:
             raise self.trouble
