@@ -54,12 +54,15 @@ def _step_message(step: PlannedStep, tries: Sequence[AttemptRecord]) -> run_pb2.
 
 
 def _attempt_message(attempt: AttemptRecord, step: PlannedStep) -> run_pb2.Attempt:
-    progress = json.loads(attempt.progress_json) if attempt.progress_json else None
+    told = json.loads(attempt.progress_json) if attempt.progress_json else {}
+    progress = (
+        run_pb2.Progress(done=told["done"], total=told.get("total"), message=told.get("message", "")) if told else None
+    )
     return encode(
         run_pb2.Attempt,
         attempt,
         attempt_key=attempt_key(attempt.run_id, attempt.step, attempt.attempt),
-        progress=None if progress is None else run_pb2.Progress(**progress),
+        progress=progress,
         child_job_id=step.target_job_id if attempt.child_run_id else "",
     )
 

@@ -11,10 +11,18 @@ from nomaflow_api.v1.message_codec import decode
 from nomaflow_kernel.catalogue import HostCatalogue
 from nomaflow_kernel.engine.fleet import Instance
 from nomaflow_kernel.engine.host_messages import HeartbeatInfo, InstanceHello, RefusedLoad, WorkerStatus
-from nomaflow_kernel.history.port import PauseRecord
-from nomaflow_kernel.history.records import CancelRequest, Fold, RunRecord, RunRequest, RunTrigger, TriggerKind
-from nomaflow_kernel.history.states import RunState
-from nomaflow_kernel.rpc.messages import host_message, pause_message, run_message
+from nomaflow_kernel.history.port import PauseRecord, RunDetail
+from nomaflow_kernel.history.records import (
+    AttemptRecord,
+    CancelRequest,
+    Fold,
+    RunRecord,
+    RunRequest,
+    RunTrigger,
+    TriggerKind,
+)
+from nomaflow_kernel.history.states import AttemptState, RunState
+from nomaflow_kernel.rpc.messages import host_message, pause_message, run_detail_message, run_message
 from nomaflow_project.reading.problems import Problem, Severity
 
 
@@ -71,6 +79,28 @@ def test_a_run_is_told_as_it_is_listed() -> None:
     assert view.fold == values.FoldView(first=first, last=second, count=3)
     assert (view.preset, view.log_level, view.rows_affected, view.params) == ("small", "DEBUG", 0, {})
     assert view.reason is None
+
+
+def test_an_attempt_is_told_with_its_progress() -> None:
+    """What is stored of a progress holds more than clients are told."""
+    run = RunRecord(
+        run_id="run_1",
+        job_id="job",
+        host="team",
+        state=RunState.RUNNING,
+        trigger=RunTrigger(kind=TriggerKind.API),
+        definition_digest="",
+        request=RunRequest(),
+        queued_at_us=1,
+    )
+    progress = '{"at_us": 5, "done": 1.0, "total": null, "message": "half"}'
+    attempt = AttemptRecord(
+        run_id="run_1", step_index=0, step="a", attempt=1, state=AttemptState.RUNNING, progress_json=progress
+    )
+    definition = {"id": "job", "steps": [{"name": "a", "callable": "m:f"}]}
+    view = decode(values.RunView, run_detail_message(RunDetail(run=run, attempts=(attempt,), definition=definition)))
+    assert view.steps[0].last.progress == values.ProgressView(done=1.0, total=None, message="half")
+    assert view.steps[0].last.attempt_key == "run_1/a/1"
 
 
 @pytest.mark.parametrize(
