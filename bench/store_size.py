@@ -101,7 +101,7 @@ def _log(run_id: str, number: int, lines: int, at_us: int) -> LogChunkRecord:
         first_at_us=packed.first_at_us,
         last_at_us=packed.last_at_us,
         levels=packed.levels,
-        codec=2 if packed.compressed else 1,
+        codec=packed.codec,
         body=packed.body,
     )
 

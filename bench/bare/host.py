@@ -10,7 +10,9 @@ import time
 import grpc
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
-from nomaflow_api.v1 import host_gateway_service_pb2_grpc, run_pb2
+from nomaflow_api.v1 import host_gateway_service_pb2_grpc
+from nomaflow_api.v1.letters import AttemptReport, Finished, FinishedState, Started
+from nomaflow_api.v1.sealing import open_dispatch, seal
 
 
 class Host:
@@ -18,7 +20,7 @@ class Host:
 
     def __init__(self, stub: host_gateway_service_pb2_grpc.HostGatewayServiceStub) -> None:
         self._stub = stub
-        self._unsent: list[gateway.AttemptReport] = []
+        self._unsent: list[AttemptReport] = []
         self._some = asyncio.Event()
 
     async def read(self) -> None:
@@ -27,7 +29,7 @@ class Host:
         tasks: set[asyncio.Task[None]] = set()
         async for message in call:  # type: ignore[attr-defined]  # the stub is typed for synchronous channels
             for command in message.commands.commands:
-                task = asyncio.create_task(self._run(command.dispatch.attempt_key))
+                task = asyncio.create_task(self._run(open_dispatch(command.dispatch).attempt_key))
                 tasks.add(task)
                 task.add_done_callback(tasks.discard)
 
@@ -37,13 +39,12 @@ class Host:
             await self._some.wait()
             self._some.clear()
             unsent, self._unsent = self._unsent, []
-            await self._stub.Report(gateway.ReportRequest(incarnation="bare", epoch=1, attempts=unsent))  # type: ignore[misc]  # as above
+            await self._stub.Report(gateway.ReportRequest(incarnation="bare", epoch=1, attempts=seal(unsent)))  # type: ignore[misc]  # as above
 
     async def _run(self, key: str) -> None:
-        started = gateway.AttemptStarted(at_us=time.time_ns() // 1000, worker_pid=os.getpid())
-        finished = gateway.AttemptFinished(at_us=time.time_ns() // 1000, state=run_pb2.ATTEMPT_STATE_SUCCEEDED)
-        events = [gateway.AttemptEvent(started=started), gateway.AttemptEvent(finished=finished)]
-        self._unsent.append(gateway.AttemptReport(attempt_key=key, first_seq=1, events=events))
+        started = Started(at_us=time.time_ns() // 1000, worker_pid=os.getpid(), generation=1)
+        finished = Finished(at_us=time.time_ns() // 1000, state=FinishedState.SUCCEEDED)
+        self._unsent.append(AttemptReport(attempt_key=key, first_seq=1, events=(seal(started), seal(finished))))
         self._some.set()
 
 

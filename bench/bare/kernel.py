@@ -14,6 +14,8 @@ from bench.bare.store import Store
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_api.v1 import kernel_service_pb2 as service
 from nomaflow_api.v1 import run_pb2
+from nomaflow_api.v1.letters import AttemptAck, DispatchOrder
+from nomaflow_api.v1.sealing import open_reports, seal
 
 _RUN_ID = "run_{:026d}"
 
@@ -63,16 +65,14 @@ class Kernel:
 
     async def report(self, request: gateway.ReportRequest, context: Any) -> gateway.ReportResponse:
         """Finish the runs, then acknowledge."""
-        run_ids = [one.attempt_key.partition("/")[0] for one in request.attempts]
+        reports = open_reports(request.attempts)
+        run_ids = [one.attempt_key.partition("/")[0] for one in reports]
         await self._store.change(run_ids, expected="DISPATCHED", state="SUCCEEDED")
         if self._watcher is not None:
             for run_id in run_ids:
                 self._watcher.put_nowait(run_id)
         return gateway.ReportResponse(
-            acks=[
-                gateway.AttemptAck(attempt_key=one.attempt_key, acknowledged_seq=2, status=gateway.ACK_STATUS_OK)
-                for one in request.attempts
-            ]
+            acks=seal([AttemptAck(attempt_key=one.attempt_key, acknowledged_seq=2) for one in reports])
         )
 
     async def _queue(self, rows: list[tuple[str, str]]) -> None:
@@ -93,10 +93,8 @@ def _accepted(run_id: str) -> service.TriggerRunResponse:
 
 
 def _dispatch(run_id: str) -> gateway.Command:
-    order = gateway.DispatchCommand(
-        attempt_key=f"{run_id}/nothing/1", epoch=1, run_id=run_id, job_id="one", step="nothing", attempt=1
-    )
-    return gateway.Command(dispatch=order)
+    order = DispatchOrder(attempt_key=f"{run_id}/nothing/1", epoch=1, callable="nothing")
+    return gateway.Command(dispatch=seal(order))
 
 
 def _handlers(kernel: Kernel) -> tuple[grpc.GenericRpcHandler, ...]:

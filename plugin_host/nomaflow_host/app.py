@@ -33,7 +33,7 @@ from nomaflow_host.project import (
     put_mark,
 )
 from nomaflow_host.reaper.proc import ProcessIdentity
-from nomaflow_host.session import AddressSource, HostIdentity, HostSession, encode_event
+from nomaflow_host.session import AddressSource, HostIdentity, HostSession
 from nomaflow_host.supervisor import Supervisor, SupervisorSettings
 from nomaflow_telemetry.process_log import set_up_logging
 from nomaflow_telemetry.service_manager import ServiceManager
@@ -121,7 +121,7 @@ async def serve(options: HostOptions, *, environ: MutableMapping[str, str]) -> i
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(lock.release)
         lock.record(me)
-        outbox = Outbox(store=SpillStore(directory=project.state_dir / "spill"), encode=encode_event)
+        outbox = Outbox(store=SpillStore(directory=project.state_dir / "spill"))
         stack.callback(outbox.close)
         limits = supervisor_settings(
             project, state_dir=str(project.state_dir), vanished_seconds=_VANISHED_SECONDS if options.watch else 0.0

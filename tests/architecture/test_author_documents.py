@@ -29,9 +29,9 @@ from document_examples import DOCS, console_examples, examples_of, write_project
 from nomaflow import RunContext, Settings, hookspecs
 from nomaflow.calls import StepCall, StepOutcome
 from nomaflow.testing import CallableOutcome, connectors_from, run_callable
+from nomaflow_api.v1.letters import AttemptOrder
 from nomaflow_api.v1.values import decode_tree
 from nomaflow_cli.lint import RULES, lint_project
-from nomaflow_host.attempt.messages import AttemptOrder
 from nomaflow_host.connectors import HostConnectorRegistry
 from nomaflow_host.generation import Generation, load_generation, settings_tree
 from nomaflow_host.hooks import build_hooks
@@ -300,15 +300,14 @@ def order_of(job: JobDefinition, step: StepDefinition) -> AttemptOrder:
     """Return the order of a first attempt."""
     return AttemptOrder(
         attempt_key=f"run_1/{step.name}/1",
-        epoch=1,
         run_id="run_1",
         job_id=job.id,
         step=step.name,
         attempt=1,
         callable=step.callable,
-        kwargs_json=json.dumps({**job.params, **step.op_kwargs}),
+        kwargs_json=json.dumps({**job.params, **step.op_kwargs}).encode(),
         strict_keys=tuple(step.op_kwargs),
-        params_json=json.dumps(dict(job.params)),
+        params_json=json.dumps(dict(job.params)).encode(),
     )
 
 

@@ -9,27 +9,18 @@ import asyncio
 import secrets
 import sys
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
-from nomaflow_host.attempt.checks import CheckedStep, CheckOutcome
-from nomaflow_host.attempt.messages import AttemptOrder, CancelOrder
+from nomaflow_api.v1.letters import CancelOrder, DispatchOrder
 from nomaflow_host.outbox import Outbox, SpillStore
-from nomaflow_host.session import (
-    AddressSource,
-    HostIdentity,
-    HostSession,
-    HostStatus,
-    Manifest,
-    encode_event,
-)
+from nomaflow_host.session import AddressSource, HostIdentity, HostSession, HostStatus, Manifest
 from nomaflow_host.supervisor import LoadOutcome, Refused
 
 
 class IdleRunner:
     """A runner that runs nothing."""
 
-    def accept(self, order: AttemptOrder) -> None:
+    def accept(self, order: DispatchOrder) -> None:
         """Refuse."""
         raise Refused("host_full", "this host runs nothing")
 
@@ -55,9 +46,9 @@ class IdleRunner:
         """Return True: nothing is ever loaded."""
         return True
 
-    async def check(self, steps: Sequence[CheckedStep], seconds: float) -> CheckOutcome:
+    async def check(self, steps: bytes, seconds: float) -> bytes | None:
         """Find nothing wrong."""
-        return CheckOutcome()
+        return b""
 
     async def drain(self, deadline_s: float) -> None:
         """Return at once."""
@@ -74,7 +65,7 @@ def session(name: str, address: Path, folder: Path) -> HostSession:
         addresses=AddressSource(given="", file=address),
         token=str,
         runner=IdleRunner(),
-        outbox=Outbox(store=SpillStore(directory=folder / name), encode=encode_event),
+        outbox=Outbox(store=SpillStore(directory=folder / name)),
     )
 
 

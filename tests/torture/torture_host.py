@@ -18,8 +18,8 @@ from failpoints import Failpoints
 import nomaflow_host.app
 import nomaflow_host.session.session
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
+from nomaflow_api.v1.letters import CancelOrder, DispatchOrder, Finished
 from nomaflow_host.__main__ import main as host_main
-from nomaflow_host.attempt.messages import AttemptOrder, CancelOrder, Finished
 from nomaflow_host.outbox import Outbox, SpillStore, spill
 from nomaflow_host.process.runner import SupervisedRunner
 from nomaflow_host.session.link import Link
@@ -55,7 +55,7 @@ def make_runner(points: Failpoints) -> type[SupervisedRunner]:
     class WatchedRunner(SupervisedRunner):
         """A runner with failpoints."""
 
-        def accept(self, order: AttemptOrder) -> None:
+        def accept(self, order: DispatchOrder) -> None:
             """Start an attempt."""
             points.hit("accept.before")
             super().accept(order)

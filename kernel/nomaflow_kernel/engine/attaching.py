@@ -5,18 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from nomaflow_api.v1.letters import HeldState, InventoryLine, Verdict, VerdictAction
 from nomaflow_kernel.engine import stepping
 from nomaflow_kernel.engine.active import ActiveRun
 from nomaflow_kernel.engine.fleet import Instance
-from nomaflow_kernel.engine.host_messages import (
-    HeldAttempt,
-    InstanceHello,
-    InstanceLink,
-    LoadInfo,
-    RefusedLoad,
-    Verdict,
-    VerdictAction,
-)
+from nomaflow_kernel.engine.host_messages import InstanceHello, InstanceLink, LoadInfo, RefusedLoad
 from nomaflow_kernel.engine.orders import cancel_order, dispatch_order
 from nomaflow_kernel.engine.reporting import find_attempt
 from nomaflow_kernel.engine.state import Batch, EngineState
@@ -108,7 +101,7 @@ def _notify(batch: Batch, instance: Instance, kind: str, **data: Any) -> None:
     batch.add(Notice(kind=kind, at_us=batch.now_us, host=instance.host, data=data))
 
 
-def _judge(state: EngineState, incarnation: str, held: HeldAttempt) -> Verdict:
+def _judge(state: EngineState, incarnation: str, held: InventoryLine) -> Verdict:
     cancel, seq = None, 0
     found, ended = find_attempt(state, held.attempt_key), state.ended.find(held.attempt_key)
     if found is not None:
@@ -125,7 +118,7 @@ def _judge(state: EngineState, incarnation: str, held: HeldAttempt) -> Verdict:
         # from a backup, is killed instead: nobody could see it or stop it, and its run may be triggered again.
         action, seq = VerdictAction.KEEP, ended.final_seq
     else:
-        running = held.state in (AttemptState.DISPATCHED, AttemptState.RUNNING)
+        running = held.state in (HeldState.DISPATCHED, HeldState.RUNNING)
         action = VerdictAction.KILL if running else VerdictAction.FORGET
     return Verdict(attempt_key=held.attempt_key, action=action, acknowledged_seq=seq, cancel=cancel)
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
+from nomaflow_api.v1.letters import AttemptAck, AttemptReport, Verdict
 from nomaflow_kernel.catalogue import Catalogue
 from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.domain.errors import JobUnavailable, KernelError, UnknownRun
@@ -29,15 +30,7 @@ from nomaflow_kernel.engine.commands import (
     UnrunCommand,
 )
 from nomaflow_kernel.engine.fleet import Instance
-from nomaflow_kernel.engine.host_messages import (
-    AttemptAck,
-    AttemptReport,
-    HeartbeatInfo,
-    InstanceHello,
-    InstanceLink,
-    LoadInfo,
-    Verdict,
-)
+from nomaflow_kernel.engine.host_messages import HeartbeatInfo, InstanceHello, InstanceLink, LoadInfo
 from nomaflow_kernel.engine.loop import EngineLoop
 from nomaflow_kernel.engine.overview import EngineOverview, engine_overview, oldest_running
 from nomaflow_kernel.engine.state import Batch, EngineState

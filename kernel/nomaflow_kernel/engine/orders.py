@@ -2,47 +2,63 @@
 
 from __future__ import annotations
 
+from nomaflow_api.v1.letters import AttemptOrder, CancelOrder, DispatchOrder, Isolation, TimeoutKind
+from nomaflow_api.v1.sealing import seal
 from nomaflow_kernel.engine.active import ActiveRun, CurrentAttempt
-from nomaflow_kernel.engine.host_messages import CancelOrder, DispatchOrder, TimeoutKind
 from nomaflow_kernel.engine.plan import PlannedStep
 from nomaflow_kernel.engine.state import EngineState
 from nomaflow_kernel.history.records import CancelRequest
-from nomaflow_project.jobs.definitions import IsolationChoice
 
 __all__ = ["cancel_order", "dispatch_order"]
+
+_MOST = 2**53
 
 
 def dispatch_order(state: EngineState, run: ActiveRun, current: CurrentAttempt, now_us: int) -> DispatchOrder:
     """Return the order for the current attempt. Each time it is sent, it is built again with the time that is left."""
-    record, definition = run.record, run.definition
-    timeout_ms, timeout_kind = _time_limit(run, current.step, now_us)
+    record, definition, step = run.record, run.definition, current.step
+    timeout_ms, timeout_kind = _time_limit(run, step, now_us)
+    order = AttemptOrder(
+        attempt_key=current.key,
+        run_id=run.run_id,
+        job_id=run.job_id,
+        step=step.name,
+        attempt=current.number,
+        callable=step.callable,
+        kwargs_json=_json_bytes(step.kwargs_json),
+        strict_keys=step.strict_keys,
+        params_json=_json_bytes(run.plan.params_json),
+        trigger_kind=record.trigger.kind.value,
+        trigger_by=record.trigger.by,
+        trigger_at_us=record.trigger.at_us,
+        prev_rows_affected=run.prev_rows,
+        parent_chain=tuple((each.job_id, each.run_id) for each in record.parent_chain),
+        previous_steps_json=run.previous_steps_json().encode() if run.previous else b"",
+        timeout_ms=timeout_ms,
+        log_level=run.plan.log_level,
+    )
     return DispatchOrder(
         attempt_key=current.key,
         epoch=state.epoch,
-        run_id=run.run_id,
-        job_id=run.job_id,
-        step=current.step.name,
-        attempt=current.number,
-        callable=current.step.callable,
-        kwargs_json=current.step.kwargs_json,
-        strict_keys=current.step.strict_keys,
-        params_json=run.plan.params_json,
-        trigger=record.trigger,
-        prev_rows_affected=run.prev_rows,
-        parent_chain=record.parent_chain,
-        previous_steps_json=run.previous_steps_json(),
+        callable=step.callable,
+        isolation=Isolation(step.isolation.value),
         timeout_ms=timeout_ms,
         timeout_kind=timeout_kind,
-        cancel_grace_ms=None
-        if current.step.cancel_grace_seconds is None
-        else int(current.step.cancel_grace_seconds * 1000),
-        isolation="" if current.step.isolation is IsolationChoice.BY_KIND else str(current.step.isolation),
-        log_level=run.plan.log_level,
+        cancel_grace_ms=None if step.cancel_grace_seconds is None else _milliseconds(step.cancel_grace_seconds),
         retry_on_lost=definition.retry_on_lost,
-        grace_ms=int((definition.lost_after_seconds or 0) * 1000),
-        max_log_bytes=definition.max_log_bytes or 0,
+        grace_ms=_milliseconds(definition.lost_after_seconds or 0),
+        max_log_bytes=min(definition.max_log_bytes or 0, _MOST),
         traceparent=state.traceparent(record),
+        order=seal(order),
     )
+
+
+def _milliseconds(seconds: float) -> int:
+    return min(int(seconds * 1000), _MOST)
+
+
+def _json_bytes(text: str) -> bytes:
+    return b"" if text == "{}" else text.encode("utf-8", "surrogatepass")
 
 
 def _time_limit(run: ActiveRun, step: PlannedStep, now_us: int) -> tuple[int, TimeoutKind]:

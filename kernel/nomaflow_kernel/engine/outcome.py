@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import field
 from typing import Any
 
+from nomaflow_api.v1.letters import Finished
+from nomaflow_api.v1.sealing import LetterError, open_outcome
+from nomaflow_api.v1.values import ValueCodecError, loads_plain
 from nomaflow_api.value_class import value_class
 from nomaflow_kernel.engine.active import ActiveRun, CurrentAttempt
-from nomaflow_kernel.engine.host_messages import ReportedFinished
 from nomaflow_kernel.history.reasons import Reason
 from nomaflow_kernel.history.states import AttemptState
 from nomaflow_kernel.history.transitions import FinishAttempt
 
 __all__ = ["Outcome"]
+
+_STATES = {state.value: state for state in AttemptState}
 
 
 @value_class
@@ -36,22 +41,46 @@ class Outcome:
     data: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def reported(cls, event: ReportedFinished) -> Outcome:
-        """Return the outcome of a reported event."""
-        data: dict[str, Any] = {"warnings": list(event.warnings)} if event.warnings else {}
-        if event.not_started:
+    def reported(cls, event: Finished) -> Outcome:
+        """Return the outcome of a reported event: the host's own verdict, else the worker's.
+
+        A result is kept even if the attempt was stopped meanwhile.
+
+        :raises LetterError: if the worker's letter breaks the contract
+        """
+        code, reason, error, warnings, not_started = (
+            event.reason_code,
+            event.reason,
+            event.error,
+            event.warnings,
+            event.not_started,
+        )
+        rows_affected, extras_json, has_result = None, b"", False
+        exception_types: tuple[str, ...] = ()
+        if event.outcome:
+            told = open_outcome(event.outcome)
+            warnings, not_started = (*told.warnings, *warnings), told.not_started
+            if told.state == "SUCCEEDED":
+                _check_extras(told.extras_json)
+                rows_affected, extras_json, has_result = told.rows_affected, told.extras_json, told.has_result
+            if not code:
+                code, reason = told.reason_code, told.reason
+            if not (event.reason_code and told.cancelled_error):
+                error, exception_types = told.error, told.exception_types
+        data: dict[str, Any] = {"warnings": list(warnings)} if warnings else {}
+        if not_started:
             data["not_started"] = True
         return cls(
-            state=event.state,
-            reason=event.reason,
-            error=event.error,
-            rows_affected=event.rows_affected,
-            extras_json=event.extras_json,
-            has_result=event.has_result,
-            exception_types=event.exception_types,
+            state=_STATES[event.state.value],
+            reason=Reason(code, reason) if code else None,
+            error=error,
+            rows_affected=rows_affected,
+            extras_json=extras_json,
+            has_result=has_result,
+            exception_types=exception_types,
             peak_rss_bytes=event.peak_rss_bytes,
-            cpu_seconds=event.cpu_seconds,
-            innocent=event.reason is not None and event.reason.code == "worker_killed",
+            cpu_seconds=event.cpu_seconds if math.isfinite(event.cpu_seconds) else 0.0,
+            innocent=code == "worker_killed",
             data=data,
         )
 
@@ -74,3 +103,14 @@ class Outcome:
             cpu_seconds=self.cpu_seconds,
             data=self.data,
         )
+
+
+def _check_extras(extras_json: bytes) -> None:
+    if not extras_json:
+        return
+    try:
+        extras = loads_plain(extras_json.decode("utf-8"), path="extras")
+    except (UnicodeDecodeError, ValueCodecError) as error:
+        raise LetterError(f"extras_json cannot be read: {error}") from None
+    if not isinstance(extras, dict):
+        raise LetterError(f"extras_json holds {type(extras).__name__}, expected an object")

@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
+import math
 from collections.abc import Sequence
 
+from nomaflow_api.v1.letters import AckStatus, AttemptAck, AttemptReport, Event, Finished, LogChunk, Progress, Started
+from nomaflow_api.v1.sealing import LetterError, open_event
 from nomaflow_kernel.engine import stepping
 from nomaflow_kernel.engine.active import ActiveRun, CurrentAttempt
-from nomaflow_kernel.engine.host_messages import (
-    AckStatus,
-    AttemptAck,
-    AttemptReport,
-    ReportedEvent,
-    ReportedFinished,
-    ReportedLog,
-    ReportedProgress,
-    ReportedStarted,
-)
 from nomaflow_kernel.engine.orders import dispatch_order
 from nomaflow_kernel.engine.outcome import Outcome
 from nomaflow_kernel.engine.state import Batch, EndedAttempt, EngineState
@@ -24,8 +18,11 @@ from nomaflow_kernel.history.reasons import Reason
 from nomaflow_kernel.history.records import LogChunkRecord
 from nomaflow_kernel.history.states import AttemptState
 from nomaflow_kernel.history.transitions import AppendLog, Notice, RecordReport, StartAttempt
+from nomaflow_telemetry.process_log import attempt_fields
 
 __all__ = ["find_attempt", "report"]
+
+_LOG = logging.getLogger(__name__)
 
 
 def find_attempt(state: EngineState, attempt_key: str) -> tuple[ActiveRun, CurrentAttempt] | None:
@@ -38,17 +35,22 @@ def find_attempt(state: EngineState, attempt_key: str) -> tuple[ActiveRun, Curre
 
 def report(state: EngineState, batch: Batch, incarnation: str, told: AttemptReport) -> AttemptAck:
     """Record one attempt's events and return the answer, which is true once the batch is committed."""
+    try:
+        return _answer(state, batch, incarnation, told)
+    except LetterError as error:
+        _LOG.warning(
+            "instance %s sent an invalid report: %s", incarnation, error, extra=attempt_fields(told.attempt_key)
+        )
+        return _refuse(told, AckStatus.INVALID, str(error)[:500])
+
+
+def _answer(state: EngineState, batch: Batch, incarnation: str, told: AttemptReport) -> AttemptAck:
     found = find_attempt(state, told.attempt_key)
     if found is None:
         return _answer_ended(state, batch, incarnation, told)
     run, current = found
     if current.incarnation != incarnation:
-        return AttemptAck(
-            attempt_key=told.attempt_key,
-            acknowledged_seq=0,
-            status=AckStatus.FENCED,
-            detail="the attempt is assigned to another instance",
-        )
+        return _refuse(told, AckStatus.FENCED, "the attempt is assigned to another instance")
     if told.unknown:
         # The dispatch never arrived; the key makes sending it again harmless.
         batch.send(incarnation, dispatch_order(state, run, current, batch.now_us))
@@ -60,28 +62,39 @@ def report(state: EngineState, batch: Batch, incarnation: str, told: AttemptRepo
             status=AckStatus.GAP,
             detail=f"expected event {current.report_seq + 1}, got {told.first_seq}",
         )
-    fresh = told.events[current.report_seq + 1 - told.first_seq :]
+    fresh = _opened(told.events[current.report_seq + 1 - told.first_seq :])
     if fresh:
         _take_in(state, batch, run, current, fresh)
     return AttemptAck(attempt_key=told.attempt_key, acknowledged_seq=current.report_seq)
 
 
+def _opened(letters: Sequence[bytes]) -> list[Event]:
+    """Open sealed events.
+
+    :raises LetterError: if one of them cannot be read, or follows the end of the attempt
+    """
+    events = [open_event(letter) for letter in letters]
+    if any(isinstance(event, Finished) for event in events[:-1]):
+        raise LetterError("there are events after finished, expected it to be the last")
+    return events
+
+
 def _take_in(
-    state: EngineState, batch: Batch, run: ActiveRun, current: CurrentAttempt, events: Sequence[ReportedEvent]
+    state: EngineState, batch: Batch, run: ActiveRun, current: CurrentAttempt, events: Sequence[Event]
 ) -> None:
-    progress: ReportedProgress | None = None
-    finished: ReportedFinished | None = None
+    progress: Progress | None = None
+    last = events[-1]
+    # Opened before anything is recorded: nothing of an invalid report counts.
+    outcome = Outcome.reported(last) if isinstance(last, Finished) else None
     for event in events:
         match event:
-            case ReportedLog():
+            case LogChunk():
                 _append_log(batch, run, current, event)
-            case ReportedStarted():
+            case Started():
                 _start(batch, run, current, event)
-            case ReportedProgress():
+            case Progress():
                 progress = event
-            case ReportedFinished():
-                finished = event
-        current.report_seq += 1
+    current.report_seq += len(events)
     batch.add(
         RecordReport(
             run_id=run.run_id,
@@ -94,11 +107,11 @@ def _take_in(
             progress_json=_progress_json(progress) if progress else "",
         )
     )
-    if finished is not None:
-        stepping.end_attempt(state, batch, run, Outcome.reported(finished))
+    if outcome is not None:
+        stepping.end_attempt(state, batch, run, outcome)
 
 
-def _start(batch: Batch, run: ActiveRun, current: CurrentAttempt, event: ReportedStarted) -> None:
+def _start(batch: Batch, run: ActiveRun, current: CurrentAttempt, event: Started) -> None:
     if current.state is not AttemptState.DISPATCHED:
         return
     current.state = AttemptState.RUNNING
@@ -116,7 +129,7 @@ def _start(batch: Batch, run: ActiveRun, current: CurrentAttempt, event: Reporte
     )
 
 
-def _append_log(batch: Batch, run: ActiveRun, current: CurrentAttempt, event: ReportedLog) -> None:
+def _append_log(batch: Batch, run: ActiveRun, current: CurrentAttempt, event: LogChunk) -> None:
     batch.add(
         AppendLog(
             step_index=current.step.index,
@@ -138,8 +151,10 @@ def _append_log(batch: Batch, run: ActiveRun, current: CurrentAttempt, event: Re
     batch.logged_runs.add(run.run_id)
 
 
-def _progress_json(event: ReportedProgress) -> str:
-    return json.dumps({"done": event.done, "total": event.total, "message": event.message, "at_us": event.at_us})
+def _progress_json(event: Progress) -> str:
+    done = event.done if math.isfinite(event.done) else 0.0
+    total = event.total if event.total is not None and math.isfinite(event.total) else None
+    return json.dumps({"done": done, "total": total, "message": event.message[:1000], "at_us": event.at_us})
 
 
 def _answer_ended(state: EngineState, batch: Batch, incarnation: str, told: AttemptReport) -> AttemptAck:
@@ -152,10 +167,10 @@ def _answer_ended(state: EngineState, batch: Batch, incarnation: str, told: Atte
     last_seq = told.first_seq + len(told.events) - 1
     if last_seq <= ended.final_seq:
         return AttemptAck(attempt_key=told.attempt_key, acknowledged_seq=ended.final_seq)
-    finished = next((event for event in told.events if isinstance(event, ReportedFinished)), None)
+    events = _opened(told.events)
     lost = ended.state is AttemptState.LOST
-    if finished is not None:
-        _note_late_result(batch, told.attempt_key, ended, finished)
+    if events and isinstance(events[-1], Finished):
+        _note_late_result(batch, told.attempt_key, ended, Outcome.reported(events[-1]))
     elif lost and not ended.retry_on_lost:
         # Its code may still run, and its result is still wanted: a host that is fenced now would never report it.
         return AttemptAck(attempt_key=told.attempt_key, acknowledged_seq=last_seq)
@@ -170,7 +185,7 @@ def _refuse(told: AttemptReport, status: AckStatus, detail: str) -> AttemptAck:
     return AttemptAck(attempt_key=told.attempt_key, acknowledged_seq=0, status=status, detail=detail)
 
 
-def _note_late_result(batch: Batch, attempt_key: str, ended: EndedAttempt, event: ReportedFinished) -> None:
+def _note_late_result(batch: Batch, attempt_key: str, ended: EndedAttempt, late: Outcome) -> None:
     run_id, _, rest = attempt_key.partition("/")
     step, _, number = rest.rpartition("/")
     batch.add(
@@ -181,12 +196,12 @@ def _note_late_result(batch: Batch, attempt_key: str, ended: EndedAttempt, event
             job_id=ended.job_id,
             step=step,
             attempt=int(number),
-            reason=event.reason or Reason("", ""),
+            reason=late.reason or Reason("", ""),
             data={
-                "state": str(event.state),
-                "rows_affected": event.rows_affected,
-                "error": event.error,
-                "extras_json": event.extras_json.decode(errors="replace"),
+                "state": str(late.state),
+                "rows_affected": late.rows_affected,
+                "error": late.error,
+                "extras_json": late.extras_json.decode(),
             },
         )
     )

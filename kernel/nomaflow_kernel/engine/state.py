@@ -12,13 +12,13 @@ from collections.abc import Callable, Container, Hashable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from nomaflow_api.v1.letters import CancelOrder, DispatchOrder
 from nomaflow_api.value_class import value_class
 from nomaflow_kernel.catalogue import Catalogue
 from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.engine.active import ActiveRun, CurrentAttempt
 from nomaflow_kernel.engine.commands import EngineSettings
 from nomaflow_kernel.engine.fleet import Fleet, Instance
-from nomaflow_kernel.engine.host_messages import CancelOrder, DispatchOrder
 from nomaflow_kernel.engine.plan import PlannedStep, RunPlan, plan_run
 from nomaflow_kernel.engine.timers import Timers
 from nomaflow_kernel.engine.waiting import WaitingRuns

@@ -8,36 +8,23 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
+from nomaflow_api.v1.letters import Verdict
+from nomaflow_api.v1.sealing import LetterError, open_reports, seal
 from nomaflow_kernel.catalogue.service import CatalogueService
 from nomaflow_kernel.domain.errors import BadRequest, KernelError, KernelStopping, StaleSession
 from nomaflow_kernel.engine import Engine
-from nomaflow_kernel.engine.host_messages import (
-    AckStatus,
-    AttemptAck,
-    AttemptReport,
-    InstanceHello,
-    Verdict,
-)
+from nomaflow_kernel.engine.host_messages import InstanceHello
 from nomaflow_kernel.hosts.errors import ProtocolUnsupported
-from nomaflow_kernel.hosts.incoming import (
-    PROTOCOL_MAX,
-    InvalidReport,
-    check_incarnation,
-    read_heartbeat,
-    read_hello,
-    read_load,
-    read_report,
-)
+from nomaflow_kernel.hosts.incoming import PROTOCOL_MAX, check_incarnation, read_heartbeat, read_hello, read_load
 from nomaflow_kernel.hosts.manifest import open_manifest
-from nomaflow_kernel.hosts.outgoing import MOST_MS, report_response, verdict_message
 from nomaflow_kernel.hosts.registry import SessionRegistry
 from nomaflow_kernel.hosts.session import Session
-from nomaflow_telemetry.process_log import attempt_fields
 
 __all__ = ["GatewaySettings", "HostGateway"]
 
 _LOG = logging.getLogger(__name__)
 _HELLO_SECONDS = 10.0
+_MOST_MS = 2**32 - 1  # 49 days; longer times are cut to it
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -152,7 +139,7 @@ class HostGateway:
             lease_ms=_milliseconds(self._settings.lease_seconds),
             grace_ms=_milliseconds(self._settings.grace_seconds),
             manifest_wanted=manifest_wanted,
-            verdicts=[verdict_message(verdict) for verdict in verdicts],
+            verdicts=seal(verdicts) if verdicts else b"",
         )
 
     async def _read(self, requests: AsyncIterator[gateway.AttachRequest], session: Session) -> None:
@@ -181,6 +168,7 @@ class HostGateway:
     async def report(self, request: gateway.ReportRequest) -> gateway.ReportResponse:
         """Record events of many attempts and answer each one.
 
+        :raises BadRequest: if the report as a whole cannot be read
         :raises StaleSession: if the report is from another epoch than this kernel's
         """
         check_incarnation(request.incarnation)
@@ -188,22 +176,11 @@ class HostGateway:
             raise StaleSession(
                 f"the report is of epoch {request.epoch}, this kernel's is {self._settings.epoch}; attach again"
             )
-        reports: list[AttemptReport] = []
-        answers: list[AttemptAck | None] = []
-        for message in request.attempts:
-            try:
-                reports.append(read_report(message))
-                answers.append(None)
-            except InvalidReport as error:
-                _LOG.warning(
-                    "instance %s sent an invalid report: %s",
-                    request.incarnation,
-                    error,
-                    extra={"host": self._sessions.host_of(request.incarnation), **attempt_fields(message.attempt_key)},
-                )
-                answers.append(_invalid(message.attempt_key, str(error)))
-        acks = iter(await self._engine.report(request.incarnation, reports) if reports else ())
-        return report_response(answer or next(acks) for answer in answers)
+        try:
+            reports = open_reports(request.attempts)
+        except LetterError as error:
+            raise BadRequest(str(error), field="attempts") from None
+        return gateway.ReportResponse(acks=seal(await self._engine.report(request.incarnation, reports)))
 
     async def introduce_manifest(self, request: gateway.IntroduceManifestRequest) -> gateway.IntroduceManifestResponse:
         """Introduce the manifest of a generation of an attached instance.
@@ -231,11 +208,7 @@ class HostGateway:
 
 
 def _milliseconds(seconds: float) -> int:
-    return min(round(seconds * 1000), MOST_MS)
-
-
-def _invalid(attempt_key: str, detail: str) -> AttemptAck:
-    return AttemptAck(attempt_key=attempt_key[:512], acknowledged_seq=0, status=AckStatus.INVALID, detail=detail[:500])
+    return min(round(seconds * 1000), _MOST_MS)
 
 
 async def _cancelled(task: asyncio.Task[None]) -> None:

@@ -6,13 +6,14 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
+from nomaflow_api.v1.letters import CancelOrder, DispatchOrder
+from nomaflow_api.v1.sealing import seal
 from nomaflow_kernel.domain.errors import KernelError, KernelStopping
-from nomaflow_kernel.engine.host_messages import CancelOrder, DispatchOrder, InstanceHello
+from nomaflow_kernel.engine.host_messages import InstanceHello
 from nomaflow_kernel.hosts.errors import HostNotAttached, SessionSuperseded
-from nomaflow_kernel.hosts.outgoing import Order, fill_command
 
 __all__ = ["Session"]
 
@@ -35,7 +36,7 @@ class Session:
         self.hello = hello
         self.loading = loading
         self.digest = hello.manifest_digest
-        self._commands: deque[tuple[int, Order]] = deque()
+        self._commands: deque[gateway.Command] = deque()
         self._last_command = 0
         self._heartbeat_ack: int | None = None
         self._ready = asyncio.Event()
@@ -58,7 +59,10 @@ class Session:
         if not self.open:
             return
         for order in orders:
-            self._queue(order)
+            if isinstance(order, DispatchOrder):
+                self._queue(dispatch=seal(order))
+            else:
+                self._queue(cancel=seal(order))
 
     def end(self, reason: str) -> None:
         """End the session from the kernel's side; queued messages are dropped. Ending twice is allowed."""
@@ -86,7 +90,7 @@ class Session:
 
     def drain(self, deadline_ms: int = 0) -> None:
         """Ask the host to finish its running steps and to accept no new ones."""
-        self._queue(gateway.DrainCommand(deadline_ms=deadline_ms))
+        self._queue(drain=gateway.DrainCommand(deadline_ms=deadline_ms))
 
     def acknowledge_heartbeat(self, sent_at_us: int) -> None:
         """Queue the answer to a heartbeat; only the newest is kept."""
@@ -98,14 +102,14 @@ class Session:
 
         :raises HostNotAttached: if the session ends before it has answered
         """
-        return await self._ask(gateway.ReloadCommand(force=force), gateway.ReloadResult)
+        return await self._ask(gateway.ReloadResult, reload=gateway.ReloadCommand(force=force))
 
     async def check(self, command: gateway.CheckCommand) -> gateway.CheckResult:
         """Ask the host for the checks needed before a run is accepted, and return its answer.
 
         :raises HostNotAttached: if the session ends before it has answered
         """
-        return await self._ask(command, gateway.CheckResult)
+        return await self._ask(gateway.CheckResult, check=command)
 
     def take_answer(self, answer: gateway.ReloadResult | gateway.CheckResult) -> None:
         """Pass an answer to the caller that waits for it; an answer nobody waits for is ignored."""
@@ -137,21 +141,16 @@ class Session:
         batch = message.commands.commands
         size = 0
         while self._commands:
-            seq, order = self._commands[0]
-            command = batch.add()
-            command.command_seq = seq
-            fill_command(command, order)
-            size += command.ByteSize() + 8
-            if size > _BATCH_BYTES and len(batch) > 1:
-                del batch[-1]
+            size += self._commands[0].ByteSize() + 8
+            if size > _BATCH_BYTES and batch:
                 break
-            self._commands.popleft()
+            batch.append(self._commands.popleft())
         return message
 
-    async def _ask(self, order: Order, kind: type[_A]) -> _A:
+    async def _ask(self, kind: type[_A], **command: Any) -> _A:
         if not self.open:
             raise HostNotAttached(self.hello.host)
-        seq = self._queue(order)
+        seq = self._queue(**command)
         waiting: asyncio.Future[_Answer] = asyncio.get_running_loop().create_future()
         self._asked[seq] = waiting
         try:
@@ -162,9 +161,9 @@ class Session:
             raise HostNotAttached(self.hello.host)  # the answer is to another command: as good as none
         return answer
 
-    def _queue(self, order: Order) -> int:
+    def _queue(self, **command: Any) -> int:
         self._last_command += 1
-        self._commands.append((self._last_command, order))
+        self._commands.append(gateway.Command(command_seq=self._last_command, **command))
         self._ready.set()
         return self._last_command
 

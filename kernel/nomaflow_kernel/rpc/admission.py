@@ -7,6 +7,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
+from nomaflow_api.v1.letters import CheckedStep, ValueProblem
+from nomaflow_api.v1.sealing import LetterError, open_problems, seal
 from nomaflow_kernel.catalogue import Catalogue, Job
 from nomaflow_kernel.domain.errors import KernelError, ValuesRefused
 from nomaflow_kernel.engine import Engine, TriggerCommand
@@ -133,12 +135,13 @@ class Admission:
                 f"the values were not checked: no instance of host {draft.host!r} has code loaded; {_AT_THE_ATTEMPT}"
             )
             return (absent,) if says_absent else ()
-        answer = await _ask(session, gateway.CheckCommand(steps=steps))
-        if answer is None or not answer.checked:
+        answer = await _ask(session, gateway.CheckCommand(steps=seal(steps)))
+        problems = None if answer is None or not answer.checked else _problems(answer.problems)
+        if problems is None:
             return (f"the values were not checked: host {draft.host!r} could not do it in time; {_AT_THE_ATTEMPT}",)
-        if answer.problems:
+        if problems:
             fields: dict[str, str] = {}
-            for each in answer.problems:
+            for each in problems:
                 fields.setdefault(_field(each, given.op_kwargs), each.message)
             raise ValuesRefused(fields)
         return ()
@@ -146,17 +149,17 @@ class Admission:
 
 def _given_steps(
     plan: RunPlan, params: Mapping[str, Any], op_kwargs: Mapping[str, Mapping[str, Any]]
-) -> Iterator[gateway.CheckedStep]:
+) -> Iterator[CheckedStep]:
     """Yield the steps that will run in a host and get a value from the caller."""
     for step in plan.steps:
         given = list(dict.fromkeys((*params, *op_kwargs.get(step.name, ()))))
         if given and _runs_in_host(step):
-            yield gateway.CheckedStep(
+            yield CheckedStep(
                 step=step.name,
                 callable=step.callable,
                 kwargs_json=step.kwargs_json.encode("utf-8", "surrogatepass"),
                 strict_keys=step.strict_keys,
-                given_keys=given,
+                given_keys=tuple(given),
             )
 
 
@@ -164,11 +167,19 @@ def _runs_in_host(step: PlannedStep) -> bool:
     return step.enabled and step.reuse is None and not step.calls_job
 
 
-def _field(problem: gateway.ValueProblem, op_kwargs: Mapping[str, Mapping[str, Any]]) -> str:
+def _field(problem: ValueProblem, op_kwargs: Mapping[str, Mapping[str, Any]]) -> str:
     """Return the request field that a value came from."""
     if problem.key in op_kwargs.get(problem.step, ()):
         return f"step_values.{problem.step}.op_kwargs_json.{problem.key}"
     return f"params_json.{problem.key}"
+
+
+def _problems(letter: bytes) -> Sequence[ValueProblem] | None:
+    """Return the problems that a host found; None if they cannot be read."""
+    try:
+        return open_problems(letter) if letter else ()
+    except LetterError:
+        return None
 
 
 async def _ask(session: Session, command: gateway.CheckCommand) -> gateway.CheckResult | None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
 
-from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_api.v1 import log_pb2
 from nomaflow_api.v1.kernel_service_pb2 import ReadLogsRequest, ReadLogsResponse
+from nomaflow_api.v1.letters import LogCodec
 from nomaflow_api.v1.log_lines import CONTINUED, SHARED, decode_lines
 from nomaflow_kernel.domain.errors import KernelStopping
 from nomaflow_kernel.history.feed import EventFeed, RunSubscription
@@ -123,7 +123,7 @@ def _lines(chunk: LogChunkRecord) -> Iterator[log_pb2.LogLine]:
     seq, end = chunk.first_seq, chunk.first_seq + chunk.line_count
     trouble = "the chunk ends early"
     try:
-        for line in decode_lines(chunk.body, compressed=chunk.codec == gateway.LOG_CODEC_JSONL_ZLIB):
+        for line in decode_lines(chunk.body, compressed=chunk.codec == LogCodec.JSONL_ZLIB):
             if seq == end:
                 return
             yield log_pb2.LogLine(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from nomaflow_host.channel.frames import FrameError, FrameSocket
+from nomaflow_host.channel.frames import Frame, FrameError, FrameSocket
 
 if TYPE_CHECKING:
     import asyncio
@@ -18,7 +18,8 @@ _READS_AT_ONCE = 16
 class AsyncLink:
     """Reads and writes frames whenever the socket is ready.
 
-    :param on_message: called with each message; a KeyError, TypeError or ValueError from it ends the connection
+    :param on_frame: called with each frame, whose descriptors are closed; a KeyError, TypeError or ValueError from it
+        ends the connection
     :param on_pause: called after all messages that arrived together were passed on
     :param on_end: called once when the other side has ended (with None) or sent an invalid frame (with the error)
     """
@@ -28,13 +29,13 @@ class AsyncLink:
         *,
         link: FrameSocket,
         loop: asyncio.AbstractEventLoop,
-        on_message: Callable[[dict[str, Any]], None],
+        on_frame: Callable[[Frame], None],
         on_pause: Callable[[], None] = lambda: None,
         on_end: Callable[[FrameError | None], None],
     ) -> None:
         self._link = link
         self._loop = loop
-        self._on_message = on_message
+        self._on_frame = on_frame
         self._on_pause = on_pause
         self._on_end = on_end
         self._open = True
@@ -42,18 +43,18 @@ class AsyncLink:
         self._flushing = False
         loop.add_reader(link.fileno(), self.read)
 
-    def send(self, message: Mapping[str, Any], fds: Sequence[int] = ()) -> None:
+    def send(self, message: Mapping[str, Any], fds: Sequence[int] = (), letter: bytes = b"") -> None:
         """Send a frame now, or as soon as there is room. Does nothing once the other side is gone."""
         if not self._open:
             return
-        self._link.send(message, fds)
+        self._link.send(message, fds, letter)
         self._write_later_if_full()
 
-    def send_soon(self, message: Mapping[str, Any]) -> None:
+    def send_soon(self, message: Mapping[str, Any], letter: bytes = b"") -> None:
         """Send a frame together with all others of this turn of the loop, in their order."""
         if not self._open:
             return
-        self._link.queue(message)
+        self._link.queue(message, letter)
         if not self._flushing:
             self._flushing = True
             self._loop.call_soon(self._flush_turn)
@@ -95,7 +96,7 @@ class AsyncLink:
         try:
             for frame in self._link.receive():
                 frame.close()
-                self._on_message(frame.message)
+                self._on_frame(frame)
         except FrameError as nonsense:
             return nonsense
         except (KeyError, TypeError, ValueError, AttributeError) as nonsense:

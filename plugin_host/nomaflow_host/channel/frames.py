@@ -1,7 +1,8 @@
-"""Frames between the processes of a host: JSON objects over a socket pair, with file descriptors.
+"""Frames between the processes of a host: JSON objects over a socket pair, with a letter and file descriptors.
 
-A frame is four bytes of length, big-endian, and a JSON object in ASCII. Descriptors ride along by SCM_RIGHTS with the
-first byte of their frame. Nothing here waits for a socket: data that cannot be written yet stays queued for `flush`.
+A frame is two lengths of four bytes each, big-endian, a JSON object in ASCII, and a sealed letter, which may be empty.
+Descriptors ride along by SCM_RIGHTS with the first byte of their frame. Nothing here waits for a socket: data that
+cannot be written yet stays queued for `flush`.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ __all__ = ["Frame", "FrameError", "FrameSocket", "frame_pair"]
 
 MAX_FRAME_BYTES = 64 * 1024 * 1024
 MAX_FDS = 16
-_LENGTH = struct.Struct("!I")
+_LENGTHS = struct.Struct("!II")
 _READ_BYTES = 256 * 1024
 _JOINED_BYTES = 64 * 1024
 _decode = json.JSONDecoder().decode
@@ -38,6 +39,7 @@ class Frame(NamedTuple):
     """One received message. The caller owns its descriptors."""
 
     message: dict[str, Any]
+    letter: bytes = b""
     fds: tuple[int, ...] = ()
 
     @property
@@ -77,7 +79,7 @@ class FrameSocket:
         """True while data waits to be written."""
         return bool(self._out)
 
-    def send(self, message: Mapping[str, Any], fds: Sequence[int] = ()) -> None:
+    def send(self, message: Mapping[str, Any], fds: Sequence[int] = (), letter: bytes = b"") -> None:
         """Queue a frame and write what can be written now.
 
         The descriptors are duplicated, so the caller keeps its own. Nothing is raised if the other side is gone:
@@ -85,12 +87,12 @@ class FrameSocket:
         """
         payload = {**message, "fds": len(fds)} if fds else message
         kept = tuple(os.dup(fd) for fd in fds)
-        self._out.append((memoryview(_encoded(payload)), kept))
+        self._out.append((memoryview(_encoded(payload, letter)), kept))
         self.flush()
 
-    def queue(self, message: Mapping[str, Any]) -> None:
+    def queue(self, message: Mapping[str, Any], letter: bytes = b"") -> None:
         """Queue a frame for the next `flush`, which writes the whole queue at once."""
-        self._out.append((memoryview(_encoded(message)), ()))
+        self._out.append((memoryview(_encoded(message, letter)), ()))
 
     def flush(self) -> bool:
         """Write what can be written now; return True once the queue is empty."""
@@ -184,23 +186,23 @@ class FrameSocket:
             self.ended = self.caught_up = True
 
     def _next_frame(self) -> Frame | None:
-        if len(self._in) < _LENGTH.size:
+        if len(self._in) < _LENGTHS.size:
             return None
-        (length,) = _LENGTH.unpack_from(self._in)
-        if length > MAX_FRAME_BYTES:
-            raise FrameError(f"a frame of {length} bytes, at most {MAX_FRAME_BYTES} are allowed")
-        end = _LENGTH.size + length
-        if len(self._in) < end:
+        size, more = _LENGTHS.unpack_from(self._in)
+        if size + more > MAX_FRAME_BYTES:
+            raise FrameError(f"a frame of {size + more} bytes, at most {MAX_FRAME_BYTES} are allowed")
+        middle = _LENGTHS.size + size
+        if len(self._in) < middle + more:
             return None
-        body = self._in[_LENGTH.size : end]
-        del self._in[:end]
+        body, letter = self._in[_LENGTHS.size : middle], bytes(self._in[middle : middle + more])
+        del self._in[: middle + more]
         try:
             message = _decode(body.decode("ascii"))
         except ValueError as error:
             raise FrameError(f"expected a JSON object, got {bytes(body[:80])!r}") from error
         if not isinstance(message, dict):
             raise FrameError(f"expected a JSON object, got {bytes(body[:80])!r}")
-        return Frame(message=message, fds=self._take_fds(message.pop("fds", 0)))
+        return Frame(message=message, letter=letter, fds=self._take_fds(message.pop("fds", 0)))
 
     def _take_fds(self, count: object) -> tuple[int, ...]:
         if not isinstance(count, int) or count > len(self._fds):
@@ -215,9 +217,9 @@ class FrameSocket:
         self._out.clear()
 
 
-def _encoded(message: Mapping[str, Any]) -> bytes:
+def _encoded(message: Mapping[str, Any], letter: bytes) -> bytes:
     body = _encode(message).encode("ascii")
-    return _LENGTH.pack(len(body)) + body
+    return _LENGTHS.pack(len(body), len(letter)) + body + letter
 
 
 def frame_pair() -> tuple[FrameSocket, socket.socket]:

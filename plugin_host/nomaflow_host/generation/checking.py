@@ -9,8 +9,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from nomaflow_api.v1.letters import CheckedStep, ValueProblem
+from nomaflow_api.v1.sealing import fitting
 from nomaflow_api.v1.values import ValueCodecError, decode_tree
-from nomaflow_host.attempt.checks import CheckedStep, ValueProblem
 from nomaflow_host.generation.contexts import resolved_values, values_of
 from nomaflow_host.injection import CallPlan, PreparationFailed
 from nomaflow_host.injection.references import described
@@ -47,7 +48,7 @@ def unfit_values(
             resolved = resolved_values({key: values[key]}, environ, lambda _: "op_kwargs" if strict else "params")  # noqa: B023 - called at once
             plan.check(key, resolved[key], strict=strict, given=values, injected=as_given, shown=values)
         except PreparationFailed as error:
-            yield ValueProblem(step=step.step, key=key, code=error.reason_code, message=error.message)
+            yield ValueProblem(step=step.step, key=fitting(key), code=error.reason_code, message=error.message)
 
 
 def fields_of(each: StepType) -> StepFields:

@@ -16,7 +16,7 @@ from nomaflow_project.reading.environment import EnvironmentMissing, resolve_tre
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from nomaflow_host.attempt.messages import AttemptOrder
+    from nomaflow_api.v1.letters import AttemptOrder
 
 __all__ = ["context_of", "resolved_values", "values_of"]
 
@@ -37,7 +37,7 @@ def context_of(
         job_id=order.job_id,
         trigger=Trigger(order.trigger_kind, by=order.trigger_by, at=_moment(order.trigger_at_us)),
         prev_rows_affected=order.prev_rows_affected,
-        parent_chain=tuple((job, run) for job, run in order.parent_chain),
+        parent_chain=order.parent_chain,
         step_name=order.step,
         attempt=order.attempt,
         attempt_key=order.attempt_key,
@@ -51,17 +51,17 @@ def context_of(
     )
 
 
-def values_of(text: str, name: str) -> dict[str, Any]:
-    """Return the object that a JSON text of an order holds.
+def values_of(text: bytes, name: str) -> dict[str, Any]:
+    """Return the object that a JSON text of an order holds; an empty text holds an empty one.
 
     :param name: the object's name in errors
     :raises PreparationFailed: ``value_invalid``
     """
-    if text in ("", "{}"):
+    if text in (b"", b"{}"):
         return {}
     try:
-        values = loads(text, path=name)
-    except ValueCodecError as error:
+        values = loads(text.decode(), path=name)
+    except (UnicodeDecodeError, ValueCodecError) as error:
         raise PreparationFailed("value_invalid", f"the {name} cannot be read: {error}") from None
     if not isinstance(values, dict):
         problem = f"the {name} cannot be read: expected an object, got {type(values).__name__}"
@@ -90,7 +90,7 @@ class _PreviousSteps(Sequence[PreviousStep]):
     :param text: JSON array, written by the kernel
     """
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: bytes) -> None:
         self._text = text
 
     def __getitem__(self, index: Any) -> Any:
@@ -115,15 +115,15 @@ class _PreviousSteps(Sequence[PreviousStep]):
         )
 
 
-def _previous_steps(text: str) -> Sequence[PreviousStep]:
-    if text in ("", "[]"):
+def _previous_steps(text: bytes) -> Sequence[PreviousStep]:
+    if text in (b"", b"[]"):
         return ()
-    if not (text.startswith("[{") and text.endswith("}]")):
+    if not (text.startswith(b"[{") and text.endswith(b"}]")):
         _told_steps(text)
     return _PreviousSteps(text)
 
 
-def _told_steps(text: str) -> Sequence[Mapping[str, Any]]:
+def _told_steps(text: bytes) -> Sequence[Mapping[str, Any]]:
     """Return the kernel's description of each step.
 
     :raises PreparationFailed: ``value_invalid``

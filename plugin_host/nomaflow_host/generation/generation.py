@@ -30,8 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from types import ModuleType
 
-    from nomaflow_host.attempt.checks import CheckedStep, ValueProblem
-    from nomaflow_host.attempt.messages import AttemptOrder
+    from nomaflow_api.v1.letters import AttemptOrder, CheckedStep, ValueProblem
     from nomaflow_host.generation.spec import ProjectSpec
 
 __all__ = ["Generation", "load_generation"]
@@ -117,7 +116,7 @@ class Generation:
         strict = frozenset(order.strict_keys)
         shown = values_of(order.kwargs_json, "arguments")
         values = shown
-        if "$" in order.kwargs_json:
+        if b"$" in order.kwargs_json:
             values = resolved_values(shown, environ, lambda key: "op_kwargs" if key in strict else "params")
         return self.calls.prepare(
             plan,

@@ -10,7 +10,7 @@ from nomaflow_project.reading.credentials import names_credential
 from nomaflow_project.reading.environment import EnvironmentMissing, names_in, resolve_text
 
 if TYPE_CHECKING:
-    from nomaflow_host.attempt.messages import AttemptOrder
+    from nomaflow_api.v1.letters import AttemptOrder
 
 __all__ = ["credentials_of"]
 
@@ -25,7 +25,7 @@ def credentials_of(order: AttemptOrder, environ: Mapping[str, str], *, secret: C
     :param secret: the secret fields of the callable's step types
     """
     found: set[str] = set()
-    if "${" in order.kwargs_json or "${" in order.params_json:
+    if b"${" in order.kwargs_json or b"${" in order.params_json:
         for name in names_in([_read(order.kwargs_json), _read(order.params_json)]):
             if names_credential(name.removesuffix("_FILE")):
                 found.update(_resolved(f"${{{name}}}", environ))
@@ -36,7 +36,7 @@ def credentials_of(order: AttemptOrder, environ: Mapping[str, str], *, secret: C
     return found
 
 
-def _read(text: str) -> dict[str, Any]:
+def _read(text: bytes) -> dict[str, Any]:
     try:
         values = json.loads(text)
     except (ValueError, RecursionError):

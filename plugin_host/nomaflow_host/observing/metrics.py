@@ -6,7 +6,7 @@ import platform
 import time
 from collections import Counter
 
-from nomaflow_host.attempt.messages import Finished, FinishedState, LogChunk, Started
+from nomaflow_api.v1.letters import Finished, FinishedState, LogChunk, Started
 from nomaflow_host.observing.state_dump import HostView
 from nomaflow_telemetry.metrics import LONG_BUCKETS, Histogram, Metric, Reading
 

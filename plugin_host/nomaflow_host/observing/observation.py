@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator, Mapping
 
-from nomaflow_host.attempt.messages import AttemptSink, Finished, LogChunk, Progress, Started
+from nomaflow_api.v1.letters import Finished, LogChunk, Progress, Started
+from nomaflow_host.attempt.messages import AttemptSink
 from nomaflow_host.observing.metrics import HOST_METRICS, HostMetrics
 from nomaflow_host.observing.state_dump import HostView, host_state
 from nomaflow_host.observing.tracing import AttemptTracer

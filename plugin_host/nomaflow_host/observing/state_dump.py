@@ -15,6 +15,7 @@ from nomaflow_telemetry.stacks import process_stacks
 __all__ = ["HostView", "host_state"]
 
 _SHOWN = 200
+_OF_GENERATION = ("number", "digest", "loaded_at_us", "forkable", "unforkable_reason")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,11 +43,11 @@ def host_state(view: HostView) -> dict[str, Any]:
             "epoch": session.epoch_seen,
             "trouble": session.trouble,
         },
-        "generation": None if generation is None else asdict(generation),
+        "generation": None if generation is None else {name: getattr(generation, name) for name in _OF_GENERATION},
         "reaper_pid": supervisor.reaper_identity.pid,
         "isolation_mechanism": supervisor.mechanism,
         "workers": {"count": len(workers), "first": [asdict(each) for each in islice(workers, _SHOWN)]},
-        "attempts": {"count": len(attempts), "first": [asdict(each) for each in islice(attempts, _SHOWN)]},
+        "attempts": {"count": len(attempts), "first": attempts[:_SHOWN]},
         "outbox": {
             "attempts": outbox.attempts,
             "memory_bytes": outbox.memory_bytes,

@@ -9,7 +9,9 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, replace
 
-from nomaflow_host.attempt.messages import AttemptOrder, Finished, FinishedState, Started
+from nomaflow_api.v1.letters import CallOutcome, DispatchOrder, Finished, FinishedState, Started
+from nomaflow_api.v1.letters import replace as letter_with
+from nomaflow_api.v1.sealing import LetterError, open_order, open_outcome
 from nomaflow_telemetry.trace_context import TraceContext, callable_span_id
 from nomaflow_telemetry.tracing import Tracing
 
@@ -20,7 +22,7 @@ __all__ = ["AttemptTracer"]
 class _Traced:
     """An attempt from its order to its end."""
 
-    order: AttemptOrder
+    order: DispatchOrder
     parent_id: str
     context: TraceContext
     accepted_us: int
@@ -28,18 +30,18 @@ class _Traced:
 
 
 class AttemptTracer:
-    """Exports two spans of each attempt. An ``OrderWatch``, told of the starts and ends of attempts."""
+    """Exports two spans of each attempt. Sees each order before the supervisor; is told of the starts and ends."""
 
     def __init__(self, tracing: Tracing) -> None:
         self._tracing = tracing
         self._held: dict[str, _Traced] = {}
 
-    def accepting(self, order: AttemptOrder) -> AttemptOrder:
+    def accepting(self, order: DispatchOrder) -> DispatchOrder:
         """Begin the spans of an attempt; return its order with the callable's span as the trace's context."""
         key = order.attempt_key
         context, parent_id = self._tracing.place(order.traceparent, run_id=order.run_id, key=key)
         self._held[key] = _Traced(order, parent_id, context, time.time_ns() // 1000)
-        return replace(order, traceparent=replace(context, span_id=callable_span_id(key)).header)
+        return letter_with(order, traceparent=replace(context, span_id=callable_span_id(key)).header)
 
     def refused(self, attempt_key: str) -> None:
         """Forget an attempt that the supervisor refused."""
@@ -56,16 +58,17 @@ class AttemptTracer:
         held = self._held.pop(attempt_key, None)
         if held is None:
             return
-        order, started, context = held.order, held.started, held.context
+        order, started, context = open_order(held.order.order), held.started, held.context
+        outcome = _outcome_of(event)
         failed = event.state is FinishedState.FAILED
-        error = (event.error or event.reason or "the attempt failed") if failed else ""
+        error = (outcome.error or event.error or event.reason or "the attempt failed") if failed else ""
         attributes: dict[str, str | int | bool] = {
             "run_id": order.run_id,
             "job_id": order.job_id,
             "step": order.step,
             "attempt": order.attempt,
             "state": str(event.state),
-            "reason": event.reason_code,
+            "reason": event.reason_code or outcome.reason_code,
         }
         if started is not None:
             call: dict[str, str | int | bool] = {
@@ -91,3 +94,11 @@ class AttemptTracer:
             attributes=attributes,
             error=error,
         )
+
+
+def _outcome_of(event: Finished) -> CallOutcome:
+    """Return the worker's outcome; an empty one if there is none, or it cannot be read."""
+    try:
+        return open_outcome(event.outcome)
+    except LetterError:
+        return CallOutcome(state=event.state)

@@ -2,28 +2,8 @@
 
 from __future__ import annotations
 
-from nomaflow_host.outbox.batch import (
-    MAX_BATCH_ATTEMPTS,
-    MAX_BATCH_BYTES,
-    MAX_EVENT_BYTES,
-    AckKind,
-    Batch,
-    BatchGroup,
-    HeldState,
-)
-from nomaflow_host.outbox.lane import Holding
-from nomaflow_host.outbox.outbox import Outbox
+from nomaflow_host.outbox.outbox import MAX_EVENT_BYTES, Outbox
 from nomaflow_host.outbox.spill import SpillStore
+from nomaflow_host.outbox.turns import MAX_BATCH_ATTEMPTS, MAX_BATCH_BYTES
 
-__all__ = [
-    "MAX_BATCH_ATTEMPTS",
-    "MAX_BATCH_BYTES",
-    "MAX_EVENT_BYTES",
-    "AckKind",
-    "Batch",
-    "BatchGroup",
-    "HeldState",
-    "Holding",
-    "Outbox",
-    "SpillStore",
-]
+__all__ = ["MAX_BATCH_ATTEMPTS", "MAX_BATCH_BYTES", "MAX_EVENT_BYTES", "Outbox", "SpillStore"]

@@ -5,28 +5,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 
-from nomaflow_api.value_class import value_class
-from nomaflow_host.attempt.messages import Progress
-from nomaflow_host.outbox.batch import BatchGroup
+from nomaflow_api.v1.letters import AttemptReport, DispatchOrder, HeldState, Progress
 from nomaflow_host.outbox.spill import Block, MemoryBlock, Segment, SpillStore
 
-__all__ = ["Holding", "Lane"]
+__all__ = ["Lane"]
 
 LANE_MEMORY_BYTES = 8 << 20
-
-
-@value_class
-class Holding:
-    """The facts about an accepted attempt that the session needs.
-
-    :param retry_on_lost: the host may kill it when the kernel has been silent for ``grace_ms``
-    :param grace_ms: 0 means the value in the kernel's welcome
-    """
-
-    attempt_key: str
-    epoch: int
-    retry_on_lost: bool = False
-    grace_ms: int = 0
 
 
 class Lane:
@@ -36,18 +20,21 @@ class Lane:
     ``next_seq`` the number of the next event. Events ``acked + 1`` to ``next_seq - 1`` are held, oldest first, in
     blocks: in memory up to a limit, in files beyond.
 
+    :param order: its envelope, without the letter
     :param tell_loss: returns the event that replaces an unreadable one with that many log lines
     """
 
     def __init__(
         self,
         *,
-        holding: Holding,
+        order: DispatchOrder,
         store: SpillStore,
         tell_loss: Callable[[int, OSError], bytes],
         memory_bytes: int = LANE_MEMORY_BYTES,
     ) -> None:
-        self.holding = holding
+        self.order = order
+        self.state = HeldState.DISPATCHED
+        self.refused = False
         self._tell_loss = tell_loss
         self.acked = 0
         self.sent = 0
@@ -133,13 +120,13 @@ class Lane:
         self.sent = self.acked
         return sane
 
-    def last_words(self) -> BatchGroup:
+    def last_words(self) -> AttemptReport:
         """Return the last event again, for an attempt that has nothing unacknowledged."""
-        key = self.holding.attempt_key
+        key = self.order.attempt_key
         if self.started is None:
-            return BatchGroup(attempt_key=key, first_seq=self.next_seq)
+            return AttemptReport(attempt_key=key, first_seq=self.next_seq)
         seq, data = self.started
-        return BatchGroup(attempt_key=key, first_seq=seq, events=(data,))
+        return AttemptReport(attempt_key=key, first_seq=seq, events=(data,))
 
     def restart(self, acked: int) -> None:
         """Discard the held events in memory and files, and continue the numbers after *acked*."""

@@ -9,23 +9,37 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 
-from nomaflow_host.attempt.messages import AttemptOrder, Finished, FinishedState, LogChunk, Progress, Started, host_line
+from nomaflow_api.v1.letters import (
+    AckStatus,
+    AttemptAck,
+    AttemptReport,
+    DispatchOrder,
+    Finished,
+    FinishedState,
+    HeldState,
+    InventoryLine,
+    LogChunk,
+    Progress,
+    Started,
+    replace,
+)
+from nomaflow_api.v1.log_lines import pack_lines
+from nomaflow_api.v1.sealing import fitting, seal
+from nomaflow_host.attempt.messages import host_line
 from nomaflow_host.outbox.answers import AnswerBook
-from nomaflow_host.outbox.batch import MAX_BATCH_BYTES, MAX_EVENT_BYTES, AckKind, Batch, BatchGroup, HeldState
-from nomaflow_host.outbox.lane import Holding, Lane
+from nomaflow_host.outbox.lane import Lane
 from nomaflow_host.outbox.spill import SpillStore
-from nomaflow_host.outbox.turns import Filling, Turns
+from nomaflow_host.outbox.turns import MAX_BATCH_BYTES, Filling, Turns
 from nomaflow_telemetry.process_log import attempt_fields
 
-__all__ = ["Outbox"]
+__all__ = ["MAX_EVENT_BYTES", "Outbox"]
 
 _log = logging.getLogger(__name__)
 
-Event = Started | LogChunk | Progress | Finished
+MAX_EVENT_BYTES = (2 << 20) - (16 << 10)
 _FORGOTTEN_SEQ = 1 << 40
-_REFUSED = "REFUSED"
+_FORGOTTEN = "the kernel's history is an older one; the attempt has ended since, and the host no longer holds how"
 
 
 class Outbox:
@@ -33,25 +47,15 @@ class Outbox:
 
     All calls come from the event loop's thread. Several batches may be under way at a time, but never two with events
     of one attempt.
-
-    :param encode: turns an event into its bytes on the wire, once
     """
 
-    def __init__(
-        self,
-        *,
-        store: SpillStore,
-        encode: Callable[[Event], bytes],
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, *, store: SpillStore, clock: Callable[[], float] = time.monotonic) -> None:
         self._store = store
-        self._encode = encode
         self._on_room: Callable[[], None] = lambda: None
         self._lanes: dict[str, Lane] = {}
-        self._states: dict[str, str] = {}
-        self._says: dict[str, BatchGroup] = {}
+        self._says: dict[str, AttemptReport] = {}
         self._answers = AnswerBook()
-        self._turns = Turns(encode=encode, clock=clock)
+        self._turns = Turns(clock=clock)
         self._held_back = False
 
     def when_room(self, callback: Callable[[], None]) -> None:
@@ -60,7 +64,7 @@ class Outbox:
 
     # Used by the session.
 
-    def accept(self, order: AttemptOrder) -> bool:
+    def accept(self, order: DispatchOrder) -> bool:
         """Record an accepted order.
 
         :returns: False if its key was accepted before: its current state is reported again, and nothing may start
@@ -69,11 +73,7 @@ class Outbox:
         if key in self._lanes or self._answers.get(key) is not None:
             self.say(key)
             return False
-        holding = Holding(
-            attempt_key=key, epoch=order.epoch, retry_on_lost=order.retry_on_lost, grace_ms=order.grace_ms
-        )
-        self._lanes[key] = Lane(holding=holding, store=self._store, tell_loss=self._tell_loss)
-        self._states[key] = "DISPATCHED"
+        self._lanes[key] = Lane(order=replace(order, order=b""), store=self._store, tell_loss=self._tell_loss)
         return True
 
     def say(self, attempt_key: str) -> None:
@@ -87,18 +87,17 @@ class Outbox:
                 self._says[attempt_key] = lane.last_words()
         self._turns.nudge()
 
-    def next_batch(self, limit: int = MAX_BATCH_BYTES) -> Batch | None:
-        """Return the next events to report, or None if there are none now.
+    def next_batch(self, limit: int = MAX_BATCH_BYTES) -> list[AttemptReport]:
+        """Return the next events to report, each sealed; empty if there are none now.
 
         At most *limit* encoded bytes, 64 KiB of each attempt a round; more only for a single larger event.
         """
         filling = Filling(limit=limit)
         says, self._says = list(self._says.values()), {}
-        for group in says:
-            filling.add_group(group)
+        for report in says:
+            filling.count(report)
         self._turns.fill(filling)
-        groups = (*says, *filling.groups())
-        return Batch(groups=groups, size=filling.size) if groups else None
+        return [*says, *filling.reports()]
 
     async def wait(self) -> None:
         """Wait until `next_batch` returns a batch."""
@@ -108,23 +107,25 @@ class Outbox:
         """Wait until there are enough attempts to report on for a full batch."""
         await self._turns.wait_until_full()
 
-    def acknowledge(self, attempt_key: str, seq: int, kind: AckKind, detail: str = "") -> Holding | None:
+    def acknowledge(self, ack: AttemptAck) -> DispatchOrder | None:
         """Apply the kernel's answer to one attempt of the batch.
 
         :returns: the attempt if the kernel wants no more of it and its code may still run
         """
-        lane = self._lanes.get(attempt_key)
+        key, seq = ack.attempt_key, ack.acknowledged_seq
+        lane = self._lanes.get(key)
         if lane is None:
-            if kind is AckKind.GAP:
-                self._tell_again(attempt_key, seq)
+            if ack.status is AckStatus.GAP:
+                self._tell_again(key, seq)
             return None
-        if kind in (AckKind.FENCED, AckKind.CONFLICT):
+        if ack.status in (AckStatus.FENCED, AckStatus.CONFLICT):
             _log.warning(
-                "the kernel accepts no more events (%s): %s", kind.value, detail, extra=attempt_fields(attempt_key)
+                "the kernel accepts no more events (%s): %s", ack.status, ack.detail, extra=attempt_fields(key)
             )
-            return self.forget(attempt_key)
-        if kind is AckKind.INVALID:
-            return self._reject(lane, lane.acked, f"the kernel called a report invalid: {detail}", keep_outcome=False)
+            return self.forget(key)
+        if ack.status is AckStatus.INVALID:
+            problem = f"the kernel called a report invalid: {ack.detail}"
+            return self._reject(lane, lane.acked, problem, keep_outcome=False)
         before = lane.acked
         if not lane.acknowledge(seq):
             problem = f"the kernel acknowledged event {seq}, where {before} to {lane.last_seq} were expected"
@@ -151,7 +152,7 @@ class Outbox:
         for key in list(self._lanes):
             self.rewind(key, 0)
 
-    def forget(self, attempt_key: str) -> Holding | None:
+    def forget(self, attempt_key: str) -> DispatchOrder | None:
         """Report nothing more of an attempt, but remember its key.
 
         :returns: the attempt if its code may still run
@@ -167,35 +168,27 @@ class Outbox:
         if lane.finished is not None:
             self._retire(lane)
             return None
-        return lane.holding
+        return lane.order
 
-    def refuse(self, attempt_key: str, reason: str, *, at_us: int) -> None:
+    def refuse(self, attempt_key: str, reason: str) -> None:
         """Report that an order accepted just before cannot be started, so that the kernel queues it again.
 
         The key is forgotten: the same attempt may come again when there is room.
         """
-        event = Finished(
-            at_us=at_us, state=FinishedState.FAILED, reason_code="host_refused", reason=reason, not_started=True
-        )
-        self.finished(attempt_key, event)
-        self._states[attempt_key] = _REFUSED
+        self._lanes[attempt_key].refused = True
+        self.finished(attempt_key, _failed("host_refused", reason, not_started=True))
 
-    def inventory(self) -> list[HeldState]:
+    def inventory(self) -> list[InventoryLine]:
         """Return every attempt that may still have something to report."""
         return [
-            HeldState(
-                attempt_key=key,
-                state="FAILED" if self._states[key] == _REFUSED else self._states[key],
-                last_seq=lane.last_seq,
-                epoch=lane.holding.epoch,
-            )
+            InventoryLine(attempt_key=key, state=lane.state, last_seq=lane.last_seq, epoch=lane.order.epoch)
             for key, lane in self._lanes.items()
             if not lane.muted
         ]
 
-    def unfinished(self) -> Iterable[Holding]:
+    def unfinished(self) -> Iterable[DispatchOrder]:
         """Return the attempts whose code may run."""
-        return [lane.holding for lane in self._lanes.values() if lane.finished is None]
+        return [lane.order for lane in self._lanes.values() if lane.finished is None]
 
     @property
     def empty(self) -> bool:
@@ -230,7 +223,6 @@ class Outbox:
             lane.restart(lane.acked)
             self._turns.remove(key)
         self._lanes.clear()
-        self._states.clear()
 
     # Used by the supervisor: AttemptSink.
 
@@ -238,8 +230,8 @@ class Outbox:
         """Record that the callable is about to be called."""
         lane = self._open_lane(attempt_key)
         if lane is not None:
-            self._states[attempt_key] = "RUNNING"
-            data = self._encode(event)
+            lane.state = HeldState.RUNNING
+            data = seal(event)
             lane.started = (lane.next_seq, data)
             lane.append(data)
             self._turns.linger(lane)
@@ -251,7 +243,7 @@ class Outbox:
         """
         lane = self._open_lane(attempt_key)
         if lane is not None:
-            data = self._encode(event)
+            data = seal(event)
             if len(data) > MAX_EVENT_BYTES:
                 raise ValueError(f"a log chunk of {len(data)} bytes, expected at most {MAX_EVENT_BYTES}")
             self._append(lane, data, lines=event.line_count)
@@ -268,15 +260,15 @@ class Outbox:
         lane = self._lanes.get(attempt_key)
         if lane is None or lane.finished is not None:
             return
-        self._states[attempt_key] = event.state.value
+        lane.state = HeldState(event.state.value)
         if lane.muted:
-            lane.finished = self._encode(_without_result(event))
+            lane.finished = seal(event)
             self._retire(lane)
             return
         if lane.rejected:
             event = replace(event, warnings=(*event.warnings, lane.rejected))
         self._turns.take_progress(lane)
-        lane.finished = self._encode_outcome(event)
+        lane.finished = _sealed_outcome(event)
         self._append(lane, lane.finished)
 
     def may_read(self, *, exclusive: bool) -> bool:
@@ -310,48 +302,28 @@ class Outbox:
             self._on_room()
 
     def _retire(self, lane: Lane) -> None:
-        key = lane.holding.attempt_key
+        key = lane.order.attempt_key
         del self._lanes[key]
         self._turns.remove(key)
-        if self._states.pop(key) != _REFUSED:
+        if not lane.refused:
             self._answers.remember(key, seq=lane.last_seq, event=lane.finished)
         lane.restart(lane.acked)
 
-    def _reject(self, lane: Lane, acked: int, problem: str, *, keep_outcome: bool) -> Holding | None:
+    def _reject(self, lane: Lane, acked: int, problem: str, *, keep_outcome: bool) -> DispatchOrder | None:
         """Give up the held events that the kernel cannot take, but deliver the attempt's outcome."""
-        key = lane.holding.attempt_key
+        key = lane.order.attempt_key
         _log.error("events of an attempt are lost: %s", problem, extra=attempt_fields(key))
         if lane.rejected:
             return self.forget(key)
-        lane.rejected = f"events of this attempt are lost, since {problem}"
+        lane.rejected = fitting(f"events of this attempt are lost, since {problem}")
         lane.restart(acked)
         lane.started = None
         self._turns.remove(key)
         if lane.finished is not None:
             if not keep_outcome:
-                at_us = time.time_ns() // 1000
-                lane.finished = self._encode(
-                    Finished(
-                        at_us=at_us,
-                        state=FinishedState.FAILED,
-                        error=lane.rejected,
-                        reason_code="return_invalid",
-                        reason=lane.rejected,
-                    )
-                )
+                lane.finished = seal(_failed("return_invalid", lane.rejected, error=lane.rejected))
             self._append(lane, lane.finished)
         return None
-
-    def _encode_outcome(self, event: Finished) -> bytes:
-        data = self._encode(event)
-        if len(data) <= MAX_EVENT_BYTES:
-            return data
-        reason = (
-            f"the result has {len(data)} bytes, expected at most {MAX_EVENT_BYTES}: "
-            "store the data yourself and return a row count and a key"
-        )
-        small = replace(_without_result(event), warnings=(), exception_types=(), error=reason, reason=reason)
-        return self._encode(replace(small, state=FinishedState.FAILED, reason_code="result_too_large"))
 
     def _tell_loss(self, lines: int, error: OSError) -> bytes:
         """Return a chunk with one line about the loss of an event that the disk does not return."""
@@ -359,7 +331,7 @@ class Outbox:
         what = what if lines else "a report of progress"
         text = f"lost: {what}, since the host's spill file cannot be read: {error}"
         _log.error("%s", text)
-        return self._encode(LogChunk.of_lines([host_line(logging.ERROR, text)]))
+        return seal(pack_lines([host_line(logging.ERROR, text)]))
 
     def _tell_again(self, attempt_key: str, acked: int) -> None:
         """Repeat the outcome for a kernel that acknowledged it but lacks earlier events, since it was restored.
@@ -369,27 +341,40 @@ class Outbox:
         answer = self._answers.get(attempt_key)
         if answer is None or (answer.event is not None and answer.seq == acked + 1):
             return
-        event = answer.event or self._encode(_forgotten())
+        event = answer.event or seal(_failed("outcome_lost", _FORGOTTEN, error=_FORGOTTEN))
         self._answers.remember(attempt_key, seq=acked + 1, event=event)
         self._says[attempt_key] = self._answer(attempt_key)
         self._turns.nudge()
 
-    def _answer(self, attempt_key: str) -> BatchGroup:
+    def _answer(self, attempt_key: str) -> AttemptReport:
         answer = self._answers.get(attempt_key)
         if answer is None:
-            return BatchGroup(attempt_key=attempt_key, first_seq=1, unknown=True)
+            return AttemptReport(attempt_key=attempt_key, first_seq=1, unknown=True)
         if answer.event is None:
             # If even the number is forgotten, use one that a kernel which still waits for the outcome calls a gap.
-            return BatchGroup(attempt_key=attempt_key, first_seq=(answer.seq or _FORGOTTEN_SEQ) + 1)
-        return BatchGroup(attempt_key=attempt_key, first_seq=answer.seq, events=(answer.event,))
+            return AttemptReport(attempt_key=attempt_key, first_seq=(answer.seq or _FORGOTTEN_SEQ) + 1)
+        return AttemptReport(attempt_key=attempt_key, first_seq=answer.seq, events=(answer.event,))
 
 
-def _forgotten() -> Finished:
-    text = "the kernel's history is an older one; the attempt has ended since, and the host no longer holds how"
+def _failed(code: str, reason: str, *, error: str = "", not_started: bool = False) -> Finished:
+    """Return the end of an attempt that the outbox itself has to give."""
     return Finished(
-        at_us=time.time_ns() // 1000, state=FinishedState.FAILED, error=text, reason_code="outcome_lost", reason=text
+        at_us=time.time_ns() // 1000,
+        state=FinishedState.FAILED,
+        reason_code=code,
+        reason=fitting(reason),
+        error=error,
+        not_started=not_started,
     )
 
 
-def _without_result(event: Finished) -> Finished:
-    return replace(event, extras_json=b"", has_result=False)
+def _sealed_outcome(event: Finished) -> bytes:
+    data = seal(event)
+    if len(data) <= MAX_EVENT_BYTES:
+        return data
+    reason = (
+        f"the result has {len(data)} bytes, expected at most {MAX_EVENT_BYTES}: "
+        "store the data yourself and return a row count and a key"
+    )
+    failed = _failed("result_too_large", reason, error=reason)
+    return seal(replace(failed, peak_rss_bytes=event.peak_rss_bytes, cpu_seconds=event.cpu_seconds))

@@ -6,16 +6,20 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from nomaflow_host.attempt.messages import Progress
-from nomaflow_host.outbox.batch import MAX_BATCH_ATTEMPTS, BatchGroup
+from nomaflow_api.v1.letters import AttemptReport
+from nomaflow_api.v1.sealing import seal
 from nomaflow_host.outbox.lane import Lane
 
-__all__ = ["Filling", "Turns"]
+__all__ = ["MAX_BATCH_ATTEMPTS", "MAX_BATCH_BYTES", "Filling", "Turns"]
+
+MAX_BATCH_BYTES = 1 << 20
+MAX_BATCH_ATTEMPTS = 64
+"""More go into the next one, so that kernel, host and workers all have something to do at any time."""
 
 _SHARE_BYTES = 64 << 10
 _PROGRESS_SECONDS = 0.25
 _EVENT_OVERHEAD = 6
-_GROUP_OVERHEAD = 32
+_REPORT_OVERHEAD = 48
 _FIRST_STALL_SECONDS = 0.05
 _MAX_STALL_SECONDS = 5.0
 _LINGER_SECONDS = 0.002
@@ -30,36 +34,36 @@ class Filling:
 
     limit: int
     size: int = 0
-    _groups: dict[str, tuple[int, list[bytes]]] = field(default_factory=dict)
+    _reports: dict[str, tuple[int, list[bytes]]] = field(default_factory=dict)
 
-    def add_group(self, group: BatchGroup) -> None:
-        """Count a complete group."""
-        self.size += sum(map(len, group.events)) + len(group.attempt_key) + _GROUP_OVERHEAD
+    def count(self, report: AttemptReport) -> None:
+        """Count a complete report."""
+        self.size += sum(map(len, report.events)) + len(report.attempt_key) + _REPORT_OVERHEAD
 
     @property
     def full(self) -> bool:
         """True if no further attempt fits."""
-        return self.size >= self.limit or len(self._groups) >= MAX_BATCH_ATTEMPTS
+        return self.size >= self.limit or len(self._reports) >= MAX_BATCH_ATTEMPTS
 
     def takes(self, size: int) -> bool:
         """Return True if an event of *size* bytes still fits, or would be the only one."""
-        return self.size == 0 or self.size + size + _EVENT_OVERHEAD + _GROUP_OVERHEAD <= self.limit
+        return self.size == 0 or self.size + size + _EVENT_OVERHEAD + _REPORT_OVERHEAD <= self.limit
 
     def add(self, lane: Lane, seq: int, data: bytes) -> None:
         """Add the next event of an attempt."""
-        key = lane.holding.attempt_key
-        if key not in self._groups:
-            self._groups[key] = (seq, [])
-            self.size += len(key) + _GROUP_OVERHEAD
-        self._groups[key][1].append(data)
+        key = lane.order.attempt_key
+        if key not in self._reports:
+            self._reports[key] = (seq, [])
+            self.size += len(key) + _REPORT_OVERHEAD
+        self._reports[key][1].append(data)
         self.size += len(data) + _EVENT_OVERHEAD
         lane.sent = seq
 
-    def groups(self) -> list[BatchGroup]:
-        """Return the added groups."""
+    def reports(self) -> list[AttemptReport]:
+        """Return the added events, grouped."""
         return [
-            BatchGroup(attempt_key=key, first_seq=first, events=tuple(events))
-            for key, (first, events) in self._groups.items()
+            AttemptReport(attempt_key=key, first_seq=first, events=tuple(events))
+            for key, (first, events) in self._reports.items()
         ]
 
 
@@ -69,12 +73,9 @@ class Turns:
     An attempt waits if only its progress is unsent and the last one is younger than a quarter of a second, if the
     kernel answered without taking anything, or for a moment if it has only just started. While a batch is unanswered,
     its attempts are in neither place; the code that acknowledges it schedules them again.
-
-    :param encode: turns progress into its bytes on the wire
     """
 
-    def __init__(self, *, encode: Callable[[Progress], bytes], clock: Callable[[], float]) -> None:
-        self._encode = encode
+    def __init__(self, *, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._ready: dict[str, Lane] = {}
         self._waiting: dict[str, Lane] = {}
@@ -85,7 +86,7 @@ class Turns:
 
     def schedule(self, lane: Lane) -> None:
         """Queue an attempt if it has something to report."""
-        key = lane.holding.attempt_key
+        key = lane.order.attempt_key
         if key in self._ready or lane.under_way:
             return
         if lane.lingers and lane.last_seq > 1:
@@ -123,7 +124,7 @@ class Turns:
         """
         lane.stalls += 1
         lane.parked_until = self._clock() + min(_FIRST_STALL_SECONDS * 2**lane.stalls, _MAX_STALL_SECONDS)
-        self.remove(lane.holding.attempt_key)
+        self.remove(lane.order.attempt_key)
         self.schedule(lane)
 
     def nudge(self) -> None:
@@ -163,7 +164,7 @@ class Turns:
     def take_progress(self, lane: Lane) -> None:
         """Turn the newest progress, if there is one, into an event."""
         if lane.progress is not None:
-            lane.append(self._encode(lane.progress))
+            lane.append(seal(lane.progress))
             lane.progress = None
             lane.progress_sent_at = self._clock()
 
@@ -179,7 +180,7 @@ class Turns:
                 if _take_share(filling, lane):
                     served.append(lane)
                 if lane.under_way or not lane.unsent:
-                    self._ready.pop(lane.holding.attempt_key, None)
+                    self._ready.pop(lane.order.attempt_key, None)
                 if filling.size >= filling.limit:
                     return
             in_turn = [lane for lane in served if lane.unsent]

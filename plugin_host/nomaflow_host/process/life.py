@@ -12,8 +12,9 @@ from pathlib import Path
 
 from watchfiles import DefaultFilter, awatch
 
+from nomaflow_host.process.runner import SupervisedRunner
 from nomaflow_host.process.service_state import ServiceState
-from nomaflow_host.session import HostSession, Runner
+from nomaflow_host.session import HostSession
 
 __all__ = ["HostLife"]
 
@@ -41,7 +42,7 @@ class HostLife:
     :param disk_changed: returns True if the project has changed on disk since the newest load; may block
     """
 
-    runner: Runner
+    runner: SupervisedRunner
     session: HostSession
     state: ServiceState
     watched: Sequence[Path]

@@ -1,16 +1,19 @@
-"""Connects the session to the supervisor."""
+"""Connects the session to the supervisor: neither knows the other."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from nomaflow_host.attempt.messages import AttemptOrder, CancelOrder
+from nomaflow_api.v1.letters import CancelOrder, DispatchOrder
 from nomaflow_host.generation import manifest_bytes
-from nomaflow_host.observing.tracing import AttemptTracer
-from nomaflow_host.session.ports import HostStatus, Manifest
+from nomaflow_host.session.facts import HostStatus, Manifest
 from nomaflow_host.supervisor import LoadOutcome, Refused, Supervisor
 from nomaflow_project.reading.problems import Problem
+
+if TYPE_CHECKING:
+    from nomaflow_host.observing.tracing import AttemptTracer
 
 __all__ = ["SupervisedRunner"]
 
@@ -18,7 +21,7 @@ _log = logging.getLogger(__name__)
 
 
 class SupervisedRunner:
-    """A :class:`~nomaflow_host.session.ports.Runner` on top of a supervisor.
+    """What the session asks of the rest of the host. No method blocks; the asynchronous ones may take long.
 
     :param drain_seconds: used if a drain gives no deadline
     :param on_load: called with the outcome of each load
@@ -41,10 +44,13 @@ class SupervisedRunner:
         self._loading = True
         self._manifest: Manifest | None = None
         self.kill = supervisor.kill
+        """Kills an attempt's worker at once, for a reason code and a reason; an unknown key does nothing."""
         self.settled = supervisor.settled
+        """Waits, for so many seconds at most, until no load is under way or due; returns whether that is so."""
         self.check = supervisor.check
+        """Has a sealed list of CheckedStep checked; returns one of ValueProblem, or None if that is not known."""
 
-    def accept(self, order: AttemptOrder) -> None:
+    def accept(self, order: DispatchOrder) -> None:
         """Start an attempt.
 
         :raises Refused: if there is no room, or the host is stopping
@@ -80,11 +86,11 @@ class SupervisedRunner:
 
     def manifest(self) -> Manifest | None:
         """Return the manifest of the serving generation."""
-        generation, tree = self._supervisor.generation, self._supervisor.manifest
-        if generation is None or tree is None:
+        generation = self._supervisor.generation
+        if generation is None:
             return None
         if self._manifest is None or self._manifest.digest != generation.digest:
-            self._manifest = Manifest(digest=generation.digest, body=manifest_bytes(tree))
+            self._manifest = Manifest(digest=generation.digest, body=manifest_bytes(generation.manifest))
         return self._manifest
 
     async def reload(self, *, force: bool) -> LoadOutcome:

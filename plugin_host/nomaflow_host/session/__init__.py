@@ -3,17 +3,7 @@
 from __future__ import annotations
 
 from nomaflow_host.session.addresses import AddressSource, is_unix
-from nomaflow_host.session.encoding import encode_event
-from nomaflow_host.session.ports import HostIdentity, HostStatus, Manifest, Runner
+from nomaflow_host.session.facts import HostIdentity, HostStatus, Manifest
 from nomaflow_host.session.session import HostSession
 
-__all__ = [
-    "AddressSource",
-    "HostIdentity",
-    "HostSession",
-    "HostStatus",
-    "Manifest",
-    "Runner",
-    "encode_event",
-    "is_unix",
-]
+__all__ = ["AddressSource", "HostIdentity", "HostSession", "HostStatus", "Manifest", "is_unix"]

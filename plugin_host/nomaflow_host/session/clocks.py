@@ -6,11 +6,14 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from nomaflow_host.outbox import Outbox
 from nomaflow_host.session.failures import SessionDropped
-from nomaflow_host.session.ports import Runner
 from nomaflow_telemetry.process_log import attempt_fields
+
+if TYPE_CHECKING:
+    from nomaflow_host.process.runner import SupervisedRunner
 
 __all__ = ["GraceGuard", "KernelClock", "boot_seconds"]
 
@@ -77,7 +80,7 @@ class GraceGuard:
     The kernel then gives them to another host. Attempts without ``retry_on_lost`` run on, as it gives them to nobody.
     """
 
-    def __init__(self, *, clock: KernelClock, outbox: Outbox, runner: Runner) -> None:
+    def __init__(self, *, clock: KernelClock, outbox: Outbox, runner: SupervisedRunner) -> None:
         self._clock = clock
         self._outbox = outbox
         self._runner = runner

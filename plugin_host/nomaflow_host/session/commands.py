@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
-from nomaflow_host.attempt.messages import Finished, FinishedState
+from nomaflow_api.v1.letters import CancelOrder, DispatchOrder, VerdictAction
+from nomaflow_api.v1.sealing import LetterError, open_cancel, open_dispatch, open_verdicts
 from nomaflow_host.outbox import Outbox
-from nomaflow_host.session.encoding import cancel_from, order_from
-from nomaflow_host.session.ports import Runner
 from nomaflow_host.supervisor.values import LoadOutcome, Refused
 from nomaflow_telemetry.process_log import attempt_fields
+
+if TYPE_CHECKING:
+    from nomaflow_host.process.runner import SupervisedRunner
 
 __all__ = ["Commands"]
 
 _log = logging.getLogger(__name__)
+_SAME_VERSION = "install the same version on both"
 
 
 class Commands:
@@ -33,7 +35,7 @@ class Commands:
     def __init__(
         self,
         *,
-        runner: Runner,
+        runner: SupervisedRunner,
         outbox: Outbox,
         epoch: int,
         on_reloaded: Callable[[], None],
@@ -50,23 +52,29 @@ class Commands:
         self.handled = 0
 
     def welcome(self, welcome: pb.Welcome) -> None:
-        """Apply the kernel's decision about each attempt of the inventory."""
+        """Apply the kernel's decision about each attempt of the inventory.
+
+        :raises LetterError: if it cannot be read
+        """
         self._outbox.rewind_all()
-        for verdict in welcome.verdicts:
+        for verdict in open_verdicts(welcome.verdicts) if welcome.verdicts else ():
             key = verdict.attempt_key
-            if verdict.action == pb.VERDICT_ACTION_FORGET:
+            if verdict.action is VerdictAction.FORGET:
                 self._outbox.forget(key)
                 continue
             self._outbox.rewind(key, verdict.acknowledged_seq)
-            if verdict.action == pb.VERDICT_ACTION_CANCEL:
-                self._runner.cancel(cancel_from(verdict.cancel, key))
-            elif verdict.action == pb.VERDICT_ACTION_KILL:
+            if verdict.action is VerdictAction.CANCEL:
+                self._runner.cancel(verdict.cancel or CancelOrder(attempt_key=key))
+            elif verdict.action is VerdictAction.KILL:
                 self._runner.kill(key, "host_lost", "the kernel has given up this host and reassigned the attempt")
 
     def handle(self, batch: pb.CommandBatch) -> None:
         """Carry out commands."""
         for command in batch.commands:
-            self._one(command)
+            try:
+                self._one(command)
+            except LetterError as error:
+                _log.warning("the kernel sent a command that this host cannot read; %s: %s", _SAME_VERSION, error)
             self.handled = max(self.handled, command.command_seq)
 
     async def close(self) -> None:
@@ -79,9 +87,9 @@ class Commands:
     def _one(self, command: pb.Command) -> None:
         kind = command.WhichOneof("command")
         if kind == "dispatch":
-            self._dispatch(command.dispatch)
+            self._dispatch(open_dispatch(command.dispatch))
         elif kind == "cancel":
-            self._runner.cancel(cancel_from(command.cancel))
+            self._runner.cancel(open_cancel(command.cancel))
         elif kind == "drain":
             self._beside(self._runner.drain(command.drain.deadline_ms / 1000), "drain")
         elif kind == "reload":
@@ -92,17 +100,12 @@ class Commands:
             for key in command.query.attempt_keys:
                 self._outbox.say(key)
         else:
-            _log.warning("the kernel sent a command that this host does not know; install the same version on both")
+            _log.warning("the kernel sent a command that this host does not know; %s", _SAME_VERSION)
 
-    def _dispatch(self, message: pb.DispatchCommand) -> None:
-        key = message.attempt_key
-        if message.epoch < self._epoch:
-            _log.warning("ignoring a dispatch of epoch %d; the current epoch is %d", message.epoch, self._epoch)
-            return
-        try:
-            order = order_from(message)
-        except ValueError as error:
-            self._fail_unreadable(message, error)
+    def _dispatch(self, order: DispatchOrder) -> None:
+        key = order.attempt_key
+        if order.epoch < self._epoch:
+            _log.warning("ignoring a dispatch of epoch %d; the current epoch is %d", order.epoch, self._epoch)
             return
         if not self._outbox.accept(order):
             _log.info("dispatched again, reporting its state", extra=attempt_fields(key))
@@ -113,25 +116,7 @@ class Commands:
             self._runner.accept(order)
         except Refused as refusal:
             _log.warning("refused: %s", refusal, extra=attempt_fields(key))
-            self._outbox.refuse(key, str(refusal), at_us=_now_us())
-
-    def _fail_unreadable(self, message: pb.DispatchCommand, error: ValueError) -> None:
-        """Fail an attempt whose order is unreadable: another host could not read it either."""
-        for field in ("kwargs_json", "params_json", "previous_steps_json"):
-            message.ClearField(field)
-        if self._outbox.accept(order_from(message)):
-            text = f"the values of the step are not UTF-8: {error}"
-            self._outbox.finished(
-                message.attempt_key,
-                Finished(
-                    at_us=_now_us(),
-                    state=FinishedState.FAILED,
-                    error=text,
-                    reason_code="value_invalid",
-                    reason=text,
-                    not_started=True,
-                ),
-            )
+            self._outbox.refuse(key, str(refusal))
 
     async def _reload(self, command_seq: int, *, force: bool) -> None:
         # The load itself continues if the session ends meanwhile: half a load would be worse.
@@ -154,7 +139,3 @@ class Commands:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
             _log.error("%s failed", task.get_name(), exc_info=task.exception())
-
-
-def _now_us() -> int:
-    return time.time_ns() // 1000

@@ -7,22 +7,25 @@ import json
 import logging
 import time
 from collections.abc import Coroutine
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc.aio
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
-from nomaflow_host.attempt.checks import CheckOutcome
+from nomaflow_api.v1.sealing import LetterError
 from nomaflow_host.outbox import Outbox
 from nomaflow_host.session.clocks import KernelClock
 from nomaflow_host.session.commands import Commands
-from nomaflow_host.session.encoding import check_result, load_message, loaded_message, steps_from, worker_messages
+from nomaflow_host.session.encoding import load_message, loaded_message, worker_messages
+from nomaflow_host.session.facts import HostIdentity
 from nomaflow_host.session.failures import SessionDropped
 from nomaflow_host.session.introducing import Introducer
 from nomaflow_host.session.link import AttachCall, Link
-from nomaflow_host.session.ports import HostIdentity, Runner
 from nomaflow_host.session.reporting import Reporter
 from nomaflow_host.supervisor.values import LoadOutcome, WorkerStatus
+
+if TYPE_CHECKING:
+    from nomaflow_host.process.runner import SupervisedRunner
 
 __all__ = ["Conversation"]
 
@@ -47,7 +50,7 @@ class Conversation:
         call: AttachCall,
         welcome: pb.Welcome,
         identity: HostIdentity,
-        runner: Runner,
+        runner: SupervisedRunner,
         outbox: Outbox,
         clock: KernelClock,
         introducer: Introducer,
@@ -90,7 +93,10 @@ class Conversation:
         :raises SessionDropped: when it has ended, with the reason
         :raises grpc.aio.AioRpcError: when the kernel ended it with an error
         """
-        self._commands.welcome(self._welcome)
+        try:
+            self._commands.welcome(self._welcome)
+        except LetterError as error:
+            raise SessionDropped(f"the kernel's welcome is unreadable: {error}") from None
         try:
             await _first_of(
                 self._read(),
@@ -188,19 +194,17 @@ class Conversation:
         await self._write(pb.AttachRequest(reload_result=result))
 
     async def _answer_check(self, command_seq: int, command: pb.CheckCommand) -> None:
-        settled, outcome = True, CheckOutcome()
+        settled = True
         if command.settle:
             began = time.monotonic()
             settled = await self._runner.settled(_CHECK_SECONDS)
             left = _CHECK_SECONDS - (time.monotonic() - began)
             settled = settled and await self._introducer.introduced(max(left, 0.0))
-        if command.steps:
-            try:
-                outcome = await self._runner.check(steps_from(command), _CHECK_SECONDS)
-            except ValueError as error:
-                _log.warning("values that are not UTF-8 cannot be checked: %s", error)
-                outcome = CheckOutcome(checked=False)
-        await self._write(check_result(command_seq, outcome, settled=settled))
+        checked = await self._runner.check(command.steps, _CHECK_SECONDS) if command.steps else b""
+        result = pb.CheckResult(
+            command_seq=command_seq, settled=settled, checked=checked is not None, problems=checked or b""
+        )
+        await self._write(pb.AttachRequest(check_result=result))
 
     async def _write(self, message: pb.AttachRequest) -> None:
         async with self._writing:

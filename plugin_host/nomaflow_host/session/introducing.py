@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import zlib
+from typing import TYPE_CHECKING
 
 import grpc.aio
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
 from nomaflow_host.session.backoff import Backoff
+from nomaflow_host.session.facts import Manifest
 from nomaflow_host.session.failures import CallFailure, FailureKind
 from nomaflow_host.session.link import Link
-from nomaflow_host.session.ports import Manifest, Runner
+
+if TYPE_CHECKING:
+    from nomaflow_host.process.runner import SupervisedRunner
 
 __all__ = ["Introducer"]
 
@@ -25,7 +29,7 @@ _ZLIB_LEVEL = 6
 class Introducer:
     """Introduces manifests, across sessions: requests made while the kernel is away are done when it is back."""
 
-    def __init__(self, *, runner: Runner, incarnation: str) -> None:
+    def __init__(self, *, runner: SupervisedRunner, incarnation: str) -> None:
         self._runner = runner
         self._incarnation = incarnation
         self._explicit = False

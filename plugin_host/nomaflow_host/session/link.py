@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, cast
@@ -18,7 +17,7 @@ from nomaflow_host.session.addresses import is_unix
 if TYPE_CHECKING:
     from nomaflow_api.v1.host_gateway_service_pb2_grpc import HostGatewayServiceAsyncStub
 
-__all__ = ["AttachCall", "Link", "LinkFactory"]
+__all__ = ["AttachCall", "Link"]
 
 if TYPE_CHECKING:
     AttachCall = grpc.aio.StreamStreamCall[pb.AttachRequest, pb.AttachResponse]
@@ -92,7 +91,3 @@ class Link:
 
 def _stub(channel: grpc.aio.Channel) -> HostGatewayServiceAsyncStub:
     return cast("HostGatewayServiceAsyncStub", HostGatewayServiceStub(channel))
-
-
-LinkFactory = Callable[[str], Link]
-"""Makes the connection to an address."""

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import grpc
 import grpc.aio
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
-from nomaflow_host.outbox import MAX_BATCH_BYTES, AckKind, Batch, Outbox
+from nomaflow_api.v1.letters import AckStatus, AttemptAck, AttemptReport
+from nomaflow_api.v1.sealing import LetterError, open_acks, seal
+from nomaflow_host.outbox import MAX_BATCH_BYTES, Outbox
 from nomaflow_host.session.backoff import Backoff
-from nomaflow_host.session.encoding import report_request
 from nomaflow_host.session.failures import CallFailure, FailureKind, SessionDropped
 from nomaflow_host.session.link import Link
-from nomaflow_host.session.ports import Runner
+
+if TYPE_CHECKING:
+    from nomaflow_host.process.runner import SupervisedRunner
 
 __all__ = ["Reporter"]
 
@@ -22,13 +27,6 @@ _log = logging.getLogger(__name__)
 
 _ONE_EVENT = 1
 _ALONE = 256
-_KINDS = {
-    pb.ACK_STATUS_OK: AckKind.OK,
-    pb.ACK_STATUS_GAP: AckKind.GAP,
-    pb.ACK_STATUS_FENCED: AckKind.FENCED,
-    pb.ACK_STATUS_CONFLICT: AckKind.CONFLICT,
-    pb.ACK_STATUS_INVALID: AckKind.INVALID,
-}
 
 
 class Reporter:
@@ -38,7 +36,14 @@ class Reporter:
     """
 
     def __init__(
-        self, *, link: Link, outbox: Outbox, runner: Runner, incarnation: str, epoch: int, deadline_s: float = 10.0
+        self,
+        *,
+        link: Link,
+        outbox: Outbox,
+        runner: SupervisedRunner,
+        incarnation: str,
+        epoch: int,
+        deadline_s: float = 10.0,
     ) -> None:
         self._link = link
         self._outbox = outbox
@@ -69,59 +74,64 @@ class Reporter:
             await self._report()
 
     async def _report(self) -> None:
-        batch = self._outbox.next_batch(_ONE_EVENT if self._alone else MAX_BATCH_BYTES)
-        if batch is not None:
-            await self._deliver(batch)
-
-    async def _deliver(self, batch: Batch) -> None:
-        request = report_request(batch, incarnation=self._incarnation, epoch=self._epoch)
+        reports = self._outbox.next_batch(_ONE_EVENT if self._alone else MAX_BATCH_BYTES)
+        if not reports:
+            return
+        request = pb.ReportRequest(incarnation=self._incarnation, epoch=self._epoch, attempts=seal(reports))
         try:
             response = await self._link.report(request, deadline_s=self._deadline)
         except grpc.aio.AioRpcError as error:
-            await self._failed(batch, CallFailure.of(error))
+            await self._failed(reports, CallFailure.of(error))
             return
         if self._failing:
             _log.info("the kernel accepts reports again")
         self._failing, self._alone = False, max(self._alone - 1, 0)
         self._backoff.reset()
-        self._apply(batch, response)
+        self._apply(reports, response.acks)
 
-    def _apply(self, batch: Batch, response: pb.ReportResponse) -> None:
-        unanswered = {group.attempt_key for group in batch.groups}
-        for ack in response.acks:
+    def _apply(self, reports: Sequence[AttemptReport], acks: bytes) -> None:
+        try:
+            answers = open_acks(acks)
+        except LetterError as error:
+            _log.warning("the kernel's answer to a report %s; it will be sent again", error)
+            answers = []
+        unanswered = {report.attempt_key for report in reports}
+        for ack in answers:
             unanswered.discard(ack.attempt_key)
-            kind = _KINDS.get(ack.status, AckKind.INVALID)
-            self._settle(ack.attempt_key, ack.acknowledged_seq, kind, ack.detail)
+            self._settle(ack)
         for key in unanswered:
             self._outbox.unanswered(key)
 
-    def _settle(self, key: str, seq: int, kind: AckKind, detail: str) -> None:
-        unwanted = self._outbox.acknowledge(key, seq, kind, detail)
+    def _settle(self, ack: AttemptAck) -> None:
+        unwanted = self._outbox.acknowledge(ack)
         if unwanted is not None and unwanted.retry_on_lost:
             # Another attempt of the step may follow, or has followed.
-            self._runner.kill(key, "host_lost", "the kernel no longer assigns this attempt to this host")
+            reason = "the kernel no longer assigns this attempt to this host"
+            self._runner.kill(ack.attempt_key, "host_lost", reason)
 
-    async def _failed(self, batch: Batch, failure: CallFailure) -> None:
-        for group in batch.groups:
-            self._outbox.rewind(group.attempt_key, 0)
+    async def _failed(self, reports: Sequence[AttemptReport], failure: CallFailure) -> None:
+        for report in reports:
+            self._outbox.rewind(report.attempt_key, 0)
         if failure.kind in (FailureKind.ATTACH_AGAIN, FailureKind.REFUSED, FailureKind.NOT_LEADER):
             raise SessionDropped(f"the kernel accepts no reports of this session: {failure}")
         if not self._failing:
             _log.warning("a report could not be delivered and will be sent again: %s", failure)
         self._failing = True
         if failure.kind is FailureKind.MALFORMED:
-            self._single_out(batch, failure)
+            self._single_out(reports, failure)
         await asyncio.sleep(self._backoff.next())
 
-    def _single_out(self, batch: Batch, failure: CallFailure) -> None:
+    def _single_out(self, reports: Sequence[AttemptReport], failure: CallFailure) -> None:
         """Send events one by one for a while, to find the one that the kernel cannot take; the others get through."""
         if not self._alone:
             self._alone = _ALONE
-        elif len(batch.groups) == 1:
-            key = batch.groups[0].attempt_key
+        elif len(reports) == 1:
+            key = reports[0].attempt_key
             self._alone = 0
             if failure.code is grpc.StatusCode.INVALID_ARGUMENT:
-                self._settle(key, 0, AckKind.INVALID, str(failure))
+                self._settle(
+                    AttemptAck(attempt_key=key, acknowledged_seq=0, status=AckStatus.INVALID, detail=str(failure))
+                )
             else:
                 # The kernel's own problem, which may pass: only this attempt waits.
                 self._outbox.unanswered(key)

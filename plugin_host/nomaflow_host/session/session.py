@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import grpc.aio
 
@@ -19,10 +20,13 @@ from nomaflow_host.session.backoff import Backoff
 from nomaflow_host.session.clocks import GraceGuard, KernelClock, boot_seconds
 from nomaflow_host.session.conversation import Conversation
 from nomaflow_host.session.encoding import PROTOCOL_MAX, PROTOCOL_MIN, hello_message
+from nomaflow_host.session.facts import HostIdentity
 from nomaflow_host.session.failures import CallFailure, FailureKind, SessionDropped
 from nomaflow_host.session.introducing import Introducer
 from nomaflow_host.session.link import AttachCall, Link
-from nomaflow_host.session.ports import HostIdentity, Runner
+
+if TYPE_CHECKING:
+    from nomaflow_host.process.runner import SupervisedRunner
 
 __all__ = ["HostSession"]
 
@@ -52,7 +56,7 @@ class HostSession:
         addresses: AddressSource,
         token: Callable[[], str],
         ca: Path | None = None,
-        runner: Runner,
+        runner: SupervisedRunner,
         outbox: Outbox,
         report_deadline_s: float = 10.0,
         boot_clock: Callable[[], float] = boot_seconds,

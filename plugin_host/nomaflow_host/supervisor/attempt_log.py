@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nomaflow_api.v1.log_lines import LogChunkError, decode_line
-from nomaflow_host.attempt.messages import LogChunk, host_line
+from nomaflow_api.v1.log_lines import LogChunkError, decode_line, pack_lines
+from nomaflow_host.attempt.messages import host_line
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Sequence
+
+    from nomaflow_api.v1.letters import LogChunk
 
 __all__ = ["AttemptLog"]
 
@@ -78,13 +80,13 @@ class AttemptLog:
 
     def _packed(self, lines: list[bytes]) -> LogChunk:
         try:
-            return LogChunk.of_lines(lines)
+            return pack_lines(lines)
         except (ValueError, IndexError):  # code in the worker has overwritten the shared memory
             whole = [line for line in lines if _is_whole(line)]
             lost = len(lines) - len(whole)
             said = "1 line of the log was" if lost == 1 else f"{lost} lines of the log were"
             text = f"{said} damaged in the worker's memory and {'is' if lost == 1 else 'are'} lost"
-            return LogChunk.of_lines([*whole, host_line(40, text)])
+            return pack_lines([*whole, host_line(40, text)])
 
     def _within_bounds(self, lines: Sequence[bytes]) -> list[bytes]:
         kept = []

@@ -6,22 +6,22 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
 
-from nomaflow_host.attempt.messages import FinishedState, Progress, Started, TimeoutKind
+from nomaflow_api.v1.letters import FinishedState, Progress, Started, TimeoutKind
+from nomaflow_api.v1.sealing import fitting
 from nomaflow_host.supervisor.attempt_log import AttemptLog
 from nomaflow_host.supervisor.held_attempt import HeldAttempt
 from nomaflow_host.supervisor.ladder import LadderTimes, climb
 from nomaflow_host.supervisor.outcomes import finished_of, stop_sentence
 from nomaflow_host.supervisor.values import StopRequest
-from nomaflow_host.supervisor.worker_handle import KillNote
-from nomaflow_host.worker.outcome import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from nomaflow_host.attempt.messages import AttemptOrder, AttemptSink
+    from nomaflow_api.v1.letters import DispatchOrder
+    from nomaflow_host.attempt.messages import AttemptSink
+    from nomaflow_host.channel.frames import Frame
     from nomaflow_host.supervisor.pool import WorkerPool
     from nomaflow_host.supervisor.settings import SupervisorSettings
-    from nomaflow_host.supervisor.values import AttemptStatus
     from nomaflow_host.supervisor.worker_handle import WorkerHandle
 
 __all__ = ["AttemptTable"]
@@ -51,7 +51,7 @@ class AttemptTable:
         self._held: dict[str, HeldAttempt] = {}
         self._counts = {True: 0, False: 0}
         self._waiting: dict[str, Mapping[str, Any] | None] = {}
-        self._dead: dict[int, tuple[WorkerHandle, Mapping[str, Any]]] = {}
+        self._dead: list[WorkerHandle] = []
         self._retry: asyncio.TimerHandle | None = None
         self._to_the_end = False
         self._empty = asyncio.Event()
@@ -64,7 +64,7 @@ class AttemptTable:
         """Return the keys of all held attempts."""
         return list(self._held)
 
-    def statuses(self) -> list[AttemptStatus]:
+    def statuses(self) -> list[dict[str, Any]]:
         """Return the status of each attempt, oldest first."""
         return [attempt.status() for attempt in self._held.values()]
 
@@ -94,7 +94,7 @@ class AttemptTable:
         times = [self._times(attempt) for attempt in self._held.values()]
         return max((each.grace + each.term + each.kill for each in times), default=0.0)
 
-    def begin(self, order: AttemptOrder, worker: WorkerHandle, *, counts_as_sync: bool) -> None:
+    def begin(self, order: DispatchOrder, worker: WorkerHandle, *, counts_as_sync: bool) -> None:
         """Send an order to a worker, which may still be starting."""
         key = order.attempt_key
         log = AttemptLog(
@@ -107,11 +107,10 @@ class AttemptTable:
             log=log,
             tell_reaper=lambda message: self._tell_reaper(message, ()),
         )
-        worker.masker.add(attempt.slot, worker.generation.credentials_of(order))
         self._held[key] = attempt
         self._counts[counts_as_sync] += 1
         self._empty.clear()
-        worker.link.send_soon({"is": "run", "slot": attempt.slot, "order": order.to_json()})
+        worker.link.send_soon({"is": "run", "slot": attempt.slot, "traceparent": order.traceparent}, letter=order.order)
         self._set_deadline(attempt)
 
     def stop(self, key: str, stop: StopRequest) -> None:
@@ -139,11 +138,13 @@ class AttemptTable:
 
     # --- messages of workers --------------------------------------------------------------------------------------
 
-    def heard(self, worker: WorkerHandle, message: dict[str, Any]) -> None:
-        """Process a worker's message. An attempt that has finished ends at the next `settle_waiting`.
+    def heard(self, worker: WorkerHandle, frame: Frame) -> None:
+        """Process a worker's frame. An attempt that has finished ends at the next `settle_waiting`.
 
         :raises KeyError: if it lacks a field
+        :raises ValueError: if a field has no sense
         """
+        message = frame.message
         if message["is"] == "ready":
             worker.ready = True
             # The worker may report the start of a step before the reaper reports the start of the worker.
@@ -151,22 +152,25 @@ class AttemptTable:
             worker.first_rss = worker.last_rss = int(message["rss_bytes"])
             return
         if message["is"] == "checked":
-            worker.checked(message)
+            worker.checked(message["number"], frame.letter if message["checked"] else None)
             return
         attempt = worker.attempts.get(message["slot"])
         if attempt is None or attempt.finished is not None:
             return
         match message["is"]:
+            case "credentials":
+                worker.masker.add(attempt.slot, message["credentials"])
             case "started":
                 self._started(attempt, message)
             case "progress":
                 self._progress(attempt, message)
             case "returned":
-                attempt.outcome = Outcome.from_json(message["outcome"])
+                attempt.returned, attempt.outcome = FinishedState(message["state"]), frame.letter
                 attempt.left = str(message["left"])
                 if attempt.ladder is None:
                     self._climb(attempt, f"it left {attempt.left} running when it returned")
             case "finished":
+                attempt.returned, attempt.outcome = FinishedState(message["state"]), frame.letter
                 self._finished(attempt, message)
 
     def worker_ended(self, worker: WorkerHandle, exited: Mapping[str, Any]) -> None:
@@ -179,9 +183,8 @@ class AttemptTable:
             worker.generation.demoted.update(attempt.order.callable for attempt in worker.attempts.values())
         for attempt in list(worker.attempts.values()):
             attempt.settle()
-            self._waiting.setdefault(attempt.order.attempt_key, exited)
             self._waiting[attempt.order.attempt_key] = exited
-        self._dead[worker.number] = (worker, exited)
+        self._dead.append(worker)
         self.settle_waiting()
 
     def settle_waiting(self) -> None:
@@ -197,11 +200,10 @@ class AttemptTable:
             if caught_up[number]:
                 del self._waiting[key]
                 self._conclude(attempt, exited)
-        for number, (worker, _) in list(self._dead.items()):
-            if not worker.attempts:
-                del self._dead[number]
-                worker.close()
-                self._pool.remove(worker)
+        for worker in [each for each in self._dead if not each.attempts]:
+            self._dead.remove(worker)
+            worker.close()
+            self._pool.remove(worker)
         if self._waiting and self._retry is None:
             self._retry = asyncio.get_running_loop().call_later(0.1, self._settle_again)
 
@@ -213,7 +215,6 @@ class AttemptTable:
         worker = attempt.worker
         attempt.started = True
         attempt.location = str(message["location"])
-        worker.masker.add(attempt.slot, message.get("credentials", ()))
         attempt.cpu_before = float(message["cpu_seconds"])
         if worker.exclusive and not message["askable"]:
             attempt.unaskable.set()
@@ -235,21 +236,18 @@ class AttemptTable:
                 at_us=int(message["at_us"]),
                 done=float(message["done"]),
                 total=None if message["total"] is None else float(message["total"]),
-                message=attempt.worker.masker.now.text(str(message["message"])),
+                message=fitting(attempt.worker.masker.now.text(str(message["message"]))),
             ),
         )
 
     def _finished(self, attempt: HeldAttempt, message: dict[str, Any]) -> None:
         """Process a worker's report that an attempt's code has stopped; if that is uncertain, kill the worker first."""
         worker = attempt.worker
-        attempt.outcome = Outcome.from_json(message["outcome"])
         attempt.finished = message
         attempt.settle()
         worker.last_rss = int(message["rss_bytes"])
         if worker.exclusive and (worker.tainted or not message["clean"]):
-            worker.closed = True
-            if worker.kill_note is None:
-                worker.kill_note = KillNote(culprit=attempt, why="its code may still run")
+            worker.doom("its code may still run", culprit=attempt)
             self._tell_reaper({"is": "kill_tree", "worker": worker.number}, ())
             return
         self._waiting[attempt.order.attempt_key] = None

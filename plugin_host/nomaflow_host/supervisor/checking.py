@@ -6,13 +6,11 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
-from nomaflow_host.attempt.checks import CheckOutcome, ValueProblem
-from nomaflow_host.supervisor.worker_handle import KillNote, WorkerHandle
+from nomaflow_host.supervisor.worker_handle import WorkerHandle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from nomaflow_host.attempt.checks import CheckedStep
     from nomaflow_host.supervisor.pool import WorkerPool
     from nomaflow_host.supervisor.reload import GenerationLoader
     from nomaflow_host.supervisor.serving_generation import ServingGeneration
@@ -39,45 +37,34 @@ class ValueChecker:
         self._worker: WorkerHandle | None = None
         self._number = 0
 
-    async def check(self, steps: Sequence[CheckedStep], seconds: float) -> CheckOutcome:
-        """Return the values that callables of the serving generation would refuse.
+    async def check(self, steps: bytes, seconds: float) -> bytes | None:
+        """Return the values that callables of the serving generation would refuse, as a sealed list of ValueProblem.
 
-        They are unchecked if nothing serves, the check takes longer than *seconds*, or its worker dies.
+        The result is None, for unchecked, if nothing serves, the check takes longer than *seconds*, or its worker dies.
+
+        :param steps: a sealed list of CheckedStep
         """
         generation = self._loader.serving
         if generation is None:
-            return CheckOutcome(checked=False)
+            return None
         worker = self._take(generation)
         loop = asyncio.get_running_loop()
         self._number += 1
         number = self._number
-        answer = worker.checks[number] = loop.create_future()
-        worker.link.send_soon({"is": "check", "number": number, "steps": [step.to_json() for step in steps]})
-        told = None
+        answer: asyncio.Future[bytes | None] = loop.create_future()
+        worker.checks[number] = answer
+        worker.link.send_soon({"is": "check", "number": number}, letter=steps)
         try:
             async with asyncio.timeout(seconds):
-                told = await answer
+                return await answer
         except TimeoutError:
             self._worker = None  # later checks go to another worker
+            return None
         finally:
             if number in worker.checks:
                 loop.call_later(seconds, self._end_if_stuck, worker, number)
             else:
                 self._release(worker)
-        if told is None:
-            return CheckOutcome(checked=False)
-        masked = worker.masker.now.text
-        return CheckOutcome(
-            problems=tuple(
-                ValueProblem(
-                    step=str(each["step"]),
-                    key=str(each["key"]),
-                    code=str(each["code"]),
-                    message=masked(each["message"]),
-                )
-                for each in told
-            )
-        )
 
     def _take(self, generation: ServingGeneration) -> WorkerHandle:
         """Return the worker that already checks, else an idle one, else a new one."""
@@ -91,8 +78,7 @@ class ValueChecker:
         if number not in worker.checks or not worker.ready:
             self._release(worker)
         elif worker.kill_note is None:
-            worker.closed = True
-            worker.kill_note = KillNote(culprit=None, why="a check of values did not end in it")
+            worker.doom("a check of values did not end in it")
             self._tell_reaper({"is": "kill_tree", "worker": worker.number}, ())
 
     def _release(self, worker: WorkerHandle) -> None:

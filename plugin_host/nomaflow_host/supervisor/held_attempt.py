@@ -7,19 +7,16 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any
 
-from nomaflow_host.supervisor.values import AttemptStatus
-from nomaflow_host.supervisor.worker_handle import KillNote
 from nomaflow_host.worker.signals import INTERRUPT
 from nomaflow_telemetry.process_log import attempt_fields
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from nomaflow_host.attempt.messages import AttemptOrder
+    from nomaflow_api.v1.letters import DispatchOrder, FinishedState
     from nomaflow_host.supervisor.attempt_log import AttemptLog
     from nomaflow_host.supervisor.values import StopRequest
     from nomaflow_host.supervisor.worker_handle import WorkerHandle
-    from nomaflow_host.worker.outcome import Outcome
 
 __all__ = ["HeldAttempt"]
 
@@ -36,7 +33,7 @@ class HeldAttempt:
     def __init__(
         self,
         *,
-        order: AttemptOrder,
+        order: DispatchOrder,
         worker: WorkerHandle,
         counts_as_sync: bool,
         log: AttemptLog,
@@ -54,7 +51,10 @@ class HeldAttempt:
         self.location = ""
         self.cpu_before = 0.0
         self.stop: StopRequest | None = None
-        self.outcome: Outcome | None = None
+        self.returned: FinishedState | None = None
+        """How its callable ended, once it has."""
+        self.outcome = b""
+        """The worker's letter about that, sealed."""
         self.left = ""
         self.finished: dict[str, Any] | None = None
         self.deadline: asyncio.TimerHandle | None = None
@@ -94,23 +94,22 @@ class HeldAttempt:
             culprit = worker.attempts[blocker]
         if not worker.exclusive:
             worker.generation.demoted.add(culprit.order.callable)
-        if worker.kill_note is None:
-            worker.kill_note = KillNote(culprit=culprit, why=why)
+        worker.doom(why, culprit=culprit)
         self._tell_reaper({"is": "kill_tree", "worker": worker.number})
 
-    def status(self) -> AttemptStatus:
-        """Return its status."""
+    def status(self) -> dict[str, Any]:
+        """Return its status, for the state dump: its worker's pid is 0 until that has started, its rung 0 for none."""
         running = "RUNNING" if self.started else "DISPATCHED"
         state = "STOPPING" if self.stop is not None or self.ladder is not None else running
-        return AttemptStatus(
-            attempt_key=self.order.attempt_key,
-            callable=self.order.callable,
-            worker_pid=self.worker.pid,
-            exclusive=self.exclusive,
-            state="ENDED" if self.finished is not None else state,
-            rung=self._rung,
-            held_seconds=time.monotonic() - self._began,
-        )
+        return {
+            "attempt_key": self.order.attempt_key,
+            "callable": self.order.callable,
+            "worker_pid": self.worker.pid,
+            "exclusive": self.exclusive,
+            "state": "ENDED" if self.finished is not None else state,
+            "rung": self._rung,
+            "held_seconds": time.monotonic() - self._began,
+        }
 
     def rung(self, number: int, text: str) -> None:
         """Log a rung of the ladder, or 0 at its end."""

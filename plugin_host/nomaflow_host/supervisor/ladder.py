@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["LadderTimes", "StopTarget", "climb"]
+    from nomaflow_host.supervisor.held_attempt import HeldAttempt
+
+__all__ = ["LadderTimes", "climb"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,35 +29,8 @@ class LadderTimes:
     kill: float
 
 
-class StopTarget(Protocol):
-    """An attempt to be stopped."""
-
-    @property
-    def exclusive(self) -> bool:
-        """True if no other attempt shares its worker."""
-
-    @property
-    def gone(self) -> asyncio.Event:
-        """Set once none of its code runs."""
-
-    def ask(self) -> None:
-        """Make ``is_cancelled()`` return True and cancel its task."""
-
-    def interrupt(self) -> None:
-        """Send SIGTERM to its child processes and raise an exception in its threads."""
-
-    def terminate(self) -> None:
-        """Send SIGTERM to its worker."""
-
-    def kill(self, why: str) -> None:
-        """Kill its worker's process tree."""
-
-    def rung(self, number: int, text: str) -> None:
-        """Log a rung of the ladder, in the attempt's log and the host's."""
-
-
 async def climb(
-    target: StopTarget,
+    target: HeldAttempt,
     *,
     why: str,
     times: LadderTimes,
@@ -98,7 +73,7 @@ async def climb(
     target.kill(why)
 
 
-async def _gone_within(target: StopTarget, seconds: float, *, unless: asyncio.Event | None = None) -> bool:
+async def _gone_within(target: HeldAttempt, seconds: float, *, unless: asyncio.Event | None = None) -> bool:
     """Wait until *target* is gone; return False if that takes longer, or as soon as *unless* is set."""
     waits = [asyncio.ensure_future(event.wait()) for event in (target.gone, unless) if event is not None]
     try:

@@ -2,56 +2,62 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from typing import TYPE_CHECKING, Any
 
-from nomaflow_host.attempt.messages import Finished, FinishedState
-from nomaflow_host.supervisor.causes import death_of
+from nomaflow_api.v1.letters import Finished, FinishedState
+from nomaflow_api.v1.sealing import fitting
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from nomaflow_host.supervisor.held_attempt import HeldAttempt
     from nomaflow_host.supervisor.values import StopRequest
-    from nomaflow_host.worker.outcome import Outcome
 
-__all__ = ["finished_of"]
+__all__ = ["death_of", "finished_of", "said_of_exit", "stop_sentence"]
+
+_LIMITS = {
+    "memory_limit": "the step's processes used more memory than memory_mb allows, and were killed",
+    "process_limit": "the step had more processes than max_processes allows, and they were killed",
+}
+_FAULTS = {
+    signal.SIGSEGV: "a segmentation fault",
+    signal.SIGABRT: "an abort",
+    signal.SIGBUS: "a bus error",
+    signal.SIGFPE: "an arithmetic fault",
+    signal.SIGILL: "an illegal instruction",
+}
 
 
 def finished_of(attempt: HeldAttempt, exited: Mapping[str, Any] | None) -> Finished:
-    """Return the last event of an attempt whose code has stopped.
+    """Return the last event of an attempt whose code has stopped, with the worker's outcome unopened.
 
     :param exited: the reaper's message about its worker, None if that still lives
     """
-    outcome = attempt.outcome
     state, code, reason = _verdict(attempt, exited)
-    usage = _usage(attempt, exited)
-    kept = outcome is not None and outcome.state == "SUCCEEDED"
-    masked = attempt.worker.masker.now.text
-    silent = outcome is None or (attempt.stop is not None and outcome.cancelled_error)
+    peak_rss_bytes, cpu_seconds = _usage(attempt, exited)
+    left = f"it left {attempt.left} running when it returned; the host has stopped them"
     return Finished(
         at_us=time.time_ns() // 1000,
         state=state,
-        rows_affected=outcome.rows_affected if outcome is not None and kept else None,
-        extras_json=outcome.extras_json.encode("utf-8") if outcome is not None and kept else b"",
-        has_result=outcome.has_result if outcome is not None and kept else False,
-        error="" if outcome is None or silent else masked(outcome.error),
         reason_code=code,
-        reason=masked(reason),
-        exception_types=() if outcome is None or silent else outcome.exception_types,
-        peak_rss_bytes=int(usage["peak_rss_bytes"]),
-        cpu_seconds=float(usage["cpu_seconds"]),
-        warnings=tuple(map(masked, _warnings(attempt, outcome))),
-        not_started=outcome.not_started if outcome is not None else not attempt.started,
+        reason=fitting(attempt.worker.masker.now.text(reason)) if reason else "",
+        warnings=(left,) if attempt.left else (),
+        peak_rss_bytes=peak_rss_bytes,
+        cpu_seconds=cpu_seconds,
+        not_started=not attempt.started,
+        outcome=attempt.outcome,
     )
 
 
 def _verdict(attempt: HeldAttempt, exited: Mapping[str, Any] | None) -> tuple[FinishedState, str, str]:
-    stop, outcome, note = attempt.stop, attempt.outcome, attempt.worker.kill_note
+    """Return the state, and the host's own reason for it; none if the worker's outcome has one."""
+    stop, note = attempt.stop, attempt.worker.kill_note
     if stop is not None:
         return stop.state, stop.reason_code, stop.reason
-    if outcome is not None:
-        return FinishedState(outcome.state), outcome.reason_code, outcome.reason
+    if attempt.returned is not None:
+        return attempt.returned, "", ""
     if exited is not None and exited.get("cause") is None and note is not None:
         return FinishedState.FAILED, "worker_killed", _killed(attempt, note.culprit, note.why)
     return FinishedState.FAILED, *death_of(exited or {})
@@ -65,22 +71,42 @@ def _killed(attempt: HeldAttempt, culprit: HeldAttempt | None, why: str) -> str:
     return f"its shared worker was killed because {who} did not stop: {why}"
 
 
-def _usage(attempt: HeldAttempt, exited: Mapping[str, Any] | None) -> Mapping[str, Any]:
+def _usage(attempt: HeldAttempt, exited: Mapping[str, Any] | None) -> tuple[int, float]:
+    """Return the peak of resident bytes and the processor seconds."""
     if attempt.finished is not None:
-        return attempt.finished
+        return int(attempt.finished["peak_rss_bytes"]), float(attempt.finished["cpu_seconds"])
     if exited is None or "cpu_seconds" not in exited:
-        return {"peak_rss_bytes": 0, "cpu_seconds": 0.0}
-    spent = max(0.0, float(exited["cpu_seconds"]) - attempt.cpu_before)
-    return {"peak_rss_bytes": exited["peak_rss_bytes"], "cpu_seconds": spent}
-
-
-def _warnings(attempt: HeldAttempt, outcome: Outcome | None) -> tuple[str, ...]:
-    given = () if outcome is None else outcome.warnings
-    if not attempt.left:
-        return given
-    return (*given, f"it left {attempt.left} running when it returned; the host has stopped them")
+        return 0, 0.0
+    return int(exited["peak_rss_bytes"]), max(0.0, float(exited["cpu_seconds"]) - attempt.cpu_before)
 
 
 def stop_sentence(stop: StopRequest) -> str:
     """Return the reason for a stop, for the ladder's lines."""
     return f"{stop.reason} ({stop.reason_code})"
+
+
+def death_of(exited: Mapping[str, Any]) -> tuple[str, str]:
+    """Return reason code and reason for a worker that ended unasked.
+
+    :param exited: the reaper's message: ``code``, ``signal``, ``cause``
+    """
+    cause = exited.get("cause")
+    if cause in _LIMITS:
+        return str(cause), _LIMITS[str(cause)]
+    if "error" in exited:
+        return "worker_died", f"the worker could not be started: {exited['error']}"
+    return "worker_died", f"the worker died: {said_of_exit(exited.get('signal'), exited.get('code'))}"
+
+
+def said_of_exit(signum: int | None, code: int | None) -> str:
+    """Return in plain words how a process ended: by a signal, or with an exit code."""
+    if signum is None:
+        return f"its code ended the process with exit code {code}"
+    if signum == signal.SIGKILL:
+        return "killed by the system, probably out of memory (signal 9, SIGKILL)"
+    try:
+        known = signal.Signals(signum)
+    except ValueError:
+        return f"ended by signal {signum} (a real-time signal)"
+    fault = _FAULTS.get(known)
+    return f"{fault} (signal {signum}, {known.name})" if fault else f"ended by signal {signum} ({known.name})"

@@ -19,10 +19,36 @@ _READ_BYTES = 64 * 1024
 _TAIL_BYTES = 4 * 1024
 
 
-class OutputPipe:
-    """The reading end of a worker's output.
+class _Pipe:
+    """The reading end of a pipe.
 
     :param fd: non-blocking; owned from now on
+    """
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self.ended = False
+
+    def close(self) -> None:
+        """Close the descriptor. May be called twice."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+        self.ended = True
+
+    def _waiting(self) -> bytes:
+        """Return waiting output, at most 64 KiB; `ended` is True after the last."""
+        try:
+            data = b"" if self.ended else os.read(self.fd, _READ_BYTES)
+        except BlockingIOError:
+            return b""
+        self.ended = not data
+        return data
+
+
+class OutputPipe(_Pipe):
+    """The reading end of a worker's output.
+
     :param name: the logger name of its lines, ``stdout`` or ``stderr``
     :param take: called with encoded lines and the flags to add to them
     :param masker: masks each line before it is cut into pieces
@@ -37,24 +63,17 @@ class OutputPipe:
         take: Callable[[list[tuple[str, int]], OutputPipe], None],
         masker: WorkerMasker,
     ) -> None:
-        self.fd = fd
+        super().__init__(fd)
         self._name = name
         self._level = level
         self._take = take
         self._masker = masker
         self._rest = b""
-        self.ended = False
 
     def read(self) -> bool:
         """Read waiting output, at most 64 KiB; return True if there was any."""
-        if self.ended:
-            return False
-        try:
-            data = os.read(self.fd, _READ_BYTES)
-        except BlockingIOError:
-            return False
+        data = self._waiting()
         if not data:
-            self.ended = True
             return False
         *lines, self._rest = (self._rest + data).split(b"\n")
         pieces = [piece for line in lines for piece in _pieces(self._masker.now.line(line))]
@@ -77,48 +96,24 @@ class OutputPipe:
         at_us = time.time_ns() // 1000
         return [encode_line(self._level, at_us, self._name, text, own | flags).rstrip(b"\n") for text, own in pieces]
 
-    def close(self) -> None:
-        """Close the descriptor. May be called twice."""
-        if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
-        self.ended = True
 
-
-class TailPipe:
-    """The reading end of a template's output. It keeps only the last 4 KiB.
-
-    :param fd: non-blocking; owned from now on
-    """
+class TailPipe(_Pipe):
+    """The reading end of a template's output. It keeps only the last 4 KiB."""
 
     def __init__(self, fd: int) -> None:
-        self.fd = fd
+        super().__init__(fd)
         self._tail = b""
-        self.ended = False
 
     def read(self) -> bool:
         """Read waiting output, at most 64 KiB; return True if there was any."""
-        try:
-            data = b"" if self.ended else os.read(self.fd, _READ_BYTES)
-        except BlockingIOError:
-            return False
-        if not data:
-            self.ended = True
-            return False
+        data = self._waiting()
         self._tail = (self._tail + data)[-_TAIL_BYTES:]
-        return True
+        return bool(data)
 
     @property
     def text(self) -> str:
         """The last output, bytes that are not UTF-8 replaced."""
         return self._tail.decode("utf-8", "replace")
-
-    def close(self) -> None:
-        """Close the descriptor. May be called twice."""
-        if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
-        self.ended = True
 
 
 def _pieces(line: bytes) -> list[tuple[str, int]]:

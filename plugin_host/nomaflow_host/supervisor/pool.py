@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 import time
 from typing import TYPE_CHECKING
 
@@ -15,22 +14,15 @@ if TYPE_CHECKING:
     from nomaflow_host.supervisor.settings import SupervisorSettings
     from nomaflow_host.supervisor.worker_handle import WorkerHandle
 
-__all__ = ["WorkerKind", "WorkerPool"]
+__all__ = ["WorkerPool"]
 
 _IDLE_SECONDS = 30.0
-
-
-class WorkerKind(enum.Enum):
-    """The number of attempts that a worker runs at a time."""
-
-    SHARED = "shared"
-    EXCLUSIVE = "exclusive"
 
 
 class WorkerPool:
     """The workers of all generations.
 
-    :param start: starts a worker of a generation
+    :param start: starts a worker of a generation; exclusive ones run one attempt at a time
     :param shut_down: ends an idle worker gracefully
     """
 
@@ -38,7 +30,7 @@ class WorkerPool:
         self,
         *,
         settings: SupervisorSettings,
-        start: Callable[[ServingGeneration, WorkerKind], WorkerHandle],
+        start: Callable[..., WorkerHandle],
         shut_down: Callable[[WorkerHandle], None],
     ) -> None:
         self._settings = settings
@@ -78,12 +70,12 @@ class WorkerPool:
             return (
                 max(idle, key=lambda worker: (worker.ready, worker.steps))
                 if idle
-                else self._add(generation, WorkerKind.EXCLUSIVE)
+                else self._add(generation, exclusive=True)
             )
         shared = [w for w in self._of(generation) if not w.exclusive]
         least = min(shared, key=lambda worker: len(worker.attempts), default=None)
         if least is None or (least.attempts and len(shared) < self._settings.shared_workers):
-            return self._add(generation, WorkerKind.SHARED)
+            return self._add(generation, exclusive=False)
         return least
 
     def prepare(self, generation: ServingGeneration) -> None:
@@ -94,9 +86,9 @@ class WorkerPool:
         if has_sync:
             wanted = min(self._settings.spare_exclusive, self._settings.max_sync)
             for _ in range(wanted - len(self._idle(generation))):
-                self._add(generation, WorkerKind.EXCLUSIVE)
+                self._add(generation, exclusive=True)
         if has_async and not any(not w.exclusive for w in self._of(generation)):
-            self._add(generation, WorkerKind.SHARED)
+            self._add(generation, exclusive=False)
 
     def released(self, worker: WorkerHandle) -> None:
         """Take a worker back after one of its attempts has ended: keep it, replace it, or end it."""
@@ -126,8 +118,8 @@ class WorkerPool:
         """Forget a worker that has ended."""
         self._workers.pop(worker.number, None)
 
-    def _add(self, generation: ServingGeneration, kind: WorkerKind) -> WorkerHandle:
-        worker = self._start(generation, kind)
+    def _add(self, generation: ServingGeneration, *, exclusive: bool) -> WorkerHandle:
+        worker = self._start(generation, exclusive=exclusive)
         self._workers[worker.number] = worker
         return worker
 

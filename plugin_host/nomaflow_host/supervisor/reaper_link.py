@@ -9,7 +9,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from nomaflow_host.channel.async_link import AsyncLink
-from nomaflow_host.channel.frames import FrameError, frame_pair
+from nomaflow_host.channel.frames import Frame, FrameError, frame_pair
 from nomaflow_host.reaper.proc import ProcessIdentity, become_subreaper, kill_trees, own_children
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class ReaperLink:
                 start_new_session=True,
             )
         self.identity = ProcessIdentity.of(self._process.pid)
-        self._link = AsyncLink(link=here, loop=self._loop, on_message=self._take, on_end=self._ended)
+        self._link = AsyncLink(link=here, loop=self._loop, on_frame=self._take, on_end=self._ended)
         try:
             if on_started is not None:
                 on_started(self.identity)
@@ -127,7 +127,8 @@ class ReaperLink:
             os.close(handle)
         self._process.wait()
 
-    def _take(self, message: dict[str, Any]) -> None:
+    def _take(self, frame: Frame) -> None:
+        message = frame.message
         if message["is"] == "ready":
             if not self._ready.done():
                 self._ready.set_result(message["mechanism"])

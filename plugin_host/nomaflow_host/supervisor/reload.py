@@ -28,8 +28,7 @@ if TYPE_CHECKING:
     from nomaflow_host.generation import ProjectSpec
     from nomaflow_host.supervisor.disk_stamp import DiskStamp
     from nomaflow_host.supervisor.settings import SupervisorSettings
-    from nomaflow_host.supervisor.template_handle import Loaded
-    from nomaflow_host.supervisor.values import ProjectLoad, ProjectSource
+    from nomaflow_host.supervisor.values import ProjectLoad
 
 __all__ = ["GenerationLoader"]
 
@@ -52,7 +51,7 @@ class GenerationLoader:
         self,
         *,
         settings: SupervisorSettings,
-        project: ProjectSource,
+        project: Callable[[], ProjectLoad],
         environ: Mapping[str, str],
         tell_reaper: Callable[[Mapping[str, Any], Sequence[int]], None],
     ) -> None:
@@ -155,7 +154,7 @@ class GenerationLoader:
             await template.exited.wait()
             return self._refused((_failed(error, template.output_tail),), began, template), None
         old = self.serving
-        changes = await asyncio.to_thread(changes_of, None if old is None else old.manifest, loaded.manifest)
+        changes = await asyncio.to_thread(changes_of, None if old is None else old.manifest, loaded["manifest"])
         if old is not None and _lost_connectors(old.project, project):
             changes = replace(changes, broken=(*changes.broken, _no_connectors(project)))
         if changes.broken and not force:
@@ -200,21 +199,21 @@ class GenerationLoader:
         _log.error("the template of generation %d has died; its workers are spawned from now on", serving.number)
 
     def _generation(
-        self, template: TemplateHandle, loaded: Loaded, project: ProjectLoad, stamp: DiskStamp
+        self, template: TemplateHandle, loaded: Mapping[str, Any], project: ProjectLoad, stamp: DiskStamp
     ) -> ServingGeneration:
-        if loaded.unforkable_reason:
-            _log.info("workers are spawned, not forked: %s", loaded.unforkable_reason)
+        if loaded["unforkable_reason"]:
+            _log.info("workers are spawned, not forked: %s", loaded["unforkable_reason"])
         return ServingGeneration(
             number=template.number,
             project=project,
-            manifest=loaded.manifest,
-            digest=digest_of(manifest_bytes(loaded.manifest)),
+            manifest=loaded["manifest"],
+            digest=digest_of(manifest_bytes(loaded["manifest"])),
             loaded_at_us=time.time_ns() // 1000,
-            forkable=loaded.forkable,
-            unforkable_reason=loaded.unforkable_reason,
+            forkable=loaded["forkable"],
+            unforkable_reason=loaded["unforkable_reason"],
             stamp=stamp,
             template=template.number,
-            sources=loaded.sources,
+            sources=loaded["sources"],
             environ=self._environment(project),
         )
 

@@ -6,13 +6,9 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from nomaflow_host.injection.credentials import credentials_of
-from nomaflow_host.supervisor.values import GenerationInfo
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from nomaflow_host.attempt.messages import AttemptOrder
     from nomaflow_host.supervisor.disk_stamp import DiskStamp
     from nomaflow_host.supervisor.values import ProjectLoad
 
@@ -45,27 +41,10 @@ class ServingGeneration:
     retired: bool = False
     forking: int = 0
 
-    @property
-    def info(self) -> GenerationInfo:
-        """A description of the generation."""
-        return GenerationInfo(
-            number=self.number,
-            digest=self.digest,
-            loaded_at_us=self.loaded_at_us,
-            forkable=self.forkable,
-            unforkable_reason=self.unforkable_reason,
-        )
-
     def is_async(self, reference: str) -> bool:
         """Return True if a callable is known to be asynchronous; an unknown one runs exclusively."""
         known = self.manifest["callables"].get(reference)
         return known is not None and known.get("kind") == "async" and not known.get("error")
-
-    def credentials_of(self, order: AttemptOrder) -> set[str]:
-        """Return the credentials in an order's values, as far as this process can know them."""
-        types = self.manifest["step_types"]
-        secret = {name for each in types if each["callable"] == order.callable for name in each["secret"]}
-        return credentials_of(order, self.environ, secret=secret)
 
     @property
     def has_kind(self) -> tuple[bool, bool]:

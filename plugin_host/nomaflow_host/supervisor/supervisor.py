@@ -8,25 +8,26 @@ import logging
 import os
 from typing import TYPE_CHECKING, Any
 
-from nomaflow_host.attempt.messages import CancelOrder, FinishedState, Isolation
+from nomaflow_api.v1.letters import CancelOrder, FinishedState, Isolation
 from nomaflow_host.reaper.proc import ProcessIdentity
 from nomaflow_host.supervisor.attempt_table import AttemptTable
 from nomaflow_host.supervisor.checking import ValueChecker
-from nomaflow_host.supervisor.pool import WorkerKind, WorkerPool
+from nomaflow_host.supervisor.pool import WorkerPool
 from nomaflow_host.supervisor.reaper_link import ReaperLink
 from nomaflow_host.supervisor.reload import GenerationLoader
 from nomaflow_host.supervisor.settings import SupervisorSettings, reaper_environment
 from nomaflow_host.supervisor.values import LoadOutcome, Refused, StopRequest, WorkerStatus
 from nomaflow_host.supervisor.watchdog import LoopWatchdog
-from nomaflow_host.supervisor.worker_handle import KillNote, WorkerHandle
+from nomaflow_host.supervisor.worker_handle import WorkerHandle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from nomaflow_host.attempt.messages import AttemptOrder, AttemptSink
+    from nomaflow_api.v1.letters import DispatchOrder
+    from nomaflow_host.attempt.messages import AttemptSink
     from nomaflow_host.channel.frames import FrameError
     from nomaflow_host.supervisor.serving_generation import ServingGeneration
-    from nomaflow_host.supervisor.values import AttemptStatus, GenerationInfo, ProjectSource
+    from nomaflow_host.supervisor.values import ProjectLoad
 
 __all__ = ["Supervisor"]
 
@@ -52,7 +53,7 @@ class Supervisor:
         self,
         *,
         settings: SupervisorSettings,
-        project: ProjectSource,
+        project: Callable[[], ProjectLoad],
         sink: AttemptSink,
         environ: Mapping[str, str] | None = None,
         keep_env: Sequence[str] = (),
@@ -150,7 +151,7 @@ class Supervisor:
 
     # --- orders ---------------------------------------------------------------------------------------------------
 
-    def accept(self, order: AttemptOrder) -> None:
+    def accept(self, order: DispatchOrder) -> None:
         """Start an attempt. A key that was accepted before starts nothing.
 
         :raises Refused: if this host accepts nothing new, or is full
@@ -198,8 +199,8 @@ class Supervisor:
         """Return the status of each worker."""
         return self._pool.statuses()
 
-    def attempts(self) -> list[AttemptStatus]:
-        """Return the status of each held attempt, oldest first."""
+    def attempts(self) -> list[dict[str, Any]]:
+        """Return the status of each held attempt, oldest first, for the state dump."""
         return self._attempts.statuses()
 
     @property
@@ -208,14 +209,9 @@ class Supervisor:
         return len(self._attempts)
 
     @property
-    def generation(self) -> GenerationInfo | None:
+    def generation(self) -> ServingGeneration | None:
         """The generation for new attempts, None before the first was loaded."""
-        return None if self._loader.serving is None else self._loader.serving.info
-
-    @property
-    def manifest(self) -> Mapping[str, Any] | None:
-        """The manifest of that generation."""
-        return None if self._loader.serving is None else self._loader.serving.manifest
+        return self._loader.serving
 
     @property
     def newest_load(self) -> LoadOutcome | None:
@@ -235,8 +231,7 @@ class Supervisor:
         if held >= limit:
             raise Refused("host_full", f"the host runs {held} such steps, and {name} is {limit}")
 
-    def _start_worker(self, generation: ServingGeneration, kind: WorkerKind) -> WorkerHandle:
-        exclusive = kind is WorkerKind.EXCLUSIVE
+    def _start_worker(self, generation: ServingGeneration, *, exclusive: bool) -> WorkerHandle:
         number, self._next_worker = self._next_worker, self._next_worker + 1
         worker = WorkerHandle(
             number=number,
@@ -244,7 +239,7 @@ class Supervisor:
             exclusive=exclusive,
             loop=self._loop,
             may_read=lambda: self._sink.may_read(exclusive=exclusive),
-            on_message=self._attempts.heard,
+            on_frame=self._attempts.heard,
             on_pause=self._attempts.settle_waiting,
             on_nonsense=self._nonsense,
         )
@@ -284,10 +279,8 @@ class Supervisor:
         """Handle the end of a worker's connection: the worker is dying, or plugin code has damaged the connection."""
         if worker.number in self._shutdowns:
             return
-        worker.closed = True
-        if worker.kill_note is None:
-            why = _CUT_OFF if error is None else f"it sent nonsense to its host: {error}"
-            worker.kill_note = KillNote(culprit=None, why=why, spoilt=True, presumed=error is None)
+        why = _CUT_OFF if error is None else f"it sent nonsense to its host: {error}"
+        worker.doom(why, spoilt=True, presumed=error is None)
         self._tell_reaper({"is": "kill_tree", "worker": worker.number}, ())
 
     # --- the reaper -----------------------------------------------------------------------------------------------
@@ -357,10 +350,10 @@ class Supervisor:
         _log.error("the reaper has died; killing every worker and starting a new reaper")
         reaper.bury()
         for worker in self._pool:
-            worker.closed = True
             worker.link.read()
-            if worker.kill_note is None or worker.kill_note.presumed:
-                worker.kill_note = KillNote(culprit=None, why="the host's reaper process has died")
+            if worker.kill_note is not None and worker.kill_note.presumed:
+                worker.kill_note = None
+            worker.doom("the host's reaper process has died")
             self._attempts.worker_ended(worker, {"cause": None, "killed": True})
         self._loader.reaper_ended()
         if not self._draining:
@@ -383,8 +376,7 @@ class Supervisor:
         """Kill workers that have not become ready within the time limit of a load."""
         limit = self._settings.load_seconds
         for worker in self._pool.overdue(limit):
-            worker.closed = True
-            worker.kill_note = KillNote(culprit=None, why=f"it did not become ready within {limit:g} s")
+            worker.doom(f"it did not become ready within {limit:g} s")
             self._tell_reaper({"is": "kill_tree", "worker": worker.number}, ())
 
     def _tick(self) -> None:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nomaflow_host.channel.async_link import AsyncLink
-from nomaflow_host.channel.frames import FrameError, FrameSocket
-from nomaflow_host.supervisor.causes import said_of_exit
+from nomaflow_host.channel.frames import Frame, FrameError, FrameSocket
+from nomaflow_host.supervisor.outcomes import said_of_exit
 from nomaflow_host.supervisor.output_pipe import TailPipe
 
 if TYPE_CHECKING:
@@ -18,24 +17,11 @@ if TYPE_CHECKING:
 
     from nomaflow_host.generation import ProjectSpec
 
-__all__ = ["LoadFailed", "Loaded", "TemplateHandle"]
+__all__ = ["LoadFailed", "TemplateHandle"]
 
 
 class LoadFailed(Exception):
     """Raised when a template did not get to its manifest. The text says why and where it printed last."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Loaded:
-    """The result of a template's load.
-
-    :param sources: the plugin folders' files, for workers that import them again; None if they are too large
-    """
-
-    manifest: Mapping[str, Any]
-    forkable: bool
-    unforkable_reason: str
-    sources: Mapping[str, str] | None
 
 
 class TemplateHandle:
@@ -55,7 +41,7 @@ class TemplateHandle:
         self.exited = asyncio.Event()
         self._loop = loop
         self._tell_reaper = tell_reaper
-        self._answer: asyncio.Future[Loaded] = loop.create_future()
+        self._answer: asyncio.Future[Mapping[str, Any]] = loop.create_future()
 
     def start(self, spec: ProjectSpec, *, environ: Mapping[str, str], spawn_only: bool, load_seconds: float) -> None:
         """Make the reaper start it with the variables of *environ*, and send it the specification to load."""
@@ -64,7 +50,7 @@ class TemplateHandle:
         os.set_blocking(reading, False)  # the standard library's own signature
         self._output = TailPipe(reading)
         self._loop.add_reader(reading, self._read_output)
-        self._link = AsyncLink(link=FrameSocket(here), loop=self._loop, on_message=self._take, on_end=self._ended)
+        self._link = AsyncLink(link=FrameSocket(here), loop=self._loop, on_frame=self._take, on_end=self._ended)
         message = {"is": "start_template", "template": self.number, "environ": dict(environ)}
         self._tell_reaper(message, (there.fileno(), writing, writing))
         there.close()
@@ -79,8 +65,8 @@ class TemplateHandle:
             }
         )
 
-    async def loaded(self, seconds: float) -> Loaded:
-        """Wait for its manifest.
+    async def loaded(self, seconds: float) -> Mapping[str, Any]:
+        """Wait for its message that it is ready, with its manifest.
 
         :raises LoadFailed: if it ends, or takes longer than *seconds*
         """
@@ -119,15 +105,9 @@ class TemplateHandle:
             self._loop.remove_reader(self._output.fd)
             self._output.close()
 
-    def _take(self, message: dict[str, Any]) -> None:
-        loaded = Loaded(
-            manifest=message["manifest"],
-            forkable=bool(message["forkable"]),
-            unforkable_reason=str(message["unforkable_reason"]),
-            sources=message["sources"],
-        )
+    def _take(self, frame: Frame) -> None:
         if not self._answer.done():
-            self._answer.set_result(loaded)
+            self._answer.set_result(frame.message)
 
     def _ended(self, error: FrameError | None) -> None:
         """Handle the end of its connection; the reaper will report the exit. Invalid frames come from plugin code."""

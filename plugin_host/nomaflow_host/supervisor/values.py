@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from nomaflow_host.attempt.messages import FinishedState
+    from nomaflow_api.v1.letters import FinishedState
     from nomaflow_host.connectors import ResolvedConnectors
     from nomaflow_host.generation import ProjectSpec
 
 __all__ = [
-    "AttemptStatus",
-    "GenerationInfo",
     "LoadOutcome",
     "ProjectLoad",
-    "ProjectSource",
     "Refused",
     "StopRequest",
     "WorkerStatus",
@@ -49,10 +45,6 @@ class ProjectLoad:
     spec: ProjectSpec
     connectors: ResolvedConnectors
     variables: Mapping[str, str] = field(default_factory=dict, repr=False)
-
-
-ProjectSource = Callable[[], ProjectLoad]
-"""Reads the project from disk at each load."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,7 +86,7 @@ class LoadOutcome:
 
     @property
     def message(self) -> str:
-        """The reasons of a refusal with the output's tail, or what serves now."""
+        """The reasons of a refusal with the last output, or what serves now."""
         said = "; ".join(self.reasons)
         if self.output_tail and not self.accepted:
             said = f"{said}\nlast output:\n{self.output_tail}"
@@ -105,20 +97,6 @@ class LoadOutcome:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class GenerationInfo:
-    """The generation for new attempts.
-
-    :param forkable: True if its workers are forked; if not, `unforkable_reason` says why each is a new interpreter
-    """
-
-    number: int
-    digest: str
-    loaded_at_us: int
-    forkable: bool
-    unforkable_reason: str = ""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class WorkerStatus:
     """One worker."""
 
@@ -126,25 +104,6 @@ class WorkerStatus:
     exclusive: bool
     generation: int
     running: int
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class AttemptStatus:
-    """One held attempt.
-
-    :param worker_pid: 0 while its worker has not started
-    :param state: ``DISPATCHED``, ``RUNNING``, ``STOPPING`` or ``ENDED`` (its last lines are being read)
-    :param rung: the last rung of the stop ladder, 0 for none
-    :param held_seconds: time since its order arrived
-    """
-
-    attempt_key: str
-    callable: str
-    worker_pid: int
-    exclusive: bool
-    state: str
-    rung: int
-    held_seconds: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -7,12 +7,12 @@ import os
 import socket
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nomaflow_api.v1.log_lines import SHARED
 from nomaflow_host.attempt.masking import WorkerMasker
 from nomaflow_host.channel.async_link import AsyncLink
-from nomaflow_host.channel.frames import FrameError, FrameSocket
+from nomaflow_host.channel.frames import Frame, FrameError, FrameSocket
 from nomaflow_host.channel.ring import MAX_SLOTS, RingPage, create_ring_memory
 from nomaflow_host.supervisor.log_pump import LogPump
 from nomaflow_host.supervisor.output_pipe import OutputPipe
@@ -51,8 +51,8 @@ class WorkerHandle:
     """One worker: its connection, its ring and pipes, and the attempts in it.
 
     :param exclusive: True if it runs one attempt at a time
-    :param on_message: called with each of its messages
-    :param on_pause: called after all messages that arrived together
+    :param on_frame: called with each of its frames
+    :param on_pause: called after all frames that arrived together
     :param on_nonsense: called when it has closed its connection, broken the protocol or damaged its ring
     """
 
@@ -64,7 +64,7 @@ class WorkerHandle:
         exclusive: bool,
         loop: asyncio.AbstractEventLoop,
         may_read: Callable[[], bool],
-        on_message: Callable[[WorkerHandle, dict[str, Any]], None],
+        on_frame: Callable[[WorkerHandle, Frame], None],
         on_pause: Callable[[], None],
         on_nonsense: Callable[[WorkerHandle, FrameError | None], None],
     ) -> None:
@@ -75,7 +75,7 @@ class WorkerHandle:
         self.spawned = False
         self.attempts: dict[int, HeldAttempt] = {}
         self.masker = WorkerMasker(generation.project.connectors.secrets)
-        self.checks: dict[int, asyncio.Future[list[dict[str, Any]] | None]] = {}
+        self.checks: dict[int, asyncio.Future[bytes | None]] = {}
         self.ready = False
         self.closed = False
         self.tainted = False
@@ -88,13 +88,13 @@ class WorkerHandle:
         self.dump_asked = False
         self.next_dump = 0.0
         self._next_slot = 0
-        self._open(loop, may_read, on_message, on_pause, on_nonsense)
+        self._open(loop, may_read, on_frame, on_pause, on_nonsense)
 
     def _open(
         self,
         loop: asyncio.AbstractEventLoop,
         may_read: Callable[[], bool],
-        on_message: Callable[[WorkerHandle, dict[str, Any]], None],
+        on_frame: Callable[[WorkerHandle, Frame], None],
         on_pause: Callable[[], None],
         on_nonsense: Callable[[WorkerHandle, FrameError | None], None],
     ) -> None:
@@ -125,10 +125,18 @@ class WorkerHandle:
         self.link = AsyncLink(
             link=FrameSocket(here),
             loop=loop,
-            on_message=lambda message: on_message(self, message),
+            on_frame=lambda frame: on_frame(self, frame),
             on_pause=on_pause,
             on_end=lambda error: on_nonsense(self, error),
         )
+
+    def doom(
+        self, why: str, *, culprit: HeldAttempt | None = None, spoilt: bool = False, presumed: bool = False
+    ) -> None:
+        """Give it no more work, and note why it is killed, unless that is noted already. See `KillNote`."""
+        self.closed = True
+        if self.kill_note is None:
+            self.kill_note = KillNote(culprit=culprit, why=why, spoilt=spoilt, presumed=presumed)
 
     def handed_over(self) -> None:
         """Close this process's copies of the worker's ends."""
@@ -153,11 +161,11 @@ class WorkerHandle:
         self.masker.leave(slot)
         self.idle_since = time.monotonic()
 
-    def checked(self, message: dict[str, Any]) -> None:
+    def checked(self, number: int, problems: bytes | None) -> None:
         """Process an answer to a check; one that nobody waits for is ignored."""
-        waiting = self.checks.pop(message["number"], None)
+        waiting = self.checks.pop(number, None)
         if waiting is not None and not waiting.done():
-            waiting.set_result(message["problems"])
+            waiting.set_result(problems)
 
     def close(self) -> None:
         """Close everything and leave its checks unanswered. May be called twice."""

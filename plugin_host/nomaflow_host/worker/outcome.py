@@ -1,4 +1,4 @@
-"""The outcome of an attempt as its worker sees it, and texts about exceptions."""
+"""Outcomes of callables, and texts about exceptions."""
 
 from __future__ import annotations
 
@@ -7,89 +7,56 @@ import itertools
 import os
 import traceback
 from collections.abc import Callable
-from dataclasses import fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nomaflow import StepCancelled, StepFailed
-from nomaflow_api.value_class import value_class
-from nomaflow_host.attempt.messages import FinishedState
+from nomaflow_api.v1.letters import CallOutcome, FinishedState, replace
+from nomaflow_api.v1.sealing import fitting
 
 if TYPE_CHECKING:
     from nomaflow_host.attempt.masking import Masker
 
-__all__ = ["Outcome", "author_traceback", "error_text", "exception_types", "outcome_of_exception"]
+__all__ = ["author_traceback", "error_text", "exception_types", "masked", "outcome_of_exception"]
 
-_STATES = frozenset(FinishedState)
-_ROWS_LIMIT = 1 << 63
 _MAX_ERROR = 2000
+_MAX_NOTES = 100
 _NOBODY_ASKED = "the code raised CancelledError although no cancel was requested"
 _MAX_TRACEBACK = 256 * 1024
 _OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
 
-@value_class
-class Outcome:
-    """The end of a callable, before it is known whether a stop was requested.
+def masked(outcome: CallOutcome, masker: Masker) -> CallOutcome:
+    """Return an outcome that fits into a letter, with credentials masked in every text of the author's code."""
+    extras_json = outcome.extras_json
+    if extras_json:
+        extras_json = masker.json(extras_json.decode()).encode()
+    if not (outcome.reason or outcome.error or outcome.warnings):
+        return outcome if extras_json == outcome.extras_json else replace(outcome, extras_json=extras_json)
 
-    :param extras_json: JSON text, empty for none
-    :param cancelled_error: True if it ended by a CancelledError
-    """
+    def text(raw: str) -> str:
+        return fitting(masker.text(raw))
 
-    state: str
-    reason_code: str = ""
-    reason: str = ""
-    error: str = ""
-    exception_types: tuple[str, ...] = ()
-    rows_affected: int | None = None
-    extras_json: str = ""
-    has_result: bool = False
-    warnings: tuple[str, ...] = ()
-    cancelled_error: bool = False
-    not_started: bool = False
-
-    def masked(self, masker: Masker) -> Outcome:
-        """Return the outcome with credentials masked in every text that an author's code may have put them in."""
-        text = masker.text
-        return replace(
-            self,
-            reason=text(self.reason),
-            error=text(self.error),
-            extras_json=masker.json(self.extras_json),
-            warnings=tuple(map(text, self.warnings)),
-        )
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the outcome for the frame to the host's main process; defaults are left out."""
-        return {name: value for name, default in _DEFAULTS.items() if (value := getattr(self, name)) != default}
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Outcome:
-        """Read the result of `to_json`.
-
-        :raises ValueError: if it was not made by `to_json`
-        """
-        rows = values.get("rows_affected")
-        if values["state"] not in _STATES or not (rows is None or -_ROWS_LIMIT <= rows < _ROWS_LIMIT):
-            raise ValueError(f"no outcome: state {values['state']!r}, rows_affected {rows!r}")
-        lists: dict[str, Any] = {n: tuple(values[n]) for n in ("exception_types", "warnings") if n in values}
-        return cls(**{**values, **lists})
+    return replace(
+        outcome,
+        reason=text(outcome.reason),
+        error=text(outcome.error),
+        extras_json=extras_json,
+        warnings=tuple(map(text, outcome.warnings[:_MAX_NOTES])),
+    )
 
 
-_DEFAULTS = {field.name: field.default for field in fields(Outcome)}
-
-
-def outcome_of_exception(error: BaseException, mask: Callable[[str], str] = str) -> Outcome:
+def outcome_of_exception(error: BaseException, mask: Callable[[str], str] = str) -> CallOutcome:
     """Return the outcome of a callable that raised *error* without a request to stop.
 
     :param mask: masks the credentials in a text
     """
     text = error_text(error, mask)
-    state, code, reason = "FAILED", "step_failed", text
+    state, code, reason = FinishedState.FAILED, "step_failed", text
     if isinstance(error, asyncio.CancelledError):
-        state, code, reason = "CANCELED", "raised_by_code", _NOBODY_ASKED
+        state, code, reason = FinishedState.CANCELED, "raised_by_code", _NOBODY_ASKED
     elif isinstance(error, StepCancelled):
-        state, code = "CANCELED", "step_cancelled"
-    return Outcome(
+        state, code = FinishedState.CANCELED, "step_cancelled"
+    return CallOutcome(
         state=state,
         reason_code=code,
         reason=reason,
@@ -117,7 +84,8 @@ def error_text(error: BaseException, mask: Callable[[str], str] = str) -> str:
 
 def exception_types(error: BaseException) -> tuple[str, ...]:
     """Return the qualified names of the exception's classes, most derived first."""
-    return tuple(f"{kind.__module__}.{kind.__qualname__}" for kind in type(error).__mro__ if kind is not object)
+    kinds = [kind for kind in type(error).__mro__ if kind is not object]
+    return tuple(fitting(f"{kind.__module__}.{kind.__qualname__}") for kind in kinds[:_MAX_NOTES])
 
 
 def author_traceback(error: BaseException, mask: Callable[[str], str] = str) -> str:

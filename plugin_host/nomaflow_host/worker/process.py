@@ -15,9 +15,10 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
-from nomaflow_host.attempt.checks import CheckedStep
+from nomaflow_api.v1.letters import replace
+from nomaflow_api.v1.sealing import fitting, open_checked_steps, open_order, seal
 from nomaflow_host.attempt.masking import WorkerMasker
-from nomaflow_host.attempt.messages import AttemptOrder
+from nomaflow_host.channel.async_link import AsyncLink
 from nomaflow_host.channel.frames import Frame, FrameError, FrameSocket
 from nomaflow_host.channel.ring import RingPage, RingWriter
 from nomaflow_host.connectors import ResolvedConnectors
@@ -37,13 +38,16 @@ from nomaflow_host.worker.task_isolation import OwnTask, hide_other_tasks
 from nomaflow_host.worker.usage import resident_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Mapping
+    from collections.abc import Callable, Coroutine, Mapping, Sequence
+
+    from nomaflow_api.v1.letters import AttemptOrder
 
 __all__ = ["WorkerChannels", "run_worker"]
 
 _BEAT_SECONDS = 0.25
 _Task = asyncio.Task  # as it is before any plugin's patches
 _INFO = 20
+_MAX_PROBLEMS = 100
 _OOM_SCORE = "500"
 
 
@@ -68,37 +72,33 @@ class WorkerChannels(NamedTuple):
 class _Worker:
     """Takes orders from the control connection and runs them on this thread's event loop."""
 
-    def __init__(self, *, link: FrameSocket, loop: asyncio.AbstractEventLoop, services: WorkerServices) -> None:
-        self._link = link
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._services = services
+        self._services: WorkerServices
         self._runs: dict[int, AttemptRun] = {}
         self._levels: Counter[int] = Counter()
         self._keep: set[asyncio.Task[None]] = set()
         self._beating = False
 
-    def take(self, frames: list[Frame]) -> None:
-        """Carry out the commands in the frames."""
-        for frame in frames:
-            message = frame.message
-            match frame.kind:
-                case "run":
-                    self._run(message)
-                case "cancel":
-                    if (run := self._runs.get(message["slot"])) is not None:
-                        run.ask_to_stop()
-                case "check":
-                    self._check(message)
-                case "shutdown":
-                    self._spawn(self._shut_down())
-                case unknown:
-                    raise FrameError(f"a worker has no command {unknown!r}")
+    def serve(self, services: WorkerServices) -> None:
+        """Use these services for all orders. Called once, before any arrives."""
+        self._services = services
 
-    def read(self) -> None:
-        """Read what has arrived; end this process if its host is gone."""
-        self.take(self._link.receive())
-        if self._link.ended:
-            os._exit(0)
+    def take(self, frame: Frame) -> None:
+        """Carry out the command in a frame."""
+        message = frame.message
+        match frame.kind:
+            case "run":
+                self._run(message["slot"], open_order(frame.letter), message["traceparent"])
+            case "cancel":
+                if (run := self._runs.get(message["slot"])) is not None:
+                    run.ask_to_stop()
+            case "check":
+                self._check(message["number"], frame.letter)
+            case "shutdown":
+                self._spawn(self._shut_down())
+            case unknown:
+                raise FrameError(f"a worker has no command {unknown!r}")
 
     def scopes(self) -> list[AttemptScope]:
         """Return the scopes of the running attempts."""
@@ -110,13 +110,13 @@ class _Worker:
             run.interrupt()
             self._loop.call_soon_threadsafe(run.ask_to_stop)
 
-    def _run(self, message: dict[str, Any]) -> None:
-        slot = message["slot"]
+    def _run(self, slot: int, order: AttemptOrder, traceparent: str) -> None:
         # Set each time, since a step may have set another.
         self._loop.set_task_factory(_tracked_task)  # type: ignore[arg-type]  # typeshed wants a generic protocol
         run = AttemptRun(
-            order=AttemptOrder.from_json(message["order"]),
+            order=order,
             slot=slot,
+            traceparent=traceparent,
             services=self._services,
             is_alone=lambda: len(self._runs) == 1,
         )
@@ -128,15 +128,16 @@ class _Worker:
             self._beat()
         self._spawn(self._run_to_the_end(slot, run))
 
-    def _check(self, message: dict[str, Any]) -> None:
+    def _check(self, number: int, steps: bytes) -> None:
         """Report the problems of values; validators are the authors' code, and may do anything."""
-        generation, environ = self._services.generation, self._services.environ
-        try:
-            steps = map(CheckedStep.from_json, message["steps"])
-            problems = [each.to_json() for step in steps for each in generation.check(step, environ=environ)]
-        except BaseException:  # noqa: BLE001  # the attempt will report it
-            problems = None
-        self._services.send({"is": "checked", "number": message["number"], "problems": problems})
+        generation, environ, mask = self._services.generation, self._services.environ, self._services.emitter.masker.now
+        letter = None
+        with contextlib.suppress(BaseException):  # the attempt will report it
+            found = [each for step in open_checked_steps(steps) for each in generation.check(step, environ=environ)]
+            letter = seal([replace(each, message=fitting(mask.text(each.message))) for each in found[:_MAX_PROBLEMS]])
+        self._services.link.send(
+            {"is": "checked", "number": number, "checked": letter is not None}, letter=letter or b""
+        )
 
     async def _run_to_the_end(self, slot: int, run: AttemptRun) -> None:
         try:
@@ -172,47 +173,35 @@ class _Worker:
         os._exit(0)
 
 
-class _ToHost:
-    """The outgoing frames to the host's main process."""
+class _HostLink(AsyncLink):
+    """The connection to the host's main process. A process that a step forked sends nothing and ends."""
 
-    def __init__(self, *, link: FrameSocket, loop: asyncio.AbstractEventLoop) -> None:
-        self._link = link
-        self._loop = loop
-        self._flushing = False
+    def __init__(
+        self, *, link: FrameSocket, loop: asyncio.AbstractEventLoop, on_frame: Callable[[Frame], None]
+    ) -> None:
+        super().__init__(link=link, loop=loop, on_frame=on_frame, on_end=_leave)
         self._forked = False
-        os.register_at_fork(after_in_child=self._leave)
+        os.register_at_fork(after_in_child=self._note_fork)
 
-    def send(self, message: Mapping[str, Any]) -> None:
-        """Send a frame now, or as soon as there is room. A process that a step forked sends nothing and ends."""
+    def send(self, message: Mapping[str, Any], fds: Sequence[int] = (), letter: bytes = b"") -> None:
+        """Send a frame now, or as soon as there is room."""
         if self._forked:
             end_fork(None)
-        self._link.send(message)
-        self._write_later_if_full()
+        super().send(message, fds, letter)
 
-    def send_soon(self, message: Mapping[str, Any]) -> None:
+    def send_soon(self, message: Mapping[str, Any], letter: bytes = b"") -> None:
         """Send a frame before anything that is scheduled on the loop later, together with others like it."""
         if self._forked:
             end_fork(None)
-        self._link.queue(message)
-        if not self._flushing:
-            self._flushing = True
-            self._loop.call_soon(self._flush_turn)
+        super().send_soon(message, letter)
 
-    def _leave(self) -> None:
+    def _note_fork(self) -> None:
         self._forked = True
 
-    def _flush_turn(self) -> None:
-        self._flushing = False
-        self._link.flush()
-        self._write_later_if_full()
 
-    def _write_later_if_full(self) -> None:
-        if self._link.pending:
-            self._loop.add_writer(self._link, self._flush)
-
-    def _flush(self) -> None:
-        if self._link.flush():
-            self._loop.remove_writer(self._link)
+def _leave(_error: FrameError | None) -> NoReturn:
+    """End this process, because its host is gone."""
+    os._exit(0)
 
 
 def run_worker(channels: WorkerChannels, *, generation: Generation | None) -> NoReturn:
@@ -239,7 +228,8 @@ def run_worker(channels: WorkerChannels, *, generation: Generation | None) -> No
         generation = load_generation(spec, environ=os.environ, trace_stream=sys.__stderr__ or sys.stderr)
         gc.freeze()
 
-    to_host = _ToHost(link=link, loop=loop)
+    worker = _Worker(loop)
+    to_host = _HostLink(link=link, loop=loop, on_frame=worker.take)
     connectors = ResolvedConnectors(**bootstrap["connectors"])
     emitter.masker = WorkerMasker(connectors.secrets)
 
@@ -249,8 +239,7 @@ def run_worker(channels: WorkerChannels, *, generation: Generation | None) -> No
 
     services = WorkerServices(
         loop=loop,
-        send=to_host.send,
-        send_soon=to_host.send_soon,
+        link=to_host,
         page=page,
         emitter=emitter,
         streams=streams,
@@ -260,12 +249,12 @@ def run_worker(channels: WorkerChannels, *, generation: Generation | None) -> No
         environ=os.environ,
         exclusive=bootstrap["exclusive"],
     )
-    worker = _Worker(link=link, loop=loop, services=services)
+    worker.serve(services)
     hide_other_tasks(worker.scopes)
     restore_signals = install_signals(page=page, dump_fd=channels.dump, interrupt=worker.interrupt)
     to_host.send({"is": "ready", "version": 1, "pid": os.getpid(), "rss_bytes": resident_bytes()})
-    loop.call_soon(worker.take, early)
-    loop.add_reader(link, worker.read)
+    for frame in early:
+        loop.call_soon(worker.take, frame)
     _serve(loop, link)
 
 

@@ -8,16 +8,17 @@ import logging
 import threading
 import time
 from asyncio import sleep  # as it is before any plugin's patches
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from nomaflow import StepFailed
 from nomaflow.calls import StepOutcome
+from nomaflow_api.v1.letters import CallOutcome, FinishedState, replace
+from nomaflow_api.v1.sealing import seal
 from nomaflow_api.value_class import value_class
 from nomaflow_host.generation import PreparationFailed, PreparedCall, context_of
 from nomaflow_host.worker.forks import AuthorCode
 from nomaflow_host.worker.leftovers import describe_leftovers, has_library_threads, left_tasks, left_threads
-from nomaflow_host.worker.outcome import Outcome, author_traceback, error_text, outcome_of_exception
+from nomaflow_host.worker.outcome import author_traceback, error_text, masked, outcome_of_exception
 from nomaflow_host.worker.progress import ProgressReporter
 from nomaflow_host.worker.scope import CURRENT, AttemptScope
 from nomaflow_host.worker.signals import interrupt_thread
@@ -27,7 +28,7 @@ from nomaflow_telemetry.tracing import attach
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from nomaflow_host.attempt.messages import AttemptOrder
+    from nomaflow_api.v1.letters import AttemptOrder
     from nomaflow_host.worker.services import WorkerServices
 
 __all__ = ["AttemptRun"]
@@ -50,11 +51,18 @@ class AttemptRun:
     """One attempt from its order to its finished frame.
 
     :param slot: its number in the ring, and in frames
+    :param traceparent: the trace context of the call; empty for none
     :param is_alone: returns True if no other attempt runs in this worker
     """
 
     def __init__(
-        self, *, order: AttemptOrder, slot: int, services: WorkerServices, is_alone: Callable[[], bool]
+        self,
+        *,
+        order: AttemptOrder,
+        slot: int,
+        traceparent: str,
+        services: WorkerServices,
+        is_alone: Callable[[], bool],
     ) -> None:
         self._order = order
         self._slot = slot
@@ -63,14 +71,13 @@ class AttemptRun:
         self._asked = False
         self._inner: asyncio.Task[_Ending] | None = None
         self._thread: threading.Thread | None = None
-        self._credentials: set[str] = set()
         level = logging.getLevelNamesMapping().get(order.log_level.upper(), logging.INFO)
         self.scope = AttemptScope(order=order, slot=slot, level=level, emitter=services.emitter)
         self._context = contextvars.copy_context()
         self._context.run(CURRENT.set, self.scope)
-        if order.traceparent:
-            self._context.run(attach, order.traceparent)
-        self._progress = ProgressReporter(loop=services.loop, send=services.send, slot=slot)
+        if traceparent:
+            self._context.run(attach, traceparent)
+        self._progress = ProgressReporter(loop=services.loop, send=services.link.send, slot=slot)
 
     async def run(self) -> None:
         """Run it. Never raises; the last thing sent is the finished frame, once none of its code runs."""
@@ -81,8 +88,8 @@ class AttemptRun:
         try:
             prepared = self._context.run(self._prepare)
         except PreparationFailed as error:
-            outcome = Outcome(
-                state="FAILED",
+            outcome = CallOutcome(
+                state=FinishedState.FAILED,
                 reason_code=error.reason_code,
                 reason=error.message,
                 error=error.message,
@@ -90,11 +97,13 @@ class AttemptRun:
             )
         except BaseException as error:  # noqa: BLE001  # whatever a plugin's hook raises fails this attempt only
             outcome = replace(self._outcome_of(error), not_started=True)
-        outcome = (
-            outcome.masked(self._services.emitter.masker.now) if prepared is None else await self._call(prepared, usage)
-        )
-        clean = await self._settle(outcome)
-        self._finish(outcome, usage, clean=clean)
+        if prepared is None:
+            outcome = masked(outcome, self._services.emitter.masker.now)
+        else:
+            outcome = await self._call(prepared, usage)
+        letter = seal(outcome)
+        clean = await self._settle(outcome.state, letter)
+        self._finish(outcome.state, letter, usage, clean=clean)
 
     def ask_to_stop(self) -> None:
         """Take the first rung of the stop ladder: cancel the task. ``is_cancelled()`` is already True, by the ring."""
@@ -122,8 +131,11 @@ class AttemptRun:
 
     def _prepare(self) -> PreparedCall:
         services = self._services
-        self._credentials = services.generation.credentials_of(self._order, services.environ)
-        services.emitter.masker.add(self._slot, self._credentials)
+        credentials = services.generation.credentials_of(self._order, services.environ)
+        if credentials:
+            services.emitter.masker.add(self._slot, credentials)
+            # Before any of the author's code runs: the host masks what that prints.
+            services.link.send({"is": "credentials", "slot": self._slot, "credentials": sorted(credentials)})
         cancelled, slot = services.page.cancelled, self._slot
         ctx = context_of(
             self._order,
@@ -139,12 +151,12 @@ class AttemptRun:
             settings=services.generation.settings(services.environ),
         )
 
-    async def _call(self, prepared: PreparedCall, usage: Usage) -> Outcome:
+    async def _call(self, prepared: PreparedCall, usage: Usage) -> CallOutcome:
         if self._is_asked:
-            return Outcome(state="CANCELED", cancelled_error=True, not_started=True)
+            return CallOutcome(state=FinishedState.CANCELED, cancelled_error=True, not_started=True)
         services, started = self._services, time.monotonic()
         # Before any of the author's code runs: code on the loop is scheduled further down.
-        send = services.send_soon if prepared.kind == "async" and not services.exclusive else services.send
+        send = services.link.send_soon if prepared.kind == "async" and not services.exclusive else services.link.send
         send(
             {
                 "is": "started",
@@ -153,14 +165,13 @@ class AttemptRun:
                 "location": prepared.location,
                 "cpu_seconds": usage.cpu_seconds,
                 "askable": prepared.askable,
-                **({"credentials": sorted(self._credentials)} if self._credentials else {}),
             }
         )
         self._context.run(services.generation.calls.observe, prepared.info)
         ending = await (self._await(prepared) if prepared.kind == "async" else self._in_thread(prepared))
-        outcome = self._context.run(self._outcome, ending, prepared).masked(services.emitter.masker.now)
+        outcome = masked(self._context.run(self._outcome, ending, prepared), services.emitter.masker.now)
         observed = StepOutcome(
-            state=outcome.state,
+            state=outcome.state.value,
             rows_affected=outcome.rows_affected,
             error=outcome.error,
             reason_code=outcome.reason_code,
@@ -209,7 +220,7 @@ class AttemptRun:
         self._thread.start()
         return await done
 
-    def _outcome(self, ending: _Ending, prepared: PreparedCall) -> Outcome:
+    def _outcome(self, ending: _Ending, prepared: PreparedCall) -> CallOutcome:
         if ending.error is not None:
             return self._outcome_of(ending.error)
         try:
@@ -223,18 +234,18 @@ class AttemptRun:
             return _never_awaited(self.scope.unawaited)
         for warning in result.warnings:
             self.scope.emit(logging.WARNING, time.time_ns() // 1000, _STEP_LOGGER, warning)
-        return Outcome(
-            state="SUCCEEDED",
+        return CallOutcome(
+            state=FinishedState.SUCCEEDED,
             rows_affected=result.rows_affected,
-            extras_json=result.extras_json.decode("utf-8"),
+            extras_json=result.extras_json,
             has_result=result.has_result,
             warnings=tuple(result.warnings),
         )
 
-    def _outcome_of(self, error: BaseException) -> Outcome:
+    def _outcome_of(self, error: BaseException) -> CallOutcome:
         """Return the outcome of an exception, after its traceback went to the log."""
         outcome = outcome_of_exception(error, self._mask)
-        if outcome.state == "FAILED":
+        if outcome.state is FinishedState.FAILED:
             self.scope.emit(logging.ERROR, time.time_ns() // 1000, _STEP_LOGGER, author_traceback(error, self._mask))
         elif outcome.cancelled_error and self._is_asked:
             self.scope.emit(
@@ -245,11 +256,13 @@ class AttemptRun:
             )
         return outcome
 
-    async def _settle(self, outcome: Outcome) -> bool:
+    async def _settle(self, state: FinishedState, letter: bytes) -> bool:
         """Wait until nothing that the step started still runs; return True if this worker is fit for another step."""
         left = await self._left_after_a_moment()
         if left:
-            self._services.send({"is": "returned", "slot": self._slot, "outcome": outcome.to_json(), "left": left})
+            self._services.link.send(
+                {"is": "returned", "slot": self._slot, "state": state, "left": left}, letter=letter
+            )
             self._services.page.cancelled[self._slot] = 1
             asked: set[asyncio.Task[Any]] = set()
             while self._left():  # nothing announces the end of adopted child processes
@@ -270,27 +283,21 @@ class AttemptRun:
     def _left(self) -> str:
         return describe_leftovers(self.scope, alone=self._is_alone())
 
-    def _finish(self, outcome: Outcome, usage: Usage, *, clean: bool) -> None:
+    def _finish(self, state: FinishedState, letter: bytes, usage: Usage, *, clean: bool) -> None:
         self._progress.flush()
         self.scope.flush_printed(logging.INFO)
         self.scope.closed = True
         services = self._services
         services.emitter.masker.leave(self._slot)
         # Sent at the end of this turn of the loop, together with other frames, so that the host is woken once.
-        send = services.send if services.exclusive or self._is_alone() else services.send_soon
+        send = services.link.send if services.exclusive or self._is_alone() else services.link.send_soon
         send(
-            {
-                "is": "finished",
-                "slot": self._slot,
-                "at_us": time.time_ns() // 1000,
-                "outcome": outcome.to_json(),
-                "clean": clean,
-                **usage.spent(),
-            }
+            {"is": "finished", "slot": self._slot, "state": state, "clean": clean, **usage.spent()},
+            letter=letter,
         )
 
 
-def _never_awaited(names: list[str]) -> Outcome:
+def _never_awaited(names: list[str]) -> CallOutcome:
     """Return the outcome of a step that dropped coroutines: their work has not happened."""
     unique = list(dict.fromkeys(names))
     shown = ", ".join(map(repr, unique[:_MAX_NAMES])) + (" …" if len(unique) > _MAX_NAMES else "")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import logging
     import subprocess
 
-    from nomaflow_host.attempt.messages import AttemptOrder
+    from nomaflow_api.v1.letters import AttemptOrder
     from nomaflow_host.worker.emitter import Emitter
 
 __all__ = ["CURRENT", "AttemptScope", "current_scope"]

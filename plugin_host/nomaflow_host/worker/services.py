@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Mapping
 
+    from nomaflow_host.channel.async_link import AsyncLink
     from nomaflow_host.channel.ring import RingPage
     from nomaflow_host.connectors import HostConnectorRegistry
     from nomaflow_host.generation import Generation
@@ -22,15 +23,13 @@ __all__ = ["WorkerServices"]
 class WorkerServices:
     """The collaborators of an attempt.
 
-    :param send: sends a frame to the host's main process; only on the loop's thread
-    :param send_soon: sends one before anything that is scheduled on the loop later, together with others like it
+    :param link: the connection to the host's main process; only for the loop's thread
     :param restore: restores the streams and signal handlers that a step has changed
     :param exclusive: True if this worker runs one attempt at a time
     """
 
     loop: asyncio.AbstractEventLoop
-    send: Callable[[Mapping[str, Any]], None]
-    send_soon: Callable[[Mapping[str, Any]], None]
+    link: AsyncLink
     page: RingPage
     emitter: Emitter
     streams: WorkerStreams

@@ -16,171 +16,20 @@ The order of things, each step committed before the next is sent:
     but remembers every key it accepted for its whole life, so that a repeated Dispatch starts nothing.
 
 Attach carries small messages only; everything bulky goes by Report, on a channel of its own.
+
+Orders, events, answers and inventories are letters: structs of nomaflow_api/v1/letters.py in msgpack, which describes
+their fields. They travel as bytes, so that whoever is in between need not open them.
 """
 
 import builtins
 import collections.abc
 import google.protobuf.descriptor
 import google.protobuf.internal.containers
-import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
 import nomaflow_api.v1.job_pb2
-import nomaflow_api.v1.run_pb2
-import sys
 import typing
 
-if sys.version_info >= (3, 10):
-    import typing as typing_extensions
-else:
-    import typing_extensions
-
 DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
-
-class _VerdictAction:
-    ValueType = typing.NewType("ValueType", builtins.int)
-    V: typing_extensions.TypeAlias = ValueType
-
-class _VerdictActionEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_VerdictAction.ValueType], builtins.type):
-    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
-    VERDICT_ACTION_UNSPECIFIED: _VerdictAction.ValueType  # 0
-    """VERDICT_ACTION_UNSPECIFIED is never sent."""
-    VERDICT_ACTION_KEEP: _VerdictAction.ValueType  # 1
-    """VERDICT_ACTION_KEEP: go on, and resume reports after acknowledged_seq."""
-    VERDICT_ACTION_CANCEL: _VerdictAction.ValueType  # 2
-    """VERDICT_ACTION_CANCEL: go on reporting, and stop the code."""
-    VERDICT_ACTION_FORGET: _VerdictAction.ValueType  # 3
-    """VERDICT_ACTION_FORGET: the kernel wants no more reports of it."""
-    VERDICT_ACTION_KILL: _VerdictAction.ValueType  # 4
-    """VERDICT_ACTION_KILL: it no longer belongs to this host; stop the code at once. Its last events may still be reported."""
-
-class VerdictAction(_VerdictAction, metaclass=_VerdictActionEnumTypeWrapper):
-    """VerdictAction is what to do with an attempt of the inventory."""
-
-VERDICT_ACTION_UNSPECIFIED: VerdictAction.ValueType  # 0
-"""VERDICT_ACTION_UNSPECIFIED is never sent."""
-VERDICT_ACTION_KEEP: VerdictAction.ValueType  # 1
-"""VERDICT_ACTION_KEEP: go on, and resume reports after acknowledged_seq."""
-VERDICT_ACTION_CANCEL: VerdictAction.ValueType  # 2
-"""VERDICT_ACTION_CANCEL: go on reporting, and stop the code."""
-VERDICT_ACTION_FORGET: VerdictAction.ValueType  # 3
-"""VERDICT_ACTION_FORGET: the kernel wants no more reports of it."""
-VERDICT_ACTION_KILL: VerdictAction.ValueType  # 4
-"""VERDICT_ACTION_KILL: it no longer belongs to this host; stop the code at once. Its last events may still be reported."""
-global___VerdictAction = VerdictAction
-
-class _Isolation:
-    ValueType = typing.NewType("ValueType", builtins.int)
-    V: typing_extensions.TypeAlias = ValueType
-
-class _IsolationEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_Isolation.ValueType], builtins.type):
-    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
-    ISOLATION_UNSPECIFIED: _Isolation.ValueType  # 0
-    """ISOLATION_UNSPECIFIED: by kind, shared for async callables and exclusive for sync ones."""
-    ISOLATION_SHARED: _Isolation.ValueType  # 1
-    """ISOLATION_SHARED: a worker with others."""
-    ISOLATION_EXCLUSIVE: _Isolation.ValueType  # 2
-    """ISOLATION_EXCLUSIVE: a worker to itself."""
-
-class Isolation(_Isolation, metaclass=_IsolationEnumTypeWrapper):
-    """Isolation says which kind of worker an attempt gets."""
-
-ISOLATION_UNSPECIFIED: Isolation.ValueType  # 0
-"""ISOLATION_UNSPECIFIED: by kind, shared for async callables and exclusive for sync ones."""
-ISOLATION_SHARED: Isolation.ValueType  # 1
-"""ISOLATION_SHARED: a worker with others."""
-ISOLATION_EXCLUSIVE: Isolation.ValueType  # 2
-"""ISOLATION_EXCLUSIVE: a worker to itself."""
-global___Isolation = Isolation
-
-class _TimeoutKind:
-    ValueType = typing.NewType("ValueType", builtins.int)
-    V: typing_extensions.TypeAlias = ValueType
-
-class _TimeoutKindEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_TimeoutKind.ValueType], builtins.type):
-    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
-    TIMEOUT_KIND_UNSPECIFIED: _TimeoutKind.ValueType  # 0
-    """TIMEOUT_KIND_UNSPECIFIED: there is none."""
-    TIMEOUT_KIND_STEP: _TimeoutKind.ValueType  # 1
-    """TIMEOUT_KIND_STEP: the step's timeout_seconds; retried like any failure."""
-    TIMEOUT_KIND_JOB: _TimeoutKind.ValueType  # 2
-    """TIMEOUT_KIND_JOB: the job's timeout_seconds; not retried."""
-
-class TimeoutKind(_TimeoutKind, metaclass=_TimeoutKindEnumTypeWrapper):
-    """TimeoutKind says whose time limit a deadline is."""
-
-TIMEOUT_KIND_UNSPECIFIED: TimeoutKind.ValueType  # 0
-"""TIMEOUT_KIND_UNSPECIFIED: there is none."""
-TIMEOUT_KIND_STEP: TimeoutKind.ValueType  # 1
-"""TIMEOUT_KIND_STEP: the step's timeout_seconds; retried like any failure."""
-TIMEOUT_KIND_JOB: TimeoutKind.ValueType  # 2
-"""TIMEOUT_KIND_JOB: the job's timeout_seconds; not retried."""
-global___TimeoutKind = TimeoutKind
-
-class _LogCodec:
-    ValueType = typing.NewType("ValueType", builtins.int)
-    V: typing_extensions.TypeAlias = ValueType
-
-class _LogCodecEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_LogCodec.ValueType], builtins.type):
-    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
-    LOG_CODEC_UNSPECIFIED: _LogCodec.ValueType  # 0
-    """LOG_CODEC_UNSPECIFIED is never sent."""
-    LOG_CODEC_JSONL: _LogCodec.ValueType  # 1
-    """LOG_CODEC_JSONL: each line a JSON array [level, at_us, logger, message] or [level, at_us, logger, message, flags]
-    in ASCII, ended by a line feed. Bytes that are not UTF-8 are lone surrogates U+DC80 to U+DCFF. flags: 1 the line
-    goes on in the next, 2 the line came from a shared worker's own output.
-    """
-    LOG_CODEC_JSONL_ZLIB: _LogCodec.ValueType  # 2
-    """LOG_CODEC_JSONL_ZLIB: the same, compressed in zlib's format."""
-
-class LogCodec(_LogCodec, metaclass=_LogCodecEnumTypeWrapper):
-    """LogCodec says how the body of a chunk is packed."""
-
-LOG_CODEC_UNSPECIFIED: LogCodec.ValueType  # 0
-"""LOG_CODEC_UNSPECIFIED is never sent."""
-LOG_CODEC_JSONL: LogCodec.ValueType  # 1
-"""LOG_CODEC_JSONL: each line a JSON array [level, at_us, logger, message] or [level, at_us, logger, message, flags]
-in ASCII, ended by a line feed. Bytes that are not UTF-8 are lone surrogates U+DC80 to U+DCFF. flags: 1 the line
-goes on in the next, 2 the line came from a shared worker's own output.
-"""
-LOG_CODEC_JSONL_ZLIB: LogCodec.ValueType  # 2
-"""LOG_CODEC_JSONL_ZLIB: the same, compressed in zlib's format."""
-global___LogCodec = LogCodec
-
-class _AckStatus:
-    ValueType = typing.NewType("ValueType", builtins.int)
-    V: typing_extensions.TypeAlias = ValueType
-
-class _AckStatusEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_AckStatus.ValueType], builtins.type):
-    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
-    ACK_STATUS_UNSPECIFIED: _AckStatus.ValueType  # 0
-    """ACK_STATUS_UNSPECIFIED is never sent."""
-    ACK_STATUS_OK: _AckStatus.ValueType  # 1
-    """ACK_STATUS_OK: committed up to acknowledged_seq; what was known already was passed over."""
-    ACK_STATUS_GAP: _AckStatus.ValueType  # 2
-    """ACK_STATUS_GAP: events between acknowledged_seq and first_seq are missing; send from acknowledged_seq + 1."""
-    ACK_STATUS_FENCED: _AckStatus.ValueType  # 3
-    """ACK_STATUS_FENCED: the attempt is no longer this instance's, or has ended otherwise; forget it."""
-    ACK_STATUS_CONFLICT: _AckStatus.ValueType  # 4
-    """ACK_STATUS_CONFLICT: another outcome is recorded for it; the first stays, forget it."""
-    ACK_STATUS_INVALID: _AckStatus.ValueType  # 5
-    """ACK_STATUS_INVALID: the events break the contract; detail says how."""
-
-class AckStatus(_AckStatus, metaclass=_AckStatusEnumTypeWrapper):
-    """AckStatus is what became of an attempt's events."""
-
-ACK_STATUS_UNSPECIFIED: AckStatus.ValueType  # 0
-"""ACK_STATUS_UNSPECIFIED is never sent."""
-ACK_STATUS_OK: AckStatus.ValueType  # 1
-"""ACK_STATUS_OK: committed up to acknowledged_seq; what was known already was passed over."""
-ACK_STATUS_GAP: AckStatus.ValueType  # 2
-"""ACK_STATUS_GAP: events between acknowledged_seq and first_seq are missing; send from acknowledged_seq + 1."""
-ACK_STATUS_FENCED: AckStatus.ValueType  # 3
-"""ACK_STATUS_FENCED: the attempt is no longer this instance's, or has ended otherwise; forget it."""
-ACK_STATUS_CONFLICT: AckStatus.ValueType  # 4
-"""ACK_STATUS_CONFLICT: another outcome is recorded for it; the first stays, forget it."""
-ACK_STATUS_INVALID: AckStatus.ValueType  # 5
-"""ACK_STATUS_INVALID: the events break the contract; detail says how."""
-global___AckStatus = AckStatus
 
 @typing.final
 class AttachRequest(google.protobuf.message.Message):
@@ -280,6 +129,8 @@ class Hello(google.protobuf.message.Message):
     """max_async is how many asynchronous steps it takes at once."""
     max_sync: builtins.int
     """max_sync is how many exclusive steps it takes at once."""
+    inventory: builtins.bytes
+    """inventory is every attempt it accepted and may still report on: a letter, a list of InventoryLine. Empty for none."""
     loaded_at_us: builtins.int
     """loaded_at_us is when the generation was loaded, microseconds since the epoch."""
     isolation_mechanism: builtins.str
@@ -288,10 +139,6 @@ class Hello(google.protobuf.message.Message):
     """watching is true where the host loads its code anew whenever a file of the project is saved."""
     loading: builtins.bool
     """loading is true while the first load of the host's life is under way."""
-    @property
-    def inventory(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___HeldAttempt]:
-        """inventory is every attempt it accepted and may still report on."""
-
     @property
     def ended_incarnations(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """ended_incarnations are earlier instances of the same host, on the same boot id and state directory, of which this
@@ -318,7 +165,7 @@ class Hello(google.protobuf.message.Message):
         manifest_digest: builtins.str = ...,
         max_async: builtins.int = ...,
         max_sync: builtins.int = ...,
-        inventory: collections.abc.Iterable[global___HeldAttempt] | None = ...,
+        inventory: builtins.bytes = ...,
         ended_incarnations: collections.abc.Iterable[builtins.str] | None = ...,
         loaded_at_us: builtins.int = ...,
         isolation_mechanism: builtins.str = ...,
@@ -402,36 +249,6 @@ class Loaded(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["added_job_ids", b"added_job_ids", "callables", b"callables", "generation", b"generation", "jobs", b"jobs", "removed_job_ids", b"removed_job_ids", "stopped_schedules", b"stopped_schedules"]) -> None: ...
 
 global___Loaded = Loaded
-
-@typing.final
-class HeldAttempt(google.protobuf.message.Message):
-    """HeldAttempt is one attempt of an inventory."""
-
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    ATTEMPT_KEY_FIELD_NUMBER: builtins.int
-    STATE_FIELD_NUMBER: builtins.int
-    LAST_SEQ_FIELD_NUMBER: builtins.int
-    EPOCH_FIELD_NUMBER: builtins.int
-    attempt_key: builtins.str
-    """attempt_key is the attempt."""
-    state: nomaflow_api.v1.run_pb2.AttemptState.ValueType
-    """state is DISPATCHED (accepted, not started), RUNNING, or the terminal state that is still to be acknowledged."""
-    last_seq: builtins.int
-    """last_seq is the number of its newest event."""
-    epoch: builtins.int
-    """epoch is the epoch it was dispatched under."""
-    def __init__(
-        self,
-        *,
-        attempt_key: builtins.str = ...,
-        state: nomaflow_api.v1.run_pb2.AttemptState.ValueType = ...,
-        last_seq: builtins.int = ...,
-        epoch: builtins.int = ...,
-    ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["attempt_key", b"attempt_key", "epoch", b"epoch", "last_seq", b"last_seq", "state", b"state"]) -> None: ...
-
-global___HeldAttempt = HeldAttempt
 
 @typing.final
 class Heartbeat(google.protobuf.message.Message):
@@ -592,51 +409,19 @@ class CheckResult(google.protobuf.message.Message):
     """settled is false where settle was asked for, and a load that is due was not over in time."""
     checked: builtins.bool
     """checked is false where the values could not be checked: no code serves, or the code that checks them hangs or died."""
-    @property
-    def problems(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___ValueProblem]:
-        """problems are the values that their callables would refuse. Empty where there is none."""
-
+    problems: builtins.bytes
+    """problems are the values that their callables would refuse: a letter, a list of ValueProblem. Empty for none."""
     def __init__(
         self,
         *,
         command_seq: builtins.int = ...,
         settled: builtins.bool = ...,
         checked: builtins.bool = ...,
-        problems: collections.abc.Iterable[global___ValueProblem] | None = ...,
+        problems: builtins.bytes = ...,
     ) -> None: ...
     def ClearField(self, field_name: typing.Literal["checked", b"checked", "command_seq", b"command_seq", "problems", b"problems", "settled", b"settled"]) -> None: ...
 
 global___CheckResult = CheckResult
-
-@typing.final
-class ValueProblem(google.protobuf.message.Message):
-    """ValueProblem is one value that its callable would refuse."""
-
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    STEP_FIELD_NUMBER: builtins.int
-    KEY_FIELD_NUMBER: builtins.int
-    CODE_FIELD_NUMBER: builtins.int
-    MESSAGE_FIELD_NUMBER: builtins.int
-    step: builtins.str
-    """step is the step's name."""
-    key: builtins.str
-    """key is the key of the value."""
-    code: builtins.str
-    """code is the reason code that an attempt would fail with, such as "value_invalid"."""
-    message: builtins.str
-    """message says in a sentence what is wrong."""
-    def __init__(
-        self,
-        *,
-        step: builtins.str = ...,
-        key: builtins.str = ...,
-        code: builtins.str = ...,
-        message: builtins.str = ...,
-    ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["code", b"code", "key", b"key", "message", b"message", "step", b"step"]) -> None: ...
-
-global___ValueProblem = ValueProblem
 
 @typing.final
 class AttachResponse(google.protobuf.message.Message):
@@ -699,10 +484,8 @@ class Welcome(google.protobuf.message.Message):
     """manifest_wanted is true where the kernel does not know the manifest's digest, or the generation was loaded after the
     host's present catalogue was introduced.
     """
-    @property
-    def verdicts(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Verdict]:
-        """verdicts answer the inventory, one for each attempt."""
-
+    verdicts: builtins.bytes
+    """verdicts answer the inventory, one for each attempt: a letter, a list of Verdict. Empty for none."""
     def __init__(
         self,
         *,
@@ -712,44 +495,11 @@ class Welcome(google.protobuf.message.Message):
         lease_ms: builtins.int = ...,
         grace_ms: builtins.int = ...,
         manifest_wanted: builtins.bool = ...,
-        verdicts: collections.abc.Iterable[global___Verdict] | None = ...,
+        verdicts: builtins.bytes = ...,
     ) -> None: ...
     def ClearField(self, field_name: typing.Literal["epoch", b"epoch", "grace_ms", b"grace_ms", "heartbeat_interval_ms", b"heartbeat_interval_ms", "lease_ms", b"lease_ms", "manifest_wanted", b"manifest_wanted", "protocol", b"protocol", "verdicts", b"verdicts"]) -> None: ...
 
 global___Welcome = Welcome
-
-@typing.final
-class Verdict(google.protobuf.message.Message):
-    """Verdict says what to do with an attempt of the inventory."""
-
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    ATTEMPT_KEY_FIELD_NUMBER: builtins.int
-    ACTION_FIELD_NUMBER: builtins.int
-    ACKNOWLEDGED_SEQ_FIELD_NUMBER: builtins.int
-    CANCEL_FIELD_NUMBER: builtins.int
-    attempt_key: builtins.str
-    """attempt_key is the attempt."""
-    action: global___VerdictAction.ValueType
-    """action is what to do."""
-    acknowledged_seq: builtins.int
-    """acknowledged_seq is the highest event number already committed; resume after it."""
-    @property
-    def cancel(self) -> global___CancelCommand:
-        """cancel says why and who, for VERDICT_ACTION_CANCEL."""
-
-    def __init__(
-        self,
-        *,
-        attempt_key: builtins.str = ...,
-        action: global___VerdictAction.ValueType = ...,
-        acknowledged_seq: builtins.int = ...,
-        cancel: global___CancelCommand | None = ...,
-    ) -> None: ...
-    def HasField(self, field_name: typing.Literal["cancel", b"cancel"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["acknowledged_seq", b"acknowledged_seq", "action", b"action", "attempt_key", b"attempt_key", "cancel", b"cancel"]) -> None: ...
-
-global___Verdict = Verdict
 
 @typing.final
 class HeartbeatAck(google.protobuf.message.Message):
@@ -804,14 +554,10 @@ class Command(google.protobuf.message.Message):
     CHECK_FIELD_NUMBER: builtins.int
     command_seq: builtins.int
     """command_seq rises by one within a session."""
-    @property
-    def dispatch(self) -> global___DispatchCommand:
-        """dispatch runs an attempt."""
-
-    @property
-    def cancel(self) -> global___CancelCommand:
-        """cancel stops an attempt."""
-
+    dispatch: builtins.bytes
+    """dispatch runs an attempt: a letter, a DispatchOrder."""
+    cancel: builtins.bytes
+    """cancel stops an attempt: a letter, a CancelOrder."""
     @property
     def drain(self) -> global___DrainCommand:
         """drain finishes what runs and takes nothing new."""
@@ -832,8 +578,8 @@ class Command(google.protobuf.message.Message):
         self,
         *,
         command_seq: builtins.int = ...,
-        dispatch: global___DispatchCommand | None = ...,
-        cancel: global___CancelCommand | None = ...,
+        dispatch: builtins.bytes = ...,
+        cancel: builtins.bytes = ...,
         drain: global___DrainCommand | None = ...,
         reload: global___ReloadCommand | None = ...,
         query: global___QueryCommand | None = ...,
@@ -844,157 +590,6 @@ class Command(google.protobuf.message.Message):
     def WhichOneof(self, oneof_group: typing.Literal["command", b"command"]) -> typing.Literal["dispatch", "cancel", "drain", "reload", "query", "check"] | None: ...
 
 global___Command = Command
-
-@typing.final
-class DispatchCommand(google.protobuf.message.Message):
-    """DispatchCommand runs one attempt. The host refuses an epoch lower than it has seen, and a key it accepted before
-    starts nothing.
-    """
-
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    ATTEMPT_KEY_FIELD_NUMBER: builtins.int
-    EPOCH_FIELD_NUMBER: builtins.int
-    RUN_ID_FIELD_NUMBER: builtins.int
-    JOB_ID_FIELD_NUMBER: builtins.int
-    STEP_FIELD_NUMBER: builtins.int
-    ATTEMPT_FIELD_NUMBER: builtins.int
-    CALLABLE_FIELD_NUMBER: builtins.int
-    KWARGS_JSON_FIELD_NUMBER: builtins.int
-    STRICT_KEYS_FIELD_NUMBER: builtins.int
-    PARAMS_JSON_FIELD_NUMBER: builtins.int
-    TRIGGER_FIELD_NUMBER: builtins.int
-    PREV_ROWS_AFFECTED_FIELD_NUMBER: builtins.int
-    PARENT_CHAIN_FIELD_NUMBER: builtins.int
-    PREVIOUS_STEPS_JSON_FIELD_NUMBER: builtins.int
-    TIMEOUT_MS_FIELD_NUMBER: builtins.int
-    TIMEOUT_KIND_FIELD_NUMBER: builtins.int
-    CANCEL_GRACE_MS_FIELD_NUMBER: builtins.int
-    ISOLATION_FIELD_NUMBER: builtins.int
-    LOG_LEVEL_FIELD_NUMBER: builtins.int
-    RETRY_ON_LOST_FIELD_NUMBER: builtins.int
-    GRACE_MS_FIELD_NUMBER: builtins.int
-    MAX_LOG_BYTES_FIELD_NUMBER: builtins.int
-    TRACEPARENT_FIELD_NUMBER: builtins.int
-    attempt_key: builtins.str
-    """attempt_key is the attempt: "run/step/attempt"."""
-    epoch: builtins.int
-    """epoch is the kernel's."""
-    run_id: builtins.str
-    """run_id is the run."""
-    job_id: builtins.str
-    """job_id is the job."""
-    step: builtins.str
-    """step is the step's name."""
-    attempt: builtins.int
-    """attempt counts from 1."""
-    callable: builtins.str
-    """callable is the reference, such as "myapp.cleanup:purge_old_sessions"."""
-    kwargs_json: builtins.bytes
-    """kwargs_json is the JSON object of all layers merged, environment references unresolved. Empty means {}."""
-    params_json: builtins.bytes
-    """params_json is the JSON object of the merged params, for ctx.params. Empty means {}."""
-    prev_rows_affected: builtins.int
-    """prev_rows_affected is that of the last step that ran. Absent for the first, or where it reported none."""
-    previous_steps_json: builtins.bytes
-    """previous_steps_json is a JSON array of {"name","state","rows_affected","extras"} of the steps before. Empty
-    means [].
-    """
-    timeout_ms: builtins.int
-    """timeout_ms is the time the attempt has from its start. Zero means no limit."""
-    timeout_kind: global___TimeoutKind.ValueType
-    """timeout_kind says whose limit that is."""
-    cancel_grace_ms: builtins.int
-    """cancel_grace_ms is how long a cancel waits before it becomes violent. Absent means the host's own setting."""
-    isolation: global___Isolation.ValueType
-    """isolation says which kind of worker it gets."""
-    log_level: builtins.str
-    """log_level is the level of its log, such as "INFO"."""
-    retry_on_lost: builtins.bool
-    """retry_on_lost allows the host to kill it when it has not heard from the kernel for grace_ms."""
-    grace_ms: builtins.int
-    """grace_ms is the job's lost_after_seconds in milliseconds. Zero means that of Welcome."""
-    max_log_bytes: builtins.int
-    """max_log_bytes bounds its log; what is over is dropped with one marker and exact counts. Zero means no bound."""
-    traceparent: builtins.str
-    """traceparent is the W3C trace context of the trigger. Empty where there is none."""
-    @property
-    def strict_keys(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
-        """strict_keys are the keys of kwargs_json that came from op_kwargs: the callable must be able to take them."""
-
-    @property
-    def trigger(self) -> nomaflow_api.v1.run_pb2.Trigger:
-        """trigger says what fired the run."""
-
-    @property
-    def parent_chain(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[nomaflow_api.v1.run_pb2.Ancestor]:
-        """parent_chain is the chain of call_job ancestors, root first."""
-
-    def __init__(
-        self,
-        *,
-        attempt_key: builtins.str = ...,
-        epoch: builtins.int = ...,
-        run_id: builtins.str = ...,
-        job_id: builtins.str = ...,
-        step: builtins.str = ...,
-        attempt: builtins.int = ...,
-        callable: builtins.str = ...,
-        kwargs_json: builtins.bytes = ...,
-        strict_keys: collections.abc.Iterable[builtins.str] | None = ...,
-        params_json: builtins.bytes = ...,
-        trigger: nomaflow_api.v1.run_pb2.Trigger | None = ...,
-        prev_rows_affected: builtins.int | None = ...,
-        parent_chain: collections.abc.Iterable[nomaflow_api.v1.run_pb2.Ancestor] | None = ...,
-        previous_steps_json: builtins.bytes = ...,
-        timeout_ms: builtins.int = ...,
-        timeout_kind: global___TimeoutKind.ValueType = ...,
-        cancel_grace_ms: builtins.int | None = ...,
-        isolation: global___Isolation.ValueType = ...,
-        log_level: builtins.str = ...,
-        retry_on_lost: builtins.bool = ...,
-        grace_ms: builtins.int = ...,
-        max_log_bytes: builtins.int = ...,
-        traceparent: builtins.str = ...,
-    ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_cancel_grace_ms", b"_cancel_grace_ms", "_prev_rows_affected", b"_prev_rows_affected", "cancel_grace_ms", b"cancel_grace_ms", "prev_rows_affected", b"prev_rows_affected", "trigger", b"trigger"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_cancel_grace_ms", b"_cancel_grace_ms", "_prev_rows_affected", b"_prev_rows_affected", "attempt", b"attempt", "attempt_key", b"attempt_key", "callable", b"callable", "cancel_grace_ms", b"cancel_grace_ms", "epoch", b"epoch", "grace_ms", b"grace_ms", "isolation", b"isolation", "job_id", b"job_id", "kwargs_json", b"kwargs_json", "log_level", b"log_level", "max_log_bytes", b"max_log_bytes", "params_json", b"params_json", "parent_chain", b"parent_chain", "prev_rows_affected", b"prev_rows_affected", "previous_steps_json", b"previous_steps_json", "retry_on_lost", b"retry_on_lost", "run_id", b"run_id", "step", b"step", "strict_keys", b"strict_keys", "timeout_kind", b"timeout_kind", "timeout_ms", b"timeout_ms", "traceparent", b"traceparent", "trigger", b"trigger"]) -> None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_cancel_grace_ms", b"_cancel_grace_ms"]) -> typing.Literal["cancel_grace_ms"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_prev_rows_affected", b"_prev_rows_affected"]) -> typing.Literal["prev_rows_affected"] | None: ...
-
-global___DispatchCommand = DispatchCommand
-
-@typing.final
-class CancelCommand(google.protobuf.message.Message):
-    """CancelCommand stops an attempt."""
-
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    ATTEMPT_KEY_FIELD_NUMBER: builtins.int
-    BY_FIELD_NUMBER: builtins.int
-    WHY_FIELD_NUMBER: builtins.int
-    REASON_CODE_FIELD_NUMBER: builtins.int
-    attempt_key: builtins.str
-    """attempt_key is the attempt."""
-    by: builtins.str
-    """by names who asked."""
-    why: builtins.str
-    """why is the reason given. May be empty."""
-    reason_code: builtins.str
-    """reason_code becomes the attempt's, such as "canceled_by_user"."""
-    def __init__(
-        self,
-        *,
-        attempt_key: builtins.str = ...,
-        by: builtins.str = ...,
-        why: builtins.str = ...,
-        reason_code: builtins.str = ...,
-    ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["attempt_key", b"attempt_key", "by", b"by", "reason_code", b"reason_code", "why", b"why"]) -> None: ...
-
-global___CancelCommand = CancelCommand
 
 @typing.final
 class DrainCommand(google.protobuf.message.Message):
@@ -1035,7 +630,7 @@ global___ReloadCommand = ReloadCommand
 @typing.final
 class QueryCommand(google.protobuf.message.Message):
     """QueryCommand asks for the state of attempts; the host answers with a report for each, or none for a key it does not
-    hold, which a Report of an empty attempt with unknown set says.
+    hold, which a report with unknown set says.
     """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
@@ -1064,57 +659,19 @@ class CheckCommand(google.protobuf.message.Message):
     STEPS_FIELD_NUMBER: builtins.int
     settle: builtins.bool
     """settle has the host finish first what it is about to load, and introduce it. It takes at most 2 s."""
-    @property
-    def steps(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___CheckedStep]:
-        """steps are the steps whose values are checked, without calling anything. Empty means none."""
-
+    steps: builtins.bytes
+    """steps are the steps whose values are checked, without calling anything: a letter, a list of CheckedStep. Empty means
+    none.
+    """
     def __init__(
         self,
         *,
         settle: builtins.bool = ...,
-        steps: collections.abc.Iterable[global___CheckedStep] | None = ...,
+        steps: builtins.bytes = ...,
     ) -> None: ...
     def ClearField(self, field_name: typing.Literal["settle", b"settle", "steps", b"steps"]) -> None: ...
 
 global___CheckCommand = CheckCommand
-
-@typing.final
-class CheckedStep(google.protobuf.message.Message):
-    """CheckedStep is one step with the values that it would be called with."""
-
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    STEP_FIELD_NUMBER: builtins.int
-    CALLABLE_FIELD_NUMBER: builtins.int
-    KWARGS_JSON_FIELD_NUMBER: builtins.int
-    STRICT_KEYS_FIELD_NUMBER: builtins.int
-    GIVEN_KEYS_FIELD_NUMBER: builtins.int
-    step: builtins.str
-    """step is the step's name."""
-    callable: builtins.str
-    """callable is the reference, such as "myapp.cleanup:purge_old_sessions"."""
-    kwargs_json: builtins.bytes
-    """kwargs_json is the JSON object of all layers merged, environment references unresolved. Empty means {}."""
-    @property
-    def strict_keys(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
-        """strict_keys are the keys of kwargs_json that came from op_kwargs: the callable must be able to take them."""
-
-    @property
-    def given_keys(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
-        """given_keys are the keys of kwargs_json that the caller gave: only these are checked."""
-
-    def __init__(
-        self,
-        *,
-        step: builtins.str = ...,
-        callable: builtins.str = ...,
-        kwargs_json: builtins.bytes = ...,
-        strict_keys: collections.abc.Iterable[builtins.str] | None = ...,
-        given_keys: collections.abc.Iterable[builtins.str] | None = ...,
-    ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["callable", b"callable", "given_keys", b"given_keys", "kwargs_json", b"kwargs_json", "step", b"step", "strict_keys", b"strict_keys"]) -> None: ...
-
-global___CheckedStep = CheckedStep
 
 @typing.final
 class ReportRequest(google.protobuf.message.Message):
@@ -1131,248 +688,18 @@ class ReportRequest(google.protobuf.message.Message):
     """incarnation is the reporting instance."""
     epoch: builtins.int
     """epoch is the one of the host's Welcome."""
-    @property
-    def attempts(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___AttemptReport]:
-        """attempts are the events, grouped."""
-
+    attempts: builtins.bytes
+    """attempts are the events, grouped: a letter, a list of AttemptReport."""
     def __init__(
         self,
         *,
         incarnation: builtins.str = ...,
         epoch: builtins.int = ...,
-        attempts: collections.abc.Iterable[global___AttemptReport] | None = ...,
+        attempts: builtins.bytes = ...,
     ) -> None: ...
     def ClearField(self, field_name: typing.Literal["attempts", b"attempts", "epoch", b"epoch", "incarnation", b"incarnation"]) -> None: ...
 
 global___ReportRequest = ReportRequest
-
-@typing.final
-class AttemptReport(google.protobuf.message.Message):
-    """AttemptReport is a run of consecutive events of one attempt."""
-
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    ATTEMPT_KEY_FIELD_NUMBER: builtins.int
-    FIRST_SEQ_FIELD_NUMBER: builtins.int
-    EVENTS_FIELD_NUMBER: builtins.int
-    UNKNOWN_FIELD_NUMBER: builtins.int
-    attempt_key: builtins.str
-    """attempt_key is the attempt."""
-    first_seq: builtins.int
-    """first_seq is the number of the first event; the others follow without a gap."""
-    unknown: builtins.bool
-    """unknown is true where a query asked for a key this instance never accepted; events is empty then."""
-    @property
-    def events(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___AttemptEvent]:
-        """events are in order."""
-
-    def __init__(
-        self,
-        *,
-        attempt_key: builtins.str = ...,
-        first_seq: builtins.int = ...,
-        events: collections.abc.Iterable[global___AttemptEvent] | None = ...,
-        unknown: builtins.bool = ...,
-    ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["attempt_key", b"attempt_key", "events", b"events", "first_seq", b"first_seq", "unknown", b"unknown"]) -> None: ...
-
-global___AttemptReport = AttemptReport
-
-@typing.final
-class AttemptEvent(google.protobuf.message.Message):
-    """AttemptEvent is one event of an attempt."""
-
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    STARTED_FIELD_NUMBER: builtins.int
-    LOG_FIELD_NUMBER: builtins.int
-    PROGRESS_FIELD_NUMBER: builtins.int
-    FINISHED_FIELD_NUMBER: builtins.int
-    @property
-    def started(self) -> global___AttemptStarted:
-        """started: the callable is about to be called."""
-
-    @property
-    def log(self) -> global___LogChunk:
-        """log: consecutive lines of its log."""
-
-    @property
-    def progress(self) -> global___AttemptProgress:
-        """progress: what ctx.progress said."""
-
-    @property
-    def finished(self) -> global___AttemptFinished:
-        """finished: the code has stopped. Always the last event."""
-
-    def __init__(
-        self,
-        *,
-        started: global___AttemptStarted | None = ...,
-        log: global___LogChunk | None = ...,
-        progress: global___AttemptProgress | None = ...,
-        finished: global___AttemptFinished | None = ...,
-    ) -> None: ...
-    def HasField(self, field_name: typing.Literal["event", b"event", "finished", b"finished", "log", b"log", "progress", b"progress", "started", b"started"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["event", b"event", "finished", b"finished", "log", b"log", "progress", b"progress", "started", b"started"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["event", b"event"]) -> typing.Literal["started", "log", "progress", "finished"] | None: ...
-
-global___AttemptEvent = AttemptEvent
-
-@typing.final
-class AttemptStarted(google.protobuf.message.Message):
-    """AttemptStarted says that the callable is about to be called."""
-
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    AT_US_FIELD_NUMBER: builtins.int
-    WORKER_PID_FIELD_NUMBER: builtins.int
-    GENERATION_FIELD_NUMBER: builtins.int
-    EXCLUSIVE_FIELD_NUMBER: builtins.int
-    at_us: builtins.int
-    """at_us is when, microseconds since the epoch, by the host's clock."""
-    worker_pid: builtins.int
-    """worker_pid is the worker."""
-    generation: builtins.int
-    """generation is the load of plugin code."""
-    exclusive: builtins.bool
-    """exclusive is true where the worker is its own."""
-    def __init__(
-        self,
-        *,
-        at_us: builtins.int = ...,
-        worker_pid: builtins.int = ...,
-        generation: builtins.int = ...,
-        exclusive: builtins.bool = ...,
-    ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["at_us", b"at_us", "exclusive", b"exclusive", "generation", b"generation", "worker_pid", b"worker_pid"]) -> None: ...
-
-global___AttemptStarted = AttemptStarted
-
-@typing.final
-class LogChunk(google.protobuf.message.Message):
-    """LogChunk is a block of consecutive log lines, packed so that nobody on the way has to look at each."""
-
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    LINE_COUNT_FIELD_NUMBER: builtins.int
-    FIRST_AT_US_FIELD_NUMBER: builtins.int
-    LAST_AT_US_FIELD_NUMBER: builtins.int
-    LEVELS_FIELD_NUMBER: builtins.int
-    CODEC_FIELD_NUMBER: builtins.int
-    BODY_FIELD_NUMBER: builtins.int
-    line_count: builtins.int
-    """line_count is how many lines the body holds; at least 1."""
-    first_at_us: builtins.int
-    """first_at_us is the first line's time."""
-    last_at_us: builtins.int
-    """last_at_us is the last line's time."""
-    levels: builtins.int
-    """levels has bit n set where the chunk holds a line of level 10·n up to 10·n+9; levels of 60 and more set bit 6."""
-    codec: global___LogCodec.ValueType
-    """codec says how body is packed."""
-    body: builtins.bytes
-    """body is the lines. At most 1 MiB, and at most 2 MiB unpacked."""
-    def __init__(
-        self,
-        *,
-        line_count: builtins.int = ...,
-        first_at_us: builtins.int = ...,
-        last_at_us: builtins.int = ...,
-        levels: builtins.int = ...,
-        codec: global___LogCodec.ValueType = ...,
-        body: builtins.bytes = ...,
-    ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["body", b"body", "codec", b"codec", "first_at_us", b"first_at_us", "last_at_us", b"last_at_us", "levels", b"levels", "line_count", b"line_count"]) -> None: ...
-
-global___LogChunk = LogChunk
-
-@typing.final
-class AttemptProgress(google.protobuf.message.Message):
-    """AttemptProgress is what ctx.progress said last."""
-
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    AT_US_FIELD_NUMBER: builtins.int
-    PROGRESS_FIELD_NUMBER: builtins.int
-    at_us: builtins.int
-    """at_us is when."""
-    @property
-    def progress(self) -> nomaflow_api.v1.run_pb2.Progress:
-        """progress is what was said."""
-
-    def __init__(
-        self,
-        *,
-        at_us: builtins.int = ...,
-        progress: nomaflow_api.v1.run_pb2.Progress | None = ...,
-    ) -> None: ...
-    def HasField(self, field_name: typing.Literal["progress", b"progress"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["at_us", b"at_us", "progress", b"progress"]) -> None: ...
-
-global___AttemptProgress = AttemptProgress
-
-@typing.final
-class AttemptFinished(google.protobuf.message.Message):
-    """AttemptFinished says how an attempt ended. It is sent after the code has provably stopped."""
-
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    AT_US_FIELD_NUMBER: builtins.int
-    STATE_FIELD_NUMBER: builtins.int
-    RESULT_FIELD_NUMBER: builtins.int
-    ERROR_FIELD_NUMBER: builtins.int
-    REASON_FIELD_NUMBER: builtins.int
-    EXCEPTION_TYPES_FIELD_NUMBER: builtins.int
-    PEAK_RSS_BYTES_FIELD_NUMBER: builtins.int
-    CPU_SECONDS_FIELD_NUMBER: builtins.int
-    WARNINGS_FIELD_NUMBER: builtins.int
-    NOT_STARTED_FIELD_NUMBER: builtins.int
-    at_us: builtins.int
-    """at_us is when, microseconds since the epoch, by the host's clock."""
-    state: nomaflow_api.v1.run_pb2.AttemptState.ValueType
-    """state is SUCCEEDED, FAILED or CANCELED."""
-    error: builtins.str
-    """error is the short error text. Empty where there is none."""
-    peak_rss_bytes: builtins.int
-    """peak_rss_bytes is the largest resident size of the worker. Zero where it was not measured."""
-    cpu_seconds: builtins.float
-    """cpu_seconds is the processor time of the worker's tree. Zero where it was not measured."""
-    not_started: builtins.bool
-    """not_started is true where the attempt failed before its callable was called."""
-    @property
-    def result(self) -> nomaflow_api.v1.run_pb2.StepResult:
-        """result is what the callable returned; also kept where the attempt was cancelled or timed out meanwhile."""
-
-    @property
-    def reason(self) -> nomaflow_api.v1.run_pb2.Reason:
-        """reason says why the state is not SUCCEEDED."""
-
-    @property
-    def exception_types(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
-        """exception_types are the qualified names of the raised exception's classes, most derived first, for retry_on."""
-
-    @property
-    def warnings(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
-        """warnings are notes on the result, such as extras over 64 KiB."""
-
-    def __init__(
-        self,
-        *,
-        at_us: builtins.int = ...,
-        state: nomaflow_api.v1.run_pb2.AttemptState.ValueType = ...,
-        result: nomaflow_api.v1.run_pb2.StepResult | None = ...,
-        error: builtins.str = ...,
-        reason: nomaflow_api.v1.run_pb2.Reason | None = ...,
-        exception_types: collections.abc.Iterable[builtins.str] | None = ...,
-        peak_rss_bytes: builtins.int = ...,
-        cpu_seconds: builtins.float = ...,
-        warnings: collections.abc.Iterable[builtins.str] | None = ...,
-        not_started: builtins.bool = ...,
-    ) -> None: ...
-    def HasField(self, field_name: typing.Literal["reason", b"reason", "result", b"result"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["at_us", b"at_us", "cpu_seconds", b"cpu_seconds", "error", b"error", "exception_types", b"exception_types", "not_started", b"not_started", "peak_rss_bytes", b"peak_rss_bytes", "reason", b"reason", "result", b"result", "state", b"state", "warnings", b"warnings"]) -> None: ...
-
-global___AttemptFinished = AttemptFinished
 
 @typing.final
 class ReportResponse(google.protobuf.message.Message):
@@ -1381,48 +708,16 @@ class ReportResponse(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     ACKS_FIELD_NUMBER: builtins.int
-    @property
-    def acks(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___AttemptAck]:
-        """acks are in the order of the request."""
-
+    acks: builtins.bytes
+    """acks are in the order of the request: a letter, a list of AttemptAck."""
     def __init__(
         self,
         *,
-        acks: collections.abc.Iterable[global___AttemptAck] | None = ...,
+        acks: builtins.bytes = ...,
     ) -> None: ...
     def ClearField(self, field_name: typing.Literal["acks", b"acks"]) -> None: ...
 
 global___ReportResponse = ReportResponse
-
-@typing.final
-class AttemptAck(google.protobuf.message.Message):
-    """AttemptAck answers one attempt."""
-
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    ATTEMPT_KEY_FIELD_NUMBER: builtins.int
-    ACKNOWLEDGED_SEQ_FIELD_NUMBER: builtins.int
-    STATUS_FIELD_NUMBER: builtins.int
-    DETAIL_FIELD_NUMBER: builtins.int
-    attempt_key: builtins.str
-    """attempt_key is the attempt."""
-    acknowledged_seq: builtins.int
-    """acknowledged_seq is the highest contiguous event number that is durable."""
-    status: global___AckStatus.ValueType
-    """status is what became of the events."""
-    detail: builtins.str
-    """detail says why, where status is not OK."""
-    def __init__(
-        self,
-        *,
-        attempt_key: builtins.str = ...,
-        acknowledged_seq: builtins.int = ...,
-        status: global___AckStatus.ValueType = ...,
-        detail: builtins.str = ...,
-    ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["acknowledged_seq", b"acknowledged_seq", "attempt_key", b"attempt_key", "detail", b"detail", "status", b"status"]) -> None: ...
-
-global___AttemptAck = AttemptAck
 
 @typing.final
 class IntroduceManifestRequest(google.protobuf.message.Message):

@@ -16,6 +16,9 @@ The order of things, each step committed before the next is sent:
     but remembers every key it accepted for its whole life, so that a repeated Dispatch starts nothing.
 
 Attach carries small messages only; everything bulky goes by Report, on a channel of its own.
+
+Orders, events, answers and inventories are letters: structs of nomaflow_api/v1/letters.py in msgpack, which describes
+their fields. They travel as bytes, so that whoever is in between need not open them.
 """
 
 import abc

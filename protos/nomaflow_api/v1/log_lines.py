@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from json.encoder import encode_basestring_ascii
 from typing import TYPE_CHECKING
 
+from nomaflow_api.v1.letters import LogChunk, LogCodec
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -23,7 +25,6 @@ __all__ = [
     "SHARED",
     "LogChunkError",
     "LogLine",
-    "PackedLines",
     "decode_line",
     "decode_lines",
     "encode_line",
@@ -70,21 +71,6 @@ class LogLine:
             return self.message.encode("utf-8", "surrogatepass")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PackedLines:
-    """Consecutive lines, packed for the wire.
-
-    :param levels: bit n is set if a line has level 10·n up to 10·n+9; 60 and more set bit 6
-    """
-
-    body: bytes
-    compressed: bool
-    line_count: int
-    first_at_us: int
-    last_at_us: int
-    levels: int
-
-
 def encode_line(level: int, at_us: int, logger: str, message: str, flags: int = 0) -> bytes:
     """Return one line with its line feed. The message should be at most `MAX_LINE_BYTES` (see `split_message`)."""
     tail = f",{flags}]\n" if flags else "]\n"
@@ -107,21 +93,22 @@ def split_message(message: str) -> list[str]:
     return pieces
 
 
-def pack_lines(lines: Sequence[bytes]) -> PackedLines:
+def pack_lines(lines: Sequence[bytes]) -> LogChunk:
     """Return encoded *lines* as one chunk.
 
     :param lines: at least one, each as `encode_line` made it, with or without its line feed
+    :raises ValueError: if an entry is not a line; IndexError as well
     """
     body = b"\n".join([line.rstrip(b"\n") for line in lines]) + b"\n"
     small = zlib.compress(body, 1) if len(body) >= _WORTH_COMPRESSING else body
     compressed = len(small) < len(body)
-    return PackedLines(
-        body=small if compressed else body,
-        compressed=compressed,
+    return LogChunk(
         line_count=len(lines),
         first_at_us=_time_of(lines[0]),
         last_at_us=_time_of(lines[-1]),
         levels=_levels_of(lines),
+        codec=LogCodec.JSONL_ZLIB if compressed else LogCodec.JSONL,
+        body=small if compressed else body,
     )
 
 

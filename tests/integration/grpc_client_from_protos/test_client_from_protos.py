@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import nomaflow_api
+from nomaflow_api.v1.sealing import open_order
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "kernel"))
 
@@ -72,7 +73,7 @@ async def test_a_client_from_the_protos_alone_runs_a_job(process: KernelProcess,
     )  # fmt: skip
     try:
         dispatch = await host.dispatched()
-        assert json.loads(dispatch.params_json) == {"n": 12345678901234567890}
+        assert json.loads(open_order(dispatch.order).params_json) == {"n": 12345678901234567890}
         await host.report(dispatch.attempt_key, 1, started(), log("hello"), finished(3))
         output, _ = await client.communicate()
     finally:

@@ -7,15 +7,27 @@ import json
 import os
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nomaflow_api.v1.letters import (
+    AttemptOrder,
+    DispatchOrder,
+    Finished,
+    FinishedState,
+    LogChunk,
+    LogCodec,
+    Progress,
+    Started,
+)
 from nomaflow_api.v1.log_lines import LogLine, decode_lines
-from nomaflow_host.attempt.messages import AttemptOrder, Finished, LogChunk, Progress, Started
+from nomaflow_api.v1.sealing import seal
 from nomaflow_host.connectors import ResolvedConnectors
 from nomaflow_host.generation import ProjectSpec
 from nomaflow_host.reaper.proc import ProcessIdentity
 from nomaflow_host.supervisor import ProjectLoad, Supervisor, SupervisorSettings
+from nomaflow_kernel.engine.outcome import Outcome
 from processes import is_alive, pids_below, process_name
 
 __all__ = [
@@ -25,6 +37,45 @@ __all__ = [
 HOSTILE = Path(__file__).parent / "hostile"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """The end of an attempt as the kernel reads it: the host's event, with the worker's outcome opened."""
+
+    state: FinishedState
+    reason_code: str
+    reason: str
+    error: str
+    rows_affected: int | None
+    extras_json: bytes
+    has_result: bool
+    exception_types: tuple[str, ...]
+    warnings: tuple[str, ...]
+    not_started: bool
+    peak_rss_bytes: int
+    cpu_seconds: float
+    at_us: int
+
+    @classmethod
+    def of(cls, event: Finished) -> Ended:
+        """Open an event."""
+        told = Outcome.reported(event)
+        return cls(
+            state=event.state,
+            reason_code=told.reason.code if told.reason else "",
+            reason=told.reason.message if told.reason else "",
+            error=told.error,
+            rows_affected=told.rows_affected,
+            extras_json=told.extras_json,
+            has_result=told.has_result,
+            exception_types=told.exception_types,
+            warnings=tuple(told.data.get("warnings", ())),
+            not_started=told.data.get("not_started", False),
+            peak_rss_bytes=told.peak_rss_bytes,
+            cpu_seconds=told.cpu_seconds,
+            at_us=event.at_us,
+        )
+
+
 class Sink:
     """An AttemptSink that remembers everything, and checks the order of things."""
 
@@ -32,7 +83,7 @@ class Sink:
         self.starts: dict[str, Started] = {}
         self.chunks: dict[str, list[LogChunk]] = {}
         self.said: dict[str, list[Progress]] = {}
-        self.ends: dict[str, Finished] = {}
+        self.ends: dict[str, Ended] = {}
         self.ended_at: dict[str, float] = {}
         self.open = True
         self._changed = asyncio.Event()
@@ -55,7 +106,7 @@ class Sink:
 
     def finished(self, attempt_key: str, event: Finished) -> None:
         assert attempt_key not in self.ends
-        self.ends[attempt_key] = event
+        self.ends[attempt_key] = Ended.of(event)
         self.ended_at[attempt_key] = time.monotonic()
         self._changed.set()
 
@@ -68,13 +119,16 @@ class Sink:
                 self._changed.clear()
                 await self._changed.wait()
 
-    async def end_of(self, key: str, seconds: float = 20) -> Finished:
+    async def end_of(self, key: str, seconds: float = 20) -> Ended:
         await self.until(lambda: key in self.ends, seconds)
         return self.ends[key]
 
     def lines(self, key: str) -> list[LogLine]:
-        chunks = self.chunks.get(key, [])
-        return [line for chunk in chunks for line in decode_lines(chunk.body, compressed=chunk.compressed)]
+        return [
+            line
+            for chunk in self.chunks.get(key, [])
+            for line in decode_lines(chunk.body, compressed=chunk.codec is LogCodec.JSONL_ZLIB)
+        ]
 
     def text(self, key: str) -> str:
         return "\n".join(line.message for line in self.lines(key))
@@ -117,22 +171,26 @@ class Host:
 
     def run(self, callable_: str, kwargs: dict[str, Any] | None = None, **order: Any) -> str:
         self._number += 1
-        key = f"run_{self._number}/step/1"
+        key = order.pop("attempt_key", f"run_{self._number}/step/1")
         values: dict[str, Any] = {
             "attempt_key": key,
-            "epoch": 1,
             "run_id": f"run_{self._number}",
             "job_id": "job",
             "step": "step",
             "attempt": 1,
             "callable": callable_,
-            "kwargs_json": json.dumps(kwargs or {}),
+            "kwargs_json": json.dumps(kwargs or {}).encode(),
             "strict_keys": tuple(kwargs or {}),
         }
-        self.supervisor.accept(AttemptOrder(**{**values, **order}))
+        inside = {name: order.pop(name) for name in AttemptOrder.__struct_fields__ if name in order}
+        both = {name: inside[name] for name in ("timeout_ms",) if name in inside}
+        letter = seal(AttemptOrder(**{**values, **inside}))
+        self.supervisor.accept(
+            DispatchOrder(attempt_key=key, epoch=1, callable=callable_, order=letter, **both, **order)
+        )
         return key
 
-    async def result(self, callable_: str, kwargs: dict[str, Any] | None = None, **order: Any) -> Finished:
+    async def result(self, callable_: str, kwargs: dict[str, Any] | None = None, **order: Any) -> Ended:
         return await self.sink.end_of(self.run(callable_, kwargs, **order))
 
     async def started_in(self, marker: Path) -> int:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from harness import StartHost, is_alive, pids_below, wait_until
 
-from nomaflow_host.attempt.messages import FinishedState, Isolation
+from nomaflow_api.v1.letters import FinishedState, Isolation
 from nomaflow_host.connectors import ResolvedConnectors
 from nomaflow_host.reaper.proc import ProcessIdentity
 from nomaflow_host.supervisor import Refused

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from harness import Host, StartHost, is_alive, wait_until
 
-from nomaflow_host.attempt.messages import FinishedState
+from nomaflow_api.v1.letters import FinishedState
 
 CAME_BACK = "a process that the step forked came back"
 BOTH = [

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from harness import StartHost
 
+from nomaflow_api.v1.letters import FinishedState, Isolation
 from nomaflow_api.v1.log_lines import CONTINUED, SHARED
-from nomaflow_host.attempt.messages import FinishedState, Isolation
 from nomaflow_host.connectors import ResolvedConnectors
 
 WAYS = (

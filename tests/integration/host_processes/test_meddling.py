@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from harness import StartHost, wait_until
 
-from nomaflow_host.attempt.messages import FinishedState, Isolation
+from nomaflow_api.v1.letters import FinishedState, Isolation
 
 CLOSED = "code in it has closed descriptors that the worker needs"
 DAMAGED = "the memory that its log goes through is damaged"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from harness import Host, StartHost
 
-from nomaflow_host.attempt.messages import FinishedState, Isolation
+from nomaflow_api.v1.letters import FinishedState, Isolation
 from nomaflow_host.supervisor import Refused
 
 FAILED, CANCELED = FinishedState.FAILED, FinishedState.CANCELED

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from harness import StartHost, is_alive, wait_until
 
-from nomaflow_host.attempt.messages import FinishedState
+from nomaflow_api.v1.letters import FinishedState
 
 GOOD = "def step(**_):\n    return {version}\n\n\nasync def astep(**_):\n    return {version}\n"
 WAITS = """

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from harness import StartHost, is_alive
 
-from nomaflow_host.attempt.messages import CancelOrder, FinishedState, Isolation, TimeoutKind
+from nomaflow_api.v1.letters import CancelOrder, FinishedState, Isolation, TimeoutKind
 
 BUDGET_SECONDS = 4.0
 """Grace, the two rungs after it, and room for a slow machine."""

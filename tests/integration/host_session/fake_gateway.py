@@ -19,6 +19,20 @@ from nomaflow_api.v1.host_gateway_service_pb2_grpc import (
     HostGatewayServiceServicer,
     add_HostGatewayServiceServicer_to_server,
 )
+from nomaflow_api.v1.letters import (
+    AckStatus,
+    AttemptAck,
+    AttemptOrder,
+    AttemptReport,
+    DispatchOrder,
+    Event,
+    Finished,
+    InventoryLine,
+    LogChunk,
+    Verdict,
+    VerdictAction,
+)
+from nomaflow_api.v1.sealing import open_event, open_inventory, open_reports, seal
 
 __all__ = ["FakeGateway", "Journal", "Session"]
 
@@ -27,7 +41,7 @@ class Journal:
     """The data that the kernel has committed: it outlives the server, like a store."""
 
     def __init__(self) -> None:
-        self.events: dict[str, list[pb.AttemptEvent]] = {}
+        self.events: dict[str, list[Event]] = {}
         self.duplicates = 0
         self.unknown: list[str] = []
         self.manifests: list[pb.IntroduceManifestRequest] = []
@@ -37,25 +51,31 @@ class Journal:
         return len(self.events.get(key, []))
 
     def kinds(self, key: str) -> list[str]:
-        return [str(event.WhichOneof("event")) for event in self.events.get(key, [])]
+        return [type(event).__struct_config__.tag for event in self.events.get(key, [])]  # type: ignore[misc]  # a text
+
+    def end_of(self, key: str) -> Finished:
+        """Return the last event of an attempt, which must be its end."""
+        end = self.events[key][-1]
+        assert isinstance(end, Finished)
+        return end
 
     def log_bodies(self, key: str) -> list[bytes]:
-        return [event.log.body for event in self.events.get(key, []) if event.HasField("log")]
+        return [event.body for event in self.events.get(key, []) if isinstance(event, LogChunk)]
 
-    def commit(self, report: pb.AttemptReport) -> pb.AttemptAck:
+    def commit(self, report: AttemptReport) -> AttemptAck:
         """Commit what follows on without a gap, as the kernel does."""
         mine = self.events.setdefault(report.attempt_key, [])
         if report.unknown:
             self.unknown.append(report.attempt_key)
         elif report.first_seq > len(mine) + 1:
-            return pb.AttemptAck(
-                attempt_key=report.attempt_key, acknowledged_seq=len(mine), status=pb.ACK_STATUS_GAP, detail="gap"
+            return AttemptAck(
+                attempt_key=report.attempt_key, acknowledged_seq=len(mine), status=AckStatus.GAP, detail="gap"
             )
         else:
             known = len(mine) + 1 - report.first_seq
             self.duplicates += min(known, len(report.events))
-            mine.extend(list(report.events)[known:])
-        return pb.AttemptAck(attempt_key=report.attempt_key, acknowledged_seq=len(mine), status=pb.ACK_STATUS_OK)
+            mine.extend(map(open_event, report.events[known:]))
+        return AttemptAck(attempt_key=report.attempt_key, acknowledged_seq=len(mine))
 
     async def until(self, predicate: Callable[[], bool], seconds: float = 15.0) -> None:
         """Wait until something about the journal holds."""
@@ -72,6 +92,7 @@ class Session:
 
     def __init__(self, hello: pb.Hello) -> None:
         self.hello = hello
+        self.inventory = open_inventory(hello.inventory) if hello.inventory else []
         self.heartbeats: list[pb.Heartbeat] = []
         self.reload_results: list[pb.ReloadResult] = []
         self.outgoing: asyncio.Queue[pb.AttachResponse | None] = asyncio.Queue()
@@ -93,11 +114,14 @@ class Session:
     def dispatch(self, key: str, *, epoch: int = 1, **fields: Any) -> int:
         """Dispatch one attempt."""
         run, step, attempt = key.split("/")
-        order = pb.DispatchCommand(
-            attempt_key=key, epoch=epoch, run_id=run, job_id="job", step=step, attempt=int(attempt),
-            **{"callable": "m:f", **fields},
+        inside = {name: value for name, value in fields.items() if name in AttemptOrder.__struct_fields__}
+        outside = {name: value for name, value in fields.items() if name in DispatchOrder.__struct_fields__}
+        order = AttemptOrder(
+            attempt_key=key, run_id=run, job_id="job", step=step, attempt=int(attempt),
+            **{"callable": "m:f", **inside},
         )  # fmt: skip
-        return self.send(dispatch=order)
+        envelope = DispatchOrder(attempt_key=key, epoch=epoch, **{"callable": "m:f", "order": seal(order), **outside})
+        return self.send(dispatch=seal(envelope))
 
     def end(self) -> None:
         """End the stream from the kernel's side."""
@@ -116,7 +140,7 @@ class FakeGateway(HostGatewayServiceServicer):
         self.epoch = epoch
         self.welcome = {"heartbeat_interval_ms": 100, "lease_ms": 2000, "grace_ms": 10_000, **welcome}
         self.sessions: list[Session] = []
-        self.verdicts: Callable[[pb.HeldAttempt], pb.Verdict] = self._keep
+        self.verdicts: Callable[[InventoryLine], Verdict] = self._keep
         self.on_report: Callable[[pb.ReportRequest, Any], Awaitable[pb.ReportResponse | None]] | None = None
         self.on_attach: Callable[[pb.Hello, Any], Awaitable[None]] | None = None
         self.answer_heartbeats = True
@@ -160,7 +184,7 @@ class FakeGateway(HostGatewayServiceServicer):
                 epoch=self.epoch,
                 manifest_wanted=bool(first.hello.manifest_digest)
                 and first.hello.manifest_digest not in self.known_digests,
-                verdicts=[self.verdicts(held) for held in first.hello.inventory],
+                verdicts=seal([self.verdicts(held) for held in session.inventory]),
                 **self.welcome,  # type: ignore[arg-type]  # numbers by name
             )
         )
@@ -196,7 +220,7 @@ class FakeGateway(HostGatewayServiceServicer):
             if answer is not None:
                 await self.journal.notify()
                 return answer
-        response = pb.ReportResponse(acks=[self.journal.commit(report) for report in request.attempts])
+        response = pb.ReportResponse(acks=seal([self.journal.commit(each) for each in open_reports(request.attempts)]))
         await self.journal.notify()
         return response
 
@@ -210,10 +234,10 @@ class FakeGateway(HostGatewayServiceServicer):
         await self.journal.notify()
         return pb.IntroduceManifestResponse(current=True)
 
-    def _keep(self, held: pb.HeldAttempt) -> pb.Verdict:
-        return pb.Verdict(
+    def _keep(self, held: InventoryLine) -> Verdict:
+        return Verdict(
             attempt_key=held.attempt_key,
-            action=pb.VERDICT_ACTION_KEEP,
+            action=VerdictAction.KEEP,
             acknowledged_seq=self.journal.acked(held.attempt_key),
         )
 

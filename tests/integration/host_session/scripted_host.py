@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from nomaflow_host.attempt.checks import CheckedStep, CheckOutcome
-from nomaflow_host.attempt.messages import AttemptOrder, CancelOrder, Finished, FinishedState, LogChunk, Started
-from nomaflow_host.outbox import Outbox, SpillStore
-from nomaflow_host.session import (
-    AddressSource,
-    HostIdentity,
-    HostSession,
-    HostStatus,
-    Manifest,
-    encode_event,
+from nomaflow_api.v1.letters import (
+    CancelOrder,
+    CheckedStep,
+    DispatchOrder,
+    Finished,
+    FinishedState,
+    LogChunk,
+    LogCodec,
+    Started,
+    ValueProblem,
 )
+from nomaflow_api.v1.sealing import open_checked_steps, seal
+from nomaflow_host.outbox import Outbox, SpillStore
+from nomaflow_host.session import AddressSource, HostIdentity, HostSession, HostStatus, Manifest
 from nomaflow_host.supervisor import LoadOutcome, Refused
 
 __all__ = ["Host", "ScriptedRunner"]
@@ -27,7 +30,7 @@ __all__ = ["Host", "ScriptedRunner"]
 class ScriptedRunner:
     """A runner that records its orders; the test decides what happens to attempts."""
 
-    accepted: list[AttemptOrder] = field(default_factory=list)
+    accepted: list[DispatchOrder] = field(default_factory=list)
     cancelled: list[CancelOrder] = field(default_factory=list)
     killed: list[tuple[str, str]] = field(default_factory=list)
     drains: list[float] = field(default_factory=list)
@@ -36,10 +39,10 @@ class ScriptedRunner:
     offered: Manifest | None = None
     next_reload: LoadOutcome | None = None
     checked: list[CheckedStep] = field(default_factory=list)
-    next_check: CheckOutcome = field(default_factory=CheckOutcome)
+    next_check: list[ValueProblem] | None = field(default_factory=list)
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
 
-    def accept(self, order: AttemptOrder) -> None:
+    def accept(self, order: DispatchOrder) -> None:
         if self.refusal:
             raise Refused("host_full", self.refusal)
         self.accepted.append(order)
@@ -68,9 +71,9 @@ class ScriptedRunner:
     async def settled(self, seconds: float) -> bool:
         return True
 
-    async def check(self, steps: Sequence[CheckedStep], seconds: float) -> CheckOutcome:
-        self.checked.extend(steps)
-        return self.next_check
+    async def check(self, steps: bytes, seconds: float) -> bytes | None:
+        self.checked.extend(open_checked_steps(steps))
+        return None if self.next_check is None else seal(self.next_check)
 
     async def drain(self, deadline_s: float) -> None:
         self.drains.append(deadline_s)
@@ -94,7 +97,7 @@ class Host:
 
     def __init__(self, *, tmp_path: Path, given: str, token: str, report_deadline_s: float, **caps: int) -> None:
         self.runner = ScriptedRunner()
-        self.outbox = Outbox(store=SpillStore(directory=tmp_path / "spill", **caps), encode=encode_event)
+        self.outbox = Outbox(store=SpillStore(directory=tmp_path / "spill", **caps))
         self.session = HostSession(
             identity=HostIdentity(
                 host="demo",
@@ -120,7 +123,7 @@ class Host:
 
     def log(self, key: str, body: bytes, lines: int = 1) -> None:
         self.outbox.log(
-            key, LogChunk(line_count=lines, first_at_us=1, last_at_us=1, levels=4, compressed=False, body=body)
+            key, LogChunk(line_count=lines, first_at_us=1, last_at_us=1, levels=4, codec=LogCodec.JSONL, body=body)
         )
 
     def finish(self, key: str) -> None:

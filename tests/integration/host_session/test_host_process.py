@@ -17,7 +17,8 @@ import pytest
 from fake_gateway import FakeGateway, Journal
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
-from nomaflow_api.v1 import run_pb2
+from nomaflow_api.v1.letters import Event, FinishedState, LogChunk, LogCodec
+from nomaflow_api.v1.sealing import open_outcome
 from processes import command_of, still_alive
 from real_system import Running, launch
 
@@ -126,12 +127,12 @@ async def test_it_runs_a_real_callable_and_stops_cleanly(
     manifest = json.loads(zlib.decompress(kernel.journal.manifests[0].manifest_json_zlib))
     assert manifest["callables"]["myapp.work:quick"]["kind"] == "async"
     assert manifest["job_files"][0]["tree"]["jobs"][0]["id"] == "j"
-    session.dispatch(KEY, callable="myapp.work:quick", kwargs_json=b'{"n": 7}', strict_keys=["n"])
+    session.dispatch(KEY, callable="myapp.work:quick", kwargs_json=b'{"n": 7}', strict_keys=("n",))
     await kernel.journal.until(lambda: kernel.journal.kinds(KEY)[-1:] == ["finished"])
-    outcome = kernel.journal.events[KEY][-1].finished
-    assert outcome.state == run_pb2.ATTEMPT_STATE_SUCCEEDED
-    assert outcome.result.rows_affected == 7
-    assert json.loads(outcome.result.extras_json) == {"said": "hello"}
+    end = kernel.journal.end_of(KEY)
+    outcome = open_outcome(end.outcome)
+    assert (end.state, outcome.rows_affected) == (FinishedState.SUCCEEDED, 7)
+    assert json.loads(outcome.extras_json) == {"said": "hello"}
     assert b"hello 7" in b"".join(map(unpacked, kernel.journal.events[KEY]))
     below = mine.tree()
     assert below
@@ -142,11 +143,10 @@ async def test_it_runs_a_real_callable_and_stops_cleanly(
     assert not list((project / ".nomaflow" / "host-demo" / "spill").glob("*"))
 
 
-def unpacked(event: pb.AttemptEvent) -> bytes:
-    if not event.HasField("log"):
+def unpacked(event: Event) -> bytes:
+    if not isinstance(event, LogChunk):
         return b""
-    body = event.log.body
-    return zlib.decompress(body) if event.log.codec == pb.LOG_CODEC_JSONL_ZLIB else body
+    return zlib.decompress(event.body) if event.codec is LogCodec.JSONL_ZLIB else event.body
 
 
 async def test_a_killed_kernel_does_not_touch_the_step(
@@ -159,7 +159,7 @@ async def test_a_killed_kernel_does_not_touch_the_step(
     await first.journal.until(lambda: first.journal.acked(KEY) >= 2)
     await first.kill()
     second = await gateway(epoch=2)
-    (held,) = (await second.session()).hello.inventory
+    (held,) = (await second.session()).inventory
     assert held.attempt_key == KEY
     await second.journal.until(lambda: second.journal.kinds(KEY)[-1:] == ["finished"], 30)
     assert second.journal.kinds(KEY).count("started") == 1
@@ -197,7 +197,7 @@ async def test_leftovers_are_removed_where_the_reaper_was_killed_too(
     session.dispatch(KEY, callable="myapp.work:stubborn")
     pid_file = project / "child"
     kwargs = json.dumps({"pid_file": str(pid_file)}).encode()
-    session.dispatch("run_2/one/1", callable="myapp.work:sheds", kwargs_json=kwargs, strict_keys=["pid_file"])
+    session.dispatch("run_2/one/1", callable="myapp.work:sheds", kwargs_json=kwargs, strict_keys=("pid_file",))
     await kernel.journal.until(lambda: kernel.journal.kinds(KEY) == ["started"])
     async with asyncio.timeout(20):
         while not (pid_file.exists() and pid_file.read_text()):
@@ -243,7 +243,8 @@ async def test_a_reload_serves_new_code_and_a_bad_one_is_refused(
     assert kernel.journal.manifests[1].explicit
     session.dispatch(KEY, callable="myapp.work:more")
     await kernel.journal.until(lambda: kernel.journal.kinds(KEY)[-1:] == ["finished"])
-    assert kernel.journal.events[KEY][-1].finished.result.rows_affected == 5
+    end = kernel.journal.end_of(KEY)
+    assert open_outcome(end.outcome).rows_affected == 5
     module.write_text("def broken(:\n")
     session.send(reload=pb.ReloadCommand())
     await kernel.journal.until(lambda: bool(session.reload_results), 20)
@@ -282,12 +283,12 @@ async def test_stopping_lets_steps_finish_and_a_second_signal_cancels_them(
     await kernel.journal.until(lambda: session.heartbeats[-1].draining)
     session.dispatch("run_2/new/1", callable="myapp.work:quick")
     await kernel.journal.until(lambda: kernel.journal.kinds("run_2/new/1") == ["finished"])
-    assert kernel.journal.events["run_2/new/1"][0].finished.reason.code == "host_refused"
+    assert kernel.journal.end_of("run_2/new/1").reason_code == "host_refused"
     assert not mine.ended
     mine.process.send_signal(signal.SIGTERM)
     assert await exit_code(mine) == 0
-    outcome = kernel.journal.events[KEY][-1].finished
-    assert outcome.reason.code == "host_draining"
+    outcome = kernel.journal.end_of(KEY)
+    assert outcome.reason_code == "host_draining"
 
 
 async def test_it_attaches_when_the_kernel_comes_later(
@@ -361,7 +362,7 @@ async def test_a_frozen_host_attaches_again_and_reports_once(
     mine.process.send_signal(signal.SIGCONT)
     second = await kernel.session(2)
     assert second.hello.incarnation == session.hello.incarnation
-    assert [held.attempt_key for held in second.hello.inventory] == [KEY]
+    assert [held.attempt_key for held in second.inventory] == [KEY]
     await kernel.journal.until(lambda: kernel.journal.kinds(KEY)[-1:] == ["finished"])
     assert kernel.journal.kinds(KEY) == ["started", "finished"]
-    assert kernel.journal.events[KEY][-1].finished.state == run_pb2.ATTEMPT_STATE_SUCCEEDED
+    assert kernel.journal.end_of(KEY).state is FinishedState.SUCCEEDED

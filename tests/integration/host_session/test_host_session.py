@@ -10,7 +10,8 @@ import pytest
 from session_steps import KEY, MakeGateway, MakeHost, offer, running
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
-from nomaflow_api.v1 import run_pb2
+from nomaflow_api.v1.letters import Isolation, TimeoutKind
+from nomaflow_api.v1.sealing import open_order
 from nomaflow_host.supervisor import LoadOutcome, WorkerStatus
 
 
@@ -24,20 +25,21 @@ async def test_a_step_from_dispatch_to_outcome(gateway: MakeGateway, host: MakeH
     session.dispatch(
         KEY,
         kwargs_json=b'{"a": 1}',
-        strict_keys=["a"],
-        trigger=run_pb2.Trigger(kind=run_pb2.TRIGGER_KIND_CRON, by="schedule"),
-        parent_chain=[run_pb2.Ancestor(job_id="p", run_id="run_0")],
+        strict_keys=("a",),
+        trigger_kind="cron",
+        trigger_by="schedule",
+        parent_chain=(("p", "run_0"),),
         prev_rows_affected=0,
         cancel_grace_ms=0,
-        isolation=pb.ISOLATION_EXCLUSIVE,
-        timeout_kind=pb.TIMEOUT_KIND_JOB,
+        isolation=Isolation.EXCLUSIVE,
+        timeout_kind=TimeoutKind.JOB,
     )
     await mine.runner.until(lambda: bool(mine.runner.accepted))
     (order,) = mine.runner.accepted
-    assert (order.kwargs_json, order.params_json, order.previous_steps_json) == ('{"a": 1}', "{}", "[]")
-    assert (order.trigger_kind, order.trigger_by, order.parent_chain) == ("cron", "schedule", (("p", "run_0"),))
-    assert (order.prev_rows_affected, order.cancel_grace_ms) == (0, 0)
-    assert (order.isolation, order.timeout_kind) == ("exclusive", "job")
+    assert (order.isolation, order.timeout_kind, order.cancel_grace_ms) == ("exclusive", "job", 0)
+    letter = open_order(order.order)
+    assert (letter.kwargs_json, letter.strict_keys, letter.prev_rows_affected) == (b'{"a": 1}', ("a",), 0)
+    assert (letter.trigger_kind, letter.trigger_by, letter.parent_chain) == ("cron", "schedule", (("p", "run_0"),))
     mine.start_attempt(KEY)
     mine.log(KEY, b"[20,1,'a','hello']\n")
     mine.finish(KEY)
@@ -94,9 +96,10 @@ async def test_a_refused_order_goes_back_and_may_come_again(gateway: MakeGateway
     session = await kernel.session()
     session.dispatch(KEY)
     await kernel.journal.until(lambda: kernel.journal.acked(KEY) == 1)
-    outcome = kernel.journal.events.pop(KEY)[0].finished
+    outcome = kernel.journal.end_of(KEY)
+    del kernel.journal.events[KEY]
     assert outcome.not_started
-    assert (outcome.reason.code, outcome.reason.message) == ("host_refused", "full")
+    assert (outcome.reason_code, outcome.reason) == ("host_refused", "full")
     assert await mine.session.flush(5)
     mine.runner.refusal = ""
     session.dispatch(KEY)
@@ -109,16 +112,6 @@ async def test_a_query_is_answered_also_for_an_unknown_key(gateway: MakeGateway,
     host()
     (await kernel.session()).send(query=pb.QueryCommand(attempt_keys=["run_9/x/1"]))
     await kernel.journal.until(lambda: kernel.journal.unknown == ["run_9/x/1"])
-
-
-async def test_values_that_are_not_utf8_fail_the_attempt(gateway: MakeGateway, host: MakeHost) -> None:
-    """The session continues, and no other host gets the same invalid values."""
-    kernel = await gateway()
-    host()
-    (await kernel.session()).dispatch(KEY, kwargs_json=b"\xff\xff")
-    await kernel.journal.until(lambda: kernel.journal.acked(KEY) == 1)
-    assert kernel.journal.events[KEY][0].finished.reason.code == "value_invalid"
-    assert len(kernel.sessions) == 1
 
 
 async def test_commands_of_a_lower_epoch_are_passed_over(gateway: MakeGateway, host: MakeHost) -> None:

@@ -13,7 +13,8 @@ from fake_gateway import abort_with
 from session_steps import KEY, MakeGateway, MakeHost, running
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
-from nomaflow_api.v1 import run_pb2
+from nomaflow_api.v1.letters import AckStatus, AttemptAck, CancelOrder, HeldState, Verdict, VerdictAction
+from nomaflow_api.v1.sealing import open_reports, seal
 from nomaflow_host.outbox import MAX_BATCH_ATTEMPTS
 
 
@@ -30,9 +31,9 @@ async def test_a_killed_kernel_loses_nothing(gateway: MakeGateway, host: MakeHos
     second = await gateway(epoch=2)
     session = await second.session()
     assert time.monotonic() - began < 10
-    (held,) = session.hello.inventory
+    (held,) = session.inventory
     assert (held.attempt_key, held.last_seq, held.epoch) == (KEY, 52, 1)
-    assert held.state == run_pb2.ATTEMPT_STATE_SUCCEEDED
+    assert held.state is HeldState.SUCCEEDED
     assert session.hello.epoch_seen == 1
     await second.journal.until(lambda: second.journal.acked(KEY) == 52)
     assert second.journal.log_bodies(KEY) == [b"%d\n" % number for number in range(50)]
@@ -51,7 +52,7 @@ async def test_a_kernel_killed_in_the_middle_of_a_report(
 
     async def hang(request: pb.ReportRequest, _: Any) -> pb.ReportResponse | None:
         if committed:
-            for report in request.attempts:
+            for report in open_reports(request.attempts):
                 first.journal.commit(report)
         reached.set()
         await asyncio.sleep(60)
@@ -135,7 +136,7 @@ async def test_duplicate_delivery_is_harmless(gateway: MakeGateway, host: MakeHo
     async def lose_answer(request: pb.ReportRequest, context: Any) -> pb.ReportResponse | None:
         if len(lost) < 3:
             lost.append(True)
-            for report in request.attempts:
+            for report in open_reports(request.attempts):
                 kernel.journal.commit(report)
             await context.abort(grpc.StatusCode.UNAVAILABLE, "gone")
         return None
@@ -162,10 +163,10 @@ async def test_a_gap_is_filled(gateway: MakeGateway, host: MakeHost) -> None:
             return None
         seen.append(True)
         acks = [
-            pb.AttemptAck(attempt_key=each.attempt_key, acknowledged_seq=1, status=pb.ACK_STATUS_GAP)
-            for each in request.attempts
+            AttemptAck(attempt_key=each.attempt_key, acknowledged_seq=1, status=AckStatus.GAP)
+            for each in open_reports(request.attempts)
         ]
-        return pb.ReportResponse(acks=acks)
+        return pb.ReportResponse(acks=seal(acks))
 
     kernel.on_report = gap_once
     for number in range(5):
@@ -182,8 +183,11 @@ async def test_a_fenced_attempt_is_killed_where_it_may_run_elsewhere(gateway: Ma
     await running(mine, kernel, "run_1/not/1")
 
     async def fence(request: pb.ReportRequest, context: Any) -> pb.ReportResponse | None:
-        acks = [pb.AttemptAck(attempt_key=each.attempt_key, status=pb.ACK_STATUS_FENCED) for each in request.attempts]
-        return pb.ReportResponse(acks=acks)
+        acks = [
+            AttemptAck(attempt_key=each.attempt_key, acknowledged_seq=0, status=AckStatus.FENCED)
+            for each in open_reports(request.attempts)
+        ]
+        return pb.ReportResponse(acks=seal(acks))
 
     kernel.on_report = fence
     mine.log("run_1/not/1", b"x\n")
@@ -205,7 +209,7 @@ async def test_one_poisonous_attempt_does_not_hold_up_the_others(gateway: MakeGa
     await running(mine, kernel, "run_1/good/1")
 
     async def refuse_poison(request: pb.ReportRequest, context: Any) -> pb.ReportResponse | None:
-        if any(event.log.body == b"poison" for each in request.attempts for event in each.events):
+        if any(b"poison" in event for each in open_reports(request.attempts) for event in each.events):
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "cannot be decoded")
         return None
 
@@ -216,7 +220,7 @@ async def test_one_poisonous_attempt_does_not_hold_up_the_others(gateway: MakeGa
     mine.finish("run_1/good/1")
     await kernel.journal.until(lambda: mine.outbox.empty, 30)
     assert kernel.journal.kinds("run_1/good/1") == ["started", "log", "finished"]
-    assert kernel.journal.events["run_1/bad/1"][-1].finished.reason.code == "return_invalid"
+    assert kernel.journal.end_of("run_1/bad/1").reason_code == "return_invalid"
 
 
 async def test_a_store_that_is_full_is_waited_for(gateway: MakeGateway, host: MakeHost) -> None:
@@ -250,16 +254,16 @@ async def test_verdicts_are_carried_out(gateway: MakeGateway, host: MakeHost) ->
         mine.log(f"run_1/{name}/1", name.encode())
     second = await gateway(epoch=2)
     actions = {
-        "keep": pb.VERDICT_ACTION_KEEP,
-        "cancel": pb.VERDICT_ACTION_CANCEL,
-        "forget": pb.VERDICT_ACTION_FORGET,
-        "kill": pb.VERDICT_ACTION_KILL,
+        "keep": VerdictAction.KEEP,
+        "cancel": VerdictAction.CANCEL,
+        "forget": VerdictAction.FORGET,
+        "kill": VerdictAction.KILL,
     }
-    second.verdicts = lambda held: pb.Verdict(
+    second.verdicts = lambda held: Verdict(
         attempt_key=held.attempt_key,
         action=actions[held.attempt_key.split("/")[1]],
         acknowledged_seq=1,
-        cancel=pb.CancelCommand(by="ada", why="enough", reason_code="canceled_by_user"),
+        cancel=CancelOrder(attempt_key=held.attempt_key, by="ada", why="enough", reason_code="canceled_by_user"),
     )
     await second.session()
     await mine.runner.until(lambda: bool(mine.runner.killed) and bool(mine.runner.cancelled))
@@ -320,7 +324,7 @@ async def test_at_the_cap_no_new_work_is_taken(gateway: MakeGateway, host: MakeH
     release = asyncio.Event()
 
     async def hold_logs(request: pb.ReportRequest, context: Any) -> pb.ReportResponse | None:
-        if any(event.HasField("log") for each in request.attempts for event in each.events):
+        if any(b"xxxx" in event for each in open_reports(request.attempts) for event in each.events):
             await release.wait()
         return None
 
@@ -332,5 +336,5 @@ async def test_at_the_cap_no_new_work_is_taken(gateway: MakeGateway, host: MakeH
     assert len(mine.runner.accepted) == 1
     release.set()
     await kernel.journal.until(lambda: kernel.journal.acked("run_2/new/1") == 1)
-    assert kernel.journal.events["run_2/new/1"][0].finished.reason.code == "host_refused"
+    assert kernel.journal.end_of("run_2/new/1").reason_code == "host_refused"
     await kernel.journal.until(lambda: not session.heartbeats[-1].saturated)

@@ -10,13 +10,16 @@ from typing import Any
 
 import grpc
 import grpc.aio
+import msgspec
 import pytest
 from scripted_host import ScriptedRunner
 from session_steps import MakeGateway, MakeHost
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
+from nomaflow_api.v1.letters import DispatchOrder
+from nomaflow_api.v1.sealing import seal
 from nomaflow_host.outbox import Outbox, SpillStore
-from nomaflow_host.session import AddressSource, HostIdentity, HostSession, encode_event
+from nomaflow_host.session import AddressSource, HostIdentity, HostSession
 
 UNKNOWN_FIELD = b"\xfa\x3f\x05hello"  # field 1023, five bytes: of a newer release
 
@@ -33,14 +36,14 @@ async def test_what_a_newer_kernel_says_is_passed_over(
         unknown = pb.Command.FromString(pb.Command(command_seq=1).SerializeToString() + UNKNOWN_FIELD)
         session.outgoing.put_nowait(pb.AttachResponse(commands=pb.CommandBatch(commands=[unknown])))
         session.seq = 1
-        order = pb.DispatchCommand(
-            attempt_key="run_1/one/1", epoch=1, run_id="run_1", job_id="job", step="one", attempt=1
-        )
-        order.MergeFromString(UNKNOWN_FIELD)
-        session.send(dispatch=order)
+        order = DispatchOrder(attempt_key="run_1/one/1", epoch=1, callable="m:f")
+        newer = {**msgspec.msgpack.decode(seal(order)), "of_a_newer_release": "hello"}
+        session.send(dispatch=b"no order at all")
+        session.send(dispatch=msgspec.msgpack.encode(newer))
         await mine.runner.until(lambda: bool(mine.runner.accepted))
-        await kernel.journal.until(lambda: bool(session.heartbeats) and session.heartbeats[-1].command_ack == 2)
+        await kernel.journal.until(lambda: bool(session.heartbeats) and session.heartbeats[-1].command_ack == 3)
     assert "a command that this host does not know" in caplog.text
+    assert "a command that this host cannot read" in caplog.text
     assert len(kernel.sessions) == 1
 
 
@@ -125,7 +128,7 @@ async def test_no_pause_between_sessions_is_over_ten_seconds(tmp_path: Path) -> 
     identity = HostIdentity(
         host="demo", incarnation="incarnation-1", boot_id="b", machine="m", pid=1, version="1", max_async=1, max_sync=1
     )
-    outbox = Outbox(store=SpillStore(directory=tmp_path / "spill"), encode=encode_event)
+    outbox = Outbox(store=SpillStore(directory=tmp_path / "spill"))
     session = HostSession(
         identity=identity,
         addresses=Nowhere(given=f"unix:{tmp_path}/nobody", file=tmp_path / "address"),

@@ -27,7 +27,20 @@ from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1 import run_pb2
 from nomaflow_api.v1.host_gateway_service_pb2_grpc import HostGatewayServiceStub
 from nomaflow_api.v1.kernel_service_pb2_grpc import KernelServiceStub
+from nomaflow_api.v1.letters import (
+    AttemptAck,
+    AttemptReport,
+    CallOutcome,
+    DispatchOrder,
+    Event,
+    Finished,
+    FinishedState,
+    InventoryLine,
+    LogChunk,
+    Started,
+)
 from nomaflow_api.v1.log_lines import encode_line, pack_lines
+from nomaflow_api.v1.sealing import open_acks, open_dispatch, seal
 from real_system import Running, address_of, launch_kernel
 
 DEADLINE = 20.0
@@ -179,7 +192,7 @@ class ScriptedHost:
         self._call: Any = None
 
     async def attach(
-        self, channel: grpc.aio.Channel, *, inventory: Sequence[gateway.HeldAttempt] = (), **hello: Any
+        self, channel: grpc.aio.Channel, *, inventory: Sequence[InventoryLine] = (), **hello: Any
     ) -> gateway.Welcome:
         """Open a session and return the welcome; introduce the manifest if it is wanted.
 
@@ -195,7 +208,7 @@ class ScriptedHost:
         raise AssertionError("gRPC could not write a hello in twenty tries")
 
     async def _attach(
-        self, channel: grpc.aio.Channel, *, inventory: Sequence[gateway.HeldAttempt], **hello: Any
+        self, channel: grpc.aio.Channel, *, inventory: Sequence[InventoryLine], **hello: Any
     ) -> gateway.Welcome:
         self._stub = HostGatewayServiceStub(channel)
         self._outgoing = asyncio.Queue()
@@ -206,7 +219,7 @@ class ScriptedHost:
             "generation": 1, "manifest_digest": digest_of(manifest(self.name)), "max_async": 50, "max_sync": 5,
         }  # fmt: skip
         told.update(hello)
-        await self.say(gateway.AttachRequest(hello=gateway.Hello(**told, inventory=inventory)))
+        await self.say(gateway.AttachRequest(hello=gateway.Hello(**told, inventory=seal(inventory))))
         first = await self._call.read()
         if first is grpc.aio.EOF:
             await self._call
@@ -242,13 +255,13 @@ class ScriptedHost:
             await self._reader
             return await self._call.code(), await self._call.details()
 
-    async def dispatched(self) -> gateway.DispatchCommand:
+    async def dispatched(self) -> DispatchOrder:
         """Return the next dispatch."""
         async with asyncio.timeout(PATIENCE):
             while True:
                 command = await self.commands.get()
                 if command.HasField("dispatch"):
-                    return command.dispatch
+                    return open_dispatch(command.dispatch)
 
     async def introduce(self, body: dict[str, Any], *, explicit: bool = False) -> gateway.IntroduceManifestResponse:
         """Introduce a manifest."""
@@ -264,17 +277,16 @@ class ScriptedHost:
             timeout=DEADLINE,
         )
 
-    async def report(
-        self, key: str, first_seq: int, *events: gateway.AttemptEvent, epoch: int | None = None
-    ) -> gateway.AttemptAck:
+    async def report(self, key: str, first_seq: int, *events: Event | bytes, epoch: int | None = None) -> AttemptAck:
         """Report events of one attempt and return the answer."""
+        sealed = tuple(event if isinstance(event, bytes) else seal(event) for event in events)
         request = gateway.ReportRequest(
             incarnation=self.incarnation,
             epoch=self.epoch if epoch is None else epoch,
-            attempts=[gateway.AttemptReport(attempt_key=key, first_seq=first_seq, events=events)],
+            attempts=seal([AttemptReport(attempt_key=key, first_seq=first_seq, events=sealed)]),
         )
         response = await self._stub.Report(request, metadata=self.metadata, timeout=DEADLINE)
-        return response.acks[0]
+        return open_acks(response.acks)[0]
 
     async def leave(self) -> None:
         """End the session from the host's side."""
@@ -291,32 +303,22 @@ def digest_of(body: dict[str, Any]) -> str:
     return "sha256:" + hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
 
-def started(pid: int = 4711) -> gateway.AttemptEvent:
+def started(pid: int = 4711) -> Started:
     """Return the event that the callable is about to be called."""
-    return gateway.AttemptEvent(started=gateway.AttemptStarted(at_us=1, worker_pid=pid, generation=1))
+    return Started(at_us=1, worker_pid=pid, generation=1)
 
 
-def log(*texts: str, level: int = 20) -> gateway.AttemptEvent:
+def log(*texts: str, level: int = 20) -> LogChunk:
     """Return a chunk of log lines."""
-    packed = pack_lines([encode_line(level, 1_000_000, "team", text) for text in texts])
-    return gateway.AttemptEvent(
-        log=gateway.LogChunk(
-            line_count=packed.line_count,
-            first_at_us=packed.first_at_us,
-            last_at_us=packed.last_at_us,
-            levels=packed.levels,
-            codec=gateway.LOG_CODEC_JSONL_ZLIB if packed.compressed else gateway.LOG_CODEC_JSONL,
-            body=packed.body,
-        )
-    )
+    return pack_lines([encode_line(level, 1_000_000, "team", text) for text in texts])
 
 
-def finished(rows: int | None = 7, extras: str = "") -> gateway.AttemptEvent:
+def finished(rows: int | None = 7, extras: str = "") -> Finished:
     """Return the event that the callable has returned."""
-    result = run_pb2.StepResult(rows_affected=rows, extras_json=extras.encode())
-    return gateway.AttemptEvent(
-        finished=gateway.AttemptFinished(at_us=2, state=run_pb2.ATTEMPT_STATE_SUCCEEDED, result=result)
+    outcome = CallOutcome(
+        state=FinishedState.SUCCEEDED, rows_affected=rows, extras_json=extras.encode(), has_result=True
     )
+    return Finished(at_us=2, state=outcome.state, outcome=seal(outcome))
 
 
 async def terminal(client: Any, run_id: str) -> run_pb2.Run:

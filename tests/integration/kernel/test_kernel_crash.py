@@ -22,9 +22,10 @@ from kernel_process import (
     terminal,
 )
 
-from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1 import run_pb2
+from nomaflow_api.v1.letters import AckStatus, HeldState, InventoryLine, VerdictAction
+from nomaflow_api.v1.sealing import open_verdicts
 from postgres_server import SUPERUSER, PostgresServer
 
 _numbers = itertools.count(1)
@@ -66,9 +67,9 @@ async def trigger(process: KernelProcess, request_id: str = "") -> str:
     return str((await process.client().TriggerRun(request, timeout=DEADLINE)).run_id)
 
 
-def held(key: str, last_seq: int, state: int = run_pb2.ATTEMPT_STATE_RUNNING) -> Sequence[gateway.HeldAttempt]:
+def held(key: str, last_seq: int, state: HeldState = HeldState.RUNNING) -> Sequence[InventoryLine]:
     """Return an inventory of one attempt."""
-    return [gateway.HeldAttempt(attempt_key=key, state=state, last_seq=last_seq, epoch=1)]
+    return [InventoryLine(attempt_key=key, state=state, last_seq=last_seq, epoch=1)]
 
 
 async def test_a_trigger_acknowledged_before_the_kill_is_exactly_one_run(
@@ -115,8 +116,8 @@ async def test_a_running_attempt_goes_on_and_no_line_is_lost_or_doubled(
     ack = await host.report(key, 1, started(4242), log("1", "2"))
     await restart(process)
     welcome = await host.attach(process.channel(), inventory=held(key, 4))
-    (verdict,) = welcome.verdicts
-    assert (verdict.action, verdict.acknowledged_seq) == (gateway.VERDICT_ACTION_KEEP, ack.acknowledged_seq)
+    (verdict,) = open_verdicts(welcome.verdicts)
+    assert (verdict.action, verdict.acknowledged_seq) == (VerdictAction.KEEP, ack.acknowledged_seq)
     await host.report(key, verdict.acknowledged_seq + 1, log("3"), log("4", "5"), finished())
     run = await terminal(process.client(), run_id)
     assert run.steps[0].attempts[0].worker_pid == 4242
@@ -136,11 +137,11 @@ async def test_a_report_whose_answer_was_lost_is_taken_in_once(process: KernelPr
     await process.kill()
     await asyncio.gather(unanswered, return_exceptions=True)
     await process.start()
-    state = run_pb2.ATTEMPT_STATE_SUCCEEDED
+    state = HeldState.SUCCEEDED
     welcome = await host.attach(process.channel(), inventory=held(key, 4, state))
-    if welcome.verdicts[0].action == gateway.VERDICT_ACTION_KEEP:
+    if open_verdicts(welcome.verdicts)[0].action == VerdictAction.KEEP:
         ack = await host.report(key, 3, log("2"), finished(5))
-        assert (ack.status, ack.acknowledged_seq) == (gateway.ACK_STATUS_OK, 4)
+        assert (ack.status, ack.acknowledged_seq) == (AckStatus.OK, 4)
     run = await terminal(process.client(), run_id)
     assert (run.state, run.rows_affected) == (run_pb2.RUN_STATE_SUCCEEDED, 5)
     assert await lines_of(process.client(), run_id) == [(1, "1"), (2, "2")]
@@ -155,10 +156,10 @@ async def test_a_finished_attempt_is_acknowledged_again_after_a_restart(
     key = (await host.dispatched()).attempt_key
     await host.report(key, 1, started(), finished(5))
     await restart(process)
-    welcome = await host.attach(process.channel(), inventory=held(key, 2, run_pb2.ATTEMPT_STATE_SUCCEEDED))
-    assert welcome.verdicts[0].action == gateway.VERDICT_ACTION_FORGET
+    welcome = await host.attach(process.channel(), inventory=held(key, 2, HeldState.SUCCEEDED))
+    assert open_verdicts(welcome.verdicts)[0].action == VerdictAction.FORGET
     again = await host.report(key, 1, started(), finished(5))
-    assert (again.status, again.acknowledged_seq) == (gateway.ACK_STATUS_OK, 2)
+    assert (again.status, again.acknowledged_seq) == (AckStatus.OK, 2)
     assert (await terminal(process.client(), run_id)).rows_affected == 5
 
 

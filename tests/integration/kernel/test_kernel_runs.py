@@ -18,9 +18,10 @@ from kernel_process import (
     terminal,
 )
 
-from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1 import run_pb2
+from nomaflow_api.v1.letters import AckStatus, Finished, FinishedState, HeldState, InventoryLine, VerdictAction
+from nomaflow_api.v1.sealing import open_cancel, open_order, open_verdicts
 
 
 async def test_a_trigger_becomes_a_dispatch_a_report_and_a_finished_run(
@@ -34,16 +35,16 @@ async def test_a_trigger_becomes_a_dispatch_a_report_and_a_finished_run(
     )
 
     first = await host.dispatched()
-    assert json.loads(first.kwargs_json) == {"apps_id": 11, "day": 3}
-    assert list(first.strict_keys) == ["day"]
+    assert json.loads(open_order(first.order).kwargs_json) == {"apps_id": 11, "day": 3}
+    assert open_order(first.order).strict_keys == ("day",)
     assert first.attempt_key == f"{triggered.run_id}/first/1"
-    assert first.trigger.by == "ann"
+    assert open_order(first.order).trigger_by == "ann"
     ack = await host.report(first.attempt_key, 1, started(), log("one", "two"), finished(3, '{"k": [1]}'))
-    assert (ack.status, ack.acknowledged_seq) == (gateway.ACK_STATUS_OK, 3)
+    assert (ack.status, ack.acknowledged_seq) == (AckStatus.OK, 3)
 
     second = await host.dispatched()
-    assert second.prev_rows_affected == 3
-    assert json.loads(second.previous_steps_json)[0]["extras"] == {"k": [1]}
+    assert open_order(second.order).prev_rows_affected == 3
+    assert json.loads(open_order(second.order).previous_steps_json)[0]["extras"] == {"k": [1]}
     await host.report(second.attempt_key, 1, started(), log("three"), finished(4))
 
     run = await terminal(client, triggered.run_id)
@@ -102,15 +103,17 @@ async def test_reports_that_come_twice_late_or_wrong_change_nothing(shared: Kern
     key = (await host.dispatched()).attempt_key
 
     gap = await host.report(key, 5, log("far ahead"))
-    assert (gap.status, gap.acknowledged_seq) == (gateway.ACK_STATUS_GAP, 0)
+    assert (gap.status, gap.acknowledged_seq) == (AckStatus.GAP, 0)
     await host.report(key, 1, started(), log("a"))
     again = await host.report(key, 1, started(), log("a"), log("b"))
-    assert (again.status, again.acknowledged_seq) == (gateway.ACK_STATUS_OK, 3)
-    unknown = await host.report(key, 4, gateway.AttemptEvent())
-    assert unknown.status == gateway.ACK_STATUS_INVALID
-    assert (await host.report("../etc/passwd", 1, started())).status == gateway.ACK_STATUS_INVALID
+    assert (again.status, again.acknowledged_seq) == (AckStatus.OK, 3)
+    unknown = await host.report(key, 4, b"no event")
+    assert unknown.status == AckStatus.INVALID
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await host.report("../etc/passwd", 1, started())
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     await host.report(key, 4, finished(1))
-    assert (await host.report(key, 4, finished(1))).status == gateway.ACK_STATUS_OK
+    assert (await host.report(key, 4, finished(1))).status == AckStatus.OK
 
     run = await terminal(client, run_id)
     assert (run.state, run.rows_affected) == (run_pb2.RUN_STATE_SUCCEEDED, 1)
@@ -135,9 +138,9 @@ async def test_a_newer_session_of_an_instance_ends_the_older(shared: KernelProce
     run_id = (await client.TriggerRun(kernel.TriggerRunRequest(job_id="one"), timeout=DEADLINE)).run_id
     key = (await host.dispatched()).attempt_key
     newer = ScriptedHost(incarnation=host.incarnation)
-    held = gateway.HeldAttempt(attempt_key=key, state=run_pb2.ATTEMPT_STATE_DISPATCHED)
+    held = InventoryLine(attempt_key=key, state=HeldState.DISPATCHED)
     welcome = await newer.attach(shared.channel(), inventory=[held])
-    assert [verdict.action for verdict in welcome.verdicts] == [gateway.VERDICT_ACTION_KEEP]
+    assert [verdict.action for verdict in open_verdicts(welcome.verdicts)] == [VerdictAction.KEEP]
     code, _ = await host.ended()
     assert code is grpc.StatusCode.ABORTED
     await newer.report(key, 1, started(), finished())
@@ -159,13 +162,10 @@ async def test_a_cancel_reaches_the_host_and_the_run_is_canceled_when_its_code_h
     assert (answer.run.cancel.by, answer.run.cancel.why) == ("bob", "wrong day")
     await client.CancelRun(kernel.CancelRunRequest(run_id=run_id, by="eve"), timeout=DEADLINE)
     command = await eventually(lambda: None if host.commands.empty() else host.commands.get_nowait())
-    assert (command.cancel.attempt_key, command.cancel.by) == (key, "bob")
-    stopped = gateway.AttemptFinished(
-        at_us=3,
-        state=run_pb2.ATTEMPT_STATE_CANCELED,
-        reason=run_pb2.Reason(code="canceled_by_user", message="stopped"),
-    )
-    await host.report(key, 2, gateway.AttemptEvent(finished=stopped))
+    cancel = open_cancel(command.cancel)
+    assert (cancel.attempt_key, cancel.by) == (key, "bob")
+    stopped = Finished(at_us=3, state=FinishedState.CANCELED, reason_code="canceled_by_user", reason="stopped")
+    await host.report(key, 2, stopped)
     run = await terminal(client, run_id)
     assert (run.state, run.cancel.by) == (run_pb2.RUN_STATE_CANCELED, "bob")
 

@@ -12,7 +12,8 @@ from simulated_network import Wire
 from simulated_store import CrashPoint
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
-from nomaflow_api.v1 import run_pb2
+from nomaflow_api.v1.letters import AttemptReport, Finished, FinishedState, replace
+from nomaflow_api.v1.sealing import open_event, open_reports, seal
 from nomaflow_kernel.domain.errors import KernelError
 
 if TYPE_CHECKING:
@@ -176,7 +177,9 @@ class Faults:
         request.CopyFrom(self._rng.choice(self._rng.choice(wires).answered))
         request.epoch = kernel.epoch
         kind = self._rng.choice(("same", "shifted", "changed", "more", "other instance", "unknown key"))
-        self._say(f"an old report comes again: {kind}, {[group.attempt_key for group in request.attempts]}")
+        self._say(
+            f"an old report comes again: {kind}, {[group.attempt_key for group in open_reports(request.attempts)]}"
+        )
         self._change(request, kind)
         try:
             await kernel.call(kernel.gateway.report(request))
@@ -184,19 +187,22 @@ class Faults:
             self._say(f"it is refused: {error!r}")
 
     def _change(self, request: pb.ReportRequest, kind: str) -> None:
-        for group in request.attempts:
-            last = group.events[-1] if group.events else None
-            if kind == "shifted" and len(group.events) > 1:
-                del group.events[0]
-                group.first_seq += 1
-            elif kind == "changed" and last is not None and last.WhichOneof("event") == "finished":
-                last.finished.state = run_pb2.ATTEMPT_STATE_FAILED
-                last.finished.error = "another outcome"
-            elif kind == "more" and last is not None and last.WhichOneof("event") == "finished":
-                group.first_seq += 1
-                last.finished.state = run_pb2.ATTEMPT_STATE_FAILED
-            elif kind == "unknown key":
-                run, _, number = group.attempt_key.partition("/")
-                group.attempt_key = f"{run}/nothing/{number.rpartition('/')[2]}"
+        request.attempts = seal([_changed(report, kind) for report in open_reports(request.attempts)])
         if kind == "other instance":
             request.incarnation = "instance-stranger-1"
+
+
+def _changed(report: AttemptReport, kind: str) -> AttemptReport:
+    *events, last = report.events or (b"",)
+    end = open_event(last) if last else None
+    another = Finished(at_us=1, state=FinishedState.FAILED, error="another outcome")
+    if kind == "shifted" and events:
+        return replace(report, events=report.events[1:], first_seq=report.first_seq + 1)
+    if kind == "changed" and isinstance(end, Finished):
+        return replace(report, events=(*events, seal(another)))
+    if kind == "more" and isinstance(end, Finished):
+        return replace(report, events=(*events, seal(another)), first_seq=report.first_seq + 1)
+    if kind == "unknown key":
+        run, _, number = report.attempt_key.partition("/")
+        return replace(report, attempt_key=f"{run}/nothing/{number.rpartition('/')[2]}")
+    return report

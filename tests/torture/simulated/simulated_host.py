@@ -4,32 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from simulated_ledger import Execution, Ledger, rows_of
 from simulated_network import Wire
 from simulated_time import START_US
 
-from nomaflow_host.attempt.checks import CheckedStep, CheckOutcome
-from nomaflow_host.attempt.messages import (
-    AttemptOrder,
+from nomaflow_api.v1.letters import (
+    CallOutcome,
     CancelOrder,
+    DispatchOrder,
     Finished,
     FinishedState,
     LogChunk,
+    LogCodec,
     Progress,
     Started,
+    TimeoutKind,
 )
-from nomaflow_host.attempt.messages import TimeoutKind as HostTimeout
+from nomaflow_api.v1.sealing import seal
 from nomaflow_host.outbox import Outbox, SpillStore
-from nomaflow_host.session import (
-    HostIdentity,
-    HostSession,
-    HostStatus,
-    Manifest,
-    encode_event,
-)
+from nomaflow_host.session import HostIdentity, HostSession, HostStatus, Manifest
 from nomaflow_host.supervisor import LoadOutcome, Refused
 
 __all__ = ["PlayedCode", "SimulatedHost"]
@@ -61,7 +57,7 @@ class PlayedCode:
         self._asked: dict[str, asyncio.Event] = {}
         self._executions: dict[str, Execution] = {}
 
-    def accept(self, order: AttemptOrder) -> None:
+    def accept(self, order: DispatchOrder) -> None:
         """Start an attempt, or refuse it."""
         if self._rng.random() < self._refuses:
             raise Refused("host_full", "simulated: no room")
@@ -93,9 +89,9 @@ class PlayedCode:
         """Return True: nothing is ever loaded."""
         return True
 
-    async def check(self, steps: Sequence[CheckedStep], seconds: float) -> CheckOutcome:
+    async def check(self, steps: bytes, seconds: float) -> bytes | None:
         """Find nothing wrong."""
-        return CheckOutcome()
+        return b""
 
     async def drain(self, deadline_s: float) -> None:
         """Do nothing."""
@@ -117,7 +113,7 @@ class PlayedCode:
         delay = 0.0 if at_once or self._rng.random() < 0.3 else self._rng.uniform(0, 6)
         asyncio.get_running_loop().call_later(delay, self._asked[key].set)
 
-    async def _execute(self, order: AttemptOrder) -> None:
+    async def _execute(self, order: DispatchOrder) -> None:
         key, loop = order.attempt_key, asyncio.get_running_loop()
         started = False
         if not await self._asked_within(key, self._rng.uniform(0.001, 0.3)):
@@ -133,7 +129,7 @@ class PlayedCode:
         self._ledger.say(f"{self._incarnation}: {key} ends {finished.state} {finished.reason_code}")
         self._outbox.finished(key, finished)
 
-    async def _run_code(self, order: AttemptOrder) -> None:
+    async def _run_code(self, order: DispatchOrder) -> None:
         key, loop = order.attempt_key, asyncio.get_running_loop()
         execution = Execution(attempt_key=key, incarnation=self._incarnation, started=loop.time())
         self._ledger.executions.append(execution)
@@ -161,8 +157,8 @@ class PlayedCode:
             case _:
                 return self._rng.uniform(0.001, 1.5), self._rng.randint(0, 2)
 
-    def _set_deadline(self, order: AttemptOrder) -> None:
-        code = "job_timed_out" if order.timeout_kind is HostTimeout.JOB else "timed_out"
+    def _set_deadline(self, order: DispatchOrder) -> None:
+        code = "job_timed_out" if order.timeout_kind is TimeoutKind.JOB else "timed_out"
         stop = _Stop(FinishedState.FAILED, code, "it took too long")
         asyncio.get_running_loop().call_later(order.timeout_ms / 1000, self._stop, order.attempt_key, stop)
 
@@ -174,33 +170,33 @@ class PlayedCode:
             first_at_us=_now_us(),
             last_at_us=_now_us(),
             levels=4,
-            compressed=False,
+            codec=LogCodec.JSONL,
             body=body,
         )
         self._outbox.log(execution.attempt_key, chunk)
 
-    def _outcome(self, order: AttemptOrder, stop: _Stop | None, *, started: bool) -> Finished:
+    def _outcome(self, order: DispatchOrder, stop: _Stop | None, *, started: bool) -> Finished:
         if stop is not None:
             return Finished(
                 at_us=_now_us(), state=stop.state, reason_code=stop.code, reason=stop.reason, not_started=not started
             )
         failing = {"m:flaky": 0.5, "m:slow": 0.05}.get(order.callable, 0.03)
         if self._rng.random() < failing:
-            return Finished(
-                at_us=_now_us(),
+            outcome = CallOutcome(
                 state=FinishedState.FAILED,
                 reason_code="step_failed",
                 reason="it failed",
                 error="boom",
                 exception_types=("builtins.ValueError",),
             )
-        return Finished(
-            at_us=_now_us(),
-            state=FinishedState.SUCCEEDED,
-            rows_affected=rows_of(order.attempt_key),
-            extras_json=b"{}",
-            has_result=True,
-        )
+        else:
+            outcome = CallOutcome(
+                state=FinishedState.SUCCEEDED,
+                rows_affected=rows_of(order.attempt_key),
+                extras_json=b"{}",
+                has_result=True,
+            )
+        return Finished(at_us=_now_us(), state=outcome.state, outcome=seal(outcome))
 
     async def _asked_within(self, key: str, seconds: float) -> bool:
         try:
@@ -251,7 +247,7 @@ class SimulatedHost:
         self.wire = wire
         clock = asyncio.get_running_loop().time
         store = SpillStore(directory=directory, memory_cap_bytes=200 if small_memory else 32 << 20, clock=clock)
-        self.outbox = Outbox(store=store, encode=encode_event, clock=clock)
+        self.outbox = Outbox(store=store, clock=clock)
         self.code = PlayedCode(ledger=ledger, rng=rng, outbox=self.outbox, incarnation=incarnation, refuses=refuses())
         identity = HostIdentity(
             host="demo",

@@ -240,6 +240,7 @@ def test_context_of_an_order() -> None:
         ({"kwargs_json": "{}"}, "argument_missing", "'apps_id'"),
         ({"kwargs_json": "[1]"}, "value_invalid", "expected an object, got list"),
         ({"kwargs_json": "{"}, "value_invalid", "not JSON"),
+        ({"kwargs_json": b"\xff\xff"}, "value_invalid", "the arguments cannot be read"),
         ({"kwargs_json": '{"apps_id":' + "[" * 100_000}, "value_invalid", "64 levels"),
         ({"kwargs_json": '{"apps_id":1,"apps_id":2}'}, "value_invalid", "occurs twice"),
         (

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from nomaflow_host.attempt.messages import AttemptOrder
+from nomaflow_api.v1.letters import AttemptOrder
 from nomaflow_host.injection.credentials import credentials_of
 
 ENVIRON = {"MY_TOKEN": "the-token", "db_password": "the-password", "REGION": "the-region", "EMPTY_KEY": ""}
@@ -15,10 +15,8 @@ ENVIRON = {"MY_TOKEN": "the-token", "db_password": "the-password", "REGION": "th
 
 def found(kwargs: Any, params: Any = None, *, secret: tuple[str, ...] = ()) -> set[str]:
     """Return the credentials of an order with these values."""
-    texts = {"kwargs_json": json.dumps(kwargs), "params_json": json.dumps(params or {})}
-    order = AttemptOrder(
-        attempt_key="r/s/1", epoch=1, run_id="r", job_id="j", step="s", attempt=1, callable="a:b", **texts
-    )
+    texts = {"kwargs_json": json.dumps(kwargs).encode(), "params_json": json.dumps(params or {}).encode()}
+    order = AttemptOrder(attempt_key="r/s/1", run_id="r", job_id="j", step="s", attempt=1, callable="a:b", **texts)
     return credentials_of(order, ENVIRON, secret=secret)
 
 
@@ -53,6 +51,6 @@ def test_what_cannot_be_read_is_left_to_the_preparation() -> None:
     """Broken JSON, and variables that are not set, are no error here."""
     assert found({"pin": "${NOT_SET_HERE}"}, secret=("pin",)) == set()
     order = AttemptOrder(
-        attempt_key="r/s/1", epoch=1, run_id="r", job_id="j", step="s", attempt=1, callable="a:b", kwargs_json="{${"
+        attempt_key="r/s/1", run_id="r", job_id="j", step="s", attempt=1, callable="a:b", kwargs_json=b"{${"
     )
     assert credentials_of(order, ENVIRON, secret=("pin",)) == set()

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from outbox_driver import Clock, encode
+from outbox_driver import Clock
 
 from nomaflow_host.outbox import Outbox, SpillStore
 
@@ -22,7 +22,7 @@ def make(tmp_path: Path, clock: Clock) -> Iterator[Callable[..., Outbox]]:
 
     def factory(**caps: int) -> Outbox:
         store = SpillStore(directory=tmp_path / "spill", clock=clock, **caps)
-        made.append(Outbox(store=store, encode=encode, clock=clock))
+        made.append(Outbox(store=store, clock=clock))
         return made[-1]
 
     yield factory

@@ -4,8 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from nomaflow_host.attempt.messages import AttemptOrder, Finished, FinishedState, LogChunk, Progress, Started
-from nomaflow_host.outbox import AckKind, Batch, Outbox
+from nomaflow_api.v1.letters import (
+    AckStatus,
+    AttemptAck,
+    AttemptReport,
+    DispatchOrder,
+    Event,
+    Finished,
+    FinishedState,
+    LogChunk,
+    LogCodec,
+    Progress,
+    Started,
+)
+from nomaflow_api.v1.sealing import open_event
+from nomaflow_host.outbox import Outbox
 
 KEY = "run_1/one/1"
 
@@ -20,25 +33,23 @@ class Clock:
         return self.now
 
 
-def encode(event: Any) -> bytes:
+def shown(event: Event) -> bytes:
+    """Return an event in a form that is easy to compare."""
     if isinstance(event, LogChunk):
         return event.body
     if isinstance(event, Progress):
         return f"progress {event.done:g}".encode()
     if isinstance(event, Started):
         return f"started {event.worker_pid}".encode()
-    return b"finished " + event.state.value.encode() + b" " + event.reason_code.encode() + b" " + event.extras_json
+    return f"finished {event.state} {event.reason_code} ".encode() + event.outcome
 
 
-def order(key: str = KEY, **more: Any) -> AttemptOrder:
-    run, step, attempt = key.split("/")
-    return AttemptOrder(
-        attempt_key=key, epoch=1, run_id=run, job_id="job", step=step, attempt=int(attempt), callable="m:f", **more
-    )
+def order(key: str = KEY, **more: Any) -> DispatchOrder:
+    return DispatchOrder(attempt_key=key, epoch=1, callable="m:f", **more)
 
 
 def chunk(body: bytes) -> LogChunk:
-    return LogChunk(line_count=1, first_at_us=0, last_at_us=0, levels=2, compressed=False, body=body)
+    return LogChunk(line_count=1, first_at_us=0, last_at_us=0, levels=2, codec=LogCodec.JSONL, body=body)
 
 
 def started(pid: int = 7) -> Started:
@@ -49,23 +60,31 @@ def finished(**more: Any) -> Finished:
     return Finished(at_us=0, **{"state": FinishedState.SUCCEEDED, **more})
 
 
-def texts(batch: Batch | None) -> dict[str, list[bytes]]:
-    return {} if batch is None else {group.attempt_key: list(group.events) for group in batch.groups}
+def texts(batch: list[AttemptReport]) -> dict[str, list[bytes]]:
+    return {report.attempt_key: [shown(open_event(event)) for event in report.events] for report in batch}
 
 
-def acknowledge(outbox: Outbox, batch: Batch | None) -> None:
-    assert batch is not None
-    for group in batch.groups:
-        outbox.acknowledge(group.attempt_key, group.first_seq + len(group.events) - 1, AckKind.OK)
+def answer(
+    outbox: Outbox, seq: int, status: AckStatus = AckStatus.OK, detail: str = "", *, key: str = KEY
+) -> DispatchOrder | None:
+    """Answer one attempt as a kernel does."""
+    return outbox.acknowledge(AttemptAck(attempt_key=key, acknowledged_seq=seq, status=status, detail=detail))
+
+
+def acknowledge(outbox: Outbox, batch: list[AttemptReport]) -> None:
+    assert batch
+    for report in batch:
+        answer(outbox, report.first_seq + len(report.events) - 1, key=report.attempt_key)
 
 
 def deliver_all(outbox: Outbox) -> dict[str, list[bytes]]:
     """Acknowledge batch after batch, checking that the numbers follow without a gap."""
     got: dict[str, list[bytes]] = {}
-    while (batch := outbox.next_batch()) is not None:
-        for group in batch.groups:
-            mine = got.setdefault(group.attempt_key, [])
-            assert group.first_seq == len(mine) + 1
-            mine += group.events
+    while batch := outbox.next_batch():
+        told = texts(batch)
+        for report in batch:
+            mine = got.setdefault(report.attempt_key, [])
+            assert report.first_seq == len(mine) + 1
+            mine += told[report.attempt_key]
         acknowledge(outbox, batch)
     return got

@@ -7,10 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from outbox_driver import KEY, Clock, acknowledge, chunk, deliver_all, encode, finished, order, started, texts
+from outbox_driver import KEY, Clock, acknowledge, answer, chunk, deliver_all, finished, order, started, texts
 
-from nomaflow_host.attempt.messages import Progress
-from nomaflow_host.outbox import MAX_BATCH_ATTEMPTS, MAX_BATCH_BYTES, MAX_EVENT_BYTES, AckKind, Outbox, SpillStore
+from nomaflow_api.v1.letters import Progress
+from nomaflow_api.v1.sealing import seal
+from nomaflow_host.outbox import MAX_BATCH_ATTEMPTS, MAX_BATCH_BYTES, MAX_EVENT_BYTES, Outbox, SpillStore
 
 
 def test_events_are_numbered_and_keep_their_order(make: Callable[..., Outbox]) -> None:
@@ -35,12 +36,12 @@ def test_progress_is_coalesced_and_the_last_one_survives(make: Callable[..., Out
     for step in range(100):
         outbox.progress(KEY, Progress(at_us=0, done=step))
     assert texts(outbox.next_batch()) == {KEY: [b"progress 99"]}
-    outbox.acknowledge(KEY, 1, AckKind.OK)
+    answer(outbox, 1)
     outbox.progress(KEY, Progress(at_us=0, done=100))
-    assert outbox.next_batch() is None
+    assert outbox.next_batch() == []
     clock.now += 0.3
     assert texts(outbox.next_batch()) == {KEY: [b"progress 100"]}
-    outbox.acknowledge(KEY, 2, AckKind.OK)
+    answer(outbox, 2)
     outbox.progress(KEY, Progress(at_us=0, done=101))
     outbox.finished(KEY, finished())
     assert texts(outbox.next_batch()) == {KEY: [b"progress 101", b"finished SUCCEEDED  "]}
@@ -55,9 +56,8 @@ def test_batches_are_bounded_and_filled_in_turn(make: Callable[..., Outbox]) -> 
         outbox.log("run_1/a/1", chunk(b"x" * 10_000))
     outbox.log("run_1/b/1", chunk(b"quiet"))
     first = outbox.next_batch()
-    assert first is not None
-    assert first.size <= MAX_BATCH_BYTES
-    assert sum(len(event) for group in first.groups for event in group.events) > MAX_BATCH_BYTES * 0.9
+    assert len(seal(first)) <= MAX_BATCH_BYTES
+    assert sum(len(event) for group in first for event in group.events) > MAX_BATCH_BYTES * 0.9
     assert texts(first)["run_1/b/1"] == [b"quiet"]
     outbox.log("run_1/b/1", chunk(b"again"))
     acknowledge(outbox, first)
@@ -87,8 +87,8 @@ def test_an_event_larger_than_a_batch_goes_alone(make: Callable[..., Outbox]) ->
     assert texts(first) == {"run_1/a/1": [b"small"], "run_1/b/1": [b"other"]}
     acknowledge(outbox, first)
     big = outbox.next_batch()
-    assert big is not None
-    assert [len(event) for event in big.groups[0].events] == [MAX_BATCH_BYTES + 1000]
+    assert [(report.attempt_key, len(report.events)) for report in big] == [("run_1/a/1", 1)]
+    assert len(big[0].events[0]) > MAX_BATCH_BYTES
 
 
 def test_a_batch_takes_so_many_attempts_and_the_next_one_the_others(make: Callable[..., Outbox]) -> None:
@@ -101,9 +101,9 @@ def test_a_batch_takes_so_many_attempts_and_the_next_one_the_others(make: Callab
     first, second = outbox.next_batch(), outbox.next_batch()
     assert [*texts(first)] == keys[:MAX_BATCH_ATTEMPTS]
     assert [*texts(second)] == keys[MAX_BATCH_ATTEMPTS:]
-    assert outbox.next_batch() is None
+    assert outbox.next_batch() == []
     acknowledge(outbox, second)
-    assert outbox.next_batch() is None
+    assert outbox.next_batch() == []
     outbox.rewind(keys[0], 0)
     assert texts(outbox.next_batch()) == {keys[0]: [b"1"]}
 
@@ -117,7 +117,7 @@ def test_what_comes_while_a_batch_is_under_way_waits_for_its_answer(make: Callab
     outbox.log(KEY, chunk(b"2"))
     outbox.progress(KEY, Progress(at_us=0, done=1))
     outbox.finished(KEY, finished())
-    assert outbox.next_batch() is None
+    assert outbox.next_batch() == []
     acknowledge(outbox, first)
     assert texts(outbox.next_batch()) == {KEY: [b"2", b"progress 1", b"finished SUCCEEDED  "]}
 
@@ -130,7 +130,7 @@ def test_a_state_that_is_asked_for_is_not_told_beside_a_batch_under_way(make: Ca
     first = outbox.next_batch()
     assert not outbox.accept(order())
     outbox.log(KEY, chunk(b"2"))
-    assert outbox.next_batch() is None
+    assert outbox.next_batch() == []
     acknowledge(outbox, first)
     second = outbox.next_batch()
     assert texts(second) == {KEY: [b"2"]}
@@ -160,7 +160,7 @@ def test_a_result_over_the_limit_becomes_a_failure(make: Callable[..., Outbox]) 
     """A result that no report can carry fails the attempt with the way out."""
     outbox = make()
     outbox.accept(order())
-    outbox.finished(KEY, finished(extras_json=b"x" * MAX_EVENT_BYTES, has_result=True))
+    outbox.finished(KEY, finished(outcome=b"x" * MAX_EVENT_BYTES))
     assert texts(outbox.next_batch()) == {KEY: [b"finished FAILED result_too_large "]}
 
 
@@ -174,7 +174,7 @@ def test_a_log_chunk_over_the_limit_is_a_bug_of_ours(make: Callable[..., Outbox]
 
 async def test_waiting_ends_with_the_first_event(tmp_path: Path) -> None:
     """`wait` sleeps until there is something, and by itself where only progress becomes due."""
-    outbox = Outbox(store=SpillStore(directory=tmp_path), encode=encode)
+    outbox = Outbox(store=SpillStore(directory=tmp_path))
     outbox.accept(order())
     waiter = asyncio.create_task(outbox.wait())
     await asyncio.sleep(0)
@@ -185,7 +185,7 @@ async def test_waiting_ends_with_the_first_event(tmp_path: Path) -> None:
     outbox.progress(KEY, Progress(at_us=0, done=1))
     acknowledge(outbox, outbox.next_batch())
     outbox.progress(KEY, Progress(at_us=0, done=2))
-    assert outbox.next_batch() is None
+    assert outbox.next_batch() == []
     await asyncio.wait_for(outbox.wait(), 1)
     assert texts(outbox.next_batch()) == {KEY: [b"progress 2"]}
     outbox.close()
@@ -196,10 +196,10 @@ def test_a_start_waits_a_moment_for_what_follows(make: Callable[..., Outbox], cl
     outbox = make()
     outbox.accept(order())
     outbox.started(KEY, started())
-    assert outbox.next_batch() is None
+    assert outbox.next_batch() == []
     outbox.finished(KEY, finished())
     assert texts(outbox.next_batch()) == {KEY: [b"started 7", b"finished SUCCEEDED  "]}
-    outbox.acknowledge(KEY, 2, AckKind.OK)
+    answer(outbox, 2)
     outbox.accept(order("run_2/one/1"))
     outbox.started("run_2/one/1", started())
     clock.now += 0.01

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from outbox_driver import KEY, Clock, acknowledge, chunk, finished, order, started, texts
+from outbox_driver import KEY, Clock, acknowledge, answer, chunk, finished, order, started, texts
 
-from nomaflow_host.outbox import AckKind, Outbox
+from nomaflow_api.v1.letters import AckStatus
+from nomaflow_host.outbox import Outbox
 
 
 def test_what_is_not_acknowledged_is_sent_again(make: Callable[..., Outbox]) -> None:
@@ -17,11 +18,10 @@ def test_what_is_not_acknowledged_is_sent_again(make: Callable[..., Outbox]) -> 
     for body in (b"1", b"2", b"3"):
         outbox.log(KEY, chunk(body))
     assert texts(outbox.next_batch()) == {KEY: [b"1", b"2", b"3"]}
-    assert outbox.next_batch() is None
-    outbox.acknowledge(KEY, 1, AckKind.OK)
+    assert outbox.next_batch() == []
+    answer(outbox, 1)
     again = outbox.next_batch()
-    assert again is not None
-    assert again.groups[0].first_seq == 2
+    assert again[0].first_seq == 2
     outbox.rewind(KEY, 2)
     assert texts(outbox.next_batch()) == {KEY: [b"3"]}
     outbox.rewind_all()
@@ -35,7 +35,7 @@ def test_a_gap_sends_from_where_the_kernel_is(make: Callable[..., Outbox]) -> No
     outbox.log(KEY, chunk(b"1"))
     outbox.log(KEY, chunk(b"2"))
     outbox.next_batch()
-    outbox.acknowledge(KEY, 1, AckKind.GAP)
+    answer(outbox, 1, AckStatus.GAP)
     assert texts(outbox.next_batch()) == {KEY: [b"2"]}
 
 
@@ -45,11 +45,11 @@ def test_an_answer_without_progress_is_not_repeated_in_a_tight_loop(make: Callab
     outbox.accept(order())
     outbox.log(KEY, chunk(b"1"))
     pauses = []
-    assert outbox.next_batch() is not None
+    assert outbox.next_batch()
     for _ in range(8):
-        outbox.acknowledge(KEY, 0, AckKind.OK)
+        answer(outbox, 0)
         before = clock.now
-        while outbox.next_batch() is None:
+        while outbox.next_batch() == []:
             clock.now += 0.01
         pauses.append(clock.now - before)
     assert pauses[0] >= 0.09
@@ -57,21 +57,21 @@ def test_an_answer_without_progress_is_not_repeated_in_a_tight_loop(make: Callab
     assert max(pauses) < 6
 
 
-@pytest.mark.parametrize("kind", [AckKind.FENCED, AckKind.CONFLICT])
-def test_a_fenced_attempt_is_forgotten_and_its_key_remembered(make: Callable[..., Outbox], kind: AckKind) -> None:
+@pytest.mark.parametrize("kind", [AckStatus.FENCED, AckStatus.CONFLICT])
+def test_a_fenced_attempt_is_forgotten_and_its_key_remembered(make: Callable[..., Outbox], kind: AckStatus) -> None:
     """A fenced attempt is not reported any more, its later events are dropped, and a repeat starts nothing."""
     outbox = make()
     outbox.accept(order(retry_on_lost=True))
     outbox.log(KEY, chunk(b"1"))
     outbox.next_batch()
-    holding = outbox.acknowledge(KEY, 0, kind, "not yours")
+    holding = answer(outbox, 0, kind, "not yours")
     assert holding is not None
     assert holding.retry_on_lost
     assert not outbox.inventory()
     assert [each.attempt_key for each in outbox.unfinished()] == [KEY]
     outbox.log(KEY, chunk(b"2"))
     outbox.finished(KEY, finished())
-    assert outbox.next_batch() is None
+    assert outbox.next_batch() == []
     assert not list(outbox.unfinished())
     assert not outbox.accept(order())
 
@@ -85,12 +85,11 @@ def test_an_invalid_report_still_delivers_the_outcome(make: Callable[..., Outbox
     acknowledge(outbox, outbox.next_batch())
     outbox.log(KEY, chunk(b"bad"))
     outbox.next_batch()
-    assert outbox.acknowledge(KEY, 0, AckKind.INVALID, "nonsense") is None
+    assert answer(outbox, 0, AckStatus.INVALID, "nonsense") is None
     outbox.finished(KEY, finished())
     batch = outbox.next_batch()
-    assert batch is not None
-    assert batch.groups[0].first_seq == 2
-    assert batch.groups[0].events == (b"finished SUCCEEDED  ",)
+    assert batch[0].first_seq == 2
+    assert texts(batch) == {KEY: [b"finished SUCCEEDED  "]}
 
 
 def test_an_invalid_outcome_becomes_a_failure(make: Callable[..., Outbox]) -> None:
@@ -99,9 +98,9 @@ def test_an_invalid_outcome_becomes_a_failure(make: Callable[..., Outbox]) -> No
     outbox.accept(order())
     outbox.finished(KEY, finished())
     outbox.next_batch()
-    outbox.acknowledge(KEY, 0, AckKind.INVALID, "nonsense")
+    answer(outbox, 0, AckStatus.INVALID, "nonsense")
     assert texts(outbox.next_batch()) == {KEY: [b"finished FAILED return_invalid "]}
-    outbox.acknowledge(KEY, 0, AckKind.INVALID, "nonsense again")
+    answer(outbox, 0, AckStatus.INVALID, "nonsense again")
     assert outbox.empty
 
 
@@ -114,10 +113,9 @@ def test_a_kernel_that_is_behind_what_it_confirmed_still_gets_the_outcome(make: 
     acknowledge(outbox, outbox.next_batch())
     outbox.finished(KEY, finished())
     outbox.next_batch()
-    outbox.acknowledge(KEY, 1, AckKind.GAP)
+    answer(outbox, 1, AckStatus.GAP)
     batch = outbox.next_batch()
-    assert batch is not None
-    assert (batch.groups[0].first_seq, len(batch.groups[0].events)) == (2, 1)
+    assert (batch[0].first_seq, len(batch[0].events)) == (2, 1)
 
 
 def test_a_restored_kernel_is_told_an_outcome_it_had_acknowledged(make: Callable[..., Outbox]) -> None:
@@ -130,13 +128,12 @@ def test_a_restored_kernel_is_told_an_outcome_it_had_acknowledged(make: Callable
     acknowledge(outbox, outbox.next_batch())
     assert not outbox.accept(order())
     outbox.next_batch()
-    outbox.acknowledge(KEY, 1, AckKind.GAP)
+    answer(outbox, 1, AckStatus.GAP)
     batch = outbox.next_batch()
-    assert batch is not None
-    assert (batch.groups[0].first_seq, batch.groups[0].events) == (2, (b"finished SUCCEEDED  ",))
-    outbox.acknowledge(KEY, 1, AckKind.GAP)
-    assert outbox.next_batch() is None, "told once for each number"
-    outbox.acknowledge(KEY, 2, AckKind.OK)
+    assert (batch[0].first_seq, texts(batch)) == (2, {KEY: [b"finished SUCCEEDED  "]})
+    answer(outbox, 1, AckStatus.GAP)
+    assert outbox.next_batch() == [], "told once for each number"
+    answer(outbox, 2)
     assert outbox.empty
 
 
@@ -144,11 +141,11 @@ def test_an_outcome_that_is_no_longer_held_is_told_as_lost(make: Callable[..., O
     """A restored kernel that waits for a large outcome gets a failure that says so, and does not wait for ever."""
     outbox = make()
     outbox.accept(order())
-    outbox.finished(KEY, finished(extras_json=b"x" * 10_000))
+    outbox.finished(KEY, finished(outcome=b"x" * 10_000))
     acknowledge(outbox, outbox.next_batch())
     assert not outbox.accept(order())
     outbox.next_batch()
-    outbox.acknowledge(KEY, 0, AckKind.GAP)
+    answer(outbox, 0, AckStatus.GAP)
     assert texts(outbox.next_batch()) == {KEY: [b"finished FAILED outcome_lost "]}
 
 
@@ -161,26 +158,24 @@ def test_a_repeated_dispatch_reports_the_state_again(make: Callable[..., Outbox]
     acknowledge(outbox, outbox.next_batch())
     assert not outbox.accept(order())
     assert texts(outbox.next_batch()) == {KEY: [b"started 7"]}
-    outbox.acknowledge(KEY, 1, AckKind.OK)
+    answer(outbox, 1)
     outbox.finished(KEY, finished())
     acknowledge(outbox, outbox.next_batch())
     assert not outbox.accept(order())
     batch = outbox.next_batch()
-    assert batch is not None
-    assert batch.groups[0].first_seq == 2
-    assert batch.groups[0].events == (b"finished SUCCEEDED  ",)
+    assert batch[0].first_seq == 2
+    assert texts(batch) == {KEY: [b"finished SUCCEEDED  "]}
     outbox.say("run_9/never/1")
     unknown = outbox.next_batch()
-    assert unknown is not None
-    assert unknown.groups[0].unknown
+    assert unknown[0].unknown
 
 
 def test_a_refused_order_may_come_again(make: Callable[..., Outbox]) -> None:
     """The refusal is reported, and once it is acknowledged the same key is taken as new."""
     outbox = make()
     assert outbox.accept(order())
-    outbox.refuse(KEY, "full", at_us=1)
+    outbox.refuse(KEY, "full")
     assert outbox.inventory()[0].state == "FAILED"
     assert texts(outbox.next_batch()) == {KEY: [b"finished FAILED host_refused "]}
-    outbox.acknowledge(KEY, 1, AckKind.OK)
+    answer(outbox, 1)
     assert outbox.accept(order())

@@ -63,7 +63,15 @@ def test_descriptors_ride_with_their_frame(pair: tuple[FrameSocket, FrameSocket]
 
 
 @pytest.mark.parametrize(
-    "rubbish", [b"\xff\xff\xff\xff", b"\0\0\0\x02{]", b"\0\0\0\x01[", b"\0\0\0\x02[]", b'\0\0\0\x0b{"fds": 99}']
+    "rubbish",
+    [
+        b"\xff\xff\xff\xff\0\0\0\0",
+        b"\0\0\0\x02\xff\xff\xff\xff{}",
+        b"\0\0\0\x02\0\0\0\0{]",
+        b"\0\0\0\x01\0\0\0\0[",
+        b"\0\0\0\x02\0\0\0\0[]",
+        b'\0\0\0\x0b\0\0\0\0{"fds": 99}',
+    ],
 )
 def test_rubbish_is_refused(rubbish: bytes) -> None:
     """A length beyond the bound, broken JSON, no object, and descriptors that never came are errors."""
@@ -74,6 +82,17 @@ def test_rubbish_is_refused(rubbish: bytes) -> None:
         with pytest.raises(FrameError):
             link.receive()
     link.close()
+
+
+def test_a_letter_rides_along_unread(pair: tuple[FrameSocket, FrameSocket]) -> None:
+    """Its bytes arrive as they were, beside the message that they belong to."""
+    letter = bytes(range(256))
+    pair[0].send({"n": 1}, letter=letter)
+    pair[0].queue({"n": 2})
+    pair[0].queue({"n": 3}, letter=b"x")
+    pair[0].flush()
+    told = [(frame.message["n"], frame.letter) for frame in pair[1].receive()]
+    assert told == [(1, letter), (2, b""), (3, b"x")]
 
 
 def test_the_end_is_noticed(pair: tuple[FrameSocket, FrameSocket]) -> None:

@@ -11,7 +11,7 @@ import pytest
 import uvloop
 
 from nomaflow_host.channel.async_link import AsyncLink
-from nomaflow_host.channel.frames import FrameError, FrameSocket
+from nomaflow_host.channel.frames import Frame, FrameError, FrameSocket
 
 LOOPS = [
     pytest.param(asyncio.new_event_loop, id="asyncio"),
@@ -31,14 +31,14 @@ class Heard:
         self.link = AsyncLink(
             link=FrameSocket(here),
             loop=asyncio.get_running_loop(),
-            on_message=self.take,
+            on_frame=self.take,
             on_pause=self.pause,
             on_end=self.ended.set_result,
         )
 
-    def take(self, message: dict[str, Any]) -> None:
+    def take(self, frame: Frame) -> None:
         """Keep a message; one without a number is nonsense."""
-        self.messages.append(message["n"])
+        self.messages.append(frame.message["n"])
 
     def pause(self) -> None:
         """Count."""
@@ -87,11 +87,11 @@ def test_a_peer_that_speaks_without_end_leaves_others_their_turn(
                 heard.other.send({"n": count, "text": text})
             heard.other.flush()
 
-        def take(message: dict[str, Any]) -> None:
-            heard.messages.append(message["n"])
+        def take(frame: Frame) -> None:
+            heard.messages.append(frame.message["n"])
             speak()
 
-        heard.link._on_message = take
+        heard.link._on_frame = take
         speak()
         async with asyncio.timeout(30):
             for _ in range(5):

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nomaflow_api.v1.letters import LogCodec
 from nomaflow_api.v1.log_lines import (
     CONTINUED,
     MAX_LINE_BYTES,
@@ -60,11 +61,11 @@ def test_a_chunk_round_trips(count: int) -> None:
     """Lines come back in order, with count, times and levels of the chunk right."""
     lines = [encode_line(10 * (n % 7), 1000 + n, "a", f"line {n}", CONTINUED) for n in range(count)]
     packed = pack_lines(lines)
-    decoded = list(decode_lines(packed.body, compressed=packed.compressed))
+    decoded = list(decode_lines(packed.body, compressed=packed.codec is LogCodec.JSONL_ZLIB))
     assert [line.message for line in decoded] == [f"line {n}" for n in range(count)]
     assert (packed.line_count, packed.first_at_us, packed.last_at_us) == (count, 1000, 1000 + count - 1)
     assert packed.levels == sum({1 << (n % 7) for n in range(count)})
-    assert packed.compressed == (count > 3)
+    assert (packed.codec is LogCodec.JSONL_ZLIB) == (count > 3)
 
 
 def test_levels_beyond_the_standard_ones() -> None:

@@ -8,13 +8,13 @@ import threading
 
 import pytest
 
+from nomaflow_api.v1.letters import LogChunk, LogCodec
 from nomaflow_api.v1.log_lines import CONTINUED, decode_lines, encode_line
 from nomaflow_host.attempt.masking import WorkerMasker
-from nomaflow_host.attempt.messages import LogChunk
 from nomaflow_host.supervisor import SupervisorSettings, reaper_environment, worker_environment
 from nomaflow_host.supervisor.attempt_log import AttemptLog
-from nomaflow_host.supervisor.causes import death_of
 from nomaflow_host.supervisor.ladder import LadderTimes, climb
+from nomaflow_host.supervisor.outcomes import death_of
 from nomaflow_host.supervisor.output_pipe import OutputPipe, TailPipe
 from nomaflow_host.worker.tracking import is_library_thread
 
@@ -115,7 +115,7 @@ def test_workers_inherit_no_secret() -> None:
 
 
 def _lines(chunks: list[LogChunk]) -> list[str]:
-    return [line.message for c in chunks for line in decode_lines(c.body, compressed=c.compressed)]
+    return [line.message for c in chunks for line in decode_lines(c.body, compressed=c.codec is LogCodec.JSONL_ZLIB)]
 
 
 async def test_a_log_goes_out_in_chunks_and_after_a_moment() -> None:

@@ -1,4 +1,4 @@
-"""The parts of a session that need no connection: encoding, back-off, addresses, clocks, failures."""
+"""The parts of a session that need no connection: back-off, addresses, clocks, failures."""
 
 from __future__ import annotations
 
@@ -9,79 +9,10 @@ import grpc
 import grpc.aio
 import pytest
 
-from nomaflow_api.v1 import host_gateway_service_pb2 as pb
-from nomaflow_api.v1 import run_pb2
-from nomaflow_host.attempt.messages import Finished, FinishedState, LogChunk, Progress, Started
-from nomaflow_host.outbox import Batch, BatchGroup
-from nomaflow_host.session import AddressSource, encode_event, is_unix
+from nomaflow_host.session import AddressSource, is_unix
 from nomaflow_host.session.backoff import Backoff
 from nomaflow_host.session.clocks import KernelClock
-from nomaflow_host.session.encoding import cancel_from, order_from, report_request
 from nomaflow_host.session.failures import CallFailure, FailureKind
-
-
-def decoded(data: bytes) -> pb.AttemptEvent:
-    return pb.AttemptEvent.FromString(data)
-
-
-def test_every_event_survives_the_wire() -> None:
-    """Absent stays absent and zero stays zero."""
-    started = decoded(encode_event(Started(at_us=1, worker_pid=2, generation=3, exclusive=True))).started
-    assert (started.at_us, started.worker_pid, started.generation, started.exclusive) == (1, 2, 3, True)
-    chunk = LogChunk(line_count=2, first_at_us=1, last_at_us=2, levels=6, compressed=True, body=b"\x00\xff")
-    log = decoded(encode_event(chunk)).log
-    assert (log.line_count, log.levels, log.codec, log.body) == (2, 6, pb.LOG_CODEC_JSONL_ZLIB, b"\x00\xff")
-    progress = decoded(encode_event(Progress(at_us=1, done=0.5, total=None, message="half"))).progress.progress
-    assert (progress.done, progress.HasField("total"), progress.message) == (0.5, False, "half")
-    nothing = decoded(encode_event(Finished(at_us=1, state=FinishedState.SUCCEEDED))).finished
-    assert not nothing.HasField("result")
-    assert not nothing.HasField("reason")
-    zero = decoded(encode_event(Finished(at_us=1, state=FinishedState.SUCCEEDED, rows_affected=0))).finished
-    assert zero.result.HasField("rows_affected")
-
-
-def test_texts_that_protobuf_cannot_hold_are_made_so() -> None:
-    """Lone surrogates are shown escaped, a long error is cut, and neither costs the outcome."""
-    event = Finished(
-        at_us=1,
-        state=FinishedState.FAILED,
-        error="bad \udc80 byte",
-        reason_code="step_failed",
-        reason="x" * 100_000,
-        exception_types=tuple("E" for _ in range(1000)),
-        warnings=("\ud800",),
-    )
-    finished = decoded(encode_event(event)).finished
-    assert finished.state == run_pb2.ATTEMPT_STATE_FAILED
-    assert finished.error == r"bad \udc80 byte"
-    assert len(finished.reason.message) == 16 << 10
-    assert len(finished.exception_types) == 100
-
-
-def test_a_report_holds_the_events_as_they_were_encoded() -> None:
-    """Grouped by attempt, numbered from the first."""
-    data = encode_event(Started(at_us=1, worker_pid=2, generation=3, exclusive=False))
-    groups = (
-        BatchGroup(attempt_key="a/b/1", first_seq=4, events=(data, data)),
-        BatchGroup(attempt_key="c/d/1", first_seq=1, unknown=True),
-    )
-    request = report_request(Batch(groups=groups, size=0), incarnation="me", epoch=9)
-    assert (request.incarnation, request.epoch) == ("me", 9)
-    assert [(each.attempt_key, each.first_seq, each.unknown) for each in request.attempts] == [
-        ("a/b/1", 4, False),
-        ("c/d/1", 1, True),
-    ]
-    assert request.attempts[0].events[1].SerializeToString() == data
-
-
-def test_an_order_of_defaults() -> None:
-    """A field that a dispatch leaves out has its documented meaning."""
-    order = order_from(pb.DispatchCommand(attempt_key="r/s/1", trigger=run_pb2.Trigger()))
-    assert (order.kwargs_json, order.params_json, order.previous_steps_json) == ("{}", "{}", "[]")
-    assert (order.prev_rows_affected, order.cancel_grace_ms, order.log_level) == (None, None, "INFO")
-    assert (order.isolation, order.timeout_kind, order.trigger_kind) == ("by_kind", "none", "api")
-    cancel = cancel_from(pb.CancelCommand(), "r/s/1")
-    assert (cancel.attempt_key, cancel.reason_code) == ("r/s/1", "canceled_by_user")
 
 
 def test_the_back_off_doubles_with_jitter_and_begins_anew() -> None:

@@ -12,8 +12,8 @@ from google.rpc import error_details_pb2, status_pb2
 from rpc_world import RUN_ID, World
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
-from nomaflow_kernel.engine.host_messages import DispatchOrder
-from nomaflow_kernel.history.records import RunTrigger, TriggerKind
+from nomaflow_api.v1.letters import AttemptOrder, DispatchOrder
+from nomaflow_api.v1.sealing import seal
 
 INCARNATION = "incarnation-1"
 
@@ -74,11 +74,10 @@ class Session:
         return caught.value.code(), info.reason, dict(info.metadata)
 
 
-def order(number: int, kwargs: str = "{}") -> DispatchOrder:
+def order(number: int, kwargs: bytes = b"") -> DispatchOrder:
     """Return an order to run an attempt."""
-    return DispatchOrder(
-        attempt_key=f"{RUN_ID}/step/{number}", epoch=1, run_id=RUN_ID, job_id="job", step="step", attempt=number,
-        callable="m:f", kwargs_json=kwargs, strict_keys=(), params_json="{}",
-        trigger=RunTrigger(kind=TriggerKind.CRON, at_us=1_500_000), prev_rows_affected=None, parent_chain=(),
-        previous_steps_json="[]",
-    )  # fmt: skip
+    key = f"{RUN_ID}/step/{number}"
+    letter = AttemptOrder(
+        attempt_key=key, run_id=RUN_ID, job_id="job", step="step", attempt=number, callable="m:f", kwargs_json=kwargs
+    )
+    return DispatchOrder(attempt_key=key, epoch=1, callable="m:f", order=seal(letter))

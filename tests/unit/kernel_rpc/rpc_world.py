@@ -14,21 +14,13 @@ import grpc.aio
 
 from nomaflow_api.v1.host_gateway_service_pb2_grpc import HostGatewayServiceStub
 from nomaflow_api.v1.kernel_service_pb2_grpc import KernelServiceStub
+from nomaflow_api.v1.letters import AttemptAck, AttemptReport, Verdict, VerdictAction
 from nomaflow_kernel.catalogue.service import CatalogueService
 from nomaflow_kernel.domain.clock import SystemClock
 from nomaflow_kernel.domain.errors import UnknownJob, UnknownRun
 from nomaflow_kernel.engine import TriggerCommand, TriggerOutcome
 from nomaflow_kernel.engine.fleet import Instance
-from nomaflow_kernel.engine.host_messages import (
-    AttemptAck,
-    AttemptReport,
-    HeartbeatInfo,
-    InstanceHello,
-    InstanceLink,
-    LoadInfo,
-    Verdict,
-    VerdictAction,
-)
+from nomaflow_kernel.engine.host_messages import HeartbeatInfo, InstanceHello, InstanceLink, LoadInfo
 from nomaflow_kernel.history.feed import EventFeed
 from nomaflow_kernel.history.port import PauseRecord, Store, StoreInfo
 from nomaflow_kernel.history.reasons import Reason
@@ -77,9 +69,11 @@ class ScriptedEngine:
         self.store: Store
         self.trouble: Exception | None = None
         self.hold: asyncio.Event | None = None
+        self.held = 0
 
     async def _answer(self) -> None:
         if self.hold is not None:
+            self.held += 1
             await self.hold.wait()
         if self.trouble is not None:
             raise self.trouble

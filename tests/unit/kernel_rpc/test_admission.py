@@ -14,6 +14,8 @@ from rpc_world import RUN_ID, World, queue_run
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
+from nomaflow_api.v1.letters import ValueProblem
+from nomaflow_api.v1.sealing import open_checked_steps, seal
 from nomaflow_kernel.catalogue import Job
 from nomaflow_kernel.engine import TriggerCommand
 from nomaflow_kernel.engine.commands import Draft
@@ -140,7 +142,7 @@ async def test_only_given_values_of_steps_that_run_are_asked_about(world: World,
     await world.client.TriggerRun(request)
     (asked,) = host.asked
     assert not asked.settle
-    assert [(each.step, list(each.given_keys), list(each.strict_keys)) for each in asked.steps] == [
+    assert [(each.step, list(each.given_keys), list(each.strict_keys)) for each in open_checked_steps(asked.steps)] == [
         ("first", ["since"], []),
         ("second", ["since", "rows"], ["rows"]),
     ]
@@ -153,11 +155,13 @@ async def test_a_refusal_names_every_value_with_its_field(world: World, host: Pl
     host.answer = gateway.CheckResult(
         settled=True,
         checked=True,
-        problems=[
-            gateway.ValueProblem(step="first", key="since", code="value_invalid", message="no date"),
-            gateway.ValueProblem(step="second", key="since", code="value_invalid", message="no day"),
-            gateway.ValueProblem(step="second", key="rows", code="value_invalid", message="too few"),
-        ],
+        problems=seal(
+            [
+                ValueProblem(step="first", key="since", code="value_invalid", message="no date"),
+                ValueProblem(step="second", key="since", code="value_invalid", message="no day"),
+                ValueProblem(step="second", key="rows", code="value_invalid", message="too few"),
+            ]
+        ),
     )
     request = kernel.TriggerRunRequest(
         job_id="job",
@@ -177,7 +181,9 @@ async def test_a_repeat_is_admitted_whatever_the_check_says(world: World, host: 
     run = queue_run()
     await world.apply(type(run)(run=_with_request(run.run, "once"), definition_json=run.definition_json))
     host.answer = gateway.CheckResult(
-        settled=True, checked=True, problems=[gateway.ValueProblem(step="first", key="since", message="no date")]
+        settled=True,
+        checked=True,
+        problems=seal([ValueProblem(step="first", key="since", code="value_invalid", message="no date")]),
     )
     request = kernel.TriggerRunRequest(job_id="job", request_id="once", params_json=b'{"since": 1}')
     assert (await world.client.TriggerRun(request)).run_id == RUN_ID

@@ -28,7 +28,7 @@ def chunk(first: int, *texts: str, level: int = 20, broken: bool = False) -> App
     packed = pack_lines([encode_line(level, 1, "l", text) for text in texts])
     record = LogChunkRecord(
         run_id=RUN_ID, step="a", attempt=1, first_seq=first, line_count=len(texts), first_at_us=1, last_at_us=1,
-        levels=packed.levels, codec=2 if packed.compressed else 1, body=b"garbage" if broken else packed.body,
+        levels=packed.levels, codec=packed.codec, body=b"garbage" if broken else packed.body,
     )  # fmt: skip
     return AppendLog(step_index=0, chunk=record)
 

@@ -9,28 +9,29 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nomaflow_kernel.catalogue import Job
-from nomaflow_kernel.engine import Engine, EngineSettings, TriggerCommand, TriggerOutcome
-from nomaflow_kernel.engine.host_messages import (
+from nomaflow_api.v1.letters import (
     AckStatus,
     AttemptAck,
+    AttemptOrder,
     AttemptReport,
+    CallOutcome,
     CancelOrder,
     DispatchOrder,
-    HeartbeatInfo,
-    HeldAttempt,
-    InstanceHello,
-    RefusedLoad,
-    ReportedEvent,
-    ReportedFinished,
-    ReportedStarted,
+    Event,
+    Finished,
+    FinishedState,
+    InventoryLine,
+    Started,
     Verdict,
 )
+from nomaflow_api.v1.sealing import open_order, seal
+from nomaflow_kernel.catalogue import Job
+from nomaflow_kernel.engine import Engine, EngineSettings, TriggerCommand, TriggerOutcome
+from nomaflow_kernel.engine.host_messages import HeartbeatInfo, InstanceHello, RefusedLoad
 from nomaflow_kernel.history.feed import EventFeed
 from nomaflow_kernel.history.port import RunDetail, Store, StoreInfo
-from nomaflow_kernel.history.reasons import Reason
 from nomaflow_kernel.history.records import EventRecord, RunRequest, TriggerKind
-from nomaflow_kernel.history.states import AttemptState, RunState
+from nomaflow_kernel.history.states import RunState
 from nomaflow_kernel.store import open_store
 from nomaflow_project.jobs.definitions import JobDefinition, StepDefinition
 from nomaflow_project.jobs.load import LoadedJob
@@ -160,7 +161,7 @@ class PlayedHost:
     async def attach(
         self,
         *,
-        inventory: Sequence[HeldAttempt] = (),
+        inventory: Sequence[InventoryLine] = (),
         ended: Sequence[str] = (),
         refused_load: RefusedLoad | None = None,
     ) -> Sequence[Verdict]:
@@ -196,10 +197,10 @@ class PlayedHost:
         assert isinstance(order, DispatchOrder), order
         return order
 
-    async def report(self, key: str, *events: ReportedEvent, first_seq: int = 1) -> AttemptAck:
+    async def report(self, key: str, *events: Event, first_seq: int = 1) -> AttemptAck:
         """Report events of one attempt."""
         acks = await self.rig.engine.report(
-            self.incarnation, [AttemptReport(attempt_key=key, first_seq=first_seq, events=events)]
+            self.incarnation, [AttemptReport(attempt_key=key, first_seq=first_seq, events=tuple(map(seal, events)))]
         )
         return acks[0]
 
@@ -207,7 +208,7 @@ class PlayedHost:
         """Report that the callable was started, as event 1."""
         return await self.report(key, started(self.rig.clock.now_us()))
 
-    async def finish(self, key: str, event: ReportedFinished | None = None) -> AttemptAck:
+    async def finish(self, key: str, event: Finished | None = None) -> AttemptAck:
         """Report start and end, as events 1 and 2."""
         now = self.rig.clock.now_us()
         ack = await self.report(key, started(now), event or finished(now))
@@ -215,30 +216,38 @@ class PlayedHost:
         return ack
 
 
-def started(at_us: int = START_US) -> ReportedStarted:
+def started(at_us: int = START_US) -> Started:
     """Return a started event."""
-    return ReportedStarted(at_us=at_us, worker_pid=77, generation=1, exclusive=False)
+    return Started(at_us=at_us, worker_pid=77, generation=1, exclusive=False)
 
 
-def finished(at_us: int = START_US, **fields: Any) -> ReportedFinished:
-    """Return a finished event, SUCCEEDED unless told otherwise."""
-    return ReportedFinished(at_us=at_us, **{"state": AttemptState.SUCCEEDED, "has_result": True} | fields)
+def finished(at_us: int = START_US, **fields: Any) -> Finished:
+    """Return a finished event with the outcome that its worker sealed, SUCCEEDED unless told otherwise."""
+    outcome = CallOutcome(**{"state": FinishedState.SUCCEEDED, "has_result": True} | fields)
+    return Finished(at_us=at_us, state=outcome.state, outcome=seal(outcome))
 
 
-def failed(code: str = "step_failed", *types: str, error: str = "boom") -> ReportedFinished:
+def failed(code: str = "step_failed", *types: str, error: str = "boom") -> Finished:
     """Return a finished event of a failure."""
     return finished(
-        state=AttemptState.FAILED,
-        reason=Reason(code, error),
+        state=FinishedState.FAILED,
+        reason_code=code,
+        reason=error,
         error=error,
         exception_types=types or ("builtins.ValueError", "builtins.Exception"),
         has_result=False,
     )
 
 
-def canceled(code: str = "canceled_by_user") -> ReportedFinished:
-    """Return a finished event of an attempt that was stopped."""
-    return finished(state=AttemptState.CANCELED, reason=Reason(code, "stopped"), has_result=False)
+def canceled(code: str = "canceled_by_user") -> Finished:
+    """Return a finished event of an attempt that its host stopped."""
+    return Finished(at_us=START_US, state=FinishedState.CANCELED, reason_code=code, reason="stopped")
+
+
+def opened(order: DispatchOrder | CancelOrder) -> AttemptOrder:
+    """Return the letter in an order, as its worker opens it."""
+    assert isinstance(order, DispatchOrder), order
+    return open_order(order.order)
 
 
 def step(name: str, **fields: Any) -> StepDefinition:

@@ -7,10 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from rig import Rig, command, failed, job, step
+from rig import Rig, command, failed, job, opened, step
 
+from nomaflow_api.v1.letters import InventoryLine
 from nomaflow_kernel.engine import TriggerCommand
-from nomaflow_kernel.engine.host_messages import HeldAttempt
 from nomaflow_kernel.engine.plan import RunPlan, plan_run
 from nomaflow_kernel.history.port import ApplyResult, PauseRecord
 from nomaflow_kernel.history.records import RunRequest, TriggerKind
@@ -56,7 +56,7 @@ async def test_a_step_that_follows_waits_for_the_host_s_bound_too(rig: Rig) -> N
     order = await host.dispatch(2)
     assert (order.run_id, order.step) == (long, "two")
     await host.finish(order.attempt_key)
-    assert (await host.dispatch(3)).job_id == "short"
+    assert opened(await host.dispatch(3)).job_id == "short"
 
 
 async def test_why_nothing_runs_is_said_in_one_sentence(rig: Rig) -> None:
@@ -206,7 +206,7 @@ async def test_what_does_not_count_as_a_try_does_not_after_a_restart_either(rig:
     key = (await host.dispatch(2)).attempt_key
     await host.start(key)
     await rig.restart()
-    await host.attach(inventory=[HeldAttempt(attempt_key=key, state=AttemptState.RUNNING, last_seq=1, epoch=1)])
+    await host.attach(inventory=[InventoryLine(attempt_key=key, state=AttemptState.RUNNING, last_seq=1, epoch=1)])
     await host.report(key, failed(), first_seq=2)
     await rig.advance(2)
     await host.finish((await host.dispatch(3)).attempt_key)
@@ -229,7 +229,7 @@ async def test_a_flood_on_one_host_holds_up_no_other(rig: Rig) -> None:
     await other.dispatch()
     for count in (1, 2, 3):
         await busy.finish((await busy.dispatch(count)).attempt_key)
-    assert "calm" in [order.job_id for order in busy.orders[:3]]
+    assert "calm" in [opened(order).job_id for order in busy.orders[:3]]
 
 
 async def test_a_change_of_the_catalogue_looks_at_lanes_of_absent_hosts_only(rig: Rig) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from rig import Rig, canceled, failed, finished, job, step
+from rig import Rig, canceled, failed, finished, job, opened, step
 
-from nomaflow_kernel.engine.host_messages import CancelOrder
+from nomaflow_api.v1.letters import CancelOrder
 from nomaflow_kernel.history.port import RunDetail
 from nomaflow_kernel.history.states import AttemptState, RunState
 from nomaflow_project.jobs.definitions import Overlap, PresetDefinition, RetryPolicy, StepDefinition
@@ -108,8 +108,8 @@ async def test_a_child_logs_at_the_level_asked_of_its_parent(rig: Rig, asked: st
     host = await rig.host()
     await rig.trigger("top", preset="loud", log_level=asked)
     order = await host.dispatch()
-    assert (order.job_id, order.log_level) == ("leaf", expected)
-    assert [each.job_id for each in order.parent_chain] == ["top", "middle"]
+    assert (opened(order).job_id, opened(order).log_level) == ("leaf", expected)
+    assert [job_id for job_id, _ in opened(order).parent_chain] == ["top", "middle"]
 
 
 async def test_a_child_s_failure_is_retried_with_a_new_child(rig: Rig) -> None:

@@ -5,9 +5,9 @@ Times that outlive a kernel are wall-clock times: nothing else is the same for t
 
 from __future__ import annotations
 
-from rig import PlayedHost, Rig, failed, job, step
+from rig import PlayedHost, Rig, failed, job, opened, step
 
-from nomaflow_kernel.engine.host_messages import CancelOrder
+from nomaflow_api.v1.letters import CancelOrder
 from nomaflow_kernel.history.states import RunState
 from nomaflow_project.jobs.definitions import Overlap, RetryPolicy
 
@@ -47,7 +47,7 @@ async def test_a_back_off_is_not_an_hour_longer(rig: Rig) -> None:
     await rig.advance(4)
     assert len(host.orders) == 1
     await rig.advance(2)
-    assert (await host.dispatch(2)).attempt == 2
+    assert opened(await host.dispatch(2)).attempt == 2
 
 
 async def test_a_job_has_its_timeout_at_most(rig: Rig) -> None:

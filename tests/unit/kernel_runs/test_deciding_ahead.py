@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from rig import PlayedHost, Rig, finished, job, started
 
+from nomaflow_api.v1.letters import DispatchOrder
 from nomaflow_kernel.domain.errors import KernelStopping, RequestIdReused
 from nomaflow_kernel.engine import TriggerCommand, TriggerOutcome
-from nomaflow_kernel.engine.host_messages import DispatchOrder
 from nomaflow_kernel.engine.state import RecentlyUsed
 from nomaflow_kernel.history.port import ApplyResult
 from nomaflow_kernel.history.records import TriggerKind

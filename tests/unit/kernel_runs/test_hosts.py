@@ -3,32 +3,34 @@
 from __future__ import annotations
 
 import pytest
-from rig import PlayedHost, Rig, failed, finished, job, started, step
+from rig import PlayedHost, Rig, failed, finished, job, opened, started, step
 
-from nomaflow_kernel.engine.host_messages import (
+from nomaflow_api.v1.letters import (
     AckStatus,
     AttemptReport,
     CancelOrder,
-    HeartbeatInfo,
-    HeldAttempt,
-    LoadInfo,
-    RefusedLoad,
-    ReportedLog,
+    HeldState,
+    InventoryLine,
+    LogChunk,
+    LogCodec,
     VerdictAction,
 )
+from nomaflow_kernel.engine.host_messages import HeartbeatInfo, LoadInfo, RefusedLoad
 from nomaflow_kernel.history.states import AttemptState, RunState
 from nomaflow_project.jobs.definitions import RetryPolicy
 from nomaflow_project.reading.problems import Problem, Severity
 
 
-def held(key: str, state: AttemptState = AttemptState.RUNNING, last_seq: int = 1) -> HeldAttempt:
+def held(key: str, state: HeldState = HeldState.RUNNING, last_seq: int = 1) -> InventoryLine:
     """Return an inventory entry."""
-    return HeldAttempt(attempt_key=key, state=state, last_seq=last_seq, epoch=1)
+    return InventoryLine(attempt_key=key, state=state, last_seq=last_seq, epoch=1)
 
 
-def log(count: int) -> ReportedLog:
+def log(count: int) -> LogChunk:
     """Return a chunk that claims to hold ``count`` lines."""
-    return ReportedLog(line_count=count, first_at_us=1, last_at_us=2, levels=4, codec=1, body=b'[20,1,"l","m"]\n')
+    return LogChunk(
+        line_count=count, first_at_us=1, last_at_us=2, levels=4, codec=LogCodec.JSONL, body=b'[20,1,"l","m"]\n'
+    )
 
 
 async def test_what_is_sent_twice_counts_once(rig: Rig) -> None:
@@ -190,7 +192,7 @@ async def test_a_silent_host_that_comes_back_in_time_loses_nothing(rig: Rig) -> 
     await rig.trigger("a")
     host.silent = False
     await rig.advance(0.1)
-    assert (await host.dispatch()).job_id == "a"
+    assert opened(await host.dispatch()).job_id == "a"
 
 
 async def test_retry_on_lost_runs_again(rig: Rig) -> None:
@@ -203,7 +205,7 @@ async def test_retry_on_lost_runs_again(rig: Rig) -> None:
     await rig.advance(12)
     other = await rig.host()
     second = await other.dispatch()
-    assert second.attempt == 2
+    assert opened(second).attempt == 2
     verdicts = await host.attach(inventory=[held(key)])
     assert verdicts[0].action is VerdictAction.KILL
     await other.finish(second.attempt_key)
@@ -237,7 +239,7 @@ async def test_a_host_that_kept_the_grace_itself(rig: Rig, may_run_again: bool) 
     await host.finish((await host.dispatch()).attempt_key, failed("host_lost"))
     if may_run_again:
         second = await host.dispatch(2)
-        assert second.attempt == 2
+        assert opened(second).attempt == 2
         await host.finish(second.attempt_key)
     assert await rig.state(run_id) is (RunState.SUCCEEDED if may_run_again else RunState.FAILED)
 
@@ -257,7 +259,7 @@ async def test_a_proven_crash_fails_the_attempt_and_the_policy_decides(rig: Rig)
     assert detail.run.reason is not None
     assert detail.run.reason.code == "host_crashed"
     retried = await successor.dispatch()
-    assert (retried.run_id, retried.attempt) == (first, 2)
+    assert (retried.run_id, opened(retried).attempt) == (first, 2)
 
 
 async def test_a_new_incarnation_settles_nothing_by_silence(rig: Rig) -> None:
@@ -282,7 +284,7 @@ async def test_a_newer_session_ends_the_older_one(rig: Rig) -> None:
     rig.engine.detach(host.incarnation, host)
     await rig.settle()
     await rig.trigger("a")
-    assert (await second.dispatch()).job_id == "a"
+    assert opened(await second.dispatch()).job_id == "a"
 
 
 async def test_cancel_goes_to_the_host_and_waits_for_proof(rig: Rig) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from rig import START_US, Rig, canceled, failed, finished, job, step
+from rig import START_US, Rig, canceled, failed, finished, job, opened, step
 
+from nomaflow_api.v1.letters import CancelOrder, DispatchOrder
 from nomaflow_kernel.domain.errors import BadRequest, RunNotTerminal, UnknownRun
 from nomaflow_kernel.engine import TriggerCommand
-from nomaflow_kernel.engine.host_messages import CancelOrder, DispatchOrder
 from nomaflow_kernel.history.port import PauseRecord
 from nomaflow_kernel.history.records import TriggerKind
 from nomaflow_kernel.history.states import AttemptState, RunState
@@ -136,13 +136,13 @@ async def test_call_job_waits_for_its_child(rig: Rig) -> None:
     host = await rig.host()
     parent = (await rig.trigger("parent", params={"day": 1}, log_level="DEBUG")).run_id
     order = await host.dispatch()
-    assert order.job_id == "child"
-    assert [(item.job_id, item.run_id) for item in order.parent_chain] == [("parent", parent)]
-    assert (order.params_json, order.log_level) == ('{"day":1}', "DEBUG")
+    assert opened(order).job_id == "child"
+    assert opened(order).parent_chain == (("parent", parent),)
+    assert (opened(order).params_json, opened(order).log_level) == (b'{"day":1}', "DEBUG")
     assert (await rig.detail(parent)).attempts[0].child_run_id == order.run_id
     await host.finish(order.attempt_key, finished(rows_affected=4))
     after = await host.dispatch(2)
-    assert (after.step, after.prev_rows_affected) == ("after", 4)
+    assert (after.step, opened(after).prev_rows_affected) == ("after", 4)
     await host.finish(after.attempt_key)
     assert (await rig.detail(parent)).run.rows_affected == 4
 
@@ -238,8 +238,8 @@ async def test_replay_takes_the_snapshot_and_can_start_late(rig: Rig) -> None:
     rig.jobs.add(job("a", step("other")))
     new = await rig.replay(old, from_failed_step=True, params={"q": 2})
     order = await host.dispatch(3)
-    assert (order.step, order.params_json, order.prev_rows_affected) == ("two", '{"p":1,"q":2}', 3)
-    assert '"k":"v"' in order.previous_steps_json
+    assert (order.step, opened(order).params_json, opened(order).prev_rows_affected) == ("two", b'{"p":1,"q":2}', 3)
+    assert b'"k":"v"' in opened(order).previous_steps_json
     await host.finish(order.attempt_key)
     detail = await rig.detail(new)
     assert (detail.run.state, detail.run.rows_affected, detail.run.replay_of) == (RunState.SUCCEEDED, 3, old)
@@ -261,7 +261,7 @@ async def test_waiting_runs_survive_a_restart(rig: Rig) -> None:
     orders = [await host.dispatch(count) for count in (1, 2, 3)]
     assert [order.run_id for order in orders] == runs
     assert {order.step for order in orders} == {"one"}
-    assert [order.params_json for order in orders] == ['{"n":0}', '{"n":1}', '{"n":2}']
+    assert [opened(order).params_json for order in orders] == [b'{"n":0}', b'{"n":1}', b'{"n":2}']
 
 
 async def test_a_failed_commit_applies_nothing_and_heals(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:

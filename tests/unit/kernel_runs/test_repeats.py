@@ -6,10 +6,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from rig import Rig, failed, finished, job, step
+from rig import Rig, failed, finished, job, opened, step
 
+from nomaflow_api.v1.letters import CancelOrder
 from nomaflow_kernel.domain.errors import BadRequest, KernelError, QuotaExceeded, RequestIdReused
-from nomaflow_kernel.engine.host_messages import CancelOrder
 from nomaflow_kernel.history.states import AttemptState, RunState
 from nomaflow_project.jobs.definitions import Overlap
 
@@ -66,7 +66,7 @@ async def test_a_replay_never_runs_a_step_before_the_one_named(rig: Rig) -> None
     await host.finish((await host.dispatch(2)).attempt_key, failed())
     new = await rig.replay(old, from_step="three")
     order = await host.dispatch(3)
-    assert (order.step, order.prev_rows_affected) == ("three", 3)
+    assert (order.step, opened(order).prev_rows_affected) == ("three", 3)
     await host.finish(order.attempt_key)
     detail = await rig.detail(new)
     assert [(each.step, each.state, each.reason.code if each.reason else "") for each in detail.attempts] == [
@@ -89,8 +89,9 @@ async def test_a_replay_keeps_switches_preset_and_values_and_lays_changes_over(r
     await host.finish((await host.dispatch()).attempt_key)
     new = await rig.replay(old, params={"q": 2}, op_kwargs={"one": {"k": 2}}, by="ann")
     order = await host.dispatch(2)
-    assert (order.params_json, order.kwargs_json) == ('{"p":1,"q":2}', '{"p":1,"k":2,"q":2}')
-    assert (order.log_level, str(order.trigger.kind), order.trigger.by) == ("DEBUG", "replay", "ann")
+    letter = opened(order)
+    assert (letter.params_json, letter.kwargs_json) == (b'{"p":1,"q":2}', b'{"p":1,"k":2,"q":2}')
+    assert (letter.log_level, letter.trigger_kind, letter.trigger_by) == ("DEBUG", "replay", "ann")
     await host.finish(order.attempt_key)
     assert [each.state for each in (await rig.detail(new)).attempts] == [AttemptState.SUCCEEDED, AttemptState.SKIPPED]
 
@@ -129,7 +130,7 @@ async def test_a_missed_fire_can_be_replayed(rig: Rig) -> None:
     await host.finish((await host.dispatch()).attempt_key)
     assert await rig.state(running) is RunState.SUCCEEDED
     await rig.replay(skipped, from_failed_step=True)
-    assert (await host.dispatch(2)).params_json == '{"p":1}'
+    assert opened(await host.dispatch(2)).params_json == b'{"p":1}'
 
 
 async def test_a_repeated_replay_of_a_job_that_is_gone_calls_its_child_once(rig: Rig) -> None:

@@ -7,10 +7,10 @@ import json
 from typing import Any
 
 import pytest
-from rig import Rig, canceled, failed, finished, job, started, step
+from rig import Rig, canceled, failed, finished, job, opened, started, step
 
+from nomaflow_api.v1.letters import TimeoutKind
 from nomaflow_kernel.domain.errors import BadRequest, JobUnavailable, RequestIdReused, UnknownJob
-from nomaflow_kernel.engine.host_messages import TimeoutKind
 from nomaflow_kernel.history.port import ApplyResult
 from nomaflow_kernel.history.states import AttemptState, RunState
 from nomaflow_project.jobs.definitions import Backoff, IsolationChoice, PresetDefinition, RetryPolicy
@@ -72,8 +72,8 @@ async def test_steps_follow_each_other_and_see_what_came_before(rig: Rig) -> Non
     await host.finish((await host.dispatch(1)).attempt_key, finished(rows_affected=2, extras_json=b'{"x":1}'))
     second = await host.dispatch(2)
     assert second.step == "two"
-    assert second.prev_rows_affected == 2
-    assert json.loads(second.previous_steps_json) == [
+    assert opened(second).prev_rows_affected == 2
+    assert json.loads(opened(second).previous_steps_json) == [
         {"name": "one", "state": "SUCCEEDED", "rows_affected": 2, "extras": {"x": 1}}
     ]
     await host.finish(second.attempt_key, finished(rows_affected=3))
@@ -152,7 +152,7 @@ async def test_retry_waits_its_delay_and_counts(rig: Rig) -> None:
     assert len(host.orders) == 1
     await rig.advance(2)
     second = await host.dispatch(2)
-    assert second.attempt == 2
+    assert opened(second).attempt == 2
     await host.finish(second.attempt_key, failed())
     detail = await rig.detail(run_id)
     assert (detail.run.state, len(detail.attempts)) == (RunState.FAILED, 2)
@@ -210,10 +210,10 @@ async def test_layers_lie_in_their_order(rig: Rig) -> None:
     host = await rig.host()
     await rig.trigger("a", preset="p", params={"d": "run"}, op_kwargs={"one": {"e": "op"}})
     order = await host.dispatch()
-    assert json.loads(order.kwargs_json) == {"a": "job", "b": "step", "c": "preset", "d": "run", "e": "op"}
-    assert set(order.strict_keys) == {"b", "c", "d", "e"}
-    assert json.loads(order.params_json) == {"a": "job", "b": "job", "c": "preset", "d": "run"}
-    assert order.log_level == "DEBUG"
+    assert json.loads(opened(order).kwargs_json) == {"a": "job", "b": "step", "c": "preset", "d": "run", "e": "op"}
+    assert set(opened(order).strict_keys) == {"b", "c", "d", "e"}
+    assert json.loads(opened(order).params_json) == {"a": "job", "b": "job", "c": "preset", "d": "run"}
+    assert opened(order).log_level == "DEBUG"
 
 
 async def test_refusals_name_what_is_wrong(rig: Rig) -> None:
@@ -263,7 +263,7 @@ async def test_slots_bound_what_is_dispatched(rig: Rig) -> None:
     host = await rig.host(max_async=1, max_sync=2)
     runs = [(await rig.trigger(name)).run_id for name in ("a", "b", "a", "c", "c")]
     await rig.settle()
-    assert [order.job_id for order in host.orders] == ["a", "b", "c"]
+    assert [opened(order).job_id for order in host.orders] == ["a", "b", "c"]
     assert await rig.state(runs[2]) is RunState.QUEUED
     reason = rig.engine.holdup(runs[2])
     assert reason is not None
@@ -295,7 +295,7 @@ async def test_jobs_take_turns_and_priority_goes_first(rig: Rig) -> None:
     seen = []
     for count in range(1, 6):
         order = await host.dispatch(count)
-        seen.append(order.job_id)
+        seen.append(opened(order).job_id)
         await host.finish(order.attempt_key)
     assert seen == ["z", "a", "b", "a", "a"]
 
@@ -379,13 +379,13 @@ async def test_queue_timeout_fails_a_run_that_never_started(rig: Rig) -> None:
 
 async def test_progress_is_kept(rig: Rig) -> None:
     """The newest progress is on the attempt and in an event."""
-    from nomaflow_kernel.engine.host_messages import ReportedProgress
+    from nomaflow_api.v1.letters import Progress
 
     rig.jobs.add(job("a"))
     host = await rig.host()
     await rig.trigger("a")
     order = await host.dispatch()
-    progress = ReportedProgress(at_us=1, done=1.0, total=2.0, message="half")
+    progress = Progress(at_us=1, done=1.0, total=2.0, message="half")
     await host.report(order.attempt_key, started(), progress)
     attempt = (await rig.detail(order.run_id)).attempts[0]
     assert json.loads(attempt.progress_json)["message"] == "half"

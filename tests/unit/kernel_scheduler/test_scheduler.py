@@ -8,8 +8,10 @@ import pytest
 from rig import job
 from scheduler_rig import Bench
 
+from nomaflow_api.v1.letters import DispatchOrder
+from nomaflow_api.v1.sealing import open_order
 from nomaflow_kernel.domain.clock import from_us
-from nomaflow_kernel.engine.host_messages import DispatchOrder, HeartbeatInfo
+from nomaflow_kernel.engine.host_messages import HeartbeatInfo
 from nomaflow_kernel.history.port import PauseRecord, RunFilter
 from nomaflow_kernel.history.states import RunState
 from nomaflow_project.jobs.definitions import Misfire, Overlap, PresetDefinition
@@ -227,7 +229,7 @@ async def test_a_fire_does_not_run_again_where_the_clock_goes_back_and_its_run_i
         bench.engine.heartbeat(host.incarnation, HeartbeatInfo())
         await bench.look()
     await bench.settle()
-    fired = [order.trigger.at_us for order in host.orders if isinstance(order, DispatchOrder)]
+    fired = [open_order(order.order).trigger_at_us for order in host.orders if isinstance(order, DispatchOrder)]
     assert len(fired) == len(set(fired)) == 20
     assert await bench.store.prune(**prune, proofs_after_us=bench.clock.now_us() + 1) == 15
 

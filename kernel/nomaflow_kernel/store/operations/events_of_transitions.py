@@ -137,6 +137,8 @@ def _run_finished(t: FinishRun, seq: int, at_us: int) -> EventRecord:
 
 def _opened(t: OpenAttempt, seq: int, at_us: int) -> EventRecord:
     attempt = t.attempt
+    kind: str
+    data: Mapping[str, Any]
     match attempt.state:
         case AttemptState.DISPATCHED:
             kind, data = "attempt.dispatched", {"incarnation": attempt.incarnation}

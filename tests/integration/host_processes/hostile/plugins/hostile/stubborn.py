@@ -167,5 +167,5 @@ def poisons_its_own_socket(*, marker: str, **_: object) -> None:
     _here(marker)
     for fd in range(3, 60):
         with contextlib.suppress(OSError):
-            os.write(fd, b"\x00\x00\x00\x02{]")
+            os.write(fd, b"\0\0\0\2\0\0\0\0{]")
     time.sleep(600)

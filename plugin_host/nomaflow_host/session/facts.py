@@ -1,0 +1,61 @@
+"""The facts about a host that its session tells the kernel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nomaflow_host.supervisor.values import LoadOutcome, WorkerStatus
+
+__all__ = ["HostIdentity", "HostStatus", "Manifest"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HostIdentity:
+    """The facts that stay the same for the life of a host's process.
+
+    :param max_async: asynchronous steps at once
+    :param max_sync: exclusive steps at once
+    :param ended_incarnations: earlier lives of which no process is left
+    :param watching: True if it reloads its code whenever a file is saved
+    """
+
+    host: str
+    incarnation: str
+    boot_id: str
+    machine: str
+    pid: int
+    version: str
+    max_async: int
+    max_sync: int
+    ended_incarnations: tuple[str, ...] = ()
+    watching: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HostStatus:
+    """The current state of the host.
+
+    :param generation: the load of plugin code that new steps go to; 0 for none
+    :param isolation_mechanism: ``cgroup`` or ``sampling``
+    :param load: the newest load, the same object for as long as there is no newer one; None before the first
+    :param loading: True while the first load of its life is under way
+    """
+
+    running: int = 0
+    workers: tuple[WorkerStatus, ...] = ()
+    generation: int = 0
+    manifest_digest: str = ""
+    loaded_at_us: int = 0
+    code_newer: bool = False
+    draining: bool = False
+    isolation_mechanism: str = ""
+    load: LoadOutcome | None = None
+    loading: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Manifest:
+    """The manifest of a generation, in the bytes that the digest is computed from."""
+
+    digest: str
+    body: bytes
