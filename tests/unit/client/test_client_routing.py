@@ -136,7 +136,7 @@ async def test_a_stream_is_not_cut_by_a_call_that_goes_elsewhere(kernel: FakeKer
     """Streams at one address continue while calls of the same client ask another one."""
     kernel.runs["run_1"] = make_run(state="RUNNING")
     seen: list[int] = []
-    async with KernelClient([kernel.address, standby.address]) as client:
+    async with KernelClient(kernel.address) as client:
 
         async def watch() -> None:
             async for item in client.watch_run("run_1"):
