@@ -38,9 +38,9 @@ def report(state: EngineState, batch: Batch, incarnation: str, told: AttemptRepo
     try:
         return _answer(state, batch, incarnation, told)
     except LetterError as error:
-        _LOG.warning(
-            "instance %s sent an invalid report: %s", incarnation, error, extra=attempt_fields(told.attempt_key)
-        )
+        sender = state.fleet.get(incarnation)
+        fields = ({"host": sender.host} if sender else {}) | attempt_fields(told.attempt_key)
+        _LOG.warning("instance %s sent an invalid report: %s", incarnation, error, extra=fields)
         return _refuse(told, AckStatus.INVALID, str(error)[:500])
 
 

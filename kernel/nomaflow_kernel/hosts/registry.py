@@ -95,11 +95,6 @@ class SessionRegistry:
     def _expects(self) -> bool:
         return self._expected_until > 0.0 and time.monotonic() < self._expected_until
 
-    def host_of(self, incarnation: str) -> str | None:
-        """Return the name of the host that an attached instance belongs to; None if it is not attached."""
-        session = self._sessions.get(incarnation)
-        return None if session is None else session.hello.host
-
     def hello_of(self, incarnation: str) -> InstanceHello | None:
         """Return the introduction of an attached instance; None if it is not attached."""
         session = self._sessions.get(incarnation)

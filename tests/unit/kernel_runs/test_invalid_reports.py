@@ -57,7 +57,9 @@ def chunk(**fields: Any) -> LogChunk:
         ([seal(Progress(at_us=1, done=1.0, message="x" * 20_000))], "message"),
     ],
 )
-async def test_an_invalid_event_is_answered_alone(rig: Rig, events: list[bytes], said: str) -> None:
+async def test_an_invalid_event_is_answered_alone(
+    rig: Rig, caplog: pytest.LogCaptureFixture, events: list[bytes], said: str
+) -> None:
     """Nothing of its report counts; the others of the same call are taken in, and the attempt can still end."""
     rig.jobs.add(job("a"), job("b"))
     host = await rig.host()
@@ -71,6 +73,9 @@ async def test_an_invalid_event_is_answered_alone(rig: Rig, events: list[bytes],
     refused, taken = await rig.engine.report(host.incarnation, reports)
     assert (refused.status, refused.acknowledged_seq, taken.status) == (AckStatus.INVALID, 0, AckStatus.OK)
     assert said in refused.detail
+    assert [(each.__dict__["host"], each.__dict__["run_id"]) for each in caplog.records] == [
+        ("demo", bad.partition("/")[0])
+    ]
     assert taken.acknowledged_seq == 2
     assert (await rig.detail(bad.partition("/")[0])).attempts[0].state is AttemptState.DISPATCHED
     await host.finish(bad)
