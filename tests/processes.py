@@ -13,7 +13,16 @@ from pathlib import Path
 
 import psutil
 
-__all__ = ["command_of", "inner_pid", "is_alive", "open_files", "pids_below", "process_name", "still_alive"]
+__all__ = [
+    "command_of",
+    "environ_of",
+    "inner_pid",
+    "is_alive",
+    "open_files",
+    "pids_below",
+    "process_name",
+    "still_alive",
+]
 
 
 def is_alive(pid: int) -> bool:
@@ -44,6 +53,13 @@ def command_of(pid: int) -> str:
     with contextlib.suppress(psutil.NoSuchProcess):
         return " ".join(psutil.Process(pid).cmdline())
     return ""
+
+
+def environ_of(pid: int) -> dict[str, str]:
+    """Return a process's environment, empty if it has ended."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return psutil.Process(pid).environ()
+    return {}
 
 
 def inner_pid(pid: int) -> int:
