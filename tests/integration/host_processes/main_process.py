@@ -19,10 +19,10 @@ async def main(folder: Path) -> None:
     await host.supervisor.load()
     host.run("hostile.stubborn:daemonises_and_stays", {"marker": str(folder / "daemon")})
     host.run("hostile.stubborn:async_tight_loop", {"marker": str(folder / "loop")})
-    await wait_until(lambda: (folder / "daemon").exists() and (folder / "loop").exists())
+    files = [folder / name for name in ("daemon", "daemon.child", "loop")]
+    await wait_until(lambda: all(file.exists() and file.read_text() for file in files))  # a new file is empty at first
     reaper = host.supervisor.reaper_identity.pid
     template = pids_below(reaper)[0]  # the first that a reaper starts
-    files = [folder / name for name in ("daemon", "daemon.child", "loop")]
     lasting = {reaper, template, *(int(file.read_text()) for file in files)}
     passing = set(pids_below(reaper)) - lasting
     print(json.dumps({"lasting": sorted(lasting), "passing": sorted(passing)}), flush=True)
