@@ -64,7 +64,7 @@ class Running:
 
     @property
     def ended(self) -> bool:
-        """Whether it has ended."""
+        """True if it has ended."""
         return self.process.poll() is not None
 
     def tree(self) -> set[int]:
@@ -213,7 +213,7 @@ class System:
 
     @property
     def kernel_address(self) -> str:
-        """Where the kernel listens."""
+        """The address at which the kernel listens."""
         return address_of(self.kernel_project)
 
     def launch_host(

@@ -61,7 +61,7 @@ class Job:
 
     @property
     def why_kept(self) -> str:
-        """Why the definition is the last good one and not the one in the job's file; empty if it is not."""
+        """The reason why the last good definition serves instead of the one in the job's file; empty if it does not."""
         return why_kept(self.loaded) if self.loaded.kept else ""
 
 

@@ -21,7 +21,7 @@ _log = logging.getLogger(__name__)
 
 
 class SupervisedRunner:
-    """What the session asks of the rest of the host. No method blocks; the asynchronous ones may take long.
+    """Does for the session what the rest of the host can do. No method blocks; the asynchronous ones may take long.
 
     :param drain_seconds: used if a drain gives no deadline
     :param on_load: called with the outcome of each load

@@ -42,7 +42,7 @@ async def test_a_report_whose_envelope_is_malformed_is_refused(world: World, rep
 
 
 async def test_reports_arrive_unopened_and_the_answers_keep_their_order(world: World) -> None:
-    """What is in an event is the engine's to read."""
+    """Only the engine reads the contents of an event."""
     first = AttemptReport(attempt_key=KEY, first_seq=4, events=(b"\x00\xff", b"anything"))
     second = AttemptReport(attempt_key=KEY, first_seq=1, unknown=True)
     acks = await send(world, first, second)

@@ -1,4 +1,4 @@
-"""What the kernel tells of hosts, runs and pauses, as a client reads it."""
+"""Messages about hosts, runs and pauses, as a client reads them."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_a_run_is_told_as_it_is_listed() -> None:
 
 
 def test_an_attempt_is_told_with_its_progress() -> None:
-    """What is stored of a progress holds more than clients are told."""
+    """A stored progress has more fields than clients are told."""
     run = RunRecord(
         run_id="run_1",
         job_id="job",
