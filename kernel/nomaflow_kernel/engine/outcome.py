@@ -48,13 +48,8 @@ class Outcome:
 
         :raises LetterError: if the worker's letter breaks the contract
         """
-        code, reason, error, warnings, not_started = (
-            event.reason_code,
-            event.reason,
-            event.error,
-            event.warnings,
-            event.not_started,
-        )
+        code, reason, error = event.reason_code, event.reason, event.error
+        warnings, not_started = event.warnings, event.not_started
         rows_affected, extras_json, has_result = None, b"", False
         exception_types: tuple[str, ...] = ()
         if event.outcome:
