@@ -7,6 +7,13 @@ from dataclasses import field
 from typing import Any, Protocol
 
 from nomaflow_api.value_class import value_class
+from nomaflow_kernel.history.access_records import (
+    AuditFilter,
+    AuditRecord,
+    AuditVerdict,
+    CertificateRecord,
+    TokenRecord,
+)
 from nomaflow_kernel.history.records import (
     AttemptRecord,
     EventRecord,
@@ -247,6 +254,33 @@ class Store(Protocol):
 
     async def prune_notices(self, *, before_us: int, limit: int) -> int:
         """Delete up to ``limit`` events without a run that are older than ``before_us``; return the number deleted."""
+
+    async def tokens(self) -> Sequence[TokenRecord]:
+        """Return every token, in the order in which they were made."""
+
+    async def keep_tokens(self, tokens: Sequence[TokenRecord]) -> None:
+        """Keep tokens, each in place of the one with its id."""
+
+    async def certificates(self) -> Sequence[CertificateRecord]:
+        """Return every certificate, in the order in which they were made."""
+
+    async def keep_certificates(self, certificates: Sequence[CertificateRecord]) -> None:
+        """Keep certificates, each in place of the one with its serial."""
+
+    def append_audit(self, records: Sequence[AuditRecord]) -> Awaitable[None]:
+        """Append rows to the audit, numbered and chained in the order given; submitted when this returns."""
+
+    async def audit_rows(self, after_seq: int, *, filter: AuditFilter, limit: int) -> Sequence[AuditRecord]:
+        """Return audit rows with a greater number, in order."""
+
+    async def audit_tail(self, *, filter: AuditFilter, limit: int) -> Sequence[AuditRecord]:
+        """Return the newest audit rows, in order."""
+
+    async def verify_audit(self) -> AuditVerdict:
+        """Compute the audit's chain again, a page of rows at a time."""
+
+    async def prune_audit(self, *, before_us: int, limit: int) -> int:
+        """Delete up to ``limit`` of the oldest audit rows older than ``before_us``; return the number deleted."""
 
     async def ping(self) -> None:
         """Make a write without an effect, to test that the store can be written."""

@@ -15,6 +15,7 @@ from typing import Any, Generic, TypeVar, get_args, get_type_hints
 
 from sqlalchemy import Table
 
+from nomaflow_kernel.history.access_records import AuditRecord, CertificateRecord, TokenRecord
 from nomaflow_kernel.history.records import (
     Ancestor,
     AttemptRecord,
@@ -27,7 +28,19 @@ from nomaflow_kernel.history.records import (
 from nomaflow_kernel.history.transitions import SetNextFire
 from nomaflow_kernel.store import schema
 
-__all__ = ["ATTEMPTS", "CHUNKS", "EVENTS", "FIRES", "PAUSES", "RUNS", "Rows", "dump_json"]
+__all__ = [
+    "ATTEMPTS",
+    "AUDIT",
+    "CERTIFICATES",
+    "CHUNKS",
+    "EVENTS",
+    "FIRES",
+    "PAUSES",
+    "RUNS",
+    "TOKENS",
+    "Rows",
+    "dump_json",
+]
 
 R = TypeVar("R")
 
@@ -89,7 +102,19 @@ _JSON: Mapping[str, tuple[Callable[[Any], str], Callable[[str], Any]]] = {
 
 
 _FREE = frozenset(
-    {"reason_message", "error", "trigger_by", "cancel_by", "cancel_why", "request_id", "progress_json", "by", "why"}
+    {
+        "reason_message",
+        "error",
+        "trigger_by",
+        "cancel_by",
+        "cancel_why",
+        "request_id",
+        "progress_json",
+        "by",
+        "why",
+        "target",
+        "note",
+    }
 )
 """Columns of texts that anybody may have written."""
 
@@ -167,3 +192,6 @@ EVENTS = Rows(schema.events, EventRecord)
 CHUNKS = Rows(schema.log_chunks, LogChunkRecord)
 FIRES = Rows(schema.schedules, SetNextFire)
 PAUSES = Rows(schema.pauses, PauseRecord)
+TOKENS = Rows(schema.tokens, TokenRecord)
+CERTIFICATES = Rows(schema.certificates, CertificateRecord)
+AUDIT = Rows(schema.audit, AuditRecord)

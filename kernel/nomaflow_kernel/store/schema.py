@@ -25,6 +25,8 @@ from sqlalchemy.types import TypeEngine
 
 __all__ = [
     "attempts",
+    "audit",
+    "certificates",
     "definitions",
     "events",
     "host_digests",
@@ -38,6 +40,7 @@ __all__ = [
     "revisions",
     "runs",
     "schedules",
+    "tokens",
 ]
 
 metadata = MetaData()
@@ -77,9 +80,14 @@ kernel = Table(
     _number("pruned_through_seq", default=0),
     _text("mark", default=""),
     _text("other_store", default=""),
+    _number("audit_seq", default=0),
+    _text("audit_hash", default=""),
+    _number("audit_pruned_seq", default=0),
+    _text("audit_pruned_hash", default=""),
 )
 """One row: the writer (epoch, holder), the newest event, the number of committed transactions, a random id of this
-history, the newest event that retention has removed, and the mark of a store that no kernel may use."""
+history, the newest event that retention has removed, the mark of a store that no kernel may use, and the ends of the
+audit's chain: its newest row, and the newest that retention has removed."""
 
 leadership = Table(
     "leadership",
@@ -286,3 +294,57 @@ pauses = Table(
     PrimaryKeyConstraint("scope", "name"),
     sqlite_with_rowid=False,
 )
+
+tokens = Table(
+    "tokens",
+    metadata,
+    _key("token_id"),
+    _text("kind"),
+    _text("name"),
+    Column("joins", Boolean(), nullable=False),
+    _text("roles"),
+    _text("grants"),
+    _key("secret_hash"),
+    _number("created_at_us"),
+    _text("created_by"),
+    _number("expires_at_us"),
+    _maybe("uses_left"),
+    _maybe("last_used_at_us"),
+    _maybe("revoked_at_us"),
+    PrimaryKeyConstraint("token_id"),
+    sqlite_with_rowid=False,
+)
+"""Credentials of users and services, and the secrets of join strings; only hashes of secrets."""
+
+certificates = Table(
+    "certificates",
+    metadata,
+    _key("serial"),
+    _text("host"),
+    _number("issued_at_us"),
+    _number("expires_at_us"),
+    _text("issued_to"),
+    _text("token_id"),
+    _maybe("revoked_at_us"),
+    PrimaryKeyConstraint("serial"),
+    sqlite_with_rowid=False,
+)
+"""Certificates that the kernel's authority gave to hosts."""
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("seq", _SEQ, nullable=False, autoincrement=False),
+    _number("at_us"),
+    _text("principal"),
+    _text("address"),
+    _text("action"),
+    _text("target"),
+    _text("outcome"),
+    _text("note"),
+    _text("correlation"),
+    Column("count", Integer(), nullable=False),
+    _text("hash"),
+    PrimaryKeyConstraint("seq"),
+)
+"""Every change and every refusal, each chained to the one before by its hash."""

@@ -9,9 +9,10 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from sqlalchemy import Connection
 
+from nomaflow_kernel.history.access_records import AuditRecord, AuditVerdict
 from nomaflow_kernel.history.port import ApplyResult, CommitObserver, StoreInfo
 from nomaflow_kernel.history.transitions import Transition
-from nomaflow_kernel.store.operations import duplicates, events, hosts, logs, prune, runs, scheduling
+from nomaflow_kernel.store.operations import access, audit, duplicates, events, hosts, logs, prune, runs, scheduling
 from nomaflow_kernel.store.operations.apply import apply_transitions
 from nomaflow_kernel.store.session import WriteSession
 
@@ -22,6 +23,8 @@ T = TypeVar("T")
 
 _PRUNED_TOGETHER = 50
 """Number of runs removed in one transaction: small, so that no other write waits long."""
+
+_ROWS_VERIFIED_TOGETHER = 1000
 
 
 class Database(Protocol):
@@ -91,6 +94,13 @@ class SqlStore:
     manifests = _reading(hosts.manifests)
     schedules = _reading(scheduling.schedules)
     pauses = _reading(scheduling.pauses)
+    tokens = _reading(access.tokens)
+    certificates = _reading(access.certificates)
+    audit_rows = _reading(audit.audit_rows)
+    audit_tail = _reading(audit.audit_tail)
+    keep_tokens = _writing(access.keep_tokens)
+    keep_certificates = _writing(access.keep_certificates)
+    prune_audit = _writing(audit.prune_audit)
     introduce_manifest = _writing(hosts.introduce_manifest)
     forget_host = _writing(hosts.forget_host)
     _remove_runs = _writing(prune.remove_runs)
@@ -155,6 +165,20 @@ class SqlStore:
     def _note_pruned(self, seq: int) -> None:
         # Set before the commit, on the writer's thread: a watcher that misses an event finds that it may be gone.
         self._pruned_through_seq = max(self._pruned_through_seq, seq)
+
+    def append_audit(self, records: Sequence[AuditRecord]) -> Awaitable[None]:
+        """Append rows to the audit; they are submitted when this returns."""
+        return self._database.write(partial(audit.append_audit, records=tuple(records)))
+
+    async def verify_audit(self) -> AuditVerdict:
+        """Compute the audit's chain again, a page of rows at a time."""
+        verdict: AuditVerdict | None = None
+        while True:
+            page = partial(audit.verify_page, verdict=verdict, limit=_ROWS_VERIFIED_TOGETHER)
+            found, complete = await self._database.read(page)
+            if complete:
+                return found
+            verdict = found
 
     async def ping(self) -> None:
         """Make a write without an effect, to test that the store can be written."""

@@ -103,6 +103,7 @@ class Hello(google.protobuf.message.Message):
     WATCHING_FIELD_NUMBER: builtins.int
     LOADING_FIELD_NUMBER: builtins.int
     REFUSED_LOAD_FIELD_NUMBER: builtins.int
+    KERNEL_ID_FIELD_NUMBER: builtins.int
     protocol_min: builtins.int
     """protocol_min is the lowest protocol the host speaks. This file describes protocol 1."""
     protocol_max: builtins.int
@@ -120,7 +121,9 @@ class Hello(google.protobuf.message.Message):
     version: builtins.str
     """version is the nomaflow version of the host."""
     epoch_seen: builtins.int
-    """epoch_seen is the highest kernel epoch the host has seen; a kernel of a lower epoch must not welcome it."""
+    """epoch_seen is the highest epoch that the host has seen of the kernel kernel_id; that kernel must not welcome it with a
+    lower one.
+    """
     generation: builtins.int
     """generation is the load of plugin code that new steps go to. Zero where none serves."""
     manifest_digest: builtins.str
@@ -139,6 +142,8 @@ class Hello(google.protobuf.message.Message):
     """watching is true where the host loads its code anew whenever a file of the project is saved."""
     loading: builtins.bool
     """loading is true while the first load of the host's life is under way."""
+    kernel_id: builtins.str
+    """kernel_id is the kernel that epoch_seen is about: the one of its last Welcome. Empty where there was none."""
     @property
     def ended_incarnations(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """ended_incarnations are earlier instances of the same host, on the same boot id and state directory, of which this
@@ -172,9 +177,10 @@ class Hello(google.protobuf.message.Message):
         watching: builtins.bool = ...,
         loading: builtins.bool = ...,
         refused_load: nomaflow_api.v1.job_pb2.RefusedLoad | None = ...,
+        kernel_id: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["refused_load", b"refused_load"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["boot_id", b"boot_id", "ended_incarnations", b"ended_incarnations", "epoch_seen", b"epoch_seen", "generation", b"generation", "host", b"host", "incarnation", b"incarnation", "inventory", b"inventory", "isolation_mechanism", b"isolation_mechanism", "loaded_at_us", b"loaded_at_us", "loading", b"loading", "machine", b"machine", "manifest_digest", b"manifest_digest", "max_async", b"max_async", "max_sync", b"max_sync", "pid", b"pid", "protocol_max", b"protocol_max", "protocol_min", b"protocol_min", "refused_load", b"refused_load", "version", b"version", "watching", b"watching"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["boot_id", b"boot_id", "ended_incarnations", b"ended_incarnations", "epoch_seen", b"epoch_seen", "generation", b"generation", "host", b"host", "incarnation", b"incarnation", "inventory", b"inventory", "isolation_mechanism", b"isolation_mechanism", "kernel_id", b"kernel_id", "loaded_at_us", b"loaded_at_us", "loading", b"loading", "machine", b"machine", "manifest_digest", b"manifest_digest", "max_async", b"max_async", "max_sync", b"max_sync", "pid", b"pid", "protocol_max", b"protocol_max", "protocol_min", b"protocol_min", "refused_load", b"refused_load", "version", b"version", "watching", b"watching"]) -> None: ...
 
 global___Hello = Hello
 
@@ -470,6 +476,7 @@ class Welcome(google.protobuf.message.Message):
     GRACE_MS_FIELD_NUMBER: builtins.int
     MANIFEST_WANTED_FIELD_NUMBER: builtins.int
     VERDICTS_FIELD_NUMBER: builtins.int
+    KERNEL_ID_FIELD_NUMBER: builtins.int
     protocol: builtins.int
     """protocol is the one both will speak."""
     epoch: builtins.int
@@ -486,6 +493,8 @@ class Welcome(google.protobuf.message.Message):
     """
     verdicts: builtins.bytes
     """verdicts answer the inventory, one for each attempt: a letter, a list of Verdict. Empty for none."""
+    kernel_id: builtins.str
+    """kernel_id names the kernel, by the random id of its history. Epochs of different kernels are not compared."""
     def __init__(
         self,
         *,
@@ -496,8 +505,9 @@ class Welcome(google.protobuf.message.Message):
         grace_ms: builtins.int = ...,
         manifest_wanted: builtins.bool = ...,
         verdicts: builtins.bytes = ...,
+        kernel_id: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["epoch", b"epoch", "grace_ms", b"grace_ms", "heartbeat_interval_ms", b"heartbeat_interval_ms", "lease_ms", b"lease_ms", "manifest_wanted", b"manifest_wanted", "protocol", b"protocol", "verdicts", b"verdicts"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["epoch", b"epoch", "grace_ms", b"grace_ms", "heartbeat_interval_ms", b"heartbeat_interval_ms", "kernel_id", b"kernel_id", "lease_ms", b"lease_ms", "manifest_wanted", b"manifest_wanted", "protocol", b"protocol", "verdicts", b"verdicts"]) -> None: ...
 
 global___Welcome = Welcome
 
@@ -780,3 +790,43 @@ class IntroduceManifestResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["current", b"current", "disabled_job_ids", b"disabled_job_ids"]) -> None: ...
 
 global___IntroduceManifestResponse = IntroduceManifestResponse
+
+@typing.final
+class RenewCertificateRequest(google.protobuf.message.Message):
+    """RenewCertificateRequest asks for the next certificate."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CSR_PEM_FIELD_NUMBER: builtins.int
+    csr_pem: builtins.str
+    """csr_pem is a signing request with a key of the host's own."""
+    def __init__(
+        self,
+        *,
+        csr_pem: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["csr_pem", b"csr_pem"]) -> None: ...
+
+global___RenewCertificateRequest = RenewCertificateRequest
+
+@typing.final
+class RenewCertificateResponse(google.protobuf.message.Message):
+    """RenewCertificateResponse carries it."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CERTIFICATE_PEM_FIELD_NUMBER: builtins.int
+    AUTHORITIES_PEM_FIELD_NUMBER: builtins.int
+    certificate_pem: builtins.str
+    """certificate_pem is the certificate and those between it and its root."""
+    authorities_pem: builtins.str
+    """authorities_pem are the authorities that vouch for the kernel from now on."""
+    def __init__(
+        self,
+        *,
+        certificate_pem: builtins.str = ...,
+        authorities_pem: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["authorities_pem", b"authorities_pem", "certificate_pem", b"certificate_pem"]) -> None: ...
+
+global___RenewCertificateResponse = RenewCertificateResponse

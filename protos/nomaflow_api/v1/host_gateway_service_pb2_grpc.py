@@ -50,6 +50,11 @@ class HostGatewayServiceStub(object):
                 request_serializer=nomaflow__api_dot_v1_dot_host__gateway__service__pb2.IntroduceManifestRequest.SerializeToString,
                 response_deserializer=nomaflow__api_dot_v1_dot_host__gateway__service__pb2.IntroduceManifestResponse.FromString,
                 _registered_method=True)
+        self.RenewCertificate = channel.unary_unary(
+                '/nomaflow_api.v1.HostGatewayService/RenewCertificate',
+                request_serializer=nomaflow__api_dot_v1_dot_host__gateway__service__pb2.RenewCertificateRequest.SerializeToString,
+                response_deserializer=nomaflow__api_dot_v1_dot_host__gateway__service__pb2.RenewCertificateResponse.FromString,
+                _registered_method=True)
 
 
 class HostGatewayServiceServicer(object):
@@ -78,6 +83,13 @@ class HostGatewayServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RenewCertificate(self, request, context):
+        """RenewCertificate gives a host that shows a good certificate the next one, for the same name.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_HostGatewayServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -95,6 +107,11 @@ def add_HostGatewayServiceServicer_to_server(servicer, server):
                     servicer.IntroduceManifest,
                     request_deserializer=nomaflow__api_dot_v1_dot_host__gateway__service__pb2.IntroduceManifestRequest.FromString,
                     response_serializer=nomaflow__api_dot_v1_dot_host__gateway__service__pb2.IntroduceManifestResponse.SerializeToString,
+            ),
+            'RenewCertificate': grpc.unary_unary_rpc_method_handler(
+                    servicer.RenewCertificate,
+                    request_deserializer=nomaflow__api_dot_v1_dot_host__gateway__service__pb2.RenewCertificateRequest.FromString,
+                    response_serializer=nomaflow__api_dot_v1_dot_host__gateway__service__pb2.RenewCertificateResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -179,6 +196,33 @@ class HostGatewayService(object):
             '/nomaflow_api.v1.HostGatewayService/IntroduceManifest',
             nomaflow__api_dot_v1_dot_host__gateway__service__pb2.IntroduceManifestRequest.SerializeToString,
             nomaflow__api_dot_v1_dot_host__gateway__service__pb2.IntroduceManifestResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RenewCertificate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nomaflow_api.v1.HostGatewayService/RenewCertificate',
+            nomaflow__api_dot_v1_dot_host__gateway__service__pb2.RenewCertificateRequest.SerializeToString,
+            nomaflow__api_dot_v1_dot_host__gateway__service__pb2.RenewCertificateResponse.FromString,
             options,
             channel_credentials,
             insecure,

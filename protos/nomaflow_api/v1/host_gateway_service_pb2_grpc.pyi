@@ -59,6 +59,12 @@ class HostGatewayServiceStub:
     ]
     """IntroduceManifest tells the kernel what a generation offers: callables, jobs, problems."""
 
+    RenewCertificate: grpc.UnaryUnaryMultiCallable[
+        nomaflow_api.v1.host_gateway_service_pb2.RenewCertificateRequest,
+        nomaflow_api.v1.host_gateway_service_pb2.RenewCertificateResponse,
+    ]
+    """RenewCertificate gives a host that shows a good certificate the next one, for the same name."""
+
 class HostGatewayServiceAsyncStub:
     """HostGatewayService is the hosts' side of a kernel."""
 
@@ -81,6 +87,12 @@ class HostGatewayServiceAsyncStub:
         nomaflow_api.v1.host_gateway_service_pb2.IntroduceManifestResponse,
     ]
     """IntroduceManifest tells the kernel what a generation offers: callables, jobs, problems."""
+
+    RenewCertificate: grpc.aio.UnaryUnaryMultiCallable[
+        nomaflow_api.v1.host_gateway_service_pb2.RenewCertificateRequest,
+        nomaflow_api.v1.host_gateway_service_pb2.RenewCertificateResponse,
+    ]
+    """RenewCertificate gives a host that shows a good certificate the next one, for the same name."""
 
 class HostGatewayServiceServicer(metaclass=abc.ABCMeta):
     """HostGatewayService is the hosts' side of a kernel."""
@@ -110,5 +122,13 @@ class HostGatewayServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[nomaflow_api.v1.host_gateway_service_pb2.IntroduceManifestResponse, collections.abc.Awaitable[nomaflow_api.v1.host_gateway_service_pb2.IntroduceManifestResponse]]:
         """IntroduceManifest tells the kernel what a generation offers: callables, jobs, problems."""
+
+    @abc.abstractmethod
+    def RenewCertificate(
+        self,
+        request: nomaflow_api.v1.host_gateway_service_pb2.RenewCertificateRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[nomaflow_api.v1.host_gateway_service_pb2.RenewCertificateResponse, collections.abc.Awaitable[nomaflow_api.v1.host_gateway_service_pb2.RenewCertificateResponse]]:
+        """RenewCertificate gives a host that shows a good certificate the next one, for the same name."""
 
 def add_HostGatewayServiceServicer_to_server(servicer: HostGatewayServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

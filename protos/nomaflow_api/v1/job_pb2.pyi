@@ -224,6 +224,7 @@ class Job(google.protobuf.message.Message):
     DIGEST_FIELD_NUMBER: builtins.int
     KEPT_FIELD_NUMBER: builtins.int
     HELD_FIELD_NUMBER: builtins.int
+    OWNER_FIELD_NUMBER: builtins.int
     job_id: builtins.str
     """job_id is unique in a kernel."""
     description: builtins.str
@@ -252,6 +253,8 @@ class Job(google.protobuf.message.Message):
     """held says in one sentence why a kept job cannot run all the same: a callable of it cannot be imported. Its fires
     are MISSED. Empty where it can run.
     """
+    owner: builtins.str
+    """owner is the host that the job's id belongs to. Empty for the kernel's own jobs file."""
     @property
     def problems(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Problem]:
         """problems are what is wrong, errors first."""
@@ -303,9 +306,10 @@ class Job(google.protobuf.message.Message):
         digest: builtins.str = ...,
         kept: builtins.bool = ...,
         held: builtins.str = ...,
+        owner: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["last_run", b"last_run", "pause", b"pause"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["definition_json", b"definition_json", "description", b"description", "digest", b"digest", "enabled", b"enabled", "held", b"held", "host", b"host", "job_id", b"job_id", "kept", b"kept", "last_run", b"last_run", "next_fires", b"next_fires", "pause", b"pause", "preset_names", b"preset_names", "problems", b"problems", "removed", b"removed", "schedule", b"schedule", "step_names", b"step_names", "tags", b"tags", "timezone", b"timezone", "valid", b"valid", "why_not_running", b"why_not_running"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["definition_json", b"definition_json", "description", b"description", "digest", b"digest", "enabled", b"enabled", "held", b"held", "host", b"host", "job_id", b"job_id", "kept", b"kept", "last_run", b"last_run", "next_fires", b"next_fires", "owner", b"owner", "pause", b"pause", "preset_names", b"preset_names", "problems", b"problems", "removed", b"removed", "schedule", b"schedule", "step_names", b"step_names", "tags", b"tags", "timezone", b"timezone", "valid", b"valid", "why_not_running", b"why_not_running"]) -> None: ...
 
 global___Job = Job
 

@@ -756,20 +756,28 @@ class ListJobsRequest(google.protobuf.message.Message):
     HOST_FIELD_NUMBER: builtins.int
     TAG_FIELD_NUMBER: builtins.int
     INCLUDE_REMOVED_FIELD_NUMBER: builtins.int
+    PAGE_SIZE_FIELD_NUMBER: builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: builtins.int
     host: builtins.str
     """host keeps jobs of that host. Empty means all."""
     tag: builtins.str
     """tag keeps jobs with that tag. Empty means all."""
     include_removed: builtins.bool
     """include_removed adds jobs that their host no longer brings."""
+    page_size: builtins.int
+    """page_size is how many jobs to return at most. Zero means 500, which is also the most."""
+    page_token: builtins.str
+    """page_token continues after an earlier page. Empty means the first."""
     def __init__(
         self,
         *,
         host: builtins.str = ...,
         tag: builtins.str = ...,
         include_removed: builtins.bool = ...,
+        page_size: builtins.int = ...,
+        page_token: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["host", b"host", "include_removed", b"include_removed", "tag", b"tag"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["host", b"host", "include_removed", b"include_removed", "page_size", b"page_size", "page_token", b"page_token", "tag", b"tag"]) -> None: ...
 
 global___ListJobsRequest = ListJobsRequest
 
@@ -781,21 +789,25 @@ class ListJobsResponse(google.protobuf.message.Message):
 
     JOBS_FIELD_NUMBER: builtins.int
     PROBLEMS_FIELD_NUMBER: builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    next_page_token: builtins.str
+    """next_page_token continues the list. Empty on the last page."""
     @property
     def jobs(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[nomaflow_api.v1.job_pb2.Job]:
         """jobs are sorted by id."""
 
     @property
     def problems(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[nomaflow_api.v1.job_pb2.Problem]:
-        """problems are those of whole files, which belong to no job."""
+        """problems are those of whole files, which belong to no job. On the first page only."""
 
     def __init__(
         self,
         *,
         jobs: collections.abc.Iterable[nomaflow_api.v1.job_pb2.Job] | None = ...,
         problems: collections.abc.Iterable[nomaflow_api.v1.job_pb2.Problem] | None = ...,
+        next_page_token: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["jobs", b"jobs", "problems", b"problems"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["jobs", b"jobs", "next_page_token", b"next_page_token", "problems", b"problems"]) -> None: ...
 
 global___ListJobsResponse = ListJobsResponse
 
@@ -840,13 +852,23 @@ global___GetJobResponse = GetJobResponse
 
 @typing.final
 class ListHostsRequest(google.protobuf.message.Message):
-    """ListHostsRequest is empty."""
+    """ListHostsRequest asks for a page."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
+    PAGE_SIZE_FIELD_NUMBER: builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    page_size: builtins.int
+    """page_size is how many hosts to return at most. Zero means 200, which is also the most."""
+    page_token: builtins.str
+    """page_token continues after an earlier page. Empty means the first."""
     def __init__(
         self,
+        *,
+        page_size: builtins.int = ...,
+        page_token: builtins.str = ...,
     ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["page_size", b"page_size", "page_token", b"page_token"]) -> None: ...
 
 global___ListHostsRequest = ListHostsRequest
 
@@ -857,16 +879,20 @@ class ListHostsResponse(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     HOSTS_FIELD_NUMBER: builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    next_page_token: builtins.str
+    """next_page_token continues the list. Empty on the last page."""
     @property
     def hosts(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[nomaflow_api.v1.job_pb2.Host]:
-        """hosts are sorted by name."""
+        """hosts are sorted by name. Of an instance at most 200 workers are listed."""
 
     def __init__(
         self,
         *,
         hosts: collections.abc.Iterable[nomaflow_api.v1.job_pb2.Host] | None = ...,
+        next_page_token: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["hosts", b"hosts"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["hosts", b"hosts", "next_page_token", b"next_page_token"]) -> None: ...
 
 global___ListHostsResponse = ListHostsResponse
 

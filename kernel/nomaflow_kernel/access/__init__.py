@@ -1,0 +1,1 @@
+"""Access: who calls (principals and their credentials), what each may do (grants), and the record of it (audit)."""

@@ -1,0 +1,152 @@
+"""Grants: a verb and the scope it is given for. Roles are names for sets of verbs."""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+__all__ = ["EVERYTHING", "ROLES", "Grant", "GrantError", "Scope", "Target", "Verb", "grants_of_role"]
+
+_JOB = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_HOST = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+_TAG_LENGTH = 128
+
+
+class Verb(enum.StrEnum):
+    """What a grant allows to do."""
+
+    READ = "read"
+    """See jobs, runs, their states and reasons, and hosts."""
+    LOGS = "logs"
+    """See logs, params and extras."""
+    TRIGGER = "trigger"
+    """Start runs, and replay one's own."""
+    CANCEL = "cancel"
+    """Stop runs."""
+    OPERATE = "operate"
+    """Pause, resume, reload, and replay the runs of others."""
+    ADMIN = "admin"
+    """Forget hosts, give and withdraw credentials, read the audit."""
+
+
+class GrantError(ValueError):
+    """Raised when a grant, a scope or a role cannot be read; the text names it and says what was expected."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Target:
+    """The thing that a call is about: a job or its run, a host, or neither.
+
+    :param host: the host itself, or the one that runs the job
+    :param tags: the job's tags
+    """
+
+    job_id: str = ""
+    host: str = ""
+    tags: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"job:{self.job_id}" if self.job_id else f"host:{self.host}" if self.host else "*"
+
+
+EVERYTHING = Target()
+"""The target of a call that is about no single job or host. Only the scope ``*`` covers it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """The part of a kernel that a grant is for.
+
+    :param kind: ``*``, ``job``, ``prefix`` (of job ids), ``host`` or ``tag``
+    """
+
+    kind: str
+    name: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> Scope:
+        """Read ``*``, ``job:ID``, ``job:PREFIX*``, ``host:NAME`` or ``tag:TAG``.
+
+        :raises GrantError: if it is none of them
+        """
+        if text == "*":
+            return cls("*")
+        kind, _, name = text.partition(":")
+        if kind == "job" and name.endswith("*") and _JOB.fullmatch(name[:-1]):
+            return cls("prefix", name[:-1])
+        if (kind == "job" and _JOB.fullmatch(name)) or (kind == "host" and _HOST.fullmatch(name)):
+            return cls(kind, name)
+        if kind == "tag" and 1 <= len(name) <= _TAG_LENGTH and name.isprintable():
+            return cls(kind, name)
+        raise GrantError(f"{text[:80]!r} is no scope; expected *, job:ID, job:PREFIX*, host:NAME or tag:TAG")
+
+    def covers(self, target: Target) -> bool:
+        """Return whether a target lies in this scope."""
+        if self.kind == "*":
+            return True
+        if self.kind == "job":
+            return target.job_id == self.name
+        if self.kind == "prefix":
+            return target.job_id.startswith(self.name)
+        return target.host == self.name if self.kind == "host" else self.name in target.tags
+
+    def __str__(self) -> str:
+        if self.kind == "*":
+            return "*"
+        return f"job:{self.name}*" if self.kind == "prefix" else f"{self.kind}:{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A verb, allowed within a scope."""
+
+    verb: Verb
+    scope: Scope
+
+    @classmethod
+    def parse(cls, text: str) -> Grant:
+        """Read ``VERB SCOPE``, such as ``trigger job:reports.*``.
+
+        :raises GrantError: if it is malformed
+        """
+        verb, _, scope = text.strip().partition(" ")
+        try:
+            return cls(Verb(verb), Scope.parse(scope.strip()))
+        except ValueError as error:
+            if isinstance(error, GrantError):
+                raise
+            raise GrantError(f"{text[:80]!r} begins with no verb; expected one of {', '.join(Verb)}") from None
+
+    def __str__(self) -> str:
+        return f"{self.verb} {self.scope}"
+
+
+_OPERATOR = (Verb.READ, Verb.LOGS, Verb.TRIGGER, Verb.CANCEL, Verb.OPERATE)
+
+ROLES: Mapping[str, tuple[Verb, ...]] = {
+    "viewer": (Verb.READ,),
+    "reader": (Verb.READ, Verb.LOGS),
+    "operator": _OPERATOR,
+    "launcher": (Verb.READ, Verb.OPERATE),
+    "admin": tuple(Verb),
+}
+"""The roles that need no configuration. A host's certificate gives no verb: it proves a name."""
+
+
+def grants_of_role(text: str, more: Mapping[str, Iterable[str]] | None = None) -> tuple[Grant, ...]:
+    """Return the grants of ``ROLE`` or ``ROLE SCOPE``.
+
+    :param more: roles of the configuration → their grants as texts; such a role takes no scope
+    :raises GrantError: if there is no such role, or one of its grants is malformed
+    """
+    name, _, scope = text.strip().partition(" ")
+    if more is not None and name in more:
+        if scope:
+            raise GrantError(f"the role {name!r} has scopes of its own; give it without {scope.strip()[:80]!r}")
+        return tuple(map(Grant.parse, more[name]))
+    if name not in ROLES:
+        known = ", ".join(sorted({*ROLES, *(more or ())}))
+        raise GrantError(f"there is no role {name[:64]!r}; expected one of {known}")
+    return tuple(Grant(verb, Scope.parse(scope.strip() or "*")) for verb in ROLES[name])

@@ -1,0 +1,116 @@
+"""Principals: the authors of calls, as their credentials prove them."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from nomaflow_kernel.access.grants import Grant, Target, Verb
+from nomaflow_kernel.domain.errors import KernelError
+
+__all__ = ["ANYONE", "OWNER", "Caller", "NotAuthenticated", "NotPermitted", "Principal", "PrincipalKind"]
+
+
+class PrincipalKind(enum.StrEnum):
+    """How a principal proves itself."""
+
+    OWNER = "owner"
+    """By reaching the Unix socket, whose directory only the owner can enter: may do everything."""
+    USER = "user"
+    """By a person's token."""
+    SERVICE = "service"
+    """By a program's token."""
+    HOST = "host"
+    """By a certificate that names a host: may attach as that host, and nothing else."""
+    ANYONE = "anyone"
+    """By nothing."""
+
+
+class NotAuthenticated(KernelError):
+    """Raised when a call carries no good credential. The text is the same whatever the cause."""
+
+    reason = "UNAUTHENTICATED"
+
+    def __init__(self) -> None:
+        super().__init__("a valid token is needed: send metadata 'authorization: Bearer TOKEN'")
+
+
+class NotPermitted(KernelError):
+    """Raised when a principal lacks a grant, or may not know whether the target exists.
+
+    :param verb: what it may not do
+    :param target: what it asked for, as it named it
+    """
+
+    reason = "PERMISSION_DENIED"
+
+    def __init__(self, principal: Principal, verb: str, target: str) -> None:
+        super().__init__(
+            f"{principal} may not {verb} {target[:160]}; "
+            "an administrator gives such a grant with `nomaflow token create`"
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Principal:
+    """The author of a call.
+
+    :param name: of a user, a service or a host; ``owner`` for the owner, ``anyone`` without a credential
+    :param grants: what it may do; empty for the owner, who may do everything
+    :param credential: id of the token or serial of the certificate; empty for the owner
+    """
+
+    kind: PrincipalKind
+    name: str
+    grants: tuple[Grant, ...] = ()
+    credential: str = ""
+
+    def may(self, verb: Verb, target: Target) -> bool:
+        """Return whether it may do something to a target."""
+        if self.kind is PrincipalKind.OWNER:
+            return True
+        return any(grant.verb is verb and grant.scope.covers(target) for grant in self.grants)
+
+    def may_all(self, verb: Verb) -> bool:
+        """Return whether it may do something to everything."""
+        if self.kind is PrincipalKind.OWNER:
+            return True
+        return any(grant.verb is verb and grant.scope.kind == "*" for grant in self.grants)
+
+    def may_some(self, verb: Verb) -> bool:
+        """Return whether it may do something to anything at all."""
+        return self.kind is PrincipalKind.OWNER or any(grant.verb is verb for grant in self.grants)
+
+    def __str__(self) -> str:
+        return f"host:{self.name}" if self.kind is PrincipalKind.HOST else self.name
+
+
+OWNER = Principal(kind=PrincipalKind.OWNER, name="owner")
+ANYONE = Principal(kind=PrincipalKind.ANYONE, name="anyone")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Caller:
+    """A call's author, its peer's address and its trace.
+
+    :param traceparent: the W3C trace context of the call, as sent; empty for none
+    """
+
+    principal: Principal
+    peer: str
+    traceparent: str = ""
+
+    def signed(self, note: str) -> str:
+        """Return the author for the record: the principal, and on whose behalf, if the call says so.
+
+        A note never stands alone: it proves nothing.
+        """
+        return f"{self.principal} (for {note})" if note else str(self.principal)
+
+    def require(self, verb: Verb, target: Target) -> None:
+        """Check that the principal may do something.
+
+        :raises NotPermitted: if it may not
+        """
+        if not self.principal.may(verb, target):
+            raise NotPermitted(self.principal, verb, str(target))

@@ -1,0 +1,108 @@
+"""What the store keeps of access: tokens, certificates and the audit."""
+
+from __future__ import annotations
+
+from nomaflow_api.value_class import value_class
+
+__all__ = ["AuditFilter", "AuditRecord", "AuditVerdict", "CertificateRecord", "TokenRecord"]
+
+
+@value_class
+class TokenRecord:
+    """A token: a call's credential, or the secret of a join string. Times in microseconds since 1970.
+
+    :param kind: ``user``, ``service`` or ``host``
+    :param joins: whether it is the secret of a join string
+    :param roles: as given, one a line
+    :param grants: ``VERB SCOPE``, one a line, without those of the roles
+    :param secret_hash: SHA-256 of the secret, hexadecimal
+    :param uses_left: how often a join string can still be used; None for other tokens
+    """
+
+    token_id: str
+    kind: str
+    name: str
+    joins: bool
+    roles: str
+    grants: str
+    secret_hash: str
+    created_at_us: int
+    created_by: str
+    expires_at_us: int
+    uses_left: int | None = None
+    last_used_at_us: int | None = None
+    revoked_at_us: int | None = None
+
+
+@value_class
+class CertificateRecord:
+    """A certificate that the authority gave to a host. Times in microseconds since 1970.
+
+    :param serial: hexadecimal
+    :param issued_to: the peer's address
+    :param token_id: the join string that it was given for; empty for a renewal
+    """
+
+    serial: str
+    host: str
+    issued_at_us: int
+    expires_at_us: int
+    issued_to: str
+    token_id: str
+    revoked_at_us: int | None = None
+
+
+@value_class
+class AuditRecord:
+    """A row of the audit, before the store has numbered and chained it.
+
+    :param principal: who did it
+    :param address: the peer
+    :param action: the rpc's name
+    :param target: what it was done to
+    :param outcome: ``ok``, or the reason of the refusal
+    :param note: what the caller said of it
+    :param correlation: the run, the error id or the trace that it belongs to
+    :param count: how many like it the row stands for
+    :param seq: rises by one from row to row; 0 before it is stored
+    :param hash: SHA-256 over the hash before and this row, hexadecimal; empty before it is stored
+    """
+
+    at_us: int
+    principal: str
+    address: str
+    action: str
+    target: str
+    outcome: str
+    note: str = ""
+    correlation: str = ""
+    count: int = 1
+    seq: int = 0
+    hash: str = ""
+
+
+@value_class
+class AuditFilter:
+    """A filter of audit rows; empty fields match all."""
+
+    principal: str = ""
+    action: str = ""
+    refused: bool = False
+    since_us: int | None = None
+
+
+@value_class
+class AuditVerdict:
+    """The result of computing the audit's chain again.
+
+    :param rows: how many rows were checked
+    :param bad_seq: the first row that does not fit; 0 if all do
+    :param problem: what is wrong with it
+    """
+
+    rows: int
+    first_seq: int
+    last_seq: int
+    last_hash: str
+    bad_seq: int = 0
+    problem: str = ""
