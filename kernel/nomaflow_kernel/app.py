@@ -12,6 +12,9 @@ from dataclasses import dataclass
 
 from nomaflow_api import event_loop
 from nomaflow_api.addresses import is_tcp
+from nomaflow_kernel.access.audit import AuditLog
+from nomaflow_kernel.access.doors import owners_door
+from nomaflow_kernel.access.guard import Guard
 from nomaflow_kernel.domain.clock import SystemClock
 from nomaflow_kernel.domain.errors import KernelError
 from nomaflow_kernel.history.port import StoreInfo
@@ -31,7 +34,7 @@ from nomaflow_kernel.network.listening import (
 )
 from nomaflow_kernel.observing import Observation
 from nomaflow_kernel.process.settings import KernelSettings, SettingsError, read_settings
-from nomaflow_kernel.rpc import AccessControl, AddressTaken, TokenFileError, Tokens
+from nomaflow_kernel.rpc import AddressTaken, Endpoints
 from nomaflow_kernel.store import LeasePolicy, SqlStore, open_store
 from nomaflow_kernel.store.errors import (
     SchemaTooNew,
@@ -75,17 +78,13 @@ async def run(settings: KernelSettings, manager: ServiceManager) -> int:
     private_directory(settings.state_dir)
     addresses = addresses_of(settings, os.environ)
     certificate = certificate_of(settings, addresses)
-    on_tcp = any(map(is_tcp, addresses))
-    access = AccessControl((lambda: _tokens(settings)) if on_tcp else None)
     observation = Observation(metrics_address=settings.metrics, environ=os.environ)
     _refuse_neighbours(settings.store, addresses)
     requests = Requests(dump=observation.dump)
     requests.install()
     address_file = settings.state_dir / "address"
-    sentry = Sentry(addresses=addresses, access=access, address_file=address_file, certificate=certificate)
-    process = _Process(
-        settings=settings, sentry=sentry, access=access, requests=requests, manager=manager, observation=observation
-    )
+    sentry = Sentry(addresses=addresses, endpoints=_standby(), address_file=address_file, certificate=certificate)
+    process = _Process(settings=settings, sentry=sentry, requests=requests, manager=manager, observation=observation)
     async with observation.served():
         exit_code = await _one_term(process, patient=False)
         while exit_code is None:
@@ -120,7 +119,6 @@ class _Process:
 
     settings: KernelSettings
     sentry: Sentry
-    access: AccessControl
     requests: Requests
     manager: ServiceManager
     observation: Observation
@@ -171,7 +169,6 @@ async def _lead(process: _Process, store: SqlStore, info: StoreInfo, *, first_te
         addresses=sentry.addresses,
         store=store,
         info=info,
-        access=process.access,
         clock=SystemClock(),
         certificate=sentry.certificate,
         on_engine_end=requests.engine_ended,
@@ -200,8 +197,18 @@ async def _lead(process: _Process, store: SqlStore, info: StoreInfo, *, first_te
     _LOG.info("stopped" if requests.why else "standing by again")
 
 
-def _tokens(settings: KernelSettings) -> Tokens:
-    return Tokens.load(settings.state_dir, client_file=settings.token_file, host_file=settings.host_token_file)
+def _standby() -> Endpoints:
+    """Return the endpoints of a kernel that stands by: it tells everybody who leads, and nothing else."""
+    return Endpoints(
+        identify=owners_door,
+        guard=Guard(job=lambda _: None, run=_no_run, host=lambda _: False),
+        audit=AuditLog(store=None, clock=SystemClock()),
+        on_error=lambda _: None,
+    )
+
+
+async def _no_run(_run_id: str) -> None:
+    return None
 
 
 async def _within(seconds: float, work: Awaitable[None], what: str) -> None:
@@ -230,7 +237,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     set_up_logging(level=settings.log_level, form=settings.log_format)
     try:
         return event_loop.run(run(settings, ServiceManager.of(os.environ)))
-    except (AddressRefused, CertificateRefused, MetricsAddressRefused, TokenFileError) as error:
+    except (AddressRefused, CertificateRefused, MetricsAddressRefused) as error:
         return _fail(error, _EX_CONFIG)
     except (UnsupportedStore, SchemaTooNew, SchemaTooOld, StoreMoved, StoreUnfinished) as error:
         return _fail(error, _EX_CONFIG)

@@ -40,11 +40,15 @@ class Rule:
 
     :param verb: the verb it needs; None if any principal may call it
     :param changes: whether it changes something, and so is in the audit
+    :param others: the verb instead for a run that another principal triggered; None for the same
+    :param open: whether it may be called without a credential
     """
 
     verb: Verb | None
     about: About
     changes: bool = False
+    others: Verb | None = None
+    open: bool = False
 
 
 _KERNEL = "/nomaflow_api.v1.KernelService/"
@@ -56,7 +60,7 @@ RULES: Mapping[str, Rule] = {
     _KERNEL + "TriggerRun": Rule(Verb.TRIGGER, About.JOB, changes=True),
     _KERNEL + "TriggerRuns": Rule(Verb.TRIGGER, About.ITEMS, changes=True),
     _KERNEL + "CancelRun": Rule(Verb.CANCEL, About.RUN, changes=True),
-    _KERNEL + "ReplayRun": Rule(Verb.TRIGGER, About.RUN, changes=True),
+    _KERNEL + "ReplayRun": Rule(Verb.TRIGGER, About.RUN, changes=True, others=Verb.OPERATE),
     _KERNEL + "GetRun": Rule(Verb.READ, About.RUN),
     _KERNEL + "ListRuns": Rule(Verb.READ, About.LIST),
     _KERNEL + "WatchRun": Rule(Verb.READ, About.RUN),
@@ -82,8 +86,8 @@ RULES: Mapping[str, Rule] = {
     _GATEWAY + "Report": Rule(None, About.HOST_ITSELF),
     _GATEWAY + "IntroduceManifest": Rule(None, About.HOST_ITSELF),
     _GATEWAY + "RenewCertificate": Rule(None, About.HOST_ITSELF, changes=True),
-    "/nomaflow_api.v1.EnrolmentService/Enrol": Rule(None, About.NOTHING, changes=True),
-    "/grpc.health.v1.Health/Check": Rule(None, About.NOTHING),
+    "/nomaflow_api.v1.EnrolmentService/Enrol": Rule(None, About.NOTHING, changes=True, open=True),
+    "/grpc.health.v1.Health/Check": Rule(None, About.NOTHING, open=True),
     "/grpc.health.v1.Health/Watch": Rule(None, About.NOTHING),
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": Rule(None, About.NOTHING),
 }

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_api.v1.letters import Verdict
 from nomaflow_api.v1.sealing import LetterError, open_reports, seal
+from nomaflow_kernel.access.principals import Caller, NotPermitted
 from nomaflow_kernel.catalogue.service import CatalogueService
 from nomaflow_kernel.domain.errors import BadRequest, KernelError, KernelStopping, StaleSession
 from nomaflow_kernel.engine import Engine
@@ -53,7 +54,9 @@ class HostGateway:
         self._sessions = sessions
         self._settings = settings
 
-    async def attach(self, requests: AsyncIterator[gateway.AttachRequest]) -> AsyncIterator[gateway.AttachResponse]:
+    async def attach(
+        self, requests: AsyncIterator[gateway.AttachRequest], caller: Caller
+    ) -> AsyncIterator[gateway.AttachResponse]:
         """Hold one session: welcome the instance, then send messages until either side ends it.
 
         :raises KernelError: if the instance is refused, or the kernel ends the session
@@ -165,7 +168,7 @@ class HostGateway:
         finally:
             session.leave()
 
-    async def report(self, request: gateway.ReportRequest) -> gateway.ReportResponse:
+    async def report(self, request: gateway.ReportRequest, caller: Caller) -> gateway.ReportResponse:
         """Record events of many attempts and answer each one.
 
         :raises BadRequest: if the report as a whole cannot be read
@@ -182,7 +185,9 @@ class HostGateway:
             raise BadRequest(str(error), field="attempts") from None
         return gateway.ReportResponse(acks=seal(await self._engine.report(request.incarnation, reports)))
 
-    async def introduce_manifest(self, request: gateway.IntroduceManifestRequest) -> gateway.IntroduceManifestResponse:
+    async def introduce_manifest(
+        self, request: gateway.IntroduceManifestRequest, caller: Caller
+    ) -> gateway.IntroduceManifestResponse:
         """Introduce the manifest of a generation of an attached instance.
 
         :raises StaleSession: if the instance is not attached
@@ -205,6 +210,12 @@ class HostGateway:
         )
         self._sessions.loaded(request.incarnation, digest=request.digest)
         return gateway.IntroduceManifestResponse(current=current, disabled_job_ids=disabled)
+
+    async def renew_certificate(
+        self, request: gateway.RenewCertificateRequest, caller: Caller
+    ) -> gateway.RenewCertificateResponse:
+        """Give a host the next certificate for its name."""
+        raise NotPermitted(caller.principal, "call", "RenewCertificate")
 
 
 def _milliseconds(seconds: float) -> int:

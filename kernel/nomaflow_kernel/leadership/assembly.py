@@ -11,11 +11,16 @@ from importlib.metadata import version
 
 import grpc.aio
 
+from nomaflow_kernel.access.audit import AuditLog
+from nomaflow_kernel.access.grants import Target
+from nomaflow_kernel.access.guard import Guard, RunFacts
+from nomaflow_kernel.access.principals import ANYONE, OWNER
 from nomaflow_kernel.catalogue.file_watch import watch_jobs_file
 from nomaflow_kernel.catalogue.service import CatalogueService
 from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.engine import Engine, EngineSettings
 from nomaflow_kernel.history.feed import EventFeed
+from nomaflow_kernel.history.ids import is_run_id
 from nomaflow_kernel.history.port import StoreInfo
 from nomaflow_kernel.history.transitions import Notice
 from nomaflow_kernel.hosts import GatewaySettings, HostGateway, SessionRegistry
@@ -25,9 +30,9 @@ from nomaflow_kernel.observing import KernelView, Observation
 from nomaflow_kernel.process.settings import KernelSettings
 from nomaflow_kernel.rpc import (
     SERVICES,
-    AccessControl,
     Admission,
     CatalogueCalls,
+    Endpoints,
     Health,
     KernelIdentity,
     KernelService,
@@ -61,7 +66,6 @@ class Kernel:
         addresses: Sequence[str],
         store: SqlStore,
         info: StoreInfo,
-        access: AccessControl,
         clock: Clock,
         certificate: CertificateFiles | None,
         on_engine_end: Callable[[Exception], None],
@@ -101,12 +105,11 @@ class Kernel:
         self._retention = RetentionSweeper(
             store=store, clock=clock, catalogue=self._catalogue, default=settings.retention
         )
-        self._server = self._build_server(info, access, clock)
+        self._server = self._build_server(info, clock)
         self._served: list[str] = []
         self._info = info
-        self._access = access
 
-    def _build_server(self, info: StoreInfo, access: AccessControl, clock: Clock) -> grpc.aio.Server:
+    def _build_server(self, info: StoreInfo, clock: Clock) -> grpc.aio.Server:
         gateway = HostGateway(
             engine=self._engine,
             manifests=self._catalogue,
@@ -145,9 +148,35 @@ class Kernel:
             service=service,
             gateway=gateway,
             health=self._health,
-            access=access,
+            endpoints=self._endpoints(clock),
             reflection=self._settings.reflection,
         )
+
+    def _endpoints(self, clock: Clock) -> Endpoints:
+        return Endpoints(
+            identify=lambda shown: OWNER if shown.peer.startswith("unix:") else ANYONE,
+            guard=Guard(job=self._target_of_job, run=self._facts_of_run, host=self._knows_host),
+            audit=AuditLog(store=self._store, clock=clock),
+            on_error=self._health.note,
+        )
+
+    def _target_of_job(self, job_id: str) -> Target | None:
+        job = self._catalogue.job(job_id)
+        if job is None:
+            return None
+        tags = () if job.definition is None else tuple(job.definition.tags)
+        return Target(job_id=job_id, host=job.host, tags=tags)
+
+    def _knows_host(self, host: str) -> bool:
+        return bool(self._sessions.of_host(host)) or any(each.host == host for each in self._catalogue.hosts())
+
+    async def _facts_of_run(self, run_id: str) -> RunFacts | None:
+        found = await self._store.run_details([run_id]) if is_run_id(run_id) else ()
+        if not found:
+            return None
+        run = found[0].run
+        job = self._target_of_job(run.job_id)
+        return Target(job_id=run.job_id, host=run.host, tags=() if job is None else job.tags), run.trigger.by
 
     async def start(self) -> tuple[str, ...]:
         """Start every part; the address is published last, once calls are answered.
@@ -213,9 +242,8 @@ class Kernel:
         )
 
     async def reload(self) -> None:
-        """Read the kernel's own jobs file and the tokens again."""
-        _LOG.info("reading the jobs file and the tokens again")
-        self._access.renew()
+        """Read the kernel's own jobs file again."""
+        _LOG.info("reading the jobs file again")
         await self._catalogue.reload_jobs_file()
 
     async def stop(self, *, fast: asyncio.Event) -> None:

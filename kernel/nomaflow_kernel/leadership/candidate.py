@@ -12,7 +12,7 @@ from nomaflow_kernel.history.port import Store, StoreInfo
 from nomaflow_kernel.leadership.signals import Requests
 from nomaflow_kernel.network.certificates import CertificateFiles
 from nomaflow_kernel.network.listening import claim_socket, forget_address, publish_address, published
-from nomaflow_kernel.rpc import AccessControl, StandbyServer
+from nomaflow_kernel.rpc import Endpoints, StandbyServer
 from nomaflow_kernel.store.errors import StoreBusy, StoreError, StoreLed, StoreUnavailable
 from nomaflow_telemetry.service_manager import ServiceManager
 
@@ -35,13 +35,13 @@ class Sentry:
         self,
         *,
         addresses: Sequence[str],
-        access: AccessControl,
+        endpoints: Endpoints,
         address_file: Path,
         certificate: CertificateFiles | None = None,
     ) -> None:
         self.addresses = tuple(addresses)
         self.certificate = certificate
-        self._access = access
+        self._endpoints = endpoints
         self._address_file = address_file
         self._server: StandbyServer | None = None
 
@@ -63,7 +63,7 @@ class Sentry:
         for address in self.addresses:
             if not is_tcp(address):
                 claim_socket(address)
-        server = StandbyServer(access=self._access, why=why, certificate=self.certificate)
+        server = StandbyServer(endpoints=self._endpoints, why=why, certificate=self.certificate)
         self.addresses = tuple(await server.start(self.addresses))
         self._server = server
         publish_address(self._address_file, published(self.addresses))

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-from nomaflow_kernel.rpc.access import POLICY, AccessControl, TokenFileError, Tokens
 from nomaflow_kernel.rpc.admission import Admission
 from nomaflow_kernel.rpc.catalogue_calls import CatalogueCalls
+from nomaflow_kernel.rpc.endpoints import Endpoints
 from nomaflow_kernel.rpc.health import Health
 from nomaflow_kernel.rpc.kernel_service import KernelIdentity, KernelService
 from nomaflow_kernel.rpc.server import SERVICES, AddressTaken, build_server, listen
 from nomaflow_kernel.rpc.standby import StandbyServer
 
 __all__ = [
-    "POLICY",
     "SERVICES",
-    "AccessControl",
     "AddressTaken",
     "Admission",
     "CatalogueCalls",
+    "Endpoints",
     "Health",
     "KernelIdentity",
     "KernelService",
     "StandbyServer",
-    "TokenFileError",
-    "Tokens",
     "build_server",
     "listen",
 ]

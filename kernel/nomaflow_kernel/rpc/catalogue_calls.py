@@ -10,6 +10,7 @@ from nomaflow_api.v1 import job_pb2
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1.message_codec import encode
 from nomaflow_api.v1.values import ValueCodecError, loads_plain
+from nomaflow_kernel.access.principals import Caller
 from nomaflow_kernel.catalogue import HostCatalogue, Job
 from nomaflow_kernel.catalogue.service import CatalogueService
 from nomaflow_kernel.domain.clock import Clock
@@ -19,7 +20,6 @@ from nomaflow_kernel.engine.fleet import Instance
 from nomaflow_kernel.history.port import Store
 from nomaflow_kernel.history.records import RunRecord
 from nomaflow_kernel.hosts import HostAttached, SessionRegistry
-from nomaflow_kernel.rpc.access import Caller
 from nomaflow_kernel.rpc.messages import Pauses, host_message, job_message
 from nomaflow_kernel.rpc.requests import check_host, check_job_id
 from nomaflow_project.jobs.load import CatalogueLoad

@@ -12,7 +12,7 @@ import re
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
@@ -21,13 +21,17 @@ from google.protobuf import message_factory
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import DecodeError, Message
 
+from nomaflow_kernel.access.audit import AuditLog
+from nomaflow_kernel.access.doors import Identify, Shown
+from nomaflow_kernel.access.guard import Guard
+from nomaflow_kernel.access.principals import Caller, PrincipalKind
 from nomaflow_kernel.domain.errors import BadRequest, KernelError
-from nomaflow_kernel.rpc.access import AccessControl, Caller, Role
 from nomaflow_kernel.rpc.errors import CallStatus, deadline_status, internal_status, status_of
 
 __all__ = ["Endpoints", "methods_of", "service_handler"]
 
 _LOG = logging.getLogger(__name__)
+_DEADLINES: Mapping[str, float] = {"ReloadHost": 75.0, "IntroduceManifest": 30.0, "TriggerRuns": 30.0}
 _CAPITAL = re.compile(r"(?<!^)(?=[A-Z])")
 _Context = grpc.aio.ServicerContext[Any, Any]
 _Wrapped = Callable[[Any, _Context], Awaitable[Any]]
@@ -35,34 +39,41 @@ _Wrapped = Callable[[Any, _Context], Awaitable[Any]]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Endpoints:
-    """The parts shared by all methods of all services.
+    """The parts shared by all methods of all services behind one door.
 
-    :param access: the access rules
+    :param identify: the door's proof of who calls
     :param deadline_seconds: time limit of a unary call; ``deadlines`` has the exceptions, by method name
     :param readmit_seconds: interval at which the access of a stream's caller is checked again
     :param on_error: called with every kernel error that ends a call
     """
 
-    access: AccessControl
+    identify: Identify
+    guard: Guard
+    audit: AuditLog
     on_error: Callable[[KernelError], None]
     deadline_seconds: float = 15.0
-    readmit_seconds: float = 10.0
-    deadlines: Mapping[str, float]
+    readmit_seconds: float = 4.0
+    deadlines: Mapping[str, float] = field(default_factory=lambda: _DEADLINES)
 
     def unary(self, method: str, call: Callable[[Any, Caller], Awaitable[Message]], request: type[Message]) -> _Wrapped:
         """Return the gRPC behaviour of a method with one request and one response."""
         seconds = self.deadlines.get(method.rpartition("/")[2], self.deadline_seconds)
 
         async def behaviour(raw: bytes, context: _Context) -> bytes:
+            message, caller = None, self._caller(context)
             try:
-                caller = self._admitted(method, context)
+                rule = self.guard.admit(method, caller)
+                message = _decoded(request, raw)
                 async with asyncio.timeout(seconds) as limit:
-                    response = await call(_decoded(request, raw), caller)
+                    await self.guard.check(rule, message, caller)
+                    response = await call(message, caller)
+                    await self.audit.changed(method, rule, message, response, caller)
                 return response.SerializeToString()
             except TimeoutError as error:
                 status = deadline_status(method.rpartition("/")[2], seconds) if limit.expired() else None
                 return await _refused(context, status or self._status(method, error))
             except Exception as error:  # noqa: BLE001  # every error becomes a status; none is dropped
+                self._note_refusal(method, message, error, caller)
                 return await _refused(context, self._status(method, error))
 
         return behaviour
@@ -76,31 +87,43 @@ class Endpoints:
         """
 
         async def behaviour(raw: Any, context: _Context) -> None:
+            message, caller = None, self._caller(context)
             try:
-                caller = self._admitted(method, context)
-                responses = call(_decoded_all(request, raw) if many else _decoded(request, raw), caller)
+                rule = self.guard.admit(method, caller)
+                if many:
+                    responses = call(_decoded_all(request, raw), caller)
+                else:
+                    message = _decoded(request, raw)
+                    await self.guard.check(rule, message, caller)
+                    responses = call(message, caller)
                 await self._while_admitted(method, context, caller, _send_all(responses, context))
             except Exception as error:  # noqa: BLE001  # every error becomes a status; none is dropped
+                self._note_refusal(method, message, error, caller)
                 await _end(context, self._status(method, error))
 
         return behaviour
 
-    def _admitted(self, method: str, context: _Context) -> Caller:
-        authorization, traceparent = None, ""
+    def _caller(self, context: _Context) -> Caller:
+        authorization, traceparent = "", ""
         for key, value in context.invocation_metadata() or ():
-            if key == "authorization":
+            if isinstance(value, str) and key == "authorization":
                 authorization = value
-            elif key == "traceparent" and isinstance(value, str):
+            elif isinstance(value, str) and key == "traceparent":
                 traceparent = value
-        caller = self.access.identify(context.peer(), authorization, traceparent=traceparent)
-        self.access.admit(method, caller)
-        return caller
+        peer = context.peer()
+        certificate = b"" if peer.startswith("unix:") else b"".join(context.auth_context().get("x509_pem_cert", ()))
+        shown = Shown(peer=peer, authorization=authorization, certificate=certificate)
+        return Caller(principal=self.identify(shown), peer=peer, traceparent=traceparent)
+
+    def _note_refusal(self, method: str, request: Message | None, error: Exception, caller: Caller) -> None:
+        if isinstance(error, KernelError):
+            self.audit.refused(method, request, error, caller)
 
     async def _while_admitted(
         self, method: str, context: _Context, caller: Caller, sending: Coroutine[Any, Any, None]
     ) -> None:
-        """Send a stream as long as its caller has access: a token can be withdrawn meanwhile."""
-        if caller.role is Role.OWNER:
+        """Send a stream as long as its caller has access: a credential can be withdrawn meanwhile."""
+        if caller.principal.kind is PrincipalKind.OWNER:
             await sending
             return
         task = asyncio.create_task(sending)
@@ -108,7 +131,7 @@ class Endpoints:
             while not task.done():
                 await asyncio.wait((task,), timeout=self.readmit_seconds)
                 if not task.done():
-                    self._admitted(method, context)
+                    self.guard.admit(method, self._caller(context))
         finally:
             task.cancel()
             await asyncio.wait((task,))

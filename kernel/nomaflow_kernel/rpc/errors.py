@@ -12,31 +12,11 @@ from nomaflow_kernel.domain.errors import BadRequest, KernelError
 
 __all__ = [
     "CallStatus",
-    "NotAuthenticated",
-    "NotPermitted",
     "UnknownService",
     "deadline_status",
     "internal_status",
     "status_of",
 ]
-
-
-class NotAuthenticated(KernelError):
-    """Raised when a call over TCP carries no valid token. The text is the same whatever the cause."""
-
-    reason = "UNAUTHENTICATED"
-
-    def __init__(self) -> None:
-        super().__init__("a valid token is needed: send metadata 'authorization: Bearer TOKEN'")
-
-
-class NotPermitted(KernelError):
-    """Raised when a known caller may not use a method."""
-
-    reason = "PERMISSION_DENIED"
-
-    def __init__(self, method: str) -> None:
-        super().__init__(f"this token may not call {method}; clients and hosts have tokens of their own")
 
 
 class UnknownService(KernelError):

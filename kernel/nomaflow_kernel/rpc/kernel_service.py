@@ -11,12 +11,12 @@ from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1 import run_pb2
 from nomaflow_api.v1.call_errors import REASONS
 from nomaflow_api.v1.message_codec import encode
+from nomaflow_kernel.access.principals import Caller
 from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.domain.errors import BadRequest, KernelError
 from nomaflow_kernel.engine import Engine, TriggerCommand, TriggerOutcome
 from nomaflow_kernel.history.feed import EventFeed
 from nomaflow_kernel.history.port import Store
-from nomaflow_kernel.rpc.access import Caller
 from nomaflow_kernel.rpc.admission import Admission
 from nomaflow_kernel.rpc.catalogue_calls import CatalogueCalls
 from nomaflow_kernel.rpc.log_reading import LogReading

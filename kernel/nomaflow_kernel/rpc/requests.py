@@ -12,13 +12,13 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1 import run_pb2
 from nomaflow_api.v1.values import ValueCodecError, decode_tree, loads_plain
+from nomaflow_kernel.access.principals import Caller
 from nomaflow_kernel.domain.errors import BadRequest
 from nomaflow_kernel.engine.commands import TriggerCommand
 from nomaflow_kernel.history.ids import is_run_id
 from nomaflow_kernel.history.port import PauseRecord, RunFilter
 from nomaflow_kernel.history.records import RunRequest, TriggerKind
 from nomaflow_kernel.history.states import RunState
-from nomaflow_kernel.rpc.access import Caller
 from nomaflow_project.jobs.definitions import is_job_id
 from nomaflow_telemetry.trace_context import TraceContext
 
@@ -208,11 +208,11 @@ def check_host(host: str) -> None:
 
 
 def person(by: str, caller: Caller) -> str:
-    """Return the requester's name for the record: the request's ``by``, otherwise the caller's own name.
+    """Return the author for the record: the principal, and the request's ``by`` as a note on whose behalf.
 
     :raises BadRequest: if it is too long, or not printable
     """
-    return _printable(by, "by") or caller.name
+    return caller.signed(_printable(by, "by"))
 
 
 def sentence(text: str, field: str) -> str:

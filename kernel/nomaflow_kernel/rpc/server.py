@@ -13,10 +13,8 @@ from grpc_health.v1 import health_pb2
 
 from nomaflow_api.addresses import uses_tls
 from nomaflow_api.v1 import host_gateway_service_pb2, kernel_service_pb2
-from nomaflow_kernel.domain.errors import KernelError
 from nomaflow_kernel.hosts import HostGateway
 from nomaflow_kernel.network.certificates import Certificate, CertificateFiles
-from nomaflow_kernel.rpc.access import AccessControl, Caller
 from nomaflow_kernel.rpc.endpoints import Endpoints, methods_of, service_handler
 from nomaflow_kernel.rpc.health import Health
 from nomaflow_kernel.rpc.kernel_service import KernelService
@@ -34,7 +32,6 @@ SERVICE_DESCRIPTORS: tuple[ServiceDescriptor, ...] = (_KERNEL, _GATEWAY)
 SERVICES: tuple[str, ...] = tuple(each.full_name for each in SERVICE_DESCRIPTORS)
 """The services with a health status of their own."""
 
-_DEADLINES: Mapping[str, float] = {"ReloadHost": 75.0, "IntroduceManifest": 30.0, "TriggerRuns": 30.0}
 _MESSAGE_BYTES = 4 * 1024 * 1024
 _CONCURRENT_CALLS = 5000
 _STREAMS_PER_CONNECTION = 1000
@@ -59,7 +56,7 @@ class AddressTaken(Exception):
 
 
 def build_server(
-    *, service: KernelService, gateway: HostGateway, health: Health, access: AccessControl, reflection: bool = False
+    *, service: KernelService, gateway: HostGateway, health: Health, endpoints: Endpoints, reflection: bool = False
 ) -> grpc.aio.Server:
     """Return a server of all services, not yet listening.
 
@@ -67,13 +64,12 @@ def build_server(
     """
     services = {
         _KERNEL: methods_of(_KERNEL, service, service.catalogue_calls),
-        _GATEWAY: {name: _without_caller(call) for name, call in methods_of(_GATEWAY, gateway).items()},
+        _GATEWAY: methods_of(_GATEWAY, gateway),
     }
     return bare_server(
         services=services,
         health=methods_of(_HEALTH, health),
-        access=access,
-        on_error=health.note,
+        endpoints=endpoints,
         reflection=reflection,
     )
 
@@ -82,15 +78,10 @@ def bare_server(
     *,
     services: Mapping[ServiceDescriptor, Mapping[str, Callable[..., Any]]],
     health: Mapping[str, Callable[..., Any]],
-    access: AccessControl,
-    on_error: Callable[[KernelError], None],
+    endpoints: Endpoints,
     reflection: bool = False,
 ) -> grpc.aio.Server:
-    """Return a server of services, each given by the methods that serve its rpcs, not yet listening.
-
-    :param on_error: called with every kernel error that ends a call
-    """
-    endpoints = Endpoints(access=access, on_error=on_error, deadlines=_DEADLINES)
+    """Return a server of services, each given by the methods that serve its rpcs, not yet listening."""
     server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=_CONCURRENT_CALLS)
     handlers = [service_handler(descriptor, methods, endpoints) for descriptor, methods in services.items()]
     handlers.append(service_handler(_HEALTH, health, endpoints, may_grow=True))
@@ -121,10 +112,6 @@ def listen(server: grpc.aio.Server, address: str, certificate: CertificateFiles 
     if address.startswith("unix:"):
         return address
     return f"{scheme}{target.rpartition(':')[0]}:{port}"
-
-
-def _without_caller(call: Callable[[Any], Any]) -> Callable[[Any, Caller], Any]:
-    return lambda request, _caller: call(request)
 
 
 def _credentials(files: CertificateFiles) -> grpc.ServerCredentials:

@@ -8,8 +8,9 @@ from typing import Any
 from google.protobuf.descriptor import MethodDescriptor
 from grpc_health.v1 import health_pb2
 
+from nomaflow_kernel.access.principals import Caller
 from nomaflow_kernel.network.certificates import CertificateFiles
-from nomaflow_kernel.rpc.access import AccessControl, Caller
+from nomaflow_kernel.rpc.endpoints import Endpoints
 from nomaflow_kernel.rpc.errors import UnknownService
 from nomaflow_kernel.rpc.server import SERVICE_DESCRIPTORS, bare_server, listen
 from nomaflow_kernel.store.errors import StoreError
@@ -28,7 +29,7 @@ class StandbyServer:
     :param certificate: for addresses with TLS
     """
 
-    def __init__(self, *, access: AccessControl, why: StoreError, certificate: CertificateFiles | None = None) -> None:
+    def __init__(self, *, endpoints: Endpoints, why: StoreError, certificate: CertificateFiles | None = None) -> None:
         self.why = why
         self._certificate = certificate
         services = {
@@ -39,8 +40,7 @@ class StandbyServer:
         self._server = bare_server(
             services=services,
             health={"Check": self._check},
-            access=access,
-            on_error=lambda _: None,
+            endpoints=endpoints,
         )
 
     async def start(self, addresses: Sequence[str]) -> list[str]:

@@ -15,8 +15,11 @@ import grpc.aio
 from nomaflow_api.v1.host_gateway_service_pb2_grpc import HostGatewayServiceStub
 from nomaflow_api.v1.kernel_service_pb2_grpc import KernelServiceStub
 from nomaflow_api.v1.letters import AttemptAck, AttemptReport, Verdict, VerdictAction
+from nomaflow_kernel.access.audit import AuditLog
+from nomaflow_kernel.access.doors import owners_door
+from nomaflow_kernel.access.guard import Guard
 from nomaflow_kernel.catalogue.service import CatalogueService
-from nomaflow_kernel.domain.clock import SystemClock
+from nomaflow_kernel.domain.clock import Clock, SystemClock
 from nomaflow_kernel.domain.errors import UnknownJob, UnknownRun
 from nomaflow_kernel.engine import TriggerCommand, TriggerOutcome
 from nomaflow_kernel.engine.fleet import Instance
@@ -30,9 +33,9 @@ from nomaflow_kernel.history.transitions import QueueRun, Transition
 from nomaflow_kernel.hosts import GatewaySettings, HostGateway, SessionRegistry
 from nomaflow_kernel.rpc import (
     SERVICES,
-    AccessControl,
     Admission,
     CatalogueCalls,
+    Endpoints,
     Health,
     KernelIdentity,
     KernelService,
@@ -52,6 +55,10 @@ async def eventually(question: Callable[[], Any]) -> None:
             if question():
                 return
             await asyncio.sleep(0.005)
+
+
+async def _no_run(_run_id: str) -> None:
+    return None
 
 
 class ScriptedEngine:
@@ -202,7 +209,9 @@ class World:
             sessions=self.sessions,
             settings=GatewaySettings(epoch=self.info.epoch),
         )
-        self.server = build_server(service=service, gateway=gateway, health=self.health, access=AccessControl())
+        self.server = build_server(
+            service=service, gateway=gateway, health=self.health, endpoints=self._endpoints(clock)
+        )
         self.address = listen(self.server, f"unix:{self.directory}/k.sock", None)
         await self.server.start()
         self.health.set_ready()
@@ -210,6 +219,14 @@ class World:
         self.client = KernelServiceStub(self.channel)
         self.gateway = HostGatewayServiceStub(self.channel)
         return self
+
+    def _endpoints(self, clock: Clock) -> Endpoints:
+        return Endpoints(
+            identify=owners_door,
+            guard=Guard(job=lambda _: None, run=_no_run, host=lambda _: False),
+            audit=AuditLog(store=self.store, clock=clock),
+            on_error=self.health.note,
+        )
 
     async def close(self) -> None:
         """Close everything; no watcher may be left."""

@@ -12,12 +12,12 @@ from rpc_world import RUN_ID, World
 
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1 import run_pb2
+from nomaflow_kernel.access.principals import OWNER, Caller
 from nomaflow_kernel.domain.errors import BadRequest
 from nomaflow_kernel.history.records import TriggerKind
-from nomaflow_kernel.rpc.access import Caller, Role
 from nomaflow_kernel.rpc.requests import page_start, replay_command, trigger_command
 
-CALLER = Caller(role=Role.OWNER, name="local", peer="unix:")
+CALLER = Caller(principal=OWNER, peer="unix:")
 Trigger = kernel.TriggerRunRequest
 Values = kernel.StepValues
 
@@ -87,7 +87,7 @@ def test_a_good_trigger_becomes_a_command_with_everything_it_says() -> None:
     assert command.request.params == {"day": {"$date": "2026-01-31"}}
     assert command.request.op_kwargs == {"s": {"n": 1}}
     assert command.request.switches == {"t": False}
-    assert (command.kind, command.by, command.request.allow_overlap) == (TriggerKind.CLI, "local", True)
+    assert (command.kind, command.by, command.request.allow_overlap) == (TriggerKind.CLI, "owner", True)
 
 
 def test_the_hash_of_a_request_says_everything_but_its_id() -> None:
