@@ -41,6 +41,7 @@ class ErrorRow:
 
 REASONS: Mapping[str, ErrorRow] = {
     "BAD_REQUEST": ErrorRow(_Code.INVALID_ARGUMENT),
+    "CREDENTIAL_NOT_FOUND": ErrorRow(_Code.NOT_FOUND),
     "CURSOR_AHEAD": ErrorRow(_Code.OUT_OF_RANGE),
     "DEADLINE_EXCEEDED": ErrorRow(_Code.DEADLINE_EXCEEDED),
     "HOST_ATTACHED": ErrorRow(_Code.FAILED_PRECONDITION),
