@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_api.v1.letters import Verdict
 from nomaflow_api.v1.sealing import LetterError, open_reports, seal
-from nomaflow_kernel.access.principals import Caller, NotPermitted
+from nomaflow_kernel.access.principals import Caller
 from nomaflow_kernel.catalogue.service import CatalogueService
 from nomaflow_kernel.domain.errors import BadRequest, KernelError, KernelStopping, StaleSession
 from nomaflow_kernel.engine import Engine
@@ -210,12 +210,6 @@ class HostGateway:
         )
         self._sessions.loaded(request.incarnation, digest=request.digest)
         return gateway.IntroduceManifestResponse(current=current, disabled_job_ids=disabled)
-
-    async def renew_certificate(
-        self, request: gateway.RenewCertificateRequest, caller: Caller
-    ) -> gateway.RenewCertificateResponse:
-        """Give a host the next certificate for its name."""
-        raise NotPermitted(caller.principal, "call", "RenewCertificate")
 
 
 def _milliseconds(seconds: float) -> int:

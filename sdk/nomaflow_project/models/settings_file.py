@@ -37,19 +37,26 @@ class KernelSection(Entry):
 
     listen: str = key(
         "",
-        "Addresses, separated by commas: `unix:PATH`, `HOST:PORT` or `tls://HOST:PORT`. "
-        "Empty, or `unix:` alone: a Unix socket in `.nomaflow/`.",
+        "Addresses for clients, separated by commas: `unix:PATH` for the owner, `tls://HOST:PORT`, or `HOST:PORT` for "
+        "the same, for others. Empty, `unix:` alone, or no Unix socket among them: one in `.nomaflow/` too.",
     )
-    token_file: str = key(
-        "", "File with the token that TCP clients must show. Empty: `.nomaflow/token`, made if absent."
+    listen_hosts: str = key("", "Addresses for hosts, `tls://HOST:PORT`. Empty: the port after each of `listen`.")
+    listen_join: str = key(
+        "", "Addresses at which join strings are used, `tls://HOST:PORT`. Empty: the port after each of `listen_hosts`."
     )
-    host_token_file: str = key(
-        "", "File with the token that TCP hosts must show. Empty: `.nomaflow/host-token`, made if absent."
+    tls_cert: str = key(
+        "",
+        "File with a certificate for clients and for joining, PEM, and those between it and its root. "
+        "Empty: one of the kernel's own authority, in `.nomaflow/pki/`.",
     )
-    tls_cert: str = key("", "File with the certificate of `tls://` addresses, PEM, and those between it and its root.")
     tls_key: str = key("", "File with the certificate's key, PEM, readable by the kernel's user only.")
+    tls_ca: str = key(
+        "",
+        "File with the authority of `tls_cert`, PEM, for join strings. Empty: callers' systems know it.",
+    )
     advertise: str = key(
-        "", "Addresses at which others reach this kernel, told by a kernel that stands by. Empty: as in `listen`."
+        "",
+        "Addresses at which clients on other machines reach this kernel; hosts dial the same names. Empty: `listen`.",
     )
     leader_ttl_seconds: float = key(
         15.0,

@@ -16,6 +16,7 @@ from nomaflow_api.v1.host_gateway_service_pb2_grpc import HostGatewayServiceStub
 from nomaflow_api.v1.kernel_service_pb2_grpc import KernelServiceStub
 from nomaflow_api.v1.letters import AttemptAck, AttemptReport, Verdict, VerdictAction
 from nomaflow_kernel.access.audit import AuditLog
+from nomaflow_kernel.access.credentials import Credentials
 from nomaflow_kernel.access.doors import owners_door
 from nomaflow_kernel.access.guard import Guard
 from nomaflow_kernel.catalogue.service import CatalogueService
@@ -31,16 +32,19 @@ from nomaflow_kernel.history.records import RunRecord, RunRequest, RunTrigger, T
 from nomaflow_kernel.history.states import RunState
 from nomaflow_kernel.history.transitions import QueueRun, Transition
 from nomaflow_kernel.hosts import GatewaySettings, HostGateway, SessionRegistry
+from nomaflow_kernel.network.door_addresses import DoorAddresses
 from nomaflow_kernel.rpc import (
     SERVICES,
     Admission,
+    AuthorityCalls,
     CatalogueCalls,
+    DoorServers,
     Endpoints,
+    Enrolment,
     Health,
     KernelIdentity,
     KernelService,
-    build_server,
-    listen,
+    served_services,
 )
 from nomaflow_kernel.store import open_store
 
@@ -209,11 +213,22 @@ class World:
             sessions=self.sessions,
             settings=GatewaySettings(epoch=self.info.epoch),
         )
-        self.server = build_server(
-            service=service, gateway=gateway, health=self.health, endpoints=self._endpoints(clock)
+        addresses = DoorAddresses(owner=(f"unix:{self.directory}/k.sock",))
+        credentials = Credentials(store=self.store, clock=clock)
+        services, health = served_services(
+            service=service,
+            gateway=gateway,
+            enrolment=Enrolment(
+                credentials=credentials, certificates=None, addresses=lambda: addresses, kernel_id="k", clock=clock
+            ),
+            access=(AuthorityCalls(None),),
+            health=self.health,
         )
-        self.address = listen(self.server, f"unix:{self.directory}/k.sock", None)
-        await self.server.start()
+        endpoints = self._endpoints(clock)
+        self.server = DoorServers(
+            addresses=addresses, certificates=None, services=services, health=health, endpoints=lambda _: endpoints
+        )
+        (self.address,) = (await self.server.start()).owner
         self.health.set_ready()
         self.channel = grpc.aio.insecure_channel(self.address, options=(("grpc.use_local_subchannel_pool", 1),))
         self.client = KernelServiceStub(self.channel)
