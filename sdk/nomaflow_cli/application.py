@@ -28,6 +28,7 @@ _COMMANDS: Mapping[str, tuple[str, ...]] = {
     "runs": ("runs", "show", "logs", "cancel"),
     "hosts": ("hosts", "reload"),
     "call": ("call",),
+    "pki": ("pki",),
     "history": ("backup", "restore", "store"),
     "doctor": ("doctor", "version"),
     "service": ("service",),

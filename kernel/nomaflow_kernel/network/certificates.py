@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import logging
 import os
 import ssl
@@ -167,8 +168,10 @@ def _verified(cert: Path, key: Path) -> tuple[tuple[str, ...], int]:
         raise CertificateRefused(f"the certificate {str(cert)!r} {said}; {fix}") from None
     except ssl.SSLError as error:
         raise CertificateRefused(f"the certificate {str(cert)!r} cannot be used: {_words(error)}") from None
-    names = tuple(value for kind, value in found.get("subjectAltName", ()) if kind in ("DNS", "IP Address"))
-    return names, int(ssl.cert_time_to_seconds(str(found["notAfter"])))
+    named = found.get("subjectAltName", ())
+    names = [value for kind, value in named if kind == "DNS"]
+    names += [ipaddress.ip_address(value).compressed for kind, value in named if kind == "IP Address"]
+    return tuple(names), int(ssl.cert_time_to_seconds(str(found["notAfter"])))
 
 
 def _load(server: ssl.SSLContext, cert: Path, key: Path) -> None:

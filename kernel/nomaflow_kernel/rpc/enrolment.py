@@ -73,16 +73,8 @@ class Enrolment:
         self._kernel_id = kernel_id
         self._clock = clock
 
-    def check_open(self) -> None:
-        """Check that somebody can join.
-
-        :raises NotOnTcp: if there is no door for it
-        """
-        if self._certificates is None:
-            raise NotOnTcp
-
-    def join_string(self, *, kind: str, name: str, secret: str) -> str:
-        """Return the join string with a secret.
+    def join_string(self, join: TokenRecord, secret: str) -> str:
+        """Return the join string of a token with its secret.
 
         :raises NotOnTcp: if there is no door to use it at
         """
@@ -91,8 +83,8 @@ class Enrolment:
         string = JoinString(
             at=self._addresses().joining,
             authorities_pem=self._certificates.join_authorities_pem,
-            kind=kind,
-            name=name,
+            kind=join.kind,
+            name=join.name,
             secret=secret,
         )
         return string.encode()

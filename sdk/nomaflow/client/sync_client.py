@@ -105,6 +105,7 @@ class SyncKernelClient:
 
     cancel = _call(KernelClient.cancel)
     forget_host = _call(KernelClient.forget_host)
+    get_authority = _call(KernelClient.get_authority)
     get_job = _call(KernelClient.get_job)
     get_kernel = _call(KernelClient.get_kernel)
     get_run = _call(KernelClient.get_run)
@@ -114,6 +115,7 @@ class SyncKernelClient:
     pause = _call(KernelClient.pause)
     read_logs = _stream(KernelClient.read_logs)
     reload_host = _call(KernelClient.reload_host)
+    renew_authority = _call(KernelClient.renew_authority)
     replay = _call(KernelClient.replay)
     resume = _call(KernelClient.resume)
     trigger = _call(KernelClient.trigger)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nomaflow_cli.pages.authority import authority_page
     from nomaflow_cli.pages.findings import check_page, doctor_page
     from nomaflow_cli.pages.hosts import hosts_page, reload_page
     from nomaflow_cli.pages.jobs import job_page, jobs_page, no_such_jobs, schedule_page
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from nomaflow_cli.pages.runs import run_page, runs_table, started_line, started_page, summary
 
 __all__ = [
+    "authority_page",
     "check_page",
     "doctor_page",
     "hosts_page",
@@ -31,6 +33,7 @@ __all__ = [
 ]
 
 _MODULES: Mapping[str, tuple[str, ...]] = {
+    "authority": ("authority_page",),
     "findings": ("check_page", "doctor_page"),
     "hosts": ("hosts_page", "reload_page"),
     "jobs": ("job_page", "jobs_page", "no_such_jobs", "schedule_page"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nomaflow.client.values.authority import AuthorityView
 from nomaflow.client.values.catalogue import (
     CatalogueView,
     FireView,
@@ -33,6 +34,7 @@ __all__ = [
     "RUN_TERMINAL",
     "AncestorView",
     "AttemptView",
+    "AuthorityView",
     "CancelView",
     "CatalogueView",
     "EventView",
