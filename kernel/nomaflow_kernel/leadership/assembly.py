@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 
 import grpc.aio
@@ -21,7 +21,7 @@ from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.engine import Engine, EngineSettings
 from nomaflow_kernel.history.feed import EventFeed
 from nomaflow_kernel.history.ids import is_run_id
-from nomaflow_kernel.history.port import StoreInfo
+from nomaflow_kernel.history.port import RunSubject, StoreInfo
 from nomaflow_kernel.history.transitions import Notice
 from nomaflow_kernel.hosts import GatewaySettings, HostGateway, SessionRegistry
 from nomaflow_kernel.network.certificates import CertificateFiles
@@ -39,6 +39,7 @@ from nomaflow_kernel.rpc import (
     build_server,
     listen,
 )
+from nomaflow_kernel.rpc.catalogue_calls import target_of
 from nomaflow_kernel.scheduler import Scheduler
 from nomaflow_kernel.store import SqlStore
 from nomaflow_kernel.store.errors import StoreError
@@ -101,6 +102,12 @@ class Kernel:
             engine=self._engine,
             last_event_seq=info.last_event_seq,
         )
+        self._guard = Guard(
+            job=self._target_of_job,
+            jobs=lambda: map(target_of, self._catalogue.jobs()),
+            runs=self._facts_of_runs,
+            host=self._knows_host,
+        )
         self._jobs_watch: asyncio.Task[None] | None = None
         self._retention = RetentionSweeper(
             store=store, clock=clock, catalogue=self._catalogue, default=settings.retention
@@ -133,7 +140,9 @@ class Kernel:
                 sessions=self._sessions,
                 store=self._store,
                 clock=clock,
+                guard=self._guard,
             ),
+            guard=self._guard,
             identity=KernelIdentity(
                 version=version("nomaflow"),
                 epoch=info.epoch,
@@ -155,28 +164,25 @@ class Kernel:
     def _endpoints(self, clock: Clock) -> Endpoints:
         return Endpoints(
             identify=lambda shown: OWNER if shown.peer.startswith("unix:") else ANYONE,
-            guard=Guard(job=self._target_of_job, run=self._facts_of_run, host=self._knows_host),
+            guard=self._guard,
             audit=AuditLog(store=self._store, clock=clock),
             on_error=self._health.note,
         )
 
     def _target_of_job(self, job_id: str) -> Target | None:
         job = self._catalogue.job(job_id)
-        if job is None:
-            return None
-        tags = () if job.definition is None else tuple(job.definition.tags)
-        return Target(job_id=job_id, host=job.host, tags=tags)
+        return None if job is None else target_of(job)
 
     def _knows_host(self, host: str) -> bool:
         return bool(self._sessions.of_host(host)) or any(each.host == host for each in self._catalogue.hosts())
 
-    async def _facts_of_run(self, run_id: str) -> RunFacts | None:
-        found = await self._store.run_details([run_id]) if is_run_id(run_id) else ()
-        if not found:
-            return None
-        run = found[0].run
-        job = self._target_of_job(run.job_id)
-        return Target(job_id=run.job_id, host=run.host, tags=() if job is None else job.tags), run.trigger.by
+    async def _facts_of_runs(self, run_ids: Sequence[str]) -> Mapping[str, RunFacts]:
+        subjects = await self._store.run_subjects([each for each in run_ids if is_run_id(each)])
+        return {each.run_id: (self._target_of_run(each), each.author) for each in subjects}
+
+    def _target_of_run(self, subject: RunSubject) -> Target:
+        job = self._target_of_job(subject.job_id)
+        return Target(job_id=subject.job_id, host=subject.host, tags=() if job is None else job.tags)
 
     async def start(self) -> tuple[str, ...]:
         """Start every part; the address is published last, once calls are answered.
