@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -70,21 +71,20 @@ def signing_request() -> tuple[bytes, str]:
     return pem, request.public_bytes(serialization.Encoding.PEM).decode()
 
 
-async def create_token(doors: Doors, **fields: object) -> str:
+async def create_token(doors: Doors, **fields: Any) -> str:
     """Return the secret of a new token, or the join string, made by the owner."""
     async with owner_channel(doors) as channel:
         request = access.CreateTokenRequest(**fields)
-        made: access.CreateTokenResponse = await AccessServiceStub(channel).CreateToken(request, timeout=20)
-        return made.secret
+        stub: Any = AccessServiceStub(channel)
+        return str((await stub.CreateToken(request, timeout=20)).secret)
 
 
 async def join_as_host(doors: Doors, secret: str) -> tuple[HostIdentity, access.EnrolResponse]:
     """Use the secret of a join string and return the host's identity, with the answer."""
     key, request = signing_request()
     async with tls_channel(doors.joining, doors.authorities) as channel:
-        answer: access.EnrolResponse = await EnrolmentServiceStub(channel).Enrol(
-            access.EnrolRequest(secret=secret, csr_pem=request), timeout=20
-        )
+        stub: Any = EnrolmentServiceStub(channel)
+        answer = await stub.Enrol(access.EnrolRequest(secret=secret, csr_pem=request), timeout=20)
     identity = HostIdentity(
         key=key, certificate=answer.certificate_pem.encode(), authorities=answer.authorities_pem.encode()
     )

@@ -225,14 +225,10 @@ def _standby() -> Endpoints:
     """Return the endpoints of a kernel that stands by: it tells everybody who leads, and nothing else."""
     return Endpoints(
         identify=owners_door,
-        guard=Guard(job=lambda _: None, run=_no_run, host=lambda _: False),
+        guard=Guard.blind(),
         audit=AuditLog(store=None, clock=SystemClock()),
         on_error=lambda _: None,
     )
-
-
-async def _no_run(_run_id: str) -> None:
-    return None
 
 
 async def _within(seconds: float, work: Awaitable[None], what: str) -> None:

@@ -169,6 +169,10 @@ class Credentials:
             raise BadRequest(str(error), field=field) from None
         return tuple(dict.fromkeys(found))
 
+    def given_by(self, record: TokenRecord) -> tuple[Grant, ...]:
+        """Return the grants of a token, those of its roles included; none if they can no longer be read."""
+        return self._tokens[record.token_id].principal.grants
+
     # --- changes --------------------------------------------------------------------------------------------------
 
     async def create(self, order: TokenOrder, *, created_by: str) -> tuple[TokenRecord, str]:

@@ -91,7 +91,9 @@ class Kernel:
         self._retention = RetentionSweeper(
             store=store, clock=clock, catalogue=self._catalogue, default=settings.retention
         )
-        self._credentials = Credentials(store=store, clock=clock, withdrawn=settings.state_dir / "withdrawn")
+        self._credentials = Credentials(
+            store=store, clock=clock, roles=settings.access.roles, withdrawn=settings.state_dir / "withdrawn"
+        )
         self._servers = build_servers(
             ServedParts(
                 engine=self._engine,

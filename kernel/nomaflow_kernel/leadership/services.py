@@ -22,6 +22,7 @@ from nomaflow_kernel.network.door_addresses import DoorAddresses
 from nomaflow_kernel.network.door_certificates import DoorCertificates
 from nomaflow_kernel.process.settings import KernelSettings
 from nomaflow_kernel.rpc import (
+    AccessCalls,
     Admission,
     AuthorityCalls,
     CatalogueCalls,
@@ -69,11 +70,18 @@ def build_servers(parts: ServedParts, *, addresses: DoorAddresses, reached: Call
         kernel_id=parts.info.store_id,
         clock=parts.clock,
     )
+    targets = Targets(catalogue=parts.catalogue, sessions=parts.sessions, store=parts.store)
+    guard = Guard(job=targets.job, jobs=targets.jobs, runs=targets.runs, host=targets.knows_host)
+    tokens = AccessCalls(
+        credentials=parts.credentials,
+        clock=parts.clock,
+        join_string=None if parts.certificates is None else enrolment.join_string,
+    )
     services, health = served_services(
-        service=_kernel_service(parts),
+        service=_kernel_service(parts, guard),
         gateway=_gateway(parts),
         enrolment=enrolment,
-        access=(AuthorityCalls(parts.certificates),),
+        access=(tokens, AuthorityCalls(parts.certificates)),
         health=parts.health,
     )
     return DoorServers(
@@ -81,12 +89,12 @@ def build_servers(parts: ServedParts, *, addresses: DoorAddresses, reached: Call
         certificates=parts.certificates,
         services=services,
         health=health,
-        endpoints=_endpoints(parts),
+        endpoints=_endpoints(parts, guard),
         reflection=parts.settings.reflection,
     )
 
 
-def _kernel_service(parts: ServedParts) -> KernelService:
+def _kernel_service(parts: ServedParts, guard: Guard) -> KernelService:
     settings, info = parts.settings, parts.info
     return KernelService(
         engine=parts.engine,
@@ -100,7 +108,9 @@ def _kernel_service(parts: ServedParts) -> KernelService:
             sessions=parts.sessions,
             store=parts.store,
             clock=parts.clock,
+            guard=guard,
         ),
+        guard=guard,
         identity=KernelIdentity(
             version=version("nomaflow"),
             epoch=info.epoch,
@@ -127,9 +137,7 @@ def _gateway(parts: ServedParts) -> HostGateway:
     )
 
 
-def _endpoints(parts: ServedParts) -> Callable[[Door], Endpoints]:
-    targets = Targets(catalogue=parts.catalogue, sessions=parts.sessions, store=parts.store)
-    guard = Guard(job=targets.job, run=targets.run, host=targets.knows_host)
+def _endpoints(parts: ServedParts, guard: Guard) -> Callable[[Door], Endpoints]:
     audit = AuditLog(store=parts.store, clock=parts.clock)
 
     def endpoints(door: Door) -> Endpoints:

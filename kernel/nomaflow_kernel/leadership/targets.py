@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
+
 from nomaflow_kernel.access.grants import Target
 from nomaflow_kernel.access.guard import RunFacts
 from nomaflow_kernel.catalogue.service import CatalogueService
 from nomaflow_kernel.history.ids import is_run_id
-from nomaflow_kernel.history.port import Store
+from nomaflow_kernel.history.port import RunSubject, Store
 from nomaflow_kernel.hosts import SessionRegistry
+from nomaflow_kernel.rpc.catalogue_calls import target_of
 
 __all__ = ["Targets"]
 
@@ -23,20 +26,21 @@ class Targets:
     def job(self, job_id: str) -> Target | None:
         """Return what a job id stands for; None if there is no such job."""
         job = self._catalogue.job(job_id)
-        if job is None:
-            return None
-        tags = () if job.definition is None else tuple(job.definition.tags)
-        return Target(job_id=job_id, host=job.host, tags=tags)
+        return None if job is None else target_of(job)
+
+    def jobs(self) -> Iterable[Target]:
+        """Return what each job of the catalogue stands for."""
+        return map(target_of, self._catalogue.jobs())
 
     def knows_host(self, host: str) -> bool:
         """Return whether there is a host of a name."""
         return bool(self._sessions.of_host(host)) or any(each.host == host for each in self._catalogue.hosts())
 
-    async def run(self, run_id: str) -> RunFacts | None:
-        """Return the job of a run and who triggered it; None if there is no such run."""
-        found = await self._store.run_details([run_id]) if is_run_id(run_id) else ()
-        if not found:
-            return None
-        run = found[0].run
-        job = self.job(run.job_id)
-        return Target(job_id=run.job_id, host=run.host, tags=() if job is None else job.tags), run.trigger.by
+    async def runs(self, run_ids: Sequence[str]) -> Mapping[str, RunFacts]:
+        """Return the job of each run that there is, and who triggered it, by run id."""
+        subjects = await self._store.run_subjects([each for each in run_ids if is_run_id(each)])
+        return {each.run_id: (self._of_run(each), each.author) for each in subjects}
+
+    def _of_run(self, subject: RunSubject) -> Target:
+        job = self.job(subject.job_id)
+        return Target(job_id=subject.job_id, host=subject.host, tags=() if job is None else job.tags)

@@ -7,10 +7,11 @@ import os
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import quote
 
 from nomaflow_project.jobs.definitions import RetentionPolicy
-from nomaflow_project.models.settings_file import KernelSection
+from nomaflow_project.models.settings_file import AccessSection, KernelSection
 from nomaflow_project.reading.files import parse_toml_file
 from nomaflow_project.reading.problems import Place, Problem
 from nomaflow_project.reading.validation import validate
@@ -44,6 +45,9 @@ _REPLACED = {
 }
 
 
+_Section = TypeVar("_Section", KernelSection, AccessSection)
+
+
 class SettingsError(Exception):
     """Raised when the settings cannot be used; the text is for a terminal."""
 
@@ -61,6 +65,7 @@ class KernelSettings:
     :param tls_ca: authorities that vouch for it; None if callers' systems know them
     :param metrics: loopback address of the metrics; empty means none
     :param expect_host: whether a host is starting along with this kernel
+    :param access: roles and quotas of callers over TCP
     :param advertised: addresses at which others reach this kernel; empty means those it listens on
     """
 
@@ -85,6 +90,7 @@ class KernelSettings:
     reflection: bool = False
     expect_host: bool = False
     retention: RetentionPolicy = field(default_factory=RetentionPolicy)
+    access: AccessSection = field(default_factory=AccessSection)
 
     @property
     def state_dir(self) -> Path:
@@ -109,7 +115,7 @@ def read_settings(argv: Sequence[str], environ: Mapping[str, str]) -> KernelSett
     variables = {key: environ[_variable(flag)] for flag, key, _ in _FLAGS if environ.get(_variable(flag))}
     _refuse_old(environ)
     given = {key: getattr(flags, key) for _, key, _ in _FLAGS if getattr(flags, key) is not None}
-    section = _section(project, environ)
+    section, access = _sections(project, environ)
     for layer, place in ((variables, "NOMAFLOW_KERNEL_* variables"), (given, "command line")):
         over = _checked(KernelSection, layer, Place(place))
         section = replace(section, **{name: getattr(over, name) for name in layer})
@@ -143,6 +149,7 @@ def read_settings(argv: Sequence[str], environ: Mapping[str, str]) -> KernelSett
         log_format=section.log_format,
         metrics=section.metrics,
         retention=section.retention,
+        access=access,
         expect_host=flags.expect_host,
         reflection=flags.reflection or environ.get("NOMAFLOW_REFLECTION") == "1",
     )
@@ -201,20 +208,24 @@ def _variable(flag: str) -> str:
     return "NOMAFLOW_KERNEL_" + flag.removeprefix("--").replace("-", "_").upper()
 
 
-def _section(project: Path, environ: Mapping[str, str]) -> KernelSection:
+def _sections(project: Path, environ: Mapping[str, str]) -> tuple[KernelSection, AccessSection]:
     path = project / "nomaflow.toml"
     if not path.exists() and not path.is_symlink():
-        return KernelSection()
+        return KernelSection(), AccessSection()
     file = parse_toml_file(path, name="nomaflow.toml", environ=environ)
     if file.error is not None:
         raise SettingsError(str(file.error))
-    # Only the kernel's section: errors in another section are not for the kernel to refuse.
-    tree = (file.tree or {}).get("kernel", {})
-    _refuse_old(tree if isinstance(tree, dict) else (), prefix="")
-    return _checked(KernelSection, tree, Place("nomaflow.toml") / "kernel")
+    # Only the kernel's sections: errors in another section are not for the kernel to refuse.
+    tree, place = file.tree or {}, Place("nomaflow.toml")
+    kernel = tree.get("kernel", {})
+    _refuse_old(kernel if isinstance(kernel, dict) else (), prefix="")
+    return (
+        _checked(KernelSection, kernel, place / "kernel"),
+        _checked(AccessSection, tree.get("access", {}), place / "access"),
+    )
 
 
-def _checked(model: type[KernelSection], tree: object, place: Place) -> KernelSection:
+def _checked(model: type[_Section], tree: object, place: Place) -> _Section:
     section, problems = validate(model, tree, place)
     errors: list[Problem] = [problem for problem in problems if problem.is_error]
     if section is None or errors:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nomaflow_kernel.rpc.access_calls import AccessCalls
 from nomaflow_kernel.rpc.admission import Admission
 from nomaflow_kernel.rpc.authority_calls import AuthorityCalls
 from nomaflow_kernel.rpc.catalogue_calls import CatalogueCalls
@@ -15,6 +16,7 @@ from nomaflow_kernel.rpc.standby import StandbyServer
 
 __all__ = [
     "SERVICES",
+    "AccessCalls",
     "AddressTaken",
     "Admission",
     "AuthorityCalls",

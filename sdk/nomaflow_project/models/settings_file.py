@@ -11,10 +11,20 @@ from pydantic_core import PydanticCustomError
 
 from nomaflow_project.jobs.definitions import RetentionPolicy
 from nomaflow_project.jobs.values import LogLevel
+from nomaflow_project.models.access_names import BUILT_IN_ROLES, split_grant
 from nomaflow_project.reading.keys import Entry, key, seconds
 
-__all__ = ["HOST_NAME", "HostSection", "KernelSection", "PathSection", "SettingsFile"]
+__all__ = [
+    "HOST_NAME",
+    "AccessSection",
+    "HostSection",
+    "KernelSection",
+    "PathSection",
+    "QuotaSection",
+    "SettingsFile",
+]
 
+_ROLE_NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 HOST_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
 
@@ -29,6 +39,36 @@ def _host_name(value: str) -> str:
 
 
 HostName = Annotated[str, AfterValidator(_host_name)]
+
+
+def _role_name(value: str) -> str:
+    if value in BUILT_IN_ROLES:
+        raise PydanticCustomError(
+            "reserved_role",
+            "the role {got} is built in and cannot be changed",
+            {"got": repr(value), "fix": "choose another name"},
+        )
+    if not _ROLE_NAME.fullmatch(value):
+        raise PydanticCustomError(
+            "bad_role_name",
+            "{got} is not the name of a role; expected at most 32 lower-case letters, digits, '-' or '_'",
+            {"got": repr(value[:80]), "fix": "give a name such as 'nightwatch'"},
+        )
+    return value
+
+
+def _grant(value: str) -> str:
+    try:
+        split_grant(value)
+    except ValueError as error:
+        raise PydanticCustomError(
+            "bad_grant", "{problem}", {"problem": str(error), "fix": "write VERB SCOPE, such as 'cancel job:nightly*'"}
+        ) from None
+    return value
+
+
+RoleName = Annotated[str, AfterValidator(_role_name)]
+GrantText = Annotated[str, AfterValidator(_grant)]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -138,6 +178,27 @@ class HostSection(Entry):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class QuotaSection(Entry):
+    """The most that one user or service may ask of the kernel over TCP. The owner on the Unix socket is exempt."""
+
+    calls_per_second: float = key(50.0, "Calls, on average over 10 s.", gt=0, le=1e6)
+    triggers_per_second: float = key(20.0, "Runs to start, on average over 60 s.", gt=0, le=1e6)
+    streams: int = key(50, "Open watches and followed logs at once.", ge=1, le=10_000)
+    queued_runs: int = key(10_000, "Runs that wait to start.", ge=1, le=1_000_000)
+    bytes_per_second: int = key(1_048_576, "Size of requests, on average over 10 s.", unit="bytes", ge=1024, le=1 << 40)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AccessSection(Entry):
+    """Who may do what, over TCP."""
+
+    roles: dict[RoleName, tuple[GrantText, ...]] = key(
+        dict, 'Roles of your own, name → grants: `nightwatch = ["read *", "cancel job:nightly*"]`.'
+    )
+    quotas: QuotaSection = key(QuotaSection, "The most that one caller may ask.")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class PathSection(Entry):
     """The path of another file."""
 
@@ -151,6 +212,7 @@ class SettingsFile(Entry):
     app: dict[str, Any] = key(dict, "Free-form; `settings.app` in a callable.")
     kernel: KernelSection = key(KernelSection, "The kernel.")
     host: HostSection = key(HostSection, "The plugin host.")
+    access: AccessSection = key(AccessSection, "Who may do what.")
     jobs: PathSection = key(PathSection, "Where the jobs are: `jobs.toml`.")
     console: dict[str, Any] = key(dict, "The web console's own settings.")
     connectors: PathSection = key(PathSection, "Where the connectors are: `connectors.toml`.")

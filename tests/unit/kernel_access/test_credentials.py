@@ -280,7 +280,7 @@ async def test_what_was_withdrawn_meanwhile_gives_no_certificate(kernel: Kernel)
 
 
 async def test_a_restored_store_does_not_bring_back_what_was_withdrawn(kernel: Kernel) -> None:
-    """A backup knows as good a revoked token, a rotated one, a used string and a revoked certificate: they stay ended."""
+    """A backup knows a revoked token, a rotated one, a used string and a revoked certificate as good: all stay bad."""
     credentials = kernel.credentials
     _, revoked = await credentials.create(TokenOrder(kind="user", name="al", roles=("admin",)), created_by="owner")
     _, rotated = await credentials.create(CI, created_by="owner")

@@ -61,10 +61,6 @@ async def eventually(question: Callable[[], Any]) -> None:
             await asyncio.sleep(0.005)
 
 
-async def _no_run(_run_id: str) -> None:
-    return None
-
-
 class ScriptedEngine:
     """An engine that records what it is asked, and answers or raises what the test sets."""
 
@@ -180,7 +176,7 @@ class World:
     feed: EventFeed = field(init=False)
     catalogue: CatalogueService = field(init=False)
     health: Health = field(init=False)
-    server: grpc.aio.Server = field(init=False)
+    server: DoorServers = field(init=False)
     channel: grpc.aio.Channel = field(init=False)
     client: Any = field(init=False)
     gateway: Any = field(init=False)
@@ -196,7 +192,12 @@ class World:
         await self.catalogue.start()
         self.health = Health(services=SERVICES, store=self.store, ping_seconds=0.02)
         calls = CatalogueCalls(
-            engine=self.engine, catalogue=self.catalogue, sessions=self.sessions, store=self.store, clock=clock
+            engine=self.engine,
+            catalogue=self.catalogue,
+            sessions=self.sessions,
+            store=self.store,
+            clock=clock,
+            guard=Guard.blind(),
         )
         service = KernelService(
             engine=self.engine,
@@ -206,6 +207,7 @@ class World:
             admission=Admission(engine=self.engine, jobs=self.catalogue, sessions=self.sessions),
             catalogue_calls=calls,
             identity=KernelIdentity(version="0", epoch=self.info.epoch, store="sqlite", started_at_us=0),
+            guard=Guard.blind(),
         )
         gateway = HostGateway(
             engine=self.engine,
@@ -238,7 +240,7 @@ class World:
     def _endpoints(self, clock: Clock) -> Endpoints:
         return Endpoints(
             identify=owners_door,
-            guard=Guard(job=lambda _: None, run=_no_run, host=lambda _: False),
+            guard=Guard.blind(),
             audit=AuditLog(store=self.store, clock=clock),
             on_error=self.health.note,
         )
