@@ -29,7 +29,9 @@ _encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def row_hash(before: str, row: Sequence[str | int]) -> str:
-    """Return the hash of a row: SHA-256, hexadecimal, over ``before``, a line feed and the row as a JSON array in ASCII.
+    """Return the hash of a row: SHA-256, in hexadecimal digits, over ``before``, a line feed and the row's JSON array.
+
+    The array is in ASCII, without spaces.
 
     :param before: the hash of the row before; empty for row 1
     :param row: the values of ``CHAINED_FIELDS``

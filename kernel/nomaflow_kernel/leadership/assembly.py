@@ -14,7 +14,7 @@ import grpc.aio
 from nomaflow_kernel.access.audit import AuditLog
 from nomaflow_kernel.access.grants import Target
 from nomaflow_kernel.access.guard import Guard, RunFacts
-from nomaflow_kernel.access.principals import ANYONE, OWNER
+from nomaflow_kernel.access.principals import ANYONE, KERNEL, OWNER
 from nomaflow_kernel.catalogue.file_watch import watch_jobs_file
 from nomaflow_kernel.catalogue.service import CatalogueService
 from nomaflow_kernel.domain.clock import Clock
@@ -83,6 +83,7 @@ class Kernel:
         self._sessions = SessionRegistry()
         self._health = Health(services=SERVICES, store=store)
         self._catalogue = CatalogueService(store=store, clock=clock, feed=self._feed, jobs_file=settings.jobs_file)
+        self._audit = AuditLog(store=store if settings.audit.enabled else None, clock=clock)
         self._engine = Engine(
             store=store,
             info=info,
@@ -103,7 +104,11 @@ class Kernel:
         )
         self._jobs_watch: asyncio.Task[None] | None = None
         self._retention = RetentionSweeper(
-            store=store, clock=clock, catalogue=self._catalogue, default=settings.retention
+            store=store,
+            clock=clock,
+            catalogue=self._catalogue,
+            default=settings.retention,
+            audit_days=settings.audit.keep_days,
         )
         self._server = self._build_server(info, clock)
         self._served: list[str] = []
@@ -114,6 +119,7 @@ class Kernel:
             engine=self._engine,
             manifests=self._catalogue,
             sessions=self._sessions,
+            audit=self._audit,
             settings=GatewaySettings(
                 epoch=info.epoch,
                 heartbeat_seconds=self._settings.heartbeat_seconds,
@@ -156,7 +162,7 @@ class Kernel:
         return Endpoints(
             identify=lambda shown: OWNER if shown.peer.startswith("unix:") else ANYONE,
             guard=Guard(job=self._target_of_job, run=self._facts_of_run, host=self._knows_host),
-            audit=AuditLog(store=self._store, clock=clock),
+            audit=self._audit,
             on_error=self._health.note,
         )
 
@@ -191,6 +197,7 @@ class Kernel:
         await self._engine.start()
         await self._scheduler.start()
         await self._tell_start()
+        await self._audit.start()
         took = time.perf_counter() - began
         jobs, schedules = len(self._catalogue.jobs()), len(self._scheduler)
         _LOG.info("%d jobs with %d schedules loaded in %.3f s", jobs, schedules, took)
@@ -210,7 +217,11 @@ class Kernel:
         return tuple(self._served)
 
     async def _tell_start(self) -> None:
-        """Write the events of the start. A failing store costs only the events."""
+        """Write the events of the start, and its audit row. A failing store costs only these."""
+        about = (
+            f"epoch {self._info.epoch}, store {self._info.store_id}, pid {os.getpid()}, version {version('nomaflow')}"
+        )
+        self._audit.happened("StartKernel" if self._first_term else "LeadAgain", KERNEL, target="kernel", note=about)
         now, last = self._clock.now_us(), self._info.last_event_seq
         try:
             before = await self._store.events_after(last - 1, limit=1) if last else ()
@@ -244,6 +255,7 @@ class Kernel:
     async def reload(self) -> None:
         """Read the kernel's own jobs file again."""
         _LOG.info("reading the jobs file again")
+        self._audit.happened("ReloadJobsFile", KERNEL, target="kernel", note="on a signal")
         await self._catalogue.reload_jobs_file()
 
     async def stop(self, *, fast: asyncio.Event) -> None:
@@ -269,6 +281,8 @@ class Kernel:
             await self._server.stop(None)
         await stopping
         await self._engine.stop()
+        self._audit.happened("StopKernel", KERNEL, target="kernel", note=f"epoch {self._info.epoch}")
+        await self._audit.stop()
 
     def _in_trouble(self, error: StoreError) -> None:
         self._observation.commit_failed()

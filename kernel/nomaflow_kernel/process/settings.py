@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from nomaflow_project.jobs.definitions import RetentionPolicy
-from nomaflow_project.models.settings_file import KernelSection
+from nomaflow_project.models.settings_file import AuditPolicy, KernelSection
 from nomaflow_project.reading.files import parse_toml_file
 from nomaflow_project.reading.problems import Place, Problem
 from nomaflow_project.reading.validation import validate
@@ -77,6 +77,7 @@ class KernelSettings:
     reflection: bool = False
     expect_host: bool = False
     retention: RetentionPolicy = field(default_factory=RetentionPolicy)
+    audit: AuditPolicy = field(default_factory=AuditPolicy)
 
     @property
     def state_dir(self) -> Path:
@@ -131,6 +132,7 @@ def read_settings(argv: Sequence[str], environ: Mapping[str, str]) -> KernelSett
         log_format=section.log_format,
         metrics=section.metrics,
         retention=section.retention,
+        audit=section.audit,
         expect_host=flags.expect_host,
         reflection=flags.reflection or environ.get("NOMAFLOW_REFLECTION") == "1",
     )

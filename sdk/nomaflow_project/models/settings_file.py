@@ -13,7 +13,7 @@ from nomaflow_project.jobs.definitions import RetentionPolicy
 from nomaflow_project.jobs.values import LogLevel
 from nomaflow_project.reading.keys import Entry, key, seconds
 
-__all__ = ["HOST_NAME", "HostSection", "KernelSection", "PathSection", "SettingsFile"]
+__all__ = ["HOST_NAME", "AuditPolicy", "HostSection", "KernelSection", "PathSection", "SettingsFile"]
 
 HOST_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
@@ -29,6 +29,16 @@ def _host_name(value: str) -> str:
 
 
 HostName = Annotated[str, AfterValidator(_host_name)]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AuditPolicy(Entry):
+    """The audit: who changed what, and what was refused."""
+
+    enabled: bool = key(default=True, meaning="Whether it is written. Without it, refused calls are only in the log.")
+    keep_days: int = key(
+        400, "Age at which rows are deleted; the rest stays verifiable.", unit="days", ge=1, le=36500
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,6 +84,7 @@ class KernelSection(Entry):
     log_format: Literal["text", "json"] = key("text", "The kernel's own log: for people, or one JSON object a line.")
     metrics: str = key("", "Loopback address such as `127.0.0.1:9464` to serve Prometheus metrics on. Empty: none.")
     retention: RetentionPolicy = key(RetentionPolicy, "Retention of runs whose jobs.toml says nothing of it.")
+    audit: AuditPolicy = key(AuditPolicy, "The audit.")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

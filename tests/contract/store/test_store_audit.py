@@ -34,7 +34,7 @@ async def append(store: SqlStore, count: int) -> None:
 
 
 async def test_rows_are_numbered_and_chained_in_the_order_given(store: SqlStore) -> None:
-    """Rows of many calls at once have numbers without a gap, in the order of the calls; each hash covers the one before."""
+    """Rows of many calls at once have numbers without a gap, in the order of the calls, and hashes in a chain."""
     calls = [store.append_audit([row(f"job:{n}a"), row(f"job:{n}b")]) for n in range(50)]
     await asyncio.gather(*calls)
     kept = await rows(store)
@@ -132,6 +132,7 @@ async def test_retention_keeps_the_rest_verifiable(store: SqlStore) -> None:
     assert (verdict.rows, verdict.first_seq, verdict.last_seq, verdict.bad_seq) == (1, 11, 11, 0)
 
 
+OTHERS = ", ".join((*CHAINED_FIELDS[1:], "hash"))
 TAMPERED = {
     "a changed field": ("UPDATE audit SET target = 'job:z' WHERE seq = 4", 4),
     "a changed count": ("UPDATE audit SET count = 7 WHERE seq = 4", 4),
@@ -140,16 +141,8 @@ TAMPERED = {
     "a removed first row": ("DELETE FROM audit WHERE seq = 1", 1),
     "removed newest rows": ("DELETE FROM audit WHERE seq > 3", 4),
     "an emptied table": ("DELETE FROM audit", 1),
-    "an inserted row": (
-        "INSERT INTO audit SELECT 11, at_us, principal, address, action, target, outcome, note, correlation, count, "
-        "hash FROM audit WHERE seq = 10",
-        11,
-    ),
-    "an inserted oldest row": (
-        "INSERT INTO audit SELECT 0, at_us, principal, address, action, target, outcome, note, correlation, count, "
-        "hash FROM audit WHERE seq = 10",
-        0,
-    ),
+    "an inserted row": (f"INSERT INTO audit SELECT 11, {OTHERS} FROM audit WHERE seq = 10", 11),
+    "an inserted oldest row": (f"INSERT INTO audit SELECT 0, {OTHERS} FROM audit WHERE seq = 10", 0),
     "another newest row in the kernel's": ("UPDATE kernel SET audit_hash = 'f00'", 10),
 }
 
