@@ -67,7 +67,7 @@ class AuditLog:
                 _LOG.warning("the newest hash of the audit cannot be read: %s", error.message)
             else:
                 if ends.seq:
-                    _LOG.info("audit anchor: row %d has the hash %s", ends.seq, ends.hash)
+                    _LOG.info("audit anchor %d:%s", ends.seq, ends.hash)
             await asyncio.sleep(_DAY_SECONDS)
 
     # Calls.

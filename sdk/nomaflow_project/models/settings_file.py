@@ -36,9 +36,7 @@ class AuditPolicy(Entry):
     """The audit: who changed what, and what was refused."""
 
     enabled: bool = key(default=True, meaning="Whether it is written. Without it, refused calls are only in the log.")
-    keep_days: int = key(
-        400, "Age at which rows are deleted; the rest stays verifiable.", unit="days", ge=1, le=36500
-    )
+    keep_days: int = key(400, "Age at which rows are deleted; the rest stays verifiable.", unit="days", ge=1, le=36500)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -168,7 +168,7 @@ async def test_the_newest_hash_is_in_the_log(world: World, caplog: pytest.LogCap
         await eventually(lambda: "audit anchor" in caplog.text)
         await world.audit.stop()
     (row,) = await rows(world)
-    assert f"audit anchor: row 1 has the hash {row.hash}" in caplog.text
+    assert f"audit anchor 1:{row.hash}" in caplog.text
 
 
 async def test_without_an_audit_the_log_still_warns(caplog: pytest.LogCaptureFixture) -> None:

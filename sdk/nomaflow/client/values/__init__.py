@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nomaflow.client.values.audit import AuditRowView, AuditVerdictView
 from nomaflow.client.values.catalogue import (
     CatalogueView,
     FireView,
@@ -33,6 +34,8 @@ __all__ = [
     "RUN_TERMINAL",
     "AncestorView",
     "AttemptView",
+    "AuditRowView",
+    "AuditVerdictView",
     "CancelView",
     "CatalogueView",
     "EventView",
