@@ -27,6 +27,7 @@ _COMMANDS: Mapping[str, tuple[str, ...]] = {
     "trigger": ("run", "replay"),
     "runs": ("runs", "show", "logs", "cancel"),
     "hosts": ("hosts", "reload"),
+    "audit": ("audit",),
     "call": ("call",),
     "pki": ("pki",),
     "history": ("backup", "restore", "store"),

@@ -9,7 +9,9 @@ import time
 from collections.abc import Callable
 from importlib.metadata import version
 
+from nomaflow_kernel.access.audit import AuditLog
 from nomaflow_kernel.access.credentials import Credentials
+from nomaflow_kernel.access.principals import KERNEL
 from nomaflow_kernel.catalogue.file_watch import watch_jobs_file
 from nomaflow_kernel.catalogue.service import CatalogueService
 from nomaflow_kernel.domain.clock import Clock
@@ -69,6 +71,7 @@ class Kernel:
         self._sessions = SessionRegistry()
         self._health = Health(services=SERVICES, store=store)
         self._catalogue = CatalogueService(store=store, clock=clock, feed=self._feed, jobs_file=settings.jobs_file)
+        self._audit = AuditLog(store=store if settings.audit.enabled else None, clock=clock)
         self._engine = Engine(
             store=store,
             info=info,
@@ -89,7 +92,11 @@ class Kernel:
         )
         self._jobs_watch: asyncio.Task[None] | None = None
         self._retention = RetentionSweeper(
-            store=store, clock=clock, catalogue=self._catalogue, default=settings.retention
+            store=store,
+            clock=clock,
+            catalogue=self._catalogue,
+            default=settings.retention,
+            audit_days=settings.audit.keep_days,
         )
         self._credentials = Credentials(
             store=store, clock=clock, roles=settings.access.roles, withdrawn=settings.state_dir / "withdrawn"
@@ -104,6 +111,7 @@ class Kernel:
                 health=self._health,
                 credentials=self._credentials,
                 certificates=certificates,
+                audit=self._audit,
                 clock=clock,
                 info=info,
                 settings=settings,
@@ -127,6 +135,7 @@ class Kernel:
         await self._engine.start()
         await self._scheduler.start()
         await self._tell_start()
+        await self._audit.start()
         took = time.perf_counter() - began
         jobs, schedules = len(self._catalogue.jobs()), len(self._scheduler)
         _LOG.info("%d jobs with %d schedules loaded in %.3f s", jobs, schedules, took)
@@ -146,7 +155,11 @@ class Kernel:
         return self._served
 
     async def _tell_start(self) -> None:
-        """Write the events of the start. A failing store costs only the events."""
+        """Write the events of the start, and its audit row. A failing store costs only these."""
+        about = (
+            f"epoch {self._info.epoch}, store {self._info.store_id}, pid {os.getpid()}, version {version('nomaflow')}"
+        )
+        self._audit.happened("StartKernel" if self._first_term else "LeadAgain", KERNEL, target="kernel", note=about)
         now, last = self._clock.now_us(), self._info.last_event_seq
         try:
             before = await self._store.events_after(last - 1, limit=1) if last else ()
@@ -180,6 +193,7 @@ class Kernel:
     async def reload(self) -> None:
         """Read the kernel's own jobs file again."""
         _LOG.info("reading the jobs file again")
+        self._audit.happened("ReloadJobsFile", KERNEL, target="kernel", note="on a signal")
         await self._catalogue.reload_jobs_file()
 
     async def stop(self, *, fast: asyncio.Event) -> None:
@@ -206,6 +220,8 @@ class Kernel:
         await stopping
         await self._engine.stop()
         await self._credentials.stop()
+        self._audit.happened("StopKernel", KERNEL, target="kernel", note=f"epoch {self._info.epoch}")
+        await self._audit.stop()
 
     def _in_trouble(self, error: StoreError) -> None:
         self._observation.commit_failed()

@@ -24,6 +24,7 @@ from nomaflow_kernel.process.settings import KernelSettings
 from nomaflow_kernel.rpc import (
     AccessCalls,
     Admission,
+    AuditCalls,
     AuthorityCalls,
     CatalogueCalls,
     Door,
@@ -52,6 +53,7 @@ class ServedParts:
     health: Health
     credentials: Credentials
     certificates: DoorCertificates | None
+    audit: AuditLog
     clock: Clock
     info: StoreInfo
     settings: KernelSettings
@@ -81,7 +83,11 @@ def build_servers(parts: ServedParts, *, addresses: DoorAddresses, reached: Call
         service=_kernel_service(parts, guard),
         gateway=_gateway(parts),
         enrolment=enrolment,
-        access=(tokens, AuthorityCalls(parts.certificates)),
+        access=(
+            tokens,
+            AuthorityCalls(parts.certificates),
+            AuditCalls(store=parts.store, feed=parts.feed),
+        ),
         health=parts.health,
     )
     return DoorServers(
@@ -128,6 +134,7 @@ def _gateway(parts: ServedParts) -> HostGateway:
         engine=parts.engine,
         manifests=parts.catalogue,
         sessions=parts.sessions,
+        audit=parts.audit,
         settings=GatewaySettings(
             epoch=parts.info.epoch,
             heartbeat_seconds=parts.settings.heartbeat_seconds,
@@ -138,10 +145,10 @@ def _gateway(parts: ServedParts) -> HostGateway:
 
 
 def _endpoints(parts: ServedParts, guard: Guard) -> Callable[[Door], Endpoints]:
-    audit = AuditLog(store=parts.store, clock=parts.clock)
-
     def endpoints(door: Door) -> Endpoints:
-        return Endpoints(identify=_proof(door, parts.credentials), guard=guard, audit=audit, on_error=parts.health.note)
+        return Endpoints(
+            identify=_proof(door, parts.credentials), guard=guard, audit=parts.audit, on_error=parts.health.note
+        )
 
     return endpoints
 

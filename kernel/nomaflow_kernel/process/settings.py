@@ -11,7 +11,7 @@ from typing import TypeVar
 from urllib.parse import quote
 
 from nomaflow_project.jobs.definitions import RetentionPolicy
-from nomaflow_project.models.settings_file import AccessSection, KernelSection
+from nomaflow_project.models.settings_file import AccessSection, AuditPolicy, KernelSection
 from nomaflow_project.reading.files import parse_toml_file
 from nomaflow_project.reading.problems import Place, Problem
 from nomaflow_project.reading.validation import validate
@@ -91,6 +91,7 @@ class KernelSettings:
     expect_host: bool = False
     retention: RetentionPolicy = field(default_factory=RetentionPolicy)
     access: AccessSection = field(default_factory=AccessSection)
+    audit: AuditPolicy = field(default_factory=AuditPolicy)
 
     @property
     def state_dir(self) -> Path:
@@ -150,6 +151,7 @@ def read_settings(argv: Sequence[str], environ: Mapping[str, str]) -> KernelSett
         metrics=section.metrics,
         retention=section.retention,
         access=access,
+        audit=section.audit,
         expect_host=flags.expect_host,
         reflection=flags.reflection or environ.get("NOMAFLOW_REFLECTION") == "1",
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from nomaflow_kernel.rpc.access_calls import AccessCalls
 from nomaflow_kernel.rpc.admission import Admission
+from nomaflow_kernel.rpc.audit_calls import AuditCalls
 from nomaflow_kernel.rpc.authority_calls import AuthorityCalls
 from nomaflow_kernel.rpc.catalogue_calls import CatalogueCalls
 from nomaflow_kernel.rpc.endpoints import Endpoints
@@ -19,6 +20,7 @@ __all__ = [
     "AccessCalls",
     "AddressTaken",
     "Admission",
+    "AuditCalls",
     "AuthorityCalls",
     "CatalogueCalls",
     "Door",

@@ -31,7 +31,12 @@ from nomaflow_kernel.rpc.errors import CallStatus, TooManyStrangers, deadline_st
 __all__ = ["Endpoints", "methods_of", "service_handler"]
 
 _LOG = logging.getLogger(__name__)
-_DEADLINES: Mapping[str, float] = {"ReloadHost": 75.0, "IntroduceManifest": 30.0, "TriggerRuns": 30.0}
+_DEADLINES: Mapping[str, float] = {
+    "ReloadHost": 75.0,
+    "IntroduceManifest": 30.0,
+    "TriggerRuns": 30.0,
+    "VerifyAudit": 600.0,
+}
 _CAPITAL = re.compile(r"(?<!^)(?=[A-Z])")
 _Context = grpc.aio.ServicerContext[Any, Any]
 _Wrapped = Callable[[Any, _Context], Awaitable[Any]]
@@ -91,7 +96,7 @@ class Endpoints:
         seconds = self.deadlines.get(method.rpartition("/")[2], self.deadline_seconds)
 
         async def behaviour(raw: Any, context: _Context) -> bytes:
-            message, caller = None, self._caller(context)
+            message, caller, audited = None, self._caller(context), None
             try:
                 rule = self.guard.admit(method, caller)
                 if self.body_seconds is not None:
@@ -99,15 +104,22 @@ class Endpoints:
                 message = _decoded(request, raw)
                 async with asyncio.timeout(seconds) as limit:
                     await self.guard.check(rule, message, caller)
+                    audited = self.audit.begin(method, rule, message, caller)
                     response = await call(message, caller)
-                    await self.audit.changed(method, rule, message, response, caller)
+                    if audited is not None:
+                        await self.audit.done(audited, response, caller)
                 return response.SerializeToString()
+            except asyncio.CancelledError:
+                if audited is not None and audited.row_is_due:
+                    self.audit.refused(method, message, "CANCELLED", caller)
+                raise
             except TimeoutError as error:
                 status = deadline_status(method.rpartition("/")[2], seconds) if limit.expired() else None
-                return await _refused(context, status or self._status(method, error))
+                status = status or self._status(method, error)
             except Exception as error:  # noqa: BLE001  # every error becomes a status; none is dropped
-                self._note_refusal(method, message, error, caller)
-                return await _refused(context, self._status(method, error))
+                status = self._status(method, error)
+            self.audit.refused(method, message, status.reason, caller, error_id=status.error_id)
+            return await _refused(context, status)
 
         return behaviour
 
@@ -133,8 +145,9 @@ class Endpoints:
                     responses = call(message, caller)
                 await self._while_admitted(method, context, caller, _send_all(responses, context))
             except Exception as error:  # noqa: BLE001  # every error becomes a status; none is dropped
-                self._note_refusal(method, message, error, caller)
-                await _end(context, self._status(method, error))
+                status = self._status(method, error)
+                self.audit.refused(method, message, status.reason, caller, error_id=status.error_id)
+                await _end(context, status)
 
         return behaviour
 
@@ -164,10 +177,6 @@ class Endpoints:
                 raise BadRequest(
                     f"no request came within {seconds:g} seconds; send it with the call", field="request"
                 ) from None
-
-    def _note_refusal(self, method: str, request: Message | None, error: Exception, caller: Caller) -> None:
-        if isinstance(error, KernelError):
-            self.audit.refused(method, request, error, caller)
 
     async def _while_admitted(
         self, method: str, context: _Context, caller: Caller, sending: Coroutine[Any, Any, None]

@@ -167,9 +167,7 @@ class DoorServers:
             parts = endpoints(door)
             if door is not Door.OWNER:
                 parts = replace(parts, body_seconds=_BODY_SECONDS, shows_certificate=door is Door.HOSTS)
-            handlers = [
-                service_handler(each, services[each], parts, may_grow=each is ACCESS) for each in _PLANS[door].services
-            ]
+            handlers = [service_handler(each, services[each], parts) for each in _PLANS[door].services]
             handlers.append(service_handler(HEALTH, health, parts, may_grow=True))
             if reflection and door in (Door.OWNER, Door.CLIENTS):
                 handlers.append(_reflection_handler(_PLANS[door].services, parts))

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nomaflow_cli.pages.audit import audit_line, verdict_lines
     from nomaflow_cli.pages.authority import authority_page
     from nomaflow_cli.pages.findings import check_page, doctor_page
     from nomaflow_cli.pages.hosts import hosts_page, reload_page
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from nomaflow_cli.pages.runs import run_page, runs_table, started_line, started_page, summary
 
 __all__ = [
+    "audit_line",
     "authority_page",
     "check_page",
     "doctor_page",
@@ -30,9 +32,11 @@ __all__ = [
     "started_line",
     "started_page",
     "summary",
+    "verdict_lines",
 ]
 
 _MODULES: Mapping[str, tuple[str, ...]] = {
+    "audit": ("audit_line", "verdict_lines"),
     "authority": ("authority_page",),
     "findings": ("check_page", "doctor_page"),
     "hosts": ("hosts_page", "reload_page"),

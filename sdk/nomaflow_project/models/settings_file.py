@@ -17,6 +17,7 @@ from nomaflow_project.reading.keys import Entry, key, seconds
 __all__ = [
     "HOST_NAME",
     "AccessSection",
+    "AuditPolicy",
     "HostSection",
     "KernelSection",
     "PathSection",
@@ -72,6 +73,14 @@ GrantText = Annotated[str, AfterValidator(_grant)]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class AuditPolicy(Entry):
+    """The audit: who changed what, and what was refused."""
+
+    enabled: bool = key(default=True, meaning="Whether it is written. Without it, refused calls are only in the log.")
+    keep_days: int = key(400, "Age at which rows are deleted; the rest stays verifiable.", unit="days", ge=1, le=36500)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class KernelSection(Entry):
     """The kernel."""
 
@@ -121,6 +130,7 @@ class KernelSection(Entry):
     log_format: Literal["text", "json"] = key("text", "The kernel's own log: for people, or one JSON object a line.")
     metrics: str = key("", "Loopback address such as `127.0.0.1:9464` to serve Prometheus metrics on. Empty: none.")
     retention: RetentionPolicy = key(RetentionPolicy, "Retention of runs whose jobs.toml says nothing of it.")
+    audit: AuditPolicy = key(AuditPolicy, "The audit.")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -20,7 +20,7 @@ from nomaflow_kernel.access.credentials import Credentials
 from nomaflow_kernel.access.doors import owners_door
 from nomaflow_kernel.access.guard import Guard
 from nomaflow_kernel.catalogue.service import CatalogueService
-from nomaflow_kernel.domain.clock import Clock, SystemClock
+from nomaflow_kernel.domain.clock import SystemClock
 from nomaflow_kernel.domain.errors import UnknownJob, UnknownRun
 from nomaflow_kernel.engine import TriggerCommand, TriggerOutcome
 from nomaflow_kernel.engine.fleet import Instance
@@ -175,6 +175,7 @@ class World:
     info: StoreInfo = field(init=False)
     feed: EventFeed = field(init=False)
     catalogue: CatalogueService = field(init=False)
+    audit: AuditLog = field(init=False)
     health: Health = field(init=False)
     server: DoorServers = field(init=False)
     channel: grpc.aio.Channel = field(init=False)
@@ -187,6 +188,7 @@ class World:
         self.store = open_store(f"sqlite:///{self.directory}/kernel.db")
         self.engine.store = self.store
         self.info = await self.store.open()
+        self.audit = AuditLog(store=self.store, clock=clock)
         self.feed = EventFeed(self.info.last_event_seq)
         self.catalogue = CatalogueService(store=self.store, clock=clock, feed=self.feed)
         await self.catalogue.start()
@@ -213,6 +215,7 @@ class World:
             engine=self.engine,
             manifests=self.catalogue,
             sessions=self.sessions,
+            audit=self.audit,
             settings=GatewaySettings(epoch=self.info.epoch),
         )
         addresses = DoorAddresses(owner=(f"unix:{self.directory}/k.sock",))
@@ -226,7 +229,7 @@ class World:
             access=(AuthorityCalls(None),),
             health=self.health,
         )
-        endpoints = self._endpoints(clock)
+        endpoints = self._endpoints()
         self.server = DoorServers(
             addresses=addresses, certificates=None, services=services, health=health, endpoints=lambda _: endpoints
         )
@@ -237,11 +240,11 @@ class World:
         self.gateway = HostGatewayServiceStub(self.channel)
         return self
 
-    def _endpoints(self, clock: Clock) -> Endpoints:
+    def _endpoints(self) -> Endpoints:
         return Endpoints(
             identify=owners_door,
             guard=Guard.blind(),
-            audit=AuditLog(store=self.store, clock=clock),
+            audit=self.audit,
             on_error=self.health.note,
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nomaflow.client.values.audit import AuditRowView, AuditVerdictView
 from nomaflow.client.values.authority import AuthorityView
 from nomaflow.client.values.catalogue import (
     CatalogueView,
@@ -34,6 +35,8 @@ __all__ = [
     "RUN_TERMINAL",
     "AncestorView",
     "AttemptView",
+    "AuditRowView",
+    "AuditVerdictView",
     "AuthorityView",
     "CancelView",
     "CatalogueView",
