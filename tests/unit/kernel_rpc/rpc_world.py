@@ -35,7 +35,9 @@ from nomaflow_kernel.hosts import GatewaySettings, HostGateway, SessionRegistry
 from nomaflow_kernel.network.door_addresses import DoorAddresses
 from nomaflow_kernel.rpc import (
     SERVICES,
+    AccessCalls,
     Admission,
+    AuditCalls,
     AuthorityCalls,
     CatalogueCalls,
     DoorServers,
@@ -226,7 +228,11 @@ class World:
             enrolment=Enrolment(
                 credentials=credentials, certificates=None, addresses=lambda: addresses, kernel_id="k", clock=clock
             ),
-            access=(AuthorityCalls(None),),
+            access=(
+                AccessCalls(credentials=credentials, clock=clock),
+                AuthorityCalls(None),
+                AuditCalls(store=self.store, feed=self.feed, look_seconds=0.02),
+            ),
             health=self.health,
         )
         endpoints = self._endpoints()
