@@ -16,6 +16,7 @@ from nomaflow_project.reading.keys import Entry, key, seconds
 __all__ = ["HOST_NAME", "HostSection", "KernelSection", "PathSection", "SettingsFile"]
 
 HOST_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\*?")
 
 
 def _host_name(value: str) -> str:
@@ -28,7 +29,18 @@ def _host_name(value: str) -> str:
     return value
 
 
+def _variable_name(value: str) -> str:
+    if not _VARIABLE.fullmatch(value):
+        raise PydanticCustomError(
+            "bad_variable",
+            "{got} is not the name of a variable",
+            {"got": repr(value[:80]), "fix": "write a name such as 'APP_REGION', or the beginning of several, 'APP_*'"},
+        )
+    return value
+
+
 HostName = Annotated[str, AfterValidator(_host_name)]
+VariableName = Annotated[str, AfterValidator(_variable_name)]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -108,7 +120,11 @@ class HostSection(Entry):
         "Files with variables of the project, `NAME=value` lines, relative to it; a path or several. "
         "The process's own environment wins; a reload reads them again.",
     )
-    pass_env: tuple[str, ...] = key(tuple, "Variables that workers get although they hold secrets.")
+    pass_env: tuple[VariableName, ...] = key(
+        tuple,
+        "Further variables of the host that workers get, also secret ones; `NAME*` stands for all that begin so and "
+        "are not secret.",
+    )
     recycle_after_steps: int | None = key(
         None, "A worker is replaced after so many steps. Default: never.", ge=1, le=1 << 31
     )
