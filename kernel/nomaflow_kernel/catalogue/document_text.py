@@ -26,8 +26,8 @@ true/false, text such as `"5"` or `"true"` is accepted too, so that a reference 
   refers to, and of the host's own environment only what interpreters and libraries need: `PATH`, `HOME`, `USER`,
   `LOGNAME`, `SHELL`, `LANG`, `LANGUAGE`, `LC_*`, `TZ`, `TZDIR`, `TMPDIR`, `VIRTUAL_ENV`, `PYTHON*`, `LD_LIBRARY_PATH`,
   `CUDA_VISIBLE_DEVICES`, `*_NUM_THREADS`, `SLURM_*`, `OTEL_*`, `SSL_CERT_FILE`, `SSL_CERT_DIR`, `REQUESTS_CA_BUNDLE`,
-  `CURL_CA_BUNDLE`, the variables of proxies and `NOMAFLOW_TRACE_HOOKS`. A name with a `*` leaves out variables that look
-  like credentials, such as `SLURM_JWT` and `OTEL_EXPORTER_OTLP_HEADERS`. `[host] pass_env` adds others, and
+  `CURL_CA_BUNDLE`, the variables of proxies and `NOMAFLOW_TRACE_HOOKS`. A name with a `*` leaves out variables that
+  look like credentials, such as `SLURM_JWT` and `OTEL_EXPORTER_OTLP_HEADERS`. `[host] pass_env` adds others, and
   `nomaflow doctor` lists what is withheld.
 - Variables that connectors.toml names (and their `_FILE`) and secret `NOMAFLOW_*` variables are withheld wherever they
   come from, and `${NAME}` in the values of steps does not find them either, unless `[host] pass_env` has their exact

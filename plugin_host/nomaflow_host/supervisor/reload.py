@@ -232,13 +232,15 @@ class GenerationLoader:
         )
 
     def _variables(self, project: ProjectLoad) -> WorkerVariables:
-        return worker_variables(
+        found = worker_variables(
             self._environ,
             declared=project.variables,
             secret=project.connectors.secret_env_names,
             pass_env=self._pass_env,
             wanted=project.wanted,
         )
+        user = self._settings.user
+        return found if user is None else replace(found, inherited=user.environ(found.inherited))
 
     def _refused(self, broken: Sequence[Problem], began: float, template: TemplateHandle | None = None) -> LoadOutcome:
         return self._outcome(began, template, accepted=False, broken=broken)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from nomaflow_host.reaper.other_user import OtherUser
+
 __all__ = ["SupervisorSettings", "reaper_environment"]
 
 _REAPER_NEEDS = re.compile(r"^(PATH|HOME|LANG|LC_\w+|TMPDIR|VIRTUAL_ENV|PYTHON\w*|LD_LIBRARY_PATH)$")
@@ -37,6 +39,7 @@ class SupervisorSettings:
     :param spawn_only: start each worker as a fresh interpreter, even if it could be forked
     :param state_dir: the instance's own directory; empty for none
     :param vanished_seconds: time that a missing job file has to come back before its jobs count as removed
+    :param user: whose processes templates and workers are; None for the host's own user
     :param pass_env: variables that workers get in addition, see `worker_variables`
     """
 
@@ -57,6 +60,7 @@ class SupervisorSettings:
     spawn_only: bool = False
     state_dir: str = ""
     vanished_seconds: float = 0.0
+    user: OtherUser | None = None
     pass_env: tuple[str, ...] = ()
 
 

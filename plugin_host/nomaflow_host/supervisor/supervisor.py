@@ -291,7 +291,7 @@ class Supervisor:
             "max_processes": self._settings.max_processes,
         }
         reaper = ReaperLink(
-            loop=self._loop, environ=self._reaper_environ, limits=limits,
+            loop=self._loop, environ=self._reaper_environ, limits=limits, user=self._settings.user,
             on_message=self._reaper_said, on_end=self._reaper_ended,
         )  # fmt: skip
         self.mechanism = await reaper.start(self._on_reaper)

@@ -125,6 +125,11 @@ class HostSection(Entry):
         "Further variables of the host that workers get, also secret ones; `NAME*` stands for all that begin so and "
         "are not secret.",
     )
+    run_as: str = key(
+        "",
+        "User as whom the project's code runs: templates and workers. The host itself needs the rights of root. "
+        "Empty: the host's own user.",
+    )
     recycle_after_steps: int | None = key(
         None, "A worker is replaced after so many steps. Default: never.", ge=1, le=1 << 31
     )
