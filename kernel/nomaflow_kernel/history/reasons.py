@@ -111,7 +111,7 @@ REASONS: Mapping[str, ReasonInfo] = {
         "Correct the value, or the annotation.",
     ),
     "environment_missing": ReasonInfo(
-        "A value refers to an environment variable that the worker does not have.",
+        "A value refers to an environment variable that the host does not have, or withholds.",
         "Set it for the host, write ${NAME:-default}, or list it in [host] pass_env.",
     ),
     "hook_failed": ReasonInfo(

@@ -160,7 +160,7 @@ def load_generation(
     """
     importlib.invalidate_caches()
     extend_sys_path(spec.sys_path)
-    imports = Imports()
+    imports = Imports(withheld=frozenset(spec.withheld))
     for name in spec.preload:
         imports.get(name)
     imports.loaded.clear()

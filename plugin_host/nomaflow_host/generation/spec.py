@@ -28,6 +28,7 @@ class ProjectSpec:
     :param settings_file: nomaflow.toml, absolute; empty for none. Read again when it changes
     :param preload: modules to import before the plugins, so that every worker shares their memory
     :param max_extras_bytes: the limit of a result's encoded extras
+    :param withheld: names of the host's variables that workers do not get, for hints
     :param max_parallel: steps at once over all instances of the host, enforced by the kernel; None means no limit
     """
 
@@ -43,6 +44,7 @@ class ProjectSpec:
     preload: tuple[str, ...] = ()
     max_extras_bytes: int = EXTRAS_LIMIT
     max_parallel: int | None = None
+    withheld: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the spec as a JSON-able dict."""

@@ -27,6 +27,7 @@ __all__ = [
 
 _ROLE_NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 HOST_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\*?")
 
 
 def _host_name(value: str) -> str:
@@ -39,7 +40,18 @@ def _host_name(value: str) -> str:
     return value
 
 
+def _variable_name(value: str) -> str:
+    if not _VARIABLE.fullmatch(value):
+        raise PydanticCustomError(
+            "bad_variable",
+            "{got} is not the name of a variable",
+            {"got": repr(value[:80]), "fix": "write a name such as 'APP_REGION', or the beginning of several, 'APP_*'"},
+        )
+    return value
+
+
 HostName = Annotated[str, AfterValidator(_host_name)]
+VariableName = Annotated[str, AfterValidator(_variable_name)]
 
 
 def _role_name(value: str) -> str:
@@ -165,7 +177,16 @@ class HostSection(Entry):
         "Files with variables of the project, `NAME=value` lines, relative to it; a path or several. "
         "The process's own environment wins; a reload reads them again.",
     )
-    pass_env: tuple[str, ...] = key(tuple, "Variables that workers get although they hold secrets.")
+    pass_env: tuple[VariableName, ...] = key(
+        tuple,
+        "Further variables of the host that workers get, also secret ones; `NAME*` stands for all that begin so and "
+        "are not secret.",
+    )
+    run_as: str = key(
+        "",
+        "User as whom the project's code runs: templates and workers. The host itself needs the rights of root. "
+        "Empty: the host's own user.",
+    )
     recycle_after_steps: int | None = key(
         None, "A worker is replaced after so many steps. Default: never.", ge=1, le=1 << 31
     )
