@@ -15,6 +15,7 @@ from nomaflow_kernel.access.audit import AuditLog
 from nomaflow_kernel.access.grants import Target
 from nomaflow_kernel.access.guard import Guard, RunFacts
 from nomaflow_kernel.access.principals import ANYONE, OWNER
+from nomaflow_kernel.access.quotas import Quotas
 from nomaflow_kernel.catalogue.file_watch import watch_jobs_file
 from nomaflow_kernel.catalogue.service import CatalogueService
 from nomaflow_kernel.domain.clock import Clock
@@ -107,6 +108,7 @@ class Kernel:
             jobs=lambda: map(target_of, self._catalogue.jobs()),
             runs=self._facts_of_runs,
             host=self._knows_host,
+            quotas=Quotas(limits=settings.access.quotas, clock=clock),
         )
         self._jobs_watch: asyncio.Task[None] | None = None
         self._retention = RetentionSweeper(
@@ -289,5 +291,6 @@ def engine_settings(settings: KernelSettings) -> EngineSettings:
     return EngineSettings(
         lease_seconds=settings.lease_seconds,
         grace_seconds=settings.lost_after_seconds,
+        max_waiting_of_author=settings.access.quotas.queued_runs,
         grace_margin_seconds=min(30.0, max(5.0, settings.lost_after_seconds / 20)),
     )

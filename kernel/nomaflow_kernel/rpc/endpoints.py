@@ -96,7 +96,8 @@ class Endpoints:
                     message = _decoded(request, raw)
                     await self.guard.check(rule, message, caller)
                     responses = call(message, caller)
-                await self._while_admitted(method, context, caller, _send_all(responses, context))
+                with self.guard.stream(caller):
+                    await self._while_admitted(method, context, caller, _send_all(responses, context))
             except Exception as error:  # noqa: BLE001  # every error becomes a status; none is dropped
                 self._note_refusal(method, message, error, caller)
                 await _end(context, self._status(method, error))
@@ -131,7 +132,7 @@ class Endpoints:
             while not task.done():
                 await asyncio.wait((task,), timeout=self.readmit_seconds)
                 if not task.done():
-                    self.guard.admit(method, self._caller(context))
+                    self.guard.readmit(method, self._caller(context))
         finally:
             task.cancel()
             await asyncio.wait((task,))
