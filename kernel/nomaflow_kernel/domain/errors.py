@@ -29,6 +29,8 @@ class KernelError(Exception):
     """
 
     reason = "INTERNAL"
+    retry_seconds: float | None = None
+    """Seconds after which another try may succeed; None for those of the reason, if it has any."""
 
     def __init__(self, message: str, *, metadata: Mapping[str, str] | None = None) -> None:
         self.message = message
@@ -147,9 +149,16 @@ class RunNotTerminal(KernelError):
 
 
 class QuotaExceeded(KernelError):
-    """Raised when a limit of the kernel is reached; a later try may succeed."""
+    """Raised when a limit of the kernel is reached; a later try may succeed.
+
+    :param retry_seconds: when; None if that depends on others
+    """
 
     reason = "QUOTA"
+
+    def __init__(self, message: str, *, retry_seconds: float | None = None) -> None:
+        self.retry_seconds = retry_seconds
+        super().__init__(message)
 
 
 class StaleSession(KernelError):

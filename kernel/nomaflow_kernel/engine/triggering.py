@@ -45,6 +45,12 @@ def trigger(state: EngineState, batch: Batch, command: TriggerCommand) -> Trigge
     ignored = _check_keys(state, command, draft)
     if len(state.waiting) >= state.settings.max_waiting:
         raise QuotaExceeded(f"{len(state.waiting)} runs are waiting, the maximum; try again when fewer are waiting")
+    mine, most = state.waiting.count_of_author(command.author), state.settings.max_waiting_of_author
+    if command.author and mine >= most:
+        raise QuotaExceeded(
+            f"{mine} runs of {command.author} are waiting, the most that [access.quotas] queued_runs allows; "
+            "try again when fewer are waiting"
+        )
     current = state.jobs.job(draft.job_id)
     # The policies are those of the job today, even for the replay of an older definition.
     policy = current.definition if current is not None and current.definition is not None else draft.definition
@@ -238,6 +244,7 @@ def _queue(
             job_host=record.host,
             preset=record.request.preset,
             slot_us=record.slot_us,
+            author=command.author,
         )
     )
     state.specs.put(record.run_id, run)

@@ -27,6 +27,7 @@ __all__ = [
     "RunRequest",
     "RunTrigger",
     "TriggerKind",
+    "author_of",
 ]
 
 
@@ -48,6 +49,11 @@ class RunTrigger:
     kind: TriggerKind
     by: str = ""
     at_us: int = 0
+
+
+def author_of(kind: TriggerKind, by: str) -> str:
+    """Return the principal that triggered a run, without its note; empty for a schedule or a calling run."""
+    return "" if kind in (TriggerKind.CRON, TriggerKind.CALL_JOB) else by.partition(" (for ")[0]
 
 
 @value_class
@@ -180,6 +186,7 @@ class QueuedRun:
     :param host: the lane it waits in: a host's lane, or the lane of runs that need no host
     :param job_host: the host that its job belongs to
     :param slot_us: its scheduled start time
+    :param author: the user or service that triggered it; empty for the owner, a schedule or a calling run
     """
 
     run_id: str
@@ -191,6 +198,7 @@ class QueuedRun:
     job_host: str = ""
     preset: str = ""
     slot_us: int | None = None
+    author: str = ""
 
 
 @value_class

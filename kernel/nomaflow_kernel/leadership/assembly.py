@@ -236,5 +236,6 @@ def engine_settings(settings: KernelSettings) -> EngineSettings:
     return EngineSettings(
         lease_seconds=settings.lease_seconds,
         grace_seconds=settings.lost_after_seconds,
+        max_waiting_of_author=settings.access.quotas.queued_runs,
         grace_margin_seconds=min(30.0, max(5.0, settings.lost_after_seconds / 20)),
     )
