@@ -116,6 +116,7 @@ class Kernel:
             sessions=self._sessions,
             settings=GatewaySettings(
                 epoch=info.epoch,
+                kernel_id=info.store_id,
                 heartbeat_seconds=self._settings.heartbeat_seconds,
                 lease_seconds=self._settings.lease_seconds,
                 grace_seconds=self._settings.lost_after_seconds,

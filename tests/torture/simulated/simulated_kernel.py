@@ -139,6 +139,7 @@ class SimulatedKernel:
             sessions=self._sessions,
             settings=GatewaySettings(
                 epoch=info.epoch,
+                kernel_id=info.store_id,
                 heartbeat_seconds=4,
                 lease_seconds=SETTINGS.lease_seconds,
                 grace_seconds=SETTINGS.grace_seconds,

@@ -207,7 +207,7 @@ class World:
             engine=self.engine,
             manifests=self.catalogue,
             sessions=self.sessions,
-            settings=GatewaySettings(epoch=self.info.epoch),
+            settings=GatewaySettings(epoch=self.info.epoch, kernel_id=self.info.store_id),
         )
         self.server = build_server(
             service=service, gateway=gateway, health=self.health, endpoints=self._endpoints(clock)
