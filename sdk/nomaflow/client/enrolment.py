@@ -14,10 +14,12 @@ from nomaflow.client.tls import handshake_failure, open_channel
 from nomaflow_api.join_string import JoinString
 from nomaflow_api.v1 import access_service_pb2 as pb
 from nomaflow_api.v1.access_service_pb2_grpc import EnrolmentServiceStub
+from nomaflow_api.v1.call_errors import read_details
 
 __all__ = ["Enrolled", "JoinRefused", "enrol"]
 
 _OPTIONS: Final = (("grpc.enable_http_proxy", 0), ("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0))
+_LOST = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
 _CREATE = {
     "host": "nomaflow token create --host {name}",
     "user": "nomaflow token create --user {name}",
@@ -114,19 +116,17 @@ def _translated(error: grpc.aio.AioRpcError, address: str, join: JoinString) -> 
             fix=f"ask for another, on the kernel's machine: {again}; "
             f"if nobody of yours has used it, somebody else may have: nomaflow token list shows its uses",
         )
-    if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED):
-        if not (found := client_error(error, address=address)).reason or isinstance(found, ReplyTimeout):
-            return ReplyTimeout(
-                f"the kernel's answer to the join string got lost on the way from {address.removeprefix('tls://')}",
-                fix=f"do the same again; if the kernel then says that the string was used, ask for another: {again}",
-            )
-        return found
+    if code in _LOST and not read_details(error.trailing_metadata()).reason:
+        return ReplyTimeout(
+            f"the kernel's answer to the join string got lost on the way from {address.removeprefix('tls://')}",
+            fix=f"do the same again; if the kernel then says that the string was used, ask for another: {again}",
+        )
     return client_error(error, address=address)
 
 
 def _stranger(untrusted: NotTrusted, address: str, again: str) -> NotTrusted:
     """Return the error about a server that has not proved itself; one about clocks or names stays as it is."""
-    if "trusted has signed" not in untrusted.message:
+    if untrusted.message.startswith("the certificate of the kernel"):
         return untrusted
     return NotTrusted(
         f"what listens at {address.removeprefix('tls://')} is not the kernel that made this join string; "
