@@ -27,6 +27,7 @@ _COMMANDS: Mapping[str, tuple[str, ...]] = {
     "trigger": ("run", "replay"),
     "runs": ("runs", "show", "logs", "cancel"),
     "hosts": ("hosts", "reload"),
+    "login": ("login", "logout"),
     "call": ("call",),
     "history": ("backup", "restore", "store"),
     "doctor": ("doctor", "version"),

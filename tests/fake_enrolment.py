@@ -8,7 +8,6 @@ from typing import Any
 
 import grpc
 import grpc.aio
-from fake_gateway import abort_with
 
 from certificate_authority import Authority
 from nomaflow_api.join_string import JoinString
@@ -67,7 +66,7 @@ class FakeEnrolment(EnrolmentServiceServicer):
         if self.instead is not None:
             return await self.instead(request, context)
         if request.secret not in self.secrets:
-            await abort_with(context, grpc.StatusCode.UNAUTHENTICATED, "UNAUTHENTICATED")
+            await context.abort(grpc.StatusCode.UNAUTHENTICATED, "a valid token is needed")
         self.secrets.discard(request.secret)
         return self.answer(request)
 
