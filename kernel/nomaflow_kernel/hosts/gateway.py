@@ -32,9 +32,13 @@ _MOST_MS = 2**32 - 1  # 49 days; longer times are cut to it
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GatewaySettings:
-    """The settings that a host gets in its welcome; seconds."""
+    """What a host gets in its welcome; times in seconds.
+
+    :param kernel_id: the random id of the history; epochs count within it only
+    """
 
     epoch: int
+    kernel_id: str
     heartbeat_seconds: float = 5.0
     lease_seconds: float = 20.0
     grace_seconds: float = 600.0
@@ -138,7 +142,9 @@ class HostGateway:
             # Its runs stay QUEUED for lack of a host: this line tells the operator why.
             _LOG.warning("host %s on %s is turned away: %s", first.hello.host[:64], first.hello.machine[:64], error)
             raise
-        if first.hello.epoch_seen > self._settings.epoch:
+        # What another kernel called itself, or a program that posed as one, is nothing to go by.
+        of_this_kernel = first.hello.kernel_id == self._settings.kernel_id
+        if of_this_kernel and first.hello.epoch_seen > self._settings.epoch:
             raise StaleSession(
                 f"this kernel's epoch is {self._settings.epoch} and the host has seen {first.hello.epoch_seen}: "
                 "a newer kernel has taken over, connect to that one"
@@ -149,6 +155,7 @@ class HostGateway:
         return gateway.Welcome(
             protocol=protocol,
             epoch=self._settings.epoch,
+            kernel_id=self._settings.kernel_id,
             heartbeat_interval_ms=_milliseconds(self._settings.heartbeat_seconds),
             lease_ms=_milliseconds(self._settings.lease_seconds),
             grace_ms=_milliseconds(self._settings.grace_seconds),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator
 from pydantic_core import PydanticCustomError
@@ -26,6 +27,7 @@ __all__ = [
 ]
 
 _ROLE_NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
+_JOIN = "On the kernel's machine: nomaflow token create --host NAME; with what it prints: nomaflow host DIR --join FILE"
 HOST_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\*?")
 
@@ -149,14 +151,17 @@ class KernelSection(Entry):
 class HostSection(Entry):
     """The plugin host."""
 
+    REPLACED: ClassVar[Mapping[str, str]] = {
+        "token_file": f"remove it: a host proves itself with a certificate. {_JOIN}",
+        "kernel_ca": f"remove it: a host knows its kernel's authority since it has joined. {_JOIN}",
+    }
+
     name: HostName = key("", "The host's name, a team's. Empty: the name of the project's folder.")
     kernel: str = key(
         "",
-        "Address of the kernel, several separated by commas; with TLS wherever it is not on loopback. "
-        "Empty: that of the project's kernel.",
+        "Address of the kernel's door for hosts, several separated by commas. "
+        "Empty: that of the kernel that the host has joined (`--join`), else the project's own kernel.",
     )
-    token_file: str = key("", "File with the token that the kernel asks for on TCP, readable by the host's user only.")
-    kernel_ca: str = key("", "File with the authorities that vouch for the kernel, PEM. Empty: those of the system.")
     max_async: int = key(200, "Steps in shared workers at once.", ge=1, le=100_000)
     max_sync: int | None = key(None, "Steps in exclusive workers at once. Default: 8 times the cores.", ge=1, le=10_000)
     max_parallel: int | None = key(

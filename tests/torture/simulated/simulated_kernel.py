@@ -141,6 +141,7 @@ class SimulatedKernel:
             audit=AuditLog(store=None, clock=self._clock),
             settings=GatewaySettings(
                 epoch=info.epoch,
+                kernel_id=info.store_id,
                 heartbeat_seconds=4,
                 lease_seconds=SETTINGS.lease_seconds,
                 grace_seconds=SETTINGS.grace_seconds,

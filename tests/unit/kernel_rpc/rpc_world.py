@@ -218,7 +218,7 @@ class World:
             manifests=self.catalogue,
             sessions=self.sessions,
             audit=self.audit,
-            settings=GatewaySettings(epoch=self.info.epoch),
+            settings=GatewaySettings(epoch=self.info.epoch, kernel_id=self.info.store_id),
         )
         addresses = DoorAddresses(owner=(f"unix:{self.directory}/k.sock",))
         credentials = Credentials(store=self.store, clock=clock)
