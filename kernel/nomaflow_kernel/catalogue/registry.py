@@ -20,11 +20,13 @@ class Job:
     """A job of the catalogue.
 
     :param loaded: the job as its file and its host's code make it
+    :param owner: the host that its id belongs to; empty for the kernel's own jobs file
     :param removed: True if the host no longer brings the job: it does not fire and keeps its history
     :param foreign: True for a job whose id belongs to another host; it never runs
     """
 
     loaded: LoadedJob
+    owner: str = ""
     removed: bool = False
     foreign: bool = False
 
@@ -169,9 +171,9 @@ class Catalogue:
         for job in load.jobs:
             owner = self._owners.get(job.job_id, host)
             if owner != host:
-                self._foreign[job.job_id, host] = Job(loaded=job, foreign=True)
+                self._foreign[job.job_id, host] = Job(loaded=job, owner=owner, foreign=True)
             elif job.job_id not in after:
-                after[job.job_id] = Job(loaded=job)
+                after[job.job_id] = Job(loaded=job, owner=host)
         removed = {job_id: entry for job_id, entry in before.items() if job_id not in after}
         self._owners.update(dict.fromkeys(after, host))
         self._jobs.update(after)
@@ -199,7 +201,7 @@ class Catalogue:
         for (job_id, waiting), entry in list(self._foreign.items()):
             if job_id not in self._owners:
                 self._owners[job_id] = waiting
-                self._jobs[job_id] = Job(loaded=_without_owner_problem(entry.loaded))
+                self._jobs[job_id] = Job(loaded=_without_owner_problem(entry.loaded), owner=waiting)
                 del self._foreign[job_id, waiting]
                 taken.append(job_id)
         self._explain_foreign()
@@ -216,7 +218,7 @@ class Catalogue:
             problem = (job.place / "id").error(
                 _OWNED, f"the id {job.job_id!r} belongs to the host {owner!r}", fix=_release(owner)
             )
-            self._foreign[at] = replace(entry, loaded=job.with_problem(problem))
+            self._foreign[at] = replace(entry, loaded=job.with_problem(problem), owner=owner)
 
 
 _OWNED = "id_of_another_host"

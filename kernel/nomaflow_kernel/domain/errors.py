@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 __all__ = [
     "BadRequest",
     "CursorAhead",
+    "InstanceOfAnotherHost",
     "JobUnavailable",
     "KernelError",
     "KernelStopping",
@@ -150,6 +151,17 @@ class QuotaExceeded(KernelError):
     """Raised when a limit of the kernel is reached; a later try may succeed."""
 
     reason = "QUOTA"
+
+
+class InstanceOfAnotherHost(KernelError):
+    """Raised when a host speaks for an instance that attached under another host's name. The text does not name it."""
+
+    reason = "PERMISSION_DENIED"
+
+    def __init__(self, incarnation: str, host: str) -> None:
+        super().__init__(
+            f"instance {incarnation[:64]!r} is not one of host {host!r}; each process of a host needs an id of its own"
+        )
 
 
 class StaleSession(KernelError):

@@ -64,11 +64,13 @@ class RecentlyUsed(OrderedDict[_K, _V]):
 class EndedAttempt:
     """The remembered facts about a terminal attempt, to answer late or repeated reports.
 
+    :param host: the host that it was given to
     :param final_seq: the highest event number that is stored
     :param exists: False for a key that the store does not know
     """
 
     job_id: str
+    host: str
     incarnation: str
     state: AttemptState
     final_seq: int

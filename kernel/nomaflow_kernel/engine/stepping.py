@@ -160,6 +160,7 @@ def end_attempt(state: EngineState, batch: Batch, run: ActiveRun, outcome: Outco
         current.key,
         EndedAttempt(
             job_id=run.job_id,
+            host=current.host or run.host,
             incarnation=current.incarnation,
             state=outcome.state,
             final_seq=current.report_seq,
