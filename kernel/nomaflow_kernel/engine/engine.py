@@ -310,7 +310,12 @@ class Engine:
         """Check the queue again: the catalogue or a pause has changed."""
         for host in self._state.waiting.hosts():
             self._loop.touch(host)
-        self._loop.tell(lambda batch: stopping.end_stranded(self._state, batch))
+
+        def end_waiting(batch: Batch) -> None:
+            stopping.end_unaccepted(self._state, batch)
+            stopping.end_stranded(self._state, batch)
+
+        self._loop.tell(end_waiting)
 
 
 def _refused(fire: TriggerCommand, error: KernelError) -> UnrunCommand:
