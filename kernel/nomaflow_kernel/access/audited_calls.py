@@ -147,7 +147,7 @@ def _correlation_of(request: Any, response: Any) -> str:
     if run is not None and run.run_id:
         return str(run.run_id)
     token = getattr(response, "token", None)
-    if getattr(token, "token_id", None):
+    if token is not None and getattr(token, "token_id", None):
         return str(token.token_id)
     withdrawn = [*getattr(response, "token_ids", ()), *getattr(response, "serials", ())]
     return named("", withdrawn) if withdrawn else str(getattr(request, "digest", ""))

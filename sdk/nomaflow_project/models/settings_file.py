@@ -94,6 +94,15 @@ class AuditPolicy(Entry):
     keep_days: int = key(400, "Age at which rows are deleted; the rest stays verifiable.", unit="days", ge=1, le=36500)
 
 
+def _host_names(names: tuple[str, ...]) -> tuple[str, ...]:
+    for name in names:
+        _host_name(name or " ")  # no name may be empty here
+    return names
+
+
+HostNames = Annotated[tuple[str, ...], AfterValidator(_host_names)]
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class KernelSection(Entry):
     """The kernel."""
@@ -166,6 +175,13 @@ class HostSection(Entry):
     max_sync: int | None = key(None, "Steps in exclusive workers at once. Default: 8 times the cores.", ge=1, le=10_000)
     max_parallel: int | None = key(
         None, "Steps of either kind at once, over all instances of the host. Default: no bound.", ge=1, le=1_000_000
+    )
+    accept_jobs_from: HostNames = key(
+        tuple,
+        "Hosts whose jobs may name this one with `host`: it runs what they name. They may call its jobs too.",
+    )
+    accept_calls_from: HostNames = key(
+        tuple, "Hosts whose jobs may start jobs of this one with `call_job`, and get their results."
     )
     shared_workers: int | None = key(None, "Shared worker processes. Default: one per core.", ge=1, le=1024)
     cancel_grace_seconds: float = seconds(
