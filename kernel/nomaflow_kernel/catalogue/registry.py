@@ -20,11 +20,13 @@ class Job:
     """A job of the catalogue.
 
     :param loaded: the job as its file and its host's code make it
+    :param owner: the host that its id belongs to; empty for the kernel's own jobs file
     :param removed: True if the host no longer brings the job: it does not fire and keeps its history
     :param foreign: True for a job whose id belongs to another host; it never runs
     """
 
     loaded: LoadedJob
+    owner: str = ""
     removed: bool = False
     foreign: bool = False
 
