@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from nomaflow_api.value_class import value_class
 from nomaflow_kernel.history.access_records import (
+    AuditEnds,
     AuditFilter,
     AuditRecord,
     AuditVerdict,
@@ -308,6 +309,9 @@ class Store(Protocol):
 
     def append_audit(self, records: Sequence[AuditRecord]) -> Awaitable[None]:
         """Append rows to the audit, numbered and chained in the order given; submitted when this returns."""
+
+    async def audit_ends(self) -> AuditEnds:
+        """Return both ends of the audit's chain."""
 
     async def audit_rows(self, after_seq: int, *, filter: AuditFilter, limit: int) -> Sequence[AuditRecord]:
         """Return audit rows with a greater number, in order."""

@@ -97,6 +97,7 @@ class SqlStore:
     pauses = _reading(scheduling.pauses)
     tokens = _reading(access.tokens)
     certificates = _reading(access.certificates)
+    audit_ends = _reading(audit.audit_ends)
     audit_rows = _reading(audit.audit_rows)
     audit_tail = _reading(audit.audit_tail)
     keep_tokens = _writing(access.keep_tokens)

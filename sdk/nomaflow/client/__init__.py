@@ -34,7 +34,7 @@ from nomaflow.client.errors import (
     ReplyTimeout,
     Unauthenticated,
 )
-from nomaflow_api.addresses import has_known_form, split_addresses, uses_tls
+from nomaflow_api.addresses import has_known_form, split_addresses
 
 if TYPE_CHECKING:
     from nomaflow.client.kernel_client import KernelClient
@@ -61,7 +61,6 @@ __all__ = [
     "has_known_form",
     "read_token",
     "split_addresses",
-    "uses_tls",
 ]
 
 _LAZY = {

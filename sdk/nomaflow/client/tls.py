@@ -10,7 +10,7 @@ import grpc
 import grpc.aio
 
 from nomaflow.client.errors import NotTrusted
-from nomaflow_api.addresses import TLS_SCHEME, is_tcp, uses_tls
+from nomaflow_api.addresses import TLS_SCHEME, is_tcp
 
 __all__ = ["handshake_failure", "open_channel"]
 
@@ -52,11 +52,6 @@ _FAILURES: Sequence[tuple[str, str, str]] = (
 _ATTEMPT = ("grpc.min_reconnect_backoff_ms", 10_000)
 """How long one attempt to connect may take: a handshake goes to and fro several times, perhaps round the world."""
 
-_CUT_OFF = (
-    "what listens at {address} ends plaintext connections at once",
-    "where it wants TLS, write tls://{address}, or name its authority with --ca FILE",
-)
-
 
 def open_channel(address: str, *, ca: Path | None, options: Sequence[tuple[str, int]]) -> grpc.aio.Channel:
     """Return a channel to an address, with TLS if the address or the authorities ask for it.
@@ -64,7 +59,7 @@ def open_channel(address: str, *, ca: Path | None, options: Sequence[tuple[str, 
     :param ca: PEM, read now; None for the system's authorities
     :raises NotTrusted: if that file cannot be used
     """
-    if not uses_tls(address, with_ca=ca is not None):
+    if not is_tcp(address):
         return grpc.aio.insecure_channel(address, options=list(options))
     roots = _read_authorities(ca) if ca is not None else _system_authorities()
     others = (option for option in options if option[0] != _ATTEMPT[0])
@@ -75,10 +70,8 @@ def open_channel(address: str, *, ca: Path | None, options: Sequence[tuple[str, 
 def handshake_failure(details: str, *, address: str, with_ca: bool) -> NotTrusted | None:
     """Return the TLS error in gRPC's text about a failed connection, or None if the text is about something else."""
     text, found = details.lower(), None
-    if uses_tls(address, with_ca=with_ca):
+    if is_tcp(address):
         found = next(((message, fix) for mark, message, fix in _FAILURES if mark in text), None)
-    elif is_tcp(address) and text.startswith("failed to connect") and "socket closed" in text:
-        found = _CUT_OFF
     if found is None:
         return None
     message, fix = (part.format(address=address.removeprefix(TLS_SCHEME)) for part in found)

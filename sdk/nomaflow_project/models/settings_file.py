@@ -17,6 +17,7 @@ from nomaflow_project.reading.keys import Entry, key, seconds
 __all__ = [
     "HOST_NAME",
     "AccessSection",
+    "AuditPolicy",
     "HostSection",
     "KernelSection",
     "PathSection",
@@ -72,24 +73,39 @@ GrantText = Annotated[str, AfterValidator(_grant)]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class AuditPolicy(Entry):
+    """The audit: who changed what, and what was refused."""
+
+    enabled: bool = key(default=True, meaning="Whether it is written. Without it, refused calls are only in the log.")
+    keep_days: int = key(400, "Age at which rows are deleted; the rest stays verifiable.", unit="days", ge=1, le=36500)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class KernelSection(Entry):
     """The kernel."""
 
     listen: str = key(
         "",
-        "Addresses, separated by commas: `unix:PATH`, `HOST:PORT` or `tls://HOST:PORT`. "
-        "Empty, or `unix:` alone: a Unix socket in `.nomaflow/`.",
+        "Addresses for clients, separated by commas: `unix:PATH` for the owner, `tls://HOST:PORT`, or `HOST:PORT` for "
+        "the same, for others. Empty, `unix:` alone, or no Unix socket among them: one in `.nomaflow/` too.",
     )
-    token_file: str = key(
-        "", "File with the token that TCP clients must show. Empty: `.nomaflow/token`, made if absent."
+    listen_hosts: str = key("", "Addresses for hosts, `tls://HOST:PORT`. Empty: the port after each of `listen`.")
+    listen_join: str = key(
+        "", "Addresses at which join strings are used, `tls://HOST:PORT`. Empty: the port after each of `listen_hosts`."
     )
-    host_token_file: str = key(
-        "", "File with the token that TCP hosts must show. Empty: `.nomaflow/host-token`, made if absent."
+    tls_cert: str = key(
+        "",
+        "File with a certificate for clients and for joining, PEM, and those between it and its root. "
+        "Empty: one of the kernel's own authority, in `.nomaflow/pki/`.",
     )
-    tls_cert: str = key("", "File with the certificate of `tls://` addresses, PEM, and those between it and its root.")
     tls_key: str = key("", "File with the certificate's key, PEM, readable by the kernel's user only.")
+    tls_ca: str = key(
+        "",
+        "File with the authority of `tls_cert`, PEM, for join strings. Empty: callers' systems know it.",
+    )
     advertise: str = key(
-        "", "Addresses at which others reach this kernel, told by a kernel that stands by. Empty: as in `listen`."
+        "",
+        "Addresses at which clients on other machines reach this kernel; hosts dial the same names. Empty: `listen`.",
     )
     leader_ttl_seconds: float = key(
         15.0,
@@ -114,6 +130,7 @@ class KernelSection(Entry):
     log_format: Literal["text", "json"] = key("text", "The kernel's own log: for people, or one JSON object a line.")
     metrics: str = key("", "Loopback address such as `127.0.0.1:9464` to serve Prometheus metrics on. Empty: none.")
     retention: RetentionPolicy = key(RetentionPolicy, "Retention of runs whose jobs.toml says nothing of it.")
+    audit: AuditPolicy = key(AuditPolicy, "The audit.")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
