@@ -29,6 +29,7 @@ _COMMANDS: Mapping[str, tuple[str, ...]] = {
     "hosts": ("hosts", "reload"),
     "audit": ("audit",),
     "call": ("call",),
+    "token": ("token",),
     "pki": ("pki",),
     "history": ("backup", "restore", "store"),
     "doctor": ("doctor", "version"),
