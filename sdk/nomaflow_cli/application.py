@@ -28,6 +28,7 @@ _COMMANDS: Mapping[str, tuple[str, ...]] = {
     "runs": ("runs", "show", "logs", "cancel"),
     "hosts": ("hosts", "reload"),
     "audit": ("audit",),
+    "login": ("login", "logout"),
     "call": ("call",),
     "token": ("token",),
     "pki": ("pki",),

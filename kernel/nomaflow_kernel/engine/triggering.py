@@ -109,7 +109,8 @@ def _of_job(state: EngineState, command: TriggerCommand) -> Draft:
         raise JobUnavailable(command.job_id, job.why_not_valid or "its definition is malformed")
     if job.loaded.held:
         raise JobUnavailable(command.job_id, job.loaded.held)
-    return _draft(job, job.definition, command.request, state.plan(job.definition, command.request))
+    request = replace(command.request, of_other_host=True) if job.of_other_host else command.request
+    return _draft(job, job.definition, request, state.plan(job.definition, request))
 
 
 def _draft(job: Job, definition: JobDefinition, request: RunRequest, plan: RunPlan) -> Draft:
@@ -129,6 +130,10 @@ def _of_run(state: EngineState, command: TriggerCommand, replayed: RunDetail) ->
     definition = JobDefinition.from_json(replayed.definition)
     request = replay_layers(definition, replayed, command)
     known = state.jobs.job(replayed.run.job_id)
+    if known is not None and known.unaccepted:
+        raise JobUnavailable(known.job_id, known.why_not_valid)
+    if known is not None and known.of_other_host:
+        request = replace(request, of_other_host=True)
     return Draft(
         job=None,
         job_id=replayed.run.job_id,

@@ -170,8 +170,8 @@ class Kernel:
             }
             notices = [Notice(kind="kernel.leading", at_us=now, data=data)]
             if self._first_term:
-                about = {"version": data["version"], "epoch": data["epoch"], "pid": os.getpid()}
-                notices.insert(0, Notice(kind="kernel.started", at_us=now, data=about))
+                started = {"version": data["version"], "epoch": data["epoch"], "pid": os.getpid()}
+                notices.insert(0, Notice(kind="kernel.started", at_us=now, data=started))
             result = await self._store.apply(notices, at_us=now)
         except StoreError as error:
             _LOG.warning("the events of the start could not be kept: %s", error)

@@ -144,6 +144,7 @@ def _gateway(parts: ServedParts) -> HostGateway:
         audit=parts.audit,
         settings=GatewaySettings(
             epoch=parts.info.epoch,
+            kernel_id=parts.info.store_id,
             heartbeat_seconds=parts.settings.heartbeat_seconds,
             lease_seconds=parts.settings.lease_seconds,
             grace_seconds=parts.settings.lost_after_seconds,

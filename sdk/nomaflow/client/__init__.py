@@ -34,6 +34,7 @@ from nomaflow.client.errors import (
     ReplyTimeout,
     Unauthenticated,
 )
+from nomaflow.client.profiles import Profile, ProfileFolder
 from nomaflow_api.addresses import has_known_form, split_addresses
 
 if TYPE_CHECKING:
@@ -52,6 +53,8 @@ __all__ = [
     "NotFound",
     "NotTrusted",
     "PermissionDenied",
+    "Profile",
+    "ProfileFolder",
     "ProjectAddress",
     "Refused",
     "ReplyTimeout",

@@ -64,7 +64,7 @@ class SyncKernelClient:
         address: str | Sequence[str] | AddressSource,
         *,
         token: str = "",
-        ca: Path | str | None = None,
+        ca: Path | str | bytes | None = None,
         by: str = "",
         connect_seconds: float = 5.0,
         retry_seconds: float = 60.0,
