@@ -73,7 +73,7 @@ class JoinString:
             raise JoinStringError("the join string cannot be read; copy it again, whole and on one line") from None
         if not isinstance(value, dict) or value.get("v") != _VERSION:
             raise JoinStringError(
-                "the join string is of another version; install the kernel's version of nomaflow here"
+                "the join string is of another version; install the version of nomaflow that the kernel has"
             )
         return cls(
             at=_addresses(value.get("at")),

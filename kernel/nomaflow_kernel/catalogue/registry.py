@@ -111,6 +111,10 @@ class Catalogue:
         jobs = [*self._jobs.values(), *self._foreign.values()]
         return sorted(jobs, key=lambda job: (job.job_id, job.foreign, job.loaded.host))
 
+    def foreign_ids(self, host: str) -> list[str]:
+        """Return the ids that a host brings although they belong to another one, sorted."""
+        return sorted(job_id for job_id, brought_by in self._foreign if brought_by == host)
+
     def near(self, job_id: str) -> Sequence[str]:
         """Return up to three ids that look like an unknown one."""
         return difflib.get_close_matches(job_id[:128], self._jobs, n=3)

@@ -114,7 +114,7 @@ class Engine:
         left = {index: await self._with_replayed(command) for index, command in enumerate(commands)}
         doubtful = [each for each in left.values() if repeats.must_look_up(self._state, each)]
         while left:
-            for index, outcome in (await self._trigger_round(left, doubtful)).items():
+            for index, outcome in (await self._trigger_round(left, doubtful, outcomes)).items():
                 if outcome is not None:
                     outcomes[index] = outcome
                     del left[index]
@@ -122,7 +122,10 @@ class Engine:
         return [outcomes[index] for index in range(len(commands))]
 
     async def _trigger_round(
-        self, commands: Mapping[int, TriggerCommand], doubtful: Sequence[TriggerCommand]
+        self,
+        commands: Mapping[int, TriggerCommand],
+        doubtful: Sequence[TriggerCommand],
+        earlier: Mapping[int, TriggerOutcome | KernelError],
     ) -> repeats.Decided:
         """Decide about commands in one turn, after asking the store for the request ids of the doubtful ones."""
         rebuilt = self._state.rebuilt
@@ -134,7 +137,9 @@ class Engine:
                 index: repeats.trigger_once(self._state, batch, command, known) for index, command in commands.items()
             }
 
-        return await self._loop.ask(decide, partial(repeats.settle, self._state, commands))
+        return await self._loop.ask(
+            decide, partial(repeats.settle, self._state, commands), changed=partial(repeats.runs_made, earlier)
+        )
 
     async def _with_replayed(self, command: TriggerCommand) -> TriggerCommand:
         if not command.replay_of or command.replayed is not None:
@@ -199,7 +204,8 @@ class Engine:
             request = CancelRequest(at_us=batch.now_us, by=by, why=why)
             return stopping.request_cancel(self._state, batch, run_id, request)
 
-        if not await self._loop.ask(decide) and not await self._store.run_details([run_id]):
+        stops = await self._loop.ask(decide, changed=lambda found: () if found else None)
+        if not stops and not await self._store.run_details([run_id]):
             raise UnknownRun(run_id)
 
     async def attach(self, hello: InstanceHello, link: InstanceLink) -> Sequence[Verdict]:
@@ -249,11 +255,14 @@ class Engine:
 
     async def set_pause(self, pause: PauseRecord) -> None:
         """Pause a job, a host or everything."""
-        await self._loop.ask(lambda batch: pausing.set_pause(self._state, batch, pause))
+        await self._loop.ask(lambda batch: pausing.set_pause(self._state, batch, pause), changed=lambda _: ())
 
     async def clear_pause(self, scope: str, name: str) -> bool:
         """End a pause; return whether there was one."""
-        return await self._loop.ask(lambda batch: pausing.clear_pause(self._state, batch, scope, name))
+        return await self._loop.ask(
+            lambda batch: pausing.clear_pause(self._state, batch, scope, name),
+            changed=lambda was_paused: () if was_paused else None,
+        )
 
     def pauses(self) -> Sequence[PauseRecord]:
         """Return every pause in effect."""

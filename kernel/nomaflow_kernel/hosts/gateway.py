@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_api.v1.letters import Verdict
 from nomaflow_api.v1.sealing import LetterError, open_reports, seal
-from nomaflow_kernel.access.principals import Caller, NotPermitted
+from nomaflow_kernel.access.audit import AuditLog
+from nomaflow_kernel.access.audited_calls import named
+from nomaflow_kernel.access.principals import Caller
 from nomaflow_kernel.catalogue.service import CatalogueService
 from nomaflow_kernel.domain.errors import BadRequest, KernelError, KernelStopping, StaleSession
 from nomaflow_kernel.engine import Engine
@@ -51,11 +53,13 @@ class HostGateway:
         engine: Engine,
         manifests: CatalogueService,
         sessions: SessionRegistry,
+        audit: AuditLog,
         settings: GatewaySettings,
     ) -> None:
         self._engine = engine
         self._manifests = manifests
         self._sessions = sessions
+        self._audit = audit
         self._settings = settings
 
     async def attach(
@@ -80,6 +84,7 @@ class HostGateway:
             "host %s attached: instance %s, pid %s on %s, %s attempts held",
             hello.host, hello.incarnation, hello.pid, hello.machine, len(hello.inventory), extra={"host": hello.host},
         )  # fmt: skip
+        self._tell("Attach", hello, caller)
         try:
             welcome = self._welcome(verdicts, protocol=protocol, manifest_wanted=wanted)
             yield gateway.AttachResponse(welcome=welcome)
@@ -91,7 +96,13 @@ class HostGateway:
             self._sessions.remove(session)
             self._engine.detach(hello.incarnation, session)
             _LOG.info("host %s detached: instance %s", hello.host, hello.incarnation, extra={"host": hello.host})
+            self._tell("Detach", hello, caller)
             await _cancelled(reader)
+
+    def _tell(self, action: str, hello: InstanceHello, caller: Caller) -> None:
+        """Write the begin or the end of a session to the audit."""
+        note = f"instance {hello.incarnation}, pid {hello.pid} on {hello.machine}"
+        self._audit.happened(action, caller, target=f"host:{hello.host}", note=note)
 
     async def _is_news(self, hello: InstanceHello, digest: str, loaded_at_us: int) -> bool:
         return not await self._manifests.knows_manifest(
@@ -216,13 +227,12 @@ class HostGateway:
             hello.host, digest=request.digest, manifest=manifest, explicit=explicit
         )
         self._sessions.loaded(request.incarnation, digest=request.digest)
+        claimed = self._manifests.foreign_ids(hello.host) if current else ()
+        if claimed:
+            self._audit.happened(
+                "ClaimJobs", caller, target=named("job:", claimed), outcome="JOB_DISABLED", note="of another host"
+            )
         return gateway.IntroduceManifestResponse(current=current, disabled_job_ids=disabled)
-
-    async def renew_certificate(
-        self, request: gateway.RenewCertificateRequest, caller: Caller
-    ) -> gateway.RenewCertificateResponse:
-        """Give a host the next certificate for its name."""
-        raise NotPermitted(caller.principal, "call", "RenewCertificate")
 
 
 def _milliseconds(seconds: float) -> int:

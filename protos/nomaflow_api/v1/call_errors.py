@@ -41,6 +41,7 @@ class ErrorRow:
 
 REASONS: Mapping[str, ErrorRow] = {
     "BAD_REQUEST": ErrorRow(_Code.INVALID_ARGUMENT),
+    "CREDENTIAL_NOT_FOUND": ErrorRow(_Code.NOT_FOUND),
     "CURSOR_AHEAD": ErrorRow(_Code.OUT_OF_RANGE),
     "DEADLINE_EXCEEDED": ErrorRow(_Code.DEADLINE_EXCEEDED),
     "HOST_ATTACHED": ErrorRow(_Code.FAILED_PRECONDITION),
@@ -53,6 +54,7 @@ REASONS: Mapping[str, ErrorRow] = {
     "JOB_NOT_FOUND": ErrorRow(_Code.NOT_FOUND),
     "KERNEL_STOPPING": ErrorRow(_Code.UNAVAILABLE, 1.0),
     "NOT_LEADER": ErrorRow(_Code.UNAVAILABLE, 1.0),
+    "NOT_ON_TCP": ErrorRow(_Code.FAILED_PRECONDITION),
     "OPERATION_IN_PROGRESS": ErrorRow(_Code.ABORTED),
     "PERMISSION_DENIED": ErrorRow(_Code.PERMISSION_DENIED),
     "PROTOCOL_UNSUPPORTED": ErrorRow(_Code.FAILED_PRECONDITION),

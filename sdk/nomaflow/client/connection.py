@@ -7,7 +7,8 @@ import random
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, cast
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, Final
 
 import grpc
 
@@ -15,6 +16,7 @@ from nomaflow.client.errors import ClientError, KernelUnreachable
 from nomaflow.client.failures import client_error, retryable
 from nomaflow.client.tls import handshake_failure, open_channel
 from nomaflow_api.addresses import is_tcp, split_addresses
+from nomaflow_api.v1.access_service_pb2_grpc import AccessServiceStub
 from nomaflow_api.v1.kernel_service_pb2_grpc import KernelServiceStub
 
 if TYPE_CHECKING:
@@ -164,8 +166,9 @@ class Connection:
         address = trial.address = self._route.address()
         if address not in self._channels:
             channel = open_channel(address, ca=self._ca, options=CHANNEL_OPTIONS)
-            # The generated file has one stub class; an asynchronous channel makes its calls awaitable.
-            self._channels[address] = channel, cast("Any", KernelServiceStub(channel))
+            # The generated files have one stub class each; an asynchronous channel makes its calls awaitable.
+            calls = {**vars(KernelServiceStub(channel)), **vars(AccessServiceStub(channel))}
+            self._channels[address] = channel, SimpleNamespace(**calls)
         return self._channels[address]
 
     def _metadata(self, address: str, traceparent: str = "") -> tuple[tuple[str, str], ...]:

@@ -11,6 +11,8 @@ from typing import Any, Self
 
 from nomaflow.client import values
 from nomaflow.client.address import AddressSource, FixedAddress
+from nomaflow.client.audit_reading import AuditReading
+from nomaflow.client.authority_calls import AuthorityCalls
 from nomaflow.client.connection import Connection
 from nomaflow.client.requests import (
     TriggerOrder,
@@ -31,7 +33,7 @@ _READS = ("GetKernel", "GetRun", "ListRuns", "ListJobs", "GetJob", "ListHosts")
 _SECONDS = {"ReloadHost": 60.0, **dict.fromkeys(_READS, _READ_SECONDS)}
 
 
-class KernelClient:
+class KernelClient(AuditReading, AuthorityCalls):
     """Triggers, watches and cancels runs, and reads jobs and hosts.
 
     Every call has a deadline and is sent again while the kernel is away, which is safe: triggers always carry a

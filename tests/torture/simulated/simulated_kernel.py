@@ -11,6 +11,7 @@ import sqlalchemy
 from simulated_store import SimulatedDatabase, StoreFaults
 from simulated_time import VirtualClock
 
+from nomaflow_kernel.access.audit import AuditLog
 from nomaflow_kernel.catalogue import Job
 from nomaflow_kernel.engine import Engine, EngineSettings
 from nomaflow_kernel.history.feed import EventFeed
@@ -137,6 +138,7 @@ class SimulatedKernel:
             engine=self.engine,
             manifests=_NoManifests(),
             sessions=self._sessions,
+            audit=AuditLog(store=None, clock=self._clock),
             settings=GatewaySettings(
                 epoch=info.epoch,
                 kernel_id=info.store_id,
