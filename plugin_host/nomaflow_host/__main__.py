@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from nomaflow_api import event_loop
+from nomaflow_api.private_memory import keep_memory_private
 from nomaflow_host.process.errors import EX_CONFIG, EX_TEMPFAIL, HostError
 from nomaflow_project.reading.toml_file import read_toml
 from nomaflow_telemetry.endpoint import MetricsAddressRefused, MetricsAddressTaken
@@ -26,6 +27,7 @@ _INSTEAD = (
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a host and return its exit code."""
+    keep_memory_private()
     # A request for a reload or a dump during the start must not end the host. Child processes would inherit SIG_IGN.
     for number in (signal.SIGHUP, signal.SIGUSR1):
         signal.signal(number, lambda *_: None)

@@ -31,6 +31,7 @@ from nomaflow_host.project import (
     Project,
     make_state_dir,
     put_mark,
+    user_of,
 )
 from nomaflow_host.reaper.proc import ProcessIdentity
 from nomaflow_host.session import AddressSource, HostIdentity, HostSession, is_unix
@@ -111,6 +112,7 @@ async def serve(options: HostOptions, *, environ: MutableMapping[str, str]) -> i
     state = ServiceState(ServiceManager.of(environ))
     reader = ProjectReader(options=options, environ=environ)
     project = reader.current
+    user = user_of(project)
     set_up_logging(level=options.log_level, form=options.log_format, host=project.host)
     _raise_file_limit()
     join = read_join_string(options.join) if options.join else None
@@ -128,7 +130,10 @@ async def serve(options: HostOptions, *, environ: MutableMapping[str, str]) -> i
         outbox = Outbox(store=SpillStore(directory=project.state_dir / "spill"))
         stack.callback(outbox.close)
         limits = supervisor_settings(
-            project, state_dir=str(project.state_dir), vanished_seconds=_VANISHED_SECONDS if options.watch else 0.0
+            project,
+            state_dir=str(project.state_dir),
+            vanished_seconds=_VANISHED_SECONDS if options.watch else 0.0,
+            user=user,
         )
         observation = HostObservation(
             sink=outbox, metrics_address=options.metrics or project.settings.metrics, environ=environ
@@ -172,7 +177,9 @@ async def serve(options: HostOptions, *, environ: MutableMapping[str, str]) -> i
 async def print_manifest(options: HostOptions, *, environ: MutableMapping[str, str]) -> int:
     """Load the project once, print its manifest on stdout and return the exit code. No kernel is needed."""
     reader = ProjectReader(options=options, environ=environ)
-    settings = replace(supervisor_settings(reader.current), shared_workers=1, spare_exclusive=0)
+    # Who has no rights to give up reads the manifest as themselves.
+    user = user_of(reader.current) if os.geteuid() == 0 else None
+    settings = replace(supervisor_settings(reader.current), shared_workers=1, spare_exclusive=0, user=user)
     supervisor = Supervisor(settings=settings, project=reader, sink=_NoAttempts(), environ=environ)
     try:
         await supervisor.start()

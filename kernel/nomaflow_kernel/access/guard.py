@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from nomaflow_kernel.access.grants import EVERYTHING, Target, Verb
 from nomaflow_kernel.access.policy import RULES, About, Rule
 from nomaflow_kernel.access.principals import Caller, NotAuthenticated, NotPermitted, Principal, PrincipalKind
+from nomaflow_kernel.access.quotas import Quotas
 from nomaflow_kernel.history.port import VisibleRuns
 
 __all__ = ["Guard", "RunFacts"]
@@ -23,6 +25,7 @@ class Guard:
     :param jobs: returns the targets of all jobs
     :param runs: returns what run ids stand for; without those that no run has
     :param host: whether there is a host of a name
+    :param quotas: None for no limits
     """
 
     def __init__(
@@ -32,11 +35,13 @@ class Guard:
         jobs: Callable[[], Iterable[Target]],
         runs: Callable[[Sequence[str]], Awaitable[Mapping[str, RunFacts]]],
         host: Callable[[str], bool],
+        quotas: Quotas | None = None,
     ) -> None:
         self._job = job
         self._jobs = jobs
         self._runs = runs
         self._host = host
+        self._quotas = quotas
 
     @classmethod
     def blind(cls) -> Guard:
@@ -48,7 +53,19 @@ class Guard:
         return cls(job=lambda _: None, jobs=lambda: (), runs=no_runs, host=lambda _: False)
 
     def admit(self, method: str, caller: Caller) -> Rule:
-        """Check what can be checked before a request is read; return the method's rule.
+        """Check what can be checked before a request is read, and count the call; return the method's rule.
+
+        :raises NotAuthenticated: if the caller has no good credential
+        :raises NotPermitted: if no request of this method could be permitted
+        :raises QuotaExceeded: if the caller makes too many calls
+        """
+        rule = self.readmit(method, caller)
+        if self._quotas is not None:
+            self._quotas.call(caller.principal)
+        return rule
+
+    def readmit(self, method: str, caller: Caller) -> Rule:
+        """Check again what can be checked without the request: a credential may have been withdrawn since.
 
         :raises NotAuthenticated: if the caller has no good credential
         :raises NotPermitted: if no request of this method could be permitted
@@ -64,12 +81,15 @@ class Guard:
         return rule
 
     async def check(self, rule: Rule, request: Any, caller: Caller) -> None:
-        """Check a request's target.
+        """Check a request's target, and count what it asks for.
 
         :raises NotPermitted: if the caller may not do this to the target, or may not know that there is none
+        :raises QuotaExceeded: if it asks for too much
         """
         if rule.verb is None or caller.principal.kind is PrincipalKind.OWNER:
             return
+        if self._quotas is not None:
+            self._quotas.request(caller.principal, request.ByteSize(), _triggers(rule, request))
         if rule.about is About.EVERYTHING:
             caller.require(rule.verb, EVERYTHING)
         elif rule.about is About.JOB:
@@ -85,6 +105,10 @@ class Guard:
                 caller.require(rule.verb, EVERYTHING)
         elif rule.about is About.RUN:
             await self._check_run(rule, request.run_id, caller)
+
+    def stream(self, caller: Caller) -> AbstractContextManager[None]:
+        """Return a context that counts a stream while it is open; entering one too many raises QuotaExceeded."""
+        return nullcontext() if self._quotas is None else self._quotas.stream(caller.principal)
 
     def job_refusal(self, verb: Verb, job_id: str, caller: Caller) -> NotPermitted | None:
         """Return the error of a caller that may not do something to a job, or may not know that there is none."""
@@ -167,6 +191,13 @@ def _may_call(rule: Rule, principal: Principal) -> bool:
     if principal.kind is PrincipalKind.HOST or rule.about is About.HOST_ITSELF:
         return principal.kind is PrincipalKind.HOST and rule.about is About.HOST_ITSELF
     return rule.verb is None or principal.may_some(rule.verb)
+
+
+def _triggers(rule: Rule, request: Any) -> int:
+    """Return how many runs a request would start."""
+    if rule.verb is not Verb.TRIGGER:
+        return 0
+    return len(request.requests) if rule.about is About.ITEMS else 1
 
 
 def _may_know(principal: Principal) -> bool:

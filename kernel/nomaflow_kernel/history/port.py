@@ -23,6 +23,7 @@ from nomaflow_kernel.history.records import (
     QueuedRun,
     RunRecord,
     TriggerKind,
+    author_of,
 )
 from nomaflow_kernel.history.states import RunState
 from nomaflow_kernel.history.transitions import SetNextFire, Transition
@@ -150,9 +151,7 @@ class RunSubject:
     @property
     def author(self) -> str:
         """The principal that triggered it, without its note; empty for a schedule, or a run that calls a job."""
-        if self.kind in (TriggerKind.CRON, TriggerKind.CALL_JOB):
-            return ""
-        return self.by.partition(" (for ")[0]
+        return author_of(self.kind, self.by)
 
 
 @value_class

@@ -170,8 +170,8 @@ class Kernel:
             }
             notices = [Notice(kind="kernel.leading", at_us=now, data=data)]
             if self._first_term:
-                about = {"version": data["version"], "epoch": data["epoch"], "pid": os.getpid()}
-                notices.insert(0, Notice(kind="kernel.started", at_us=now, data=about))
+                started = {"version": data["version"], "epoch": data["epoch"], "pid": os.getpid()}
+                notices.insert(0, Notice(kind="kernel.started", at_us=now, data=started))
             result = await self._store.apply(notices, at_us=now)
         except StoreError as error:
             _LOG.warning("the events of the start could not be kept: %s", error)
@@ -236,5 +236,6 @@ def engine_settings(settings: KernelSettings) -> EngineSettings:
     return EngineSettings(
         lease_seconds=settings.lease_seconds,
         grace_seconds=settings.lost_after_seconds,
+        max_waiting_of_author=settings.access.quotas.queued_runs,
         grace_margin_seconds=min(30.0, max(5.0, settings.lost_after_seconds / 20)),
     )

@@ -11,6 +11,7 @@ from nomaflow_kernel.access.audit import AuditLog
 from nomaflow_kernel.access.credentials import Credentials
 from nomaflow_kernel.access.doors import Identify, clients_door, hosts_door, joining_door, owners_door
 from nomaflow_kernel.access.guard import Guard
+from nomaflow_kernel.access.quotas import Quotas
 from nomaflow_kernel.catalogue.service import CatalogueService
 from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.engine import Engine
@@ -73,7 +74,13 @@ def build_servers(parts: ServedParts, *, addresses: DoorAddresses, reached: Call
         clock=parts.clock,
     )
     targets = Targets(catalogue=parts.catalogue, sessions=parts.sessions, store=parts.store)
-    guard = Guard(job=targets.job, jobs=targets.jobs, runs=targets.runs, host=targets.knows_host)
+    guard = Guard(
+        job=targets.job,
+        jobs=targets.jobs,
+        runs=targets.runs,
+        host=targets.knows_host,
+        quotas=Quotas(limits=parts.settings.access.quotas, clock=parts.clock),
+    )
     tokens = AccessCalls(
         credentials=parts.credentials,
         clock=parts.clock,

@@ -143,7 +143,8 @@ class Endpoints:
                     message = _decoded(request, raw)
                     await self.guard.check(rule, message, caller)
                     responses = call(message, caller)
-                await self._while_admitted(method, context, caller, _send_all(responses, context))
+                with self.guard.stream(caller):
+                    await self._while_admitted(method, context, caller, _send_all(responses, context))
             except Exception as error:  # noqa: BLE001  # every error becomes a status; none is dropped
                 status = self._status(method, error)
                 self.audit.refused(method, message, status.reason, caller, error_id=status.error_id)
@@ -190,7 +191,7 @@ class Endpoints:
             while not task.done():
                 await asyncio.wait((task,), timeout=self.readmit_seconds)
                 if not task.done():
-                    self.guard.admit(method, self._caller(context))
+                    self.guard.readmit(method, self._caller(context))
         finally:
             task.cancel()
             await asyncio.wait((task,))

@@ -55,7 +55,9 @@ class CallStatus:
 def status_of(error: KernelError) -> CallStatus:
     """Return the status of a kernel error."""
     fields = error.fields if isinstance(error, BadRequest) else {}
-    return _status(error.reason, error.message, metadata=error.metadata, fields=fields)
+    return _status(
+        error.reason, error.message, metadata=error.metadata, fields=fields, retry_seconds=error.retry_seconds
+    )
 
 
 def internal_status(error_id: str) -> CallStatus:
@@ -71,8 +73,14 @@ def deadline_status(method: str, seconds: float) -> CallStatus:
 
 
 def _status(
-    reason: str, message: str, *, metadata: Mapping[str, str] | None = None, fields: Mapping[str, str] | None = None
+    reason: str,
+    message: str,
+    *,
+    metadata: Mapping[str, str] | None = None,
+    fields: Mapping[str, str] | None = None,
+    retry_seconds: float | None = None,
 ) -> CallStatus:
     row = REASONS[reason]
-    details = ErrorDetails(reason=reason, metadata=metadata or {}, fields=fields or {}, retry_seconds=row.retry_seconds)
+    wait = row.retry_seconds if retry_seconds is None else retry_seconds
+    details = ErrorDetails(reason=reason, metadata=metadata or {}, fields=fields or {}, retry_seconds=wait)
     return CallStatus(row.code, reason, cut(message), write_details(row.code, message, details))

@@ -88,6 +88,7 @@ def trigger_command(request: kernel.TriggerRunRequest, caller: Caller) -> Trigge
             traceparent=_traceparent(caller),
         ),
         by=person(request.by, caller),
+        author="" if caller.principal.kind is PrincipalKind.OWNER else str(caller.principal),
         request_id=_request_id(request.request_id, caller),
         request_hash=_content_hash(request, kernel.TriggerRunRequest()) if request.request_id else "",
     )
@@ -113,6 +114,7 @@ def replay_command(request: kernel.ReplayRunRequest, caller: Caller) -> TriggerC
             traceparent=_traceparent(caller),
         ),
         by=person(request.by, caller),
+        author="" if caller.principal.kind is PrincipalKind.OWNER else str(caller.principal),
         request_id=_request_id(request.request_id, caller),
         request_hash=_content_hash(request, kernel.ReplayRunRequest()) if request.request_id else "",
     )

@@ -6,6 +6,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
+from nomaflow_host.supervisor.references import variables_of_steps
 from nomaflow_host.supervisor.worker_handle import WorkerHandle
 
 if TYPE_CHECKING:
@@ -53,7 +54,8 @@ class ValueChecker:
         number = self._number
         answer: asyncio.Future[bytes | None] = loop.create_future()
         worker.checks[number] = answer
-        worker.link.send_soon({"is": "check", "number": number}, letter=steps)
+        variables = variables_of_steps(steps, generation.variables)
+        worker.link.send_soon({"is": "check", "number": number, "variables": variables}, letter=steps)
         try:
             async with asyncio.timeout(seconds):
                 return await answer

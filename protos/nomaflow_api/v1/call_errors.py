@@ -7,6 +7,7 @@ succeed. All of it stays under 4 KiB.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -105,7 +106,7 @@ def write_details(code: grpc.StatusCode, message: str, details: ErrorDetails) ->
         parts.append(_violations(details.fields))
     if details.retry_seconds is not None:
         retry = error_details_pb2.RetryInfo()
-        retry.retry_delay.FromMilliseconds(round(details.retry_seconds * 1000))
+        retry.retry_delay.FromMilliseconds(math.ceil(details.retry_seconds * 1000))  # never too early
         parts.append(retry)
     number, _ = code.value
     status = status_pb2.Status(code=number, message=cut(message))

@@ -14,6 +14,7 @@ from typing import Annotated
 
 import typer
 
+from nomaflow_api.private_memory import keep_memory_private
 from nomaflow_cli.errors import CliError, ExitCode
 from nomaflow_cli.invocation import (
     APP,
@@ -53,6 +54,7 @@ def up(
     ] = "",
 ) -> None:
     """Run a project's kernel and host in the foreground. Ctrl-C drains and stops them."""
+    keep_memory_private()  # it has the environment of both
     project = require_project(directory or invocation.project, invocation.trust, runs_code=True)
     _require_state_folder(project)
     both = _given("--log-format", log_format)

@@ -26,9 +26,10 @@ __all__ = [
     "SettingsFile",
 ]
 
-_JOIN = "On the kernel's machine: nomaflow token create --host NAME; with what it prints: nomaflow host DIR --join FILE"
 _ROLE_NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
+_JOIN = "On the kernel's machine: nomaflow token create --host NAME; with what it prints: nomaflow host DIR --join FILE"
 HOST_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\*?")
 
 
 def _host_name(value: str) -> str:
@@ -41,7 +42,18 @@ def _host_name(value: str) -> str:
     return value
 
 
+def _variable_name(value: str) -> str:
+    if not _VARIABLE.fullmatch(value):
+        raise PydanticCustomError(
+            "bad_variable",
+            "{got} is not the name of a variable",
+            {"got": repr(value[:80]), "fix": "write a name such as 'APP_REGION', or the beginning of several, 'APP_*'"},
+        )
+    return value
+
+
 HostName = Annotated[str, AfterValidator(_host_name)]
+VariableName = Annotated[str, AfterValidator(_variable_name)]
 
 
 def _role_name(value: str) -> str:
@@ -80,6 +92,15 @@ class AuditPolicy(Entry):
 
     enabled: bool = key(default=True, meaning="Whether it is written. Without it, refused calls are only in the log.")
     keep_days: int = key(400, "Age at which rows are deleted; the rest stays verifiable.", unit="days", ge=1, le=36500)
+
+
+def _host_names(names: tuple[str, ...]) -> tuple[str, ...]:
+    for name in names:
+        _host_name(name or " ")  # no name may be empty here
+    return names
+
+
+HostNames = Annotated[tuple[str, ...], AfterValidator(_host_names)]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -155,6 +176,13 @@ class HostSection(Entry):
     max_parallel: int | None = key(
         None, "Steps of either kind at once, over all instances of the host. Default: no bound.", ge=1, le=1_000_000
     )
+    accept_jobs_from: HostNames = key(
+        tuple,
+        "Hosts whose jobs may name this one with `host`: it runs what they name. They may call its jobs too.",
+    )
+    accept_calls_from: HostNames = key(
+        tuple, "Hosts whose jobs may start jobs of this one with `call_job`, and get their results."
+    )
     shared_workers: int | None = key(None, "Shared worker processes. Default: one per core.", ge=1, le=1024)
     cancel_grace_seconds: float = seconds(
         5.0, "Time a step has to stop by itself before it is forced.", zero=True, most=86_400
@@ -170,7 +198,16 @@ class HostSection(Entry):
         "Files with variables of the project, `NAME=value` lines, relative to it; a path or several. "
         "The process's own environment wins; a reload reads them again.",
     )
-    pass_env: tuple[str, ...] = key(tuple, "Variables that workers get although they hold secrets.")
+    pass_env: tuple[VariableName, ...] = key(
+        tuple,
+        "Further variables of the host that workers get, also secret ones; `NAME*` stands for all that begin so and "
+        "are not secret.",
+    )
+    run_as: str = key(
+        "",
+        "User as whom the project's code runs: templates and workers. The host itself needs the rights of root. "
+        "Empty: the host's own user.",
+    )
     recycle_after_steps: int | None = key(
         None, "A worker is replaced after so many steps. Default: never.", ge=1, le=1 << 31
     )

@@ -13,10 +13,10 @@ from typing import Any
 
 import grpc
 import pytest
-from fake_enrolment import FakeEnrolment
 from fake_gateway import FakeGateway
 
 from certificate_authority import Authority
+from fake_enrolment import FakeEnrolment
 from nomaflow_api.v1 import access_service_pb2 as pb
 from nomaflow_host.identity import IdentityFolder, join_kernel, read_join_string
 from nomaflow_host.process.errors import NotJoined

@@ -53,6 +53,10 @@ class SimulatedCatalogue:
         """Return the kind."""
         return "sync" if callable in self._sync else "async"
 
+    def accepts(self, host: str, other: str, *, calls: bool = False) -> bool:
+        """Accept every host."""
+        return True
+
     def max_parallel(self, host: str) -> int | None:
         """Return that there is no bound."""
         return None

@@ -116,6 +116,10 @@ class ScriptedEngine:
         self.links.append(link)
         return [Verdict(attempt_key=held.attempt_key, action=VerdictAction.KEEP) for held in hello.inventory]
 
+    def host_of(self, incarnation: str) -> str:
+        """Remember no instance."""
+        return ""
+
     def heartbeat(self, incarnation: str, info: HeartbeatInfo) -> None:
         """Record a heartbeat."""
         self.heartbeats.append(info)
@@ -128,7 +132,9 @@ class ScriptedEngine:
         """Record the end of a session."""
         self.detached.append(link)
 
-    async def report(self, incarnation: str, reports: Sequence[AttemptReport]) -> Sequence[AttemptAck]:
+    async def report(
+        self, incarnation: str, reports: Sequence[AttemptReport], *, host: str = ""
+    ) -> Sequence[AttemptAck]:
         """Record reports and acknowledge them."""
         await self._answer()
         self.reports.extend(reports)

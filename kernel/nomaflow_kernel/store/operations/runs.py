@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Connection, Select, bindparam, func, liter
 
 from nomaflow_kernel.history.ids import first_run_id
 from nomaflow_kernel.history.port import ActiveRuns, RunDetail, RunFilter, RunPage, RunSubject, VisibleRuns
-from nomaflow_kernel.history.records import AttemptRecord, QueuedRun, RunRecord, TriggerKind
+from nomaflow_kernel.history.records import AttemptRecord, QueuedRun, RunRecord, TriggerKind, author_of
 from nomaflow_kernel.history.states import RunState
 from nomaflow_kernel.store.rows import ATTEMPTS, RUNS
 from nomaflow_kernel.store.schema import attempts, definitions, runs
@@ -51,6 +51,7 @@ def active_runs(connection: Connection) -> ActiveRuns:
         runs.c.request,
         runs.c.trigger_kind,
         runs.c.trigger_at_us,
+        runs.c.trigger_by,
     )
     queued = connection.execute(select(*columns).where(runs.c.state == RunState.QUEUED.value).order_by(runs.c.run_id))
     return ActiveRuns(
@@ -61,6 +62,7 @@ def active_runs(connection: Connection) -> ActiveRuns:
 
 def _queued(row: Any) -> QueuedRun:
     request = json.loads(row.request) if row.request != "{}" else {}
+    author = author_of(TriggerKind(row.trigger_kind), row.trigger_by)
     return QueuedRun(
         run_id=row.run_id,
         job_id=row.job_id,
@@ -71,6 +73,7 @@ def _queued(row: Any) -> QueuedRun:
         job_host=row.host,
         preset=request.get("preset", ""),
         slot_us=row.trigger_at_us if row.trigger_kind == TriggerKind.CRON.value else None,
+        author="" if author == "owner" else author,
     )
 
 
