@@ -113,7 +113,7 @@ async def serve(options: HostOptions, *, environ: MutableMapping[str, str]) -> i
     state = ServiceState(ServiceManager.of(environ))
     reader = ProjectReader(options=options, environ=environ)
     project = reader.current
-    user = user_of(project)
+    limits = _limits(options, project)
     set_up_logging(level=options.log_level, form=options.log_format, host=project.host)
     _raise_file_limit()
     make_state_dir(project.state_dir)
@@ -125,12 +125,6 @@ async def serve(options: HostOptions, *, environ: MutableMapping[str, str]) -> i
         lock.record(me)
         outbox = Outbox(store=SpillStore(directory=project.state_dir / "spill"))
         stack.callback(outbox.close)
-        limits = supervisor_settings(
-            project,
-            state_dir=str(project.state_dir),
-            vanished_seconds=_VANISHED_SECONDS if options.watch else 0.0,
-            user=user,
-        )
         observation = HostObservation(
             sink=outbox, metrics_address=options.metrics or project.settings.metrics, environ=environ
         )
@@ -166,6 +160,19 @@ async def serve(options: HostOptions, *, environ: MutableMapping[str, str]) -> i
         )
         await life.run()
     return 0
+
+
+def _limits(options: HostOptions, project: Project) -> SupervisorSettings:
+    """Return the supervisor's settings of a host that serves.
+
+    :raises ProjectError: if the project's code cannot run as the user that it names
+    """
+    return supervisor_settings(
+        project,
+        state_dir=str(project.state_dir),
+        vanished_seconds=_VANISHED_SECONDS if options.watch else 0.0,
+        user=user_of(project),
+    )
 
 
 def _session(
