@@ -19,6 +19,11 @@ __all__ = ["main"]
 
 _CHOICES = {"--log-level": LOG_LEVELS, "--log-format": LOG_FORMATS}
 
+_GONE = ("--token-file", "--ca")
+_INSTEAD = (
+    "On the kernel's machine: nomaflow token create --host NAME; with what it prints: nomaflow host DIR --join FILE"
+)
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a host and return its exit code."""
@@ -28,6 +33,9 @@ def main(arguments: list[str] | None = None) -> int:
         signal.signal(number, lambda *_: None)
     parser = _parser()
     options = parser.parse_args(arguments)
+    for flag in _GONE:
+        if vars(options).pop(flag[2:].replace("-", "_")) is not None:
+            parser.error(f"{flag} is gone: a host proves itself with a certificate. {_INSTEAD}")
     for flag, allowed in _CHOICES.items():
         given = getattr(options, flag[2:].replace("-", "_"))
         if given and given not in allowed:
@@ -69,8 +77,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--kernel", default="", metavar="ADDRESS", help="unix:PATH, HOST:PORT or tls://HOST:PORT, several with commas"
     )
-    parser.add_argument("--token-file", default="", metavar="FILE", help="the token to show on TCP")
-    parser.add_argument("--ca", default="", metavar="FILE", help="the authorities that vouch for the kernel, PEM")
+    parser.add_argument(
+        "--join",
+        default="",
+        metavar="FILE",
+        help="join a kernel on TCP with the string in this file; - is standard input",
+    )
+    for flag in _GONE:
+        parser.add_argument(flag, default=None, help=argparse.SUPPRESS)
     parser.add_argument("--name", default="", help="the host's name")
     for flag, text in (
         ("--log-level", "lowest level of the host's own log"),

@@ -17,13 +17,13 @@ from typing import Any
 
 from nomaflow.client import has_known_form
 from nomaflow_host.generation import manifest_bytes
+from nomaflow_host.identity import Identity, IdentityFolder, join_kernel, read_join_string
 from nomaflow_host.observing import HostObservation, HostView
 from nomaflow_host.outbox import Outbox, SpillStore
-from nomaflow_host.process.errors import HostError, ProjectError
+from nomaflow_host.process.errors import HostError, NotJoined, ProjectError
 from nomaflow_host.process.life import HostLife
 from nomaflow_host.process.runner import SupervisedRunner
 from nomaflow_host.process.service_state import ServiceState
-from nomaflow_host.process.token_file import TokenFile
 from nomaflow_host.project import (
     INCARNATION_VARIABLE,
     Instance,
@@ -34,7 +34,7 @@ from nomaflow_host.project import (
     user_of,
 )
 from nomaflow_host.reaper.proc import ProcessIdentity
-from nomaflow_host.session import AddressSource, HostIdentity, HostSession
+from nomaflow_host.session import AddressSource, HostIdentity, HostSession, is_unix
 from nomaflow_host.supervisor import Supervisor, SupervisorSettings
 from nomaflow_telemetry.process_log import set_up_logging
 from nomaflow_telemetry.service_manager import ServiceManager
@@ -51,9 +51,9 @@ _VANISHED_SECONDS = 2.0  # under --watch: editors and git replace a file by dele
 class HostOptions:
     """The options of the command line.
 
-    :param kernel: addresses, separated by commas; empty means [host] kernel, then the project's own kernel
-    :param token_file: empty means [host] token_file, then the project's ``.nomaflow/host-token``
-    :param ca: empty means [host] kernel_ca, then NOMAFLOW_CA, then the system's authorities
+    :param kernel: addresses, separated by commas; empty means [host] kernel, then the kernel that the host has joined,
+        then the project's own kernel
+    :param join: file of a join string, ``-`` for standard input; empty for none
     :param watch: reload whenever a file of the project is saved
     :param log_level: of the host's own log
     :param log_format: ``text`` or ``json``
@@ -62,8 +62,7 @@ class HostOptions:
 
     project: Path
     kernel: str = ""
-    token_file: str = ""
-    ca: str = ""
+    join: str = ""
     name: str = ""
     watch: bool = False
     log_level: str = "INFO"
@@ -116,12 +115,17 @@ async def serve(options: HostOptions, *, environ: MutableMapping[str, str]) -> i
     limits = _limits(options, project)
     set_up_logging(level=options.log_level, form=options.log_format, host=project.host)
     _raise_file_limit()
+    join = read_join_string(options.join) if options.join else None
     make_state_dir(project.state_dir)
     lock = InstanceLock(state_dir=project.state_dir)
     me = Instance.new()
     me = replace(me, ended=lock.acquire(me))
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(lock.release)
+        folder = IdentityFolder(project.root / ".nomaflow" / "identity")
+        if join is not None:
+            await join_kernel(join, host=project.host, folder=folder)
+        addresses = _addresses(options, project, folder)
         lock.record(me)
         outbox = Outbox(store=SpillStore(directory=project.state_dir / "spill"))
         stack.callback(outbox.close)
@@ -146,7 +150,9 @@ async def serve(options: HostOptions, *, environ: MutableMapping[str, str]) -> i
             watch=observation.orders,
         )
         identity = _identity(me, project, limits, watching=options.watch)
-        session = _session(options, project, environ, identity, runner, outbox, state)
+        session = HostSession(
+            identity=identity, addresses=addresses, folder=folder, runner=runner, outbox=outbox, tell=state.session
+        )
         view = HostView(identity=identity, supervisor=supervisor, session=session, outbox=outbox)
         await stack.enter_async_context(observation.of(view))
         life = HostLife(
@@ -172,26 +178,6 @@ def _limits(options: HostOptions, project: Project) -> SupervisorSettings:
         state_dir=str(project.state_dir),
         vanished_seconds=_VANISHED_SECONDS if options.watch else 0.0,
         user=user_of(project),
-    )
-
-
-def _session(
-    options: HostOptions,
-    project: Project,
-    environ: Mapping[str, str],
-    identity: HostIdentity,
-    runner: SupervisedRunner,
-    outbox: Outbox,
-    state: ServiceState,
-) -> HostSession:
-    return HostSession(
-        identity=identity,
-        addresses=_addresses(options, project),
-        token=_token_file(options, project, environ).read,
-        ca=_named(options.ca, project.settings.kernel_ca or environ.get("NOMAFLOW_CA", ""), project),
-        runner=runner,
-        outbox=outbox,
-        tell=state.session,
     )
 
 
@@ -254,40 +240,42 @@ def _identity(me: Instance, project: Project, limits: SupervisorSettings, *, wat
     )
 
 
-def _addresses(options: HostOptions, project: Project) -> AddressSource:
+def _addresses(options: HostOptions, project: Project, folder: IdentityFolder) -> AddressSource:
     """Return the source of the kernel's addresses.
 
     :raises ProjectError: if the text given is not an address
+    :raises NotJoined: if all addresses are on TCP, and the host has no identity to show there
     """
     given = options.kernel or project.settings.kernel
-    source = AddressSource(given=given, file=project.root / ".nomaflow" / "address")
-    for address in source.current() if source.given else ():
+    identity = _identity_of(folder, project.host) if folder.exists else None
+    joined = ",".join(identity.addresses) if identity else ""
+    source = AddressSource(given=given or joined, file=project.root / ".nomaflow" / "address")
+    addresses = source.current() if source.given else ()
+    for address in addresses:
         if not has_known_form(address):
             raise ProjectError(
                 f"the kernel's address {address!r} has no known form",
                 file="--kernel" if options.kernel else str(project.root / "nomaflow.toml"),
                 fix="write unix:/path/kernel.sock, host:port or tls://host:port",
             )
+    if identity is None and addresses and not any(map(is_unix, addresses)):
+        raise NotJoined(f"the kernel at {addresses[0]} is reached over TCP, and this host has not joined it")
     return source
 
 
-def _token_file(options: HostOptions, project: Project, environ: Mapping[str, str]) -> TokenFile:
-    """Return the file of the token.
+def _identity_of(folder: IdentityFolder, host: str) -> Identity:
+    """Return the host's identity.
 
-    :raises ProjectError: if one was named and cannot be used
+    :raises NotJoined: if it cannot be used, or is another host's
     """
-    found = _named(options.token_file, project.settings.token_file or environ.get("NOMAFLOW_TOKEN_FILE", ""), project)
-    file = TokenFile(found or project.root / ".nomaflow" / "host-token")
-    if found is not None:
-        file.check()
-    return file
-
-
-def _named(by_flag: str, otherwise: str, project: Project) -> Path | None:
-    """Return the path of a file: a flag is relative to the working directory, anything else to the project."""
-    if by_flag:
-        return Path(by_flag).absolute()
-    return project.root / otherwise if otherwise else None
+    identity = folder.read()
+    if identity.host != host:
+        raise NotJoined(
+            f"the certificate in {str(folder.folder)!r} is for host {identity.host!r}, and this one is called {host!r}",
+            fix=f"start it with --name {identity.host}, or join again as {host!r}: "
+            f"`nomaflow token create --host {host}` on the kernel's machine, then: nomaflow host DIR --join FILE",
+        )
+    return identity
 
 
 def _raise_file_limit() -> None:

@@ -84,6 +84,8 @@ PROBLEM_CODES = {
     "id_of_another_host": "The job's id belongs to another host.",
     "emptied_file": "A file that had jobs is empty; to remove its jobs, write `jobs = []`.",
     "ignored_op_kwarg": "Warning: a key of `op_kwargs` lands in a `**_`, which the callable ignores.",
+    "job_for_another_host": "Warning: a job names another host; it runs only if that host accepts it.",
+    "job_not_accepted": "The host that a job names does not accept jobs of the host that brings it.",
     "missing_file": "A file that is named or needed does not exist.",
     "missing_key": "A required key is missing.",
     "not_overridable": "A preset sets a field that the step's type does not open to presets and runs.",

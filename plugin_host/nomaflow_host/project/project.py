@@ -86,6 +86,8 @@ class Project(ProjectLoad):
             preload=connectors.modules(),
             max_extras_bytes=settings.max_extras_bytes,
             max_parallel=settings.max_parallel,
+            accept_jobs_from=settings.accept_jobs_from,
+            accept_calls_from=settings.accept_calls_from,
         )
         return cls(
             root=root,

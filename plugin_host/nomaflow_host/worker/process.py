@@ -133,10 +133,9 @@ class _Worker:
     def _check(self, number: int, steps: bytes, variables: Mapping[str, str]) -> None:
         """Report the problems of values; validators are the authors' code, and may do anything."""
         generation, mask = self._services.generation, self._services.emitter.masker.now
-        environ = self._services.environ_with(variables)
         letter = None
         with contextlib.suppress(BaseException):  # the attempt will report it
-            found = [each for step in open_checked_steps(steps) for each in generation.check(step, environ=environ)]
+            found = [each for step in open_checked_steps(steps) for each in generation.check(step)]
             letter = seal([replace(each, message=fitting(mask.text(each.message))) for each in found[:_MAX_PROBLEMS]])
         self._services.link.send(
             {"is": "checked", "number": number, "checked": letter is not None}, letter=letter or b""

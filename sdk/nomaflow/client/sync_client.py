@@ -64,7 +64,7 @@ class SyncKernelClient:
         address: str | Sequence[str] | AddressSource,
         *,
         token: str = "",
-        ca: Path | str | None = None,
+        ca: Path | str | bytes | None = None,
         by: str = "",
         connect_seconds: float = 5.0,
         retry_seconds: float = 60.0,
@@ -105,6 +105,7 @@ class SyncKernelClient:
 
     cancel = _call(KernelClient.cancel)
     forget_host = _call(KernelClient.forget_host)
+    get_authority = _call(KernelClient.get_authority)
     get_job = _call(KernelClient.get_job)
     get_kernel = _call(KernelClient.get_kernel)
     get_run = _call(KernelClient.get_run)
@@ -112,12 +113,15 @@ class SyncKernelClient:
     list_jobs = _call(KernelClient.list_jobs)
     list_runs = _stream(KernelClient.list_runs)
     pause = _call(KernelClient.pause)
+    read_audit = _stream(KernelClient.read_audit)
     read_logs = _stream(KernelClient.read_logs)
     reload_host = _call(KernelClient.reload_host)
+    renew_authority = _call(KernelClient.renew_authority)
     replay = _call(KernelClient.replay)
     resume = _call(KernelClient.resume)
     trigger = _call(KernelClient.trigger)
     trigger_many = _call(KernelClient.trigger_many)
+    verify_audit = _call(KernelClient.verify_audit)
     wait = _call(KernelClient.wait)
     watch_events = _stream(KernelClient.watch_events)
     watch_run = _stream(KernelClient.watch_run)

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nomaflow_cli.pages.audit import audit_line, verdict_lines
+    from nomaflow_cli.pages.authority import authority_page
     from nomaflow_cli.pages.findings import check_page, doctor_page
     from nomaflow_cli.pages.hosts import hosts_page, reload_page
     from nomaflow_cli.pages.jobs import job_page, jobs_page, no_such_jobs, schedule_page
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
     from nomaflow_cli.pages.runs import run_page, runs_table, started_line, started_page, summary
 
 __all__ = [
+    "audit_line",
+    "authority_page",
     "check_page",
     "doctor_page",
     "hosts_page",
@@ -28,9 +32,12 @@ __all__ = [
     "started_line",
     "started_page",
     "summary",
+    "verdict_lines",
 ]
 
 _MODULES: Mapping[str, tuple[str, ...]] = {
+    "audit": ("audit_line", "verdict_lines"),
+    "authority": ("authority_page",),
     "findings": ("check_page", "doctor_page"),
     "hosts": ("hosts_page", "reload_page"),
     "jobs": ("job_page", "jobs_page", "no_such_jobs", "schedule_page"),

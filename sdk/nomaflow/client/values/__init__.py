@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from nomaflow.client.values.audit import AuditRowView, AuditVerdictView
+from nomaflow.client.values.authority import AuthorityView
 from nomaflow.client.values.catalogue import (
     CatalogueView,
     FireView,
@@ -33,6 +35,9 @@ __all__ = [
     "RUN_TERMINAL",
     "AncestorView",
     "AttemptView",
+    "AuditRowView",
+    "AuditVerdictView",
+    "AuthorityView",
     "CancelView",
     "CatalogueView",
     "EventView",
