@@ -130,7 +130,10 @@ async def serve(options: HostOptions, *, environ: MutableMapping[str, str]) -> i
         outbox = Outbox(store=SpillStore(directory=project.state_dir / "spill"))
         stack.callback(outbox.close)
         observation = HostObservation(
-            sink=outbox, metrics_address=options.metrics or project.settings.metrics, environ=environ
+            sink=outbox,
+            metrics_address=_metrics_place(options, project),
+            metrics_token=_metrics_token(project),
+            environ=environ,
         )
         supervisor = Supervisor(
             settings=limits,
@@ -212,6 +215,17 @@ class _NoAttempts:
     def may_read(self, *, exclusive: bool) -> bool:
         """Return True: nothing is ever held back."""
         return True
+
+
+def _metrics_place(options: HostOptions, project: Project) -> str:
+    """Return the address of the metrics, with the relative path of a Unix socket resolved against the project."""
+    address = options.metrics or project.settings.metrics
+    return f"unix:{project.root / address.removeprefix('unix:')}" if address.startswith("unix:") else address
+
+
+def _metrics_token(project: Project) -> Path | None:
+    file = project.settings.metrics_token_file
+    return project.root / file if file else None
 
 
 def _record(lock: InstanceLock, me: Instance, reaper: ProcessIdentity) -> None:
