@@ -7,7 +7,8 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from nomaflow_kernel.access.audited_calls import CALL, AuditedCall, audit_row, target_of
+from nomaflow_kernel.access.audit_texts import target_of
+from nomaflow_kernel.access.audited_calls import CALL, AuditedCall, audit_row
 from nomaflow_kernel.access.policy import RULES, Rule
 from nomaflow_kernel.access.principals import Caller
 from nomaflow_kernel.access.refusals import Refusals

@@ -11,7 +11,7 @@ from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_api.v1.letters import Verdict
 from nomaflow_api.v1.sealing import LetterError, open_reports, seal
 from nomaflow_kernel.access.audit import AuditLog
-from nomaflow_kernel.access.audited_calls import named
+from nomaflow_kernel.access.audit_texts import named
 from nomaflow_kernel.access.principals import Caller, NotPermitted, PrincipalKind
 from nomaflow_kernel.catalogue.service import CatalogueService
 from nomaflow_kernel.domain.errors import BadRequest, InstanceOfAnotherHost, KernelError, KernelStopping, StaleSession

@@ -132,12 +132,17 @@ async def test_cancels_and_pauses_have_their_row(rig: Rig) -> None:
     pause = PauseRecord(scope="host", name="demo", by="anna", why="", since_us=1, until_us=None)
     await calls.make("Pause", kernel.PauseRequest(host="demo"), lambda: rig.engine.set_pause(pause))
     await calls.make("Resume", kernel.ResumeRequest(host="demo"), lambda: rig.engine.clear_pause("host", "demo"))
+    everything = PauseRecord(scope="all", name="", by="anna", why="", since_us=1, until_us=None)
+    await calls.make("Pause", kernel.PauseRequest(why="fire"), lambda: rig.engine.set_pause(everything))
+    await calls.make("Resume", kernel.ResumeRequest(), lambda: rig.engine.clear_pause("all", ""))
     await calls.make("Resume", kernel.ResumeRequest(), lambda: rig.engine.clear_pause("all", ""))
     told = [(row.action, row.target, row.note) for row in (await calls.rows())[1:]]
     assert told == [
         ("CancelRun", run_id, "too late"),
         ("Pause", "host:demo", ""),
         ("Resume", "host:demo", ""),
+        ("Pause", "*", "fire"),
+        ("Resume", "*", ""),
         ("Resume", "*", ""),
     ]
 
