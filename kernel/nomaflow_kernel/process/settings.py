@@ -14,6 +14,7 @@ from nomaflow_project.jobs.definitions import RetentionPolicy
 from nomaflow_project.models.settings_file import AccessSection, AuditPolicy, KernelSection
 from nomaflow_project.reading.files import parse_toml_file
 from nomaflow_project.reading.problems import Place, Problem
+from nomaflow_project.reading.store_password import open_store_password
 from nomaflow_project.reading.validation import validate
 
 __all__ = ["KernelSettings", "SettingsError", "read_settings", "store_url"]
@@ -225,6 +226,8 @@ def _sections(project: Path, environ: Mapping[str, str]) -> tuple[KernelSection,
     file = parse_toml_file(path, name="nomaflow.toml", environ=environ)
     if file.error is not None:
         raise SettingsError(str(file.error))
+    if problem := open_store_password(path):
+        raise SettingsError(str(problem))
     # Only the kernel's sections: errors in another section are not for the kernel to refuse.
     tree, place = file.tree or {}, Place("nomaflow.toml")
     kernel = tree.get("kernel", {})
