@@ -112,12 +112,18 @@ class FakeKernel(kernel_service_pb2_grpc.KernelServiceServicer):
         self.audit = FakeAudit()
         self._server: grpc.aio.Server | None = None
 
-    async def start(self) -> None:
-        """Serve; a stopped fake may be started again, with all it remembers."""
+    async def start(self, credentials: grpc.ServerCredentials | None = None) -> None:
+        """Serve; a stopped fake may be started again, with all it remembers.
+
+        :param credentials: for a free TCP port, which becomes its address
+        """
         self._server = grpc.aio.server()
         kernel_service_pb2_grpc.add_KernelServiceServicer_to_server(self, self._server)
         access_service_pb2_grpc.add_AccessServiceServicer_to_server(self.audit, self._server)
-        self._server.add_insecure_port(self.address)
+        if credentials is not None:
+            self.address = f"tls://127.0.0.1:{self._server.add_secure_port('127.0.0.1:0', credentials)}"
+        else:
+            self._server.add_insecure_port(self.address)
         await self._server.start()
 
     async def stop(self) -> None:

@@ -83,6 +83,12 @@ class Principal:
         """Return whether it may do something to anything at all."""
         return self.kind is PrincipalKind.OWNER or any(grant.verb is verb for grant in self.grants)
 
+    def holds(self, grant: Grant) -> bool:
+        """Return whether it may do all that a grant allows."""
+        if self.kind is PrincipalKind.OWNER:
+            return True
+        return any(each.verb is grant.verb and each.scope.contains(grant.scope) for each in self.grants)
+
     def __str__(self) -> str:
         return f"host:{self.name}" if self.kind is PrincipalKind.HOST else self.name
 

@@ -11,7 +11,7 @@ from functools import partial
 from nomaflow_api.v1.letters import AttemptAck, AttemptReport, Verdict
 from nomaflow_kernel.catalogue import Catalogue
 from nomaflow_kernel.domain.clock import Clock
-from nomaflow_kernel.domain.errors import JobUnavailable, KernelError, UnknownRun
+from nomaflow_kernel.domain.errors import InstanceOfAnotherHost, JobUnavailable, KernelError, UnknownRun
 from nomaflow_kernel.engine import (
     attaching,
     explaining,
@@ -212,16 +212,25 @@ class Engine:
         """Attach an instance; return a verdict on each attempt of its inventory, once the verdicts are durable.
 
         The resulting orders are sent on the link after the verdicts' commit.
+
+        :raises InstanceOfAnotherHost: if an instance of another host attached with that incarnation
         """
         await rebuilding.recall_attempts(self._state, self._store, [item.attempt_key for item in hello.inventory])
         try:
-            return await self._loop.ask(
+            answer = await self._loop.ask(
                 lambda batch: attaching.attach(self._state, batch, hello, link), repeatable=False
             )
         except StoreError:
             # Sessions are not rebuilt from the store, and nobody has been told of this one.
             self.detach(hello.incarnation, link)
             raise
+        if isinstance(answer, KernelError):
+            raise answer
+        return answer
+
+    def host_of(self, incarnation: str) -> str:
+        """Return the host that an incarnation belongs to, as far as this kernel remembers; empty if it does not."""
+        return self._state.fleet.host_of(incarnation)
 
     def heartbeat(self, incarnation: str, info: HeartbeatInfo) -> None:
         """Record that an instance is alive, with its status."""
@@ -243,14 +252,22 @@ class Engine:
         """Record that a session has ended; the instance's clocks run on."""
         self._loop.tell(lambda batch: attaching.detach(self._state, batch, incarnation, link))
 
-    async def report(self, incarnation: str, reports: Sequence[AttemptReport]) -> Sequence[AttemptAck]:
+    async def report(
+        self, incarnation: str, reports: Sequence[AttemptReport], *, host: str = ""
+    ) -> Sequence[AttemptAck]:
         """Record events of attempts; the answers are true once this returns.
 
+        :param host: the host name that the reporter has proved; empty for one that need not, such as the owner's
+        :raises InstanceOfAnotherHost: if the incarnation belongs to another host; nothing was recorded
         :raises StoreError: if they cannot be stored; nothing was recorded, and the host sends them again
         """
+        known = self.host_of(incarnation)
+        if host and known not in ("", host):
+            raise InstanceOfAnotherHost(incarnation, host)
+        reporter = reporting.Reporter(incarnation=incarnation, host=host or known)
         await rebuilding.recall_attempts(self._state, self._store, [told.attempt_key for told in reports])
         return await self._loop.ask(
-            lambda batch: [reporting.report(self._state, batch, incarnation, told) for told in reports]
+            lambda batch: [reporting.report(self._state, batch, reporter, told) for told in reports]
         )
 
     async def set_pause(self, pause: PauseRecord) -> None:
@@ -302,7 +319,12 @@ class Engine:
         """Check the queue again: the catalogue or a pause has changed."""
         for host in self._state.waiting.hosts():
             self._loop.touch(host)
-        self._loop.tell(lambda batch: stopping.end_stranded(self._state, batch))
+
+        def end_waiting(batch: Batch) -> None:
+            stopping.end_unaccepted(self._state, batch)
+            stopping.end_stranded(self._state, batch)
+
+        self._loop.tell(end_waiting)
 
 
 def _refused(fire: TriggerCommand, error: KernelError) -> UnrunCommand:

@@ -12,6 +12,7 @@ from nomaflow_kernel.domain.errors import BadRequest, KernelError
 
 __all__ = [
     "CallStatus",
+    "TooManyStrangers",
     "UnknownService",
     "deadline_status",
     "internal_status",
@@ -26,6 +27,15 @@ class UnknownService(KernelError):
 
     def __init__(self, service: str) -> None:
         super().__init__(f"no service has the name {service[:64]!r}; an empty name asks for the kernel as a whole")
+
+
+class TooManyStrangers(KernelError):
+    """Raised when too many callers without a credential have begun calls at once."""
+
+    reason = "QUOTA"
+
+    def __init__(self) -> None:
+        super().__init__("too many callers without a credential at once; try again in a moment, or show a credential")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +55,9 @@ class CallStatus:
 def status_of(error: KernelError) -> CallStatus:
     """Return the status of a kernel error."""
     fields = error.fields if isinstance(error, BadRequest) else {}
-    return _status(error.reason, error.message, metadata=error.metadata, fields=fields)
+    return _status(
+        error.reason, error.message, metadata=error.metadata, fields=fields, retry_seconds=error.retry_seconds
+    )
 
 
 def internal_status(error_id: str) -> CallStatus:
@@ -61,8 +73,14 @@ def deadline_status(method: str, seconds: float) -> CallStatus:
 
 
 def _status(
-    reason: str, message: str, *, metadata: Mapping[str, str] | None = None, fields: Mapping[str, str] | None = None
+    reason: str,
+    message: str,
+    *,
+    metadata: Mapping[str, str] | None = None,
+    fields: Mapping[str, str] | None = None,
+    retry_seconds: float | None = None,
 ) -> CallStatus:
     row = REASONS[reason]
-    details = ErrorDetails(reason=reason, metadata=metadata or {}, fields=fields or {}, retry_seconds=row.retry_seconds)
+    wait = row.retry_seconds if retry_seconds is None else retry_seconds
+    details = ErrorDetails(reason=reason, metadata=metadata or {}, fields=fields or {}, retry_seconds=wait)
     return CallStatus(row.code, reason, cut(message), write_details(row.code, message, details))

@@ -83,6 +83,7 @@ class SqlStore:
 
     active_runs = _reading(runs.active_runs)
     run_details = _reading(runs.run_details)
+    run_subjects = _reading(runs.run_subjects)
     list_runs = _reading(runs.list_runs)
     last_runs = _reading(runs.last_runs)
     job_ids = _reading(runs.job_ids)

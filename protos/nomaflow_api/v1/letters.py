@@ -148,7 +148,10 @@ class AttemptOrder(Letter, frozen=True, kw_only=True):
     :param callable: the reference, such as ``myapp.cleanup:purge_old_sessions``
     :param kwargs_json: JSON object of all layers merged, environment references unresolved; empty means ``{}``
     :param strict_keys: the keys of ``kwargs_json`` that came from op_kwargs: the callable must be able to take them
+    :param literal_kwargs: the keys of ``kwargs_json`` whose values did not come from the host's own files: the callable
+        gets them as they are, and no reference in them is resolved
     :param params_json: JSON object of the merged params, for ``ctx.params``; empty means ``{}``
+    :param literal_params: the same of ``params_json``
     :param prev_rows_affected: that of the last step that ran; None for the first, or if it reported none
     :param parent_chain: the chain of call_job ancestors, root first, as pairs of job id and run id
     :param previous_steps_json: JSON array of ``{"name", "state", "rows_affected", "extras"}``; empty means ``[]``
@@ -163,7 +166,9 @@ class AttemptOrder(Letter, frozen=True, kw_only=True):
     callable: str
     kwargs_json: bytes = b""
     strict_keys: tuple[str, ...] = ()
+    literal_kwargs: tuple[str, ...] = ()
     params_json: bytes = b""
+    literal_params: tuple[str, ...] = ()
     trigger_kind: str = "api"
     trigger_by: str = ""
     trigger_at_us: int = 0
@@ -218,7 +223,7 @@ class CheckedStep(Letter, frozen=True, kw_only=True):
 
     :param kwargs_json: as in `AttemptOrder`
     :param strict_keys: as in `AttemptOrder`
-    :param given_keys: the keys of ``kwargs_json`` that the caller gave: only these are checked
+    :param given_keys: the keys of ``kwargs_json`` that the caller gave: only these are checked, and as they are
     """
 
     step: str

@@ -53,6 +53,10 @@ class SimulatedCatalogue:
         """Return the kind."""
         return "sync" if callable in self._sync else "async"
 
+    def accepts(self, host: str, other: str, *, calls: bool = False) -> bool:
+        """Accept every host."""
+        return True
+
     def max_parallel(self, host: str) -> int | None:
         """Return that there is no bound."""
         return None
@@ -141,6 +145,7 @@ class SimulatedKernel:
             audit=AuditLog(store=None, clock=self._clock),
             settings=GatewaySettings(
                 epoch=info.epoch,
+                kernel_id=info.store_id,
                 heartbeat_seconds=4,
                 lease_seconds=SETTINGS.lease_seconds,
                 grace_seconds=SETTINGS.grace_seconds,

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import grpc.aio
@@ -15,41 +13,14 @@ from nomaflow_api.audit_chain import CHAINED_FIELDS, row_hash
 from nomaflow_api.v1 import access_service_pb2 as access
 from nomaflow_api.v1.access_service_pb2_grpc import AccessServiceStub
 from nomaflow_kernel.history.access_records import AuditRecord
-from nomaflow_kernel.rpc.audit_calls import AuditCalls
-from nomaflow_kernel.rpc.endpoints import methods_of
-from nomaflow_kernel.rpc.server import bare_server, listen
 
-SERVICE = access.DESCRIPTOR.services_by_name["AccessService"]
 T0 = 1_700_000_000_000_000
 
 
-class _Others:
-    """The service's other calls, which these tests do not make."""
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):
-            raise AttributeError(name)
-
-        async def call(*_: object) -> Any:
-            raise AssertionError(name)
-
-        return call
-
-
 @pytest.fixture
-async def audit(world: World) -> AsyncIterator[Any]:
-    """Serve the calls beside the world's own, and give a stub."""
-    calls = AuditCalls(store=world.store, feed=world.feed, look_seconds=0.02)
-    server = bare_server(
-        services={SERVICE: methods_of(SERVICE, calls, _Others())},
-        health={},
-        endpoints=world._endpoints(),
-    )
-    address = listen(server, f"unix:{Path(world.directory)}/a.sock", None)
-    await server.start()
-    async with grpc.aio.insecure_channel(address) as channel:
-        yield AccessServiceStub(channel)
-    await server.stop(None)
+def audit(world: World) -> Any:
+    """Return a stub."""
+    return AccessServiceStub(world.channel)
 
 
 async def append(world: World, count: int, **fields: Any) -> None:
