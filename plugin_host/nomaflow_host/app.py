@@ -112,7 +112,7 @@ async def serve(options: HostOptions, *, environ: MutableMapping[str, str]) -> i
     state = ServiceState(ServiceManager.of(environ))
     reader = ProjectReader(options=options, environ=environ)
     project = reader.current
-    user = user_of(project)
+    limits = _limits(options, project)
     set_up_logging(level=options.log_level, form=options.log_format, host=project.host)
     _raise_file_limit()
     join = read_join_string(options.join) if options.join else None
@@ -129,14 +129,11 @@ async def serve(options: HostOptions, *, environ: MutableMapping[str, str]) -> i
         lock.record(me)
         outbox = Outbox(store=SpillStore(directory=project.state_dir / "spill"))
         stack.callback(outbox.close)
-        limits = supervisor_settings(
-            project,
-            state_dir=str(project.state_dir),
-            vanished_seconds=_VANISHED_SECONDS if options.watch else 0.0,
-            user=user,
-        )
         observation = HostObservation(
-            sink=outbox, metrics_address=options.metrics or project.settings.metrics, environ=environ
+            sink=outbox,
+            metrics_address=_metrics_place(options, project),
+            metrics_token=_metrics_token(project),
+            environ=environ,
         )
         supervisor = Supervisor(
             settings=limits,
@@ -174,6 +171,19 @@ async def serve(options: HostOptions, *, environ: MutableMapping[str, str]) -> i
     return 0
 
 
+def _limits(options: HostOptions, project: Project) -> SupervisorSettings:
+    """Return the supervisor's settings of a host that serves.
+
+    :raises ProjectError: if the project's code cannot run as the user that it names
+    """
+    return supervisor_settings(
+        project,
+        state_dir=str(project.state_dir),
+        vanished_seconds=_VANISHED_SECONDS if options.watch else 0.0,
+        user=user_of(project),
+    )
+
+
 async def print_manifest(options: HostOptions, *, environ: MutableMapping[str, str]) -> int:
     """Load the project once, print its manifest on stdout and return the exit code. No kernel is needed."""
     reader = ProjectReader(options=options, environ=environ)
@@ -205,6 +215,17 @@ class _NoAttempts:
     def may_read(self, *, exclusive: bool) -> bool:
         """Return True: nothing is ever held back."""
         return True
+
+
+def _metrics_place(options: HostOptions, project: Project) -> str:
+    """Return the address of the metrics, with the relative path of a Unix socket resolved against the project."""
+    address = options.metrics or project.settings.metrics
+    return f"unix:{project.root / address.removeprefix('unix:')}" if address.startswith("unix:") else address
+
+
+def _metrics_token(project: Project) -> Path | None:
+    file = project.settings.metrics_token_file
+    return project.root / file if file else None
 
 
 def _record(lock: InstanceLock, me: Instance, reaper: ProcessIdentity) -> None:

@@ -128,7 +128,6 @@ def _verify(lines: Iterable[str], header: ExportHeader, anchor: Anchor | None) -
             break
         if row["hash"] != row_hash(before, [row[name] for name in CHAINED_FIELDS]):
             problem = f"the hash of row {seq + 1} does not fit its content and the row before"
-        if problem:
             break
         seq, before = seq + 1, row["hash"]
         if anchor is not None and seq == anchor.seq:

@@ -11,7 +11,7 @@ from nomaflow_kernel.access.principals import Caller
 from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.history.access_records import AuditRecord
 
-__all__ = ["CALL", "AuditedCall", "audit_row"]
+__all__ = ["CALL", "AuditedCall", "audit_about", "audit_row"]
 
 _TEXT = 200
 _NOTE = 500
@@ -27,13 +27,17 @@ class AuditedCall:
 
     :param action: the rpc's name
     :ivar written: whether the row is in a commit
+    :ivar target: what the call is about, where its service knows better than request and answer tell
+    :ivar correlation: the same for the credential that it is about
     """
 
-    __slots__ = ("_caller", "_clock", "_request", "action", "written")
+    __slots__ = ("_caller", "_clock", "_request", "action", "correlation", "target", "written")
 
     def __init__(self, *, action: str, request: Any, caller: Caller, clock: Clock) -> None:
         self.action = action
         self.written = False
+        self.target = ""
+        self.correlation = ""
         self._request = request
         self._caller = caller
         self._clock = clock
@@ -60,8 +64,9 @@ class AuditedCall:
     def row(self, response: Any) -> AuditRecord:
         """Return the row for a change that is done and answered."""
         self.written = True
-        target = target_of(self._request) or target_of(response) or "*"
-        return self._row(target, note_of(self._request, response), correlation_of(self._request, response))
+        target = self.target or target_of(self._request) or target_of(response) or "*"
+        correlation = self.correlation or correlation_of(self._request, response)
+        return self._row(target, note_of(self._request, response), correlation)
 
     def _row(self, target: str, note: str, correlation: str) -> AuditRecord:
         return audit_row(
@@ -71,6 +76,16 @@ class AuditedCall:
 
 CALL: ContextVar[AuditedCall | None] = ContextVar("nomaflow_audited_call", default=None)
 """The call under way in this task, if it is one that changes something."""
+
+
+def audit_about(target: str, *, correlation: str = "") -> None:
+    """Tell the audit what the call under way is about, where that is in neither its request nor its answer.
+
+    :param correlation: the id of a token, or the serial of a certificate
+    """
+    call = CALL.get()
+    if call is not None:
+        call.target, call.correlation = target, correlation
 
 
 def audit_row(

@@ -12,6 +12,7 @@ from nomaflow_api.v1.letters import Verdict
 from nomaflow_api.v1.sealing import LetterError, open_reports, seal
 from nomaflow_kernel.access.audit import AuditLog
 from nomaflow_kernel.access.audit_texts import named
+from nomaflow_kernel.access.audited_calls import audit_about
 from nomaflow_kernel.access.principals import Caller, NotPermitted, PrincipalKind
 from nomaflow_kernel.catalogue.service import CatalogueService
 from nomaflow_kernel.domain.errors import BadRequest, InstanceOfAnotherHost, KernelError, KernelStopping, StaleSession
@@ -236,6 +237,7 @@ class HostGateway:
             raise StaleSession(f"instance {request.incarnation!r} is not attached; attach first")
         if host not in ("", hello.host):
             raise InstanceOfAnotherHost(request.incarnation, host)
+        audit_about(f"host:{hello.host}")
         # In a thread: a large manifest takes a while to parse.
         try:
             manifest = await asyncio.to_thread(

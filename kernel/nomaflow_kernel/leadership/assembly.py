@@ -156,10 +156,10 @@ class Kernel:
 
     async def _tell_start(self) -> None:
         """Write the events of the start, and its audit row. A failing store costs only these."""
-        about = (
+        note = (
             f"epoch {self._info.epoch}, store {self._info.store_id}, pid {os.getpid()}, version {version('nomaflow')}"
         )
-        self._audit.happened("StartKernel" if self._first_term else "LeadAgain", KERNEL, target="kernel", note=about)
+        self._audit.happened("StartKernel" if self._first_term else "LeadAgain", KERNEL, target="kernel", note=note)
         now, last = self._clock.now_us(), self._info.last_event_seq
         try:
             before = await self._store.events_after(last - 1, limit=1) if last else ()

@@ -168,10 +168,9 @@ def _verified(cert: Path, key: Path) -> tuple[tuple[str, ...], int]:
         raise CertificateRefused(f"the certificate {str(cert)!r} {said}; {fix}") from None
     except ssl.SSLError as error:
         raise CertificateRefused(f"the certificate {str(cert)!r} cannot be used: {_words(error)}") from None
-    named = found.get("subjectAltName", ())
-    names = [value for kind, value in named if kind == "DNS"]
-    names += [ipaddress.ip_address(value).compressed for kind, value in named if kind == "IP Address"]
-    return tuple(names), int(ssl.cert_time_to_seconds(str(found["notAfter"])))
+    named = [(kind, value) for kind, value in found.get("subjectAltName", ()) if kind in ("DNS", "IP Address")]
+    names = tuple(value if kind == "DNS" else ipaddress.ip_address(value).compressed for kind, value in named)
+    return names, int(ssl.cert_time_to_seconds(str(found["notAfter"])))
 
 
 def _load(server: ssl.SSLContext, cert: Path, key: Path) -> None:

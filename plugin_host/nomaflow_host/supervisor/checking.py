@@ -6,7 +6,6 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
-from nomaflow_host.supervisor.references import variables_of_steps
 from nomaflow_host.supervisor.worker_handle import WorkerHandle
 
 if TYPE_CHECKING:
@@ -54,8 +53,7 @@ class ValueChecker:
         number = self._number
         answer: asyncio.Future[bytes | None] = loop.create_future()
         worker.checks[number] = answer
-        variables = variables_of_steps(steps, generation.variables)
-        worker.link.send_soon({"is": "check", "number": number, "variables": variables}, letter=steps)
+        worker.link.send_soon({"is": "check", "number": number}, letter=steps)
         try:
             async with asyncio.timeout(seconds):
                 return await answer

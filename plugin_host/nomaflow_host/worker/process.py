@@ -95,7 +95,7 @@ class _Worker:
                 if (run := self._runs.get(message["slot"])) is not None:
                     run.ask_to_stop()
             case "check":
-                self._check(message["number"], frame.letter, message["variables"])
+                self._check(message["number"], frame.letter)
             case "shutdown":
                 self._spawn(self._shut_down())
             case unknown:
@@ -130,7 +130,7 @@ class _Worker:
             self._beat()
         self._spawn(self._run_to_the_end(slot, run))
 
-    def _check(self, number: int, steps: bytes, variables: Mapping[str, str]) -> None:
+    def _check(self, number: int, steps: bytes) -> None:
         """Report the problems of values; validators are the authors' code, and may do anything."""
         generation, mask = self._services.generation, self._services.emitter.masker.now
         letter = None

@@ -22,6 +22,7 @@ from nomaflow.client.requests import (
     to_json_bytes,
     trigger_span,
 )
+from nomaflow.client.token_calls import TokenCalls
 from nomaflow_api.v1 import kernel_service_pb2 as service
 from nomaflow_api.v1.message_codec import decode, timestamp
 
@@ -33,7 +34,7 @@ _READS = ("GetKernel", "GetRun", "ListRuns", "ListJobs", "GetJob", "ListHosts")
 _SECONDS = {"ReloadHost": 60.0, **dict.fromkeys(_READS, _READ_SECONDS)}
 
 
-class KernelClient(AuditReading, AuthorityCalls):
+class KernelClient(AuditReading, AuthorityCalls, TokenCalls):
     """Triggers, watches and cancels runs, and reads jobs and hosts.
 
     Every call has a deadline and is sent again while the kernel is away, which is safe: triggers always carry a

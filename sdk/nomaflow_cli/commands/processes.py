@@ -49,7 +49,8 @@ def up(
     metrics: Annotated[
         str,
         typer.Option(
-            "--metrics", help="Address of the kernel's metrics, as 127.0.0.1:PORT; the host's use the next port."
+            "--metrics",
+            help="Address of the kernel's metrics, 127.0.0.1:PORT or unix:PATH; the host's use PORT + 1 or PATH-host.",
         ),
     ] = "",
 ) -> None:
@@ -111,7 +112,12 @@ def _require_state_folder(project: Path) -> None:
 
 
 def _next_port(address: str) -> str:
-    """Return the address of the host's metrics beside the kernel's. A malformed one is the kernel's to refuse."""
+    """Return the address of the host's metrics beside the kernel's: the next port, or PATH-host for a Unix socket.
+
+    A malformed one is the kernel's to refuse.
+    """
+    if address.startswith("unix:"):
+        return f"{address}-host"
     place, _, port = address.rpartition(":")
     if not port.isdecimal():
         return address

@@ -18,6 +18,7 @@ from nomaflow_project.reading.environment import UNSET_VARIABLE, Unresolved, res
 from nomaflow_project.reading.files import JobFile, read_project
 from nomaflow_project.reading.lines import with_lines
 from nomaflow_project.reading.problems import Place, Problem, Severity
+from nomaflow_project.reading.store_password import open_store_password
 from nomaflow_project.reading.validation import validate
 
 __all__ = ["CheckReport", "check_project"]
@@ -87,6 +88,8 @@ def check_project(
     if project.settings is not None:
         host, found = _check_settings(project.settings, variables.environ)
         problems += found
+        if project.settings.error is None and (told := open_store_password(root / "nomaflow.toml")):
+            problems.append(told)
     if project.connectors is not None:
         problems += _check_connectors(root / project.connectors.path, project.connectors.path, variables.environ)
     types = [StepType.from_json(each) for each in (manifest or {}).get("step_types") or ()]

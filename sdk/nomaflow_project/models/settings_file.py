@@ -151,7 +151,10 @@ class KernelSection(Entry):
     drain_seconds: float = seconds(10.0, "Time to finish open calls when stopping; 2 s at most.", zero=True)
     log_level: LogLevel = key("INFO", "Lowest level of the kernel's own log.")
     log_format: Literal["text", "json"] = key("text", "The kernel's own log: for people, or one JSON object a line.")
-    metrics: str = key("", "Loopback address such as `127.0.0.1:9464` to serve Prometheus metrics on. Empty: none.")
+    metrics: str = key(
+        "", "Address of Prometheus metrics: `127.0.0.1:9464` on loopback, or `unix:PATH`, a Unix socket. Empty: none."
+    )
+    metrics_token_file: str = key("", "File with the bearer token that a scrape has to show. Empty: none is asked for.")
     retention: RetentionPolicy = key(RetentionPolicy, "Retention of runs whose jobs.toml says nothing of it.")
     audit: AuditPolicy = key(AuditPolicy, "The audit.")
 
@@ -226,7 +229,10 @@ class HostSection(Entry):
     )
     log_level: LogLevel = key("INFO", "Lowest level of the host's own log.")
     log_format: Literal["text", "json"] = key("text", "The host's own log: for people, or one JSON object a line.")
-    metrics: str = key("", "Loopback address such as `127.0.0.1:9465` to serve Prometheus metrics on. Empty: none.")
+    metrics: str = key(
+        "", "Address of Prometheus metrics: `127.0.0.1:9465` on loopback, or `unix:PATH`, a Unix socket. Empty: none."
+    )
+    metrics_token_file: str = key("", "File with the bearer token that a scrape has to show. Empty: none is asked for.")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -14,6 +14,7 @@ from nomaflow_kernel.history.access_records import AuditFilter, AuditRecord, Aud
 from nomaflow_kernel.history.transitions import AppendAudit
 from nomaflow_kernel.store import open_store
 from nomaflow_kernel.store.errors import StaleEpoch
+from nomaflow_kernel.store.session import WriteSession
 from nomaflow_kernel.store.sql_store import SqlStore
 
 ids = Ids()
@@ -65,6 +66,20 @@ async def test_a_row_is_stored_with_its_change_or_not_at_all(store: SqlStore) ->
     results = await asyncio.gather(*calls, return_exceptions=True)
     assert [isinstance(each, BaseException) for each in results] == [False, False, True, False, False]
     assert [each.correlation for each in await rows(store)] == run_ids[:2] + run_ids[3:]
+    assert (await store.verify_audit()).bad_seq == 0
+
+
+async def test_an_operation_that_fails_takes_its_rows_back(store: SqlStore) -> None:
+    """An operation that fails after it has appended a row leaves none; those beside it keep theirs."""
+
+    def fails(session: WriteSession) -> None:
+        session.audit.append(row("job:bad"))
+        raise ValueError("after the row")
+
+    calls = [store.append_audit([row("job:a")]), store._database.write(fails), store.append_audit([row("job:b")])]
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    assert [isinstance(each, ValueError) for each in results] == [False, True, False]
+    assert [each.target for each in await rows(store)] == ["job:a", "job:b"]
     assert (await store.verify_audit()).bad_seq == 0
 
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from harness import StartHost
 
-from nomaflow_api.v1.letters import CheckedStep, FinishedState
-from nomaflow_api.v1.sealing import open_problems, seal
+from nomaflow_api.v1.letters import AttemptOrder, FinishedState
+from nomaflow_api.v1.sealing import seal
+from nomaflow_host.supervisor.references import variables_of_order
+from nomaflow_project.reading.worker_environment import WorkerVariables
 
 CODE = """
 import os
@@ -25,11 +28,14 @@ async def atold(*, value, **_):
 
 def looks_up(*, name, **_):
     return {"value": os.environ[name]}
-
-def count(*, limit: int, **_):
-    return limit
 """
 TOP_LEVEL = 'import os\nREGION = os.environ["REGION"]\n\ndef anything(**_):\n    return None\n'
+
+
+def order(**fields: Any) -> AttemptOrder:
+    """Return an order with these fields."""
+    named = dict.fromkeys(("attempt_key", "run_id", "job_id", "step", "callable"), "x")
+    return AttemptOrder(**{**named, "attempt": 1, **fields})
 
 
 @pytest.fixture
@@ -62,20 +68,17 @@ async def test_a_missing_file_of_a_variable_is_named(start_host: StartHost, proj
     assert f"{project}/none" in end.reason
 
 
-async def test_values_are_checked_with_the_variables_they_refer_to(start_host: StartHost, project: Path) -> None:
-    """A check of values resolves references as an attempt would."""
-    host = await start_host(project, environ={**os.environ, "GOOD": "5", "BAD": "many"})
-
-    async def problems(text: str) -> list[str]:
-        step = CheckedStep(
-            step="s", callable="looking:count", kwargs_json=json.dumps({"limit": text}).encode(), given_keys=("limit",)
-        )
-        answer = await host.supervisor.check(seal([step]), 20)
-        assert answer is not None
-        return [each.message for each in open_problems(answer)]
-
-    assert await problems("${GOOD}") == []
-    assert len(await problems("${BAD}")) == 1
+async def test_values_of_clients_give_a_step_no_variable(start_host: StartHost, project: Path) -> None:
+    """A value that a client gave stays as it is, and the variable that it names does not even reach the worker."""
+    host = await start_host(project, environ={**os.environ, "REGION": "eu-central"})
+    end = await host.result(
+        "looking:told", {"value": "${REGION}"}, literal_kwargs=("value",), params_json=b'{"a": "${REGION}"}',
+        literal_params=("a",),
+    )  # fmt: skip
+    assert json.loads(end.extras_json)["value"] == "${REGION}"
+    letter = seal(order(kwargs_json=b'{"value": "${REGION}", "own": "${ZONE}"}', literal_kwargs=("value",)))
+    known = WorkerVariables(references={"REGION": "eu-central", "ZONE": "a"})
+    assert variables_of_order(letter, known) == {"ZONE": "a"}
 
 
 async def test_code_that_misses_a_variable_is_told_how_to_get_it(start_host: StartHost, project: Path) -> None:

@@ -30,6 +30,7 @@ from nomaflow.client.values.runs import (
     TriggerView,
 )
 from nomaflow.client.values.shapes import from_micros, iso, iso_micros
+from nomaflow.client.values.tokens import CertificateView, IssuedToken, TokenView, WithdrawnView
 
 __all__ = [
     "RUN_TERMINAL",
@@ -40,11 +41,13 @@ __all__ = [
     "AuthorityView",
     "CancelView",
     "CatalogueView",
+    "CertificateView",
     "EventView",
     "FireView",
     "FoldView",
     "HostView",
     "InstanceView",
+    "IssuedToken",
     "JobView",
     "KernelView",
     "LogLine",
@@ -57,9 +60,11 @@ __all__ = [
     "ReloadView",
     "RunView",
     "StepView",
+    "TokenView",
     "TriggerRefusal",
     "TriggerView",
     "Triggered",
+    "WithdrawnView",
     "WorkerView",
     "from_micros",
     "iso",
