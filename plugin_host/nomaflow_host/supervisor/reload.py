@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import re
 import time
@@ -144,6 +145,7 @@ class GenerationLoader:
         self._number += 1
         stamp = self._stamp
         variables = self._variables(project)
+        _write_down(variables.withheld, self._settings.state_dir)
         masker = Masker({*project.connectors.secrets, *credentials_in(variables.inherited)})
         template = TemplateHandle(
             number=self._number, loop=asyncio.get_running_loop(), tell_reaper=self._tell_reaper, masker=masker
@@ -272,6 +274,13 @@ class GenerationLoader:
             at_us=time.time_ns() // 1000,
             jobs=0 if serving is None else job_count(serving.manifest),
         )
+
+
+def _write_down(withheld: Sequence[str], state_dir: str) -> None:
+    """Leave the names of what is withheld where ``nomaflow doctor`` reads them."""
+    if state_dir:
+        with contextlib.suppress(OSError):
+            Path(state_dir, "withheld").write_text("\n".join(withheld), "utf-8")
 
 
 def _vanished(serving: ServingGeneration | None, project: ProjectLoad) -> bool:
