@@ -18,14 +18,14 @@ _ANSWERED = (("disabled_job_ids", "disabled"), ("released_job_ids", "free now"))
 
 
 @cache
-def _fields(kind: Any) -> frozenset[str]:
+def _fields(descriptor: Any) -> frozenset[str]:
     """Return the names of a message's fields; asking a message for another one is slow."""
-    return frozenset(field.name for field in kind.DESCRIPTOR.fields)
+    return frozenset(field.name for field in descriptor.fields)
 
 
 def target_of(message: Any) -> str:
     """Return what a request is about, as the audit names it; empty if it names nothing."""
-    known = _fields(type(message)) if message is not None else ()
+    known = _fields(message.DESCRIPTOR) if message is not None else ()
     for field, prefix in _TARGETS:
         if field in known and (name := getattr(message, field)):
             return f"{prefix}{name}"
@@ -44,7 +44,7 @@ def _kind_of(message: Any) -> str:
 
 def note_of(request: Any, response: Any = None) -> str:
     """Return what a caller says of its call, and what the call is beyond its target."""
-    known = _fields(type(request))
+    known = _fields(request.DESCRIPTOR)
     parts = [f"for {request.by}"] if "by" in known and request.by else []
     if "why" in known and request.why:
         parts.append(request.why)
@@ -55,7 +55,7 @@ def note_of(request: Any, response: Any = None) -> str:
 
 
 def _has(message: Any, field: str) -> bool:
-    return message is not None and field in _fields(type(message)) and bool(getattr(message, field))
+    return message is not None and field in _fields(message.DESCRIPTOR) and bool(getattr(message, field))
 
 
 def correlation_of(request: Any, response: Any) -> str:

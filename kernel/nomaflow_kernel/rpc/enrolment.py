@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from nomaflow_api.join_string import JoinString
 from nomaflow_api.v1 import access_service_pb2 as access
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
+from nomaflow_kernel.access.audited_calls import audit_about
 from nomaflow_kernel.access.credentials import Credentials
 from nomaflow_kernel.access.principals import Caller, NotAuthenticated, NotPermitted, PrincipalKind
 from nomaflow_kernel.domain.clock import Clock
@@ -148,6 +149,7 @@ class Enrolment:
 
     async def _other(self, certificates: DoorCertificates, join: TokenRecord) -> access.EnrolResponse:
         made, secret = await self._credentials.exchange(join)
+        audit_about(f"{made.kind}:{made.name}", correlation=made.token_id)
         _LOG.info("%s %r has joined with %s and has token %s", made.kind, made.name, join.token_id, made.token_id)
         return access.EnrolResponse(
             authorities_pem=certificates.client_authorities_pem,
@@ -169,5 +171,6 @@ class Enrolment:
             token_id=token_id,
         )
         await self._credentials.keep_certificate(record, renews=renews)
+        audit_about(f"host:{host}", correlation=signed.serial)
         why = f"joined with {token_id}" if token_id else f"renews {renews}"
         _LOG.info("host %r at %s has certificate %s: %s", host, caller.peer, signed.serial, why, extra={"host": host})
