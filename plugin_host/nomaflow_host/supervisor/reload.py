@@ -16,6 +16,7 @@ from nomaflow_host.generation import manifest_bytes
 from nomaflow_host.process.errors import ProjectError
 from nomaflow_host.supervisor.changes import Changes, changes_of, job_count
 from nomaflow_host.supervisor.disk_stamp import DiskWatch, disk_stamp
+from nomaflow_host.supervisor.manifest_masking import masked_manifest
 from nomaflow_host.supervisor.serving_generation import ServingGeneration, digest_of
 from nomaflow_host.supervisor.template_handle import LoadFailed, TemplateHandle
 from nomaflow_host.supervisor.values import LoadOutcome
@@ -146,7 +147,8 @@ class GenerationLoader:
         stamp = self._stamp
         variables = self._variables(project)
         _write_down(variables.withheld, self._settings.state_dir)
-        masker = Masker({*project.connectors.secrets, *credentials_in(variables.inherited)})
+        secrets = {*project.connectors.secrets, *credentials_in(variables.inherited)}
+        masker = Masker(secrets)
         template = TemplateHandle(
             number=self._number, loop=asyncio.get_running_loop(), tell_reaper=self._tell_reaper, masker=masker
         )
@@ -164,6 +166,8 @@ class GenerationLoader:
             template.stop()
             await template.exited.wait()
             return self._refused((_failed(error, template.output_tail),), began, template), None
+        if secrets:
+            loaded = {**loaded, "manifest": masked_manifest(loaded["manifest"], masker)}
         old = self.serving
         changes = await asyncio.to_thread(changes_of, None if old is None else old.manifest, loaded["manifest"])
         if old is not None and _lost_connectors(old.project, project):
