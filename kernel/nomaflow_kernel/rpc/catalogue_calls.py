@@ -22,7 +22,12 @@ from nomaflow_kernel.engine.fleet import Instance
 from nomaflow_kernel.history.port import Store
 from nomaflow_kernel.history.records import RunRecord
 from nomaflow_kernel.hosts import HostAttached, SessionRegistry
-from nomaflow_kernel.rpc.discretion import host_without_values, job_without_values, run_without_values
+from nomaflow_kernel.rpc.discretion import (
+    host_without_values,
+    job_without_values,
+    reload_without_values,
+    run_without_values,
+)
 from nomaflow_kernel.rpc.messages import Pauses, host_message, job_message
 from nomaflow_kernel.rpc.requests import check_host, check_job_id
 from nomaflow_project.jobs.load import CatalogueLoad
@@ -126,9 +131,10 @@ class CatalogueCalls:
             hosts=[each if may(Verb.LOGS, Target(host=each.name)) else host_without_values(each) for each in hosts]
         )
 
-    async def reload_host(self, request: kernel.ReloadHostRequest, _caller: Caller) -> kernel.ReloadHostResponse:
+    async def reload_host(self, request: kernel.ReloadHostRequest, caller: Caller) -> kernel.ReloadHostResponse:
         """Have a host load its code again, and return each instance's result; the kernel's own file is read too."""
-        own = _own_outcome(await self._catalogue.reload_jobs_file(), force=request.force)
+        load = await self._catalogue.reload_jobs_file()
+        own = _own_outcome(load, force=request.force) if caller.principal.may_all(Verb.LOGS) else []
         if not request.host and self._catalogue.jobs_file is not None and not self._host_names():
             return kernel.ReloadHostResponse(instances=own)
         host = self._the_host(request.host)
@@ -137,6 +143,8 @@ class CatalogueCalls:
             encode(kernel.ReloadOutcome, result, result.loaded, incarnation=name, host=host, problems=_problems(result))
             for name, result in results
         ]
+        if not caller.principal.may(Verb.LOGS, Target(host=host)):
+            outcomes = [reload_without_values(each) for each in outcomes]
         return kernel.ReloadHostResponse(instances=[*own, *outcomes])
 
     async def forget_host(self, request: kernel.ForgetHostRequest, _caller: Caller) -> kernel.ForgetHostResponse:

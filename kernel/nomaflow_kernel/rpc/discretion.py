@@ -10,9 +10,16 @@ from collections.abc import Iterable
 from typing import Any
 
 from nomaflow_api.v1 import event_pb2, job_pb2, run_pb2
+from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_kernel.history.reasons import REASONS
 
-__all__ = ["event_without_values", "host_without_values", "job_without_values", "run_without_values"]
+__all__ = [
+    "event_without_values",
+    "host_without_values",
+    "job_without_values",
+    "reload_without_values",
+    "run_without_values",
+]
 
 _HIDDEN = "hidden: it needs the grant `logs`"
 _EVENT_FACTS = frozenset(
@@ -81,6 +88,14 @@ def host_without_values(host: job_pb2.Host) -> job_pb2.Host:
             instance.refused_load.message = _HIDDEN
             _hide_texts(instance.refused_load.problems)
     return host
+
+
+def reload_without_values(outcome: kernel.ReloadOutcome) -> kernel.ReloadOutcome:
+    """Take texts that quote a file's values, or an exception's text, out of the outcome of a reload, and return it."""
+    _hide_texts(outcome.problems)
+    if not outcome.accepted:
+        outcome.message = _HIDDEN
+    return outcome
 
 
 def _generalise(message: run_pb2.Run | run_pb2.Attempt | event_pb2.Event) -> None:

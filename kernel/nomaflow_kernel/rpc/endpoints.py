@@ -24,11 +24,11 @@ from google.protobuf.message import DecodeError, Message
 from nomaflow_kernel.access.audit import AuditLog
 from nomaflow_kernel.access.doors import Identify, Shown
 from nomaflow_kernel.access.guard import Guard
-from nomaflow_kernel.access.principals import Caller, PrincipalKind
+from nomaflow_kernel.access.principals import Caller, NotPermitted, PrincipalKind
 from nomaflow_kernel.domain.errors import BadRequest, KernelError
 from nomaflow_kernel.rpc.errors import CallStatus, TooManyStrangers, deadline_status, internal_status, status_of
 
-__all__ = ["Endpoints", "methods_of", "service_handler"]
+__all__ = ["Endpoints", "elsewhere_handler", "methods_of", "service_handler"]
 
 _LOG = logging.getLogger(__name__)
 _DEADLINES: Mapping[str, float] = {
@@ -239,6 +239,19 @@ def service_handler(
         for name, call in methods.items()
     }
     return grpc.method_handlers_generic_handler(descriptor.full_name, handlers)
+
+
+def elsewhere_handler(descriptor: ServiceDescriptor, endpoints: Endpoints) -> grpc.GenericRpcHandler:
+    """Return the handler of a service that a door does not have: it says what access says of a call, and does nothing.
+
+    So a token that is shown to hosts' calls, or a host's certificate to clients' calls, is refused as such.
+    """
+    methods = dict.fromkeys((method.name for method in descriptor.methods), _elsewhere)
+    return service_handler(descriptor, methods, endpoints)
+
+
+def _elsewhere(_request: Any, caller: Caller) -> Any:
+    raise NotPermitted(caller.principal, "call", "this service at this door")
 
 
 def _method_handler(

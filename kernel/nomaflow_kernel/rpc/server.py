@@ -19,7 +19,7 @@ from nomaflow_api.v1 import access_service_pb2, host_gateway_service_pb2, kernel
 from nomaflow_kernel.network.certificates import Certificate, CertificateFiles
 from nomaflow_kernel.network.door_addresses import DoorAddresses
 from nomaflow_kernel.network.door_certificates import DoorCertificates
-from nomaflow_kernel.rpc.endpoints import Endpoints, service_handler
+from nomaflow_kernel.rpc.endpoints import Endpoints, elsewhere_handler, service_handler
 
 __all__ = [
     "ACCESS",
@@ -168,6 +168,8 @@ class DoorServers:
             if door is not Door.OWNER:
                 parts = replace(parts, body_seconds=_BODY_SECONDS, shows_certificate=door is Door.HOSTS)
             handlers = [service_handler(each, services[each], parts) for each in _PLANS[door].services]
+            others = [each for each in (KERNEL, ACCESS, GATEWAY) if each not in _PLANS[door].services]
+            handlers += [elsewhere_handler(each, parts) for each in others]
             handlers.append(service_handler(HEALTH, health, parts, may_grow=True))
             if reflection and door in (Door.OWNER, Door.CLIENTS):
                 handlers.append(_reflection_handler(_PLANS[door].services, parts))

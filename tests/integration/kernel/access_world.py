@@ -1,60 +1,32 @@
-"""Two teams at one kernel: a real engine, catalogue and store, served to callers who show credentials."""
+"""Two teams at one kernel process: callers at its doors, each with the credential of a principal of its own."""
 
 from __future__ import annotations
 
+import json
+import shutil
 import tempfile
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import grpc.aio
-from kernel_process import digest_of, manifest
+from kernel_process import DEADLINE, ScriptedHost, eventually, log, manifest, started, terminal
 
+from doors import Doors, HostIdentity, create_token, doors_of, join_as_host, owner_channel, tls_channel
+from nomaflow_api.join_string import JoinString
 from nomaflow_api.v1 import access_service_pb2 as access
-from nomaflow_kernel.access.audit import AuditLog
-from nomaflow_kernel.access.credentials import Credentials
-from nomaflow_kernel.access.doors import Identify, Shown, owners_door
-from nomaflow_kernel.access.grants import Target
-from nomaflow_kernel.access.guard import Guard, RunFacts
-from nomaflow_kernel.access.principals import Principal
-from nomaflow_kernel.access.quotas import Quotas
-from nomaflow_kernel.access.tokens import TokenOrder
-from nomaflow_kernel.catalogue.service import CatalogueService
-from nomaflow_kernel.domain.clock import SystemClock
-from nomaflow_kernel.engine import Engine, EngineSettings
-from nomaflow_kernel.history.access_records import CertificateRecord
-from nomaflow_kernel.history.feed import EventFeed
-from nomaflow_kernel.history.ids import is_run_id
-from nomaflow_kernel.history.reasons import Reason
-from nomaflow_kernel.history.records import (
-    AttemptRecord,
-    LogChunkRecord,
-    RunRecord,
-    RunRequest,
-    RunTrigger,
-    TriggerKind,
-)
-from nomaflow_kernel.history.states import AttemptState, RunState
-from nomaflow_kernel.history.transitions import AppendLog, FinishRun, OpenAttempt, QueueRun, StartRun, Transition
-from nomaflow_kernel.hosts import GatewaySettings, HostGateway, SessionRegistry
-from nomaflow_kernel.rpc import Admission, CatalogueCalls, Endpoints, Health, KernelIdentity, KernelService, listen
-from nomaflow_kernel.rpc.access_calls import AccessCalls
-from nomaflow_kernel.rpc.catalogue_calls import target_of
-from nomaflow_kernel.rpc.endpoints import methods_of
-from nomaflow_kernel.rpc.server import _GATEWAY as GATEWAY
-from nomaflow_kernel.rpc.server import _HEALTH as HEALTH
-from nomaflow_kernel.rpc.server import _KERNEL as KERNEL
-from nomaflow_kernel.rpc.server import bare_server
-from nomaflow_kernel.store import SqlStore, open_store
-from nomaflow_project.models.settings_file import QuotaSection
+from nomaflow_api.v1 import kernel_service_pb2 as kernel
+from nomaflow_api.v1.access_service_pb2_grpc import AccessServiceStub
+from nomaflow_api.v1.kernel_service_pb2_grpc import KernelServiceStub
+from nomaflow_api.v1.letters import CallOutcome, Finished, FinishedState, Progress
+from nomaflow_api.v1.sealing import seal
+from real_system import Running, launch_kernel
 
-ACCESS = access.DESCRIPTOR.services_by_name["AccessService"]
 SECRET = "hunter2-is-the-password"  # what nobody without the verb logs may see
-SERIAL = "ab" * 20
-RUN_A, RUN_B, NO_RUN = ("run_" + letter * 26 for letter in "123")
-ROLES = {"nightwatch": ["read *", "cancel job:b.*"]}
+NO_RUN = "run_" + "3" * 26
+KINDS = {"user": access.TOKEN_KIND_USER, "service": access.TOKEN_KIND_SERVICE, "host": access.TOKEN_KIND_HOST}
 GRANTS: Mapping[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
     "admin": ("user", ("admin",), ()),
     "ann": ("user", ("operator host:teama",), ()),
@@ -62,6 +34,25 @@ GRANTS: Mapping[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
     "one": ("service", (), ("trigger job:a.one",)),
 }
 """Name → kind, roles, grants."""
+
+_SETTINGS = '[access.roles]\nnightwatch = ["read *", "cancel job:b.*"]\n[access.quotas]\n'
+_WIDE = "calls_per_second = 1e6\ntriggers_per_second = 1e6\n"
+
+
+@contextmanager
+def kernel_of_two_teams(quotas: str = _WIDE) -> Iterator[Running]:
+    """Start a kernel with all doors on free loopback ports.
+
+    :param quotas: keys of ``[access.quotas]``
+    """
+    project = Path(tempfile.mkdtemp(prefix="na-"))
+    (project / "nomaflow.toml").write_text(_SETTINGS + quotas)
+    process = launch_kernel(project, "--address", "127.0.0.1:0", log_file=project / "kernel.log")
+    try:
+        yield process
+    finally:
+        process.kill()
+        shutil.rmtree(project)
 
 
 def jobs(team: str) -> dict[str, Any]:
@@ -81,198 +72,120 @@ def jobs(team: str) -> dict[str, Any]:
     }
 
 
-def ended_run(run_id: str, team: str) -> list[Transition]:
-    """Return the transitions of a run that failed with a secret in everything that its code wrote."""
-    job_id, host = f"{team}.one", f"team{team}"
-    record = RunRecord(
-        run_id=run_id, job_id=job_id, host=host, state=RunState.QUEUED,
-        trigger=RunTrigger(kind=TriggerKind.API, by=f"somebody-of-{team}", at_us=1), definition_digest=f"sha256:{team}",
-        request=RunRequest(params={"password": SECRET}), queued_at_us=1,
-    )  # fmt: skip
-    attempt = AttemptRecord(
-        run_id=run_id, step_index=0, step="s", attempt=1, state=AttemptState.FAILED, error=SECRET,
-        reason=Reason("step_failed", SECRET), host=host, incarnation="i", extras_json=f'{{"k":"{SECRET}"}}'.encode(),
-        progress_json=f'{{"done":1,"total":2,"message":"{SECRET}"}}',
-    )  # fmt: skip
-    chunk = LogChunkRecord(
-        run_id=run_id, step="s", attempt=1, first_seq=1, line_count=1, first_at_us=1, last_at_us=1, levels=0b100,
-        codec=1, body=b"",
-    )  # fmt: skip
-    definition = f'{{"id":"{job_id}","params":{{"password":"{SECRET}"}},"steps":[{{"name":"s","callable":"m:f"}}]}}'
-    failed = Reason("step_failed", SECRET)
-    return [
-        QueueRun(run=record, definition_json=definition),
-        StartRun(run_id=run_id, job_id=job_id, at_us=1),
-        OpenAttempt(job_id=job_id, at_us=1, attempt=attempt),
-        AppendLog(step_index=0, chunk=chunk),
-        FinishRun(run_id=run_id, job_id=job_id, state=RunState.FAILED, at_us=2, error=SECRET, reason=failed),
-    ]
-
-
-class Absent:
-    """Answers the calls of AccessService that other parts of the kernel serve."""
-
-    async def get_authority(self, *_: object) -> access.GetAuthorityResponse:
-        """Return nothing."""
-        return access.GetAuthorityResponse()
-
-    async def renew_authority(self, *_: object) -> access.RenewAuthorityResponse:
-        """Return nothing."""
-        return access.RenewAuthorityResponse()
-
-    async def read_audit(self, *_: object) -> AsyncIterator[access.ReadAuditResponse]:
-        """Yield one block."""
-        yield access.ReadAuditResponse()
-
-    async def verify_audit(self, *_: object) -> access.VerifyAuditResponse:
-        """Return nothing."""
-        return access.VerifyAuditResponse()
-
-
 @dataclass(kw_only=True)
 class AccessWorld:
-    """Everything of one test: two doors of one kernel, and a channel and metadata for each principal."""
+    """The callers of one test. Both teams' hosts are attached, and each has a run that failed.
 
-    directory: Path
-    quotas: QuotaSection = field(default_factory=lambda: QuotaSection(calls_per_second=1e6, triggers_per_second=1e6))
+    :param runs: team → its run, in everything that its code wrote there is a secret
+    """
+
+    running: Running
     tokens: dict[str, str] = field(default_factory=dict)
     channels: dict[str, grpc.aio.Channel] = field(default_factory=dict)
+    hosts: dict[str, ScriptedHost] = field(default_factory=dict)
+    runs: dict[str, str] = field(default_factory=dict)
 
     async def start(self, stack: AsyncExitStack) -> AccessWorld:
-        """Start a kernel with two teams, a finished run of each, and a credential for each principal."""
-        self.clock = SystemClock()
-        self.store: SqlStore = open_store(f"sqlite:///{self.directory}/kernel.db", holder="test")
-        self.info = await self.store.open()
-        stack.push_async_callback(self.store.close)
-        self.feed = EventFeed(self.info.last_event_seq)
-        self.catalogue = CatalogueService(store=self.store, clock=self.clock, feed=self.feed)
-        await self.catalogue.start()
+        """Attach both teams' hosts, have a run of each fail, and give each principal a credential."""
+        self.doors: Doors = doors_of(self.running.project, self.running.log)
+        stack.push_async_callback(self._close)
         for team in ("a", "b"):
-            body = manifest(f"team{team}", jobs(team))
-            await self.catalogue.introduce(f"team{team}", digest=digest_of(body), manifest=body, explicit=True)
-            await self.apply(*ended_run({"a": RUN_A, "b": RUN_B}[team], team))
-        self.engine = Engine(
-            store=self.store, info=self.info, clock=self.clock, jobs=self.catalogue, feed=self.feed,
-            settings=EngineSettings(max_waiting_of_author=self.quotas.queued_runs),
-        )  # fmt: skip
-        await self.engine.start()
-        stack.push_async_callback(self.engine.stop)
-        self.sessions = SessionRegistry(reload_seconds=0.3)
-        self.guard = Guard(
-            job=self._target_of_job, jobs=lambda: map(target_of, self.catalogue.jobs()), runs=self._facts_of_runs,
-            host=lambda name: any(each.host == name for each in self.catalogue.hosts()),
-            quotas=Quotas(limits=self.quotas, clock=self.clock),
-        )  # fmt: skip
-        self.credentials = Credentials(
-            store=self.store, clock=self.clock, roles=ROLES, withdrawn=self.directory / "withdrawn"
-        )
-        await self.credentials.start()
-        stack.push_async_callback(self.credentials.stop)
-        self.health = Health(services=(), store=self.store)
-        self.health.set_ready()
-        stack.push_async_callback(self.health.stop)
-        self.addresses = {name: await self._serve(stack, name) for name in ("owner", "others")}
-        stack.push_async_callback(self._close_channels)
-        stack.callback(self.feed.close)
+            await self._attach(team)
+            self.runs[team] = await self.failed_run(team)
         for name, (kind, roles, grants) in GRANTS.items():
             await self.join(name, kind=kind, roles=roles, grants=grants)
-        await self.credentials.keep_certificate(
-            CertificateRecord(
-                serial=SERIAL, host="teama", issued_at_us=1, expires_at_us=2**60, issued_to="", token_id=""
-            )
-        )
+        self.identity: HostIdentity = await self._identity("teamc")
         return self
 
     async def join(
         self, name: str, *, kind: str = "user", roles: Sequence[str] = (), grants: Sequence[str] = ()
     ) -> str:
         """Give a principal a token; return the token's id."""
-        order = TokenOrder(kind=kind, name=name, roles=tuple(roles), grants=tuple(grants))
-        record, self.tokens[name] = await self.credentials.create(order, created_by="owner")
-        return record.token_id
+        made = await self.as_("owner")("CreateToken", kind=KINDS[kind], name=name, roles=roles, grants=grants)
+        self.tokens[name] = made.secret
+        return str(made.token.token_id)
 
-    async def apply(self, *transitions: Transition) -> None:
-        """Commit transitions and tell the feed."""
-        result = await self.store.apply(transitions, at_us=1)
-        self.feed.publish(result.events)
+    async def failed_run(self, team: str) -> str:
+        """Return a run of a team that failed with a secret in everything that its code wrote."""
+        host = self.hosts[team]
+        params = json.dumps({"password": SECRET}).encode()
+        run_id = (await self.as_("owner")("TriggerRun", job_id=f"{team}.one", params_json=params)).run_id
+        order = await host.dispatched()
+        while not order.attempt_key.startswith(run_id):
+            order = await host.dispatched()
+        outcome = CallOutcome(
+            state=FinishedState.FAILED, reason_code="step_failed", reason=SECRET, error=SECRET,
+            extras_json=json.dumps({"k": SECRET}).encode(), has_result=True,
+        )  # fmt: skip
+        ended = Finished(at_us=2, state=outcome.state, outcome=seal(outcome))
+        progress = Progress(at_us=1, done=1, total=2, message=SECRET)
+        await host.report(order.attempt_key, 1, started(), log(SECRET), progress, ended)
+        await terminal(KernelServiceStub(self.channel("owner")), run_id)
+        return run_id
+
+    def as_(self, principal: str) -> As:
+        """Return the calls of a principal."""
+        return As(self, principal)
 
     def channel(self, principal: str) -> grpc.aio.Channel:
         """Return a channel to the door that a principal uses."""
         if principal not in self.channels:
-            address = self.addresses["owner" if principal == "owner" else "others"]
-            options = (("grpc.use_local_subchannel_pool", 1),)
-            self.channels[principal] = grpc.aio.insecure_channel(address, options=options)
+            if principal == "owner":
+                self.channels[principal] = owner_channel(self.doors)
+            elif principal == "host":
+                self.channels[principal] = tls_channel(self.doors.hosts, self.doors.authorities, identity=self.identity)
+            else:
+                self.channels[principal] = tls_channel(self.doors.clients, self.doors.authorities)
         return self.channels[principal]
 
     def metadata(self, principal: str) -> tuple[tuple[str, str], ...]:
-        """Return what a principal shows of itself."""
-        if principal in self.tokens:
-            return (("authorization", f"Bearer {self.tokens[principal]}"),)
-        return (("authorization", f"Certificate teama {SERIAL}"),) if principal == "host" else ()
+        """Return what a principal shows of itself with each call."""
+        return (("authorization", f"Bearer {self.tokens[principal]}"),) if principal in self.tokens else ()
 
-    async def _close_channels(self) -> None:
+    async def _attach(self, team: str) -> None:
+        host = self.hosts[team] = ScriptedHost(name=f"team{team}")
+        await host.attach(self.channel("owner"), manifest_digest="sha256:" + "0" * 64, generation=1)
+        await host.introduce(manifest(f"team{team}", jobs(team)), explicit=True)
+        await eventually(lambda: self._knows(f"{team}.one"))
+
+    async def _knows(self, job_id: str) -> bool:
+        found = (await self.as_("owner")("ListJobs")).jobs
+        return any(job.job_id == job_id and job.valid for job in found)
+
+    async def _identity(self, name: str) -> HostIdentity:
+        text = await create_token(self.doors, kind=access.TOKEN_KIND_HOST, name=name)
+        identity, _ = await join_as_host(self.doors, JoinString.decode(text).secret)
+        return identity
+
+    async def _close(self) -> None:
+        for host in self.hosts.values():
+            await host.leave()
         for channel in self.channels.values():
             await channel.close()
 
-    async def _serve(self, stack: AsyncExitStack, name: str) -> str:
-        calls = CatalogueCalls(
-            engine=self.engine, catalogue=self.catalogue, sessions=self.sessions, store=self.store, clock=self.clock,
-            guard=self.guard,
-        )  # fmt: skip
-        service = KernelService(
-            engine=self.engine, store=self.store, feed=self.feed, clock=self.clock, guard=self.guard,
-            admission=Admission(engine=self.engine, jobs=self.catalogue, sessions=self.sessions),
-            catalogue_calls=calls,
-            identity=KernelIdentity(version="0", epoch=self.info.epoch, store="sqlite", started_at_us=0),
-        )  # fmt: skip
-        gateway = HostGateway(
-            engine=self.engine, manifests=self.catalogue, sessions=self.sessions,
-            settings=GatewaySettings(epoch=self.info.epoch),
-        )  # fmt: skip
-        self.service = service
-        access_calls = AccessCalls(
-            credentials=self.credentials, clock=self.clock, join_string=lambda _, secret: f"nfj1.{secret}"
-        )
-        server = bare_server(
-            services={
-                KERNEL: methods_of(KERNEL, service, calls),
-                GATEWAY: methods_of(GATEWAY, gateway),
-                ACCESS: methods_of(ACCESS, access_calls, Absent()),
-            },
-            health=methods_of(HEALTH, self.health),
-            endpoints=Endpoints(
-                identify=self._identify(name), guard=self.guard, audit=AuditLog(store=self.store, clock=self.clock),
-                on_error=self.health.note, readmit_seconds=0.1,
-            ),
-        )  # fmt: skip
-        address = listen(server, f"unix:{self.directory}/{name}.sock", None)
-        await server.start()
-        stack.push_async_callback(server.stop, None)
-        return address
 
-    def _identify(self, door: str) -> Identify:
-        def proven(shown: Shown) -> Principal:
-            kind, _, rest = shown.authorization.partition(" ")
-            if kind == "Certificate":  # stands in for the handshake
-                host, serial = rest.split()
-                return self.credentials.of_certificate(host=host, serial=serial)
-            return self.credentials.of_token(shown.authorization)
+class As:
+    """The calls of one principal."""
 
-        return owners_door if door == "owner" else proven
+    def __init__(self, world: AccessWorld, principal: str) -> None:
+        self._metadata = world.metadata(principal)
+        self._kernel: Any = KernelServiceStub(world.channel(principal))
+        self._access: Any = AccessServiceStub(world.channel(principal))
 
-    def _target_of_job(self, job_id: str) -> Target | None:
-        job = self.catalogue.job(job_id)
-        return None if job is None else target_of(job)
+    async def __call__(self, name: str, /, **fields: Any) -> Any:
+        """Make a unary call."""
+        stub, module = (self._kernel, kernel) if hasattr(self._kernel, name) else (self._access, access)
+        request = getattr(module, f"{name}Request")(**fields)
+        return await getattr(stub, name)(request, metadata=self._metadata, timeout=DEADLINE)
 
-    async def _facts_of_runs(self, run_ids: Sequence[str]) -> Mapping[str, RunFacts]:
-        found = {}
-        for each in await self.store.run_subjects([run_id for run_id in run_ids if is_run_id(run_id)]):
-            job = self._target_of_job(each.job_id)
-            tags = () if job is None else job.tags
-            found[each.run_id] = (Target(job_id=each.job_id, host=each.host, tags=tags), each.author)
-        return found
+    async def code(self, name: str, /, **fields: Any) -> grpc.StatusCode:
+        """Make a unary call and return its status."""
+        try:
+            await self(name, **fields)
+        except grpc.aio.AioRpcError as error:
+            return error.code()
+        return grpc.StatusCode.OK
 
-
-def short_directory() -> tempfile.TemporaryDirectory[str]:
-    """Return a directory whose path is short enough for a socket."""
-    return tempfile.TemporaryDirectory(prefix="na-")
+    def stream(self, name: str, /, **fields: Any) -> Any:
+        """Open a stream."""
+        return getattr(self._kernel, name)(getattr(kernel, f"{name}Request")(**fields), metadata=self._metadata)

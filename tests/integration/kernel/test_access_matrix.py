@@ -5,20 +5,21 @@ What is expected stands here a second time, independent of the kernel's policy. 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
-from access_world import ACCESS, GATEWAY, HEALTH, KERNEL, NO_RUN, RUN_A, RUN_B, AccessWorld, short_directory
+from access_world import NO_RUN, AccessWorld, kernel_of_two_teams
 from google.protobuf import message_factory
 from google.protobuf.message import Message
 
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_kernel.access.policy import RULES
+from nomaflow_kernel.rpc.server import ACCESS, GATEWAY, HEALTH, KERNEL
+from real_system import Running
 
 PRINCIPALS = ("owner", "admin", "ann", "ben", "one", "host", "anyone")
 OBJECTS = ("a", "b", "none")
@@ -42,21 +43,17 @@ class Row:
     """What one rpc needs.
 
     :param verb: needed on the object; empty where any credential of a client will do
-    :param request: makes the request of an object; None for an rpc that is about no single thing
+    :param request: makes the request of an object, for a run without its id; None if it is about no single thing
     :param target: ``job``, ``run``, ``host``, or ``all`` for what only a grant of everything allows
     """
 
     verb: str
     target: str = "all"
-    request: Callable[[str], Message] | None = None
+    request: Callable[[str], Any] | None = None
 
 
 def _job(name: str) -> str:
     return {"a": "a.one", "b": "b.one", "none": "c.one"}[name]
-
-
-def _run(name: str) -> str:
-    return {"a": RUN_A, "b": RUN_B, "none": NO_RUN}[name]
 
 
 def _host(name: str) -> str:
@@ -67,13 +64,13 @@ KERNEL_ROWS: dict[str, Row] = {
     "GetKernel": Row("", "nothing"),
     "TriggerRun": Row("trigger", "job", lambda x: kernel.TriggerRunRequest(job_id=_job(x), validate_only=True)),
     "TriggerRuns": Row("trigger", "items"),
-    "CancelRun": Row("cancel", "run", lambda x: kernel.CancelRunRequest(run_id=_run(x))),
-    "ReplayRun": Row("operate", "run", lambda x: kernel.ReplayRunRequest(run_id=_run(x))),
-    "GetRun": Row("read", "run", lambda x: kernel.GetRunRequest(run_id=_run(x))),
+    "CancelRun": Row("cancel", "run", lambda x: kernel.CancelRunRequest(run_id=f"run {x}")),
+    "ReplayRun": Row("operate", "run", lambda x: kernel.ReplayRunRequest(run_id=f"run {x}")),
+    "GetRun": Row("read", "run", lambda x: kernel.GetRunRequest(run_id=f"run {x}")),
     "ListRuns": Row("read", "list"),
-    "WatchRun": Row("read", "run", lambda x: kernel.WatchRunRequest(run_id=_run(x))),
+    "WatchRun": Row("read", "run", lambda x: kernel.WatchRunRequest(run_id=f"run {x}")),
     "WatchEvents": Row("read", "list"),
-    "ReadLogs": Row("logs", "run", lambda x: kernel.ReadLogsRequest(run_id=_run(x))),
+    "ReadLogs": Row("logs", "run", lambda x: kernel.ReadLogsRequest(run_id=f"run {x}")),
     "ListJobs": Row("read", "list"),
     "GetJob": Row("read", "job", lambda x: kernel.GetJobRequest(job_id=_job(x))),
     "ListHosts": Row("read", "list"),
@@ -97,12 +94,18 @@ GATEWAY_ROWS = ("Attach", "Report", "IntroduceManifest", "RenewCertificate")
 SERVICES = {KERNEL: KERNEL_ROWS, ACCESS: ACCESS_ROWS}
 
 
+@pytest.fixture(scope="module")
+def running() -> Iterator[Running]:
+    """Start a kernel that the tests share."""
+    with kernel_of_two_teams() as process:
+        yield process
+
+
 @pytest.fixture
-async def world() -> AsyncIterator[AccessWorld]:
-    """A kernel of two teams."""
-    with short_directory() as directory:
-        async with AsyncExitStack() as stack:
-            yield await AccessWorld(directory=Path(directory)).start(stack)
+async def world(running: Running) -> AsyncIterator[AccessWorld]:
+    """Attach two teams."""
+    async with AsyncExitStack() as stack:
+        yield await AccessWorld(running=running).start(stack)
 
 
 async def call(
@@ -163,7 +166,10 @@ async def test_what_each_may_do_with_its_own_anothers_and_unknown_things(world: 
         if row.request is None:
             continue
         for object_ in reversed(OBJECTS):
-            code, text = await call(world, principal, KERNEL, name, row.request(object_))
+            request = row.request(object_)
+            if row.target == "run":
+                request.run_id = {**world.runs, "none": NO_RUN}[object_]
+            code, text = await call(world, principal, KERNEL, name, request)
             want = expected(principal, row, object_)
             # Access comes first; a host that is not attached, for example, is refused afterwards.
             fine = code not in ("PERMISSION_DENIED", "UNAUTHENTICATED", "NOT_FOUND") if want == "OK" else code == want
@@ -174,7 +180,7 @@ async def test_what_each_may_do_with_its_own_anothers_and_unknown_things(world: 
         for name, row in KERNEL_ROWS.items():
             if row.request is not None:
                 other, none = texts[name, name_of], texts[name, "none"]
-                for function in (_job, _run, _host):
+                for function in (_job, _host, lambda x: {**world.runs, "none": NO_RUN}[x]):
                     other, none = other.replace(function(name_of), "X"), none.replace(function("none"), "X")
                 assert other == none, name
     assert wrong == []

@@ -225,7 +225,7 @@ async def test_a_request_that_never_comes_ends_its_call(doors: Doors) -> None:
 
 @pytest.mark.usefixtures("healthy")
 async def test_a_door_serves_its_own_services_only(doors: Doors) -> None:
-    """A8: what a door does not serve is unknown there, whoever asks."""
+    """A8: at every door a caller without its credential is refused, whichever service it asks."""
     async with (
         tls_channel(doors.clients, doors.authorities) as clients,
         tls_channel(doors.joining, doors.authorities) as joining,
@@ -237,7 +237,7 @@ async def test_a_door_serves_its_own_services_only(doors: Doors) -> None:
         ):
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 await getattr(stub(channel), call)(request, timeout=DEADLINE)
-            assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+            assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
 
 
 @pytest.mark.parametrize(
