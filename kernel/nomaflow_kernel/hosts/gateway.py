@@ -254,15 +254,12 @@ class HostGateway:
             hello.host, digest=request.digest, manifest=manifest, explicit=explicit
         )
         self._sessions.loaded(request.incarnation, digest=request.digest)
-<<<<<<< HEAD
+        self._engine.look_again(hello.host)
         claimed = self._manifests.foreign_ids(hello.host) if current else ()
         if claimed:
             self._audit.happened(
                 "ClaimJobs", caller, target=named("job:", claimed), outcome="JOB_DISABLED", note="of another host"
             )
-=======
-        self._engine.look_again(hello.host)
->>>>>>> teams
         return gateway.IntroduceManifestResponse(current=current, disabled_job_ids=disabled)
 
 
