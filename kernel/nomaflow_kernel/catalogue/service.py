@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from nomaflow_kernel.catalogue.registry import REFUSALS, Catalogue, CatalogueChange, HostCatalogue, Job, why_kept
+from nomaflow_kernel.catalogue.served import ServedManifest
 from nomaflow_kernel.catalogue.stored_load import checked_here, keep_load, read_kept_load
 from nomaflow_kernel.domain.clock import Clock, from_us
 from nomaflow_kernel.history.feed import EventFeed
@@ -164,13 +165,22 @@ class CatalogueService(Catalogue):
         if not explicit and known is not None and known.digest == digest:
             return True, _invalid(known)
         async with self._changing:
+            before = self._hosts.get(host)
             known = await self._loaded(host, digest, manifest)
             if not await self._keep(known, explicit=explicit):
+                await self._remember(known)
                 return False, _invalid(known)
+            if before is not None:
+                await self._remember(before)
             _tell_kept(known.load)
             change = self.take_in(known)
             await self._changed(host, change, digest=digest)
         return True, change.disabled
+
+    async def _remember(self, known: HostCatalogue) -> None:
+        """Remember a manifest that is not the catalogue: there may be instances that serve it."""
+        served = await asyncio.to_thread(ServedManifest.of, known.load, known.manifest)
+        self._served.keep(known.host, known.digest, served)
 
     async def forget(self, host: str) -> Sequence[str]:
         """Drop a host and return the job ids that this frees."""
