@@ -13,7 +13,7 @@ from nomaflow_api.v1.call_errors import REASONS
 from nomaflow_api.v1.message_codec import encode
 from nomaflow_kernel.access.principals import Caller
 from nomaflow_kernel.domain.clock import Clock
-from nomaflow_kernel.domain.errors import BadRequest, KernelError
+from nomaflow_kernel.domain.errors import BadRequest, KernelError, UnknownJob
 from nomaflow_kernel.engine import Engine, TriggerCommand, TriggerOutcome
 from nomaflow_kernel.history.feed import EventFeed
 from nomaflow_kernel.history.port import Store
@@ -124,7 +124,15 @@ class KernelService:
         for index, found in zip(examined, validated, strict=True):
             answers[index] = kernel.TriggerRunResponse(warnings=found) if isinstance(found, tuple) else found
         answers.update(zip(made, await self._start(list(made.values())), strict=True))
-        return [answers[index] for index in range(len(requests))]
+        return self._with_near_ids([answers[index] for index in range(len(requests))], caller)
+
+    def _with_near_ids(self, answers: list[_Answer], caller: Caller) -> list[_Answer]:
+        """Add near ids to the first answer about an unknown job: one search, however many there are."""
+        for index, answer in enumerate(answers):
+            if isinstance(answer, UnknownJob):
+                answers[index] = self.catalogue_calls.unknown_job(answer.job_id, caller)
+                break
+        return answers
 
     async def _start(self, commands: Sequence[TriggerCommand]) -> list[_Answer]:
         """Start runs in one commit, except those that are not admitted."""
@@ -191,16 +199,16 @@ class KernelService:
     async def pause(self, request: kernel.PauseRequest, caller: Caller) -> kernel.PauseResponse:
         """Stop fires and starts of a job, a host or everything."""
         pause = pause_record(request, caller, now_us=self._clock.now_us())
-        self.catalogue_calls.check_known(pause.scope, pause.name)
+        self.catalogue_calls.check_known(pause.scope, pause.name, caller)
         await self._engine.set_pause(pause)
         return kernel.PauseResponse(pause=pause_message(pause))
 
-    async def resume(self, request: kernel.ResumeRequest, _caller: Caller) -> kernel.ResumeResponse:
+    async def resume(self, request: kernel.ResumeRequest, caller: Caller) -> kernel.ResumeResponse:
         """End a pause."""
         scope, name = pause_scope(request.job_id, request.host)
         was_paused = await self._engine.clear_pause(scope, name)
         if not was_paused:
-            self.catalogue_calls.check_known(scope, name)
+            self.catalogue_calls.check_known(scope, name, caller)
         return kernel.ResumeResponse(was_paused=was_paused)
 
     async def _run(self, run_id: str) -> run_pb2.Run:

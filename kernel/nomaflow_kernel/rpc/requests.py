@@ -27,6 +27,7 @@ __all__ = [
     "check_host",
     "check_job_id",
     "check_run_id",
+    "check_tag",
     "page_start",
     "pause_record",
     "pause_scope",
@@ -205,6 +206,15 @@ def check_host(host: str) -> None:
     """
     if not (1 <= len(host) <= 64 and host.isascii() and host.isprintable()):
         raise BadRequest(f"host is {host[:80]!r}, expected the name of a host", field="host")
+
+
+def check_tag(tag: str) -> None:
+    """Check that a job could have this tag; an empty one asks for none.
+
+    :raises BadRequest: if it could not
+    """
+    if len(tag) > _NAME_LENGTH or not tag.isprintable():
+        raise BadRequest(f"tag is {tag[:80]!r}, expected at most {_NAME_LENGTH} printable characters", field="tag")
 
 
 def person(by: str, caller: Caller) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -14,6 +13,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from nomaflow.client.values import CatalogueView, FireView, JobView, RefusedLoadView, RunView
+from nomaflow_api.near_names import near_names
 from nomaflow_cli.pages.cells import Column, Rows, facts, pause_text, problem_lines, refused_text, run_state
 from nomaflow_cli.pages.runs import runs_table
 from nomaflow_cli.wording import age, moment, printable
@@ -67,7 +67,7 @@ def no_such_jobs(whole: CatalogueView, *, host: str, tag: str) -> str:
 
 
 def _near(asked: str, known: Collection[str]) -> str:
-    names = sorted(difflib.get_close_matches(asked, known) or known)
+    names = sorted(near_names(asked, known) or known)
     if not names:
         return "there are none"
     return f"there {'is' if len(names) == 1 else 'are'} {', '.join(printable(each) for each in names[:_NAMES])}"

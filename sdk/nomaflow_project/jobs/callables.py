@@ -9,8 +9,9 @@ from typing import Any
 
 from nomaflow_project.jobs.definitions import JobDefinition, StepDefinition
 from nomaflow_project.jobs.step_types import StepType
-from nomaflow_project.reading.problems import Place, Problem, Severity, did_you_mean, nearest
+from nomaflow_project.reading.problems import Place, Problem, Severity, did_you_mean
 from nomaflow_project.reading.spelling import misspelt_name
+from nomaflow_project.reading.work_time import nearest
 
 __all__ = ["check_call_params", "check_callables", "check_keys", "kind_of", "refuse_op_kwargs", "refuse_params"]
 

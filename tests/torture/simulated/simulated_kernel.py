@@ -44,10 +44,6 @@ class SimulatedCatalogue:
         """Return the job."""
         return self._jobs.get(job_id)
 
-    def near(self, job_id: str) -> Sequence[str]:
-        """Return nothing."""
-        return ()
-
     def kind_of(self, host: str, callable: str) -> str:
         """Return the kind."""
         return "sync" if callable in self._sync else "async"
