@@ -10,6 +10,8 @@ __all__ = [
     "CALLABLES_OF_HOST",
     "CATALOGUE_BYTES",
     "ENDED_INCARNATIONS",
+    "FILE_BRACKETS",
+    "FILE_NESTING",
     "HOSTS",
     "INSTANCES_OF_HOST",
     "INVENTORY",
@@ -23,7 +25,6 @@ __all__ = [
     "MANIFEST_BYTES",
     "MANIFEST_SECONDS",
     "MANIFEST_VALUES",
-    "NESTING",
     "PAGE_BYTES",
     "PARAMETERS_OF_CALLABLE",
     "PROBLEMS_OF_TABLE",
@@ -41,10 +42,10 @@ INSTANCES_OF_HOST = 100
 """Processes of one host. The choice of the one that gets a step looks at each."""
 WORKERS_OF_INSTANCE = 2_000
 """Worker processes of one instance, all in one heartbeat. A machine of 128 cores runs some hundreds."""
-SLOTS_OF_INSTANCE = 10_000
-"""Steps that one instance offers to run at once, of either kind: the kernel sends that many orders ahead."""
+SLOTS_OF_INSTANCE = 100_000
+"""Steps that one instance offers to run at once, of either kind, as in nomaflow.toml: the kernel sends that many."""
 INVENTORY = 20_000
-"""Attempts in one hello: all that both kinds of slots hold."""
+"""Attempts in one hello: those that a host runs, or still has to report on."""
 ENDED_INCARNATIONS = 1_000
 """Earlier instances that a hello reports as ended; a host remembers as many."""
 
@@ -54,8 +55,8 @@ MANIFEST_BYTES = 16 * 1024 * 1024
 """A manifest, unpacked: 10,000 jobs of 1 KiB and 10,000 callables of 500 bytes."""
 MANIFEST_VALUES = 1_000_000
 """Values in a manifest, counted by commas and brackets before it is parsed: each becomes an object of some 60 bytes."""
-MANIFEST_SECONDS = 20.0
-"""The time in which a manifest is checked, on a thread; a large honest one takes five seconds."""
+MANIFEST_SECONDS = 10.0
+"""Processor time in which a manifest is checked, on a thread; one of 10,000 jobs of three steps takes four seconds."""
 CATALOGUE_BYTES = 64 * 1024 * 1024
 """The manifests of all hosts together, unpacked. In memory they take some eight times as much."""
 JOBS_OF_HOST = 20_000
@@ -71,11 +72,13 @@ JOB_BYTES = 1024 * 1024
 
 # --- files ------------------------------------------------------------------------------------------------------------
 
-NESTING = 64
-"""Levels of tables, lists and dotted keys in a file, and of objects and lists in JSON. Readers and writers recurse."""
+FILE_BRACKETS = 128
+"""Open brackets and braces in a TOML file: its parser recurses. Deeper than 64 levels a job is refused by itself."""
+FILE_NESTING = 256
+"""Levels of tables, lists and dotted keys in a TOML file, all together: whoever walks its tree recurses."""
 KEY_LENGTH = 1_024
 """Characters of a key in a TOML file, all its dotted parts together."""
-KEY_PARTS = NESTING
+KEY_PARTS = 64
 """Parts of a dotted key: each is a level of nesting, and the parser's time grows with their square."""
 PROBLEMS_OF_TABLE = 100
 """Problems that are told of one table, and of the top of one file; more say nothing new."""

@@ -89,6 +89,8 @@ PROBLEM_CODES = {
     "positional_only": "A callable takes a required parameter by position only.",
     "preset_still_fires": "Warning: the job is disabled, but one of its presets still fires.",
     "second_retention": "Warning: two files have a `[meta.retention]`; the first one applies.",
+    "too_large": "A job is larger than what can be stored and sent.",
+    "too_many_jobs": "A host brings more jobs than a kernel takes.",
     "unknown_callable": "The host does not offer the callable.",
     "unknown_key": "A key is unknown; the message names the near match.",
     "unknown_op_kwarg": "A callable does not take a key of `op_kwargs`; the message shows its signature.",

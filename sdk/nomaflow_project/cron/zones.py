@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache, lru_cache
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from nomaflow_api.near_names import near_names
@@ -30,8 +30,13 @@ def zone(name: str) -> ZoneInfo:
     raise CronError("timezone", name, "no zone of this name is known", fix=_advice(name))
 
 
+@cache
+def _known() -> list[str]:
+    return sorted(each for each in available_timezones() if not each.startswith(_REFUSED))
+
+
 def _advice(name: str) -> str:
-    known = sorted(each for each in available_timezones() if not each.startswith(_REFUSED))
+    known = _known()
     folded = {candidate.casefold(): candidate for candidate in known}
     wanted = name.strip().replace(" ", "_").casefold()
     near = [folded[wanted]] if wanted in folded else []

@@ -17,6 +17,7 @@ __all__ = ["Place", "Problem", "Severity", "did_you_mean", "shown"]
 _PART = re.compile(r'"(?:[^"\\]|\\.)*"(?:\[\d+\])*|[^."]+')
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 _SHOWN = 80
+_LINES = 2**31
 _LISTED = 20
 
 
@@ -77,7 +78,7 @@ class Problem(Record):
         texts = {name: str(data.get(name, "")) for name in ("code", "file", "path", "message", "fix", "job_id")}
         severity = Severity.WARNING if data.get("severity") == "warning" else Severity.ERROR
         line = data.get("line")
-        return cls(severity=severity, line=line if isinstance(line, int) and line > 0 else 0, **texts)
+        return cls(severity=severity, line=line if isinstance(line, int) and 0 < line < _LINES else 0, **texts)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,14 +25,24 @@ class OutOfTime(Exception):
     """Raised by `check_time` once the time is up."""
 
     def __init__(self, seconds: float) -> None:
-        super().__init__(f"checking it took longer than {seconds:g} seconds")
+        super().__init__(f"checking it takes more than {seconds:g} seconds of processor time")
 
 
 @dataclass(kw_only=True, slots=True)
 class _Time:
+    """:param began: the thread's processor time at the first look; others on a busy machine do not count"""
+
     seconds: float
-    end: float
+    began: float | None = None
+    over: bool = False
     searching: float = _SEARCHING
+
+    def check(self) -> None:
+        now = time.thread_time()
+        if self.began is None:
+            self.began = now
+        if self.over or now - self.began > self.seconds:
+            raise OutOfTime(self.seconds)
 
 
 _LIMIT: ContextVar[_Time | None] = ContextVar("working_time", default=None)
@@ -40,16 +50,16 @@ _LIMIT: ContextVar[_Time | None] = ContextVar("working_time", default=None)
 
 @contextmanager
 def working_time(seconds: float) -> Iterator[None]:
-    """Limit the work inside, also in threads that it is passed to; an outer limit that ends earlier stays."""
-    outer = _LIMIT.get()
-    end = time.monotonic() + seconds
-    if outer is not None and outer.end <= end:
-        yield
-        return
-    token = _LIMIT.set(_Time(seconds=seconds, end=end))
+    """Limit the work inside, or on the one thread that it is passed to, which ends at once when this is left.
+
+    :param seconds: of processor time
+    """
+    limit = _Time(seconds=seconds)
+    token = _LIMIT.set(limit)
     try:
         yield
     finally:
+        limit.over = True
         _LIMIT.reset(token)
 
 
@@ -59,8 +69,8 @@ def check_time() -> None:
     :raises OutOfTime: once there is none
     """
     limit = _LIMIT.get()
-    if limit is not None and time.monotonic() > limit.end:
-        raise OutOfTime(limit.seconds)
+    if limit is not None:
+        limit.check()
 
 
 def may_search() -> bool:
