@@ -28,6 +28,8 @@ __all__ = [
     "PAGE_BYTES",
     "PARAMETERS_OF_CALLABLE",
     "PROBLEMS_OF_TABLE",
+    "REPORTED_ATTEMPTS",
+    "REPORTED_EVENTS",
     "SLOTS_OF_INSTANCE",
     "STEPS_OF_JOB",
     "WORKERS_OF_INSTANCE",
@@ -94,8 +96,12 @@ LISTED_WORKERS = 200
 
 # --- times ------------------------------------------------------------------------------------------------------------
 
-LAST_MOMENT_US = 253_402_300_799_999_999
-"""The last microsecond of the year 9999, in microseconds since 1970: no calendar knows a later one."""
+LAST_MOMENT_US = 253_402_127_999_999_999
+"""The last moment that has a date in every time zone, 29 December 9999, in microseconds since 1970."""
+REPORTED_EVENTS = 10_000
+"""Events of one attempt in one report; a host sends 64 KiB of each attempt, and the smallest event has 30 bytes."""
+REPORTED_ATTEMPTS = 1_000
+"""Attempts in one report; a host sends 64."""
 
 
 def in_range(at_us: int) -> bool:

@@ -23,7 +23,9 @@ from nomaflow_kernel.rpc.log_reading import LogReading
 from nomaflow_kernel.rpc.messages import pause_message, run_detail_message, run_message
 from nomaflow_kernel.rpc.requests import (
     MAX_BATCH,
+    check_kinds,
     check_run_id,
+    check_step,
     page_start,
     pause_record,
     pause_scope,
@@ -183,8 +185,7 @@ class KernelService:
         """Yield all events, endlessly."""
         if request.from_start and request.after_seq:
             raise BadRequest("from_start and after_seq are both set, expected one of them", field="from_start")
-        if len(request.kinds) > 64 or any(len(kind) > 64 for kind in request.kinds):
-            raise BadRequest("kinds has more than 64 items, or one of more than 64 characters", field="kinds")
+        check_kinds(request.kinds)
         after = _seq(request.after_seq) if request.after_seq or request.from_start else None
         return self._watching.events(after, tuple(request.kinds))
 
@@ -193,6 +194,7 @@ class KernelService:
         check_run_id(request.run_id)
         if request.tail > _MAX_TAIL:
             raise BadRequest(f"tail is {request.tail}, expected at most {_MAX_TAIL}", field="tail")
+        check_step(request.step)
         request.after_seq = _seq(request.after_seq)
         return self._logs.read(request)
 

@@ -30,7 +30,7 @@ import dataclasses
 import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from types import NoneType
 from typing import Annotated, Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
@@ -39,8 +39,11 @@ from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from nomaflow_api.bounds import LAST_MOMENT_US
+
 __all__ = ["decode", "encode", "timestamp"]
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _T = TypeVar("_T")
 _M = TypeVar("_M", bound=Message)
 _Convert = Callable[[Any], Any]
@@ -140,7 +143,11 @@ def _composed(first: _Convert, second: _Convert) -> _Convert:
 
 
 def _instant(stamp: Timestamp) -> datetime | None:
-    return stamp.ToDatetime(tzinfo=UTC) if stamp.seconds or stamp.nanos else None
+    if not (stamp.seconds or stamp.nanos):
+        return None
+    # No peer of ours sends a time that no calendar has; whoever does is shown the last one that has a date.
+    at_us = stamp.seconds * 1_000_000 + stamp.nanos // 1000
+    return _EPOCH + timedelta(microseconds=min(max(at_us, 0), LAST_MOMENT_US))
 
 
 def _text(raw: bytes) -> str:

@@ -170,7 +170,7 @@ async def test_a_pause_names_something_that_exists(world: World) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await world.client.Pause(past, timeout=10)
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-    assert (await world.client.Pause(kernel.PauseRequest(why="x"), timeout=10)).pause.by == "local"
+    assert (await world.client.Pause(kernel.PauseRequest(why="x"), timeout=10)).pause.by == "owner"
 
 
 async def test_a_run_shows_the_params_that_its_layers_make(world: World) -> None:
