@@ -6,6 +6,8 @@ import os
 import signal
 import sys
 
+from nomaflow_telemetry.process_log import write_error
+
 if __name__ == "__main__":
     # Read when gRPC is loaded: otherwise its C core writes log lines of its own among ours.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
@@ -17,7 +19,7 @@ if __name__ == "__main__":
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("nomaflow"):
             raise
-        sys.stderr.write(f"nomaflow kernel: {error.name!r} is not installed; pip install 'nomaflow[kernel]'\n")
+        write_error(f"nomaflow kernel: {error.name!r} is not installed; pip install 'nomaflow[kernel]'")
         sys.exit(78)
 
     sys.exit(main())

@@ -35,7 +35,7 @@ def jobs_page(catalogue: CatalogueView, refused: Mapping[str, RefusedLoadView]) 
         return "no jobs yet: no host has sent any; nomaflow hosts lists the hosts"
     columns: list[Column[JobView]] = [
         Column("job", lambda job: Text(printable(job.job_id), "" if job.valid and job.enabled else "dim")),
-        Column("host", lambda job: Text(job.host), from_width=90),
+        Column("host", lambda job: Text(printable(job.host)), from_width=90),
         Column("schedule", _schedule, from_width=70),
         Column("next", lambda job: Text(_next(job), no_wrap=True)),
         Column("last run", _last_run, from_width=56),
@@ -76,15 +76,15 @@ def _near(asked: str, known: Collection[str]) -> str:
 def _schedule(job: JobView) -> Text:
     if not job.schedule:
         return Text("–", style="dim")
-    zone = "" if job.timezone in ("", "UTC") else f" {job.timezone}"
-    return Text.assemble(job.schedule, (zone, "dim"))
+    zone = "" if job.timezone in ("", "UTC") else f" {printable(job.timezone)}"
+    return Text.assemble(printable(job.schedule), (zone, "dim"))
 
 
 def _next(job: JobView) -> str:
     if not job.next_fires:
         return "–"
     fire = job.next_fires[0]
-    return age(fire.at) + (f" ({fire.preset})" if fire.preset else "")
+    return age(fire.at) + (f" ({printable(fire.preset)})" if fire.preset else "")
 
 
 def _last_run(job: JobView) -> Text:
@@ -173,7 +173,7 @@ def schedule_page(found: ScheduleTable, broken: Sequence[str]) -> RenderableType
     if found.frequent:
         often: list[Column[FrequentSchedule]] = [
             Column("often", _job_and_preset),
-            Column("schedule", lambda each: Text(f"{each.schedule} {each.timezone}")),
+            Column("schedule", lambda each: Text(printable(f"{each.schedule} {each.timezone}"))),
             Column("first", lambda each: age(each.first)),
         ]
         parts.append(Rows(often, found.frequent))
@@ -184,9 +184,9 @@ def schedule_page(found: ScheduleTable, broken: Sequence[str]) -> RenderableType
 
 
 def _job_and_preset(each: PlannedFire | FrequentSchedule) -> Text:
-    return Text(f"{each.job_id} ({each.preset})" if each.preset else each.job_id)
+    return Text(printable(f"{each.job_id} ({each.preset})" if each.preset else each.job_id))
 
 
 def _at_once(fire: PlannedFire) -> str:
     more = fire.at_once - 1 - len(fire.collides_with)
-    return ", ".join(fire.collides_with) + (f" and {more} more" if more > 0 else "")
+    return printable(", ".join(fire.collides_with)) + (f" and {more} more" if more > 0 else "")
