@@ -184,33 +184,42 @@ def _spoil(choices: Choices, tree: Any) -> None:
         return
 
 
-def message(choices: Choices, kind: type[Any], known: dict[str, list[Any]], depth: int = 0) -> Any:
-    """Return a message with hostile values in its fields.
+def message(choices: Choices, kind: type[Any], known: dict[str, list[Any]], daring: int, depth: int = 0) -> Any:
+    """Return a message with hostile values in some of its fields.
 
     :param known: name of a field → values that mean something to the kernel
+    :param daring: so many of a hundred fields are set to what means nothing; a message with few goes deeper
     """
     made = kind()
     for field in kind.DESCRIPTOR.fields:
-        if not choices.chance(95 if field.name in known else 55):
+        if not choices.chance(90 if known.get(field.name) else daring):
             continue
         if hasattr(getattr(made, field.name), "extend"):
             for _ in range(choices.number(4)):
-                _set(choices, made, field, known, depth, many=True)
+                _set(choices, made, field, known, daring, depth, many=True)
         else:
-            _set(choices, made, field, known, depth, many=False)
+            _set(choices, made, field, known, daring, depth, many=False)
     return made
 
 
 def _set(
-    choices: Choices, made: Message, field: FieldDescriptor, known: dict[str, list[Any]], depth: int, *, many: bool
+    choices: Choices,
+    made: Message,
+    field: FieldDescriptor,
+    known: dict[str, list[Any]],
+    daring: int,
+    depth: int,
+    *,
+    many: bool,
 ) -> None:
     if field.message_type is not None:
         if depth > 4:
             return
-        inner = message(choices, field.message_type._concrete_class, known, depth + 1)
+        inner = message(choices, field.message_type._concrete_class, known, daring, depth + 1)
         (getattr(made, field.name).append if many else getattr(made, field.name).CopyFrom)(inner)
         return
-    given = choices.pick(known[field.name]) if field.name in known and choices.chance(85) else _scalar(choices, field)
+    meant = known.get(field.name)
+    given = choices.pick(meant) if meant and not choices.chance(daring // 3) else _scalar(choices, field)
     try:
         if many:
             getattr(made, field.name).append(given)

@@ -42,6 +42,7 @@ OURS = re.compile(r"Traceback|File \"|/site-packages/|nomaflow_kernel[/.]|error 
 MOST_RSS = 600 * 1024 * 1024
 MOST_GROWTH = 250 * 1024 * 1024
 SECONDS = 3.0
+_READ_SECONDS = 0.1
 JOBS = {
     "jobs": [
         {"id": "one", "overlap": "allow", "steps": [{"type": "python", "name": "work", "callable": "m:f"}]},
@@ -167,7 +168,7 @@ class FuzzedKernel:
     async def _stream(self, method: str, call: Any) -> None:
         try:
             for _ in range(3):
-                if await asyncio.wait_for(call.read(), 0.2) is grpc.aio.EOF:
+                if await asyncio.wait_for(call.read(), _READ_SECONDS) is grpc.aio.EOF:
                     self._judge(method, await call.code(), await call.details() or "")
                     return
         except TimeoutError:
@@ -201,12 +202,18 @@ class FuzzedKernel:
             "page_token": ["", some_text(choices)],
             "tail": [0, 5, 10_000],
             "after_seq": [0, 1, 2**40],
-            "params_json": [json_text(choices)],
+            "params_json": [b"", b"{}", json_text(choices)],
+            "op_kwargs_json": [b"", b"{}", json_text(choices)],
+            "trigger_kind": [0],
+            "log_level": ["", "DEBUG"],
+            "preset": [""],
+            "from_step": [""],
             "ended_incarnations": ["incarnation-1"],
             "service": ["", "nomaflow_api.v1.KernelService", some_text(choices)],
             "loaded_at_us": [0, 1_700_000_000_000_000, choices.pick(NUMBERS)],
         }
-        made = message(choices, message_factory.GetMessageClass(method.input_type), known)
+        daring = choices.pick((3, 3, 20, 60))
+        made = message(choices, message_factory.GetMessageClass(method.input_type), known, daring)
         if method.name == "IntroduceManifest" and choices.chance(85):
             body = manifest(choices, choices.pick(("team", "fuzz-1")))
             made.digest = "sha256:" + hashlib.sha256(body).hexdigest()

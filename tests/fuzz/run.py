@@ -21,7 +21,7 @@ from choices import Choices  # noqa: E402  # its folder is found by now
 from kernel_target import FuzzedKernel  # noqa: E402
 from reader_targets import READERS  # noqa: E402
 
-_AT_ONCE = 16
+_AT_ONCE = 48
 _PER_READER = 10
 """One input in so many goes to a reader in this process."""
 
@@ -42,30 +42,38 @@ async def fuzz(*, seed: int, numbers: range, seconds: float | None = None) -> tu
     """
     kernel = FuzzedKernel()
     await kernel.start()
-    began, told, done = time.monotonic(), time.monotonic(), 0
-    try:
-        for first in range(numbers.start, numbers.stop, _AT_ONCE):
-            batch = range(first, min(first + _AT_ONCE, numbers.stop))
+    began, done, waiting = time.monotonic(), 0, iter(numbers)
+
+    async def work() -> None:
+        nonlocal done
+        for number in waiting:
             try:
-                for number in batch:
-                    if number % _PER_READER == 0:
-                        _read(seed, number)
-                calls = [kernel.one(_choices(seed, number)) for number in batch if number % _PER_READER]
-                for outcome in await asyncio.gather(*calls, return_exceptions=True):
-                    if isinstance(outcome, BaseException):
-                        raise outcome
-                if first // _AT_ONCE % 50 == 0:
-                    rss = await asyncio.to_thread(kernel.check)
+                if number % _PER_READER:
+                    await kernel.one(_choices(seed, number))
+                else:
+                    _read(seed, number)
             except Exception as error:
-                error.add_note(f"seed {seed}, inputs {batch.start} to {batch.stop - 1}")
+                error.add_note(f"seed {seed}, input {number}")
                 raise
-            done += len(batch)
-            now = time.monotonic()
-            if now - told > 30:
-                told = now
-                print(f"{done:,} inputs, {done / (now - began):,.0f}/s, the kernel has {rss >> 20} MiB", flush=True)
-            if seconds is not None and now - began > seconds:
-                break
+            done += 1
+            if seconds is not None and time.monotonic() - began > seconds:
+                return
+
+    async def watch() -> None:
+        told = time.monotonic()
+        while True:
+            await asyncio.sleep(1)
+            rss = await asyncio.to_thread(kernel.check)
+            if time.monotonic() - told > 30:
+                told = time.monotonic()
+                print(f"{done:,} inputs, {done / (told - began):,.0f}/s, the kernel has {rss >> 20} MiB", flush=True)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            watcher = group.create_task(watch())
+            workers = [group.create_task(work()) for _ in range(_AT_ONCE)]
+            await asyncio.wait(workers)
+            watcher.cancel()
         kernel.check()
     finally:
         await kernel.close()
