@@ -22,8 +22,16 @@ true/false, text such as `"5"` or `"true"` is accepted too, so that a reference 
   comments as in a shell; nothing is expanded in them. The environment of the process wins over the files, and a later
   file over an earlier one. A reload reads them again. `up --watch` reloads when one whose name ends in `.env` is saved.
   The kernel does not read them, so they have no effect in `[kernel]`.
-- Workers see the variables of the environment and of these files, except secret `NOMAFLOW_*` variables and those that
-  connectors.toml names (and their `_FILE`), unless `[host] pass_env` lists them.
+- The environment of a worker, which code reads with `os.environ`, has the variables of these files, those that `[app]`
+  refers to, and of the host's own environment only what interpreters and libraries need: `PATH`, `HOME`, `USER`,
+  `LOGNAME`, `SHELL`, `LANG`, `LANGUAGE`, `LC_*`, `TZ`, `TZDIR`, `TMPDIR`, `VIRTUAL_ENV`, `PYTHON*`, `LD_LIBRARY_PATH`,
+  `CUDA_VISIBLE_DEVICES`, `*_NUM_THREADS`, `SLURM_*`, `OTEL_*`, `SSL_CERT_FILE`, `SSL_CERT_DIR`, `REQUESTS_CA_BUNDLE`,
+  `CURL_CA_BUNDLE`, the variables of proxies and `NOMAFLOW_TRACE_HOOKS`. A name with a `*` leaves out variables that
+  look like credentials, such as `SLURM_JWT` and `OTEL_EXPORTER_OTLP_HEADERS`. `[host] pass_env` adds others, and
+  `nomaflow doctor` lists what is withheld.
+- Variables that connectors.toml names (and their `_FILE`) and secret `NOMAFLOW_*` variables are withheld wherever they
+  come from, and `${NAME}` in the values of steps does not find them either, unless `[host] pass_env` has their exact
+  names. A `NAME*` there does not pass them on.
 
 A malformed job is disabled, and says so; other jobs are not affected. A job that was valid before keeps its last good
 definition: a job goes off the schedule only if it is absent from a readable file or says `enabled = false`
@@ -76,6 +84,8 @@ PROBLEM_CODES = {
     "id_of_another_host": "The job's id belongs to another host.",
     "emptied_file": "A file that had jobs is empty; to remove its jobs, write `jobs = []`.",
     "ignored_op_kwarg": "Warning: a key of `op_kwargs` lands in a `**_`, which the callable ignores.",
+    "job_for_another_host": "Warning: a job names another host; it runs only if that host accepts it.",
+    "job_not_accepted": "The host that a job names does not accept jobs of the host that brings it.",
     "missing_file": "A file that is named or needed does not exist.",
     "missing_key": "A required key is missing.",
     "not_overridable": "A preset sets a field that the step's type does not open to presets and runs.",

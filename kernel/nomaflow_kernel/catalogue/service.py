@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from nomaflow_api.bounds import CATALOGUE_BYTES, MANIFEST_SECONDS
-from nomaflow_kernel.catalogue.registry import Catalogue, CatalogueChange, HostCatalogue, why_kept
+from nomaflow_kernel.catalogue.registry import REFUSALS, Catalogue, CatalogueChange, HostCatalogue, Job, why_kept
 from nomaflow_kernel.catalogue.stored_load import checked_here, keep_load, read_kept_load
 from nomaflow_kernel.domain.clock import Clock, from_us
 from nomaflow_kernel.domain.errors import BadRequest, QuotaExceeded
@@ -259,6 +259,12 @@ class CatalogueService(Catalogue):
             for kind, job_ids in (("added", change.added), ("changed", change.changed), ("removed", change.removed))
             for job_id in job_ids
         ]
+        notices += [
+            Notice(kind="job.refused", at_us=now, job_id=job.job_id, host=job.loaded.host, data={"why": _refusal(job)})
+            for job in change.refused
+        ]
+        for job in change.refused:
+            _LOG.warning("job %s of host %s is disabled: %s", job.job_id, job.loaded.host, _refusal(job))
         if digest:
             data = {"digest": digest, "disabled_job_ids": list(change.disabled)}
             notices.append(Notice(kind="host.manifest", at_us=now, host=host, data=data))
@@ -294,6 +300,12 @@ def _fires(expression: str, timezone: str, preset: str, after: datetime) -> Iter
 
 def _size(manifest: Mapping[str, Any]) -> int:
     return len(json.dumps(manifest, separators=(",", ":")))
+
+
+def _refusal(job: Job) -> str:
+    """Return why a job is refused for the sake of another host."""
+    problem = next(each for each in job.loaded.problems if each.code in REFUSALS)
+    return f"{problem.message}; {problem.fix}"
 
 
 def _invalid(known: HostCatalogue) -> list[str]:

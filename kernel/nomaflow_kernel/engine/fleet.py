@@ -9,6 +9,9 @@ from nomaflow_kernel.engine.host_messages import HeartbeatInfo, InstanceHello, I
 
 __all__ = ["Fleet", "Instance"]
 
+_REMEMBERED = 20_000
+"""Incarnations, of instances that are gone as well, whose host is remembered."""
+
 
 @dataclass(kw_only=True, slots=True)
 class Instance:
@@ -121,11 +124,12 @@ class Instance:
 
 
 class Fleet:
-    """All instances, by incarnation and by host."""
+    """All instances, by incarnation and by host. An incarnation stays its host's after the instance is gone."""
 
     def __init__(self) -> None:
         self._instances: dict[str, Instance] = {}
         self._by_host: dict[str, dict[str, Instance]] = {}
+        self._names: dict[str, str] = {}
 
     def __iter__(self) -> Iterator[Instance]:
         return iter(list(self._instances.values()))
@@ -134,8 +138,16 @@ class Fleet:
         """Return the instance, or None."""
         return self._instances.get(incarnation)
 
+    def host_of(self, incarnation: str) -> str:
+        """Return the host that an incarnation belongs to, even if the instance is gone; empty if it is not known."""
+        return self._names.get(incarnation, "")
+
     def add(self, instance: Instance) -> None:
         """Add an instance."""
+        self._names.pop(instance.incarnation, None)
+        self._names[instance.incarnation] = instance.host
+        if len(self._names) > max(_REMEMBERED, 2 * len(self._instances)):
+            del self._names[next(name for name in self._names if name not in self._instances)]
         self._instances[instance.incarnation] = instance
         self._by_host.setdefault(instance.host, {})[instance.incarnation] = instance
 

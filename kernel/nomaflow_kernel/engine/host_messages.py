@@ -69,7 +69,10 @@ class LoadInfo:
 
 @value_class
 class InstanceHello:
-    """An instance's introduction of itself."""
+    """An instance's introduction of itself.
+
+    :param principal: who it proved to be; empty for an instance that only its attempts are known of
+    """
 
     host: str
     incarnation: str
@@ -88,6 +91,7 @@ class InstanceHello:
     refused_load: RefusedLoad | None = None
     watching: bool = False
     loading: bool = False
+    principal: str = ""
 
 
 @value_class

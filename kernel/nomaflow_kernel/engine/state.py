@@ -24,6 +24,7 @@ from nomaflow_kernel.engine.timers import Timers
 from nomaflow_kernel.engine.waiting import WaitingRuns
 from nomaflow_kernel.history.ids import RunIds
 from nomaflow_kernel.history.port import PauseRecord, RunOfRequest
+from nomaflow_kernel.history.reasons import Reason
 from nomaflow_kernel.history.records import RunRecord, RunRequest
 from nomaflow_kernel.history.states import AttemptState
 from nomaflow_kernel.history.transitions import FinishRun, Transition
@@ -64,11 +65,13 @@ class RecentlyUsed(OrderedDict[_K, _V]):
 class EndedAttempt:
     """The remembered facts about a terminal attempt, to answer late or repeated reports.
 
+    :param host: the host that it was given to
     :param final_seq: the highest event number that is stored
     :param exists: False for a key that the store does not know
     """
 
     job_id: str
+    host: str
     incarnation: str
     state: AttemptState
     final_seq: int
@@ -175,6 +178,11 @@ class EngineState:
             plan = plan_run(definition, request)
             self.plans.put(definition.digest, plan)
         return plan
+
+    def refusal_of(self, run: ActiveRun) -> Reason | None:
+        """Return why no step of a run may start: its host no longer accepts the job. None if they may."""
+        job = self.jobs.job(run.job_id)
+        return Reason("job_disabled", job.why_not_valid) if job is not None and job.unaccepted else None
 
     def pick(self, host: str, *, exclusive: bool) -> Instance | None:
         """Return an instance of a host that accepts a step of that kind; None if there is none now."""

@@ -111,6 +111,10 @@ def _add_row(batch: Batch, run: ActiveRun, step: PlannedStep, to: AttemptState, 
 def dispatch(state: EngineState, batch: Batch, run: ActiveRun) -> bool:
     """Give a due attempt to an instance of its host; return False if none is free."""
     current = run.attempt
+    refusal = state.refusal_of(run)
+    if refusal is not None:
+        conclude(state, batch, run, AttemptState.FAILED, refusal)
+        return True
     current.exclusive = state.uses_exclusive(run.host, current.step)
     instance = state.pick(run.host, exclusive=current.exclusive)
     if instance is None:
@@ -160,6 +164,7 @@ def end_attempt(state: EngineState, batch: Batch, run: ActiveRun, outcome: Outco
         current.key,
         EndedAttempt(
             job_id=run.job_id,
+            host=current.host or run.host,
             incarnation=current.incarnation,
             state=outcome.state,
             final_seq=current.report_seq,
@@ -202,7 +207,7 @@ def _open_next_try(state: EngineState, batch: Batch, run: ActiveRun, ended: Curr
     # The host itself may have kept the grace: it killed the attempt and reports it before the kernel gave it up.
     elif (lost or code == "host_lost") and again and ended.tries < max(policy.attempts, _LOST_TRIES):
         pass
-    elif lost or code == "job_timed_out":
+    elif lost or code in ("job_timed_out", "job_disabled"):
         return False
     elif ended.tries < policy.attempts and policy.retries(outcome.exception_types):
         delay = policy.delay_seconds(ended.tries, state.rng.random())

@@ -45,6 +45,12 @@ def trigger(state: EngineState, batch: Batch, command: TriggerCommand) -> Trigge
     ignored = _check_keys(state, command, draft)
     if len(state.waiting) >= state.settings.max_waiting:
         raise QuotaExceeded(f"{len(state.waiting)} runs are waiting, the maximum; try again when fewer are waiting")
+    mine, most = state.waiting.count_of_author(command.author), state.settings.max_waiting_of_author
+    if command.author and mine >= most:
+        raise QuotaExceeded(
+            f"{mine} runs of {command.author} are waiting, the most that [access.quotas] queued_runs allows; "
+            "try again when fewer are waiting"
+        )
     current = state.jobs.job(draft.job_id)
     # The policies are those of the job today, even for the replay of an older definition.
     policy = current.definition if current is not None and current.definition is not None else draft.definition
@@ -103,7 +109,8 @@ def _of_job(state: EngineState, command: TriggerCommand) -> Draft:
         raise JobUnavailable(command.job_id, job.why_not_valid or "its definition is malformed")
     if job.loaded.held:
         raise JobUnavailable(command.job_id, job.loaded.held)
-    return _draft(job, job.definition, command.request, state.plan(job.definition, command.request))
+    request = replace(command.request, of_other_host=True) if job.of_other_host else command.request
+    return _draft(job, job.definition, request, state.plan(job.definition, request))
 
 
 def _draft(job: Job, definition: JobDefinition, request: RunRequest, plan: RunPlan) -> Draft:
@@ -123,6 +130,10 @@ def _of_run(state: EngineState, command: TriggerCommand, replayed: RunDetail) ->
     definition = JobDefinition.from_json(replayed.definition)
     request = replay_layers(definition, replayed, command)
     known = state.jobs.job(replayed.run.job_id)
+    if known is not None and known.unaccepted:
+        raise JobUnavailable(known.job_id, known.why_not_valid)
+    if known is not None and known.of_other_host:
+        request = replace(request, of_other_host=True)
     return Draft(
         job=None,
         job_id=replayed.run.job_id,
@@ -238,6 +249,7 @@ def _queue(
             job_host=record.host,
             preset=record.request.preset,
             slot_us=record.slot_us,
+            author=command.author,
         )
     )
     state.specs.put(record.run_id, run)

@@ -12,6 +12,7 @@ from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1.message_codec import encode
 from nomaflow_api.v1.values import ValueCodecError, loads_plain
 from nomaflow_kernel.access.grants import Target, Verb
+from nomaflow_kernel.access.guard import Guard
 from nomaflow_kernel.access.principals import Caller
 from nomaflow_kernel.catalogue import HostCatalogue, Job
 from nomaflow_kernel.catalogue.service import CatalogueService
@@ -22,13 +23,19 @@ from nomaflow_kernel.engine.fleet import Instance
 from nomaflow_kernel.history.port import Store
 from nomaflow_kernel.history.records import RunRecord
 from nomaflow_kernel.hosts import HostAttached, SessionRegistry
+from nomaflow_kernel.rpc.discretion import (
+    host_without_values,
+    job_without_values,
+    reload_without_values,
+    run_without_values,
+)
 from nomaflow_kernel.rpc.messages import Pauses, host_message, job_message
 from nomaflow_kernel.rpc.pages import Page, listed_problems, page_key, page_size, page_token
 from nomaflow_kernel.rpc.requests import check_host, check_job_id, check_tag
 from nomaflow_project.jobs.load import CatalogueLoad
 from nomaflow_project.reading.problems import Problem
 
-__all__ = ["CatalogueCalls"]
+__all__ = ["CatalogueCalls", "target_of"]
 
 _FIRES = 10
 _FIRES_IN_LISTS = 1
@@ -48,8 +55,10 @@ class CatalogueCalls:
         sessions: SessionRegistry,
         store: Store,
         clock: Clock,
+        guard: Guard,
     ) -> None:
         self._engine = engine
+        self._guard = guard
         self._catalogue = catalogue
         self._sessions = sessions
         self._store = store
@@ -67,25 +76,27 @@ class CatalogueCalls:
             self._check_host(name)
 
     def unknown_job(self, job_id: str, caller: Caller) -> UnknownJob:
-        """Return the error about an unknown id, with up to three near ones of jobs that the caller may see."""
-        return UnknownJob(job_id, near_names(job_id, self._ids_seen_by(caller)))
+        """Return the error about an unknown id, with up to three near ones of jobs that the caller may read."""
+        return UnknownJob(job_id, near_names(job_id, self._ids_read_by(caller)))
 
-    def _ids_seen_by(self, caller: Caller) -> Iterable[str]:
+    def _ids_read_by(self, caller: Caller) -> Iterable[str]:
         if caller.principal.may_all(Verb.READ):
             return self._catalogue.ids()
-        return (
-            job_id
-            for job_id in self._catalogue.ids()
-            if (job := self._catalogue.job(job_id)) is not None and caller.principal.may(Verb.READ, _target(job))
-        )
+        may, job = caller.principal.may, self._catalogue.job
+        return (job_id for job_id in self._catalogue.ids() if (of := job(job_id)) and may(Verb.READ, target_of(of)))
 
-    async def list_jobs(self, request: kernel.ListJobsRequest, _caller: Caller) -> kernel.ListJobsResponse:
-        """Return a page of the catalogue."""
+    async def list_jobs(self, request: kernel.ListJobsRequest, caller: Caller) -> kernel.ListJobsResponse:
+        """Return a page of the part of the catalogue that the caller may read."""
         if request.host:
             check_host(request.host)
         check_tag(request.tag)
         most, after = page_size(request.page_size, _JOBS_PER_PAGE), page_key(request.page_token, 2)
-        chosen = [entry for entry in self._catalogue.jobs(after=after) if _chosen(entry, request)]
+        may = caller.principal.may
+        chosen = [
+            entry
+            for entry in self._catalogue.jobs(after=after)
+            if _chosen(entry, request) and may(Verb.READ, target_of(entry))
+        ]
         of_page = chosen[:most]
         last_runs = await self._store.last_runs([entry.job_id for entry in of_page])
         pauses = Pauses(self._engine.pauses())
@@ -93,15 +104,25 @@ class CatalogueCalls:
         for index, entry in enumerate(of_page):
             if index % _JOBS_PER_TURN == _JOBS_PER_TURN - 1:
                 await asyncio.sleep(0)  # computing fires takes time; give other tasks a turn
-            page.add(self._job(entry, pauses, fires=_FIRES_IN_LISTS, last_run=last_runs.get(entry.job_id)))
+            job = self._job(entry, pauses, fires=_FIRES_IN_LISTS, last_run=last_runs.get(entry.job_id))
+            page.add(self._shown(job, entry, caller))
             if page.full:
                 break
         left = len(chosen) > len(page.entries)
         return kernel.ListJobsResponse(
             jobs=page.entries,
-            problems=() if after else listed_problems(self._catalogue.file_problems()),
+            problems=() if after else listed_problems(self._file_problems(caller)),
             next_page_token=page_token(of_page[len(page.entries) - 1].key) if left else "",
         )
+
+    def _file_problems(self, caller: Caller) -> list[Problem]:
+        may = caller.principal.may
+        return [
+            problem
+            for known in self._catalogue.hosts()
+            if may(Verb.READ, Target(host=known.host)) and may(Verb.LOGS, Target(host=known.host))
+            for problem in known.load.problems
+        ]
 
     async def get_job(self, request: kernel.GetJobRequest, caller: Caller) -> kernel.GetJobResponse:
         """Return one job with its definition."""
@@ -114,17 +135,22 @@ class CatalogueCalls:
         message = self._job(entry, pauses, fires=_FIRES, last_run=last_runs.get(request.job_id))
         if entry.definition is not None:
             message.definition_json = entry.definition.canonical_json.encode("utf-8", "surrogatepass")
-        return kernel.GetJobResponse(job=message)
+        return kernel.GetJobResponse(job=self._shown(message, entry, caller))
 
-    async def list_hosts(self, request: kernel.ListHostsRequest, _caller: Caller) -> kernel.ListHostsResponse:
-        """Return a page of the known hosts and their instances."""
+    async def list_hosts(self, request: kernel.ListHostsRequest, caller: Caller) -> kernel.ListHostsResponse:
+        """Return a page of the hosts that the caller may read, and their instances."""
         most, after = page_size(request.page_size, _HOSTS_PER_PAGE), page_key(request.page_token, 1)
+        may = caller.principal.may
         known = {each.host: each for each in self._catalogue.hosts()}
         pauses = Pauses(self._engine.pauses())
         instances: dict[str, list[Instance]] = {}
         for status in self._engine.instances():
             instances.setdefault(status.hello.host, []).append(status)
-        names = sorted(name for name in self._host_names() if after is None or name > after[0])
+        names = sorted(
+            name
+            for name in self._host_names()
+            if (after is None or name > after[0]) and may(Verb.READ, Target(host=name))
+        )
         page: Page[job_pb2.Host] = Page()
         for name in names[:most]:
             message = host_message(
@@ -134,7 +160,7 @@ class CatalogueCalls:
                 queued=self._engine.queued_count(name),
                 pause=pauses.of_host(name),
             )
-            page.add(message)
+            page.add(message if may(Verb.LOGS, Target(host=name)) else host_without_values(message))
             if page.full:
                 break
             await asyncio.sleep(0)  # a host may have many workers; give other tasks a turn
@@ -142,9 +168,10 @@ class CatalogueCalls:
         token = page_token([page.entries[-1].name]) if left else ""
         return kernel.ListHostsResponse(hosts=page.entries, next_page_token=token)
 
-    async def reload_host(self, request: kernel.ReloadHostRequest, _caller: Caller) -> kernel.ReloadHostResponse:
+    async def reload_host(self, request: kernel.ReloadHostRequest, caller: Caller) -> kernel.ReloadHostResponse:
         """Have a host load its code again, and return each instance's result; the kernel's own file is read too."""
-        own = _own_outcome(await self._catalogue.reload_jobs_file(), force=request.force)
+        load = await self._catalogue.reload_jobs_file()
+        own = _own_outcome(load, force=request.force) if caller.principal.may_all(Verb.LOGS) else []
         if not request.host and self._catalogue.jobs_file is not None and not self._host_names():
             return kernel.ReloadHostResponse(instances=own)
         host = self._the_host(request.host)
@@ -153,6 +180,8 @@ class CatalogueCalls:
             encode(kernel.ReloadOutcome, result, result.loaded, incarnation=name, host=host, problems=_problems(result))
             for name, result in results
         ]
+        if not caller.principal.may(Verb.LOGS, Target(host=host)):
+            outcomes = [reload_without_values(each) for each in outcomes]
         return kernel.ReloadHostResponse(instances=[*own, *outcomes])
 
     async def forget_host(self, request: kernel.ForgetHostRequest, _caller: Caller) -> kernel.ForgetHostResponse:
@@ -183,6 +212,18 @@ class CatalogueCalls:
         introduced = {each.host for each in self._catalogue.hosts() if each.host}
         return introduced | {status.hello.host for status in self._engine.instances()} | set(self._sessions.hosts())
 
+    def _shown(self, job: job_pb2.Job, entry: Job, caller: Caller) -> job_pb2.Job:
+        """Return a job as its caller may see it: its newest run may be one of another host."""
+        if not caller.principal.may(Verb.LOGS, target_of(entry)):
+            job_without_values(job)
+        if job.HasField("last_run"):
+            run = job.last_run
+            if not self._guard.sees_run(run.job_id, run.host, caller):
+                job.ClearField("last_run")
+            elif not self._guard.sees_values(run.job_id, run.host, caller):
+                run_without_values(run)
+        return job
+
     def _job(self, entry: Job, pauses: Pauses, *, fires: int, last_run: RunRecord | None) -> job_pb2.Job:
         return job_message(
             entry,
@@ -194,9 +235,10 @@ class CatalogueCalls:
         )
 
 
-def _target(job: Job) -> Target:
-    tags = () if job.definition is None else tuple(job.definition.tags)
-    return Target(job_id=job.job_id, host=job.host, tags=tags)
+def target_of(entry: Job) -> Target:
+    """Return what grants are given for, of a job of the catalogue."""
+    tags = () if entry.definition is None else entry.definition.tags
+    return Target(job_id=entry.job_id, host=entry.host, tags=tuple(tags))
 
 
 def _chosen(entry: Job, request: kernel.ListJobsRequest) -> bool:

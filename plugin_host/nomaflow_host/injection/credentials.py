@@ -26,14 +26,22 @@ def credentials_of(order: AttemptOrder, environ: Mapping[str, str], *, secret: C
     """
     found: set[str] = set()
     if b"${" in order.kwargs_json or b"${" in order.params_json:
-        for name in names_in([_read(order.kwargs_json), _read(order.params_json)]):
+        kwargs, params = _read(order.kwargs_json), _read(order.params_json)
+        for name in names_in([_without(kwargs, order.literal_kwargs), _without(params, order.literal_params)]):
             if names_credential(name.removesuffix("_FILE")):
                 found.update(_resolved(f"${{{name}}}", environ))
     values = _read(order.kwargs_json) if secret else {}
     for field in secret:
-        for text in _texts(values.get(field)):
-            found.update(_resolved(text, environ))
+        texts = _texts(values.get(field))
+        if field in order.literal_kwargs:
+            found.update(texts)
+        else:
+            found.update(value for text in texts for value in _resolved(text, environ))
     return found
+
+
+def _without(values: Mapping[str, Any], literal: Collection[str]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if key not in literal}
 
 
 def _read(text: bytes) -> dict[str, Any]:

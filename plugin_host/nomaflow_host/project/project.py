@@ -16,7 +16,7 @@ from nomaflow_host.process.errors import ProjectError, StateUnwritable
 from nomaflow_host.supervisor.values import ProjectLoad
 from nomaflow_project.models.settings_file import HOST_NAME, HostSection
 from nomaflow_project.reading.env_files import project_variables
-from nomaflow_project.reading.environment import EnvironmentMissing, resolve_tree, unresolved_references
+from nomaflow_project.reading.environment import EnvironmentMissing, names_in, resolve_tree, unresolved_references
 from nomaflow_project.reading.files import JobFile, read_job_files
 from nomaflow_project.reading.lines import with_lines
 from nomaflow_project.reading.problems import Place, Problem
@@ -86,8 +86,17 @@ class Project(ProjectLoad):
             preload=connectors.modules(),
             max_extras_bytes=settings.max_extras_bytes,
             max_parallel=settings.max_parallel,
+            accept_jobs_from=settings.accept_jobs_from,
+            accept_calls_from=settings.accept_calls_from,
         )
-        return cls(root=root, settings=settings, spec=spec, connectors=connectors, variables=variables.given)
+        return cls(
+            root=root,
+            settings=settings,
+            spec=spec,
+            connectors=connectors,
+            variables=variables.given,
+            wanted=frozenset(names_in([tree.get(name) for name in ("app", "connectors", "jobs")])),
+        )
 
 
 def _folder(directory: Path) -> Path:

@@ -12,6 +12,7 @@ from nomaflow_host.supervisor.attempt_log import AttemptLog
 from nomaflow_host.supervisor.held_attempt import HeldAttempt
 from nomaflow_host.supervisor.ladder import LadderTimes, climb
 from nomaflow_host.supervisor.outcomes import finished_of, stop_sentence
+from nomaflow_host.supervisor.references import variables_of_order
 from nomaflow_host.supervisor.values import StopRequest
 
 if TYPE_CHECKING:
@@ -110,7 +111,15 @@ class AttemptTable:
         self._held[key] = attempt
         self._counts[counts_as_sync] += 1
         self._empty.clear()
-        worker.link.send_soon({"is": "run", "slot": attempt.slot, "traceparent": order.traceparent}, letter=order.order)
+        worker.link.send_soon(
+            {
+                "is": "run",
+                "slot": attempt.slot,
+                "traceparent": order.traceparent,
+                "variables": variables_of_order(order.order, worker.generation.variables),
+            },
+            letter=order.order,
+        )
         self._set_deadline(attempt)
 
     def stop(self, key: str, stop: StopRequest) -> None:

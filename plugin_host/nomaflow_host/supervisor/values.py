@@ -40,11 +40,13 @@ class ProjectLoad:
     """The input of one load.
 
     :param variables: variables from the project's files; the host's own environment overrides them
+    :param wanted: names of variables that ``[app]`` of nomaflow.toml refers to
     """
 
     spec: ProjectSpec
     connectors: ResolvedConnectors
     variables: Mapping[str, str] = field(default_factory=dict, repr=False)
+    wanted: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -36,6 +36,7 @@ from nomaflow_host.worker.sources import serve_sources
 from nomaflow_host.worker.streams import WorkerStreams
 from nomaflow_host.worker.task_isolation import OwnTask, hide_other_tasks
 from nomaflow_host.worker.usage import resident_bytes
+from nomaflow_project.reading.worker_environment import credentials_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -89,7 +90,7 @@ class _Worker:
         message = frame.message
         match frame.kind:
             case "run":
-                self._run(message["slot"], open_order(frame.letter), message["traceparent"])
+                self._run(message["slot"], open_order(frame.letter), message["traceparent"], message["variables"])
             case "cancel":
                 if (run := self._runs.get(message["slot"])) is not None:
                     run.ask_to_stop()
@@ -110,13 +111,14 @@ class _Worker:
             run.interrupt()
             self._loop.call_soon_threadsafe(run.ask_to_stop)
 
-    def _run(self, slot: int, order: AttemptOrder, traceparent: str) -> None:
+    def _run(self, slot: int, order: AttemptOrder, traceparent: str, variables: Mapping[str, str]) -> None:
         # Set each time, since a step may have set another.
         self._loop.set_task_factory(_tracked_task)  # type: ignore[arg-type]  # typeshed wants a generic protocol
         run = AttemptRun(
             order=order,
             slot=slot,
             traceparent=traceparent,
+            variables=variables,
             services=self._services,
             is_alone=lambda: len(self._runs) == 1,
         )
@@ -130,10 +132,10 @@ class _Worker:
 
     def _check(self, number: int, steps: bytes) -> None:
         """Report the problems of values; validators are the authors' code, and may do anything."""
-        generation, environ, mask = self._services.generation, self._services.environ, self._services.emitter.masker.now
+        generation, mask = self._services.generation, self._services.emitter.masker.now
         letter = None
         with contextlib.suppress(BaseException):  # the attempt will report it
-            found = [each for step in open_checked_steps(steps) for each in generation.check(step, environ=environ)]
+            found = [each for step in open_checked_steps(steps) for each in generation.check(step)]
             letter = seal([replace(each, message=fitting(mask.text(each.message))) for each in found[:_MAX_PROBLEMS]])
         self._services.link.send(
             {"is": "checked", "number": number, "checked": letter is not None}, letter=letter or b""
@@ -231,7 +233,7 @@ def run_worker(channels: WorkerChannels, *, generation: Generation | None) -> No
     worker = _Worker(loop)
     to_host = _HostLink(link=link, loop=loop, on_frame=worker.take)
     connectors = ResolvedConnectors(**bootstrap["connectors"])
-    emitter.masker = WorkerMasker(connectors.secrets)
+    emitter.masker = WorkerMasker({*connectors.secrets, *credentials_in(os.environ)})
 
     def restore() -> None:
         streams.install()

@@ -23,10 +23,11 @@ from nomaflow_host.worker.progress import ProgressReporter
 from nomaflow_host.worker.scope import CURRENT, AttemptScope
 from nomaflow_host.worker.signals import interrupt_thread
 from nomaflow_host.worker.usage import Usage
+from nomaflow_project.reading.worker_environment import withheld_hint
 from nomaflow_telemetry.tracing import attach
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from nomaflow_api.v1.letters import AttemptOrder
     from nomaflow_host.worker.services import WorkerServices
@@ -52,6 +53,7 @@ class AttemptRun:
 
     :param slot: its number in the ring, and in frames
     :param traceparent: the trace context of the call; empty for none
+    :param variables: the variables that the order's values refer to, beside those of this process
     :param is_alone: returns True if no other attempt runs in this worker
     """
 
@@ -61,12 +63,14 @@ class AttemptRun:
         order: AttemptOrder,
         slot: int,
         traceparent: str,
+        variables: Mapping[str, str],
         services: WorkerServices,
         is_alone: Callable[[], bool],
     ) -> None:
         self._order = order
         self._slot = slot
         self._services = services
+        self._variables = variables
         self._is_alone = is_alone
         self._asked = False
         self._inner: asyncio.Task[_Ending] | None = None
@@ -131,7 +135,8 @@ class AttemptRun:
 
     def _prepare(self) -> PreparedCall:
         services = self._services
-        credentials = services.generation.credentials_of(self._order, services.environ)
+        environ = services.environ_with(self._variables)
+        credentials = services.generation.credentials_of(self._order, environ)
         if credentials:
             services.emitter.masker.add(self._slot, credentials)
             # Before any of the author's code runs: the host masks what that prints.
@@ -139,13 +144,13 @@ class AttemptRun:
         cancelled, slot = services.page.cancelled, self._slot
         ctx = context_of(
             self._order,
-            environ=services.environ,
+            environ=environ,
             cancel_check=lambda: cancelled[slot] != 0,
             progress_sink=self._progress,
         )
         return services.generation.prepare(
             self._order,
-            environ=services.environ,
+            environ=environ,
             ctx=ctx,
             connectors=services.connectors,
             settings=services.generation.settings(services.environ),
@@ -245,6 +250,8 @@ class AttemptRun:
     def _outcome_of(self, error: BaseException) -> CallOutcome:
         """Return the outcome of an exception, after its traceback went to the log."""
         outcome = outcome_of_exception(error, self._mask)
+        if hint := withheld_hint(error, self._services.generation.spec.withheld):
+            outcome = replace(outcome, reason=outcome.reason + hint, error=outcome.error + hint)
         if outcome.state is FinishedState.FAILED:
             self.scope.emit(logging.ERROR, time.time_ns() // 1000, _STEP_LOGGER, author_traceback(error, self._mask))
         elif outcome.cancelled_error and self._is_asked:

@@ -11,6 +11,7 @@ import sqlalchemy
 from simulated_store import SimulatedDatabase, StoreFaults
 from simulated_time import VirtualClock
 
+from nomaflow_kernel.access.audit import AuditLog
 from nomaflow_kernel.catalogue import Job
 from nomaflow_kernel.engine import Engine, EngineSettings
 from nomaflow_kernel.history.feed import EventFeed
@@ -44,9 +45,17 @@ class SimulatedCatalogue:
         """Return the job."""
         return self._jobs.get(job_id)
 
+    def ids(self) -> Collection[str]:
+        """Return the ids."""
+        return self._jobs.keys()
+
     def kind_of(self, host: str, callable: str) -> str:
         """Return the kind."""
         return "sync" if callable in self._sync else "async"
+
+    def accepts(self, host: str, other: str, *, calls: bool = False) -> bool:
+        """Accept every host."""
+        return True
 
     def max_parallel(self, host: str) -> int | None:
         """Return that there is no bound."""
@@ -133,8 +142,10 @@ class SimulatedKernel:
             engine=self.engine,
             manifests=_NoManifests(),
             sessions=self._sessions,
+            audit=AuditLog(store=None, clock=self._clock),
             settings=GatewaySettings(
                 epoch=info.epoch,
+                kernel_id=info.store_id,
                 heartbeat_seconds=4,
                 lease_seconds=SETTINGS.lease_seconds,
                 grace_seconds=SETTINGS.grace_seconds,

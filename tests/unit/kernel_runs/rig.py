@@ -72,6 +72,7 @@ class Jobs:
     held: dict[str, str] = field(default_factory=dict)
     refusal: str | None = None
     bounds: dict[str, int] = field(default_factory=dict)
+    accepted_calls: set[tuple[str, str]] = field(default_factory=set)
     _made: dict[str, Any] = field(default_factory=dict)
 
     def add(self, *definitions: JobDefinition) -> None:
@@ -105,9 +106,17 @@ class Jobs:
         found = [self.job(job_id) for job_id in self.definitions]
         return [job for job in found if job is not None]
 
+    def ids(self) -> Collection[str]:
+        """Return the ids."""
+        return self.definitions.keys()
+
     def kind_of(self, host: str, callable: str) -> str:
         """Return the kind."""
         return "sync" if callable in self.sync_callables else "async"
+
+    def accepts(self, host: str, other: str, *, calls: bool = False) -> bool:
+        """Return whether the test has allowed it."""
+        return calls and (host, other) in self.accepted_calls
 
     def max_parallel(self, host: str) -> int | None:
         """Return the bound the test has set."""
