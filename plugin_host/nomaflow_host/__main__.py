@@ -79,9 +79,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--join",
-        default="",
+        default=os.environ.get("NOMAFLOW_HOST_JOIN", ""),
         metavar="FILE",
-        help="join a kernel on TCP with the string in this file; - is standard input",
+        help="join a kernel on TCP with the string in this file, once; - is standard input [NOMAFLOW_HOST_JOIN]",
     )
     for flag in _GONE:
         parser.add_argument(flag, default=None, help=argparse.SUPPRESS)

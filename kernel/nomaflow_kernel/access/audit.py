@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nomaflow_kernel.access.audit_texts import target_of
@@ -42,8 +42,8 @@ class AuditLog:
         self._anchoring: asyncio.Task[None] | None = None
 
     @property
-    def refused_total(self) -> int:
-        """The number of refused calls since the start."""
+    def refused_total(self) -> Mapping[str, int]:
+        """Outcome → the number of refused calls since the start."""
         return self._refusals.total
 
     async def start(self) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 
 from nomaflow_api.bounds import CATALOGUE_BYTES, MANIFEST_SECONDS
 from nomaflow_kernel.catalogue.registry import REFUSALS, Catalogue, CatalogueChange, HostCatalogue, Job, why_kept
+from nomaflow_kernel.catalogue.served import ServedManifest
 from nomaflow_kernel.catalogue.stored_load import checked_here, keep_load, read_kept_load
 from nomaflow_kernel.domain.clock import Clock, from_us
 from nomaflow_kernel.domain.errors import BadRequest, QuotaExceeded
@@ -223,8 +224,12 @@ class CatalogueService(Catalogue):
             return True, _invalid(known)
         await self._check_room(host, size)
         async with self._loaded(host, digest, manifest) as known:
+            before = self._hosts.get(host)
             if not await self._keep(known, explicit=explicit):
+                await self._remember(known)
                 return False, _invalid(known)
+            if before is not None:
+                await self._remember(before)
             _tell_kept(known.load)
             change = self.take_in(known)
             await self._changed(host, change, digest=digest)
@@ -241,6 +246,11 @@ class CatalogueService(Catalogue):
                 f"expected at most {CATALOGUE_BYTES:,} together; forget hosts that are gone: nomaflow hosts forget NAME"
             )
         self._bytes[host] = size
+
+    async def _remember(self, known: HostCatalogue) -> None:
+        """Remember a manifest that is not the catalogue: there may be instances that serve it."""
+        served = await asyncio.to_thread(ServedManifest.of, known.load, known.manifest)
+        self._served.keep(known.host, known.digest, served)
 
     async def forget(self, host: str) -> Sequence[str]:
         """Drop a host and return the job ids that this frees."""

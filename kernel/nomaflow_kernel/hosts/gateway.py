@@ -76,7 +76,10 @@ class HostGateway:
         if proved not in ("", hello.host):
             _LOG.warning("%s on %s may not attach as host %s", caller.principal, hello.machine[:64], hello.host)
             raise NotPermitted(caller.principal, "attach as", f"host:{hello.host}")
-        wanted = bool(hello.manifest_digest) and await self._is_news(hello, hello.manifest_digest, hello.loaded_at_us)
+        digest = hello.manifest_digest
+        wanted = bool(digest) and (
+            await self._is_news(hello, digest, hello.loaded_at_us) or not self._manifests.knows_code(hello.host, digest)
+        )
         self._check_instance(hello.incarnation, hello.host)
         check_room(hello, known={each.host for each in self._manifests.hosts()}, sessions=self._sessions)
         session = Session(hello=hello, loading=hello.loading or wanted)
@@ -257,6 +260,7 @@ class HostGateway:
             self._sessions.loaded(request.incarnation)
             raise
         self._sessions.loaded(request.incarnation, digest=request.digest)
+        self._engine.look_again(hello.host)
         claimed = self._manifests.foreign_ids(hello.host) if current else ()
         if claimed:
             self._audit.happened(

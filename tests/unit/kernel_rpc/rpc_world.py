@@ -136,6 +136,9 @@ class ScriptedEngine:
         """Record a heartbeat."""
         self.heartbeats.append(info)
 
+    def look_again(self, host: str) -> None:
+        """Have nothing that waits."""
+
     def loaded(self, incarnation: str, load: LoadInfo) -> None:
         """Record a load."""
         self.loads.append(load)

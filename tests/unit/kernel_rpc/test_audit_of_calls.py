@@ -48,7 +48,7 @@ async def test_bad_tokens_are_seen_at_once_and_cost_almost_nothing(
             world.audit.refused(TRIGGER, None, "UNAUTHENTICATED", stranger(f"ipv4:10.0.0.9:{port + 5000}"))
         await world.audit.stop()
     assert [row.count for row in await rows(world)] == [1, 1999]
-    assert world.audit.refused_total == 2000
+    assert world.audit.refused_total == {"UNAUTHENTICATED": 2000}
     told = [record.getMessage() for record in caplog.records]
     assert told == [
         "a call from ipv4:10.0.0.9 has no valid credential: TriggerRun",

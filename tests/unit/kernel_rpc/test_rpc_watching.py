@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from dataclasses import replace
+from types import SimpleNamespace
 
 import grpc
 import pytest
@@ -12,11 +14,14 @@ from rpc_world import RUN_ID, World, eventually, queue_run
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1.letters import LogCodec
 from nomaflow_api.v1.log_lines import encode_line, pack_lines
+from nomaflow_kernel.access.grants import Grant, Target
 from nomaflow_kernel.access.guard import Guard
-from nomaflow_kernel.access.principals import OWNER, Caller
-from nomaflow_kernel.history.records import AttemptRecord, LogChunkRecord
+from nomaflow_kernel.access.principals import OWNER, Caller, Principal, PrincipalKind
+from nomaflow_kernel.history.records import AttemptRecord, EventRecord, LogChunkRecord
 from nomaflow_kernel.history.states import AttemptState, RunState
 from nomaflow_kernel.history.transitions import AppendLog, FinishRun, Notice, OpenAttempt, StartRun
+from nomaflow_kernel.rpc import watching as watching_module
+from nomaflow_kernel.rpc.event_sight import EventSight
 from nomaflow_kernel.rpc.watching import Watching
 
 CALLER = Caller(principal=OWNER, peer="unix:")
@@ -190,6 +195,41 @@ async def test_events_that_two_publishers_tell_out_of_order_come_in_order(world:
     world.feed.publish(third.events)
     assert (await anext(stream)).event.kind == "e.f"
     await stream.aclose()
+
+
+def seen_by(*grants: str) -> Caller:
+    """Return a user with some grants."""
+    given = tuple(map(Grant.parse, grants))
+    return Caller(principal=Principal(kind=PrincipalKind.USER, name="ann", grants=given), peer="ipv4:127.0.0.1:1")
+
+
+async def test_events_that_a_watcher_may_not_read_do_not_hold_back_its_cursor(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However busy others are, a bookmark comes once nothing else has come for so long."""
+    clock = itertools.count(0, 3600)
+    monkeypatch.setattr(watching_module, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    watching = Watching(store=world.store, feed=world.feed, guard=Guard.blind(), bookmark_seconds=1800)
+    stream = watching.events(0, (), seen_by("read job:mine"))
+    await world.apply(
+        Notice(kind="host.attached", at_us=1, host="team"), Notice(kind="job.changed", at_us=1, job_id="x")
+    )
+    async with asyncio.timeout(10):
+        assert (await anext(stream)).bookmark_seq == world.feed.last_seq
+    await world.apply(Notice(kind="job.changed", at_us=1, job_id="mine"))
+    async with asyncio.timeout(10):
+        assert (await anext(stream)).event.job_id == "mine"
+    await stream.aclose()
+
+
+async def test_events_of_a_run_that_is_gone_belong_to_no_host(world: World) -> None:
+    """What retention has removed meanwhile is not shown to whoever has the job now."""
+    job = Target(job_id="job", host="team")
+    guard = Guard(job=lambda _: job, jobs=lambda: (job,), runs=Guard.blind()._runs, host=lambda _: True)
+    event = EventRecord(seq=1, at_us=1, kind="run.started", run_id=RUN_ID, job_id="job")
+    for grant, count in (("read host:team", 0), ("read job:job", 1)):
+        sight = EventSight(guard=guard, principal=seen_by(grant).principal)
+        assert len(await sight.shown([event])) == count, grant
 
 
 async def test_a_stopping_kernel_ends_watches_so_that_they_resume(world: World) -> None:
