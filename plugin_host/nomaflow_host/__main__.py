@@ -13,7 +13,7 @@ from nomaflow_api.private_memory import keep_memory_private
 from nomaflow_host.process.errors import EX_CONFIG, EX_TEMPFAIL, HostError
 from nomaflow_project.reading.toml_file import read_toml
 from nomaflow_telemetry.endpoint import MetricsAddressRefused, MetricsAddressTaken
-from nomaflow_telemetry.process_log import LOG_FORMATS, LOG_LEVELS, set_up_logging
+from nomaflow_telemetry.process_log import LOG_FORMATS, LOG_LEVELS, set_up_logging, write_error
 
 __all__ = ["main"]
 
@@ -47,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("nomaflow"):
             raise
-        sys.stderr.write(f"nomaflow host: {error.name!r} is not installed; pip install 'nomaflow[host]'\n")
+        write_error(f"nomaflow host: {error.name!r} is not installed; pip install 'nomaflow[host]'")
         return EX_CONFIG
 
     level, form = _logging_settings(options)
@@ -58,10 +58,10 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return event_loop.run(work(HostOptions(**given), environ=os.environ))
     except HostError as error:
-        sys.stderr.write(f"nomaflow host: {error}\n")
+        write_error(f"nomaflow host: {error}")
         return error.exit_code
     except (MetricsAddressRefused, MetricsAddressTaken) as error:
-        sys.stderr.write(f"nomaflow host: {error}\n")
+        write_error(f"nomaflow host: {error}")
         return EX_CONFIG if isinstance(error, MetricsAddressRefused) else EX_TEMPFAIL
     except KeyboardInterrupt:
         return 130
@@ -79,9 +79,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--join",
-        default="",
+        default=os.environ.get("NOMAFLOW_HOST_JOIN", ""),
         metavar="FILE",
-        help="join a kernel on TCP with the string in this file; - is standard input",
+        help="join a kernel on TCP with the string in this file, once; - is standard input [NOMAFLOW_HOST_JOIN]",
     )
     for flag in _GONE:
         parser.add_argument(flag, default=None, help=argparse.SUPPRESS)

@@ -188,6 +188,7 @@ class Kernel:
             scheduler=self._scheduler,
             sessions=self._sessions,
             feed=self._feed,
+            audit=self._audit,
         )
 
     async def reload(self) -> None:

@@ -35,7 +35,7 @@ class Entry(Record):
     __pydantic_config__: ClassVar[ConfigDict] = FORM
 
     REPLACED: ClassVar[Mapping[str, str]] = {}
-    """The keys of earlier versions, each with what to do instead."""
+    """Keys that are gone, each with what to do instead."""
 
     @field_validator("*", mode="before")
     @classmethod
