@@ -1,6 +1,6 @@
 # Bare `make` prints this help. `make demo` and `make test` set everything up first.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types protos docs check wheel clean bench bench-quick torture mutants
+.PHONY: help setup demo test lint types protos docs check wheel clean bench bench-quick storm torture fuzz mutants
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -22,6 +22,9 @@ demo: $(STAMP) ## Start a kernel and a plugin host, run the demo's jobs live, sh
 test: $(STAMP) ## Run every test that this machine has the parts for; name at the end what was left out
 	@$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
+storm: $(STAMP) ## Flood each TCP door of a kernel for 20 s, and see what the owner and the other doors notice
+	@$(BIN)/python tests/e2e/storm.py
+
 # One schedule in ten runs on real processes, the others on the simulation.
 SCHEDULES ?= 10000
 SEED ?= 1
@@ -29,6 +32,11 @@ torture: $(STAMP) ## Run SCHEDULES=10000 fault schedules, a tenth on real proces
 	@$(BIN)/python tests/torture/torture_main.py --schedules $$(( $(SCHEDULES) / 10 ))
 	@$(BIN)/python tests/torture/simulated/run.py --seed $(SEED) --schedules $$(( $(SCHEDULES) - $(SCHEDULES) / 10 ))
 	@$(BIN)/python tests/e2e/log_flood.py --megabytes 1024
+
+# Numbers are the same inputs every time; another seed makes others.
+N ?= 1000000
+fuzz: $(STAMP) ## Send N=1000000 hostile inputs to a real kernel and to the readers of files (an hour; SEED=1)
+	@$(BIN)/python tests/fuzz/run.py --inputs $(N) --seed $(SEED)
 
 mutants: $(STAMP) ## Break the product in known ways; a test must notice each (ten minutes)
 	@$(BIN)/python tests/mutants/run.py

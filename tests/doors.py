@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import grpc
 import grpc.aio
@@ -41,12 +42,26 @@ class HostIdentity:
     authorities: bytes = b""
 
 
-def doors_of(project: Path, log: str) -> Doors:
-    """Return the doors that a kernel's log tells of, the last time it began to serve."""
-    line = log.rpartition("serving on ")[2].partition("\n")[0]
-    found = re.findall(r"tls://(\S+) for (clients|hosts|joining)", line)
+class HasLog(Protocol):
+    """A kernel process, or what stands for it."""
+
+    project: Path
+
+    @property
+    def log(self) -> str:
+        """Its output so far."""
+
+
+def doors_of(process: HasLog, *, words: str = "serving on ") -> Doors:
+    """Return the doors that a kernel's log tells of, after these words, as it did last."""
+    found: list[tuple[str, str]] = []
+    until = time.monotonic() + 20
+    while len(found) < 3 and time.monotonic() < until:
+        line = process.log.rpartition(words)[2].partition("\n")[0]
+        found = re.findall(r"tls://([^\s,;]+) for (clients|hosts|joining)", line)
+        time.sleep(0.01)
     addresses = {door: address for address, door in found}
-    authorities = (project / ".nomaflow" / "pki" / "authorities.pem").read_bytes()
+    authorities = (process.project / ".nomaflow" / "pki" / "authorities.pem").read_bytes()
     return Doors(owner=line.partition(", ")[0], authorities=authorities, **addresses)
 
 

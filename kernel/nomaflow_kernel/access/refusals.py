@@ -24,11 +24,11 @@ class Refusals:
 
     :param write: takes rows to write
     :param seconds: how long like ones are counted
-    :ivar total: the number of refused calls so far
+    :ivar total: outcome → the number of refused calls so far
     """
 
     def __init__(self, write: Callable[[Sequence[AuditRecord]], None], *, seconds: float = 60.0) -> None:
-        self.total = 0
+        self.total: Counter[str] = Counter()
         self._write = write
         self._seconds = seconds
         self._kinds: dict[_Key, AuditRecord] = {}
@@ -38,7 +38,7 @@ class Refusals:
 
     def add(self, record: AuditRecord) -> None:
         """Count a refused call; write it if it is the first of its kind."""
-        self.total += 1
+        self.total[record.outcome] += 1
         key, record = self._kind(record)
         if key in self._kinds:
             self._more[key] += 1

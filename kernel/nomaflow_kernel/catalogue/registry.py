@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
+from bisect import bisect_right
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from nomaflow_kernel.catalogue.served import ServedManifests, names_in_manifest
 from nomaflow_project.jobs.callables import check_keys, kind_of, refuse_params
 from nomaflow_project.jobs.definitions import JobDefinition
 from nomaflow_project.jobs.load import CatalogueLoad, LoadedJob
@@ -42,6 +43,11 @@ class Job:
         """The host that runs it; ``loaded.host`` is the one that brought it."""
         definition = self.loaded.definition
         return (definition.host if definition is not None else "") or self.loaded.host
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Its place in the order of all jobs: by id; of one id, the job that owns it before those that do not."""
+        return self.job_id, f"2{self.loaded.host}" if self.foreign else "1"
 
     @property
     def of_other_host(self) -> bool:
@@ -112,23 +118,28 @@ class Catalogue:
         self._jobs: dict[str, Job] = {}
         self._foreign: dict[tuple[str, str], Job] = {}
         self._hosts: dict[str, HostCatalogue] = {}
+        self._served = ServedManifests()
 
     def job(self, job_id: str) -> Job | None:
         """Return the job that owns the id, even a malformed or removed one; None if the id is unknown."""
         return self._jobs.get(job_id)
 
-    def jobs(self) -> list[Job]:
-        """Return all jobs by id, foreign ones after the job that owns the id."""
+    def jobs(self, *, after: tuple[str, ...] | None = None) -> list[Job]:
+        """Return all jobs by id, foreign ones after the job that owns the id.
+
+        :param after: only those whose key comes later
+        """
         jobs = [*self._jobs.values(), *self._foreign.values()]
-        return sorted(jobs, key=lambda job: (job.job_id, job.foreign, job.loaded.host))
+        found = sorted(jobs, key=lambda job: job.key)
+        return found if after is None else found[bisect_right(found, after, key=lambda job: job.key) :]
+
+    def ids(self) -> Collection[str]:
+        """Return the ids of all jobs, malformed and removed ones too."""
+        return self._jobs.keys()
 
     def foreign_ids(self, host: str) -> list[str]:
         """Return the ids that a host brings although they belong to another one, sorted."""
         return sorted(job_id for job_id, brought_by in self._foreign if brought_by == host)
-
-    def near(self, job_id: str) -> Sequence[str]:
-        """Return up to three ids that look like an unknown one."""
-        return difflib.get_close_matches(job_id[:128], self._jobs, n=3)
 
     def hosts(self) -> Sequence[HostCatalogue]:
         """Return each host's catalogue, sorted by name; the kernel's own file has an empty name."""
@@ -213,6 +224,7 @@ class Catalogue:
         """Drop a host's jobs and release its ids; a job of another host that claimed such an id takes it."""
         known, known_refused = dict(self._jobs), self._refused()
         self._hosts.pop(host, None)
+        self._served.forget(host)
         gone = tuple(job_id for job_id, entry in self._jobs.items() if entry.loaded.host == host)
         self._owners = {job_id: owner for job_id, owner in self._owners.items() if owner != host}
         self._jobs = {job_id: entry for job_id, entry in self._jobs.items() if entry.loaded.host != host}
@@ -233,14 +245,43 @@ class Catalogue:
             refused=tuple(job for at, job in self._refused().items() if at not in known_refused),
         )
 
+    def unaccepted(self) -> list[Job]:
+        """Return the jobs that the host that would run them does not accept."""
+        return [entry for entry in self._jobs.values() if entry.unaccepted]
+
     def accepts(self, host: str, other: str, *, calls: bool = False) -> bool:
         """Return whether a host says in its nomaflow.toml that it runs jobs of another host.
 
         :param calls: whether it is enough that jobs of the other may call its own
         """
-        said = self._manifest(host)
-        named = [*_names(said.get("accept_jobs_from")), *(_names(said.get("accept_calls_from")) if calls else ())]
-        return other in named
+        manifest = self._manifest(host)
+        return other in names_in_manifest(manifest, "accept_jobs_from") or (
+            calls and other in names_in_manifest(manifest, "accept_calls_from")
+        )
+
+    def knows_code(self, host: str, digest: str) -> bool:
+        """Return whether a manifest is the host's catalogue, or remembered as one that its instances serve."""
+        known = self._hosts.get(host)
+        return (known is not None and known.digest == digest) or self._served.get(host, digest) is not None
+
+    def may_serve(self, host: str, digest: str, job_id: str, definition_digest: str) -> bool:
+        """Return whether an instance that serves a manifest may run a definition of a job.
+
+        One that serves the host's catalogue runs all that its host may run. Any other runs what its own manifest brings
+        or accepts: nobody can have a process run a job of a manifest that it does not have. Jobs of the kernel's own
+        file are in no manifest.
+        """
+        known = self._hosts.get(host)
+        if known is None or known.digest == digest:
+            return True
+        job, served = self._jobs.get(job_id), self._served.get(host, digest)
+        if job is not None and not job.loaded.host:
+            return True
+        if served is None:
+            return False
+        if job is not None and job.of_other_host:
+            return job.loaded.host in served.accepts
+        return (job_id, definition_digest) in served.definitions
 
     def _judge_aims(self) -> None:
         """Refuse each job that aims at a host that does not accept it, and let each job run that is accepted again."""
@@ -264,8 +305,7 @@ class Catalogue:
 
     def _refused(self) -> dict[tuple[str, str], Job]:
         """Return the jobs that are refused for the sake of another host, by id and the host that brought them."""
-        aiming = {(job_id, entry.loaded.host): entry for job_id, entry in self._jobs.items() if entry.unaccepted}
-        return {**self._foreign, **aiming}
+        return {**self._foreign, **{(job.job_id, job.loaded.host): job for job in self.unaccepted()}}
 
     def _explain_foreign(self) -> None:
         """Give every foreign job the problem that names the present owner of its id."""
@@ -281,11 +321,6 @@ _OWNED = "id_of_another_host"
 _UNACCEPTED = "job_not_accepted"
 REFUSALS = (_OWNED, _UNACCEPTED)
 """Codes of the problems of jobs that are refused for the sake of another host."""
-
-
-def _names(said: object) -> list[str]:
-    """Return the host names in a key of a manifest, which may hold anything."""
-    return [name for name in said if isinstance(name, str)] if isinstance(said, list) else []
 
 
 def _called(owner: str) -> str:

@@ -244,6 +244,10 @@ class Engine:
         if instance.serves and not served:
             self._loop.touch(instance.host)
 
+    def look_again(self, host: str) -> None:
+        """Check the waiting runs of a host again: an instance of it serves another manifest."""
+        self._loop.touch(host)
+
     def loaded(self, incarnation: str, load: LoadInfo) -> None:
         """Record the result of an instance's newest load."""
         self._loop.tell(lambda batch: attaching.take_load(self._state, batch, incarnation, load))

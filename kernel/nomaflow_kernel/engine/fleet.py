@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from nomaflow_kernel.engine.host_messages import HeartbeatInfo, InstanceHello, InstanceLink, RefusedLoad
@@ -123,6 +123,10 @@ class Instance:
         return "LOADING" if self.link.loading else "ATTACHED"
 
 
+def _any(_instance: Instance) -> bool:
+    return True
+
+
 class Fleet:
     """All instances, by incarnation and by host. An incarnation stays its host's after the instance is gone."""
 
@@ -165,9 +169,9 @@ class Fleet:
         """Return whether any instance of the host is attached or awaited."""
         return bool(self._by_host.get(host))
 
-    def has_serving(self, host: str) -> bool:
-        """Return whether any instance of the host accepts new work."""
-        return any(instance.serves for instance in self.of_host(host))
+    def has_serving(self, host: str, *, fits: Callable[[Instance], bool] = _any) -> bool:
+        """Return whether any instance of the host that fits accepts new work."""
+        return any(instance.serves and fits(instance) for instance in self.of_host(host))
 
     def has_newer_code(self, host: str) -> bool:
         """Return whether an instance of the host reports that the code on disk is newer than the loaded code."""
@@ -182,14 +186,17 @@ class Fleet:
         """Return how many attempts all instances of a host hold."""
         return sum(instance.running for instance in self.of_host(host))
 
-    def pick(self, host: str, *, exclusive: bool) -> Instance | None:
-        """Return the instance of the host with the most free slots of that kind; None if no slot is free."""
+    def pick(self, host: str, *, exclusive: bool, fits: Callable[[Instance], bool] = _any) -> Instance | None:
+        """Return the instance of the host with the most free slots of that kind; None if no slot is free.
+
+        :param fits: whether an instance may be picked
+        """
         best: Instance | None = None
         room = 0
         for instance in self.of_host(host):
             if instance.serves:
                 free = instance.free(exclusive=exclusive)
-                if free > room:
+                if free > room and fits(instance):
                     best, room = instance, free
         return best
 

@@ -32,6 +32,10 @@ class InstanceLink(Protocol):
     def loading(self) -> bool:
         """True if the instance has not loaded and introduced its first generation yet."""
 
+    @property
+    def digest(self) -> str:
+        """The digest of the manifest that the instance serves; empty before the first."""
+
     def end(self, reason: str) -> None:
         """End the session: a newer one of the same incarnation has taken over, or the kernel stops."""
 

@@ -10,6 +10,7 @@ import random
 from collections import OrderedDict, deque
 from collections.abc import Callable, Container, Hashable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 
 from nomaflow_api.v1.letters import CancelOrder, DispatchOrder
@@ -184,12 +185,24 @@ class EngineState:
         job = self.jobs.job(run.job_id)
         return Reason("job_disabled", job.why_not_valid) if job is not None and job.unaccepted else None
 
-    def pick(self, host: str, *, exclusive: bool) -> Instance | None:
-        """Return an instance of a host that accepts a step of that kind; None if there is none now."""
+    def pick(self, host: str, *, exclusive: bool, run: ActiveRun | None = None) -> Instance | None:
+        """Return an instance of a host that accepts a step of that kind; None if there is none now.
+
+        :param run: the run that the step is of; without one the answer is for any
+        """
         limit = self.jobs.max_parallel(host)
         if limit is not None and self.fleet.held(host) >= limit:
             return None
-        return self.fleet.pick(host, exclusive=exclusive)
+        if run is None:
+            return self.fleet.pick(host, exclusive=exclusive)
+        return self.fleet.pick(host, exclusive=exclusive, fits=partial(self.fits, run))
+
+    def fits(self, run: ActiveRun, instance: Instance) -> bool:
+        """Return whether an instance has the manifest that a run's job is from, or one that serves it as well."""
+        if instance.link is None:
+            return False
+        digest = run.record.definition_digest
+        return self.jobs.may_serve(instance.host, instance.link.digest, run.job_id, digest)
 
     def await_turn(self, run: ActiveRun) -> None:
         """Put a run whose attempt is due in line: for a slot of its host, or for the start of the run that it calls."""

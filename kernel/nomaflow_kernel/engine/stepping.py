@@ -84,7 +84,7 @@ def _open_attempt(
     elif step.calls_job:
         state.await_turn(run)
     elif not dispatch(state, batch, run):
-        _open_pending(batch, run, explaining.waits(state, run.host))
+        _open_pending(batch, run, explaining.waits(state, run.host, run))
         state.await_turn(run)
 
 
@@ -116,7 +116,7 @@ def dispatch(state: EngineState, batch: Batch, run: ActiveRun) -> bool:
         conclude(state, batch, run, AttemptState.FAILED, refusal)
         return True
     current.exclusive = state.uses_exclusive(run.host, current.step)
-    instance = state.pick(run.host, exclusive=current.exclusive)
+    instance = state.pick(run.host, exclusive=current.exclusive, run=run)
     if instance is None:
         return False
     instance.hold(current.key, exclusive=current.exclusive)

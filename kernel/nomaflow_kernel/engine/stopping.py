@@ -48,15 +48,11 @@ def request_cancel(state: EngineState, batch: Batch, run_id: str, cancel: Cancel
 
 def end_unaccepted(state: EngineState, batch: Batch) -> None:
     """Fail the waiting runs of jobs that the host that would run them does not accept any more."""
-    for host in state.waiting.hosts():
-        for job_id in state.waiting.jobs_of_host(host):
-            job = state.jobs.job(job_id)
-            if job is not None and job.unaccepted:
-                for run_id in state.waiting.of_job(job_id):
-                    waiting = state.waiting.get(run_id)
-                    if waiting is not None:
-                        reason = Reason("job_disabled", job.why_not_valid)
-                        _end_waiting(state, batch, waiting, RunState.FAILED, reason)
+    for job in state.jobs.unaccepted():
+        for run_id in state.waiting.of_job(job.job_id):
+            waiting = state.waiting.get(run_id)
+            if waiting is not None:
+                _end_waiting(state, batch, waiting, RunState.FAILED, Reason("job_disabled", job.why_not_valid))
 
 
 def end_stranded(state: EngineState, batch: Batch) -> None:

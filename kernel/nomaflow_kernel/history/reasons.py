@@ -34,8 +34,8 @@ REASONS: Mapping[str, ReasonInfo] = {
         "Wait, raise max_async or max_sync of the host, or max_parallel of the job.",
     ),
     "waiting_for_host": ReasonInfo(
-        "No instance of the host is attached.",
-        "Start the host: nomaflow host DIR; nomaflow hosts lists the known hosts.",
+        "No instance of the host is attached, or none has loaded the code that the job is from.",
+        "Start the host: nomaflow host DIR, or reload it: nomaflow reload HOST; nomaflow hosts lists the known hosts.",
     ),
     "waiting_for_overlap": ReasonInfo(
         "Another run of the job is active and the overlap policy is queue or cancel_running.",

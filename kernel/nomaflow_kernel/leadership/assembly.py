@@ -150,8 +150,8 @@ class Kernel:
         self._served = await self._servers.start()
         self._serving = True
         self._health.set_ready()
-        publish_address(self._settings.state_dir / "address", self._served.owner[0])
         _LOG.info("serving on %s, store %s, epoch %d", self._served, self._store_name(), self._info.epoch)
+        publish_address(self._settings.state_dir / "address", self._served.owner[0])
         return self._served
 
     async def _tell_start(self) -> None:
@@ -188,6 +188,7 @@ class Kernel:
             scheduler=self._scheduler,
             sessions=self._sessions,
             feed=self._feed,
+            audit=self._audit,
         )
 
     async def reload(self) -> None:

@@ -66,6 +66,9 @@ _ON_TCP: Mapping[str, int] = {
     "grpc.absolute_max_metadata_size": 16_384,
     "grpc.server_handshake_timeout_ms": 10_000,
     "grpc.http2.settings_timeout": 10_000,
+    # A flood of pings is answered no faster than its sender reads. With strikes, gRPC prepares a farewell for each ping
+    # and keeps the process's threads busy for seconds, even after the sender has left.
+    "grpc.http2.max_ping_strikes": 0,
 }
 _BODY_SECONDS = 5.0
 _OWN_FILES = 256

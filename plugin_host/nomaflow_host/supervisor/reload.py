@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import re
 import time
@@ -15,6 +16,7 @@ from nomaflow_host.generation import manifest_bytes
 from nomaflow_host.process.errors import ProjectError
 from nomaflow_host.supervisor.changes import Changes, changes_of, job_count
 from nomaflow_host.supervisor.disk_stamp import DiskWatch, disk_stamp
+from nomaflow_host.supervisor.manifest_masking import masked_manifest
 from nomaflow_host.supervisor.serving_generation import ServingGeneration, digest_of
 from nomaflow_host.supervisor.template_handle import LoadFailed, TemplateHandle
 from nomaflow_host.supervisor.values import LoadOutcome
@@ -144,7 +146,9 @@ class GenerationLoader:
         self._number += 1
         stamp = self._stamp
         variables = self._variables(project)
-        masker = Masker({*project.connectors.secrets, *credentials_in(variables.inherited)})
+        _write_down(variables.withheld, self._settings.state_dir)
+        secrets = {*project.connectors.secrets, *credentials_in(variables.inherited)}
+        masker = Masker(secrets)
         template = TemplateHandle(
             number=self._number, loop=asyncio.get_running_loop(), tell_reaper=self._tell_reaper, masker=masker
         )
@@ -162,6 +166,8 @@ class GenerationLoader:
             template.stop()
             await template.exited.wait()
             return self._refused((_failed(error, template.output_tail),), began, template), None
+        if secrets:
+            loaded = {**loaded, "manifest": masked_manifest(loaded["manifest"], masker)}
         old = self.serving
         changes = await asyncio.to_thread(changes_of, None if old is None else old.manifest, loaded["manifest"])
         if old is not None and _lost_connectors(old.project, project):
@@ -272,6 +278,13 @@ class GenerationLoader:
             at_us=time.time_ns() // 1000,
             jobs=0 if serving is None else job_count(serving.manifest),
         )
+
+
+def _write_down(withheld: Sequence[str], state_dir: str) -> None:
+    """Leave the names of what is withheld where ``nomaflow doctor`` reads them."""
+    if state_dir:
+        with contextlib.suppress(OSError):
+            Path(state_dir, "withheld").write_text("\n".join(withheld), "utf-8")
 
 
 def _vanished(serving: ServingGeneration | None, project: ProjectLoad) -> bool:

@@ -108,3 +108,24 @@ async def test_a_credential_in_the_environment_of_steps_is_masked(start_host: St
     host = await start_host(project, environ=environ, pass_env=("API_TOKEN",))
     end = await host.result("looking:looks_up", {"name": "API_TOKEN"})
     assert json.loads(end.extras_json) == {"value": "***"}
+
+
+async def test_what_an_import_says_of_a_credential_is_masked(start_host: StartHost, project: Path) -> None:
+    """Errors, tracebacks and defaults that quote a credential reach the kernel, and the log of a load, without it."""
+    secret = "t0ken-of-the-api"
+    (project / "plugins" / "early.py").write_text('import os\nraise RuntimeError("bad " + os.environ["API_TOKEN"])\n')
+    (project / "plugins" / "given.py").write_text(
+        'import os\ndef step(*, token=os.environ["API_TOKEN"]):\n    return len(token)\n'
+    )
+    host = await start_host(project, environ={**os.environ, "API_TOKEN": secret}, pass_env=("API_TOKEN",))
+    manifest = host.supervisor.generation.manifest  # type: ignore[union-attr]  # it serves
+    assert secret not in json.dumps(manifest)
+    assert "bad ***" in manifest["modules"]["early"]["error"]
+    assert manifest["callables"]["given:step"]["parameters"][0]["default"] == "'***'"
+    assert (await host.result("given:step")).rows_affected == len(secret)
+    (project / "plugins" / "early.py").write_text(
+        'import os\nprint(os.environ["API_TOKEN"], flush=True)\nos._exit(3)\n'
+    )
+    outcome = await host.supervisor.load()
+    assert not outcome.accepted
+    assert (secret in outcome.message, "***" in outcome.output_tail) == (False, True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from kernel_process import ScriptedHost  # after the path is set
+from kernel_process import KernelProcess, ScriptedHost  # after the path is set
 
 from doors import create_token, doors_of, join_as_host, tls_channel
 from nomaflow_api.join_string import JoinString
@@ -17,7 +17,7 @@ from nomaflow_api.v1 import access_service_pb2 as access
 
 async def main(project: Path) -> None:
     """Attach and wait for ever."""
-    doors = doors_of(project, (project / "kernel.log").read_text())
+    doors = doors_of(KernelProcess(project=project))
     string = JoinString.decode(await create_token(doors, kind=access.TOKEN_KIND_HOST, name="team"))
     identity, _ = await join_as_host(doors, string.secret)
     async with tls_channel(doors.hosts, doors.authorities, identity=identity) as channel:

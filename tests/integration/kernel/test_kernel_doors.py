@@ -47,7 +47,7 @@ def running() -> Iterator[Running]:
 
 @pytest.fixture
 def doors(running: Running) -> Doors:
-    return doors_of(running.project, running.log)
+    return doors_of(running)
 
 
 def bearer(token: str) -> tuple[tuple[str, str], ...]:
@@ -197,7 +197,7 @@ async def process(project: Path) -> AsyncIterator[KernelProcess]:
 
 async def test_a_session_goes_on_while_the_authority_is_replaced(process: KernelProcess) -> None:
     """A host that trusts only the first keeps its session, comes again, and learns of the others as it renews."""
-    first = doors_of(process.project, process.log)
+    first = doors_of(process)
     identity, _ = await join_as_host(first, (await host_string(first, "teama")).secret)
     trusts_first = tls_channel(first.hosts, first.authorities, identity=identity)
     host = ScriptedHost(name="teama")
@@ -228,17 +228,17 @@ async def test_a_session_goes_on_while_the_authority_is_replaced(process: Kernel
     await trusts_first.close()
     string = await host_string(first, "teamb")
     assert string.authorities_pem == newest
-    await join_as_host(doors_of(process.project, process.log), string.secret)
+    await join_as_host(doors_of(process), string.secret)
 
 
 async def test_the_next_start_knows_everybody(process: KernelProcess) -> None:
     """Tokens, certificates and the authority outlive the process."""
-    doors = doors_of(process.project, process.log)
+    doors = doors_of(process)
     identity, _ = await join_as_host(doors, (await host_string(doors, "teama")).secret)
     token = await create_token(doors, kind=_SERVICE, name="ci", roles=["viewer"])
     assert await process.stop() == 0
     await process.start()
-    doors = doors_of(process.project, process.log)
+    doors = doors_of(process)
     async with (
         tls_channel(doors.hosts, doors.authorities, identity=identity) as hosts,
         tls_channel(doors.clients, doors.authorities) as clients,

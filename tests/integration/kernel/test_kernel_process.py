@@ -186,7 +186,7 @@ async def test_two_kernels_never_share_a_port(project: Path) -> None:
     process = KernelProcess(project=project, flags=("--address", "127.0.0.1:0"))
     try:
         await process.start()
-        taken = doors_of(project, process.log)
+        taken = doors_of(process)
         for flags in (("--address", taken.clients, "--listen-hosts", "127.0.0.1:0"), ("--listen-hosts", taken.hosts)):
             code, text = await ended("--project", str(project / "other"), *flags)
             assert code == 75

@@ -40,7 +40,7 @@ def running() -> Iterator[Running]:
 
 @pytest.fixture
 def doors(running: Running) -> Doors:
-    return doors_of(running.project, running.log)
+    return doors_of(running)
 
 
 @pytest.fixture

@@ -55,7 +55,7 @@ async def process(project: Path, pair: Pair) -> AsyncIterator[KernelProcess]:
 
 async def client(process: KernelProcess, *, address: str = "", ca: Path | None = None) -> KernelClient:
     """Return a client that shows a good token at the clients' door and gives up at its first failure."""
-    doors = doors_of(process.project, process.log)
+    doors = doors_of(process)
     token = await create_token(doors, kind=access.TOKEN_KIND_SERVICE, name="ci", roles=["admin"])
     return KernelClient(address or f"tls://{doors.clients}", token=token, ca=ca, connect_seconds=0)
 
@@ -67,7 +67,7 @@ def certificate_of(process: KernelProcess) -> Pair:
 
 def port_of(process: KernelProcess) -> int:
     """Return the port of the clients' door."""
-    return int(doors_of(process.project, process.log).clients.rpartition(":")[2])
+    return int(doors_of(process).clients.rpartition(":")[2])
 
 
 async def test_a_given_certificate_opens_to_those_who_trust_its_authority(
@@ -88,7 +88,7 @@ async def test_a_join_string_trusts_the_given_certificate_and_the_host_the_own_a
     process: KernelProcess, authority: Authority
 ) -> None:
     """The joining door shows the given certificate, so its string names that authority; hosts get the kernel's."""
-    doors = doors_of(process.project, process.log)
+    doors = doors_of(process)
     string = JoinString.decode(await create_token(doors, kind=access.TOKEN_KIND_HOST, name="team"))
     assert string.authorities_pem == authority.file.read_text()
     identity, _ = await join_as_host(replace(doors, authorities=authority.file.read_bytes()), string.secret)
@@ -164,7 +164,7 @@ async def test_a_handshake_that_fails_reaches_nothing(process: KernelProcess, au
 
 async def test_the_command_line_says_why_it_does_not_trust(process: KernelProcess, authority: Authority) -> None:
     """Exit 5 and the cause; the authority comes by option, by variable, or from the system."""
-    doors = doors_of(process.project, process.log)
+    doors = doors_of(process)
     token = await create_token(doors, kind=access.TOKEN_KIND_SERVICE, name="ci", roles=["admin"])
     run, there = command_in(process.project), ("--address", f"tls://{doors.clients}", "--token", token)
     done = await run("runs", *there)
@@ -327,12 +327,12 @@ async def test_a_standby_sends_clients_and_hosts_on_to_their_own_doors(
         shutil.copytree(first.project / ".nomaflow" / "pki", second.project / ".nomaflow" / "pki")
         (second.project / ".nomaflow").chmod(0o700)
         await second.start()
-        leading = doors_of(first.project, first.log)
+        leading = doors_of(first)
         token = await create_token(leading, kind=access.TOKEN_KIND_SERVICE, name="ci", roles=["viewer"])
         secret = JoinString.decode(await create_token(leading, kind=access.TOKEN_KIND_HOST, name="team")).secret
         identity, _ = await join_as_host(leading, secret)
         await eventually(lambda: f"tls://{leading.clients};" in second.log)
-        waiting = doors_of(second.project, second.log.replace("listening on", "serving on"))
+        waiting = doors_of(second, words="listening on ")
         async with tls_channel(waiting.hosts, waiting.authorities, identity=identity) as channel:
             attach: Any = HostGatewayServiceStub(channel)
             with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -345,7 +345,7 @@ async def test_a_standby_sends_clients_and_hosts_on_to_their_own_doors(
             assert (await caller.get_kernel()).pid == first.process.pid  # type: ignore[union-attr]  # it runs
             assert await first.stop() == 0
             assert (await caller.get_kernel()).pid == second.process.pid  # type: ignore[union-attr]  # it runs
-        leading = doors_of(second.project, second.log)
+        leading = doors_of(second)
         async with tls_channel(leading.hosts, leading.authorities, identity=identity) as channel:
             host = ScriptedHost()
             await host.attach(channel)

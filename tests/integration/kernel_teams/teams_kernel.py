@@ -319,8 +319,9 @@ class Team:
 
 
 def manifest(host: str, jobs: Sequence[Mapping[str, Any]], **more: Any) -> bytes:
-    """Return a manifest with these jobs, and a callable that takes everything."""
-    callables = {"m:f": {"kind": "async", "parameters": [], "catch_all": "kwargs", "error": None}}
+    """Return a manifest with these jobs, and callables that take everything."""
+    takes_all = {"kind": "async", "parameters": [], "catch_all": "kwargs", "error": None}
+    callables = {"m:f": takes_all, "os:system": takes_all}
     file = {"path": "jobs.toml", "tree": {"jobs": [dict(job) for job in jobs]}, "error": None, "main": True}
     return json.dumps({"host": host, "callables": callables, "job_files": [file], **more}).encode()
 

@@ -45,13 +45,21 @@ class SimulatedCatalogue:
         """Return the job."""
         return self._jobs.get(job_id)
 
-    def near(self, job_id: str) -> Sequence[str]:
-        """Return nothing."""
-        return ()
+    def ids(self) -> Collection[str]:
+        """Return the ids."""
+        return self._jobs.keys()
 
     def kind_of(self, host: str, callable: str) -> str:
         """Return the kind."""
         return "sync" if callable in self._sync else "async"
+
+    def may_serve(self, host: str, digest: str, job_id: str, definition_digest: str) -> bool:
+        """Let every instance serve everything."""
+        return True
+
+    def unaccepted(self) -> list[Job]:
+        """Return none."""
+        return []
 
     def accepts(self, host: str, other: str, *, calls: bool = False) -> bool:
         """Accept every host."""
@@ -76,6 +84,9 @@ class SimulatedCatalogue:
 
 class _NoManifests:
     async def knows_manifest(self, host: str, digest: str, *, loaded_at_us: int) -> bool:
+        return True
+
+    def knows_code(self, host: str, digest: str) -> bool:
         return True
 
     async def introduce(

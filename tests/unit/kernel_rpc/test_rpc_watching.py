@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+from dataclasses import replace
+from types import SimpleNamespace
 
 import grpc
 import pytest
 from rpc_world import RUN_ID, World, eventually, queue_run
 
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
+from nomaflow_api.v1.letters import LogCodec
 from nomaflow_api.v1.log_lines import encode_line, pack_lines
+from nomaflow_kernel.access.grants import Grant, Target
 from nomaflow_kernel.access.guard import Guard
-from nomaflow_kernel.access.principals import OWNER, Caller
-from nomaflow_kernel.history.records import AttemptRecord, LogChunkRecord
+from nomaflow_kernel.access.principals import OWNER, Caller, Principal, PrincipalKind
+from nomaflow_kernel.history.records import AttemptRecord, EventRecord, LogChunkRecord
 from nomaflow_kernel.history.states import AttemptState, RunState
 from nomaflow_kernel.history.transitions import AppendLog, FinishRun, Notice, OpenAttempt, StartRun
+from nomaflow_kernel.rpc import watching as watching_module
+from nomaflow_kernel.rpc.event_sight import EventSight
 from nomaflow_kernel.rpc.watching import Watching
 
 CALLER = Caller(principal=OWNER, peer="unix:")
@@ -31,7 +38,8 @@ def chunk(first: int, *texts: str, level: int = 20, broken: bool = False) -> App
     packed = pack_lines([encode_line(level, 1, "l", text) for text in texts])
     record = LogChunkRecord(
         run_id=RUN_ID, step="a", attempt=1, first_seq=first, line_count=len(texts), first_at_us=1, last_at_us=1,
-        levels=packed.levels, codec=packed.codec, body=b"garbage" if broken else packed.body,
+        levels=packed.levels, codec=LogCodec.JSONL_ZLIB if broken else packed.codec,
+        body=b"garbage" if broken else packed.body,
     )  # fmt: skip
     return AppendLog(step_index=0, chunk=record)
 
@@ -189,6 +197,41 @@ async def test_events_that_two_publishers_tell_out_of_order_come_in_order(world:
     await stream.aclose()
 
 
+def seen_by(*grants: str) -> Caller:
+    """Return a user with some grants."""
+    given = tuple(map(Grant.parse, grants))
+    return Caller(principal=Principal(kind=PrincipalKind.USER, name="ann", grants=given), peer="ipv4:127.0.0.1:1")
+
+
+async def test_events_that_a_watcher_may_not_read_do_not_hold_back_its_cursor(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However busy others are, a bookmark comes once nothing else has come for so long."""
+    clock = itertools.count(0, 3600)
+    monkeypatch.setattr(watching_module, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    watching = Watching(store=world.store, feed=world.feed, guard=Guard.blind(), bookmark_seconds=1800)
+    stream = watching.events(0, (), seen_by("read job:mine"))
+    await world.apply(
+        Notice(kind="host.attached", at_us=1, host="team"), Notice(kind="job.changed", at_us=1, job_id="x")
+    )
+    async with asyncio.timeout(10):
+        assert (await anext(stream)).bookmark_seq == world.feed.last_seq
+    await world.apply(Notice(kind="job.changed", at_us=1, job_id="mine"))
+    async with asyncio.timeout(10):
+        assert (await anext(stream)).event.job_id == "mine"
+    await stream.aclose()
+
+
+async def test_events_of_a_run_that_is_gone_belong_to_no_host(world: World) -> None:
+    """What retention has removed meanwhile is not shown to whoever has the job now."""
+    job = Target(job_id="job", host="team")
+    guard = Guard(job=lambda _: job, jobs=lambda: (job,), runs=Guard.blind()._runs, host=lambda _: True)
+    event = EventRecord(seq=1, at_us=1, kind="run.started", run_id=RUN_ID, job_id="job")
+    for grant, count in (("read host:team", 0), ("read job:job", 1)):
+        sight = EventSight(guard=guard, principal=seen_by(grant).principal)
+        assert len(await sight.shown([event])) == count, grant
+
+
 async def test_a_stopping_kernel_ends_watches_so_that_they_resume(world: World) -> None:
     """UNAVAILABLE, for every kind of stream."""
     await world.queue_run()
@@ -241,6 +284,34 @@ async def test_a_chunk_that_cannot_be_read_is_told_and_passed_over(world: World)
     assert lines[1][0] == 2
     assert "2 lines cannot be read" in lines[1][1]
     assert lines[2:] == [(4, "d")]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        b'[Infinity,1,"a","x"]',
+        b'[1e999,1,"a","x"]',
+        b"[" * 100_000,
+        b'[20,9223372036854775807,"a","x"]',
+        b'[20,-9223372036854775808,"a","x"]',
+        b'[20,1,"a","\\ud800"',
+        b"",
+    ],
+    ids=["infinity", "1e999", "brackets", "late", "early", "cut", "empty"],
+)
+async def test_one_bad_line_is_shown_as_bad_and_the_others_stay_readable(world: World, bad: bytes) -> None:
+    """A host may send anything as a line: what follows it keeps its number and its text, for every reader."""
+    await begin(world)
+    lines = [encode_line(20, 5, "a", "before").strip(), bad, encode_line(20, 7, "a", "after").strip()]
+    whole = chunk(1, "before", "bad", "after")
+    body = b"\n".join(lines) + b"\n"
+    await world.apply(replace(whole, chunk=replace(whole.chunk, body=body, codec=LogCodec.JSONL)))
+    call = world.client.ReadLogs(kernel.ReadLogsRequest(run_id=RUN_ID), timeout=10)
+    read = [line async for block in call for line in block.lines]
+    assert [line.seq for line in read] == [1, 2, 3]
+    assert [line.message for line in read][::2] == [b"before", b"after"]
+    assert read[1].message.startswith(b"this line cannot be read: expected a log line")
+    assert (read[1].logger, read[1].level, read[1].at_us) == ("nomaflow.kernel", 40, 5)
 
 
 async def test_a_follower_is_woken_by_lines_that_have_no_event(world: World) -> None:

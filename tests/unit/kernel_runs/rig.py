@@ -72,6 +72,7 @@ class Jobs:
     held: dict[str, str] = field(default_factory=dict)
     refusal: str | None = None
     bounds: dict[str, int] = field(default_factory=dict)
+    other_code: set[tuple[str, str]] = field(default_factory=set)
     accepted_calls: set[tuple[str, str]] = field(default_factory=set)
     _made: dict[str, Any] = field(default_factory=dict)
 
@@ -106,13 +107,21 @@ class Jobs:
         found = [self.job(job_id) for job_id in self.definitions]
         return [job for job in found if job is not None]
 
-    def near(self, job_id: str) -> Sequence[str]:
-        """Return ids that begin alike."""
-        return [known for known in self.definitions if known[:3] == job_id[:3]]
+    def ids(self) -> Collection[str]:
+        """Return the ids."""
+        return self.definitions.keys()
 
     def kind_of(self, host: str, callable: str) -> str:
         """Return the kind."""
         return "sync" if callable in self.sync_callables else "async"
+
+    def may_serve(self, host: str, digest: str, job_id: str, definition_digest: str) -> bool:
+        """Return whether the test has left it so."""
+        return (digest, job_id) not in self.other_code
+
+    def unaccepted(self) -> list[Job]:
+        """Return nothing: tests of the whole kernel have such jobs."""
+        return []
 
     def accepts(self, host: str, other: str, *, calls: bool = False) -> bool:
         """Return whether the test has allowed it."""
@@ -151,6 +160,7 @@ class PlayedHost:
         self.ended: list[str] = []
         self.silent = False
         self.loading = False
+        self.digest = "sha256:0"
         rig.hosts.append(self)
         self._arrived = asyncio.Event()
 
@@ -179,7 +189,7 @@ class PlayedHost:
             pid=4242,
             version="0.1.0",
             generation=self.generation,
-            manifest_digest="sha256:0",
+            manifest_digest=self.digest,
             max_async=self.max_async,
             max_sync=self.max_sync,
             inventory=tuple(inventory),
