@@ -125,8 +125,11 @@ class Catalogue:
         return sorted(jobs, key=lambda job: (job.job_id, job.foreign, job.loaded.host))
 
     def foreign_ids(self, host: str) -> list[str]:
-        """Return the ids that a host brings although they belong to another one, sorted."""
-        return sorted(job_id for job_id, brought_by in self._foreign if brought_by == host)
+        """Return the jobs of a host that are refused for the sake of another one, by id, sorted.
+
+        Their ids belong to the other one, or they name it and it does not accept them.
+        """
+        return sorted(job_id for job_id, brought_by in self._refused() if brought_by == host)
 
     def near(self, job_id: str) -> Sequence[str]:
         """Return up to three ids that look like an unknown one."""
