@@ -28,6 +28,7 @@ _COMMANDS: Mapping[str, tuple[str, ...]] = {
     "runs": ("runs", "show", "logs", "cancel"),
     "hosts": ("hosts", "reload"),
     "call": ("call",),
+    "secret": ("secret",),
     "history": ("backup", "restore", "store"),
     "doctor": ("doctor", "version"),
     "service": ("service",),

@@ -17,7 +17,7 @@ from nomaflow_host.injection import CallPlan, PreparationFailed
 from nomaflow_host.injection.references import described
 from nomaflow_project.jobs.step_defaults import blame_defaults, with_step_defaults
 from nomaflow_project.jobs.step_types import StepType as StepFields
-from nomaflow_project.reading.environment import STEP_KEYS, names_in
+from nomaflow_project.reading.environment import STEP_KEYS, references_in
 from nomaflow_project.reading.problems import Place, Problem, Severity
 from nomaflow_project.reading.references import last_part
 
@@ -106,7 +106,7 @@ class JobChecker:
             layers.append((place / "presets" / number / "op_kwargs" / name, values))
         for at, layer in layers:
             for key, value in layer.items():
-                if key not in plan.named or key in self.as_given or names_in(value):
+                if key not in plan.named or key in self.as_given or references_in(value):
                     continue
                 try:
                     plan.fit(key, decode_tree(value, path=key))

@@ -4,31 +4,46 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from nomaflow_project.reading.credentials import names_credential
-from nomaflow_project.reading.environment import EnvironmentMissing, names_in, resolve_text
+from nomaflow_project.reading.environment import ReferenceMissing, Values, references_in, resolve_text
+from nomaflow_project.reading.sources import VariablesOnly, is_secret
 
 if TYPE_CHECKING:
     from nomaflow_api.v1.letters import AttemptOrder
+    from nomaflow_project.reading.sources import Reference
 
-__all__ = ["credentials_of"]
+__all__ = ["credentials_of", "may_refer", "references_of"]
+
+_MARKS = (b"${", b'"ENC:')
 
 
-def credentials_of(order: AttemptOrder, environ: Mapping[str, str], *, secret: Collection[str] = ()) -> set[str]:
-    """Return the credentials in an order's values: variables named like credentials, and its secret fields.
+def may_refer(order: AttemptOrder) -> bool:
+    """Return False if no value of an order can have a reference. Far cheaper than `references_of`."""
+    return any(mark in text for text in (order.kwargs_json, order.params_json) for mark in _MARKS)
+
+
+def references_of(order: AttemptOrder) -> set[Reference]:
+    """Return the references in an order's values. Values that cannot be read have none."""
+    return references_in([_read(order.kwargs_json), _read(order.params_json)]) if may_refer(order) else set()
+
+
+def credentials_of(order: AttemptOrder, environ: Values, *, secret: Collection[str] = ()) -> set[str]:
+    """Return the credentials in an order's values: of its references (see `is_secret`), and its secret fields.
 
     A default in a reference is not a credential: it stands in the file. Unreadable values are skipped here and
     reported when the call is prepared.
 
-    :param environ: variables for the references
+    :param environ: values for the references
     :param secret: the secret fields of the callable's step types
     """
     found: set[str] = set()
-    if b"${" in order.kwargs_json or b"${" in order.params_json:
-        for name in names_in([_read(order.kwargs_json), _read(order.params_json)]):
-            if names_credential(name.removesuffix("_FILE")):
-                found.update(_resolved(f"${{{name}}}", environ))
+    source = VariablesOnly(environ) if isinstance(environ, Mapping) else environ
+    for reference in references_of(order):
+        if is_secret(reference):
+            with suppress(ReferenceMissing):
+                found.add(source.value_of(reference))
     values = _read(order.kwargs_json) if secret else {}
     for field in secret:
         for text in _texts(values.get(field)):
@@ -44,10 +59,10 @@ def _read(text: bytes) -> dict[str, Any]:
     return values if isinstance(values, dict) else {}
 
 
-def _resolved(text: str, environ: Mapping[str, str]) -> Iterator[str]:
+def _resolved(text: str, environ: Values) -> Iterator[str]:
     try:
         yield resolve_text(text, environ)
-    except EnvironmentMissing:
+    except ReferenceMissing:
         return
 
 

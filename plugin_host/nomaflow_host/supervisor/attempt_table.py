@@ -15,12 +15,14 @@ from nomaflow_host.supervisor.outcomes import finished_of, stop_sentence
 from nomaflow_host.supervisor.values import StopRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from nomaflow_api.v1.letters import DispatchOrder
     from nomaflow_host.attempt.messages import AttemptSink
     from nomaflow_host.channel.frames import Frame
+    from nomaflow_host.injection.given_values import GivenValues
     from nomaflow_host.supervisor.pool import WorkerPool
+    from nomaflow_host.supervisor.serving_generation import ServingGeneration
     from nomaflow_host.supervisor.settings import SupervisorSettings
     from nomaflow_host.supervisor.worker_handle import WorkerHandle
 
@@ -33,6 +35,7 @@ class AttemptTable:
     """Holds attempts from their orders to their ends.
 
     :param sink: receives their events
+    :param values_of: returns the values of the references of an order of a generation
     :param tell_reaper: sends the reaper a command
     """
 
@@ -42,11 +45,14 @@ class AttemptTable:
         settings: SupervisorSettings,
         sink: AttemptSink,
         pool: WorkerPool,
+        values_of: Callable[[bytes, ServingGeneration], Awaitable[GivenValues]],
         tell_reaper: Callable[[Mapping[str, Any], Sequence[int]], None],
     ) -> None:
         self._settings = settings
         self._sink = sink
         self._pool = pool
+        self._values_of = values_of
+        self._fetching: set[asyncio.Task[None]] = set()
         self._tell_reaper = tell_reaper
         self._held: dict[str, HeldAttempt] = {}
         self._counts = {True: 0, False: 0}
@@ -158,6 +164,10 @@ class AttemptTable:
         if attempt is None or attempt.finished is not None:
             return
         match message["is"]:
+            case "values_wanted":
+                fetching = asyncio.get_running_loop().create_task(self._give_values(attempt))
+                self._fetching.add(fetching)
+                fetching.add_done_callback(self._fetching.discard)
             case "credentials":
                 worker.masker.add(attempt.slot, message["credentials"])
             case "started":
@@ -210,6 +220,14 @@ class AttemptTable:
     def _settle_again(self) -> None:
         self._retry = None
         self.settle_waiting()
+
+    async def _give_values(self, attempt: HeldAttempt) -> None:
+        """Send a worker the values of its order's references. What it may print from now on is masked first."""
+        worker = attempt.worker
+        given = await self._values_of(attempt.order.order, worker.generation)
+        if worker.attempts.get(attempt.slot) is attempt:
+            worker.masker.add(attempt.slot, given.secrets())
+            worker.link.send({"is": "values", "slot": attempt.slot, "values": given.to_json()})
 
     def _started(self, attempt: HeldAttempt, message: dict[str, Any]) -> None:
         worker = attempt.worker

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
+
+from nomaflow_project.reading.sources import VariablesOnly
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from nomaflow_host.supervisor.disk_stamp import DiskStamp
     from nomaflow_host.supervisor.values import ProjectLoad
+    from nomaflow_project.reading.sources import ValueSource
 
 __all__ = ["ServingGeneration", "digest_of"]
 
@@ -40,6 +43,13 @@ class ServingGeneration:
     demoted: set[str] = field(default_factory=set)
     retired: bool = False
     forking: int = 0
+
+    def values(self) -> ValueSource:
+        """Return the source of the values of its jobs' references, with the variables that its steps may have."""
+        sources = self.project.sources
+        if sources is None:
+            return VariablesOnly(self.environ)
+        return replace(sources, environ=self.environ, whole_files=False)
 
     def is_async(self, reference: str) -> bool:
         """Return True if a callable is known to be asynchronous; an unknown one runs exclusively."""

@@ -23,6 +23,7 @@ from nomaflow_host.channel.frames import Frame, FrameError, FrameSocket
 from nomaflow_host.channel.ring import RingPage, RingWriter
 from nomaflow_host.connectors import ResolvedConnectors
 from nomaflow_host.generation import Generation, ProjectSpec, load_generation
+from nomaflow_host.injection.given_values import GivenValues
 from nomaflow_host.reaper.proc import become_subreaper, die_with_parent
 from nomaflow_host.reaper.spawning import FIRST_FD
 from nomaflow_host.worker.capture import set_log_level, show_warnings_again
@@ -93,6 +94,9 @@ class _Worker:
             case "cancel":
                 if (run := self._runs.get(message["slot"])) is not None:
                     run.ask_to_stop()
+            case "values":
+                if (run := self._runs.get(message["slot"])) is not None:
+                    run.take_values(GivenValues.from_json(message["values"]))
             case "check":
                 self._check(message["number"], frame.letter)
             case "shutdown":

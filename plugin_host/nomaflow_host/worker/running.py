@@ -16,6 +16,7 @@ from nomaflow_api.v1.letters import CallOutcome, FinishedState, replace
 from nomaflow_api.v1.sealing import seal
 from nomaflow_api.value_class import value_class
 from nomaflow_host.generation import PreparationFailed, PreparedCall, context_of
+from nomaflow_host.injection.credentials import may_refer, references_of
 from nomaflow_host.worker.forks import AuthorCode
 from nomaflow_host.worker.leftovers import describe_leftovers, has_library_threads, left_tasks, left_threads
 from nomaflow_host.worker.outcome import author_traceback, error_text, masked, outcome_of_exception
@@ -23,13 +24,16 @@ from nomaflow_host.worker.progress import ProgressReporter
 from nomaflow_host.worker.scope import CURRENT, AttemptScope
 from nomaflow_host.worker.signals import interrupt_thread
 from nomaflow_host.worker.usage import Usage
+from nomaflow_project.reading.sources import VARIABLE
 from nomaflow_telemetry.tracing import attach
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from nomaflow_api.v1.letters import AttemptOrder
+    from nomaflow_host.injection.given_values import GivenValues
     from nomaflow_host.worker.services import WorkerServices
+    from nomaflow_project.reading.environment import Values
 
 __all__ = ["AttemptRun"]
 
@@ -70,6 +74,8 @@ class AttemptRun:
         self._is_alone = is_alone
         self._asked = False
         self._inner: asyncio.Task[_Ending] | None = None
+        self._values: Values = services.environ
+        self._values_wanted: asyncio.Future[GivenValues | None] | None = None
         self._thread: threading.Thread | None = None
         level = logging.getLevelNamesMapping().get(order.log_level.upper(), logging.INFO)
         self.scope = AttemptScope(order=order, slot=slot, level=level, emitter=services.emitter)
@@ -86,6 +92,8 @@ class AttemptRun:
             self._services.restore()
         prepared = None
         try:
+            if may_refer(self._order):
+                await self._fetch_values()
             prepared = self._context.run(self._prepare)
         except PreparationFailed as error:
             outcome = CallOutcome(
@@ -108,8 +116,14 @@ class AttemptRun:
     def ask_to_stop(self) -> None:
         """Take the first rung of the stop ladder: cancel the task. ``is_cancelled()`` is already True, by the ring."""
         self._asked = True
+        self.take_values(None)
         if self._inner is not None:
             self._inner.cancel()
+
+    def take_values(self, values: GivenValues | None) -> None:
+        """Take the values of the order's references, which the host's main process was asked for; None for none."""
+        if self._values_wanted is not None and not self._values_wanted.done():
+            self._values_wanted.set_result(values)
 
     def interrupt(self) -> None:
         """Take the second rung: raise in the step's threads. In the main thread the signal's handler does so.
@@ -129,9 +143,20 @@ class AttemptRun:
     def _mask(self, text: str) -> str:
         return self._services.emitter.masker.now.text(text)
 
+    async def _fetch_values(self) -> None:
+        """Ask the host's main process for the values of the order's references, and wait for them."""
+        known = self._services.environ
+        if self._is_asked or all(each.scheme == VARIABLE and each.rest in known for each in references_of(self._order)):
+            return
+        self._values_wanted = self._services.loop.create_future()
+        self._services.link.send({"is": "values_wanted", "slot": self._slot})
+        given = await self._values_wanted
+        if given is not None:
+            self._values = given
+
     def _prepare(self) -> PreparedCall:
         services = self._services
-        credentials = services.generation.credentials_of(self._order, services.environ)
+        credentials = services.generation.credentials_of(self._order, self._values)
         if credentials:
             services.emitter.masker.add(self._slot, credentials)
             # Before any of the author's code runs: the host masks what that prints.
@@ -139,13 +164,13 @@ class AttemptRun:
         cancelled, slot = services.page.cancelled, self._slot
         ctx = context_of(
             self._order,
-            environ=services.environ,
+            environ=self._values,
             cancel_check=lambda: cancelled[slot] != 0,
             progress_sink=self._progress,
         )
         return services.generation.prepare(
             self._order,
-            environ=services.environ,
+            environ=self._values,
             ctx=ctx,
             connectors=services.connectors,
             settings=services.generation.settings(services.environ),

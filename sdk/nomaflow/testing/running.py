@@ -10,6 +10,7 @@ import sys
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nomaflow.context import RunContext
@@ -17,7 +18,8 @@ from nomaflow.errors import StepCancelled, StepFailed
 from nomaflow.settings import Settings
 from nomaflow.testing.host_machinery import host_machinery
 from nomaflow.testing.outcomes import CallableOutcome
-from nomaflow_project.reading.environment import resolve_tree
+from nomaflow_project.reading.environment import ReferenceMissing, resolve_tree
+from nomaflow_project.reading.sources import ProjectSources
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -101,9 +103,9 @@ def _prepared(
     plan = maker.plan(target) if isinstance(target, str) else machinery.plan_for(target, reference=_name_of(target))
     shown = {**ctx.params, **op_kwargs}
     try:
-        values = resolve_tree(shown, environ)
-    except LookupError as error:
-        raise machinery.PreparationFailed("environment_missing", str(error)) from None
+        values = resolve_tree(shown, ProjectSources.of(Path.cwd(), environ=environ))
+    except ReferenceMissing as error:
+        raise machinery.PreparationFailed(error.reason_code, str(error)) from None
     call = maker.prepare(
         plan,
         values=values,

@@ -109,6 +109,11 @@ class HostSection(Entry):
         "The process's own environment wins; a reload reads them again.",
     )
     pass_env: tuple[str, ...] = key(tuple, "Variables that workers get although they hold secrets.")
+    secret_key_file: str = key(
+        "",
+        "File with the keys of `ENC:` values, newest first, readable by the host's user only. "
+        "NOMAFLOW_SECRET_KEY and NOMAFLOW_SECRET_KEY_FILE win.",
+    )
     recycle_after_steps: int | None = key(
         None, "A worker is replaced after so many steps. Default: never.", ge=1, le=1 << 31
     )
