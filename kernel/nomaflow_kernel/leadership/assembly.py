@@ -15,6 +15,7 @@ from nomaflow_kernel.access.audit import AuditLog
 from nomaflow_kernel.access.grants import Target
 from nomaflow_kernel.access.guard import Guard, RunFacts
 from nomaflow_kernel.access.principals import ANYONE, OWNER
+from nomaflow_kernel.access.secret_params import SecretParams
 from nomaflow_kernel.catalogue.file_watch import watch_jobs_file
 from nomaflow_kernel.catalogue.service import CatalogueService
 from nomaflow_kernel.domain.clock import Clock
@@ -93,6 +94,7 @@ class Kernel:
             on_ended=on_engine_end,
             on_trouble=self._in_trouble,
             traceparent=observation.traceparent,
+            secrets=SecretParams(settings.state_dir),
         )
         self._scheduler = Scheduler(
             store=store,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from nomaflow_api.v1.letters import CheckedStep, ValueProblem
 from nomaflow_api.v1.sealing import fitting
 from nomaflow_api.v1.values import ValueCodecError, decode_tree
+from nomaflow_host.attempt.masking import MASK
 from nomaflow_host.generation.contexts import resolved_values, values_of
 from nomaflow_host.injection import CallPlan, PreparationFailed
 from nomaflow_host.injection.references import described
@@ -40,13 +41,14 @@ def unfit_values(
     except PreparationFailed as error:
         yield ValueProblem(step=step.step, key="", code=error.reason_code, message=error.message)
         return
+    shown = {**values, **dict.fromkeys(step.secret_keys, MASK)}
     for key in step.given_keys:
         if key not in values:
             continue
         strict = key in step.strict_keys
         try:
             resolved = resolved_values({key: values[key]}, environ, lambda _: "op_kwargs" if strict else "params")  # noqa: B023 - called at once
-            plan.check(key, resolved[key], strict=strict, given=values, injected=as_given, shown=values)
+            plan.check(key, resolved[key], strict=strict, given=values, injected=as_given, shown=shown)
         except PreparationFailed as error:
             yield ValueProblem(step=step.step, key=fitting(key), code=error.reason_code, message=error.message)
 

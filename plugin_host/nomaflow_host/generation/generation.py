@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from nomaflow import ConnectorRegistry, RunContext, Settings
 from nomaflow.calls import StepType
+from nomaflow_host.attempt.masking import MASK
 from nomaflow_host.connectors import HostConnectorRegistry, ResolvedConnectors
 from nomaflow_host.generation.calls import CallMaker, PreparedCall
 from nomaflow_host.generation.checking import JobChecker, fields_of, unfit_values
@@ -93,7 +94,8 @@ class Generation:
     def credentials_of(self, order: AttemptOrder, environ: Values) -> set[str]:
         """Return the credentials in an order's values, for masking."""
         types = self.step_types.values()
-        secret = {name for each in types if each.callable == order.callable for name in each.secret}
+        of_types = {name for each in types if each.callable == order.callable for name in each.secret}
+        secret = of_types.union(order.secret_keys)
         return credentials_of(order, environ, secret=secret)
 
     def prepare(
@@ -126,7 +128,7 @@ class Generation:
             ctx=ctx or context_of(order, environ=environ),
             connectors=connectors,
             settings=settings or self.settings(os.environ),
-            shown=shown,
+            shown={**shown, **dict.fromkeys(order.secret_keys, MASK)} if order.secret_keys else shown,
         )
 
     def check(self, step: CheckedStep, *, environ: Mapping[str, str]) -> list[ValueProblem]:

@@ -36,7 +36,7 @@ def credentials_of(order: AttemptOrder, environ: Values, *, secret: Collection[s
     reported when the call is prepared.
 
     :param environ: values for the references
-    :param secret: the secret fields of the callable's step types
+    :param secret: the secret fields of the callable's step types, and the secret params of the job
     """
     found: set[str] = set()
     source = VariablesOnly(environ) if isinstance(environ, Mapping) else environ
@@ -44,10 +44,11 @@ def credentials_of(order: AttemptOrder, environ: Values, *, secret: Collection[s
         if is_secret(reference):
             with suppress(ReferenceMissing):
                 found.add(source.value_of(reference))
-    values = _read(order.kwargs_json) if secret else {}
-    for field in secret:
-        for text in _texts(values.get(field)):
-            found.update(_resolved(text, environ))
+    trees = [_read(order.kwargs_json), _read(order.params_json)] if secret else []
+    for values in trees:
+        for field in secret:
+            for text in _texts(values.get(field)):
+                found.update(_resolved(text, environ))
     return found
 
 

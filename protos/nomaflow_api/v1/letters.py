@@ -149,6 +149,7 @@ class AttemptOrder(Letter, frozen=True, kw_only=True):
     :param kwargs_json: JSON object of all layers merged, environment references unresolved; empty means ``{}``
     :param strict_keys: the keys of ``kwargs_json`` that came from op_kwargs: the callable must be able to take them
     :param params_json: JSON object of the merged params, for ``ctx.params``; empty means ``{}``
+    :param secret_keys: the keys of both whose values are masked in all that is written down
     :param prev_rows_affected: that of the last step that ran; None for the first, or if it reported none
     :param parent_chain: the chain of call_job ancestors, root first, as pairs of job id and run id
     :param previous_steps_json: JSON array of ``{"name", "state", "rows_affected", "extras"}``; empty means ``[]``
@@ -164,6 +165,7 @@ class AttemptOrder(Letter, frozen=True, kw_only=True):
     kwargs_json: bytes = b""
     strict_keys: tuple[str, ...] = ()
     params_json: bytes = b""
+    secret_keys: tuple[str, ...] = ()
     trigger_kind: str = "api"
     trigger_by: str = ""
     trigger_at_us: int = 0
@@ -219,6 +221,7 @@ class CheckedStep(Letter, frozen=True, kw_only=True):
     :param kwargs_json: as in `AttemptOrder`
     :param strict_keys: as in `AttemptOrder`
     :param given_keys: the keys of ``kwargs_json`` that the caller gave: only these are checked
+    :param secret_keys: as in `AttemptOrder`
     """
 
     step: str
@@ -226,6 +229,7 @@ class CheckedStep(Letter, frozen=True, kw_only=True):
     kwargs_json: bytes = b""
     strict_keys: tuple[str, ...] = ()
     given_keys: tuple[str, ...] = ()
+    secret_keys: tuple[str, ...] = ()
 
 
 class ValueProblem(Letter, frozen=True, kw_only=True):

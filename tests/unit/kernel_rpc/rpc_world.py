@@ -18,6 +18,7 @@ from nomaflow_api.v1.letters import AttemptAck, AttemptReport, Verdict, VerdictA
 from nomaflow_kernel.access.audit import AuditLog
 from nomaflow_kernel.access.doors import owners_door
 from nomaflow_kernel.access.guard import Guard
+from nomaflow_kernel.access.secret_params import SecretParams
 from nomaflow_kernel.catalogue.service import CatalogueService
 from nomaflow_kernel.domain.clock import Clock, SystemClock
 from nomaflow_kernel.domain.errors import UnknownJob, UnknownRun
@@ -65,6 +66,7 @@ class ScriptedEngine:
     """An engine that records what it is asked, and answers or raises what the test sets."""
 
     def __init__(self) -> None:
+        self.secrets = SecretParams()
         self.triggers: list[TriggerCommand] = []
         self.cancels: list[tuple[str, str, str]] = []
         self.reports: list[AttemptReport] = []
