@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import getpass
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +12,7 @@ from nomaflow_cli.errors import CliError, ExitCode
 from nomaflow_cli.invocation import APP, Directory, Invocation, local_command
 from nomaflow_cli.output import answer
 from nomaflow_cli.project import require_project
+from nomaflow_cli.values import hidden_value
 from nomaflow_cli.wording import printable
 
 if TYPE_CHECKING:
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
 
 _GROUP = typer.Typer(no_args_is_help=True)
 APP.add_typer(_GROUP, name="secret", help="Encrypt values of a project's files, and list where they are used.")
-
-_MAX_VALUE = 64 * 1024
 
 
 @local_command("keygen", group=_GROUP, needs=("host",))
@@ -63,8 +60,7 @@ def keygen(
 def set_value(*, invocation: Invocation, directory: Directory = None) -> None:
     """Encrypt a value, from a prompt or from standard input, and print the text for the project's files."""
     ring = _keys(directory or invocation.project)
-    value = _asked()
-    text = ring.encrypt(value)
+    text = ring.encrypt(hidden_value("value"))
     answer(invocation, {"value": text, "key_id": ring.ids[0]}, text)
 
 
@@ -120,24 +116,3 @@ def _keys(project: Path | None) -> KeyRing:
         return keys_of(require_project(project), os.environ)
     except Undecipherable as error:
         raise CliError(error.problem, reason="SECRET_UNREADABLE", fix=error.fix) from None
-
-
-def _asked() -> str:
-    """Return the value from a hidden prompt, or all of standard input without its last newline.
-
-    :raises CliError: if it is empty, too long or no UTF-8 text
-    """
-    if sys.stdin.isatty():
-        value = getpass.getpass("value (not shown): ")
-    else:
-        body = sys.stdin.buffer.read(_MAX_VALUE + 1)
-        try:
-            value = body.decode("utf-8").removesuffix("\n").removesuffix("\r")
-        except UnicodeDecodeError:
-            raise CliError("the value is not UTF-8 text", fix="encode it, for example as base64") from None
-    if not value or len(value) > _MAX_VALUE:
-        raise CliError(
-            "the value is empty" if not value else f"the value is longer than {_MAX_VALUE} characters",
-            fix="give it on standard input, as in: nomaflow secret set < FILE",
-        )
-    return value

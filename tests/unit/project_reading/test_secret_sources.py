@@ -252,6 +252,26 @@ def test_check_sees_secrets_without_showing_them(tmp_path: Path, key: str) -> No
     assert VALUE not in str(problems)
 
 
+def test_a_literal_value_of_a_secret_param_disables_the_job(tmp_path: Path) -> None:
+    """Its definition is shown and stored as it is, so a secret must not stand there; a reference may."""
+    _file(
+        tmp_path / "jobs.toml",
+        """
+[[jobs]]
+id = "j"
+secret_params = ["key", "pin"]
+params = { key = "literal", pin = "${PIN}", other = "seen" }
+presets = [{ name = "p", params = { pin = 1234 } }]
+steps = [{ name = "s", callable = "os:getcwd", op_kwargs = { key = "ENC:gAAAAx" } }]
+""",
+    )
+    problems = check_project(tmp_path, environ={}).all_problems()
+    assert [(each.code, each.path) for each in problems if each.is_error] == [
+        ("literal_secret", "jobs[0].params.key"),
+        ("literal_secret", "jobs[0].presets[0].params.pin"),
+    ]
+
+
 def test_list_names_every_reference_with_its_source_and_state(tmp_path: Path, key: str) -> None:
     """Variables that are named like credentials, files, encrypted values and those of plugins, each with its line."""
     encrypted = ring_of(key, "").encrypt(VALUE)
