@@ -19,31 +19,11 @@ from msgspec import Meta, Struct
 from msgspec.structs import replace
 
 __all__ = [
-    "MAX_TEXT",
-    "AckStatus",
-    "AttemptAck",
-    "AttemptOrder",
-    "AttemptReport",
-    "CallOutcome",
-    "CancelOrder",
-    "CheckedStep",
-    "DispatchOrder",
-    "Event",
-    "Finished",
-    "FinishedState",
-    "HeldState",
-    "InventoryLine",
-    "Isolation",
-    "LogChunk",
-    "LogCodec",
-    "Progress",
-    "Started",
-    "TimeoutKind",
-    "ValueProblem",
-    "Verdict",
-    "VerdictAction",
+    "MAX_TEXT", "AckStatus", "AttemptAck", "AttemptOrder", "AttemptReport", "CallOutcome", "CancelOrder",
+    "CheckedStep", "DispatchOrder", "Event", "Finished", "FinishedState", "HeldState", "InventoryLine", "Isolation",
+    "LogChunk", "LogCodec", "Progress", "Started", "TimeoutKind", "ValueProblem", "Verdict", "VerdictAction",
     "replace",
-]
+]  # fmt: skip
 
 MAX_TEXT = 16 * 1024
 """The longest text in a letter, in characters."""

@@ -73,7 +73,7 @@ class ReferenceMissing(LookupError):
     :ivar fix: the way out
     """
 
-    code = "unreadable_secret"
+    code: str = "unreadable_secret"
     reason_code = "secret_unreadable"
 
     def __init__(self, problem: str, *, fix: str, path: str = "") -> None:
@@ -94,7 +94,7 @@ class ReferenceMissing(LookupError):
 class EnvironmentMissing(ReferenceMissing):
     """Raised when a variable has no value."""
 
-    code = "unset_variable"
+    code: str = "unset_variable"
     reason_code = "environment_missing"
 
 
@@ -105,7 +105,7 @@ class SecretUnreadable(ReferenceMissing):
 class SecretMissing(SecretUnreadable):
     """Raised when a secret's file or the keys are not there, as on a machine where the host does not run."""
 
-    code = MISSING_SECRET
+    code: str = "missing_secret"
 
 
 class ValueSource(Protocol):
