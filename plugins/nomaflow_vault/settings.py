@@ -66,9 +66,7 @@ class VaultSettings:
         if parts.scheme == "http" and not _is_loopback(parts.hostname):
             raise SecretRefused("VAULT_ADDR is http:// on another machine, which would show the token; use https://")
         if not self.token and not (self.role_id and self.secret_id):
-            raise SecretRefused(
-                "there is no login: set VAULT_TOKEN, or VAULT_ROLE_ID and VAULT_SECRET_ID"
-            )
+            raise SecretRefused("there is no login: set VAULT_TOKEN, or VAULT_ROLE_ID and VAULT_SECRET_ID")
 
 
 def _value(name: str, environ: Mapping[str, str]) -> str:

@@ -26,12 +26,52 @@ import hashlib, os
 async def plain(**_):
     return 1
 
+async def connects(*, connectors, **_):
+    token = connectors.connector("own").table["token"]
+    print("sends", token)
+    return {"digest": hashlib.sha256(token.encode()).hexdigest(), "token": token}
+
+async def pool(*, connectors, name: str, **_):
+    engine = connectors.pools.engine(name)
+    async with engine.connect() as db:
+        await db.exec_driver_sql("CREATE TABLE IF NOT EXISTS t (id INTEGER)")
+    return {"file": engine.url.database.rpartition("/")[2]}
+
 async def told(*, user, password, **_):
     print("logs in as", user, "with", password)
     seen = [name for name, value in os.environ.items() if "t0ken" in value]
     return {"user": user, "digest": hashlib.sha256(password.encode()).hexdigest(), "password": password, "seen": seen}
 """
+PLUGIN = """
+from types import SimpleNamespace
+from nomaflow import hookimpl
+
+@hookimpl
+def nomaflow_contribute_connectors():
+    return {"own": lambda name, table, registry: SimpleNamespace(table=table)}
+"""
+CONNECTORS = """
+[pools.plain]
+url = "sqlite:///plain.db"
+
+[pools.deferred]
+url = "sqlite:///${vault:kv/db#file}.db"
+
+[connectors.own]
+type = "own"
+token = "${vault:kv/db#password}"
+"""
 JOBS = """
+[[jobs]]
+id = "connects"
+overlap = "allow"
+steps = [{ callable = "team:connects" }]
+
+[[jobs]]
+id = "pool"
+overlap = "allow"
+steps = [{ callable = "team:pool" }]
+
 [[jobs]]
 id = "told"
 overlap = "allow"
@@ -67,7 +107,7 @@ def vault() -> Iterator[VaultServer]:
 def _healthy(vault: VaultServer) -> None:
     """Begin each test with a vault in order."""
     vault.status, vault.delay, vault.body = 0, 0.0, None
-    vault.secrets["kv/db"] = {"user": "ann", "password": SECRET}
+    vault.secrets["kv/db"] = {"user": "ann", "password": SECRET, "file": "first"}
 
 
 def _plugin_path(root: Path) -> str:
@@ -89,7 +129,8 @@ def system(tmp_path_factory: pytest.TempPathFactory, vault: VaultServer) -> Iter
     root = tmp_path_factory.mktemp("vault")
     made = TeamSystem(root=root)
     made.start_kernel()
-    made.project("team", {"jobs.toml": JOBS, "plugins/team.py": CODE})
+    files = {"jobs.toml": JOBS, "plugins/team.py": CODE, "plugins/own.py": PLUGIN, "connectors.toml": CONNECTORS}
+    made.project("team", files)
     environ = {
         "VAULT_ADDR": vault.address,
         "VAULT_TOKEN": TOKEN,
@@ -135,6 +176,31 @@ def test_a_vault_that_is_away_fails_the_attempt_and_a_retry_finds_it_back(
     assert (done.state, last.state) == ("SUCCEEDED", "SUCCEEDED"), last.error
     assert reason_of(first) == "secret_unavailable"
     assert "op_kwargs.password: ${vault:kv/db#password} is not available: the vault answered 503" in first.error
+
+
+def test_connectors_take_secrets_of_a_vault_at_each_attempt(system: TeamSystem, vault: VaultServer) -> None:
+    """A rotated token and another database count at the next attempt; only what needs an absent vault is unusable."""
+
+    def outcome(job: str, **params: object) -> tuple[str, dict[str, object]]:
+        last = system.end(system.start(job, None, **params)).steps[0].last
+        return last.error, dict(last.extras)
+
+    def digest(secret: str) -> str:
+        return sha256(secret.encode()).hexdigest()
+
+    eventually(lambda: outcome("connects")[1].get("digest") == digest(SECRET))
+    assert outcome("connects")[1]["token"] == "***"
+    assert outcome("pool", name="deferred")[1] == {"file": "first.db"}
+    vault.secrets["kv/db"] = {"user": "ann", "password": ROTATED, "file": "other"}
+    eventually(lambda: outcome("connects")[1].get("digest") == digest(ROTATED))
+    assert outcome("pool", name="deferred")[1] == {"file": "other.db"}
+    vault.status = 503
+    eventually(lambda: "the vault answered 503" in outcome("connects")[0])
+    assert outcome("pool", name="plain")[1] == {"file": "plain.db"}
+    vault.status = 0
+    eventually(lambda: outcome("pool", name="deferred")[1] == {"file": "other.db"})
+    pids = [part.pid for part in system.parts.values()]
+    assert traces_of(SECRET, [system.root / "kernel", system.root / "team"], pids) == []
 
 
 def test_a_slow_vault_holds_up_nothing_else(system: TeamSystem, vault: VaultServer) -> None:

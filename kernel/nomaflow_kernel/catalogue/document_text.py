@@ -14,8 +14,8 @@ line, the expected value and the way out.
 `${NAME}` and `${NAME:-default}` stand for environment variables in any text. Below `params` and `op_kwargs`, and in the
 keys of a contributed step type, the host resolves them at each attempt; elsewhere they are resolved when the file is
 read. The default also replaces an empty variable. `$${NAME}` is a literal `${NAME}`. Where a key wants a number or
-true/false, text such as `"5"` or `"true"` is accepted too, so that a reference can supply it. Secrets may also come from
-files, encrypted values and vaults: [secrets](secrets.md).
+true/false, text such as `"5"` or `"true"` is accepted too, so that a reference can supply it. Secrets may also come
+from files, encrypted values and vaults: [secrets](secrets.md).
 
 - If NAME is not set and NAME_FILE is, NAME is the content of the file that NAME_FILE names (an absolute path), without
   its last newline. Docker and Kubernetes pass secrets this way. Both set is an error.

@@ -36,6 +36,7 @@ class ResolvedConnectors:
     :param unusable: why a pool (``pools.NAME``), a connector (``connectors.NAME``) or all of the file (empty) cannot
         be used, in a sentence
     :param secret_env_names: the variables that the file names; workers do not inherit them
+    :param deferred: rows of placeholder, scheme and rest: references of plugins, which each attempt has resolved
     :param told_secrets: the secrets that its references gave, wherever they stand
     """
 
@@ -45,6 +46,7 @@ class ResolvedConnectors:
     connectors: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
     unusable: Mapping[str, str] = field(default_factory=dict)
     secret_env_names: tuple[str, ...] = ()
+    deferred: Sequence[Sequence[str]] = field(default_factory=list)
     told_secrets: Sequence[str] = field(default_factory=list, repr=False)
     problems: tuple[Problem, ...] = ()
 
@@ -87,7 +89,10 @@ class ResolvedConnectors:
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields that workers need, credentials included; they are JSON-able."""
-        return {name: getattr(self, name) for name in ("root", "pools", "connectors", "unusable", "told_secrets")}
+        return {
+            name: getattr(self, name)
+            for name in ("root", "pools", "connectors", "unusable", "deferred", "told_secrets")
+        }
 
 
 def read_connectors(
@@ -120,6 +125,7 @@ def read_connectors(
         connectors=found.connectors,
         unusable=found.unusable,
         secret_env_names=tuple(sorted(found.variables)),
+        deferred=[[placeholder, *reference] for placeholder, reference in found.deferred.items()],
         told_secrets=sorted(found.secrets),
         problems=found.problems,
     )

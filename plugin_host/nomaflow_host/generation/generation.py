@@ -98,6 +98,16 @@ class Generation:
         secret = of_types.union(order.secret_keys)
         return credentials_of(order, environ, secret=secret)
 
+    def may_take_connectors(self, reference: str) -> bool:
+        """Return False if a callable does not use ``connectors``: it does not name them, nor has ``**more``.
+
+        One whose ``**`` begins with ``_`` says that it ignores what arrives there.
+        """
+        plan = self.plans.get(reference)
+        if not isinstance(plan, CallPlan):
+            return True
+        return "connectors" in plan.named or (not plan.catch_all.startswith("_") and bool(plan.catch_all))
+
     def prepare(
         self,
         order: AttemptOrder,

@@ -35,7 +35,8 @@ class AttemptTable:
     """Holds attempts from their orders to their ends.
 
     :param sink: receives their events
-    :param values_of: returns the values of the references of an order of a generation
+    :param values_of: returns the values of the references of an order of a generation, and, if the
+        flag is set, of its connectors
     :param tell_reaper: sends the reaper a command
     """
 
@@ -45,7 +46,7 @@ class AttemptTable:
         settings: SupervisorSettings,
         sink: AttemptSink,
         pool: WorkerPool,
-        values_of: Callable[[bytes, ServingGeneration], Awaitable[GivenValues]],
+        values_of: Callable[[bytes, ServingGeneration, bool], Awaitable[GivenValues]],
         tell_reaper: Callable[[Mapping[str, Any], Sequence[int]], None],
     ) -> None:
         self._settings = settings
@@ -165,7 +166,8 @@ class AttemptTable:
             return
         match message["is"]:
             case "values_wanted":
-                fetching = asyncio.get_running_loop().create_task(self._give_values(attempt))
+                giving = self._give_values(attempt, connectors=bool(message["connectors"]))
+                fetching = asyncio.get_running_loop().create_task(giving)
                 self._fetching.add(fetching)
                 fetching.add_done_callback(self._fetching.discard)
             case "credentials":
@@ -221,12 +223,17 @@ class AttemptTable:
         self._retry = None
         self.settle_waiting()
 
-    async def _give_values(self, attempt: HeldAttempt) -> None:
-        """Send a worker the values of its order's references. What it may print from now on is masked first."""
+    async def _give_values(self, attempt: HeldAttempt, *, connectors: bool) -> None:
+        """Send a worker the values of its order's references. What it may print from now on is masked first.
+
+        :param connectors: whether to send those of the references in connectors.toml too
+        """
         worker = attempt.worker
-        given = await self._values_of(attempt.order.order, worker.generation)
+        given = await self._values_of(attempt.order.order, worker.generation, connectors)
         if worker.attempts.get(attempt.slot) is attempt:
             worker.masker.add(attempt.slot, given.secrets())
+            if connectors:
+                worker.masker.learn(given.secrets())
             worker.link.send({"is": "values", "slot": attempt.slot, "values": given.to_json()})
 
     def _started(self, attempt: HeldAttempt, message: dict[str, Any]) -> None:

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Protocol
 from nomaflow_api.v1.sealing import open_order
 from nomaflow_host.injection.credentials import references_of
 from nomaflow_host.injection.given_values import GivenValues
-from nomaflow_project.reading.sources import ENCRYPTED, FILE, VARIABLE, ReferenceMissing
+from nomaflow_project.reading.sources import ENCRYPTED, FILE, VARIABLE, Reference, ReferenceMissing
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     from nomaflow_host.supervisor.serving_generation import ServingGeneration
-    from nomaflow_project.reading.sources import Reference, ValueSource
+    from nomaflow_project.reading.sources import ValueSource
 
 __all__ = ["OrderValues", "PluginSecrets"]
 
@@ -41,12 +41,15 @@ class OrderValues:
         self._plugins = plugins
         self._environ = environ
 
-    async def of(self, order: bytes, generation: ServingGeneration) -> GivenValues:
+    async def of(self, order: bytes, generation: ServingGeneration, connectors: bool) -> GivenValues:  # noqa: FBT001
         """Return the values for an order.
 
         :param order: a sealed AttemptOrder
+        :param connectors: whether to add those of the references of plugins in connectors.toml
         """
         wanted = references_of(open_order(order))
+        if connectors:
+            wanted |= {Reference(row[1], row[2]) for row in generation.project.connectors.deferred}
         ours = [each for each in wanted if each.scheme in _BUILT_IN]
         # In a thread, since a file may be on a disk that is slow or away.
         found = await asyncio.to_thread(_values, ours, generation.values())

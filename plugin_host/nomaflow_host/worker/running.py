@@ -90,9 +90,10 @@ class AttemptRun:
         usage = Usage.begin(exclusive=self._services.exclusive)
         if self._is_alone():
             self._services.restore()
+        services = self._services
         prepared = None
         try:
-            if may_refer(self._order):
+            if may_refer(self._order) or services.connectors.deferred:
                 await self._fetch_values()
             prepared = self._context.run(self._prepare)
         except PreparationFailed as error:
@@ -145,14 +146,20 @@ class AttemptRun:
 
     async def _fetch_values(self) -> None:
         """Ask the host's main process for the values of the order's references, and wait for them."""
-        known = self._services.environ
-        if self._is_asked or all(each.scheme == VARIABLE and each.rest in known for each in references_of(self._order)):
+        services, known = self._services, self._services.environ
+        wanted = any(each.scheme != VARIABLE or each.rest not in known for each in references_of(self._order))
+        connectors = services.connectors.deferred and services.generation.may_take_connectors(self._order.callable)
+        if self._is_asked or not (wanted or connectors):
             return
-        self._values_wanted = self._services.loop.create_future()
-        self._services.link.send({"is": "values_wanted", "slot": self._slot})
+        self._values_wanted = services.loop.create_future()
+        services.link.send({"is": "values_wanted", "slot": self._slot, "connectors": connectors})
         given = await self._values_wanted
-        if given is not None:
-            self._values = given
+        if given is None:
+            return
+        self._values = given
+        if connectors:
+            services.emitter.masker.learn(given.secrets())
+            await services.connectors.renew(given)
 
     def _prepare(self) -> PreparedCall:
         services = self._services

@@ -28,7 +28,7 @@ from nomaflow_project.reading.environment import (
 from nomaflow_project.reading.files import parse_toml_file
 from nomaflow_project.reading.problems import Place, Problem, did_you_mean, shown
 from nomaflow_project.reading.regular_files import MAX_FILE_BYTES, others_may_open
-from nomaflow_project.reading.sources import RecordedSource, VariablesOnly
+from nomaflow_project.reading.sources import DeferredSource, RecordedSource, Reference, VariablesOnly
 from nomaflow_project.reading.validation import keys_of, validate
 
 __all__ = ["ConnectorSet", "read_connectors"]
@@ -47,6 +47,7 @@ class ConnectorSet:
     :param unusable: why a pool (``pools.NAME``), a connector (``connectors.NAME``) or all of the file (empty) cannot be
         used, in a sentence with file, place and way out
     :param secrets: the secrets that references gave, for masking
+    :param deferred: placeholders in the values to the references of plugins that they stand for
     :param variables: variables that the file refers to, and variables that may name their files
     :param problems: errors and warnings
     """
@@ -55,6 +56,7 @@ class ConnectorSet:
     connectors: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
     unusable: Mapping[str, str] = field(default_factory=dict)
     secrets: frozenset[str] = field(default=frozenset(), repr=False)
+    deferred: Mapping[str, Reference] = field(default_factory=dict)
     variables: frozenset[str] = frozenset()
     problems: tuple[Problem, ...] = ()
 
@@ -86,7 +88,8 @@ class _Reader:
     def __init__(self, *, tree: Mapping[str, Any], place: Place, values: Values, mode: int) -> None:
         self._tree = tree
         self._place = place
-        self._values = RecordedSource(VariablesOnly(values) if isinstance(values, Mapping) else values)
+        self._secrets = RecordedSource(VariablesOnly(values) if isinstance(values, Mapping) else values)
+        self._values = DeferredSource(self._secrets)
         self._mode = mode
         self._problems: list[Problem] = []
         self._unusable: dict[str, str] = {}
@@ -114,7 +117,8 @@ class _Reader:
             pools={name: entry.to_json() for name, entry in pools.items()},
             connectors=connectors,
             unusable=self._unusable,
-            secrets=frozenset(self._values.secrets),
+            secrets=frozenset(self._secrets.secrets),
+            deferred=self._values.deferred,
             variables=_variables(self._tree),
             problems=tuple(self._problems),
         )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import hashlib
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,7 @@ __all__ = [
     "FILE",
     "MISSING_SECRET",
     "VARIABLE",
+    "DeferredSource",
     "EnvironmentMissing",
     "ProjectSources",
     "RecordedSource",
@@ -168,6 +170,33 @@ class RecordedSource:
         if is_secret(reference):
             self.secrets.add(value)
         return value
+
+
+@dataclass(frozen=True, slots=True)
+class DeferredSource:
+    """A source that puts a placeholder where a plugin's reference stands, to be replaced when an attempt needs it.
+
+    :ivar deferred: placeholder to reference
+    """
+
+    source: ValueSource
+    deferred: dict[str, Reference] = field(default_factory=dict)
+
+    @property
+    def whole_files(self) -> bool:
+        """As the source's."""
+        return self.source.whole_files
+
+    def value_of(self, reference: Reference) -> str:
+        """Return the source's value, or a placeholder of letters and digits, which may stand in a URL.
+
+        :raises ReferenceMissing: as `ValueSource.value_of`
+        """
+        if reference.scheme in (VARIABLE, FILE, ENCRYPTED):
+            return self.source.value_of(reference)
+        placeholder = "later" + hashlib.sha256(repr(reference).encode()).hexdigest()[:32]
+        self.deferred[placeholder] = reference
+        return placeholder
 
 
 def is_secret(reference: Reference) -> bool:
